@@ -1,0 +1,387 @@
+"""The configuration: one TOML file, `INGESTD_SECTION__KEY` environment overrides, secrets by `*_file`.
+
+Loading opens no socket and never stops at the first mistake: `ConfigError` carries them all.
+Whether an exchange exists and has a channel is asked elsewhere (`feeds.catalog`), since it needs the exchange library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from ingestd.errors import ConfigError, Problem
+
+ENV_PREFIX = "INGESTD_"
+
+Channel = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
+_SIZE_UNITS = {
+    "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_size_bytes(value: object) -> int:
+    """`"10GiB"`, `"64MB"` or a plain number of bytes. Raises ValueError on anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("write a size such as 10GiB or 64MiB")
+    if isinstance(value, int):
+        return value
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError("write a size such as 10GiB or 64MiB")
+    return int(float(match.group(1)) * _SIZE_UNITS[(match.group(2) or "B").lower()])
+
+
+SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class InstanceConfig(_Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "ingestd-1"
+    role: Literal["all", "feed", "sink"] = "all"
+    state_dir: Path = Path("/var/lib/ingestd")
+    shutdown_deadline_s: Seconds = 10.0
+
+
+class LogConfig(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class IntakeConfig(_Section):
+    linger_ms: Annotated[int, Field(ge=1, le=1000)] = 20
+    max_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    max_open_records: Annotated[int, Field(ge=100, le=1_000_000)] = 50_000
+
+
+class JournalConfig(_Section):
+    max_bytes: SizeBytes = 10 * 2**30
+    file_bytes: SizeBytes = 64 * 2**20
+    memory_bytes: SizeBytes = 16 * 2**20
+    when_full: Literal["block", "drop_oldest"] = "block"
+
+
+class DatabaseConfig(_Section):
+    dsn: str | None = None
+    dsn_file: Path | None = None
+    password_file: Path | None = None
+    flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
+    max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    pool_size: Annotated[int, Field(ge=1, le=32)] = 2
+    connect_timeout_s: Seconds = 5.0
+    flush_timeout_s: Seconds = 15.0
+    lock_timeout_s: Seconds = 5.0
+
+    @model_validator(mode="after")
+    def _one_dsn(self) -> DatabaseConfig:
+        if (self.dsn is None) == (self.dsn_file is None):
+            raise ValueError("give exactly one of dsn and dsn_file")
+        return self
+
+    def resolved_dsn(self) -> str:
+        """The DSN with the secret files read, now: a rotated password is picked up at the next connection."""
+        dsn = self.dsn if self.dsn is not None else _read_secret(self.dsn_file)
+        if self.password_file is None:
+            return dsn
+        return dsn_with_password(dsn, _read_secret(self.password_file))
+
+
+class RedisConfig(_Section):
+    url: str = "redis://localhost:6379/0"
+    password_file: Path | None = None
+    primary_exchange: str = "binance"
+    symbol_style: Literal["compact", "unified"] = "compact"
+
+
+class KafkaConfig(_Section):
+    bootstrap_servers: Annotated[list[str], Field(min_length=1)] = ["localhost:9092"]
+    topic_prefix: str = "wolfinch"
+
+
+class HttpConfig(_Section):
+    listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:9108"
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class ChunksConfig(_Section):
+    """Chunk interval of each hypertable, in days (TimescaleDB only)."""
+
+    market_ticks_days: Annotated[int, Field(ge=1)] = 1
+    trades_days: Annotated[int, Field(ge=1)] = 1
+    order_book_days: Annotated[int, Field(ge=1)] = 1
+    oi_snapshots_days: Annotated[int, Field(ge=1)] = 7
+    funding_days: Annotated[int, Field(ge=1)] = 30
+    ohlcv_data_days: Annotated[int, Field(ge=1)] = 7
+
+
+class CompressionConfig(_Section):
+    """After how many days a chunk becomes columnar (TimescaleDB Community only); 0: never."""
+
+    market_ticks_after_days: Days = 1
+    trades_after_days: Days = 3
+    order_book_after_days: Days = 1
+    oi_snapshots_after_days: Days = 14
+    funding_after_days: Days = 60
+    ohlcv_data_after_days: Days = 7
+
+
+class RetentionConfig(_Section):
+    """How many days each table keeps; 0: for ever."""
+
+    market_ticks_days: Days = 30
+    trades_days: Days = 365
+    order_book_days: Days = 30
+    oi_snapshots_days: Days = 120
+    funding_days: Days = 365
+    ohlcv_data_minutes_days: Days = 365  # 1m to 30m
+    ohlcv_data_hours_days: Days = 730  # 1h to 12h
+    ohlcv_data_days_days: Days = 3650  # 1d, 1w, 1M
+    candles_1m_days: Days = 365
+    candles_5m_days: Days = 365
+    candles_15m_days: Days = 365
+    candles_30m_days: Days = 365
+    candles_1h_days: Days = 730
+    candles_4h_days: Days = 730
+    candles_1d_days: Days = 3650
+    candles_1w_days: Days = 3650
+    candles_1month_days: Days = 3650
+    ohlcv_1h_days: Days = 730
+    rejected_records_days: Days = 30
+
+
+class ValidationConfig(_Section):
+    max_ahead_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+class FeedConfig(_Section):
+    exchange: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    decoder: Literal["auto", "native", "ccxt"] = "auto"
+    channels: Annotated[list[Channel], Field(min_length=1)] = ["ticks", "trades", "order_book"]
+    symbols: list[str] = []
+    symbols_file: Path | None = None
+    options: dict[str, Any] = {}
+    url_map: dict[str, str] = {}
+    stale_after_s: Seconds = 30.0
+    poll_interval_s: Seconds = 60.0
+    order_book_levels: Annotated[int, Field(ge=1, le=5000)] = 20
+    order_book_interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 1000
+    candle_timeframe: str = "1m"
+
+    @model_validator(mode="after")
+    def _some_symbols(self) -> FeedConfig:
+        if not self.symbols and self.symbols_file is None:
+            raise ValueError("give symbols or symbols_file")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The feed's name in logs, metrics and task names."""
+        return self.exchange
+
+
+class Config(_Section):
+    """The whole file. A sink exists when its section does."""
+
+    instance: InstanceConfig = InstanceConfig()
+    log: LogConfig = LogConfig()
+    intake: IntakeConfig = IntakeConfig()
+    journal: JournalConfig = JournalConfig()
+    database: DatabaseConfig | None = None
+    redis: RedisConfig | None = None
+    kafka: KafkaConfig | None = None
+    http: HttpConfig = HttpConfig()
+    chunks: ChunksConfig = ChunksConfig()
+    compression: CompressionConfig = CompressionConfig()
+    retention: RetentionConfig = RetentionConfig()
+    validation: ValidationConfig = ValidationConfig()
+    feeds: list[FeedConfig] = []
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read, override and check the file. Raises ConfigError with every mistake.
+
+    Relative `symbols_file` and `*_file` paths are taken from the file's own folder; symbol files are read here and
+    merged into `symbols`.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem(str(path), f"is not valid TOML: {error}")]) from error
+    return parse(document, os.environ if environ is None else environ, base=path.parent)
+
+
+def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()) -> Config:
+    """Check a document that is already read. Raises ConfigError with every mistake."""
+    problems: list[Problem] = []
+    _apply_environment(document, environ, problems)
+    _resolve_paths(document, base)
+    _merge_symbol_files(document, problems)
+    config: Config | None = None
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        problems.extend(_problem(detail) for detail in error.errors())
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The configuration as plain values for printing, passwords replaced by `***`."""
+    document: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    for section, key in (("database", "dsn"), ("redis", "url")):
+        if key in document.get(section, {}):
+            document[section][key] = redacted_url(document[section][key])
+    for feed in document["feeds"]:
+        feed["options"] = {key: _redacted_option(key, value) for key, value in feed["options"].items()}
+    return document
+
+
+def redacted_url(url: str) -> str:
+    """The URL without its password: `postgresql://user:***@host/db`."""
+    return re.sub(r"(//[^/@:]*:)[^@]*(@)", r"\1***\2", re.sub(r"(password=)[^&\s]+", r"\1***", url))
+
+
+def dsn_with_password(dsn: str, password: str) -> str:
+    """The same DSN with this password in its user part."""
+    parts = urlsplit(dsn)
+    user = (parts.username or "").strip()
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
+    """`did you mean "…"?` for the closest known name, or None."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else None
+
+
+def _redacted_option(key: str, value: Any) -> Any:
+    return "***" if re.search(r"secret|password|apikey|api_key|token|private", key, re.IGNORECASE) else value
+
+
+def _read_secret(path: Path | None) -> str:
+    if path is None:
+        raise ConfigError([Problem("database", "no secret file is named")])
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from error
+
+
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or "__" not in name:
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        field = Config.model_fields.get(section)
+        if field is None or section == "feeds":
+            sections = [known for known in Config.model_fields if known != "feeds"]
+            hint = nearest(section, sections)
+            problems.append(Problem(name, "names no section that can be overridden", section, hint))
+            continue
+        known_keys = _fields_of(field)
+        key = next((known for known in known_keys if known.lower() == key), key)
+        target = document.setdefault(section, {})
+        if isinstance(target, dict):
+            target[key] = _environment_value(text)
+
+
+def _environment_value(text: str) -> Any:
+    """A TOML value where the text is one (numbers, booleans, lists), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _resolve_paths(document: dict[str, Any], base: Path) -> None:
+    feeds = document.get("feeds")
+    tables = [document.get("database"), document.get("redis"), *(feeds if isinstance(feeds, list) else [])]
+    for table in tables:
+        if not isinstance(table, dict):
+            continue
+        for key in ("dsn_file", "password_file", "symbols_file"):
+            if isinstance(table.get(key), str):
+                table[key] = str(base / table[key])
+
+
+def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> None:
+    feeds = document.get("feeds")
+    for index, feed in enumerate(feeds if isinstance(feeds, list) else []):
+        if not isinstance(feed, dict) or not isinstance(feed.get("symbols_file"), str):
+            continue
+        listed = feed.get("symbols", [])
+        try:
+            lines = Path(feed["symbols_file"]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(f"feeds[{index}].symbols_file", f"cannot be read: {error}", feed["symbols_file"]))
+            continue
+        named = [line.partition("#")[0].strip() for line in lines]
+        if isinstance(listed, list):
+            feed["symbols"] = list(dict.fromkeys([*listed, *(name for name in named if name)]))
+
+
+def _problem(detail: Any) -> Problem:
+    location = tuple(detail["loc"])
+    value = None if isinstance(detail["input"], dict) else repr(detail["input"])
+    message = detail["msg"].removeprefix("Value error, ")
+    hint = None
+    if detail["type"] == "extra_forbidden":
+        message = "unknown key"
+        value = None
+        hint = nearest(str(location[-1]), _keys_at(location[:-1]))
+    elif detail["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        message = f"must be one of {', '.join(allowed)}"
+        hint = nearest(str(detail["input"]), allowed)
+    elif detail["type"] == "missing":
+        message, value = "is missing", None
+    return Problem(_path_text(location), message, value, hint)
+
+
+def _path_text(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(file)"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    fields: Mapping[str, FieldInfo] = Config.model_fields
+    for part in location:
+        if isinstance(part, str) and part in fields:
+            fields = _fields_of(fields[part])
+    return list(fields)
+
+
+def _fields_of(field: FieldInfo) -> Mapping[str, FieldInfo]:
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate.model_fields
+    return {}

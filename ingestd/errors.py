@@ -1,0 +1,171 @@
+"""Every error ingestd raises, in one tree, and the one function that says what to do about it.
+
+    IngestdError
+    ├── ConfigError            the configuration is wrong (exit code 2)
+    ├── JournalError           the local journal cannot be used
+    │   ├── JournalFull        no room left and the policy says refuse
+    │   ├── JournalVersion     written by a newer ingestd
+    │   └── JournalLocked      another process owns this state directory
+    ├── SchemaError            the database schema is not the one this program needs
+    ├── FeedError              an exchange connection failed
+    │   ├── SymbolError        one symbol is refused by the venue
+    │   └── ChannelError       the venue has no such channel
+    ├── DatabaseError          the server answered with an error (has a SQLSTATE)
+    └── ConnectionLost         no answer: the outcome of what was sent is unknown
+
+A driver's errors become these at one seam, `from` the original.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class IngestdError(Exception):
+    """Something ingestd can explain: the message says what happened, to what, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration.
+
+    `path` is the key path as written in the file (`feeds[0].channels[1]`), `value` the text of the bad value,
+    `hint` the nearest valid name or what to write instead.
+    """
+
+    path: str
+    message: str
+    value: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.message}"
+        if self.value is not None:
+            text += f" (found {self.value})"
+        if self.hint is not None:
+            text += f"; {self.hint}"
+        return text
+
+
+class ConfigError(IngestdError):
+    """The configuration cannot be used; carries every mistake at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class JournalError(IngestdError):
+    """The local journal cannot be read or written."""
+
+
+class JournalFull(JournalError):
+    """The journal has reached its size limit, or its disk has no room left."""
+
+
+class JournalVersion(JournalError):
+    """The journal was written by a newer ingestd."""
+
+
+class JournalLocked(JournalError):
+    """Another process owns this state directory."""
+
+
+class SchemaError(IngestdError):
+    """The database schema is not the one this program needs."""
+
+
+class FeedError(IngestdError):
+    """An exchange connection failed; it is dialled again."""
+
+
+class SymbolError(FeedError):
+    """The venue refuses this symbol; the others are not touched."""
+
+
+class ChannelError(FeedError):
+    """The venue offers no such channel."""
+
+
+class DatabaseError(IngestdError):
+    """The database answered with an error.
+
+    `sqlstate` is the server's five-character code, `context` its CONTEXT line (for a COPY it names the row),
+    `detail` its DETAIL line.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str, context: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.context = context
+        self.detail = detail
+
+
+class ConnectionLost(IngestdError):
+    """The database did not answer. Whether the last transaction was committed is not known."""
+
+
+class Reaction(enum.Enum):
+    """What the one who wrote does after an error."""
+
+    RETRY = "retry"  # the same batch again, after a delay; unknown errors too, with an alarm
+    DEDUPLICATE = "deduplicate"  # the same batch again, through the staging table
+    REJECT_ROW = "reject_row"  # the row the server names goes to rejected_records
+    RECONNECT = "reconnect"  # the schema changed under a cached statement: reconnect once, then pause
+    PAUSE = "pause"  # nothing succeeds until a person acts: long delays, loud
+
+
+_SQLSTATE_REACTIONS: tuple[tuple[str, Reaction], ...] = (
+    ("23505", Reaction.DEDUPLICATE),
+    ("22P03", Reaction.RECONNECT),
+    ("42703", Reaction.RECONNECT),
+    ("42P01", Reaction.RECONNECT),
+    ("42804", Reaction.RECONNECT),
+    ("0A000", Reaction.RECONNECT),
+    ("22", Reaction.REJECT_ROW),
+    ("23502", Reaction.REJECT_ROW),
+    ("23514", Reaction.REJECT_ROW),
+    ("28", Reaction.PAUSE),
+    ("42501", Reaction.PAUSE),
+    ("3D000", Reaction.PAUSE),
+    ("08", Reaction.RETRY),
+    ("25006", Reaction.RETRY),
+    ("40", Reaction.RETRY),
+    ("53", Reaction.RETRY),
+    ("55P03", Reaction.RETRY),
+    ("57014", Reaction.RETRY),
+    ("57P", Reaction.RETRY),
+    ("58", Reaction.RETRY),
+    ("XX", Reaction.RETRY),
+)
+
+
+def reaction_to(error: BaseException) -> Reaction:
+    """Say what a writer does after `error`. Unknown errors are retried, never dropped."""
+    if isinstance(error, DatabaseError):
+        for prefix, reaction in _SQLSTATE_REACTIONS:
+            if error.sqlstate.startswith(prefix):
+                return reaction
+    return Reaction.RETRY
+
+
+def is_known(error: BaseException) -> bool:
+    """Whether `error` is one the table above names; the others raise an alarm besides being retried."""
+    if isinstance(error, DatabaseError):
+        return any(error.sqlstate.startswith(prefix) for prefix, _ in _SQLSTATE_REACTIONS)
+    return isinstance(error, (ConnectionLost, OSError, TimeoutError))
+
+
+_COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)", re.MULTILINE)
+
+
+def copy_line(context: str) -> int | None:
+    """The 1-based row a failed COPY names in the server's CONTEXT line, or None.
+
+    PostgreSQL writes `COPY trades, line 777, column price: "NaNN"`.
+    """
+    match = _COPY_LINE.search(context)
+    return int(match.group(1)) if match else None

@@ -1,0 +1,63 @@
+"""The contract between a feed and the rest of the daemon. `tests/contract` runs it against every feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ingestd.records import FeedGap, MarketRecord
+
+
+class Intake(Protocol):
+    """Where a feed hands its records over."""
+
+    def put(self, record: MarketRecord | FeedGap) -> None:
+        """Take one record, in the same loop turn. Never blocks, never raises; order is kept."""
+
+    async def writable(self) -> None:
+        """Return once there is room again. A feed awaits this before each socket read (not before each record)."""
+
+
+@dataclass(slots=True)
+class StreamStatus:
+    """One (channel, symbol) of a feed, as health and metrics show it."""
+
+    channel: str
+    symbol: str
+    received: int = 0
+    last_received_at: int | None = None  # microseconds since the epoch; None: nothing yet
+    quarantined: str | None = None  # why the venue refuses it
+
+
+@dataclass(slots=True)
+class FeedStatus:
+    """A feed at this moment. `problem` is None while all is well, else a sentence for people."""
+
+    label: str
+    connected: bool = False
+    problem: str | None = None
+    connects: int = 0
+    disconnects: int = 0
+    stale_reconnects: int = 0
+    malformed_frames: int = 0
+    incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
+    streams: list[StreamStatus] = field(default_factory=list)
+
+
+class Feed(Protocol):
+    """One exchange connection (or several) that turns what the venue sends into records.
+
+    MUST hand over every update, in arrival order, in the loop turn in which the socket delivered it.
+    MUST NOT let one bad symbol or one malformed frame touch another stream.
+    MUST reconnect for ever, with capped and jittered delays, and open a `FeedGap` for what it may have missed.
+    MUST return from `run` soon after `close` was called, with no task left behind.
+    """
+
+    async def run(self, intake: Intake) -> None:
+        """Deliver until closed. Raises only what no reconnect can cure (`ConfigError`, a bug)."""
+
+    async def close(self) -> None:
+        """Stop reading, close the sockets; returns when nothing more will be handed over."""
+
+    def status(self) -> FeedStatus:
+        """A snapshot for health and metrics."""

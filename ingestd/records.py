@@ -1,0 +1,166 @@
+"""What a feed hands over and every sink understands.
+
+These structs are also the wire form of the journal (msgpack arrays tagged by their first element), so a change of
+fields or order is a change of format: raise `WIRE_VERSION`.
+
+Prices and sizes are the exchange's own decimal text. Times are integer microseconds since the epoch, UTC:
+`time` is the exchange's, `received_at` ours, taken at the socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+WIRE_VERSION = 1
+
+Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
+CHANNELS: tuple[Channel, ...] = ("ticks", "trades", "order_book", "open_interest", "funding", "candles")
+
+Side: TypeAlias = Literal["buy", "sell"]
+Level: TypeAlias = tuple[str, str]
+
+
+class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="t"):
+    """Best bid and ask. A side the venue reports as empty is None."""
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    bid_price: str | None
+    bid_volume: str | None
+    ask_price: str | None
+    ask_volume: str | None
+
+
+class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
+    """One execution. `side` is the taker's.
+
+    `seq` orders trades inside one instant: the trade id where the venue's ids increase, else the arrival counter.
+    """
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    trade_id: str
+    seq: int
+    side: Side | None
+    price: str
+    quantity: str
+
+
+class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="b"):
+    """The top levels of an order book, best first. `valid` is False while its sequence is in doubt."""
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    sequence: int | None
+    valid: bool
+
+
+class OpenInterest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="o"):
+    """Contracts outstanding, in contracts or base units as the venue counts them."""
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    open_interest: str
+    open_interest_usd: str | None = None
+    basis: str | None = None
+
+
+class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="f"):
+    """A perpetual's funding rate for the interval that ends at `next_funding_time`."""
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    funding_rate: str
+    next_funding_time: int | None = None
+    annualised_rate: str | None = None
+    payment: str | None = None
+    mark_price: str | None = None
+
+
+class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
+    """A candle as the exchange reports it; `time` is when it opens."""
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    timeframe: str
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    quote_volume: str | None = None
+    trades_count: int | None = None
+    taker_buy_base_volume: str | None = None
+    taker_buy_quote_volume: str | None = None
+
+
+class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
+    """A stretch in which a stream may have missed data.
+
+    `time` is when it began (the last thing received before), `ended_at` when the stream spoke again; None while it
+    is open. The row of one (exchange, symbol, channel, time) is written when the gap opens and again when it ends.
+    """
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    channel: str
+    ended_at: int | None
+    cause: str
+    detail: str | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
+    """A record that did not pass validation, on its way to `rejected_records`."""
+
+    exchange: str
+    symbol: str
+    time: int
+    received_at: int
+    table: str
+    reason: str
+    record: str
+
+
+MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle
+Record: TypeAlias = MarketRecord | FeedGap | Rejected
+
+CHANNEL_OF: dict[type[MarketRecord], Channel] = {
+    Tick: "ticks",
+    Trade: "trades",
+    BookSnapshot: "order_book",
+    OpenInterest: "open_interest",
+    Funding: "funding",
+    Candle: "candles",
+}
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[list[Record]] = msgspec.msgpack.Decoder(list[Record])
+
+
+def encode_batch(records: Sequence[Record]) -> bytes:
+    """The journal's form of a batch."""
+    return _encoder.encode(records)
+
+
+def decode_batch(payload: bytes) -> list[Record]:
+    """The records of `encode_batch`. Raises `msgspec.DecodeError` on anything else."""
+    return _decoder.decode(payload)
