@@ -8,10 +8,19 @@ never per record; `stored`, `duplicate` and `rejected` only after the commit is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from ingestd import __version__
+from ingestd.feeds.base import FeedStatus, StreamStatus
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_STREAM_SERIES = 10_000
 
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -21,6 +30,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._feed_collectors: list[FeedCollector] = []
         self.received = self._counter("records_received", "Records handed over by feeds", "exchange", "channel")
         self.recovered = self._counter("records_recovered", "Records found in the journal at the start", "channel")
         self.journaled = self._counter("records_journaled", "Records made durable in the journal", "channel")
@@ -51,14 +61,36 @@ class Metrics:
             "exchange_to_received_seconds", "From the exchange's clock to the socket", "exchange", "channel"
         )
         self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
+        self.http_rejected = self._counter("http_rejected", "Requests refused by the endpoint's limits", "reason")
+        self.config_reloads = self._counter("config_reloads", "Reloads of the configuration", "outcome")
+        self._gauge("build_info", "Always 1; the labels say what runs", "version", "python").labels(
+            __version__, platform.python_version()
+        ).set(1)
+        ProcessCollector(registry=self.registry)
 
     def add_collector(self, collector: Collector) -> None:
-        """Show what an object computes when it is scraped (feeds, freshness)."""
+        """Show what an object computes when it is scraped."""
         self.registry.register(collector)
 
-    def expose(self) -> bytes:
-        """The Prometheus text format."""
+    def show_feeds(self, statuses: Callable[[], Iterable[FeedStatus]]) -> None:
+        """Ask for the feeds' status at each scrape, and show it with every stream's freshness."""
+        collector = FeedCollector(statuses)
+        self._feed_collectors.append(collector)
+        self.add_collector(collector)
+
+    def capture(self) -> None:
+        """Take what belongs to the event loop, so that `render` may run in a thread: 10,000 series take 60 ms."""
+        for collector in self._feed_collectors:
+            collector.capture()
+
+    def render(self) -> bytes:
+        """The Prometheus text format, with the feeds as of the last `capture`."""
         return generate_latest(self.registry)
+
+    def expose(self) -> bytes:
+        """The Prometheus text format, as of now."""
+        self.capture()
+        return self.render()
 
     def totals(self, counter: Counter, by: str = "channel") -> dict[str, int]:
         """A counter summed over all labels but `by`."""
@@ -78,6 +110,93 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"ingestd_{name}", text, labels, registry=self.registry, buckets=_LATENCY_BUCKETS_S)
+
+
+class FeedCollector:
+    """What the feeds said about themselves at the last `capture`.
+
+    Two feeds of one exchange share their label: their counts are added, and it is connected when both are. Streams
+    beyond `max_streams` are left out and counted, so that a glob over every market cannot flood the store; the
+    feed's own `last_received` covers them.
+    """
+
+    def __init__(self, statuses: Callable[[], Iterable[FeedStatus]], max_streams: int = MAX_STREAM_SERIES) -> None:
+        self._statuses = statuses
+        self._max_streams = max_streams
+        self._by_feed: dict[str, list[FeedStatus]] = {}
+
+    def capture(self) -> None:
+        """Read the feeds now; `collect` shows this until the next call."""
+        by_feed: dict[str, list[FeedStatus]] = {}
+        for status in self._statuses():
+            by_feed.setdefault(status.label, []).append(status)
+        self._by_feed = by_feed
+
+    def collect(self) -> Iterator[Metric]:
+        """The families of one scrape."""
+        yield from _feed_gauges(self._by_feed)
+        yield from _feed_counters(self._by_feed)
+        yield from self._freshness(self._by_feed)
+
+    def _freshness(self, by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
+        last: dict[tuple[str, str, str], int] = {}
+        left_out = 0
+        for label, stream in _streams(by_feed):
+            key = (label, stream.channel, stream.symbol)
+            if key not in last and len(last) >= self._max_streams:
+                left_out += 1
+                continue
+            last[key] = max(last.get(key, 0), stream.last_received_at or 0)
+        family = GaugeMetricFamily(
+            "ingestd_stream_last_received_timestamp_seconds",
+            "When the stream last delivered; 0: not yet. Its age is time() minus this",
+            labels=("exchange", "channel", "symbol"),
+        )
+        for key, time_us in last.items():
+            family.add_metric(key, time_us / 1_000_000)
+        yield family
+        yield GaugeMetricFamily("ingestd_stream_series_left_out", "Streams beyond the limit of series", value=left_out)
+
+
+def _feed_gauges(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
+    connected = GaugeMetricFamily("ingestd_feed_connected", "1 while the feed is connected", labels=("feed",))
+    streams = GaugeMetricFamily("ingestd_feed_streams", "Streams the feed serves", labels=("feed",))
+    quarantined = GaugeMetricFamily("ingestd_feed_quarantined", "Streams the venue refuses", labels=("feed",))
+    last = GaugeMetricFamily(
+        "ingestd_feed_last_received_timestamp_seconds", "When any stream last delivered; 0: not yet", labels=("feed",)
+    )
+    for label, statuses in by_feed.items():
+        every = [stream for status in statuses for stream in status.streams]
+        refused = sum(1 for stream in every if stream.quarantined is not None)
+        connected.add_metric((label,), float(all(status.connected for status in statuses)))
+        streams.add_metric((label,), len(every) - refused)
+        quarantined.add_metric((label,), refused)
+        last.add_metric((label,), max((stream.last_received_at or 0 for stream in every), default=0) / 1_000_000)
+    yield from (connected, streams, quarantined, last)
+
+
+_FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
+    ("connects", "Connections made", lambda status: status.connects),
+    ("disconnects", "Connections lost", lambda status: status.disconnects),
+    ("stale_reconnects", "Connections given up for their silence", lambda status: status.stale_reconnects),
+    ("malformed_frames", "Frames that could not be decoded", lambda status: status.malformed_frames),
+    ("incomplete_records", "Updates without what a record needs", lambda status: status.incomplete_records),
+)
+
+
+def _feed_counters(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
+    for name, text, count in _FEED_COUNTS:
+        family = CounterMetricFamily(f"ingestd_feed_{name}", text, labels=("feed",))
+        for label, statuses in by_feed.items():
+            family.add_metric((label,), sum(count(status) for status in statuses))
+        yield family
+
+
+def _streams(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[tuple[str, StreamStatus]]:
+    for label, statuses in by_feed.items():
+        for status in statuses:
+            for stream in status.streams:
+                yield label, stream
 
 
 def count_by(counter: Counter, counts: Mapping[tuple[str, ...], int] | Iterable[tuple[tuple[str, ...], int]]) -> None:

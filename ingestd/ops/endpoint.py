@@ -1,0 +1,264 @@
+"""The HTTP endpoint: /metrics, /livez, /readyz and an index. Read-only, and bounded in every direction.
+
+It shares the event loop with the feeds, so nobody may slow it: one request a connection, 8 KiB of request, 5 s to
+send it, 32 connections. When all are taken, the oldest that has not sent its request yet makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import html
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+import orjson
+from aiohttp import web
+
+from ingestd import __version__
+from ingestd.config import HttpConfig
+from ingestd.errors import ConfigError, Problem
+from ingestd.ops.health import Snapshot, Verdict, liveness, readiness
+from ingestd.ops.metrics import CONTENT_TYPE, Metrics
+
+MAX_CONNECTIONS: Final = 32
+MAX_REQUEST_BYTES: Final = 8192
+REQUEST_TIMEOUT_S: Final = 5.0
+RESPONSE_TIMEOUT_S: Final = 30.0
+_METRICS_CACHED_S: Final = 1.0
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
+
+
+class Endpoint:
+    """Serves one daemon's numbers and health until closed."""
+
+    def __init__(self, config: HttpConfig, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._snapshot = snapshot
+        self._rendered = b""
+        self._rendered_at = float("-inf")
+        self._rendering = asyncio.Lock()
+        self._gate = _Gate(metrics)
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, known after `start` even where the configuration says 0."""
+        if self._server is None:
+            raise RuntimeError("the endpoint is not started")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigError when the address cannot be had."""
+        app = web.Application(middlewares=[_one_request])
+        app.router.add_get("/", self._index)
+        app.router.add_get("/metrics", self._show_metrics)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            lingering_time=0,
+            max_line_size=MAX_REQUEST_BYTES,
+            max_field_size=MAX_REQUEST_BYTES,
+        )
+        await self._runner.setup()
+        handler = self._runner.server
+        assert handler is not None, "setup makes the server"
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: _Connection(handler(), self._gate), self._config.host, self._config.port
+            )
+        except (OSError, OverflowError) as error:
+            await self._runner.cleanup()
+            raise ConfigError([_cannot_listen(self._config.listen, error)]) from error
+
+    async def close(self) -> None:
+        """Stop listening and end what is open; a reply under way gets a second."""
+        if self._server is not None:
+            self._server.close()
+            self._gate.close_idle()
+        if self._runner is not None:
+            assert self._runner.server is not None, "setup makes the server"
+            await self._runner.server.shutdown(timeout=1.0)
+            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _index(self, _request: web.Request) -> web.Response:
+        snapshot = self._snapshot()
+        verdict = readiness(snapshot)
+        lines = [*verdict.reasons, *verdict.degraded] or ["All feeds deliver and every sink stores."]
+        return web.Response(text=_page(verdict, lines), content_type="text/html", headers=_HEADERS)
+
+    async def _show_metrics(self, _request: web.Request) -> web.Response:
+        async with self._rendering:  # a flood of scrapes costs one rendering a second
+            if time.monotonic() - self._rendered_at >= _METRICS_CACHED_S:
+                self._metrics.capture()
+                self._rendered = await asyncio.to_thread(self._metrics.render)
+                self._rendered_at = time.monotonic()
+        return web.Response(body=self._rendered, headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _answer(liveness(self._snapshot()))
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _answer(readiness(self._snapshot()))
+
+
+class _Gate:
+    """The open connections, and how many there may be."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._open: dict[_Connection, None] = {}  # in the order they came
+
+    def admit(self, connection: _Connection) -> bool:
+        """Let it in, if need be instead of the oldest that has sent no request. False: there is no room."""
+        if len(self._open) >= MAX_CONNECTIONS:
+            idle = next((known for known in self._open if not known.requested), None)
+            if idle is None:
+                self.reject("too_many_connections")
+                return False
+            idle.refuse(b"408 Request Timeout", "evicted")
+            self.leave(idle)
+        self._open[connection] = None
+        return True
+
+    def leave(self, connection: _Connection) -> None:
+        self._open.pop(connection, None)
+
+    def reject(self, reason: str) -> None:
+        self._metrics.http_rejected.labels(reason).inc()
+
+    def close_idle(self) -> None:
+        """End every connection that has not sent its request."""
+        for connection in list(self._open):
+            if not connection.requested:
+                connection.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """Stands between the socket and aiohttp's handler and enforces the limits aiohttp has no option for."""
+
+    def __init__(self, handler: asyncio.Protocol, gate: _Gate) -> None:
+        self._handler = handler
+        self._gate = gate
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._bytes = 0
+        self._refused = False
+        self.requested = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        self._handler.connection_made(transport)
+        if not self._gate.admit(self):
+            self.refuse(b"503 Service Unavailable")
+            return
+        self._deadline = asyncio.get_running_loop().call_later(REQUEST_TIMEOUT_S, self._late)
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._refused:
+            return
+        if self._bytes > MAX_REQUEST_BYTES:
+            self.refuse(b"431 Request Header Fields Too Large", "too_large")
+            return
+        self._handler.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gate.leave(self)
+        self._cancel_deadline()
+        self._handler.connection_lost(exc)
+
+    def request_begins(self) -> None:
+        """The request is complete; from here the limit is for the reply."""
+        self.requested = True
+        self._cancel_deadline()
+        self._deadline = asyncio.get_running_loop().call_later(RESPONSE_TIMEOUT_S, self._late)
+
+    def refuse(self, status: bytes, reason: str | None = None) -> None:
+        """Answer with a bare status and close. After a request began there is no room for an answer."""
+        if reason is not None:
+            self._gate.reject(reason)
+        self._refused = True
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self.requested:
+            self._transport.abort()
+            return
+        self._transport.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self.requested:
+            self._gate.reject("slow_reader")
+            self.abort()
+        else:
+            self.refuse(b"408 Request Timeout", "slow_request")
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+@web.middleware
+async def _one_request(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    protocol = request.transport.get_protocol() if request.transport is not None else None
+    if isinstance(protocol, _Connection):
+        protocol.request_begins()
+    response = await handler(request)
+    response.force_close()
+    return response
+
+
+def _answer(verdict: Verdict) -> web.Response:
+    body = orjson.dumps(verdict.body(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    status = 200 if verdict.ok else 503
+    return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
+
+
+def _page(verdict: Verdict, lines: list[str]) -> str:
+    state = "ready" if verdict.ok else "not ready"
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in ("/readyz", "/livez", "/metrics"))
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>ingestd</title>'
+        f"<h1>ingestd {__version__}: {state}</h1><ul>{items}</ul><ul>{links}</ul></html>\n"
+    )
+
+
+def _cannot_listen(listen: str, error: Exception) -> Problem:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        hint = "another program (or another ingestd) listens there; stop it or choose another port"
+        return Problem("http.listen", "the address is already in use", listen, hint)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Problem("http.listen", f"cannot listen: {reason}", listen, "write host:port, such as 127.0.0.1:9108")

@@ -1,0 +1,164 @@
+"""Is the daemon alive, is it doing its work, and if not, why: two pure functions over a snapshot.
+
+Liveness asks only what a restart would cure: the event loop runs and no task has died. Readiness asks whether data
+flows into the journal. A sink that is down is neither: the journal holds what it has not stored, so the daemon stays
+ready and says what is degraded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingestd.feeds.base import FeedStatus, StreamStatus
+
+LOOP_STALLED_S = 10.0
+_POLLED_CHANNELS = frozenset({"open_interest", "funding", "candles"})
+_POLLS_MISSED_WHEN_STALE = 3
+_NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHealth:
+    """A feed's status and the limits its configuration sets for it."""
+
+    status: FeedStatus
+    stale_after_s: float = 30.0
+    poll_interval_s: float = 60.0
+
+    def limit_s(self, stream: StreamStatus) -> float:
+        """How long this stream may be silent. A polled one is only late when several polls brought nothing."""
+        if stream.channel in _POLLED_CHANNELS:
+            return max(self.stale_after_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
+        return self.stale_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class JournalHealth:
+    """`full`: it takes no more. `problem`: why the last append failed, None while all is well."""
+
+    full: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkHealth:
+    """A sink and what keeps it from storing, None while it stores."""
+
+    name: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the daemon knows about itself at `now_us`. `journal` is None in the role that has none."""
+
+    now_us: int
+    started: bool
+    stopping: bool = False
+    loop_age_s: float = 0.0  # since the event loop last ran its heartbeat
+    dead_tasks: Sequence[str] = ()
+    feeds: Sequence[FeedHealth] = ()
+    journal: JournalHealth | None = None
+    sinks: Sequence[SinkHealth] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reasons` say why it is not ok; `degraded` what is wrong although it is. Each is a sentence for a person."""
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+    def body(self) -> dict[str, object]:
+        """The verdict as the endpoint answers it."""
+        return {
+            "status": "ok" if self.ok else "failing",
+            "reasons": list(self.reasons),
+            "degraded": list(self.degraded),
+        }
+
+
+def liveness(snapshot: Snapshot) -> Verdict:
+    """Whether a restart would help."""
+    reasons = [f"The task {name} has died." for name in snapshot.dead_tasks]
+    if snapshot.loop_age_s > LOOP_STALLED_S:
+        reasons.append(f"The event loop has not run for {snapshot.loop_age_s:.0f} s.")
+    return Verdict(not reasons, tuple(reasons))
+
+
+def readiness(snapshot: Snapshot) -> Verdict:
+    """Whether every feed delivers and what it delivers is kept."""
+    reasons: list[str] = []
+    degraded: list[str] = []
+    if snapshot.stopping:
+        reasons.append("The daemon is stopping.")
+    elif not snapshot.started:
+        reasons.append("The daemon has not finished starting.")
+    reasons.extend(f"The task {name} has died." for name in snapshot.dead_tasks)
+    reasons.extend(_journal_reasons(snapshot.journal))
+    for feed in snapshot.feeds:
+        failing, limping = _feed_reasons(feed, snapshot.now_us)
+        reasons.extend(failing)
+        degraded.extend(limping)
+    degraded.extend(f"The sink {sink.name} is down: {sink.problem}" for sink in snapshot.sinks if sink.problem)
+    return Verdict(not reasons, tuple(reasons), tuple(degraded))
+
+
+def _journal_reasons(journal: JournalHealth | None) -> list[str]:
+    if journal is None:
+        return []
+    reasons = []
+    if journal.full:
+        reasons.append("The journal is full and takes no more: a sink has been down for long, or max_bytes is small.")
+    if journal.problem is not None:
+        reasons.append(f"The journal cannot be written: {journal.problem}")
+    return reasons
+
+
+def _feed_reasons(feed: FeedHealth, now_us: int) -> tuple[list[str], list[str]]:
+    """What stops the feed, and what merely hampers it."""
+    status = feed.status
+    refused = [stream for stream in status.streams if stream.quarantined is not None]
+    served = [stream for stream in status.streams if stream.quarantined is None]
+    silent = [stream for stream in served if _is_silent(stream, feed.limit_s(stream), now_us)]
+    if not status.streams:
+        return [f"The feed {status.label} has subscribed to nothing yet{_because(status.problem)}."], []
+    if not served:
+        return [f"{status.label} refuses every symbol of its feed: {_named(refused)}."], []
+    if len(silent) == len(served):
+        return [f"The feed {status.label} is silent: none of its {len(served)} streams is fresh."
+                f"{_sentence(status.problem)}"], []  # fmt: skip
+    limping = []
+    if not status.connected:
+        limping.append(f"The feed {status.label} is not connected and dials again{_because(status.problem)}.")
+    elif status.problem is not None:
+        limping.append(f"The feed {status.label} has a problem: {status.problem}")
+    if silent:
+        limping.append(f"{len(silent)} of {len(served)} streams of {status.label} are silent: {_named(silent)}.")
+    if refused:
+        limping.append(f"{status.label} refuses {len(refused)} streams: {_named(refused)}.")
+    return [], limping
+
+
+def _is_silent(stream: StreamStatus, limit_s: float, now_us: int) -> bool:
+    return stream.last_received_at is None or now_us - stream.last_received_at > limit_s * 1_000_000
+
+
+def _named(streams: Sequence[StreamStatus]) -> str:
+    """The first few by name, and why where that is known; the rest as a count."""
+    texts = [
+        f"{stream.channel} {stream.symbol}" + (f" ({stream.quarantined})" if stream.quarantined else "")
+        for stream in streams[:_NAMED_AT_MOST]
+    ]
+    left = len(streams) - len(texts)
+    return ", ".join(texts) + (f" and {left} more" if left else "")
+
+
+def _because(problem: str | None) -> str:
+    return f" ({problem.rstrip('.')})" if problem else ""
+
+
+def _sentence(problem: str | None) -> str:
+    return f" {problem.rstrip('.')}." if problem else ""

@@ -1,0 +1,150 @@
+"""Log lines for machines (JSON) or people (console), on standard error, without secrets.
+
+Everything goes through one chain: our own loggers, the libraries' stdlib loggers and Python's warnings. Redaction
+looks at names (`password=…`), at shapes (`//user:…@host`) and at values made known by `hide`, in messages, fields and
+tracebacks alike: exchange libraries quote signed URLs in their errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from ingestd.config import LogConfig
+
+_MASK = "***"
+
+_SECRET_NAME = (
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret|credentials?|private[-_]?key|authorization"
+    r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)"
+    r"|(?:id|auth|refresh|session|bearer)?[-_]?token|signature|sign)"
+)
+_SECRET_KEY = re.compile(rf"(?:^|[-_.]|(?<=[a-z])(?=[A-Z])){_SECRET_NAME}$", re.IGNORECASE)
+_REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A data store's DSN: everything up to the last @, since people forget to quote a / or @ in a password.
+    (re.compile(r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://[^\s/:@]*:)\S*@", re.IGNORECASE),
+     rf"\1{_MASK}@"),
+    # Any other URL: not past the host, because a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
+    (re.compile(r"(://[^\s/:@]*:)[^\s/]*@"), rf"\1{_MASK}@"),
+    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_MASK}"),
+    (re.compile(
+        rf"""((?<![A-Za-z0-9]){_SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
+        re.IGNORECASE), rf"\1{_MASK}"),
+    (re.compile(r"((?<=[a-z])(?:Key|Secret|Token|Signature|Password)=)[^\s&,;\"')]+"), rf"\1{_MASK}"),
+)  # fmt: skip
+
+_SHORTEST_HIDDEN = 4  # hiding "a" would blot out the whole log
+_hidden: set[str] = set()
+
+# ccxt logs every request with its headers at DEBUG, aiokafka every poll: below INFO they are not ours to show.
+_LIBRARIES = ("aiohttp", "aiokafka", "asyncio", "ccxt", "redis", "urllib3")
+
+
+def configure(config: LogConfig, stream: TextIO | None = None) -> None:
+    """Send every log line of the process to `stream` (standard error) in the configured form. May be called again."""
+    stream = sys.stderr if stream is None else stream
+    as_console = config.format == "console" or (config.format == "auto" and stream.isatty())
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.StackInfoRenderer(),
+                structlog.processors.format_exc_info,
+                _redact_event,
+                _console(stream) if as_console else _json(),
+            ],
+        )
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,  # a second configure must reach loggers made before it
+    )
+    _route_stdlib(handler, level)
+
+
+def hide(secret: str) -> None:
+    """Never show this value again, wherever it turns up."""
+    if len(secret) >= _SHORTEST_HIDDEN:
+        _hidden.add(secret)
+
+
+def redact(text: str) -> str:
+    """The text without passwords, keys, tokens and signatures."""
+    for secret in _hidden:
+        text = text.replace(secret, _MASK)
+    for pattern, replacement in _REDACTIONS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact_value(value: Any, name: str = "") -> Any:
+    """The same for a field: hidden by its name, or within its text; containers are looked into."""
+    if name and value is not None and _SECRET_KEY.search(name):
+        return _MASK
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {str(key): redact_value(item, str(key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [redact_value(item) for item in value]
+    if isinstance(value, BaseException):
+        return redact(f"{type(value).__name__}: {value}")
+    return redact(str(value))
+
+
+def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: redact_value(value, key) for key, value in event.items()}
+
+
+def _json() -> Processor:
+    return structlog.processors.JSONRenderer(serializer=_to_json)
+
+
+def _to_json(event: Any, **_options: Any) -> str:
+    try:
+        return orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: better plain than lost
+        return orjson.dumps({"event": ascii(event), "level": "error"}).decode()
+
+
+def _console(stream: TextIO) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )
+
+
+def _route_stdlib(handler: logging.Handler, level: int) -> None:
+    root = logging.getLogger()
+    for old in [known for known in root.handlers if getattr(known, "_ingestd", False)]:
+        root.removeHandler(old)
+    handler._ingestd = True  # type: ignore[attr-defined] # how the next configure finds its own
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
+    logging.captureWarnings(True)
