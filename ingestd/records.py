@@ -9,6 +9,7 @@ Prices and sizes are the exchange's own decimal text. Times are integer microsec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -152,6 +153,15 @@ CHANNEL_OF: dict[type[MarketRecord], Channel] = {
     Candle: "candles",
 }
 
+TABLE_OF: dict[type[MarketRecord], str] = {
+    Tick: "market_ticks",
+    Trade: "trades",
+    BookSnapshot: "order_book",
+    OpenInterest: "oi_snapshots",
+    Funding: "funding",
+    Candle: "ohlcv_data",
+}
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[list[Record]] = msgspec.msgpack.Decoder(list[Record])
 
@@ -164,3 +174,16 @@ def encode_batch(records: Sequence[Record]) -> bytes:
 def decode_batch(payload: bytes) -> list[Record]:
     """The records of `encode_batch`. Raises `msgspec.DecodeError` on anything else."""
     return _decoder.decode(payload)
+
+
+_CHANNEL_NAMES: dict[type, str] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rejections"}
+
+
+def channel_of(record: Record) -> str:
+    """The channel a record is counted under."""
+    return _CHANNEL_NAMES[type(record)]
+
+
+def count_channels(records: Sequence[Record]) -> dict[str, int]:
+    """How many records of each channel a batch holds; gaps and rejections count apart from the market's."""
+    return {_CHANNEL_NAMES[kind]: count for kind, count in Counter(map(type, records)).items()}

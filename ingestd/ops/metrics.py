@@ -22,6 +22,8 @@ from ingestd.feeds.base import FeedStatus, StreamStatus
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_STREAM_SERIES = 10_000
 
+LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
+
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -199,8 +201,8 @@ def _streams(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[tuple[str, Str
                 yield label, stream
 
 
-def count_by(counter: Counter, counts: Mapping[tuple[str, ...], int] | Iterable[tuple[tuple[str, ...], int]]) -> None:
+def count_by(counter: Counter, counts: Mapping[LabelsT, int]) -> None:
     """Add many label tuples at once."""
-    for labels, amount in counts.items() if isinstance(counts, Mapping) else counts:
+    for labels, amount in counts.items():
         if amount:
             counter.labels(*labels).inc(amount)

@@ -1,0 +1,176 @@
+"""Where records meet: the intake holds open records, validates and seals them, and makes each batch durable.
+
+A feed's `put` never waits. When the journal cannot keep up, `writable` does: the feeds stop reading their sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from ingestd import validation
+from ingestd.backoff import Backoff
+from ingestd.clock import now_us
+from ingestd.config import IntakeConfig
+from ingestd.errors import JournalError, JournalFull
+from ingestd.journal import Batch, Journal
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, channel_of
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """Turns a stream of records into durable batches, in order."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: IntakeConfig,
+        time_window: Callable[[int], validation.TimeWindow],
+        metrics: Metrics,
+    ) -> None:
+        self._journal = journal
+        self._config = config
+        self._time_window = time_window
+        self._metrics = metrics
+        self._open: list[MarketRecord | FeedGap] = []
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closed = False
+        self._overflow: Counter[str] = Counter()
+
+    def put(self, record: MarketRecord | FeedGap) -> None:
+        """Take one record. Past twice `max_open_records` it is dropped and counted: a feed that ignores `writable`
+        must not fill the memory."""
+        held = len(self._open)
+        if held >= 2 * self._config.max_open_records or self._closed:
+            self._overflow[channel_of(record)] += 1
+            return
+        self._open.append(record)
+        if held == 0:
+            self._some.set()
+        elif held + 1 == self._config.max_batch_records:
+            self._enough.set()
+        elif held + 1 == self._config.max_open_records:
+            self._room.clear()
+
+    async def writable(self) -> None:
+        """Return once there is room for what one socket read may bring."""
+        await self._room.wait()
+
+    @property
+    def open_records(self) -> int:
+        return len(self._open)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the feeds are being held back."""
+        return not self._room.is_set()
+
+    async def run(self) -> None:
+        """Seal and journal until `close`; returns when the last record is durable."""
+        while True:
+            await self._some.wait()
+            if not self._closed and len(self._open) < self._config.max_batch_records:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._config.linger_ms / 1000):
+                        await self._enough.wait()
+            await self._seal()
+            if self._closed and not self._open:
+                return
+
+    def close(self) -> None:
+        """No more records: `run` journals what is open and returns."""
+        self._closed = True
+        self._some.set()
+        self._enough.set()
+
+    def abandon(self) -> int:
+        """Count what is still open as dropped, after the shutdown deadline. Returns how many records."""
+        count_by(self._metrics.received, _by_stream(self._open))
+        lost = Counter(channel_of(record) for record in self._open)
+        count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
+        self._open.clear()
+        return lost.total()
+
+    async def _seal(self) -> None:
+        size = self._config.max_batch_records
+        taken = self._open[:size]
+        if taken:
+            records, rejected = self._validated(taken)
+            await self._journaled(records)
+            self._count(taken, rejected)
+        del self._open[: len(taken)]
+        if self._overflow:
+            self._count_overflow()
+        self._reset_signals()
+
+    def _reset_signals(self) -> None:
+        held = len(self._open)
+        if held < size_to_resume(self._config.max_open_records):
+            self._room.set()
+        if held < self._config.max_batch_records and not self._closed:
+            self._enough.clear()
+        if not held and not self._closed:
+            self._some.clear()
+
+    def _validated(self, taken: list[MarketRecord | FeedGap]) -> tuple[list[Record], Counter[tuple[str, ...]]]:
+        window = self._time_window(now_us())
+        records: list[Record] = []
+        rejected: Counter[tuple[str, ...]] = Counter()
+        for record in taken:
+            reason = validation.flaw(record, window)
+            if reason is None or isinstance(record, FeedGap):
+                records.append(record)
+            else:
+                records.append(validation.rejection(record, TABLE_OF[type(record)], reason))
+                rejected[channel_of(record), reason] += 1
+        return records, rejected
+
+    async def _journaled(self, records: list[Record]) -> Batch:
+        """Append, for ever: what a feed handed over is given up only by the journal's own policy."""
+        backoff = Backoff(first_s=0.05, cap_s=2.0)
+        while True:
+            try:
+                batch = await self._journal.append(records)
+            except JournalError as error:
+                if backoff.attempts == 0:
+                    log.error("journal_refuses", error=str(error), open_records=len(self._open))
+                waiting = self._journal.room_made if isinstance(error, JournalFull) else asyncio.sleep
+                await waiting(0.05 + backoff.next_s())
+            else:
+                if backoff.attempts:
+                    log.info("journal_accepts_again", attempts=backoff.attempts)
+                return batch
+
+    def _count(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
+        streams = _by_stream(taken)
+        count_by(self._metrics.received, streams)
+        count_by(self._metrics.rejected, rejected)
+        now = now_us()
+        self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
+        newest = {(record.exchange, channel_of(record)): record for record in taken if type(record) is not FeedGap}
+        for labels, record in newest.items():
+            self._metrics.exchange_latency_s.labels(*labels).observe(max(0, record.received_at - record.time) / 1e6)
+
+    def _count_overflow(self) -> None:
+        overflow, self._overflow = self._overflow, Counter()
+        count_by(self._metrics.dropped, {(channel, "intake_full"): count for channel, count in overflow.items()})
+        count_by(self._metrics.received, {("", channel): count for channel, count in overflow.items()})
+        log.error("intake_overflow_dropped", records=dict(overflow))
+
+
+def size_to_resume(max_open_records: int) -> int:
+    """Reading resumes at a quarter of the limit, so that the sockets do not flap around it."""
+    return max(1, max_open_records // 4)
+
+
+def _by_stream(records: list[MarketRecord | FeedGap]) -> Counter[tuple[str, ...]]:
+    return Counter((record.exchange, channel_of(record)) for record in records if type(record) is not FeedGap)

@@ -1,0 +1,183 @@
+"""Which records may enter the journal: pure checks on the exchange's own text, before anything is written.
+
+PostgreSQL would take `NaN` as a price (even past `CHECK (price > 0)`) and would open a chunk for the year 2262; a text
+with a NUL or half a surrogate pair would fail the whole COPY it travels in. So they are put aside here, with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ingestd.clock import MICROSECONDS_PER_DAY
+from ingestd.records import (
+    BookSnapshot,
+    Candle,
+    FeedGap,
+    Funding,
+    MarketRecord,
+    OpenInterest,
+    Rejected,
+    Tick,
+    Trade,
+)
+
+# Nothing in these markets is older than Bitcoin; an epoch-0 time is a venue's way of saying "none".
+OLDEST_TIME_US = 1_230_768_000_000_000  # 2009-01-01
+_MAX_BIGINT = 2**63 - 1
+_MAX_TEXT = 128
+
+_DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?"
+_positive = re.compile(rf"(?=[0.]*[1-9]){_DIGITS}").fullmatch
+_not_negative = re.compile(_DIGITS).fullmatch
+_finite = re.compile(rf"-?{_DIGITS}").fullmatch
+# A level's price may be negative or zero (spreads, some options), its amount may not.
+_levels = re.compile(rf"(?:-?{_DIGITS} (?=[0.]*[1-9]){_DIGITS} )*").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """The exchange times a table accepts, in microseconds since the epoch: older than its retention is refused,
+    since it would re-create chunks that retention has dropped."""
+
+    oldest: dict[type, int]
+    newest: int
+
+
+def time_window(now_us: int, max_ahead_s: float, retention_days: dict[type, int]) -> TimeWindow:
+    """What is accepted at `now_us`; a retention of 0 days keeps for ever and so refuses nothing for its age."""
+    oldest = {kind: now_us - days * MICROSECONDS_PER_DAY for kind, days in retention_days.items() if days}
+    return TimeWindow(oldest, now_us + int(max_ahead_s * 1e6))
+
+
+def flaw(record: MarketRecord | FeedGap, window: TimeWindow) -> str | None:
+    """Why `record` cannot be stored, as a short fixed reason, or None when it can."""
+    if type(record) is FeedGap:
+        return None
+    reason = _CHECKS[type(record)](record)
+    if reason is not None:
+        return reason
+    if not _sane_text(record.exchange) or not _sane_text(record.symbol):
+        return "text"
+    if record.time > window.newest:
+        return "too_far_ahead"
+    if record.time < OLDEST_TIME_US:
+        return "time_missing"
+    if record.time < window.oldest.get(type(record), OLDEST_TIME_US):
+        return "older_than_retention"
+    return None
+
+
+def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
+    """The row of `rejected_records` that keeps what was refused."""
+    return Rejected(
+        exchange=printable(record.exchange),
+        symbol=printable(record.symbol),
+        time=record.time,
+        received_at=record.received_at,
+        table=table,
+        reason=reason,
+        record=as_json(record),
+    )
+
+
+def as_json(record: msgspec.Struct) -> str:
+    """The record as a JSON object that PostgreSQL's JSONB accepts whatever the texts in it are."""
+    values = {name: getattr(record, name) for name in record.__struct_fields__}
+    return json.dumps(_cleaned(values), ensure_ascii=True, separators=(",", ":"))
+
+
+def printable(text: str) -> str:
+    """The text with what no database takes (NUL, half surrogate pairs) written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: _cleaned(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(item) for item in value]
+    return value
+
+
+def _sane_text(text: str) -> bool:
+    # isprintable is false for control characters and for half surrogate pairs, which no encoding takes.
+    return 0 < len(text) <= _MAX_TEXT and text.isprintable()
+
+
+def _tick(record: Tick) -> str | None:
+    if record.bid_price is None and record.ask_price is None:
+        return "no_price"
+    for price in (record.bid_price, record.ask_price):
+        if price is not None and not _positive(price):
+            return "price"
+    for volume in (record.bid_volume, record.ask_volume):
+        if volume is not None and not _not_negative(volume):
+            return "quantity"
+    return None
+
+
+def _trade(record: Trade) -> str | None:
+    if not _positive(record.price):
+        return "price"
+    if not _positive(record.quantity):
+        return "quantity"
+    if not _sane_text(record.trade_id):
+        return "trade_id"
+    if record.side not in ("buy", "sell", None):
+        return "side"
+    return None if 0 <= record.seq <= _MAX_BIGINT else "seq"
+
+
+def _book(record: BookSnapshot) -> str | None:
+    for side in (record.bids, record.asks):
+        text = "".join([f"{price} {amount} " for price, amount in side])
+        if not _levels(text):
+            return "level"
+    if record.sequence is not None and not 0 <= record.sequence <= _MAX_BIGINT:
+        return "sequence"
+    return None
+
+
+def _open_interest(record: OpenInterest) -> str | None:
+    if not _all_match(_not_negative, (record.open_interest, record.open_interest_usd)):
+        return "open_interest"
+    return None if record.basis is None or _finite(record.basis) else "basis"
+
+
+def _funding(record: Funding) -> str | None:
+    if not _finite(record.funding_rate):
+        return "funding_rate"
+    if not _all_match(_finite, (record.annualised_rate, record.payment)):
+        return "funding_rate"
+    return None if record.mark_price is None or _positive(record.mark_price) else "price"
+
+
+def _candle(record: Candle) -> str | None:
+    if not _all_match(_positive, (record.open, record.high, record.low, record.close)):
+        return "price"
+    volumes = (record.volume, record.quote_volume, record.taker_buy_base_volume, record.taker_buy_quote_volume)
+    if not _all_match(_not_negative, volumes):
+        return "quantity"
+    return None if _sane_text(record.timeframe) else "timeframe"
+
+
+def _all_match(matches: Callable[[str], object], texts: Iterable[str | None]) -> bool:
+    return all(text is None or matches(text) for text in texts)
+
+
+_CHECKS: dict[type, Callable[[Any], str | None]] = {
+    Tick: _tick,
+    Trade: _trade,
+    BookSnapshot: _book,
+    OpenInterest: _open_interest,
+    Funding: _funding,
+    Candle: _candle,
+}
