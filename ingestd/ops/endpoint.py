@@ -27,6 +27,7 @@ MAX_REQUEST_BYTES: Final = 8192
 REQUEST_TIMEOUT_S: Final = 5.0
 RESPONSE_TIMEOUT_S: Final = 30.0
 _METRICS_CACHED_S: Final = 1.0
+_HIGHEST_PORT: Final = 65_535
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -58,6 +59,8 @@ class Endpoint:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the address cannot be had."""
+        if self._config.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
+            raise ConfigError([_cannot_listen(self._config.listen, OverflowError("there are 65535 ports"))])
         app = web.Application(middlewares=[_one_request])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._show_metrics)
@@ -78,7 +81,7 @@ class Endpoint:
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: _Connection(handler(), self._gate), self._config.host, self._config.port
             )
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             await self._runner.cleanup()
             raise ConfigError([_cannot_listen(self._config.listen, error)]) from error
 
@@ -235,7 +238,11 @@ async def _one_request(
     protocol = request.transport.get_protocol() if request.transport is not None else None
     if isinstance(protocol, _Connection):
         protocol.request_begins()
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:  # aiohttp's 404 and 405 are raised
+        error.force_close()
+        raise
     response.force_close()
     return response
 

@@ -1,0 +1,86 @@
+"""The command line: one file a command, each loaded only when it is called.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from ingestd import __version__
+from ingestd.errors import ConfigError, IngestdError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+# name: (where the command is, what `ingestd --help` says of it). The texts are here so that help imports nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("ingestd.cli.run:run", "Capture until stopped."),
+    "check": ("ingestd.cli.check:check", "Check a configuration and print what it comes to."),
+    "migrate": ("ingestd.cli.migrate:migrate", "Bring the database to this version's schema."),
+    "demo": ("ingestd.cli.demo:demo", "Run everything here, on recorded traffic; needs nothing installed."),
+    "bench": ("ingestd.cli.bench:bench", "Measure this machine against the design's numbers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called: `--version` must not cost an exchange library."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ingestd", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Capture crypto market data losslessly into TimescaleDB, Redis and Kafka."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and end the process with the exit code it earned."""
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="ingestd")
+    except Exception as error:  # noqa: BLE001  # the last line of defence: every error gets its message and exit code
+        sys.exit(report(error))
+    sys.exit(0)
+
+
+def report(error: Exception) -> int:
+    """Tell the person at standard error what happened; the exit code for it.
+
+    What ingestd can explain is a message; everything else is a bug and shows its traceback.
+    """
+    leaves = list(_leaves(error))
+    if not all(isinstance(leaf, IngestdError) for leaf in leaves):
+        from ingestd.ops.logs import redact
+
+        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+        return EXIT_FAILED
+    for leaf in leaves:
+        for line in str(leaf).splitlines() or [type(leaf).__name__]:
+            click.echo(f"ingestd: {line}", err=True)
+    return EXIT_USAGE if any(isinstance(leaf, ConfigError) for leaf in leaves) else EXIT_FAILED
+
+
+def _leaves(error: BaseException) -> Sequence[BaseException]:
+    """A task group wraps what its tasks raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for member in error.exceptions for leaf in _leaves(member)]
+    return [error]
