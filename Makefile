@@ -1,0 +1,52 @@
+# Needs python 3.11 or newer, make and git; neither root, nor Docker, nor a service. `make help` lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: setup demo test lint types bench lock clean help
+
+setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "ingestd needs Python 3.11 or newer, and none is on the PATH." \
+		"Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is too old: ingestd needs Python 3.11 or newer." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: install its venv module (on Debian: python3-venv)." >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Run the whole daemon here on recorded traffic: make demo ARGS="--seconds 30"
+	$(BIN)/ingestd demo $(ARGS)
+
+test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: setup ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Check types
+	$(BIN)/mypy
+
+bench: setup ## Measure this machine
+	$(BIN)/ingestd bench $(ARGS)
+
+lock: ## Resolve the dependencies anew (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	$(LOCK) --upgrade --extra embedded --group dev -o requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
+
+clean: ## Remove what make made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
