@@ -44,6 +44,7 @@ lock: ## Resolve the dependencies anew (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	$(LOCK) --upgrade --extra embedded --group dev -o requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
+	echo hatchling | $(LOCK) --constraint requirements.lock -o requirements-build.lock -
 
 clean: ## Remove what make made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
