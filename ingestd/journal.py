@@ -76,6 +76,16 @@ class Cursor:
         self.read_at: Place = (0, 0)
         self.pending: dict[str, int] = {}  # records by channel that are journaled and not acknowledged
         self._journal = journal
+        self._woken = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Until there may be something new to read, or `wake` was called."""
+        await self._woken.wait()
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """End the present or next `wait`."""
+        self._woken.set()
 
     async def read(self, max_records: int) -> list[Batch]:
         """The next batches, about `max_records` records of them; empty when there is nothing new."""
@@ -126,7 +136,6 @@ class Journal:
         self._memory_floor: Place = (0, 0)  # the last batch that is only on disk
         self._cursors: list[Cursor] = []
         self._next_position = 1
-        self._appended = asyncio.Event()
         self._released = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
@@ -217,11 +226,6 @@ class Journal:
         )
         self._publish(batch)
         return batch
-
-    async def wait(self) -> None:
-        """Until a batch was appended since the last call."""
-        await self._appended.wait()
-        self._appended.clear()
 
     async def room_made(self, timeout_s: float) -> None:
         """Until a file was released, at most `timeout_s`."""
@@ -366,6 +370,7 @@ class Journal:
     def _publish(self, batch: Batch) -> None:
         for cursor in self._cursors:
             add_counts(cursor.pending, batch.counts)
+            cursor.wake()
         self._memory.append(batch)
         self._memory_bytes += batch.size_bytes
         while len(self._memory) > 1 and self._memory_bytes > self._config.memory_bytes:
@@ -373,7 +378,6 @@ class Journal:
         for channel, count in batch.counts.items():
             self._metrics.journaled.labels(channel).inc(count)
         self._metrics.journal_full.set(0)
-        self._appended.set()
         if not self._cursors:
             self.release()
         self._show()

@@ -36,8 +36,10 @@ _DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2
 _positive = re.compile(rf"(?=[0.]*[1-9]){_DIGITS}").fullmatch
 _not_negative = re.compile(_DIGITS).fullmatch
 _finite = re.compile(rf"-?{_DIGITS}").fullmatch
-# A level's price may be negative or zero (spreads, some options), its amount may not.
-_levels = re.compile(rf"(?:-?{_DIGITS} (?=[0.]*[1-9]){_DIGITS} )*").fullmatch
+# A level's price may be negative or zero (spreads, some options), its amount may not. Both become JSON numbers, which
+# have no bare point and no leading zero.
+_JSON_NUMBER = r"(?:0|[1-9][0-9]{0,59})(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?"
+_levels = re.compile(rf"(?:-?{_JSON_NUMBER} (?=[0.]*[1-9]){_JSON_NUMBER} )*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)

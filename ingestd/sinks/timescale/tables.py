@@ -1,0 +1,133 @@
+"""What the sink knows of each table: the columns it writes, and what makes two rows the same."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class OnConflict(enum.Enum):
+    """What happens to a row whose key is already stored."""
+
+    NO_KEY = "no key"  # the table has no unique key: every row is stored
+    KEEP = "keep"  # the stored row stays, the new one is counted as a duplicate
+    REPLACE = "replace"  # the new row replaces the stored one (a candle or a gap that grew)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    name: str
+    channel: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    on_conflict: OnConflict = OnConflict.NO_KEY
+
+    @property
+    def staging(self) -> str:
+        return f"staging_{self.name}"
+
+    def create_staging(self) -> str:
+        """DDL of the staging table of one transaction; CHECK and NOT NULL are kept, so COPY names a bad row."""
+        return (
+            f"CREATE TEMP TABLE {self.staging} (LIKE {self.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) "
+            "ON COMMIT DROP"
+        )
+
+    def merge_staging(self) -> str:
+        """From staging into the table, in key order: two writers that sort alike cannot deadlock.
+
+        Of rows with one key the last one staged wins where rows replace each other, the first where they are kept.
+        """
+        columns, key = ", ".join(self.columns), ", ".join(self.key)
+        last = "DESC" if self.on_conflict is OnConflict.REPLACE else "ASC"
+        return (
+            f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
+            f"SELECT DISTINCT ON ({key}) {columns} FROM {self.staging} ORDER BY {key}, ctid {last} "
+            f"ON CONFLICT {self._resolution()}"
+        )
+
+    def _resolution(self) -> str:
+        if self.on_conflict is OnConflict.KEEP:
+            return "DO NOTHING"
+        changed = [name for name in self.columns if name not in self.key]
+        assignments = ", ".join(f"{name} = EXCLUDED.{name}" for name in changed)
+        return f"({', '.join(self.key)}) DO UPDATE SET {assignments}"
+
+
+_STREAM = ("time", "exchange", "symbol")
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "market_ticks",
+            "ticks",
+            (*_STREAM, "bid_price", "bid_volume", "ask_price", "ask_volume", "received_at"),
+        ),
+        Table(
+            "trades",
+            "trades",
+            (*_STREAM, "trade_id", "seq", "side", "price", "quantity", "received_at"),
+            ("exchange", "symbol", "trade_id", "time"),
+            OnConflict.KEEP,
+        ),
+        Table(
+            "order_book",
+            "order_book",
+            (*_STREAM, "bids", "asks", "sequence", "valid", "received_at"),
+        ),
+        Table(
+            "oi_snapshots",
+            "open_interest",
+            (*_STREAM, "open_interest", "open_interest_usd", "basis", "received_at"),
+            ("exchange", "symbol", "time"),
+            OnConflict.KEEP,
+        ),
+        Table(
+            "funding",
+            "funding",
+            (
+                *_STREAM,
+                "funding_rate",
+                "annualised_rate",
+                "payment",
+                "mark_price",
+                "next_funding_time",
+                "received_at",
+            ),
+            ("exchange", "symbol", "time"),
+            OnConflict.KEEP,
+        ),
+        Table(
+            "ohlcv_data",
+            "candles",
+            (
+                *_STREAM,
+                "timeframe",
+                "open",
+                "high",
+                "low",
+                "close",
+                "volume",
+                "quote_volume",
+                "trades_count",
+                "taker_buy_base_volume",
+                "taker_buy_quote_volume",
+            ),
+            ("exchange", "symbol", "timeframe", "time"),
+            OnConflict.REPLACE,
+        ),
+        Table(
+            "feed_gaps",
+            "gaps",
+            ("exchange", "symbol", "channel", "started_at", "ended_at", "cause", "status", "detail"),
+            ("exchange", "symbol", "channel", "started_at"),
+            OnConflict.REPLACE,
+        ),
+        Table(
+            "rejected_records",
+            "rejections",
+            ("at", "table_name", "reason", "sqlstate", "record", "error"),
+        ),
+    )
+}
