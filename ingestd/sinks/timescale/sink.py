@@ -27,7 +27,8 @@ log = structlog.get_logger()
 
 _RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
-_POSITIONS_KEPT = "30 days"
+_LAST_RETRY_S = 0.2  # between the attempts that are left once finishing
+_POSITIONS_KEPT_DAYS = 30
 
 
 class TimescaleSink:
@@ -53,7 +54,7 @@ class TimescaleSink:
         self._database: Database | None = None
         self._places: dict[str, tuple[int, int]] = {}  # journal id -> position, epoch as last read or written
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
-        self._finishing = False
+        self._finish_asked = asyncio.Event()
         self._status = SinkStatus(self.name)
         self._retry = Backoff(first_s=0.1, cap_s=_RETRY_CAP_S)
         self._pause = Backoff(first_s=1.0, cap_s=_PAUSE_CAP_S)
@@ -62,7 +63,7 @@ class TimescaleSink:
         return self._status
 
     def finish(self) -> None:
-        self._finishing = True
+        self._finish_asked.set()
         self._cursor.wake()
 
     async def run(self) -> None:
@@ -79,7 +80,7 @@ class TimescaleSink:
         """What one flush takes: as much as there is, or what `flush_ms` brings. Empty once finished and drained."""
         batches = self._held or await self._cursor.read(self._config.max_flush_records)
         self._held = []
-        while not batches and not self._finishing:
+        while not batches and not self._finish_asked.is_set():
             await self._cursor.wait()
             batches = await self._cursor.read(self._config.max_flush_records)
         if not batches:
@@ -92,7 +93,7 @@ class TimescaleSink:
     async def _linger(self, batches: list[Batch]) -> None:
         due_s = monotonic_s() + self._config.flush_ms / 1000 - max(0, now_us() - batches[0].sealed_at) / 1e6
         count = sum(len(batch.records) for batch in batches)
-        while count < self._config.max_flush_records and not self._finishing and monotonic_s() < due_s:
+        while count < self._config.max_flush_records and not self._finish_asked.is_set() and monotonic_s() < due_s:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(due_s - monotonic_s()):
                     await self._cursor.wait()
@@ -136,19 +137,25 @@ class TimescaleSink:
         """Repeat `attempt` by what its errors ask for. False: shutting down, and the database does not answer."""
         while True:
             try:
-                async with asyncio.timeout(self._config.flush_timeout_s):
-                    await attempt()
+                await attempt()
             except (IngestdError, OSError, TimeoutError) as error:
                 self._note(error)
                 await self._disconnect()
                 self._places.clear()
-                if self._finishing and self._status.attempts_failed > 1:
+                if self._finish_asked.is_set() and self._status.attempts_failed > 1:
                     log.warning("sink_leaves_records_in_journal", sink=self.name, records=self._cursor.pending_records)
                     return False
-                await asyncio.sleep(self._delay_s(error))
+                await self._pause_for(self._delay_s(error))
             else:
                 self._recovered()
                 return True
+
+    async def _pause_for(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._finish_asked.wait()
+        if self._finish_asked.is_set():
+            await asyncio.sleep(min(delay_s, _LAST_RETRY_S))
 
     def _delay_s(self, error: Exception) -> float:
         if isinstance(error, SchemaError):
@@ -206,9 +213,10 @@ class TimescaleSink:
         sources = {self._source(journal_id): journal_id for journal_id in ids}
         await database.execute(
             "DELETE FROM ingest_positions WHERE starts_with(source, $1) AND source <> ALL($2::text[]) "
-            f"AND updated_at < now() - interval '{_POSITIONS_KEPT}'",
+            "AND updated_at < now() - make_interval(days => $3)",
             self._source(""),
             list(sources),
+            _POSITIONS_KEPT_DAYS,
         )
         rows = await database.fetch(
             "SELECT source, position FROM ingest_positions WHERE source = ANY($1::text[])", list(sources)

@@ -184,7 +184,7 @@ async def _copy_portion(
     bad: list[BadRow] = []
     while lines:
         try:
-            async with database.transaction():
+            async with database.savepoint():
                 await database.copy_text(target, rows.table.columns, copy_text.payload(lines))
         except DatabaseError as error:
             if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:

@@ -1,0 +1,309 @@
+"""The only file that talks to asyncpg: connections, transactions, COPY, and the driver's errors made ours.
+
+Three outcomes of whatever is sent:
+
+- it returns: the server did it;
+- `DatabaseError`: the server refused it and said why (SQLSTATE, CONTEXT, DETAIL);
+- `ConnectionLost`: nobody knows. The connection has been terminated; what was sent may or may not be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self, TypeAlias
+
+import asyncpg
+
+from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, IngestdError, Problem
+from ingestd.storage.dsn import Target, describe_target
+
+Row: TypeAlias = Mapping[str, Any]
+
+_CLOSE_TIMEOUT_S = 2.0
+
+# RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
+_NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class Database:
+    """One connection. Not shared between tasks: a second statement while one runs is refused by the driver.
+
+    Fit for PgBouncer in transaction mode: no prepared statement outlives its call, and every setting is made with
+    SET LOCAL inside a transaction.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        target: Target,
+        *,
+        lock_timeout_s: float | None,
+        statement_timeout_s: float | None,
+        call_timeout_s: float | None,
+    ) -> None:
+        self._connection = connection
+        self._call_timeout_s = call_timeout_s
+        self._target = target
+        self._lock_timeout_s = lock_timeout_s
+        self._statement_timeout_s = statement_timeout_s
+
+    @classmethod
+    async def connect(
+        cls,
+        dsn: str,
+        *,
+        application_name: str = "ingestd",
+        connect_timeout_s: float = 5.0,
+        lock_timeout_s: float | None = 5.0,
+        statement_timeout_s: float | None = None,
+        call_timeout_s: float | None = None,
+    ) -> Self:
+        """Open a connection.
+
+        `lock_timeout_s` and `statement_timeout_s` hold inside `transaction()`; None leaves the server's setting.
+        `call_timeout_s` bounds, on this side, every call that is given no limit of its own.
+        Raises ConfigError for a DSN that cannot be understood, ConnectionLost when nothing answers, DatabaseError
+        when the server refuses (password, database, too many connections).
+        """
+        target = describe_target(dsn)
+        try:
+            async with asyncio.timeout(connect_timeout_s):
+                connection = await asyncpg.connect(
+                    dsn,
+                    timeout=connect_timeout_s,
+                    statement_cache_size=0,
+                    server_settings={"application_name": application_name},
+                )
+        except asyncpg.PostgresError as exc:
+            raise _refused(exc, target) from exc
+        except asyncpg.ClientConfigurationError as exc:
+            raise ConfigError([Problem("database.dsn", str(exc), target.redacted, target.example)]) from exc
+        except TimeoutError as exc:
+            what = f"{target} did not answer within {connect_timeout_s:g} s"
+            raise ConnectionLost(f"{what}: is the address right, and does a firewall let it through?") from exc
+        except _NO_ANSWER as exc:
+            raise ConnectionLost(target.unreachable(exc)) from exc
+        return cls(
+            connection,
+            target,
+            lock_timeout_s=lock_timeout_s,
+            statement_timeout_s=statement_timeout_s,
+            call_timeout_s=call_timeout_s,
+        )
+
+    @property
+    def target(self) -> Target:
+        """Where this connection goes, for messages (without the password)."""
+        return self._target
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is gone; a ConnectionLost always leaves it so."""
+        return bool(self._connection.is_closed())
+
+    @property
+    def server_pid(self) -> int:
+        """The server process behind this connection (behind a pooler: of the moment)."""
+        return int(self._connection.get_server_pid())
+
+    @property
+    def in_transaction(self) -> bool:
+        return not self.is_closed and bool(self._connection.is_in_transaction())
+
+    async def fetch(self, sql: str, *args: object, timeout_s: float | None = None) -> Sequence[Row]:
+        """Every row. Parameters are `$1`, `$2`, …; NUMERIC comes as Decimal, JSONB as text."""
+        async with self._seam(timeout_s):
+            rows: Sequence[Row] = await self._connection.fetch(sql, *args)
+        return rows
+
+    async def fetchrow(self, sql: str, *args: object, timeout_s: float | None = None) -> Row | None:
+        """The first row, or None."""
+        async with self._seam(timeout_s):
+            row: Row | None = await self._connection.fetchrow(sql, *args)
+        return row
+
+    async def fetchval(self, sql: str, *args: object, timeout_s: float | None = None) -> Any:
+        """The first column of the first row, or None."""
+        async with self._seam(timeout_s):
+            return await self._connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: object, timeout_s: float | None = None) -> int:
+        """Run one statement; the number of rows it touched (0 where the command counts none)."""
+        async with self._seam(timeout_s):
+            if not args:
+                return _row_count(await self._connection.execute(sql))
+            # asyncpg's execute() with arguments always reports the tag of one row; fetch keeps the real one.
+            statement = await self._connection.prepare(sql)
+            await statement.fetch(*args)
+            return _row_count(statement.get_statusmsg())
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[object]], *, timeout_s: float | None = None) -> None:
+        """Run one statement for each row of arguments, pipelined; all or none of them."""
+        async with self._seam(timeout_s):
+            await self._connection.executemany(sql, rows)
+
+    async def script(self, sql: str, *, timeout_s: float | None = None) -> None:
+        """Run several statements separated by semicolons, in one go."""
+        async with self._seam(timeout_s):
+            await self._connection.execute(sql)
+
+    async def copy_text(
+        self,
+        table: str,
+        columns: Sequence[str],
+        payload: bytes | AsyncIterable[bytes],
+        *,
+        timeout_s: float | None = None,
+    ) -> int:
+        """COPY rows that are already in PostgreSQL's text format into a table; the number of rows stored.
+
+        A DatabaseError's `context` names the row (`errors.copy_line`). `timeout_s` bounds the whole COPY.
+        """
+        # bytes would pass for a file's path: asyncpg asks os.fspath() first.
+        source = memoryview(payload) if isinstance(payload, bytes) else payload
+        async with self._seam(timeout_s):
+            return _row_count(await self._connection.copy_to_table(table, columns=list(columns), source=source))
+
+    async def copy_out(
+        self,
+        query: str,
+        *args: object,
+        write: Callable[[bytes], Awaitable[None]],
+        timeout_s: float | None = None,
+    ) -> int:
+        """COPY a query's rows out in text format, chunk by chunk into `write`; the number of rows."""
+        async with self._seam(timeout_s):
+            return _row_count(await self._connection.copy_from_query(query, *args, output=write))
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        *,
+        lock_timeout_s: float | None = None,
+        statement_timeout_s: float | None = None,
+    ) -> AsyncIterator[None]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        The timeouts replace the connection's own. A cancelled block terminates the connection, since a statement may
+        still be running. ConnectionLost out of the end of the block means: perhaps committed.
+        """
+        if self.in_transaction:
+            raise RuntimeError("transactions do not nest")
+        await self.script(self._begin(lock_timeout_s, statement_timeout_s))
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.terminate()
+            raise
+        except BaseException:
+            await self._rollback()
+            raise
+        await self._commit()
+
+    @asynccontextmanager
+    async def savepoint(self, name: str = "ingestd") -> AsyncIterator[None]:
+        """A part of the running transaction that can fail alone: undone when the block raises a DatabaseError."""
+        await self.script(f"SAVEPOINT {name}")
+        try:
+            yield
+        except DatabaseError:
+            await self.script(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+            raise
+        await self.script(f"RELEASE SAVEPOINT {name}")
+
+    def terminate(self) -> None:
+        """Drop the connection at once, without a word to the server."""
+        self._connection.terminate()
+
+    async def close(self) -> None:
+        """Say goodbye and close; never raises and never takes longer than two seconds."""
+        if self.is_closed:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._connection.close()
+        except (*_NO_ANSWER, asyncpg.PostgresError):
+            self.terminate()
+
+    def _begin(self, lock_timeout_s: float | None, statement_timeout_s: float | None) -> str:
+        lock = self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s
+        statement = self._statement_timeout_s if statement_timeout_s is None else statement_timeout_s
+        settings = (("lock_timeout", lock), ("statement_timeout", statement))
+        local = [f"SET LOCAL {name} = {round(seconds * 1000)}" for name, seconds in settings if seconds is not None]
+        return "; ".join(["BEGIN", *local])
+
+    async def _commit(self) -> None:
+        async with self._seam(self._statement_timeout_s):
+            tag = await self._connection.execute("COMMIT")
+        if tag != "COMMIT":
+            # The server answers ROLLBACK, not an error, when a statement failed and its error was swallowed.
+            raise DatabaseError("the transaction had failed and was rolled back", sqlstate="25P02")
+
+    async def _rollback(self) -> None:
+        if self.is_closed:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._connection.execute("ROLLBACK")
+        except (*_NO_ANSWER, asyncpg.PostgresError):
+            self.terminate()
+
+    @asynccontextmanager
+    async def _seam(self, timeout_s: float | None) -> AsyncIterator[None]:
+        # asyncpg's own timeout does not bound a COPY that the server stopped reading.
+        with self._translated():
+            async with asyncio.timeout(self._call_timeout_s if timeout_s is None else timeout_s):
+                yield
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except asyncpg.PostgresError as exc:
+            if _ended_connection(exc):
+                self.terminate()
+            raise _server_error(exc, self._target) from exc
+        except asyncpg.DataError as exc:
+            # Raised before anything is sent: an argument that does not fit its parameter.
+            raise DatabaseError(str(exc), sqlstate="22000") from exc
+        except _NO_ANSWER as exc:
+            self.terminate()
+            what = "did not answer in time" if isinstance(exc, TimeoutError) else f"is gone ({exc})"
+            raise ConnectionLost(f"the connection to {self._target} {what}") from exc
+
+
+def _row_count(tag: str) -> int:
+    """The count at the end of a command tag: `COPY 5000`, `INSERT 0 3`."""
+    last = tag.rpartition(" ")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def _ended_connection(exc: asyncpg.PostgresError) -> bool:
+    return (exc.sqlstate or "").startswith(("08", "57P"))
+
+
+def _server_error(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
+    sqlstate = exc.sqlstate or "XX000"
+    if sqlstate.startswith("08"):
+        return ConnectionLost(f"the connection to {target} is gone ({exc})")
+    return DatabaseError(
+        _first_line(exc),
+        sqlstate=sqlstate,
+        context=getattr(exc, "context", None) or "",
+        detail=getattr(exc, "detail", None) or "",
+    )
+
+
+def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
+    sqlstate = exc.sqlstate or "XX000"
+    if sqlstate.startswith("08"):
+        return ConnectionLost(target.unreachable(exc))
+    return DatabaseError(
+        f"{target} refused the connection: {_first_line(exc)}{target.advice(sqlstate)}", sqlstate=sqlstate
+    )
+
+
+def _first_line(exc: asyncpg.PostgresError) -> str:
+    return str(getattr(exc, "message", None) or exc).partition("\n")[0]
