@@ -5,7 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ingestd.errors import FeedError
 from ingestd.records import FeedGap, MarketRecord
+
+
+class RateLimited(FeedError):
+    """The venue asks for patience; `retry_after_s` is what it named, 0 when it named nothing."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(FeedError):
+    """The venue answered with an error that does not say which symbol it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketInfo:
+    """One market of a venue, as the `symbols` table keeps it. Limits and precisions are decimal text.
+
+    `type` is `spot`, `swap`, `future` or `option`. A precision is the step of a price or an amount (`0.01`);
+    where a venue states significant digits instead, it is that number of digits.
+    """
+
+    exchange: str
+    symbol: str
+    market_id: str
+    base: str
+    quote: str
+    type: str
+    active: bool
+    min_amount: str | None = None
+    max_amount: str | None = None
+    price_precision: str | None = None
+    amount_precision: str | None = None
 
 
 class Intake(Protocol):
@@ -41,6 +75,7 @@ class FeedStatus:
     stale_reconnects: int = 0
     malformed_frames: int = 0
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
+    unrequested_records: int = 0  # updates for symbols that were not asked for
     streams: list[StreamStatus] = field(default_factory=list)
 
 

@@ -1,0 +1,93 @@
+"""Which ccxt method serves a channel on a venue, and how many symbols one call may carry. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ingestd.records import CHANNELS, Channel
+
+DEFAULT_SYMBOLS_PER_CALL = 50
+
+SYMBOLS_PER_CALL: Mapping[str, int] = {
+    "bybit": 10,  # spot: at most 10 topics a request (v5 "args size")
+    "bybiteu": 10,
+    "bybitid": 10,
+    "gate": 30,
+    "gateeu": 30,
+    "gemini": 20,  # the symbols are part of the URL
+    "bitget": 30,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A ccxt method. `takes` says what its first argument is."""
+
+    name: str
+    takes: str  # "symbols" | "symbol"
+    polled: bool = False  # called every poll_interval_s; else it streams
+    returned: bool = False  # the data is what the call returns; else it is taken from ccxt's stores
+
+    @property
+    def many(self) -> bool:
+        """Whether one call carries several symbols."""
+        return self.takes == "symbols"
+
+
+_METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
+    "trades": (
+        ("watchTradesForSymbols", Method("watch_trades_for_symbols", "symbols")),
+        ("watchTrades", Method("watch_trades", "symbol")),
+    ),
+    "ticks": (
+        ("watchBidsAsks", Method("watch_bids_asks", "symbols")),
+        ("watchTickers", Method("watch_tickers", "symbols")),
+        ("watchTicker", Method("watch_ticker", "symbol")),
+    ),
+    "order_book": (
+        ("watchOrderBookForSymbols", Method("watch_order_book_for_symbols", "symbols")),
+        ("watchOrderBook", Method("watch_order_book", "symbol")),
+    ),
+    "candles": (("watchOHLCV", Method("watch_ohlcv", "symbol", returned=True)),),
+    "funding": (
+        ("watchFundingRates", Method("watch_funding_rates", "symbols")),
+        ("watchFundingRate", Method("watch_funding_rate", "symbol")),
+        ("fetchFundingRates", Method("fetch_funding_rates", "symbols", polled=True, returned=True)),
+        ("fetchFundingRate", Method("fetch_funding_rate", "symbol", polled=True, returned=True)),
+    ),
+    "open_interest": (
+        ("fetchOpenInterests", Method("fetch_open_interests", "symbols", polled=True, returned=True)),
+        ("fetchOpenInterest", Method("fetch_open_interest", "symbol", polled=True, returned=True)),
+    ),
+}
+
+
+def method_for(channel: Channel, has: Mapping[str, Any]) -> Method | None:
+    """The best method the venue has for the channel, or None. `has` is ccxt's own table."""
+    return next((method for feature, method in _METHODS[channel] if has.get(feature) is True), None)
+
+
+def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) -> Method | None:
+    """The method that takes one symbol, for when a call with several is refused."""
+    candidates = (method for feature, method in _METHODS[channel] if has.get(feature) is True)
+    return next((method for method in candidates if not method.many and method.polled == polled), None)
+
+
+def offered_channels(has: Mapping[str, Any]) -> list[Channel]:
+    """The channels the venue can serve, in their usual order."""
+    return [channel for channel in CHANNELS if method_for(channel, has) is not None]
+
+
+def groups(exchange: str, symbols: Iterable[str], markets: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    """Symbols that may share one call: of one market type, settlement and size, at most what the venue allows."""
+    size = SYMBOLS_PER_CALL.get(exchange, DEFAULT_SYMBOLS_PER_CALL)
+    by_kind: dict[tuple[Any, ...], list[str]] = {}
+    for symbol in symbols:
+        market = markets[symbol]
+        kind = (market.get("type"), market.get("linear"), market.get("settle"))
+        by_kind.setdefault(kind, []).append(symbol)
+    for alike in by_kind.values():
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]

@@ -1,0 +1,232 @@
+"""ccxt's unified dicts as records. Pure; None when what the record needs is missing.
+
+Times are ccxt's milliseconds as microseconds. An update without an exchange time has `time` = `received_at`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ingestd.feeds.base import MarketInfo
+from ingestd.feeds.exact import decimal_text
+from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
+
+_SEQ_LIMIT = 2**63
+_HOURS_PER_YEAR = 365 * 24
+
+
+class TradeIds:
+    """Identity and order of trades for one exchange.
+
+    `seq` is the venue's trade id where that is an integer, else a counter of arrivals which starts at the clock's
+    microseconds, so that it also increases over restarts. A trade without an id is named after what it is: a hash of
+    its fields and how many equal ones came before it in the same millisecond, so that a trade sent again (the
+    snapshot after a reconnect) gets the same name again.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._arrivals = start
+        self._millisecond: dict[str, int] = {}
+        self._equal: dict[str, dict[str, int]] = {}
+
+    def seq(self, trade_id: str) -> int:
+        """What orders this trade among those of the same instant."""
+        if trade_id.isascii() and trade_id.isdecimal():
+            number = int(trade_id)
+            if number < _SEQ_LIMIT:
+                return number
+        self._arrivals += 1
+        return self._arrivals
+
+    def synthetic(self, symbol: str, time_ms: int, price: str, quantity: str, side: Side | None) -> str:
+        """The name of a trade that has none: `s-` and 20 hexadecimal digits, `.n` for the n-th equal one."""
+        if self._millisecond.get(symbol) != time_ms:
+            self._millisecond[symbol], self._equal[symbol] = time_ms, {}
+        fields = f"{symbol}|{time_ms}|{price}|{quantity}|{side}"
+        name = "s-" + hashlib.blake2b(fields.encode(), digest_size=10).hexdigest()
+        earlier = self._equal[symbol].get(name, 0)
+        self._equal[symbol][name] = earlier + 1
+        return f"{name}.{earlier}" if earlier else name
+
+
+def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_at: int, ids: TradeIds) -> Trade | None:
+    """A public trade; `side` is the taker's, None when the venue does not say."""
+    price, quantity = decimal_text(trade.get("price")), decimal_text(trade.get("amount"))
+    if price is None or quantity is None:
+        return None
+    side = _side(trade.get("side"))
+    time = _time_us(trade.get("timestamp"), received_at)
+    trade_id = str(trade.get("id") or "") or ids.synthetic(symbol, time // 1000, price, quantity, side)
+    return Trade(
+        exchange=exchange,
+        symbol=symbol,
+        time=time,
+        received_at=received_at,
+        trade_id=trade_id,
+        seq=ids.seq(trade_id),
+        side=side,
+        price=price,
+        quantity=quantity,
+    )
+
+
+def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_at: int) -> Tick | None:
+    """Best bid and ask of a ticker; None when it has neither."""
+    bid, ask = decimal_text(ticker.get("bid")), decimal_text(ticker.get("ask"))
+    if bid is None and ask is None:
+        return None
+    return Tick(
+        exchange=exchange,
+        symbol=symbol,
+        time=_time_us(ticker.get("timestamp"), received_at),
+        received_at=received_at,
+        bid_price=bid,
+        bid_volume=decimal_text(ticker.get("bidVolume")),
+        ask_price=ask,
+        ask_volume=decimal_text(ticker.get("askVolume")),
+    )
+
+
+def book_record(
+    exchange: str, symbol: str, book: Mapping[str, Any], received_at: int, levels: int
+) -> BookSnapshot | None:
+    """The top levels; None when both sides are empty. Not `valid` when the sides cross."""
+    bids, asks = book["bids"][:levels], book["asks"][:levels]
+    if not bids and not asks:
+        return None
+    nonce = book.get("nonce")
+    return BookSnapshot(
+        exchange=exchange,
+        symbol=symbol,
+        time=_time_us(book.get("timestamp"), received_at),
+        received_at=received_at,
+        bids=tuple(_levels(bids)),
+        asks=tuple(_levels(asks)),
+        sequence=nonce if isinstance(nonce, int) and nonce < _SEQ_LIMIT else None,
+        valid=not (bids and asks and bids[0][0] >= asks[0][0]),
+    )
+
+
+def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received_at: int) -> Funding | None:
+    """A funding rate; annualised where ccxt knows the interval."""
+    funding_rate = decimal_text(rate.get("fundingRate"))
+    if funding_rate is None:
+        return None
+    due = rate.get("fundingTimestamp") or rate.get("nextFundingTimestamp")
+    return Funding(
+        exchange=exchange,
+        symbol=symbol,
+        time=_time_us(rate.get("timestamp"), received_at),
+        received_at=received_at,
+        funding_rate=funding_rate,
+        next_funding_time=int(due) * 1000 if due else None,
+        annualised_rate=_annualised(funding_rate, rate.get("interval")),
+        mark_price=decimal_text(rate.get("markPrice")),
+    )
+
+
+def open_interest_record(
+    exchange: str, symbol: str, interest: Mapping[str, Any], received_at: int
+) -> OpenInterest | None:
+    """Open interest as the venue counts it, and in quote currency where it says so."""
+    amount = decimal_text(interest.get("openInterestAmount"))
+    if amount is None:
+        return None
+    return OpenInterest(
+        exchange=exchange,
+        symbol=symbol,
+        time=_time_us(interest.get("timestamp"), received_at),
+        received_at=received_at,
+        open_interest=amount,
+        open_interest_usd=decimal_text(interest.get("openInterestValue")),
+    )
+
+
+def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any], received_at: int) -> Candle | None:
+    """A candle from ccxt's `[opens at (ms), open, high, low, close, volume]`."""
+    if len(row) < 6 or not row[0]:
+        return None
+    prices = [decimal_text(value) for value in row[1:6]]
+    opened, high, low, closed, volume = prices
+    if opened is None or high is None or low is None or closed is None:
+        return None
+    return Candle(
+        exchange=exchange,
+        symbol=symbol,
+        time=int(row[0]) * 1000,
+        received_at=received_at,
+        timeframe=timeframe,
+        open=opened,
+        high=high,
+        low=low,
+        close=closed,
+        volume=volume or "0",
+    )
+
+
+class CandleFinality:
+    """Holds each symbol's newest candle back until the next one begins: only then is it final."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Candle] = {}
+
+    def accept(self, candle: Candle) -> Candle | None:
+        """The candle that became final through this one, if any. Late news of an older candle is passed over."""
+        held = self._newest.get(candle.symbol)
+        if held is not None and candle.time < held.time:
+            return None
+        self._newest[candle.symbol] = candle
+        return held if held is not None and candle.time > held.time else None
+
+    def forget(self, symbol: str) -> None:
+        """The stream broke: what is held may lack its last trades, so it is not final when the next one begins."""
+        self._newest.pop(symbol, None)
+
+
+def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
+    """A ccxt market as a row of `symbols`."""
+    amounts = (market.get("limits") or {}).get("amount") or {}
+    precision = market.get("precision") or {}
+    return MarketInfo(
+        exchange=exchange,
+        symbol=str(market["symbol"]),
+        market_id=str(market["id"]),
+        base=str(market.get("base") or ""),
+        quote=str(market.get("quote") or ""),
+        type=str(market.get("type") or "spot"),
+        active=market.get("active") is not False,
+        min_amount=decimal_text(amounts.get("min")),
+        max_amount=decimal_text(amounts.get("max")),
+        price_precision=decimal_text(precision.get("price")),
+        amount_precision=decimal_text(precision.get("amount")),
+    )
+
+
+def _time_us(milliseconds: Any, received_at: int) -> int:
+    return int(milliseconds) * 1000 if milliseconds else received_at
+
+
+def _side(side: Any) -> Side | None:
+    if side == "buy":
+        return "buy"
+    return "sell" if side == "sell" else None
+
+
+def _levels(levels: Sequence[Sequence[Any]]) -> Iterator[Level]:
+    for level in levels:
+        price, amount = decimal_text(level[0]), decimal_text(level[1])
+        if price is not None and amount is not None:
+            yield price, amount
+
+
+def _annualised(rate: str, interval: Any) -> str | None:
+    """The rate times the intervals in 365 days; `interval` as ccxt writes it (`8h`)."""
+    if not isinstance(interval, str) or not interval.endswith("h"):
+        return None
+    try:
+        return f"{Decimal(rate) * _HOURS_PER_YEAR / Decimal(interval[:-1]):f}"
+    except (InvalidOperation, ZeroDivisionError):
+        return None

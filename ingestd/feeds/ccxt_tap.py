@@ -1,0 +1,372 @@
+"""The one file that imports ccxt: any of its pro exchanges, unmodified, with a tap on all it receives.
+
+A subclass made at run time replaces the stores (`trades`, `tickers`, `bidsasks`, `fundingRates`, `orderbooks`), the
+number type, the JSON decoder and the socket client; the venue's own code is not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import ccxt
+import ccxt.pro
+from aiohttp import WSMsgType
+from ccxt.async_support.base.ws.client import Client
+from ccxt.async_support.base.ws.order_book import OrderBook
+
+from ingestd.clock import now_us
+from ingestd.errors import ChannelError, FeedError, SymbolError
+from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
+from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
+
+_KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
+_QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
+_CONCURRENT_DIALS = 4
+_RATE_LIMIT_STATUS = (418, 429)
+
+_BASE_CONFIG: dict[str, Any] = {
+    "enableRateLimit": True,
+    "newUpdates": True,
+    "timeout": 15_000,  # ms, of one REST call
+    # Until a cache is stored it is not tapped: a first frame with more trades than this would lose some.
+    "options": {"tradesLimit": 10_000},
+}
+
+dialled_urls: ContextVar[set[str] | None] = ContextVar("dialled_urls", default=None)
+"""Where the running subscription's sockets go: every URL it watches is added."""
+
+
+class TapListener(Protocol):
+    """Who is told what the exchange sent, in the loop turn in which the socket delivered it."""
+
+    def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
+    def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
+    def on_book(self, book: Any, received_at: int) -> None:
+        """The book has changed and is in sync."""
+
+    def on_book_replaced(self, symbol: str) -> None:
+        """The symbol's book is no longer the one handed over before."""
+
+    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
+    def on_connected(self, url: str) -> None: ...
+    def on_disconnected(self, url: str, reason: str) -> None: ...
+    def on_rejected(self, url: str) -> None:
+        """The library gave up on a subscription of this socket: it must be asked for again."""
+
+    async def writable(self) -> None: ...
+
+
+class Tap:
+    """Carries each update from ccxt's code to the listener, with the time its frame left the socket."""
+
+    def __init__(self, listener: TapListener) -> None:
+        self.listener = listener
+        self.dials = asyncio.Semaphore(_CONCURRENT_DIALS)
+        self.url: str | None = None  # of the frame being handled; None: a REST reply or a task of the venue's code
+        self.frame_received_at: int | None = None
+        self.frame_had_data = False
+
+    @property
+    def received_at(self) -> int:
+        """When what is being handed over was received, in microseconds."""
+        return self.frame_received_at if self.frame_received_at is not None else now_us()
+
+    def trade(self, symbol: str, trade: dict[str, Any]) -> None:
+        self.frame_had_data = True
+        self.listener.on_trade(symbol, trade, self.received_at)
+
+    def ticker(self, symbol: str, ticker: dict[str, Any]) -> None:
+        self.frame_had_data = True
+        self.listener.on_ticker(symbol, ticker, self.received_at)
+
+    def bid_ask(self, symbol: str, ticker: dict[str, Any]) -> None:
+        self.frame_had_data = True
+        self.listener.on_bid_ask(symbol, ticker, self.received_at)
+
+    def funding(self, symbol: str, rate: dict[str, Any]) -> None:
+        self.frame_had_data = True
+        self.listener.on_funding(symbol, rate, self.received_at)
+
+    def book_replaced(self, symbol: str, _: None) -> None:
+        self.listener.on_book_replaced(symbol)
+
+    def store(self, name: str) -> TappedStore:
+        """An empty store of that name."""
+        handover = _HANDOVERS[name]
+        return _STORES[name](getattr(self, handover))
+
+
+_HANDOVERS = {
+    "trades": "trade",
+    "tickers": "ticker",
+    "bidsasks": "bid_ask",
+    "fundingRates": "funding",
+    "orderbooks": "book_replaced",
+}
+_STORES: dict[str, type[TappedStore]] = {
+    "trades": TradeStore,
+    "tickers": UpdateStore,
+    "bidsasks": UpdateStore,
+    "fundingRates": UpdateStore,
+    "orderbooks": BookStore,
+}
+STORES = tuple(_STORES)
+
+
+class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
+    """One socket. ccxt makes a `Client`; its class is changed to this one before it connects."""
+
+    url: str
+    tap: Tap
+    url_map: Mapping[str, str]
+    last_data_at: float  # monotonic seconds: the last frame from which anything was taken
+    data_frames: int
+    is_down: bool
+
+    def handle_message(self, message: Any) -> None:
+        """Never raises: an exception here would end ccxt's receive loop with the socket still open."""
+        tap = self.tap
+        if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+            super().handle_message(message)
+            return
+        tap.url, tap.frame_received_at, tap.frame_had_data = self.url, now_us(), False
+        try:
+            super().handle_message(message)
+        except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; the next frame must be read
+            self._refuse(error, message)
+        finally:
+            if tap.frame_had_data:
+                self.last_data_at = time.monotonic()
+                self.data_frames += 1
+            tap.url = tap.frame_received_at = None
+
+    def handle_text_or_binary_message(self, data: Any) -> None:
+        if self.decompressBinary and isinstance(data, bytes):
+            data = data.decode()
+        if isinstance(data, str) and len(data) >= 2 and data[0] in "{[":
+            data = decode_json(data)
+        self.on_message_callback(self, data)
+
+    async def receive(self) -> Any:
+        """The next message, once there is room for it."""
+        await self.tap.listener.writable()
+        try:
+            return await self.connection.receive()
+        except Exception as error:
+            # ccxt only rejects the waiting futures and leaves the socket open with nobody reading it.
+            self.on_error(ccxt.NetworkError(str(error)))
+            raise
+
+    def resolve(self, result: Any, message_hash: Any) -> Any:
+        self.tap.frame_had_data = True
+        if isinstance(result, OrderBook):
+            self.tap.listener.on_book(result, self.tap.received_at)
+        return super().resolve(result, message_hash)
+
+    def reject(self, result: Any, message_hash: Any = None) -> Any:
+        waited_for = message_hash is None or message_hash in self.futures
+        outcome = super().reject(result, message_hash)
+        if not waited_for:
+            self.tap.listener.on_rejected(self.url)
+        return outcome
+
+    async def open(self, session: Any, backoff_delay: float = 0) -> None:
+        async with self.tap.dials:
+            await super().open(session, backoff_delay)
+
+    def create_connection(self, session: Any) -> Any:
+        # The URL stays the client's key and what venues read the market type from: only the dial is redirected.
+        original = self.url
+        self.url = mapped_url(original, self.url_map)
+        try:
+            return super().create_connection(session)
+        finally:
+            self.url = original
+
+    def _refuse(self, error: Exception, message: Any) -> None:
+        self.tap.listener.on_bad_frame(self.url, error, str(message.data)[:200])
+        if isinstance(error, ccxt.BaseError):
+            self.reject(error)  # the venue's answer to a subscription: those who wait for one must hear it
+
+
+class _TappedExchange(ExactReaders):
+    """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
+
+    number = ExactFloat
+
+    def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
+        self._tap = tap
+        self._url_map = url_map
+        super().__init__(config)  # type: ignore[call-arg]
+
+    def client(self, url: str) -> Any:
+        client = super().client(url)  # type: ignore[misc]
+        if not isinstance(client, TappedClient):
+            client.__class__ = TappedClient
+            client.tap = self._tap
+            client.url_map = self._url_map
+            client.last_data_at = time.monotonic()
+            client.data_frames = 0
+            client.is_down = False
+        return client
+
+    def watch(self, url: str, *args: Any, **named: Any) -> Any:
+        _note_dialled(url)
+        return super().watch(url, *args, **named)  # type: ignore[misc]
+
+    def watch_multiple(self, url: str, *args: Any, **named: Any) -> Any:
+        _note_dialled(url)
+        return super().watch_multiple(url, *args, **named)  # type: ignore[misc]
+
+    def on_connected(self, client: Any, message: Any = None) -> None:
+        super().on_connected(client, message)  # type: ignore[misc]
+        client.last_data_at = time.monotonic()
+        self._tap.listener.on_connected(client.url)
+
+    def on_error(self, client: Any, error: Any) -> None:
+        super().on_error(client, error)  # type: ignore[misc]
+        self._down(client, str(error))
+
+    def on_close(self, client: Any, error: Any) -> None:
+        super().on_close(client, error)  # type: ignore[misc]
+        self._down(client, f"closed by the venue, code {error}")
+
+    def _down(self, client: Any, reason: str) -> None:
+        if not client.is_down:  # an error is followed by a close of the same socket
+            client.is_down = True
+            self._tap.listener.on_disconnected(client.url, reason)
+
+    async def fetch(self, url: str, *args: Any, **named: Any) -> Any:
+        try:
+            return await super().fetch(mapped_url(url, self._url_map), *args, **named)  # type: ignore[misc]
+        except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
+            error.retry_after_s = _retry_after_s(getattr(self, "last_response_headers", None))
+            raise
+
+    @staticmethod
+    def on_json_response(body: str) -> Any:
+        return decode_json(body)
+
+    @staticmethod
+    def json(data: Any, _params: Any = None) -> str:
+        return json.dumps(data, separators=(",", ":"), default=str)  # orjson refuses subclasses of float
+
+
+def _tapped_property(name: str) -> property:
+    """A store that stays tapped however often ccxt assigns a fresh dict (`clean_ws_data`, an unsubscription)."""
+    private = f"_tapped_{name}"
+
+    def get(exchange: Any) -> TappedStore | None:
+        store: TappedStore | None = exchange.__dict__.get(private)
+        return store
+
+    def assign(exchange: Any, content: Any) -> None:
+        if content is None:
+            return
+        store = exchange._tap.store(name)
+        exchange.__dict__[private] = store
+        store.update(content)
+
+    return property(get, assign)
+
+
+@functools.cache
+def tapped_class(exchange_id: str) -> type[Any]:
+    """The subclass of the unmodified ccxt.pro class. Raises KeyError when ccxt has no such exchange."""
+    if exchange_id not in ccxt.pro.exchanges:
+        raise KeyError(exchange_id)
+    properties = {name: _tapped_property(name) for name in STORES}
+    return type(f"tapped_{exchange_id}", (_TappedExchange, getattr(ccxt.pro, exchange_id)), properties)
+
+
+def make_exchange(
+    exchange_id: str, tap: Tap, *, options: Mapping[str, Any] | None = None, url_map: Mapping[str, str] | None = None
+) -> Any:
+    """A tapped exchange. `options` go over ccxt's own, deeply; opens nothing."""
+    config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})})
+    exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
+    keep_alive = exchange.streaming.get("keepAlive")
+    if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:
+        exchange.streaming["keepAlive"] = _KEEP_ALIVE_MS
+    return exchange
+
+
+async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
+    """Close its sockets and sessions; a venue that does not answer the close is left after `within_s`."""
+    exchange.timeout_on_exit = 0  # ms; ours is the loop's own end, nothing waits for it
+    try:
+        async with asyncio.timeout(within_s):
+            await exchange.close()
+    except TimeoutError:
+        if exchange.session is not None:
+            await exchange.session.close()
+            exchange.session = None
+        await exchange.close_connector()
+
+
+def drop_client(client: Any, reason: str) -> None:
+    """Give a socket up: who waits on it hears of it, and the next `watch_*` dials anew."""
+    client.on_error(ccxt.RequestTimeout(reason))
+
+
+def exchange_ids() -> list[str]:
+    """Every exchange ccxt can stream."""
+    return list(ccxt.pro.exchanges)
+
+
+@functools.cache
+def features(exchange_id: str) -> Mapping[str, Any]:
+    """What ccxt says the exchange has (`watchTrades`: True, False, None or "emulated"). Opens nothing."""
+    has: Mapping[str, Any] = getattr(ccxt.pro, exchange_id)().has
+    return has
+
+
+def translated(error: BaseException) -> FeedError:
+    """A ccxt (or socket) error as one of ours."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, ccxt.BadSymbol):
+        return SymbolError(text)
+    if isinstance(error, ccxt.NotSupported):
+        return ChannelError(text)
+    if isinstance(error, (ccxt.DDoSProtection, ccxt.RateLimitExceeded)):
+        return RateLimited(text, getattr(error, "retry_after_s", 0.0))
+    handshake = error.args[0] if error.args else None
+    if getattr(handshake, "status", None) in _RATE_LIMIT_STATUS:
+        return RateLimited(text, _retry_after_s(getattr(handshake, "headers", None)))
+    if isinstance(error, ccxt.ExchangeError):
+        return Refused(text)
+    return FeedError(text)
+
+
+def mapped_url(url: str, url_map: Mapping[str, str]) -> str:
+    """The URL with its longest listed prefix replaced."""
+    for prefix in sorted(url_map, key=len, reverse=True):
+        if url.startswith(prefix):
+            return url_map[prefix] + url[len(prefix) :]
+    return url
+
+
+def _note_dialled(url: str) -> None:
+    urls = dialled_urls.get()
+    if urls is not None:
+        urls.add(url)
+
+
+def _retry_after_s(headers: Any) -> float:
+    """The Retry-After header in seconds; 0 when absent or a date."""
+    for name, value in dict(headers or {}).items():
+        if name.lower() == "retry-after":
+            try:
+                return max(0.0, float(value))
+            except ValueError:
+                return 0.0
+    return 0.0

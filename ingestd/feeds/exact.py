@@ -1,0 +1,132 @@
+"""Numbers that remember how the exchange wrote them.
+
+An exchange's `0.00100000` becomes a float in its library and `0.001` in a database. `ExactFloat` is that float, so
+the library can compare and negate it, and it carries the text, so that what is stored is what was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+
+class ExactFloat(float):
+    """A float with the decimal text it was read from. Arithmetic gives plain floats: a computed value has no text."""
+
+    __slots__ = ("text",)
+
+    text: str
+
+    def __new__(cls, value: str | int | float) -> ExactFloat:
+        if type(value) is cls:
+            return value
+        self = super().__new__(cls, value)
+        self.text = value if isinstance(value, str) else _plain_text(value)
+        return self
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def decimal_text(value: object) -> str | None:
+    """The decimal text of a price or size, as sent where it is known; None for what is missing or not a number."""
+    if isinstance(value, float):
+        if value - value != 0:  # not a number, or infinite
+            return None
+        return value.text if isinstance(value, ExactFloat) else _plain_text(value)
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+class ExactReaders:
+    """ccxt's readers of text and numbers, for dictionaries that hold `ExactFloat`s.
+
+    ccxt's own ask `type(value) is float`, which a subclass does not pass. Same names, arguments and results otherwise.
+    """
+
+    get_object_value_from_key_list: Callable[[Any, list[Any]], Any]
+
+    @staticmethod
+    def safe_float(source: Any, key: Any, default: Any = None) -> Any:
+        try:
+            return ExactFloat(source[key])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            return default
+
+    @staticmethod
+    def safe_string(source: Any, key: Any, default: Any = None) -> Any:
+        try:
+            value = source[key]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return default
+        kind = type(value)
+        if kind is str:
+            return value or default
+        if kind is ExactFloat:
+            return value.text
+        return str(value) if kind is int or kind is float else default
+
+    @classmethod
+    def safe_string_lower(cls, source: Any, key: Any, default: Any = None) -> Any:
+        text = cls.safe_string(source, key)
+        return default if text is None else text.lower()
+
+    @classmethod
+    def safe_string_upper(cls, source: Any, key: Any, default: Any = None) -> Any:
+        text = cls.safe_string(source, key)
+        return default if text is None else text.upper()
+
+    @classmethod
+    def safe_string_2(cls, source: Any, first: Any, second: Any, default: Any = None) -> Any:
+        text = cls.safe_string(source, first)
+        return cls.safe_string(source, second, default) if text is None else text
+
+    @classmethod
+    def safe_string_lower_2(cls, source: Any, first: Any, second: Any, default: Any = None) -> Any:
+        text = cls.safe_string_2(source, first, second)
+        return default if text is None else text.lower()
+
+    @classmethod
+    def safe_string_upper_2(cls, source: Any, first: Any, second: Any, default: Any = None) -> Any:
+        text = cls.safe_string_2(source, first, second)
+        return default if text is None else text.upper()
+
+    @classmethod
+    def safe_string_n(cls, source: Any, keys: list[Any], default: Any = None) -> Any:
+        value = cls.get_object_value_from_key_list(source, keys)
+        kind = type(value)
+        if kind is str:
+            return value
+        if kind is ExactFloat:
+            return value.text
+        return str(value) if kind is int or kind is float else default
+
+    @classmethod
+    def safe_string_lower_n(cls, source: Any, keys: list[Any], default: Any = None) -> Any:
+        text = cls.safe_string_n(source, keys)
+        return default if text is None else text.lower()
+
+    @classmethod
+    def safe_string_upper_n(cls, source: Any, keys: list[Any], default: Any = None) -> Any:
+        text = cls.safe_string_n(source, keys)
+        return default if text is None else text.upper()
+
+
+_decoder = msgspec.json.Decoder(float_hook=ExactFloat)
+
+
+def decode_json(text: str | bytes) -> Any:
+    """JSON with every fractional number an `ExactFloat`. Raises ValueError on anything that is not JSON."""
+    return _decoder.decode(text)
+
+
+def _plain_text(value: float | int) -> str:
+    """The shortest text that reads back as the same number, without an exponent."""
+    text = repr(value)
+    return f"{Decimal(text):f}" if "e" in text else text

@@ -1,0 +1,99 @@
+"""Dictionaries that stand where ccxt keeps what it received, and hand over each update as it is written.
+
+`await watch_trades()` returns what is left when the waiting task next runs: bursts overflow ccxt's cache of 1,000
+trades, and of five tickers in one loop turn only one is delivered. What ccxt *writes* is complete, so that is what
+is taken. Nothing here imports ccxt: a cache is known by its `_deque`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Handover = Callable[[str, Any], None]
+
+KEPT_TRADES = 16
+"""What ccxt's own cache keeps per symbol once it is tapped: only `watch_trades` returns it, which nobody reads."""
+
+
+class TappedStore(dict[str, Any]):
+    """A dict whose every way of writing goes through `__setitem__`."""
+
+    def __init__(self, handover: Handover) -> None:
+        super().__init__()
+        self._handover = handover
+
+    def update(self, *others: Any, **named: Any) -> None:
+        for key, value in dict(*others, **named).items():
+            self[key] = value
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+
+class UpdateStore(TappedStore):
+    """`tickers`, `bidsasks`, `fundingRates`: each assignment is one update."""
+
+    def __setitem__(self, symbol: str, update: Any) -> None:
+        super().__setitem__(symbol, update)
+        self._handover(symbol, update)
+
+
+class TradeStore(TappedStore):
+    """`trades`: a cache per symbol. A cache that enters is emptied into the handover once, then hands over each append.
+
+    Venues create the cache and append before or after they store it, store the same one again, delete and create
+    anew: each trade is handed over exactly once in all of these.
+    """
+
+    def __setitem__(self, symbol: str, cache: Any) -> None:
+        if hasattr(cache, "_deque"):
+            if not hasattr(cache, "handover"):
+                _tap_cache(cache, symbol, self._handover)
+        elif isinstance(cache, list):
+            for trade in cache:  # not a cache: what is appended later cannot be seen, so no venue may do this
+                self._handover(symbol, trade)
+        super().__setitem__(symbol, cache)
+
+
+class BookStore(TappedStore):
+    """`orderbooks`: hands over (symbol, None) whenever a book is replaced or removed, so that the old one is let go."""
+
+    def __setitem__(self, symbol: str, book: Any) -> None:
+        if self.get(symbol) is not book:
+            self._handover(symbol, None)
+        super().__setitem__(symbol, book)
+
+    def __delitem__(self, symbol: str) -> None:
+        self._handover(symbol, None)
+        super().__delitem__(symbol)
+
+
+def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:
+    original = type(cache)
+    held = list(cache._deque)
+    for trade in held:
+        handover(trade.get("symbol") or symbol, trade)
+    cache.clear()
+    cache.max_size = KEPT_TRADES
+    cache._deque = deque(maxlen=KEPT_TRADES)
+    if hasattr(cache, "_index"):
+        cache._index = deque(maxlen=KEPT_TRADES)
+    for trade in held[-KEPT_TRADES:]:
+        original.append(cache, trade)  # so that the venue's own `getLimit` still finds them
+    cache.handover = handover
+    cache.stored_symbol = symbol
+    cache.__class__ = _tapped_class(original)
+
+
+@functools.cache
+def _tapped_class(original: Any) -> Any:
+    def append(self: Any, trade: dict[str, Any]) -> None:
+        self.handover(trade.get("symbol") or self.stored_symbol, trade)
+        original.append(self, trade)
+
+    return type(f"Tapped{original.__name__}", (original,), {"append": append})
