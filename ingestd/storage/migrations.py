@@ -1,0 +1,137 @@
+"""The numbered migrations as files, and how they compare with what a database records."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources.abc import Traversable
+
+from ingestd.errors import SchemaError
+from ingestd.storage.engine import Engine
+from ingestd.storage.sql_files import sql_root
+
+_FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)(?P<down>\.down)?\.sql")
+_COMMON = "migrations"
+
+# The first folder that has a version gives what differs: TimescaleDB's Apache edition makes hypertables as the
+# Community edition does, and candles as plain PostgreSQL does.
+_FOLDERS: Mapping[Engine, Sequence[str]] = {
+    Engine.TIMESCALEDB: ("timescaledb",),
+    Engine.TIMESCALEDB_APACHE: ("postgres_over_hypertables", "postgres", "timescaledb"),
+    Engine.POSTGRES: ("postgres",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema. `checksum` is the SHA-256 of `up`; the way back may be corrected later."""
+
+    version: int
+    name: str
+    up: str
+    down: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.up.encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.version:04d}_{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A migration as the database records it."""
+
+    version: int
+    name: str
+    checksum: str
+    engine: str
+    applied_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.version:04d}_{self.name}"
+
+
+def load(engine: Engine) -> list[Migration]:
+    """The migrations of this engine, in order. Raises SchemaError when the files themselves are wrong."""
+    root = sql_root()
+    common = _read_folder(root / _COMMON)
+    specific: dict[tuple[int, str], tuple[str, str]] = {}
+    for folder in reversed(_FOLDERS[engine]):
+        specific.update(_read_folder(root / folder))
+    merged = []
+    for key in sorted(common.keys() | specific.keys()):
+        ups, downs = zip(*(part[key] for part in (common, specific) if key in part), strict=True)
+        # The way back runs in the opposite order.
+        merged.append(Migration(*key, up="\n".join(ups), down="\n".join(reversed(downs))))
+    _require_unique_versions(merged)
+    return merged
+
+
+def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> list[Migration]:
+    """What is still to be run. Raises SchemaError when the database does not follow from these files."""
+    problem = first_contradiction(engine, migrations, applied)
+    if problem is not None:
+        raise SchemaError(problem)
+    done = {row.version for row in applied}
+    return [migration for migration in migrations if migration.version not in done]
+
+
+def first_contradiction(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> str | None:
+    """Why these files cannot be the origin of what is recorded, or None."""
+    known = {migration.version: migration for migration in migrations}
+    newest_known = max(known, default=0)
+    newest_applied = max((row.version for row in applied), default=0)
+    for row in applied:
+        if row.engine != engine.value:
+            return (
+                f"the database was set up for {row.engine} but is now {engine.value}: put the server back as it was, "
+                "or move the data into a new database"
+            )
+        if row.version > newest_known:
+            return f"the database has migration {row}, newer than this program knows: upgrade ingestd"
+        migration = known.get(row.version)
+        if migration is None:
+            return f"migration {row} is recorded in the database but its file is missing: install ingestd again"
+        if migration.checksum != row.checksum:
+            return (
+                f"migration {row} has changed since it was applied on {row.applied_at:%Y-%m-%d}: restore the file, "
+                "and make the change in a new migration"
+            )
+    done = {row.version for row in applied}
+    for migration in migrations:
+        if migration.version < newest_applied and migration.version not in done:
+            return f"migration {migration} was never applied although {newest_applied:04d} was: give it a higher number"
+    return None
+
+
+def _read_folder(folder: Traversable) -> dict[tuple[int, str], tuple[str, str]]:
+    """`(version, name) -> (up, down)`; empty when there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    texts: defaultdict[tuple[int, str], dict[bool, str]] = defaultdict(dict)
+    for file in folder.iterdir():
+        if not file.name.endswith(".sql") or not file.name[:1].isdigit():
+            continue
+        match = _FILE_NAME.fullmatch(file.name)
+        if match is None:
+            raise SchemaError(f"{folder.name}/{file.name}: name it NNNN_name.sql or NNNN_name.down.sql")
+        text = file.read_text(encoding="utf-8").replace("\r\n", "\n")
+        texts[int(match["version"]), match["name"]][match["down"] is not None] = text
+    for (version, name), found in texts.items():
+        if len(found) != 2:
+            raise SchemaError(f"{folder.name}/{version:04d}_{name}: needs both .sql and .down.sql")
+    return {key: (found[False], found[True]) for key, found in texts.items()}
+
+
+def _require_unique_versions(migrations: Iterable[Migration]) -> None:
+    names: dict[int, str] = {}
+    for migration in migrations:
+        if migration.version in names:
+            raise SchemaError(f"two migrations have the number {migration.version:04d}: give one a higher number")
+        names[migration.version] = migration.name

@@ -1,0 +1,10 @@
+DROP TABLE ingest_positions;
+DROP TABLE rejected_records;
+DROP TABLE feed_gaps;
+DROP TABLE symbols;
+DROP TABLE ohlcv_data;
+DROP TABLE funding;
+DROP TABLE oi_snapshots;
+DROP TABLE order_book;
+DROP TABLE trades;
+DROP TABLE market_ticks;

@@ -1,0 +1,5 @@
+"""Fixtures for every test, and the list of what did not run."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.support.postgres", "tests.support.skipped"]
