@@ -22,11 +22,11 @@ from ingestd.config import LogConfig
 _MASK = "***"
 
 _SECRET_NAME = (
-    r"(?:pass(?:word|wd|phrase)?|pwd|secret|credentials?|private[-_]?key|authorization"
-    r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)"
-    r"|(?:id|auth|refresh|session|bearer)?[-_]?token|signature|sign)"
+    r"(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"  # a word of its own, be it only by camel case: clientSecret
+    r"(?:pass(?:word|wd|phrase)|pwd|secret|credentials?|private[-_]?key|authorization"
+    r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)|token|signature|sign)"
 )
-_SECRET_KEY = re.compile(rf"(?:^|[-_.]|(?<=[a-z])(?=[A-Z])){_SECRET_NAME}$", re.IGNORECASE)
+_SECRET_KEY = re.compile(rf"{_SECRET_NAME}$", re.IGNORECASE)
 _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A data store's DSN: everything up to the last @, since people forget to quote a / or @ in a password.
     (re.compile(r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://[^\s/:@]*:)\S*@", re.IGNORECASE),
@@ -35,9 +35,8 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(://[^\s/:@]*:)[^\s/]*@"), rf"\1{_MASK}@"),
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_MASK}"),
     (re.compile(
-        rf"""((?<![A-Za-z0-9]){_SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
+        rf"""({_SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
         re.IGNORECASE), rf"\1{_MASK}"),
-    (re.compile(r"((?<=[a-z])(?:Key|Secret|Token|Signature|Password)=)[^\s&,;\"')]+"), rf"\1{_MASK}"),
 )  # fmt: skip
 
 _SHORTEST_HIDDEN = 4  # hiding "a" would blot out the whole log

@@ -1,0 +1,133 @@
+"""When the daemon counts as alive and as ready, and what it says about why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ingestd.feeds.base import FeedStatus, StreamStatus
+from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness, readiness
+
+NOW = 1_800_000_000_000_000
+
+
+def stream(
+    symbol: str = "BTC/USDT", *, age_s: float | None = 1, channel: str = "trades", refused: str | None = None
+) -> StreamStatus:
+    last = None if age_s is None else NOW - int(age_s * 1_000_000)
+    return StreamStatus(channel, symbol, last_received_at=last, quarantined=refused)
+
+
+def feed(*streams: StreamStatus, connected: bool = True, problem: str | None = None) -> FeedHealth:
+    return FeedHealth(
+        FeedStatus("kraken", connected, problem, streams=list(streams)), stale_after_s=30, poll_interval_s=60
+    )
+
+
+HEALTHY = Snapshot(
+    now_us=NOW,
+    started=True,
+    feeds=(feed(stream()),),
+    journal=JournalHealth(),
+    sinks=(SinkHealth("timescale"), SinkHealth("redis")),
+)
+
+
+def test_a_healthy_daemon_is_alive_and_ready() -> None:
+    assert liveness(HEALTHY).ok
+    assert readiness(HEALTHY).body() == {"status": "ok", "reasons": [], "degraded": []}
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        replace(HEALTHY, started=False),
+        replace(HEALTHY, stopping=True),
+        replace(HEALTHY, journal=JournalHealth(full=True, problem="disk full")),
+        replace(HEALTHY, feeds=(feed(connected=False, problem="refused"),)),
+        replace(HEALTHY, sinks=(SinkHealth("timescale", "down"),)),
+    ],
+)
+def test_nothing_a_restart_would_not_cure_ends_liveness(snapshot: Snapshot) -> None:
+    assert liveness(snapshot).ok
+
+
+def test_a_dead_task_ends_liveness_and_readiness_by_name() -> None:
+    snapshot = replace(HEALTHY, dead_tasks=("sink timescale",))
+    assert liveness(snapshot).reasons == readiness(snapshot).reasons == ("The task sink timescale has died.",)
+
+
+@pytest.mark.parametrize(("age_s", "alive"), [(0, True), (9.9, True), (10.1, False)])
+def test_a_loop_that_stands_still_ends_liveness(age_s: float, alive: bool) -> None:
+    assert liveness(replace(HEALTHY, loop_age_s=age_s)).ok is alive
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"started": False}, "The daemon has not finished starting."),
+        ({"stopping": True}, "The daemon is stopping."),
+        ({"stopping": True, "started": False}, "The daemon is stopping."),
+        (
+            {"journal": JournalHealth(full=True)},
+            "The journal is full and takes no more: a sink has been down for long, or max_bytes is small.",
+        ),
+        ({"journal": JournalHealth(problem="disk I/O error")}, "The journal cannot be written: disk I/O error"),
+        ({"feeds": (feed(),)}, "The feed kraken has subscribed to nothing yet."),
+        (
+            {"feeds": (feed(connected=False, problem="No address associated with hostname."),)},
+            "The feed kraken has subscribed to nothing yet (No address associated with hostname).",
+        ),
+        (
+            {"feeds": (feed(stream(age_s=31), stream("ETH/USDT", age_s=None), problem="Dialling"),)},
+            "The feed kraken is silent: none of its 2 streams is fresh. Dialling.",
+        ),
+        (
+            {"feeds": (feed(stream("NO/PE", refused="no such market")),)},
+            "kraken refuses every symbol of its feed: trades NO/PE (no such market).",
+        ),
+    ],
+)
+def test_what_ends_readiness_is_a_sentence(change: dict[str, object], reason: str) -> None:
+    verdict = readiness(replace(HEALTHY, **change))  # type: ignore[arg-type]
+    assert not verdict.ok
+    assert verdict.reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"sinks": (SinkHealth("timescale", "no answer."),)}, "The sink timescale is down: no answer."),
+        (
+            {"feeds": (feed(stream(), connected=False, problem="closed by peer"),)},
+            "The feed kraken is not connected and dials again (closed by peer).",
+        ),
+        ({"feeds": (feed(stream(), problem="slow"),)}, "The feed kraken has a problem: slow"),
+        (
+            {"feeds": (feed(stream(), stream("A/B", age_s=99)),)},
+            "1 of 2 streams of kraken are silent: trades A/B.",
+        ),
+        (
+            {"feeds": (feed(stream(), *(stream(f"S{n}", refused="delisted") for n in range(5))),)},
+            "kraken refuses 5 streams: trades S0 (delisted), trades S1 (delisted), trades S2 (delisted) and 2 more.",
+        ),
+    ],
+)
+def test_what_the_journal_bridges_is_only_degraded(change: dict[str, object], sentence: str) -> None:
+    verdict = readiness(replace(HEALTHY, **change))  # type: ignore[arg-type]
+    assert verdict.ok
+    assert verdict.degraded == (sentence,)
+
+
+def test_one_dead_feed_does_not_hide_behind_another() -> None:
+    assert not readiness(replace(HEALTHY, feeds=(feed(stream()), feed(stream(age_s=None))))).ok
+
+
+@pytest.mark.parametrize(("channel", "fresh"), [("trades", False), ("funding", True), ("open_interest", True)])
+def test_a_polled_stream_may_be_silent_for_three_polls(channel: str, fresh: bool) -> None:
+    snapshot = replace(HEALTHY, feeds=(feed(stream(age_s=170, channel=channel)),))
+    assert readiness(snapshot).ok is fresh
+
+
+def test_the_role_without_feeds_and_journal_is_ready_once_started() -> None:
+    assert readiness(Snapshot(now_us=NOW, started=True, sinks=(SinkHealth("timescale"),))).ok
