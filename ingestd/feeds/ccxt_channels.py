@@ -20,6 +20,9 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
     "bitget": 30,
 }
 
+BIDS_ASKS_IN_TICKERS = frozenset({"modetrade", "woofipro"})
+"""Venues whose best bid and ask stream is written to ccxt's `tickers`, not to its `bidsasks`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -73,6 +76,11 @@ def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) ->
     """The method that takes one symbol, for when a call with several is refused."""
     candidates = (method for feature, method in _METHODS[channel] if has.get(feature) is True)
     return next((method for method in candidates if not method.many and method.polled == polled), None)
+
+
+def ticks_from_tickers(exchange: str, method: Method) -> bool:
+    """Which of ccxt's two stores holds what `method` streams."""
+    return method.name != "watch_bids_asks" or exchange in BIDS_ASKS_IN_TICKERS
 
 
 def offered_channels(has: Mapping[str, Any]) -> list[Channel]:

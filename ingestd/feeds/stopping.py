@@ -19,7 +19,6 @@ class Stop:
         """Let every wait return."""
         self._event.set()
 
-    @property
     def is_set(self) -> bool:
         """Whether the end has been asked for."""
         return self._event.is_set()
@@ -30,7 +29,7 @@ class Stop:
 
     async def sleep(self, seconds: float) -> bool:
         """Wait that long. False when the stop came first."""
-        if self.is_set:
+        if self.is_set():
             return False
         try:
             async with asyncio.timeout(seconds):

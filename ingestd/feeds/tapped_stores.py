@@ -74,7 +74,7 @@ class BookStore(TappedStore):
 
 
 def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:
-    original = type(cache)
+    original: Any = type(cache)
     held = list(cache._deque)
     for trade in held:
         handover(trade.get("symbol") or symbol, trade)

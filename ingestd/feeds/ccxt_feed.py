@@ -1,0 +1,119 @@
+"""Any of ccxt.pro's exchanges as a feed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from ingestd.config import FeedConfig
+from ingestd.errors import ConfigError, Problem
+from ingestd.feeds import ccxt_records
+from ingestd.feeds import symbols as symbol_names
+from ingestd.feeds.backoff import Backoff
+from ingestd.feeds.base import FeedStatus, Intake, MarketInfo, StreamStatus
+from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.ccxt_session import CcxtSession
+from ingestd.feeds.stopping import Stop
+from ingestd.records import Channel
+
+log = structlog.get_logger()
+
+
+class CcxtFeed:
+    """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's."""
+
+    def __init__(self, config: FeedConfig, *, keep: Callable[[str], bool] | None = None) -> None:
+        self.config = config
+        self._keep = keep
+        self._stop = Stop()
+        self._recorder: Recorder | None = None
+        self._session: CcxtSession | None = None
+        self._markets: list[MarketInfo] = []
+        self._unknown: dict[str, str] = {}
+        self._finished = Stop()
+
+    async def run(self, intake: Intake) -> None:
+        """Deliver until closed. Raises ConfigError when none of the symbols exists."""
+        self._recorder = recorder = Recorder(self.config, intake)
+        backoff = Backoff(cap_s=60.0)
+        try:
+            while not self._stop.is_set():
+                self._session = session = CcxtSession(self.config, recorder)
+                try:
+                    await self._run_session(session)
+                finally:
+                    recorder.closing = True
+                    await session.close()
+                    recorder.closing = self._stop.is_set()
+                if not self._stop.is_set():
+                    recorder.interrupted(list(recorder.all_streams()), "disconnect", "the exchange object was replaced")
+                    await self._stop.sleep(backoff.next_s())
+        finally:
+            self._finished.set()
+
+    async def close(self) -> None:
+        """Stop and wait until nothing more is handed over."""
+        self._stop.set()
+        if self._recorder is None:
+            return
+        self._recorder.closing = True
+        if self._session is not None:
+            self._session.stop()
+        await self._finished.wait()
+
+    def status(self) -> FeedStatus:
+        """Counts and streams as they are now."""
+        recorder = self._recorder
+        if recorder is None:
+            return FeedStatus(label=self.config.label, problem="not started")
+        streams: list[StreamStatus] = list(recorder.all_streams())
+        streams += [
+            StreamStatus(channel, symbol, quarantined=reason)
+            for symbol, reason in self._unknown.items()
+            for channel in self.config.channels
+        ]
+        return replace(recorder.counts, connected=recorder.connected, problem=self._problem(), streams=streams)
+
+    def markets(self) -> list[MarketInfo]:
+        """Every market of the venue; empty until they are loaded."""
+        return self._markets
+
+    async def _run_session(self, session: CcxtSession) -> None:
+        markets = await session.load_markets()
+        if markets is None:
+            return
+        self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
+        symbols = self._resolve(markets)
+        log.info("feed_started", feed=self.config.label, channels=self.config.channels, symbols=len(symbols))
+        await session.run(symbols, markets)
+
+    def _resolve(self, markets: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+        resolution = symbol_names.resolve(self.config.symbols, markets)
+        self._unknown = resolution.unknown
+        for symbol, reason in resolution.unknown.items():
+            log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=reason)
+        if not resolution.symbols:
+            raise ConfigError(
+                [
+                    Problem(f"feeds[{self.config.exchange}].symbols", reason, symbol)
+                    for symbol, reason in resolution.unknown.items()
+                ]
+            )
+        return [symbol for symbol in resolution.symbols if self._keep is None or self._keep(symbol)]
+
+    def _problem(self) -> str | None:
+        recorder = self._recorder
+        if recorder is None or recorder.counts.problem is not None:
+            return recorder.counts.problem if recorder is not None else None
+        streaming = any(not _is_polled(stream) for stream in recorder.all_streams())
+        if streaming and not recorder.connected:
+            return "no socket is connected"
+        return None
+
+
+def _is_polled(stream: StreamStatus) -> bool:
+    polled: tuple[Channel, ...] = ("open_interest", "funding")
+    return stream.channel in polled

@@ -1,0 +1,254 @@
+"""What the tap hands over becomes records in the intake; keeps each stream's state and the ledger of its gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from ingestd.clock import now_us
+from ingestd.config import FeedConfig
+from ingestd.feeds import ccxt_records
+from ingestd.feeds.base import FeedStatus, Intake, StreamStatus
+from ingestd.feeds.gaps import GapTracker
+from ingestd.records import CHANNELS, Channel, MarketRecord
+
+log = structlog.get_logger()
+
+_CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
+
+
+@dataclass(slots=True)
+class Stream(StreamStatus):
+    """A stream's status, and the socket that delivers it (known once it has)."""
+
+    url: str | None = None
+
+
+class Recorder:
+    """The tap's listener for one feed. Outlives the exchange objects, so that gaps and counts do."""
+
+    def __init__(self, config: FeedConfig, intake: Intake) -> None:
+        self._exchange = config.exchange
+        self._config = config
+        self._intake = intake
+        self._ids = ccxt_records.TradeIds(now_us())
+        self._finality = ccxt_records.CandleFinality()
+        self._gaps = GapTracker(config.exchange)
+        self._changed_books: dict[str, tuple[Any, int]] = {}
+        self._frame_url: Callable[[], str | None] = lambda: None
+        self._wake: Callable[[str], None] = lambda _url: None
+        self._connected: set[str] = set()
+        self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
+        self.counts = FeedStatus(label=config.label)
+        self.ticks_from_tickers = False
+        self.closing = False  # what ends now ends on purpose: no gap
+
+    def attach(self, frame_url: Callable[[], str | None], wake: Callable[[str], None]) -> None:
+        """A new exchange object: where its current frame came from, and whom to tell that a socket is gone."""
+        self._frame_url = frame_url
+        self._wake = wake
+        self._connected.clear()
+        self._changed_books.clear()
+
+    def add_stream(self, channel: Channel, symbol: str) -> Stream:
+        """The stream, made when it is new."""
+        return self.streams[channel].setdefault(symbol, Stream(channel, symbol))
+
+    def all_streams(self) -> Iterable[Stream]:
+        """Every stream of the feed."""
+        return (stream for by_symbol in self.streams.values() for stream in by_symbol.values())
+
+    @property
+    def connected(self) -> bool:
+        """Whether any socket is up."""
+        return bool(self._connected)
+
+    async def writable(self) -> None:
+        await self._intake.writable()
+
+    def on_trade(self, symbol: str, trade: Mapping[str, Any], received_at: int) -> None:
+        self._take(
+            "trades",
+            symbol,
+            received_at,
+            lambda: ccxt_records.trade_record(self._exchange, symbol, trade, received_at, self._ids),
+        )
+
+    def on_bid_ask(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
+        if not self.ticks_from_tickers:
+            self._take_tick(symbol, ticker, received_at)
+
+    def on_ticker(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
+        if self.ticks_from_tickers:
+            self._take_tick(symbol, ticker, received_at)
+
+    def on_funding(self, symbol: str, rate: Mapping[str, Any], received_at: int) -> None:
+        self._take(
+            "funding",
+            symbol,
+            received_at,
+            lambda: ccxt_records.funding_record(self._exchange, symbol, rate, received_at),
+        )
+
+    def on_book(self, book: Mapping[str, Any], received_at: int) -> None:
+        symbol = book.get("symbol")
+        if not isinstance(symbol, str) or symbol not in self.streams["order_book"]:
+            return
+        if self._config.order_book_interval_ms == 0:
+            self._take_book(symbol, book, received_at)
+        else:
+            self._changed_books[symbol] = (book, received_at)
+
+    def on_book_replaced(self, symbol: str) -> None:
+        self._changed_books.pop(symbol, None)
+
+    def sample_books(self) -> None:
+        """Hand over the books that changed since the last time. A book whose socket is gone is not among them."""
+        changed, self._changed_books = self._changed_books, {}
+        for symbol, (book, received_at) in changed.items():
+            self._take_book(symbol, book, received_at)
+
+    def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
+        """An open interest that was polled."""
+        self._take(
+            "open_interest",
+            symbol,
+            received_at,
+            lambda: ccxt_records.open_interest_record(self._exchange, symbol, interest, received_at),
+        )
+
+    def on_candles(self, symbol: str, rows: Iterable[Sequence[Any]], received_at: int) -> None:
+        """Candles as they stand now; a candle becomes a record when the next one begins."""
+        for row in rows:
+            self._take("candles", symbol, received_at, lambda row=row: self._final_candle(symbol, row, received_at))  # type: ignore[misc]
+
+    def on_returned(self, channel: Channel, symbols: Sequence[str], result: Any, received_at: int) -> None:
+        """What a `watch_*` or `fetch_*` call returned, where that is the only way to the data."""
+        if channel == "candles":
+            self.on_candles(symbols[0], result, received_at)
+            return
+        if channel == "order_book":
+            self.on_book(result, received_at)
+            return
+        handover = {
+            "trades": self.on_trade,
+            "ticks": self._take_tick,
+            "funding": self.on_funding,
+            "open_interest": self.on_open_interest,
+        }[channel]
+        for row in _rows(result):
+            symbol = row.get("symbol") or (symbols[0] if len(symbols) == 1 else None)
+            if symbol is not None:
+                handover(symbol, row, received_at)
+
+    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None:
+        self.counts.malformed_frames += 1
+        count = self.counts.malformed_frames
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …
+            log.warning(
+                "bad_frame", feed=self._config.label, url=url, count=count, error=repr(error)[:300], frame=frame
+            )
+
+    def on_connected(self, url: str) -> None:
+        self._connected.add(url)
+        self.counts.connects += 1
+        log.info("connected", feed=self._config.label, url=url)
+
+    def on_disconnected(self, url: str, reason: str) -> None:
+        self._connected.discard(url)
+        if self.closing:
+            return
+        self.counts.disconnects += 1
+        log.warning("disconnected", feed=self._config.label, url=url, reason=reason[:300])
+        self.interrupted([stream for stream in self.all_streams() if stream.url == url], "disconnect", reason)
+        self._wake(url)
+
+    def on_rejected(self, url: str) -> None:
+        self._wake(url)
+
+    def on_stale(self, url: str, detail: str) -> None:
+        """A socket is about to be given up for its silence."""
+        self.counts.stale_reconnects += 1
+        log.warning("stale", feed=self._config.label, url=url, detail=detail)
+        self.interrupted([stream for stream in self.all_streams() if stream.url == url], "stale", detail)
+
+    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
+        """Open a gap for each of these streams, and let go what is held of them."""
+        for stream in streams:
+            if stream.channel == "candles":
+                self._finality.forget(stream.symbol)
+            elif stream.channel == "order_book":
+                self._changed_books.pop(stream.symbol, None)
+        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300]):
+            self._intake.put(gap)
+
+    def _take_tick(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
+        self._take(
+            "ticks", symbol, received_at, lambda: ccxt_records.tick_record(self._exchange, symbol, ticker, received_at)
+        )
+
+    def _take_book(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
+        levels = self._config.order_book_levels
+        self._take(
+            "order_book",
+            symbol,
+            received_at,
+            lambda: ccxt_records.book_record(self._exchange, symbol, book, received_at, levels),
+        )
+
+    def _final_candle(self, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
+        timeframe = self._config.candle_timeframe
+        candle = ccxt_records.candle_record(self._exchange, symbol, timeframe, row, received_at)
+        if candle is None:
+            raise ValueError("a candle lacks a price")
+        return self._finality.accept(candle)
+
+    def _take(
+        self, channel: Channel, symbol: str, received_at: int, convert: Callable[[], MarketRecord | None]
+    ) -> None:
+        stream = self.streams[channel].get(symbol)
+        if stream is None:
+            self.counts.unrequested_records += 1
+            return
+        try:
+            record = convert()
+        except _CONVERSION_ERRORS as error:
+            # Raised into the venue's code it would cost the rest of the frame.
+            self._incomplete(stream, repr(error))
+            return
+        if record is None:
+            if channel != "candles":
+                self._incomplete(stream, "lacks what the record needs")
+            return
+        if self._gaps.open:
+            ended = self._gaps.delivered(stream, at=received_at)
+            if ended is not None:
+                self._intake.put(ended)
+        stream.received += 1
+        stream.last_received_at = received_at
+        stream.url = self._frame_url() or stream.url
+        stream.quarantined = None
+        self._intake.put(record)
+
+    def _incomplete(self, stream: Stream, reason: str) -> None:
+        self.counts.incomplete_records += 1
+        count = self.counts.incomplete_records
+        if count & (count - 1) == 0:
+            log.warning(
+                "incomplete_update",
+                feed=self._config.label,
+                channel=stream.channel,
+                symbol=stream.symbol,
+                count=count,
+                reason=reason,
+            )
+
+
+def _rows(result: Any) -> Iterable[Mapping[str, Any]]:
+    """One unified dict, a list of them, or a dict of them by symbol."""
+    if isinstance(result, Mapping):
+        return [result] if isinstance(result.get("symbol"), str) else [v for v in result.values() if v]
+    return [row for row in result or () if row]

@@ -1,0 +1,183 @@
+"""One exchange object and all that runs on it: subscriptions, pollers, book sampling, the watch over silent sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from ingestd.config import FeedConfig
+from ingestd.errors import FeedError
+from ingestd.feeds import symbols as symbol_names
+from ingestd.feeds.backoff import Backoff
+from ingestd.feeds.base import RateLimited
+from ingestd.feeds.ccxt_channels import (
+    Method,
+    groups,
+    method_for,
+    single_method_for,
+    ticks_from_tickers,
+)
+from ingestd.feeds.ccxt_recorder import Recorder, Stream
+from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
+from ingestd.feeds.ccxt_tap import Tap, close_exchange, drop_client, make_exchange, translated
+from ingestd.feeds.poller import Poller
+from ingestd.feeds.stopping import Stop
+from ingestd.records import Channel
+
+log = structlog.get_logger()
+
+FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
+_STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
+
+
+class CcxtSession:
+    """Made, run once, closed. The feed makes the next one when this one gives up."""
+
+    def __init__(self, config: FeedConfig, recorder: Recorder) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._tap = Tap(recorder)
+        self._subscriptions: set[Subscription] = set()
+        self._stop = Stop()
+        self._silent_dials: dict[str, int] = {}
+        self.exchange = make_exchange(config.exchange, self._tap, options=config.options, url_map=config.url_map)
+        recorder.attach(lambda: self._tap.url, self._wake)
+
+    async def load_markets(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """The venue's markets, asked for until it gives them; None when the stop came first."""
+        backoff = Backoff(cap_s=60.0)
+        while not self._stop.is_set():
+            task = await self._stop.run(self.exchange.load_markets(), name=f"{self._config.label} markets")
+            if self._stop.is_set():
+                break
+            raised = None if task.cancelled() else task.exception()
+            if not task.cancelled() and raised is None:
+                self._recorder.counts.problem = None
+                markets: Mapping[str, Mapping[str, Any]] = self.exchange.markets
+                return markets
+            error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
+            self._recorder.counts.problem = f"its markets cannot be loaded: {error}"[:300]
+            at_least_s = error.retry_after_s or RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
+            delay_s = backoff.next_s(at_least_s)
+            log.warning(
+                "markets_not_loaded", feed=self._config.label, error=str(error)[:300], delay_s=round(delay_s, 3)
+            )
+            await self._stop.sleep(delay_s)
+        return None
+
+    async def run(self, symbols: Sequence[str], markets: Mapping[str, Mapping[str, Any]]) -> None:
+        """Subscribe to each symbol and keep at it until the stop, or until nothing works any more."""
+        async with asyncio.TaskGroup() as tasks:
+            for channel in self._config.channels:
+                self._start_channel(tasks, channel, symbols, markets)
+            tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
+            if "order_book" in self._config.channels and self._config.order_book_interval_ms:
+                tasks.create_task(self._sample_books(), name=f"{self._config.label} books")
+
+    def stop(self) -> None:
+        """Let `load_markets` and `run` return."""
+        self._stop.set()
+
+    async def close(self) -> None:
+        """Close the sockets; nothing is handed over afterwards."""
+        self._stop.set()
+        await close_exchange(self.exchange)
+
+    def _start_channel(
+        self,
+        tasks: asyncio.TaskGroup,
+        channel: Channel,
+        symbols: Sequence[str],
+        markets: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        method = method_for(channel, self.exchange.has)
+        if method is None:
+            log.error("channel_not_offered", feed=self._config.label, channel=channel)
+            return
+        served = [symbol for symbol in symbols if symbol_names.serves(channel, markets[symbol])]
+        if channel == "ticks":
+            self._recorder.ticks_from_tickers = ticks_from_tickers(self._config.exchange, method)
+        together = groups(self._config.exchange, served, markets) if method.many else ([symbol] for symbol in served)
+        streams = [[self._recorder.add_stream(channel, symbol) for symbol in group] for group in together]
+        if method.polled:
+            self._start_poller(tasks, channel, method, streams)
+            return
+        for group in streams:
+            self._keep(tasks, Subscription(channel, method, group, watch=self._watch(method), recorder=self._recorder))
+
+    def _start_poller(
+        self, tasks: asyncio.TaskGroup, channel: Channel, method: Method, streams: Sequence[Sequence[Stream]]
+    ) -> None:
+        poller = Poller(
+            channel,
+            method,
+            single_method_for(channel, self.exchange.has, polled=True),
+            streams,
+            fetch=lambda name, argument: getattr(self.exchange, name)(argument),
+            recorder=self._recorder,
+            interval_s=self._config.poll_interval_s,
+        )
+        tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
+
+    def _watch(self, method: Method) -> Any:
+        async def watch(symbols: Sequence[str]) -> Any:
+            bound = getattr(self.exchange, method.name)
+            if method.name == "watch_ohlcv":
+                return await bound(symbols[0], self._config.candle_timeframe)
+            return await bound(list(symbols) if method.many else symbols[0])
+
+        return watch
+
+    def _keep(self, tasks: asyncio.TaskGroup, subscription: Subscription) -> None:
+        self._subscriptions.add(subscription)
+
+        async def keep() -> None:
+            replacements = await subscription.run(self._stop)
+            self._subscriptions.discard(subscription)
+            for replacement in replacements:
+                self._keep(tasks, replacement)
+
+        tasks.create_task(keep(), name=f"{self._config.label} {subscription.name}")
+
+    def _wake(self, url: str) -> None:
+        for subscription in list(self._subscriptions):
+            subscription.wake(url)
+
+    async def _sample_books(self) -> None:
+        interval_s = self._config.order_book_interval_ms / 1000
+        due = time.monotonic() + interval_s
+        while await self._stop.sleep(max(0.0, due - time.monotonic())):
+            self._recorder.sample_books()
+            due = max(due + interval_s, time.monotonic())
+
+    async def _watch_sockets(self) -> None:
+        """Give up sockets that have fallen silent, and the exchange object when nothing works."""
+        while await self._stop.sleep(min(1.0, self._config.stale_after_s / 4)):
+            for client in list((self.exchange.clients or {}).values()):
+                if not client.closed() and client.subscriptions:
+                    self.check_socket(client, time.monotonic())
+            working = [subscription for subscription in self._subscriptions if subscription.failures == 0]
+            tried = [s.failures for s in self._subscriptions if not all(x.quarantined for x in s.streams)]
+            if tried and not working and min(tried) >= FAILURES_TO_RECREATE:
+                log.warning("exchange_recreated", feed=self._config.label, failures=min(tried))
+                self._recorder.counts.problem = "nothing can be subscribed; starting afresh"
+                self._stop.set()
+
+    def check_socket(self, client: Any, now_s: float) -> None:
+        """Drop the socket when it has carried no data for the feed's limit (longer after each silent re-dial)."""
+        url: str = client.url
+        if client.data_frames:
+            self._silent_dials[url] = 0
+        doublings = min(self._silent_dials.get(url, 0), _STALE_DOUBLINGS)
+        limit_s = self._config.stale_after_s * 2**doublings
+        silent_s = now_s - client.last_data_at
+        if silent_s < limit_s:
+            return
+        self._silent_dials[url] = self._silent_dials.get(url, 0) + 1 if not client.data_frames else 0
+        reason = f"no data for {silent_s:.1f} s"
+        self._recorder.on_stale(url, reason)
+        drop_client(client, reason)

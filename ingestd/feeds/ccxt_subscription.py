@@ -1,0 +1,188 @@
+"""One `watch_*` call kept alive: asked for again when its socket is gone, split when one of its symbols is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.errors import ChannelError, FeedError, SymbolError
+from ingestd.feeds.backoff import Backoff
+from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.ccxt_channels import Method
+from ingestd.feeds.ccxt_recorder import Recorder, Stream
+from ingestd.feeds.ccxt_tap import dialled_urls, translated
+from ingestd.feeds.stopping import Stop
+from ingestd.records import Channel
+
+log = structlog.get_logger()
+
+RENEW_S = 60.0  # ask again although nothing happened: heals a subscription the library has lost track of
+SETTLED_S = 30.0  # what has worked this long starts its delays over
+QUARANTINE_S = 3600.0
+REFUSALS_TO_QUARANTINE = 3
+RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
+
+_CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolve, ticks: `BIDS_ASKS_IN_TICKERS`
+
+Watch = Callable[[Sequence[str]], Coroutine[Any, Any, Any]]
+
+
+class Subscription:
+    """The symbols one call carries. `run` returns what replaces it: nothing at the end, two when it is split."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: Method,
+        streams: Sequence[Stream],
+        *,
+        watch: Watch,
+        recorder: Recorder,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        self.channel = channel
+        self.method = method
+        self.streams = list(streams)
+        self.urls: set[str] = set()
+        self._watch = watch
+        self._recorder = recorder
+        self._new_backoff = backoff
+        self._backoff = backoff()
+        self._wake = asyncio.Event()
+        self._returned = method.returned
+        self._received_at_start = {stream.symbol: stream.received for stream in streams}
+        self._working_since: float | None = None
+        self._refusals = 0
+
+    @property
+    def name(self) -> str:
+        """For task names and logs: `trades BTC/USDT +49`."""
+        rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
+        return f"{self.channel} {self.streams[0].symbol}{rest}"
+
+    @property
+    def symbols(self) -> list[str]:
+        """What the call carries."""
+        return [stream.symbol for stream in self.streams]
+
+    @property
+    def failures(self) -> int:
+        """How often in a row it has failed; 0 while it works."""
+        return self._backoff.attempts if self._working_since is None else 0
+
+    def wake(self, url: str) -> None:
+        """A socket is gone, or the library gave up on something it carried."""
+        if url in self.urls or not self.urls:
+            self._wake.set()
+
+    async def run(self, stop: Stop) -> list[Subscription]:
+        """Keep the subscription until the stop."""
+        dialled_urls.set(self.urls)
+        while not stop.is_set():
+            error = await self._once(stop)
+            if error is None or stop.is_set():
+                continue
+            if isinstance(error, (SymbolError, ChannelError, Refused)):
+                replacement = await self._on_refusal(error, stop)
+                if replacement:
+                    return replacement
+            else:
+                await stop.sleep(self._delay_s(error))
+        return []
+
+    async def _once(self, stop: Stop) -> FeedError | None:
+        """One call, and the wait for a reason to call again. The error of the call or of the socket, if any."""
+        self._wake.clear()
+        received = self._received()
+        task = await stop.run(self._watch(self.symbols), name=self.name)
+        if task.cancelled():
+            return None if stop.is_set() else FeedError("given up by the exchange library")
+        error = task.exception()
+        if error is not None:
+            return translated(error)
+        if self._working_since is None:
+            self._working_since = monotonic_s()
+        self._take_returned(task.result(), received)
+        if self._returned:
+            return None
+        await stop.sleep_or(self._wake, RENEW_S)
+        return FeedError("the socket is gone") if self._wake.is_set() else None
+
+    def _take_returned(self, result: Any, received_before: int) -> None:
+        """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""
+        unseen = self._received() == received_before
+        if not self._returned and unseen and self.channel in _CHANNELS_WITH_FALLBACK:
+            self._returned = True
+            log.info("updates_taken_from_calls", feed=self._recorder.counts.label, subscription=self.name)
+        if self._returned:
+            self._recorder.on_returned(self.channel, self.symbols, result, now_us())
+
+    def _received(self) -> int:
+        return sum(stream.received for stream in self.streams)
+
+    def _delay_s(self, error: FeedError) -> float:
+        if self._working_since is not None and monotonic_s() - self._working_since >= SETTLED_S:
+            self._backoff.settled()
+        self._working_since = None
+        at_least_s = (error.retry_after_s or RATE_LIMIT_PAUSE_S) if isinstance(error, RateLimited) else 0.0
+        delay_s = self._backoff.next_s(at_least_s)
+        log.info(
+            "resubscribing",
+            feed=self._recorder.counts.label,
+            subscription=self.name,
+            failures=self.failures,
+            delay_s=round(delay_s, 3),
+            error=str(error)[:300],
+        )
+        return delay_s
+
+    async def _on_refusal(self, error: FeedError, stop: Stop) -> list[Subscription]:
+        """Find the symbol the venue refuses: those that deliver are not it; the silent ones are halved down to one."""
+        silent = [stream for stream in self.streams if stream.received == self._received_at_start[stream.symbol]]
+        if silent and len(self.streams) > 1:
+            log.info("subscription_split", feed=self._recorder.counts.label, subscription=self.name, error=str(error))
+            return self._parts(silent)
+        self._refusals = self._refusals + 1 if silent else 0
+        certain = isinstance(error, ChannelError) or self._refusals >= REFUSALS_TO_QUARANTINE
+        if silent and certain:
+            await self._quarantine(silent[0], error, stop)
+        else:
+            await stop.sleep(self._delay_s(error))
+        return []
+
+    def _parts(self, silent: Sequence[Stream]) -> list[Subscription]:
+        speaking = [stream for stream in self.streams if stream not in silent]
+        middle = (len(silent) + 1) // 2 if not speaking else len(silent)
+        parts = [part for part in (speaking, silent[:middle], silent[middle:]) if part]
+        return [
+            Subscription(
+                self.channel,
+                self.method,
+                part,
+                watch=self._watch,
+                recorder=self._recorder,
+                backoff=self._new_backoff,
+            )
+            for part in parts
+        ]
+
+    async def _quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
+        """Leave the symbol alone for an hour, unless it delivers after all (the refusal was about another one)."""
+        stream.quarantined = str(error)[:300]
+        log.warning(
+            "quarantined",
+            feed=self._recorder.counts.label,
+            channel=self.channel,
+            symbol=stream.symbol,
+            error=stream.quarantined,
+        )
+        until = monotonic_s() + QUARANTINE_S
+        while not stop.is_set() and (left_s := until - monotonic_s()) > 0 and stream.quarantined is not None:
+            self._wake.clear()
+            await stop.sleep_or(self._wake, left_s)
+        self._refusals = 0
+        self._backoff.settled()
