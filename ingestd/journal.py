@@ -96,7 +96,7 @@ class Cursor:
 
     async def skip_to(self, journal_id: str, position: int) -> None:
         """What the sink has already stored of this journal is not read again."""
-        place, counts = await self._journal.counts_up_to(journal_id, position)
+        place, counts = await self._journal.counts_between(self.acknowledged_at, journal_id, position)
         if place > self.acknowledged_at:
             self._advance(place, counts)
 
@@ -161,7 +161,11 @@ class Journal:
             raise JournalLocked(
                 f"another ingestd owns {self.directory.parent}; stop it, or give this one its own instance.state_dir"
             ) from error
-        self._files = self._files_left()
+        try:
+            self._files = self._files_left()
+        except JournalError:
+            self._lock.close()
+            raise
         if self._files:
             self._memory_floor = (self._files[-1].name.sequence, self._files[-1].last_position)
         self._show()
@@ -248,17 +252,16 @@ class Journal:
                 return [_decoded(file, batch) for batch in stored]
         return self._read_memory(place, max_records)
 
-    async def counts_up_to(self, journal_id: str, position: int) -> tuple[Place, dict[str, int]]:
-        """Where that position is kept, and the records by channel in the kept batches up to it."""
+    async def counts_between(self, after: Place, journal_id: str, position: int) -> tuple[Place, dict[str, int]]:
+        """Where that position is kept, and the records by channel in the kept batches from `after` up to it."""
         place: Place = (0, 0)
         counts: dict[str, int] = {}
         for file in self._files:
-            if file.name.journal_id != journal_id or file.first_position > position:
+            if file.name.journal_id != journal_id or file.first_position > position or file.name.sequence < after[0]:
                 continue
             place = file.name.sequence, min(position, file.last_position)
-            whole = file.last_position <= position
-            part = file.counts if whole else await self._in_reader(partial(file.counts_up_to, position))
-            add_counts(counts, part)
+            floor = after[1] if file.name.sequence == after[0] else 0
+            add_counts(counts, await self._in_reader(partial(file.counts_between, floor, position)))
         return place, counts
 
     def release(self) -> None:
@@ -360,6 +363,9 @@ class Journal:
                     continue
                 smaller = await self._in_writer(partial(file.without_channel, channel))
                 self._files[self._files.index(file)] = smaller
+                if not smaller.counts:
+                    self._files.remove(smaller)
+                    await self._in_writer(smaller.unlink)
                 for cursor in self._cursors:
                     add_counts(cursor.pending, {channel: dropped}, -1)
                 self._metrics.dropped.labels(channel, "journal_full").inc(dropped)

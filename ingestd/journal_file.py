@@ -111,8 +111,17 @@ class JournalFile:
     def open(cls, path: Path, name: FileName) -> JournalFile:
         """A file left by an earlier process. Raises JournalVersion or JournalDamaged."""
         file = cls(path, name)
+        try:
+            file._check_and_account()
+        except JournalError:
+            file.close()
+            raise
+        return file
+
+    def _check_and_account(self) -> None:
+        path = self.path
         with _translated(path):
-            connection = file._connection()
+            connection = self._connection()
             application_id = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if application_id != _APPLICATION_ID:
@@ -124,8 +133,7 @@ class JournalFile:
                 )
             rows = connection.execute("SELECT position, sealed_at, counts, length(payload) FROM batches")
             for position, sealed_at, counts, length in rows:
-                file._account(position, sealed_at, _counts_decoder.decode(counts), length)
-        return file
+                self._account(position, sealed_at, _counts_decoder.decode(counts), length)
 
     def append(self, batch: StoredBatch) -> None:
         """Make one batch durable: committed and synced when this returns."""
@@ -153,12 +161,12 @@ class JournalFile:
                 batches.append(batch)
         return batches
 
-    def counts_up_to(self, position: int) -> dict[str, int]:
-        """Records by channel in the batches up to and including `position`."""
+    def counts_between(self, after: int, position: int) -> dict[str, int]:
+        """Records by channel in the batches beyond `after` up to and including `position`."""
         sums: dict[str, int] = {}
         with _translated(self.path):
-            query = "SELECT counts FROM batches WHERE position <= ?"
-            for (counts,) in self._connection().execute(query, (position,)):
+            query = "SELECT counts FROM batches WHERE position > ? AND position <= ?"
+            for (counts,) in self._connection().execute(query, (after, position)):
                 add_counts(sums, _counts_decoder.decode(counts))
         return sums
 

@@ -1,0 +1,52 @@
+"""`ingestd run`: the daemon in the foreground; SIGTERM or SIGINT drains and exits, a second one forces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import click
+import structlog
+import uvloop
+
+from ingestd import config as configuration
+from ingestd.cli.options import config_option
+from ingestd.errors import ConfigError
+from ingestd.feeds.catalog import check_feeds
+from ingestd.ops import logs
+from ingestd.service import Service
+
+log = structlog.get_logger()
+
+
+@click.command()
+@config_option
+def run(config_file: Path) -> None:
+    """Capture until stopped.
+
+    SIGTERM closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what could
+    not be stored stays in the journal for the next start. A second SIGTERM exits at once with 1.
+    """
+    config = configuration.load(config_file)
+    if problems := check_feeds(config):
+        raise ConfigError(problems)
+    logs.configure(config.log)
+    service = Service(config)
+    uvloop.run(_until_stopped(service))
+
+
+async def _until_stopped(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_stop_signal, service, signal.Signals(number).name)
+    await service.run()
+
+
+def _on_stop_signal(service: Service, name: str) -> None:
+    if service.tasks.stop_asked.is_set():
+        log.warning("forced_exit", signal=name, journal="holds what was not stored")
+        # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
+        os._exit(1)
+    service.request_stop(name)

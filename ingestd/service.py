@@ -1,0 +1,266 @@
+"""The composition root: builds everything from the configuration, owns every task, states the start and stop order.
+
+Start: journal (takes the state directory) → database look → endpoint → sinks → intake → feeds → ready.
+Stop:  not ready → feeds closed → intake sealed → sinks drained, under one deadline → upkeep → endpoint → journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config import Config, FeedConfig
+from ingestd.errors import ConfigError, Problem
+from ingestd.feeds.base import Feed
+from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.intake import Intake
+from ingestd.journal import Cursor, Journal
+from ingestd.ops.endpoint import Endpoint
+from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness
+from ingestd.ops.metrics import Metrics
+from ingestd.ops.notify import Notifier
+from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
+from ingestd.sinks.base import Sink
+from ingestd.sinks.timescale.sink import TimescaleSink
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.upkeep import Upkeep
+from ingestd.tasks import Tasks
+from ingestd.validation import TimeWindow, time_window
+
+log = structlog.get_logger()
+
+_HEARTBEAT_S = 0.5
+# Of the shutdown deadline, what closing the sockets may take at most.
+_CLOSE_FEEDS_SHARE = 0.3
+
+
+class Service:
+    """One daemon."""
+
+    def __init__(self, config: Config, make_feed: Callable[[FeedConfig], Feed] = CcxtFeed) -> None:
+        _refuse_what_is_not_there(config)
+        self.config = config
+        self.metrics = Metrics()
+        self.tasks = Tasks()
+        self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
+        self.intake = Intake(self.journal, config.intake, self._time_window, self.metrics)
+        self.feeds = {f"{index}-{feed.label}": make_feed(feed) for index, feed in enumerate(config.feeds)}
+        self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
+        self._access = DatabaseAccess(config) if config.database is not None else None
+        self._upkeep = Upkeep(self._access, config, self._markets) if self._access is not None else None
+        self._sinks: list[Sink] = []
+        self._cursors: dict[str, Cursor] = {}
+        self._notifier = Notifier()
+        self._started = False
+        self._stopping = False
+        self._heartbeat_s = monotonic_s()
+        self._retention_days = _retention_days(config)
+
+    def request_stop(self, reason: str) -> None:
+        """Begin the orderly stop."""
+        log.info("stop_requested", reason=reason)
+        self.tasks.stop_asked.set()
+
+    async def run(self) -> None:
+        """Capture until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
+        self.journal.open()
+        try:
+            if self._access is not None:
+                await self._access.look(self.config.instance.state_dir)
+            await self.endpoint.start()
+            try:
+                self._start()
+                await self.tasks.stop_asked.wait()
+                await self._stop()
+            finally:
+                await self.endpoint.close()
+        finally:
+            self.journal.close()
+        log.info("stopped", counts=self.counts(), journal_bytes=self.journal.size_bytes)
+        if self.tasks.fatal is not None:
+            raise self.tasks.fatal
+
+    def _start(self) -> None:
+        self._build_sinks()
+        self.tasks.spawn("heartbeat", self._beat())
+        for sink in self._sinks:
+            self.tasks.spawn(f"sink-{sink.name}", sink.run())
+        if self._upkeep is not None:
+            self.tasks.spawn("upkeep", self._upkeep.run())
+        self.tasks.spawn("intake", self.intake.run())
+        for name, feed in self.feeds.items():
+            self.tasks.spawn(f"feed-{name}", feed.run(self.intake))
+            self.metrics.watch_feed(feed.status)
+        self._started = True
+        self._notifier.ready(f"{len(self.feeds)} feeds, journal {self.journal.size_bytes} bytes")
+        log.info(
+            "started",
+            instance=self.config.instance.name,
+            feeds=list(self.feeds),
+            listen=f"{self.config.http.host}:{self.endpoint.port}",
+            journal=str(self.journal.directory),
+            recovered_batches_of=self.journal.journal_ids,
+        )
+
+    def _build_sinks(self) -> None:
+        if self.config.database is None or self._access is None:
+            return
+        cursor = self._cursors["timescale"] = self.journal.cursor("timescale")
+        self._sinks.append(
+            TimescaleSink(
+                cursor=cursor,
+                journal_ids=lambda: self.journal.journal_ids,
+                connect=self._access.connect,
+                config=self.config.database,
+                instance=self.config.instance.name,
+                metrics=self.metrics,
+            )
+        )
+
+    async def _stop(self) -> None:
+        deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
+        self._stopping = True
+        self._notifier.stopping("closing the feeds")
+        await self._close_feeds()
+        await self._seal_intake(deadline_s)
+        await self._drain_sinks(deadline_s)
+        if self._upkeep is not None:
+            await self._upkeep.close()
+        await self.tasks.cancel(["upkeep", "heartbeat"])
+        self._show_gauges()
+
+    async def _close_feeds(self) -> None:
+        names = self.tasks.names("feed-")
+        self.tasks.release(*names)
+        limit_s = self.config.instance.shutdown_deadline_s * _CLOSE_FEEDS_SHARE
+        closing = [asyncio.create_task(feed.close(), name=f"close-{name}") for name, feed in self.feeds.items()]
+        if closing:
+            done, late_closes = await asyncio.wait(closing, timeout=limit_s)
+            for task in (*done, *late_closes):
+                if task in late_closes:
+                    task.cancel()
+                elif (error := task.exception()) is not None:
+                    log.warning("feed_close_failed", task=task.get_name(), exc_info=error)
+        late = await self.tasks.finished(names, 1.0)
+        if late:
+            log.warning("feeds_late", tasks=late, limit_s=limit_s)
+            await self.tasks.cancel(late)
+
+    async def _seal_intake(self, deadline_s: float) -> None:
+        self.tasks.release("intake")
+        self.intake.close()
+        # A journal that refuses will go on refusing: half of the time left is enough to find that out.
+        if late := await self.tasks.finished(["intake"], (deadline_s - monotonic_s()) / 2):
+            await self.tasks.cancel(late)
+            lost = self.intake.abandon()
+            log.error("records_not_journaled", records=lost, reason=self.journal.error)
+
+    async def _drain_sinks(self, deadline_s: float) -> None:
+        names = self.tasks.names("sink-")
+        self.tasks.release(*names)
+        for sink in self._sinks:
+            sink.finish()
+        late = await self.tasks.finished(names, deadline_s - monotonic_s())
+        if late:
+            left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
+            log.warning("sinks_late", tasks=late, records_left_in_journal=left)
+            await self.tasks.cancel(late)
+
+    async def _beat(self) -> None:
+        """Measure how late the loop is, refresh the gauges, and tell systemd that we live."""
+        watchdog_due_s = monotonic_s()
+        while True:
+            due_s = monotonic_s() + _HEARTBEAT_S
+            await asyncio.sleep(_HEARTBEAT_S)
+            self._heartbeat_s = monotonic_s()
+            self.metrics.loop_lag_s.set(max(0.0, self._heartbeat_s - due_s))
+            self._show_gauges()
+            interval_s = self._notifier.watchdog_interval_s
+            if interval_s is not None and self._heartbeat_s >= watchdog_due_s and liveness(self.snapshot()).ok:
+                self._notifier.watchdog()
+                watchdog_due_s = self._heartbeat_s + interval_s / 2
+
+    def _show_gauges(self) -> None:
+        for name, cursor in self._cursors.items():
+            self.metrics.sink_lag_records.labels(name).set(cursor.pending_records)
+            oldest = self.journal.oldest_sealed_at if cursor.pending_records else None
+            self.metrics.sink_lag_s.labels(name).set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
+            for channel, count in cursor.pending.items():
+                self.metrics.in_journal.labels(channel).set(count)
+
+    def snapshot(self) -> Snapshot:
+        """What health is judged from."""
+        return Snapshot(
+            now_us=now_us(),
+            started=self._started,
+            stopping=self._stopping,
+            loop_age_s=monotonic_s() - self._heartbeat_s,
+            dead_tasks=tuple(self.tasks.dead),
+            feeds=[
+                FeedHealth(feed.status(), config.stale_after_s, config.poll_interval_s)
+                for feed, config in zip(self.feeds.values(), self.config.feeds, strict=True)
+            ],
+            journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
+            sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._sinks],
+        )
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The conservation law's terms, by channel."""
+        totals, metrics = self.metrics.totals, self.metrics
+        in_journal: dict[str, int] = {}
+        for cursor in self._cursors.values():
+            in_journal.update({channel: count for channel, count in cursor.pending.items() if count})
+        return {
+            "received": totals(metrics.received),
+            "recovered": totals(metrics.recovered),
+            "journaled": totals(metrics.journaled),
+            "stored": totals(metrics.stored),
+            "duplicate": totals(metrics.duplicate),
+            "rejected": totals(metrics.rejected),
+            "dropped": totals(metrics.dropped),
+            "in_journal": in_journal,
+        }
+
+    def _time_window(self, now: int) -> TimeWindow:
+        return time_window(now, self.config.validation.max_ahead_s, self._retention_days)
+
+    def _markets(self) -> list[Any]:
+        return [market for feed in self.feeds.values() for market in feed.markets()]
+
+
+def _retention_days(config: Config) -> dict[type, int]:
+    retention = config.retention
+    by_timeframe = (
+        retention.ohlcv_data_minutes_days,
+        retention.ohlcv_data_hours_days,
+        retention.ohlcv_data_days_days,
+    )
+    return {
+        Tick: retention.market_ticks_days,
+        Trade: retention.trades_days,
+        BookSnapshot: retention.order_book_days,
+        OpenInterest: retention.oi_snapshots_days,
+        Funding: retention.funding_days,
+        Candle: 0 if 0 in by_timeframe else max(by_timeframe),
+    }
+
+
+def _refuse_what_is_not_there(config: Config) -> None:
+    """A section this version cannot serve is refused, not ignored: nobody may believe that it works."""
+    problems = [
+        Problem(section, "this version has no such sink yet", hint="remove the section")
+        for section in ("redis", "kafka")
+        if getattr(config, section) is not None
+    ]
+    if config.instance.role != "all":
+        problems.append(Problem("instance.role", "this version has the role all only", config.instance.role))
+    if not config.feeds:
+        problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
+    if config.database is None:
+        problems.append(Problem("database", "there is nowhere to store: no sink is configured", hint="add [database]"))
+    if problems:
+        raise ConfigError(problems)

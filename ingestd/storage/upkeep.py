@@ -1,0 +1,88 @@
+"""What the daemon does for its database besides storing rows: candles, retention, the symbols table.
+
+Runs on a connection of its own, so that it never delays a flush; whatever fails here is retried at its next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from ingestd.clock import monotonic_s
+from ingestd.config import Config
+from ingestd.errors import IngestdError
+from ingestd.feeds.base import MarketInfo
+from ingestd.storage import repository, retention, rollups
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.database import Database
+from ingestd.storage.engine import Engine
+from ingestd.storage.migrate import check_schema
+
+log = structlog.get_logger()
+
+_ROLLUPS_EVERY_S = 2.0
+_PURGE_EVERY_S = 3600.0
+_LAST_TURN_S = 5.0
+
+
+class Upkeep:
+    """Refreshes candles and drops old rows where the server does not do it by itself; keeps `symbols` up to date."""
+
+    def __init__(self, access: DatabaseAccess, config: Config, markets: Callable[[], Sequence[MarketInfo]]) -> None:
+        self._access = access
+        self._config = config
+        self._markets = markets
+        self._stored_markets: frozenset[MarketInfo] = frozenset()
+        self._database: Database | None = None
+        self._engine: Engine | None = None
+        self._purge_due_s = 0.0
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.turn()
+            await asyncio.sleep(_ROLLUPS_EVERY_S)
+
+    async def turn(self) -> None:
+        """Everything that is due, once."""
+        async with self._turn:
+            try:
+                database, engine = await self._connected()
+                await self._store_markets(database)
+                await rollups.refresh(database, engine)
+                if monotonic_s() >= self._purge_due_s:
+                    await retention.purge(database, engine, self._config)
+                    self._purge_due_s = monotonic_s() + _PURGE_EVERY_S
+            except (IngestdError, OSError, TimeoutError) as error:
+                log.warning("upkeep_failed", error=str(error), again_in_s=_ROLLUPS_EVERY_S)
+                self._disconnect()
+
+    async def close(self) -> None:
+        """One last turn, so that the candles hold what was stored, if the database answers in time."""
+        if self._database is not None:
+            try:
+                async with asyncio.timeout(_LAST_TURN_S):
+                    await self.turn()
+            except TimeoutError:
+                log.warning("upkeep_unfinished", limit_s=_LAST_TURN_S)
+        self._disconnect()
+
+    async def _connected(self) -> tuple[Database, Engine]:
+        if self._database is None or self._engine is None or self._database.is_closed:
+            self._database = await self._access.connect()
+            self._engine = await check_schema(self._database)
+        return self._database, self._engine
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.terminate()
+            self._database = None
+
+    async def _store_markets(self, database: Database) -> None:
+        markets = frozenset(self._markets())
+        if markets != self._stored_markets:
+            await repository.upsert_symbols(database, sorted(markets, key=lambda market: market.symbol))
+            self._stored_markets = markets

@@ -1,0 +1,63 @@
+"""Every task of the daemon has a name and an owner here; one that ends when it should not stops the daemon, loudly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Tasks:
+    """The running tasks by name, and the first one that died."""
+
+    def __init__(self) -> None:
+        self.fatal: BaseException | None = None
+        self.dead: list[str] = []
+        self.stop_asked = asyncio.Event()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._may_end: set[str] = set()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that is expected to run until `release` or `cancel` names it."""
+        task = asyncio.create_task(work, name=name)
+        self._running[name] = task
+        task.add_done_callback(self._ended)
+
+    def release(self, *names: str) -> None:
+        """From now on these tasks may end by themselves."""
+        self._may_end.update(names)
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self._running if name.startswith(prefix)]
+
+    async def finished(self, names: list[str], timeout_s: float) -> list[str]:
+        """Wait for tasks that may end. Returns the names of those that are late."""
+        waited = {self._running[name] for name in names if name in self._running}
+        if waited:
+            await asyncio.wait(waited, timeout=max(0.0, timeout_s))
+        return [name for name in names if name in self._running]
+
+    async def cancel(self, names: list[str]) -> None:
+        """End tasks now."""
+        self.release(*names)
+        tasks = [self._running[name] for name in names if name in self._running]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        name = task.get_name()
+        self._running.pop(name, None)
+        error = None if task.cancelled() else task.exception()
+        if error is None and name in self._may_end:
+            return
+        self.dead.append(name)
+        if self.fatal is None:
+            self.fatal = error or RuntimeError(f"the task {name} ended by itself")
+        log.error("task_died", task=name, error=repr(self.fatal), exc_info=error)
+        self.stop_asked.set()

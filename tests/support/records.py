@@ -1,0 +1,126 @@
+"""Records for tests, and Hypothesis strategies for them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
+
+NOW_US = 1_790_000_000_000_000  # 2026-09-21T15:33:20Z
+
+
+def trade(number: int = 1, **changes: object) -> Trade:
+    """A valid trade; `number` makes it distinct."""
+    values: dict[str, object] = {
+        "exchange": "binance",
+        "symbol": "BTC/USDT",
+        "time": NOW_US + number,
+        "received_at": NOW_US + number + 5_000,
+        "trade_id": str(number),
+        "seq": number,
+        "side": "buy",
+        "price": "64000.10",
+        "quantity": "0.00100000",
+    }
+    return Trade(**{**values, **changes})  # type: ignore[arg-type] # the tests choose the fields
+
+
+def tick(number: int = 1, **changes: object) -> Tick:
+    values: dict[str, object] = {
+        "exchange": "binance",
+        "symbol": "BTC/USDT",
+        "time": NOW_US + number,
+        "received_at": NOW_US + number + 5_000,
+        "bid_price": "64000.10",
+        "bid_volume": "1.50",
+        "ask_price": "64000.20",
+        "ask_volume": "0",
+    }
+    return Tick(**{**values, **changes})  # type: ignore[arg-type] # the tests choose the fields
+
+
+def book(number: int = 1, **changes: object) -> BookSnapshot:
+    values: dict[str, object] = {
+        "exchange": "binance",
+        "symbol": "BTC/USDT",
+        "time": NOW_US + number,
+        "received_at": NOW_US + number,
+        "bids": (("64000.10", "1.50"), ("64000.00", "2")),
+        "asks": (("64000.20", "0.10"),),
+        "sequence": number,
+        "valid": True,
+    }
+    return BookSnapshot(**{**values, **changes})  # type: ignore[arg-type] # the tests choose the fields
+
+
+def decimal_texts(minimum: str = "0.00000001", maximum: str = "99999999") -> st.SearchStrategy[str]:
+    """Decimal text as venues write it: fixed point, trailing zeros kept."""
+    numbers = st.decimals(Decimal(minimum), Decimal(maximum), allow_nan=False, allow_infinity=False, places=8)
+    return st.builds(lambda number, zeros: f"{number:f}" + "0" * zeros, numbers, st.integers(0, 3))
+
+
+def trades(symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")) -> st.SearchStrategy[Trade]:
+    """Trades whose ids repeat often enough for duplicates to be met."""
+    return st.builds(
+        lambda number, symbol, side, price, quantity: trade(
+            number, symbol=symbol, side=side, price=price, quantity=quantity
+        ),
+        st.integers(1, 40),
+        st.sampled_from(symbols),
+        st.sampled_from(("buy", "sell", None)),
+        decimal_texts(),
+        decimal_texts(),
+    )
+
+
+def ticks() -> st.SearchStrategy[Tick]:
+    return st.builds(
+        lambda number, bid, ask: tick(number, bid_price=bid, ask_price=ask),
+        st.integers(1, 1000),
+        st.none() | decimal_texts(),
+        decimal_texts(),
+    )
+
+
+def books() -> st.SearchStrategy[BookSnapshot]:
+    levels = st.lists(st.tuples(decimal_texts(), decimal_texts()), max_size=4).map(tuple)
+    return st.builds(
+        lambda number, bids, asks: book(number, bids=bids, asks=asks), st.integers(1, 1000), levels, levels
+    )
+
+
+def open_interests() -> st.SearchStrategy[OpenInterest]:
+    return st.builds(
+        lambda number, amount, usd: OpenInterest(
+            "binance", "BTC/USDT:USDT", NOW_US + number, NOW_US, amount, usd, None
+        ),
+        st.integers(1, 20),
+        decimal_texts(),
+        st.none() | decimal_texts(),
+    )
+
+
+def fundings() -> st.SearchStrategy[Funding]:
+    return st.builds(
+        lambda number, rate: Funding("binance", "BTC/USDT:USDT", NOW_US + number, NOW_US, rate, NOW_US + 10**9),
+        st.integers(1, 20),
+        decimal_texts("-0.01", "0.01"),
+    )
+
+
+def candles() -> st.SearchStrategy[Candle]:
+    return st.builds(
+        lambda number, price, volume: Candle(
+            "binance", "BTC/USDT", NOW_US + number * 60_000_000, NOW_US, "1m", price, price, price, price, volume
+        ),
+        st.integers(1, 20),
+        decimal_texts(),
+        decimal_texts("0"),
+    )
+
+
+def market_records() -> st.SearchStrategy[Trade | Tick | BookSnapshot | OpenInterest | Funding | Candle]:
+    """Any record a feed may hand over, valid."""
+    return st.one_of(trades(), ticks(), books(), open_interests(), fundings(), candles())

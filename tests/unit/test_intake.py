@@ -1,0 +1,166 @@
+"""The intake over a real journal: batches by size and time, back-pressure, rejections, the last record at the stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ingestd.config import IntakeConfig, JournalConfig
+from ingestd.errors import JournalError
+from ingestd.intake import Intake
+from ingestd.journal import Batch, Cursor, Journal
+from ingestd.ops.metrics import Metrics
+from ingestd.records import Record, Rejected
+from ingestd.validation import TimeWindow
+from tests.support.records import NOW_US, tick, trade
+
+ALWAYS = TimeWindow({}, NOW_US * 2)
+
+
+class Rig:
+    """An intake, its journal, and one cursor to see what arrived."""
+
+    def __init__(self, tmp_path: Path, **options: int) -> None:
+        self.metrics = Metrics()
+        self.journal = Journal(tmp_path, JournalConfig(), self.metrics)
+        self.journal.open()
+        self.cursor: Cursor = self.journal.cursor("test")
+        self.intake = Intake(self.journal, IntakeConfig.model_validate(options), lambda _now: ALWAYS, self.metrics)
+
+    async def batches(self) -> list[Batch]:
+        batches: list[Batch] = []
+        while more := await self.cursor.read(1):
+            batches += more
+        return batches
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, **options: int) -> AsyncIterator[Rig]:
+    rig = Rig(tmp_path, **options)
+    task = asyncio.create_task(rig.intake.run())
+    try:
+        yield rig
+        rig.intake.close()
+        await asyncio.wait_for(task, 5)
+    finally:
+        task.cancel()
+        rig.journal.close()
+
+
+def records_of(batches: list[Batch]) -> list[Record]:
+    return [record for batch in batches for record in batch.records]
+
+
+async def test_everything_is_journaled_in_order(tmp_path: Path) -> None:
+    sent = [trade(number) for number in range(1, 12_001)]
+    async with running(tmp_path, max_batch_records=5000, linger_ms=1) as rig:
+        for record in sent:
+            rig.intake.put(record)
+    assert records_of(await _read_again(tmp_path)) == sent
+    assert rig.metrics.totals(rig.metrics.received) == {"trades": 12_000}
+    assert rig.metrics.totals(rig.metrics.journaled) == {"trades": 12_000}
+
+
+async def _read_again(tmp_path: Path) -> list[Batch]:
+    journal = Journal(tmp_path, JournalConfig(), Metrics())
+    journal.open()
+    cursor = journal.cursor("again")
+    batches: list[Batch] = []
+    while more := await cursor.read(1000):
+        batches += more
+    journal.close()
+    return batches
+
+
+async def test_a_batch_is_sealed_when_it_is_large_enough(tmp_path: Path) -> None:
+    async with running(tmp_path, max_batch_records=10, linger_ms=1000) as rig:
+        for number in range(25):
+            rig.intake.put(trade(number))
+        await asyncio.wait_for(rig.cursor.wait(), 0.9)  # before the linger of a second is over
+        assert {len(batch.records) for batch in await rig.batches()} == {10}
+    assert len(records_of(await _read_again(tmp_path))) == 25
+
+
+async def test_a_lone_record_does_not_wait_for_company(tmp_path: Path) -> None:
+    async with running(tmp_path, linger_ms=5) as rig:
+        rig.intake.put(trade(1))
+        await asyncio.wait_for(rig.cursor.wait(), 1)
+        assert records_of(await rig.batches()) == [trade(1)]
+
+
+async def test_a_flawed_record_becomes_a_rejection_and_touches_no_other(tmp_path: Path) -> None:
+    async with running(tmp_path, linger_ms=1) as rig:
+        rig.intake.put(trade(1))
+        rig.intake.put(trade(2, price="NaN"))
+        rig.intake.put(tick(3))
+    first, refused, last = records_of(await _read_again(tmp_path))
+    assert (first, last) == (trade(1), tick(3))
+    assert isinstance(refused, Rejected)
+    assert (refused.table, refused.reason) == ("trades", "price")
+    assert rig.metrics.totals(rig.metrics.rejected) == {"trades": 1}
+    assert rig.metrics.totals(rig.metrics.received) == {"trades": 2, "ticks": 1}
+
+
+class RefusingJournal(Journal):
+    """Takes nothing until told to."""
+
+    def __init__(self, tmp_path: Path, metrics: Metrics) -> None:
+        super().__init__(tmp_path, JournalConfig(), metrics)
+        self.refusing = True
+
+    async def append(self, records: list[Record]) -> Batch:
+        if self.refusing:
+            raise JournalError("no")
+        return await super().append(records)
+
+
+async def test_feeds_are_held_back_while_the_journal_refuses_and_nothing_is_lost(tmp_path: Path) -> None:
+    metrics = Metrics()
+    journal = RefusingJournal(tmp_path, metrics)
+    journal.open()
+    cursor = journal.cursor("test")
+    config = IntakeConfig(linger_ms=1, max_batch_records=50, max_open_records=100)
+    intake = Intake(journal, config, lambda _now: ALWAYS, metrics)
+    task = asyncio.create_task(intake.run())
+    for number in range(100):
+        intake.put(trade(number))
+    waiting = asyncio.create_task(intake.writable())
+    await asyncio.sleep(0)
+    assert intake.is_blocked
+    assert not waiting.done()
+    journal.refusing = False
+    await asyncio.wait_for(waiting, 5)
+    intake.close()
+    await asyncio.wait_for(task, 5)
+    stored = records_of(await cursor.read(1000))
+    journal.close()
+    assert stored == [trade(number) for number in range(100)]
+
+
+async def test_a_feed_that_ignores_the_gate_loses_counted(tmp_path: Path) -> None:
+    async with running(tmp_path, max_open_records=100, max_batch_records=10, linger_ms=1) as rig:
+        for number in range(250):
+            rig.intake.put(trade(number))
+    assert len(records_of(await _read_again(tmp_path))) == 200
+    assert rig.metrics.totals(rig.metrics.dropped) == {"trades": 50}
+    assert rig.metrics.totals(rig.metrics.received) == {"trades": 250}
+
+
+async def test_what_cannot_be_journaled_at_the_stop_is_counted(tmp_path: Path) -> None:
+    metrics = Metrics()
+    journal = RefusingJournal(tmp_path, metrics)
+    journal.open()
+    intake = Intake(journal, IntakeConfig(linger_ms=1), lambda _now: ALWAYS, metrics)
+    task = asyncio.create_task(intake.run())
+    intake.put(trade(1))
+    intake.put(tick(2))
+    intake.close()
+    _, late = await asyncio.wait({task}, timeout=0.05)
+    assert late
+    task.cancel()
+    await asyncio.wait({task})
+    assert intake.abandon() == 2
+    journal.close()
+    assert metrics.totals(metrics.dropped) == {"trades": 1, "ticks": 1}

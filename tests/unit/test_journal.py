@@ -1,0 +1,283 @@
+"""The journal on a real disk: what was appended is read back, by every cursor, over restarts, damage and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ingestd.config import JournalConfig
+from ingestd.errors import JournalError, JournalFull, JournalLocked, JournalVersion
+from ingestd.journal import Batch, Cursor, Journal
+from ingestd.journal_file import FileName
+from ingestd.ops.metrics import Metrics
+from ingestd.records import Record
+
+from tests.support.records import book, tick, trade
+
+
+@contextmanager
+def opened(state_dir: Path, **options: object) -> Iterator[Journal]:
+    journal = Journal(state_dir, JournalConfig.model_validate(options), Metrics())
+    journal.open()
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+async def read_all(cursor: Cursor, at_most: int = 10_000) -> list[Batch]:
+    batches: list[Batch] = []
+    while more := await cursor.read(at_most):
+        batches.extend(more)
+    return batches
+
+
+def numbers(batches: list[Batch]) -> list[int]:
+    return [record.seq for batch in batches for record in batch.records]  # type: ignore[union-attr] # trades only
+
+
+async def append(journal: Journal, first: int, count: int = 3) -> Batch:
+    records: list[Record] = [trade(number) for number in range(first, first + count)]
+    return await journal.append(records)
+
+
+async def test_reads_what_was_appended_in_order(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        await append(journal, 1)
+        await append(journal, 4)
+        batches = await read_all(cursor)
+    assert numbers(batches) == [1, 2, 3, 4, 5, 6]
+    assert [batch.position for batch in batches] == [1, 2]
+    assert batches[0].counts == {"trades": 3}
+
+
+async def test_a_cursor_waits_for_the_next_batch(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        waiting = asyncio.create_task(cursor.wait())
+        await append(journal, 1)
+        await asyncio.wait_for(waiting, 1)
+        assert numbers(await cursor.read(10)) == [1, 2, 3]
+        assert await cursor.read(10) == []
+
+
+async def test_each_cursor_reads_everything_at_its_own_pace(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        fast, slow = journal.cursor("fast"), journal.cursor("slow")
+        for first in range(1, 31, 3):
+            await append(journal, first)
+            fast.acknowledge(await fast.read(100))
+        assert numbers(await read_all(slow)) == list(range(1, 31))
+        assert fast.pending_records == 0
+        assert slow.pending_records == 30
+
+
+async def test_what_fell_out_of_memory_is_read_from_the_files(tmp_path: Path) -> None:
+    with opened(tmp_path, memory_bytes=1, file_bytes=2000) as journal:
+        cursor = journal.cursor("one")
+        for first in range(1, 301, 3):
+            await append(journal, first)
+        assert len(list((tmp_path / "journal").glob("*.journal"))) > 3
+        assert numbers(await read_all(cursor, at_most=7)) == list(range(1, 301))
+
+
+async def test_reading_continues_live_after_the_files(tmp_path: Path) -> None:
+    with opened(tmp_path, memory_bytes=600) as journal:
+        cursor = journal.cursor("one")
+        read: list[int] = []
+        for first in range(1, 91, 3):
+            await append(journal, first)
+            if first % 4 == 0:
+                read += numbers(await cursor.read(5))
+        read += numbers(await read_all(cursor, 5))
+        assert read == list(range(1, 91))
+
+
+async def test_files_go_when_every_cursor_has_acknowledged_them(tmp_path: Path) -> None:
+    with opened(tmp_path, file_bytes=1000) as journal:
+        one, two = journal.cursor("one"), journal.cursor("two")
+        for first in range(1, 151, 3):
+            await append(journal, first)
+        before = len(journal.journal_ids), journal.size_bytes
+        one.acknowledge(await read_all(one))
+        assert (len(journal.journal_ids), journal.size_bytes) == before
+        two.acknowledge(await read_all(two))
+        assert journal.size_bytes < 1000 + 500
+    assert len(list((tmp_path / "journal").glob("*.journal"))) <= 1
+
+
+async def test_a_restart_finds_what_was_not_acknowledged(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        await append(journal, 1)
+        await append(journal, 4)
+        first_id = journal.journal_id
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        assert cursor.pending == {"trades": 6}
+        await append(journal, 7)
+        assert journal.journal_ids == [first_id, journal.journal_id]
+        batches = await read_all(cursor)
+    assert numbers(batches) == list(range(1, 10))
+    assert [batch.journal_id == first_id for batch in batches] == [True, True, False]
+
+
+async def test_a_restart_skips_what_the_sink_says_it_has(tmp_path: Path) -> None:
+    with opened(tmp_path, file_bytes=500) as journal:
+        journal.cursor("one")  # without a reader nothing is kept
+        for first in range(1, 31, 3):
+            await append(journal, first)
+        first_id = journal.journal_id
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        await cursor.skip_to(first_id, 7)
+        assert cursor.pending == {"trades": 9}
+        assert numbers(await read_all(cursor)) == list(range(22, 31))
+        await cursor.skip_to(first_id, 10)
+        assert cursor.pending == {"trades": 0}
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(JournalLocked, match="another ingestd owns"), opened(tmp_path):
+        pass
+
+
+async def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        await append(journal, 1)
+    (path,) = (tmp_path / "journal").glob("*.journal")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    content = path.read_bytes()
+    with pytest.raises(JournalVersion, match=r"format 99.*newer ingestd"), opened(tmp_path):
+        pass
+    assert path.read_bytes() == content
+
+
+async def test_a_state_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(JournalError, match="state directory"), opened(tmp_path / "file"):
+        pass
+
+
+async def test_full_refuses_until_a_sink_catches_up(tmp_path: Path) -> None:
+    with opened(tmp_path, max_bytes=4000, file_bytes=1000) as journal:
+        cursor = journal.cursor("one")
+        appended = 0
+        with pytest.raises(JournalFull, match="max_bytes"):
+            for first in range(1, 1000, 3):
+                await append(journal, first)
+                appended += 3
+        assert appended > 15
+        cursor.acknowledge(await read_all(cursor))
+        await append(journal, appended + 1)
+        assert numbers(await read_all(cursor)) == [appended + 1, appended + 2, appended + 3]
+
+
+async def test_a_full_small_journal_frees_even_its_only_file(tmp_path: Path) -> None:
+    with opened(tmp_path, max_bytes=1200) as journal:
+        cursor = journal.cursor("one")
+        for first in range(1, 200, 3):
+            await append(journal, first)
+            cursor.acknowledge(await cursor.read(10))
+        assert cursor.pending_records == 0
+
+
+async def test_drop_oldest_gives_up_books_before_ticks_before_trades(tmp_path: Path) -> None:
+    metrics = Metrics()
+    config = JournalConfig.model_validate(
+        {"max_bytes": 40_000, "file_bytes": 4000, "memory_bytes": 1, "when_full": "drop_oldest"}
+    )
+    journal = Journal(tmp_path, config, metrics)
+    journal.open()
+    cursor = journal.cursor("one")
+    appended = {"trades": 0, "ticks": 0, "order_book": 0}
+    for number in range(1, 400):
+        await journal.append([trade(number), tick(number), book(number)])
+        appended = {channel: count + 1 for channel, count in appended.items()}
+    kept: dict[str, int] = {}
+    for batch in await read_all(cursor):
+        for channel, count in batch.counts.items():
+            kept[channel] = kept.get(channel, 0) + count
+    dropped = metrics.totals(metrics.dropped)
+    journal.close()
+    assert {channel: kept.get(channel, 0) + dropped.get(channel, 0) for channel in appended} == appended
+    assert dropped["order_book"] >= dropped.get("ticks", 0) >= dropped.get("trades", 0)
+    assert dropped["order_book"] > 0
+    assert journal.size_bytes <= 40_000
+
+
+def damaged(path: Path, offset: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0x10
+    path.write_bytes(content)
+
+
+async def filled(tmp_path: Path, batches: int = 40) -> Path:
+    with opened(tmp_path) as journal:
+        for number in range(batches):
+            await append(journal, 1 + 3 * number)
+    (path,) = (tmp_path / "journal").glob("*.journal")
+    return path
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.2, 0.4, 0.6, 0.8, 0.999])
+async def test_a_flipped_bit_costs_at_most_its_page(tmp_path: Path, part: float) -> None:
+    path = await filled(tmp_path)
+    damaged(path, int(part * path.stat().st_size))
+    with opened(tmp_path) as journal:
+        read = numbers(await read_all(journal.cursor("one")))
+        await append(journal, 1000)
+    assert read == sorted(set(read))
+    assert set(read) <= set(range(1, 121))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.7])
+async def test_a_truncated_file_starts_and_keeps_what_is_readable(tmp_path: Path, part: float) -> None:
+    path = await filled(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(int(part * path.stat().st_size))
+    with opened(tmp_path) as journal:
+        read = numbers(await read_all(journal.cursor("one")))
+        await append(journal, 1000)
+    assert set(read) <= set(range(1, 121))
+
+
+async def test_a_foreign_file_is_moved_aside_and_said(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    directory.mkdir()
+    (directory / str(FileName(3, "feedfacefeedface"))).write_bytes(b"not a database, " * 500)
+    with opened(tmp_path) as journal:
+        await append(journal, 1)
+        assert numbers(await read_all(journal.cursor("one"))) == [1, 2, 3]
+    assert [path.name for path in (directory / "bad").iterdir()] == [str(FileName(3, "feedfacefeedface"))]
+
+
+async def test_damage_met_while_reading_keeps_the_other_batches(tmp_path: Path) -> None:
+    path = await filled(tmp_path)
+    metrics = Metrics()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE batches SET payload = zeroblob(length(payload)) WHERE position = 20")
+    connection.close()
+    journal = Journal(tmp_path, JournalConfig(), metrics)
+    journal.open()
+    cursor = journal.cursor("one")
+    read = numbers(await read_all(cursor))
+    journal.close()
+    assert read == [number for number in range(1, 121) if number not in (58, 59, 60)]
+    assert metrics.totals(metrics.dropped) == {"trades": 3}
+    assert cursor.pending == {"trades": 117}
+
+
+async def test_a_half_rewritten_file_is_forgotten(tmp_path: Path) -> None:
+    path = await filled(tmp_path, 2)
+    shutil.copy(path, path.with_name(path.name.replace(".journal", ".part.journal")))
+    with opened(tmp_path) as journal:
+        assert numbers(await read_all(journal.cursor("one"))) == [1, 2, 3, 4, 5, 6]
+    assert not list((tmp_path / "journal").glob("*.part.*"))

@@ -1,0 +1,93 @@
+"""What validation lets through, and what it puts aside and why."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.clock import MICROSECONDS_PER_DAY
+from ingestd.records import MarketRecord, Tick, Trade, encode_batch
+from ingestd.validation import OLDEST_TIME_US, as_json, flaw, rejection, time_window
+from tests.support.records import NOW_US, book, market_records, tick, trade
+
+WINDOW = time_window(NOW_US + 10 * MICROSECONDS_PER_DAY, 60, {Trade: 365, Tick: 0})
+
+
+@given(market_records())
+def test_what_a_venue_sends_passes(record: MarketRecord) -> None:
+    if isinstance(record, Tick) and record.bid_price is None and record.ask_price is None:
+        return
+    assert flaw(record, WINDOW) is None
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "inf", "-1", "0", "0.000", "", " 1", "1 ", "1,5",
+                                  "0x10", "1e999", "١", "1\n", "--1", "1_000", "9" * 200])  # fmt: skip
+def test_a_price_that_is_no_positive_finite_number_is_put_aside(text: str) -> None:
+    assert flaw(trade(price=text), WINDOW) == "price"
+    assert flaw(trade(quantity=text), WINDOW) == "quantity"
+    assert flaw(tick(bid_price=text), WINDOW) == "price"
+
+
+@pytest.mark.parametrize("text", ["1", "1.", ".5", "0.00000001", "1e-8", "5E+3", "64000.100"])
+def test_every_way_to_write_a_number_passes(text: str) -> None:
+    assert flaw(trade(price=text), WINDOW) is None
+    assert Decimal(text) > 0
+
+
+def test_an_empty_side_of_a_tick_passes_and_two_do_not() -> None:
+    assert flaw(tick(bid_price=None, bid_volume=None), WINDOW) is None
+    assert flaw(tick(bid_price=None, ask_price=None), WINDOW) == "no_price"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"time": WINDOW.newest + 1}, "too_far_ahead"),
+        ({"time": 0}, "time_missing"),
+        ({"time": OLDEST_TIME_US - 1}, "time_missing"),
+        ({"time": NOW_US - 356 * MICROSECONDS_PER_DAY}, "older_than_retention"),
+        ({"trade_id": ""}, "trade_id"),
+        ({"trade_id": "a\x00b"}, "trade_id"),
+        ({"trade_id": "x" * 129}, "trade_id"),
+        ({"trade_id": "a\ud800"}, "trade_id"),
+        ({"symbol": "BTC\n"}, "text"),
+        ({"side": "BUY"}, "side"),
+        ({"seq": -1}, "seq"),
+        ({"seq": 2**63}, "seq"),
+    ],
+)
+def test_each_flaw_has_its_reason(changes: dict[str, object], reason: str) -> None:
+    assert flaw(trade(**changes), WINDOW) == reason
+
+
+def test_a_retention_of_nothing_refuses_nothing_for_its_age() -> None:
+    assert flaw(tick(time=OLDEST_TIME_US), WINDOW) is None
+
+
+@pytest.mark.parametrize("levels", [(("1", "0"),), (("01", "1"),), (("1", "NaN"),), (("1", "-1"),), (("", "1"),)])
+def test_a_bad_level_puts_the_snapshot_aside(levels: tuple[tuple[str, str], ...]) -> None:
+    assert flaw(book(bids=levels), WINDOW) == "level"
+    assert flaw(book(asks=levels), WINDOW) == "level"
+
+
+@given(st.text(st.characters(codec=None)))
+def test_a_rejection_can_always_be_journaled_and_stored(text: str) -> None:
+    """Whatever the text: msgpack, JSON and UTF-8 take the rejection of a record that holds it."""
+    refused = rejection(trade(trade_id=text, symbol=text), "trades", "trade_id")
+    encode_batch([refused])
+    refused.record.encode("utf-8")
+    assert "\\u0000" not in refused.record
+    assert json.loads(refused.record)["price"] == "64000.10"
+
+
+def test_as_json_names_every_field() -> None:
+    record = trade()
+    assert json.loads(as_json(record)) == json.loads(
+        json.dumps({name: getattr(record, name) for name in record.__struct_fields__})
+    )
+    assert isinstance(record, msgspec.Struct)
