@@ -1,0 +1,97 @@
+"""Misbehaviour on request: what can be asked, and the schedule of the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from ingestd.errors import IngestdError
+
+Kind = Literal["drop", "half_open", "malformed", "burst", "duplicate", "id_jump", "rate_limit"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class FaultError(IngestdError):
+    """No such fault, or not one this simulator can do."""
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One fault.
+
+    `symbol`: a unified symbol or a market id; None: all. `n`: how many frames, trades, ids or requests.
+    `seconds`: how long a half-open socket stays so; None: until the client reconnects.
+    `status` and `retry_after_s`: what a rate-limited request is answered (429 or 418).
+    """
+
+    kind: Kind
+    symbol: str | None = None
+    n: int = 1
+    seconds: float | None = None
+    status: Literal[429, 418] = 429
+    retry_after_s: int = 1
+
+
+class Scheduled(msgspec.Struct, frozen=True):
+    """A fault and when it happens, in seconds after the emission began."""
+
+    after_s: float
+    fault: Fault
+
+
+def parse_fault(body: bytes) -> Fault:
+    """The JSON of `POST /_sim/faults`. Raises `FaultError`."""
+    try:
+        return msgspec.json.decode(body, type=Fault)
+    except msgspec.DecodeError as error:
+        raise FaultError(str(error)) from error
+
+
+def parse_schedule(text: str) -> Scheduled:
+    """`drop@5`, `malformed@3:10` (ten frames), `half_open@8:2.5` (seconds), `rate_limit@1:3`. Raises `FaultError`."""
+    kind, at, rest = text.partition("@")
+    when, _, amount = rest.partition(":")
+    if kind not in KINDS or not at:
+        raise FaultError(f"{text!r} is not KIND@SECONDS[:AMOUNT] with KIND one of {', '.join(KINDS)}")
+    try:
+        if kind == "half_open":
+            return Scheduled(float(when), Fault(kind, seconds=float(amount) if amount else None))
+        return Scheduled(float(when), Fault(kind, n=int(amount) if amount else 1))
+    except ValueError as error:
+        raise FaultError(f"{text!r}: {error}") from error
+
+
+async def run_schedule(
+    schedule: Sequence[Scheduled], started: Callable[[], Awaitable[None]], apply: Callable[[Fault], Awaitable[object]]
+) -> None:
+    """Do each fault at its time."""
+    await started()
+    elapsed_s = 0.0
+    for item in sorted(schedule, key=lambda item: item.after_s):
+        await asyncio.sleep(item.after_s - elapsed_s)
+        elapsed_s = item.after_s
+        await apply(item.fault)
+
+
+class RateLimit:
+    """The REST requests still to be refused."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._fault = Fault("rate_limit")
+        self.refused = 0
+
+    def arm(self, fault: Fault) -> None:
+        """Refuse the next `n` requests."""
+        self._fault = fault
+        self._left = fault.n
+
+    def take(self) -> Fault | None:
+        """The refusal for this request, or None to answer it."""
+        if not self._left:
+            return None
+        self._left -= 1
+        self.refused += 1
+        return self._fault

@@ -1,0 +1,56 @@
+"""What the server serves: a recorded capture (`replay`) or a generated market (`synthetic`)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ingestd.sim.faults import Fault
+from ingestd.sim.hub import Connection, Hub
+from ingestd.sim.switch import Switch
+from ingestd.sim.venues.base import RestAnswer, RestCall, Stream, Venue
+
+
+class Adaptations:
+    """What is not served as recorded, once each, as data (`GET /_sim/adaptations`)."""
+
+    def __init__(self) -> None:
+        self._notes: dict[tuple[str, str, str], None] = {}
+
+    def note(self, kind: str, asked: str, sent: str) -> None:
+        """`kind` is stream, envelope, rest, snapshot or unavailable."""
+        self._notes[(kind, asked, sent)] = None
+
+    def as_list(self) -> list[dict[str, str]]:
+        """In the order they first happened."""
+        return [{"kind": kind, "asked": asked, "sent": sent} for kind, asked, sent in self._notes]
+
+
+class Source(Protocol):
+    """One market."""
+
+    venue: Venue
+    symbols: dict[str, str]  # unified symbol → market id
+    switch: Switch
+    adaptations: Adaptations
+    finished: bool  # there is nothing left to send
+
+    async def run(self, hub: Hub) -> None:
+        """Publish until there is nothing left, or for ever; cancelled at the end."""
+
+    def resolve(self, asked: str) -> Stream | None:
+        """The stream that answers a subscription, or None for one that stays silent."""
+
+    def opening_frames(self, stream: Stream) -> list[str]:
+        """What a new subscriber gets first."""
+
+    def subscribed(self, connection: Connection, stream: Stream) -> None:
+        """A client subscribed."""
+
+    def rest(self, call: RestCall) -> RestAnswer | None:
+        """Answer a REST request; None: 404."""
+
+    async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
+        """`burst`, `duplicate` or `id_jump`; how many trades it touched. Raises `FaultError` for others."""
+
+    def describe(self) -> dict[str, object]:
+        """What the ledger shows besides the counts."""
