@@ -67,14 +67,14 @@ def report(error: Exception) -> int:
 
     What ingestd can explain is a message; everything else is a bug and shows its traceback.
     """
+    from ingestd.ops.logs import redact
+
     leaves = list(_leaves(error))
     if not all(isinstance(leaf, IngestdError) for leaf in leaves):
-        from ingestd.ops.logs import redact
-
         click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
         return EXIT_FAILED
     for leaf in leaves:
-        for line in str(leaf).splitlines() or [type(leaf).__name__]:
+        for line in redact(str(leaf)).splitlines() or [type(leaf).__name__]:
             click.echo(f"ingestd: {line}", err=True)
     return EXIT_USAGE if any(isinstance(leaf, ConfigError) for leaf in leaves) else EXIT_FAILED
 

@@ -33,7 +33,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._feed_collectors: list[FeedCollector] = []
+        self._feeds: list[Callable[[], FeedStatus]] = []
+        self._feed_collector = FeedCollector()
+        self.registry.register(self._feed_collector)
         self.received = self._counter("records_received", "Records handed over by feeds", "exchange", "channel")
         self.recovered = self._counter("records_recovered", "Records found in the journal at the start", "channel")
         self.journaled = self._counter("records_journaled", "Records made durable in the journal", "channel")
@@ -75,16 +77,13 @@ class Metrics:
         """Show what an object computes when it is scraped."""
         self.registry.register(collector)
 
-    def show_feeds(self, statuses: Callable[[], Iterable[FeedStatus]]) -> None:
-        """Ask for the feeds' status at each scrape, and show it with every stream's freshness."""
-        collector = FeedCollector(statuses)
-        self._feed_collectors.append(collector)
-        self.add_collector(collector)
+    def watch_feed(self, status: Callable[[], FeedStatus]) -> None:
+        """Ask for this feed's status at each scrape, and show it with every stream's freshness."""
+        self._feeds.append(status)
 
     def capture(self) -> None:
         """Take what belongs to the event loop, so that `render` may run in a thread: 10,000 series take 60 ms."""
-        for collector in self._feed_collectors:
-            collector.capture()
+        self._feed_collector.capture(status() for status in self._feeds)
 
     def render(self) -> bytes:
         """The Prometheus text format, with the feeds as of the last `capture`."""
@@ -123,15 +122,14 @@ class FeedCollector:
     feed's own `last_received` covers them.
     """
 
-    def __init__(self, statuses: Callable[[], Iterable[FeedStatus]], max_streams: int = MAX_STREAM_SERIES) -> None:
-        self._statuses = statuses
+    def __init__(self, max_streams: int = MAX_STREAM_SERIES) -> None:
         self._max_streams = max_streams
         self._by_feed: dict[str, list[FeedStatus]] = {}
 
-    def capture(self) -> None:
-        """Read the feeds now; `collect` shows this until the next call."""
+    def capture(self, statuses: Iterable[FeedStatus]) -> None:
+        """Keep these; `collect` shows them until the next call."""
         by_feed: dict[str, list[FeedStatus]] = {}
-        for status in self._statuses():
+        for status in statuses:
             by_feed.setdefault(status.label, []).append(status)
         self._by_feed = by_feed
 

@@ -1,0 +1,152 @@
+"""`ingestd check`: what a file comes to, or every mistake in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from ingestd import config as configuration
+from ingestd.cli.check import check, load_checked
+from ingestd.cli.toml_text import to_toml
+from ingestd.config import Config
+from ingestd.errors import ConfigError, Problem
+
+EXAMPLE = Path(__file__).parents[3] / "config" / "ingestd.toml"
+
+
+@pytest.fixture(autouse=True)
+def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exchange catalog of one exchange: these tests are about the command, not about the exchanges."""
+
+    def check_feeds(config: Config) -> list[Problem]:
+        return [
+            Problem(
+                f"feeds[{index}].exchange", "there is no such exchange", repr(feed.exchange), 'did you mean "kraken"?'
+            )
+            for index, feed in enumerate(config.feeds)
+            if feed.exchange not in ("kraken", "binance")
+        ]
+
+    module = types.ModuleType("ingestd.feeds.catalog")
+    module.check_feeds = check_feeds  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ingestd.feeds.catalog", module)
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "ingestd.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_what_is_printed_is_toml_with_the_same_meaning() -> None:
+    result = CliRunner().invoke(check, ["-c", str(EXAMPLE)])
+    assert result.exit_code == 0
+    assert tomllib.loads(result.stdout) == configuration.effective(configuration.load(EXAMPLE, {}))
+
+
+def test_sections_are_in_the_order_of_the_example() -> None:
+    result = CliRunner().invoke(check, ["-c", str(EXAMPLE)])
+    assert list(tomllib.loads(result.stdout)) == list(tomllib.loads(EXAMPLE.read_text(encoding="utf-8")))
+
+
+def test_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTD_HTTP__LISTEN", "0.0.0.0:1234")
+    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, ""))])
+    assert tomllib.loads(result.stdout)["http"] == {"listen": "0.0.0.0:1234"}
+
+
+def test_secrets_are_not_printed(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        [database]
+        dsn = "postgresql://u:CANARY1@h/db"
+        [redis]
+        url = "redis://:CANARY2@h"
+        [[feeds]]
+        exchange = "kraken"
+        symbols = ["BTC/USD"]
+        options = { apiKey = "CANARY3", headers = { "X-API-Key" = "CANARY4" } }
+        url_map = { "wss://a" = "wss://u:CANARY5@b" }
+        """,
+    )
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(check, ["-c", str(file), *options])
+        assert result.exit_code == 0
+        assert "CANARY" not in result.output
+
+
+MISTAKES = """
+[jornal]
+[[feeds]]
+exchange = "kraken"
+symbols = ["BTC/USD"]
+chanels = ["trades"]
+[[feeds]]
+exchange = "krakn"
+symbols = ["BTC/USD"]
+"""
+
+
+def test_every_mistake_is_found_at_once_the_exchanges_included(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_checked(write(tmp_path, MISTAKES))
+    assert {(problem.path, problem.hint) for problem in caught.value.problems} == {
+        ("jornal", 'did you mean "journal"?'),
+        ("feeds[0].chanels", 'did you mean "channels"?'),
+        ("feeds[1].exchange", 'did you mean "kraken"?'),
+    }
+
+
+def test_mistakes_as_json(tmp_path: Path) -> None:
+    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, MISTAKES)), "--json"])
+    assert result.exit_code == 2
+    shown = json.loads(result.stdout.splitlines()[-1])
+    assert shown["ok"] is False
+    assert {"path", "message", "value", "hint"} == set(shown["problems"][0])
+    assert len(shown["problems"]) == 3
+
+
+def test_a_sound_file_as_json(tmp_path: Path) -> None:
+    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, "")), "--json"])
+    shown = json.loads(result.stdout.splitlines()[-1])
+    assert shown["ok"] is True
+    assert shown["config"]["instance"]["role"] == "all"
+
+
+def test_an_exchange_nobody_knows_is_a_mistake(tmp_path: Path) -> None:
+    file = write(tmp_path, '[[feeds]]\nexchange = "krakn"\nsymbols = ["BTC/USD"]\n')
+    with pytest.raises(ConfigError, match=r"feeds\[0\]\.exchange: there is no such exchange"):
+        load_checked(file)
+
+
+def test_without_a_file_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ingestd.cli.options.DEFAULT_CONFIG", tmp_path / "none.toml")
+    result = CliRunner().invoke(check, [])
+    assert result.exit_code == 2
+    assert "give -c FILE" in result.output
+
+
+def test_the_systems_own_file_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ingestd.cli.options.DEFAULT_CONFIG", write(tmp_path, "[intake]\nlinger_ms = 7\n"))
+    assert "linger_ms = 7" in CliRunner().invoke(check, []).stdout
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=10)
+SCALAR = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | TEXT
+VALUE = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=6
+)
+
+
+@given(st.dictionaries(TEXT, VALUE | st.dictionaries(TEXT, VALUE, max_size=3), max_size=4))
+def test_any_document_reads_back_as_it_was(document: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml(document)) == document

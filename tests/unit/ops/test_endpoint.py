@@ -1,0 +1,213 @@
+"""The HTTP endpoint over real sockets: what it answers, and that nobody can slow it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from ingestd.config import HttpConfig
+from ingestd.errors import ConfigError
+from ingestd.ops import endpoint as endpoint_module
+from ingestd.ops.endpoint import MAX_CONNECTIONS, Endpoint
+from ingestd.ops.health import JournalHealth, Snapshot
+from ingestd.ops.metrics import Metrics
+
+LARGE = bytes(50_000_000)  # more than the kernel's socket buffers hold
+ANY_PORT = HttpConfig(listen="127.0.0.1:0")
+
+
+class Daemon:
+    """What the endpoint sees of one."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.state = Snapshot(now_us=0, started=True, journal=JournalHealth())
+        self.endpoint = Endpoint(ANY_PORT, self.metrics, lambda: self.state)
+
+    def rejected(self, reason: str) -> int:
+        return self.metrics.totals(self.metrics.http_rejected, by="reason").get(reason, 0)
+
+    async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+        url = f"http://127.0.0.1:{self.endpoint.port}{path}"
+        async with aiohttp.ClientSession() as session, session.request(method, url) as response:
+            return response.status, await response.text()
+
+    async def dial(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.endpoint.port)
+        writer.write(sent)
+        return reader, writer
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    daemon = Daemon()
+    await daemon.endpoint.start()
+    yield daemon
+    await daemon.endpoint.close()
+
+
+async def ended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """All that came until the other side closed."""
+    async with asyncio.timeout(5):
+        received = await reader.read()
+    writer.close()
+    return received
+
+
+async def test_probes_say_ok(daemon: Daemon) -> None:
+    for path in ("/livez", "/readyz"):
+        status, body = await daemon.ask(path)
+        assert (status, json.loads(body)) == (200, {"status": "ok", "reasons": [], "degraded": []})
+
+
+async def test_readiness_says_why_not(daemon: Daemon) -> None:
+    daemon.state = Snapshot(now_us=0, started=False)
+    status, body = await daemon.ask("/readyz")
+    assert status == 503
+    assert json.loads(body)["reasons"] == ["The daemon has not finished starting."]
+    assert (await daemon.ask("/livez"))[0] == 200
+
+
+async def test_liveness_says_why_not(daemon: Daemon) -> None:
+    daemon.state = Snapshot(now_us=0, started=True, dead_tasks=("journal",))
+    assert (await daemon.ask("/livez"))[0] == 503
+
+
+async def test_metrics_are_shown(daemon: Daemon) -> None:
+    daemon.metrics.received.labels("kraken", "trades").inc(3)
+    status, body = await daemon.ask("/metrics")
+    assert status == 200
+    assert 'ingestd_records_received_total{channel="trades",exchange="kraken"} 3.0' in body
+
+
+async def test_a_flood_of_scrapes_costs_one_rendering(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderings = 0
+    render = daemon.metrics.render
+
+    def counted() -> bytes:
+        nonlocal renderings
+        renderings += 1
+        return render()
+
+    monkeypatch.setattr(daemon.metrics, "render", counted)
+    answers = await asyncio.gather(*(daemon.ask("/metrics") for _ in range(20)))
+    assert {status for status, _ in answers} == {200}
+    assert renderings == 1
+
+
+async def test_the_index_links_and_escapes(daemon: Daemon) -> None:
+    daemon.state = Snapshot(now_us=0, started=True, dead_tasks=("<script>",))
+    _, body = await daemon.ask("/")
+    assert 'href="/readyz"' in body
+    assert "not ready" in body
+    assert "<script>" not in body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_nothing_can_be_changed(daemon: Daemon, method: str) -> None:
+    assert (await daemon.ask("/metrics", method))[0] == 405
+
+
+async def test_head_is_answered_without_a_body(daemon: Daemon) -> None:
+    assert await daemon.ask("/livez", "HEAD") == (200, "")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nothing-here"])
+async def test_a_connection_carries_one_request(daemon: Daemon, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    answer = await ended(*await daemon.dial(request + request))
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_taken_address_is_explained(daemon: Daemon) -> None:
+    taken = HttpConfig(listen=f"127.0.0.1:{daemon.endpoint.port}")
+    with pytest.raises(ConfigError, match=r"http\.listen: the address is already in use"):
+        await Endpoint(taken, Metrics(), lambda: daemon.state).start()
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:70000", "192.0.2.1:9108", "no-such-host.invalid:9108"])
+async def test_an_impossible_address_is_explained(listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"http\.listen: cannot listen"):
+        await Endpoint(HttpConfig(listen=listen), Metrics(), lambda: Snapshot(0, True)).start()
+
+
+async def test_a_slow_request_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "REQUEST_TIMEOUT_S", 0.2)
+    reader, writer = await daemon.dial(b"GET /livez HTTP/1.1\r\nX-A: ")
+
+    async def drip() -> None:
+        while not writer.is_closing():
+            writer.write(b"a")
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    assert (await ended(reader, writer)).startswith(b"HTTP/1.1 408 ")
+    await dripping
+    assert daemon.rejected("slow_request") == 1
+
+
+async def test_a_slow_reader_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "RESPONSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(daemon.metrics, "render", lambda: LARGE)
+    reader, writer = await daemon.dial(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0.5)
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(len(LARGE)), 5)
+    writer.close()
+    assert daemon.rejected("slow_reader") == 1
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nX: " + b"a" * 9000, b"GET /" + b"a" * 9000, b"a" * 1_000_000])
+async def test_a_large_request_is_refused(daemon: Daemon, sent: bytes) -> None:
+    reader, writer = await daemon.dial(sent)
+    try:
+        answer = await ended(reader, writer)
+    except ConnectionResetError:  # it closed while we were still sending
+        answer = b"HTTP/1.1 431 "
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert daemon.rejected("too_large") == 1
+
+
+@pytest.mark.parametrize("sent", [b"\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
+async def test_garbage_is_refused(daemon: Daemon, sent: bytes) -> None:
+    assert b" 400 Bad Request\r\n" in await ended(*await daemon.dial(sent))
+    assert (await daemon.ask("/livez"))[0] == 200
+
+
+async def test_idle_connections_make_room(daemon: Daemon) -> None:
+    idle = [await daemon.dial() for _ in range(200)]
+    async with asyncio.timeout(2):
+        assert (await daemon.ask("/livez"))[0] == 200
+    assert daemon.rejected("evicted") == 200 + 1 - MAX_CONNECTIONS
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_busy_connections_do_not(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(daemon.metrics, "render", lambda: LARGE)
+    busy = [await daemon.dial(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(3)]
+    for reader, _ in busy:
+        await reader.read(1)
+    assert (await ended(*await daemon.dial())).startswith(b"HTTP/1.1 503 ")
+    assert daemon.rejected("too_many_connections") == 1
+    for _, writer in busy:
+        writer.transport.abort()
+
+
+async def test_closing_does_not_wait_for_idle_connections() -> None:
+    daemon = Daemon()
+    await daemon.endpoint.start()
+    reader, writer = await daemon.dial()
+    await daemon.ask("/livez")
+    async with asyncio.timeout(0.5):
+        await daemon.endpoint.close()
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_closing_before_starting_is_nothing() -> None:
+    await Daemon().endpoint.close()

@@ -1,0 +1,202 @@
+"""Who may import whom, read from the source. The rules are those of the design's layout."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "ingestd"
+
+LEAVES = {"ingestd", "ingestd.records", "ingestd.errors", "ingestd.clock", "ingestd.config"}
+FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.backoff"}
+
+# What the modules under a name may import of ours, besides FOR_ALL and their own package. The longest name counts.
+# An entry stands for the module and everything in it.
+MAY_IMPORT: dict[str, set[str]] = {
+    "ingestd.feeds": {"ingestd.feeds.base"},
+    "ingestd.validation": set(),
+    "ingestd.intake": {"ingestd.feeds.base", "ingestd.journal", "ingestd.validation"},
+    "ingestd.journal": {"ingestd.journal_file"},
+    "ingestd.journal_file": set(),
+    "ingestd.tasks": set(),
+    "ingestd.sinks": {"ingestd.storage", "ingestd.journal", "ingestd.validation"},
+    "ingestd.sources": {"ingestd.storage", "ingestd.sinks"},
+    "ingestd.storage": {"ingestd.feeds.base"},
+    "ingestd.ops": {"ingestd.feeds.base"},
+    "ingestd.sim": set(),
+    "ingestd.service": {"ingestd"},
+    "ingestd.cli": {
+        "ingestd.service",
+        "ingestd.storage",
+        "ingestd.sim",
+        "ingestd.ops",
+        "ingestd.feeds.catalog",
+        "ingestd.feeds.backfill",
+    },
+    "ingestd.__main__": {"ingestd.cli"},
+}
+NOTHING_OF_OURS = {"ingestd.records", "ingestd.errors", "ingestd.clock", "ingestd"}
+EXACTLY = {
+    "ingestd.config": {"ingestd.errors"},
+    "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
+}
+
+# Each outside service is reached through one file: an upgrade of its library touches that file, and its errors are
+# translated there.
+SEAMS = {
+    "ccxt": "ingestd/feeds/ccxt_tap.py",
+    "asyncpg": "ingestd/storage/database.py",
+    "prometheus_client": "ingestd/ops/metrics.py",
+    "redis": None,  # one file, whichever it is
+    "aiokafka": None,
+}
+
+LONGEST_FILE = 400
+# A file may be longer for a reason, said here.
+LONGER_FOR_A_REASON = {
+    "ingestd/journal.py": "appending, cursors and dropping share one account of what is where; apart, each would lie",
+}
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file) for file in files()}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module the file imports, anywhere in it."""
+    package = module_of(file) if file.name == "__init__.py" else module_of(file).rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(
+                    [*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [base])]
+                )
+            for alias in node.names:  # `from ingestd import config` imports a module, `from ingestd import x` does not
+                yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base
+
+
+def is_within(module: str, name: str) -> bool:
+    return module == name or module.startswith(f"{name}.")
+
+
+def rule_for(module: str) -> str | None:
+    return max((name for name in MAY_IMPORT if is_within(module, name)), key=len, default=None)
+
+
+def allowed(module: str, imported: str) -> bool:
+    if module in NOTHING_OF_OURS:
+        return False
+    if module in EXACTLY:
+        return imported in EXACTLY[module]
+    if imported in FOR_ALL:
+        return True
+    rule = rule_for(module)
+    if rule is None:
+        return False
+    return is_within(imported, rule) or any(is_within(imported, name) for name in MAY_IMPORT[rule])
+
+
+@pytest.mark.parametrize("file", files(), ids=module_of)
+def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
+    module = module_of(file)
+    assert module in LEAVES | FOR_ALL or rule_for(module), f"{module} has no rule: give it its place in MAY_IMPORT"
+    wrong = {name for name in imports(file) if is_within(name, "ingestd") and not allowed(module, name)}
+    assert not wrong, f"{module} must not import {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "may"),
+    [
+        ("ingestd.feeds.ccxt_feed", "ingestd.sinks.base", False),
+        ("ingestd.feeds.native.binance", "ingestd.feeds.websocket", True),
+        ("ingestd.feeds.ccxt_feed", "ingestd.storage.database", False),
+        ("ingestd.feeds.ccxt_feed", "ingestd.ops.metrics", True),
+        ("ingestd.feeds.ccxt_feed", "ingestd.ops.health", False),
+        ("ingestd.sinks.timescale.writer", "ingestd.feeds.base", False),
+        ("ingestd.sinks.timescale.writer", "ingestd.storage.database", True),
+        ("ingestd.storage.database", "ingestd.sinks.base", False),
+        ("ingestd.records", "ingestd.clock", False),
+        ("ingestd.config", "ingestd.errors", True),
+        ("ingestd.config", "ingestd.records", False),
+        ("ingestd.ops.health", "ingestd.feeds.base", True),
+        ("ingestd.ops.health", "ingestd.feeds.ccxt_feed", False),
+        ("ingestd.cli.run", "ingestd.service", True),
+        ("ingestd.cli.run", "ingestd.sinks.redis_live", False),
+        ("ingestd.service", "ingestd.sinks.redis_live", True),
+        ("ingestd.newcomer", "ingestd.sinks.base", False),
+    ],
+)
+def test_the_rules_say_what_the_design_says(module: str, imported: str, may: bool) -> None:
+    assert allowed(module, imported) is may
+
+
+@pytest.mark.parametrize(("library", "seam"), SEAMS.items())
+def test_each_outside_library_has_one_seam(library: str, seam: str | None) -> None:
+    users = {
+        file.relative_to(ROOT).as_posix() for file in files() if any(is_within(name, library) for name in imports(file))
+    }
+    assert len(users) <= 1, f"{library} is imported by {', '.join(sorted(users))}; one file is enough"
+    if seam is not None:
+        assert users <= {seam}
+
+
+def test_there_is_no_drawer_for_what_has_no_name() -> None:
+    names = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+    assert not [str(file) for file in files() if file.stem in names or file.parent.name in names]
+
+
+def test_no_file_is_named_like_a_library_it_could_be_taken_for() -> None:
+    assert not [str(file) for file in files() if file.stem in {"redis", "kafka", "logging", "http", "ccxt", "asyncpg"}]
+
+
+@pytest.mark.parametrize("file", files(), ids=module_of)
+def test_a_file_is_short_or_has_a_reason_not_to_be(file: Path) -> None:
+    name = file.relative_to(ROOT).as_posix()
+    length = len(file.read_text(encoding="utf-8").splitlines())
+    if name in LONGER_FOR_A_REASON:
+        assert length > LONGEST_FILE, f"{name} is short again: take it off the list"
+    else:
+        assert length <= LONGEST_FILE, f"{name} has {length} lines: split it, or say why not"
+
+
+@pytest.mark.parametrize("file", files(), ids=module_of)
+def test_no_module_imports_itself_in_a_circle(file: Path) -> None:
+    """At import time; an import inside a function is a way out of a circle, not a part of it."""
+    start = module_of(file)
+    seen: set[str] = set()
+    front = {start}
+    while front:
+        reached = {name for module in front for name in _top_level_imports(module)} - seen
+        assert start not in reached, f"{start} imports itself, by way of others"
+        seen |= reached
+        front = reached
+
+
+def _top_level_imports(module: str) -> set[str]:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    inside = {
+        name
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom)
+        for name in [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    }
+    return {name for name in imports(file) if name in MODULES and name not in inside and name != "ingestd"}
