@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
@@ -27,7 +26,9 @@ from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, T
 from ingestd.sinks.base import Sink
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.repository import SymbolRow
 from ingestd.storage.upkeep import Upkeep
+from ingestd.symbol_rows import symbol_rows
 from ingestd.tasks import Tasks
 from ingestd.validation import TimeWindow, time_window
 
@@ -51,10 +52,12 @@ class Service:
         self.feeds = {f"{index}-{feed.label}": make_feed(feed) for index, feed in enumerate(config.feeds)}
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         self._access = DatabaseAccess(config) if config.database is not None else None
-        self._upkeep = Upkeep(self._access, config, self._markets) if self._access is not None else None
+        self._upkeep = Upkeep(self._access, config, self._symbols) if self._access is not None else None
         self._sinks: list[Sink] = []
         self._cursors: dict[str, Cursor] = {}
         self._notifier = Notifier()
+        self._symbol_rows: list[SymbolRow] = []
+        self._known_markets = 0
         self._started = False
         self._stopping = False
         self._heartbeat_s = monotonic_s()
@@ -114,7 +117,7 @@ class Service:
             TimescaleSink(
                 cursor=cursor,
                 journal_ids=lambda: self.journal.journal_ids,
-                connect=self._access.connect,
+                connect=self._access.connect_bounded,
                 config=self.config.database,
                 instance=self.config.instance.name,
                 metrics=self.metrics,
@@ -228,8 +231,12 @@ class Service:
     def _time_window(self, now: int) -> TimeWindow:
         return time_window(now, self.config.validation.max_ahead_s, self._retention_days)
 
-    def _markets(self) -> list[Any]:
-        return [market for feed in self.feeds.values() for market in feed.markets()]
+    def _symbols(self) -> list[SymbolRow]:
+        """Rebuilt only when a feed has loaded its markets anew."""
+        markets = [market for feed in self.feeds.values() for market in feed.markets()]
+        if len(markets) != self._known_markets:
+            self._known_markets, self._symbol_rows = len(markets), symbol_rows(markets)
+        return self._symbol_rows
 
 
 def _retention_days(config: Config) -> dict[type, int]:

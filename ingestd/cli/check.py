@@ -61,9 +61,9 @@ def _check_feeds(config: Config) -> list[Problem]:
     """Loads the exchange library, which takes a second: only where there is a feed to ask about."""
     if not config.feeds:
         return []
-    from ingestd.feeds.catalog import check_feeds
+    from ingestd.feeds import catalog
 
-    return list(check_feeds(config))
+    return list(catalog.check(config.feeds))
 
 
 def _problems_of_sound_feeds(config_file: Path) -> Iterator[Problem]:

@@ -11,10 +11,8 @@ import click
 import structlog
 import uvloop
 
-from ingestd import config as configuration
+from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option
-from ingestd.errors import ConfigError
-from ingestd.feeds.catalog import check_feeds
 from ingestd.ops import logs
 from ingestd.service import Service
 
@@ -29,9 +27,7 @@ def run(config_file: Path) -> None:
     SIGTERM closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what could
     not be stored stays in the journal for the next start. A second SIGTERM exits at once with 1.
     """
-    config = configuration.load(config_file)
-    if problems := check_feeds(config):
-        raise ConfigError(problems)
+    config = load_checked(config_file)
     logs.configure(config.log)
     service = Service(config)
     uvloop.run(_until_stopped(service))

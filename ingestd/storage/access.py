@@ -27,14 +27,18 @@ class DatabaseAccess:
         self._config = config.database
         self._instance = config.instance.name
 
-    async def connect(self) -> Database:
-        """A connection for rows or upkeep, every call on it bounded."""
+    async def connect_bounded(self) -> Database:
+        """A connection for rows or upkeep: every call on it ends within `database.flush_timeout_s`."""
+        return await self.connect(call_timeout_s=self._config.flush_timeout_s)
+
+    async def connect(self, *, call_timeout_s: float | None) -> Database:
+        """A connection; a rotated password is read now."""
         return await Database.connect(
             self._config.resolved_dsn(),
             application_name=f"ingestd {self._instance}",
             connect_timeout_s=self._config.connect_timeout_s,
             lock_timeout_s=self._config.lock_timeout_s,
-            call_timeout_s=self._config.flush_timeout_s,
+            call_timeout_s=call_timeout_s,
         )
 
     async def look(self, state_dir: Path) -> Engine | None:
@@ -45,7 +49,7 @@ class DatabaseAccess:
         """
         seen = state_dir / _SEEN
         try:
-            database = await self.connect()
+            database = await self.connect_bounded()
         except (ConnectionLost, DatabaseError) as error:
             if not seen.exists():
                 raise

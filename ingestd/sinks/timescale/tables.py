@@ -29,8 +29,8 @@ class Table:
     def create_staging(self) -> str:
         """DDL of the staging table of one transaction; CHECK and NOT NULL are kept, so COPY names a bad row."""
         return (
-            f"CREATE TEMP TABLE {self.staging} (LIKE {self.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) "
-            "ON COMMIT DROP"
+            f"CREATE TEMP TABLE {self.staging} (LIKE {self.name} "
+            "INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING CONSTRAINTS) ON COMMIT DROP"
         )
 
     def merge_staging(self) -> str:

@@ -1,0 +1,78 @@
+"""`ingestd migrate`, `migrate status`, `migrate down`: the database's schema and policies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from ingestd import config as configuration
+from ingestd.cli.options import config_option
+from ingestd.config import Config
+from ingestd.storage import migrate as migrations
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.database import Database
+from ingestd.storage.engine import EngineChoice
+
+Result = TypeVar("Result")
+
+_ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@click.option("--dry-run", is_flag=True, help="Print the SQL that would run; change nothing.")
+@click.option(
+    "--engine", type=_ENGINES, default="auto", show_default=True, help="auto: TimescaleDB where it can be had."
+)
+@click.pass_context
+def migrate(context: click.Context, config_file: Path, dry_run: bool, engine: str) -> None:
+    """Bring the database to this version's schema, and its policies to the configuration."""
+    config = configuration.load(config_file)
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
+    if dry_run:
+        click.echo(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
+        return
+    done = _with_database(config, lambda db: migrations.migrate(db, config, engine=choice))
+    click.echo("\n".join(done) or "nothing to do: schema and policies are as configured")
+
+
+@migrate.command()
+@click.pass_obj
+def status(config: Config) -> None:
+    """List every migration and when it was applied."""
+    for line in _with_database(config, migrations.status):
+        applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
+        click.echo(f"{line.version:04d} {line.name:30} {applied}")
+
+
+@migrate.command()
+@click.option(
+    "--to", "target", type=click.IntRange(min=0), required=True, help="Undo every migration above this number."
+)
+@click.option("--yes", is_flag=True, help="Do not ask: the data in what is dropped is lost.")
+@click.pass_obj
+def down(config: Config, target: int, yes: bool) -> None:
+    """Undo migrations, newest first."""
+    if not yes:
+        click.confirm(f"Undo every migration above {target}? The data in what they created is lost.", abort=True)
+    done = _with_database(config, lambda db: migrations.down(db, target))
+    click.echo("\n".join(done) or "nothing to undo")
+
+
+def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]) -> Result:
+    async def connected() -> Result:
+        # A migration of a large table may take long: only the connection's start is bounded, not its statements.
+        database = await DatabaseAccess(config).connect(call_timeout_s=None)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(connected())

@@ -1,0 +1,303 @@
+"""The timescale sink against real servers: exactly once, whatever the rows and whatever the connection does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ingestd.config import DatabaseConfig, JournalConfig
+from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.journal import Journal
+from ingestd.ops.metrics import Metrics
+from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
+from ingestd.sinks.timescale.sink import TimescaleSink
+from ingestd.storage.database import Database
+from tests.support.postgres import DatabaseForTest
+from tests.support.records import NOW_US, book, tick, trade
+
+Connect = Callable[[], Awaitable[Database]]
+
+
+class Rig:
+    """A journal and the sink on one database."""
+
+    def __init__(self, state_dir: Path, database: DatabaseForTest, connect: Connect | None = None) -> None:
+        self.metrics = Metrics()
+        self.database = database
+        self.journal = Journal(state_dir, JournalConfig(), self.metrics)
+        self.journal.open()
+        self.sink = TimescaleSink(
+            cursor=self.journal.cursor("timescale"),
+            journal_ids=lambda: self.journal.journal_ids,
+            connect=connect or self.connect,
+            config=DatabaseConfig(dsn=database.dsn, flush_ms=5),
+            instance="test",
+            metrics=self.metrics,
+        )
+
+    async def connect(self) -> Database:
+        return await Database.connect(self.database.dsn, call_timeout_s=5)
+
+    def total(self, name: str) -> dict[str, int]:
+        return {channel: count for channel, count in self.metrics.totals(getattr(self.metrics, name)).items() if count}
+
+
+@asynccontextmanager
+async def rig(state_dir: Path, database: DatabaseForTest, connect: Connect | None = None) -> AsyncIterator[Rig]:
+    """Runs the sink; leaving the block drains it."""
+    made = Rig(state_dir, database, connect)
+    task = asyncio.create_task(made.sink.run())
+    try:
+        yield made
+        made.sink.finish()
+        await asyncio.wait_for(task, 60)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        made.journal.close()
+
+
+async def store(state_dir: Path, database: DatabaseForTest, *batches: list[Record]) -> Rig:
+    async with rig(state_dir, database) as made:
+        for records in batches:
+            await made.journal.append(records)
+    return made
+
+
+async def rows(db: Database, sql: str) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in await db.fetch(sql)]
+
+
+async def test_the_exchanges_digits_arrive_as_they_are(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    await store(
+        tmp_path,
+        database,
+        [
+            trade(1, price="64000.10", quantity="0.00100000"),
+            trade(2, price="1e-8", quantity="123456789012345678901234567890.123456789", trade_id="a\\b", side=None),
+            tick(3, bid_price=None, bid_volume=None),
+            book(4, bids=(("64000.10", "1.50"), ("1e-7", "2")), asks=()),
+            OpenInterest("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "12.50", None, "-0.10"),
+            Funding("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "-0.00010000", NOW_US + 28_800_000_000),
+            Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1.0", "2.0", "0.5", "1.50", "10", None, 7),
+        ],
+    )
+    assert await rows(db, "SELECT price::text, quantity::text, trade_id, side FROM trades ORDER BY seq") == [
+        ("64000.10", "0.00100000", "1", "buy"),
+        ("0.00000001", "123456789012345678901234567890.123456789", "a\\b", None),
+    ]
+    assert await rows(db, "SELECT bid_price, ask_price::text, ask_volume::text FROM market_ticks") == [
+        (None, "64000.20", "0")
+    ]
+    ((bids, asks, valid),) = await rows(db, "SELECT bids::text, asks::text, valid FROM order_book")
+    assert bids == '[{"price": 64000.10, "amount": 1.50}, {"price": 0.0000001, "amount": 2}]'
+    assert (asks, valid) == ("[]", True)
+    assert await rows(db, "SELECT open_interest::text, open_interest_usd, basis::text FROM oi_snapshots") == [
+        ("12.50", None, "-0.10")
+    ]
+    assert await rows(db, "SELECT funding_rate::text, next_funding_time - time FROM funding") == [
+        ("-0.00010000", timedelta(hours=8))
+    ]
+    assert await rows(db, "SELECT close::text, trades_count, timeframe FROM ohlcv_data") == [("1.50", 7, "1m")]
+
+
+async def test_times_are_exact_to_the_microsecond(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    times = [NOW_US, NOW_US + 1, NOW_US + 999_999, NOW_US + 1_000_000, 1_609_459_199_999_999]
+    await store(tmp_path, database, [trade(number, time=time) for number, time in enumerate(times)])
+    stored = await rows(db, "SELECT (extract(epoch FROM time) * 1000000)::bigint FROM trades ORDER BY seq")
+    assert [value for (value,) in stored] == times
+
+
+async def test_duplicates_are_absorbed_and_counted(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    first: list[Record] = [trade(number) for number in range(100)]
+    again: list[Record] = [trade(number, received_at=NOW_US * 2) for number in range(50, 150)]
+    made = await store(tmp_path, database, first, again, [trade(7), trade(500), trade(500)])
+    assert await db.fetchval("SELECT count(*) FROM trades") == 151
+    assert made.total("stored") == {"trades": 151}
+    assert made.total("duplicate") == {"trades": 52}
+    assert await db.fetchval("SELECT count(*) FROM trades WHERE received_at > now() + interval '1 year'") == 50
+
+
+async def test_a_candle_or_gap_that_grew_replaces_its_row(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    def candle(close: str) -> Candle:
+        return Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1", "2", "1", close, "10")
+
+    def gap(ended_at: int | None) -> FeedGap:
+        return FeedGap("binance", "BTC/USDT", NOW_US, NOW_US, "trades", ended_at, "disconnect", "1006")
+
+    made = await store(tmp_path, database, [candle("1.1"), candle("1.2"), gap(None)], [candle("1.3"), gap(NOW_US + 5)])
+    assert await rows(db, "SELECT close::text FROM ohlcv_data") == [("1.3",)]
+    assert await rows(db, "SELECT status, ended_at - started_at FROM feed_gaps") == [
+        ("ended", timedelta(microseconds=5))
+    ]
+    # One flush or two: either way every record is stored or counted as one that a newer one replaced.
+    stored, replaced = made.total("stored"), made.total("duplicate")
+    assert stored["candles"] + replaced.get("candles", 0) == 3
+    assert stored["gaps"] + replaced.get("gaps", 0) == 2
+
+
+def bad_trade(number: int) -> MarketRecord:
+    """Passes nothing: the server refuses its price. Validation would have stopped it; this is the second net."""
+    return trade(number, price="1e200000")
+
+
+async def test_one_bad_row_costs_no_good_one(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    records: list[Record] = [bad_trade(number) if number == 777 else trade(number) for number in range(1000)]
+    made = await store(tmp_path, database, [*records, tick(1)])
+    assert await db.fetchval("SELECT count(*) FROM trades") == 999
+    ((table, reason, state, record),) = await rows(
+        db, "SELECT table_name, reason, sqlstate, record->>'trade_id' FROM rejected_records"
+    )
+    assert (table, reason, state, record) == ("trades", "server", "22003", "777")
+    assert made.total("stored") == {"trades": 999, "ticks": 1}
+    assert made.total("rejected") == {"trades": 1}
+
+
+async def test_many_bad_rows_are_all_found(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    records: list[Record] = [bad_trade(number) if number % 7 == 0 else trade(number) for number in range(700)]
+    duplicates: list[Record] = [trade(1), bad_trade(0), trade(2)]
+    made = await store(tmp_path, database, records, duplicates)
+    assert await db.fetchval("SELECT count(*) FROM trades") == 600
+    assert await db.fetchval("SELECT count(*) FROM rejected_records") == 101
+    assert made.total("stored") == {"trades": 600}
+    assert made.total("duplicate") == {"trades": 2}
+
+
+async def test_a_batch_of_only_bad_rows_ends(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    made = await store(tmp_path, database, [bad_trade(number) for number in range(1500)])
+    assert await db.fetchval("SELECT count(*) FROM rejected_records") == 1500
+    assert made.total("rejected") == {"trades": 1500}
+    assert made.total("stored") == {}
+
+
+async def test_rejections_from_validation_are_stored(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    await store(tmp_path, database, [Rejected("x", "y", NOW_US, NOW_US, "trades", "price", '{"price": "N\\\\aN"}')])
+    assert await rows(db, "SELECT table_name, reason, sqlstate, record->>'price' FROM rejected_records") == [
+        ("trades", "price", None, "N\\aN")
+    ]
+
+
+async def test_a_restart_stores_what_was_left_and_nothing_twice(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    await store(tmp_path, database, [tick(number) for number in range(10)])
+    left = Rig(tmp_path, database)
+    await left.journal.append([tick(number) for number in range(10, 20)])
+    left.journal.close()
+    made = await store(tmp_path, database, [tick(20)])
+    assert await db.fetchval("SELECT count(*) FROM market_ticks") == 21
+    assert made.total("recovered") == {"ticks": 10}
+    assert made.total("stored") == {"ticks": 11}
+
+
+async def test_killed_after_the_commit_nothing_is_stored_twice(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """The files are still there, the rows too: only the position row knows."""
+    made = Rig(tmp_path, database)
+    keep = made.journal.cursor("a sink that keeps the files")
+    await made.journal.append([tick(number) for number in range(10)])
+    task = asyncio.create_task(made.sink.run())
+    made.sink.finish()
+    await asyncio.wait_for(task, 10)
+    assert keep.pending_records == 10
+    made.journal.close()
+    again = await store(tmp_path, database)
+    assert await db.fetchval("SELECT count(*) FROM market_ticks") == 10
+    assert again.total("stored") == {}
+
+
+class LosesReplies(Database):
+    """Commits, and then loses the reply: the outcome is unknown to the sink."""
+
+    lost = 0
+
+    async def _commit(self) -> None:
+        await super()._commit()
+        if type(self).lost < 3:
+            type(self).lost += 1
+            self.terminate()
+            raise ConnectionLost("the reply was lost")
+
+
+async def test_a_lost_commit_reply_is_resolved_by_the_position(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    LosesReplies.lost = 0
+
+    async def connect() -> Database:
+        return await LosesReplies.connect(database.dsn, call_timeout_s=5)
+
+    async with rig(tmp_path, database, connect) as made:
+        for number in range(20):
+            await made.journal.append([tick(number), trade(number)])
+            await asyncio.sleep(0.01)
+    assert LosesReplies.lost == 3
+    assert await db.fetchval("SELECT count(*) FROM market_ticks") == 20
+    assert made.total("stored") == {"ticks": 20, "trades": 20}
+    assert made.total("duplicate") == {}
+    assert made.metrics.totals(made.metrics.commits_resolved, "outcome") == {"committed": 3}
+
+
+async def test_terminated_backends_lose_and_double_nothing(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    async with rig(tmp_path, database) as made:
+        for number in range(60):
+            await made.journal.append([tick(number), trade(number)])
+            if number % 6 == 0:
+                await db.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                )
+            await asyncio.sleep(0.01)
+    assert await db.fetchval("SELECT count(*) FROM market_ticks") == 60
+    assert await db.fetchval("SELECT count(*) FROM trades") == 60
+    assert made.total("stored") == {"ticks": 60, "trades": 60}
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("down"), DatabaseError("no", sqlstate="28P01"), OSError("odd")])
+async def test_while_the_database_is_away_records_stay_in_the_journal(
+    postgres_database: DatabaseForTest, tmp_path: Path, error: Exception
+) -> None:
+    async def never() -> Database:
+        raise error
+
+    async with rig(tmp_path, postgres_database, never) as made:
+        await made.journal.append([trade(1)])
+        await asyncio.sleep(0.05)
+        assert made.sink.status().problem
+    assert made.total("stored") == {}
+    assert made.journal.size_bytes > 0
+
+
+async def test_a_frozen_server_is_given_up_after_the_call_limit(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """A lock held by somebody else stops the COPY: the sink times out, and stores once the lock is gone."""
+
+    async def connect() -> Database:
+        return await Database.connect(database.dsn, call_timeout_s=0.2, lock_timeout_s=None)
+
+    async with rig(tmp_path, database, connect) as made:
+        async with db.transaction():
+            await db.execute("LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
+            await made.journal.append([trade(1)])
+            await asyncio.sleep(0.5)
+            assert not made.sink.status().up
+    assert await db.fetchval("SELECT count(*) FROM trades") == 1
+    assert made.total("stored") == {"trades": 1}
+
+
+async def test_late_rows_with_a_huge_number_are_exact(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    text = "0." + "0" * 50 + "1234567890"
+    await store(tmp_path, database, [trade(1, price=text)])
+    assert await db.fetchval("SELECT price FROM trades") == Decimal(text)
