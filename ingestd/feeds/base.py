@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,3 +97,6 @@ class Feed(Protocol):
 
     def status(self) -> FeedStatus:
         """A snapshot for health and metrics."""
+
+    def markets(self) -> Sequence[MarketInfo]:
+        """Every market of the venue; empty until they are loaded."""

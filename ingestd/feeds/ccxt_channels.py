@@ -20,7 +20,7 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
     "bitget": 30,
 }
 
-BIDS_ASKS_IN_TICKERS = frozenset({"modetrade", "woofipro"})
+BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})
 """Venues whose best bid and ask stream is written to ccxt's `tickers`, not to its `bidsasks`."""
 
 

@@ -32,7 +32,7 @@ class Recorder:
 
     def __init__(self, config: FeedConfig, intake: Intake) -> None:
         self._exchange = config.exchange
-        self._config = config
+        self.config = config
         self._intake = intake
         self._ids = ccxt_records.TradeIds(now_us())
         self._finality = ccxt_records.CandleFinality()
@@ -97,7 +97,7 @@ class Recorder:
         symbol = book.get("symbol")
         if not isinstance(symbol, str) or symbol not in self.streams["order_book"]:
             return
-        if self._config.order_book_interval_ms == 0:
+        if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:
             self._changed_books[symbol] = (book, received_at)
@@ -148,21 +148,19 @@ class Recorder:
         self.counts.malformed_frames += 1
         count = self.counts.malformed_frames
         if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …
-            log.warning(
-                "bad_frame", feed=self._config.label, url=url, count=count, error=repr(error)[:300], frame=frame
-            )
+            log.warning("bad_frame", feed=self.config.label, url=url, count=count, error=repr(error)[:300], frame=frame)
 
     def on_connected(self, url: str) -> None:
         self._connected.add(url)
         self.counts.connects += 1
-        log.info("connected", feed=self._config.label, url=url)
+        log.info("connected", feed=self.config.label, url=url)
 
     def on_disconnected(self, url: str, reason: str) -> None:
         self._connected.discard(url)
         if self.closing:
             return
         self.counts.disconnects += 1
-        log.warning("disconnected", feed=self._config.label, url=url, reason=reason[:300])
+        log.warning("disconnected", feed=self.config.label, url=url, reason=reason[:300])
         self.interrupted([stream for stream in self.all_streams() if stream.url == url], "disconnect", reason)
         self._wake(url)
 
@@ -172,7 +170,7 @@ class Recorder:
     def on_stale(self, url: str, detail: str) -> None:
         """A socket is about to be given up for its silence."""
         self.counts.stale_reconnects += 1
-        log.warning("stale", feed=self._config.label, url=url, detail=detail)
+        log.warning("stale", feed=self.config.label, url=url, detail=detail)
         self.interrupted([stream for stream in self.all_streams() if stream.url == url], "stale", detail)
 
     def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
@@ -191,7 +189,7 @@ class Recorder:
         )
 
     def _take_book(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
-        levels = self._config.order_book_levels
+        levels = self.config.order_book_levels
         self._take(
             "order_book",
             symbol,
@@ -200,7 +198,7 @@ class Recorder:
         )
 
     def _final_candle(self, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
-        timeframe = self._config.candle_timeframe
+        timeframe = self.config.candle_timeframe
         candle = ccxt_records.candle_record(self._exchange, symbol, timeframe, row, received_at)
         if candle is None:
             raise ValueError("a candle lacks a price")
@@ -239,7 +237,7 @@ class Recorder:
         if count & (count - 1) == 0:
             log.warning(
                 "incomplete_update",
-                feed=self._config.label,
+                feed=self.config.label,
                 channel=stream.channel,
                 symbol=stream.symbol,
                 count=count,

@@ -55,7 +55,8 @@ class Subscription:
         self._wake = asyncio.Event()
         self._returned = method.returned
         self._received_at_start = {stream.symbol: stream.received for stream in streams}
-        self._working_since: float | None = None
+        self._attempt_started = monotonic_s()
+        self._attempt_received = self._received()
         self._refusals = 0
 
     @property
@@ -71,8 +72,8 @@ class Subscription:
 
     @property
     def failures(self) -> int:
-        """How often in a row it has failed; 0 while it works."""
-        return self._backoff.attempts if self._working_since is None else 0
+        """How often in a row it has failed; 0 once it has delivered since."""
+        return self._backoff.attempts if self._received() == self._attempt_received else 0
 
     def wake(self, url: str) -> None:
         """A socket is gone, or the library gave up on something it carried."""
@@ -104,8 +105,6 @@ class Subscription:
         error = task.exception()
         if error is not None:
             return translated(error)
-        if self._working_since is None:
-            self._working_since = monotonic_s()
         self._take_returned(task.result(), received)
         if self._returned:
             return None
@@ -125,9 +124,9 @@ class Subscription:
         return sum(stream.received for stream in self.streams)
 
     def _delay_s(self, error: FeedError) -> float:
-        if self._working_since is not None and monotonic_s() - self._working_since >= SETTLED_S:
+        if self._received() > self._attempt_received and monotonic_s() - self._attempt_started >= SETTLED_S:
             self._backoff.settled()
-        self._working_since = None
+        self._attempt_started, self._attempt_received = monotonic_s(), self._received()
         at_least_s = (error.retry_after_s or RATE_LIMIT_PAUSE_S) if isinstance(error, RateLimited) else 0.0
         delay_s = self._backoff.next_s(at_least_s)
         log.info(

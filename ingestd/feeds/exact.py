@@ -6,7 +6,7 @@ the library can compare and negate it, and it carries the text, so that what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -51,6 +51,15 @@ class ExactReaders:
     """
 
     get_object_value_from_key_list: Callable[[Any, list[Any]], Any]
+
+    @staticmethod
+    def aggregate(levels: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Sum equal prices; a level that stands alone keeps its text (ccxt's own adds 0 to it)."""
+        sums: dict[Any, Any] = {}
+        for price, volume, *_ in levels:
+            if volume > 0:
+                sums[price] = sums[price] + volume if price in sums else volume
+        return [[price, volume] for price, volume in sums.items()]
 
     @staticmethod
     def safe_float(source: Any, key: Any, default: Any = None) -> Any:

@@ -1,0 +1,224 @@
+"""Every exchange ccxt can stream can be tapped: by what its classes do when made, and by what their source says.
+
+The table in docs/adding-an-exchange.md is written from here: `INGESTD_WRITE_TABLE=1 pytest <this file>`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ingestd.feeds import ccxt_channels
+from ingestd.feeds.ccxt_tap import STORES, Tap, TappedClient, exchange_ids, features, make_exchange, tapped_class
+from ingestd.feeds.exact import ExactFloat
+from ingestd.feeds.tapped_stores import TappedStore
+from ingestd.records import CHANNELS, Channel
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "adding-an-exchange.md"
+
+READING_CALLS = {"safe_value", "safe_dict", "filter_by_array", "filter_by_array_tickers", "resolve"}
+
+# The code changes an update after it has stored it. Read and found harmless, each for the reason given.
+CHANGED_AFTER_STORED = {
+    ("gemini", "bidsasks"),  # an empty ticker gets its symbol; the filled one is stored again at the end
+    ("onetrading", "tickers"),  # the exchange's time is set afterwards; its ticker has no bid and ask anyway
+    ("kucoin", "orderbooks"),  # a new book gets its symbol; it is handed over when it resolves
+}
+
+RETURNED_ONLY = {("coinbaseinternational", "funding")}  # its code writes to no store: taken from what the call returns
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+async def test_its_stores_are_tapped_and_stay_so(exchange_id: str) -> None:
+    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+
+    assert all(isinstance(getattr(exchange, store), TappedStore) for store in STORES)
+    before = exchange.trades
+    exchange.clean_ws_data()
+    assert exchange.trades is not before
+    assert all(isinstance(getattr(exchange, store), TappedStore) for store in STORES)
+    assert exchange.number is ExactFloat
+    assert exchange.verbose is False
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+async def test_its_sockets_are_tapped(exchange_id: str) -> None:
+    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+    exchange.open = lambda: None  # no session: nothing is dialled
+
+    client = exchange.client("wss://example.invalid/stream")
+
+    assert isinstance(client, TappedClient)
+    assert exchange.client("wss://example.invalid/stream") is client
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_nothing_else_of_the_venue_is_replaced(exchange_id: str) -> None:
+    tapped = tapped_class(exchange_id)
+    original = tapped.__mro__[3]
+
+    own = [name for name in vars(original) if not name.startswith("__")]
+    replaced = {name for name in own if getattr(tapped, name) is not getattr(original, name)}
+
+    assert original.__module__ == f"ccxt.pro.{exchange_id}"
+    assert replaced <= {"on_error", "on_close"}  # the tap's call the venue's
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_it_writes_to_the_stores_only_in_ways_the_tap_sees(exchange_id: str) -> None:
+    module = _module(exchange_id)
+    for use, store in _store_uses(module):
+        problem = _unseen_write(use, store, exchange_id)
+        assert problem is None, f"ccxt.pro.{exchange_id} line {use.lineno}: {problem}"
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
+    for channel in ccxt_channels.offered_channels(features(exchange_id)):
+        method = ccxt_channels.method_for(channel, features(exchange_id))
+        assert method is not None
+        if method.polled or method.returned:
+            continue
+        written = _is_written(exchange_id, channel, method)
+        assert written == ((exchange_id, channel) not in RETURNED_ONLY), channel
+
+
+def test_the_document_has_the_table_of_all_exchanges() -> None:
+    head, start, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- table -->\n")
+    _, end, tail = rest.partition("<!-- end of table -->\n")
+    assert start
+    assert end
+
+    if os.environ.get("INGESTD_WRITE_TABLE"):
+        DOCUMENT.write_text(head + start + _table() + end + tail, encoding="utf-8")
+
+    assert _table() in DOCUMENT.read_text(encoding="utf-8")
+
+
+class _Deaf:
+    """A listener that hears nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def _pro_classes(exchange_id: str) -> list[type[Any]]:
+    return [cls for cls in tapped_class(exchange_id).__mro__ if cls.__module__.startswith("ccxt.pro.")]
+
+
+@functools.cache
+def _module(exchange_id: str) -> ast.Module:
+    source = inspect.getsource(inspect.getmodule(_pro_classes(exchange_id)[0]))  # type: ignore[arg-type]
+    tree = ast.parse(source)
+    for parent in ast.walk(tree):
+        for child in ast.iter_child_nodes(parent):
+            child.parent = parent  # type: ignore[attr-defined]
+    return tree
+
+
+def _store_uses(module: ast.Module) -> Iterator[tuple[ast.Attribute, str]]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and node.attr in STORES and ast.unparse(node.value) == "self":
+            yield node, node.attr
+
+
+def _unseen_write(use: ast.Attribute, store: str, exchange_id: str) -> str | None:
+    """What is wrong with this use of a store, or None."""
+    parent: Any = use.parent  # type: ignore[attr-defined]
+    if isinstance(parent, ast.Subscript) and parent.value is use:
+        return _unseen_item_write(parent, store, exchange_id)
+    if isinstance(parent, ast.Call) and use in parent.args:
+        called = parent.func.attr if isinstance(parent.func, ast.Attribute) else ""
+        return None if called in READING_CALLS else f"handed to {called}"
+    if isinstance(parent, ast.Attribute):
+        return None if parent.attr == "keys" else f".{parent.attr}"
+    if isinstance(parent, ast.IfExp):  # `tickers = self.bidsasks if … else self.tickers`: only read through that name
+        name = parent.parent.targets[0].id  # type: ignore[attr-defined]
+        return "written by another name" if _is_written_by(_function(use), name) else None
+    if isinstance(parent, (ast.Compare, ast.Return)):
+        return None
+    if isinstance(parent, ast.Assign) and use in parent.targets:
+        return None  # a new dict: the property taps it
+    return f"in a {type(parent).__name__}"
+
+
+def _unseen_item_write(item: ast.Subscript, store: str, exchange_id: str) -> str | None:
+    parent: Any = item.parent  # type: ignore[attr-defined]
+    if isinstance(item.ctx, ast.Store):
+        if store == "trades" and not _is_cache(parent.value, item):
+            return "stores trades that are not in a cache"
+        return None if isinstance(parent, ast.Assign) else "is not a plain assignment"
+    if isinstance(item.ctx, ast.Load) and isinstance(parent, ast.Subscript) and isinstance(parent.ctx, ast.Store):
+        return None if (exchange_id, store) in CHANGED_AFTER_STORED else "changes an update after it was stored"
+    return None
+
+
+def _function(node: Any) -> Any:
+    while not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        node = node.parent
+    return node
+
+
+def _is_cache(value: ast.expr, item: ast.Subscript) -> bool:
+    """Whether the expression is an ArrayCache, or a name that is made one, or read from the store, further up."""
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func).startswith("ArrayCache")
+    if not isinstance(value, ast.Name):
+        return False
+    earlier = [n for n in ast.walk(_function(item)) if isinstance(n, ast.Assign) and n.lineno < item.lineno]
+    made = [ast.unparse(n.value) for n in earlier if value.id in [ast.unparse(target) for target in n.targets]]
+    return bool(made) and all("ArrayCache" in text or "self.trades" in text or text == "None" for text in made)
+
+
+def _is_written_by(function: Any, name: str) -> bool:
+    return any(
+        isinstance(node, ast.Subscript)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+        for node in ast.walk(function)
+    )
+
+
+def _is_written(exchange_id: str, channel: Channel, method: ccxt_channels.Method) -> bool:
+    """Whether the venue's code, or that of the class it extends, writes to the store the tap reads."""
+    source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
+    if channel == "order_book":
+        return bool(re.search(r"self\.\w*order_book\(", source)) and "client.resolve(" in source  # seen as it resolves
+    if channel == "ticks":
+        from_tickers = ccxt_channels.ticks_from_tickers(exchange_id, method)
+        return f"self.{'tickers' if from_tickers else 'bidsasks'}[" in _assignments(source)
+    return f"self.{'trades' if channel == 'trades' else 'fundingRates'}[" in _assignments(source)
+
+
+def _assignments(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if "] = " in line)
+
+
+def _table() -> str:
+    lines = [f"| exchange | {' | '.join(CHANNELS)} |", "|---" * (len(CHANNELS) + 1) + "|"]
+    for exchange_id in exchange_ids():
+        cells = [_cell(exchange_id, channel) for channel in CHANNELS]
+        lines.append(f"| {exchange_id} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(exchange_id: str, channel: Channel) -> str:
+    method = ccxt_channels.method_for(channel, features(exchange_id))
+    if method is None:
+        return "–"
+    if method.polled:
+        return "polled"
+    if method.returned or (exchange_id, channel) in RETURNED_ONLY:
+        return "call"
+    source = ""
+    if channel == "ticks":
+        source = " (ticker)" if ccxt_channels.ticks_from_tickers(exchange_id, method) else ""
+    return ("tap, many" if method.many else "tap") + source
