@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.intake": {"ingestd.feeds.base", "ingestd.journal", "ingestd.validation"},
     "ingestd.journal": {"ingestd.journal_file"},
     "ingestd.journal_file": set(),
+    "ingestd.symbol_rows": {"ingestd.feeds.base", "ingestd.storage.repository"},
     "ingestd.tasks": set(),
     "ingestd.sinks": {"ingestd.storage", "ingestd.journal", "ingestd.validation"},
     "ingestd.sources": {"ingestd.storage", "ingestd.sinks"},

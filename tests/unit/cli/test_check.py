@@ -6,6 +6,7 @@ import json
 import sys
 import tomllib
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from ingestd import config as configuration
 from ingestd.cli.check import check, load_checked
 from ingestd.cli.toml_text import to_toml
-from ingestd.config import Config
+from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError, Problem
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "ingestd.toml"
@@ -26,17 +27,17 @@ EXAMPLE = Path(__file__).parents[3] / "config" / "ingestd.toml"
 def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exchange catalog of one exchange: these tests are about the command, not about the exchanges."""
 
-    def check_feeds(config: Config) -> list[Problem]:
+    def check_feeds(feeds: Sequence[FeedConfig]) -> list[Problem]:
         return [
             Problem(
                 f"feeds[{index}].exchange", "there is no such exchange", repr(feed.exchange), 'did you mean "kraken"?'
             )
-            for index, feed in enumerate(config.feeds)
+            for index, feed in enumerate(feeds)
             if feed.exchange not in ("kraken", "binance")
         ]
 
     module = types.ModuleType("ingestd.feeds.catalog")
-    module.check_feeds = check_feeds  # type: ignore[attr-defined]
+    module.check = check_feeds  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ingestd.feeds.catalog", module)
 
 

@@ -1,0 +1,1 @@
+"""What ingestd reaches, measured: `make bench`."""
