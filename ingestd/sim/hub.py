@@ -43,7 +43,7 @@ class Connection:
         self.transport = transport
         self.host = host
         self.combined = combined
-        self.streams: dict[str, str] = {}
+        self.streams: dict[str, tuple[Stream, str]] = {}
         self.frozen = False
         self.frozen_until_reconnect = False
         self.log_mark = 0  # the ledger's position when this socket last had nothing left to send
@@ -54,6 +54,10 @@ class Connection:
     def is_open(self) -> bool:
         """Whether bytes written now have somewhere to go."""
         return not self.transport.is_closing()
+
+    def carries(self, market_id: str) -> bool:
+        """Whether a stream of this market is subscribed here."""
+        return any(stream.market_id == market_id for stream, _ in self.streams.values())
 
     def put(self, payload: bytes) -> None:
         """Add a frame to what the next `write` sends."""
@@ -119,10 +123,10 @@ class Hub:
             self.unsubscribe(connection, name)
         self._dirty.pop(connection, None)
 
-    def subscribe(self, connection: Connection, stream: str, asked: str) -> None:
+    def subscribe(self, connection: Connection, stream: Stream, asked: str) -> None:
         """Send `stream` to this socket, under the name it asked for."""
-        connection.streams[stream] = asked
-        self._subscribers.setdefault(stream, {})[connection] = None
+        connection.streams[stream.name] = (stream, asked)
+        self._subscribers.setdefault(stream.name, {})[connection] = None
         self.anyone.set()
 
     def unsubscribe(self, connection: Connection, stream: str) -> None:
@@ -131,10 +135,6 @@ class Hub:
         self._subscribers.get(stream, {}).pop(connection, None)
         if not self.subscriptions:
             self.anyone.clear()
-
-    def has_subscriber(self, stream: str) -> bool:
-        """Whether a frame published now would be sent to anybody."""
-        return any(not connection.frozen for connection in self._subscribers.get(stream, ()))
 
     def publish(self, stream: Stream, payload: bytes) -> int:
         """Put a frame for every subscriber; how many there are. `flush` sends."""
@@ -145,7 +145,7 @@ class Hub:
             copies += 1
             self._dirty[connection] = None
             if connection.combined:
-                connection.put(self._wrap(connection.streams[stream.name], payload.decode()).encode())
+                connection.put(self._wrap(connection.streams[stream.name][1], payload.decode()).encode())
             else:
                 connection.put(payload)
         return copies

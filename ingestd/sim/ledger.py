@@ -40,6 +40,7 @@ class Ledger:
         self.withheld_trades = 0
         self.malformed = 0
         self.last_trade_ids: dict[str, str] = {}
+        self.symbol_of: dict[str, str] = {}  # market id → unified symbol
 
     @property
     def position(self) -> int:
@@ -50,7 +51,7 @@ class Ledger:
         """A frame of anything but trades was written to `copies` sockets."""
         self._count(stream, copies * records)
         if stream.channel == "ticks":
-            self._ticks.append(stream.name, payload)
+            self._ticks.append(stream, payload)
 
     def record_trades(
         self, stream: Stream, payload: bytes, copies: int, last_id: str, *, records: int, fresh: int
@@ -60,12 +61,12 @@ class Ledger:
         if fresh:
             self.distinct_trades += fresh
             self.last_trade_ids[stream.market_id] = last_id
-            self._trades.append(stream.name, payload)
+            self._trades.append(stream, payload)
 
     def withhold(self, stream: Stream, payload: bytes, records: int) -> None:
         """Trades happened and were sent to nobody: what a client may later find over REST."""
         self.withheld_trades += records
-        self._withheld.append(stream.name, payload)
+        self._withheld.append(stream, payload)
 
     def is_fresh(self, stream: Stream, trade_id: str) -> bool:
         """Whether this trade was not seen before; remembers it."""
@@ -83,30 +84,32 @@ class Ledger:
     def trade_lines(self, *, withheld: bool = False) -> Iterator[bytes]:
         """NDJSON of the distinct trades sent (or of those withheld), in the order of sending."""
         seen: set[tuple[str, str]] = set()
-        for index, (stream, payload) in enumerate((self._withheld if withheld else self._trades).read()):
+        for index, (market, stream, payload) in enumerate((self._withheld if withheld else self._trades).read()):
             for trade in self._venue.trades(payload):
                 key = (trade.market_id, trade.trade_id)
                 if self._deduplicate:
                     if key in seen:
                         continue
                     seen.add(key)
-                line: dict[str, object] = {**trade._asdict(), "time_ms": trade.time_us // 1000, "stream": stream}
+                line: dict[str, object] = {"symbol": self.symbol_of.get(market, market), **trade._asdict()}
+                line |= {"time_ms": trade.time_us // 1000, "stream": stream}
                 if not withheld and self._is_doubtful(index, stream):
                     line["uncertain"] = True
                 yield json.dumps(line).encode() + b"\n"
 
     def tick_lines(self) -> Iterator[bytes]:
         """NDJSON of the ticks sent, once each however many sockets got them."""
-        for stream, payload in self._ticks.read():
+        for market, stream, payload in self._ticks.read():
             for tick in self._venue.ticks(payload):
                 time_ms = None if tick.time_us is None else tick.time_us // 1000
-                yield json.dumps({**tick._asdict(), "time_ms": time_ms, "stream": stream}).encode() + b"\n"
+                line = {"symbol": self.symbol_of.get(market, market), **tick._asdict()}
+                yield json.dumps({**line, "time_ms": time_ms, "stream": stream}).encode() + b"\n"
 
     def uncertain_trades(self) -> int:
         """How many distinct trades may not have arrived although they were written."""
         if not self._doubts:
             return 0
-        return sum(self._is_doubtful(index, stream) for index, (stream, _) in enumerate(self._trades.read()))
+        return sum(self._is_doubtful(index, stream) for index, (_, stream, _) in enumerate(self._trades.read()))
 
     def close(self) -> None:
         """Remove the temporary files."""
@@ -125,17 +128,17 @@ class Ledger:
 
 
 class _Log:
-    """Frames in a temporary file: the stream's name, a tab, the payload, a line end."""
+    """Frames in a temporary file: market, stream and payload with tabs between them, a line each."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="ingestd-sim-")  # noqa: SIM115 - closed by `close`
         self.count = 0
 
-    def append(self, stream: str, payload: bytes) -> None:
-        self._file.write(b"%b\t%b\n" % (stream.encode(), payload))
+    def append(self, stream: Stream, payload: bytes) -> None:
+        self._file.write(b"%b\t%b\t%b\n" % (stream.market_id.encode(), stream.name.encode(), payload))
         self.count += 1
 
-    def read(self) -> Iterator[tuple[str, str]]:
+    def read(self) -> Iterator[tuple[str, str, str]]:
         """What was appended before this call."""
         self._file.flush()
         remaining = self.count
@@ -144,8 +147,8 @@ class _Log:
                 if remaining == 0:
                     return
                 remaining -= 1
-                stream, _, payload = line.decode().rstrip("\n").partition("\t")
-                yield stream, payload
+                market, stream, payload = line.decode().rstrip("\n").split("\t", 2)
+                yield market, stream, payload
 
     def close(self) -> None:
         self._file.close()

@@ -35,6 +35,7 @@ class SimServer:
         self.requests = 0
         self.ledger = ledger
         self.hub = Hub(ledger, source.venue.wrap)
+        ledger.symbol_of = {market_id: symbol for symbol, market_id in source.symbols.items()}
 
     @property
     def control(self) -> str:
@@ -150,20 +151,20 @@ class SimServer:
             self.hub.put(connection, reply.encode())
         self._subscribe(connection, request.subscribe)
         for asked in request.unsubscribe:
-            stream = self._source.resolve(asked)
+            stream = self._source.resolve(asked, connection.host)
             if stream is not None:
                 self.hub.unsubscribe(connection, stream.name)
 
     def _subscribe(self, connection: Connection, names: Sequence[str]) -> None:
         for asked in names:
-            stream = self._source.resolve(asked)
+            stream = self._source.resolve(asked, connection.host)
             if stream is None:
                 continue
             self._source.subscribed(connection, stream)
             for frame in self._source.opening_frames(stream):
                 self.hub.put(connection, frame.encode())
                 self.ledger.record(stream, frame.encode(), 1)
-            self.hub.subscribe(connection, stream.name, asked)
+            self.hub.subscribe(connection, stream, asked)
         if names:
             self._source.switch.subscribed()
 
@@ -217,9 +218,7 @@ class SimServer:
         """The sockets that carry a stream of this market, or all."""
         if market_id is None:
             return list(self.hub.connections)
-        streams = [self._source.resolve(name) for name in self.hub.streams]
-        names = {stream.name for stream in streams if stream is not None and stream.market_id == market_id}
-        return [connection for connection in self.hub.connections if names & connection.streams.keys()]
+        return [connection for connection in self.hub.connections if connection.carries(market_id)]
 
     async def _drop(self, connections: Sequence[Connection]) -> int:
         """Cut without a closing handshake. What was sent first gets a moment to leave, so that it is not in doubt."""
@@ -269,7 +268,7 @@ class SimServer:
     def summary(self) -> dict[str, object]:
         """The body of `GET /_sim/ledger`."""
         ledger, switch = self.ledger, self._source.switch
-        symbol_of = {market_id: symbol for symbol, market_id in self._source.symbols.items()}
+        symbol_of = ledger.symbol_of
         return {
             "sent": dict(ledger.sent),
             "distinct_trades": ledger.distinct_trades,
@@ -327,6 +326,7 @@ def ready_line(server: SimServer, source: Source) -> str:
         "control": server.control,
         "exchange": source.venue.exchange,
         "symbols": list(source.symbols),
-        "market_ids": source.symbols,
+        # inside, `.P` tells a perpetual from the spot pair that Binance gives the same id
+        "market_ids": {symbol: market_id.removesuffix(".P") for symbol, market_id in source.symbols.items()},
     }
     return json.dumps(ready, separators=(",", ":"))

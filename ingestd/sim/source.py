@@ -28,16 +28,19 @@ class Adaptations:
 class Source(Protocol):
     """One market."""
 
-    venue: Venue
     symbols: dict[str, str]  # unified symbol → market id
     switch: Switch
     adaptations: Adaptations
     finished: bool  # there is nothing left to send
 
+    @property
+    def venue(self) -> Venue:
+        """Whose frames, subscriptions and hosts these are."""
+
     async def run(self, hub: Hub) -> None:
         """Publish until there is nothing left, or for ever; cancelled at the end."""
 
-    def resolve(self, asked: str) -> Stream | None:
+    def resolve(self, asked: str, host: str) -> Stream | None:
         """The stream that answers a subscription, or None for one that stays silent."""
 
     def opening_frames(self, stream: Stream) -> list[str]:

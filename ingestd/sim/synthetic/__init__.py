@@ -1,0 +1,1 @@
+"""An endless market in Binance's real wire format."""

@@ -1,0 +1,200 @@
+"""One generated market: a price that walks on its tick grid, a book around it, trades, and candles of those trades.
+
+Everything is a small integer: prices count ticks, sizes are indices into a pool of pre-rendered texts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import NamedTuple
+
+POOL = 256  # sizes in the pool; a power of two, so that bits of one random number choose
+DEPTH = 50  # levels a side
+QUANTITY_DECIMALS = 3
+MINUTE_MS = 60_000
+_CANDLES_KEPT = 1500
+_TEXTS_KEPT = 20_000
+
+
+class Listing(NamedTuple):
+    """What never changes: names, the tick's decimals, and how many decimals prices and sizes are written with."""
+
+    symbol: str
+    base: str
+    quote: str
+    linear: bool
+    tick_decimals: int
+    first_tick: int
+
+    @property
+    def market_id(self) -> str:
+        """Binance's name, the same for the spot pair and its perpetual."""
+        return self.base + self.quote
+
+    @property
+    def key(self) -> str:
+        """Ours, which tells the two apart."""
+        return self.market_id + (".P" if self.linear else "")
+
+    @property
+    def price_decimals(self) -> int:
+        """Spot prices are written with eight decimals, futures' with the tick's."""
+        return self.tick_decimals if self.linear else 8
+
+    @property
+    def quantity_decimals(self) -> int:
+        """As for prices."""
+        return QUANTITY_DECIMALS if self.linear else 8
+
+
+class Trade(NamedTuple):
+    """`size` indexes the pool; `seller_takes`: the buyer was the maker (`m` on the wire)."""
+
+    trade_id: int
+    tick: int
+    size: int
+    time_ms: int
+    seller_takes: bool
+
+
+class Candle:
+    """One minute; volumes in units of the last decimal, quote volumes in units times ticks."""
+
+    __slots__ = ("close", "count", "high", "low", "open", "open_ms", "quote", "taker_base", "taker_quote", "volume")
+
+    def __init__(self, open_ms: int, tick: int) -> None:
+        self.open_ms = open_ms
+        self.open = self.high = self.low = self.close = tick
+        self.count = self.volume = self.quote = self.taker_base = self.taker_quote = 0
+
+    def add(self, tick: int, units: int, *, buyer_takes: bool) -> None:
+        """One trade."""
+        self.close = tick
+        if tick > self.high:
+            self.high = tick
+        elif tick < self.low:
+            self.low = tick
+        self.count += 1
+        self.volume += units
+        self.quote += units * tick
+        if buyer_takes:
+            self.taker_base += units
+            self.taker_quote += units * tick
+
+
+class Market:
+    """One listing in motion. `first_id`: where trade and update ids start; they increase by one."""
+
+    def __init__(self, listing: Listing, seed: int, first_id: int, history: int) -> None:
+        self.listing = listing
+        self._bits = random.Random(seed).getrandbits
+        self.units = [1 + self._bits(12) for _ in range(POOL)]
+        self.sizes = [decimal_text(units, QUANTITY_DECIMALS, listing.quantity_decimals) for units in self.units]
+        self._prices: dict[int, bytes] = {}
+        self.bid = listing.first_tick
+        self.ask = self.bid + 1
+        self.bids = {self.bid - level: self._bits(8) for level in range(DEPTH)}
+        self.asks = {self.ask + level: self._bits(8) for level in range(DEPTH)}
+        self.update_id = first_id
+        self.flushed_id = first_id
+        self.is_book_live = False
+        self.changed_bids: set[int] = set()
+        self.changed_asks: set[int] = set()
+        self.trade_id = first_id
+        self.trades: deque[Trade] = deque(maxlen=history)
+        self.candles: deque[Candle] = deque(maxlen=_CANDLES_KEPT)
+
+    def price(self, tick: int) -> bytes:
+        """The text of a price."""
+        text = self._prices.get(tick)
+        if text is None:
+            if len(self._prices) > _TEXTS_KEPT:
+                self._prices.clear()
+            text = decimal_text(tick, self.listing.tick_decimals, self.listing.price_decimals)
+            self._prices[tick] = text
+        return text
+
+    def trade(self, now_ms: int) -> Trade:
+        """One trade at the best bid or ask; every fourth moves the quote."""
+        bits = self._bits(24)
+        if not bits & 6:
+            self.quote(bits >> 8)
+        self.trade_id += 1
+        seller_takes = bool(bits & 1)
+        tick = self.bid if seller_takes else self.ask
+        size = (bits >> 3) % POOL
+        trade = Trade(self.trade_id, tick, size, now_ms, seller_takes)
+        self.trades.append(trade)
+        candles = self.candles
+        if not candles or now_ms - candles[-1].open_ms >= MINUTE_MS:
+            candles.append(Candle(now_ms - now_ms % MINUTE_MS, tick))
+        candles[-1].add(tick, self.units[size], buyer_takes=not seller_takes)
+        return trade
+
+    def quote(self, bits: int | None = None) -> None:
+        """One change of the book's top: its size, or in one of four times a step up or down."""
+        if bits is None:
+            bits = self._bits(16)
+        choice, size = bits & 7, (bits >> 3) % POOL
+        if choice == 0 or self.bid <= 2 * DEPTH:
+            self._step_up(size)
+        elif choice == 1:
+            self._step_down(size)
+        elif choice & 1:
+            self._set_bid(self.bid, size)
+        else:
+            self._set_ask(self.ask, size)
+
+    def open_book(self) -> None:
+        """Begin to keep what changes between two depth frames."""
+        if not self.is_book_live:
+            self.is_book_live = True
+            self.flushed_id = self.update_id
+
+    def take_changes(self) -> tuple[int, int, list[tuple[int, int | None]], list[tuple[int, int | None]]]:
+        """What changed since the last call: the update id before it, the last one, bids, asks (None: removed)."""
+        previous, self.flushed_id = self.flushed_id, self.update_id
+        bids = [(tick, self.bids.get(tick)) for tick in sorted(self.changed_bids, reverse=True)]
+        asks = [(tick, self.asks.get(tick)) for tick in sorted(self.changed_asks)]
+        self.changed_bids.clear()
+        self.changed_asks.clear()
+        return previous, self.update_id, bids, asks
+
+    def _step_up(self, size: int) -> None:
+        self._set_ask(self.ask, None)
+        self._set_bid(self.ask, size)
+        self._set_bid(self.bid - DEPTH + 1, None)
+        self.bid, self.ask = self.ask, self.ask + 1
+        self._set_ask(self.ask + DEPTH - 1, size ^ 1)
+
+    def _step_down(self, size: int) -> None:
+        self._set_bid(self.bid, None)
+        self._set_ask(self.bid, size)
+        self._set_ask(self.ask + DEPTH - 1, None)
+        self.ask, self.bid = self.bid, self.bid - 1
+        self._set_bid(self.bid - DEPTH + 1, size ^ 1)
+
+    def _set_bid(self, tick: int, size: int | None) -> None:
+        if size is None:
+            self.bids.pop(tick, None)
+        else:
+            self.bids[tick] = size
+        self.update_id += 1
+        if self.is_book_live:
+            self.changed_bids.add(tick)
+
+    def _set_ask(self, tick: int, size: int | None) -> None:
+        if size is None:
+            self.asks.pop(tick, None)
+        else:
+            self.asks[tick] = size
+        self.update_id += 1
+        if self.is_book_live:
+            self.changed_asks.add(tick)
+
+
+def decimal_text(units: int, decimals: int, written: int) -> bytes:
+    """`units` of the last of `decimals`, written with `written` decimals (trailing zeros, as Binance sends)."""
+    whole, part = divmod(units, 10**decimals)
+    return f"{whole}.{str(part).zfill(decimals).ljust(written, '0')}".encode()
