@@ -21,7 +21,7 @@ _COMMON = "migrations"
 # Community edition does, and candles as plain PostgreSQL does.
 _FOLDERS: Mapping[Engine, Sequence[str]] = {
     Engine.TIMESCALEDB: ("timescaledb",),
-    Engine.TIMESCALEDB_APACHE: ("postgres_over_hypertables", "postgres", "timescaledb"),
+    Engine.TIMESCALEDB_APACHE: ("timescaledb-apache", "postgres", "timescaledb"),
     Engine.POSTGRES: ("postgres",),
 }
 

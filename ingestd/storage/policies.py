@@ -1,12 +1,21 @@
-"""Chunk intervals, compression and retention: made equal to the configuration by `ingestd migrate`."""
+"""Chunk intervals, compression, retention and refresh policies, made equal to the configuration.
+
+Only TimescaleDB has any of these. What was set by hand is set back: the configuration is the truth.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ingestd.config import Config
+from ingestd.config import Config, RetentionConfig
+from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS, Level, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
+
+HYPERTABLES = ("market_ticks", "trades", "order_book", "oi_snapshots", "funding", "ohlcv_data")
+
+_NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +26,128 @@ class Change:
     sql: str
 
 
-async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
-    """What differs now; changes nothing."""
-    return []
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """The policies as they are: relation name to interval text."""
+
+    chunks: Mapping[str, str]
+    compression: Mapping[str, str]
+    retention: Mapping[str, str]
+    refresh: Mapping[str, tuple[str, str, str]]
 
 
 async def converge(db: Database, engine: Engine, config: Config) -> list[str]:
-    """Remove every difference; what was changed, one line each."""
+    """Remove every difference, in the caller's transaction; what was changed, one line each."""
     found = await changes(db, engine, config)
     for change in found:
         await db.script(change.sql)
     return [change.text for change in found]
+
+
+async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
+    """What differs now; changes nothing.
+
+    Raises ConfigError when a retention is so short that a rollup would be refreshed over rows already dropped.
+    """
+    require_room(config.retention)
+    if not engine.has_hypertables:
+        return []
+    present = await _read(db)
+    found = list(_chunk_changes(present, config))
+    if engine.has_continuous_aggregates:
+        found += _compression_changes(present, config)
+        found += _retention_changes(present, config.retention)
+        found += _refresh_changes(present, config.retention)
+    return found
+
+
+def ohlcv_data_days(retention: RetentionConfig) -> int:
+    """How long a chunk of ohlcv_data may hold anything at all: as long as its longest-kept timeframe."""
+    kept = (retention.ohlcv_data_minutes_days, retention.ohlcv_data_hours_days, retention.ohlcv_data_days_days)
+    return FOR_EVER if FOR_EVER in kept else max(kept)
+
+
+async def _read(db: Database) -> _Present:
+    # Two statements, since continuous aggregates show their materialised table's name among the dimensions.
+    dimensions = await db.fetch(
+        "SELECT hypertable_name AS name, time_interval::text AS interval FROM timescaledb_information.dimensions"
+    )
+    jobs = await db.fetch(
+        "SELECT hypertable_name AS name, proc_name, schedule_interval::text AS every,"
+        " (config->>'compress_after')::interval::text AS compress_after,"
+        " (config->>'drop_after')::interval::text AS drop_after,"
+        " (config->>'start_offset')::interval::text AS start_offset,"
+        " (config->>'end_offset')::interval::text AS end_offset"
+        " FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL"
+    )
+    return _Present(
+        chunks={row["name"]: row["interval"] for row in dimensions},
+        compression={row["name"]: row["compress_after"] for row in jobs if row["proc_name"] == "policy_compression"},
+        retention={row["name"]: row["drop_after"] for row in jobs if row["proc_name"] == "policy_retention"},
+        refresh={
+            row["name"]: (row["start_offset"], row["end_offset"], row["every"])
+            for row in jobs
+            if row["proc_name"] == "policy_refresh_continuous_aggregate"
+        },
+    )
+
+
+def _chunk_changes(present: _Present, config: Config) -> Iterator[Change]:
+    for table in HYPERTABLES:
+        wanted = interval_days(getattr(config.chunks, f"{table}_days"))
+        if present.chunks.get(table) != wanted:
+            yield Change(
+                f"{table}: chunk interval {present.chunks.get(table)} -> {wanted} (chunks that exist stay as they are)",
+                f"SELECT set_chunk_time_interval('{table}', INTERVAL '{wanted}');",
+            )
+
+
+def _compression_changes(present: _Present, config: Config) -> Iterator[Change]:
+    for table in HYPERTABLES:
+        days = getattr(config.compression, f"{table}_after_days")
+        wanted, now = _or_never(days), present.compression.get(table, _NEVER)
+        if now != wanted:
+            sql = f"CALL remove_columnstore_policy('{table}', if_exists => true);"
+            if days != FOR_EVER:
+                sql += f"\nCALL add_columnstore_policy('{table}', after => INTERVAL '{wanted}');"
+            yield Change(f"{table}: compressed after {now} -> {wanted}", sql)
+
+
+def _retention_changes(present: _Present, retention: RetentionConfig) -> Iterator[Change]:
+    for relation, days in _kept_days(retention):
+        wanted, now = _or_never(days), present.retention.get(relation, _NEVER)
+        if now != wanted:
+            sql = f"SELECT remove_retention_policy('\"{relation}\"', if_exists => true);"
+            if days != FOR_EVER:
+                sql += f"\nSELECT add_retention_policy('\"{relation}\"', INTERVAL '{wanted}');"
+            yield Change(f"{relation}: dropped after {now} -> {wanted}", sql)
+
+
+def _kept_days(retention: RetentionConfig) -> Iterator[tuple[str, int]]:
+    for table in HYPERTABLES:
+        days = ohlcv_data_days(retention) if table == "ohlcv_data" else getattr(retention, f"{table}_days")
+        yield table, days
+    for level in (*LEVELS, TICK_HOURS):
+        yield level.relation, getattr(retention, level.retention_key)
+
+
+def _refresh_changes(present: _Present, retention: RetentionConfig) -> Iterator[Change]:
+    for level in (*LEVELS, TICK_HOURS):
+        wanted = (level.lookback(retention), level.settled_after, level.every)
+        if present.refresh.get(level.relation) != wanted:
+            yield Change(
+                f"{level.relation}: refreshed every {level.every}, back to {wanted[0]}", _refresh_sql(level, wanted)
+            )
+
+
+def _refresh_sql(level: Level, wanted: tuple[str, str, str]) -> str:
+    start, end, every = wanted
+    return (
+        f"SELECT remove_continuous_aggregate_policy('{level.identifier}', if_exists => true);\n"
+        f"SELECT add_continuous_aggregate_policy('{level.identifier}', start_offset => INTERVAL '{start}',"
+        f" end_offset => INTERVAL '{end}', schedule_interval => INTERVAL '{every}');"
+    )
+
+
+def _or_never(days: int) -> str:
+    return _NEVER if days == FOR_EVER else interval_days(days)

@@ -1,0 +1,113 @@
+"""The candle relations as data: what each is made from, and how it is kept fresh on TimescaleDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ingestd.config import RetentionConfig
+from ingestd.errors import ConfigError, Problem
+
+FOR_EVER = 0
+
+_MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One candle relation.
+
+    `lookback_days` is how far back its policy looks for late trades by itself, `minimum_days` the least retention
+    (its own and its source's) that still leaves room for a refresh; `width` is None for calendar months.
+    `settled_after` and `every` are the policy's end offset and schedule, written as PostgreSQL prints intervals.
+    """
+
+    relation: str
+    source: str
+    width: timedelta | None
+    settled_after: str
+    every: str
+    lookback_days: int
+    minimum_days: int
+    retention_key: str
+    source_retention_key: str
+
+    @property
+    def identifier(self) -> str:
+        """The name as SQL wants it: `"candles_1M"` needs its quotes."""
+        return f'"{self.relation}"'
+
+    def start_of_bucket(self, instant: datetime) -> datetime:
+        """When the bucket that holds `instant` starts: UTC, weeks on Monday, months on the first."""
+        instant = instant.astimezone(UTC)
+        if self.width is None:
+            return datetime(instant.year, instant.month, 1, tzinfo=UTC)
+        return instant - (instant - _MONDAY) % self.width
+
+    def next_bucket(self, start: datetime) -> datetime:
+        """When the bucket after the one that starts at `start` does."""
+        if self.width is not None:
+            return start + self.width
+        return datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
+
+    def lookback(self, retention: RetentionConfig) -> str:
+        """How far back the policy refreshes: always inside what the source and the candles themselves still keep.
+
+        A refresh over dropped rows would delete the candles made of them.
+        """
+        kept_days = [days for days in self._kept(retention) if days != FOR_EVER]
+        if kept_days and min(kept_days) <= 1:
+            return "12:00:00"
+        return interval_days(min([self.lookback_days, *(days - 1 for days in kept_days)]))
+
+    def problems(self, retention: RetentionConfig) -> Iterator[Problem]:
+        """The retention settings under which this level cannot be kept fresh."""
+        for key in (self.source_retention_key, self.retention_key):
+            days = getattr(retention, key)
+            if days != FOR_EVER and days < self.minimum_days:
+                yield Problem(
+                    f"retention.{key}",
+                    f"is too short to build {self.relation}",
+                    str(days),
+                    f"use at least {self.minimum_days}, or 0 to keep for ever",
+                )
+
+    def _kept(self, retention: RetentionConfig) -> Sequence[int]:
+        return getattr(retention, self.source_retention_key), getattr(retention, self.retention_key)
+
+
+def interval_days(days: int) -> str:
+    """A number of days as PostgreSQL prints it: `1 day`, `30 days`."""
+    return "1 day" if days == 1 else f"{days} days"
+
+
+def require_room(retention: RetentionConfig) -> None:
+    """Raises ConfigError, naming every setting under which a rollup would be refreshed over dropped rows."""
+    found = {problem.path: problem for level in (*LEVELS, TICK_HOURS) for problem in level.problems(retention)}
+    if found:
+        raise ConfigError(list(found.values()))
+
+
+def _level(
+    name: str, source: str, width: timedelta | None, settled_after: str, every: str, lookback: int, minimum: int
+) -> Level:
+    def key(relation: str) -> str:
+        return f"{relation.replace('_1M', '_1month')}_days"
+
+    return Level(name, source, width, settled_after, every, lookback, minimum, key(name), key(source))
+
+
+# In the order in which they are made from each other.
+LEVELS: tuple[Level, ...] = (
+    _level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 7, 1),
+    _level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 7, 1),
+    _level("candles_15m", "candles_1m", timedelta(minutes=15), "00:05:00", "00:05:00", 7, 1),
+    _level("candles_30m", "candles_1m", timedelta(minutes=30), "00:05:00", "00:05:00", 7, 1),
+    _level("candles_1h", "candles_1m", timedelta(hours=1), "01:00:00", "00:15:00", 14, 1),
+    _level("candles_4h", "candles_1h", timedelta(hours=4), "01:00:00", "00:30:00", 14, 2),
+    _level("candles_1d", "candles_1h", timedelta(days=1), "01:00:00", "01:00:00", 30, 4),
+    _level("candles_1w", "candles_1d", timedelta(days=7), "01:00:00", "06:00:00", 70, 22),
+    _level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 190, 94),
+)
+TICK_HOURS = _level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 7, 1)

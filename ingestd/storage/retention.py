@@ -1,0 +1,106 @@
+"""Deleting what is older than its retention, where no policy of the server does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ingestd.config import Config, RetentionConfig
+from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
+from ingestd.storage.database import Database
+from ingestd.storage.engine import Engine
+from ingestd.storage.policies import HYPERTABLES
+
+_ROWS_PER_DELETE = 20_000
+_SLICE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Rows of a table, by its time column and a condition, that go after so many days."""
+
+    table: str
+    column: str
+    days: int
+    condition: str = "true"
+
+
+async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
+    """Delete everything past its retention, in short transactions; rows deleted by table.
+
+    TimescaleDB's policies drop whole chunks by themselves; what is left for this are the tables without chunks and
+    `ohlcv_data`, whose retention depends on the timeframe.
+    """
+    deleted: dict[str, int] = {}
+    now = datetime.now(UTC)
+    for expiry in _expiries(engine, config.retention):
+        if expiry.days == FOR_EVER:
+            continue
+        cutoff = now - timedelta(days=expiry.days)
+        if expiry.table not in HYPERTABLES or not engine.has_hypertables:
+            count = await _delete_rows(db, expiry, cutoff)
+        else:
+            count = await _delete_slices(db, expiry, cutoff)
+        if count:
+            deleted[expiry.table] = deleted.get(expiry.table, 0) + count
+    if engine is Engine.TIMESCALEDB_APACHE:
+        await _drop_chunks(db, config.retention, now)
+    return deleted
+
+
+def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
+    yield Expiry("rejected_records", "at", retention.rejected_records_days)
+    # Months are written 1M, minutes 1m: the pattern must not fold case.
+    yield Expiry("ohlcv_data", "time", retention.ohlcv_data_minutes_days, "timeframe ~ '^[0-9]+m$'")
+    yield Expiry("ohlcv_data", "time", retention.ohlcv_data_hours_days, "timeframe ~ '^[0-9]+h$'")
+    yield Expiry("ohlcv_data", "time", retention.ohlcv_data_days_days, "timeframe !~ '^[0-9]+[mh]$'")
+    if engine.has_continuous_aggregates:
+        return
+    for level in (*LEVELS, TICK_HOURS):
+        yield Expiry(level.relation, "bucket_start", getattr(retention, level.retention_key))
+    yield Expiry("ohlcv_1h_minutes", "bucket_start", retention.market_ticks_days)
+    if engine is Engine.POSTGRES:
+        for table in HYPERTABLES:
+            if table != "ohlcv_data":
+                yield Expiry(table, "time", getattr(retention, f"{table}_days"))
+
+
+async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
+    """Batches by row address: fit for plain tables only, where an address is unique."""
+    table, where = f'"{expiry.table}"', f"{expiry.column} < $1 AND {expiry.condition}"
+    total = 0
+    while True:
+        count = await db.execute(
+            f"DELETE FROM {table} WHERE ctid = ANY (ARRAY("  # noqa: S608 - our own names
+            f"SELECT ctid FROM {table} WHERE {where} LIMIT {_ROWS_PER_DELETE}))",
+            cutoff,
+        )
+        total += count
+        if count < _ROWS_PER_DELETE:
+            return total
+
+
+async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
+    """A day at a time: for hypertables, whose chunks number their rows each on its own."""
+    where = f"{expiry.column} < $1 AND {expiry.condition}"
+    total = 0
+    while True:
+        oldest = await db.fetchval(f"SELECT min({expiry.column}) FROM {expiry.table} WHERE {where}", cutoff)  # noqa: S608
+        if oldest is None:
+            return total
+        total += await db.execute(
+            f"DELETE FROM {expiry.table} WHERE {where}",  # noqa: S608 - our own names
+            min(cutoff, oldest + _SLICE),
+        )
+
+
+async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) -> None:
+    for table in HYPERTABLES:
+        if table == "ohlcv_data":
+            continue
+        days = getattr(retention, f"{table}_days")
+        if days != FOR_EVER:
+            await db.fetch(
+                "SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", table, now - timedelta(days=days)
+            )

@@ -1,0 +1,97 @@
+"""Keeping the candles true: after every write on plain PostgreSQL, after late writes on TimescaleDB.
+
+TimescaleDB refreshes recent buckets by its own policies and computes the open ones when they are read. A write further
+back than a policy looks (a backfill, a restore) is followed by `refresh_window`, which refreshes just that window.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ingestd.storage import engine as engines
+from ingestd.storage.candles import LEVELS, TICK_HOURS, Level
+from ingestd.storage.database import Database
+from ingestd.storage.engine import Engine
+
+# So many marks are some 100 ms of work: one transaction stays short.
+_MARKS_PER_TRANSACTION = 2000
+_REFRESH_FUNCTIONS = ("ingestd_refresh_candles", "ingestd_refresh_ohlcv_1h")
+
+
+async def refresh(db: Database, engine: Engine) -> int:
+    """Bring the candles up to date with everything committed so far; the number of marks worked off.
+
+    On TimescaleDB there is nothing to do. Safe to call from several programs at once: one works, the others return.
+    """
+    if engine.has_continuous_aggregates:
+        return 0
+    total = 0
+    for function in _REFRESH_FUNCTIONS:
+        while taken := await _refresh_some(db, function):
+            total += taken
+            if taken < _MARKS_PER_TRANSACTION:
+                break
+    return total
+
+
+async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
+    """Make the candles of `[start, end)` again from what the tables hold now, in every timeframe.
+
+    Must not run inside a transaction. Only that window is touched, widened to whole buckets; nothing older than what
+    the level's source keeps is refreshed, since that would delete its candles.
+    """
+    engine = await engines.detect(db)
+    if not engine.has_continuous_aggregates:
+        await _mark_window(db, start, end)
+        await refresh(db, engine)
+        return
+    kept_since = await _kept_since(db)
+    now = datetime.now(UTC)
+    for level in (*LEVELS, TICK_HOURS):
+        window = bucket_window(level, start, end, now, kept_since.get(level.source))
+        if window is not None:
+            await db.execute(
+                f"CALL refresh_continuous_aggregate('{level.identifier}', $1::timestamptz, $2::timestamptz)", *window
+            )
+
+
+def bucket_window(
+    level: Level, start: datetime, end: datetime, now: datetime, kept_since: datetime | None
+) -> tuple[datetime, datetime] | None:
+    """The whole buckets that `[start, end)` touches, without the open one and without those partly dropped.
+
+    The open bucket is computed when it is read; materialising it would freeze it until the next policy run.
+    """
+    first = level.start_of_bucket(start)
+    if kept_since is not None and first < kept_since:
+        boundary = level.start_of_bucket(kept_since)
+        first = boundary if boundary == kept_since else level.next_bucket(boundary)
+    last = level.start_of_bucket(end)
+    if last < end:
+        last = level.next_bucket(last)
+    last = min(last, level.start_of_bucket(now))
+    return (first, last) if first < last else None
+
+
+async def _refresh_some(db: Database, function: str) -> int:
+    async with db.transaction():
+        return int(await db.fetchval(f"SELECT {function}($1)", _MARKS_PER_TRANSACTION))
+
+
+async def _mark_window(db: Database, start: datetime, end: datetime) -> None:
+    for table, marks in (("trades", "candles_marks"), ("market_ticks", "ohlcv_1h_marks")):
+        await db.execute(
+            f"INSERT INTO {marks} SELECT DISTINCT exchange, symbol, ingestd_bucket('1 minute', time)"  # noqa: S608
+            f" FROM {table} WHERE time >= $1 AND time < $2",
+            start,
+            end,
+        )
+
+
+async def _kept_since(db: Database) -> dict[str, datetime]:
+    """From when on each relation still has all its rows, by its retention policy."""
+    rows = await db.fetch(
+        "SELECT hypertable_name, now() - (config->>'drop_after')::interval AS since"
+        " FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
+    )
+    return {row["hypertable_name"]: row["since"].astimezone(UTC) + timedelta(minutes=1) for row in rows}

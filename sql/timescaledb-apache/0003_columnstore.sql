@@ -1,0 +1,1 @@
+-- The Apache edition has no columnstore.

@@ -1,0 +1,2 @@
+-- Nothing: a table that has compressed chunks cannot be taken out of the columnstore before they are decompressed,
+-- and the step below drops the tables with their chunks.
