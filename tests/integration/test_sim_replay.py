@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ccxt.pro
 import pytest
 from ingestd.sim.replay import MAX_SPEED, ReplayVenue
+
+from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 CAPTURES = Path(__file__).parents[2].parent / "shared" / "data" / "captures"
 
@@ -41,62 +40,6 @@ def capture_path(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"NOT RUN: the recorded capture {path} is not on this machine")
     return path
-
-
-def mapped(url: str, url_map: dict[str, str]) -> str:
-    """The longest real prefix replaced; any other URL is an error here, not a request to the internet."""
-    for real in sorted(url_map, key=len, reverse=True):
-        if url.startswith(real):
-            return url_map[real] + url[len(real) :]
-    raise AssertionError(f"not mapped: {url}")
-
-
-def unmodified_ccxt(name: str, url_map: dict[str, str]) -> Any:
-    """A ccxt.pro exchange whose connections, and nothing else, go elsewhere; `client.url` stays the real one."""
-    base = getattr(ccxt.pro, name)
-
-    class Mapped(base):  # type: ignore[misc] # ccxt has no types
-        async def fetch(self, url: str, *args: Any, **kwargs: Any) -> Any:
-            return await super().fetch(mapped(url, url_map), *args, **kwargs)
-
-        def client(self, url: str) -> Any:
-            client = super().client(url)
-            client.create_connection = lambda session: session.ws_connect(
-                mapped(url, url_map), autoping=False, autoclose=False, max_msg_size=10485760
-            ).__aenter__()
-            return client
-
-    # ccxt signs Coinbase's level2 subscription; the simulator does not look at signatures
-    keys = {"apiKey": "key", "secret": "c2VjcmV0", "password": "x"} if name == "coinbaseexchange" else {}
-    exchange = Mapped({"newUpdates": True, "enableRateLimit": False, **keys})
-    exchange.id = name
-    exchange.options["tradesLimit"] = 100_000
-    return exchange
-
-
-@asynccontextmanager
-async def watching(exchange: Any) -> AsyncIterator[Callable[[Awaitable[Any]], None]]:
-    """Keeps watch calls going in tasks of their own until the end of the block."""
-    tasks: list[asyncio.Task[None]] = []
-
-    def keep(watch: Callable[[], Awaitable[Any]], name: str) -> None:
-        async def loop() -> None:
-            while True:
-                await watch()
-
-        tasks.append(asyncio.create_task(loop(), name=name))
-
-    try:
-        yield keep  # type: ignore[misc]
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(Exception):
-            await exchange.close()
 
 
 def recorded_trades(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
@@ -142,15 +85,6 @@ def last_recorded_bids(path: Path) -> dict[str, float]:
     return bids
 
 
-async def until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"waited {timeout_s} s for {what}") from None
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.exchange)
 async def test_ccxt_sees_exactly_the_recorded_trades(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     path = capture_path(case.capture)
@@ -161,9 +95,9 @@ async def test_ccxt_sees_exactly_the_recorded_trades(case: Case, capsys: pytest.
         assert set(symbols) <= set(exchange.markets)
         async with watching(exchange) as keep:
             for symbol in symbols:
-                keep(lambda symbol=symbol: exchange.watch_trades(symbol), f"trades {symbol}")
-                keep(lambda symbol=symbol: exchange.watch_order_book(symbol), f"book {symbol}")
-                keep(lambda symbol=symbol: getattr(exchange, case.ticks_method)([symbol]), f"ticks {symbol}")
+                keep(partial(exchange.watch_trades, symbol), f"trades {symbol}")
+                keep(partial(exchange.watch_order_book, symbol), f"book {symbol}")
+                keep(partial(getattr(exchange, case.ticks_method), [symbol]), f"ticks {symbol}")
             await until(lambda: venue.source.finished, 25, "the end of the replay")
             await venue.server.stop()
             expected = recorded_trades(path)
