@@ -14,7 +14,7 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.base import Feed
+from ingestd.feeds.base import Feed, MarketInfo
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.intake import Intake
 from ingestd.journal import Cursor, Journal
@@ -26,9 +26,7 @@ from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, T
 from ingestd.sinks.base import Sink
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.access import DatabaseAccess
-from ingestd.storage.repository import SymbolRow
 from ingestd.storage.upkeep import Upkeep
-from ingestd.symbol_rows import symbol_rows
 from ingestd.tasks import Tasks
 from ingestd.validation import TimeWindow, time_window
 
@@ -52,12 +50,10 @@ class Service:
         self.feeds = {f"{index}-{feed.label}": make_feed(feed) for index, feed in enumerate(config.feeds)}
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         self._access = DatabaseAccess(config) if config.database is not None else None
-        self._upkeep = Upkeep(self._access, config, self._symbols) if self._access is not None else None
+        self._upkeep = Upkeep(self._access, config, self._markets) if self._access is not None else None
         self._sinks: list[Sink] = []
         self._cursors: dict[str, Cursor] = {}
         self._notifier = Notifier()
-        self._symbol_rows: list[SymbolRow] = []
-        self._known_markets = 0
         self._started = False
         self._stopping = False
         self._heartbeat_s = monotonic_s()
@@ -231,12 +227,8 @@ class Service:
     def _time_window(self, now: int) -> TimeWindow:
         return time_window(now, self.config.validation.max_ahead_s, self._retention_days)
 
-    def _symbols(self) -> list[SymbolRow]:
-        """Rebuilt only when a feed has loaded its markets anew."""
-        markets = [market for feed in self.feeds.values() for market in feed.markets()]
-        if len(markets) != self._known_markets:
-            self._known_markets, self._symbol_rows = len(markets), symbol_rows(markets)
-        return self._symbol_rows
+    def _markets(self) -> list[MarketInfo]:
+        return [market for feed in self.feeds.values() for market in feed.markets()]
 
 
 def _retention_days(config: Config) -> dict[type, int]:

@@ -13,12 +13,12 @@ import structlog
 from ingestd.clock import monotonic_s
 from ingestd.config import Config
 from ingestd.errors import IngestdError
+from ingestd.feeds.base import MarketInfo
 from ingestd.storage import repository, retention, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
-from ingestd.storage.repository import SymbolRow
 
 log = structlog.get_logger()
 
@@ -30,11 +30,11 @@ _LAST_TURN_S = 5.0
 class Upkeep:
     """Refreshes candles and drops old rows where the server does not do it by itself; keeps `symbols` up to date."""
 
-    def __init__(self, access: DatabaseAccess, config: Config, symbols: Callable[[], Sequence[SymbolRow]]) -> None:
+    def __init__(self, access: DatabaseAccess, config: Config, markets: Callable[[], Sequence[MarketInfo]]) -> None:
         self._access = access
         self._config = config
-        self._symbols = symbols
-        self._stored_symbols: Sequence[SymbolRow] = ()
+        self._markets = markets
+        self._stored_markets: Sequence[MarketInfo] = ()
         self._database: Database | None = None
         self._engine: Engine | None = None
         self._purge_due_s = 0.0
@@ -51,7 +51,7 @@ class Upkeep:
         async with self._turn:
             try:
                 database, engine = await self._connected()
-                await self._store_symbols(database)
+                await self._store_markets(database)
                 await rollups.refresh(database, engine)
                 if monotonic_s() >= self._purge_due_s:
                     await retention.purge(database, engine, self._config)
@@ -81,8 +81,8 @@ class Upkeep:
             self._database.terminate()
             self._database = None
 
-    async def _store_symbols(self, database: Database) -> None:
-        symbols = self._symbols()
-        if symbols != self._stored_symbols:
-            await repository.upsert_symbols(database, symbols)
-            self._stored_symbols = symbols
+    async def _store_markets(self, database: Database) -> None:
+        markets = self._markets()
+        if markets != self._stored_markets:
+            await repository.upsert_symbols(database, markets)
+            self._stored_markets = markets

@@ -1,0 +1,122 @@
+"""`ingestd demo`: the main job on this machine, from a venue's socket to candles in SQL, and a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from ingestd.cli import demo_run, demo_verdict
+from ingestd.cli.demo_run import Account, Plan
+from ingestd.cli.demo_verdict import Verdict
+from ingestd.cli.options import json_option
+
+_WIDTH_IN_A_FILE = 160
+_TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "dropped")
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=1), default=15.0, show_default=True, help="How long to capture.")
+@click.option(
+    "--rate", type=click.FloatRange(min=1), default=500.0, show_default=True, help="Trades and ticks a second."
+)
+@click.option("--symbols", type=click.IntRange(min=1), default=6, show_default=True, help="How many markets.")
+@click.option(
+    "--capture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replay a recorded capture."
+)
+@click.option("--live", is_flag=True, help="The real Binance instead of the simulator.")
+@click.option("--dsn", help="Use this server (TimescaleDB, say); a database of its own is created on it.")
+@click.option("--keep", is_flag=True, help="Leave the database running and print its DSN.")
+@json_option
+def demo(
+    seconds: float,
+    rate: float,
+    symbols: int,
+    capture: Path | None,
+    live: bool,
+    dsn: str | None,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Run everything here: a database, a simulated venue, the real daemon; then say what arrived.
+
+    Exit code 1 when one count does not add up.
+    """
+    if live and capture is not None:
+        raise click.UsageError("--live and --capture exclude each other")
+    plan = Plan(seconds, rate, symbols, capture, dsn, keep, live)
+    account, verdict = asyncio.run(_run(plan))
+    _print(account, verdict)
+    if keep:
+        click.echo(f"the database is still there: {account.dsn}")
+    if as_json:
+        click.echo(orjson.dumps(_document(account, verdict)))
+    if not verdict.ok:
+        raise SystemExit(1)
+
+
+async def _run(plan: Plan) -> tuple[Account, Verdict]:
+    async with demo_run.run(plan, lambda text: click.echo(f"… {text}", err=True)) as account:
+        return account, await demo_verdict.judge(account)
+
+
+def _print(account: Account, verdict: Verdict) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH_IN_A_FILE)
+    console.print(_flow_table(account, verdict))
+    if verdict.last_candles:
+        console.print(_candle_table(verdict))
+    for check in verdict.checks:
+        console.print(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}", markup=False, soft_wrap=True)
+    console.print(
+        f"\nverdict: {'ok' if verdict.ok else 'failed'} "
+        f"({len(verdict.checks)} checks, {account.seconds:g} s, {verdict.gaps} gaps)"
+    )
+
+
+def _flow_table(account: Account, verdict: Verdict) -> Table:
+    table = Table(
+        title="What the venue sent, and where it is",
+        caption="of an order book the venue sends changes; what is stored are samples of the whole book",
+    )
+    for name in ("channel", *_TERMS, "table", "rows"):
+        table.add_column(name, justify="left" if name in ("channel", "table") else "right", no_wrap=True)
+    for channel, relation in demo_verdict.CHANNEL_TABLES.items():
+        flow = _flow(account)
+        if any(flow[term].get(channel) for term in _TERMS):
+            cells = [str(flow[term].get(channel, 0)) for term in _TERMS]
+            table.add_row(channel, *cells, relation, str(verdict.rows[relation]))
+    return table
+
+
+def _candle_table(verdict: Verdict) -> Table:
+    table = Table(title="The last candles (candles_1m)")
+    for name in verdict.last_candles[0]:
+        table.add_column(name, justify="left" if name in ("exchange", "symbol", "bucket_start") else "right")
+    for candle in verdict.last_candles:
+        table.add_row(
+            *(f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "hour") else str(value) for value in candle.values())
+        )
+    return table
+
+
+def _flow(account: Account) -> dict[str, dict[str, int]]:
+    return {"sent": account.sent, **account.counts}
+
+
+def _document(account: Account, verdict: Verdict) -> dict[str, object]:
+    flow = _flow(account)
+    return {
+        "verdict": "ok" if verdict.ok else "failed",
+        **{term: flow[term] for term in _TERMS},
+        "gaps": verdict.gaps,
+        "candles": verdict.candles,
+        "seconds": account.seconds,
+        "rows": verdict.rows,
+        "failed_checks": [f"{check.name}: {check.found}" for check in verdict.checks if not check.holds],
+    }
