@@ -156,11 +156,13 @@ class Recorder:
         log.info("connected", feed=self.config.label, url=url)
 
     def on_disconnected(self, url: str, reason: str) -> None:
+        was_connected = url in self._connected
         self._connected.discard(url)
         if self.closing:
             return
-        self.counts.disconnects += 1
-        log.warning("disconnected", feed=self.config.label, url=url, reason=reason[:300])
+        self.counts.disconnects += was_connected
+        event = "disconnected" if was_connected else "dial_failed"
+        log.warning(event, feed=self.config.label, url=url, reason=reason[:300])
         self.interrupted([stream for stream in self.all_streams() if stream.url == url], "disconnect", reason)
         self._wake(url)
 

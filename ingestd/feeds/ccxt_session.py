@@ -160,12 +160,15 @@ class CcxtSession:
             for client in list((self.exchange.clients or {}).values()):
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
-            working = [subscription for subscription in self._subscriptions if subscription.failures == 0]
-            tried = [s.failures for s in self._subscriptions if not all(x.quarantined for x in s.streams)]
-            if tried and not working and min(tried) >= FAILURES_TO_RECREATE:
-                log.warning("exchange_recreated", feed=self._config.label, failures=min(tried))
+            if self.gives_up():
+                log.warning("exchange_recreated", feed=self._config.label)
                 self._recorder.counts.problem = "nothing can be subscribed; starting afresh"
                 self._stop.set()
+
+    def gives_up(self) -> bool:
+        """Whether every subscription has failed so often in a row that the exchange object itself is suspected."""
+        tried = [s.failures for s in self._subscriptions if not all(stream.quarantined for stream in s.streams)]
+        return bool(tried) and min(tried) >= FAILURES_TO_RECREATE
 
     def check_socket(self, client: Any, now_s: float) -> None:
         """Drop the socket when it has carried no data for the feed's limit (longer after each silent re-dial)."""

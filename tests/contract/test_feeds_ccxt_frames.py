@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 from ingestd.feeds.ccxt_channels import method_for, ticks_from_tickers
-from ingestd.records import Tick, Trade
+from ingestd.records import BookSnapshot, Tick, Trade
 
 from tests.unit.feeds.doubles import Wire
 
@@ -249,4 +249,54 @@ async def test_a_symbol_nobody_asked_for_is_counted_not_delivered() -> None:
 
     assert wire.intake.records == []
     assert wire.recorder.counts.unrequested_records == 3
+    await wire.close()
+
+
+async def test_a_book_that_is_being_rebuilt_is_not_sampled() -> None:
+    wire = Wire("binance", {"BTC/USDT": "BTCUSDT"}, "wss://stream.binance.com:9443/ws/0")
+    delta = (
+        '{"e":"depthUpdate","E":1672515782136,"s":"BTCUSDT","U":{n},"u":{n},"b":[["0.0024000","10.50"]],'
+        '"a":[["0.0026","100"]]}'
+    )
+    book = wire.exchange.orderbooks["BTC/USDT"] = wire.exchange.order_book({})
+    wire.frames(*[delta.replace("{n}", str(number)) for number in range(101, 105)])
+    wire.recorder.sample_books()
+    assert wire.intake.of(BookSnapshot) == []  # its snapshot has not come: the changes wait
+
+    book.reset({"symbol": "BTC/USDT", "nonce": 104, "bids": [[0.0023, 1.0]], "asks": [[0.0027, 1.0]]})
+    wire.frames(delta.replace("{n}", "105"))
+    wire.recorder.sample_books()
+
+    (snapshot,) = wire.intake.of(BookSnapshot)
+    assert snapshot.bids[0] == ("0.0024000", "10.50")
+    assert (snapshot.sequence, snapshot.valid) == (105, True)
+    await wire.close()
+
+
+async def test_book_sides_that_negate_prices_work_with_exact_numbers() -> None:
+    wire = Wire("gemini", {"BTC/USD": "btcusd"}, "wss://api.gemini.com/v2/marketdata/BTCUSD")
+    wire.frames(
+        '{"type":"l2_updates","symbol":"BTCUSD","changes":[["buy","22252.370","0.0200"],["buy","22251.6","0.04"],'
+        '["sell","22254.0","0.10"]],"trades":[]}'
+    )
+    wire.recorder.sample_books()
+
+    (snapshot,) = wire.intake.of(BookSnapshot)
+    assert snapshot.bids == (("22252.370", "0.0200"), ("22251.6", "0.04"))
+    await wire.close()
+
+
+async def test_books_of_json_numbers_keep_their_text() -> None:
+    wire = Wire("krakenfutures", {"BTC/USD:BTC": "PI_XBTUSD"}, "wss://futures.kraken.com/ws/v1")
+    wire.frames(
+        '{"feed":"book_snapshot","product_id":"PI_XBTUSD","timestamp":1612269825817,"seq":1,"bids":[{"price":34892.50,'
+        '"qty":6385.0}],"asks":[{"price":34911.5,"qty":20598.10}]}',
+        '{"feed":"book","product_id":"PI_XBTUSD","side":"sell","seq":2,"price":34910.10,"qty":5.0,'
+        '"timestamp":1612269953629}',
+    )
+    wire.recorder.sample_books()
+
+    (snapshot,) = wire.intake.of(BookSnapshot)
+    assert snapshot.bids == (("34892.50", "6385.0"),)
+    assert snapshot.asks == (("34910.10", "5.0"), ("34911.5", "20598.10"))
     await wire.close()

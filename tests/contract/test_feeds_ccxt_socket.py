@@ -125,7 +125,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """A feed in a task of its own."""
 
-    def __init__(self, venue: Venue, **changes: Any) -> None:
+    def __init__(self, venue: Venue, keep: Callable[[str], bool] | None = None, **changes: Any) -> None:
         settings: dict[str, Any] = {
             "symbols": ["BTC/USDT:USDT"],
             "channels": ["trades"],
@@ -136,7 +136,7 @@ class Running:
             },
         }
         self.intake = ListIntake()
-        self.feed = CcxtFeed(FeedConfig(exchange="binanceusdm", **{**settings, **changes}))
+        self.feed = CcxtFeed(FeedConfig(exchange="binanceusdm", **{**settings, **changes}), keep=keep)
         self.task = asyncio.create_task(self.feed.run(self.intake))
 
     async def until(self, condition: Callable[[], Any]) -> None:
@@ -298,4 +298,12 @@ async def test_two_symbols_share_a_call(venue: Venue) -> None:
     await running.until(lambda: len(running.intake.of(Trade)) == 2)
 
     assert venue.subscribed == [["btcusdt@trade", "ethusdt@trade"]]
+    await running.close()
+
+
+async def test_a_shard_takes_only_its_symbols(venue: Venue) -> None:
+    running = Running(venue, symbols=["*/USDT:USDT"], keep=lambda symbol: symbol.startswith("ETH"))
+    await running.until(lambda: venue.sockets)
+
+    assert venue.subscribed == [["ethusdt@trade"]]
     await running.close()

@@ -1,0 +1,164 @@
+"""ccxt's dicts as records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ingestd.feeds import ccxt_records as convert
+from ingestd.feeds.ccxt_records import CandleFinality, TradeIds
+from ingestd.feeds.exact import ExactFloat
+from ingestd.records import Candle
+
+NOW = 1_700_000_000_000_000
+START = 1_600_000_000_000_000
+
+
+def trade(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "42",
+        "timestamp": 1_699_999_999_123,
+        "side": "sell",
+        "price": ExactFloat("0.00100000"),
+        "amount": ExactFloat("1.50"),
+        **changes,
+    }
+
+
+def record(ids: TradeIds | None = None, **changes: Any) -> Any:
+    return convert.trade_record("x", "A/B", trade(**changes), NOW, ids or TradeIds(START))
+
+
+def test_a_trade_has_the_venues_text_time_and_id() -> None:
+    made = record()
+
+    assert (made.price, made.quantity, made.side) == ("0.00100000", "1.50", "sell")
+    assert (made.time, made.received_at) == (1_699_999_999_123_000, NOW)
+    assert (made.trade_id, made.seq) == ("42", 42)
+
+
+@pytest.mark.parametrize("trade_id", ["a1b2", "9223372036854775808", "-5", "4.2", "٤٢"])
+def test_a_trade_id_that_is_no_number_is_ordered_by_arrival(trade_id: str) -> None:
+    ids = TradeIds(START)
+
+    assert [record(ids, id=trade_id).seq for _ in range(3)] == [START + 1, START + 2, START + 3]
+
+
+def test_the_largest_id_that_fits() -> None:
+    assert record(id=str(2**63 - 1)).seq == 2**63 - 1
+    assert record(id=7).seq == 7
+
+
+def test_a_trade_without_an_id_is_named_after_its_fields() -> None:
+    first, again = TradeIds(START), TradeIds(START + 10**9)
+    names = [record(first, id=None).trade_id for _ in range(3)]
+
+    assert names[0].startswith("s-")
+    assert names[1:] == [f"{names[0]}.1", f"{names[0]}.2"]
+    assert [record(again, id="").trade_id for _ in range(3)] == names  # sent again after a restart: the same names
+    assert record(first, id=None, price=ExactFloat("2")).trade_id not in names
+    assert record(first, id=None, timestamp=1_699_999_999_124).trade_id not in names
+
+
+def test_what_a_trade_lacks() -> None:
+    assert record(price=None) is None
+    assert record(amount=None) is None
+    assert record(side=None).side is None
+    assert record(timestamp=None).time == NOW
+
+
+def test_a_tick_with_one_empty_side() -> None:
+    made = convert.tick_record("x", "A/B", {"bid": ExactFloat("1.0"), "bidVolume": None, "ask": None}, NOW)
+
+    assert made is not None
+    assert (made.bid_price, made.bid_volume, made.ask_price, made.time) == ("1.0", None, None, NOW)
+    assert convert.tick_record("x", "A/B", {"last": 1.0}, NOW) is None
+
+
+def test_the_top_of_a_book() -> None:
+    book = {
+        "bids": [[ExactFloat("1.10"), ExactFloat("5.0")], [1.0, 2], [0.9, 1.0]],
+        "asks": [[ExactFloat("1.20"), 3.0]],
+        "nonce": 77,
+        "timestamp": 5,
+    }
+
+    made = convert.book_record("x", "A/B", book, NOW, levels=2)
+
+    assert made is not None
+    assert made.bids == (("1.10", "5.0"), ("1.0", "2"))
+    assert made.asks == (("1.20", "3.0"),)
+    assert (made.sequence, made.time, made.valid) == (77, 5_000, True)
+
+
+def test_a_crossed_book_is_not_valid_and_an_empty_one_is_nothing() -> None:
+    crossed = {"bids": [[2.0, 1.0]], "asks": [[1.0, 1.0]], "nonce": None, "timestamp": None}
+    made = convert.book_record("x", "A/B", crossed, NOW, levels=5)
+
+    assert made is not None
+    assert not made.valid
+    assert convert.book_record("x", "A/B", {"bids": [], "asks": []}, NOW, levels=5) is None
+
+
+def test_funding_is_annualised_when_its_interval_is_known() -> None:
+    rate = {"fundingRate": ExactFloat("0.0001"), "fundingTimestamp": 28_800_000, "interval": "8h", "markPrice": "5.0"}
+
+    made = convert.funding_record("x", "A/B", rate, NOW)
+
+    assert made is not None
+    assert (made.annualised_rate, made.next_funding_time, made.mark_price) == ("0.1095", 28_800_000_000, "5.0")
+    unknown = convert.funding_record("x", "A/B", {**rate, "interval": None}, NOW)
+    assert unknown is not None
+    assert unknown.annualised_rate is None
+    assert convert.funding_record("x", "A/B", {}, NOW) is None
+
+
+def test_open_interest() -> None:
+    made = convert.open_interest_record("x", "A/B", {"openInterestAmount": "10.50", "openInterestValue": 3.0}, NOW)
+
+    assert made is not None
+    assert (made.open_interest, made.open_interest_usd) == ("10.50", "3.0")
+    assert convert.open_interest_record("x", "A/B", {"openInterestValue": 3.0}, NOW) is None
+
+
+def candle(minute: int, close: str) -> Candle:
+    made = convert.candle_record("x", "A/B", "1m", [minute * 60_000, "1", "2", "1", close, "9.0"], NOW)
+    assert made is not None
+    return made
+
+
+def test_a_candle_is_final_when_the_next_begins() -> None:
+    finality = CandleFinality()
+
+    assert finality.accept(candle(1, "1.0")) is None
+    assert finality.accept(candle(1, "1.5")) is None
+    assert finality.accept(candle(2, "1.7")) == candle(1, "1.5")
+    assert finality.accept(candle(1, "9.9")) is None  # late news of a candle that was handed over
+
+
+def test_a_candle_that_was_interrupted_is_not_final() -> None:
+    finality = CandleFinality()
+    finality.accept(candle(1, "1.0"))
+    finality.forget("A/B")
+
+    assert finality.accept(candle(3, "1.7")) is None
+    assert finality.accept(candle(4, "1.8")) == candle(3, "1.7")
+
+
+def test_a_market_as_a_row() -> None:
+    info = convert.market_info(
+        "x",
+        {
+            "id": "BTCUSDT",
+            "symbol": "BTC/USDT",
+            "base": "BTC",
+            "quote": "USDT",
+            "type": "spot",
+            "active": None,
+            "limits": {"amount": {"min": ExactFloat("0.00100000"), "max": None}},
+            "precision": {"price": 1e-8, "amount": ExactFloat("0.10")},
+        },
+    )
+
+    assert (info.market_id, info.active, info.min_amount, info.max_amount) == ("BTCUSDT", True, "0.00100000", None)
+    assert (info.price_precision, info.amount_precision) == ("0.00000001", "0.10")

@@ -1,0 +1,83 @@
+"""URLs, errors and options of the tapped exchanges."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import ccxt
+import pytest
+from ingestd.errors import ChannelError, FeedError, SymbolError
+from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.ccxt_tap import Tap, make_exchange, mapped_url, translated
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("wss://stream.binance.com:9443/ws/0", "ws://127.0.0.1:1/ws/0"),
+        ("wss://stream.binance.com:9443/stream/1", "ws://127.0.0.1:2/1"),
+        ("https://other.example/a", "https://other.example/a"),
+    ],
+)
+def test_the_longest_prefix_is_replaced(url: str, expected: str) -> None:
+    url_map = {
+        "wss://stream.binance.com:9443": "ws://127.0.0.1:1",
+        "wss://stream.binance.com:9443/stream": "ws://127.0.0.1:2",
+    }
+
+    assert mapped_url(url, url_map) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ccxt.BadSymbol("x"), SymbolError),
+        (ccxt.NotSupported("x"), ChannelError),
+        (ccxt.RateLimitExceeded("x"), RateLimited),
+        (ccxt.DDoSProtection("x"), RateLimited),
+        (ccxt.BadRequest("x"), Refused),
+        (ccxt.ExchangeError("x"), Refused),
+        (ccxt.NetworkError("x"), FeedError),
+        (ccxt.RequestTimeout("x"), FeedError),
+        (ccxt.ExchangeNotAvailable("x"), FeedError),
+        (KeyError("x"), FeedError),
+    ],
+)
+def test_errors_become_ours(error: Exception, kind: type[FeedError]) -> None:
+    assert type(translated(error)) is kind
+
+
+def test_a_refused_handshake_is_a_rate_limit_with_its_pause() -> None:
+    handshake = SimpleNamespace(status=429, headers={"Retry-After": "17"})
+
+    error = translated(ccxt.NetworkError(handshake))
+
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_s == 17.0
+
+
+async def test_options_are_merged_deeply_over_ccxts_own() -> None:
+    exchange = make_exchange("binance", Tap(_Deaf()), options={"watchTrades": {"name": "aggTrade"}})
+
+    assert exchange.options["watchTrades"]["name"] == "aggTrade"
+    assert exchange.options["tradesLimit"] == 10_000
+    assert "fetchMarkets" in exchange.options
+
+
+async def test_pings_are_sent_more_often_but_not_to_venues_that_do_not_answer_them() -> None:
+    assert make_exchange("binance", Tap(_Deaf())).streaming["keepAlive"] == 15_000
+    assert make_exchange("kraken", Tap(_Deaf())).streaming["keepAlive"] == 6_000
+    assert make_exchange("bingx", Tap(_Deaf())).streaming["keepAlive"] == 1_800_000
+
+
+async def test_an_unknown_exchange() -> None:
+    with pytest.raises(KeyError):
+        make_exchange("nosuchvenue", Tap(_Deaf()))
+
+
+class _Deaf:
+    """A listener that hears nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None

@@ -1,0 +1,97 @@
+"""Numbers with their text."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ingestd.feeds.exact import ExactFloat, ExactReaders, decimal_text, decode_json
+
+
+@pytest.mark.parametrize("text", ["0.00100000", "34869.0", "1e-8", "1E5", "-0.10", "123456789.123456789123456789"])
+def test_a_json_number_keeps_its_text(text: str) -> None:
+    value = decode_json(f'{{"price": {text}}}')["price"]
+
+    assert decimal_text(value) == text
+    assert value == float(text)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**18), max_value=10**18).map("{:f}".format))
+def test_any_decimal_text_survives(text: str) -> None:
+    assert decimal_text(decode_json(f"[{text}]")[0]) == text
+    assert decimal_text(ExactFloat(text)) == text
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)))
+def test_everything_else_decodes_as_json_does(value: object) -> None:
+    assert decode_json(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1', "[NaN]", "nonsense", '{"a": 1} tail'])
+def test_what_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        decode_json(text)
+
+
+def test_it_is_a_float_for_all_the_library_does_with_it() -> None:
+    price = ExactFloat("0.00100000")
+
+    assert -price == -0.001
+    assert sorted([ExactFloat("2.0"), price]) == [0.001, 2.0]
+    assert copy.deepcopy(price).text == "0.00100000"
+    assert str(price) == "0.00100000"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, None),
+        ("", None),
+        ("1.50", "1.50"),
+        (7, "7"),
+        (True, None),
+        (0.00000001, "0.00000001"),
+        (float("nan"), None),
+        (float("inf"), None),
+        (ExactFloat("nan"), None),
+        (1e22, "10000000000000000000000"),
+        ([], None),
+    ],
+)
+def test_decimal_text(value: object, text: str | None) -> None:
+    assert decimal_text(value) == text
+
+
+class Readers(ExactReaders):
+    """With ccxt's own helper, as the tapped exchange has it."""
+
+    @staticmethod
+    def get_object_value_from_key_list(source: dict[str, object], keys: list[str]) -> object:
+        return next((source[key] for key in keys if source.get(key) not in (None, "")), None)
+
+
+def test_readers_see_the_text() -> None:
+    source = {"a": ExactFloat("1.50"), "b": "X", "c": 2, "d": 2.5, "e": "", "f": None, "g": True}
+
+    assert [Readers.safe_string(source, key) for key in source] == ["1.50", "X", "2", "2.5", None, None, None]
+    assert Readers.safe_string(source, "absent", "default") == "default"
+    assert Readers.safe_string([ExactFloat("1.0")], 0) == "1.0"
+    assert Readers.safe_string_2(source, "e", "a") == "1.50"
+    assert Readers.safe_string_n(source, ["e", "f", "a"]) == "1.50"
+    assert Readers.safe_string_lower(source, "b") == "x"
+    assert Readers.safe_string_upper_2(source, "f", "b") == "X"
+    assert Readers.safe_string_lower_n(source, ["e"], "default") == "default"
+    assert Readers.safe_float({"p": "0.10"}, "p").text == "0.10"
+    assert Readers.safe_float({"p": "x"}, "p", 3) == 3
+
+
+def test_a_lone_level_keeps_its_text_when_levels_are_summed() -> None:
+    levels: list[list[float]] = [[ExactFloat("1.0"), ExactFloat("0.500")], [2.0, 1.0], [2.0, 2.0], [3.0, 0.0]]
+
+    summed = Readers.aggregate(levels)
+
+    assert summed == [[1.0, 0.5], [2.0, 3.0]]
+    assert decimal_text(summed[0][1]) == "0.500"

@@ -1,0 +1,93 @@
+"""The watch over silent sockets, and when an exchange object is given up. No network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ingestd.feeds.ccxt_session import FAILURES_TO_RECREATE
+from ingestd.records import FeedGap
+
+from tests.unit.feeds.doubles import Wire
+
+URL = "wss://stream.binance.com:9443/ws/0"
+LIMIT_S = 30.0
+TRADE = '{"e":"trade","E":1,"s":"BTCUSDT","t":1,"p":"1.0","q":"1.0","T":1672515782136,"m":true}'
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    made = Wire("binance", {"BTC/USDT": "BTCUSDT"}, URL, stale_after_s=LIMIT_S)
+    yield made
+    await made.close()
+
+
+async def test_a_socket_that_carries_data_is_left_alone(wire: Wire) -> None:
+    wire.frames(TRADE)
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S - 0.1)
+
+    assert wire.recorder.counts.stale_reconnects == 0
+    assert URL in wire.exchange.clients
+
+
+async def test_frames_without_data_do_not_keep_a_socket_alive(wire: Wire) -> None:
+    wire.client.last_data_at = 0.0
+    wire.frames('{"result":null,"id":1}')
+
+    assert wire.client.last_data_at == 0.0
+    wire.frames(TRADE)
+    assert wire.client.last_data_at > 0.0
+
+
+async def test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap(wire: Wire) -> None:
+    wire.frames(TRADE)
+    waiting = wire.client.future("trade")
+
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
+
+    assert waiting.exception() is not None  # who waits on it hears of it
+    assert URL not in wire.exchange.clients
+    assert wire.recorder.counts.stale_reconnects == 1
+    assert [gap.cause for gap in wire.intake.of(FeedGap)] == ["stale"]
+
+
+async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None:
+    def silent_for(seconds: float) -> bool:
+        client = wire.exchange.client(URL)
+        before = wire.recorder.counts.stale_reconnects
+        wire.session.check_socket(client, client.last_data_at + seconds)
+        return wire.recorder.counts.stale_reconnects > before
+
+    assert silent_for(LIMIT_S)
+    assert not silent_for(LIMIT_S)
+    assert silent_for(2 * LIMIT_S)
+    assert silent_for(4 * LIMIT_S)
+    assert silent_for(8 * LIMIT_S)
+    assert not silent_for(7 * LIMIT_S)
+    assert silent_for(8 * LIMIT_S)
+
+
+def subscription(failures: int, *quarantined: str | None) -> Any:
+    return SimpleNamespace(failures=failures, streams=[SimpleNamespace(quarantined=q) for q in quarantined or (None,)])
+
+
+@pytest.mark.parametrize(
+    ("subscriptions", "expected"),
+    [
+        ([], False),
+        ([subscription(FAILURES_TO_RECREATE)], True),
+        ([subscription(FAILURES_TO_RECREATE - 1)], False),
+        ([subscription(FAILURES_TO_RECREATE), subscription(0)], False),
+        ([subscription(FAILURES_TO_RECREATE), subscription(0, "refused")], True),
+        ([subscription(99, "refused")], False),
+    ],
+)
+async def test_the_exchange_object_is_given_up_when_nothing_works(
+    wire: Wire, subscriptions: list[Any], expected: bool
+) -> None:
+    wire.session._subscriptions = set()
+    wire.session._subscriptions = subscriptions  # type: ignore[assignment]
+
+    assert wire.session.gives_up() is expected

@@ -1,0 +1,182 @@
+"""One subscription: reconnecting, splitting, quarantine. No network, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import ccxt
+from ingestd.feeds.backoff import Backoff
+from ingestd.feeds.ccxt_channels import Method
+from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.ccxt_subscription import QUARANTINE_S, Subscription
+from ingestd.feeds.ccxt_tap import dialled_urls
+from ingestd.feeds.stopping import Stop
+
+from tests.unit.feeds.doubles import ListIntake, feed_config
+
+URL = "wss://venue.example"
+
+
+class QuickStop(Stop):
+    """Delays pass at once and are noted; `limit` of them end the run."""
+
+    def __init__(self, limit: int = 50) -> None:
+        super().__init__()
+        self.delays: list[float] = []
+        self.quarantines = 0
+        self._limit = limit
+
+    async def sleep(self, seconds: float) -> bool:
+        self.delays.append(seconds)
+        await asyncio.sleep(0)
+        if len(self.delays) >= self._limit:
+            self.set()
+        return not self.is_set()
+
+    async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
+        if seconds > QUARANTINE_S / 2:
+            self.quarantines += 1
+            self.set()
+        else:
+            await super().sleep_or(event, seconds)
+
+
+class FakeVenue:
+    """`watch` succeeds, or raises what `errors` holds for a symbol of the call."""
+
+    def __init__(self, **errors: Exception) -> None:
+        self.errors = errors
+        self.calls: list[list[str]] = []
+        self.delivering: list[str] = []
+        self.recorder = Recorder(feed_config("binance", ["*"]), ListIntake())
+        self.called = asyncio.Event()
+
+    async def watch(self, symbols: Sequence[str]) -> Any:
+        urls = dialled_urls.get()
+        assert urls is not None
+        urls.add(URL)
+        self.calls.append(list(symbols))
+        self.called.set()
+        for symbol in symbols:
+            if symbol in self.errors:
+                raise self.errors[symbol]
+        for symbol in symbols:
+            self.recorder.on_trade(symbol, {"id": "1", "price": "1", "amount": "1"}, 1)
+        return []
+
+    def subscription(self, *symbols: str) -> Subscription:
+        streams = [self.recorder.add_stream("trades", symbol) for symbol in symbols]
+        return Subscription(
+            "trades",
+            Method("watch_trades_for_symbols", "symbols"),
+            streams,
+            watch=self.watch,
+            recorder=self.recorder,
+            backoff=lambda: Backoff(base_s=1.0, cap_s=8.0, draw=lambda: 1.0),
+        )
+
+
+async def test_delays_grow_up_to_the_cap_while_the_venue_is_away() -> None:
+    venue = FakeVenue(A=ccxt.NetworkError("gone"))
+    stop = QuickStop(limit=6)
+
+    await venue.subscription("A").run(stop)
+
+    assert stop.delays == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+async def test_a_working_subscription_is_not_asked_for_again_until_its_socket_is_gone() -> None:
+    venue = FakeVenue()
+    stop = QuickStop(limit=1)
+    subscription = venue.subscription("A")
+    running = asyncio.create_task(subscription.run(stop))
+    await venue.called.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(venue.calls) == 1
+
+    subscription.wake("wss://another.example")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(venue.calls) == 1
+
+    subscription.wake(URL)
+    await running
+    assert stop.delays == [1.0]
+
+
+async def test_a_refused_symbol_is_found_by_halving_and_only_it_is_put_aside() -> None:
+    venue = FakeVenue(D=ccxt.BadSymbol("no D"))
+    stop = QuickStop(limit=10_000)
+    pending = [venue.subscription(*"ABCDEFGH")]
+    singles: list[list[str]] = []
+    while pending:
+        subscription = pending.pop()
+        if len(subscription.symbols) == 1 or "D" not in subscription.symbols:
+            singles.append(subscription.symbols)
+            continue
+        pending.extend(await subscription.run(stop))
+    assert sorted(singles) == [["A", "B"], ["C"], ["D"], ["E", "F", "G", "H"]]
+
+    await venue.subscription("D").run(stop)
+
+    quarantined = {s.symbol for s in venue.recorder.all_streams() if s.quarantined}
+    assert quarantined == {"D"}
+    assert venue.calls.count(["D"]) == 3  # a refusal may have been about another symbol of the socket
+    assert stop.quarantines == 1
+
+
+async def test_a_symbol_that_delivers_is_never_blamed() -> None:
+    venue = FakeVenue()
+    subscription = venue.subscription("A", "B")
+    venue.recorder.on_trade("A", {"id": "1", "price": "1", "amount": "1"}, 1)
+    venue.errors["B"] = ccxt.ExchangeError("some symbol is wrong")
+
+    parts = await subscription.run(QuickStop())
+
+    assert [part.symbols for part in parts] == [["A"], ["B"]]
+
+
+async def test_a_rate_limit_is_honoured() -> None:
+    error = ccxt.RateLimitExceeded("banned")
+    error.retry_after_s = 120.0
+    venue = FakeVenue(A=error)
+    stop = QuickStop(limit=2)
+
+    await venue.subscription("A").run(stop)
+
+    assert stop.delays == [121.0, 122.0]
+
+
+async def test_futures_the_library_cancels_do_not_cancel_the_subscription() -> None:
+    venue = FakeVenue()
+
+    async def cancelled(symbols: Sequence[str]) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        return await future
+
+    venue.watch = cancelled  # type: ignore[method-assign]
+    stop = QuickStop(limit=3)
+
+    await venue.subscription("A").run(stop)
+
+    assert len(stop.delays) == 3
+
+
+async def test_where_nothing_is_stored_the_returned_trades_are_taken() -> None:
+    venue = FakeVenue()
+    stop = QuickStop()
+
+    async def returning(symbols: Sequence[str]) -> Any:
+        venue.calls.append(list(symbols))
+        if len(venue.calls) == 3:
+            stop.set()
+        return [{"symbol": "A", "id": str(len(venue.calls)), "price": "1", "amount": "1"}]
+
+    venue.watch = returning  # type: ignore[method-assign]
+    await venue.subscription("A").run(stop)
+
+    assert venue.recorder.streams["trades"]["A"].received >= 2
