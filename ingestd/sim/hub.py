@@ -47,6 +47,7 @@ class Connection:
         self.frozen = False
         self.frozen_until_reconnect = False
         self.log_mark = 0  # the ledger's position when this socket last had nothing left to send
+        self.write_mark = 0  # and when it was last written to
         self._writer = writer
         self._outbox: list[bytes] = []
 
@@ -111,14 +112,16 @@ class Hub:
 
     def add(self, connection: Connection) -> None:
         """A socket was opened."""
-        connection.log_mark = self.ledger.position
+        connection.log_mark = connection.write_mark = self.ledger.position
         self.connections[connection] = None
 
     def remove(self, connection: Connection) -> None:
         """A socket is closed or about to be; what it had not sent is in doubt."""
         self.connections.pop(connection, None)
-        if connection.transport.get_write_buffer_size():
-            self.ledger.doubt(connection.log_mark, frozenset(connection.streams))
+        # a transport that the other side closed has forgotten what it still had: only an open one can tell
+        all_sent = connection.is_open and not connection.transport.get_write_buffer_size()
+        if not all_sent:
+            self.ledger.doubt(connection.log_mark, connection.write_mark, frozenset(connection.streams))
         for name in list(connection.streams):
             self.unsubscribe(connection, name)
         self._dirty.pop(connection, None)
@@ -160,11 +163,12 @@ class Hub:
         dirty, self._dirty = self._dirty, {}
         for connection in dirty:
             connection.write()
+            connection.write_mark = self.ledger.position
         for connection in dirty:
             if not connection.frozen:
                 await connection.drain()
-            if not connection.transport.get_write_buffer_size():
-                connection.log_mark = self.ledger.position
+            if connection.is_open and not connection.transport.get_write_buffer_size():
+                connection.log_mark = connection.write_mark
 
     async def sent_all(self, timeout_s: float) -> bool:
         """Whether every socket that is not frozen sent all it had, in time."""

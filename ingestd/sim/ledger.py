@@ -76,10 +76,10 @@ class Ledger:
         self._seen.add(key)
         return True
 
-    def doubt(self, first: int, streams: frozenset[str]) -> None:
-        """What was logged from `first` on, on these streams, may be lost with a socket."""
-        if first < self.position:
-            self._doubts.append(Doubt(first, self.position, streams))
+    def doubt(self, first: int, end: int, streams: frozenset[str]) -> None:
+        """What was logged at the positions from `first` to before `end`, on these streams, may be lost."""
+        if first < end:
+            self._doubts.append(Doubt(first, end, streams))
 
     def trade_lines(self, *, withheld: bool = False) -> Iterator[bytes]:
         """NDJSON of the distinct trades sent (or of those withheld), in the order of sending."""

@@ -202,8 +202,11 @@ class SimServer:
                 return {"kind": fault.kind, "touched": self._freeze(self._concerned(market_id), fault.seconds)}
             case "malformed":
                 return {"kind": fault.kind, "touched": await self._send_malformed(self._concerned(market_id), fault.n)}
-        async with self._source.switch.turn:
-            touched = await self._source.misbehave(fault, market_id, self.hub)
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S), self._source.switch.turn:
+                touched = await self._source.misbehave(fault, market_id, self.hub)
+        except TimeoutError:
+            raise FaultError(f"{fault.kind}: a client has not read for {_STOP_TIMEOUT_S} s") from None
         return {"kind": fault.kind, "touched": touched}
 
     def _market_id(self, symbol: str | None) -> str | None:

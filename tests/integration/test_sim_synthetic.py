@@ -93,6 +93,7 @@ async def test_ccxt_keeps_its_books_in_step(name: str, spot: int, futures: int) 
                 (line["symbol"], line["trade_id"]): (float(line["price"]), float(line["quantity"]))
                 for line in map(json.loads, venue.ledger.trade_lines())
             }
+            await until(lambda: sum(map(len, exchange.trades.values())) >= len(sent), 5, "the last trades")
             received = {
                 (symbol, trade["id"]): (trade["price"], trade["amount"])
                 for symbol, trades in exchange.trades.items()
@@ -213,6 +214,24 @@ async def test_rate_limit_refuses_then_answers() -> None:
         assert answers[0].headers["Retry-After"] == "3"
 
 
+async def test_a_client_that_does_not_read_holds_the_market_up_and_leaves_doubt() -> None:
+    async with plain_client(rate=50_000) as (venue, _), aiohttp.ClientSession() as session:
+        socket = await session.ws_connect(venue.url_map[SPOT_WS] + "/ws/btcusdt@trade", max_msg_size=0)
+        connection = socket._response.connection
+        assert connection is not None
+        transport = connection.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        await asyncio.sleep(1.0)
+        held = venue.ledger.sent["trades"]
+        await asyncio.sleep(0.3)
+        assert venue.ledger.sent["trades"] == held
+        assert sum(c.transport.get_write_buffer_size() for c in venue.server.hub.connections) < 1 << 20
+        transport.abort()
+        await until(lambda: not venue.server.hub.connections, 5, "the dead socket to be noticed")
+        assert venue.ledger.uncertain_trades() > 0
+
+
 async def rest(venue: SyntheticVenue, path: str) -> Any:
     async with aiohttp.ClientSession() as session, session.get(venue.url_map[SPOT_REST] + path) as answer:
         return await answer.json()
@@ -232,6 +251,19 @@ async def test_history_and_candles_over_rest_agree_with_the_stream() -> None:
         assert [trade["price"] for trade in trades] == [float(trade["p"]) for trade in client.trades]
         assert sum(candle[5] for candle in candles) == pytest.approx(sum(float(t["q"]) for t in client.trades))
         assert candles[-1][4] == float(client.trades[-1]["p"])
+
+
+async def test_the_spot_pair_and_its_perpetual_are_told_apart() -> None:
+    async with SyntheticVenue(symbols=2, futures_symbols=2, rate=400) as venue:
+        exchange = unmodified_ccxt("binance", venue.url_map)
+        async with watching(exchange) as keep:
+            for symbol in venue.symbols:
+                keep(partial(exchange.watch_trades, symbol), symbol)
+            await until(lambda: set(exchange.trades) == set(venue.symbols), 10, "trades of all four")
+            assert await venue.server.stop()
+            counts = {symbol: venue.ledger.by_market[key]["trades"] for symbol, key in venue.symbols.items()}
+            await until(lambda: {s: len(t) for s, t in exchange.trades.items()} == counts, 5, "all that was sent")
+        assert {json.loads(line)["symbol"] for line in venue.ledger.trade_lines()} == set(venue.symbols)
 
 
 async def test_futures_polls_answer() -> None:

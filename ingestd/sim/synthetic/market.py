@@ -5,6 +5,7 @@ Everything is a small integer: prices count ticks, sizes are indices into a pool
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import deque
 from typing import NamedTuple
@@ -15,6 +16,9 @@ QUANTITY_DECIMALS = 3
 MINUTE_MS = 60_000
 _CANDLES_KEPT = 1500
 _TEXTS_KEPT = 20_000
+
+
+_UNITS = tuple(1 + random.Random(number).getrandbits(12) for number in range(POOL))  # the sizes of every market
 
 
 class Listing(NamedTuple):
@@ -89,8 +93,8 @@ class Market:
     def __init__(self, listing: Listing, seed: int, first_id: int, history: int) -> None:
         self.listing = listing
         self._bits = random.Random(seed).getrandbits
-        self.units = [1 + self._bits(12) for _ in range(POOL)]
-        self.sizes = [decimal_text(units, QUANTITY_DECIMALS, listing.quantity_decimals) for units in self.units]
+        self.units = _UNITS
+        self.sizes = size_texts(listing.quantity_decimals)
         self._prices: dict[int, bytes] = {}
         self.bid = listing.first_tick
         self.ask = self.bid + 1
@@ -192,6 +196,12 @@ class Market:
         self.update_id += 1
         if self.is_book_live:
             self.changed_asks.add(tick)
+
+
+@functools.cache
+def size_texts(written: int) -> tuple[bytes, ...]:
+    """The pool's texts, shared by all markets: 2,000 of them would otherwise hold half a million strings."""
+    return tuple(decimal_text(units, QUANTITY_DECIMALS, written) for units in _UNITS)
 
 
 def decimal_text(units: int, decimals: int, written: int) -> bytes:
