@@ -49,7 +49,8 @@ class CcxtFeed:
                     await session.close()
                     recorder.closing = self._stop.is_set()
                 if not self._stop.is_set():
-                    recorder.interrupted(list(recorder.all_streams()), "disconnect", "the exchange object was replaced")
+                    streaming = [stream for stream in recorder.all_streams() if stream.url is not None]
+                    recorder.interrupted(streaming, "disconnect", "the exchange object was replaced")
                     await self._stop.sleep(backoff.next_s())
         finally:
             self._finished.set()

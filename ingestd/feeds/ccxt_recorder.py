@@ -95,8 +95,10 @@ class Recorder:
 
     def on_book(self, book: Mapping[str, Any], received_at: int) -> None:
         symbol = book.get("symbol")
-        if not isinstance(symbol, str) or symbol not in self.streams["order_book"]:
+        stream = self.streams["order_book"].get(symbol) if isinstance(symbol, str) else None
+        if stream is None or not isinstance(symbol, str):
             return
+        stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
         if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:

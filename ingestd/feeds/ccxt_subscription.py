@@ -47,7 +47,7 @@ class Subscription:
         self.channel = channel
         self.method = method
         self.streams = list(streams)
-        self.urls: set[str] = set()
+        self.urls: dict[str, None] = {}
         self._watch = watch
         self._recorder = recorder
         self._new_backoff = backoff
@@ -109,7 +109,7 @@ class Subscription:
         if self._returned:
             return None
         await stop.sleep_or(self._wake, RENEW_S)
-        return FeedError("the socket is gone") if self._wake.is_set() else None
+        return FeedError("its socket is gone, or the library gave it up") if self._wake.is_set() else None
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""
@@ -118,6 +118,8 @@ class Subscription:
             self._returned = True
             log.info("updates_taken_from_calls", feed=self._recorder.counts.label, subscription=self.name)
         if self._returned:
+            for stream in self.streams:
+                stream.url = next(reversed(self.urls), None)
             self._recorder.on_returned(self.channel, self.symbols, result, now_us())
 
     def _received(self) -> int:

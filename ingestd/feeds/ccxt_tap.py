@@ -30,6 +30,7 @@ _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
 _CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
+_NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
     "enableRateLimit": True,
@@ -39,8 +40,8 @@ _BASE_CONFIG: dict[str, Any] = {
     "options": {"tradesLimit": 10_000},
 }
 
-dialled_urls: ContextVar[set[str] | None] = ContextVar("dialled_urls", default=None)
-"""Where the running subscription's sockets go: every URL it watches is added."""
+dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
+"""Where the running subscription's sockets go: every URL it watches is added, the newest last."""
 
 
 class TapListener(Protocol):
@@ -201,6 +202,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 class _TappedExchange(ExactReaders):
     """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
 
+    id: str
     number = ExactFloat
 
     def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
@@ -251,6 +253,17 @@ class _TappedExchange(ExactReaders):
         except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
             error.retry_after_s = _retry_after_s(getattr(self, "last_response_headers", None))
             raise
+
+    async def fetch_currencies(self, params: Any = None) -> Any:
+        """Currencies, or none of them: `load_markets` asks for them first, and no record needs them."""
+        try:
+            return await super().fetch_currencies(params or {})  # type: ignore[misc]
+        except (ccxt.DDoSProtection, ccxt.RateLimitExceeded):
+            raise
+        except ccxt.BaseError:
+            if self.id in _NEEDS_CURRENCIES:
+                raise
+            return {}
 
     @staticmethod
     def on_json_response(body: str) -> Any:
@@ -358,7 +371,8 @@ def mapped_url(url: str, url_map: Mapping[str, str]) -> str:
 def _note_dialled(url: str) -> None:
     urls = dialled_urls.get()
     if urls is not None:
-        urls.add(url)
+        urls.pop(url, None)
+        urls[url] = None
 
 
 def _retry_after_s(headers: Any) -> float:

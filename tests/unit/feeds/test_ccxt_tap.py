@@ -71,6 +71,28 @@ async def test_pings_are_sent_more_often_but_not_to_venues_that_do_not_answer_th
     assert make_exchange("bingx", Tap(_Deaf())).streaming["keepAlive"] == 1_800_000
 
 
+@pytest.mark.parametrize(
+    ("exchange_id", "error", "fails"),
+    [
+        ("coinbaseexchange", ccxt.ExchangeError("no such page"), False),
+        ("coinbaseexchange", ccxt.RateLimitExceeded("slow down"), True),
+        ("hyperliquid", ccxt.ExchangeError("no such page"), True),
+    ],
+)
+async def test_markets_load_without_the_currencies(exchange_id: str, error: Exception, fails: bool) -> None:
+    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+
+    async def fetch(*_: Any, **__: Any) -> Any:
+        raise error
+
+    exchange.fetch = fetch
+    if fails:
+        with pytest.raises(type(error)):
+            await exchange.fetch_currencies()
+    else:
+        assert await exchange.fetch_currencies() == {}
+
+
 async def test_an_unknown_exchange() -> None:
     with pytest.raises(KeyError):
         make_exchange("nosuchvenue", Tap(_Deaf()))

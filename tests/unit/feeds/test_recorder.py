@@ -123,3 +123,25 @@ def test_a_stream_that_delivers_is_not_quarantined() -> None:
     made.on_trade("A/B", {"price": "1", "amount": "1", "id": "1"}, 1)
 
     assert made.streams["trades"]["A/B"].quarantined is None
+
+
+def test_a_sampled_book_belongs_to_the_socket_that_changed_it() -> None:
+    made, intake = recorder()
+    urls: list[str | None] = ["wss://one"]
+    made.attach(lambda: urls[0], lambda _url: None)
+    made.on_book(book(1.0), 10)
+    urls[0] = None
+    made.sample_books()
+
+    made.on_disconnected("wss://one", "reset")
+
+    assert [(gap.channel, gap.time) for gap in intake.of(FeedGap)] == [("order_book", 10)]
+
+
+def test_an_interrupted_candle_is_not_handed_over() -> None:
+    made, intake = recorder()
+    made.on_candles("A/B", [[60_000, 1, 2, 1, 2, 5]], 1)
+    made.interrupted([made.streams["candles"]["A/B"]], "disconnect", "x")
+    made.on_candles("A/B", [[180_000, 1, 2, 1, 2, 5], [240_000, 1, 2, 1, 2, 5]], 2)
+
+    assert [candle.time for candle in intake.of(Candle)] == [180_000_000]

@@ -56,7 +56,7 @@ class FakeVenue:
     async def watch(self, symbols: Sequence[str]) -> Any:
         urls = dialled_urls.get()
         assert urls is not None
-        urls.add(URL)
+        urls[URL] = None
         self.calls.append(list(symbols))
         self.called.set()
         for symbol in symbols:
@@ -180,3 +180,22 @@ async def test_where_nothing_is_stored_the_returned_trades_are_taken() -> None:
     await venue.subscription("A").run(stop)
 
     assert venue.recorder.streams["trades"]["A"].received >= 2
+
+
+async def test_what_calls_return_belongs_to_their_socket() -> None:
+    venue = FakeVenue()
+    stop = QuickStop()
+    subscription = venue.subscription("A")
+    venue.recorder.attach(lambda: None, subscription.wake)
+    minutes = iter(range(1, 5))
+
+    async def returning(symbols: Sequence[str]) -> Any:
+        await venue.watch([])
+        minute = next(minutes)
+        if minute == 4:
+            stop.set()
+        return [{"symbol": "A", "id": str(minute), "price": "1", "amount": "1"}]
+
+    subscription._watch = returning
+    await subscription.run(stop)
+    assert venue.recorder.streams["trades"]["A"].url == URL
