@@ -84,7 +84,7 @@ def interval_days(days: int) -> str:
 
 def require_room(retention: RetentionConfig) -> None:
     """Raises ConfigError, naming every setting under which a rollup would be refreshed over dropped rows."""
-    found = {problem.path: problem for level in (*LEVELS, TICK_HOURS) for problem in level.problems(retention)}
+    found = {problem.path: problem for level in AGGREGATES for problem in level.problems(retention)}
     if found:
         raise ConfigError(list(found.values()))
 
@@ -111,3 +111,7 @@ LEVELS: tuple[Level, ...] = (
     _level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 190, 94),
 )
 TICK_HOURS = _level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 7, 1)
+
+# What TimescaleDB materialises: its monthly aggregates go stale (see sql/timescaledb/0002_candles.sql), so months are
+# a view of days there.
+AGGREGATES: tuple[Level, ...] = (*(level for level in LEVELS if level.width is not None), TICK_HOURS)

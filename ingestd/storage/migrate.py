@@ -163,6 +163,8 @@ async def _apply(db: Database, migration: Migration, engine: Engine) -> None:
 
 
 async def _run(db: Database, migration: Migration, sql: str) -> None:
+    if _has_no_statement(sql):
+        return
     try:
         await db.script(sql)
     except DatabaseError as exc:
@@ -170,23 +172,36 @@ async def _run(db: Database, migration: Migration, sql: str) -> None:
         raise SchemaError(f"{db.target}: migration {migration} failed: {exc} [{exc.sqlstate}]{context}") from exc
 
 
+def _has_no_statement(sql: str) -> bool:
+    """Whether a file is comments only: the driver fails on the server's answer to an empty query."""
+    return all(not line.strip() or line.lstrip().startswith("--") for line in sql.splitlines())
+
+
+class _LockTaken(Exception):
+    """Another session holds the migration lock."""
+
+
 @asynccontextmanager
 async def _locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
     """A transaction that is alone in changing the schema."""
-    async with db.transaction(lock_timeout_s=lock_timeout_s):
-        try:
-            # Not through a parameter: a prepared SELECT of a void function costs one more round trip for nothing.
-            await db.script(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
-            locked = True
-        except DatabaseError as exc:
-            if exc.sqlstate != _LOCK_NOT_AVAILABLE:
-                raise
-            locked = False
-        if locked:
+    try:
+        async with db.transaction(lock_timeout_s=lock_timeout_s):
+            await _take_lock(db)
             yield
-            return
-    holder = await _lock_holder(db)
-    raise SchemaError(f"{db.target}: another migration is running{holder}; waited {lock_timeout_s:g} s for its lock")
+    except _LockTaken as exc:
+        # Asked after the transaction has ended: a failed one answers no question.
+        holder = await _lock_holder(db)
+        waited = f"waited {lock_timeout_s:g} s for its lock"
+        raise SchemaError(f"{db.target}: another migration is running{holder}; {waited}") from exc
+
+
+async def _take_lock(db: Database) -> None:
+    try:
+        await db.script(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
+    except DatabaseError as exc:
+        if exc.sqlstate == _LOCK_NOT_AVAILABLE:
+            raise _LockTaken from exc
+        raise
 
 
 async def _lock_holder(db: Database) -> str:

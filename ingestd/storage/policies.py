@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ingestd.config import Config, RetentionConfig
-from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS, Level, interval_days, require_room
+from ingestd.storage.candles import AGGREGATES, FOR_EVER, Level, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 
@@ -127,12 +127,12 @@ def _kept_days(retention: RetentionConfig) -> Iterator[tuple[str, int]]:
     for table in HYPERTABLES:
         days = ohlcv_data_days(retention) if table == "ohlcv_data" else getattr(retention, f"{table}_days")
         yield table, days
-    for level in (*LEVELS, TICK_HOURS):
+    for level in AGGREGATES:
         yield level.relation, getattr(retention, level.retention_key)
 
 
 def _refresh_changes(present: _Present, retention: RetentionConfig) -> Iterator[Change]:
-    for level in (*LEVELS, TICK_HOURS):
+    for level in AGGREGATES:
         wanted = (level.lookback(retention), level.settled_after, level.every)
         if present.refresh.get(level.relation) != wanted:
             yield Change(

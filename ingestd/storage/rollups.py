@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ingestd.storage import engine as engines
-from ingestd.storage.candles import LEVELS, TICK_HOURS, Level
+from ingestd.storage.candles import AGGREGATES, Level
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 
@@ -47,7 +47,7 @@ async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
         return
     kept_since = await _kept_since(db)
     now = datetime.now(UTC)
-    for level in (*LEVELS, TICK_HOURS):
+    for level in AGGREGATES:
         window = bucket_window(level, start, end, now, kept_since.get(level.source))
         if window is not None:
             await db.execute(

@@ -22,6 +22,7 @@ import pytest
 from ingestd.config import Config, parse
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
+from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
 
 Result = TypeVar("Result")
@@ -65,6 +66,11 @@ class DatabaseForTest:
 
     dsn: str
     engine: str
+
+    @property
+    def choice(self) -> EngineChoice:
+        """What to ask `migrate` for."""
+        return "timescaledb" if self.engine == "timescaledb" else "postgres"
 
     async def connect(self, **options: Any) -> Database:
         """A connection the test closes itself."""

@@ -1,0 +1,140 @@
+"""What the tables take and refuse, retention, compression, and the symbols table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
+from ingestd.feeds.base import MarketInfo
+from ingestd.storage import engine as engines
+from ingestd.storage import repository, retention, rollups
+from ingestd.storage.database import Database
+
+from tests.integration.storage.test_candles import candles, store
+from tests.support.candles import BUCKETS, TradeRow, expected_candles
+from tests.support.postgres import DatabaseForTest, default_config
+
+COLUMNS = ("time", "exchange", "symbol", "trade_id", "seq", "side", "price", "quantity", "received_at")
+GOOD = "2026-11-20 00:00:00+00\tbinance\tBTC/USDT\t{id}\t1\tbuy\t{price}\t2\t2026-11-20 00:00:00+00\n"
+MARKET = MarketInfo("binance", "BTC/USDT", "BTCUSDT", "BTC", "USDT", "spot", True, "0.00001", None, "0.01", "0.00001")
+
+
+async def test_decimals_come_back_digit_for_digit(db: Database) -> None:
+    prices = ["1.10", "0.000000010", "64000", "99999999999999999999.123456789012345678901234567890"]
+    payload = "".join(GOOD.format(id=number, price=price) for number, price in enumerate(prices))
+    assert await db.copy_text("trades", COLUMNS, payload.encode(), timeout_s=5) == len(prices)
+    rows = await db.fetch("SELECT price::text FROM trades ORDER BY trade_id")
+    assert [row["price"] for row in rows] == prices
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity", "abc", "", "\\N"])
+async def test_a_bad_row_is_named(db: Database, bad: str) -> None:
+    payload = "".join(GOOD.format(id=number, price=bad if number == 7 else "1") for number in range(1, 11))
+    with pytest.raises(DatabaseError) as caught:
+        await db.copy_text("trades", COLUMNS, payload.encode(), timeout_s=5)
+    assert reaction_to(caught.value) is Reaction.REJECT_ROW
+    assert copy_line(caught.value.context) == 7
+    assert await db.fetchval("SELECT count(*) FROM trades") == 0
+
+
+async def test_a_duplicate_is_a_unique_violation(db: Database) -> None:
+    await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
+    with pytest.raises(DatabaseError) as caught:
+        await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
+    assert reaction_to(caught.value) is Reaction.DEDUPLICATE
+
+
+async def test_purge_deletes_what_is_past_its_retention(db: Database) -> None:
+    now = datetime.now(UTC)
+    ages = {"1m": 400, "1h": 800, "1d": 4000, "1M": 400}
+    for timeframe, days in ages.items():
+        for age in (days, 1):
+            await db.execute(
+                "INSERT INTO ohlcv_data (time, exchange, symbol, timeframe, open, high, low, close, volume)"
+                " VALUES ($1, 'binance', 'BTC/USDT', $2, 1, 1, 1, 1, 1)",
+                now - timedelta(days=age),
+                timeframe,
+            )
+    for age in (40, 1):
+        await db.execute(
+            "INSERT INTO rejected_records (at, table_name, reason, record) VALUES ($1, 'trades', 'test', '{}')",
+            now - timedelta(days=age),
+        )
+    engine = await engines.detect(db)
+    deleted = await retention.purge(db, engine, default_config())
+    assert deleted == {"ohlcv_data": 3, "rejected_records": 1}
+    kept = await db.fetch("SELECT timeframe, count(*) AS rows FROM ohlcv_data GROUP BY 1 ORDER BY 1")
+    assert {row["timeframe"]: row["rows"] for row in kept} == {"1M": 2, "1d": 1, "1h": 1, "1m": 1}
+    assert await retention.purge(db, engine, default_config()) == {}
+
+
+async def test_purge_keeps_candles_of_trades_it_deletes(postgres_database: DatabaseForTest) -> None:
+    db = await postgres_database.connect()
+    engine = await engines.detect(db)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = [
+        TradeRow(today - timedelta(days=20, seconds=number), "BTC/USDT", str(number), number, "buy", "1.5", "2")
+        for number in range(5)
+    ]
+    await store(db, rows)
+    await rollups.refresh(db, engine)
+    config = default_config(retention={"trades_days": 10})
+    assert await retention.purge(db, engine, config) == {"trades": 5}
+    assert await candles(db, "candles_1m") == expected_candles(rows, BUCKETS["candles_1m"])
+    assert await retention.purge(db, engine, default_config(retention={"trades_days": 0})) == {}
+    await db.close()
+
+
+async def test_retention_drops_chunks_and_not_the_candles(timescaledb_database: DatabaseForTest) -> None:
+    db = await timescaledb_database.connect()
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    old = [TradeRow(today - timedelta(days=400), "BTC/USDT", "old", 1, "buy", "1.5", "2")]
+    new = [TradeRow(today - timedelta(days=3), "BTC/USDT", "new", 1, "buy", "2.5", "2")]
+    await store(db, [*old, *new])
+    await db.execute("CALL refresh_continuous_aggregate('candles_1m', NULL, now() - INTERVAL '1 hour')")
+    job = await db.fetchval(
+        "SELECT job_id FROM timescaledb_information.jobs"
+        " WHERE hypertable_name = 'trades' AND proc_name = 'policy_retention'"
+    )
+    await db.execute(f"CALL run_job({job})")
+    assert await db.fetchval("SELECT string_agg(trade_id, ',') FROM trades") == "new"
+    await rollups.refresh_window(db, today - timedelta(days=500), today)
+    assert await candles(db, "candles_1m") == expected_candles([*old, *new], BUCKETS["candles_1m"])
+    await db.close()
+
+
+async def test_late_rows_reach_compressed_chunks(timescaledb_database: DatabaseForTest) -> None:
+    db = await timescaledb_database.connect()
+    day = datetime(2026, 11, 10, tzinfo=UTC)
+    rows = [
+        TradeRow(day + timedelta(seconds=10 * number), "BTC/USDT", str(number), number, "buy", "1.5", "2")
+        for number in range(3000)
+    ]
+    await store(db, rows)
+    await rollups.refresh_window(db, day, day + timedelta(days=1))
+    compressed = await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('trades') AS chunk")
+    assert compressed
+    late = TradeRow(day + timedelta(seconds=15), "BTC/USDT", "late", 0, "sell", "9.25", "1")
+    await store(db, [late])
+    with pytest.raises(DatabaseError) as caught:
+        await store(db, [rows[17]])
+    assert caught.value.sqlstate == "23505"
+    await rollups.refresh_window(db, late.time, late.time + timedelta(microseconds=1))
+    assert await candles(db, "candles_1h") == expected_candles([*rows, late], BUCKETS["candles_1h"])
+    assert await db.fetchval("SELECT count(*) FROM trades") == len(rows) + 1
+    await db.close()
+
+
+async def test_upsert_symbols(db: Database) -> None:
+    perpetual = replace(MARKET, symbol="BTC/USDT:USDT", type="swap", min_amount=None)
+    assert await repository.upsert_symbols(db, [perpetual, MARKET]) == 2
+    assert await repository.upsert_symbols(db, [MARKET, perpetual]) == 0
+    assert await repository.upsert_symbols(db, [replace(MARKET, active=False), perpetual]) == 1
+    assert await repository.upsert_symbols(db, []) == 0
+    rows = await db.fetch("SELECT symbol, compact, status, price_precision FROM symbols ORDER BY symbol")
+    assert [tuple(row.values()) for row in rows] == [
+        ("BTC/USDT", "BTCUSDT", "inactive", 2),
+        ("BTC/USDT:USDT", "BTCUSDT.P", "active", 2),
+    ]
