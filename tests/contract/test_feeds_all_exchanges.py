@@ -64,7 +64,7 @@ def test_nothing_else_of_the_venue_is_replaced(exchange_id: str) -> None:
     tapped = tapped_class(exchange_id)
     original = tapped.__mro__[3]
 
-    own = [name for name in vars(original) if not name.startswith("__")]
+    own = [name for name in vars(original) if name.islower() and not name.startswith("__")]  # not ccxt's aliases
     replaced = {name for name in own if getattr(tapped, name) is not getattr(original, name)}
 
     assert original.__module__ == f"ccxt.pro.{exchange_id}"
