@@ -1,6 +1,6 @@
 """`python -m ingestd.sim replay CAPTURE …` and `python -m ingestd.sim synthetic …`: the simulator as a process.
 
-Prints one JSON line when it serves (`url_map`, `control`, `exchange`, `symbols`, `market_ids`); SIGTERM: exit 0.
+Prints one JSON line when it serves (`url_map`, `control`, `exchange`, `symbols`); SIGTERM: exit 0.
 """
 
 from __future__ import annotations

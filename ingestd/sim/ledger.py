@@ -33,6 +33,8 @@ class Ledger:
         self._ticks = _Log()
         self._withheld = _Log()
         self._doubts: list[Doubt] = []
+        self._doubts_counted = 0
+        self._uncertain = 0
         self._seen: set[tuple[str, str]] = set()
         self.sent: Counter[str] = Counter()  # records by channel (order books and the rest: frames), over all sockets
         self.by_market: dict[str, Counter[str]] = {}
@@ -107,9 +109,11 @@ class Ledger:
 
     def uncertain_trades(self) -> int:
         """How many distinct trades may not have arrived although they were written."""
-        if not self._doubts:
-            return 0
-        return sum(self._is_doubtful(index, stream) for index, (_, stream, _) in enumerate(self._trades.read()))
+        if self._doubts_counted != len(self._doubts):  # a doubt is about the past, so its count stays
+            self._doubts_counted = len(self._doubts)
+            lines = enumerate(self._trades.read())
+            self._uncertain = sum(self._is_doubtful(index, stream) for index, (_, stream, _) in lines)
+        return self._uncertain
 
     def close(self) -> None:
         """Remove the temporary files."""

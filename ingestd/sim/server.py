@@ -17,7 +17,7 @@ from ingestd.sim.venues.base import RestCall
 
 _STOP_TIMEOUT_S = 10.0
 _DROP_GRACE_S = 0.25
-_LINES_PER_WRITE = 2000
+_LINES_PER_WRITE = 200  # parsed in one go: a few milliseconds, so that the emission keeps its pace
 _MALFORMED = (b'{"e":"trade","E":1790000000', b"\x7f\x01garbage{{", b'{"stream":', b"[1,2", b"}{")
 
 
@@ -60,6 +60,7 @@ class SimServer:
                 web.get("/_sim/ledger/trades", self._get_trades),
                 web.get("/_sim/ledger/ticks", self._get_ticks),
                 web.get("/_sim/adaptations", self._get_adaptations),
+                web.get("/_sim/markets", self._get_markets),
                 web.post("/_sim/start", self._post_start),
                 web.post("/_sim/stop", self._post_stop),
                 web.post("/_sim/faults", self._post_fault),
@@ -296,6 +297,12 @@ class SimServer:
     async def _get_ticks(self, request: web.Request) -> web.StreamResponse:
         return await _stream_lines(request, self.ledger.tick_lines())
 
+    async def _get_markets(self, _: web.Request) -> web.Response:
+        """Unified symbol → market id. Not in the ready line, which has to fit a pipe reader's 64 KiB."""
+        # inside, `.P` tells a perpetual from the spot pair that Binance gives the same id
+        symbols = self._source.symbols
+        return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in symbols.items()})
+
     async def _get_adaptations(self, _: web.Request) -> web.Response:
         return web.json_response(self._source.adaptations.as_list())
 
@@ -318,6 +325,7 @@ async def _stream_lines(request: web.Request, lines: Iterator[bytes]) -> web.Str
     await response.prepare(request)
     while chunk := b"".join(islice(lines, _LINES_PER_WRITE)):
         await response.write(chunk)
+        await asyncio.sleep(0)
     await response.write_eof()
     return response
 
@@ -329,7 +337,5 @@ def ready_line(server: SimServer, source: Source) -> str:
         "control": server.control,
         "exchange": source.venue.exchange,
         "symbols": list(source.symbols),
-        # inside, `.P` tells a perpetual from the spot pair that Binance gives the same id
-        "market_ids": {symbol: market_id.removesuffix(".P") for symbol, market_id in source.symbols.items()},
     }
     return json.dumps(ready, separators=(",", ":"))

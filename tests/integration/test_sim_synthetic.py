@@ -296,6 +296,8 @@ async def test_the_process_says_it_is_ready_and_ends_on_sigterm() -> None:
             ledger = await answer.json()
         async with session.get(ready["control"] + "/_sim/ledger/trades") as answer:
             lines = (await answer.text()).splitlines()
+        async with session.get(ready["control"] + "/_sim/markets") as answer:
+            assert await answer.json() == {"BTC/USDT": "BTCUSDT", "ETH/USDT": "ETHUSDT"}
         async with session.post(ready["control"] + "/_sim/faults", json={"kind": "melt"}) as answer:
             assert answer.status == 400
     assert ledger["malformed"] == 3
