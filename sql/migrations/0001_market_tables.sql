@@ -25,8 +25,9 @@ CREATE TABLE trades (
     quantity    numeric          NOT NULL CHECK (quantity >= 0 AND quantity < 'Infinity'),
     received_at timestamptz      NOT NULL
 );
-CREATE UNIQUE INDEX trades_unique ON trades (exchange, symbol, trade_id, time);
-CREATE INDEX trades_symbol_time ON trades (exchange, symbol, time DESC);
+-- The time before the id: one index then answers both "is it there?" and "this symbol, this hour". With the id first a
+-- second index by time is needed, and COPY loses a third of its rate.
+CREATE UNIQUE INDEX trades_unique ON trades (exchange, symbol, time, trade_id);
 
 CREATE TABLE order_book (
     time        timestamptz      NOT NULL,

@@ -1,0 +1,1 @@
+-- Chunks already exclude by time.
