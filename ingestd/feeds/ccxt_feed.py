@@ -33,6 +33,7 @@ class CcxtFeed:
         self._session: CcxtSession | None = None
         self._markets: list[MarketInfo] = []
         self._unknown: dict[str, str] = {}
+        self._symbols: list[str] = list(config.symbols)
         self._finished = Stop()
 
     async def run(self, intake: Intake) -> None:
@@ -82,28 +83,32 @@ class CcxtFeed:
         """Every market of the venue; empty until they are loaded."""
         return self._markets
 
-    async def _run_session(self, session: CcxtSession) -> None:
-        markets = await session.load_markets()
-        if markets is None:
-            return
-        self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
-        symbols = self._resolve(markets)
-        log.info("feed_started", feed=self.config.label, channels=self.config.channels, symbols=len(symbols))
-        await session.run(symbols, markets)
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Follow these names or globs from now on (a reload); what stays is not interrupted."""
+        self._symbols = list(symbols)
+        if self._session is not None:
+            self._session.choose_again()
 
-    def _resolve(self, markets: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-        resolution = symbol_names.resolve(self.config.symbols, markets)
+    async def _run_session(self, session: CcxtSession) -> None:
+        if not await session.load_markets():
+            return
+        if not self._resolve(session.exchange.markets).symbols:
+            path = f"feeds[{self.config.exchange}].symbols"
+            raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
+        await session.run(self._choose)
+
+    def _choose(self, markets: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+        """The symbols to follow, of those the venue lists."""
+        self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
+        symbols = self._resolve(markets).symbols
+        return [symbol for symbol in symbols if self._keep is None or self._keep(symbol)]
+
+    def _resolve(self, markets: Mapping[str, Mapping[str, Any]]) -> symbol_names.Resolution:
+        resolution = symbol_names.resolve(self._symbols, markets)
+        for symbol in resolution.unknown.keys() - self._unknown.keys():
+            log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=resolution.unknown[symbol])
         self._unknown = resolution.unknown
-        for symbol, reason in resolution.unknown.items():
-            log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=reason)
-        if not resolution.symbols:
-            raise ConfigError(
-                [
-                    Problem(f"feeds[{self.config.exchange}].symbols", reason, symbol)
-                    for symbol, reason in resolution.unknown.items()
-                ]
-            )
-        return [symbol for symbol in resolution.symbols if self._keep is None or self._keep(symbol)]
+        return resolution
 
     def _problem(self) -> str | None:
         recorder = self._recorder

@@ -57,6 +57,18 @@ class Recorder:
         """The stream, made when it is new."""
         return self.streams[channel].setdefault(symbol, Stream(channel, symbol))
 
+    def remove(self, symbols: Iterable[str]) -> None:
+        """These symbols are no longer wanted: what still comes of them is not handed over."""
+        for symbol in symbols:
+            for by_symbol in self.streams.values():
+                by_symbol.pop(symbol, None)
+            self._changed_books.pop(symbol, None)
+            self._finality.forget(symbol)
+
+    def wants(self, stream: Stream) -> bool:
+        """Whether the stream has not been removed."""
+        return self.streams[stream.channel].get(stream.symbol) is stream  # type: ignore[index]
+
     def all_streams(self) -> Iterable[Stream]:
         """Every stream of the feed."""
         return (stream for by_symbol in self.streams.values() for stream in by_symbol.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -31,7 +31,10 @@ from ingestd.records import Channel
 log = structlog.get_logger()
 
 FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
+RELIST_S = 3600.0
 _STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
+
+Choose = Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]]  # from the venue's markets, the symbols to follow
 
 
 class CcxtSession:
@@ -44,11 +47,13 @@ class CcxtSession:
         self._subscriptions: set[Subscription] = set()
         self._stop = Stop()
         self._silent_dials: dict[str, int] = {}
+        self._followed: set[str] = set()
+        self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(config.exchange, self._tap, options=config.options, url_map=config.url_map)
         recorder.attach(lambda: self._tap.url, self._wake)
 
-    async def load_markets(self) -> Mapping[str, Mapping[str, Any]] | None:
-        """The venue's markets, asked for until it gives them; None when the stop came first."""
+    async def load_markets(self) -> bool:
+        """Ask for the venue's markets until it gives them; False when the stop came first."""
         backoff = Backoff(cap_s=60.0)
         while not self._stop.is_set():
             task = await self._stop.run(self.exchange.load_markets(), name=f"{self._config.label} markets")
@@ -57,8 +62,7 @@ class CcxtSession:
             raised = None if task.cancelled() else task.exception()
             if not task.cancelled() and raised is None:
                 self._recorder.counts.problem = None
-                markets: Mapping[str, Mapping[str, Any]] = self.exchange.markets
-                return markets
+                return True
             error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
             self._recorder.counts.problem = f"its markets cannot be loaded: {error}"[:300]
             at_least_s = error.retry_after_s or RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
@@ -67,16 +71,20 @@ class CcxtSession:
                 "markets_not_loaded", feed=self._config.label, error=str(error)[:300], delay_s=round(delay_s, 3)
             )
             await self._stop.sleep(delay_s)
-        return None
+        return False
 
-    async def run(self, symbols: Sequence[str], markets: Mapping[str, Mapping[str, Any]]) -> None:
-        """Subscribe to each symbol and keep at it until the stop, or until nothing works any more."""
+    async def run(self, choose: Choose) -> None:
+        """Subscribe to the chosen symbols and keep at it until the stop, or until nothing works any more."""
         async with asyncio.TaskGroup() as tasks:
-            for channel in self._config.channels:
-                self._start_channel(tasks, channel, symbols, markets)
+            self._follow(tasks, choose(self.exchange.markets))
+            tasks.create_task(self._follow_listings(tasks, choose), name=f"{self._config.label} listings")
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
             if "order_book" in self._config.channels and self._config.order_book_interval_ms:
                 tasks.create_task(self._sample_books(), name=f"{self._config.label} books")
+
+    def choose_again(self) -> None:
+        """The choice of symbols has changed: subscribe to what is new, let go what is no longer wanted."""
+        self._choice_changed.set()
 
     def stop(self) -> None:
         """Let `load_markets` and `run` return."""
@@ -87,13 +95,31 @@ class CcxtSession:
         self._stop.set()
         await close_exchange(self.exchange)
 
-    def _start_channel(
-        self,
-        tasks: asyncio.TaskGroup,
-        channel: Channel,
-        symbols: Sequence[str],
-        markets: Mapping[str, Mapping[str, Any]],
-    ) -> None:
+    async def _follow_listings(self, tasks: asyncio.TaskGroup, choose: Choose) -> None:
+        """Load the markets again every hour: a new listing may match, an unknown symbol may exist by now."""
+        while not self._stop.is_set():
+            await self._stop.sleep_or(self._choice_changed, RELIST_S)
+            if self._stop.is_set():
+                return
+            if not self._choice_changed.is_set():
+                task = await self._stop.run(self.exchange.load_markets(True))
+                if task.cancelled() or task.exception() is not None:
+                    log.warning("markets_not_reloaded", feed=self._config.label)
+                    continue
+            self._choice_changed.clear()
+            self._follow(tasks, choose(self.exchange.markets))
+
+    def _follow(self, tasks: asyncio.TaskGroup, symbols: Sequence[str]) -> None:
+        new = [symbol for symbol in symbols if symbol not in self._followed]
+        gone = self._followed.difference(symbols)
+        self._followed = set(symbols)
+        self._recorder.remove(gone)
+        for channel in self._config.channels if new else ():
+            self._start_channel(tasks, channel, new)
+        log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
+
+    def _start_channel(self, tasks: asyncio.TaskGroup, channel: Channel, symbols: Sequence[str]) -> None:
+        markets = self.exchange.markets
         method = method_for(channel, self.exchange.has)
         if method is None:
             log.error("channel_not_offered", feed=self._config.label, channel=channel)

@@ -58,12 +58,8 @@ class Subscription:
         self._attempt_started = monotonic_s()
         self._attempt_received = self._received()
         self._refusals = 0
-
-    @property
-    def name(self) -> str:
-        """For task names and logs: `trades BTC/USDT +49`."""
         rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
-        return f"{self.channel} {self.streams[0].symbol}{rest}"
+        self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
 
     @property
     def symbols(self) -> list[str]:
@@ -81,9 +77,9 @@ class Subscription:
             self._wake.set()
 
     async def run(self, stop: Stop) -> list[Subscription]:
-        """Keep the subscription until the stop."""
+        """Keep the subscription until the stop, or until none of its symbols is wanted any more."""
         dialled_urls.set(self.urls)
-        while not stop.is_set():
+        while not stop.is_set() and self._wanted():
             error = await self._once(stop)
             if error is None or stop.is_set():
                 continue
@@ -94,6 +90,10 @@ class Subscription:
             else:
                 await stop.sleep(self._delay_s(error))
         return []
+
+    def _wanted(self) -> list[Stream]:
+        self.streams = [stream for stream in self.streams if self._recorder.wants(stream)]
+        return self.streams
 
     async def _once(self, stop: Stop) -> FeedError | None:
         """One call, and the wait for a reason to call again. The error of the call or of the socket, if any."""

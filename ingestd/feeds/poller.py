@@ -58,7 +58,8 @@ class Poller:
 
     def _due(self, group: Sequence[Stream]) -> list[Stream]:
         now = monotonic_s()
-        return [stream for stream in group if self._quarantined_until.get(stream.symbol, now) <= now]
+        wanted = [stream for stream in group if self._recorder.wants(stream)]
+        return [stream for stream in wanted if self._quarantined_until.get(stream.symbol, now) <= now]
 
     async def _poll_group(self, group: Sequence[Stream], stop: Stop) -> None:
         """All at once where the venue can; one by one when it cannot, or when it refuses one of them."""

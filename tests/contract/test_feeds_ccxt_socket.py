@@ -307,3 +307,34 @@ async def test_a_shard_takes_only_its_symbols(venue: Venue) -> None:
 
     assert venue.subscribed == [["ethusdt@trade"]]
     await running.close()
+
+
+async def test_symbols_are_added_and_removed_while_it_runs(venue: Venue) -> None:
+    running = Running(venue)
+    await running.until(lambda: venue.sockets)
+    await venue.trade(1)
+    await running.until(lambda: running.intake.of(Trade))
+
+    running.feed.set_symbols(["ETH/USDT:USDT"])
+    await running.until(lambda: len(venue.subscribed) == 2)
+    await venue.trade(2, "BTCUSDT")
+    await venue.trade(3, "ETHUSDT")
+    await running.until(lambda: len(running.intake.of(Trade)) == 2)
+
+    assert venue.subscribed == [["btcusdt@trade"], ["ethusdt@trade"]]
+    assert [trade.symbol for trade in running.intake.of(Trade)] == ["BTC/USDT:USDT", "ETH/USDT:USDT"]
+    assert running.intake.of(FeedGap) == []
+    assert [stream.symbol for stream in running.feed.status().streams] == ["ETH/USDT:USDT"]
+    await running.close()
+
+
+async def test_a_new_listing_is_followed(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 0.05)
+    running = Running(venue, symbols=["*/USDT:USDT"])
+    await running.until(lambda: venue.sockets)
+
+    venue.markets["SOLUSDT"] = "SOL"
+    await running.until(lambda: len(venue.subscribed) == 2)
+
+    assert venue.subscribed[1] == ["solusdt@trade"]
+    await running.close()
