@@ -27,7 +27,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class _Present:
+class Present:
     """The policies as they are: relation name to interval text."""
 
     chunks: Mapping[str, str]
@@ -52,13 +52,16 @@ async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
     require_room(config.retention)
     if not engine.has_hypertables:
         return []
-    present = await _read(db)
-    found = list(_chunk_changes(present, config))
+    return list(differences(await _read(db), engine, config))
+
+
+def differences(present: Present, engine: Engine, config: Config) -> Iterator[Change]:
+    """What separates the policies as they are from the configuration, for a server with hypertables."""
+    yield from _chunk_changes(present, config)
     if engine.has_continuous_aggregates:
-        found += _compression_changes(present, config)
-        found += _retention_changes(present, config.retention)
-        found += _refresh_changes(present, config.retention)
-    return found
+        yield from _compression_changes(present, config)
+        yield from _retention_changes(present, config.retention)
+        yield from _refresh_changes(present, config.retention)
 
 
 def ohlcv_data_days(retention: RetentionConfig) -> int:
@@ -67,7 +70,7 @@ def ohlcv_data_days(retention: RetentionConfig) -> int:
     return FOR_EVER if FOR_EVER in kept else max(kept)
 
 
-async def _read(db: Database) -> _Present:
+async def _read(db: Database) -> Present:
     # Two statements, since continuous aggregates show their materialised table's name among the dimensions.
     dimensions = await db.fetch(
         "SELECT hypertable_name AS name, time_interval::text AS interval FROM timescaledb_information.dimensions"
@@ -80,7 +83,7 @@ async def _read(db: Database) -> _Present:
         " (config->>'end_offset')::interval::text AS end_offset"
         " FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL"
     )
-    return _Present(
+    return Present(
         chunks={row["name"]: row["interval"] for row in dimensions},
         compression={row["name"]: row["compress_after"] for row in jobs if row["proc_name"] == "policy_compression"},
         retention={row["name"]: row["drop_after"] for row in jobs if row["proc_name"] == "policy_retention"},
@@ -92,7 +95,7 @@ async def _read(db: Database) -> _Present:
     )
 
 
-def _chunk_changes(present: _Present, config: Config) -> Iterator[Change]:
+def _chunk_changes(present: Present, config: Config) -> Iterator[Change]:
     for table in HYPERTABLES:
         wanted = interval_days(getattr(config.chunks, f"{table}_days"))
         if present.chunks.get(table) != wanted:
@@ -102,7 +105,7 @@ def _chunk_changes(present: _Present, config: Config) -> Iterator[Change]:
             )
 
 
-def _compression_changes(present: _Present, config: Config) -> Iterator[Change]:
+def _compression_changes(present: Present, config: Config) -> Iterator[Change]:
     for table in HYPERTABLES:
         days = getattr(config.compression, f"{table}_after_days")
         wanted, now = _or_never(days), present.compression.get(table, _NEVER)
@@ -113,7 +116,7 @@ def _compression_changes(present: _Present, config: Config) -> Iterator[Change]:
             yield Change(f"{table}: compressed after {now} -> {wanted}", sql)
 
 
-def _retention_changes(present: _Present, retention: RetentionConfig) -> Iterator[Change]:
+def _retention_changes(present: Present, retention: RetentionConfig) -> Iterator[Change]:
     for relation, days in _kept_days(retention):
         wanted, now = _or_never(days), present.retention.get(relation, _NEVER)
         if now != wanted:
@@ -131,7 +134,7 @@ def _kept_days(retention: RetentionConfig) -> Iterator[tuple[str, int]]:
         yield level.relation, getattr(retention, level.retention_key)
 
 
-def _refresh_changes(present: _Present, retention: RetentionConfig) -> Iterator[Change]:
+def _refresh_changes(present: Present, retention: RetentionConfig) -> Iterator[Change]:
     for level in AGGREGATES:
         wanted = (level.lookback(retention), level.settled_after, level.every)
         if present.refresh.get(level.relation) != wanted:

@@ -1,0 +1,104 @@
+"""Buckets and refresh windows, without a database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ingestd.config import RetentionConfig
+from ingestd.errors import ConfigError
+from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room
+from ingestd.storage.repository import compact_symbol, decimals_of
+from ingestd.storage.rollups import bucket_window
+
+BY_NAME = {level.relation: level for level in LEVELS}
+NOW = datetime(2026, 11, 21, 3, 30, 30, tzinfo=UTC)
+instants = st.datetimes(datetime(2001, 1, 1), datetime(2026, 11, 1), timezones=st.just(UTC))
+
+
+@pytest.mark.parametrize(
+    ("relation", "start", "following"),
+    [
+        ("candles_1m", datetime(2026, 11, 21, 3, 30, tzinfo=UTC), datetime(2026, 11, 21, 3, 31, tzinfo=UTC)),
+        ("candles_4h", datetime(2026, 11, 21, tzinfo=UTC), datetime(2026, 11, 21, 4, tzinfo=UTC)),
+        ("candles_1w", datetime(2026, 11, 16, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC)),
+        ("candles_1M", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+    ],
+)
+def test_buckets(relation: str, start: datetime, following: datetime) -> None:
+    level = BY_NAME[relation]
+    assert level.start_of_bucket(NOW) == start
+    assert level.next_bucket(start) == following
+
+
+def test_the_month_after_december() -> None:
+    assert BY_NAME["candles_1M"].next_bucket(datetime(2026, 12, 1, tzinfo=UTC)) == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@given(st.sampled_from(AGGREGATES), instants, st.timedeltas(timedelta(microseconds=1), timedelta(days=60)), instants)
+def test_a_window_is_whole_buckets_that_cover_what_may_be_refreshed(
+    level: Level, start: datetime, length: timedelta, kept_since: datetime
+) -> None:
+    window = bucket_window(level, start, start + length, NOW, kept_since)
+    if window is None:
+        assert start + length <= level.next_bucket(level.start_of_bucket(kept_since))
+        return
+    first, last = window
+    assert level.start_of_bucket(first) == first >= kept_since or first <= start
+    assert first >= kept_since
+    assert level.start_of_bucket(last) == last <= level.start_of_bucket(NOW)
+    assert last >= start + length or last == level.start_of_bucket(NOW)
+
+
+def test_the_open_bucket_is_left_out() -> None:
+    assert bucket_window(BY_NAME["candles_1h"], NOW - timedelta(minutes=5), NOW, NOW, None) is None
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000))
+def test_a_refresh_never_reaches_past_the_retention(trades_days: int, candles_days: int) -> None:
+    retention = RetentionConfig(trades_days=trades_days, candles_1m_days=candles_days)
+    text = BY_NAME["candles_1m"].lookback(retention)
+    days = 0.5 if text == "12:00:00" else int(text.split()[0])
+    assert days < min(trades_days, candles_days)
+
+
+def test_zero_days_is_for_ever() -> None:
+    retention = RetentionConfig(trades_days=0, candles_1m_days=0)
+    assert BY_NAME["candles_1m"].lookback(retention) == "7 days"
+    require_room(retention)
+
+
+def test_every_short_retention_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_room(RetentionConfig(candles_1d_days=3, candles_4h_days=1))
+    assert {problem.path for problem in caught.value.problems} == {
+        "retention.candles_1d_days",
+        "retention.candles_4h_days",
+    }
+
+
+def test_intervals_are_written_as_the_server_prints_them() -> None:
+    assert [interval_days(days) for days in (1, 30)] == ["1 day", "30 days"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "beside_spot", "compact"),
+    [
+        ("BTC/USDT", False, "BTCUSDT"),
+        ("BTC/USDT:USDT", True, "BTCUSDT.P"),
+        ("BTC/USDT:USDT", False, "BTCUSDT"),
+        ("BTC/USDT:USDT-261225", True, "BTCUSDT-261225"),
+    ],
+)
+def test_compact_symbols(symbol: str, beside_spot: bool, compact: str) -> None:
+    assert compact_symbol(symbol, beside_spot=beside_spot) == compact
+
+
+@pytest.mark.parametrize(
+    ("step", "decimals"),
+    [("0.01", 2), ("0.010", 2), ("1E-8", 8), ("0.5", 1), ("1", 0), ("10", 0), ("8", None), (None, None), ("x", None)],
+)
+def test_decimals_of_a_step(step: str | None, decimals: int | None) -> None:
+    assert decimals_of(step) == decimals
