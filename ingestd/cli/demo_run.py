@@ -78,15 +78,15 @@ class Venue:
 async def run(plan: Plan, say: Say) -> AsyncIterator[Account]:
     """Run the whole demo; the database is still there inside the block."""
     with tempfile.TemporaryDirectory(prefix="ingestd-demo-") as folder:
-        async with _database(plan, say) as dsn:
+        async with database(plan, say) as dsn:
             account = Account(dsn=dsn)
-            async with _venue(plan, say) as venue:
-                await _capture(plan, say, Path(folder), venue, account)
+            async with venue(plan, say) as running_venue:
+                await _capture(plan, say, Path(folder), running_venue, account)
             yield account
 
 
 @contextlib.asynccontextmanager
-async def _database(plan: Plan, say: Say) -> AsyncIterator[str]:
+async def database(plan: Plan, say: Say) -> AsyncIterator[str]:
     """A database of this run alone, dropped at the end unless it is to be kept."""
     name = f"ingestd_demo_{secrets.token_hex(4)}"
     if plan.dsn is not None:
@@ -123,7 +123,7 @@ def _with_database(dsn: str, name: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _venue(plan: Plan, say: Say) -> AsyncIterator[Venue | None]:
+async def venue(plan: Plan, say: Say) -> AsyncIterator[Venue | None]:
     """The simulator in its own process; None when the real venue is used."""
     if plan.live:
         yield None
@@ -148,60 +148,73 @@ async def _venue(plan: Plan, say: Say) -> AsyncIterator[Venue | None]:
         ready = json.loads(line)
         yield Venue(ready["url_map"], ready["control"], ready["exchange"], ready["symbols"])
     finally:
-        await _end(process, signal.SIGTERM)
+        await end(process, signal.SIGTERM)
 
 
-async def _capture(plan: Plan, say: Say, folder: Path, venue: Venue | None, account: Account) -> None:
-    """Migrate, run the daemon while the venue sends, stop both in order, and note what they counted."""
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The real daemon in its own process."""
+
+    process: asyncio.subprocess.Process
+    metrics_url: str
+    log_file: Path
+
+
+@contextlib.asynccontextmanager
+async def daemon(plan: Plan, say: Say, folder: Path, venue: Venue | None, dsn: str) -> AsyncIterator[Daemon]:
+    """Migrate the database, start the daemon on it; killed at the end if it still runs."""
     http_port = _free_port()
-    document = _configuration(plan, folder, venue, account.dsn, http_port)
+    document = _configuration(plan, folder, venue, dsn, http_port)
     config_file = folder / "demo.toml"
     config_file.write_text(_toml(document), encoding="utf-8")
-    config = configuration.parse(document, {})
-    database = await Database.connect(account.dsn, application_name="ingestd demo", call_timeout_s=60)
+    database = await Database.connect(dsn, application_name="ingestd demo", call_timeout_s=60)
     try:
-        await migrate(database, config)
+        await migrate(database, configuration.parse(document, {}))
     finally:
         await database.close()
     log_file = folder / "daemon.log"
     say("starting the daemon")
     with log_file.open("wb") as log:
-        daemon = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ingestd", "run", "-c", str(config_file), stdout=log, stderr=log, env=_environment()
         )
     try:
-        async with aiohttp.ClientSession() as http:
-            started_s = monotonic_s()
-            await _watch(plan, say, http, daemon, venue, f"http://127.0.0.1:{http_port}/metrics", account)
-            account.seconds = round(monotonic_s() - started_s, 3)
-            # While the sockets are open: what a closing socket may have swallowed the ledger calls uncertain.
-            await _read_ledger(http, venue, account)
-            say("stopping the daemon (SIGTERM)")
-            account.exit_code = await _end(daemon, signal.SIGTERM)
+        yield Daemon(process, f"http://127.0.0.1:{http_port}/metrics", log_file)
     except DemoError as error:
         raise DemoError(f"{error}\n{_tail(log_file)}") from error
     finally:
-        await _end(daemon, signal.SIGKILL)
-    account.counts = _final_counts(log_file)
+        await end(process, signal.SIGKILL)
+
+
+async def _capture(plan: Plan, say: Say, folder: Path, venue: Venue | None, account: Account) -> None:
+    """Run the daemon while the venue sends, stop both in order, and note what they counted."""
+    async with daemon(plan, say, folder, venue, account.dsn) as running, aiohttp.ClientSession() as http:
+        started_s = monotonic_s()
+        await _watch(plan, say, http, running, venue, account)
+        account.seconds = round(monotonic_s() - started_s, 3)
+        # While the sockets are open: what a closing socket may have swallowed the ledger calls uncertain.
+        await _read_ledger(http, venue, account)
+        say("stopping the daemon (SIGTERM)")
+        account.exit_code = await end(running.process, signal.SIGTERM)
+        account.counts = _final_counts(running.log_file)
 
 
 async def _watch(
     plan: Plan,
     say: Say,
     http: aiohttp.ClientSession,
-    daemon: asyncio.subprocess.Process,
+    running: Daemon,
     venue: Venue | None,
-    metrics_url: str,
     account: Account,
 ) -> None:
     """From the first record until the venue has stopped and everything it sent has arrived, or nothing more does."""
-    await _until_first_record(http, daemon, metrics_url)
+    await until_first_record(http, running)
     say("capturing")
     deadline_s = monotonic_s() + plan.seconds
     while monotonic_s() < deadline_s:
         await asyncio.sleep(0.25)
-        if daemon.returncode is not None:
-            raise DemoError(f"the daemon ended with {daemon.returncode} while it should have run")
+        if running.process.returncode is not None:
+            raise DemoError(f"the daemon ended with {running.process.returncode} while it should have run")
         if venue is not None and plan.capture is not None:
             if (await _json(http, f"{venue.control}/_sim/ledger"))["finished"]:
                 break
@@ -210,15 +223,16 @@ async def _watch(
         async with http.post(f"{venue.control}/_sim/stop") as reply:
             reply.raise_for_status()
         account.sent = (await _json(http, f"{venue.control}/_sim/ledger"))["sent"]
-        await _until_quiet(http, metrics_url)
+        await _until_quiet(http, running.metrics_url)
 
 
-async def _until_first_record(http: aiohttp.ClientSession, daemon: asyncio.subprocess.Process, url: str) -> None:
+async def until_first_record(http: aiohttp.ClientSession, running: Daemon) -> None:
+    """Wait until the daemon has received something. Raises DemoError when it ends or nothing comes."""
     deadline_s = monotonic_s() + _FIRST_RECORD_S
     while monotonic_s() < deadline_s:
-        if daemon.returncode is not None:
-            raise DemoError(f"the daemon ended with {daemon.returncode} before it received anything")
-        if await _received(http, url):
+        if running.process.returncode is not None:
+            raise DemoError(f"the daemon ended with {running.process.returncode} before it received anything")
+        if await total(http, running.metrics_url, "ingestd_records_received_total"):
             return
         await asyncio.sleep(0.1)
     raise DemoError(f"the daemon received nothing in {_FIRST_RECORD_S:g} s")
@@ -227,19 +241,20 @@ async def _until_first_record(http: aiohttp.ClientSession, daemon: asyncio.subpr
 async def _until_quiet(http: aiohttp.ClientSession, url: str) -> None:
     last, since_s = -1, monotonic_s()
     while monotonic_s() - since_s < _QUIET_S:
-        received = await _received(http, url)
+        received = await total(http, url, "ingestd_records_received_total")
         if received != last:
             last, since_s = received, monotonic_s()
         await asyncio.sleep(0.3)
 
 
-async def _received(http: aiohttp.ClientSession, url: str) -> int:
+async def total(http: aiohttp.ClientSession, url: str, counter: str) -> int:
+    """One of the daemon's counters, summed over its labels; 0 while it does not listen yet."""
     try:
         async with http.get(url) as reply:
             text = await reply.text()
     except aiohttp.ClientError:
-        return 0  # not listening yet
-    lines = (line for line in text.splitlines() if line.startswith("ingestd_records_received_total{"))
+        return 0
+    lines = (line for line in text.splitlines() if line.startswith(counter + "{"))
     return sum(int(float(line.rpartition(" ")[2])) for line in lines)
 
 
@@ -262,7 +277,8 @@ async def _json_lines(http: aiohttp.ClientSession, url: str) -> list[dict[str, A
         return [json.loads(line) async for line in reply.content]
 
 
-async def _end(process: asyncio.subprocess.Process, number: signal.Signals) -> int:
+async def end(process: asyncio.subprocess.Process, number: signal.Signals) -> int:
+    """End a process, by force when it does not go in time; its exit code."""
     if process.returncode is None:
         process.send_signal(number)
         try:
