@@ -10,9 +10,9 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import ccxt
 import ccxt.pro
@@ -24,7 +24,10 @@ from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
+from ingestd.feeds.stopping import cancelled
+from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
+from ingestd.feeds.url_map import mapped_url
 
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
@@ -42,28 +45,6 @@ _BASE_CONFIG: dict[str, Any] = {
 
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
 """Where the running subscription's sockets go: every URL it watches is added, the newest last."""
-
-
-class TapListener(Protocol):
-    """Who is told what the exchange sent, in the loop turn in which the socket delivered it."""
-
-    def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
-    def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
-    def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
-    def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
-    def on_book(self, book: Any, received_at: int) -> None:
-        """The book has changed and is in sync."""
-
-    def on_book_replaced(self, symbol: str) -> None:
-        """The symbol's book is no longer the one handed over before."""
-
-    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
-    def on_connected(self, url: str) -> None: ...
-    def on_disconnected(self, url: str, reason: str) -> None: ...
-    def on_rejected(self, url: str) -> None:
-        """The library gave up on a subscription of this socket: it must be asked for again."""
-
-    async def writable(self) -> None: ...
 
 
 class Tap:
@@ -203,11 +184,14 @@ class _TappedExchange(ExactReaders):
     """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
 
     id: str
+    throttler: Any
+    closed_by_user: bool
     number = ExactFloat
 
     def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
         self._tap = tap
         self._url_map = url_map
+        self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         super().__init__(config)  # type: ignore[call-arg]
 
     def client(self, url: str) -> Any:
@@ -219,7 +203,33 @@ class _TappedExchange(ExactReaders):
             client.last_data_at = time.monotonic()
             client.data_frames = 0
             client.is_down = False
+            client.throttle.looper = self._in_background(client.throttle.looper)
         return client
+
+    def init_throttler(self, cost: Any = None) -> None:
+        super().init_throttler(cost)  # type: ignore[misc]
+        self.throttler.looper = self._in_background(self.throttler.looper)
+
+    def spawn(self, method: Any, *args: Any) -> Any:
+        if self.closed_by_user:  # a delayed call that came due after the close
+            never = asyncio.get_running_loop().create_future()
+            never.cancel()
+            return never
+        return super().spawn(self._in_background(method), *args)  # type: ignore[misc]
+
+    def _in_background(self, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        """The same coroutine function, its tasks known to `close_exchange`."""
+
+        async def tracked(*args: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            self.background.add(task)
+            try:
+                return await method(*args)
+            finally:
+                self.background.discard(task)
+
+        return tracked
 
     def watch(self, url: str, *args: Any, **named: Any) -> Any:
         _note_dialled(url)
@@ -324,6 +334,7 @@ async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
             await exchange.session.close()
             exchange.session = None
         await exchange.close_connector()
+    await cancelled(*exchange.background)  # book snapshots in the queue of the rate limiter, and its own loop
 
 
 def drop_client(client: Any, reason: str) -> None:
@@ -358,14 +369,6 @@ def translated(error: BaseException) -> FeedError:
     if isinstance(error, ccxt.ExchangeError):
         return Refused(text)
     return FeedError(text)
-
-
-def mapped_url(url: str, url_map: Mapping[str, str]) -> str:
-    """The URL with its longest listed prefix replaced."""
-    for prefix in sorted(url_map, key=len, reverse=True):
-        if url.startswith(prefix):
-            return url_map[prefix] + url[len(prefix) :]
-    return url
 
 
 def _note_dialled(url: str) -> None:

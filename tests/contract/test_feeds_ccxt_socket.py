@@ -289,6 +289,20 @@ async def test_closing_while_the_venue_is_down_is_quick(venue: Venue) -> None:
         await running.close()
 
 
+async def test_closing_ends_what_the_venues_code_started(venue: Venue) -> None:
+    running = Running(venue, channels=["order_book"], symbols=["*/USDT:USDT"])
+    await running.until(lambda: venue.sockets)
+    for _ in range(5):  # each asks for snapshots, which wait in the queue of the rate limiter
+        dialled = len(venue.sockets)
+        await venue.sockets[-1].close()
+        await running.until(lambda dialled=dialled: len(venue.sockets) > dialled)  # type: ignore[misc]
+
+    await running.close()
+
+    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+    assert [name for name in names if "binance" in name or "Throttler" in name or "spawn" in name] == []
+
+
 async def test_two_symbols_share_a_call(venue: Venue) -> None:
     running = Running(venue, symbols=["*/USDT:USDT"])
     await running.until(lambda: venue.sockets)

@@ -9,7 +9,8 @@ import ccxt
 import pytest
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
-from ingestd.feeds.ccxt_tap import Tap, make_exchange, mapped_url, translated
+from ingestd.feeds.ccxt_tap import Tap, make_exchange, translated
+from ingestd.feeds.url_map import mapped_url
 
 
 @pytest.mark.parametrize(

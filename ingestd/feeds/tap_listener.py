@@ -1,0 +1,27 @@
+"""Who hears what a tapped exchange receives."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class TapListener(Protocol):
+    """Who is told what the exchange sent, in the loop turn in which the socket delivered it."""
+
+    def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
+    def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
+    def on_book(self, book: Any, received_at: int) -> None:
+        """The book has changed and is in sync."""
+
+    def on_book_replaced(self, symbol: str) -> None:
+        """The symbol's book is no longer the one handed over before."""
+
+    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
+    def on_connected(self, url: str) -> None: ...
+    def on_disconnected(self, url: str, reason: str) -> None: ...
+    def on_rejected(self, url: str) -> None:
+        """The library gave up on a subscription of this socket: it must be asked for again."""
+
+    async def writable(self) -> None: ...
