@@ -1,0 +1,57 @@
+"""The server that the demo and these tests start."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ingestd.sim.embedded import EmbeddedPostgres, EmbeddedServerError
+from ingestd.storage.database import Database
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a space in its name that an unprivileged user can reach (pytest's own cannot be)."""
+    with tempfile.TemporaryDirectory(prefix="ingestd embedded ") as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "the data"
+
+
+async def test_data_survives_a_restart_in_a_path_with_spaces(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    server.start()
+    first = server.pid
+    db = await Database.connect(server.dsn())
+    await db.script("CREATE TABLE kept (x integer); INSERT INTO kept VALUES (42)")
+    await db.close()
+    server.stop()
+    server.stop()
+    assert server.pid is None
+    with server:
+        assert server.pid != first
+        db = await Database.connect(server.dsn())
+        assert await db.fetchval("SELECT x FROM kept") == 42
+        await db.close()
+    assert (folder / "data" / "PG_VERSION").exists()  # noqa: ASYNC240 - a test may block
+    assert first is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+
+
+async def test_a_temporary_server_leaves_nothing_and_asks_for_its_password() -> None:
+    with EmbeddedPostgres() as server:
+        home = server._temporary
+        assert home is not None
+        stranger = server.dsn().replace(server._password, "guess")
+        with pytest.raises(Exception, match="password"):
+            await Database.connect(stranger)
+    assert not home.exists()
+
+
+def test_a_server_that_cannot_start_shows_its_log() -> None:
+    server = EmbeddedPostgres(settings={"no_such_setting": "1"})
+    with pytest.raises(EmbeddedServerError, match="no_such_setting"):
+        server.start()
