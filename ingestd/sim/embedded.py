@@ -53,6 +53,7 @@ class EmbeddedPostgres:
         self._password = ""
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -75,6 +76,7 @@ class EmbeddedPostgres:
             self._port = _free_port()
             self._process = self._spawn(binaries, home, account)
             if self._wait_until_ready(home):
+                self._guard = _guard(self._process.pid, account)
                 return
         log = _tail(home / "server.log")
         self.stop()
@@ -93,6 +95,7 @@ class EmbeddedPostgres:
                     break
                 except subprocess.TimeoutExpired:
                     continue
+        self._dismiss_guard()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
@@ -143,6 +146,13 @@ class EmbeddedPostgres:
                 **_run_as(account),
             )
 
+    def _dismiss_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            # Killed before its pipe closes: the server's process id may already be another's.
+            guard.kill()
+            guard.communicate()
+
     def _wait_until_ready(self, home: Path) -> bool:
         """False when it ended (a port taken meanwhile, say) or took too long."""
         assert self._process is not None
@@ -156,6 +166,18 @@ class EmbeddedPostgres:
         self._process.kill()
         self._process.wait()
         return False
+
+
+def _guard(pid: int, account: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+    """A process that stops the server when we are gone, however we went: it waits for the end of a pipe we hold."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; kill -INT "$1"', "ingestd-postgres-guard", str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **_run_as(account),
+    )
 
 
 def wheel_binaries() -> Path:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from ingestd.storage import migrate, retention, rollups
 from ingestd.storage.engine import Engine
-
 from tests.integration.storage.test_candles import candles, store
 from tests.support.candles import BUCKETS, TradeRow, expected_candles
 from tests.support.postgres import DatabaseForTest, default_config, running_server, temporary_database

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from ingestd.storage import engine as engines
 from ingestd.storage import rollups
 from ingestd.storage.database import Database
-
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.postgres import DatabaseForTest, Server, run_apart, temporary_database
 

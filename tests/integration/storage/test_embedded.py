@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ingestd.sim.embedded import EmbeddedPostgres, EmbeddedServerError
 from ingestd.storage.database import Database
 
@@ -35,7 +40,7 @@ async def test_data_survives_a_restart_in_a_path_with_spaces(folder: Path) -> No
         db = await Database.connect(server.dsn())
         assert await db.fetchval("SELECT x FROM kept") == 42
         await db.close()
-    assert (folder / "data" / "PG_VERSION").exists()  # noqa: ASYNC240 - a test may block
+    assert (folder / "data" / "PG_VERSION").exists()
     assert first is not None
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
@@ -55,3 +60,23 @@ def test_a_server_that_cannot_start_shows_its_log() -> None:
     server = EmbeddedPostgres(settings={"no_such_setting": "1"})
     with pytest.raises(EmbeddedServerError, match="no_such_setting"):
         server.start()
+
+
+def test_the_server_does_not_outlive_a_killed_parent() -> None:
+    program = (
+        "import os, signal\n"
+        "from ingestd.sim.embedded import EmbeddedPostgres\n"
+        "server = EmbeddedPostgres()\n"
+        "server.start()\n"
+        "print(server.pid, server._temporary, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    pid, _, home = result.stdout.strip().partition(" ")
+    try:
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            assert time.monotonic() < deadline, "the server is still there"
+            time.sleep(0.05)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

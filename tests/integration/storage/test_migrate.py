@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+
 from ingestd.errors import ConfigError, SchemaError
 from ingestd.storage import engine as engines
 from ingestd.storage import migrate
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrations import Migration
-
 from tests.support.postgres import DatabaseForTest, default_config
 
 

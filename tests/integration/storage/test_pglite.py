@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ingestd.storage import migrations, policies
 from ingestd.storage.candles import AGGREGATES
 from ingestd.storage.engine import Engine
-
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.postgres import default_config
 

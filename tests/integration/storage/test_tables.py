@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.feeds.base import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import repository, retention, rollups
 from ingestd.storage.database import Database
-
 from tests.integration.storage.test_candles import candles, store
 from tests.support.candles import BUCKETS, TradeRow, expected_candles
 from tests.support.postgres import DatabaseForTest, default_config
@@ -138,3 +138,14 @@ async def test_upsert_symbols(db: Database) -> None:
         ("BTC/USDT", "BTCUSDT", "inactive", 2),
         ("BTC/USDT:USDT", "BTCUSDT.P", "active", 2),
     ]
+
+
+async def test_a_writer_needs_no_right_on_the_marks(postgres_database: DatabaseForTest) -> None:
+    db = await postgres_database.connect()
+    async with db.transaction():
+        await db.script("CREATE ROLE writer; GRANT INSERT ON trades TO writer; SET LOCAL ROLE writer")
+        await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
+        await db.script("RESET ROLE")
+        assert await db.fetchval("SELECT count(*) FROM candles_marks") == 1
+        await db.script("DROP OWNED BY writer; DROP ROLE writer")
+    await db.close()
