@@ -1,29 +1,35 @@
-"""How long to wait before the next attempt: capped, with full jitter, for ever."""
+"""How long to wait before the next attempt: the one place that computes it."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+
+
+def delay_s(attempt: int, *, base_s: float, cap_s: float, draw: float) -> float:
+    """Full jitter: a share `draw` (0 to 1) of the exponential limit of this attempt (0, 1, 2 …), at most `cap_s`."""
+    return draw * min(cap_s, base_s * 2.0 ** min(attempt, 32))
 
 
 class Backoff:
-    """Delays of a series of attempts, in seconds.
+    """The delays of one thing that is tried again and again.
 
-    The n-th delay is uniform between 0 and min(cap, first x 2^n): many clients that failed together come back spread
-    out. `reset` after a success.
+    `settled` starts over; call it only after the thing has worked for a while, not when it was merely accepted,
+    or an exchange that accepts and closes at once is dialled without pause.
     """
 
-    def __init__(self, first_s: float, cap_s: float, uniform: random.Random | None = None) -> None:
-        self.attempts = 0
-        self._first_s = first_s
+    def __init__(self, *, base_s: float = 0.5, cap_s: float = 30.0, draw: Callable[[], float] = random.random) -> None:
+        self._base_s = base_s
         self._cap_s = cap_s
-        self._random = uniform or random.Random()
+        self._draw = draw
+        self.attempts = 0
 
     def next_s(self, at_least_s: float = 0.0) -> float:
-        """The next delay; `at_least_s` is what the other side asked for (Retry-After)."""
-        # 2 ** 63 s is past any cap; the bound keeps the power small after a year of failures.
-        ceiling = min(self._cap_s, self._first_s * 2 ** min(self.attempts, 63))
+        """The delay before the next attempt; `at_least_s` is what the exchange itself asked for."""
+        delay = delay_s(self.attempts, base_s=self._base_s, cap_s=self._cap_s, draw=self._draw())
         self.attempts += 1
-        return max(at_least_s, self._random.uniform(0, ceiling))
+        return at_least_s + delay
 
-    def reset(self) -> None:
+    def settled(self) -> None:
+        """It has worked long enough: the next failure is the first again."""
         self.attempts = 0

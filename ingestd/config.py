@@ -184,6 +184,7 @@ class FeedConfig(_Section):
     symbols_file: Path | None = None
     options: dict[str, Any] = {}
     url_map: dict[str, str] = {}
+    credentials_file: Path | None = None
     stale_after_s: Seconds = 30.0
     poll_interval_s: Seconds = 60.0
     order_book_levels: Annotated[int, Field(ge=1, le=5000)] = 20
@@ -195,6 +196,15 @@ class FeedConfig(_Section):
         if not self.symbols and self.symbols_file is None:
             raise ValueError("give symbols or symbols_file")
         return self
+
+    def credentials(self) -> dict[str, str]:
+        """The API key of a venue that wants one even for market data, read now: TOML with the library's names."""
+        if self.credentials_file is None:
+            return {}
+        try:
+            return {name: str(value) for name, value in tomllib.loads(_read_secret(self.credentials_file)).items()}
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError([Problem(str(self.credentials_file), f"is not valid TOML: {error}")]) from error
 
     @property
     def label(self) -> str:
@@ -326,7 +336,7 @@ def _resolve_paths(document: dict[str, Any], base: Path) -> None:
     for table in tables:
         if not isinstance(table, dict):
             continue
-        for key in ("dsn_file", "password_file", "symbols_file"):
+        for key in ("dsn_file", "password_file", "symbols_file", "credentials_file"):
             if isinstance(table.get(key), str):
                 table[key] = str(base / table[key])
 

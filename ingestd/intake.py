@@ -23,6 +23,9 @@ from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, channel_of
 
 log = structlog.get_logger()
 
+# What sockets that stopped being read may still bring: the buffers of the kernel and of the client library.
+_OVERSHOOT_RECORDS = 50_000
+
 
 class Intake:
     """Turns a stream of records into durable batches, in order."""
@@ -38,6 +41,7 @@ class Intake:
         self._config = config
         self._time_window = time_window
         self._metrics = metrics
+        self._hard_limit = config.max_open_records + _OVERSHOOT_RECORDS
         self._open: list[MarketRecord | FeedGap] = []
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -47,10 +51,10 @@ class Intake:
         self._overflow: Counter[str] = Counter()
 
     def put(self, record: MarketRecord | FeedGap) -> None:
-        """Take one record. Past twice `max_open_records` it is dropped and counted: a feed that ignores `writable`
+        """Take one record. Far past `max_open_records` it is dropped and counted: a feed that ignores `writable`
         must not fill the memory."""
         held = len(self._open)
-        if held >= 2 * self._config.max_open_records or self._closed:
+        if held >= self._hard_limit or self._closed:
             self._overflow[channel_of(record)] += 1
             return
         self._open.append(record)
@@ -136,7 +140,7 @@ class Intake:
 
     async def _journaled(self, records: list[Record]) -> Batch:
         """Append, for ever: what a feed handed over is given up only by the journal's own policy."""
-        backoff = Backoff(first_s=0.05, cap_s=2.0)
+        backoff = Backoff(base_s=0.05, cap_s=2.0)
         while True:
             try:
                 batch = await self._journal.append(records)

@@ -7,6 +7,7 @@ Stop:  not ready → feeds closed → intake sealed → sinks drained, under one
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import structlog
@@ -63,6 +64,30 @@ class Service:
         """Begin the orderly stop."""
         log.info("stop_requested", reason=reason)
         self.tasks.stop_asked.set()
+
+    def refuse_reload(self, error: ConfigError) -> None:
+        """The new file cannot be used: say why, and go on with what runs."""
+        self.metrics.config_reloads.labels("refused").inc()
+        log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+
+    def reload(self, config: Config) -> None:
+        """Subscribe and unsubscribe the difference in symbols; what else changed waits for a restart and is named."""
+        self._notifier.reloading()
+        symbols = {_without_symbols(feed): feed.symbols for feed in config.feeds}
+        for feed, running in zip(self.feeds.values(), self.config.feeds, strict=True):
+            wanted = symbols.pop(_without_symbols(running), None)
+            if wanted is not None:
+                feed.set_symbols(wanted)
+            else:
+                log.warning("reload_needs_restart", feed=running.label, because="the feed was changed or removed")
+        for key in symbols:
+            log.warning("reload_needs_restart", feed=json.loads(key)["exchange"], because="the feed is new")
+        others = (name for name in Config.model_fields if name != "feeds")
+        if waiting := [name for name in others if getattr(config, name) != getattr(self.config, name)]:
+            log.warning("reload_needs_restart", sections=waiting)
+        self.metrics.config_reloads.labels("applied").inc()
+        self._notifier.ready()
+        log.info("reloaded", feeds=list(self.feeds))
 
     async def run(self) -> None:
         """Capture until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
@@ -229,6 +254,11 @@ class Service:
 
     def _markets(self) -> list[MarketInfo]:
         return [market for feed in self.feeds.values() for market in feed.markets()]
+
+
+def _without_symbols(feed: FeedConfig) -> str:
+    """What makes two feed sections the same connection."""
+    return feed.model_dump_json(exclude={"symbols", "symbols_file"})
 
 
 def _retention_days(config: Config) -> dict[type, int]:

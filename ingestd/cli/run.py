@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -13,6 +14,8 @@ import uvloop
 
 from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option
+from ingestd.config import Config
+from ingestd.errors import ConfigError
 from ingestd.ops import logs
 from ingestd.service import Service
 
@@ -29,15 +32,26 @@ def run(config_file: Path) -> None:
     """
     config = load_checked(config_file)
     logs.configure(config.log)
+    _hide_secrets(config)
     service = Service(config)
-    uvloop.run(_until_stopped(service))
+    uvloop.run(_until_stopped(service, config_file))
 
 
-async def _until_stopped(service: Service) -> None:
+async def _until_stopped(service: Service, config_file: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_stop_signal, service, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGHUP, _on_reload_signal, service, config_file)
     await service.run()
+
+
+def _on_reload_signal(service: Service, config_file: Path) -> None:
+    try:
+        config = load_checked(config_file)
+    except ConfigError as error:
+        service.refuse_reload(error)
+    else:
+        service.reload(config)
 
 
 def _on_stop_signal(service: Service, name: str) -> None:
@@ -46,3 +60,12 @@ def _on_stop_signal(service: Service, name: str) -> None:
         # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
         os._exit(1)
     service.request_stop(name)
+
+
+def _hide_secrets(config: Config) -> None:
+    """What must not appear in a log line, whatever a library quotes in its errors."""
+    secrets = [secret for feed in config.feeds for secret in feed.credentials().values()]
+    if config.database is not None:
+        secrets.append(urlsplit(config.database.resolved_dsn()).password or "")
+    for secret in secrets:
+        logs.hide(secret)

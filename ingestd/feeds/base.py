@@ -100,3 +100,6 @@ class Feed(Protocol):
 
     def markets(self) -> Sequence[MarketInfo]:
         """Every market of the venue; empty until they are loaded."""
+
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Follow these names or globs from now on (a reload); what stays is not interrupted."""

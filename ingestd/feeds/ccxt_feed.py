@@ -8,11 +8,11 @@ from typing import Any
 
 import structlog
 
+from ingestd.backoff import Backoff
 from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.backoff import Backoff
 from ingestd.feeds.base import FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession

@@ -9,10 +9,10 @@ from typing import Any
 
 import structlog
 
+from ingestd.backoff import Backoff
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.backoff import Backoff
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.ccxt_channels import (
     Method,
@@ -49,7 +49,13 @@ class CcxtSession:
         self._silent_dials: dict[str, int] = {}
         self._followed: set[str] = set()
         self._choice_changed = asyncio.Event()
-        self.exchange = make_exchange(config.exchange, self._tap, options=config.options, url_map=config.url_map)
+        self.exchange = make_exchange(
+            config.exchange,
+            self._tap,
+            options=config.options,
+            url_map=config.url_map,
+            credentials=config.credentials(),
+        )
         recorder.attach(lambda: self._tap.url, self._wake)
 
     async def load_markets(self) -> bool:

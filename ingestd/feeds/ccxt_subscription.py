@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
+from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.backoff import Backoff
 from ingestd.feeds.base import RateLimited, Refused
 from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_recorder import Recorder, Stream

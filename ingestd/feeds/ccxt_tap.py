@@ -33,6 +33,10 @@ _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
 _CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
+
+# Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
+# the trade before a subscription as `last_match`: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
+_SAME_MESSAGE = {"coinbaseexchange": {"last_match": "match"}}
 _NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
@@ -110,6 +114,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     url: str
     tap: Tap
     url_map: Mapping[str, str]
+    same_message: Mapping[str, str]
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
     data_frames: int
     is_down: bool
@@ -136,6 +141,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             data = data.decode()
         if isinstance(data, str) and len(data) >= 2 and data[0] in "{[":
             data = decode_json(data)
+        if isinstance(data, dict) and data.get("type") in self.same_message:
+            data["type"] = self.same_message[data["type"]]
         self.on_message_callback(self, data)
 
     async def receive(self) -> Any:
@@ -200,6 +207,7 @@ class _TappedExchange(ExactReaders):
             client.__class__ = TappedClient
             client.tap = self._tap
             client.url_map = self._url_map
+            client.same_message = _SAME_MESSAGE.get(self.id, {})
             client.last_data_at = time.monotonic()
             client.data_frames = 0
             client.is_down = False
@@ -312,10 +320,18 @@ def tapped_class(exchange_id: str) -> type[Any]:
 
 
 def make_exchange(
-    exchange_id: str, tap: Tap, *, options: Mapping[str, Any] | None = None, url_map: Mapping[str, str] | None = None
+    exchange_id: str,
+    tap: Tap,
+    *,
+    options: Mapping[str, Any] | None = None,
+    url_map: Mapping[str, str] | None = None,
+    credentials: Mapping[str, str] | None = None,
 ) -> Any:
-    """A tapped exchange. `options` go over ccxt's own, deeply; opens nothing."""
-    config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})})
+    """A tapped exchange. `options` go over ccxt's own, deeply; opens nothing.
+
+    `credentials` are ccxt's (`apiKey`, `secret`, `password`); a few venues want them even for market data.
+    """
+    config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,6 @@ CASES = [
 
 
 def iso_ms(text: str) -> int:
-    from datetime import datetime
-
     return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
@@ -160,8 +159,8 @@ async def test_a_capture_is_stored_digit_for_digit(
     stored_trades = Counter(
         (market_ids[row["symbol"]], row["trade_id"], row["price"], row["quantity"], row["side"], row["ms"])
         for row in await db.fetch(
-            "SELECT symbol, trade_id, price::text, quantity::text, side, (extract(epoch FROM time) * 1000)::bigint AS ms "
-            "FROM trades"
+            "SELECT symbol, trade_id, price::text, quantity::text, side, "
+            "(extract(epoch FROM time) * 1000)::bigint AS ms FROM trades"
         )
     )
     # A venue may send one trade twice (in a snapshot and again live): it is stored once.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ingestd.feeds import ccxt_channels
 from ingestd.feeds.ccxt_tap import STORES, Tap, TappedClient, exchange_ids, features, make_exchange, tapped_class
 from ingestd.feeds.exact import ExactFloat

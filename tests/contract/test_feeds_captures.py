@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import WSMessage, WSMsgType
+
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.exact import decode_json
 from ingestd.records import BookSnapshot, Tick, Trade
-
 from tests.unit.feeds.doubles import SHARED_DATA, ListIntake, feed_config
 
 Oracle = Callable[[Any], Iterator[tuple[str, str]]]
@@ -38,7 +38,7 @@ def binance_trades(frame: Any) -> Iterator[tuple[str, str]]:
 
 
 def coinbase_trades(frame: Any) -> Iterator[tuple[str, str]]:
-    if frame["type"] == "match":
+    if frame["type"] in ("match", "last_match"):
         yield frame["price"], frame["size"]
 
 

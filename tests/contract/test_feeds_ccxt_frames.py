@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import pytest
+
 from ingestd.feeds.ccxt_channels import method_for, ticks_from_tickers
 from ingestd.records import BookSnapshot, Tick, Trade
-
 from tests.unit.feeds.doubles import Wire
 
 BURST = 5000

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, web
+
+from ingestd.backoff import Backoff
 from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds import ccxt_subscription
-from ingestd.feeds.backoff import Backoff
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.records import FeedGap, OpenInterest, Trade
-
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 20.0

@@ -17,10 +17,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from ingestd.sim.capture import CaptureError
 from ingestd.sim.faults import Fault
 from ingestd.sim.replay import MAX_SPEED, ReplayVenue
-
 from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 CAPTURES = Path(__file__).parents[2].parent / "shared" / "data" / "captures"

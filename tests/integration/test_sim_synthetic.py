@@ -14,9 +14,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from ingestd.sim.faults import Fault
 from ingestd.sim.synthetic.venue import SyntheticVenue
-
 from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 SPOT_WS = "wss://stream.binance.com:9443"

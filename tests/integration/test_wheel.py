@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from ingestd import __version__
 
 ROOT = Path(__file__).parents[2]

@@ -114,6 +114,10 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
     return path
 
 
+def _read(config_file: Path) -> dict[str, Any]:
+    return tomlkit.parse(config_file.read_text(encoding="utf-8")).unwrap()
+
+
 async def ingestd(*arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60) -> tuple[int, str, str]:
     """Run a command to its end: exit code, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
@@ -141,7 +145,7 @@ async def running(
     config_file: Path, *, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None
 ) -> AsyncIterator[Daemon]:
     """`ingestd run -c config_file`; killed at the end if it still runs."""
-    document = tomlkit.parse(config_file.read_text(encoding="utf-8")).unwrap()
+    document = _read(config_file)
     log_file = config_file.parent / "daemon.log"
     with log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(

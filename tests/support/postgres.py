@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+
 from ingestd.config import Config, parse
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database

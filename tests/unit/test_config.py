@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
+
 from ingestd.config import Config, FeedConfig, dsn_with_password, effective, load, parse, parse_size_bytes, redacted_url
 from ingestd.errors import ConfigError, Problem
-from pydantic import BaseModel
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "ingestd.toml"
 DSN = "postgresql://u@h/db"

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalLocked, JournalVersion
 from ingestd.journal import Batch, Cursor, Journal
 from ingestd.journal_file import FileName
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
-
 from tests.support.records import book, tick, trade
 
 
@@ -170,11 +170,11 @@ async def test_full_refuses_until_a_sink_catches_up(tmp_path: Path) -> None:
     with opened(tmp_path, max_bytes=4000, file_bytes=1000) as journal:
         cursor = journal.cursor("one")
         appended = 0
+        while journal.size_bytes < 3700:
+            await append(journal, appended + 1)
+            appended += 3
         with pytest.raises(JournalFull, match="max_bytes"):
-            for first in range(1, 1000, 3):
-                await append(journal, first)
-                appended += 3
-        assert appended > 15
+            await append(journal, appended + 1, 20)
         cursor.acknowledge(await read_all(cursor))
         await append(journal, appended + 1)
         assert numbers(await read_all(cursor)) == [appended + 1, appended + 2, appended + 3]

@@ -62,7 +62,7 @@ def test_an_empty_side_of_a_tick_passes_and_two_do_not() -> None:
     ],
 )
 def test_each_flaw_has_its_reason(changes: dict[str, object], reason: str) -> None:
-    assert flaw(trade(**changes), WINDOW) == reason
+    assert flaw(trade(1, **changes), WINDOW) == reason
 
 
 def test_a_retention_of_nothing_refuses_nothing_for_its_age() -> None:

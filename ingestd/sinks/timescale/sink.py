@@ -55,9 +55,9 @@ class TimescaleSink:
         self._places: dict[str, tuple[int, int]] = {}  # journal id -> position, epoch as last read or written
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
         self._finish_asked = asyncio.Event()
-        self._status = SinkStatus(self.name)
-        self._retry = Backoff(first_s=0.1, cap_s=_RETRY_CAP_S)
-        self._pause = Backoff(first_s=1.0, cap_s=_PAUSE_CAP_S)
+        self._status = SinkStatus(self.name, problem="it has not reached the database yet")
+        self._retry = Backoff(base_s=0.1, cap_s=_RETRY_CAP_S)
+        self._pause = Backoff(base_s=1.0, cap_s=_PAUSE_CAP_S)
 
     def status(self) -> SinkStatus:
         return self._status
@@ -192,8 +192,8 @@ class TimescaleSink:
             log.info("sink_writes_again", sink=self.name, after_attempts=self._status.attempts_failed)
         self._status.up, self._status.problem, self._status.attempts_failed = True, None, 0
         self._metrics.sink_up.labels(self.name).set(1)
-        self._retry.reset()
-        self._pause.reset()
+        self._retry.settled()
+        self._pause.settled()
 
     async def _connected(self) -> Database:
         if self._database is None or self._database.is_closed:

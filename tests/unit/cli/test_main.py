@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from ingestd import __version__, cli
 from ingestd.errors import ConfigError, FeedError, IngestdError, Problem, SchemaError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ingestd.feeds.catalog import check
-
 from tests.unit.feeds.doubles import feed_config
 
 

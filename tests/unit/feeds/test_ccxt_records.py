@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ingestd.feeds import ccxt_records as convert
 from ingestd.feeds.ccxt_records import CandleFinality, TradeIds
 from ingestd.feeds.exact import ExactFloat

@@ -7,6 +7,7 @@ from typing import Any
 
 import ccxt
 import pytest
+
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
 from ingestd.feeds.ccxt_tap import Tap, make_exchange, translated

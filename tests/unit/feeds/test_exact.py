@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decimal_text, decode_json
 
 

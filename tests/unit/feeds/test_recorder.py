@@ -6,7 +6,6 @@ from typing import Any
 
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.records import BookSnapshot, Candle, FeedGap, OpenInterest, Tick, Trade
-
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 

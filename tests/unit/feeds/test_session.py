@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from ingestd.feeds.ccxt_session import FAILURES_TO_RECREATE
 from ingestd.records import FeedGap
-
 from tests.unit.feeds.doubles import Wire
 
 URL = "wss://stream.binance.com:9443/ws/0"
@@ -57,7 +57,7 @@ async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None
     def silent_for(seconds: float) -> bool:
         client = wire.exchange.client(URL)
         before = wire.recorder.counts.stale_reconnects
-        wire.session.check_socket(client, client.last_data_at + seconds)
+        wire.session.check_socket(client, client.last_data_at + seconds + 0.001)  # past what floats round away
         return wire.recorder.counts.stale_reconnects > before
 
     assert silent_for(LIMIT_S)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import ccxt
-from ingestd.feeds.backoff import Backoff
+
+from ingestd.backoff import Backoff
 from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_subscription import QUARANTINE_S, Subscription
 from ingestd.feeds.ccxt_tap import dialled_urls
 from ingestd.feeds.stopping import Stop
-
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 URL = "wss://venue.example"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ccxt.async_support.base.ws.cache import ArrayCache, ArrayCacheBySymbolById
+
 from ingestd.feeds.tapped_stores import KEPT_TRADES, BookStore, TradeStore, UpdateStore
 
 

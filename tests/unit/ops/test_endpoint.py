@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+
 from ingestd.config import HttpConfig
 from ingestd.errors import ConfigError
 from ingestd.ops import endpoint as endpoint_module

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from ingestd.feeds.base import FeedStatus, StreamStatus
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness, readiness
 

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingestd.config import LogConfig
 from ingestd.ops import logs
 

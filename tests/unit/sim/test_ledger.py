@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+
 from ingestd.sim.faults import Fault, FaultError, RateLimit, parse_fault, parse_schedule
 from ingestd.sim.hub import text_frame
 from ingestd.sim.ledger import Ledger

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from ingestd.sim.synthetic.market import DEPTH, Listing, Market, decimal_text
 from ingestd.sim.synthetic.wire import Wire
 

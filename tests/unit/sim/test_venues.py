@@ -7,6 +7,7 @@ import re
 import zlib
 
 import pytest
+
 from ingestd.sim.venues import venue_of_url
 from ingestd.sim.venues.base import RecordedBook, Stream, Venue, shift_instant
 from ingestd.sim.venues.binance import Binance

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingestd.config import RetentionConfig
 from ingestd.errors import ConfigError
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room

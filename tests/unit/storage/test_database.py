@@ -6,6 +6,7 @@ import socket
 
 import asyncpg
 import pytest
+
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
 from ingestd.storage.dsn import describe_target, redact

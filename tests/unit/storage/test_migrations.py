@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from ingestd.errors import SchemaError
 from ingestd.storage import migrations
 from ingestd.storage.engine import Engine
