@@ -131,6 +131,7 @@ class Journal:
         self._file_bytes = max(1, min(config.file_bytes, config.max_bytes // 4))
         self._lock: IO[str] | None = None
         self._files: list[JournalFile] = []
+        self._ended: JournalFile | None = None  # takes no more appends although it is the newest
         self._memory: deque[Batch] = deque()
         self._memory_bytes = 0
         self._memory_floor: Place = (0, 0)  # the last batch that is only on disk
@@ -320,6 +321,8 @@ class Journal:
         try:
             await self._in_writer(partial(active.append, stored))
         except JournalFull:
+            # On a full disk this file must be able to go once it is stored, or nothing ever frees any room.
+            self._ended = active
             raise
         except JournalError:
             # After a failed sync the state of that file is unknown: it is never synced again, a new one begins.
@@ -329,12 +332,14 @@ class Journal:
         return active
 
     def _active(self) -> JournalFile | None:
-        if self._files and self._files[-1].name.journal_id == self.journal_id:
-            return self._files[-1]
-        return None
+        """The file that takes appends."""
+        newest = self._files[-1] if self._files else None
+        if newest is None or newest is self._ended or newest.name.journal_id != self.journal_id:
+            return None
+        return newest
 
     async def _begin_file(self) -> JournalFile:
-        previous = self._active()
+        previous = self._files[-1] if self._files else None
         sequence = max(self._memory_floor[0], *(file.name.sequence for file in self._files), 0) + 1
         file = await self._in_writer(partial(JournalFile.create, self.directory, FileName(sequence, self.journal_id)))
         self._files.append(file)

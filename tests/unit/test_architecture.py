@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.feeds.backfill",
     },
     # It measures these parts alone.
-    "ingestd.cli.bench": {"ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
+    "ingestd.cli.bench": {"ingestd.cli", "ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
     "ingestd.__main__": {"ingestd.cli"},
 }
 NOTHING_OF_OURS = {"ingestd.records", "ingestd.errors", "ingestd.clock", "ingestd"}

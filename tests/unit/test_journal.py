@@ -14,7 +14,7 @@ import pytest
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalLocked, JournalVersion
 from ingestd.journal import Batch, Cursor, Journal
-from ingestd.journal_file import FileName
+from ingestd.journal_file import FileName, JournalFile
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from tests.support.records import book, tick, trade
@@ -281,3 +281,22 @@ async def test_a_half_rewritten_file_is_forgotten(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         assert numbers(await read_all(journal.cursor("one"))) == [1, 2, 3, 4, 5, 6]
     assert not list((tmp_path / "journal").glob("*.part.*"))
+
+
+async def test_after_a_full_disk_the_newest_file_may_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small disk the one file that takes appends is what fills it."""
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        await append(journal, 1)
+        with monkeypatch.context() as full:
+            full.setattr(JournalFile, "append", _no_room)
+            with pytest.raises(JournalFull):
+                await append(journal, 4)
+        cursor.acknowledge(await read_all(cursor))
+        assert journal.size_bytes == 0
+        await append(journal, 4)
+        assert numbers(await read_all(cursor)) == [4, 5, 6]
+
+
+def _no_room(_file: JournalFile, _batch: object) -> None:
+    raise JournalFull("no room left on the disk")
