@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from aiohttp import WSMessage, WSMsgType
 
 from ingestd.config import FeedConfig
+from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord
@@ -81,9 +82,11 @@ def market(exchange: Any, symbol: str, market_id: str, **changes: Any) -> dict[s
 class Wire:
     """One offline session of an exchange: `frames` goes through the real client into the intake."""
 
-    def __init__(self, exchange: str, symbols: dict[str, str], url: str, **changes: Any) -> None:
+    def __init__(
+        self, exchange: str, symbols: dict[str, str], url: str, *, into: Intake | None = None, **changes: Any
+    ) -> None:
         self.intake = ListIntake()
-        self.recorder = Recorder(feed_config(exchange, symbols, **changes), self.intake)
+        self.recorder = Recorder(feed_config(exchange, symbols, **changes), into or self.intake)
         self.session = CcxtSession(self.recorder.config, self.recorder)
         self.exchange = self.session.exchange
         self.exchange.set_markets([market(self.exchange, name, market_id) for name, market_id in symbols.items()])
