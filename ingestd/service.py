@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -24,6 +24,7 @@ from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, 
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
 from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
+from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.access import DatabaseAccess
@@ -41,14 +42,19 @@ _CLOSE_FEEDS_SHARE = 0.3
 class Service:
     """One daemon."""
 
-    def __init__(self, config: Config, make_feed: Callable[[FeedConfig], Feed] = CcxtFeed) -> None:
+    def __init__(self, config: Config, shard: Shard | None = None) -> None:
         _refuse_what_is_not_there(config)
+        shard = shard or Shard()
         self.config = config
+        self._instance = config.instance.name + shard.suffix
         self.metrics = Metrics()
         self.tasks = Tasks()
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
         self.intake = Intake(self.journal, config.intake, self._time_window, self.metrics)
-        self.feeds = {f"{index}-{feed.label}": make_feed(feed) for index, feed in enumerate(config.feeds)}
+        self.feeds: dict[str, Feed] = {
+            f"{index}-{feed.label}": CcxtFeed(feed, keep=partial(shard.holds, feed.exchange))
+            for index, feed in enumerate(config.feeds)
+        }
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         self._access = DatabaseAccess(config) if config.database is not None else None
         self._upkeep = Upkeep(self._access, config, self._markets) if self._access is not None else None
@@ -123,7 +129,7 @@ class Service:
         self._notifier.ready(f"{len(self.feeds)} feeds, journal {self.journal.size_bytes} bytes")
         log.info(
             "started",
-            instance=self.config.instance.name,
+            instance=self._instance,
             feeds=list(self.feeds),
             listen=f"{self.config.http.host}:{self.endpoint.port}",
             journal=str(self.journal.directory),
@@ -140,7 +146,7 @@ class Service:
                 journal_ids=lambda: self.journal.journal_ids,
                 connect=self._access.connect_bounded,
                 config=self.config.database,
-                instance=self.config.instance.name,
+                instance=self._instance,
                 metrics=self.metrics,
             )
         )

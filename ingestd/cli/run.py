@@ -18,13 +18,15 @@ from ingestd.config import Config
 from ingestd.errors import ConfigError
 from ingestd.ops import logs
 from ingestd.service import Service
+from ingestd.shard import Shard
 
 log = structlog.get_logger()
 
 
 @click.command()
 @config_option
-def run(config_file: Path) -> None:
+@click.option("--shard", default="0/1", metavar="i/n", help="Follow only this part of the symbols; i counts from 0.")
+def run(config_file: Path, shard: str) -> None:
     """Capture until stopped.
 
     SIGTERM closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what could
@@ -33,7 +35,7 @@ def run(config_file: Path) -> None:
     config = load_checked(config_file)
     logs.configure(config.log)
     _hide_secrets(config)
-    service = Service(config)
+    service = Service(config, Shard.parse(shard))
     uvloop.run(_until_stopped(service, config_file))
 
 

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.journal": {"ingestd.journal_file"},
     "ingestd.journal_file": set(),
     "ingestd.tasks": set(),
+    "ingestd.shard": set(),
     "ingestd.sinks": {"ingestd.storage", "ingestd.journal", "ingestd.validation"},
     "ingestd.sources": {"ingestd.storage", "ingestd.sinks"},
     "ingestd.storage": {"ingestd.feeds.base"},
@@ -31,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.service": {"ingestd"},
     "ingestd.cli": {
         "ingestd.service",
+        "ingestd.shard",
         "ingestd.storage",
         "ingestd.sim",
         "ingestd.ops",
