@@ -300,8 +300,9 @@ def _read_secret(path: Path | None) -> str:
         raise ConfigError([Problem("database", "no secret file is named")])
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from error
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:

@@ -19,12 +19,25 @@ from ingestd.config import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, channel_of
+from ingestd.records import (
+    TABLE_OF,
+    BookSnapshot,
+    FeedGap,
+    MarketRecord,
+    Record,
+    Rejected,
+    channel_of,
+    encode_batch,
+)
 
 log = structlog.get_logger()
 
 # What sockets that stopped being read may still bring: the buffers of the kernel and of the client library.
 _OVERSHOOT_RECORDS = 50_000
+# A batch of books is sealed before it holds the event loop for long.
+_MAX_BATCH_BOOK_BYTES = 2 * 2**20
+_LEVEL_BYTES = 24
+_LAST_APPEND_S = 2.0
 
 
 class Intake:
@@ -60,9 +73,9 @@ class Intake:
         self._open.append(record)
         if held == 0:
             self._some.set()
-        elif held + 1 == self._config.max_batch_records:
+        if held + 1 == self._config.max_batch_records:
             self._enough.set()
-        elif held + 1 == self._config.max_open_records:
+        if held + 1 == self._config.max_open_records:
             self._room.clear()
 
     async def writable(self) -> None:
@@ -97,7 +110,9 @@ class Intake:
         self._enough.set()
 
     def abandon(self) -> int:
-        """Count what is still open as dropped, after the shutdown deadline. Returns how many records."""
+        """Count what is still open, and what came after `close`, as dropped. Returns how many records."""
+        if self._overflow:
+            self._count_overflow()
         count_by(self._metrics.received, _by_stream(self._open))
         lost = Counter(channel_of(record) for record in self._open)
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
@@ -105,16 +120,47 @@ class Intake:
         return lost.total()
 
     async def _seal(self) -> None:
-        size = self._config.max_batch_records
-        taken = self._open[:size]
+        taken = self._open[: self._batch_size()]
         if taken:
             records, rejected = self._validated(taken)
-            await self._journaled(records)
-            self._count(taken, rejected)
-        del self._open[: len(taken)]
+            journaling = asyncio.ensure_future(self._journaled(records))
+            try:
+                await asyncio.shield(journaling)
+            except asyncio.CancelledError:
+                # What the disk has taken must not be counted as lost: it will be found at the next start.
+                await self._settled(journaling)
+                if journaling.cancelled() or journaling.exception() is not None:
+                    raise
+                self._finish(taken, rejected)
+                raise
+            self._finish(taken, rejected)
         if self._overflow:
             self._count_overflow()
         self._reset_signals()
+
+    def _finish(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
+        self._count(taken, rejected)
+        del self._open[: len(taken)]
+
+    async def _settled(self, journaling: asyncio.Future[Batch]) -> None:
+        """An append that has begun is short; one that is waiting for room is given up."""
+        await asyncio.wait({journaling}, timeout=_LAST_APPEND_S)
+        if not journaling.done():
+            journaling.cancel()
+            await asyncio.wait({journaling}, timeout=_LAST_APPEND_S)
+
+    def _batch_size(self) -> int:
+        """How many open records go into the next batch: by number, and by bytes where there are books."""
+        size = min(len(self._open), self._config.max_batch_records)
+        if not any(type(record) is BookSnapshot for record in self._open[:size]):
+            return size
+        total = 0
+        for index, record in enumerate(self._open[:size]):
+            if type(record) is BookSnapshot:
+                total += _LEVEL_BYTES * (len(record.bids) + len(record.asks))
+            if total > _MAX_BATCH_BOOK_BYTES:
+                return max(1, index)
+        return size
 
     def _reset_signals(self) -> None:
         held = len(self._open)
@@ -130,8 +176,11 @@ class Intake:
         records: list[Record] = []
         rejected: Counter[tuple[str, ...]] = Counter()
         for record in taken:
+            if isinstance(record, FeedGap):
+                records.append(validation.storable_gap(record))
+                continue
             reason = validation.flaw(record, window)
-            if reason is None or isinstance(record, FeedGap):
+            if reason is None:
                 records.append(record)
             else:
                 records.append(validation.rejection(record, TABLE_OF[type(record)], reason))
@@ -149,10 +198,29 @@ class Intake:
                     log.error("journal_refuses", error=str(error), open_records=len(self._open))
                 waiting = self._journal.room_made if isinstance(error, JournalFull) else asyncio.sleep
                 await waiting(0.05 + backoff.next_s())
+            except (TypeError, ValueError, OverflowError) as error:
+                # The second net: what validation let through and no encoding takes must not end the capture of all.
+                if not self._put_unencodable_aside(records):
+                    raise
+                log.error("record_not_encodable", error=str(error))
             else:
                 if backoff.attempts:
                     log.info("journal_accepts_again", attempts=backoff.attempts)
                 return batch
+
+    def _put_unencodable_aside(self, records: list[Record]) -> bool:
+        """Replace each record that cannot be encoded by its rejection. False: it was none of them."""
+        found = False
+        for index, record in enumerate(records):
+            try:
+                encode_batch([record])
+            except (TypeError, ValueError, OverflowError):
+                found = True
+                if isinstance(record, (FeedGap, Rejected)):
+                    raise
+                records[index] = validation.rejection(record, TABLE_OF[type(record)], "encode")
+                self._metrics.rejected.labels(channel_of(record), "encode").inc()
+        return found
 
     def _count(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
         streams = _by_stream(taken)
@@ -166,9 +234,10 @@ class Intake:
 
     def _count_overflow(self) -> None:
         overflow, self._overflow = self._overflow, Counter()
-        count_by(self._metrics.dropped, {(channel, "intake_full"): count for channel, count in overflow.items()})
+        reason = "after_close" if self._closed else "intake_full"
+        count_by(self._metrics.dropped, {(channel, reason): count for channel, count in overflow.items()})
         count_by(self._metrics.received, {("", channel): count for channel, count in overflow.items()})
-        log.error("intake_overflow_dropped", records=dict(overflow))
+        log.error("intake_dropped", reason=reason, records=dict(overflow))
 
 
 def size_to_resume(max_open_records: int) -> int:

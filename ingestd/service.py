@@ -7,7 +7,6 @@ Stop:  not ready → feeds closed → intake sealed → sinks drained, under one
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import partial
 
 import structlog
@@ -57,10 +56,12 @@ class Service:
         }
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         self._access = DatabaseAccess(config) if config.database is not None else None
-        self._upkeep = Upkeep(self._access, config, self._markets) if self._access is not None else None
+        self._upkeep = Upkeep(self._access, config, self._markets, self.metrics) if self._access is not None else None
         self._sinks: list[Sink] = []
         self._cursors: dict[str, Cursor] = {}
+        self._misconfigured: dict[str, ConfigError] = {}
         self._notifier = Notifier()
+        self.stop_requested = False  # by somebody: a task's death stops the daemon too
         self._started = False
         self._stopping = False
         self._heartbeat_s = monotonic_s()
@@ -69,6 +70,7 @@ class Service:
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop."""
         log.info("stop_requested", reason=reason)
+        self.stop_requested = True
         self.tasks.stop_asked.set()
 
     def refuse_reload(self, error: ConfigError) -> None:
@@ -79,15 +81,16 @@ class Service:
     def reload(self, config: Config) -> None:
         """Subscribe and unsubscribe the difference in symbols; what else changed waits for a restart and is named."""
         self._notifier.reloading()
-        symbols = {_without_symbols(feed): feed.symbols for feed in config.feeds}
+        new = [(_without_symbols(feed), feed) for feed in config.feeds]
         for feed, running in zip(self.feeds.values(), self.config.feeds, strict=True):
-            wanted = symbols.pop(_without_symbols(running), None)
-            if wanted is not None:
-                feed.set_symbols(wanted)
-            else:
+            same = next((item for item in new if item[0] == _without_symbols(running)), None)
+            if same is None:
                 log.warning("reload_needs_restart", feed=running.label, because="the feed was changed or removed")
-        for key in symbols:
-            log.warning("reload_needs_restart", feed=json.loads(key)["exchange"], because="the feed is new")
+                continue
+            new.remove(same)
+            feed.set_symbols(same[1].symbols)
+        for _, added in new:
+            log.warning("reload_needs_restart", feed=added.label, because="the feed is new")
         others = (name for name in Config.model_fields if name != "feeds")
         if waiting := [name for name in others if getattr(config, name) != getattr(self.config, name)]:
             log.warning("reload_needs_restart", sections=waiting)
@@ -123,7 +126,7 @@ class Service:
             self.tasks.spawn("upkeep", self._upkeep.run())
         self.tasks.spawn("intake", self.intake.run())
         for name, feed in self.feeds.items():
-            self.tasks.spawn(f"feed-{name}", feed.run(self.intake))
+            self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
             self.metrics.watch_feed(feed.status)
         self._started = True
         self._notifier.ready(f"{len(self.feeds)} feeds, journal {self.journal.size_bytes} bytes")
@@ -146,7 +149,6 @@ class Service:
                 journal_ids=lambda: self.journal.journal_ids,
                 connect=self._access.connect_bounded,
                 config=self.config.database,
-                instance=self._instance,
                 metrics=self.metrics,
             )
         )
@@ -186,8 +188,8 @@ class Service:
         # A journal that refuses will go on refusing: half of the time left is enough to find that out.
         if late := await self.tasks.finished(["intake"], (deadline_s - monotonic_s()) / 2):
             await self.tasks.cancel(late)
-            lost = self.intake.abandon()
-            log.error("records_not_journaled", records=lost, reason=self.journal.error)
+        if lost := self.intake.abandon():
+            log.error("records_not_journaled", records=lost, reason=self.journal.error or "the intake had died")
 
     async def _drain_sinks(self, deadline_s: float) -> None:
         names = self.tasks.names("sink-")
@@ -199,6 +201,17 @@ class Service:
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)
             await self.tasks.cancel(late)
+
+    async def _run_feed(self, name: str, feed: Feed) -> None:
+        """A feed whose symbols do not exist stops no other; where there is no other, it is a mistake to end with."""
+        try:
+            await feed.run(self.intake)
+        except ConfigError as error:
+            self._misconfigured[name] = error
+            if len(self._misconfigured) == len(self.feeds):
+                raise ConfigError([p for wrong in self._misconfigured.values() for p in wrong.problems]) from error
+            log.error("feed_misconfigured", feed=name, problems=[str(problem) for problem in error.problems])
+            await self.tasks.stop_asked.wait()
 
     async def _beat(self) -> None:
         """Measure how late the loop is, refresh the gauges, and tell systemd that we live."""

@@ -30,6 +30,8 @@ from ingestd.records import (
 # Nothing in these markets is older than Bitcoin; an epoch-0 time is a venue's way of saying "none".
 OLDEST_TIME_US = 1_230_768_000_000_000  # 2009-01-01
 _MAX_BIGINT = 2**63 - 1
+_MAX_INTEGER = 2**31 - 1
+_MAX_TIME_US = 253_402_300_799_000_000  # the end of the year 9999: what a datetime can be
 _MAX_TEXT = 128
 
 _DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?"
@@ -57,10 +59,8 @@ def time_window(now_us: int, max_ahead_s: float, retention_days: dict[type, int]
     return TimeWindow(oldest, now_us + int(max_ahead_s * 1e6))
 
 
-def flaw(record: MarketRecord | FeedGap, window: TimeWindow) -> str | None:
+def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
     """Why `record` cannot be stored, as a short fixed reason, or None when it can."""
-    if type(record) is FeedGap:
-        return None
     reason = _CHECKS[type(record)](record)
     if reason is not None:
         return reason
@@ -75,13 +75,19 @@ def flaw(record: MarketRecord | FeedGap, window: TimeWindow) -> str | None:
     return None
 
 
+def storable_gap(gap: FeedGap) -> FeedGap:
+    """The gap with its texts fit for every database: a venue's last words are in `detail`."""
+    detail = None if gap.detail is None else printable(gap.detail)[:1000]
+    return msgspec.structs.replace(gap, detail=detail, exchange=printable(gap.exchange), symbol=printable(gap.symbol))
+
+
 def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
     """The row of `rejected_records` that keeps what was refused."""
     return Rejected(
         exchange=printable(record.exchange),
         symbol=printable(record.symbol),
-        time=record.time,
-        received_at=record.received_at,
+        time=min(max(record.time, 0), _MAX_TIME_US),
+        received_at=min(max(record.received_at, 0), _MAX_TIME_US),
         table=table,
         reason=reason,
         record=as_json(record),
@@ -159,6 +165,8 @@ def _funding(record: Funding) -> str | None:
         return "funding_rate"
     if not _all_match(_finite, (record.annualised_rate, record.payment)):
         return "funding_rate"
+    if record.next_funding_time is not None and not OLDEST_TIME_US <= record.next_funding_time <= _MAX_TIME_US:
+        return "next_funding_time"
     return None if record.mark_price is None or _positive(record.mark_price) else "price"
 
 
@@ -168,6 +176,8 @@ def _candle(record: Candle) -> str | None:
     volumes = (record.volume, record.quote_volume, record.taker_buy_base_volume, record.taker_buy_quote_volume)
     if not _all_match(_not_negative, volumes):
         return "quantity"
+    if record.trades_count is not None and not 0 <= record.trades_count <= _MAX_INTEGER:
+        return "trades_count"
     return None if _sane_text(record.timeframe) else "timeframe"
 
 

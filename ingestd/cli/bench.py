@@ -151,7 +151,7 @@ async def _sink_run(database: Database, config: Config, state_dir: Path, trades:
             await journal.append(trades[start : start + _BATCH_RECORDS])
         dsn = config.database.resolved_dsn()
         sink = TimescaleSink(
-            cursor, lambda: journal.journal_ids, lambda: Database.connect(dsn), config.database, "bench", metrics
+            cursor, lambda: journal.journal_ids, lambda: Database.connect(dsn), config.database, metrics
         )
         sink.finish()
         return await _timed(database, len(trades), sink.run)

@@ -57,7 +57,7 @@ def _on_reload_signal(service: Service, config_file: Path) -> None:
 
 
 def _on_stop_signal(service: Service, name: str) -> None:
-    if service.tasks.stop_asked.is_set():
+    if service.stop_requested:
         log.warning("forced_exit", signal=name, journal="holds what was not stored")
         # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
         os._exit(1)

@@ -21,6 +21,8 @@ from ingestd.records import Channel
 
 log = structlog.get_logger()
 
+_NOTHING_LISTED_S = 60.0
+
 
 class CcxtFeed:
     """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's."""
@@ -35,6 +37,7 @@ class CcxtFeed:
         self._unknown: dict[str, str] = {}
         self._symbols: list[str] = list(config.symbols)
         self._finished = Stop()
+        self._has_run = False
 
     async def run(self, intake: Intake) -> None:
         """Deliver until closed. Raises ConfigError when none of the symbols exists."""
@@ -92,9 +95,16 @@ class CcxtFeed:
     async def _run_session(self, session: CcxtSession) -> None:
         if not await session.load_markets():
             return
-        if not self._resolve(session.exchange.markets).symbols:
-            path = f"feeds[{self.config.exchange}].symbols"
-            raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
+        markets = session.exchange.markets
+        if not self._resolve(markets).symbols:
+            if markets and not self._has_run:
+                path = f"feeds[{self.config.exchange}].symbols"
+                raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
+            # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
+            log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), again_in_s=_NOTHING_LISTED_S)
+            await self._stop.sleep(_NOTHING_LISTED_S)
+            return
+        self._has_run = True
         await session.run(self._choose)
 
     def _choose(self, markets: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:

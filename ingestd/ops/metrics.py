@@ -46,6 +46,7 @@ class Metrics:
         self.flushes = self._counter("sink_flushes", "Committed flushes", "sink")
         self.sink_errors = self._counter("sink_errors", "Failed attempts to write", "sink", "class")
         self.sink_alarms = self._counter("sink_alarms", "Errors that need a person", "sink")
+        self.upkeep_failures = self._counter("upkeep_failures", "Failed turns of candles, symbols, retention", "step")
         self.commits_resolved = self._counter(
             "sink_commits_resolved", "Commits whose reply was lost", "sink", "outcome"
         )

@@ -50,14 +50,15 @@ class DatabaseAccess:
         seen = state_dir / _SEEN
         try:
             database = await self.connect_bounded()
+            try:
+                engine = await check_schema(database)
+            finally:
+                await database.close()
         except (ConnectionLost, DatabaseError) as error:
             if not seen.exists():
                 raise
             log.error("database_unreachable_at_start", error=str(error), until_then="records are kept in the journal")
             return None
-        try:
-            engine = await check_schema(database)
-        finally:
-            await database.close()
-        seen.write_text(f"{redacted_url(str(database.target))}\n", encoding="utf-8")
+        if not seen.exists():
+            seen.write_text(f"{redacted_url(str(database.target))}\n", encoding="utf-8")
         return engine

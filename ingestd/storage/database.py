@@ -200,7 +200,11 @@ class Database:
         except BaseException:
             await self._rollback()
             raise
-        await self._commit()
+        try:
+            await self._commit()
+        except asyncio.CancelledError:
+            self.terminate()
+            raise
 
     @asynccontextmanager
     async def savepoint(self, name: str = "ingestd") -> AsyncIterator[None]:
@@ -265,9 +269,6 @@ class Database:
             if _ended_connection(exc):
                 self.terminate()
             raise _server_error(exc, self._target) from exc
-        except asyncpg.DataError as exc:
-            # Raised before anything is sent: an argument that does not fit its parameter.
-            raise DatabaseError(str(exc), sqlstate="22000") from exc
         except _NO_ANSWER as exc:
             self.terminate()
             what = "did not answer in time" if isinstance(exc, TimeoutError) else f"is gone ({exc})"

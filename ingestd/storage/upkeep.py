@@ -14,6 +14,7 @@ from ingestd.clock import monotonic_s
 from ingestd.config import Config
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import MarketInfo
+from ingestd.ops.metrics import Metrics
 from ingestd.storage import repository, retention, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
@@ -24,20 +25,25 @@ log = structlog.get_logger()
 
 _ROLLUPS_EVERY_S = 2.0
 _PURGE_EVERY_S = 3600.0
+_MARKETS_AGAIN_S = 60.0  # after a failure
 _LAST_TURN_S = 5.0
 
 
 class Upkeep:
     """Refreshes candles and drops old rows where the server does not do it by itself; keeps `symbols` up to date."""
 
-    def __init__(self, access: DatabaseAccess, config: Config, markets: Callable[[], Sequence[MarketInfo]]) -> None:
+    def __init__(
+        self, access: DatabaseAccess, config: Config, markets: Callable[[], Sequence[MarketInfo]], metrics: Metrics
+    ) -> None:
         self._access = access
         self._config = config
         self._markets = markets
         self._stored_markets: Sequence[MarketInfo] = ()
         self._database: Database | None = None
         self._engine: Engine | None = None
+        self._metrics = metrics
         self._purge_due_s = 0.0
+        self._markets_due_s = 0.0
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -47,18 +53,31 @@ class Upkeep:
             await asyncio.sleep(_ROLLUPS_EVERY_S)
 
     async def turn(self) -> None:
-        """Everything that is due, once."""
+        """Everything that is due, once. One step that fails does not keep the others from being done."""
         async with self._turn:
-            try:
-                database, engine = await self._connected()
-                await self._store_markets(database)
-                await rollups.refresh(database, engine)
-                if monotonic_s() >= self._purge_due_s:
-                    await retention.purge(database, engine, self._config)
-                    self._purge_due_s = monotonic_s() + _PURGE_EVERY_S
-            except (IngestdError, OSError, TimeoutError) as error:
-                log.warning("upkeep_failed", error=str(error), again_in_s=_ROLLUPS_EVERY_S)
-                self._disconnect()
+            for step in (self._refresh_candles, self._store_markets, self._purge):
+                try:
+                    await step(*await self._connected())
+                except Exception as error:  # capture goes on whatever upkeep meets; it is counted
+                    self._metrics.upkeep_failures.labels(step.__name__.strip("_")).inc()
+                    log.warning("upkeep_failed", step=step.__name__.strip("_"), error=str(error), exc_info=_bug(error))
+                    self._disconnect()
+
+    async def _refresh_candles(self, database: Database, engine: Engine) -> None:
+        await rollups.refresh(database, engine)
+
+    async def _purge(self, database: Database, engine: Engine) -> None:
+        if monotonic_s() >= self._purge_due_s:
+            self._purge_due_s = monotonic_s() + _PURGE_EVERY_S
+            await retention.purge(database, engine, self._config)
+
+    async def _store_markets(self, database: Database, _engine: Engine) -> None:
+        markets = self._markets()
+        if markets != self._stored_markets and monotonic_s() >= self._markets_due_s:
+            self._markets_due_s = monotonic_s() + _MARKETS_AGAIN_S
+            await repository.upsert_symbols(database, markets)
+            self._stored_markets = markets
+            self._markets_due_s = 0.0
 
     async def close(self) -> None:
         """One last turn, so that the candles hold what was stored, if the database answers in time."""
@@ -81,8 +100,7 @@ class Upkeep:
             self._database.terminate()
             self._database = None
 
-    async def _store_markets(self, database: Database) -> None:
-        markets = self._markets()
-        if markets != self._stored_markets:
-            await repository.upsert_symbols(database, markets)
-            self._stored_markets = markets
+
+def _bug(error: Exception) -> Exception | None:
+    """The error itself when its traceback is worth a log line: what ingestd can explain is not."""
+    return None if isinstance(error, (IngestdError, OSError, TimeoutError)) else error

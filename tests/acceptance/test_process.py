@@ -253,6 +253,39 @@ async def test_one_unknown_symbol_touches_no_other(postgres_database: DatabaseFo
             assert await daemon.stop() == 0
 
 
+async def test_a_feed_whose_symbols_do_not_exist_stops_no_other(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    async with market() as venue:
+        feeds = [feed(venue, symbols=["NO/SUCH"]), feed(venue)]
+        config_file = write_config(tmp_path, {"database": {"dsn": postgres_database.dsn}, "feeds": feeds})
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 50)
+            assert "feed_misconfigured" in daemon.log()
+            assert "NO/SUCH" in (await daemon.get("/readyz"))[1]
+            assert await daemon.stop() == 0
+
+
+async def test_two_feeds_of_one_venue_keep_their_own_symbols_over_a_reload(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    async with market() as venue:
+        first, *others = feed(venue)["symbols"]
+        feeds = [feed(venue, symbols=[first]), feed(venue, symbols=others)]
+        config_file = write_config(tmp_path, {"database": {"dsn": postgres_database.dsn}, "feeds": feeds})
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 50)
+            daemon.signal(signal.SIGHUP)
+            before = await daemon.received()
+            await daemon.until(lambda received: received["trades"] > before["trades"] + 200)
+            await stop_venue(venue, daemon)
+            sent = sent_trades(venue)
+            assert await daemon.stop() == 0
+        assert '"event":"reloaded"' in daemon.log().replace(" ", "")
+    assert await stored_trades(postgres_database.dsn) == sent
+    assert daemon.counts()["duplicate"] == {}
+
+
 async def test_a_database_that_never_answered_is_a_mistake(tmp_path: Path) -> None:
     document = {"database": {"dsn": NOWHERE}, "feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"]}]}
     for command in ("run", "migrate"):

@@ -85,7 +85,6 @@ class Process:
             journal_ids=lambda: self.journal.journal_ids,
             connect=lambda: Forgetful.connect(dsn, call_timeout_s=5),
             config=DatabaseConfig(dsn=dsn, flush_ms=1, max_flush_records=40),
-            instance="property",
             metrics=self.metrics,
         )
         self.task = asyncio.create_task(self.sink.run())

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from ingestd.config import IntakeConfig, JournalConfig
 from ingestd.errors import JournalError
 from ingestd.intake import Intake
 from ingestd.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Record, Rejected
+from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
 from ingestd.validation import TimeWindow
-from tests.support.records import NOW_US, tick, trade
+from tests.support.records import NOW_US, book, tick, trade
 
 ALWAYS = TimeWindow({}, NOW_US * 2)
 
@@ -164,3 +166,77 @@ async def test_what_cannot_be_journaled_at_the_stop_is_counted(tmp_path: Path) -
     assert intake.abandon() == 2
     journal.close()
     assert metrics.totals(metrics.dropped) == {"trades": 1, "ticks": 1}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        trade(2, time=NOW_US * 1_000_000),  # a venue that turned to other units
+        Funding("x", "BTC/USDT:USDT", NOW_US, NOW_US, "0.1", next_funding_time=10**30),
+        Candle("x", "BTC/USDT", NOW_US, NOW_US, "1m", "1", "1", "1", "1", "1", trades_count=10**30),
+        OpenInterest("x", "BTC/USDT:USDT", NOW_US, 10**30, "1"),
+        trade(2, symbol="\ud800"),
+    ],
+)
+async def test_no_value_of_a_venue_ends_the_capture_of_the_others(tmp_path: Path, bad: MarketRecord) -> None:
+    async with running(tmp_path, linger_ms=1) as rig:
+        for record in (trade(1), bad, trade(3)):
+            rig.intake.put(record)
+    first, refused, last = records_of(await _read_again(tmp_path))
+    assert (first, last) == (trade(1), trade(3))
+    assert isinstance(refused, Rejected)
+    assert sum(rig.metrics.totals(rig.metrics.rejected).values()) == 1
+
+
+async def test_a_venues_last_words_are_journaled_whatever_they_are(tmp_path: Path) -> None:
+    async with running(tmp_path, linger_ms=1) as rig:
+        rig.intake.put(FeedGap("x", "BTC/USDT", NOW_US, NOW_US, "trades", None, "disconnect", "half \ud800 a pair\x00"))
+    (gap,) = records_of(await _read_again(tmp_path))
+    assert isinstance(gap, FeedGap)
+    assert gap.detail == "half \\ud800 a pair\\x00"
+
+
+async def test_the_gate_closes_where_a_batch_is_as_large_as_the_limit(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_batch_records=100, max_open_records=100)
+    for number in range(100):
+        rig.intake.put(trade(number))
+    assert rig.intake.is_blocked
+    rig.journal.close()
+
+
+async def test_large_books_are_sealed_a_few_at_a_time(tmp_path: Path) -> None:
+    levels = tuple((f"{price}.5", "1.25") for price in range(1, 2001))
+    async with running(tmp_path, linger_ms=1) as rig:
+        for number in range(100):
+            rig.intake.put(book(number, bids=levels, asks=levels))
+    batches = await _read_again(tmp_path)
+    assert sum(len(batch.records) for batch in batches) == 100
+    assert max(len(batch.records) for batch in batches) < 40
+
+
+class SlowJournal(Journal):
+    """Takes a moment for each append, as a busy disk does."""
+
+    async def append(self, records: list[Record]) -> Batch:
+        batch = await super().append(records)
+        await asyncio.sleep(0.2)
+        return batch
+
+
+async def test_what_the_disk_has_taken_at_the_stop_is_not_counted_as_lost(tmp_path: Path) -> None:
+    metrics = Metrics()
+    journal = SlowJournal(tmp_path, JournalConfig(), metrics)
+    journal.open()
+    intake = Intake(journal, IntakeConfig(linger_ms=1), lambda _now: ALWAYS, metrics)
+    task = asyncio.create_task(intake.run())
+    intake.put(trade(1))
+    await asyncio.sleep(0.05)
+    intake.close()
+    intake.put(trade(2))  # too late
+    task.cancel()
+    await asyncio.wait({task})
+    intake.abandon()
+    journal.close()
+    assert metrics.totals(metrics.received) == {"trades": 2}
+    assert metrics.totals(metrics.dropped) == {"trades": 1}
+    assert metrics.totals(metrics.journaled) == {"trades": 1}

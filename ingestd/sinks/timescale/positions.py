@@ -69,9 +69,12 @@ async def advance(database: Database, moves: Sequence[Move]) -> None:
 
 
 async def read(database: Database, sources: Sequence[str]) -> dict[str, Place]:
-    """Where these sources are; one that was never stored is left out."""
+    """Where these sources are; one that was never stored is left out.
+
+    A writer that was killed while it committed may still be committing: its rows are waited for.
+    """
     rows = await database.fetch(
-        "SELECT source, position, epoch FROM ingest_positions WHERE source = ANY($1::text[])", list(sources)
+        "SELECT source, position, epoch FROM ingest_positions WHERE source = ANY($1::text[]) FOR UPDATE", list(sources)
     )
     return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ingestd.backoff import Backoff
-from ingestd.errors import DatabaseError, IngestdError, Reaction, SchemaError, is_known, reaction_to
+from ingestd.errors import DatabaseError, Reaction, SchemaError, is_known, reaction_to
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
 from ingestd.storage.database import Database
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 _RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
+_NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.DEDUPLICATE)
 _LAST_RETRY_S = 0.2  # between the attempts that are left once finishing
 
 
@@ -55,7 +56,7 @@ class PersistentWriter:
         while True:
             try:
                 await attempt(await self._connected())
-            except (IngestdError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 # unknown is retried and alarmed: it must not end the capture
                 self._note(error)
                 self.disconnect()
                 after_failure()
@@ -100,7 +101,8 @@ class PersistentWriter:
         self._metrics.sink_up.labels(self.name).set(0)
         kind = error.sqlstate if isinstance(error, DatabaseError) else type(error).__name__
         self._metrics.sink_errors.labels(self.name, kind).inc()
-        alarming = not is_known(error) or reaction_to(error) is Reaction.PAUSE
+        # A row the writer could not isolate and a duplicate it could not merge come here too: both need a person.
+        alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
@@ -111,6 +113,7 @@ class PersistentWriter:
                 sink=self.name,
                 error=status.problem,
                 kind=kind,
+                exc_info=None if is_known(error) else error,
                 attempts=status.attempts_failed,
                 records_waiting=self._waiting(),
             )

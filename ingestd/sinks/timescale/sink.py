@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import DatabaseConfig
-from ingestd.errors import SchemaError
+from ingestd.errors import JournalError, SchemaError
 from ingestd.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
@@ -22,7 +23,9 @@ from ingestd.storage.database import Database
 
 log = structlog.get_logger()
 
-_POSITIONS_KEPT_DAYS = 30
+# A row is a few bytes; forgetting one whose journal comes back would store it twice.
+_POSITIONS_KEPT_DAYS = 365
+_LAST_READS = 3  # of a failing disk, once finishing
 
 
 class TimescaleSink:
@@ -36,13 +39,11 @@ class TimescaleSink:
         journal_ids: Callable[[], list[str]],
         connect: Callable[[], Awaitable[Database]],
         config: DatabaseConfig,
-        instance: str,
         metrics: Metrics,
     ) -> None:
         self._cursor = cursor
         self._journal_ids = journal_ids
         self._config = config
-        self._instance = instance
         self._metrics = metrics
         self._places: dict[str, Place] = {}  # by journal id, as last read or written
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
@@ -68,11 +69,11 @@ class TimescaleSink:
 
     async def _next_batches(self) -> list[Batch]:
         """What one flush takes: as much as there is, or what `flush_ms` brings. Empty once finished and drained."""
-        batches = self._held or await self._cursor.read(self._config.max_flush_records)
+        batches = self._held or await self._read(self._config.max_flush_records)
         self._held = []
         while not batches and not self._finish_asked.is_set():
             await self._cursor.wait()
-            batches = await self._cursor.read(self._config.max_flush_records)
+            batches = await self._read(self._config.max_flush_records)
         if not batches:
             return []
         await self._linger(batches)
@@ -87,9 +88,22 @@ class TimescaleSink:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(due_s - monotonic_s()):
                     await self._cursor.wait()
-            more = await self._cursor.read(self._config.max_flush_records - count)
+            more = await self._read(self._config.max_flush_records - count)
             batches.extend(more)
             count += sum(len(batch.records) for batch in more)
+
+    async def _read(self, max_records: int) -> list[Batch]:
+        """The next batches. A disk that fails to read is asked again: what is on it is not given up."""
+        backoff = Backoff(base_s=0.1, cap_s=2.0)
+        while True:
+            try:
+                return await self._cursor.read(max_records)
+            except JournalError as error:
+                log.error("journal_unreadable", sink=self.name, error=str(error))
+                self._metrics.sink_alarms.labels(self.name).inc()
+                if self._finish_asked.is_set() and backoff.attempts >= _LAST_READS:
+                    return []
+                await asyncio.sleep(backoff.next_s(at_least_s=0.05))
 
     async def _store(self, batches: list[Batch]) -> bool:
         """Until they are stored. False: given up at shutdown, they stay in the journal."""
@@ -106,8 +120,8 @@ class TimescaleSink:
             if not left:
                 flush = None
                 return
-            if flush is None or flush.moves[0].from_position != place.position:
-                move = Move(self._source(journal_id), place.position, last, place.epoch)
+            move = Move(_source(journal_id), place.position, last, place.epoch)
+            if flush is None or flush.moves != (move,):
                 flush = prepare([move], [record for batch in left for record in batch.records])
             await write(database, flush)
 
@@ -123,21 +137,18 @@ class TimescaleSink:
     async def _catch_up_with_positions(self, database: Database) -> None:
         """Once at the start: skip what an earlier process had stored of the journals it left."""
         ids = self._journal_ids()
-        sources = [self._source(journal_id) for journal_id in ids]
-        await positions.forget(database, self._source(""), older_than_days=_POSITIONS_KEPT_DAYS, but=sources)
+        sources = [_source(journal_id) for journal_id in ids]
+        await positions.forget(database, _source(""), older_than_days=_POSITIONS_KEPT_DAYS, but=sources)
         places = await positions.read(database, sources)
         for journal_id in ids:
-            place = places.get(self._source(journal_id))
+            place = places.get(_source(journal_id))
             if place is not None and place.position:
                 await self._cursor.skip_to(journal_id, place.position)
-        journaled = self._metrics.totals(self._metrics.journaled)
-        for channel, count in self._cursor.pending.items():
-            self._metrics.recovered.labels(channel).inc(max(0, count - journaled.get(channel, 0)))
 
     async def _place(self, database: Database, journal_id: str) -> Place:
         place = self._places.get(journal_id)
         if place is None:
-            source = self._source(journal_id)
+            source = _source(journal_id)
             await database.execute(
                 "INSERT INTO ingest_positions (source, position, epoch) VALUES ($1, 0, 1) ON CONFLICT DO NOTHING",
                 source,
@@ -148,9 +159,6 @@ class TimescaleSink:
             self._places[journal_id] = place
         return place
 
-    def _source(self, journal_id: str) -> str:
-        return f"journal:{self._instance}:{journal_id}"
-
     def _count(self, outcome: Outcome, batches: list[Batch], took_s: float) -> None:
         count_outcome(self._metrics, self.name, outcome, took_s)
         now = now_us()
@@ -158,6 +166,11 @@ class TimescaleSink:
             if batch.records:
                 latency_s = max(0, now - batch.records[0].received_at) / 1e6
                 self._metrics.commit_latency_s.labels(self.name).observe(latency_s)
+
+
+def _source(journal_id: str) -> str:
+    """The key of a journal's position. Its id is unique everywhere, so that an instance may be renamed or sharded."""
+    return f"journal:{journal_id}"
 
 
 def count_outcome(metrics: Metrics, sink: str, outcome: Outcome, took_s: float) -> None:

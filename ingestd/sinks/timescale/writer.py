@@ -141,44 +141,52 @@ async def _attempt(database: Database, flush: Flush) -> None:
 
 
 async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None:
-    table = rows.table
-    target = table.name
+    channel = rows.table.channel
     if rows.staged:
-        target = table.staging
-        await database.execute(table.create_staging())
-    copied = len(rows.lines)
+        await database.execute(rows.table.create_staging())
     if rows.in_portions:
-        bad = await _copy_in_portions(database, rows, target)
+        stored, bad = await _store_in_portions(database, rows)
         outcome.bad.extend(bad)
-        copied -= len(bad)
     else:
+        bad = []
         async with _blamed_on(rows):
-            await database.copy_text(target, table.columns, copy_text.payload(rows.lines))
-    stored = copied
-    if rows.staged:
-        async with _blamed_on(rows):
-            stored = await database.execute(table.merge_staging())
-    outcome.stored[table.channel] = stored
-    outcome.duplicate[table.channel] = copied - stored
+            stored = await _store_rows(database, rows, rows.lines)
+    outcome.stored[channel] = stored
+    outcome.duplicate[channel] = len(rows.lines) - len(bad) - stored
 
 
-async def _copy_in_portions(database: Database, rows: Rows, target: str) -> list[BadRow]:
-    bad: list[BadRow] = []
+async def _store_rows(database: Database, rows: Rows, lines: list[str]) -> int:
+    """COPY lines into their table, through its staging table where that is needed; how many rows were new."""
+    table, payload = rows.table, copy_text.payload(lines)
+    if not rows.staged:
+        return await database.copy_text(table.name, table.columns, payload)
+    await database.copy_text(table.staging, table.columns, payload)
+    stored = await database.execute(table.merge_staging())
+    if rows.in_portions:
+        await database.execute(f"TRUNCATE {table.staging}")
+    return stored
+
+
+async def _store_in_portions(database: Database, rows: Rows) -> tuple[int, list[BadRow]]:
+    stored, bad = 0, []
     for start in range(0, len(rows.lines), _PORTION_ROWS):
         end = start + _PORTION_ROWS
-        bad += await _copy_portion(database, rows, target, rows.lines[start:end], rows.records[start:end])
-    return bad
+        new, refused = await _store_portion(database, rows, rows.lines[start:end], rows.records[start:end])
+        stored += new
+        bad += refused
+    return stored, bad
 
 
-async def _copy_portion(
-    database: Database, rows: Rows, target: str, lines: list[str], records: list[Record]
-) -> list[BadRow]:
+async def _store_portion(
+    database: Database, rows: Rows, lines: list[str], records: list[Record]
+) -> tuple[int, list[BadRow]]:
     """Each attempt in a savepoint; the rows the server refuses are returned, the others are stored."""
+    stored = 0
     bad: list[BadRow] = []
     while lines:
         try:
             async with database.savepoint():
-                await database.copy_text(target, rows.table.columns, copy_text.payload(lines))
+                stored += await _store_rows(database, rows, lines)
         except DatabaseError as error:
             if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
                 raise _TableError(rows, error) from error
@@ -187,7 +195,9 @@ async def _copy_portion(
             line = copy_line(error.context)
             if line is None and len(lines) > 1:
                 half = len(lines) // 2
-                bad += await _copy_portion(database, rows, target, lines[:half], records[:half])
+                new, refused = await _store_portion(database, rows, lines[:half], records[:half])
+                stored += new
+                bad += refused
                 lines, records = lines[half:], records[half:]
                 continue
             index = (line or 1) - 1
@@ -196,7 +206,7 @@ async def _copy_portion(
             records = records[:index] + records[index + 1 :]
         else:
             break
-    return bad
+    return stored, bad
 
 
 @asynccontextmanager

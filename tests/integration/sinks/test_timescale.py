@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingestd.config import DatabaseConfig, JournalConfig
-from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.errors import ConnectionLost, DatabaseError, JournalError
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
@@ -37,7 +38,6 @@ class Rig:
             journal_ids=lambda: self.journal.journal_ids,
             connect=connect or self.connect,
             config=DatabaseConfig(dsn=database.dsn, flush_ms=5),
-            instance="test",
             metrics=self.metrics,
         )
 
@@ -68,6 +68,12 @@ async def store(state_dir: Path, database: DatabaseForTest, *batches: list[Recor
         for records in batches:
             await made.journal.append(records)
     return made
+
+
+async def stored_some(made: Rig) -> None:
+    async with asyncio.timeout(10):
+        while not made.total("stored"):  # noqa: ASYNC110 # the sink is asked from outside, as a scrape does
+            await asyncio.sleep(0.01)
 
 
 async def rows(db: Database, sql: str) -> list[tuple[object, ...]]:
@@ -300,3 +306,63 @@ async def test_late_rows_with_a_huge_number_are_exact(db: Database, database: Da
     text = "0." + "0" * 50 + "1234567890"
     await store(tmp_path, database, [trade(1, price=text)])
     assert await db.fetchval("SELECT price FROM trades") == Decimal(text)
+
+
+async def test_a_row_that_only_the_merge_refuses_is_put_aside(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """A rule of the user's own, which no staging table knows: the row is found all the same."""
+    db = await postgres_database.connect()
+    await db.script(
+        "CREATE FUNCTION no_thirteen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.trade_id = '13' THEN RAISE EXCEPTION 'thirteen' USING ERRCODE = '23514'; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER no_thirteen BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION no_thirteen()"
+    )
+    first: list[Record] = [trade(number) for number in range(5)]
+    made = await store(tmp_path, postgres_database, first, [trade(number) for number in range(20)])
+    assert await db.fetchval("SELECT count(*) FROM trades") == 19
+    assert await rows(db, "SELECT record->>'trade_id', sqlstate FROM rejected_records") == [("13", "23514")]
+    assert made.total("stored")["trades"] + made.total("duplicate")["trades"] == 24
+    await db.close()
+
+
+async def test_a_raised_epoch_is_taken_up(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    async with rig(tmp_path, database) as made:
+        await made.journal.append([tick(1)])
+        await stored_some(made)
+        await db.execute("UPDATE ingest_positions SET epoch = epoch + 1")
+        await made.journal.append([tick(2)])
+    assert await db.fetchval("SELECT count(*) FROM market_ticks") == 2
+
+
+async def test_an_error_nobody_foresaw_is_retried_and_alarmed(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    surprises = [KeyError("surprise"), UnicodeDecodeError("utf-8", b"", 0, 1, "password file")]
+
+    async def connect() -> Database:
+        if surprises:
+            raise surprises.pop()
+        return await Database.connect(database.dsn)
+
+    async with rig(tmp_path, database, connect) as made:
+        await made.journal.append([tick(1)])
+        await stored_some(made)
+    assert await db.fetchval("SELECT count(*) FROM market_ticks") == 1
+    assert sum(made.metrics.totals(made.metrics.sink_alarms, "sink").values()) == 2
+
+
+async def test_a_disk_that_fails_to_read_is_asked_again(
+    postgres_database: DatabaseForTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [JournalError("disk I/O error"), JournalError("disk I/O error")]
+    read = Journal.read_after
+
+    async def failing(journal: Journal, *place: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await read(journal, *place)
+
+    monkeypatch.setattr(Journal, "read_after", failing)
+    made = await store(tmp_path, postgres_database, [tick(1)])
+    assert made.total("stored") == {"ticks": 1}

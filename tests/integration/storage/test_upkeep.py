@@ -1,0 +1,51 @@
+"""Upkeep and the look at the start: one bad step or a busy schema stops nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ingestd.errors import ConnectionLost
+from ingestd.feeds.base import MarketInfo
+from ingestd.ops.metrics import Metrics
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.upkeep import Upkeep
+from tests.support.postgres import DatabaseForTest, default_config
+
+
+def access_to(database: DatabaseForTest, **options: object) -> DatabaseAccess:
+    return DatabaseAccess(default_config(database={"dsn": database.dsn, **options}))
+
+
+async def test_one_bad_market_does_not_stop_the_candles(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
+    db = await postgres_database.connect()
+    await db.execute(
+        "INSERT INTO trades VALUES ('2026-01-01', 'x', 'A/B', '1', 1, 'buy', 1.5, 2, now())",
+    )
+    bad = MarketInfo("x", "A/B", "nul\x00", "A", "B", "spot", True, price_precision="not a number")
+    metrics = Metrics()
+    config = default_config(database={"dsn": postgres_database.dsn}, retention={"candles_1m_days": 0, "trades_days": 0})
+    upkeep = Upkeep(access_to(postgres_database), config, lambda: [bad], metrics)
+    await upkeep.turn()
+    await upkeep.close()
+    assert await db.fetchval("SELECT count(*) FROM candles_1m") == 1
+    assert metrics.totals(metrics.upkeep_failures, "step")["store_markets"] > 0
+    await db.close()
+
+
+async def test_a_known_database_that_is_busy_with_its_schema_is_an_outage(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    access = access_to(postgres_database, flush_timeout_s=0.3)
+    locker = await postgres_database.connect()
+    async with locker.transaction():
+        await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(ConnectionLost):
+            await access.look(tmp_path)
+    assert await access.look(tmp_path) is not None
+    async with locker.transaction():
+        await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
+        assert await access.look(tmp_path) is None
+    await asyncio.wait_for(locker.close(), 5)
