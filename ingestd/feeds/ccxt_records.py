@@ -1,6 +1,6 @@
 """ccxt's unified dicts as records. Pure; None when what the record needs is missing.
 
-Times are ccxt's milliseconds as microseconds. An update without an exchange time has `time` = `received_at`.
+Times are the venue's, to the microsecond where its message says so. An update without one has `time` = `received_at`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.exact import decimal_text
+from ingestd.feeds.venue_time import time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
 
 _SEQ_LIMIT = 2**63
@@ -58,7 +59,7 @@ def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_
     if price is None or quantity is None:
         return None
     side = _side(trade.get("side"))
-    time = _time_us(trade.get("timestamp"), received_at)
+    time = time_us(trade.get("timestamp"), trade.get("info"), received_at)
     trade_id = str(trade.get("id") or "") or ids.synthetic(symbol, time // 1000, price, quantity, side)
     return Trade(
         exchange=exchange,
@@ -81,7 +82,7 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     return Tick(
         exchange=exchange,
         symbol=symbol,
-        time=_time_us(ticker.get("timestamp"), received_at),
+        time=time_us(ticker.get("timestamp"), ticker.get("info"), received_at),
         received_at=received_at,
         bid_price=bid,
         bid_volume=decimal_text(ticker.get("bidVolume")),
@@ -101,7 +102,7 @@ def book_record(
     return BookSnapshot(
         exchange=exchange,
         symbol=symbol,
-        time=_time_us(book.get("timestamp"), received_at),
+        time=time_us(book.get("timestamp"), None, received_at),
         received_at=received_at,
         bids=tuple(_levels(bids)),
         asks=tuple(_levels(asks)),
@@ -119,7 +120,7 @@ def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received
     return Funding(
         exchange=exchange,
         symbol=symbol,
-        time=_time_us(rate.get("timestamp"), received_at),
+        time=time_us(rate.get("timestamp"), rate.get("info"), received_at),
         received_at=received_at,
         funding_rate=funding_rate,
         next_funding_time=int(due) * 1000 if due else None,
@@ -138,7 +139,7 @@ def open_interest_record(
     return OpenInterest(
         exchange=exchange,
         symbol=symbol,
-        time=_time_us(interest.get("timestamp"), received_at),
+        time=time_us(interest.get("timestamp"), interest.get("info"), received_at),
         received_at=received_at,
         open_interest=amount,
         open_interest_usd=decimal_text(interest.get("openInterestValue")),
@@ -203,10 +204,6 @@ def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
         price_precision=decimal_text(precision.get("price")),
         amount_precision=decimal_text(precision.get("amount")),
     )
-
-
-def _time_us(milliseconds: Any, received_at: int) -> int:
-    return int(milliseconds) * 1000 if milliseconds else received_at
 
 
 def _side(side: Any) -> Side | None:

@@ -6,6 +6,7 @@ The reading below uses the capture file and nothing of ingestd. What the replay 
 
 from __future__ import annotations
 
+import calendar
 import gzip
 import json
 from collections import Counter
@@ -29,7 +30,7 @@ CAPTURES = Path(__file__).parents[2].parent / "shared" / "data" / "captures"
 LEVELS = 10
 
 Frame = dict[str, Any]
-# (market, trade id, price, quantity, taker side, time in ms)
+# (market, trade id, price, quantity, taker side, time in µs)
 TradeRow = tuple[str, str, str, str, str, int]
 # (market, bid, bid volume, ask, ask volume)
 TickRow = tuple[str, str | None, str | None, str | None, str | None]
@@ -53,7 +54,7 @@ class Case:
 def binance_trades(frame: Frame) -> Iterator[TradeRow]:
     data = frame.get("data", {})
     if data.get("e") == "aggTrade":
-        yield data["s"], data["a"], data["p"], data["q"], "sell" if data["m"] else "buy", int(data["T"])
+        yield data["s"], data["a"], data["p"], data["q"], "sell" if data["m"] else "buy", int(data["T"]) * 1000
 
 
 def binance_ticks(frame: Frame) -> Iterator[TickRow]:
@@ -66,7 +67,7 @@ def coinbase_trades(frame: Frame) -> Iterator[TradeRow]:
     if frame.get("type") in ("match", "last_match"):
         # The venue names the maker's side; the taker is the other one.
         taker = "sell" if frame["side"] == "buy" else "buy"
-        yield frame["product_id"], frame["trade_id"], frame["price"], frame["size"], taker, iso_ms(frame["time"])
+        yield frame["product_id"], frame["trade_id"], frame["price"], frame["size"], taker, iso_us(frame["time"])
 
 
 def coinbase_ticks(frame: Frame) -> Iterator[TickRow]:
@@ -77,7 +78,7 @@ def coinbase_ticks(frame: Frame) -> Iterator[TickRow]:
 def okx_trades(frame: Frame) -> Iterator[TradeRow]:
     if frame.get("arg", {}).get("channel") == "trades":
         for item in frame.get("data", []):
-            yield item["instId"], item["tradeId"], item["px"], item["sz"], item["side"], int(item["ts"])
+            yield item["instId"], item["tradeId"], item["px"], item["sz"], item["side"], int(item["ts"]) * 1000
 
 
 def okx_ticks(frame: Frame) -> Iterator[TickRow]:
@@ -89,7 +90,7 @@ def okx_ticks(frame: Frame) -> Iterator[TickRow]:
 def kraken_trades(frame: Frame) -> Iterator[TradeRow]:
     if frame.get("feed") in ("trade", "trade_snapshot") and "event" not in frame:
         for item in frame.get("trades", [frame]):
-            yield item["product_id"], item["uid"], item["price"], item["qty"], item["side"], int(item["time"])
+            yield item["product_id"], item["uid"], item["price"], item["qty"], item["side"], int(item["time"]) * 1000
 
 
 def kraken_ticks(frame: Frame) -> Iterator[TickRow]:
@@ -156,8 +157,9 @@ CASES = [
 ]
 
 
-def iso_ms(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1000)
+def iso_us(text: str) -> int:
+    seconds = calendar.timegm(datetime.fromisoformat(text).utctimetuple())
+    return seconds * 1_000_000 + int(text.partition(".")[2].rstrip("Z").ljust(6, "0"))
 
 
 def frames(path: Path) -> Iterator[Frame]:
@@ -252,10 +254,10 @@ async def test_a_capture_is_stored_digit_for_digit(
     assert sent_trades
     assert sent_ticks
     stored_trades = Counter(
-        (market_ids[row["symbol"]], row["trade_id"], row["price"], row["quantity"], row["side"], row["ms"])
+        (market_ids[row["symbol"]], row["trade_id"], row["price"], row["quantity"], row["side"], row["us"])
         for row in await db.fetch(
             "SELECT symbol, trade_id, price::text, quantity::text, side, "
-            "(extract(epoch FROM time) * 1000)::bigint AS ms FROM trades"
+            "(extract(epoch FROM time) * 1000000)::bigint AS us FROM trades"
         )
     )
     # A venue may send one trade twice (in a snapshot and again live): it is stored once.

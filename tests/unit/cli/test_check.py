@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +35,7 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
             if feed.exchange not in ("kraken", "binance")
         ]
 
-    module = types.ModuleType("ingestd.feeds.catalog")
-    module.check = check_feeds  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ingestd.feeds.catalog", module)
+    monkeypatch.setattr("ingestd.feeds.catalog.check", check_feeds)
 
 
 def write(folder: Path, text: str) -> Path:
