@@ -22,18 +22,20 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TypeVar
 
+import msgspec
 import structlog
 
 from ingestd.clock import now_us
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalLocked
 from ingestd.journal_file import (
-    ROW_OVERHEAD_BYTES,
     FileName,
     JournalDamaged,
     JournalFile,
     StoredBatch,
     add_counts,
+    row_bytes,
+    sync_directory,
 )
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, count_channels, decode_batch, encode_batch
@@ -75,6 +77,9 @@ class Cursor:
         self.acknowledged_at: Place = (0, 0)
         self.read_at: Place = (0, 0)
         self.pending: dict[str, int] = {}  # records by channel that are journaled and not acknowledged
+        self.recovered: dict[str, int] = {}  # of those, what an earlier process had left for this sink
+        self._acknowledged_until = 0  # when the last acknowledged batch was sealed
+        self._skipped: dict[str, int] = {}  # journal id -> position, where older batches are still to be read
         self._journal = journal
         self._woken = asyncio.Event()
 
@@ -89,30 +94,47 @@ class Cursor:
 
     async def read(self, max_records: int) -> list[Batch]:
         """The next batches, about `max_records` records of them; empty when there is nothing new."""
-        batches = await self._journal.read_after(self.read_at, max_records)
-        if batches:
+        while batches := await self._journal.read_after(self.read_at, max_records):
             self.read_at = batches[-1].place
-        return batches
+            wanted = [batch for batch in batches if batch.position > self._skipped.get(batch.journal_id, 0)]
+            if wanted:
+                return wanted
+        return []
 
     async def skip_to(self, journal_id: str, position: int) -> None:
         """What the sink has already stored of this journal is not read again."""
         place, counts = await self._journal.counts_between(self.acknowledged_at, journal_id, position)
-        if place > self.acknowledged_at:
-            self._advance(place, counts)
+        if place <= self.acknowledged_at:
+            return
+        add_counts(self.pending, counts, -1)
+        add_counts(self.recovered, counts, -1)
+        if self._journal.is_next(self.acknowledged_at, journal_id):
+            self._advance(place)
+        else:
+            # An older journal is not stored to its end: moving past it would let its files go.
+            self._skipped[journal_id] = position
 
     def acknowledge(self, batches: list[Batch]) -> None:
         """The sink has stored everything up to and including these."""
-        counts: dict[str, int] = {}
         for batch in batches:
-            add_counts(counts, batch.counts)
-        self._advance(batches[-1].place, counts)
+            add_counts(self.pending, batch.counts, -1)
+        self._acknowledged_until = batches[-1].sealed_at
+        self._advance(batches[-1].place)
 
     @property
     def pending_records(self) -> int:
         return sum(self.pending.values())
 
-    def _advance(self, place: Place, counts: dict[str, int]) -> None:
-        add_counts(self.pending, counts, -1)
+    def oldest_pending_at(self) -> int | None:
+        """When the oldest batch that is not acknowledged was sealed, microseconds since the epoch; None: none is.
+
+        Exact while the sink keeps up; of one that is behind, when the batch before it was sealed.
+        """
+        if not self.pending_records:
+            return None
+        return self._journal.sealed_after(self.acknowledged_at) or self._acknowledged_until or None
+
+    def _advance(self, place: Place) -> None:
         self.acknowledged_at = place
         self.read_at = max(self.read_at, place)
         self._journal.release()
@@ -134,6 +156,7 @@ class Journal:
         self._ended: JournalFile | None = None  # takes no more appends although it is the newest
         self._memory: deque[Batch] = deque()
         self._memory_bytes = 0
+        self._being_read: set[int] = set()  # sequences of the files a sink is reading from
         self._memory_floor: Place = (0, 0)  # the last batch that is only on disk
         self._cursors: list[Cursor] = []
         self._next_position = 1
@@ -148,6 +171,7 @@ class Journal:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            sync_directory(self.directory.parent)
             self._lock = (self.directory.parent / "lock").open("a+")
         except OSError as error:
             raise JournalError(
@@ -185,6 +209,8 @@ class Journal:
         cursor = Cursor(self, name)
         for file in self._files:
             add_counts(cursor.pending, file.counts)
+            if file.name.journal_id != self.journal_id:
+                add_counts(cursor.recovered, file.counts)
         self._cursors.append(cursor)
         return cursor
 
@@ -197,10 +223,24 @@ class Journal:
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self._files)
 
-    @property
-    def oldest_sealed_at(self) -> int | None:
-        """When the oldest batch kept on disk was sealed, microseconds since the epoch."""
-        return next((file.oldest_sealed_at for file in self._files if file.oldest_sealed_at is not None), None)
+    def sealed_after(self, place: Place) -> int | None:
+        """When the first batch beyond `place` was sealed, where that is known without reading the disk."""
+        if place >= self._memory_floor:
+            index = self._memory_index(place)
+            return self._memory[index].sealed_at if index < len(self._memory) else None
+        for file in self._files:
+            if place < (file.name.sequence, file.first_position):
+                return file.oldest_sealed_at
+            if place < (file.name.sequence, file.last_position):
+                return None
+        return None
+
+    def is_next(self, place: Place, journal_id: str) -> bool:
+        """Whether nothing of another journal is kept between `place` and the first file of this one."""
+        for file in self._files:
+            if (file.name.sequence, file.last_position) > place:
+                return file.name.journal_id == journal_id
+        return True
 
     async def append(self, records: list[Record]) -> Batch:
         """Make a batch durable.
@@ -211,7 +251,7 @@ class Journal:
         payload = encode_batch(records)
         stored = StoredBatch(self._next_position, now_us(), count_channels(records), payload)
         try:
-            await self._make_room(len(payload) + ROW_OVERHEAD_BYTES)
+            await self._make_room(row_bytes(len(payload)))
             file = await self._append(stored)
         except JournalError as error:
             self.error = str(error)
@@ -250,14 +290,14 @@ class Journal:
             after = place[1] if sequence == place[0] else 0
             stored = await self._read_file(file, after, max_records)
             if stored:
-                return [_decoded(file, batch) for batch in stored]
+                return stored
         return self._read_memory(place, max_records)
 
     async def counts_between(self, after: Place, journal_id: str, position: int) -> tuple[Place, dict[str, int]]:
         """Where that position is kept, and the records by channel in the kept batches from `after` up to it."""
         place: Place = (0, 0)
         counts: dict[str, int] = {}
-        for file in self._files:
+        for file in list(self._files):
             if file.name.journal_id != journal_id or file.first_position > position or file.name.sequence < after[0]:
                 continue
             place = file.name.sequence, min(position, file.last_position)
@@ -279,14 +319,15 @@ class Journal:
 
     def _files_left(self) -> list[JournalFile]:
         names = [name for path in self.directory.iterdir() if (name := FileName.parse(path.name)) is not None]
-        files = []
+        files: list[JournalFile] = []
         for name in sorted(names):
             path = self.directory / str(name)
             if name.is_part:
                 JournalFile(path, name).unlink()
                 continue
+            floor = files[-1].last_position if files and files[-1].name.journal_id == name.journal_id else 0
             try:
-                file = JournalFile.open(path, name)
+                file = JournalFile.open(path, name, floor)
             except JournalDamaged as error:
                 file = self._salvaged(JournalFile(path, name), error)
             if file.last_position:
@@ -326,6 +367,7 @@ class Journal:
             raise
         except JournalError:
             # After a failed sync the state of that file is unknown: it is never synced again, a new one begins.
+            self._ended = active
             log.warning("journal_file_failed", path=str(active.path), exc_info=True)
             active = await self._begin_file()
             await self._in_writer(partial(active.append, stored))
@@ -348,7 +390,8 @@ class Journal:
         return file
 
     async def _make_room(self, size: int) -> None:
-        while self.size_bytes + size > self._config.max_bytes:
+        # One batch always fits into an empty journal, however small the limit.
+        while self.size_bytes and self.size_bytes + size > self._config.max_bytes:
             if self._config.when_full == "drop_oldest" and await self._drop_oldest():
                 continue
             raise JournalFull(
@@ -358,9 +401,7 @@ class Journal:
 
     async def _drop_oldest(self) -> bool:
         """Give up the least valuable channel of the oldest file no sink is reading. False: nothing to give up."""
-        reading = max((cursor.read_at[0] for cursor in self._cursors), default=0)
-        active = self._active()
-        candidates = [file for file in self._files if file is not active and file.name.sequence > reading]
+        candidates = [file for file in self._files if self._may_shrink(file)]
         for channel in DROP_ORDER:
             for file in candidates:
                 dropped = file.counts.get(channel, 0)
@@ -372,11 +413,21 @@ class Journal:
                     self._files.remove(smaller)
                     await self._in_writer(smaller.unlink)
                 for cursor in self._cursors:
-                    add_counts(cursor.pending, {channel: dropped}, -1)
+                    if cursor.acknowledged_at[0] < file.name.sequence:
+                        add_counts(cursor.pending, {channel: dropped}, -1)
                 self._metrics.dropped.labels(channel, "journal_full").inc(dropped)
                 log.warning("journal_full_dropped", channel=channel, records=dropped, file=str(file.name))
                 return True
         return False
+
+    def _may_shrink(self, file: JournalFile) -> bool:
+        """Whether no sink has batches of the file in its hands, and none will get them from memory."""
+        sequence = file.name.sequence
+        if file is self._active() or sequence in self._being_read:
+            return False
+        if self._memory and sequence >= self._memory[0].file_sequence:
+            return False
+        return all(sequence > cursor.read_at[0] or sequence < cursor.acknowledged_at[0] for cursor in self._cursors)
 
     def _publish(self, batch: Batch) -> None:
         for cursor in self._cursors:
@@ -399,10 +450,7 @@ class Journal:
         self._memory_floor = batch.place
 
     def _read_memory(self, place: Place, max_records: int) -> list[Batch]:
-        if not self._memory:
-            return []
-        first = self._memory[0]
-        start = place[1] + 1 - first.position if place >= first.place else 0
+        start = self._memory_index(place)
         batches: list[Batch] = []
         count = 0
         for batch in islice(self._memory, start, None):
@@ -412,13 +460,51 @@ class Journal:
             count += len(batch.records)
         return batches
 
-    async def _read_file(self, file: JournalFile, after: int, max_records: int) -> list[StoredBatch]:
+    def _memory_index(self, place: Place) -> int:
+        """Where in memory the first batch beyond `place` is: positions in it follow one another."""
+        if not self._memory or place < self._memory[0].place:
+            return 0
+        return place[1] + 1 - self._memory[0].position
+
+    async def _read_file(self, file: JournalFile, after: int, max_records: int) -> list[Batch]:
+        self._being_read.add(file.name.sequence)
         try:
-            return await self._in_reader(partial(file.read, after, max_records))
+            return await self._in_reader(partial(self._read_decoded, file, after, max_records))
         except JournalDamaged as error:
-            repaired = self._salvaged(file, error)
+            repaired = await self._in_writer(partial(self._salvaged, file, error))
             self._files[self._files.index(file)] = repaired
-            return await self._in_reader(partial(repaired.read, after, max_records))
+            return await self._in_reader(partial(self._read_decoded, repaired, after, max_records))
+        finally:
+            self._being_read.discard(file.name.sequence)
+
+    def _read_decoded(self, file: JournalFile, after: int, max_records: int) -> list[Batch]:
+        """In the reader's thread: the event loop does not wait for the decoding."""
+        return [self._decoded(file, stored) for stored in file.read(after, max_records)]
+
+    def _decoded(self, file: JournalFile, stored: StoredBatch) -> Batch:
+        try:
+            records = decode_batch(stored.payload)
+        except msgspec.DecodeError as error:
+            # Its checksum is right, so it was written so: by a program whose records are others.
+            self._keep_undecodable(file, stored, error)
+            records = []
+        return Batch(
+            journal_id=file.name.journal_id,
+            position=stored.position,
+            sealed_at=stored.sealed_at,
+            counts=stored.counts,
+            records=records,
+            size_bytes=len(stored.payload),
+            file_sequence=file.name.sequence,
+        )
+
+    def _keep_undecodable(self, file: JournalFile, stored: StoredBatch, error: Exception) -> None:
+        kept = self.directory / "bad" / f"{file.name}-{stored.position}.msgpack"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(stored.payload)
+        for channel, count in stored.counts.items():
+            self._metrics.dropped.labels(channel, "journal_undecodable").inc(count)
+        log.error("journal_batch_undecodable", error=str(error), records=stored.counts, kept_aside=str(kept))
 
     def _newest_place(self) -> Place:
         if not self._files:
@@ -436,23 +522,11 @@ class Journal:
 
     def _show(self) -> None:
         self._metrics.journal_bytes.set(self.size_bytes)
-        oldest = self.oldest_sealed_at
-        self._metrics.journal_age_s.set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
+        waiting = [at for cursor in self._cursors if (at := cursor.oldest_pending_at()) is not None]
+        self._metrics.journal_age_s.set(max(0, now_us() - min(waiting)) / 1e6 if waiting else 0)
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
     async def _in_reader(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
-
-
-def _decoded(file: JournalFile, stored: StoredBatch) -> Batch:
-    return Batch(
-        journal_id=file.name.journal_id,
-        position=stored.position,
-        sealed_at=stored.sealed_at,
-        counts=stored.counts,
-        records=decode_batch(stored.payload),
-        size_bytes=len(stored.payload),
-        file_sequence=file.name.sequence,
-    )

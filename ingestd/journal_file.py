@@ -6,6 +6,7 @@ Synchronous; the journal calls it from its own threads. Every sqlite3 error beco
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import zlib
@@ -24,6 +25,9 @@ _SUFFIX = ".journal"
 _PART = ".part"  # a file being rewritten; what a crash leaves of it is deleted at the next start
 # What a row costs on disk beyond its payload: row header, counts, b-tree overhead.
 ROW_OVERHEAD_BYTES = 96
+_PAGE_BYTES = 4096  # SQLite's default
+_LAST_STEP = 2**40
+_LITTLE_ROOM_BYTES = 256 * 1024
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -85,7 +89,8 @@ class JournalFile:
         self.last_position = 0
         self.counts: dict[str, int] = {}
         self.oldest_sealed_at: int | None = None
-        self.payload_bytes = 0
+        self.floor = 0  # positions up to this one are the previous file's: a failed sync may have left copies here
+        self.size_bytes = 0  # what the rows take on disk, rounded up
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
 
@@ -101,21 +106,21 @@ class JournalFile:
                 file._writer.execute(f"PRAGMA application_id={_APPLICATION_ID}")
                 file._writer.execute(f"PRAGMA user_version={FORMAT_VERSION}")
                 file._writer.execute(_SCHEMA)
-                _sync_directory(directory)
+                sync_directory(directory)
         except JournalError:
             file.unlink()  # half a file, on a full disk: it holds nothing
             raise
         return file
 
     @classmethod
-    def open(cls, path: Path, name: FileName) -> JournalFile:
+    def open(cls, path: Path, name: FileName, floor: int = 0) -> JournalFile:
         """A file left by an earlier process. Raises JournalVersion or JournalDamaged."""
         file = cls(path, name)
+        file.floor = floor
         try:
             file._check_and_account()
-        except JournalError:
+        finally:
             file.close()
-            raise
         return file
 
     def _check_and_account(self) -> None:
@@ -131,8 +136,10 @@ class JournalFile:
                     f"the journal file {path} has format {version}, this ingestd reads up to {FORMAT_VERSION}; "
                     "run the newer ingestd until its journal is drained, or move the file away"
                 )
-            rows = connection.execute("SELECT position, sealed_at, counts, length(payload) FROM batches")
-            for position, sealed_at, counts, length in rows:
+            query = (
+                "SELECT position, sealed_at, counts, length(payload) FROM batches WHERE position > ? ORDER BY position"
+            )
+            for position, sealed_at, counts, length in connection.execute(query, (self.floor,)):
                 self._account(position, sealed_at, _counts_decoder.decode(counts), length)
 
     def append(self, batch: StoredBatch) -> None:
@@ -143,13 +150,22 @@ class JournalFile:
             self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", _row(batch))
         self._account(batch.position, batch.sealed_at, batch.counts, len(batch.payload))
 
+    def append_all(self, batches: list[StoredBatch]) -> None:
+        """Many batches, durable together."""
+        if self._writer is None:
+            raise JournalError(f"{self.path} is closed")
+        with _translated(self.path):
+            self._writer.execute("BEGIN")
+            self._writer.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", map(_row, batches))
+            self._writer.execute("COMMIT")
+
     def read(self, after: int, max_records: int) -> list[StoredBatch]:
         """The batches beyond `after`, in order, at least one if there is one, about `max_records` records of them."""
         batches: list[StoredBatch] = []
         records = 0
         with _translated(self.path):
             query = "SELECT position, sealed_at, counts, crc, payload FROM batches WHERE position > ? ORDER BY position"
-            for row in self._connection().execute(query, (after,)):
+            for row in self._connection().execute(query, (max(after, self.floor),)):
                 batch = _stored(row)
                 if batch is None:
                     if batches:
@@ -166,7 +182,7 @@ class JournalFile:
         sums: dict[str, int] = {}
         with _translated(self.path):
             query = "SELECT counts FROM batches WHERE position > ? AND position <= ?"
-            for (counts,) in self._connection().execute(query, (after, position)):
+            for (counts,) in self._connection().execute(query, (max(after, self.floor), position)):
                 add_counts(sums, _counts_decoder.decode(counts))
         return sums
 
@@ -180,9 +196,13 @@ class JournalFile:
         part = self._write_part(directory, good)
         bad_directory = directory / "bad"
         bad_directory.mkdir(exist_ok=True)
+        # Under both names first: at no moment, whatever crashes, is there no file of this name.
         for path in _with_companions(self.path):
+            kept = bad_directory / path.name
+            kept.unlink(missing_ok=True)
             if path.exists():
-                os.replace(path, bad_directory / path.name)
+                os.link(path, kept)
+        sync_directory(bad_directory)
         repaired = self._put_in_place(part)
         missing = good[-1].position - good[0].position + 1 - len(good) if good else 0
         return repaired, max(missing, self.last_position - (good[-1].position if good else 0))
@@ -194,9 +214,14 @@ class JournalFile:
         return self._put_in_place(part)
 
     def _write_part(self, directory: Path, batches: list[StoredBatch]) -> Path:
-        part = JournalFile.create(directory, FileName(self.name.sequence, self.name.journal_id + _PART))
-        for batch in batches:
-            part.append(batch)
+        name = FileName(self.name.sequence, self.name.journal_id + _PART)
+        JournalFile(directory / str(name), name).unlink()  # what an earlier attempt left
+        part = JournalFile.create(directory, name)
+        try:
+            part.append_all(batches)
+        except JournalError:
+            part.unlink()
+            raise
         part.close()
         return part.path
 
@@ -205,13 +230,8 @@ class JournalFile:
         for path in _with_companions(self.path)[1:]:
             path.unlink(missing_ok=True)
         os.replace(part, self.path)
-        _sync_directory(self.path.parent)
-        return JournalFile.open(self.path, self.name)
-
-    @property
-    def size_bytes(self) -> int:
-        """An upper bound of what the file's rows take on disk."""
-        return self.payload_bytes
+        sync_directory(self.path.parent)
+        return JournalFile.open(self.path, self.name, self.floor)
 
     def close_writer(self) -> None:
         """No more appends; the write-ahead log is folded into the file."""
@@ -230,13 +250,13 @@ class JournalFile:
     def unlink(self) -> None:
         """Forget the file: every durable sink has stored what it holds."""
         self.close()
-        for path in _with_companions(self.path):
+        for path in reversed(_with_companions(self.path)):  # the database last: a log alone would stay for ever
             path.unlink(missing_ok=True)
 
     def _account(self, position: int, sealed_at: int, counts: dict[str, int], length: int) -> None:
         self.first_position = self.first_position or position
         self.last_position = max(self.last_position, position)
-        self.payload_bytes += length + ROW_OVERHEAD_BYTES
+        self.size_bytes += row_bytes(length)
         if self.oldest_sealed_at is None:
             self.oldest_sealed_at = sealed_at
         add_counts(self.counts, counts)
@@ -244,28 +264,54 @@ class JournalFile:
     def _connection(self) -> sqlite3.Connection:
         if self._reader is None:
             self._reader = _connect(self.path)
+            if self._writer is None:
+                # Nobody else has it open: the index of the write-ahead log can live in memory. As a file it would need
+                # room, and a full disk is just when an old file must be read and freed.
+                self._reader.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._reader.execute("PRAGMA cache_size=-512")  # KiB
         return self._reader
 
     def _undamaged(self) -> Iterator[StoredBatch]:
-        position, failures = 0, 0
         query = (
             "SELECT position, sealed_at, counts, crc, payload FROM batches "
             "WHERE position >= ? ORDER BY position LIMIT 1"
         )
-        # A damaged page fails every query that meets it: step over it one position at a time, but not for ever.
-        while failures < 20_000:
+        position, step = max(self.first_position, self.floor + 1), 1
+        while step < _LAST_STEP:
             try:
                 row = self._connection().execute(query, (position,)).fetchone()
-                batch = _stored(row) if row is not None else None
-            except (sqlite3.Error, msgspec.DecodeError, TypeError, ValueError):
-                position, failures = position + 1, failures + 1
+            except sqlite3.Error:
+                # A damaged page fails every query that meets it: step over it, further each time.
+                position, step = position + step, step * 2
+                continue
+            if step > 1:
+                readable = position if row is None else row[0]
+                position, step = self._first_readable(query, position - step // 2, readable), 1
                 continue
             if row is None:
                 return
+            batch = _undamaged_batch(row)
             if batch is not None:
-                failures = 0
                 yield batch
             position = row[0] + 1
+
+    def _first_readable(self, query: str, unreadable: int, readable: int) -> int:
+        """The first position past a damaged page, between one that fails and one that does not."""
+        while readable - unreadable > 1:
+            middle = (unreadable + readable) // 2
+            try:
+                self._connection().execute(query, (middle,)).fetchone()
+            except sqlite3.Error:
+                unreadable = middle
+            else:
+                readable = middle
+        return readable
+
+
+def row_bytes(payload_length: int) -> int:
+    """What a row takes on disk at most: a row that does not share its page takes whole pages."""
+    length = payload_length + ROW_OVERHEAD_BYTES
+    return length + length // 4 if length < _PAGE_BYTES // 4 else -(-length // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def add_counts(sums: dict[str, int], counts: dict[str, int], sign: int = 1) -> None:
@@ -292,6 +338,13 @@ def _stored(row: tuple[int, int, bytes, int, bytes]) -> StoredBatch | None:
     return StoredBatch(position, sealed_at, _counts_decoder.decode(counts), payload)
 
 
+def _undamaged_batch(row: tuple[int, int, bytes, int, bytes]) -> StoredBatch | None:
+    try:
+        return _stored(row)
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return None
+
+
 def _without(batch: StoredBatch, channel: str) -> StoredBatch:
     kept = [record for record in decode_batch(batch.payload) if channel_of(record) != channel]
     return StoredBatch(batch.position, batch.sealed_at, count_channels(kept), encode_batch(kept))
@@ -301,12 +354,22 @@ def _with_companions(path: Path) -> tuple[Path, Path, Path]:
     return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# SQLite says these too when a companion file finds no room.
+_MAY_BE_ROOM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
+def _little_room(directory: Path) -> bool:
+    state = os.statvfs(directory)
+    return state.f_bavail * state.f_frsize < _LITTLE_ROOM_BYTES
 
 
 @contextlib.contextmanager
@@ -316,7 +379,7 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
-        if primary == sqlite3.SQLITE_FULL:
+        if primary == sqlite3.SQLITE_FULL or (primary in _MAY_BE_ROOM and _little_room(path.parent)):
             raise JournalFull(f"no room left on the disk of {path.parent}; free some, nothing is lost") from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise JournalDamaged(f"{path}: {error}") from error
@@ -326,4 +389,6 @@ def _translated(path: Path) -> Iterator[None]:
     except (msgspec.DecodeError, TypeError) as error:
         raise JournalDamaged(f"{path}: {error}") from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise JournalFull(f"no room left on the disk of {path.parent}; free some, nothing is lost") from error
         raise JournalError(f"{path}: {error}; check the disk and its permissions") from error

@@ -230,10 +230,12 @@ class Service:
     def _show_gauges(self) -> None:
         for name, cursor in self._cursors.items():
             self.metrics.sink_lag_records.labels(name).set(cursor.pending_records)
-            oldest = self.journal.oldest_sealed_at if cursor.pending_records else None
+            oldest = cursor.oldest_pending_at()
             self.metrics.sink_lag_s.labels(name).set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
             for channel, count in cursor.pending.items():
                 self.metrics.in_journal.labels(channel).set(count)
+            for channel, count in cursor.recovered.items():
+                self.metrics.recovered.labels(channel).set(count)
 
     def snapshot(self) -> Snapshot:
         """What health is judged from."""
@@ -255,11 +257,13 @@ class Service:
         """The conservation law's terms, by channel."""
         totals, metrics = self.metrics.totals, self.metrics
         in_journal: dict[str, int] = {}
+        recovered: dict[str, int] = {}
         for cursor in self._cursors.values():
             in_journal.update({channel: count for channel, count in cursor.pending.items() if count})
+            recovered.update({channel: count for channel, count in cursor.recovered.items() if count})
         return {
             "received": totals(metrics.received),
-            "recovered": totals(metrics.recovered),
+            "recovered": recovered,
             "journaled": totals(metrics.journaled),
             "stored": totals(metrics.stored),
             "duplicate": totals(metrics.duplicate),

@@ -80,8 +80,9 @@ class Process:
         self.metrics = Metrics()
         self.journal = Journal(state_dir, JournalConfig.model_validate(options), self.metrics)
         self.journal.open()
+        self.cursor = self.journal.cursor("timescale")
         self.sink = TimescaleSink(
-            cursor=self.journal.cursor("timescale"),
+            cursor=self.cursor,
             journal_ids=lambda: self.journal.journal_ids,
             connect=lambda: Forgetful.connect(dsn, call_timeout_s=5),
             config=DatabaseConfig(dsn=dsn, flush_ms=1, max_flush_records=40),
@@ -100,8 +101,8 @@ class Process:
         self.journal.close()
 
 
-async def play(script: list[object], options: dict[str, int], dsn: str) -> tuple[list[Record], Metrics]:
-    """Carry the steps out; every journaled record, and the counters of the last process."""
+async def play(script: list[object], options: dict[str, int], dsn: str) -> tuple[list[Record], Process]:
+    """Carry the steps out; every journaled record, and the last process."""
     journaled: list[Record] = []
     Forgetful.replies_to_lose = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +118,7 @@ async def play(script: list[object], options: dict[str, int], dsn: str) -> tuple
             elif isinstance(step, LoseReplies):
                 Forgetful.replies_to_lose = step.count
         await process.drain()
-        return journaled, process.metrics
+        return journaled, process
 
 
 def expected(journaled: list[Record]) -> dict[str, Counter[tuple[object, ...]]]:
@@ -163,10 +164,10 @@ async def check(script: list[object], options: dict[str, int], dsn: str) -> None
     db = await Database.connect(dsn)
     try:
         await db.execute(f"TRUNCATE {', '.join(TABLES)}, ingest_positions")
-        journaled, metrics = await play(script, options, dsn)
+        journaled, process = await play(script, options, dsn)
         assert await stored(db) == expected(journaled)
-        totals = metrics.totals
-        came = sum(totals(metrics.journaled).values()) + sum(totals(metrics.recovered).values())
+        metrics, totals = process.metrics, process.metrics.totals
+        came = sum(totals(metrics.journaled).values()) + sum(process.cursor.recovered.values())
         went = [sum(totals(counter).values()) for counter in (metrics.stored, metrics.duplicate, metrics.rejected)]
         assert came == sum(went), "the last process counted wrongly"
     finally:

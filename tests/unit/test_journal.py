@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,11 +171,11 @@ async def test_full_refuses_until_a_sink_catches_up(tmp_path: Path) -> None:
     with opened(tmp_path, max_bytes=4000, file_bytes=1000) as journal:
         cursor = journal.cursor("one")
         appended = 0
-        while journal.size_bytes < 3700:
+        while journal.size_bytes < 3000:
             await append(journal, appended + 1)
             appended += 3
         with pytest.raises(JournalFull, match="max_bytes"):
-            await append(journal, appended + 1, 20)
+            await append(journal, appended + 1, 30)
         cursor.acknowledge(await read_all(cursor))
         await append(journal, appended + 1)
         assert numbers(await read_all(cursor)) == [appended + 1, appended + 2, appended + 3]
@@ -300,3 +301,118 @@ async def test_after_a_full_disk_the_newest_file_may_go_too(tmp_path: Path, monk
 
 def _no_room(_file: JournalFile, _batch: object) -> None:
     raise JournalFull("no room left on the disk")
+
+
+async def test_a_skip_never_lets_an_older_journal_go(tmp_path: Path) -> None:
+    """A file put back from a backup is older than what the sink has stored, and not stored."""
+    ids = []
+    for first in (1, 11):
+        with opened(tmp_path) as journal:
+            journal.cursor("one")
+            await append(journal, first, 10)
+            ids.append(journal.journal_id)
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        await cursor.skip_to(ids[1], 1)
+        assert numbers(await read_all(cursor)) == list(range(1, 11))
+        assert cursor.pending == {"trades": 10}
+        assert cursor.recovered == {"trades": 10}
+
+
+async def test_dropping_spares_what_a_sink_has_in_its_hands(tmp_path: Path) -> None:
+    """What was read or lies in memory is stored, so it must not be counted as dropped too."""
+    metrics = Metrics()
+    options = {"max_bytes": 60_000, "file_bytes": 6000, "memory_bytes": 8000, "when_full": "drop_oldest"}
+    journal = Journal(tmp_path, JournalConfig.model_validate(options), metrics)
+    journal.open()
+    live, behind = journal.cursor("live"), journal.cursor("behind")
+    delivered: dict[str, int] = {}
+    for number in range(1, 500):
+        await journal.append([trade(number), tick(number), book(number)])
+        live.acknowledge(await live.read(100))
+        if number == 50:
+            held = await behind.read(30)
+    for batch in [*held, *await read_all(behind)]:
+        for channel, count in batch.counts.items():
+            delivered[channel] = delivered.get(channel, 0) + count
+    dropped = metrics.totals(metrics.dropped)
+    journal.close()
+    assert {channel: delivered.get(channel, 0) + dropped.get(channel, 0) for channel in dropped} == dict.fromkeys(
+        dropped, 499
+    )
+    assert dropped["order_book"] > 0
+
+
+async def test_a_batch_of_another_programs_records_is_kept_aside(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        journal.cursor("one")
+        await append(journal, 1)
+        await append(journal, 4)
+    (path,) = (tmp_path / "journal").glob("*.journal")
+    counts, payload = b"\x81\xa6trades\x03", b"\x93\x01\x02\x03"
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE batches SET payload = ?, counts = ?, crc = ? WHERE position = 1",
+            (payload, counts, zlib.crc32(payload, zlib.crc32(counts))),
+        )
+    connection.close()
+    metrics = Metrics()
+    journal = Journal(tmp_path, JournalConfig(), metrics)
+    journal.open()
+    cursor = journal.cursor("one")
+    batches = await read_all(cursor)
+    cursor.acknowledge(batches)
+    journal.close()
+    assert numbers(batches) == [4, 5, 6]
+    assert metrics.totals(metrics.dropped) == {"trades": 3}
+    assert cursor.pending == {"trades": 0}
+    assert [kept.read_bytes() for kept in (tmp_path / "journal" / "bad").iterdir()] == [payload]
+
+
+async def test_a_sync_that_failed_leaves_no_batch_twice(tmp_path: Path) -> None:
+    """After the crash the log of the first file revives a batch that was written again to the next one."""
+    with opened(tmp_path, file_bytes=500) as journal:
+        journal.cursor("one")
+        for first in range(1, 13, 3):
+            await append(journal, first)
+    first_file, second_file = sorted((tmp_path / "journal").glob("*.journal"))[:2]
+    with sqlite3.connect(second_file) as source:
+        revived = source.execute("SELECT * FROM batches ORDER BY position LIMIT 1").fetchone()
+    source.close()
+    with sqlite3.connect(first_file) as target:
+        target.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", revived)
+    target.close()
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        assert cursor.pending == {"trades": 12}
+        assert numbers(await read_all(cursor)) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.95])
+async def test_damage_far_from_the_first_position_costs_only_its_page(tmp_path: Path, part: float) -> None:
+    path = await filled(tmp_path, 400)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE batches SET position = -position")
+        connection.execute("UPDATE batches SET position = 100000 - position")
+        connection.commit()
+        connection.execute("VACUUM")
+    connection.close()
+    content = bytearray(path.read_bytes())
+    page = max(2, int(part * len(content) / 4096)) * 4096  # not the schema, not the root of the table
+    content[page : page + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    with opened(tmp_path) as journal:
+        kept = len(await read_all(journal.cursor("one")))
+    assert 400 > kept > 340
+
+
+async def test_the_age_is_that_of_what_is_not_stored(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        assert cursor.oldest_pending_at() is None
+        await append(journal, 1)
+        cursor.acknowledge(await cursor.read(10))
+        assert cursor.oldest_pending_at() is None
+        second = await append(journal, 4)
+        await append(journal, 7)
+        assert cursor.oldest_pending_at() == second.sealed_at

@@ -33,8 +33,9 @@ class Rig:
         self.database = database
         self.journal = Journal(state_dir, JournalConfig(), self.metrics)
         self.journal.open()
+        self.cursor = self.journal.cursor("timescale")
         self.sink = TimescaleSink(
-            cursor=self.journal.cursor("timescale"),
+            cursor=self.cursor,
             journal_ids=lambda: self.journal.journal_ids,
             connect=connect or self.connect,
             config=DatabaseConfig(dsn=database.dsn, flush_ms=5),
@@ -200,7 +201,7 @@ async def test_a_restart_stores_what_was_left_and_nothing_twice(
     left.journal.close()
     made = await store(tmp_path, database, [tick(20)])
     assert await db.fetchval("SELECT count(*) FROM market_ticks") == 21
-    assert made.total("recovered") == {"ticks": 10}
+    assert made.cursor.recovered == {"ticks": 10}
     assert made.total("stored") == {"ticks": 11}
 
 
