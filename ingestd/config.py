@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from ingestd.errors import ConfigError, Problem
 
 ENV_PREFIX = "INGESTD_"
+_HIGHEST_PORT = 65_535
 
 Channel = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
 
@@ -49,7 +50,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # A number from the environment where a text is wanted is that number's text: INGESTD_INSTANCE__NAME=7.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
 
 
 class InstanceConfig(_Section):
@@ -116,6 +118,12 @@ class KafkaConfig(_Section):
 
 class HttpConfig(_Section):
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:9108"
+
+    @model_validator(mode="after")
+    def _a_port(self) -> HttpConfig:
+        if self.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
+            raise ValueError(f"there are {_HIGHEST_PORT} ports")
+        return self
 
     @property
     def host(self) -> str:

@@ -151,6 +151,8 @@ class Journal:
         self._metrics = metrics
         # A file must be able to end while there is still room for the next one.
         self._file_bytes = max(1, min(config.file_bytes, config.max_bytes // 4))
+        # And what lies in memory is not dropped: it must be the smaller part of what is kept.
+        self._memory_limit_bytes = min(config.memory_bytes, config.max_bytes // 4)
         self._lock: IO[str] | None = None
         self._files: list[JournalFile] = []
         self._ended: JournalFile | None = None  # takes no more appends although it is the newest
@@ -435,7 +437,7 @@ class Journal:
             cursor.wake()
         self._memory.append(batch)
         self._memory_bytes += batch.size_bytes
-        while len(self._memory) > 1 and self._memory_bytes > self._config.memory_bytes:
+        while len(self._memory) > 1 and self._memory_bytes > self._memory_limit_bytes:
             self._forget_oldest()
         for channel, count in batch.counts.items():
             self._metrics.journaled.labels(channel).inc(count)

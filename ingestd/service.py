@@ -36,6 +36,7 @@ log = structlog.get_logger()
 _HEARTBEAT_S = 0.5
 # Of the shutdown deadline, what closing the sockets may take at most.
 _CLOSE_FEEDS_SHARE = 0.3
+_LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
 
 
 class Service:
@@ -161,7 +162,7 @@ class Service:
         await self._seal_intake(deadline_s)
         await self._drain_sinks(deadline_s)
         if self._upkeep is not None:
-            await self._upkeep.close()
+            await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
         await self.tasks.cancel(["upkeep", "heartbeat"])
         self._show_gauges()
 

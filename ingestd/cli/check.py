@@ -51,10 +51,28 @@ def load_checked(config_file: Path) -> Config:
         known = {problem.path for problem in error.problems}
         also = [problem for problem in _problems_of_sound_feeds(config_file) if problem.path not in known]
         raise ConfigError([*error.problems, *also]) from error
-    problems = _check_feeds(config)
+    problems = [*_check_database(config), *_check_feeds(config)]
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _check_database(config: Config) -> list[Problem]:
+    """What can be said of the database's settings without a connection."""
+    from ingestd.storage.candles import require_room
+    from ingestd.storage.dsn import describe_target
+
+    problems: list[Problem] = []
+    try:
+        require_room(config.retention)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        if config.database is not None and config.database.dsn is not None:
+            describe_target(config.database.dsn)
+    except ConfigError as error:
+        problems += error.problems
+    return problems
 
 
 def _check_feeds(config: Config) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import click
@@ -49,7 +50,10 @@ def demo(
     if live and capture is not None:
         raise click.UsageError("--live and --capture exclude each other")
     plan = Plan(seconds, rate, symbols, capture, dsn, keep, live)
-    account, verdict = asyncio.run(_run(plan))
+    try:
+        account, verdict = asyncio.run(_run(plan))
+    except asyncio.CancelledError:
+        raise click.Abort from None
     _print(account, verdict)
     if keep:
         click.echo(f"the database is still there: {account.dsn}")
@@ -60,6 +64,10 @@ def demo(
 
 
 async def _run(plan: Plan) -> tuple[Account, Verdict]:
+    task = asyncio.current_task()
+    assert task is not None, "it runs in one"
+    # Like Ctrl-C: everything that was started is ended.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with demo_run.run(plan, lambda text: click.echo(f"… {text}", err=True)) as account:
         return account, await demo_verdict.judge(account)
 

@@ -105,9 +105,11 @@ async def database(plan: Plan, say: Say) -> AsyncIterator[str]:
     try:
         await _administer(server.dsn(), f'CREATE DATABASE "{name}"')
         yield server.dsn(name)
+        if plan.keep:
+            say(f"the server keeps running, its data in {directory}; `kill -INT {server.pid}` ends it")
+            server.leave_running()
     finally:
-        if not plan.keep:
-            await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.stop)
 
 
 async def _administer(dsn: str, sql: str) -> None:

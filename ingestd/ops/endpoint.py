@@ -27,7 +27,6 @@ MAX_REQUEST_BYTES: Final = 8192
 REQUEST_TIMEOUT_S: Final = 5.0
 RESPONSE_TIMEOUT_S: Final = 30.0
 _METRICS_CACHED_S: Final = 1.0
-_HIGHEST_PORT: Final = 65_535
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -59,8 +58,6 @@ class Endpoint:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the address cannot be had."""
-        if self._config.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
-            raise ConfigError([_cannot_listen(self._config.listen, OverflowError("there are 65535 ports"))])
         app = web.Application(middlewares=[_one_request])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._show_metrics)

@@ -100,6 +100,12 @@ class EmbeddedPostgres:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
+    def leave_running(self) -> None:
+        """Let the server and its folder outlive this process; whoever wants it gone ends `pid`."""
+        self._dismiss_guard()
+        self._process = None
+        self._temporary = None
+
     def dsn(self, database: str = "postgres") -> str:
         """The DSN of one of its databases, with the password."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/{database}"

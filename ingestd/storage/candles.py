@@ -10,6 +10,7 @@ from ingestd.config import RetentionConfig
 from ingestd.errors import ConfigError, Problem
 
 FOR_EVER = 0
+_EVERYTHING_DAYS = 3650  # no captured trade is older; a policy has no word for ever
 
 _MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
 
@@ -18,9 +19,9 @@ _MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
 class Level:
     """One candle relation.
 
-    `lookback_days` is how far back its policy looks for late trades by itself, `minimum_days` the least retention
-    (its own and its source's) that still leaves room for a refresh; `width` is None for calendar months.
-    `settled_after` and `every` are the policy's end offset and schedule, written as PostgreSQL prints intervals.
+    `minimum_days` is the least retention (its own and its source's) that still leaves room for a refresh; `width` is
+    None for calendar months. `settled_after` and `every` are the policy's end offset and schedule, written as
+    PostgreSQL prints intervals.
     """
 
     relation: str
@@ -28,7 +29,6 @@ class Level:
     width: timedelta | None
     settled_after: str
     every: str
-    lookback_days: int
     minimum_days: int
     retention_key: str
     source_retention_key: str
@@ -52,14 +52,15 @@ class Level:
         return datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
 
     def lookback(self, retention: RetentionConfig) -> str:
-        """How far back the policy refreshes: always inside what the source and the candles themselves still keep.
+        """How far back the policy refreshes: as far as the source and the candles themselves are kept, and no further.
 
-        A refresh over dropped rows would delete the candles made of them.
+        Only buckets that were written to are computed again, so a far look costs nothing, and a trade however late
+        reaches its candle. A refresh over dropped rows would delete the candles made of them.
         """
         kept_days = [days for days in self._kept(retention) if days != FOR_EVER]
         if kept_days and min(kept_days) <= 1:
             return "12:00:00"
-        return interval_days(min([self.lookback_days, *(days - 1 for days in kept_days)]))
+        return interval_days(min([_EVERYTHING_DAYS, *(days - 1 for days in kept_days)]))
 
     def problems(self, retention: RetentionConfig) -> Iterator[Problem]:
         """The retention settings under which this level cannot be kept fresh."""
@@ -89,28 +90,26 @@ def require_room(retention: RetentionConfig) -> None:
         raise ConfigError(list(found.values()))
 
 
-def _level(
-    name: str, source: str, width: timedelta | None, settled_after: str, every: str, lookback: int, minimum: int
-) -> Level:
+def _level(name: str, source: str, width: timedelta | None, settled_after: str, every: str, minimum: int) -> Level:
     def key(relation: str) -> str:
         return f"{relation.replace('_1M', '_1month')}_days"
 
-    return Level(name, source, width, settled_after, every, lookback, minimum, key(name), key(source))
+    return Level(name, source, width, settled_after, every, minimum, key(name), key(source))
 
 
 # In the order in which they are made from each other.
 LEVELS: tuple[Level, ...] = (
-    _level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 7, 1),
-    _level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 7, 1),
-    _level("candles_15m", "candles_1m", timedelta(minutes=15), "00:05:00", "00:05:00", 7, 1),
-    _level("candles_30m", "candles_1m", timedelta(minutes=30), "00:05:00", "00:05:00", 7, 1),
-    _level("candles_1h", "candles_1m", timedelta(hours=1), "01:00:00", "00:15:00", 14, 1),
-    _level("candles_4h", "candles_1h", timedelta(hours=4), "01:00:00", "00:30:00", 14, 2),
-    _level("candles_1d", "candles_1h", timedelta(days=1), "01:00:00", "01:00:00", 30, 4),
-    _level("candles_1w", "candles_1d", timedelta(days=7), "01:00:00", "06:00:00", 70, 22),
-    _level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 190, 94),
+    _level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 1),
+    _level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 1),
+    _level("candles_15m", "candles_1m", timedelta(minutes=15), "00:05:00", "00:05:00", 1),
+    _level("candles_30m", "candles_1m", timedelta(minutes=30), "00:05:00", "00:05:00", 1),
+    _level("candles_1h", "candles_1m", timedelta(hours=1), "01:00:00", "00:15:00", 1),
+    _level("candles_4h", "candles_1h", timedelta(hours=4), "01:00:00", "00:30:00", 2),
+    _level("candles_1d", "candles_1h", timedelta(days=1), "01:00:00", "01:00:00", 4),
+    _level("candles_1w", "candles_1d", timedelta(days=7), "01:00:00", "06:00:00", 22),
+    _level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 94),
 )
-TICK_HOURS = _level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 7, 1)
+TICK_HOURS = _level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 1)
 
 # What TimescaleDB materialises: its monthly aggregates go stale (see sql/timescaledb/0002_candles.sql), so months are
 # a view of days there.

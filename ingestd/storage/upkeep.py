@@ -26,7 +26,6 @@ log = structlog.get_logger()
 _ROLLUPS_EVERY_S = 2.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
-_LAST_TURN_S = 5.0
 
 
 class Upkeep:
@@ -79,14 +78,14 @@ class Upkeep:
             self._stored_markets = markets
             self._markets_due_s = 0.0
 
-    async def close(self) -> None:
+    async def close(self, *, within_s: float) -> None:
         """One last turn, so that the candles hold what was stored, if the database answers in time."""
         if self._database is not None:
             try:
-                async with asyncio.timeout(_LAST_TURN_S):
+                async with asyncio.timeout(within_s):
                     await self.turn()
             except TimeoutError:
-                log.warning("upkeep_unfinished", limit_s=_LAST_TURN_S)
+                log.warning("upkeep_unfinished", limit_s=within_s)
         self._disconnect()
 
     async def _connected(self) -> tuple[Database, Engine]:

@@ -274,3 +274,12 @@ class TestListen:
     @pytest.mark.parametrize("listen", ["9108", "localhost", ":9108", "host:port"])
     def test_is_nothing_else(self, listen: str) -> None:
         assert [problem.path for problem in problems_of({"http": {"listen": listen}})] == ["http.listen"]
+
+
+def test_a_port_that_does_not_exist_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match=r"http: there are 65535 ports"):
+        parse({"http": {"listen": "127.0.0.1:70000"}}, {})
+
+
+def test_a_number_from_the_environment_can_be_a_text() -> None:
+    assert parse({}, {"INGESTD_INSTANCE__NAME": "7"}).instance.name == "7"

@@ -29,7 +29,7 @@ async def test_one_bad_market_does_not_stop_the_candles(postgres_database: Datab
     config = default_config(database={"dsn": postgres_database.dsn}, retention={"candles_1m_days": 0, "trades_days": 0})
     upkeep = Upkeep(access_to(postgres_database), config, lambda: [bad], metrics)
     await upkeep.turn()
-    await upkeep.close()
+    await upkeep.close(within_s=5)
     assert await db.fetchval("SELECT count(*) FROM candles_1m") == 1
     assert metrics.totals(metrics.upkeep_failures, "step")["store_markets"] > 0
     await db.close()

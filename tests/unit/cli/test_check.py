@@ -148,3 +148,11 @@ VALUE = st.recursive(
 @given(st.dictionaries(TEXT, VALUE | st.dictionaries(TEXT, VALUE, max_size=3), max_size=4))
 def test_any_document_reads_back_as_it_was(document: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml(document)) == document
+
+
+def test_what_migrate_and_run_would_refuse_is_found_here(tmp_path: Path) -> None:
+    text = '[database]\ndsn = "mysql://localhost/x"\n[retention]\ncandles_1d_days = 5\n'
+    with pytest.raises(ConfigError) as caught:
+        load_checked(write(tmp_path, text))
+    paths = {problem.path for problem in caught.value.problems}
+    assert {"database.dsn", "retention.candles_1d_days"} <= paths

@@ -129,7 +129,7 @@ async def test_a_taken_address_is_explained(daemon: Daemon) -> None:
         await Endpoint(taken, Metrics(), lambda: daemon.state).start()
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:70000", "192.0.2.1:9108", "no-such-host.invalid:9108"])
+@pytest.mark.parametrize("listen", ["192.0.2.1:9108", "no-such-host.invalid:9108"])
 async def test_an_impossible_address_is_explained(listen: str) -> None:
     with pytest.raises(ConfigError, match=r"http\.listen: cannot listen"):
         await Endpoint(HttpConfig(listen=listen), Metrics(), lambda: Snapshot(0, True)).start()

@@ -67,7 +67,7 @@ def test_a_refresh_never_reaches_past_the_retention(trades_days: int, candles_da
 
 def test_zero_days_is_for_ever() -> None:
     retention = RetentionConfig(trades_days=0, candles_1m_days=0)
-    assert BY_NAME["candles_1m"].lookback(retention) == "7 days"
+    assert BY_NAME["candles_1m"].lookback(retention) == "3650 days"
     require_room(retention)
 
 
