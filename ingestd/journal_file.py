@@ -1,50 +1,57 @@
 """One file of the journal: a SQLite database in WAL mode with one row for each sealed batch.
 
-Synchronous; the journal calls it from its own threads. Every sqlite3 error becomes a JournalError here.
+Synchronous; the journal calls it from its own threads.
+
+A file that takes no more appends is read with a connection that locks it alone (`locking_mode=EXCLUSIVE`): SQLite then
+keeps the index of the write-ahead log in its memory. Otherwise it would need a new `-shm` file, and on a full disk the
+one thing that could free some room, reading what is journaled, would be impossible.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from ingestd.errors import JournalError, JournalFull, JournalVersion
-from ingestd.records import channel_of, count_channels, decode_batch, encode_batch
+from ingestd.journal_disk import JournalDamaged, Pages, connect, sync_directory, translated, with_companions
+from ingestd.records import WIRE_VERSION
 
-FORMAT_VERSION = 1
-_APPLICATION_ID = 0x494E4744  # "INGD"
+FORMAT_VERSION = 1  # of the tables below; together with the version of the records it is the file's `user_version`
+APPLICATION_ID = 0x494E4744  # "INGD"
+_WIRE_FACTOR = 1000
 _SUFFIX = ".journal"
-_PART = ".part"  # a file being rewritten; what a crash leaves of it is deleted at the next start
-# What a row costs on disk beyond its payload: row header, counts, b-tree overhead.
-ROW_OVERHEAD_BYTES = 96
-_PAGE_BYTES = 4096  # SQLite's default
-_LAST_STEP = 2**40
-_LITTLE_ROOM_BYTES = 256 * 1024
+PART = ".part"  # a file being rewritten; what a crash leaves of it is deleted at the next start
+NEW = ".new"  # a file wholly rewritten that takes the place of the old one, if need be at the next start
 
-_SCHEMA = """
+# However little it holds, a file that takes appends needs some room for its first pages and its log. It is not counted.
+_UNCOUNTED_LOG_BYTES = 256 * 1024
+_LOG_PAGES = 1000
+_READ_BYTES = 8 * 2**20
+
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
     position  INTEGER PRIMARY KEY,
     sealed_at INTEGER NOT NULL,
     counts    BLOB    NOT NULL,
     crc       INTEGER NOT NULL,
     payload   BLOB    NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS totals (of_all_batches BLOB NOT NULL);
 """
 
-_counts_encoder = msgspec.msgpack.Encoder()
+Row: TypeAlias = tuple[int, int, bytes, int, bytes]
+
+_encoder = msgspec.msgpack.Encoder()
 _counts_decoder = msgspec.msgpack.Decoder(dict[str, int])
-
-
-class JournalDamaged(JournalError):
-    """The file holds something that was never written to it: a bad sector, a torn copy, a foreign file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,20 @@ class StoredBatch:
     payload: bytes
 
 
+class Totals(msgspec.Struct, frozen=True, array_like=True):
+    """What a file that has ended holds, so that the next start need not look at every row."""
+
+    first_position: int
+    last_position: int
+    oldest_sealed_at: int
+    batches: int
+    rows_bytes: int
+    counts: dict[str, int]
+
+
+_totals_decoder = msgspec.msgpack.Decoder(Totals)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class FileName:
     """`00000012-3f9ac1d2e4b56789.journal`: the order of files, and the journal (one process's life) it belongs to."""
@@ -67,9 +88,16 @@ class FileName:
     def __str__(self) -> str:
         return f"{self.sequence:08d}-{self.journal_id}{_SUFFIX}"
 
+    def with_mark(self, mark: str) -> FileName:
+        """The name of a rewritten file on its way: PART or NEW."""
+        return FileName(self.sequence, self.journal_id + mark)
+
+    def has_mark(self, mark: str) -> bool:
+        return self.journal_id.endswith(mark)
+
     @property
-    def is_part(self) -> bool:
-        return self.journal_id.endswith(_PART)
+    def without_mark(self) -> FileName:
+        return FileName(self.sequence, self.journal_id.removesuffix(PART).removesuffix(NEW))
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
@@ -80,238 +108,255 @@ class FileName:
 
 
 class JournalFile:
-    """One file, open for appending (`create`) or left by an earlier process (`open`)."""
+    """One file, open for appending (`create`), or left by an earlier process and to be looked at (`load`)."""
 
     def __init__(self, path: Path, name: FileName) -> None:
         self.path = path
         self.name = name
+        self.ended = True  # takes no more appends
         self.first_position = 0
         self.last_position = 0
+        self.batches = 0
         self.counts: dict[str, int] = {}
+        self.is_counted = False  # whether `counts` is known to be all that was written to it
         self.oldest_sealed_at: int | None = None
-        self.floor = 0  # positions up to this one are the previous file's: a failed sync may have left copies here
-        self.size_bytes = 0  # what the rows take on disk, rounded up
+        self.rows_bytes = 0
+        self._pages = Pages()
+        self._log_bytes = 0
+        self._failed = False
         self._writer: sqlite3.Connection | None = None
+        self._writing = threading.Lock()
         self._reader: sqlite3.Connection | None = None
 
     @classmethod
-    def create(cls, directory: Path, name: FileName) -> JournalFile:
-        """A new, empty file that is durable before this returns."""
+    def create(cls, directory: Path, name: FileName, log_pages: int = _LOG_PAGES) -> JournalFile:
+        """A new, empty file that is durable before this returns. Its log is folded in every `log_pages` pages."""
         file = cls(directory / str(name), name)
         try:
-            with _translated(file.path):
-                file._writer = _connect(file.path)
+            with translated(file.path):
+                file._writer = connect(file.path, "rwc")
                 file._writer.execute("PRAGMA journal_mode=WAL")
                 file._writer.execute("PRAGMA synchronous=FULL")
-                file._writer.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                file._writer.execute(f"PRAGMA user_version={FORMAT_VERSION}")
-                file._writer.execute(_SCHEMA)
+                file._writer.execute(f"PRAGMA wal_autocheckpoint={log_pages}")
+                write_schema(file._writer)
                 sync_directory(directory)
         except JournalError:
-            file.unlink()  # half a file, on a full disk: it holds nothing
+            with contextlib.suppress(JournalError):
+                file.unlink()  # half a file, on a full disk: it holds nothing
             raise
+        file.ended, file.is_counted = False, True
         return file
 
-    @classmethod
-    def open(cls, path: Path, name: FileName, floor: int = 0) -> JournalFile:
-        """A file left by an earlier process. Raises JournalVersion or JournalDamaged."""
-        file = cls(path, name)
-        file.floor = floor
-        try:
-            file._check_and_account()
-        finally:
-            file.close()
-        return file
+    def load(self, below: int | None = None) -> None:
+        """Find out what an earlier process left in it. Raises JournalVersion or JournalDamaged.
 
-    def _check_and_account(self) -> None:
-        path = self.path
-        with _translated(path):
-            connection = self._connection()
-            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if application_id != _APPLICATION_ID:
-                raise JournalDamaged(f"{path} is not a journal file")
-            if version > FORMAT_VERSION:
-                raise JournalVersion(
-                    f"the journal file {path} has format {version}, this ingestd reads up to {FORMAT_VERSION}; "
-                    "run the newer ingestd until its journal is drained, or move the file away"
-                )
-            query = (
-                "SELECT position, sealed_at, counts, length(payload) FROM batches WHERE position > ? ORDER BY position"
-            )
-            for position, sealed_at, counts, length in connection.execute(query, (self.floor,)):
-                self._account(position, sealed_at, _counts_decoder.decode(counts), length)
+        `below` is where the next file of the same journal begins. A sync that failed may have left the same batch in
+        both; the one that was reported durable is the later one.
+        """
+        with self._reading():
+            self._check_version()
+            if not self._take_totals(2**63 - 1 if below is None else below):
+                self._count_rows(2**63 - 1 if below is None else below)
+        self.close_reader()
 
     def append(self, batch: StoredBatch) -> None:
-        """Make one batch durable: committed and synced when this returns."""
-        if self._writer is None:
-            raise JournalError(f"{self.path} is closed")
-        with _translated(self.path):
-            self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", _row(batch))
-        self._account(batch.position, batch.sealed_at, batch.counts, len(batch.payload))
+        """Make one batch durable: committed and synced when this returns. After an error the file has ended."""
+        row = row_of(batch)
+        with self._writing:
+            if self._writer is None or self.ended:
+                raise JournalError(f"{self.path} takes no more batches")
+            try:
+                with translated(self.path):
+                    self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+            except JournalError as error:
+                self.ended = True
+                self._failed = not isinstance(error, JournalFull)
+                raise
+            self.account(batch.position, batch.sealed_at, batch.counts, len(row[2]) + len(batch.payload))
+            self._measure_log()
 
-    def append_all(self, batches: list[StoredBatch]) -> None:
-        """Many batches, durable together."""
-        if self._writer is None:
-            raise JournalError(f"{self.path} is closed")
-        with _translated(self.path):
-            self._writer.execute("BEGIN")
-            self._writer.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", map(_row, batches))
-            self._writer.execute("COMMIT")
-
-    def read(self, after: int, max_records: int) -> list[StoredBatch]:
+    def read(self, after: int, max_records: int, max_bytes: int = _READ_BYTES) -> list[StoredBatch]:
         """The batches beyond `after`, in order, at least one if there is one, about `max_records` records of them."""
         batches: list[StoredBatch] = []
-        records = 0
-        with _translated(self.path):
-            query = "SELECT position, sealed_at, counts, crc, payload FROM batches WHERE position > ? ORDER BY position"
-            for row in self._connection().execute(query, (max(after, self.floor),)):
-                batch = _stored(row)
+        records = size = 0
+        with self._reading():
+            for row in self.rows(after + 1, self.last_position + 1):
+                batch = stored(row)
                 if batch is None:
                     if batches:
                         break  # hand over what is good; the next read meets the bad row first
                     raise JournalDamaged(f"{self.path}: batch {row[0]} fails its checksum")
                 records += sum(batch.counts.values())
-                if batches and records > max_records:
+                size += len(batch.payload)
+                if batches and (records > max_records or size > max_bytes):
                     break
                 batches.append(batch)
+        if self.ended and (not batches or batches[-1].position >= self.last_position):
+            self.close_reader()
         return batches
 
     def counts_between(self, after: int, position: int) -> dict[str, int]:
         """Records by channel in the batches beyond `after` up to and including `position`."""
         sums: dict[str, int] = {}
-        with _translated(self.path):
-            query = "SELECT counts FROM batches WHERE position > ? AND position <= ?"
-            for (counts,) in self._connection().execute(query, (max(after, self.floor), position)):
+        query = "SELECT counts FROM batches WHERE position > ? AND position <= ?"
+        with self._reading():
+            for (counts,) in self._connection().execute(query, (after, min(position, self.last_position))):
                 add_counts(sums, _counts_decoder.decode(counts))
         return sums
 
-    def salvage(self, directory: Path) -> tuple[JournalFile, int]:
-        """Copy every undamaged batch into a file of the same name, move the damaged one to `bad/`.
+    def sealed_after(self, after: int) -> int | None:
+        """When the first batch beyond `after` was sealed."""
+        with self._reading():
+            query = "SELECT sealed_at FROM batches WHERE position > ? ORDER BY position LIMIT 1"
+            row = self._connection().execute(query, (after,)).fetchone()
+        return None if row is None else int(row[0])
 
-        Returns the new file and how many positions are missing from it. Does not raise on damage, whatever it is.
-        """
-        good = list(self._undamaged())
-        self.close()
-        part = self._write_part(directory, good)
-        bad_directory = directory / "bad"
-        bad_directory.mkdir(exist_ok=True)
-        # Under both names first: at no moment, whatever crashes, is there no file of this name.
-        for path in _with_companions(self.path):
-            kept = bad_directory / path.name
-            kept.unlink(missing_ok=True)
-            if path.exists():
-                os.link(path, kept)
-        sync_directory(bad_directory)
-        repaired = self._put_in_place(part)
-        missing = good[-1].position - good[0].position + 1 - len(good) if good else 0
-        return repaired, max(missing, self.last_position - (good[-1].position if good else 0))
+    def has_rows(self) -> bool:
+        with self._reading():
+            found = self.rows(0, 2**63 - 1).fetchone() is not None
+        self.close_reader()
+        return found
 
-    def without_channel(self, channel: str) -> JournalFile:
-        """The same batches, at the same positions, without the records of one channel; replaces this file."""
-        part = self._write_part(self.path.parent, [_without(batch, channel) for batch in self._undamaged()])
-        self.close()
-        return self._put_in_place(part)
+    def rows(self, position: int, below: int) -> sqlite3.Cursor:
+        """The rows from `position` on, as they are. Raises sqlite3.Error."""
+        query = (
+            "SELECT position, sealed_at, counts, crc, payload FROM batches "
+            "WHERE position >= ? AND position < ? ORDER BY position"
+        )
+        return self._connection().execute(query, (position, below))
 
-    def _write_part(self, directory: Path, batches: list[StoredBatch]) -> Path:
-        name = FileName(self.name.sequence, self.name.journal_id + _PART)
-        JournalFile(directory / str(name), name).unlink()  # what an earlier attempt left
-        part = JournalFile.create(directory, name)
-        try:
-            part.append_all(batches)
-        except JournalError:
-            part.unlink()
-            raise
-        part.close()
-        return part.path
+    @property
+    def size_bytes(self) -> int:
+        """What the batches take on disk, page by page, and the write-ahead log beyond its first 256 KiB."""
+        return self.rows_bytes + self._log_bytes
 
-    def _put_in_place(self, part: Path) -> JournalFile:
-        # Closing folded the write-ahead log into the file; a log that stayed behind would be replayed into the new one.
-        for path in _with_companions(self.path)[1:]:
-            path.unlink(missing_ok=True)
-        os.replace(part, self.path)
-        sync_directory(self.path.parent)
-        return JournalFile.open(self.path, self.name, self.floor)
+    def totals(self) -> bytes:
+        """The totals as they are stored, with their checksum."""
+        counts = {channel: count for channel, count in self.counts.items() if count}
+        ends = self.first_position, self.last_position, self.oldest_sealed_at or 0
+        totals = Totals(*ends, self.batches, self.rows_bytes, counts)
+        encoded = _encoder.encode(totals)
+        return zlib.crc32(encoded).to_bytes(4, "big") + encoded
 
-    def close_writer(self) -> None:
-        """No more appends; the write-ahead log is folded into the file."""
-        if self._writer is not None:
-            with contextlib.suppress(sqlite3.Error):  # folding is a courtesy: the log itself is durable
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer.close()
-            self._writer = None
-
-    def close(self) -> None:
-        self.close_writer()
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-    def unlink(self) -> None:
-        """Forget the file: every durable sink has stored what it holds."""
-        self.close()
-        for path in reversed(_with_companions(self.path)):  # the database last: a log alone would stay for ever
-            path.unlink(missing_ok=True)
-
-    def _account(self, position: int, sealed_at: int, counts: dict[str, int], length: int) -> None:
+    def account(self, position: int, sealed_at: int, counts: dict[str, int], length: int) -> None:
+        """Count one more row, of `length` bytes of counts and payload."""
         self.first_position = self.first_position or position
         self.last_position = max(self.last_position, position)
-        self.size_bytes += row_bytes(length)
+        self.batches += 1
         if self.oldest_sealed_at is None:
             self.oldest_sealed_at = sealed_at
         add_counts(self.counts, counts)
+        self.rows_bytes += self._pages.add(length)
+
+    def finish(self) -> None:
+        """No more appends: the totals are stored and the write-ahead log is folded into the file.
+
+        Not after a failed sync: what the disk holds of that file is not known, and another sync would not tell.
+        """
+        with self._writing:
+            self.ended = True
+            if self._failed:
+                return  # the connection stays: closing it would sync
+            if self._writer is None:
+                return
+            with contextlib.suppress(sqlite3.Error):  # a courtesy to the next start: the log itself is durable
+                if self.last_position:
+                    self._writer.execute("PRAGMA synchronous=NORMAL")  # the folding syncs it
+                    self._writer.execute("INSERT INTO totals VALUES (?)", (self.totals(),))
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._writer.close()
+            self._writer = None  # not before: from now on it is read by a connection that locks it alone
+            self._measure_log()
+
+    def close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def close(self) -> None:
+        self.close_reader()
+        self.finish()
+        with self._writing:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def unlink(self) -> None:
+        """Forget the file: every durable sink has stored what it holds, or it holds nothing."""
+        self.ended = True
+        with translated(self.path):
+            try:
+                for path in with_companions(self.path):
+                    path.unlink(missing_ok=True)
+            finally:
+                self._failed = True  # no totals for a file that is gone
+                self.close()
+
+    def _check_version(self) -> None:
+        connection = self._connection()
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise JournalDamaged(f"{self.path} is not a journal file")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        layout, records = divmod(version, _WIRE_FACTOR) if version >= _WIRE_FACTOR else (version, 1)
+        if layout > FORMAT_VERSION or records > WIRE_VERSION:
+            raise JournalVersion(
+                f"the journal file {self.path} has format {layout} and records of version {records}, this ingestd "
+                f"reads up to {FORMAT_VERSION} and {WIRE_VERSION}; run the newer ingestd until its journal is "
+                "drained, or move the file away"
+            )
+
+    def _take_totals(self, below: int) -> bool:
+        """Believe the stored totals. False: there are none, or not of these rows."""
+        connection = self._connection()
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
+            return False
+        row = connection.execute("SELECT of_all_batches FROM totals").fetchone()
+        if row is None or zlib.crc32(row[0][4:]) != int.from_bytes(row[0][:4], "big"):
+            return False
+        totals = _totals_decoder.decode(row[0][4:])
+        # In two queries, each answered from one end of the table.
+        first = connection.execute("SELECT min(position) FROM batches WHERE position < ?", (below,)).fetchone()[0]
+        last = connection.execute("SELECT max(position) FROM batches WHERE position < ?", (below,)).fetchone()[0]
+        if first is None or first < totals.first_position or last > totals.last_position:
+            return False
+        self.first_position, self.last_position = totals.first_position, totals.last_position
+        self.oldest_sealed_at = totals.oldest_sealed_at
+        self.batches, self.rows_bytes, self.counts = totals.batches, totals.rows_bytes, dict(totals.counts)
+        self.is_counted = True
+        if (first, last) != (totals.first_position, totals.last_position):
+            raise JournalDamaged(f"{self.path}: its first or last batches are missing")
+        return True
+
+    def _count_rows(self, below: int) -> None:
+        query = "SELECT position, sealed_at, counts, length(payload) FROM batches WHERE position < ? ORDER BY position"
+        for position, sealed_at, counts, length in self._connection().execute(query, (below,)):
+            self.account(position, sealed_at, _counts_decoder.decode(counts), len(counts) + length)
+        self.is_counted = True
+        self._measure_log()
+
+    def _measure_log(self) -> None:
+        try:
+            size = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            size = 0
+        self._log_bytes = max(0, size - _UNCOUNTED_LOG_BYTES)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with translated(self.path):
+                yield
+        except JournalError:
+            self.close_reader()  # the next attempt begins anew
+            raise
 
     def _connection(self) -> sqlite3.Connection:
         if self._reader is None:
-            self._reader = _connect(self.path)
+            self._reader = connect(self.path, "rw")
             if self._writer is None:
-                # Nobody else has it open: the index of the write-ahead log can live in memory. As a file it would need
-                # room, and a full disk is just when an old file must be read and freed.
                 self._reader.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._reader.execute("PRAGMA cache_size=-512")  # KiB
+            self._reader.execute("PRAGMA cache_size=-256")
         return self._reader
-
-    def _undamaged(self) -> Iterator[StoredBatch]:
-        query = (
-            "SELECT position, sealed_at, counts, crc, payload FROM batches "
-            "WHERE position >= ? ORDER BY position LIMIT 1"
-        )
-        position, step = max(self.first_position, self.floor + 1), 1
-        while step < _LAST_STEP:
-            try:
-                row = self._connection().execute(query, (position,)).fetchone()
-            except sqlite3.Error:
-                # A damaged page fails every query that meets it: step over it, further each time.
-                position, step = position + step, step * 2
-                continue
-            if step > 1:
-                readable = position if row is None else row[0]
-                position, step = self._first_readable(query, position - step // 2, readable), 1
-                continue
-            if row is None:
-                return
-            batch = _undamaged_batch(row)
-            if batch is not None:
-                yield batch
-            position = row[0] + 1
-
-    def _first_readable(self, query: str, unreadable: int, readable: int) -> int:
-        """The first position past a damaged page, between one that fails and one that does not."""
-        while readable - unreadable > 1:
-            middle = (unreadable + readable) // 2
-            try:
-                self._connection().execute(query, (middle,)).fetchone()
-            except sqlite3.Error:
-                unreadable = middle
-            else:
-                readable = middle
-        return readable
-
-
-def row_bytes(payload_length: int) -> int:
-    """What a row takes on disk at most: a row that does not share its page takes whole pages."""
-    length = payload_length + ROW_OVERHEAD_BYTES
-    return length + length // 4 if length < _PAGE_BYTES // 4 else -(-length // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def add_counts(sums: dict[str, int], counts: dict[str, int], sign: int = 1) -> None:
@@ -320,75 +365,26 @@ def add_counts(sums: dict[str, int], counts: dict[str, int], sign: int = 1) -> N
         sums[channel] = sums.get(channel, 0) + sign * count
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # Autocommit: one INSERT is one transaction, so one batch is one sync. The journal's threads take turns.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+def write_schema(connection: sqlite3.Connection) -> None:
+    """The tables and the versions, in one transaction."""
+    connection.execute("BEGIN")
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={FORMAT_VERSION * _WIRE_FACTOR + WIRE_VERSION}")
+    for statement in filter(str.strip, SCHEMA.split(";")):
+        connection.execute(statement)
+    connection.execute("COMMIT")
 
 
-def _row(batch: StoredBatch) -> tuple[int, int, bytes, int, bytes]:
-    counts = _counts_encoder.encode(batch.counts)
+def row_of(batch: StoredBatch) -> Row:
+    """A batch as it is inserted."""
+    counts = _encoder.encode(batch.counts)
     crc = zlib.crc32(batch.payload, zlib.crc32(counts))
     return batch.position, batch.sealed_at, counts, crc, batch.payload
 
 
-def _stored(row: tuple[int, int, bytes, int, bytes]) -> StoredBatch | None:
+def stored(row: Row) -> StoredBatch | None:
+    """The batch in a row; None when its checksum is wrong. Raises DecodeError or TypeError on what is none at all."""
     position, sealed_at, counts, crc, payload = row
     if zlib.crc32(payload, zlib.crc32(counts)) != crc:
         return None
     return StoredBatch(position, sealed_at, _counts_decoder.decode(counts), payload)
-
-
-def _undamaged_batch(row: tuple[int, int, bytes, int, bytes]) -> StoredBatch | None:
-    try:
-        return _stored(row)
-    except (msgspec.DecodeError, TypeError, ValueError):
-        return None
-
-
-def _without(batch: StoredBatch, channel: str) -> StoredBatch:
-    kept = [record for record in decode_batch(batch.payload) if channel_of(record) != channel]
-    return StoredBatch(batch.position, batch.sealed_at, count_channels(kept), encode_batch(kept))
-
-
-def _with_companions(path: Path) -> tuple[Path, Path, Path]:
-    return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# SQLite says these too when a companion file finds no room.
-_MAY_BE_ROOM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-
-
-def _little_room(directory: Path) -> bool:
-    state = os.statvfs(directory)
-    return state.f_bavail * state.f_frsize < _LITTLE_ROOM_BYTES
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = code & 0xFF if code is not None else None
-        if primary == sqlite3.SQLITE_FULL or (primary in _MAY_BE_ROOM and _little_room(path.parent)):
-            raise JournalFull(f"no room left on the disk of {path.parent}; free some, nothing is lost") from error
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise JournalDamaged(f"{path}: {error}") from error
-        if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
-            raise JournalDamaged(f"{path}: {error}") from error
-        raise JournalError(f"{path}: {error}; check the disk and its permissions") from error
-    except (msgspec.DecodeError, TypeError) as error:
-        raise JournalDamaged(f"{path}: {error}") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise JournalFull(f"no room left on the disk of {path.parent}; free some, nothing is lost") from error
-        raise JournalError(f"{path}: {error}; check the disk and its permissions") from error

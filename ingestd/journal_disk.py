@@ -1,0 +1,123 @@
+"""Where the journal meets SQLite and the disk: connections, errors, names made durable, what a row takes in pages."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ingestd.errors import JournalError, JournalFull
+
+_PAGE = 4096
+_LEAF_BYTES = _PAGE - 8
+_LEAF_OVERHEAD_BYTES = 24  # its header, and its share of the inner pages
+_LARGEST_LOCAL = _PAGE - 35  # a longer row continues on pages of its own (SQLite file format, section 1.6)
+_SMALLEST_LOCAL = 489
+# What a row costs beyond its counts and payload: header, time, checksum; rounded up.
+_ROW_BYTES = 64
+_NO_ROOM_BYTES = 64 * 1024
+
+
+class JournalDamaged(JournalError):
+    """The file holds something that was never written to it: a bad sector, a torn copy, a foreign file."""
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Autocommit: one INSERT is one transaction, so one batch is one sync. Only mode `rwc` makes the file."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+
+
+class Pages:
+    """How rows inserted in order fill the pages of a SQLite table."""
+
+    def __init__(self) -> None:
+        self._free = 0  # bytes left in the leaf page that takes the next row
+
+    def add(self, length: int) -> int:
+        """What one more row, of `length` bytes of counts and payload, takes on disk."""
+        local, overflow = _row_space(length)
+        taken = local + overflow
+        if local > self._free:
+            # What is free is too little for this row, and no later one goes there.
+            taken += self._free + _LEAF_OVERHEAD_BYTES
+            self._free = _LEAF_BYTES
+        self._free -= local
+        return taken
+
+
+def row_bytes(length: int) -> int:
+    """About what a row takes on disk; more by up to a page where it does not fit into the last one."""
+    return sum(_row_space(length))
+
+
+def _row_space(length: int) -> tuple[int, int]:
+    """The bytes a row takes in its leaf page, and on pages of its own."""
+    size = length + _ROW_BYTES
+    if size <= _LARGEST_LOCAL:
+        return size, 0
+    local = _SMALLEST_LOCAL + (size - _SMALLEST_LOCAL) % (_PAGE - 4)
+    if local > _LARGEST_LOCAL:
+        local = _SMALLEST_LOCAL
+    return local, -(-(size - local) // (_PAGE - 4)) * _PAGE
+
+
+def with_companions(path: Path) -> tuple[Path, Path, Path]:
+    """The file, its write-ahead log, and the log's index."""
+    return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in it durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Every error of SQLite and of the disk becomes a JournalError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _journal_error(path, error) from error
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise JournalDamaged(f"{path}: {error}") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_room_error(path) from error
+        raise JournalError(f"{path}: {error}; check the disk and its permissions") from error
+
+
+def _journal_error(path: Path, error: sqlite3.Error) -> JournalError:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None
+    if primary == sqlite3.SQLITE_FULL:
+        return _no_room_error(path)
+    # Without room SQLite cannot make or lengthen its small files either, and calls that by other names.
+    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path.parent):
+        return _no_room_error(path)
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return JournalDamaged(f"{path}: {error}")
+    if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
+        return JournalDamaged(f"{path}: {error}")
+    return JournalError(f"{path}: {error}; check the disk and its permissions")
+
+
+def _no_room_error(path: Path) -> JournalFull:
+    return JournalFull(f"no room left on the disk of {path.parent}; free some, nothing is lost")
+
+
+def _is_full(directory: Path) -> bool:
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES or (disk.f_files > 0 and disk.f_favail == 0)

@@ -1,0 +1,267 @@
+"""Rewriting a file of the journal: what is undamaged of it, or all but one channel.
+
+The new file is written beside the old one (`.part`), made durable, and renamed (`.new`); from then on it is what
+counts. Then the old file's write-ahead log goes, which would otherwise be replayed into the new one, and the new file
+takes the old one's name. A crash at any moment leaves the old file or the new one, whole; `sweep` finishes or undoes
+what it interrupted. A damaged file is first given a second name in `bad/`.
+
+Synchronous, for the thread that owns the files that take no more appends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ingestd.journal_disk import connect, sync_directory, translated, with_companions
+from ingestd.journal_file import (
+    NEW,
+    PART,
+    FileName,
+    JournalFile,
+    StoredBatch,
+    add_counts,
+    row_of,
+    stored,
+    write_schema,
+)
+from ingestd.records import channel_of, count_channels, decode_batch, encode_batch
+
+_STEPS = 2000  # one position at a time over a damaged page, before the steps double
+_END = 2**62
+
+
+@dataclass
+class Rewritten:
+    """The new file, and what is not in it."""
+
+    file: JournalFile
+    counts_at: dict[int, dict[str, int]] = field(default_factory=dict)  # records by channel, by position
+    lost: dict[str, int] = field(default_factory=dict)  # records; known only of a file that had been counted
+    kept_aside: list[Path] = field(default_factory=list)
+
+    def counts_beyond(self, position: int) -> dict[str, int]:
+        """Records by channel in the batches beyond `position`."""
+        sums: dict[str, int] = {}
+        for at, counts in self.counts_at.items():
+            if at > position:
+                add_counts(sums, counts)
+        return sums
+
+
+def salvage(file: JournalFile, below: int | None = None) -> Rewritten:
+    """Replace a damaged file by one with its undamaged batches; what is damaged is kept in `bad/`.
+
+    Raises JournalError only when the disk refuses, never for the damage. `below`: see `JournalFile.load`.
+    """
+    file.finish()  # what an append in flight still brings is salvaged too
+    return _rewrite(file, None, _END if below is None else below)
+
+
+def without_channel(file: JournalFile, channel: str) -> Rewritten:
+    """Replace a file by one with the same batches at the same positions, without the records of one channel."""
+    return _rewrite(file, channel, file.last_position + 1)
+
+
+def sweep(directory: Path) -> None:
+    """At the start: finish or undo the rewriting that a crash interrupted, and delete what belongs to no file."""
+    with translated(directory):
+        for path in sorted(directory.iterdir()):
+            name = FileName.parse(path.name)
+            if name is not None and name.has_mark(NEW):
+                _put_in_place(path, directory / str(name.without_mark))
+        for path in sorted(directory.iterdir()):
+            base = path.with_name(path.name.removesuffix("-wal").removesuffix("-shm").removesuffix("-journal"))
+            name = FileName.parse(base.name)
+            if name is not None and (name.has_mark(PART) or not base.exists()):
+                path.unlink(missing_ok=True)
+
+
+def _rewrite(file: JournalFile, channel: str | None, below: int) -> Rewritten:
+    directory = file.path.parent
+    part = directory / str(file.name.with_mark(PART))
+    new = directory / str(file.name.with_mark(NEW))
+    found = _Undamaged(file, below)
+    copy = JournalFile(file.path, file.name)
+    result = Rewritten(copy)
+    with translated(file.path):
+        try:
+            _discard(part)
+            _write(part, copy, result, found.batches() if channel is None else _all_without(channel, found.batches()))
+            file.close_reader()
+            result.lost = _lost(file, copy, channel)
+            if found.damage or (any(result.lost.values()) and not found.undecodable):
+                result.kept_aside = keep_aside(file.path)
+            result.kept_aside += [_keep_payload(file, batch) for batch in found.undecodable]
+            os.replace(part, new)
+            sync_directory(directory)
+        finally:
+            file.close_reader()
+            with contextlib.suppress(OSError):
+                _discard(part)
+        file.close()
+        _put_in_place(new, file.path)
+    return result
+
+
+def _write(part: Path, copy: JournalFile, result: Rewritten, batches: Iterable[StoredBatch]) -> None:
+    """One transaction and one sync, without a log: until it is renamed, a crash deletes it."""
+    connection = connect(part, "rwc")
+    try:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=FULL")
+        write_schema(connection)
+        connection.execute("BEGIN")
+        for batch in batches:
+            row = row_of(batch)
+            connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+            copy.account(batch.position, batch.sealed_at, batch.counts, len(row[2]) + len(batch.payload))
+            result.counts_at[batch.position] = batch.counts
+        copy.is_counted = True
+        if copy.last_position:
+            connection.execute("INSERT INTO totals VALUES (?)", (copy.totals(),))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _lost(file: JournalFile, copy: JournalFile, channel: str | None) -> dict[str, int]:
+    """Records that should be in the copy and are not."""
+    lost = {name: count - copy.counts.get(name, 0) for name, count in file.counts.items() if name != channel}
+    return {name: count for name, count in lost.items() if count > 0}
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    for companion in with_companions(path)[1:]:
+        companion.unlink(missing_ok=True)
+    sync_directory(path.parent)
+    os.replace(new, path)
+    sync_directory(path.parent)
+
+
+def keep_aside(path: Path) -> list[Path]:
+    """Give a file a second name in `bad/`, durable when this returns."""
+    bad = _bad_directory(path.parent)
+    kept = []
+    for name in with_companions(path)[:2]:
+        if name.exists():
+            aside = _free_name(bad / name.name, name)
+            if not aside.exists():
+                try:
+                    os.link(name, aside)
+                except OSError:  # not every file system has hard links
+                    shutil.copy2(name, aside)
+            kept.append(aside)
+    sync_directory(bad)
+    return kept
+
+
+def _keep_payload(file: JournalFile, batch: StoredBatch) -> Path:
+    kept = _bad_directory(file.path.parent) / f"{file.name}-{batch.position}.msgpack"
+    kept.write_bytes(batch.payload)
+    return kept
+
+
+def _bad_directory(directory: Path) -> Path:
+    bad = directory / "bad"
+    if not bad.is_dir():
+        bad.mkdir(exist_ok=True)
+        sync_directory(directory)
+    return bad
+
+
+def _free_name(path: Path, same_as: Path) -> Path:
+    """A name that is not taken, or taken by this very file: what is in `bad/` is never overwritten."""
+    number, free = 1, path
+    while free.exists() and not free.samefile(same_as):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
+
+
+def _discard(path: Path) -> None:
+    for name in with_companions(path):
+        name.unlink(missing_ok=True)
+
+
+def _all_without(channel: str, batches: Iterable[StoredBatch]) -> Iterator[StoredBatch]:
+    for batch in batches:
+        if channel not in batch.counts:
+            yield batch
+            continue
+        kept = [record for record in decode_batch(batch.payload) if channel_of(record) != channel]
+        yield StoredBatch(batch.position, batch.sealed_at, count_channels(kept), encode_batch(kept))
+
+
+class _Undamaged:
+    """Looks at every row that can be reached."""
+
+    def __init__(self, file: JournalFile, below: int) -> None:
+        self.damage = False
+        self.undecodable: list[StoredBatch] = []  # what was written so, by a program with other records
+        self._file = file
+        self._below = below
+
+    def batches(self) -> Iterator[StoredBatch]:
+        """Those that are sound, in order."""
+        position: int | None = 0
+        while position is not None:
+            try:
+                for row in self._file.rows(position, self._below):
+                    batch = self._sound(row)
+                    position = row[0] + 1
+                    if batch is not None:
+                        yield batch
+            except sqlite3.Error:
+                self.damage = True
+                position = self._next_readable(position)
+            else:
+                return
+
+    def _sound(self, row: tuple[int, int, bytes, int, bytes]) -> StoredBatch | None:
+        try:
+            batch = stored(row)
+        except (msgspec.DecodeError, TypeError, ValueError):
+            batch = None
+        if batch is None:
+            self.damage = True
+            return None
+        try:
+            decode_batch(batch.payload)
+        except msgspec.DecodeError:
+            self.undecodable.append(batch)
+            return None
+        return batch
+
+    def _next_readable(self, position: int) -> int | None:
+        """The first position from which a row, or the end, can be read: a damaged page fails every query of it."""
+        for candidate in range(position, position + _STEPS):
+            if self._is_readable(candidate):
+                return candidate
+        failing, step = position + _STEPS - 1, 1
+        while not self._is_readable(failing + step):
+            failing, step = failing + step, step * 2
+            if failing + step >= min(_END, self._below):
+                return None
+        readable = failing + step
+        while readable - failing > 1:
+            middle = (failing + readable) // 2
+            if self._is_readable(middle):
+                readable = middle
+            else:
+                failing = middle
+        return readable
+
+    def _is_readable(self, position: int) -> bool:
+        try:
+            self._file.rows(position, self._below).fetchone()
+        except sqlite3.Error:
+            return False
+        return True

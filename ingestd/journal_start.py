@@ -1,0 +1,127 @@
+"""What a start finds: the lock on the state directory, and the files an earlier process left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from ingestd.errors import JournalError, JournalLocked
+from ingestd.journal_disk import JournalDamaged, sync_directory, translated
+from ingestd.journal_file import FileName, JournalFile, add_counts
+from ingestd.journal_salvage import keep_aside, salvage, sweep
+
+log = structlog.get_logger()
+
+# The channel under which batches are counted whose records nobody can count any more.
+UNKNOWN = "unknown"
+
+
+@dataclass
+class Found:
+    """The files left, oldest first; the records, or else batches, that damage took from them."""
+
+    files: list[JournalFile] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
+    last_sequence: int = 0
+
+
+def take_directory(directory: Path) -> IO[str]:
+    """Make the journal's directory and lock the state directory around it.
+
+    Raises JournalError when that cannot be, JournalLocked when another process has it.
+    """
+    state_dir = directory.parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        sync_directory(state_dir)
+        sync_directory(state_dir.absolute().parent)
+        lock = (state_dir / "lock").open("a+")
+    except OSError as error:
+        raise JournalError(
+            f"the state directory {state_dir} cannot be used: {error.strerror}; "
+            "create it for this user, or set instance.state_dir"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise JournalLocked(
+            f"another ingestd owns {state_dir}; stop it, or give this one its own instance.state_dir"
+        ) from error
+    return lock
+
+
+def files_left(directory: Path) -> Found:
+    """Look at every file; salvage the damaged ones. Raises JournalVersion, or JournalError when the disk fails."""
+    sweep(directory)
+    with translated(directory):
+        names = sorted(name for path in directory.iterdir() if (name := FileName.parse(path.name)) is not None)
+    found = Found(last_sequence=max((name.sequence for name in names), default=0))
+    uncounted: list[JournalFile] = []
+    below: dict[str, int] = {}  # by journal, where the next file begins
+    for name in reversed(names):
+        file = JournalFile(directory / str(name), name)
+        try:
+            file.load(below.get(name.journal_id))
+        except JournalDamaged as error:
+            repaired = _salvaged(file, error, below.get(name.journal_id), found)
+            if repaired is None:
+                continue
+            if not file.is_counted:
+                uncounted.append(repaired)
+            file = repaired
+        if file.last_position:
+            found.files.insert(0, file)
+            below[name.journal_id] = file.first_position
+        else:
+            _delete_empty(file)
+    missing = sum(_missing(file, found.files) for file in uncounted)
+    if missing:
+        add_counts(found.lost, {UNKNOWN: missing})
+        log.error("journal_batches_missing", batches=missing)
+    return found
+
+
+def _delete_empty(file: JournalFile) -> None:
+    """Delete it; but keep a second name when the next file repeats all its batches, for a failed sync repeats one."""
+    if file.has_rows():
+        with translated(file.path):
+            kept = keep_aside(file.path)
+        log.warning("journal_file_repeated", path=str(file.path), kept_aside=[str(path) for path in kept])
+    with contextlib.suppress(JournalError):  # the next start tries again
+        file.unlink()
+
+
+def _salvaged(file: JournalFile, error: JournalDamaged, below: int | None, found: Found) -> JournalFile | None:
+    """The file without what is damaged; None when the disk does not let it be written: then it waits as it is."""
+    try:
+        rewritten = salvage(file, below)
+    except JournalError as refusal:
+        log.error("journal_file_left_damaged", path=str(file.path), error=str(error), not_salvaged=str(refusal))
+        return None
+    if file.is_counted:
+        add_counts(found.lost, rewritten.lost)
+    log.error(
+        "journal_file_damaged",
+        path=str(file.path),
+        error=str(error),
+        records_missing=rewritten.lost if file.is_counted else "unknown",
+        records_kept=rewritten.file.counts,
+        kept_aside=[str(path) for path in rewritten.kept_aside],
+    )
+    return rewritten.file
+
+
+def _missing(file: JournalFile, files: list[JournalFile]) -> int:
+    """Batches that must have been in a salvaged file: positions have no gaps, from one file to the next either."""
+    others = [other for other in files if other is not file and other.name.journal_id == file.name.journal_id]
+    before = [other.last_position for other in others if other.name.sequence < file.name.sequence]
+    after = [other.first_position for other in others if other.name.sequence > file.name.sequence]
+    first = max(before) + 1 if before else file.first_position
+    end = min(after) if after else file.last_position + 1
+    return max(0, end - first - file.batches) if first else 0
