@@ -117,7 +117,7 @@ class RedisConfig(_Section):
     window_commands: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
 
     def password(self) -> str | None:
-        """The secret in `password_file`, read now: a rotated one is picked up at the next connection."""
+        """The secret in `password_file`, read now."""
         return None if self.password_file is None else _read_secret(self.password_file)
 
 

@@ -32,12 +32,16 @@ class Address:
             return f"{self.master} of the sentinels {hosts}"
         if self.kind == "cluster":
             return f"the cluster {hosts}"
-        return urlunsplit(_without_user(urlsplit(self.plain_url))._replace(query=""))
+        parts = urlsplit(self.plain_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def parse_address(url: str) -> Address:
-    """Take a URL apart: `redis://[user:password@]host:port/db`, `rediss://…` (TLS), `unix://…`,
-    `redis+sentinel://…host:port,host:port/master[/db]`, `redis+cluster://…host:port,host:port` (both with `rediss+` too).
+    """Take a URL apart; `rediss` instead of `redis` means TLS.
+
+        redis://[user:password@]host:port/db        unix:///path?db=0
+        redis+sentinel://[…@]host:port,host:port/master[/db]
+        redis+cluster://[…@]host:port,host:port
 
     Raises LiveServerError when it cannot be used.
     """
@@ -72,7 +76,3 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     if host is None:
         raise LiveServerError(f"redis.url: {text!r} names no host; write host:port,host:port")
     return host, default_port if port is None else port
-
-
-def _without_user(parts: SplitResult) -> SplitResult:
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2])

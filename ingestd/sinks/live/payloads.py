@@ -56,7 +56,11 @@ def number(text: str | None) -> str:
 def numbers(*texts: str | None) -> tuple[str, ...]:
     """Each as `number`; one look at all of them where nothing needs rewriting, which is nearly always."""
     plain = tuple([text or "null" for text in texts])
-    return plain if _numbers(",".join(plain)) else tuple([number(text) for text in texts])
+    joined = ",".join(plain)
+    # The commas are counted: "1,5" is not two numbers.
+    if _numbers(joined) and joined.count(",") == len(plain) - 1:
+        return plain
+    return tuple([number(text) for text in texts])
 
 
 def head(symbol: str, exchange: str) -> str:
@@ -88,7 +92,9 @@ def trade_message(head: str, trade: Trade) -> bytes:
 def levels(side: tuple[Level, ...]) -> bytes:
     """One side of a book: `[[50000.50,1.5],[50000,2]]`, best first."""
     flat = numbers(*[text for level in side for text in level]) if side else ()
-    return f"[{','.join([f'[{price},{amount}]' for price, amount in zip(flat[::2], flat[1::2], strict=True)])}]".encode()
+    return (
+        f"[{','.join([f'[{price},{amount}]' for price, amount in zip(flat[::2], flat[1::2], strict=True)])}]".encode()
+    )
 
 
 def tick_fields(tick: Tick) -> tuple[bytes, ...]:

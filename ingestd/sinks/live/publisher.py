@@ -69,6 +69,7 @@ class Publisher:
         self._caches_due_s = 0.0
         self.errors: Counter[str] = Counter()  # error class -> replies since the start
         self.last_error: tuple[float, str] | None = None  # when, on the monotonic clock, and the server's text
+        self._answered = asyncio.Event()  # something changed for `drained`
         self.published = 0
         self.dropped = 0
 
@@ -85,8 +86,7 @@ class Publisher:
         """Write these fields of `order:{order_id}`, with the next flush or once the server is back."""
         if not self._view.take_order(order_id, fields):
             self._drop({"orders": 1}, "orders_full")
-        if self._handle is None:
-            self._schedule()
+        self.flush_soon()
 
     def attach(self, links: Links) -> None:
         """There is a server: publish, beginning with the last known values."""
@@ -107,6 +107,10 @@ class Publisher:
         """Write all caches again."""
         self._view.refill(monotonic_s())
         self._caches_due_s = 0.0
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Flush in a moment, if that is not due anyway."""
         if self._handle is None:
             self._schedule()
 
@@ -123,6 +127,14 @@ class Publisher:
     def owed_commands(self) -> int:
         """Commands that no server has answered yet."""
         return sum(link.owed_commands for link in self._links.links) if self._links is not None else 0
+
+    async def drained(self) -> None:
+        """Return once everything put so far is sent and answered."""
+        self._caches_due_s = 0.0
+        self.flush_soon()
+        while self._pending or self.owed_commands or not self._view.is_clean:
+            self._answered.clear()
+            await self._answered.wait()
 
     @property
     def pending_records(self) -> int:
@@ -226,6 +238,7 @@ class Publisher:
 
     def on_answer(self, answered: Answered) -> None:
         """What a link reports of each write."""
+        self._answered.set()
         count_by(self._metrics.live_published, {(kind,): count for kind, count in answered.published.items()})
         self.published += sum(answered.published.values())
         if answered.refused:

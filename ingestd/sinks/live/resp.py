@@ -61,8 +61,10 @@ def error_class(text: str) -> str:
 
 
 _KNOWN_CODES = frozenset(
-    "ERR OOM NOAUTH NOPERM WRONGPASS WRONGTYPE READONLY LOADING MASTERDOWN MISCONF MOVED ASK CLUSTERDOWN TRYAGAIN"
-    " CROSSSLOT NOREPLICAS BUSY UNKILLABLE".split()
+    {
+        *("ERR", "OOM", "NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE", "READONLY", "LOADING", "MASTERDOWN", "MISCONF"),
+        *("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "CROSSSLOT", "NOREPLICAS", "BUSY", "UNKILLABLE"),
+    }
 )
 # This connection is of no more use: the server behind it changed its part.
 CODES_TO_RECONNECT_ON = frozenset(
