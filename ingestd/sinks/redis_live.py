@@ -45,8 +45,11 @@ _RETRY_BASE_S = 0.1
 _RETRY_CAP_S = 2.0  # with the time a connection takes, the caches are right within 5 s
 _REFUSED_PAUSE_S = 1.0  # a wrong password is not guessed at
 _ERRORS_SHOWN_S = 5.0
+_REFILL_AT_MOST_EVERY_S = 2.0
 _NO_METRICS: dict[str, float] = {}
 
+# The second is not one of the first.
+_DRIVER_ERRORS = (driver.RedisError, driver.RedisClusterException)
 _NO_RETRY = Retry(NoBackoff(), 0)
 
 
@@ -114,7 +117,8 @@ class RedisLive:
         try:
             while not self._finish_asked.is_set():
                 try:
-                    server = await self._connected()
+                    address = parse_address(self._config.url)
+                    server = await self._connected(address)
                 except (LiveServerError, ConfigError) as error:
                     self._note(error)
                     await self._pause(self._retry.next_s(_REFUSED_PAUSE_S if _is_refusal(error) else 0.0))
@@ -122,17 +126,18 @@ class RedisLive:
                 try:
                     await self._serve(server)
                 except LiveServerError as error:
-                    self._note(error)
+                    self._note(LiveServerError(f"{address}: {error}"))
                     await self._pause(self._retry.next_s())
-                finally:
-                    self._publisher.detach()
-                    await server.close()
         finally:
             self._metrics.sink_up.labels(self.name).set(0)
 
     async def _serve(self, server: Server) -> None:
         """Publish until finished, or until a connection fails, which raises LiveServerError."""
-        links = [self._link(connection) for connection in server.connections]
+        try:
+            links = [self._link(connection) for connection in server.connections]
+        except LiveServerError:
+            await server.close()
+            raise
         self._publisher.attach(Links(links, server.index_of))
         self._recovered()
         # The first to end ends the others: one broken link of a cluster, or the housekeeping that was asked to finish.
@@ -143,9 +148,11 @@ class RedisLive:
             for task in done:
                 task.result()
         finally:
+            self._publisher.detach()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await server.close()
 
     def _link(self, connection: AbstractConnection) -> Link:
         # The library reads and writes a command at a time; the streams themselves are needed to do without waiting.
@@ -175,7 +182,9 @@ class RedisLive:
             error = self._publisher.last_error
             # What the server had not yet read from a broken connection it may have carried out after the first
             # refill; and what it refused (out of memory) it has an old value of.
-            if beats == 1 or (error is not None and error[0] >= refilled_s and now_s - refilled_s >= _ERRORS_SHOWN_S):
+            if beats == 1 or (
+                error is not None and error[0] >= refilled_s and now_s - refilled_s >= _REFILL_AT_MOST_EVERY_S
+            ):
                 self._publisher.refill()
                 refilled_s = now_s
             if beats % _METRICS_EVERY == 1:
@@ -214,14 +223,13 @@ class RedisLive:
             for metric, value in self._own_metrics().items()
         ]
 
-    async def _connected(self) -> Server:
+    async def _connected(self, address: Address) -> Server:
         """A server that answers. Raises LiveServerError within a few timeouts."""
-        address = parse_address(self._config.url)
         config = self._config
         try:
             async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
                 return await connect(address, config)
-        except driver.RedisError as error:
+        except _DRIVER_ERRORS as error:
             raise LiveServerError(f"{address}: {_explained(str(error))}") from error
         except TimeoutError as error:
             raise LiveServerError(f"{address}: no answer in time") from error
@@ -316,7 +324,7 @@ async def _cluster(address: Address, kind: type[AbstractConnection], options: di
                 slot: (nodes[0].host, int(nodes[0].port)) for slot, nodes in cluster.nodes_manager.slots_cache.items()
             }
             break
-        except (driver.RedisError, OSError) as error:
+        except (*_DRIVER_ERRORS, OSError) as error:
             failure = error
         finally:
             await cluster.aclose()

@@ -12,7 +12,7 @@ from ingestd.errors import JournalError
 from ingestd.intake import Intake
 from ingestd.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Record, Rejected
+from ingestd.records import FeedGap, MarketRecord, Record, Rejected
 from ingestd.validation import TimeWindow
 from tests.support.records import NOW_US, tick, trade
 
@@ -164,3 +164,23 @@ async def test_what_cannot_be_journaled_at_the_stop_is_counted(tmp_path: Path) -
     assert intake.abandon() == 2
     journal.close()
     assert metrics.totals(metrics.dropped) == {"trades": 1, "ticks": 1}
+
+
+async def test_live_sinks_get_each_record_at_once_and_in_order(tmp_path: Path) -> None:
+    class Live:
+        def __init__(self) -> None:
+            self.taken: list[MarketRecord | FeedGap] = []
+
+        def put(self, record: MarketRecord | FeedGap) -> None:
+            self.taken.append(record)
+
+    journal = Journal(tmp_path, JournalConfig(), metrics := Metrics())
+    live = [Live(), Live()]
+    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, live)
+    sent = [trade(1), tick(2), trade(3, price="NaN")]
+    for number, record in enumerate(sent, 1):
+        intake.put(record)
+        assert [sink.taken for sink in live] == [sent[:number]] * 2
+    intake.close()
+    intake.put(trade(4))
+    assert live[0].taken == sent

@@ -80,6 +80,11 @@ class Link:
             return 0
         return max(0, self._window_commands - self._owed_commands)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the connection was given up."""
+        return self._failure is not None
+
     def send(self, payload: bytes, sent: Sent) -> None:
         """Write at once; ask for `room` first."""
         self._waiting.append(sent)

@@ -177,7 +177,7 @@ class Publisher:
             index = links.of(command.key)
             kind = channel_of(record)
             if rooms[index] <= 0:
-                refused[kind, "window_full"] += 1
+                refused[kind, "down" if links.links[index].is_cut else "window_full"] += 1
                 continue
             rooms[index] -= 1
             boxes[index].add(command)
