@@ -39,7 +39,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # It measures these parts alone.
     "ingestd.cli.bench": {"ingestd.cli", "ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
-    "ingestd.cli.bench_redis": {"ingestd.cli", "ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
+    "ingestd.cli.bench_redis": {
+        "ingestd.cli",
+        "ingestd.feeds.base",
+        "ingestd.service",
+        "ingestd.sim",
+        "ingestd.sinks",
+        "ingestd.storage",
+    },
     "ingestd.__main__": {"ingestd.cli"},
 }
 NOTHING_OF_OURS = {"ingestd.records", "ingestd.errors", "ingestd.clock", "ingestd.symbol_names", "ingestd"}

@@ -177,7 +177,7 @@ async def test_live_sinks_get_each_record_at_once_and_in_order(tmp_path: Path) -
     journal = Journal(tmp_path, JournalConfig(), metrics := Metrics())
     live = [Live(), Live()]
     intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, live)
-    sent = [trade(1), tick(2), trade(3, price="NaN")]
+    sent: list[MarketRecord | FeedGap] = [trade(1), tick(2), trade(3, price="NaN")]
     for number, record in enumerate(sent, 1):
         intake.put(record)
         assert [sink.taken for sink in live] == [sent[:number]] * 2

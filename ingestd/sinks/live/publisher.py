@@ -1,8 +1,8 @@
 """Takes records in the loop turn in which they arrive and writes them, packed, a moment later; never waits.
 
 A flush follows the first record by one loop turn, and the flush before it by at least `_FLUSH_EVERY_S`, so that a
-busy feed costs a thousand writes a second, not one a record. Channels get every record of a flush in order; caches
-follow at most every `cache_flush_ms`. What finds no connection or no room in the window is dropped and counted:
+busy feed costs at most two thousand writes a second, not one a record. Channels get every record of a flush in order;
+caches follow at most every `cache_flush_ms`. What finds no connection or no room in the window is dropped and counted:
     taken = published + dropped + in flight.
 """
 
@@ -21,7 +21,7 @@ from ingestd.sinks.live.link import Answered, Link, Sent
 from ingestd.sinks.live.resp import error_class
 from ingestd.sinks.live.view import Command, View
 
-_FLUSH_EVERY_S = 0.001
+_FLUSH_EVERY_S = 0.0005
 _CHUNK_RECORDS = 1000  # worked off in one loop turn: about 5 ms
 _CACHE_COMMANDS_A_FLUSH = 1000
 MAX_PENDING_RECORDS = 100_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -140,11 +141,19 @@ async def test_what_is_put_before_the_end_is_sent(make_server: Make) -> None:
     assert rig.published() == {"ticks": 2}
 
 
+def documented_user() -> str:
+    """The `ACL SETUSER` of docs/redis.md, on one line."""
+    text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text(encoding="utf-8")
+    found = re.search(r"^    (ACL SETUSER ingestd .*\\\n.*)$", text, re.MULTILINE)
+    assert found is not None
+    return found.group(1).replace("\\\n       ", "")
+
+
 async def test_password_acl_user_and_unix_socket(make_server: Make, tmp_path: Path) -> None:
     server = make_server(requirepass="topsecret")
     address = f"127.0.0.1:{server.port}"
     with reader(server.url, password="topsecret") as client:
-        client.execute_command("ACL SETUSER live on >p@ss:w ~* &* +@write +expire +publish +ping +client +select")
+        client.execute_command(documented_user().replace("ingestd on >secret", "live on >p@ss:w"))
     async with running(server.url) as rig:
         await rig.until(lambda: "password_file" in (rig.live.status().problem or ""))
         assert not rig.live.status().up
@@ -157,6 +166,12 @@ async def test_password_acl_user_and_unix_socket(make_server: Make, tmp_path: Pa
         rig.live.put(tick(1))
         with reader(f"redis://{address}/3", password="topsecret") as client:
             await rig.until(lambda: client.exists("market:tick:BTCUSDT"))
+            rig.live.put(trade(1))
+            rig.live.put(trade(2))
+            await rig.until(lambda: rig.published() == {"ticks": 1, "trades": 2})
+            await rig.until(lambda: client.exists("candle:binance:BTCUSDT:1m"))
+        assert rig.live.status().problem is None
+        assert rig.dropped() == {}
     async with running(f"unix://:topsecret@{server.socket_path}?db=1") as rig:
         await rig.up()
 
