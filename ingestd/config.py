@@ -44,6 +44,8 @@ def parse_size_bytes(value: object) -> int:
     return int(float(match.group(1)) * _SIZE_UNITS[(match.group(2) or "B").lower()])
 
 
+_REDIS_URL = r"^(rediss?(\+(sentinel|cluster))?|unix)://"
+
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -105,10 +107,20 @@ class DatabaseConfig(_Section):
 
 
 class RedisConfig(_Section):
-    url: str = "redis://localhost:6379/0"
+    url: Annotated[str, Field(pattern=_REDIS_URL)] = "redis://localhost:6379/0"
     password_file: Path | None = None
     primary_exchange: str = "binance"
     symbol_style: Literal["compact", "unified"] = "compact"
+    connect_timeout_s: Seconds = 1.0
+    reply_timeout_s: Seconds = 0.3
+    cache_flush_ms: Annotated[int, Field(ge=1, le=10_000)] = 50
+    candles_kept: Annotated[int, Field(ge=1, le=1500)] = 60
+    window_bytes: SizeBytes = 4 * 2**20
+    window_commands: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
+
+    def password(self) -> str | None:
+        """The secret in `password_file`, read now."""
+        return None if self.password_file is None else _read_secret(self.password_file)
 
 
 class KafkaConfig(_Section):

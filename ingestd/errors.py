@@ -11,7 +11,8 @@
     │   ├── SymbolError        one symbol is refused by the venue
     │   └── ChannelError       the venue has no such channel
     ├── DatabaseError          the server answered with an error (has a SQLSTATE)
-    └── ConnectionLost         no answer: the outcome of what was sent is unknown
+    ├── ConnectionLost         no answer: the outcome of what was sent is unknown
+    └── LiveServerError        Redis cannot be reached, does not answer, or refuses us
 
 A driver's errors become these at one seam, `from` the original.
 """
@@ -106,6 +107,10 @@ class DatabaseError(IngestdError):
 
 class ConnectionLost(IngestdError):
     """The database did not answer. Whether the last transaction was committed is not known."""
+
+
+class LiveServerError(IngestdError):
+    """Redis cannot be reached, does not answer in time, or refuses us; it is dialled again."""
 
 
 class Reaction(enum.Enum):

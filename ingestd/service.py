@@ -1,12 +1,14 @@
 """The composition root: builds everything from the configuration, owns every task, states the start and stop order.
 
-Start: journal (takes the state directory) → database look → endpoint → sinks → intake → feeds → ready.
-Stop:  not ready → feeds closed → intake sealed → sinks drained, under one deadline → upkeep → endpoint → journal.
+Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → intake → feeds → ready.
+Stop:  not ready → feeds closed → intake sealed → live sink closed → sinks drained, under one deadline → upkeep →
+endpoint → journal.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -25,9 +27,11 @@ from ingestd.ops.notify import Notifier
 from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
 from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
+from ingestd.sinks.redis_live import RedisLive
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
+from ingestd.symbol_names import CompactNames
 from ingestd.tasks import Tasks
 from ingestd.validation import TimeWindow, time_window
 
@@ -42,7 +46,9 @@ _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spen
 class Service:
     """One daemon."""
 
-    def __init__(self, config: Config, shard: Shard | None = None) -> None:
+    def __init__(
+        self, config: Config, shard: Shard | None = None, make_feed: Callable[[FeedConfig], Feed] | None = None
+    ) -> None:
         _refuse_what_is_not_there(config)
         shard = shard or Shard()
         self.config = config
@@ -50,9 +56,13 @@ class Service:
         self.metrics = Metrics()
         self.tasks = Tasks()
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
-        self.intake = Intake(self.journal, config.intake, self._time_window, self.metrics)
+        self.live = self._live_sink()
+        live = [self.live] if self.live is not None else []
+        self.intake = Intake(self.journal, config.intake, self._time_window, self.metrics, live)
         self.feeds: dict[str, Feed] = {
-            f"{index}-{feed.label}": CcxtFeed(feed, keep=partial(shard.holds, feed.exchange))
+            f"{index}-{feed.label}": make_feed(feed)
+            if make_feed is not None
+            else CcxtFeed(feed, keep=partial(shard.holds, feed.exchange))
             for index, feed in enumerate(config.feeds)
         }
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
@@ -123,6 +133,8 @@ class Service:
         self.tasks.spawn("heartbeat", self._beat())
         for sink in self._sinks:
             self.tasks.spawn(f"sink-{sink.name}", sink.run())
+        if self.live is not None:
+            self.tasks.spawn("live-redis", self.live.run())
         if self._upkeep is not None:
             self.tasks.spawn("upkeep", self._upkeep.run())
         self.tasks.spawn("intake", self.intake.run())
@@ -154,12 +166,24 @@ class Service:
             )
         )
 
+    def _live_sink(self) -> RedisLive | None:
+        if self.config.redis is None:
+            return None
+        return RedisLive(
+            self.config.redis,
+            self.metrics,
+            CompactNames(lambda: ((market.exchange, market.symbol) for market in self._markets())),
+            instance=self._instance,
+            own_metrics=self._shown_live,
+        )
+
     async def _stop(self) -> None:
         deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
         self._stopping = True
         self._notifier.stopping("closing the feeds")
         await self._close_feeds()
         await self._seal_intake(deadline_s)
+        await self._close_live()
         await self._drain_sinks(deadline_s)
         if self._upkeep is not None:
             await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
@@ -191,6 +215,15 @@ class Service:
             await self.tasks.cancel(late)
         if lost := self.intake.abandon():
             log.error("records_not_journaled", records=lost, reason=self.journal.error or "the intake had died")
+
+    async def _close_live(self) -> None:
+        names = self.tasks.names("live-")
+        self.tasks.release(*names)
+        if self.live is not None:
+            self.live.finish()
+        # It keeps nothing: what it could not send in a second is of no more use.
+        if late := await self.tasks.finished(names, 1.0):
+            await self.tasks.cancel(late)
 
     async def _drain_sinks(self, deadline_s: float) -> None:
         names = self.tasks.names("sink-")
@@ -251,7 +284,7 @@ class Service:
                 for feed, config in zip(self.feeds.values(), self.config.feeds, strict=True)
             ],
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
-            sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._sinks],
+            sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._every_sink()],
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -271,6 +304,20 @@ class Service:
             "rejected": totals(metrics.rejected),
             "dropped": totals(metrics.dropped),
             "in_journal": in_journal,
+        }
+
+    def _every_sink(self) -> list[Sink | RedisLive]:
+        return [*self._sinks, *([self.live] if self.live is not None else [])]
+
+    def _shown_live(self) -> dict[str, float]:
+        """What readers of the live caches learn of the daemon itself."""
+        totals, metrics = self.metrics.totals, self.metrics
+        return {
+            "records_received": sum(totals(metrics.received).values()),
+            "records_stored": sum(totals(metrics.stored).values()),
+            "records_dropped": sum(totals(metrics.dropped).values()),
+            "journal_bytes": self.journal.size_bytes,
+            "feeds_connected": sum(feed.status().connected for feed in self.feeds.values()),
         }
 
     def _time_window(self, now: int) -> TimeWindow:
@@ -306,7 +353,7 @@ def _refuse_what_is_not_there(config: Config) -> None:
     """A section this version cannot serve is refused, not ignored: nobody may believe that it works."""
     problems = [
         Problem(section, "this version has no such sink yet", hint="remove the section")
-        for section in ("redis", "kafka")
+        for section in ("kafka",)
         if getattr(config, section) is not None
     ]
     if config.instance.role != "all":

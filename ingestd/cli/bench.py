@@ -14,7 +14,7 @@ import click
 import orjson
 import uvloop
 
-from ingestd.cli import demo_run
+from ingestd.cli import bench_redis, demo_run
 from ingestd.cli.demo_run import DemoError, Plan
 from ingestd.cli.options import json_option
 from ingestd.clock import monotonic_s, now_us
@@ -62,12 +62,27 @@ class Results:
 @click.option("--rows", type=click.IntRange(min=1000), default=200_000, show_default=True, help="Trades a round.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Paired rounds.")
 @click.option("--seconds", type=click.FloatRange(min=2), default=15.0, show_default=True, help="Of the ccxt feed.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(["database", "redis", "redis-frozen"]),
+    multiple=True,
+    default=("database", "redis"),
+    show_default=True,
+    help="What to measure; repeat for several. redis-frozen takes minutes.",
+)
 @click.option("--dsn", help="Use this server; a database of its own is created on it.")
 @json_option
-def bench(rows: int, rounds: int, seconds: float, dsn: str | None, as_json: bool) -> None:
-    """Measure the sink against psql's COPY, and the ccxt feed from the wire to the commit."""
+def bench(rows: int, rounds: int, seconds: float, parts: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
+    """Measure the sink against psql's COPY, the ccxt feed from the wire to the commit, and the live sink."""
     plan = Plan(seconds, _MORE_THAN_IT_TAKES, 6, None, dsn, keep=False, live=False)
-    results = uvloop.run(_measure(plan, rows, rounds)).document()
+    results: dict[str, object] = {}
+    if "database" in parts:
+        results |= uvloop.run(_measure(plan, rows, rounds)).document()
+    if "redis" in parts:
+        results |= uvloop.run(bench_redis.latencies(plan))
+    if "redis-frozen" in parts:
+        results |= uvloop.run(bench_redis.frozen(plan, seconds_frozen=30.0, rounds=rounds))
     for name, value in results.items():
         click.echo(f"{name:36} {value}")
     if as_json:

@@ -163,10 +163,15 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def daemon(plan: Plan, say: Say, folder: Path, venue: Venue | None, dsn: str) -> AsyncIterator[Daemon]:
-    """Migrate the database, start the daemon on it; killed at the end if it still runs."""
+async def daemon(
+    plan: Plan, say: Say, folder: Path, venue: Venue | None, dsn: str, sections: dict[str, Any] | None = None
+) -> AsyncIterator[Daemon]:
+    """Migrate the database, start the daemon on it; killed at the end if it still runs.
+
+    `sections` come on top of the demo's own configuration.
+    """
     http_port = _free_port()
-    document = _configuration(plan, folder, venue, dsn, http_port)
+    document = _configuration(plan, folder, venue, dsn, http_port) | (sections or {})
     config_file = folder / "demo.toml"
     config_file.write_text(_toml(document), encoding="utf-8")
     database = await Database.connect(dsn, application_name="ingestd demo", call_timeout_s=60)

@@ -67,6 +67,9 @@ class Metrics:
             "exchange_to_received_seconds", "From the exchange's clock to the socket", "exchange", "channel"
         )
         self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
+        # Live sinks show what is now and keep nothing, so they stand outside the conservation law.
+        self.live_published = self._counter("live_published", "Messages a live server has taken", "channel")
+        self.live_dropped = self._counter("live_dropped", "Messages a live sink gave up", "sink", "reason")
         self.http_rejected = self._counter("http_rejected", "Requests refused by the endpoint's limits", "reason")
         self.config_reloads = self._counter("config_reloads", "Reloads of the configuration", "outcome")
         self._gauge("build_info", "Always 1; the labels say what runs", "version", "python").labels(

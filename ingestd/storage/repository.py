@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from decimal import Decimal, InvalidOperation
 
 from ingestd.feeds.base import MarketInfo
 from ingestd.storage.database import Database
 from ingestd.storage.sql_files import read_sql
+from ingestd.symbol_names import compact_name
 
 
 async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
@@ -21,21 +22,6 @@ async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
     ordered = [_columns_of(markets[key], markets.keys()) for key in sorted(markets)]
     columns = [list(column) for column in zip(*ordered, strict=True)]
     return await db.execute(read_sql("queries/upsert_symbols.sql"), *columns)
-
-
-def compact_symbol(symbol: str, *, beside_spot: bool) -> str:
-    """The short name: `BTC/USDT` and `BTC/USDT:USDT` are `BTCUSDT`, a dated future `BTCUSDT-261225`.
-
-    With `beside_spot` (the venue lists the spot pair too) a perpetual is told apart: `BTCUSDT.P`.
-    """
-    pair, _, settlement = symbol.partition(":")
-    name = pair.replace("/", "")
-    if not settlement:
-        return name
-    _, dated, terms = settlement.partition("-")
-    if dated:
-        return f"{name}-{terms}"
-    return f"{name}.P" if beside_spot else name
 
 
 def decimals_of(step: str | None) -> int | None:
@@ -56,13 +42,12 @@ def decimals_of(step: str | None) -> int | None:
     return max(0, -exponent)
 
 
-def _columns_of(market: MarketInfo, known: Iterable[tuple[str, str]]) -> tuple[object, ...]:
-    pair = market.symbol.partition(":")[0]
+def _columns_of(market: MarketInfo, known: Collection[tuple[str, str]]) -> tuple[object, ...]:
     return (
         market.exchange,
         market.symbol,
         market.market_id,
-        compact_symbol(market.symbol, beside_spot=pair != market.symbol and (market.exchange, pair) in known),
+        compact_name(market.exchange, market.symbol, known),
         market.base,
         market.quote,
         market.type,

@@ -240,3 +240,23 @@ async def test_what_the_disk_has_taken_at_the_stop_is_not_counted_as_lost(tmp_pa
     assert metrics.totals(metrics.received) == {"trades": 2}
     assert metrics.totals(metrics.dropped) == {"trades": 1}
     assert metrics.totals(metrics.journaled) == {"trades": 1}
+
+
+async def test_live_sinks_get_each_record_at_once_and_in_order(tmp_path: Path) -> None:
+    class Live:
+        def __init__(self) -> None:
+            self.taken: list[MarketRecord | FeedGap] = []
+
+        def put(self, record: MarketRecord | FeedGap) -> None:
+            self.taken.append(record)
+
+    journal = Journal(tmp_path, JournalConfig(), metrics := Metrics())
+    live = [Live(), Live()]
+    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, live)
+    sent: list[MarketRecord | FeedGap] = [trade(1), tick(2), trade(3, price="NaN")]
+    for number, record in enumerate(sent, 1):
+        intake.put(record)
+        assert [sink.taken for sink in live] == [sent[:number]] * 2
+    intake.close()
+    intake.put(trade(4))
+    assert live[0].taken == sent

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ingestd.config import RetentionConfig
 from ingestd.errors import ConfigError
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room
-from ingestd.storage.repository import compact_symbol, decimals_of
+from ingestd.storage.repository import decimals_of
 from ingestd.storage.rollups import bucket_window
+from ingestd.symbol_names import compact_symbol
 
 BY_NAME = {level.relation: level for level in LEVELS}
 NOW = datetime(2026, 11, 21, 3, 30, 30, tzinfo=UTC)

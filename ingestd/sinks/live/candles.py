@@ -1,0 +1,147 @@
+"""The recent candles of one market and interval, newest first, and the commands that bring a Redis list to them.
+
+Candles of one minute are built from the trades as they arrive. They are a live view: a trade received twice counts
+twice and the first minute after a start is incomplete; the database's candles are the exact ones. Where the exchange
+reports candles of the same interval, its own replace them.
+"""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+
+from ingestd.records import Candle, Trade
+from ingestd.sinks.live import payloads
+from ingestd.sinks.live.resp import pack
+
+MINUTE_US = 60_000_000
+BUILT_INTERVAL = "1m"
+CANDLE_TTL_S = 3600
+
+_EXACT = Context(prec=120)
+
+
+class BuiltCandle:
+    """One minute of trades."""
+
+    __slots__ = ("close", "count", "high", "low", "open", "order", "quote_volume", "start", "volume")
+
+    def __init__(self, trade: Trade, price: Decimal) -> None:
+        self.open = self.close = price
+        self.high = self.low = price
+        self.start = self.order = (trade.time, trade.seq)
+        self.volume = self.quote_volume = Decimal(0)
+        self.count = 0
+
+    def add(self, trade: Trade, price: Decimal) -> None:
+        """Count one more trade; the first and last are by (time, seq), whatever the order of arrival."""
+        at = (trade.time, trade.seq)
+        if at < self.start:
+            self.start, self.open = at, price
+        if at >= self.order:
+            self.order, self.close = at, price
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        quantity = Decimal(trade.quantity)
+        self.volume = _EXACT.add(self.volume, quantity)
+        self.quote_volume = _EXACT.add(self.quote_volume, _EXACT.multiply(price, quantity))
+        self.count += 1
+
+    def message(self, head: str, opens_us: int) -> bytes:
+        """The list element."""
+        values = (self.open, self.high, self.low, self.close, self.volume, self.quote_volume)
+        o, h, low, c, volume, quote = [f"{value:f}" for value in values]
+        return payloads.candle_text(
+            head, BUILT_INTERVAL, opens_us, (o, h, low, c, volume, quote), str(self.count), "trades"
+        )
+
+
+class RecentCandles:
+    """The last `kept` candles of one list."""
+
+    def __init__(self, key: bytes, head: str, kept: int) -> None:
+        self.key = key
+        self._head = head
+        self._kept = kept
+        self._candles: dict[int, Candle | BuiltCandle] = {}
+        self._times: list[int] = []  # opening times, newest first
+        self._on_server: list[int] = []  # as the list was when last written; empty: unknown
+        self._changed: set[int] = set()
+        self.reported = False  # by the exchange
+
+    def report(self, candle: Candle) -> None:
+        """Take the exchange's own candle; it ends the building from trades."""
+        if not self.reported:
+            self.reported = True
+            self._candles.clear()
+            self._times.clear()
+            self.distrust()
+        self._place(candle.time, candle)
+
+    def add(self, trade: Trade) -> bool:
+        """Count a trade into its minute. False: nothing changed (the exchange reports these, or it is too old)."""
+        if self.reported:
+            return False
+        opens_us = trade.time - trade.time % MINUTE_US
+        candle = self._candles.get(opens_us)
+        price = Decimal(trade.price)
+        if not isinstance(candle, BuiltCandle):
+            if len(self._times) >= self._kept and opens_us < self._times[-1]:
+                return False
+            candle = BuiltCandle(trade, price)
+        candle.add(trade, price)
+        self._place(opens_us, candle)
+        return True
+
+    def distrust(self) -> None:
+        """The server's list is not known to be ours: the next `commands` write all of it."""
+        self._on_server = []
+
+    @property
+    def newest(self) -> int | None:
+        """When the newest candle opened."""
+        return self._times[0] if self._times else None
+
+    def commands(self) -> list[bytes]:
+        """Bring the list from what it was to what it is, without a moment in which its head is wrong or missing."""
+        new, kept = self._difference()
+        pushed = self._times if new is None else self._times[:new]
+        changed = () if new is None else sorted(self._changed & set(kept))
+        key = self.key
+        commands = [pack(b"LSET", key, b"%d" % self._on_server.index(at), self._message(at)) for at in changed]
+        if pushed:
+            commands.append(pack(b"LPUSH", key, *[self._message(at) for at in reversed(pushed)]))
+            commands.append(pack(b"LTRIM", key, b"0", b"%d" % (len(self._times) - 1)))
+        commands.append(pack(b"EXPIRE", key, b"%d" % CANDLE_TTL_S))
+        self._on_server = self._times.copy()
+        self._changed.clear()
+        return commands
+
+    def _difference(self) -> tuple[int | None, list[int]]:
+        """How many candles are new at the head, and those that stay. None: the whole list is written anew."""
+        if not self._on_server:
+            return None, []
+        new = sum(1 for at in self._times if at > self._on_server[0])
+        kept = self._times[new:]
+        return (new, kept) if kept == self._on_server[: len(kept)] and kept else (None, [])
+
+    def _place(self, opens_us: int, candle: Candle | BuiltCandle) -> None:
+        if opens_us not in self._candles:
+            position = 0
+            while position < len(self._times) and self._times[position] > opens_us:
+                position += 1
+            self._times.insert(position, opens_us)
+            if len(self._times) > self._kept:
+                del self._candles[oldest := self._times.pop()]
+                self._changed.discard(oldest)
+                if oldest == opens_us:
+                    return
+        self._candles[opens_us] = candle
+        self._changed.add(opens_us)
+
+    def _message(self, opens_us: int) -> bytes:
+        candle = self._candles[opens_us]
+        if isinstance(candle, BuiltCandle):
+            return candle.message(self._head, opens_us)
+        return payloads.candle_message(self._head, candle)

@@ -1,0 +1,164 @@
+"""One connection that is written without waiting: a bounded window of commands whose replies are still to come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ingestd.errors import LiveServerError
+from ingestd.sinks.live.resp import CODES_TO_RECONNECT_ON, Replies, error_class
+
+_READ_BYTES = 1 << 16
+_CHECKS_PER_TIMEOUT = 3
+
+
+@dataclass(slots=True)
+class Sent:
+    """What one write carried. `published` names the channel kind of each PUBLISH, which come first, in order."""
+
+    commands: int
+    size: int
+    published: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Answered:
+    """The outcome of one write: how many PUBLISHes of each kind were taken, refused, and the errors of all."""
+
+    published: dict[str, int]
+    refused: int
+    errors: list[str]
+
+
+class Link:
+    """The window over one connection.
+
+    Nothing here waits for the server: a full window says so, and a server that answers nothing for `reply_timeout_s`
+    while something is owed is cut. Counted in checks, so that a stall of our own process is not taken for the
+    server's.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        window_bytes: int,
+        window_commands: int,
+        reply_timeout_s: float,
+        on_answer: Callable[[Answered], None],
+    ) -> None:
+        self._reader = reader
+        self._transport = writer.transport
+        self._window_bytes = window_bytes
+        self._window_commands = window_commands
+        self._check_every_s = reply_timeout_s / _CHECKS_PER_TIMEOUT
+        self._reply_timeout_s = reply_timeout_s
+        self._on_answer = on_answer
+        self._replies = Replies()
+        self._waiting: deque[Sent] = deque()
+        self._answered = 0  # replies that belong to writes that are done with
+        self._errors: deque[tuple[int, str]] = deque()
+        self._owed_bytes = 0
+        self._owed_commands = 0
+        self._progressed = False
+        self._idle_checks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: str | None = None
+
+    @property
+    def owed_commands(self) -> int:
+        """Commands sent whose replies have not come."""
+        return self._owed_commands
+
+    @property
+    def room(self) -> int:
+        """How many more commands may be sent now."""
+        if self._failure is not None or self._owed_bytes >= self._window_bytes:
+            return 0
+        return max(0, self._window_commands - self._owed_commands)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the connection was given up."""
+        return self._failure is not None
+
+    def send(self, payload: bytes, sent: Sent) -> None:
+        """Write at once; ask for `room` first."""
+        self._waiting.append(sent)
+        self._owed_bytes += sent.size
+        self._owed_commands += sent.commands
+        self._transport.write(payload)
+        if self._timer is None:
+            self._progressed, self._idle_checks = True, 0
+            self._timer = asyncio.get_running_loop().call_later(self._check_every_s, self._check)
+
+    async def run(self) -> None:
+        """Read replies until the connection ends, which raises LiveServerError."""
+        while True:
+            try:
+                data = await self._reader.read(_READ_BYTES)
+            except OSError as error:
+                raise LiveServerError(self._failure or f"the connection broke: {error}") from error
+            if not data:
+                raise LiveServerError(self._failure or "the server closed the connection")
+            try:
+                self._errors.extend(self._replies.feed(data))
+            except ValueError as error:
+                raise LiveServerError(str(error)) from error
+            self._progressed = True
+            self._settle()
+
+    def fail(self, why: str) -> None:
+        """Cut the connection; `run` raises this."""
+        if self._failure is None:
+            self._failure = why
+            self._transport.abort()
+
+    def close(self) -> list[Sent]:
+        """Cut the connection. Returns the writes whose outcome is not known."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.fail("closed")
+        lost = list(self._waiting)
+        self._waiting.clear()
+        self._owed_bytes = self._owed_commands = 0
+        return lost
+
+    def _settle(self) -> None:
+        while self._waiting and self._answered + self._waiting[0].commands <= self._replies.count:
+            sent = self._waiting.popleft()
+            first, self._answered = self._answered, self._answered + sent.commands
+            self._owed_bytes -= sent.size
+            self._owed_commands -= sent.commands
+            errors: list[str] = []
+            refused: list[int] = []
+            while self._errors and self._errors[0][0] < self._answered:
+                number, text = self._errors.popleft()
+                errors.append(text)
+                if number - first < len(sent.published):
+                    refused.append(number - first)
+            self._on_answer(Answered(_counts(sent.published, refused), len(refused), errors))
+            if fatal := next((text for text in errors if error_class(text) in CODES_TO_RECONNECT_ON), None):
+                self.fail(f"the server answered {fatal}")
+
+    def _check(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        self._idle_checks = 0 if self._progressed else self._idle_checks + 1
+        self._progressed = False
+        if self._idle_checks >= _CHECKS_PER_TIMEOUT:
+            self.fail(f"no reply for {self._reply_timeout_s:g} s")
+            return
+        self._timer = asyncio.get_running_loop().call_later(self._check_every_s, self._check)
+
+
+def _counts(published: list[str], refused: list[int]) -> dict[str, int]:
+    counts = {kind: published.count(kind) for kind in set(published)}
+    for number in refused:
+        counts[published[number]] -= 1
+    return counts

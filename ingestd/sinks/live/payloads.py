@@ -1,0 +1,169 @@
+"""What subscribers and readers get, as text: JSON messages with the exchange's own digits as numbers.
+
+Prices go through unread: `50000.50` stays `50000.50`. A venue that writes a number as JSON cannot (`.5`, `1.`, `007`)
+has it rewritten with the same value; what is no finite number makes the record invalid.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from decimal import Decimal, InvalidOperation
+
+import orjson
+
+from ingestd.records import BookSnapshot, Candle, Level, Tick, Trade
+
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,59})(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?"
+_number = re.compile(_NUMBER).fullmatch
+_numbers = re.compile(rf"(?:{_NUMBER}|null)(?:,(?:{_NUMBER}|null))*").fullmatch
+_LONGEST_NUMBER = 128
+
+_seconds: dict[int, str] = {}
+_SECONDS_KEPT = 10_000
+
+
+def timestamp(time_us: int) -> str:
+    """`2026-01-06T22:00:00.000123Z`. The second's text is computed once and kept. Raises ValueError out of range."""
+    second, fraction = divmod(time_us, 1_000_000)
+    text = _seconds.get(second)
+    if text is None:
+        if len(_seconds) >= _SECONDS_KEPT:
+            _seconds.clear()
+        try:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        except (OverflowError, OSError) as error:
+            raise ValueError(f"no such time: {time_us}") from error
+        _seconds[second] = text
+    return f"{text}.{fraction:06d}Z"
+
+
+def number(text: str | None) -> str:
+    """The text as JSON writes numbers, `null` for None or nothing. Raises ValueError when it is no finite number."""
+    if not text:
+        return "null"
+    if _number(text):
+        return text
+    try:
+        value = Decimal(text) if len(text) <= _LONGEST_NUMBER else Decimal("NaN")
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or abs(value.adjusted()) > _LONGEST_NUMBER:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    return f"{value:f}"
+
+
+def numbers(*texts: str | None) -> tuple[str, ...]:
+    """Each as `number`; one look at all of them where nothing needs rewriting, which is nearly always."""
+    plain = tuple([text or "null" for text in texts])
+    joined = ",".join(plain)
+    # The commas are counted: "1,5" is not two numbers.
+    if _numbers(joined) and joined.count(",") == len(plain) - 1:
+        return plain
+    return tuple([number(text) for text in texts])
+
+
+def head(symbol: str, exchange: str) -> str:
+    """How every message begins: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError on unprintable text."""
+    return f'{{"symbol":{_string(symbol)},"exchange":{_string(exchange)}'
+
+
+def tick_message(head: str, tick: Tick) -> bytes:
+    """The message of `market_data:{symbol}`. Raises ValueError when the tick cannot be written."""
+    bid, ask, bid_volume, ask_volume = numbers(tick.bid_price, tick.ask_price, tick.bid_volume, tick.ask_volume)
+    return (
+        f'{head},"bidPrice":{bid},"askPrice":{ask},"bidVolume":{bid_volume},"askVolume":{ask_volume}'
+        f',"timestamp":"{timestamp(tick.time)}"}}'
+    ).encode()
+
+
+def trade_message(head: str, trade: Trade) -> bytes:
+    """The message of `trades:{exchange}:{symbol}`. Raises ValueError when the trade cannot be written."""
+    price, quantity = numbers(trade.price, trade.quantity)
+    if price == "null" or quantity == "null":
+        raise ValueError("a trade without price or quantity")
+    side = "null" if trade.side is None else f'"{trade.side}"'
+    return (
+        f'{head},"tradeId":{_string(trade.trade_id)},"side":{side},"price":{price},"quantity":{quantity}'
+        f',"timestamp":"{timestamp(trade.time)}"}}'
+    ).encode()
+
+
+def levels(side: tuple[Level, ...]) -> bytes:
+    """One side of a book: `[[50000.50,1.5],[50000,2]]`, best first."""
+    flat = numbers(*[text for level in side for text in level]) if side else ()
+    return (
+        f"[{','.join([f'[{price},{amount}]' for price, amount in zip(flat[::2], flat[1::2], strict=True)])}]".encode()
+    )
+
+
+def tick_fields(tick: Tick) -> tuple[bytes, ...]:
+    """The fields of `market:tick:{symbol}`; an empty side is an empty text."""
+    return (
+        b"bidPrice", text(tick.bid_price), b"askPrice", text(tick.ask_price),
+        b"timestamp", timestamp(tick.time).encode(), b"exchange", tick.exchange.encode(),
+    )  # fmt: skip
+
+
+def market_fields(tick: Tick | None, trade: Trade | None) -> tuple[bytes, ...]:
+    """The fields of `market:{exchange}:{symbol}`: the last trade's price and quantity, the best bid and ask.
+
+    What is not known yet is left out.
+    """
+    fields: tuple[bytes, ...] = ()
+    if trade is not None:
+        fields = (b"price", text(trade.price), b"volume", text(trade.quantity))
+    if tick is not None:
+        fields += (b"bid", text(tick.bid_price), b"ask", text(tick.ask_price))
+    return fields
+
+
+def price_fields(trade: Trade) -> tuple[bytes, ...]:
+    """The fields of `price:{exchange}:{symbol}`; the volume is the last trade's quantity."""
+    at = timestamp(trade.time).encode()
+    return (b"price", text(trade.price), b"timestamp", at, b"volume", text(trade.quantity))
+
+
+def book_fields(book: BookSnapshot) -> tuple[bytes, ...]:
+    """The fields of `orderbook:{exchange}:{symbol}`; `valid` is false while the book's sequence is in doubt."""
+    return (
+        b"bids", levels(book.bids), b"asks", levels(book.asks), b"timestamp", timestamp(book.time).encode(),
+        b"valid", b"true" if book.valid else b"false",
+    )  # fmt: skip
+
+
+def candle_message(head: str, candle: Candle) -> bytes:
+    """An element of `candle:{exchange}:{symbol}:{interval}` as the exchange reports it; `timestamp` is its opening."""
+    o, h, low, c, volume, quote = numbers(
+        candle.open, candle.high, candle.low, candle.close, candle.volume, candle.quote_volume
+    )
+    count = "null" if candle.trades_count is None else candle.trades_count
+    return candle_text(head, candle.timeframe, candle.time, (o, h, low, c, volume, quote), str(count), "exchange")
+
+
+def candle_text(
+    head: str, interval: str, opens_us: int, values: tuple[str, str, str, str, str, str], count: str, source: str
+) -> bytes:
+    """The JSON of a candle: `values` are open, high, low, close, volume, quote volume as JSON numbers.
+
+    `source` is `exchange` or `trades` (built here from the trades received).
+    """
+    o, h, low, c, volume, quote = values
+    return (
+        f'{head},"interval":{_string(interval)},"timestamp":"{timestamp(opens_us)}"'
+        f',"open":{o},"high":{h},"low":{low},"close":{c},"volume":{volume},"quoteVolume":{quote}'
+        f',"tradesCount":{count},"source":"{source}"}}'
+    ).encode()
+
+
+def text(value: str | None) -> bytes:
+    """A hash field's value: the exchange's own text, nothing for None."""
+    return b"" if value is None else value.encode()
+
+
+def _string(value: str) -> str:
+    # orjson reports half surrogate pairs as TypeError.
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        raise ValueError(f"not a text: {value!r}") from error

@@ -1,0 +1,256 @@
+"""Takes records in the loop turn in which they arrive and writes them, packed, a moment later; never waits.
+
+A flush follows the first record by one loop turn, and the flush before it by at least `_FLUSH_EVERY_S`, so that a
+busy feed costs at most two thousand writes a second, not one a record. Channels get every record of a flush in order;
+caches follow at most every `cache_flush_ms`. What finds no connection or no room in the window is dropped and counted:
+    taken = published + dropped + in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ingestd.clock import monotonic_s
+from ingestd.config import RedisConfig
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.records import FeedGap, MarketRecord, channel_of
+from ingestd.sinks.live.link import Answered, Link, Sent
+from ingestd.sinks.live.resp import error_class
+from ingestd.sinks.live.view import Command, View
+
+_FLUSH_EVERY_S = 0.0005
+_CHUNK_RECORDS = 1000  # worked off in one loop turn: about 5 ms
+_CACHE_COMMANDS_A_FLUSH = 1000
+MAX_PENDING_RECORDS = 100_000
+
+NAME = "redis"
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What one flush sends over one link."""
+
+    parts: list[bytes] = field(default_factory=list)
+    commands: int = 0
+    published: list[str] = field(default_factory=list)
+
+    def add(self, command: Command) -> None:
+        self.parts.append(command.packed)
+        self.commands += command.count
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The connections to the servers, and which of them holds a key."""
+
+    links: Sequence[Link]
+    index_of: Callable[[bytes], int] | None = None  # None: there is one server
+
+    def of(self, key: bytes) -> int:
+        return 0 if self.index_of is None else self.index_of(key)
+
+
+class Publisher:
+    """The buffer between the feeds and the servers."""
+
+    def __init__(self, view: View, config: RedisConfig, metrics: Metrics) -> None:
+        self._view = view
+        self._cache_every_s = config.cache_flush_ms / 1000
+        self._metrics = metrics
+        self._pending: list[MarketRecord | FeedGap] = []
+        self._overflow: Counter[str] = Counter()
+        self._links: Links | None = None
+        self._handle: asyncio.Handle | None = None  # the next flush
+        self._cache_timer: asyncio.TimerHandle | None = None
+        self._flushed_s = 0.0
+        self._caches_due_s = 0.0
+        self.errors: Counter[str] = Counter()  # error class -> replies since the start
+        self.last_error: tuple[float, str] | None = None  # when, on the monotonic clock, and the server's text
+        self._answered = asyncio.Event()  # something changed for `drained`
+        self.published = 0
+        self.dropped = 0
+
+    def put(self, record: MarketRecord | FeedGap) -> None:
+        """Take one record: an append, and at most one scheduled flush. Never blocks, never raises."""
+        pending = self._pending
+        pending.append(record)
+        if self._handle is None:
+            self._schedule()
+        elif len(pending) > MAX_PENDING_RECORDS:
+            self._overflow[channel_of(pending.pop())] += 1
+
+    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
+        """Write these fields of `order:{order_id}`, with the next flush or once the server is back."""
+        if not self._view.take_order(order_id, fields):
+            self._drop({"orders": 1}, "orders_full")
+        self.flush_soon()
+
+    def attach(self, links: Links) -> None:
+        """There is a server: publish, beginning with the last known values."""
+        self._links = links
+        self.refill()
+
+    def detach(self) -> None:
+        """There is no server any more; what it has not answered may or may not have reached it."""
+        if self._cache_timer is not None:
+            self._cache_timer.cancel()
+            self._cache_timer = None
+        links, self._links = self._links, None
+        for link in links.links if links is not None else ():
+            lost = Counter(kind for sent in link.close() for kind in sent.published)
+            self._drop(lost, "unconfirmed")
+
+    def refill(self) -> None:
+        """Write all caches again."""
+        self._view.refill(monotonic_s())
+        self._caches_due_s = 0.0
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Flush in a moment, if that is not due anyway."""
+        if self._handle is None:
+            self._schedule()
+
+    def send(self, commands: Sequence[Command]) -> bool:
+        """Send what belongs to no record. False: there was no server or no room."""
+        if self._links is None:
+            return False
+        boxes = self._boxes(self._links)
+        for command in commands:
+            boxes[self._links.of(command.key)].add(command)
+        return self._write(self._links, boxes)
+
+    @property
+    def owed_commands(self) -> int:
+        """Commands that no server has answered yet."""
+        return sum(link.owed_commands for link in self._links.links) if self._links is not None else 0
+
+    async def drained(self) -> None:
+        """Return once everything put so far is sent and answered."""
+        self._caches_due_s = 0.0
+        self.flush_soon()
+        while self._pending or self.owed_commands or not self._view.is_clean:
+            self._answered.clear()
+            await self._answered.wait()
+
+    @property
+    def pending_records(self) -> int:
+        return len(self._pending)
+
+    def flush(self) -> None:
+        """Work off what is pending; the rest of a burst is left to the next loop turn."""
+        self._handle = None
+        now_s = self._flushed_s = monotonic_s()
+        records = self._pending
+        self._pending = records[_CHUNK_RECORDS:]
+        del records[_CHUNK_RECORDS:]
+        if self._overflow:
+            overflow, self._overflow = self._overflow, Counter()
+            self._drop(overflow, "burst")
+        links = self._links
+        if links is None:
+            self._only_remember(records, now_s)
+        else:
+            boxes = self._boxes(links)
+            self._publish(records, links, boxes, now_s)
+            if now_s >= self._caches_due_s:
+                self._caches_due_s = now_s + self._cache_every_s
+                self._add_caches(links, boxes, now_s)
+            self._write(links, boxes)
+        self._schedule_the_rest()
+
+    def _publish(self, records: list[MarketRecord | FeedGap], links: Links, boxes: list[Outbox], now_s: float) -> None:
+        take = self._view.take
+        rooms = [link.room for link in links.links]
+        refused: Counter[tuple[str, str]] = Counter()
+        for record in records:
+            try:
+                command = take(record, now_s)
+            except ValueError:
+                refused[channel_of(record), "invalid"] += 1
+                continue
+            if command is None:
+                continue
+            index = links.of(command.key)
+            kind = channel_of(record)
+            if rooms[index] <= 0:
+                refused[kind, "down" if links.links[index].is_cut else "window_full"] += 1
+                continue
+            rooms[index] -= 1
+            boxes[index].add(command)
+            boxes[index].published.append(kind)
+        for (kind, reason), count in refused.items():
+            self._drop({kind: count}, reason)
+
+    def _only_remember(self, records: list[MarketRecord | FeedGap], now_s: float) -> None:
+        dropped: Counter[tuple[str, str]] = Counter()
+        for record in records:
+            try:
+                if self._view.take(record, now_s) is not None:
+                    dropped[channel_of(record), "down"] += 1
+            except ValueError:
+                dropped[channel_of(record), "invalid"] += 1
+        for (kind, reason), count in dropped.items():
+            self._drop({kind: count}, reason)
+
+    def _add_caches(self, links: Links, boxes: list[Outbox], now_s: float) -> None:
+        room = min(link.room - box.commands for link, box in zip(links.links, boxes, strict=True))
+        for command in self._view.cache_commands(now_s, min(room, _CACHE_COMMANDS_A_FLUSH)):
+            boxes[links.of(command.key)].add(command)
+
+    def _write(self, links: Links, boxes: list[Outbox]) -> bool:
+        written = True
+        for link, box in zip(links.links, boxes, strict=True):
+            if not box.commands:
+                continue
+            payload = b"".join(box.parts)
+            if link.room:
+                link.send(payload, Sent(box.commands, len(payload), box.published))
+            else:
+                written = False
+                self._drop(Counter(box.published), "window_full")
+        return written
+
+    def _boxes(self, links: Links) -> list[Outbox]:
+        return [Outbox() for _ in links.links]
+
+    def _schedule(self) -> None:
+        wait_s = self._flushed_s + _FLUSH_EVERY_S - monotonic_s()
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_soon(self.flush) if wait_s <= 0 else loop.call_later(wait_s, self.flush)
+
+    def _schedule_the_rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._pending:
+            self._handle = loop.call_soon(self.flush)
+        if self._cache_timer is None and self._links is not None and not self._view.is_clean:
+            wait_s = max(_FLUSH_EVERY_S, self._caches_due_s - monotonic_s())
+            self._cache_timer = loop.call_later(wait_s, self._flush_caches)
+
+    def _flush_caches(self) -> None:
+        # A timer of its own: a record that comes while it waits must not wait with it.
+        self._cache_timer = None
+        if self._handle is None:
+            self.flush()
+
+    def on_answer(self, answered: Answered) -> None:
+        """What a link reports of each write."""
+        self._answered.set()
+        count_by(self._metrics.live_published, {(kind,): count for kind, count in answered.published.items()})
+        self.published += sum(answered.published.values())
+        if answered.refused:
+            self._drop({"messages": answered.refused}, "refused")
+        if answered.errors:
+            classes = Counter(map(error_class, answered.errors))
+            self.errors.update(classes)
+            count_by(self._metrics.sink_errors, {(NAME, kind): count for kind, count in classes.items()})
+            self.last_error = (monotonic_s(), answered.errors[0])
+
+    def _drop(self, counts: Mapping[str, int], reason: str) -> None:
+        total = sum(counts.values())
+        if total:
+            self.dropped += total
+            self._metrics.live_dropped.labels(NAME, reason).inc(total)

@@ -1,0 +1,219 @@
+"""The live view of the market: the last known values, which of them the server does not have yet, and the commands.
+
+Channels get every record; caches are conflated: a key is written once per flush, with its last value. Memory is
+bounded by the number of symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ingestd.records import BookSnapshot, Candle, FeedGap, MarketRecord, Tick, Trade
+from ingestd.sinks.live import payloads
+from ingestd.sinks.live.candles import BUILT_INTERVAL, RecentCandles
+from ingestd.sinks.live.resp import pack, publish, publish_head
+
+MARKET_TTL_S = 60
+ORDER_TTL_S = 3600
+METRIC_TTL_S = 300
+MAX_ORDERS_WAITING = 10_000
+
+_TICK, _TRADE, _BOOK = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Commands for one key, packed; they go to the server that holds `key` (its slot, in a cluster)."""
+
+    key: bytes
+    packed: bytes
+    count: int
+
+
+class Stream:
+    """What is known of one (exchange, symbol)."""
+
+    def __init__(self, exchange: str, symbol: str, name: str, primary: bool, candles_kept: int) -> None:
+        """`name` is how keys write the symbol; a `primary` stream also feeds the keys that name no exchange."""
+        encoded = f"{exchange}:{name}".encode()
+        self.exchange, self.symbol, self.name = exchange, symbol, name
+        self.head = payloads.head(name, exchange)
+        self.ticks_channel = b"market_data:" + name.encode() if primary else None
+        self.ticks_head = publish_head(self.ticks_channel) if self.ticks_channel else b""
+        self.trades_channel = b"trades:" + encoded
+        self.trades_head = publish_head(self.trades_channel)
+        self.tick_key = b"market:tick:" + name.encode() if primary else None
+        self.market_key = b"market:" + encoded
+        self.price_key = b"price:" + encoded
+        self.book_key = b"orderbook:" + encoded
+        self._candle_prefix = b"candle:" + encoded + b":"
+        self._candles_kept = candles_kept
+        self.tick: Tick | None = None
+        self.trade: Trade | None = None
+        self.book: BookSnapshot | None = None
+        self.seen_s: dict[int, float] = {}  # part -> when it was last written or taken, on the monotonic clock
+        self.dirty = 0
+        self.candles: dict[str, RecentCandles] = {}
+        self.dirty_candles: set[str] = set()
+
+    def candles_of(self, interval: str) -> RecentCandles:
+        """The list of this interval, empty at first."""
+        found = self.candles.get(interval)
+        if found is None:
+            key = self._candle_prefix + interval.encode()
+            found = self.candles[interval] = RecentCandles(key, self.head, self._candles_kept)
+        return found
+
+    def commands(self, now_s: float) -> Iterator[Command]:
+        """Everything that changed since the last call. A value keeps the time to live it has left."""
+        dirty, self.dirty = self.dirty, 0
+        tick, trade, book = self.tick, self.trade, self.book
+        if dirty & _TICK and tick is not None and self.tick_key is not None:
+            yield self._hash(self.tick_key, payloads.tick_fields(tick), now_s, _TICK)
+        if dirty & (_TICK | _TRADE):
+            yield self._hash(self.market_key, payloads.market_fields(tick, trade), now_s, _TICK, _TRADE)
+        if dirty & _TRADE and trade is not None:
+            yield self._hash(self.price_key, payloads.price_fields(trade), now_s, _TRADE)
+        if dirty & _BOOK and book is not None:
+            yield self._hash(self.book_key, payloads.book_fields(book), now_s, _BOOK)
+        intervals, self.dirty_candles = self.dirty_candles, set()
+        for interval in sorted(intervals):
+            commands = self.candles[interval].commands()
+            yield Command(self.candles[interval].key, b"".join(commands), len(commands))
+
+    def refill(self, now_s: float) -> bool:
+        """Mark all that would still be alive on the server as not written. False: nothing is."""
+        for part, at_s in list(self.seen_s.items()):
+            if now_s - at_s < MARKET_TTL_S - 1:
+                self.dirty |= part
+        for interval, candles in self.candles.items():
+            if candles.newest is not None:
+                candles.distrust()
+                self.dirty_candles.add(interval)
+        return bool(self.dirty or self.dirty_candles)
+
+    def _hash(self, key: bytes, fields: tuple[bytes, ...], now_s: float, *parts: int) -> Command:
+        youngest_s = max(self.seen_s.get(part, 0.0) for part in parts)
+        return hash_command(key, fields, max(1, round(MARKET_TTL_S - (now_s - youngest_s))))
+
+
+def hash_command(key: bytes, fields: tuple[bytes, ...], ttl_s: int) -> Command:
+    """Set these fields and how long the key lives from now."""
+    return Command(key, pack(b"HSET", key, *fields) + pack(b"EXPIRE", key, b"%d" % ttl_s), 2)
+
+
+class View:
+    """Every stream. `take` what arrives, then ask for the `messages` and the `cache_commands`."""
+
+    def __init__(self, compact_of: Callable[[str, str], str], *, primary_exchange: str, candles_kept: int) -> None:
+        """`compact_of(exchange, symbol)` gives the name that keys and channels use."""
+        self._compact_of = compact_of
+        self._primary_exchange = primary_exchange
+        self._candles_kept = candles_kept
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._dirty: dict[Stream, None] = {}
+        self._orders: dict[str, dict[str, str]] = {}
+
+    @property
+    def streams(self) -> int:
+        return len(self._streams)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the server was sent everything."""
+        return not self._dirty and not self._orders
+
+    def take(self, record: MarketRecord | FeedGap, now_s: float) -> Command | None:
+        """Remember the record, and the command that publishes it; None when nobody listens to its kind.
+
+        Raises ValueError when the record holds what cannot be written; nothing is remembered then.
+        """
+        kind = type(record)
+        if kind is Trade:
+            return self._take_trade(record, now_s)  # type: ignore[arg-type] # mypy does not narrow by type() is
+        if kind is Tick:
+            return self._take_tick(record, now_s)  # type: ignore[arg-type] # as above
+        if isinstance(record, BookSnapshot):
+            stream = self._stream(record.exchange, record.symbol)
+            payloads.levels(record.bids), payloads.levels(record.asks)
+            payloads.timestamp(record.time)
+            stream.book = record
+            self._mark(stream, _BOOK, now_s)
+        elif isinstance(record, Candle):
+            stream = self._stream(record.exchange, record.symbol)
+            payloads.candle_message(stream.head, record)
+            stream.candles_of(record.timeframe).report(record)
+            stream.dirty_candles.add(record.timeframe)
+            self._dirty[stream] = None
+        return None
+
+    def take_order(self, order_id: str, fields: Mapping[str, str]) -> bool:
+        """Remember what changed of an order. False: too many wait for the server already."""
+        waiting = self._orders.get(order_id)
+        if waiting is None and len(self._orders) >= MAX_ORDERS_WAITING:
+            return False
+        self._orders[order_id] = {**(waiting or {}), **fields}
+        return True
+
+    def cache_commands(self, now_s: float, room: int) -> list[Command]:
+        """At least the oldest change, and more while there is `room` for this many commands."""
+        commands: list[Command] = []
+        while self._orders and room > 0:
+            order_id, fields = next(iter(self._orders.items()))
+            del self._orders[order_id]
+            flat = tuple(part.encode() for pair in fields.items() for part in pair)
+            commands.append(hash_command(b"order:" + order_id.encode(), flat, ORDER_TTL_S))
+            room -= 2
+        while self._dirty and room > 0:
+            stream = next(iter(self._dirty))
+            del self._dirty[stream]
+            for command in stream.commands(now_s):
+                commands.append(command)
+                room -= command.count
+        return commands
+
+    def refill(self, now_s: float) -> None:
+        """The server may have lost or never got what was sent: write again all that would still be alive."""
+        for stream in self._streams.values():
+            if stream.refill(now_s):
+                self._dirty[stream] = None
+
+    def rename(self) -> None:
+        """Ask for every name again: a venue's markets may have been loaded meanwhile."""
+        for key, stream in list(self._streams.items()):
+            if self._compact_of(*key) != stream.name:
+                del self._streams[key]
+                self._dirty.pop(stream, None)
+
+    def _take_trade(self, trade: Trade, now_s: float) -> Command:
+        stream = self._streams.get((trade.exchange, trade.symbol)) or self._stream(trade.exchange, trade.symbol)
+        message = payloads.trade_message(stream.head, trade)
+        stream.trade = trade
+        self._mark(stream, _TRADE, now_s)
+        if stream.candles_of(BUILT_INTERVAL).add(trade):
+            stream.dirty_candles.add(BUILT_INTERVAL)
+        return Command(stream.trades_channel, publish(stream.trades_head, message), 1)
+
+    def _take_tick(self, tick: Tick, now_s: float) -> Command | None:
+        stream = self._streams.get((tick.exchange, tick.symbol)) or self._stream(tick.exchange, tick.symbol)
+        message = payloads.tick_message(stream.head, tick)
+        stream.tick = tick
+        self._mark(stream, _TICK, now_s)
+        if stream.ticks_channel is None:
+            return None
+        return Command(stream.ticks_channel, publish(stream.ticks_head, message), 1)
+
+    def _mark(self, stream: Stream, part: int, now_s: float) -> None:
+        stream.seen_s[part] = now_s
+        stream.dirty |= part
+        self._dirty[stream] = None
+
+    def _stream(self, exchange: str, symbol: str) -> Stream:
+        key = (exchange, symbol)
+        stream = self._streams.get(key)
+        if stream is None:
+            name = self._compact_of(exchange, symbol)
+            primary = exchange == self._primary_exchange
+            stream = self._streams[key] = Stream(exchange, symbol, name, primary, self._candles_kept)
+        return stream

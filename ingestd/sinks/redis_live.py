@@ -1,0 +1,372 @@
+"""The live sink: what the market does now, in the channels and caches of Redis, Valkey or DragonflyDB.
+
+It is live-only: nothing waits for it, nothing is caught up after an outage, and its caches are written again when the
+server is back. This is the one file that touches the Redis library, which connects (TLS, users, Sentinel, Cluster);
+packing and the window of unanswered commands are ours (`sinks.live`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from redis import exceptions as driver
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+
+from ingestd.backoff import Backoff
+from ingestd.clock import isoformat, monotonic_s, now_us
+from ingestd.config import RedisConfig
+from ingestd.errors import ConfigError, LiveServerError
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.base import SinkStatus
+from ingestd.sinks.live.address import Address, parse_address
+from ingestd.sinks.live.link import Link
+from ingestd.sinks.live.publisher import NAME, Links, Publisher
+from ingestd.sinks.live.resp import pack
+from ingestd.sinks.live.view import METRIC_TTL_S, Command, View, hash_command
+
+log = structlog.get_logger()
+
+HEARTBEAT_CHANNEL = "ingestd:heartbeat"
+_HEARTBEAT_S = 1.0
+_METRICS_EVERY = 5  # heartbeats
+_SETTLED_S = 3.0
+_RETRY_BASE_S = 0.1
+_RETRY_CAP_S = 2.0  # with the time a connection takes, the caches are right within 5 s
+_REFUSED_PAUSE_S = 1.0  # a wrong password is not guessed at
+_ERRORS_SHOWN_S = 5.0
+_REFILL_AT_MOST_EVERY_S = 2.0
+_NO_METRICS: dict[str, float] = {}
+
+# The second is not one of the first.
+_DRIVER_ERRORS = (driver.RedisError, driver.RedisClusterException)
+_NO_RETRY = Retry(NoBackoff(), 0)
+
+
+@dataclass(slots=True)
+class Server:
+    """What was connected to: a connection, or one for each master of a cluster."""
+
+    connections: list[AbstractConnection]
+    index_of: Callable[[bytes], int] | None = None
+
+    async def close(self) -> None:
+        for connection in self.connections:
+            with contextlib.suppress(driver.RedisError, OSError):
+                await connection.disconnect(nowait=True)
+
+
+class RedisLive:
+    """Publishes every tick and trade as it arrives and keeps the last values in caches; see docs/redis.md.
+
+    MUST NOT delay anybody: `put` appends, a flush writes without waiting, memory is bounded by the number of symbols
+    and the configured window. What cannot be sent is dropped and counted.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        metrics: Metrics,
+        compact_of: Callable[[str, str], str],
+        *,
+        instance: str,
+        own_metrics: Callable[[], Mapping[str, float]] = lambda: _NO_METRICS,
+    ) -> None:
+        """`compact_of(exchange, symbol)` is the short name of a market; `own_metrics` are the numbers shown as
+        `metrics:{instance}:{metric}`."""
+        self._config = config
+        self._metrics = metrics
+        self._instance = instance
+        self._own_metrics = own_metrics
+        name_of = compact_of if config.symbol_style == "compact" else _unified
+        self._view = View(name_of, primary_exchange=config.primary_exchange, candles_kept=config.candles_kept)
+        self._publisher = Publisher(self._view, config, metrics)
+        self.put = self._publisher.put
+        self.order_update = self._publisher.order_update
+        self._finish_asked = asyncio.Event()
+        self._status = SinkStatus(self.name, problem="it has not reached Redis yet")
+        self._retry = Backoff(base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)
+        metrics.sink_up.labels(self.name).set(0)
+
+    def status(self) -> SinkStatus:
+        """Up and well, up with errors (out of memory, no permission), or down and why."""
+        error = self._publisher.last_error
+        if self._status.up:
+            recent = error is not None and monotonic_s() - error[0] < _ERRORS_SHOWN_S
+            self._status.problem = _explained(error[1]) if error is not None and recent else None
+        return self._status
+
+    def finish(self) -> None:
+        """No more records will come: `run` sends what is pending and returns."""
+        self._finish_asked.set()
+
+    async def run(self) -> None:
+        """Connect, publish, connect again, until `finish` was called."""
+        try:
+            while not self._finish_asked.is_set():
+                try:
+                    address = parse_address(self._config.url)
+                    server = await self._connected(address)
+                except (LiveServerError, ConfigError) as error:
+                    self._note(error)
+                    await self._pause(self._retry.next_s(_REFUSED_PAUSE_S if _is_refusal(error) else 0.0))
+                    continue
+                try:
+                    await self._serve(server)
+                except LiveServerError as error:
+                    self._note(LiveServerError(f"{address}: {error}"))
+                    await self._pause(self._retry.next_s())
+        finally:
+            self._metrics.sink_up.labels(self.name).set(0)
+
+    async def _serve(self, server: Server) -> None:
+        """Publish until finished, or until a connection fails, which raises LiveServerError."""
+        try:
+            links = [self._link(connection) for connection in server.connections]
+        except LiveServerError:
+            await server.close()
+            raise
+        self._publisher.attach(Links(links, server.index_of))
+        self._recovered()
+        # The first to end ends the others: one broken link of a cluster, or the housekeeping that was asked to finish.
+        tasks = [asyncio.create_task(link.run(), name=f"live-link-{number}") for number, link in enumerate(links)]
+        tasks.append(asyncio.create_task(self._keep_house(), name="live-housekeeping"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self._publisher.detach()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await server.close()
+
+    def _link(self, connection: AbstractConnection) -> Link:
+        # The library reads and writes a command at a time; the streams themselves are needed to do without waiting.
+        reader, writer = connection._reader, connection._writer
+        if reader is None or writer is None:
+            raise LiveServerError("the connection was closed at once")
+        return Link(
+            reader,
+            writer,
+            window_bytes=self._config.window_bytes,
+            window_commands=self._config.window_commands,
+            reply_timeout_s=self._config.reply_timeout_s,
+            on_answer=self._publisher.on_answer,
+        )
+
+    async def _keep_house(self) -> None:
+        """Heartbeats, our own metrics, the refills; once finishing, send what is left and return."""
+        started_s = refilled_s = monotonic_s()
+        settled = False
+        beats = 0
+        while not self._finish_asked.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEARTBEAT_S):
+                    await self._finish_asked.wait()
+            beats += 1
+            now_s = monotonic_s()
+            error = self._publisher.last_error
+            # What the server had not yet read from a broken connection it may have carried out after the first
+            # refill; and what it refused (out of memory) it has an old value of.
+            if beats == 1 or (
+                error is not None and error[0] >= refilled_s and now_s - refilled_s >= _REFILL_AT_MOST_EVERY_S
+            ):
+                self._publisher.refill()
+                refilled_s = now_s
+            if beats % _METRICS_EVERY == 1:
+                self._view.rename()
+                self._publisher.send(self._metric_commands())
+            self._publisher.send([self._heartbeat()])
+            if not settled and now_s - started_s >= _SETTLED_S:
+                self._retry.settled()
+                settled = True
+        await self._drained()
+
+    async def _drained(self) -> None:
+        """What was put before `finish` is sent, and answered or given up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * self._config.reply_timeout_s):
+                await self._publisher.drained()
+
+    def _heartbeat(self) -> Command:
+        beat = {
+            "instance": self._instance,
+            "timestamp": isoformat(now_us()),
+            "published": self._publisher.published,
+            "dropped": self._publisher.dropped,
+        }
+        channel = HEARTBEAT_CHANNEL.encode()
+        return Command(channel, pack(b"PUBLISH", channel, orjson.dumps(beat)), 1)
+
+    def _metric_commands(self) -> list[Command]:
+        at = isoformat(now_us()).encode()
+        return [
+            hash_command(
+                f"metrics:{self._instance}:{metric}".encode(),
+                (b"value", f"{value:.12g}".encode(), b"timestamp", at),
+                METRIC_TTL_S,
+            )
+            for metric, value in self._own_metrics().items()
+        ]
+
+    async def _connected(self, address: Address) -> Server:
+        """A server that answers. Raises LiveServerError within a few timeouts."""
+        config = self._config
+        try:
+            async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
+                return await connect(address, config)
+        except _DRIVER_ERRORS as error:
+            raise LiveServerError(f"{address}: {_explained(str(error))}") from error
+        except TimeoutError as error:
+            raise LiveServerError(f"{address}: no answer in time") from error
+        except (OSError, ValueError, TypeError) as error:
+            # The library hands options of the URL to its constructors, which raise TypeError on what they do not know.
+            raise LiveServerError(f"{address}: {error}") from error
+
+    async def _pause(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._finish_asked.wait()
+
+    def _note(self, error: Exception) -> None:
+        status = self._status
+        status.up, status.problem = False, str(error)
+        status.attempts_failed += 1
+        self._metrics.sink_up.labels(self.name).set(0)
+        self._metrics.sink_errors.labels(self.name, "refused" if _is_refusal(error) else "connection").inc()
+        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
+        if status.attempts_failed <= 3 or status.attempts_failed % 16 == 0:
+            log.warning("live_sink_down", sink=self.name, error=status.problem, attempts=status.attempts_failed)
+
+    def _recovered(self) -> None:
+        if self._status.attempts_failed:
+            log.info("live_sink_up_again", sink=self.name, after_attempts=self._status.attempts_failed)
+        self._status.up, self._status.problem, self._status.attempts_failed = True, None, 0
+        self._metrics.sink_up.labels(self.name).set(1)
+
+
+async def connect(address: Address, config: RedisConfig) -> Server:
+    """Connect to the server, the master the Sentinels name, or every master of the cluster; each has answered."""
+    options: dict[str, Any] = {**parse_url(address.plain_url)}
+    kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+    options |= {
+        "socket_connect_timeout": config.connect_timeout_s,
+        "socket_timeout": config.reply_timeout_s,
+        "protocol": 2,  # every reply is one line then
+    }
+    password = config.password()
+    if password is not None:
+        options["password"] = password
+    if address.kind == "sentinel":
+        options["host"], options["port"] = await _master(address, kind, options)
+    if address.kind == "cluster":
+        return await _cluster(address, kind, options)
+    return Server([await _opened(kind, options)])
+
+
+async def _opened(kind: type[AbstractConnection], options: dict[str, Any]) -> AbstractConnection:
+    connection = kind(retry=_NO_RETRY, **options)
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call] # the library does not annotate it
+        # Without a password or a database number nothing has been asked yet: a frozen server accepts all the same.
+        await connection.send_command("PING")
+        await connection.read_response()
+    except BaseException:
+        with contextlib.suppress(driver.RedisError, OSError):
+            await connection.disconnect(nowait=True)
+        raise
+    return connection
+
+
+async def _master(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> tuple[str, int]:
+    """Where the master is, by the first Sentinel that knows."""
+    theirs = {key: value for key, value in options.items() if key.startswith(("socket_", "ssl_")) or key == "protocol"}
+    theirs["retry"] = _NO_RETRY
+    for key in ("username", "password"):
+        secret = options.pop(f"sentinel_{key}", None)
+        if secret is not None:
+            theirs[key] = secret
+    if issubclass(kind, SSLConnection):
+        theirs["ssl"] = True
+    sentinel = Sentinel(address.hosts, sentinel_kwargs=theirs)  # type: ignore[no-untyped-call] # as above
+    try:
+        host, port = await sentinel.discover_master(address.master or "")
+    finally:
+        for one in sentinel.sentinels:
+            await one.aclose()
+    return host, port
+
+
+async def _cluster(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> Server:
+    """A connection to each master, and where each slot is."""
+    options.pop("db", None)
+    failure: Exception = LiveServerError("no node is named")
+    for host, port in address.hosts:
+        asked = {**options, "host": host, "port": port, "ssl": issubclass(kind, SSLConnection)}
+        cluster = RedisCluster(**asked, retry=_NO_RETRY)
+        try:
+            await cluster.initialize()
+            places = {
+                slot: (nodes[0].host, int(nodes[0].port)) for slot, nodes in cluster.nodes_manager.slots_cache.items()
+            }
+            break
+        except (*_DRIVER_ERRORS, OSError) as error:
+            failure = error
+        finally:
+            await cluster.aclose()
+    else:
+        raise failure
+    masters = sorted(set(places.values()))
+    server = Server([])
+    try:
+        for place in masters:
+            server.connections.append(await _opened(kind, {**options, "host": place[0], "port": place[1]}))
+    except BaseException:
+        await server.close()
+        raise
+    index_by_slot = [masters.index(places[slot]) if slot in places else 0 for slot in range(16384)]
+    server.index_of = lambda key: index_by_slot[key_slot(key)]
+    return server
+
+
+def _unified(_exchange: str, symbol: str) -> str:
+    return symbol
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error.__cause__, (driver.AuthenticationError, driver.NoPermissionError))
+
+
+def _explained(text: str) -> str:
+    """The server's error and what to do about it."""
+    for mark, advice in _ADVICE:
+        if mark in text:
+            return f"{text.rstrip('.')}; {advice}"
+    return text
+
+
+_ADVICE = (
+    ("OOM", "messages go on, caches do not: raise maxmemory or set maxmemory-policy to volatile-ttl"),
+    ("WRONGPASS", "check the user in redis.url and redis.password_file"),
+    ("invalid username-password", "check the user in redis.url and redis.password_file"),
+    ("Authentication required", "set redis.password_file, and the user in redis.url"),
+    ("NOAUTH", "set redis.password_file, and the user in redis.url"),
+    ("NOPERM", "the user needs the commands, keys and channels that docs/redis.md lists"),
+    ("no permissions", "the user needs the commands, keys and channels that docs/redis.md lists"),
+    ("READONLY", "this is a replica: name the master, or the sentinels that know it"),
+    ("WRONGTYPE", "another program uses the same key: give ingestd a database of its own"),
+)

@@ -1,0 +1,98 @@
+"""The candle lists: what is built from trades, and that the commands bring the server's list to it."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.records import Candle
+from ingestd.sinks.live import payloads
+from ingestd.sinks.live.candles import MINUTE_US, RecentCandles
+from tests.support.records import NOW_US, trade
+from tests.support.redis_model import RedisModel, parsed
+
+START = NOW_US - NOW_US % MINUTE_US
+HEAD = payloads.head("BTCUSDT", "binance")
+
+
+def recent(kept: int = 60) -> RecentCandles:
+    return RecentCandles(b"candle:k", HEAD, kept)
+
+
+def names(commands: list[bytes]) -> list[str]:
+    return [command[0].decode() for packed in commands for command in parsed(packed)]
+
+
+def test_a_minute_of_trades() -> None:
+    candles, model = recent(), RedisModel()
+    for number, price, quantity in [(2, "10.0", "1"), (1, "9.5", "2.00"), (3, "11", "0.5"), (4, "10.5", "1")]:
+        candles.add(trade(number, time=START + number, price=price, quantity=quantity))
+    model.carry_out(b"".join(candles.commands()))
+    candle = json.loads(model.lists["candle:k"][0], parse_float=Decimal, parse_int=Decimal)
+    assert candle == {
+        "symbol": "BTCUSDT", "exchange": "binance", "interval": "1m", "timestamp": payloads.timestamp(START),
+        "open": Decimal("9.5"), "high": Decimal(11), "low": Decimal("9.5"), "close": Decimal("10.5"),
+        "volume": Decimal("4.50"), "quoteVolume": Decimal("45.0"), "tradesCount": Decimal(4), "source": "trades",
+    }  # fmt: skip
+    assert model.ttl["candle:k"] == 3600
+
+
+def test_trades_of_one_instant_are_ordered_by_seq() -> None:
+    candles, model = recent(), RedisModel()
+    for seq, price in [(7, "3"), (5, "1"), (9, "4"), (6, "2")]:
+        candles.add(trade(1, time=START, seq=seq, price=price))
+    model.carry_out(b"".join(candles.commands()))
+    candle = json.loads(model.lists["candle:k"][0])
+    assert (candle["open"], candle["close"]) == (1, 4)
+
+
+def test_only_what_changed_is_sent() -> None:
+    candles = recent()
+    candles.add(trade(1, time=START))
+    assert names(candles.commands()) == ["LPUSH", "LTRIM", "EXPIRE"]
+    candles.add(trade(2, time=START + 1))
+    assert names(candles.commands()) == ["LSET", "EXPIRE"]
+    candles.add(trade(3, time=START + MINUTE_US))
+    assert names(candles.commands()) == ["LPUSH", "LTRIM", "EXPIRE"]
+    candles.distrust()
+    assert names(candles.commands()) == ["LPUSH", "LTRIM", "EXPIRE"]
+
+
+def test_the_exchanges_own_candles_replace_the_built_ones() -> None:
+    candles, model = recent(), RedisModel()
+    candles.add(trade(1, time=START))
+    candles.add(trade(2, time=START + MINUTE_US))
+    model.carry_out(b"".join(candles.commands()))
+    candles.report(Candle("binance", "BTC/USDT", START, START, "1m", "1", "1", "1", "1", "5"))
+    assert not candles.add(trade(3, time=START))
+    model.carry_out(b"".join(candles.commands()))
+    assert [json.loads(text)["source"] for text in model.lists["candle:k"]] == ["exchange"]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 9), st.integers(1, 5), st.sampled_from(["write", "more", "lost"])), max_size=40
+    ),
+    kept=st.integers(1, 4),
+)
+def test_the_servers_list_is_ours_after_every_write(steps: list[tuple[int, int, str]], kept: int) -> None:
+    """Late trades, new minutes, and a server that lost or kept the list: newest first, never more than kept."""
+    candles, model = recent(kept), RedisModel()
+    counts: dict[int, int] = {}
+    for number, (minute, size, then) in enumerate(steps):
+        if candles.add(trade(number, time=START + minute * MINUTE_US, quantity=str(size))):
+            counts[minute] = counts.get(minute, 0) + 1
+            counts = dict(sorted(counts.items(), reverse=True)[:kept])
+        if then == "more":
+            continue
+        if then == "lost":
+            model.lists.clear()
+            candles.distrust()
+        model.carry_out(b"".join(candles.commands()))
+        shown = [json.loads(text) for text in model.lists.get("candle:k", [])]
+        assert [(candle["timestamp"], candle["tradesCount"]) for candle in shown] == [
+            (payloads.timestamp(START + minute * MINUTE_US), count) for minute, count in counts.items()
+        ]

@@ -1,0 +1,115 @@
+"""The live view: conflation, times to live, the primary exchange, refills."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingestd.records import OpenInterest
+from ingestd.sinks.live.view import MAX_ORDERS_WAITING, View
+from ingestd.symbol_names import compact_symbol
+from tests.support.records import NOW_US, book, tick, trade
+from tests.support.redis_model import RedisModel
+
+
+def view(primary: str = "binance") -> View:
+    return View(
+        lambda _exchange, symbol: compact_symbol(symbol, beside_spot=True), primary_exchange=primary, candles_kept=3
+    )
+
+
+def written(seen: View, now_s: float = 100.0, model: RedisModel | None = None) -> RedisModel:
+    model = model or RedisModel()
+    for command in seen.cache_commands(now_s, 10_000):
+        assert model.carry_out(command.packed) == command.count
+    return model
+
+
+def test_caches_get_the_last_value_once() -> None:
+    seen = view()
+    for number in range(1, 6):
+        seen.take(tick(number, bid_price=str(number)), 100.0)
+        seen.take(book(number), 100.0)
+        seen.take(trade(number, price=str(number)), 100.0)
+    commands = seen.cache_commands(100.0, 1000)
+    assert len(commands) == 5
+    model = RedisModel()
+    for command in commands:
+        model.carry_out(command.packed)
+    assert model.hashes["market:tick:BTCUSDT"]["bidPrice"] == "5"
+    assert model.hashes["price:binance:BTCUSDT"]["price"] == "5"
+    assert set(model.ttl.items()) == {
+        ("market:tick:BTCUSDT", 60), ("market:binance:BTCUSDT", 60), ("price:binance:BTCUSDT", 60),
+        ("orderbook:binance:BTCUSDT", 60), ("candle:binance:BTCUSDT:1m", 3600),
+    }  # fmt: skip
+    assert seen.is_clean
+    assert seen.cache_commands(100.0, 1000) == []
+
+
+def test_keys_without_an_exchange_take_the_primary_one() -> None:
+    seen = view()
+    assert seen.take(tick(1, exchange="kraken"), 1.0) is None
+    assert set(written(seen).hashes) == {"market:kraken:BTCUSDT"}
+    command = seen.take(tick(1), 1.0)
+    assert command is not None
+    assert command.key == b"market_data:BTCUSDT"
+
+
+def test_what_nobody_shows_is_not_published() -> None:
+    assert view().take(OpenInterest("binance", "BTC/USDT", NOW_US, NOW_US, "1"), 1.0) is None
+
+
+def test_a_record_that_cannot_be_written_is_not_remembered() -> None:
+    seen = view()
+    seen.take(trade(1), 1.0)
+    for record in (trade(2, price="NaN"), tick(2, bid_price="x"), book(2, bids=(("1", "NaN"),)), trade(3, price="")):
+        with pytest.raises(ValueError, match=r"not a number|without price"):
+            seen.take(record, 1.0)
+    assert set(written(seen).hashes) == {"price:binance:BTCUSDT", "market:binance:BTCUSDT"}
+
+
+def test_a_refill_writes_what_would_still_be_alive_with_the_time_it_has_left() -> None:
+    seen = view()
+    seen.take(tick(1), 100.0)
+    seen.take(trade(1), 130.0)
+    written(seen, 130.0)
+    seen.refill(150.0)
+    model = written(seen, 150.0)
+    assert model.ttl["market:tick:BTCUSDT"] == 10
+    assert model.ttl["price:binance:BTCUSDT"] == 40
+    assert model.ttl["market:binance:BTCUSDT"] == 40
+    assert model.ttl["candle:binance:BTCUSDT:1m"] == 3600
+    seen.refill(175.0)
+    assert "market:tick:BTCUSDT" not in written(seen, 175.0).hashes
+
+
+def test_changes_wait_for_room_in_order() -> None:
+    seen = view()
+    for number in range(10):
+        seen.take(tick(number, symbol=f"S{number}/USDT"), 1.0)
+    first = seen.cache_commands(1.0, 4)
+    assert [command.key for command in first] == [b"market:tick:S0USDT", b"market:binance:S0USDT"]
+    assert not seen.is_clean
+    assert len(seen.cache_commands(1.0, 1000)) == 18
+
+
+def test_orders_are_merged_and_bounded() -> None:
+    seen = view()
+    seen.take_order("1", {"symbol": "BTCUSDT", "status": "NEW"})
+    seen.take_order("1", {"status": "FILLED"})
+    model = written(seen)
+    assert model.hashes["order:1"] == {"symbol": "BTCUSDT", "status": "FILLED"}
+    assert model.ttl["order:1"] == 3600
+    assert all(seen.take_order(str(number), {"status": "NEW"}) for number in range(MAX_ORDERS_WAITING))
+    assert not seen.take_order("one more", {"status": "NEW"})
+    assert seen.take_order("0", {"status": "FILLED"})
+
+
+def test_a_name_that_was_corrected_moves_to_its_own_keys() -> None:
+    names = {"BTC/USDT:USDT": "BTCUSDT.P"}
+    seen = View(lambda _exchange, symbol: names[symbol], primary_exchange="", candles_kept=3)
+    seen.take(trade(1, symbol="BTC/USDT:USDT"), 1.0)
+    names["BTC/USDT:USDT"] = "BTCUSDT"
+    seen.rename()
+    seen.take(trade(2, symbol="BTC/USDT:USDT"), 1.0)
+    assert "price:binance:BTCUSDT" in written(seen).hashes
+    assert seen.streams == 1
