@@ -11,6 +11,11 @@
     │   ├── SymbolError        one symbol is refused by the venue
     │   └── ChannelError       the venue has no such channel
     ├── DatabaseError          the server answered with an error (has a SQLSTATE)
+    ├── KafkaError             a broker answered with an error (knows whether to try again)
+    │   ├── MessageTooLarge    the broker takes no message of this size
+    │   ├── ProducerFenced     this producer's sequence is refused: a new one must begin
+    │   └── AccessRefused      wrong credentials, or no right to the topic or group
+    ├── EnvelopeError          a Kafka message is not what its topic promises
     └── ConnectionLost         no answer: the outcome of what was sent is unknown
 
 A driver's errors become these at one seam, `from` the original.
@@ -104,8 +109,36 @@ class DatabaseError(IngestdError):
         self.detail = detail
 
 
+class KafkaError(IngestdError):
+    """A broker answered with an error, or refused to be used; `name` is the protocol's name of it.
+
+    `retriable`: the same request may succeed later without anybody's doing.
+    """
+
+    def __init__(self, message: str, *, name: str, retriable: bool) -> None:
+        super().__init__(message)
+        self.name = name
+        self.retriable = retriable
+
+
+class MessageTooLarge(KafkaError):
+    """The broker takes no message, or no batch, of this size."""
+
+
+class ProducerFenced(KafkaError):
+    """The broker refuses this producer's epoch or sequence; only a new producer can go on."""
+
+
+class AccessRefused(KafkaError):
+    """The credentials are wrong, or they give no right to this topic or group: a person must act."""
+
+
+class EnvelopeError(IngestdError):
+    """A Kafka message is not what its topic promises; the message says what is wrong with it."""
+
+
 class ConnectionLost(IngestdError):
-    """The database did not answer. Whether the last transaction was committed is not known."""
+    """The server did not answer. Whether what was sent last took effect is not known."""
 
 
 class Reaction(enum.Enum):
@@ -156,6 +189,8 @@ def is_known(error: BaseException) -> bool:
     """Whether `error` is one the table above names; the others raise an alarm besides being retried."""
     if isinstance(error, DatabaseError):
         return any(error.sqlstate.startswith(prefix) for prefix, _ in _SQLSTATE_REACTIONS)
+    if isinstance(error, KafkaError):
+        return error.retriable or isinstance(error, (MessageTooLarge, ProducerFenced, AccessRefused))
     return isinstance(error, (ConnectionLost, OSError, TimeoutError))
 
 
