@@ -1,4 +1,4 @@
-"""One flush: rows and their journal position in one transaction, so that each batch is stored exactly once.
+"""One flush: rows and the positions they came from in one transaction, so that each batch is stored exactly once.
 
 UPDATE ingest_positions … WHERE position = <what it was>     no row: already stored, or fenced off
 COPY each table                                              duplicates: through a staging table
@@ -7,23 +7,20 @@ COMMIT                                                       reply lost: the pos
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ingestd.errors import DatabaseError, IngestdError, Reaction, copy_line, reaction_to
+from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.records import Record
 from ingestd.sinks.timescale import copy_text
+from ingestd.sinks.timescale.positions import Move, advance, mark
 from ingestd.sinks.timescale.tables import TABLES, OnConflict, Table
 from ingestd.storage.database import Database
 
 # So many bad rows are picked out one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
 _PORTION_ROWS = 100
-
-
-class Superseded(IngestdError):
-    """Another writer has advanced or taken over this position: what is stored must be read again."""
 
 
 @dataclass(slots=True)
@@ -58,18 +55,26 @@ class Outcome:
 
 @dataclass(slots=True)
 class Flush:
-    """What is to be stored at one position, and what the last transaction that reached its COMMIT did."""
+    """What is to be stored with which steps, and what the last transaction that reached its COMMIT did.
 
-    source: str
-    from_position: int
-    to_position: int
-    epoch: int
+    `origin` says where a row came from, for the error text of one that the server refuses.
+    """
+
+    moves: tuple[Move, ...]
+    marks: Mapping[str, int]
     tables: dict[str, Rows]
+    origin: Callable[[Record], str] | None = None
     bad: list[BadRow] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
 
 
-def prepare(source: str, from_position: int, to_position: int, epoch: int, records: list[Record]) -> Flush:
+def prepare(
+    moves: Sequence[Move],
+    records: Sequence[Record],
+    *,
+    marks: Mapping[str, int] | None = None,
+    origin: Callable[[Record], str] | None = None,
+) -> Flush:
     """Build every COPY line once; a retry reuses them."""
     grouped: dict[str, list[Record]] = {}
     for record in records:
@@ -78,7 +83,7 @@ def prepare(source: str, from_position: int, to_position: int, epoch: int, recor
         name: Rows(TABLES[name], copy_text.lines(members), members, staged=_replaces(TABLES[name]))
         for name, members in grouped.items()
     }
-    return Flush(source, from_position, to_position, epoch, tables)
+    return Flush(tuple(moves), marks or {}, tables, origin)
 
 
 async def write(database: Database, flush: Flush) -> None:
@@ -125,26 +130,14 @@ def _learn(flush: Flush, failure: _TableError) -> None:
 async def _attempt(database: Database, flush: Flush) -> None:
     outcome = Outcome(bad=list(flush.bad))
     async with database.transaction():
-        await _advance(database, flush)
+        await advance(database, flush.moves)
+        await mark(database, flush.marks)
         for rows in flush.tables.values():
             if rows.lines:
                 await _write_table(database, rows, outcome)
-        await _write_rejected(database, outcome.bad)
+        await _write_rejected(database, flush, outcome.bad)
         # Set before the COMMIT is sent: when its reply is lost and the position says committed, this is what it did.
         flush.outcome = outcome
-
-
-async def _advance(database: Database, flush: Flush) -> None:
-    moved = await database.fetchval(
-        "UPDATE ingest_positions SET position = $1, updated_at = now() "
-        "WHERE source = $2 AND position = $3 AND epoch = $4 RETURNING 1",
-        flush.to_position,
-        flush.source,
-        flush.from_position,
-        flush.epoch,
-    )
-    if moved is None:
-        raise Superseded(f"the position of {flush.source} is no longer {flush.from_position} in epoch {flush.epoch}")
 
 
 async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None:
@@ -220,10 +213,16 @@ def _bad_row(table: Table, record: Record, error: DatabaseError) -> BadRow:
     return BadRow(table, record, error.sqlstate, str(error))
 
 
-async def _write_rejected(database: Database, bad: list[BadRow]) -> None:
+async def _write_rejected(database: Database, flush: Flush, bad: list[BadRow]) -> None:
     if bad:
-        lines = [copy_text.rejected_row(row.record, row.table.name, row.sqlstate, row.error) for row in bad]
+        lines = [
+            copy_text.rejected_row(row.record, row.table.name, row.sqlstate, _with_origin(flush, row)) for row in bad
+        ]
         await database.copy_text("rejected_records", TABLES["rejected_records"].columns, copy_text.payload(lines))
+
+
+def _with_origin(flush: Flush, row: BadRow) -> str:
+    return row.error if flush.origin is None else f"{row.error} ({flush.origin(row.record)})"
 
 
 def _replaces(table: Table) -> bool:

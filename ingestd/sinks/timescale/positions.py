@@ -1,0 +1,140 @@
+"""How far each source is stored: rows of `ingest_positions`, moved in the transaction that stores what they count.
+
+A position moves by compare-and-set on (source, position, epoch). So a transaction whose reply was lost is not repeated,
+and a writer whose source was given to another one (the other raised the epoch) can no longer store anything of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ingestd.errors import DatabaseError, IngestdError
+from ingestd.storage.database import Database
+
+log = structlog.get_logger()
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class Superseded(IngestdError):
+    """Another writer has advanced or taken over these positions: what is stored must be read again."""
+
+    def __init__(self, message: str, sources: frozenset[str]) -> None:
+        super().__init__(message)
+        self.sources = sources
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a position row says."""
+
+    position: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One source's step in a flush."""
+
+    source: str
+    from_position: int
+    to_position: int
+    epoch: int
+
+
+async def advance(database: Database, moves: Sequence[Move]) -> None:
+    """Make the steps, in the caller's transaction. Raises Superseded, naming the rows that are not where they were."""
+    rows = await database.fetch(
+        "UPDATE ingest_positions AS stored SET position = step.to_position, updated_at = now() "
+        "FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) "
+        "AS step (source, from_position, to_position, epoch) "
+        "WHERE stored.source = step.source AND stored.position = step.from_position AND stored.epoch = step.epoch "
+        "RETURNING stored.source",
+        [move.source for move in moves],
+        [move.from_position for move in moves],
+        [move.to_position for move in moves],
+        [move.epoch for move in moves],
+    )
+    moved = {row["source"] for row in rows}
+    late = [move for move in moves if move.source not in moved]
+    if late:
+        first = late[0]
+        raise Superseded(
+            f"the position of {first.source} is no longer {first.from_position} in epoch {first.epoch}",
+            frozenset(move.source for move in late),
+        )
+
+
+async def read(database: Database, sources: Sequence[str]) -> dict[str, Place]:
+    """Where these sources are; one that was never stored is left out."""
+    rows = await database.fetch(
+        "SELECT source, position, epoch FROM ingest_positions WHERE source = ANY($1::text[])", list(sources)
+    )
+    return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
+
+
+async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: float) -> dict[str, Place]:
+    """Take these sources over: their epochs rise, so whoever wrote them before is fenced off. Epoch 1: never stored.
+
+    A writer that was frozen in the middle of a transaction still holds the rows' locks. One that has kept the server
+    waiting for longer than `stalled_after_s`, which no running one does, is disconnected.
+    """
+    try:
+        async with database.transaction():
+            rows = await database.fetch(
+                "INSERT INTO ingest_positions AS stored (source, position, epoch) "
+                "SELECT source, 0, 1 FROM unnest($1::text[]) AS wanted (source) ORDER BY source "
+                "ON CONFLICT (source) DO UPDATE SET epoch = stored.epoch + 1 "
+                "RETURNING source, position, epoch",
+                list(sources),
+            )
+    except DatabaseError as error:
+        if error.sqlstate == _LOCK_NOT_AVAILABLE:
+            await _disconnect_stalled(database, stalled_after_s)
+        raise
+    return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
+
+
+async def _disconnect_stalled(database: Database, stalled_after_s: float) -> None:
+    """End the sessions that hold position rows while the server waits for their client's next word."""
+    try:
+        rows = await database.fetch(
+            "SELECT pid, application_name, pg_terminate_backend(pid) AS ended "
+            "FROM (SELECT DISTINCT pid, application_name FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
+            "WHERE relation = 'ingest_positions'::regclass AND mode = 'RowExclusiveLock' AND granted "
+            "AND pid <> pg_backend_pid() AND application_name LIKE 'ingestd %' AND wait_event = 'ClientRead' "
+            "AND xact_start < now() - make_interval(secs => $1)) AS stalled",
+            stalled_after_s,
+        )
+    except DatabaseError as error:
+        log.warning("stalled_writer_not_disconnected", error=str(error))
+        return
+    for row in rows:
+        log.warning("stalled_writer_disconnected", server_process=row["pid"], session=row["application_name"])
+
+
+async def mark(database: Database, marks: Mapping[str, int]) -> None:
+    """Raise the marks of replayable origins, inside the caller's transaction."""
+    if marks:
+        ordered = sorted(marks.items())
+        await database.execute(
+            "INSERT INTO ingest_positions (source, position) "
+            "SELECT * FROM unnest($1::text[], $2::bigint[]) ON CONFLICT (source) "
+            "DO UPDATE SET position = EXCLUDED.position, updated_at = now()",
+            [source for source, _ in ordered],
+            [position for _, position in ordered],
+        )
+
+
+async def forget(database: Database, prefix: str, *, older_than_days: int, but: Sequence[str] = ()) -> None:
+    """Delete the rows under `prefix` that nobody has moved for so long, except those named."""
+    await database.execute(
+        "DELETE FROM ingest_positions WHERE starts_with(source, $1) AND source <> ALL($2::text[]) "
+        "AND updated_at < now() - make_interval(days => $3)",
+        prefix,
+        list(but),
+        older_than_days,
+    )

@@ -1,0 +1,124 @@
+"""The one place that repeats a write to the database, and what it keeps for that: the connection and the status.
+
+What `errors.reaction_to` says of an error is carried out here; which rows of a flush are bad or duplicate is settled
+inside one attempt, by the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from ingestd.backoff import Backoff
+from ingestd.errors import DatabaseError, IngestdError, Reaction, SchemaError, is_known, reaction_to
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.base import SinkStatus
+from ingestd.storage.database import Database
+
+log = structlog.get_logger()
+
+_RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
+_PAUSE_CAP_S = 15.0
+_LAST_RETRY_S = 0.2  # between the attempts that are left once finishing
+
+
+class PersistentWriter:
+    """Carries out attempts on a connection of its own until they succeed.
+
+    `waiting` tells how many records would be left behind, for the log. After `finish` it gives up at the second failure
+    in a row: what is not stored waits where it came from.
+    """
+
+    def __init__(
+        self, name: str, connect: Callable[[], Awaitable[Database]], metrics: Metrics, waiting: Callable[[], int]
+    ) -> None:
+        self.name = name
+        self.status = SinkStatus(name, problem="it has not reached the database yet")
+        self.finish_asked = asyncio.Event()
+        self._connect = connect
+        self._metrics = metrics
+        self._waiting = waiting
+        self._database: Database | None = None
+        self._retry = Backoff(base_s=0.1, cap_s=_RETRY_CAP_S)
+        self._pause = Backoff(base_s=1.0, cap_s=_PAUSE_CAP_S)
+
+    async def until_done(
+        self, attempt: Callable[[Database], Awaitable[None]], after_failure: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Repeat `attempt` by what its errors ask for. False: finishing, and the database does not answer.
+
+        `after_failure` forgets what was known of the database's state.
+        """
+        while True:
+            try:
+                await attempt(await self._connected())
+            except (IngestdError, OSError, TimeoutError) as error:
+                self._note(error)
+                self.disconnect()
+                after_failure()
+                if self.finish_asked.is_set() and self.status.attempts_failed > 1:
+                    log.warning("sink_leaves_records", sink=self.name, records=self._waiting())
+                    return False
+                await self._pause_for(self._delay_s(error))
+            else:
+                self._recovered()
+                return True
+
+    def disconnect(self) -> None:
+        """Cut the connection: after an error it may hold half a COPY, so it is not closed politely."""
+        if self._database is not None:
+            self._database.terminate()
+            self._database = None
+
+    async def _connected(self) -> Database:
+        if self._database is None or self._database.is_closed:
+            self._database = await self._connect()
+        return self._database
+
+    async def _pause_for(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self.finish_asked.wait()
+        if self.finish_asked.is_set():
+            await asyncio.sleep(min(delay_s, _LAST_RETRY_S))
+
+    def _delay_s(self, error: Exception) -> float:
+        if isinstance(error, SchemaError):
+            return self._pause.next_s()
+        reaction = reaction_to(error)
+        if reaction is Reaction.PAUSE or (reaction is Reaction.RECONNECT and self.status.attempts_failed > 1):
+            return self._pause.next_s()
+        return self._retry.next_s()
+
+    def _note(self, error: Exception) -> None:
+        status = self.status
+        status.up, status.problem = False, str(error) or type(error).__name__
+        status.attempts_failed += 1
+        self._metrics.sink_up.labels(self.name).set(0)
+        kind = error.sqlstate if isinstance(error, DatabaseError) else type(error).__name__
+        self._metrics.sink_errors.labels(self.name, kind).inc()
+        alarming = not is_known(error) or reaction_to(error) is Reaction.PAUSE
+        if alarming:
+            self._metrics.sink_alarms.labels(self.name).inc()
+        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
+        if status.attempts_failed <= 3 or status.attempts_failed % 16 == 0:
+            report = log.error if alarming else log.warning
+            report(
+                "sink_write_failed",
+                sink=self.name,
+                error=status.problem,
+                kind=kind,
+                attempts=status.attempts_failed,
+                records_waiting=self._waiting(),
+            )
+
+    def _recovered(self) -> None:
+        if self.status.attempts_failed:
+            log.info("sink_writes_again", sink=self.name, after_attempts=self.status.attempts_failed)
+        self.status.up, self.status.problem, self.status.attempts_failed = True, None, 0
+        self._metrics.sink_up.labels(self.name).set(1)
+        self._retry.settled()
+        self._pause.settled()
