@@ -13,6 +13,7 @@ Everything here is pure.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,8 +70,13 @@ _TEXT_FIELDS = frozenset(
     {"exchange", "symbol", "trade_id", "side", "timeframe", "channel", "cause", "detail", "table", "reason", "record"}
 )
 
+_LEVEL_FIELDS = frozenset({"bids", "asks"})
+
 # A decimal as venues write it. It goes into COPY text unescaped, so nothing else may pass.
-_Decimal = Annotated[str, msgspec.Meta(pattern=r"\A-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z")]
+_DECIMAL = r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_Decimal = Annotated[str, msgspec.Meta(pattern=rf"\A{_DECIMAL}\Z")]
+# All levels of one side at once: forty checks of two texts each take 40 µs, one takes 4.
+_levels = re.compile(rf"(?:{_DECIMAL} )*").fullmatch
 _Time = str | int
 
 
@@ -119,6 +125,8 @@ def decode(kind: TopicKind, value: bytes) -> Record:
         event = wire.decoder.decode(value)
         values = list(msgspec.structs.astuple(event.data))
         _time_us(event.timestamp)
+        for index in wire.levels:
+            _check_levels(values[index])
         for index in wire.times:
             if values[index] is not None:
                 values[index] = _time_us(values[index])
@@ -150,6 +158,12 @@ _NEWEST_ISO_US = 253_402_300_800_000_000  # the year 10000
 _SECONDS_KEPT = 10_000
 _second_texts: dict[int, str] = {}
 _second_numbers: dict[str, int] = {}
+
+
+def _check_levels(side: tuple[tuple[str, str], ...]) -> None:
+    text = "".join([f"{price} {amount} " for price, amount in side])
+    if not _levels(text) or text.count(" ") != 2 * len(side):
+        raise ValueError("a level of the book is not a pair of decimals")
 
 
 def _iso(time_us: int) -> _Time:
@@ -199,6 +213,7 @@ class _Wire:
     event: Callable[..., msgspec.Struct]
     data: Callable[..., msgspec.Struct]
     times: tuple[int, ...]  # which fields are times
+    levels: tuple[int, ...]  # which are the sides of a book
     decoder: msgspec.json.Decoder[Any]
 
 
@@ -217,7 +232,8 @@ def _wire(record: type) -> _Wire:
         gc=False,
     )
     times = tuple(index for index, name in enumerate(names) if name in _TIME_FIELDS)
-    return _Wire(record, _EVENT_TYPE_OF[record], event, data, times, msgspec.json.Decoder(event))
+    levels = tuple(index for index, name in enumerate(names) if name in _LEVEL_FIELDS)
+    return _Wire(record, _EVENT_TYPE_OF[record], event, data, times, levels, msgspec.json.Decoder(event))
 
 
 def _wire_type(name: str, hint: Any) -> Any:
@@ -225,8 +241,6 @@ def _wire_type(name: str, hint: Any) -> Any:
     optional = type(None) in get_args(hint)
     if name in _TIME_FIELDS:
         return _Time | None if optional else _Time
-    if name in ("bids", "asks"):
-        return tuple[tuple[_Decimal, _Decimal], ...]
     if name not in _TEXT_FIELDS and str in (hint, *get_args(hint)):
         return _Decimal | None if optional else _Decimal
     return hint

@@ -182,6 +182,8 @@ def reaction_to(error: BaseException) -> Reaction:
         for prefix, reaction in _SQLSTATE_REACTIONS:
             if error.sqlstate.startswith(prefix):
                 return reaction
+    if isinstance(error, AccessRefused):
+        return Reaction.PAUSE
     return Reaction.RETRY
 
 

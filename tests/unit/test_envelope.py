@@ -137,6 +137,16 @@ def test_anything_else_is_refused_with_a_reason(value: bytes, says: str) -> None
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "level", [["1", "x"], ["1 2", "3"], ["", "1"], ["1"], ["1", "2", "3"], [1, 2], "12", ["1", "2\t"]]
+)
+def test_a_level_that_is_no_pair_of_decimals_is_refused(level: object) -> None:
+    document = json.loads(encode(book(1)))
+    document["data"]["asks"].append(level)
+    with pytest.raises(EnvelopeError, match="not a ORDER_BOOK message"):
+        decode("order_book", json.dumps(document).encode())
+
+
 @given(st.binary(max_size=60) | st.dictionaries(texts, texts).map(lambda it: json.dumps(it).encode()))
 def test_noise_raises_nothing_else(value: bytes) -> None:
     for kind in TOPIC_KINDS:
