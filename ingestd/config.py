@@ -106,6 +106,8 @@ class KafkaConfig(_Section):
     max_message_bytes: SizeBytes = 1_000_000
     request_timeout_s: Seconds = 10.0
     delivery_timeout_s: Seconds = 30.0
+    group_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "ingestd"
+    session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 15.0
     tls: bool = False
     ca_file: Path | None = None
     certificate_file: Path | None = None

@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.sinks": {"ingestd.storage", "ingestd.journal", "ingestd.validation", "ingestd.kafka_client"},
     "ingestd.kafka_client": set(),
     "ingestd.sources": {"ingestd.storage", "ingestd.sinks", "ingestd.validation", "ingestd.kafka_client"},
+    "ingestd.events": {"ingestd.kafka_client"},
     "ingestd.kafka_consumer": {"ingestd.sources.base", "ingestd.kafka_client"},
     "ingestd.storage": {"ingestd.feeds.base"},
     "ingestd.ops": {"ingestd.feeds.base"},
