@@ -6,6 +6,7 @@
     │   ├── JournalFull        no room left and the policy says refuse
     │   ├── JournalVersion     written by a newer ingestd
     │   └── JournalLocked      another process owns this state directory
+    ├── SinkStateError         what a sink keeps in the state directory cannot be used
     ├── SchemaError            the database schema is not the one this program needs
     ├── FeedError              an exchange connection failed
     │   ├── SymbolError        one symbol is refused by the venue
@@ -77,6 +78,10 @@ class JournalVersion(JournalError):
 
 class JournalLocked(JournalError):
     """Another process owns this state directory."""
+
+
+class SinkStateError(IngestdError):
+    """What a sink keeps in the state directory cannot be used."""
 
 
 class SchemaError(IngestdError):

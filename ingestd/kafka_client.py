@@ -31,6 +31,7 @@ _STOP_TIMEOUT_S = 3.0
 _TOPIC_EXISTS = 36
 # The record's own frame: lengths, offsets and the batch's header, with room to spare.
 _FRAME_BYTES = 128
+_BROKERS_DEFAULT_BYTES = 1_048_588
 
 _FENCED = (
     library.ProducerFenced,
@@ -89,7 +90,8 @@ def size_of(message: Message) -> int:
 async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str]) -> None:
     """Create those of the topics that do not exist, with the configured partitions, replication and retention."""
     retention_ms = config.retention_hours * 3_600_000 or -1
-    settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(config.max_message_bytes + _FRAME_BYTES)}
+    largest = max(_BROKERS_DEFAULT_BYTES, config.max_message_bytes + _FRAME_BYTES)
+    settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(largest)}
     with translated():
         async with asyncio.timeout(config.request_timeout_s):
             admin = AIOKafkaAdminClient(**connection(config, client_id))

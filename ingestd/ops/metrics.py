@@ -39,7 +39,9 @@ class Metrics:
         self._feed_collector = FeedCollector()
         self.registry.register(self._feed_collector)
         self.received = self._counter("records_received", "Records handed over by feeds", "exchange", "channel")
-        self.recovered = self._counter("records_recovered", "Records found in the journal at the start", "channel")
+        self.recovered = self._counter(
+            "records_recovered", "Records found in the journal at the start, that the sink has not", "sink", "channel"
+        )
         self.journaled = self._counter("records_journaled", "Records made durable in the journal", "channel")
         self.stored = self._counter("records_stored", "Records committed by a sink", "sink", "channel")
         self.duplicate = self._counter("records_duplicate", "Records the sink already had", "sink", "channel")
