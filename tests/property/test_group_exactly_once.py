@@ -30,7 +30,7 @@ from tests.support.topic_log import MemoryConsumer, TopicLog
 
 @dataclass(frozen=True)
 class Publish:
-    """The feed publishes a batch of its journal; `again`: it crashed, and sends the last of the journal once more."""
+    """The feed publishes a batch of its journal; `again`: it crashed before, and sends so many records once more."""
 
     records: tuple[MarketRecord, ...]
     again: int
@@ -82,14 +82,14 @@ steps = st.lists(
         publish,
         publish,
         st.binary(max_size=20).map(Poison),
-        st.floats(0, 25).map(Wait),
+        st.floats(0, 60).map(Wait),
         st.just(Join()),
         st.integers(0, 3).map(Crash),
         st.integers(0, 3).map(Zombie),
         st.integers(1, 2).map(LoseReplies),
     ),
     min_size=1,
-    max_size=12,
+    max_size=14,
 )
 
 
@@ -125,6 +125,12 @@ class Group:
         reader = self.members[index % len(self.members)][0]
         return next((member for member in self.broker.members if member.membership is reader), None)
 
+    async def is_at_work(self) -> None:
+        """Until every partition is claimed: from here on the steps meet members that read and write."""
+        async with asyncio.timeout(10):
+            while not 0 < len(self.broker.log) == sum(reader.reading().partitions for reader, _, _ in self.members):  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
     async def crash(self, index: int) -> None:
         consumer = self.consumer_of(index)
         _, task, _ = self.members.pop(index % len(self.members))
@@ -135,12 +141,12 @@ class Group:
         await self.broker.rebalance()
 
     def publish(self, step: Publish) -> None:
-        self.position += 1
-        self.journal += [(record, self.position, index) for index, record in enumerate(step.records)]
-        for record, position, index in self.journal[-len(step.records) :]:
-            self.broker.append_record(record, "feed", position, index)
         for record, position, index in self.journal[-step.again :] if step.again else []:
             self.broker.append_record(record, "feed", position, index)
+        self.position += 1
+        for index, record in enumerate(step.records):
+            self.journal.append((record, self.position, index))
+            self.broker.append_record(record, "feed", self.position, index)
 
     async def settle(self) -> None:
         """Until the rows are where the topics end."""
@@ -160,9 +166,7 @@ class Group:
     async def is_stored(self, db: Database) -> bool:
         rows = await db.fetch("SELECT source, position FROM ingest_positions WHERE starts_with(source, 'kafka:')")
         places = {row["source"]: row["position"] for row in rows}
-        ends = {
-            f"kafka:wolfinch:{topic}:{number}": self.broker.end((topic, number)) for topic, number in self.broker.log
-        }
+        ends = {position_source("wolfinch", part): self.broker.end(part) for part in self.broker.log}
         return all(places.get(source, 0) == end for source, end in ends.items())
 
 
@@ -170,6 +174,8 @@ async def play(script: list[object], dsn: str) -> Group:
     Forgetful.replies_to_lose = 0
     group = Group(dsn)
     group.join()
+    group.join()
+    await group.is_at_work()
     for step in script:
         if isinstance(step, Publish):
             group.publish(step)
