@@ -25,7 +25,7 @@ from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageToo
 log = structlog.get_logger()
 
 # timestamp in milliseconds since the epoch, key, value, headers
-Message: TypeAlias = tuple[int, bytes, bytes, Sequence[tuple[str, bytes]]]
+Message: TypeAlias = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
 
 _STOP_TIMEOUT_S = 3.0
 _TOPIC_EXISTS = 36
@@ -42,7 +42,9 @@ _FENCED = (
     library.ProducerClosed,
 )
 _REFUSED = (
-    library.AuthorizationError,
+    library.TopicAuthorizationFailedError,
+    library.GroupAuthorizationFailedError,
+    library.ClusterAuthorizationFailedError,
     library.AuthenticationFailedError,
     library.AuthenticationMethodNotSupported,
     library.SaslAuthenticationFailed,

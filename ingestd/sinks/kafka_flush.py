@@ -131,7 +131,7 @@ class Preparer:
                 record.received_at // 1000,
                 key,
                 value,
-                ((envelope.POSITION_HEADER, position), version),
+                [(envelope.POSITION_HEADER, position), version],
             )
             if len(value) > suspicious and size_of(message) > limit:
                 _report(topic, message)

@@ -121,6 +121,9 @@ class ApacheKafka:
             "transaction.state.log.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 500,
+            # A killed broker may come back at once: its old registration expires in a second.
+            "broker.session.timeout.ms": 1000,
+            "broker.heartbeat.interval.ms": 200,
         }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 

@@ -43,9 +43,7 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
     try:
         known = consumer.list_topics(timeout=timeout_s).topics
         places = [(name, number) for name in topics(prefix) if name in known for number in known[name].partitions]
-        ends = {
-            place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1] for place in places
-        }
+        ends = {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1] for place in places}
         found: dict[Place, list[Read]] = {place: [] for place in places}
         left = {place for place, end in ends.items() if end > 0}
         if left:
