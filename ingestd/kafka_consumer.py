@@ -13,7 +13,7 @@ from aiokafka import errors as library
 
 from ingestd.config import KafkaConfig
 from ingestd.errors import KafkaError
-from ingestd.kafka_client import connection, translated
+from ingestd.kafka_client import connection, ensure_topics, translated
 from ingestd.sources.base import Membership, Message, Part
 
 log = structlog.get_logger()
@@ -42,6 +42,8 @@ class GroupConsumer:
         # The answer to a join comes when every member has joined, or its time is up.
         request_ms = int(max(config.request_timeout_s, config.session_timeout_s + _JOIN_MARGIN_S) * 1000)
         self._topics = list(topics)
+        self._config = config
+        self._client_id = client_id
         self._consumer = AIOKafkaConsumer(
             **{**connection(config, client_id), "request_timeout_ms": request_ms},
             group_id=group_id,
@@ -58,6 +60,8 @@ class GroupConsumer:
         self._listener = _Listener(self._consumer, membership)
 
     async def start(self) -> None:
+        if self._config.create_topics:
+            await ensure_topics(self._config, self._client_id, self._topics)
         with translated("joining the group"):
             self._consumer.subscribe(self._topics, listener=self._listener)
             await self._consumer.start()

@@ -50,6 +50,18 @@ class SinkHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """A member of a consumer group: whether it has joined, and why the broker does not answer, None while it does.
+
+    How many partitions it reads says nothing: there may be more members than partitions.
+    """
+
+    name: str
+    joined: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the daemon knows about itself at `now_us`. `journal` is None in the role that has none."""
 
@@ -61,6 +73,7 @@ class Snapshot:
     feeds: Sequence[FeedHealth] = ()
     journal: JournalHealth | None = None
     sinks: Sequence[SinkHealth] = ()
+    sources: Sequence[SourceHealth] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +111,11 @@ def readiness(snapshot: Snapshot) -> Verdict:
         reasons.append("The daemon has not finished starting.")
     reasons.extend(f"The task {name} has died." for name in snapshot.dead_tasks)
     reasons.extend(_journal_reasons(snapshot.journal))
+    reasons.extend(
+        f"The source {source.name} is not a member of its group{_because(source.problem)}."
+        for source in snapshot.sources
+        if not source.joined
+    )
     for feed in snapshot.feeds:
         failing, limping = _feed_reasons(feed, snapshot.now_us)
         reasons.extend(failing)

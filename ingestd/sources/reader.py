@@ -86,6 +86,7 @@ class TopicReader:
         self._joined = False
         self._problem: str | None = "it has not reached the broker yet"
         self._consumer: Consumer | None = None
+        self._held_before: Counter[str] = Counter()
         self._told: dict[Part, int] = {}
         self._told_s = 0.0
 
@@ -98,8 +99,8 @@ class TopicReader:
         return ReaderStatus(self.name, self._joined, len(self._partitions), self._lag(), self._problem)
 
     def held(self) -> dict[str, int]:
-        """Messages taken and not yet settled, by channel."""
-        counts: Counter[str] = Counter()
+        """Messages taken and not yet settled, by channel; 0 for one that had some before."""
+        counts = self._held_before = Counter(dict.fromkeys(self._held_before, 0))
         for partition in self._all_partitions():
             counts.update(item.channel for item in partition.held)
             counts.update(partition.repeated)

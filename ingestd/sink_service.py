@@ -1,0 +1,137 @@
+"""The role `sink`: members of consumer groups that store what Kafka holds. No feeds, no journal: the topics are both.
+
+Start: database look → endpoint → readers → ready once they have joined.
+Stop:  not ready → readers store what they hold and leave their groups, under one deadline → upkeep → endpoint.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config import Config
+from ingestd.errors import ConfigError, Problem
+from ingestd.ops.endpoint import Endpoint
+from ingestd.ops.health import SinkHealth, Snapshot, SourceHealth, liveness
+from ingestd.ops.heartbeat import Heartbeat
+from ingestd.ops.metrics import Metrics
+from ingestd.ops.notify import Notifier
+from ingestd.sources.base import Store
+from ingestd.sources.build import build_reader
+from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.reader import TopicReader
+from ingestd.sources.trading_events import EventStore, OrderUpdate, nobody
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.upkeep import Upkeep
+from ingestd.tasks import Tasks
+from ingestd.validation import accepted_window
+
+log = structlog.get_logger()
+
+
+class SinkService:
+    """One daemon of the role `sink`; run as many as there are partitions."""
+
+    def __init__(self, config: Config, order_update: OrderUpdate = nobody) -> None:
+        if config.kafka is None or config.database is None:
+            missing = [section for section in ("kafka", "database") if getattr(config, section) is None]
+            raise ConfigError(
+                [Problem(name, "is missing: the role sink reads Kafka and writes the database") for name in missing]
+            )
+        self.config = config
+        self.metrics = Metrics()
+        self.tasks = Tasks()
+        self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
+        self._access = DatabaseAccess(config)
+        self._upkeep = Upkeep(self._access, config, list)
+        self._notifier = Notifier()
+        self._heartbeat = Heartbeat(
+            self.metrics, self._notifier, self._show_gauges, lambda: liveness(self.snapshot()).ok
+        )
+        self._started = False
+        self._stopping = False
+        prefix = config.kafka.topic_prefix
+        stores: list[Store] = [
+            MarketStore(prefix, accepted_window(config), self.metrics),
+            EventStore(prefix, self.metrics, order_update),
+        ]
+        self.readers: list[TopicReader] = [
+            build_reader(
+                store, config.instance, config.kafka, config.database, self._access.connect_bounded, self.metrics
+            )
+            for store in stores
+        ]
+
+    def request_stop(self, reason: str) -> None:
+        """Begin the orderly stop."""
+        log.info("stop_requested", reason=reason)
+        self.tasks.stop_asked.set()
+
+    def refuse_reload(self, error: ConfigError) -> None:
+        """The new file cannot be used: say why, and go on with what runs."""
+        self.metrics.config_reloads.labels("refused").inc()
+        log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+
+    def reload(self, config: Config) -> None:
+        """This role has no symbols: whatever changed waits for a restart, and is named."""
+        self._notifier.reloading()
+        changed = [name for name in Config.model_fields if getattr(config, name) != getattr(self.config, name)]
+        if changed:
+            log.warning("reload_needs_restart", sections=changed)
+        self.metrics.config_reloads.labels("applied").inc()
+        self._notifier.ready()
+
+    async def run(self) -> None:
+        """Store until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
+        state_dir = self.config.instance.state_dir
+        state_dir.mkdir(parents=True, exist_ok=True)
+        await self._access.look(state_dir)
+        await self.endpoint.start()
+        try:
+            self._start()
+            await self.tasks.stop_asked.wait()
+            await self._stop()
+        finally:
+            await self.endpoint.close()
+        log.info("stopped", counts=self.counts())
+        if self.tasks.fatal is not None:
+            raise self.tasks.fatal
+
+    def _start(self) -> None:
+        self.tasks.spawn("heartbeat", self._heartbeat.run())
+        self.tasks.spawn("upkeep", self._upkeep.run())
+        for reader in self.readers:
+            self.tasks.spawn(f"source-{reader.name}", reader.run())
+        self._started = True
+        self._notifier.ready(f"{len(self.readers)} sources")
+        log.info(
+            "started",
+            instance=self.config.instance.name,
+            role="sink",
+            sources=[SourceHealth(item.name, item.joined, item.problem) for item in readings],
+        )
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The conservation law's terms, by channel."""
+        totals, metrics = self.metrics.totals, self.metrics
+        held: dict[str, int] = {}
+        for reader in self.readers:
+            held.update(reader.held())
+        return {
+            "received": totals(metrics.received),
+            "stored": totals(metrics.stored),
+            "duplicate": totals(metrics.duplicate),
+            "rejected": totals(metrics.rejected),
+            "dropped": totals(metrics.dropped),
+            "released": totals(metrics.released),
+            "in_journal": held,
+        }
+
+    def _show_gauges(self) -> None:
+        for reader in self.readers:
+            reading = reader.reading()
+            self.metrics.source_partitions.labels(reader.name).set(reading.partitions)
+            self.metrics.source_lag.labels(reader.name).set(reading.lag)
+            self.metrics.sink_lag_records.labels(reader.name).set(reading.lag)
+        for channel, count in self.counts()["in_journal"].items():
+            self.metrics.in_journal.labels(channel).set(count)
