@@ -108,6 +108,36 @@ class SinkService:
             "started",
             instance=self.config.instance.name,
             role="sink",
+            sources=[reader.name for reader in self.readers],
+            listen=f"{self.config.http.host}:{self.endpoint.port}",
+        )
+
+    async def _stop(self) -> None:
+        deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
+        self._stopping = True
+        self._notifier.stopping("storing what is held")
+        names = self.tasks.names("source-")
+        self.tasks.release(*names)
+        for reader in self.readers:
+            reader.finish()
+        late = await self.tasks.finished(names, deadline_s - monotonic_s())
+        if late:
+            log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
+            await self.tasks.cancel(late)
+        await self._upkeep.close()
+        await self.tasks.cancel(["upkeep", "heartbeat"])
+        self._show_gauges()
+
+    def snapshot(self) -> Snapshot:
+        """What health is judged from."""
+        readings = [reader.reading() for reader in self.readers]
+        return Snapshot(
+            now_us=now_us(),
+            started=self._started,
+            stopping=self._stopping,
+            loop_age_s=self._heartbeat.age_s,
+            dead_tasks=tuple(self.tasks.dead),
+            sinks=[SinkHealth(reader.name, reader.status().problem) for reader in self.readers],
             sources=[SourceHealth(item.name, item.joined, item.problem) for item in readings],
         )
 
