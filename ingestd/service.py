@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -19,21 +20,23 @@ from ingestd.feeds.base import Feed, MarketInfo
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.intake import Intake
 from ingestd.journal import Cursor, Journal
+from ingestd.kafka_client import Producer
+from ingestd.ops.account import account
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness
+from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
-from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
 from ingestd.sinks.base import Sink
+from ingestd.sinks.kafka_topics import KafkaSink
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
 from ingestd.tasks import Tasks
-from ingestd.validation import TimeWindow, time_window
+from ingestd.validation import accepted_window
 
 log = structlog.get_logger()
 
-_HEARTBEAT_S = 0.5
 # Of the shutdown deadline, what closing the sockets may take at most.
 _CLOSE_FEEDS_SHARE = 0.3
 
@@ -47,18 +50,20 @@ class Service:
         self.metrics = Metrics()
         self.tasks = Tasks()
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
-        self.intake = Intake(self.journal, config.intake, self._time_window, self.metrics)
+        self.intake = Intake(self.journal, config.intake, accepted_window(config), self.metrics)
         self.feeds = {f"{index}-{feed.label}": make_feed(feed) for index, feed in enumerate(config.feeds)}
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
-        self._access = DatabaseAccess(config) if config.database is not None else None
+        has_database = config.database is not None and config.instance.role == "all"
+        self._access = DatabaseAccess(config) if has_database else None
         self._upkeep = Upkeep(self._access, config, self._markets) if self._access is not None else None
         self._sinks: list[Sink] = []
         self._cursors: dict[str, Cursor] = {}
         self._notifier = Notifier()
         self._started = False
         self._stopping = False
-        self._heartbeat_s = monotonic_s()
-        self._retention_days = _retention_days(config)
+        self._heartbeat = Heartbeat(
+            self.metrics, self._notifier, self._show_gauges, lambda: liveness(self.snapshot()).ok
+        )
 
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop."""
@@ -110,7 +115,7 @@ class Service:
 
     def _start(self) -> None:
         self._build_sinks()
-        self.tasks.spawn("heartbeat", self._beat())
+        self.tasks.spawn("heartbeat", self._heartbeat.run())
         for sink in self._sinks:
             self.tasks.spawn(f"sink-{sink.name}", sink.run())
         if self._upkeep is not None:
@@ -131,6 +136,10 @@ class Service:
         )
 
     def _build_sinks(self) -> None:
+        self._build_timescale_sink()
+        self._build_kafka_sink()
+
+    def _build_timescale_sink(self) -> None:
         if self.config.database is None or self._access is None:
             return
         cursor = self._cursors["timescale"] = self.journal.cursor("timescale")
@@ -142,6 +151,24 @@ class Service:
                 config=self.config.database,
                 instance=self.config.instance.name,
                 metrics=self.metrics,
+            )
+        )
+
+    def _build_kafka_sink(self) -> None:
+        config = self.config.kafka
+        if config is None:
+            return
+        instance = self.config.instance
+        cursor = self._cursors["kafka"] = self.journal.cursor("kafka")
+        self._sinks.append(
+            KafkaSink(
+                cursor=cursor,
+                journal_ids=lambda: self.journal.journal_ids,
+                connect=lambda topics: Producer.connect(config, instance.name, topics),
+                config=config,
+                state_dir=instance.state_dir,
+                metrics=self.metrics,
+                keep_rejected=self._access is None,
             )
         )
 
@@ -194,27 +221,15 @@ class Service:
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)
             await self.tasks.cancel(late)
 
-    async def _beat(self) -> None:
-        """Measure how late the loop is, refresh the gauges, and tell systemd that we live."""
-        watchdog_due_s = monotonic_s()
-        while True:
-            due_s = monotonic_s() + _HEARTBEAT_S
-            await asyncio.sleep(_HEARTBEAT_S)
-            self._heartbeat_s = monotonic_s()
-            self.metrics.loop_lag_s.set(max(0.0, self._heartbeat_s - due_s))
-            self._show_gauges()
-            interval_s = self._notifier.watchdog_interval_s
-            if interval_s is not None and self._heartbeat_s >= watchdog_due_s and liveness(self.snapshot()).ok:
-                self._notifier.watchdog()
-                watchdog_due_s = self._heartbeat_s + interval_s / 2
-
     def _show_gauges(self) -> None:
         for name, cursor in self._cursors.items():
             self.metrics.sink_lag_records.labels(name).set(cursor.pending_records)
             oldest = self.journal.oldest_sealed_at if cursor.pending_records else None
             self.metrics.sink_lag_s.labels(name).set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
-            for channel, count in cursor.pending.items():
-                self.metrics.in_journal.labels(channel).set(count)
+        # A record is in the journal until the slowest sink has it.
+        for channel in {channel for cursor in self._cursors.values() for channel in cursor.pending}:
+            most = max(cursor.pending.get(channel, 0) for cursor in self._cursors.values())
+            self.metrics.in_journal.labels(channel).set(most)
 
     def snapshot(self) -> Snapshot:
         """What health is judged from."""
@@ -222,7 +237,7 @@ class Service:
             now_us=now_us(),
             started=self._started,
             stopping=self._stopping,
-            loop_age_s=monotonic_s() - self._heartbeat_s,
+            loop_age_s=self._heartbeat.age_s,
             dead_tasks=tuple(self.tasks.dead),
             feeds=[
                 FeedHealth(feed.status(), config.stale_after_s, config.poll_interval_s)
@@ -232,25 +247,9 @@ class Service:
             sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._sinks],
         )
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """The conservation law's terms, by channel."""
-        totals, metrics = self.metrics.totals, self.metrics
-        in_journal: dict[str, int] = {}
-        for cursor in self._cursors.values():
-            in_journal.update({channel: count for channel, count in cursor.pending.items() if count})
-        return {
-            "received": totals(metrics.received),
-            "recovered": totals(metrics.recovered),
-            "journaled": totals(metrics.journaled),
-            "stored": totals(metrics.stored),
-            "duplicate": totals(metrics.duplicate),
-            "rejected": totals(metrics.rejected),
-            "dropped": totals(metrics.dropped),
-            "in_journal": in_journal,
-        }
-
-    def _time_window(self, now: int) -> TimeWindow:
-        return time_window(now, self.config.validation.max_ahead_s, self._retention_days)
+    def counts(self) -> dict[str, Any]:
+        """The conservation law's terms, by channel; see `ops.account`."""
+        return account(self.metrics, {name: cursor.pending for name, cursor in self._cursors.items()})
 
     def _markets(self) -> list[MarketInfo]:
         return [market for feed in self.feeds.values() for market in feed.markets()]
@@ -261,35 +260,23 @@ def _without_symbols(feed: FeedConfig) -> str:
     return feed.model_dump_json(exclude={"symbols", "symbols_file"})
 
 
-def _retention_days(config: Config) -> dict[type, int]:
-    retention = config.retention
-    by_timeframe = (
-        retention.ohlcv_data_minutes_days,
-        retention.ohlcv_data_hours_days,
-        retention.ohlcv_data_days_days,
-    )
-    return {
-        Tick: retention.market_ticks_days,
-        Trade: retention.trades_days,
-        BookSnapshot: retention.order_book_days,
-        OpenInterest: retention.oi_snapshots_days,
-        Funding: retention.funding_days,
-        Candle: 0 if 0 in by_timeframe else max(by_timeframe),
-    }
-
-
 def _refuse_what_is_not_there(config: Config) -> None:
     """A section this version cannot serve is refused, not ignored: nobody may believe that it works."""
-    problems = [
-        Problem(section, "this version has no such sink yet", hint="remove the section")
-        for section in ("redis", "kafka")
-        if getattr(config, section) is not None
-    ]
-    if config.instance.role != "all":
-        problems.append(Problem("instance.role", "this version has the role all only", config.instance.role))
+    problems = []
+    role = config.instance.role
+    if config.redis is not None:
+        problems.append(Problem("redis", "this version has no such sink yet", hint="remove the section"))
+    if role == "sink":
+        problems.append(Problem("instance.role", "this version has no role sink yet", role))
     if not config.feeds:
         problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
-    if config.database is None:
-        problems.append(Problem("database", "there is nowhere to store: no sink is configured", hint="add [database]"))
+    if role == "feed" and config.kafka is None:
+        problems.append(Problem("kafka", "the role feed stores in Kafka only", hint="add [kafka]"))
+    if role == "feed" and config.database is not None:
+        problems.append(Problem("database", "the role feed has no database", hint="remove [database], or use role all"))
+    if role == "all" and config.database is None and config.kafka is None:
+        problems.append(
+            Problem("database", "there is nowhere to store: no sink is configured", hint="add [database] or [kafka]")
+        )
     if problems:
         raise ConfigError(problems)

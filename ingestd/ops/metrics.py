@@ -102,12 +102,14 @@ class Metrics:
         self.capture()
         return self.render()
 
-    def totals(self, counter: Counter, by: str = "channel") -> dict[str, int]:
-        """A counter summed over all labels but `by`."""
+    def totals(
+        self, counter: Counter, by: str = "channel", keep: Callable[[Mapping[str, str]], bool] = lambda _: True
+    ) -> dict[str, int]:
+        """A counter summed over all labels but `by`; only what `keep` says yes to, given the labels."""
         sums: dict[str, int] = {}
         for metric in counter.collect():
             for sample in metric.samples:
-                if sample.name.endswith("_total"):
+                if sample.name.endswith("_total") and keep(sample.labels):
                     key = sample.labels[by]
                     sums[key] = sums.get(key, 0) + int(sample.value)
         return sums

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from ingestd.envelope import POSITION_HEADER, decode, parse_position, topics
 from ingestd.records import Record
@@ -52,26 +52,29 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
         while left and time.monotonic() < deadline:
             for message in consumer.consume(5000, timeout=0.2):
                 if message.error() is not None:
-                    if message.error().code() == KafkaError._PARTITION_EOF:
-                        continue
                     raise RuntimeError(str(message.error()))
-                place = message.topic(), message.partition()
-                found[place].append(
-                    Read(
-                        *place,
-                        message.offset(),
-                        message.timestamp()[1],
-                        message.key(),
-                        message.value(),
-                        dict(message.headers() or []),
-                    )
-                )
-                if message.offset() + 1 >= ends[place]:
+                read = _read(message)
+                place = read.topic, read.partition
+                found[place].append(read)
+                if read.offset + 1 >= ends[place]:
                     left.discard(place)
         assert not left, f"not read to the end: {left}"
         return found
     finally:
         consumer.close()
+
+
+def _read(message: Any) -> Read:
+    """The client's message as plain values; none of them is missing in what the daemon writes."""
+    return Read(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        dict(message.headers() or []),
+    )
 
 
 def without_replays(messages: Iterable[Read]) -> list[Read]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from ingestd import envelope
 from ingestd.config import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, ProducerFenced
-from ingestd.kafka_client import Producer, ensure_topics, partition_for
+from ingestd.kafka_client import Message, Producer, ensure_topics, partition_for
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
 from tests.support.brokers import BROKERS, Broker, config_for, frozen, running_broker
 from tests.support.kafka_rig import KafkaRig, kafka_rig, send
@@ -197,8 +201,6 @@ async def test_a_message_the_broker_finds_too_large_is_found_and_put_aside(
 
 
 async def make_topics_for_small_messages(config: KafkaConfig) -> None:
-    from confluent_kafka.admin import AdminClient, NewTopic
-
     admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
     settings = {"max.message.bytes": "20000"}
     wanted = [NewTopic(name, config.partitions, 1, config=settings) for name in envelope.topics(config.topic_prefix)]
@@ -209,11 +211,11 @@ async def make_topics_for_small_messages(config: KafkaConfig) -> None:
 class Failing(Producer):
     """Answers some sends with an error, before or after the broker has the batch."""
 
-    errors: list[Exception]
-    made: int
-    after: bool
+    errors: ClassVar[list[Exception]]
+    made: ClassVar[int]
+    after: ClassVar[bool]
 
-    async def send(self, topic, partition, messages):  # type: ignore[no-untyped-def]
+    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
         if type(self).errors and not type(self).after:
             raise type(self).errors.pop()
         count = await super().send(topic, partition, messages)
@@ -237,10 +239,9 @@ async def test_after_an_error_a_new_producer_sends_again_from_there(
     kafka_config: KafkaConfig, tmp_path: Path, error: Exception, after: bool
 ) -> None:
     class Mine(Failing):
-        errors = [error, error]
+        pass
 
-    Mine.after = after
-    Mine.made = 0
+    Mine.errors, Mine.after, Mine.made = [error, error], after, 0
 
     async def connect(topics: list[str]) -> Producer:
         Mine.made += 1
@@ -295,7 +296,7 @@ async def test_frozen_for_a_while_nothing_is_lost_or_doubled(kind: str, tmp_path
                 for _ in range(30):
                     await more(made, journaled, 100)
                     await asyncio.sleep(0.05)
-                assert made.sink._cursor.pending_records > 2000  # noqa: SLF001
+                assert made.sink._cursor.pending_records > 2000
         found = await everything(config)
         in_order(found, journaled, config)
         assert len(records_of(found, config.topic_prefix)) == len(journaled), "an outage this short repeats nothing"
@@ -326,7 +327,7 @@ async def test_a_stop_while_the_broker_is_frozen_leaves_the_rest_in_the_journal(
             await asyncio.sleep(0.2)
             made.sink.finish()
             await asyncio.wait_for(made.task, 12)
-            assert made.sink._cursor.pending_records == 1  # noqa: SLF001
+            assert made.sink._cursor.pending_records == 1
         made.journal.close()
         await send(tmp_path, config, [trade(3)])
         in_order(await everything(config), [trade(1), trade(2), trade(3)], config)
@@ -352,8 +353,8 @@ async def more(made: KafkaRig, journaled: list[Record], count: int) -> None:
     await made.journal.append(records)
 
 
-async def until(true, timeout_s: float = 20) -> None:  # type: ignore[no-untyped-def]
+async def until(true: Callable[[], object], timeout_s: float = 20) -> None:
     """Wait for something that comes to be true by itself."""
     async with asyncio.timeout(timeout_s):
-        while not true():
+        while not true():  # noqa: ASYNC110 # counters and files announce nothing
             await asyncio.sleep(0.02)
