@@ -55,7 +55,8 @@ class ApacheKafka:
         self._port, self._controller_port = _free_ports()
         self._process: subprocess.Popen[bytes] | None = None
         (self._home / "server.properties").write_text(self._properties(), encoding="utf-8")
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # An id that begins with a dash would pass for an option.
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         command = [*_JAVA, "-cp", self._classpath, "kafka.tools.StorageTool", "format", "-t", cluster]
         subprocess.run([*command, "-c", str(self._home / "server.properties")], check=True, capture_output=True)
 
