@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
@@ -11,7 +12,6 @@ import structlog
 from ingestd.clock import now_us, to_datetime
 from ingestd.errors import DatabaseError, EnvelopeError, Reaction, reaction_to
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.records import Rejected
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.positions import Move, advance, mark
 from ingestd.sinks.timescale.tables import TABLES
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 # Told of every order that changed, with its fields as the cache `order:{orderId}` shows them.
 OrderUpdate = Callable[[str, Mapping[str, str]], Awaitable[None]]
+
+_CACHE_TIMEOUT_S = 1.0
 
 # topic without its prefix: (event type, channel in the metrics, table named in a rejection)
 KINDS = {
@@ -148,7 +150,8 @@ class EventFlush:
     async def after_commit(self) -> None:
         for order_id, fields in self._orders.items():
             try:
-                await self._order_update(order_id, fields)
+                async with asyncio.timeout(_CACHE_TIMEOUT_S):
+                    await self._order_update(order_id, fields)
             except Exception as error:  # noqa: BLE001 # the cache is at best; the tables have the order
                 log.warning("order_cache_not_updated", order_id=order_id, error=repr(error))
                 return
@@ -178,6 +181,4 @@ async def _store_one_by_one(
 def _refused_line(item: Item, error: DatabaseError) -> str:
     """The `rejected_records` line of an event that the server refused."""
     table = KINDS[".".join(item.part[0].rsplit(".", 2)[1:])][2]
-    now = now_us()
-    row = Rejected("", "", now, now, table, "server", item.content.data)
-    return copy_text.rejected_row(row, table, error.sqlstate, f"{error} ({item})")
+    return copy_text.rejected_document(now_us(), item.content.data, table, error.sqlstate, f"{error} ({item})")

@@ -5,17 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from ingestd import envelope
 from ingestd.clock import now_us
 from ingestd.config import KafkaConfig
 from ingestd.kafka_client import Message
 from ingestd.records import Candle, FeedGap, Record, Rejected
 from ingestd.storage.database import Database
+from tests.support.brokers import Broker, config_for
 from tests.support.group import Member, market_messages, member, publish, until
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, book, tick, trade
 
+# Any broker must carry what the first test asks for; how groups and offsets behave is asked of Apache Kafka.
 TICKS = "SELECT count(*) FROM market_ticks"
+
+
+@pytest.fixture
+def apache_config(apache_kafka: Broker) -> KafkaConfig:
+    """Topics of the test's own on Apache Kafka."""
+    return config_for(apache_kafka)
 
 
 def ticks(count: int, first: int = 1) -> list[Record]:
@@ -42,36 +52,35 @@ async def test_every_kind_of_record_arrives(db: Database, database: DatabaseForT
 
 
 async def test_a_replay_is_dropped_also_by_the_next_member(
-    db: Database, postgres_database: DatabaseForTest, kafka_config: KafkaConfig
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
 ) -> None:
-    del db
-    own = await postgres_database.connect()
-    first = market_messages(kafka_config, "j", 1, ticks(60))
-    async with member(kafka_config, postgres_database.dsn):
-        await publish(kafka_config, first)
-        await until(own, TICKS, 60)
-    replay = [*first[20:], *market_messages(kafka_config, "j", 2, ticks(10, 100))]
-    async with member(kafka_config, postgres_database.dsn) as second:
-        await publish(kafka_config, replay)
-        await until(own, TICKS, 70)
+    db = await postgres_database.connect()
+    first = market_messages(apache_config, "j", 1, ticks(60))
+    async with member(apache_config, postgres_database.dsn):
+        await publish(apache_config, first)
+        await until(db, TICKS, 60)
+    replay = [*first[20:], *market_messages(apache_config, "j", 2, ticks(10, 100))]
+    async with member(apache_config, postgres_database.dsn) as second:
+        await publish(apache_config, replay)
+        await until(db, TICKS, 70)
     assert second.total("duplicate") == {"ticks": 40}
     assert second.balance() == 0
-    await own.close()
+    await db.close()
 
 
 async def test_poison_is_put_aside_with_its_place(
-    postgres_database: DatabaseForTest, kafka_config: KafkaConfig
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
 ) -> None:
     db = await postgres_database.connect()
-    topic = f"{kafka_config.topic_prefix}.market.trades"
-    good = market_messages(kafka_config, "j", 1, [trade(1)])
+    topic = f"{apache_config.topic_prefix}.market.trades"
+    good = market_messages(apache_config, "j", 1, [trade(1)])
     key = good[0][1][1]
     wrong: list[bytes] = [b"", b"{", b"\xff\xfe", b"[1]", b'{"event_type":"TICK"}']
     negative = envelope.encode(trade(2)).replace(b"64000.10", b"-64000.10")
     poison: list[tuple[str, Message]] = [(topic, (0, key, value, [])) for value in [*wrong, negative]]
     headless: list[tuple[str, Message]] = [(topic, (0, key, envelope.encode(trade(3)), []))]
-    async with member(kafka_config, postgres_database.dsn) as made:
-        await publish(kafka_config, [*good, *poison, *headless])
+    async with member(apache_config, postgres_database.dsn) as made:
+        await publish(apache_config, [*good, *poison, *headless])
         await until(db, "SELECT count(*) FROM rejected_records", 6)
         await until(db, "SELECT count(*) FROM trades", 2)
     rows = await db.fetch("SELECT table_name, reason, record::text AS record FROM rejected_records ORDER BY id")
@@ -88,7 +97,7 @@ async def test_poison_is_put_aside_with_its_place(
 
 
 async def test_a_row_that_the_server_refuses_names_its_place(
-    postgres_database: DatabaseForTest, kafka_config: KafkaConfig
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
 ) -> None:
     db = await postgres_database.connect()
 
@@ -97,22 +106,22 @@ async def test_a_row_that_the_server_refuses_names_its_place(
         return Candle("binance", "BTC/USDT", opened_at, NOW_US, "1m", "1", "2", "1", "1", "5", None, trades_count)
 
     candles: list[Record] = [candle(1, 5), candle(2, 2**31), candle(3, 7)]
-    async with member(kafka_config, postgres_database.dsn) as made:
-        await publish(kafka_config, market_messages(kafka_config, "j", 1, candles))
+    async with member(apache_config, postgres_database.dsn) as made:
+        await publish(apache_config, market_messages(apache_config, "j", 1, candles))
         await until(db, "SELECT count(*) FROM ohlcv_data", 2)
     row = await db.fetchrow("SELECT reason, sqlstate, error FROM rejected_records")
     assert row is not None
     assert (row["reason"], row["sqlstate"]) == ("server", "22003")
-    assert f"{kafka_config.topic_prefix}.market.candles, partition" in row["error"]
+    assert f"{apache_config.topic_prefix}.market.candles, partition" in row["error"]
     assert row["error"].endswith("offset 1)")
     assert made.balance() == 0
     await db.close()
 
 
 async def test_members_share_the_partitions_and_take_over(
-    postgres_database: DatabaseForTest, kafka_config: KafkaConfig
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
 ) -> None:
-    config = kafka_config.model_copy(update={"session_timeout_s": 2.0})
+    config = apache_config.model_copy(update={"session_timeout_s": 2.0})
     db = await postgres_database.connect()
     await publish(config, market_messages(config, "j", 1, ticks(50)))
     first = Member(config, postgres_database.dsn)
@@ -135,13 +144,13 @@ async def test_members_share_the_partitions_and_take_over(
 
 
 async def test_an_outage_of_the_database_only_delays(
-    postgres_database: DatabaseForTest, kafka_config: KafkaConfig
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
 ) -> None:
     db = await postgres_database.connect()
-    async with member(kafka_config, postgres_database.dsn) as made:
+    async with member(apache_config, postgres_database.dsn) as made:
         await made.until_joined()
         for position in range(1, 12):
-            await publish(kafka_config, market_messages(kafka_config, "j", position, ticks(50, position * 100)))
+            await publish(apache_config, market_messages(apache_config, "j", position, ticks(50, position * 100)))
             await db.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'ingestd member' AND datname = current_database()"
@@ -152,10 +161,10 @@ async def test_an_outage_of_the_database_only_delays(
     await db.close()
 
 
-async def test_what_retention_took_is_counted(postgres_database: DatabaseForTest, kafka_config: KafkaConfig) -> None:
+async def test_what_retention_took_is_counted(postgres_database: DatabaseForTest, apache_config: KafkaConfig) -> None:
     db = await postgres_database.connect()
-    prefix, now = kafka_config.topic_prefix, now_us()
-    await publish(kafka_config, market_messages(kafka_config, "j", 1, [trade(1)]))
+    prefix, now = apache_config.topic_prefix, now_us()
+    await publish(apache_config, market_messages(apache_config, "j", 1, [trade(1)]))
     # As if the topic had been deleted and made anew after a longer life: the row is ahead of its end.
     for number in range(3):
         await db.execute(
@@ -163,7 +172,7 @@ async def test_what_retention_took_is_counted(postgres_database: DatabaseForTest
             f"kafka:{prefix}:{prefix}.market.trades:{number}",
             now,
         )
-    async with member(kafka_config, postgres_database.dsn) as made:
+    async with member(apache_config, postgres_database.dsn) as made:
         await until(db, "SELECT count(*) FROM trades", 1)
     assert made.balance() == 0
     await db.close()
