@@ -11,7 +11,7 @@ import contextlib
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -95,7 +95,7 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
     largest = max(_BROKERS_DEFAULT_BYTES, config.max_message_bytes + _FRAME_BYTES)
     settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(largest)}
     with translated():
-        async with asyncio.timeout(config.request_timeout_s):
+        async with asyncio.timeout(2 * _reach_timeout_s(config)):
             admin = AIOKafkaAdminClient(**connection(config, client_id))
             try:
                 await admin.start()
@@ -133,14 +133,25 @@ class Producer:
         )
 
     @classmethod
-    async def connect(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Producer:
+    async def connect(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
         """A producer that has reached a broker, to topics that exist. Raises KafkaError or ConnectionLost."""
+        connecting = asyncio.create_task(cls._connected(config, client_id, topics), name="kafka-producer-connect")
+        _in_background(connecting)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # Cut off in the middle, the library leaves its sockets open: it comes to its end, and is ended then.
+            connecting.add_done_callback(_discard)
+            raise
+
+    @classmethod
+    async def _connected(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
         if config.create_topics:
             await ensure_topics(config, client_id, topics)
         with translated():
             producer = cls(config, client_id)
             try:
-                async with asyncio.timeout(config.request_timeout_s):
+                async with asyncio.timeout(_reach_timeout_s(config)):
                     await producer._producer.start()
             except BaseException:
                 producer.terminate()
@@ -173,36 +184,63 @@ class Producer:
         return count
 
     async def close(self) -> None:
-        """End it politely when nothing is under way, else cut it. Never raises, takes a few seconds at most."""
+        """Terminate it, and wait a few seconds at most for its connections to close. Never raises."""
         self.terminate()
-        if self._closing is not None:
-            await asyncio.wait({self._closing}, timeout=2 * _STOP_TIMEOUT_S)
+        await settled(2 * _STOP_TIMEOUT_S)
 
     def terminate(self) -> None:
         """Cut the connections now: what is under way may or may not arrive."""
         if self._closing is None:
             self.is_closed = True
             self._closing = asyncio.create_task(self._cut(), name="kafka-producer-close")
-            _closings.add(self._closing)
-            self._closing.add_done_callback(_closings.discard)
+            _in_background(self._closing)
 
     async def _cut(self) -> None:
         # The library's stop() first waits for every pending batch, which an idempotent producer retries for ever: so
-        # its parts are stopped here one by one, the connections first, which fails what waits for an answer.
+        # its parts are stopped here one by one, the connections first, which fails what waits for an answer, and once
+        # more, since what was being dialled meanwhile is a connection too.
         self._producer._closed = True
         sending = self._producer._sender.sender_task
         if sending is not None:
             sending.cancel()
-        with contextlib.suppress(Exception):  # it is being thrown away
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await self._producer.client.close()
+        await self._hang_up()
         if sending is not None:
             await asyncio.wait({sending}, timeout=_STOP_TIMEOUT_S)
             if sending.done() and not sending.cancelled():
                 sending.exception()
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        with contextlib.suppress(Exception):  # it is being thrown away
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._producer.client.close()
 
 
-_closings: set[asyncio.Task[None]] = set()  # what still ends in the background: a task needs an owner
+_background: set[asyncio.Task[Any]] = set()  # what still begins or ends by itself: a task needs an owner
+
+
+def _in_background(task: asyncio.Task[Any]) -> None:
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+def _discard(connecting: asyncio.Task[Any]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
+
+
+async def settled(timeout_s: float) -> None:
+    """Until every producer that was terminated has closed its connections, at most so long."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while ours := {task for task in _background if task.get_loop() is loop}:
+                await asyncio.wait(ours)
+
+
+def _reach_timeout_s(config: KafkaConfig) -> float:
+    """How long it may take to try every bootstrap server; the library bounds each attempt itself."""
+    return config.request_timeout_s * len(config.bootstrap_servers) + 1
 
 
 @contextmanager

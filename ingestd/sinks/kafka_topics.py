@@ -17,7 +17,7 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config import KafkaConfig
 from ingestd.errors import ConnectionLost
 from ingestd.journal import Batch, Cursor
-from ingestd.kafka_client import Producer
+from ingestd.kafka_client import Producer, settled
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 _SLOW_S = 5.0
 # What a delivery may still take once the daemon stops; then the rest stays in the journal.
 _LAST_DELIVERY_S = 3.0
+_CLOSE_S = 2.0
 
 
 class KafkaSink:
@@ -80,6 +81,7 @@ class KafkaSink:
             await asyncio.wait({keeper})
             self._writer.disconnect()
             await self._marks.save()
+            await settled(_CLOSE_S)
         if not keeper.cancelled():
             keeper.result()
 
