@@ -267,7 +267,7 @@ def _refuse_what_is_not_there(config: Config) -> None:
     if config.redis is not None:
         problems.append(Problem("redis", "this version has no such sink yet", hint="remove the section"))
     if role == "sink":
-        problems.append(Problem("instance.role", "this version has no role sink yet", role))
+        problems.append(Problem("instance.role", "the role sink has a composition root of its own: sink_service", role))
     if not config.feeds:
         problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
     if role == "feed" and config.kafka is None:
