@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ingestd.envelope import POSITION_HEADER, decode, parse_position, topics
 from ingestd.records import Record
@@ -43,7 +43,7 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
     try:
         known = consumer.list_topics(timeout=timeout_s).topics
         places = [(name, number) for name in topics(prefix) if name in known for number in known[name].partitions]
-        ends = {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1] for place in places}
+        ends = {place: _end(consumer, place, timeout_s) for place in places}
         found: dict[Place, list[Read]] = {place: [] for place in places}
         left = {place for place, end in ends.items() if end > 0}
         if left:
@@ -62,6 +62,18 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
         return found
     finally:
         consumer.close()
+
+
+def _end(consumer: Consumer, place: Place, timeout_s: float) -> int:
+    """The offset after the last message. A broker denies for a moment that it leads a topic that was just made."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1])
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _read(message: Any) -> Read:
