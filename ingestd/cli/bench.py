@@ -14,7 +14,8 @@ import click
 import orjson
 import uvloop
 
-from ingestd.cli import demo_run
+from ingestd.cli import bench_kafka, demo_run
+from ingestd.cli.bench_kafka import KafkaResults
 from ingestd.cli.demo_run import DemoError, Plan
 from ingestd.cli.options import json_option
 from ingestd.clock import monotonic_s, now_us
@@ -41,6 +42,7 @@ class Results:
     psql_rows_per_s: list[float]
     sink_rows_per_s: list[float]
     wire_rows_per_s: float
+    kafka: KafkaResults
 
     def document(self) -> dict[str, object]:
         psql = statistics.median(self.psql_rows_per_s)
@@ -55,6 +57,7 @@ class Results:
                 "psql_copy": [round(rate) for rate in self.psql_rows_per_s],
                 "sink": [round(rate) for rate in self.sink_rows_per_s],
             },
+            **self.kafka.document(),
         }
 
 
@@ -63,18 +66,19 @@ class Results:
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Paired rounds.")
 @click.option("--seconds", type=click.FloatRange(min=2), default=15.0, show_default=True, help="Of the ccxt feed.")
 @click.option("--dsn", help="Use this server; a database of its own is created on it.")
+@click.option("--kafka", help="Use the broker at this host:port; else one of the wheel is started.")
 @json_option
-def bench(rows: int, rounds: int, seconds: float, dsn: str | None, as_json: bool) -> None:
-    """Measure the sink against psql's COPY, and the ccxt feed from the wire to the commit."""
+def bench(rows: int, rounds: int, seconds: float, dsn: str | None, kafka: str | None, as_json: bool) -> None:
+    """Measure the sinks, the database's against psql's COPY, and the ccxt feed from the wire to the commit."""
     plan = Plan(seconds, _MORE_THAN_IT_TAKES, 6, None, dsn, keep=False, live=False)
-    results = uvloop.run(_measure(plan, rows, rounds)).document()
+    results = uvloop.run(_measure(plan, rows, rounds, kafka)).document()
     for name, value in results.items():
         click.echo(f"{name:36} {value}")
     if as_json:
         click.echo(orjson.dumps(results))
 
 
-async def _measure(plan: Plan, rows: int, rounds: int) -> Results:
+async def _measure(plan: Plan, rows: int, rounds: int, kafka: str | None) -> Results:
     def say(text: str) -> None:
         click.echo(f"… {text}", err=True)
 
@@ -88,7 +92,8 @@ async def _measure(plan: Plan, rows: int, rounds: int) -> Results:
             finally:
                 await database.close()
             wire = await _wire_rate(plan, Path(folder), dsn, say)
-    return Results(psql, sink, wire)
+        sent = await bench_kafka.measure(kafka, Path(folder), _trades(rows), rounds, say)
+    return Results(psql, sink, wire, sent)
 
 
 async def _sink_rounds(

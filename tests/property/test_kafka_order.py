@@ -115,7 +115,7 @@ def expected(journaled: list[Record], found: dict[Place, list[Read]], config: Ka
     return places
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps, options=journal_options)
 def test_each_partition_is_the_journal_in_order(kafka: Broker, script: list[object], options: dict[str, int]) -> None:
     config = config_for(kafka, max_flush_records=25, flush_ms=1, max_batch_bytes=3000)

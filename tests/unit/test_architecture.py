@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # It measures these parts alone.
     "ingestd.cli.bench": {"ingestd.cli", "ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
+    "ingestd.cli.bench_kafka": {"ingestd.sim", "ingestd.journal", "ingestd.sinks", "ingestd.kafka_client"},
     "ingestd.__main__": {"ingestd.cli"},
 }
 NOTHING_OF_OURS = {"ingestd.records", "ingestd.errors", "ingestd.clock", "ingestd"}
