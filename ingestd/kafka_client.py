@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeAlias
 
@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as library
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.partitioner import murmur2
 
 from ingestd.config import KafkaConfig
@@ -89,6 +90,18 @@ def size_of(message: Message) -> int:
     return _FRAME_BYTES + len(key) + len(value) + sum(len(name) + len(content) + 10 for name, content in headers)
 
 
+async def reached(start: Callable[[], Awaitable[None]], config: KafkaConfig, client_id: str) -> None:
+    """Start a client of the library. Where it says only that no server could be reached, the reason is found out and
+    raised instead: a refused password must not pass for a broker that is away."""
+    try:
+        await start()
+    except library.KafkaConnectionError:
+        arguments = connection(config, client_id)
+        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+            (await create_conn(host, port, **arguments)).close()
+        raise
+
+
 async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str]) -> None:
     """Create those of the topics that do not exist, with the configured partitions, replication and retention."""
     retention_ms = config.retention_hours * 3_600_000 or -1
@@ -98,7 +111,7 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
         async with asyncio.timeout(2 * _reach_timeout_s(config)):
             admin = AIOKafkaAdminClient(**connection(config, client_id))
             try:
-                await admin.start()
+                await reached(admin.start, config, client_id)
                 missing = set(names) - set(await admin.list_topics())
                 wanted = [
                     NewTopic(name, config.partitions, config.replication, topic_configs=settings)
@@ -152,7 +165,7 @@ class Producer:
             producer = cls(config, client_id)
             try:
                 async with asyncio.timeout(_reach_timeout_s(config)):
-                    await producer._producer.start()
+                    await reached(producer._producer.start, config, client_id)
             except BaseException:
                 producer.terminate()
                 raise

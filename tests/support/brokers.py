@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -46,10 +47,49 @@ class Broker(Protocol):
     def settings(self) -> dict[str, Any]: ...
 
 
-class ApacheKafka:
-    """One broker that is its own controller. `stop` is a kill; its data survives until `remove`."""
+@dataclass(frozen=True)
+class Secured:
+    """Who may come in by the secured listener, and the certificate (with its key, PEM) that it shows."""
 
-    def __init__(self, jars: Path) -> None:
+    user: str
+    password: str
+    certificate: Path
+
+    @classmethod
+    def create(cls, folder: Path) -> Secured:
+        """With a certificate of its own for 127.0.0.1, made by openssl."""
+        key, certificate = folder / "key.pem", folder / "certificate.pem"
+        subject = ["-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key)]
+        subprocess.run([*command, "-out", str(certificate), *subject], check=True, capture_output=True)
+        (folder / "both.pem").write_text(key.read_text() + certificate.read_text())
+        return cls("ingestd", "hunter22", folder / "both.pem")
+
+    def properties(self, port: int, controller_port: int, secured_port: int) -> dict[str, Any]:
+        plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        public = f"PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port}"
+        return {
+            "listeners": f"{public},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": public,
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.secured.plain.sasl.jaas.config": f'{plain} user_{self.user}="{self.password}";',
+            "listener.name.secured.scram-sha-512.sasl.jaas.config": scram,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self.certificate,
+        }
+
+
+class ApacheKafka:
+    """One broker that is its own controller. `stop` is a kill; its data survives until `remove`.
+
+    `secured` gives it a second listener, for clients with a password (SCRAM-SHA-512 or PLAIN) over TLS.
+    """
+
+    def __init__(self, jars: Path, secured: Secured | None = None) -> None:
+        self._secured = secured
+        self._secured_port = _free_ports()[0]
         self._classpath = f"{jars}/*"
         self._home = Path(tempfile.mkdtemp(prefix="ingestd-kafka-"))
         self._port, self._controller_port = _free_ports()
@@ -58,6 +98,8 @@ class ApacheKafka:
         # An id that begins with a dash would pass for an option.
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         command = [*_JAVA, "-cp", self._classpath, "kafka.tools.StorageTool", "format", "-t", cluster]
+        if secured is not None:
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={secured.user},password={secured.password}]"]
         subprocess.run([*command, "-c", str(self._home / "server.properties")], check=True, capture_output=True)
 
     @property
@@ -67,6 +109,10 @@ class ApacheKafka:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    @property
+    def secured_bootstrap(self) -> str:
+        return f"127.0.0.1:{self._secured_port}"
 
     def settings(self) -> dict[str, Any]:
         return {"bootstrap_servers": [self.bootstrap]}
@@ -126,6 +172,8 @@ class ApacheKafka:
             "broker.session.timeout.ms": 1000,
             "broker.heartbeat.interval.ms": 200,
         }
+        if self._secured is not None:
+            settings |= self._secured.properties(self._port, self._controller_port, self._secured_port)
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
