@@ -8,7 +8,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test lint types bench lock clean help
+.PHONY: setup demo test lint types fault bench lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -36,6 +36,9 @@ lint: setup ## Check style and formatting
 
 types: setup ## Check types
 	$(BIN)/mypy
+
+fault: setup ## Freeze and kill sinks for two minutes
+	INGESTD_FAULT_SECONDS=120 $(BIN)/python -m pytest -q -s tests/fault/test_three_sinks.py $(ARGS)
 
 bench: setup ## Measure this machine
 	$(BIN)/ingestd bench $(ARGS)

@@ -13,11 +13,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from ingestd.config_values import Days, Seconds, SizeBytes, dsn_with_password, read_secret, redacted_url
 from ingestd.errors import ConfigError, Problem
 
 ENV_PREFIX = "INGESTD_"
@@ -25,30 +25,11 @@ _HIGHEST_PORT = 65_535
 
 Channel = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
-_SIZE_UNITS = {
-    "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
-}  # fmt: skip
-
-
-def parse_size_bytes(value: object) -> int:
-    """`"10GiB"`, `"64MB"` or a plain number of bytes. Raises ValueError on anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError("write a size such as 10GiB or 64MiB")
-    if isinstance(value, int):
-        return value
-    match = _SIZE.fullmatch(value)
-    if match is None:
-        raise ValueError("write a size such as 10GiB or 64MiB")
-    return int(float(match.group(1)) * _SIZE_UNITS[(match.group(2) or "B").lower()])
-
-
 _REDIS_URL = r"^(rediss?(\+(sentinel|cluster))?|unix)://"
-
-SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0)]
-Days = Annotated[int, Field(ge=0, le=36_500)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+# Keys whose value is a path, taken from the configuration file's own folder.
+_FILE_KEYS = (
+    "dsn_file", "password_file", "symbols_file", "credentials_file", "ca_file", "certificate_file", "key_file",
+)  # fmt: skip
 
 
 class _Section(BaseModel):
@@ -100,10 +81,10 @@ class DatabaseConfig(_Section):
 
     def resolved_dsn(self) -> str:
         """The DSN with the secret files read, now: a rotated password is picked up at the next connection."""
-        dsn = self.dsn if self.dsn is not None else _read_secret(self.dsn_file)
+        dsn = self.dsn if self.dsn is not None else read_secret(self.dsn_file, "database.dsn_file")
         if self.password_file is None:
             return dsn
-        return dsn_with_password(dsn, _read_secret(self.password_file))
+        return dsn_with_password(dsn, read_secret(self.password_file, "database.password_file"))
 
 
 class RedisConfig(_Section):
@@ -120,12 +101,50 @@ class RedisConfig(_Section):
 
     def password(self) -> str | None:
         """The secret in `password_file`, read now."""
-        return None if self.password_file is None else _read_secret(self.password_file)
+        return None if self.password_file is None else read_secret(self.password_file, "redis.password_file")
 
 
 class KafkaConfig(_Section):
     bootstrap_servers: Annotated[list[str], Field(min_length=1)] = ["localhost:9092"]
-    topic_prefix: str = "wolfinch"
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "wolfinch"
+    create_topics: bool = True
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 6
+    replication: Annotated[int, Field(ge=1, le=9)] = 1
+    retention_hours: Annotated[int, Field(ge=0, le=876_000)] = 168
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    idempotent: bool = True
+    flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
+    max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    max_batch_bytes: SizeBytes = 256 * 2**10
+    max_message_bytes: SizeBytes = 1_000_000
+    request_timeout_s: Seconds = 10.0
+    delivery_timeout_s: Seconds = 30.0
+    group_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "ingestd"
+    session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 15.0
+    tls: bool = False
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> KafkaConfig:
+        if self.sasl_mechanism is not None and (self.username is None or self.password_file is None):
+            raise ValueError("sasl_mechanism needs username and password_file")
+        if self.sasl_mechanism is None and (self.username is not None or self.password_file is not None):
+            raise ValueError("username and password_file need sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+        files = (self.ca_file, self.certificate_file, self.key_file)
+        if not self.tls and any(file is not None for file in files):
+            raise ValueError("ca_file, certificate_file and key_file need tls = true")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        return self
+
+    def password(self) -> str:
+        """The SASL password, read now: a rotated one is picked up at the next connection."""
+        return read_secret(self.password_file, "kafka.password_file")
 
 
 class HttpConfig(_Section):
@@ -222,9 +241,10 @@ class FeedConfig(_Section):
         if self.credentials_file is None:
             return {}
         try:
-            return {name: str(value) for name, value in tomllib.loads(_read_secret(self.credentials_file)).items()}
+            document = tomllib.loads(read_secret(self.credentials_file, "feeds.credentials_file"))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError([Problem(str(self.credentials_file), f"is not valid TOML: {error}")]) from error
+        return {name: str(value) for name, value in document.items()}
 
     @property
     def label(self) -> str:
@@ -292,19 +312,6 @@ def effective(config: Config) -> dict[str, Any]:
     return document
 
 
-def redacted_url(url: str) -> str:
-    """The URL without its password: `postgresql://user:***@host/db`."""
-    return re.sub(r"(//[^/@:]*:)[^@]*(@)", r"\1***\2", re.sub(r"(password=)[^&\s]+", r"\1***", url))
-
-
-def dsn_with_password(dsn: str, password: str) -> str:
-    """The same DSN with this password in its user part."""
-    parts = urlsplit(dsn)
-    user = (parts.username or "").strip()
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
-
-
 def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
     """`did you mean "…"?` for the closest known name, or None."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -313,16 +320,6 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
 
 def _redacted_option(key: str, value: Any) -> Any:
     return "***" if re.search(r"secret|password|apikey|api_key|token|private", key, re.IGNORECASE) else value
-
-
-def _read_secret(path: Path | None) -> str:
-    if path is None:
-        raise ConfigError([Problem("database", "no secret file is named")])
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from error
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:
@@ -353,11 +350,12 @@ def _environment_value(text: str) -> Any:
 
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:
     feeds = document.get("feeds")
-    tables = [document.get("database"), document.get("redis"), *(feeds if isinstance(feeds, list) else [])]
+    sections = [document.get(name) for name in ("database", "redis", "kafka")]
+    tables = [*sections, *(feeds if isinstance(feeds, list) else [])]
     for table in tables:
         if not isinstance(table, dict):
             continue
-        for key in ("dsn_file", "password_file", "symbols_file", "credentials_file"):
+        for key in _FILE_KEYS:
             if isinstance(table.get(key), str):
                 table[key] = str(base / table[key])
 

@@ -6,11 +6,17 @@
     │   ├── JournalFull        no room left and the policy says refuse
     │   ├── JournalVersion     written by a newer ingestd
     │   └── JournalLocked      another process owns this state directory
+    ├── SinkStateError         what a sink keeps in the state directory cannot be used
     ├── SchemaError            the database schema is not the one this program needs
     ├── FeedError              an exchange connection failed
     │   ├── SymbolError        one symbol is refused by the venue
     │   └── ChannelError       the venue has no such channel
     ├── DatabaseError          the server answered with an error (has a SQLSTATE)
+    ├── KafkaError             a broker answered with an error (knows whether to try again)
+    │   ├── MessageTooLarge    the broker takes no message of this size
+    │   ├── ProducerFenced     this producer's sequence is refused: a new one must begin
+    │   └── AccessRefused      wrong credentials, or no right to the topic or group
+    ├── EnvelopeError          a Kafka message is not what its topic promises
     ├── ConnectionLost         no answer: the outcome of what was sent is unknown
     └── LiveServerError        Redis cannot be reached, does not answer, or refuses us
 
@@ -75,6 +81,10 @@ class JournalLocked(JournalError):
     """Another process owns this state directory."""
 
 
+class SinkStateError(IngestdError):
+    """What a sink keeps in the state directory cannot be used."""
+
+
 class SchemaError(IngestdError):
     """The database schema is not the one this program needs."""
 
@@ -105,8 +115,36 @@ class DatabaseError(IngestdError):
         self.detail = detail
 
 
+class KafkaError(IngestdError):
+    """A broker answered with an error, or refused to be used; `name` is the protocol's name of it.
+
+    `retriable`: the same request may succeed later without anybody's doing.
+    """
+
+    def __init__(self, message: str, *, name: str, retriable: bool) -> None:
+        super().__init__(message)
+        self.name = name
+        self.retriable = retriable
+
+
+class MessageTooLarge(KafkaError):
+    """The broker takes no message, or no batch, of this size."""
+
+
+class ProducerFenced(KafkaError):
+    """The broker refuses this producer's epoch or sequence; only a new producer can go on."""
+
+
+class AccessRefused(KafkaError):
+    """The credentials are wrong, or they give no right to this topic or group: a person must act."""
+
+
+class EnvelopeError(IngestdError):
+    """A Kafka message is not what its topic promises; the message says what is wrong with it."""
+
+
 class ConnectionLost(IngestdError):
-    """The database did not answer. Whether the last transaction was committed is not known."""
+    """The server did not answer. Whether what was sent last took effect is not known."""
 
 
 class LiveServerError(IngestdError):
@@ -154,6 +192,8 @@ def reaction_to(error: BaseException) -> Reaction:
         for prefix, reaction in _SQLSTATE_REACTIONS:
             if error.sqlstate.startswith(prefix):
                 return reaction
+    if isinstance(error, AccessRefused):
+        return Reaction.PAUSE
     return Reaction.RETRY
 
 
@@ -161,6 +201,8 @@ def is_known(error: BaseException) -> bool:
     """Whether `error` is one the table above names; the others raise an alarm besides being retried."""
     if isinstance(error, DatabaseError):
         return any(error.sqlstate.startswith(prefix) for prefix, _ in _SQLSTATE_REACTIONS)
+    if isinstance(error, KafkaError):
+        return error.retriable or isinstance(error, (MessageTooLarge, ProducerFenced, AccessRefused))
     return isinstance(error, (ConnectionLost, OSError, TimeoutError))
 
 

@@ -1,8 +1,9 @@
 """The composition root: builds everything from the configuration, owns every task, states the start and stop order.
 
-Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → intake → feeds → ready.
-Stop:  not ready → feeds closed → intake sealed → live sink closed → sinks drained, under one deadline → upkeep →
-endpoint → journal.
+Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → sources → intake → feeds →
+ready.
+Stop:  not ready → feeds closed → intake sealed → sinks and sources drained, under one deadline → live sink closed →
+upkeep → endpoint → journal.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -20,24 +22,29 @@ from ingestd.feeds.base import Feed, MarketInfo
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.intake import Intake
 from ingestd.journal import Cursor, Journal
+from ingestd.kafka_client import Producer
+from ingestd.ops.account import account
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness
+from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
-from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
 from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
+from ingestd.sinks.kafka_topics import KafkaSink
 from ingestd.sinks.redis_live import RedisLive
 from ingestd.sinks.timescale.sink import TimescaleSink
+from ingestd.sources.build import build_reader, show_source, source_health
+from ingestd.sources.reader import TopicReader
+from ingestd.sources.trading_events import EventStore, nobody
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
 from ingestd.symbol_names import CompactNames
 from ingestd.tasks import Tasks
-from ingestd.validation import TimeWindow, time_window
+from ingestd.validation import accepted_window
 
 log = structlog.get_logger()
 
-_HEARTBEAT_S = 0.5
 # Of the shutdown deadline, what closing the sockets may take at most.
 _CLOSE_FEEDS_SHARE = 0.3
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
@@ -58,7 +65,7 @@ class Service:
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
         self.live = self._live_sink()
         live = [self.live] if self.live is not None else []
-        self.intake = Intake(self.journal, config.intake, self._time_window, self.metrics, live)
+        self.intake = Intake(self.journal, config.intake, accepted_window(config), self.metrics, live)
         self.feeds: dict[str, Feed] = {
             f"{index}-{feed.label}": make_feed(feed)
             if make_feed is not None
@@ -66,17 +73,20 @@ class Service:
             for index, feed in enumerate(config.feeds)
         }
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
-        self._access = DatabaseAccess(config) if config.database is not None else None
+        has_database = config.database is not None and config.instance.role == "all"
+        self._access = DatabaseAccess(config) if has_database else None
         self._upkeep = Upkeep(self._access, config, self._markets, self.metrics) if self._access is not None else None
         self._sinks: list[Sink] = []
+        self._readers: list[TopicReader] = []
         self._cursors: dict[str, Cursor] = {}
         self._misconfigured: dict[str, ConfigError] = {}
         self._notifier = Notifier()
         self.stop_requested = False  # by somebody: a task's death stops the daemon too
         self._started = False
         self._stopping = False
-        self._heartbeat_s = monotonic_s()
-        self._retention_days = _retention_days(config)
+        self._heartbeat = Heartbeat(
+            self.metrics, self._notifier, self._show_gauges, lambda: liveness(self.snapshot()).ok
+        )
 
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop."""
@@ -130,11 +140,13 @@ class Service:
 
     def _start(self) -> None:
         self._build_sinks()
-        self.tasks.spawn("heartbeat", self._beat())
+        self.tasks.spawn("heartbeat", self._heartbeat.run())
         for sink in self._sinks:
             self.tasks.spawn(f"sink-{sink.name}", sink.run())
         if self.live is not None:
             self.tasks.spawn("live-redis", self.live.run())
+        for reader in self._readers:
+            self.tasks.spawn(f"source-{reader.name}", reader.run())
         if self._upkeep is not None:
             self.tasks.spawn("upkeep", self._upkeep.run())
         self.tasks.spawn("intake", self.intake.run())
@@ -153,6 +165,11 @@ class Service:
         )
 
     def _build_sinks(self) -> None:
+        self._build_timescale_sink()
+        self._build_kafka_sink()
+        self._build_readers()
+
+    def _build_timescale_sink(self) -> None:
         if self.config.database is None or self._access is None:
             return
         cursor = self._cursors["timescale"] = self.journal.cursor("timescale")
@@ -177,14 +194,41 @@ class Service:
             own_metrics=self._shown_live,
         )
 
+    def _build_kafka_sink(self) -> None:
+        config = self.config.kafka
+        if config is None:
+            return
+        cursor = self._cursors["kafka"] = self.journal.cursor("kafka")
+        self._sinks.append(
+            KafkaSink(
+                cursor=cursor,
+                journal_ids=lambda: self.journal.journal_ids,
+                connect=lambda topics: Producer.connect(config, self._instance, topics),
+                config=config,
+                state_dir=self.config.instance.state_dir,
+                metrics=self.metrics,
+                keep_rejected=self._access is None,
+            )
+        )
+
+    def _build_readers(self) -> None:
+        """What trading programs publish is stored here as well; market topics are not read: they come from here."""
+        kafka, database = self.config.kafka, self.config.database
+        if kafka is None or database is None or self._access is None:
+            return
+        order_update = self.live.order_update if self.live is not None else nobody
+        store = EventStore(kafka.topic_prefix, self.metrics, order_update)
+        connect = self._access.connect_bounded
+        self._readers.append(build_reader(store, self._instance, kafka, database, connect, self.metrics))
+
     async def _stop(self) -> None:
         deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
         self._stopping = True
         self._notifier.stopping("closing the feeds")
         await self._close_feeds()
         await self._seal_intake(deadline_s)
-        await self._close_live()
         await self._drain_sinks(deadline_s)
+        await self._close_live()
         if self._upkeep is not None:
             await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
         await self.tasks.cancel(["upkeep", "heartbeat"])
@@ -226,10 +270,10 @@ class Service:
             await self.tasks.cancel(late)
 
     async def _drain_sinks(self, deadline_s: float) -> None:
-        names = self.tasks.names("sink-")
+        names = [*self.tasks.names("sink-"), *self.tasks.names("source-")]
         self.tasks.release(*names)
-        for sink in self._sinks:
-            sink.finish()
+        for worker in (*self._sinks, *self._readers):
+            worker.finish()
         late = await self.tasks.finished(names, deadline_s - monotonic_s())
         if late:
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
@@ -247,29 +291,19 @@ class Service:
             log.error("feed_misconfigured", feed=name, problems=[str(problem) for problem in error.problems])
             await self.tasks.stop_asked.wait()
 
-    async def _beat(self) -> None:
-        """Measure how late the loop is, refresh the gauges, and tell systemd that we live."""
-        watchdog_due_s = monotonic_s()
-        while True:
-            due_s = monotonic_s() + _HEARTBEAT_S
-            await asyncio.sleep(_HEARTBEAT_S)
-            self._heartbeat_s = monotonic_s()
-            self.metrics.loop_lag_s.set(max(0.0, self._heartbeat_s - due_s))
-            self._show_gauges()
-            interval_s = self._notifier.watchdog_interval_s
-            if interval_s is not None and self._heartbeat_s >= watchdog_due_s and liveness(self.snapshot()).ok:
-                self._notifier.watchdog()
-                watchdog_due_s = self._heartbeat_s + interval_s / 2
-
     def _show_gauges(self) -> None:
         for name, cursor in self._cursors.items():
             self.metrics.sink_lag_records.labels(name).set(cursor.pending_records)
             oldest = cursor.oldest_pending_at()
             self.metrics.sink_lag_s.labels(name).set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
-            for channel, count in cursor.pending.items():
-                self.metrics.in_journal.labels(channel).set(count)
             for channel, count in cursor.recovered.items():
-                self.metrics.recovered.labels(channel).set(count)
+                self.metrics.recovered.labels(name, channel).set(count)
+        # A record is in the journal until the slowest sink has it.
+        for channel in {channel for cursor in self._cursors.values() for channel in cursor.pending}:
+            most = max(cursor.pending.get(channel, 0) for cursor in self._cursors.values())
+            self.metrics.in_journal.labels(channel).set(most)
+        for reader in self._readers:
+            show_source(self.metrics, reader)
 
     def snapshot(self) -> Snapshot:
         """What health is judged from."""
@@ -277,7 +311,7 @@ class Service:
             now_us=now_us(),
             started=self._started,
             stopping=self._stopping,
-            loop_age_s=monotonic_s() - self._heartbeat_s,
+            loop_age_s=self._heartbeat.age_s,
             dead_tasks=tuple(self.tasks.dead),
             feeds=[
                 FeedHealth(feed.status(), config.stale_after_s, config.poll_interval_s)
@@ -285,26 +319,12 @@ class Service:
             ],
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
             sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._every_sink()],
+            sources=[source_health(reader, needed=False) for reader in self._readers],
         )
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """The conservation law's terms, by channel."""
-        totals, metrics = self.metrics.totals, self.metrics
-        in_journal: dict[str, int] = {}
-        recovered: dict[str, int] = {}
-        for cursor in self._cursors.values():
-            in_journal.update({channel: count for channel, count in cursor.pending.items() if count})
-            recovered.update({channel: count for channel, count in cursor.recovered.items() if count})
-        return {
-            "received": totals(metrics.received),
-            "recovered": recovered,
-            "journaled": totals(metrics.journaled),
-            "stored": totals(metrics.stored),
-            "duplicate": totals(metrics.duplicate),
-            "rejected": totals(metrics.rejected),
-            "dropped": totals(metrics.dropped),
-            "in_journal": in_journal,
-        }
+    def counts(self) -> dict[str, Any]:
+        """The conservation law's terms, by channel; see `ops.account`."""
+        return account(self.metrics, self._cursors, {reader.name: reader.held() for reader in self._readers})
 
     def _every_sink(self) -> list[Sink | RedisLive]:
         return [*self._sinks, *([self.live] if self.live is not None else [])]
@@ -320,9 +340,6 @@ class Service:
             "feeds_connected": sum(feed.status().connected for feed in self.feeds.values()),
         }
 
-    def _time_window(self, now: int) -> TimeWindow:
-        return time_window(now, self.config.validation.max_ahead_s, self._retention_days)
-
     def _markets(self) -> list[MarketInfo]:
         return [market for feed in self.feeds.values() for market in feed.markets()]
 
@@ -332,35 +349,19 @@ def _without_symbols(feed: FeedConfig) -> str:
     return feed.model_dump_json(exclude={"symbols", "symbols_file"})
 
 
-def _retention_days(config: Config) -> dict[type, int]:
-    retention = config.retention
-    by_timeframe = (
-        retention.ohlcv_data_minutes_days,
-        retention.ohlcv_data_hours_days,
-        retention.ohlcv_data_days_days,
-    )
-    return {
-        Tick: retention.market_ticks_days,
-        Trade: retention.trades_days,
-        BookSnapshot: retention.order_book_days,
-        OpenInterest: retention.oi_snapshots_days,
-        Funding: retention.funding_days,
-        Candle: 0 if 0 in by_timeframe else max(by_timeframe),
-    }
-
-
 def _refuse_what_is_not_there(config: Config) -> None:
     """A section this version cannot serve is refused, not ignored: nobody may believe that it works."""
-    problems = [
-        Problem(section, "this version has no such sink yet", hint="remove the section")
-        for section in ("kafka",)
-        if getattr(config, section) is not None
-    ]
-    if config.instance.role != "all":
-        problems.append(Problem("instance.role", "this version has the role all only", config.instance.role))
+    problems = []
+    role = config.instance.role
+    if role == "sink":
+        problems.append(Problem("instance.role", "the role sink has a composition root of its own: sink_service", role))
     if not config.feeds:
         problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
-    if config.database is None:
-        problems.append(Problem("database", "there is nowhere to store: no sink is configured", hint="add [database]"))
+    if role == "feed" and config.kafka is None:
+        problems.append(Problem("kafka", "the role feed stores in Kafka only", hint="add [kafka]"))
+    if role == "all" and config.database is None and config.kafka is None:
+        problems.append(
+            Problem("database", "there is nowhere to store: no sink is configured", hint="add [database] or [kafka]")
+        )
     if problems:
         raise ConfigError(problems)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ingestd.clock import MICROSECONDS_PER_DAY
+from ingestd.config import Config
 from ingestd.records import (
     BookSnapshot,
     Candle,
@@ -57,6 +58,25 @@ def time_window(now_us: int, max_ahead_s: float, retention_days: dict[type, int]
     """What is accepted at `now_us`; a retention of 0 days keeps for ever and so refuses nothing for its age."""
     oldest = {kind: now_us - days * MICROSECONDS_PER_DAY for kind, days in retention_days.items() if days}
     return TimeWindow(oldest, now_us + int(max_ahead_s * 1e6))
+
+
+def accepted_window(config: Config) -> Callable[[int], TimeWindow]:
+    """The window at each moment, by the configured retention."""
+    retention = config.retention
+    candles = (
+        retention.ohlcv_data_minutes_days,
+        retention.ohlcv_data_hours_days,
+        retention.ohlcv_data_days_days,
+    )
+    days: dict[type, int] = {
+        Tick: retention.market_ticks_days,
+        Trade: retention.trades_days,
+        BookSnapshot: retention.order_book_days,
+        OpenInterest: retention.oi_snapshots_days,
+        Funding: retention.funding_days,
+        Candle: 0 if 0 in candles else max(candles),
+    }
+    return lambda now_us: time_window(now_us, config.validation.max_ahead_s, days)
 
 
 def flaw(record: MarketRecord, window: TimeWindow) -> str | None:

@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.postgres", "tests.support.redis_servers", "tests.support.skipped"]
+pytest_plugins = [
+    "tests.support.postgres",
+    "tests.support.redis_servers",
+    "tests.support.brokers",
+    "tests.support.skipped",
+]

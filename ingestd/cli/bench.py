@@ -14,7 +14,7 @@ import click
 import orjson
 import uvloop
 
-from ingestd.cli import bench_redis, demo_run
+from ingestd.cli import bench_kafka, bench_redis, demo_run
 from ingestd.cli.demo_run import DemoError, Plan
 from ingestd.cli.options import json_option
 from ingestd.clock import monotonic_s, now_us
@@ -65,20 +65,25 @@ class Results:
 @click.option(
     "--part",
     "parts",
-    type=click.Choice(["database", "redis", "redis-frozen"]),
+    type=click.Choice(["database", "kafka", "redis", "redis-frozen"]),
     multiple=True,
-    default=("database", "redis"),
+    default=("database", "kafka", "redis"),
     show_default=True,
     help="What to measure; repeat for several. redis-frozen takes minutes.",
 )
 @click.option("--dsn", help="Use this server; a database of its own is created on it.")
+@click.option("--kafka", help="Use the broker at this host:port; else one of the wheel is started.")
 @json_option
-def bench(rows: int, rounds: int, seconds: float, parts: tuple[str, ...], dsn: str | None, as_json: bool) -> None:
-    """Measure the sink against psql's COPY, the ccxt feed from the wire to the commit, and the live sink."""
+def bench(
+    rows: int, rounds: int, seconds: float, parts: tuple[str, ...], dsn: str | None, kafka: str | None, as_json: bool
+) -> None:
+    """Measure the sinks, the database's against psql's COPY, and the ccxt feed from the wire to the commit."""
     plan = Plan(seconds, _MORE_THAN_IT_TAKES, 6, None, dsn, keep=False, live=False)
     results: dict[str, object] = {}
     if "database" in parts:
         results |= uvloop.run(_measure(plan, rows, rounds)).document()
+    if "kafka" in parts:
+        results |= uvloop.run(bench_kafka.measure(kafka, _trades(rows), rounds, _say)).document()
     if "redis" in parts:
         results |= uvloop.run(bench_redis.latencies(plan))
     if "redis-frozen" in parts:
@@ -89,20 +94,21 @@ def bench(rows: int, rounds: int, seconds: float, parts: tuple[str, ...], dsn: s
         click.echo(orjson.dumps(results))
 
 
-async def _measure(plan: Plan, rows: int, rounds: int) -> Results:
-    def say(text: str) -> None:
-        click.echo(f"… {text}", err=True)
+def _say(text: str) -> None:
+    click.echo(f"… {text}", err=True)
 
+
+async def _measure(plan: Plan, rows: int, rounds: int) -> Results:
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
-        async with demo_run.database(plan, say) as dsn:
+        async with demo_run.database(plan, _say) as dsn:
             config = parse({"database": {"dsn": dsn, "flush_ms": 250}}, {})
             database = await Database.connect(dsn, application_name="ingestd bench", call_timeout_s=600)
             try:
                 await migrate(database, config)
-                psql, sink = await _sink_rounds(database, config, Path(folder), rows, rounds, say)
+                psql, sink = await _sink_rounds(database, config, Path(folder), rows, rounds, _say)
             finally:
                 await database.close()
-            wire = await _wire_rate(plan, Path(folder), dsn, say)
+            wire = await _wire_rate(plan, Path(folder), dsn, _say)
     return Results(psql, sink, wire)
 
 

@@ -50,6 +50,20 @@ class SinkHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """A member of a consumer group: whether it has joined, and why the broker does not answer, None while it does.
+
+    How many partitions it reads says nothing: there may be more members than partitions. `needed`: without it the
+    daemon does nothing.
+    """
+
+    name: str
+    joined: bool
+    problem: str | None = None
+    needed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the daemon knows about itself at `now_us`. `journal` is None in the role that has none."""
 
@@ -61,6 +75,7 @@ class Snapshot:
     feeds: Sequence[FeedHealth] = ()
     journal: JournalHealth | None = None
     sinks: Sequence[SinkHealth] = ()
+    sources: Sequence[SourceHealth] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,10 @@ def readiness(snapshot: Snapshot) -> Verdict:
         reasons.append("The daemon has not finished starting.")
     reasons.extend(f"The task {name} has died." for name in snapshot.dead_tasks)
     reasons.extend(_journal_reasons(snapshot.journal))
+    for source in snapshot.sources:
+        if not source.joined:
+            text = f"The source {source.name} is not a member of its group{_because(source.problem)}."
+            (reasons if source.needed else degraded).append(text)
     for feed in snapshot.feeds:
         failing, limping = _feed_reasons(feed, snapshot.now_us)
         reasons.extend(failing)

@@ -44,6 +44,8 @@ _hidden: set[str] = set()
 
 # ccxt logs every request with its headers at DEBUG, aiokafka every poll: below INFO they are not ours to show.
 _LIBRARIES = ("aiohttp", "aiokafka", "asyncio", "ccxt", "redis", "urllib3")
+# Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
+_TALKATIVE = "aiokafka"
 
 
 def configure(config: LogConfig, stream: TextIO | None = None) -> None:
@@ -146,4 +148,6 @@ def _route_stdlib(handler: logging.Handler, level: int) -> None:
     root.setLevel(level)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(level, logging.INFO))
+    if level > logging.DEBUG:
+        logging.getLogger(_TALKATIVE).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)

@@ -1,9 +1,11 @@
 """Every number ingestd shows, in one place, and the conservation law over them.
 
-    received + recovered = stored + duplicate + rejected + dropped + in_journal
+    received + recovered = stored + duplicate + rejected + dropped + in_journal + released
 
-holds per channel at every quiet moment (`recovered` is what a previous run left in the journal). Counted per batch,
-never per record; `stored`, `duplicate` and `rejected` only after the commit is known.
+holds per channel at every quiet moment. `recovered` is what a previous run left in the journal; `released` is what the
+role sink had taken from Kafka and left to the next owner of the partition, who reads it again (what it holds at the
+moment counts as `in_journal`: its journal is the topic). Counted per batch, never per record; `stored`, `duplicate` and
+`rejected` only after the commit is known.
 """
 
 from __future__ import annotations
@@ -37,12 +39,18 @@ class Metrics:
         self._feed_collector = FeedCollector()
         self.registry.register(self._feed_collector)
         self.received = self._counter("records_received", "Records handed over by feeds", "exchange", "channel")
-        self.recovered = self._gauge("records_recovered", "Records an earlier process left in the journal", "channel")
+        self.recovered = self._gauge(
+            "records_recovered", "Records an earlier process left in the journal for this sink", "sink", "channel"
+        )
         self.journaled = self._counter("records_journaled", "Records made durable in the journal", "channel")
         self.stored = self._counter("records_stored", "Records committed by a sink", "sink", "channel")
         self.duplicate = self._counter("records_duplicate", "Records the sink already had", "sink", "channel")
         self.rejected = self._counter("records_rejected", "Records put aside", "channel", "reason")
         self.dropped = self._counter("records_dropped", "Records lost on purpose", "channel", "reason")
+        self.released = self._counter("records_released", "Records taken from Kafka and left to another", "channel")
+        self.sources_fenced = self._counter("source_fenced", "Partitions another member had taken over", "source")
+        self.source_partitions = self._gauge("source_partitions", "Partitions this member reads", "source")
+        self.source_lag = self._gauge("source_lag_messages", "Messages in them that are not stored yet", "source")
         self.flushes = self._counter("sink_flushes", "Committed flushes", "sink")
         self.sink_errors = self._counter("sink_errors", "Failed attempts to write", "sink", "class")
         self.sink_alarms = self._counter("sink_alarms", "Errors that need a person", "sink")
@@ -98,12 +106,14 @@ class Metrics:
         self.capture()
         return self.render()
 
-    def totals(self, counter: Counter, by: str = "channel") -> dict[str, int]:
-        """A counter summed over all labels but `by`."""
+    def totals(
+        self, counter: Counter, by: str = "channel", keep: Callable[[Mapping[str, str]], bool] = lambda _: True
+    ) -> dict[str, int]:
+        """A counter summed over all labels but `by`; only what `keep` says yes to, given the labels."""
         sums: dict[str, int] = {}
         for metric in counter.collect():
             for sample in metric.samples:
-                if sample.name.endswith("_total"):
+                if sample.name.endswith("_total") and keep(sample.labels):
                     key = sample.labels[by]
                     sums[key] = sums.get(key, 0) + int(sample.value)
         return sums

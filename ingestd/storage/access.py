@@ -6,7 +6,8 @@ from pathlib import Path
 
 import structlog
 
-from ingestd.config import Config, redacted_url
+from ingestd.config import Config
+from ingestd.config_values import redacted_url
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine

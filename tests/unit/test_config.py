@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ingestd.config import Config, FeedConfig, dsn_with_password, effective, load, parse, parse_size_bytes, redacted_url
+from ingestd.config import Config, FeedConfig, effective, load, parse
+from ingestd.config_values import dsn_with_password, parse_size_bytes, redacted_url
 from ingestd.errors import ConfigError, Problem
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "ingestd.toml"

@@ -61,10 +61,12 @@ def payload(rows: list[str]) -> bytes:
 
 def rejected_row(record: Record, table: str, sqlstate: str, error: str) -> str:
     """The `rejected_records` line of a row that the server refused."""
-    return (
-        f"{timestamp(record.received_at)}\t{table}\tserver\t{sqlstate}\t{escaped(as_json(record))}\t"
-        f"{escaped(printable(error))}\n"
-    )
+    return rejected_document(record.received_at, as_json(record), table, sqlstate, error)
+
+
+def rejected_document(at_us: int, document: str, table: str, sqlstate: str, error: str) -> str:
+    """The same of what is no record: a JSON text that JSONB takes."""
+    return f"{timestamp(at_us)}\t{table}\tserver\t{sqlstate}\t{escaped(document)}\t{escaped(printable(error))}\n"
 
 
 def escaped(text: str) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import DatabaseConfig
-from ingestd.errors import JournalError, SchemaError
+from ingestd.errors import SchemaError
 from ingestd.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
+from ingestd.sinks.gather import Gatherer
+from ingestd.sinks.retry import PersistentWriter
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.retry import PersistentWriter
 from ingestd.sinks.timescale.writer import Flush, Outcome, prepare, write
 from ingestd.storage.database import Database
 
@@ -25,7 +23,6 @@ log = structlog.get_logger()
 
 # A row is a few bytes; forgetting one whose journal comes back would store it twice.
 _POSITIONS_KEPT_DAYS = 365
-_LAST_READS = 3  # of a failing disk, once finishing
 
 
 class TimescaleSink:
@@ -43,12 +40,12 @@ class TimescaleSink:
     ) -> None:
         self._cursor = cursor
         self._journal_ids = journal_ids
-        self._config = config
         self._metrics = metrics
         self._places: dict[str, Place] = {}  # by journal id, as last read or written
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
         self._writer = PersistentWriter(self.name, connect, metrics, waiting=lambda: cursor.pending_records)
         self._finish_asked = self._writer.finish_asked
+        self._gatherer = Gatherer(cursor, config.flush_ms, config.max_flush_records, self._finish_asked, metrics)
 
     def status(self) -> SinkStatus:
         return self._writer.status
@@ -68,42 +65,11 @@ class TimescaleSink:
             self._writer.disconnect()
 
     async def _next_batches(self) -> list[Batch]:
-        """What one flush takes: as much as there is, or what `flush_ms` brings. Empty once finished and drained."""
-        batches = self._held or await self._read(self._config.max_flush_records)
-        self._held = []
-        while not batches and not self._finish_asked.is_set():
-            await self._cursor.wait()
-            batches = await self._read(self._config.max_flush_records)
-        if not batches:
-            return []
-        await self._linger(batches)
-        journal_id = batches[0].journal_id
+        """What one flush takes, of one journal. Empty once finished and drained."""
+        batches = self._held or await self._gatherer.next()
+        journal_id = batches[0].journal_id if batches else ""
         self._held = [batch for batch in batches if batch.journal_id != journal_id]
         return [batch for batch in batches if batch.journal_id == journal_id]
-
-    async def _linger(self, batches: list[Batch]) -> None:
-        due_s = monotonic_s() + self._config.flush_ms / 1000 - max(0, now_us() - batches[0].sealed_at) / 1e6
-        count = sum(len(batch.records) for batch in batches)
-        while count < self._config.max_flush_records and not self._finish_asked.is_set() and monotonic_s() < due_s:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(due_s - monotonic_s()):
-                    await self._cursor.wait()
-            more = await self._read(self._config.max_flush_records - count)
-            batches.extend(more)
-            count += sum(len(batch.records) for batch in more)
-
-    async def _read(self, max_records: int) -> list[Batch]:
-        """The next batches. A disk that fails to read is asked again: what is on it is not given up."""
-        backoff = Backoff(base_s=0.1, cap_s=2.0)
-        while True:
-            try:
-                return await self._cursor.read(max_records)
-            except JournalError as error:
-                log.error("journal_unreadable", sink=self.name, error=str(error))
-                self._metrics.sink_alarms.labels(self.name).inc()
-                if self._finish_asked.is_set() and backoff.attempts >= _LAST_READS:
-                    return []
-                await asyncio.sleep(backoff.next_s(at_least_s=0.05))
 
     async def _store(self, batches: list[Batch]) -> bool:
         """Until they are stored. False: given up at shutdown, they stay in the journal."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestd.config import dsn_with_password
+from ingestd.config_values import dsn_with_password
 from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ingestd.feeds.base import FeedStatus, StreamStatus
-from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness, readiness
+from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, SourceHealth, liveness, readiness
 
 NOW = 1_800_000_000_000_000
 
@@ -132,3 +132,18 @@ def test_a_polled_stream_may_be_silent_for_three_polls(channel: str, fresh: bool
 
 def test_the_role_without_feeds_and_journal_is_ready_once_started() -> None:
     assert readiness(Snapshot(now_us=NOW, started=True, sinks=(SinkHealth("timescale"),))).ok
+
+
+def test_a_source_that_is_no_member_is_not_ready() -> None:
+    snapshot = Snapshot(
+        now_us=0,
+        started=True,
+        sinks=[SinkHealth("market", "the server does not answer")],
+        sources=[
+            SourceHealth("market", joined=True),
+            SourceHealth("events", joined=False, problem="no broker answers"),
+        ],
+    )
+    verdict = readiness(snapshot)
+    assert verdict.reasons == ("The source events is not a member of its group (no broker answers).",)
+    assert verdict.degraded == ("The sink market is down: the server does not answer",)

@@ -1,7 +1,7 @@
-"""The one place that repeats a write to the database, and what it keeps for that: the connection and the status.
+"""The one place that repeats a write, and what it keeps for that: the connection and the status.
 
-What `errors.reaction_to` says of an error is carried out here; which rows of a flush are bad or duplicate is settled
-inside one attempt, by the writer.
+What `errors.reaction_to` says of an error is carried out here; which rows or messages of a flush are bad or
+duplicate is settled inside one attempt, by the writer.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from ingestd.backoff import Backoff
-from ingestd.errors import DatabaseError, Reaction, SchemaError, is_known, reaction_to
+from ingestd.errors import ConnectionLost, DatabaseError, KafkaError, Reaction, SchemaError, is_known, reaction_to
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
-from ingestd.storage.database import Database
 
 log = structlog.get_logger()
 
@@ -24,9 +24,23 @@ _RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
 _NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.DEDUPLICATE)
 _LAST_RETRY_S = 0.2  # between the attempts that are left once finishing
+_LAST_CONNECT_S = 4.0  # and what connecting may take in them
 
 
-class PersistentWriter:
+class Connection(Protocol):
+    """What this needs to know of a connection."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    def terminate(self) -> None:
+        """Cut it, at once."""
+
+
+ConnectionT = TypeVar("ConnectionT", bound=Connection)
+
+
+class PersistentWriter(Generic[ConnectionT]):
     """Carries out attempts on a connection of its own until they succeed.
 
     `waiting` tells how many records would be left behind, for the log. After `finish` it gives up at the second failure
@@ -34,22 +48,22 @@ class PersistentWriter:
     """
 
     def __init__(
-        self, name: str, connect: Callable[[], Awaitable[Database]], metrics: Metrics, waiting: Callable[[], int]
+        self, name: str, connect: Callable[[], Awaitable[ConnectionT]], metrics: Metrics, waiting: Callable[[], int]
     ) -> None:
         self.name = name
-        self.status = SinkStatus(name, problem="it has not reached the database yet")
+        self.status = SinkStatus(name, problem="it has not reached its server yet")
         self.finish_asked = asyncio.Event()
         self._connect = connect
         self._metrics = metrics
         self._waiting = waiting
-        self._database: Database | None = None
+        self._connection: ConnectionT | None = None
         self._retry = Backoff(base_s=0.1, cap_s=_RETRY_CAP_S)
         self._pause = Backoff(base_s=1.0, cap_s=_PAUSE_CAP_S)
 
     async def until_done(
-        self, attempt: Callable[[Database], Awaitable[None]], after_failure: Callable[[], None] = lambda: None
+        self, attempt: Callable[[ConnectionT], Awaitable[None]], after_failure: Callable[[], None] = lambda: None
     ) -> bool:
-        """Repeat `attempt` by what its errors ask for. False: finishing, and the database does not answer.
+        """Repeat `attempt` by what its errors ask for. False: finishing, and the server does not answer.
 
         `after_failure` forgets what was known of the database's state.
         """
@@ -70,14 +84,24 @@ class PersistentWriter:
 
     def disconnect(self) -> None:
         """Cut the connection: after an error it may hold half a COPY, so it is not closed politely."""
-        if self._database is not None:
-            self._database.terminate()
-            self._database = None
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
-    async def _connected(self) -> Database:
-        if self._database is None or self._database.is_closed:
-            self._database = await self._connect()
-        return self._database
+    async def reconnected(self) -> ConnectionT:
+        """Another connection in the place of this one, inside an attempt."""
+        self.disconnect()
+        return await self._connected()
+
+    async def _connected(self) -> ConnectionT:
+        if self._connection is None or self._connection.is_closed:
+            limit_s = _LAST_CONNECT_S if self.finish_asked.is_set() else None
+            try:
+                async with asyncio.timeout(limit_s):
+                    self._connection = await self._connect()
+            except TimeoutError as error:
+                raise ConnectionLost(f"the server of {self.name} does not answer") from error
+        return self._connection
 
     async def _pause_for(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -99,7 +123,7 @@ class PersistentWriter:
         status.up, status.problem = False, str(error) or type(error).__name__
         status.attempts_failed += 1
         self._metrics.sink_up.labels(self.name).set(0)
-        kind = error.sqlstate if isinstance(error, DatabaseError) else type(error).__name__
+        kind = _kind(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
         # A row the writer could not isolate and a duplicate it could not merge come here too: both need a person.
         alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON
@@ -125,3 +149,10 @@ class PersistentWriter:
         self._metrics.sink_up.labels(self.name).set(1)
         self._retry.settled()
         self._pause.settled()
+
+
+def _kind(error: Exception) -> str:
+    """The label of an error in the metrics: the server's own name for it where it has one."""
+    if isinstance(error, DatabaseError):
+        return error.sqlstate
+    return error.name if isinstance(error, KafkaError) else type(error).__name__

@@ -1,0 +1,200 @@
+"""Publish what a trading program does, in one line, to the topics that ingestd stores.
+
+    async with EventPublisher(["localhost:9092"]) as publisher:
+        await publisher.order_submitted(
+            order_id="12345", symbol="BTC-USD", side="buy", quantity="0.1", price="50000", order_type="LIMIT"
+        )
+        await publisher.order_executed(
+            order_id="12345", symbol="BTC-USD", executed_price="50000", executed_quantity="0.1"
+        )
+        await publisher.trade_completed(
+            trade_id="67890", symbol="BTC-USD", entry_price="50000", exit_price="51000", pnl="100", strategy="momentum"
+        )
+
+From a program without an event loop:
+
+    publish(["localhost:9092"], "ORDER_SUBMITTED", order_id="12345", symbol="BTC-USD", side="buy", quantity="0.1")
+
+A call returns when every replica in sync has the event, and raises KafkaError or ConnectionLost when that is not known.
+Repeating it with the same `event_id` is then harmless: the event is stored once. Without one, each call is an event of
+its own. Give numbers as text or Decimal: a float says what the machine made of your number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Self, TypeAlias
+
+import msgspec
+
+from ingestd.config import KafkaConfig
+from ingestd.errors import EnvelopeError
+from ingestd.kafka_client import Producer, partition_for
+
+Number: TypeAlias = str | int | Decimal | float
+
+EVENT_ID_HEADER = "ingestd-event-id"
+
+# event type: topic without its prefix, and the fields that must be given
+EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ORDER_SUBMITTED": ("orders.submitted", ("order_id", "symbol", "side", "quantity")),
+    "ORDER_EXECUTED": ("orders.executed", ("order_id", "symbol", "executed_price", "executed_quantity")),
+    "TRADE_COMPLETED": ("trades.completed", ("trade_id", "symbol", "entry_price", "exit_price", "pnl")),
+}
+_NUMBERS = frozenset(
+    {"quantity", "price", "executed_price", "executed_quantity", "entry_price", "exit_price", "pnl", "fee"}
+)
+_MAY_BE_NEGATIVE = frozenset({"price", "executed_price", "entry_price", "exit_price", "pnl", "fee"})
+
+
+class EventPublisher:
+    """One connection to the brokers, made at the first event; a failed one is made anew at the next."""
+
+    def __init__(
+        self,
+        bootstrap_servers: Sequence[str] = ("localhost:9092",),
+        *,
+        topic_prefix: str = "wolfinch",
+        config: KafkaConfig | None = None,
+    ) -> None:
+        """`config` instead of the first two gives every option of `[kafka]`: TLS, SASL, timeouts, topic settings."""
+        self._config = config or KafkaConfig(bootstrap_servers=list(bootstrap_servers), topic_prefix=topic_prefix)
+        self._producer: Producer | None = None
+        self._alone = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. Never raises."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()
+
+    async def order_submitted(
+        self,
+        *,
+        order_id: str,
+        symbol: str,
+        side: str,
+        quantity: Number,
+        price: Number | None = None,
+        order_type: str = "MARKET",
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """An order was sent to an exchange. `more`: exchange, strategy, client_id, what else to log."""
+        data = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "price": price}
+        await self.publish(
+            "ORDER_SUBMITTED", event_id=event_id, timestamp=timestamp, **data, order_type=order_type, **more
+        )
+
+    async def order_executed(
+        self,
+        *,
+        order_id: str,
+        symbol: str,
+        executed_price: Number,
+        executed_quantity: Number,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """A part of an order, or all of it, was executed. `more`: exchange, side, fee, strategy, and so on."""
+        data = {"executed_price": executed_price, "executed_quantity": executed_quantity}
+        await self.publish(
+            "ORDER_EXECUTED",
+            event_id=event_id,
+            timestamp=timestamp,
+            order_id=order_id,
+            symbol=symbol,
+            **data,
+            **more,
+        )
+
+    async def trade_completed(
+        self,
+        *,
+        trade_id: str,
+        symbol: str,
+        entry_price: Number,
+        exit_price: Number,
+        pnl: Number,
+        strategy: str | None = None,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """A trade was closed. `more`: exchange, side (of the entry), quantity, and so on."""
+        data = {"entry_price": entry_price, "exit_price": exit_price, "pnl": pnl, "strategy": strategy}
+        await self.publish(
+            "TRADE_COMPLETED", event_id=event_id, timestamp=timestamp, trade_id=trade_id, symbol=symbol, **data, **more
+        )
+
+    async def publish(
+        self, event_type: str, *, event_id: str | None = None, timestamp: datetime | None = None, **data: Any
+    ) -> None:
+        """Send one event. Raises EnvelopeError before anything is sent when a field is missing or is no number."""
+        key, value = envelope(event_type, timestamp or datetime.now(UTC), data)
+        topic = f"{self._config.topic_prefix}.{EVENTS[event_type][0]}"
+        headers = [(EVENT_ID_HEADER, (event_id or str(uuid.uuid4())).encode())]
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        async with self._alone:
+            if self._producer is None:
+                topics = [f"{self._config.topic_prefix}.{name}" for name, _ in EVENTS.values()]
+                self._producer = await Producer.connect(self._config, "ingestd events", topics)
+            try:
+                partition = partition_for(key, await self._producer.partitions(topic))
+                await self._producer.send(topic, partition, [(now_ms, key, value, headers)])
+            except BaseException:
+                await self.close()
+                raise
+
+
+def publish(bootstrap_servers: Sequence[str], event_type: str, *, topic_prefix: str = "wolfinch", **data: Any) -> None:
+    """Send one event and wait for it, from a program without an event loop. A connection each: for a few events."""
+
+    async def once() -> None:
+        async with EventPublisher(bootstrap_servers, topic_prefix=topic_prefix) as publisher:
+            await publisher.publish(event_type, **data)
+
+    asyncio.run(once())
+
+
+def envelope(event_type: str, timestamp: datetime, data: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Key and value of the message. Fields that are None are left out; numbers become JSON numbers, digit for digit."""
+    if event_type not in EVENTS:
+        raise EnvelopeError(f"{event_type!r} is no event type: use one of {', '.join(EVENTS)}")
+    if timestamp.tzinfo is None:
+        raise EnvelopeError("timestamp has no time zone: use datetime.now(UTC)")
+    given = {name: value for name, value in data.items() if value is not None}
+    for name in EVENTS[event_type][1]:
+        if name not in given or given[name] == "":
+            raise EnvelopeError(f"{event_type} needs {name}")
+    if given.get("side", "buy") not in ("buy", "sell"):
+        raise EnvelopeError(f"side must be buy or sell (found {given['side']!r})")
+    written = {name: _number(name, value) if name in _NUMBERS else value for name, value in given.items()}
+    at = timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    try:
+        value = msgspec.json.encode({"event_type": event_type, "timestamp": at, "data": written})
+    except (TypeError, ValueError) as error:
+        raise EnvelopeError(f"{event_type} holds a value that JSON has no form for: {error}") from error
+    return str(given["symbol"]).encode(), value
+
+
+def _number(name: str, value: Any) -> msgspec.Raw:
+    try:
+        number = Decimal(str(value))
+    except ArithmeticError as error:
+        raise EnvelopeError(f"{name} is not a number (found {value!r})") from error
+    if isinstance(value, bool) or not number.is_finite() or (number < 0 and name not in _MAY_BE_NEGATIVE):
+        raise EnvelopeError(f"{name} is not a number that it may be (found {value!r})")
+    return msgspec.Raw(format(number, "f").encode())

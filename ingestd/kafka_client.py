@@ -1,0 +1,293 @@
+"""The seam to the Kafka client library for producing: every call is bounded in time, every error becomes ours.
+
+`Producer` sends whole batches to a partition of the caller's choice; `partition_for` chooses as Java's and everybody
+else's default partitioner does. `connection` is what any client of the library needs to reach the brokers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, TypeAlias
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as library
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.partitioner import murmur2
+
+from ingestd.config import KafkaConfig
+from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageTooLarge, ProducerFenced
+
+log = structlog.get_logger()
+
+# timestamp in milliseconds since the epoch, key, value, headers
+Message: TypeAlias = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
+
+_STOP_TIMEOUT_S = 3.0
+_TOPIC_EXISTS = 36
+# The record's own frame: lengths, offsets and the batch's header, with room to spare.
+_FRAME_BYTES = 128
+_BROKERS_DEFAULT_BYTES = 1_048_588
+
+_FENCED = (
+    library.ProducerFenced,
+    library.OutOfOrderSequenceNumber,
+    library.InvalidProducerEpoch,
+    library.UnknownProducerId,
+    library.InvalidProducerIdMapping,
+    library.ProducerClosed,
+)
+_REFUSED = (
+    library.TopicAuthorizationFailedError,
+    library.GroupAuthorizationFailedError,
+    library.ClusterAuthorizationFailedError,
+    library.AuthenticationFailedError,
+    library.AuthenticationMethodNotSupported,
+    library.SaslAuthenticationFailed,
+    library.UnsupportedSaslMechanismError,
+)
+_NO_ANSWER = (
+    library.KafkaConnectionError,
+    library.KafkaTimeoutError,
+    library.KafkaUnavailableError,
+    library.NoBrokersAvailable,
+    library.NodeNotReadyError,
+    library.RequestTimedOutError,
+)
+_TOO_LARGE = (library.MessageSizeTooLargeError, library.RecordListTooLargeError)
+
+
+def connection(config: KafkaConfig, client_id: str) -> dict[str, Any]:
+    """The arguments with which any client of the library reaches these brokers. The secret files are read now."""
+    security = {(False, False): "PLAINTEXT", (True, False): "SSL", (False, True): "SASL_PLAINTEXT"}
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": list(config.bootstrap_servers),
+        "client_id": client_id,
+        "request_timeout_ms": int(config.request_timeout_s * 1000),
+        "security_protocol": security.get((config.tls, config.sasl_mechanism is not None), "SASL_SSL"),
+        "ssl_context": _ssl_context(config) if config.tls else None,
+    }
+    if config.sasl_mechanism is not None:
+        arguments["sasl_mechanism"] = config.sasl_mechanism
+        arguments["sasl_plain_username"] = config.username
+        arguments["sasl_plain_password"] = config.password()
+    return arguments
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition of a key, as Java's default partitioner chooses it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def size_of(message: Message) -> int:
+    """An upper bound of what a message takes in a batch of its own, uncompressed."""
+    _, key, value, headers = message
+    return _FRAME_BYTES + len(key) + len(value) + sum(len(name) + len(content) + 10 for name, content in headers)
+
+
+async def reached(start: Callable[[], Awaitable[None]], config: KafkaConfig, client_id: str) -> None:
+    """Start a client of the library. Where it says only that no server could be reached, the reason is found out and
+    raised instead: a refused password must not pass for a broker that is away."""
+    try:
+        await start()
+    except library.KafkaConnectionError:
+        arguments = connection(config, client_id)
+        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+            (await create_conn(host, port, **arguments)).close()
+        raise
+
+
+async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str]) -> None:
+    """Create those of the topics that do not exist, with the configured partitions, replication and retention."""
+    retention_ms = config.retention_hours * 3_600_000 or -1
+    largest = max(_BROKERS_DEFAULT_BYTES, config.max_message_bytes + _FRAME_BYTES)
+    settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(largest)}
+    with translated():
+        async with asyncio.timeout(2 * _reach_timeout_s(config)):
+            admin = AIOKafkaAdminClient(**connection(config, client_id))
+            try:
+                await reached(admin.start, config, client_id)
+                missing = set(names) - set(await admin.list_topics())
+                wanted = [
+                    NewTopic(name, config.partitions, config.replication, topic_configs=settings)
+                    for name in names
+                    if name in missing
+                ]
+                answer = await admin.create_topics(wanted) if wanted else None
+            finally:
+                await admin.close()
+    for name, code, reason in answer.topic_errors if answer is not None else ():
+        if code not in (0, _TOPIC_EXISTS):
+            raise _ours(library.for_code(code)(f"the topic {name} cannot be created: {reason}"))
+    if missing:
+        log.info("topics_created", topics=sorted(missing), partitions=config.partitions, replication=config.replication)
+
+
+class Producer:
+    """One producer's life: after an error of `send` it must be terminated, and another one made."""
+
+    def __init__(self, config: KafkaConfig, client_id: str) -> None:
+        """`connect` makes one that is ready."""
+        self.is_closed = False
+        self._config = config
+        self._closing: asyncio.Task[None] | None = None
+        self._producer = AIOKafkaProducer(
+            **connection(config, client_id),
+            acks="all",
+            enable_idempotence=config.idempotent,
+            compression_type=None if config.compression == "none" else config.compression,
+            max_batch_size=config.max_batch_bytes,
+            metadata_max_age_ms=60_000,
+        )
+
+    @classmethod
+    async def connect(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
+        """A producer that has reached a broker, to topics that exist. Raises KafkaError or ConnectionLost."""
+        connecting = asyncio.create_task(cls._connected(config, client_id, topics), name="kafka-producer-connect")
+        _in_background(connecting)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # Cut off in the middle, the library leaves its sockets open: it comes to its end, and is ended then.
+            connecting.add_done_callback(_discard)
+            raise
+
+    @classmethod
+    async def _connected(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
+        if config.create_topics:
+            await ensure_topics(config, client_id, topics)
+        with translated():
+            producer = cls(config, client_id)
+            try:
+                async with asyncio.timeout(_reach_timeout_s(config)):
+                    await reached(producer._producer.start, config, client_id)
+            except BaseException:
+                producer.terminate()
+                raise
+        return producer
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        with translated(f"the topic {topic}"):
+            async with asyncio.timeout(self._config.request_timeout_s):
+                return len(await self._producer.partitions_for(topic))
+
+    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
+        """Send as many of the messages as one batch takes, at least one; return how many, once all replicas in sync
+        have them.
+
+        Raises MessageTooLarge when the broker refuses the batch (then none of it is stored), ConnectionLost when
+        nobody answered within `delivery_timeout_s` (then nobody knows), another KafkaError for what else it answers.
+        """
+        with translated(f"the topic {topic}"):
+            batch = self._producer.create_batch()
+            count = 0
+            for timestamp_ms, key, value, headers in messages:
+                if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                    break
+                count += 1
+            batch.close()
+            async with asyncio.timeout(self._config.delivery_timeout_s):
+                await (await self._producer.send_batch(batch, topic, partition=partition))
+        return count
+
+    async def close(self) -> None:
+        """Terminate it, and wait a few seconds at most for its connections to close. Never raises."""
+        self.terminate()
+        await settled(2 * _STOP_TIMEOUT_S)
+
+    def terminate(self) -> None:
+        """Cut the connections now: what is under way may or may not arrive."""
+        if self._closing is None:
+            self.is_closed = True
+            self._closing = asyncio.create_task(self._cut(), name="kafka-producer-close")
+            _in_background(self._closing)
+
+    async def _cut(self) -> None:
+        # The library's stop() first waits for every pending batch, which an idempotent producer retries for ever: so
+        # its parts are stopped here one by one, the connections first, which fails what waits for an answer, and once
+        # more, since what was being dialled meanwhile is a connection too.
+        self._producer._closed = True
+        sending = self._producer._sender.sender_task
+        if sending is not None:
+            sending.cancel()
+        await self._hang_up()
+        if sending is not None:
+            await asyncio.wait({sending}, timeout=_STOP_TIMEOUT_S)
+            if sending.done() and not sending.cancelled():
+                sending.exception()
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        with contextlib.suppress(Exception):  # it is being thrown away
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._producer.client.close()
+
+
+_background: set[asyncio.Task[Any]] = set()  # what still begins or ends by itself: a task needs an owner
+
+
+def _in_background(task: asyncio.Task[Any]) -> None:
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+def _discard(connecting: asyncio.Task[Any]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
+
+
+async def settled(timeout_s: float) -> None:
+    """Until every producer that was terminated has closed its connections, at most so long."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while ours := {task for task in _background if task.get_loop() is loop}:
+                await asyncio.wait(ours)
+
+
+def _reach_timeout_s(config: KafkaConfig) -> float:
+    """How long it may take to try every bootstrap server; the library bounds each attempt itself."""
+    return config.request_timeout_s * len(config.bootstrap_servers) + 1
+
+
+@contextmanager
+def translated(what: str = "Kafka") -> Iterator[None]:
+    """The client library's errors become ours, from the original."""
+    try:
+        yield
+    except library.KafkaError as error:
+        raise _ours(error, what) from error
+    except (OSError, TimeoutError) as error:
+        raise ConnectionLost(f"{what}: no broker answers ({error or type(error).__name__})") from error
+    except (AssertionError, ValueError, library.IllegalOperation) as error:
+        # The library asserts what it believes of the cluster, such as that a partition exists.
+        raise KafkaError(f"{what}: {error}", name=type(error).__name__, retriable=False) from error
+
+
+def _ours(error: library.KafkaError, what: str = "Kafka") -> KafkaError | ConnectionLost:
+    name = type(error).__name__
+    text = f"{what}: {str(error) or name}"
+    if isinstance(error, _NO_ANSWER):
+        return ConnectionLost(f"{text}; no broker answers")
+    if isinstance(error, _TOO_LARGE):
+        return MessageTooLarge(f"{text}; raise max.message.bytes of the topic", name=name, retriable=False)
+    if isinstance(error, _FENCED):
+        return ProducerFenced(f"{text}; a new producer takes over", name=name, retriable=True)
+    if isinstance(error, _REFUSED):
+        return AccessRefused(f"{text}; check kafka.username and the rights it has", name=name, retriable=False)
+    if isinstance(error, library.UnknownTopicOrPartitionError):
+        text += "; create it, or set kafka.create_topics"
+    return KafkaError(text, name=name, retriable=bool(error.retriable))
+
+
+def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=None if config.ca_file is None else str(config.ca_file))
+    if config.certificate_file is not None:
+        context.load_cert_chain(config.certificate_file, config.key_file)
+    return context

@@ -1,0 +1,126 @@
+"""The seam to the Kafka client library for reading: a group's member, as `sources.base.Consumer` promises."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import errors as library
+
+from ingestd.config import KafkaConfig
+from ingestd.errors import KafkaError
+from ingestd.kafka_client import connection, ensure_topics, translated
+from ingestd.sources.base import Membership, Message, Part
+
+log = structlog.get_logger()
+
+_STOP_TIMEOUT_S = 5.0
+_CALL_TIMEOUT_S = 15.0
+_JOIN_MARGIN_S = 5.0
+# Whether a member is alive is told by its heartbeats. How long it takes over a flush is its own affair: while the
+# database is down it holds what it has, and leaving the group would only make the others hold the same.
+_NEVER_MS = 7 * 24 * 3600 * 1000
+
+
+class GroupConsumer:
+    """Reads topics as one member of a group."""
+
+    def __init__(
+        self,
+        topics: Sequence[str],
+        membership: Membership,
+        *,
+        config: KafkaConfig,
+        client_id: str,
+        group_id: str,
+    ) -> None:
+        session_ms = int(config.session_timeout_s * 1000)
+        # The answer to a join comes when every member has joined, or its time is up.
+        request_ms = int(max(config.request_timeout_s, config.session_timeout_s + _JOIN_MARGIN_S) * 1000)
+        self._topics = list(topics)
+        self._config = config
+        self._client_id = client_id
+        self._consumer = AIOKafkaConsumer(
+            **{**connection(config, client_id), "request_timeout_ms": request_ms},
+            group_id=group_id,
+            enable_auto_commit=False,
+            # An offset that the topic no longer has is an error to be counted, not a silent jump.
+            auto_offset_reset="none",
+            session_timeout_ms=session_ms,
+            rebalance_timeout_ms=session_ms,
+            heartbeat_interval_ms=max(100, session_ms // 5),
+            max_poll_interval_ms=_NEVER_MS,
+            fetch_max_wait_ms=100,
+            metadata_max_age_ms=30_000,
+        )
+        self._listener = _Listener(self._consumer, membership)
+
+    async def start(self) -> None:
+        if self._config.create_topics:
+            await ensure_topics(self._config, self._client_id, self._topics)
+        with translated("joining the group"):
+            self._consumer.subscribe(self._topics, listener=self._listener)
+            await self._consumer.start()
+
+    async def stop(self) -> None:
+        with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._consumer.stop()
+
+    async def poll(self, timeout_s: float, max_records: int) -> Sequence[Message]:
+        try:
+            with translated():
+                found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        except KafkaError as error:
+            # A partition without a committed offset, which has not been told yet where to begin.
+            if isinstance(error.__cause__, library.NoOffsetForPartitionError):
+                return []
+            raise
+        return [message for messages in found.values() for message in messages]
+
+    async def bounds(self, parts: Sequence[Part]) -> Mapping[Part, tuple[int, int]]:
+        keys = [TopicPartition(*part) for part in parts]
+        with translated():
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                first = await self._consumer.beginning_offsets(keys)
+                end = await self._consumer.end_offsets(keys)
+        return {(key.topic, key.partition): (first[key], end[key]) for key in keys}
+
+    def begin(self, part: Part, offset: int) -> None:
+        with contextlib.suppress(library.IllegalStateError):
+            self._consumer.seek(TopicPartition(*part), offset)
+            self._consumer.resume(TopicPartition(*part))
+
+    def pause(self, part: Part) -> None:
+        with contextlib.suppress(library.IllegalStateError):
+            self._consumer.pause(TopicPartition(*part))
+
+    async def commit(self, offsets: Mapping[Part, int]) -> None:
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._consumer.commit({TopicPartition(*part): offset for part, offset in offsets.items()})
+        except (library.KafkaError, TimeoutError, OSError) as error:
+            log.debug("offset_hint_not_committed", error=str(error) or type(error).__name__)
+
+    def end_of(self, part: Part) -> int | None:
+        with contextlib.suppress(library.KafkaError):
+            end: int | None = self._consumer.highwater(TopicPartition(*part))
+            return end
+        return None
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library ships no types
+    def __init__(self, consumer: AIOKafkaConsumer, membership: Membership) -> None:
+        self._consumer = consumer
+        self._membership = membership
+
+    async def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:
+        await self._membership.revoked([(key.topic, key.partition) for key in revoked])
+
+    async def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
+        self._consumer.pause(*assigned)
+        self._membership.assigned([(key.topic, key.partition) for key in assigned])

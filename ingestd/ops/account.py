@@ -1,0 +1,71 @@
+"""The conservation law's terms, for each durable sink: every sink must account for every record by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+from ingestd.ops.metrics import Metrics
+
+# The rejections that are a sink's own, by how their reason begins; the others happened before the journal.
+_REASONS_OF = {"timescale": "server_", "kafka": "kafka_"}
+
+# Whose account stands for the daemon's where there are several sinks.
+_FIRST = ("timescale", "kafka")
+
+
+class Ledger(Protocol):
+    """A cursor, as far as it counts: records by channel."""
+
+    @property
+    def pending(self) -> Mapping[str, int]: ...
+    @property
+    def recovered(self) -> Mapping[str, int]: ...
+
+
+def account(
+    metrics: Metrics, cursors: Mapping[str, Ledger], held: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, Any]:
+    """By term and channel, with every sink's own terms under `sinks`.
+
+    `held` is what each reader of topics has taken and not settled. The terms outside `sinks` are those of the
+    database's sink where there is one, else of the only sink, and of every reader.
+    """
+    sinks = {name: _terms(metrics, {name}, cursors, {}) for name in cursors}
+    held = held or {}
+    first = next((name for name in _FIRST if name in cursors), None)
+    return {
+        "received": metrics.totals(metrics.received),
+        "journaled": metrics.totals(metrics.journaled),
+        "dropped": metrics.totals(metrics.dropped),
+        "released": metrics.totals(metrics.released),
+        **_terms(metrics, {*held, *([first] if first is not None else [])}, cursors, held),
+        "sinks": sinks,
+    }
+
+
+def _terms(
+    metrics: Metrics, names: Collection[str], cursors: Mapping[str, Ledger], held: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    chosen = [cursor for name, cursor in cursors.items() if name in names]
+    others = tuple(prefix for name, prefix in _REASONS_OF.items() if name in cursors and name not in names)
+
+    def mine(labels: Mapping[str, str]) -> bool:
+        return labels["sink"] in names
+
+    return {
+        "recovered": _sum([cursor.recovered for cursor in chosen]),
+        "stored": metrics.totals(metrics.stored, keep=mine),
+        "duplicate": metrics.totals(metrics.duplicate, keep=mine),
+        "rejected": metrics.totals(metrics.rejected, keep=lambda labels: not labels["reason"].startswith(others)),
+        "in_journal": _sum([*(cursor.pending for cursor in chosen), *held.values()]),
+    }
+
+
+def _sum(counts: Collection[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for some in counts:
+        for channel, count in some.items():
+            if count:
+                total[channel] = total.get(channel, 0) + count
+    return total

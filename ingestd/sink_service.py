@@ -1,0 +1,178 @@
+"""The role `sink`: members of consumer groups that store what Kafka holds. No feeds, no journal: the topics are both.
+
+Start: database look → endpoint → live sink → readers → ready once they have joined.
+Stop:  not ready → readers store what they hold and leave their groups, under one deadline → live sink → upkeep →
+endpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config import Config
+from ingestd.errors import ConfigError, Problem
+from ingestd.ops.account import account
+from ingestd.ops.endpoint import Endpoint
+from ingestd.ops.health import SinkHealth, Snapshot, liveness
+from ingestd.ops.heartbeat import Heartbeat
+from ingestd.ops.metrics import Metrics
+from ingestd.ops.notify import Notifier
+from ingestd.sinks.redis_live import RedisLive
+from ingestd.sources.base import Store
+from ingestd.sources.build import build_reader, show_source, source_health
+from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.reader import TopicReader
+from ingestd.sources.trading_events import EventStore, nobody
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.upkeep import Upkeep
+from ingestd.symbol_names import CompactNames
+from ingestd.tasks import Tasks
+from ingestd.validation import accepted_window
+
+log = structlog.get_logger()
+
+_LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
+
+
+class SinkService:
+    """One daemon of the role `sink`; run as many as there are partitions."""
+
+    def __init__(self, config: Config) -> None:
+        if config.kafka is None or config.database is None:
+            missing = [section for section in ("kafka", "database") if getattr(config, section) is None]
+            raise ConfigError(
+                [Problem(name, "is missing: the role sink reads Kafka and writes the database") for name in missing]
+            )
+        self.config = config
+        self.metrics = Metrics()
+        self.tasks = Tasks()
+        self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
+        self._access = DatabaseAccess(config)
+        self._upkeep = Upkeep(self._access, config, list, self.metrics)
+        self.live = self._live_sink()
+        self._notifier = Notifier()
+        self._heartbeat = Heartbeat(
+            self.metrics, self._notifier, self._show_gauges, lambda: liveness(self.snapshot()).ok
+        )
+        self.stop_requested = False  # by somebody: a task's death stops the daemon too
+        self._started = False
+        self._stopping = False
+        prefix = config.kafka.topic_prefix
+        stores: list[Store] = [
+            MarketStore(prefix, accepted_window(config), self.metrics),
+            EventStore(prefix, self.metrics, self.live.order_update if self.live is not None else nobody),
+        ]
+        self.readers: list[TopicReader] = [
+            build_reader(
+                store, config.instance.name, config.kafka, config.database, self._access.connect_bounded, self.metrics
+            )
+            for store in stores
+        ]
+
+    def request_stop(self, reason: str) -> None:
+        """Begin the orderly stop."""
+        log.info("stop_requested", reason=reason)
+        self.stop_requested = True
+        self.tasks.stop_asked.set()
+
+    def refuse_reload(self, error: ConfigError) -> None:
+        """The new file cannot be used: say why, and go on with what runs."""
+        self.metrics.config_reloads.labels("refused").inc()
+        log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+
+    def reload(self, config: Config) -> None:
+        """This role has no symbols: whatever changed waits for a restart, and is named."""
+        self._notifier.reloading()
+        changed = [name for name in Config.model_fields if getattr(config, name) != getattr(self.config, name)]
+        if changed:
+            log.warning("reload_needs_restart", sections=changed)
+        self.metrics.config_reloads.labels("applied").inc()
+        self._notifier.ready()
+
+    async def run(self) -> None:
+        """Store until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
+        state_dir = self.config.instance.state_dir
+        state_dir.mkdir(parents=True, exist_ok=True)
+        await self._access.look(state_dir)
+        await self.endpoint.start()
+        try:
+            self._start()
+            await self.tasks.stop_asked.wait()
+            await self._stop()
+        finally:
+            await self.endpoint.close()
+        log.info("stopped", counts=self.counts())
+        if self.tasks.fatal is not None:
+            raise self.tasks.fatal
+
+    def _start(self) -> None:
+        self.tasks.spawn("heartbeat", self._heartbeat.run())
+        self.tasks.spawn("upkeep", self._upkeep.run())
+        if self.live is not None:
+            self.tasks.spawn("live-redis", self.live.run())
+        for reader in self.readers:
+            self.tasks.spawn(f"source-{reader.name}", reader.run())
+        self._started = True
+        self._notifier.ready(f"{len(self.readers)} sources")
+        log.info(
+            "started",
+            instance=self.config.instance.name,
+            role="sink",
+            sources=[reader.name for reader in self.readers],
+            listen=f"{self.config.http.host}:{self.endpoint.port}",
+        )
+
+    async def _stop(self) -> None:
+        deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
+        self._stopping = True
+        self._notifier.stopping("storing what is held")
+        names = self.tasks.names("source-")
+        self.tasks.release(*names)
+        for reader in self.readers:
+            reader.finish()
+        late = await self.tasks.finished(names, deadline_s - monotonic_s())
+        if late:
+            log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
+            await self.tasks.cancel(late)
+        await self._close_live()
+        await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
+        await self.tasks.cancel(["upkeep", "heartbeat"])
+        self._show_gauges()
+
+    def snapshot(self) -> Snapshot:
+        """What health is judged from."""
+        sinks: list[TopicReader | RedisLive] = [*self.readers, *([self.live] if self.live is not None else [])]
+        return Snapshot(
+            now_us=now_us(),
+            started=self._started,
+            stopping=self._stopping,
+            loop_age_s=self._heartbeat.age_s,
+            dead_tasks=tuple(self.tasks.dead),
+            sinks=[SinkHealth(status.name, status.problem) for status in (sink.status() for sink in sinks)],
+            sources=[source_health(reader, needed=True) for reader in self.readers],
+        )
+
+    def counts(self) -> dict[str, Any]:
+        """The conservation law's terms, by channel; see `ops.account`."""
+        return account(self.metrics, {}, {reader.name: reader.held() for reader in self.readers})
+
+    def _show_gauges(self) -> None:
+        for reader in self.readers:
+            show_source(self.metrics, reader)
+
+    def _live_sink(self) -> RedisLive | None:
+        """Here it keeps the orders' cache only; market data is shown by the daemon that has the feeds."""
+        if self.config.redis is None:
+            return None
+        return RedisLive(self.config.redis, self.metrics, CompactNames(tuple), instance=self.config.instance.name)
+
+    async def _close_live(self) -> None:
+        names = self.tasks.names("live-")
+        self.tasks.release(*names)
+        if self.live is not None:
+            self.live.finish()
+        if late := await self.tasks.finished(names, 1.0):
+            await self.tasks.cancel(late)

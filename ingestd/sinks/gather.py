@@ -1,0 +1,66 @@
+"""What one flush takes: batches read from the journal until there are enough, or until the first has waited enough."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from ingestd.backoff import Backoff
+from ingestd.clock import monotonic_s, now_us
+from ingestd.errors import JournalError
+from ingestd.journal import Batch, Cursor
+from ingestd.ops.metrics import Metrics
+
+log = structlog.get_logger()
+
+_LAST_READS = 3  # of a failing disk, once finishing
+
+
+class Gatherer:
+    """Reads a sink's cursor in portions of about `max_records`, each at most `flush_ms` after its first batch was
+    sealed. Once `finish_asked` is set it waits for nothing more."""
+
+    def __init__(
+        self, cursor: Cursor, flush_ms: int, max_records: int, finish_asked: asyncio.Event, metrics: Metrics
+    ) -> None:
+        self._cursor = cursor
+        self._flush_ms = flush_ms
+        self._max_records = max_records
+        self._finish_asked = finish_asked
+        self._metrics = metrics
+
+    async def next(self) -> list[Batch]:
+        """The next portion. Empty once finished and drained."""
+        batches = await self._read(self._max_records)
+        while not batches and not self._finish_asked.is_set():
+            await self._cursor.wait()
+            batches = await self._read(self._max_records)
+        if batches:
+            await self._linger(batches)
+        return batches
+
+    async def _linger(self, batches: list[Batch]) -> None:
+        due_s = monotonic_s() + self._flush_ms / 1000 - max(0, now_us() - batches[0].sealed_at) / 1e6
+        count = sum(len(batch.records) for batch in batches)
+        while count < self._max_records and not self._finish_asked.is_set() and monotonic_s() < due_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due_s - monotonic_s()):
+                    await self._cursor.wait()
+            more = await self._read(self._max_records - count)
+            batches.extend(more)
+            count += sum(len(batch.records) for batch in more)
+
+    async def _read(self, max_records: int) -> list[Batch]:
+        """The next batches. A disk that fails to read is asked again: what is on it is not given up."""
+        backoff = Backoff(base_s=0.1, cap_s=2.0)
+        while True:
+            try:
+                return await self._cursor.read(max_records)
+            except JournalError as error:
+                log.error("journal_unreadable", sink=self._cursor.name, error=str(error))
+                self._metrics.sink_alarms.labels(self._cursor.name).inc()
+                if self._finish_asked.is_set() and backoff.attempts >= _LAST_READS:
+                    return []
+                await asyncio.sleep(backoff.next_s(at_least_s=0.05))

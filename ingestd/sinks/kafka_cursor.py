@@ -1,0 +1,100 @@
+"""How far the Kafka sink has got, in a file: Kafka has no transaction with us, so the place is kept by the journal.
+
+The file lags behind the acknowledgements by at most a second. After a crash that much is sent again; consumers drop it
+by the `ingestd-position` header (docs/kafka.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from ingestd.errors import SinkStateError
+
+log = structlog.get_logger()
+
+FILE_NAME = "kafka.cursor"
+_SAVE_EVERY_S = 1.0
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    version: int
+    positions: dict[str, int]
+
+
+class CursorFile:
+    """The acknowledged position of each journal, and the file that keeps it: JSON, replaced as a whole, synced."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / FILE_NAME
+        self.positions: dict[str, int] = {}
+        self._saved: dict[str, int] = {}
+        self._changed = asyncio.Event()
+
+    def load(self, journal_ids: Collection[str]) -> None:
+        """Read the positions of the journals that are still there. A file that cannot be understood counts as none:
+        everything in the journal is sent again, which loses nothing. Raises SinkStateError when it cannot be read."""
+        try:
+            document = msgspec.json.decode(self.path.read_bytes(), type=_Document)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SinkStateError(f"{self.path} cannot be read: {error.strerror}; check its permissions") from error
+        except msgspec.MsgspecError as error:
+            log.warning(
+                "kafka_cursor_damaged", path=str(self.path), error=str(error), effect="the journal is sent again"
+            )
+            return
+        self.positions = {key: value for key, value in document.positions.items() if key in journal_ids}
+        self._saved = dict(document.positions)
+
+    def acknowledge(self, journal_id: str, position: int) -> None:
+        """Everything of this journal up to here is in Kafka."""
+        self.positions[journal_id] = position
+        self._changed.set()
+
+    def forget_all_but(self, journal_ids: Collection[str]) -> None:
+        """Drop the positions of journals that have no file any more."""
+        for journal_id in [known for known in self.positions if known not in journal_ids]:
+            del self.positions[journal_id]
+
+    async def keep(self) -> None:
+        """Save whenever something changed, at most once a second, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self.save()
+            await asyncio.sleep(_SAVE_EVERY_S)
+
+    async def save(self) -> None:
+        """Save now. A disk that refuses costs a longer replay after a crash, so it is reported and tried again."""
+        positions = dict(self.positions)
+        if positions == self._saved:
+            return
+        payload = msgspec.json.encode(_Document(1, positions))
+        try:
+            await asyncio.to_thread(_replace, self.path, payload)
+        except OSError as error:
+            self._changed.set()
+            log.warning("kafka_cursor_not_saved", path=str(self.path), error=str(error))
+        else:
+            self._saved = positions
+
+
+def _replace(path: Path, payload: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, directory)
+        os.fsync(directory)

@@ -1,0 +1,190 @@
+"""The durable sink into Kafka: reads the journal with its own cursor and sends every record to its topic.
+
+What stands in a partition, once what was sent twice is dropped by the `ingestd-position` header, is the journal, in
+order and complete: see `kafka_flush` for why, `kafka_cursor` for what a crash repeats, docs/kafka.md for the promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config import KafkaConfig
+from ingestd.errors import ConnectionLost
+from ingestd.journal import Batch, Cursor
+from ingestd.kafka_client import Producer, settled
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.base import SinkStatus
+from ingestd.sinks.gather import Gatherer
+from ingestd.sinks.kafka_cursor import CursorFile
+from ingestd.sinks.kafka_flush import TOO_LARGE, Chain, Flush, Preparer
+from ingestd.sinks.retry import PersistentWriter
+
+log = structlog.get_logger()
+
+# So long without an acknowledgement is worth telling, although the client itself is still trying.
+_SLOW_S = 5.0
+# What a delivery may still take once the daemon stops; then the rest stays in the journal.
+_LAST_DELIVERY_S = 3.0
+_CLOSE_S = 2.0
+
+
+class KafkaSink:
+    """Sends every journaled batch; see `sinks.base.Sink` for the promise. "Stored" means acknowledged by all replicas
+    in sync; instead of never twice, it is never twice under one `ingestd-position`."""
+
+    name = "kafka"
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        journal_ids: Callable[[], list[str]],
+        connect: Callable[[list[str]], Awaitable[Producer]],
+        config: KafkaConfig,
+        state_dir: Path,
+        metrics: Metrics,
+        *,
+        keep_rejected: bool = False,
+    ) -> None:
+        """`connect` is given the topics to write to. `keep_rejected`: no other sink of this daemon has the records, so
+        what Kafka cannot take leaves a trace in the topic of rejections."""
+        self._cursor = cursor
+        self._journal_ids = journal_ids
+        self._connect = connect
+        self._metrics = metrics
+        self._marks = CursorFile(state_dir)
+        self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, keep_rejected=keep_rejected)
+        self._partitions: dict[str, int] = {}
+        self._writer = PersistentWriter(self.name, self._connected, metrics, waiting=lambda: cursor.pending_records)
+        self._finish_asked = self._writer.finish_asked
+        self._gatherer = Gatherer(cursor, config.flush_ms, config.max_flush_records, self._finish_asked, metrics)
+
+    def status(self) -> SinkStatus:
+        return self._writer.status
+
+    def finish(self) -> None:
+        self._finish_asked.set()
+        self._cursor.wake()
+
+    async def run(self) -> None:
+        await self._skip_what_was_sent()
+        keeper = asyncio.create_task(self._marks.keep(), name="kafka-cursor")
+        try:
+            await self._send_all()
+        finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+            self._writer.disconnect()
+            await self._marks.save()
+            await settled(_CLOSE_S)
+        if not keeper.cancelled():
+            keeper.result()
+
+    async def _send_all(self) -> None:
+        if not await self._writer.until_done(_greet):
+            return
+        while batches := await self._gatherer.next():
+            if not await self._store(batches):
+                return
+
+    async def _skip_what_was_sent(self) -> None:
+        ids = self._journal_ids()
+        self._marks.load(ids)
+        for journal_id in ids:
+            if position := self._marks.positions.get(journal_id, 0):
+                await self._cursor.skip_to(journal_id, position)
+
+    async def _store(self, batches: list[Batch]) -> bool:
+        """Until they are acknowledged. False: given up at shutdown, they stay in the journal."""
+        flush: Flush | None = None
+
+        async def attempt(producer: Producer) -> None:
+            nonlocal flush
+            # A topic that was made anew with other partitions gets the whole flush again.
+            if flush is None or flush.partitions != self._partitions:
+                flush = self._preparer.prepare(batches, self._partitions)
+            while too_large := await self._delivered(flush, producer):
+                for chain in too_large:
+                    flush.shrink(chain)
+                # The refused batch has used up sequence numbers that the broker never saw.
+                producer = await self._writer.reconnected()
+
+        started_s = monotonic_s()
+        if not await self._writer.until_done(attempt):
+            return False
+        assert flush is not None, "an attempt has succeeded"
+        self._count(batches, flush.rejected, monotonic_s() - started_s)
+        for batch in batches:
+            self._marks.acknowledge(batch.journal_id, batch.position)
+        self._cursor.acknowledge(batches)
+        self._marks.forget_all_but(self._journal_ids())
+        return True
+
+    async def _delivered(self, flush: Flush, producer: Producer) -> list[Chain]:
+        """`flush.send`, watched: a delivery that takes long shows in the status, one that outlasts the stop is left."""
+        sending = asyncio.create_task(flush.send(producer), name="kafka-flush")
+        started_s = monotonic_s()
+        try:
+            while not sending.done():
+                await self._wait(sending)
+                waited_s = monotonic_s() - started_s
+                if sending.done():
+                    break
+                if self._finish_asked.is_set() and waited_s > _LAST_DELIVERY_S:
+                    raise ConnectionLost(f"no broker has acknowledged anything for {waited_s:.0f} s")
+                if waited_s > _SLOW_S:
+                    self._tell_slow(waited_s)
+            return sending.result()
+        finally:
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait({sending})
+
+    async def _wait(self, sending: asyncio.Task[list[Chain]]) -> None:
+        if self._finish_asked.is_set():
+            await asyncio.wait({sending}, timeout=0.2)
+            return
+        stop = asyncio.create_task(self._finish_asked.wait())
+        try:
+            await asyncio.wait({sending, stop}, timeout=_SLOW_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+
+    def _tell_slow(self, waited_s: float) -> None:
+        status = self._writer.status
+        status.up, status.problem = False, f"no broker has acknowledged anything for {waited_s:.0f} s"
+        self._metrics.sink_up.labels(self.name).set(0)
+
+    async def _connected(self) -> Producer:
+        producer = await self._connect(self._preparer.topics)
+        try:
+            self._partitions = {topic: await producer.partitions(topic) for topic in self._preparer.topics}
+        except BaseException:
+            producer.terminate()
+            raise
+        return producer
+
+    def _count(self, batches: list[Batch], rejected: Counter[str], took_s: float) -> None:
+        metrics = self._metrics
+        counts: Counter[str] = Counter()
+        now = now_us()
+        for batch in batches:
+            counts.update(batch.counts)
+            if batch.records:
+                latency_s = max(0, now - batch.records[0].received_at) / 1e6
+                metrics.commit_latency_s.labels(self.name).observe(latency_s)
+        for channel, count in rejected.items():
+            metrics.rejected.labels(channel, TOO_LARGE).inc(count)
+        for channel, count in (counts - rejected).items():
+            metrics.stored.labels(self.name, channel).inc(count)
+        metrics.flushes.labels(self.name).inc()
+        metrics.flush_s.labels(self.name).observe(took_s)
+
+
+async def _greet(_: Producer) -> None:
+    """The attempt that only connects, so that the topics are there and the status is true before the first record."""

@@ -1,0 +1,112 @@
+"""The contract between a reader of topics and what becomes of the messages. `tests/contract` knows both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from ingestd.sinks.timescale.positions import Move
+from ingestd.storage.database import Database
+
+Part: TypeAlias = tuple[str, int]  # topic, partition
+
+
+class Message(Protocol):
+    """What a broker hands over; `timestamp` is milliseconds since the epoch, by a clock of Kafka's."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+class Membership(Protocol):
+    """Who is told which partitions come and go."""
+
+    def assigned(self, parts: Sequence[Part]) -> None:
+        """These partitions, and no others, are this member's from now on. They are paused."""
+
+    async def revoked(self, parts: Sequence[Part]) -> None:
+        """These partitions go to another member as soon as this returns."""
+
+
+class Consumer(Protocol):
+    """One member of a consumer group. Calls may raise KafkaError or ConnectionLost; then a new one must be made."""
+
+    async def start(self) -> None:
+        """Join the group; assignments are told to the Membership."""
+
+    async def stop(self) -> None:
+        """Leave the group. Never raises."""
+
+    async def poll(self, timeout_s: float, max_records: int) -> Sequence[Message]:
+        """What has arrived of the partitions that are not paused, in order within each."""
+
+    async def bounds(self, parts: Sequence[Part]) -> Mapping[Part, tuple[int, int]]:
+        """The first offset kept, and the one the next message will have."""
+
+    def begin(self, part: Part, offset: int) -> None:
+        """Read this partition from here on; nothing when it is no longer this member's."""
+
+    def pause(self, part: Part) -> None:
+        """Stop reading it; nothing when it is no longer this member's."""
+
+    async def commit(self, offsets: Mapping[Part, int]) -> None:
+        """Tell the broker, for whoever looks at the group's lag. Only a hint; never raises."""
+
+    def end_of(self, part: Part) -> int | None:
+        """The offset the next message will have, as of the last answer; None before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A message as it will be stored. `rejected` is why it will be put aside instead, None for a good one."""
+
+    part: Part
+    offset: int
+    channel: str
+    exchange: str
+    content: Any
+    rejected: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.part[0]}, partition {self.part[1]}, offset {self.offset}"
+
+
+class Prepared(Protocol):
+    """What one transaction stores."""
+
+    async def write(self, database: Database) -> None:
+        """Store it with its steps. May be repeated. Raises Superseded when a position is not where it was."""
+
+    def count(self, took_s: float) -> None:
+        """Count it, once it is known to be committed."""
+
+    def after_commit(self) -> None:
+        """What is done besides, at best."""
+
+
+class Store(Protocol):
+    """What becomes of the messages of some topics."""
+
+    name: str
+
+    def topics(self) -> Sequence[str]:
+        """What to subscribe to."""
+
+    def read(self, messages: Sequence[Message]) -> list[Item]:
+        """One item for each message; never raises, whatever the bytes are."""
+
+    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> Prepared:
+        """What stores these items."""

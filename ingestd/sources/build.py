@@ -1,0 +1,54 @@
+"""The readers of one daemon, from its configuration, and what it shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from ingestd.config import DatabaseConfig, KafkaConfig
+from ingestd.kafka_consumer import GroupConsumer
+from ingestd.ops.health import SourceHealth
+from ingestd.ops.metrics import Metrics
+from ingestd.sources.base import Consumer, Membership, Store
+from ingestd.sources.reader import ReaderLimits, TopicReader
+from ingestd.storage.database import Database
+
+
+def build_reader(
+    store: Store,
+    instance: str,
+    kafka: KafkaConfig,
+    database: DatabaseConfig,
+    connect: Callable[[], Awaitable[Database]],
+    metrics: Metrics,
+) -> TopicReader:
+    """A reader of this store's topics, in a group of its own: `group_id-market`, `group_id-events`."""
+
+    def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
+        client_id = f"ingestd {instance}"
+        return GroupConsumer(
+            topics, membership, config=kafka, client_id=client_id, group_id=f"{kafka.group_id}-{store.name}"
+        )
+
+    limits = ReaderLimits(
+        flush_s=database.flush_ms / 1000,
+        max_records=database.max_flush_records,
+        session_timeout_s=kafka.session_timeout_s,
+        stalled_after_s=database.flush_timeout_s,
+    )
+    return TopicReader(store, make_consumer, connect, kafka.topic_prefix, limits, metrics)
+
+
+def source_health(reader: TopicReader, *, needed: bool) -> SourceHealth:
+    """`needed`: a daemon without it does nothing, and is not ready."""
+    reading = reader.reading()
+    return SourceHealth(reading.name, reading.joined, reading.problem, needed)
+
+
+def show_source(metrics: Metrics, reader: TopicReader) -> None:
+    """Refresh this reader's gauges."""
+    reading = reader.reading()
+    metrics.source_partitions.labels(reader.name).set(reading.partitions)
+    metrics.source_lag.labels(reader.name).set(reading.lag)
+    metrics.sink_lag_records.labels(reader.name).set(reading.lag)
+    for channel, count in reader.held().items():
+        metrics.in_journal.labels(channel).set(count)

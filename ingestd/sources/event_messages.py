@@ -1,0 +1,289 @@
+"""What a trading program published, read from the message: pure, and strict about everything a table would refuse.
+
+The envelopes are `{"event_type", "timestamp", "data"}`. Numbers may be JSON numbers or decimal text; either way their
+digits are kept. An event's identity is the id that its producer gave it (header `ingestd-event-id`, or `event_id` in
+the data), else its content: so a repetition is known as one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NoReturn, TypeAlias
+
+from ingestd.errors import EnvelopeError
+from ingestd.sources.base import Message
+
+EVENT_ID_HEADER = "ingestd-event-id"
+
+_NAMESPACE = uuid.UUID("8b0d3bd5-6a3c-5f0b-9c53-2f1f0f3f7f6a")
+_NUMBER = re.compile(r"-?(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?").fullmatch
+_OLDEST = datetime(2009, 1, 1, tzinfo=UTC)
+_MAX_AHEAD = timedelta(days=1)
+_MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An order was sent to an exchange."""
+
+    id: uuid.UUID
+    at: datetime
+    exchange: str | None
+    symbol: str
+    order_id: str
+    side: str
+    quantity: str
+    price: str | None
+    order_type: str | None
+    strategy: str | None
+    client_id: str | None
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A part of an order, or all of it, was executed."""
+
+    id: uuid.UUID
+    at: datetime
+    exchange: str | None
+    symbol: str
+    order_id: str
+    side: str | None
+    quantity: str
+    price: str
+    fee: str | None
+    order_type: str | None
+    strategy: str | None
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A trade was closed. `side` is that of its entry."""
+
+    id: uuid.UUID
+    at: datetime
+    exchange: str | None
+    symbol: str
+    trade_id: str
+    side: str | None
+    quantity: str | None
+    entry_price: str
+    exit_price: str
+    pnl: str
+    strategy: str | None
+    data: str
+
+
+Event: TypeAlias = Submitted | Executed | Completed
+
+
+def read_event(event_type: str, message: Message, now: datetime) -> Event:
+    """The event of a message on the topic of this type. Raises EnvelopeError, saying what is wrong with it."""
+    document = _parsed(message.value or b"")
+    if document.get("event_type") != event_type:
+        raise EnvelopeError(f"event_type is not {event_type} (found {str(document.get('event_type'))[:40]!r})")
+    data = document.get("data")
+    if not isinstance(data, dict):
+        raise EnvelopeError("data is not an object")
+    _refuse_unstorable(data)
+    at = _time(document.get("timestamp"), now)
+    fields = _Fields(data)
+    identity = _identity(event_type, message, at, fields)
+    return _READERS[event_type](identity, at, fields, _written(data))
+
+
+class _Number(str):
+    """The text of a JSON number, digit for digit."""
+
+    __slots__ = ()
+
+
+def _written(value: Any) -> str:
+    """JSON again, numbers as they were."""
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return json.dumps(value)
+
+
+def _parsed(value: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(value, parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise EnvelopeError(f"not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise EnvelopeError("not a JSON object")
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _refuse_unstorable(value: Any) -> None:
+    """JSONB takes neither a NUL nor half a surrogate pair, and no number of any size."""
+    if isinstance(value, _Number):
+        if not _NUMBER(value):
+            raise EnvelopeError(f"a number has too many digits ({value[:40]})")
+    elif isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise EnvelopeError("a text holds a NUL or half a surrogate pair")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_unstorable(key)
+            _refuse_unstorable(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_unstorable(item)
+
+
+def _time(value: Any, now: datetime) -> datetime:
+    try:
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise EnvelopeError(f"timestamp is not ISO 8601 (found {str(value)[:40]!r})") from error
+    if at.tzinfo is None:
+        raise EnvelopeError("timestamp has no time zone: write Z for UTC")
+    if not _OLDEST <= at <= now + _MAX_AHEAD:
+        raise EnvelopeError(f"timestamp is before 2009 or more than a day ahead (found {value[:40]!r})")
+    return at.astimezone(UTC)
+
+
+class _Fields:
+    """The fields of `data`, each checked where it is asked for."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    def text(self, name: str) -> str:
+        value = self.optional_text(name)
+        if value is None:
+            raise EnvelopeError(f"data.{name} is missing")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A number will do for an id: some programs count."""
+        value = self.data.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
+            raise EnvelopeError(f"data.{name} is not a text of 1 to {_MAX_TEXT} printable characters")
+        return str(value)
+
+    def number(self, name: str, *, negative: bool = False) -> str:
+        value = self.optional_number(name, negative=negative)
+        if value is None:
+            raise EnvelopeError(f"data.{name} is missing")
+        return value
+
+    def optional_number(self, name: str, *, negative: bool = False) -> str | None:
+        value = self.data.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not _NUMBER(value) or (not negative and value.startswith("-")):
+            kind = "a number" if negative else "a number that is not negative"
+            raise EnvelopeError(f"data.{name} is not {kind} (found {str(value)[:40]!r})")
+        return str(value)
+
+    def side(self, *, required: bool) -> str | None:
+        value = self.text("side") if required else self.optional_text("side")
+        side = None if value is None else _SIDES.get(value.lower())
+        if value is not None and side is None:
+            raise EnvelopeError(f"data.side is neither buy nor sell (found {value[:40]!r})")
+        return side
+
+
+_SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
+
+
+def _identity(event_type: str, message: Message, at: datetime, fields: _Fields) -> uuid.UUID:
+    for name, value in message.headers:
+        if name == EVENT_ID_HEADER:
+            return uuid.uuid5(_NAMESPACE, f"{event_type} id {value.decode('utf-8', 'backslashreplace')}")
+    given = fields.optional_text("event_id")
+    if given is not None:
+        return uuid.uuid5(_NAMESPACE, f"{event_type} id {given}")
+    said = {name: _normal(value) for name, value in sorted(fields.data.items())}
+    return uuid.uuid5(_NAMESPACE, f"{event_type} {at.isoformat()} {json.dumps(said, sort_keys=True)}")
+
+
+def _normal(value: Any) -> Any:
+    """The same for the same meaning: 0.1, 0.10 and "0.1" are one number."""
+    if isinstance(value, str) and _NUMBER(value):
+        return format(Decimal(value).normalize(), "f")
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_normal(item) for item in value]
+    return value
+
+
+def _submitted(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Submitted:
+    side = fields.side(required=True)
+    assert side is not None, "it is required"
+    return Submitted(
+        id=identity,
+        at=at,
+        exchange=fields.optional_text("exchange"),
+        symbol=fields.text("symbol"),
+        order_id=fields.text("order_id"),
+        side=side,
+        quantity=fields.number("quantity"),
+        price=fields.optional_number("price", negative=True),
+        order_type=fields.optional_text("order_type"),
+        strategy=fields.optional_text("strategy"),
+        client_id=fields.optional_text("client_id"),
+        data=data,
+    )
+
+
+def _executed(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Executed:
+    return Executed(
+        id=identity,
+        at=at,
+        exchange=fields.optional_text("exchange"),
+        symbol=fields.text("symbol"),
+        order_id=fields.text("order_id"),
+        side=fields.side(required=False),
+        quantity=fields.number("executed_quantity"),
+        price=fields.number("executed_price", negative=True),
+        fee=fields.optional_number("fee", negative=True),
+        order_type=fields.optional_text("order_type"),
+        strategy=fields.optional_text("strategy"),
+        data=data,
+    )
+
+
+def _completed(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Completed:
+    return Completed(
+        id=identity,
+        at=at,
+        exchange=fields.optional_text("exchange"),
+        symbol=fields.text("symbol"),
+        trade_id=fields.text("trade_id"),
+        side=fields.side(required=False),
+        quantity=fields.optional_number("quantity"),
+        entry_price=fields.number("entry_price", negative=True),
+        exit_price=fields.number("exit_price", negative=True),
+        pnl=fields.number("pnl", negative=True),
+        strategy=fields.optional_text("strategy"),
+        data=data,
+    )
+
+
+_READERS: dict[str, Callable[[uuid.UUID, datetime, _Fields, str], Event]] = {
+    "ORDER_SUBMITTED": _submitted,
+    "ORDER_EXECUTED": _executed,
+    "TRADE_COMPLETED": _completed,
+}

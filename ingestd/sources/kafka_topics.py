@@ -1,0 +1,171 @@
+"""The market topics on their way into the tables: what the role `sink` reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from ingestd import envelope
+from ingestd.clock import now_us
+from ingestd.envelope import TopicKind
+from ingestd.errors import EnvelopeError
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected
+from ingestd.sinks.timescale.positions import Move
+from ingestd.sinks.timescale.sink import count_outcome
+from ingestd.sinks.timescale.writer import prepare, write
+from ingestd.sources.base import Item, Message
+from ingestd.storage.database import Database
+from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, printable
+
+log = structlog.get_logger()
+
+_REJECTIONS = "rejections"
+_TABLES: dict[TopicKind, str] = {
+    "ticks": "market_ticks",
+    "trades": "trades",
+    "order_book": "order_book",
+    "open_interest": "oi_snapshots",
+    "funding": "funding",
+    "candles": "ohlcv_data",
+    "gaps": "feed_gaps",
+    "rejected": "rejected_records",
+}
+_CHANNELS: dict[TopicKind, str] = {kind: "rejections" if kind == "rejected" else kind for kind in _TABLES}
+_LONGEST_VALUE_KEPT = 10_000
+_NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
+_MAX_TEXT = 2000
+
+
+class MarketStore:
+    """Records of the market topics, through the same writer as the journal's."""
+
+    name = "market"
+
+    def __init__(self, prefix: str, time_window: Callable[[int], TimeWindow], metrics: Metrics) -> None:
+        self._kinds = envelope.topics(prefix)
+        self._time_window = time_window
+        self._metrics = metrics
+
+    def topics(self) -> list[str]:
+        """Every market topic."""
+        return list(self._kinds)
+
+    def read(self, messages: Sequence[Message]) -> list[Item]:
+        """The records; what cannot be one, or may not be stored, becomes a row of `rejected_records`."""
+        now = now_us()
+        window = self._time_window(now)
+        return [self._item(message, window, now) for message in messages]
+
+    def _item(self, message: Message, window: TimeWindow, now: int) -> Item:
+        kind = self._kinds[message.topic]
+        part, channel = (message.topic, message.partition), _CHANNELS[kind]
+        try:
+            record = envelope.decode(kind, message.value or b"")
+        except EnvelopeError as error:
+            content = poison(message, _TABLES[kind], now, str(error))
+            return Item(part, message.offset, channel, "", content, "poison")
+        reason = unfit(record, window)
+        if reason is None:
+            return Item(part, message.offset, channel, record.exchange, record)
+        return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason)
+
+    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> MarketFlush:
+        """One transaction of the timescale writer."""
+        return MarketFlush(self.name, items, moves, marks, self._metrics)
+
+
+class MarketFlush:
+    """One transaction: records, positions and marks."""
+
+    def __init__(
+        self, sink: str, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int], metrics: Metrics
+    ) -> None:
+        self._sink = sink
+        self._items = items
+        self._metrics = metrics
+        self._flush = prepare(moves, [item.content for item in items], marks=marks, origin=self._origin)
+
+    async def write(self, database: Database) -> None:
+        await write(database, self._flush)
+
+    def count(self, took_s: float) -> None:
+        rejected: Counter[tuple[str, ...]] = Counter(
+            (item.channel, item.rejected) for item in self._items if item.rejected is not None
+        )
+        # Their rows are stored, but as what they are: rejections of their own channel.
+        stored = self._flush.outcome.stored
+        if _REJECTIONS in stored:
+            stored[_REJECTIONS] -= rejected.total()
+        count_outcome(self._metrics, self._sink, self._flush.outcome, took_s)
+        count_by(self._metrics.rejected, rejected)
+        if self._items:
+            age_s = max(0, now_us() - self._items[0].content.received_at) / 1e6
+            self._metrics.commit_latency_s.labels(self._sink).observe(age_s)
+
+    def after_commit(self) -> None:
+        """Nothing."""
+
+    def _origin(self, record: Record) -> str:
+        return next((str(item) for item in self._items if item.content is record), "origin unknown")
+
+
+def unfit(record: Record, window: TimeWindow) -> str | None:
+    """Why a record that any program may have published cannot be stored, or None when it can."""
+    if not OLDEST_TIME_US <= record.received_at <= window.newest:
+        return "received_at"
+    if isinstance(record, Rejected):
+        return None if _fits(record.table, record.reason) and _is_json(record.record) else "text"
+    if isinstance(record, FeedGap):
+        texts = (record.exchange, record.symbol, record.channel, record.cause, record.detail or "-")
+        times = (record.time, record.received_at if record.ended_at is None else record.ended_at)
+        if not _fits(*texts):
+            return "text"
+        return None if all(OLDEST_TIME_US <= time <= _NEWEST_TIME_US for time in times) else "time"
+    if isinstance(record, Funding) and not 0 <= (record.next_funding_time or 0) <= _NEWEST_TIME_US:
+        return "next_funding_time"
+    return flaw(record, window)
+
+
+def poison(message: Message, table: str, now: int, error: str) -> Rejected:
+    """The row that keeps a message nobody can read, with where it is in Kafka."""
+    value = (message.value or b"").decode("utf-8", "backslashreplace")
+    document = {
+        **_place(message),
+        "key": None if message.key is None else printable(message.key.decode("utf-8", "backslashreplace")),
+        "value": printable(value[:_LONGEST_VALUE_KEPT]),
+        "value_bytes": len(message.value or b""),
+        "error": printable(error),
+    }
+    return Rejected("", "", now, now, table, "poison", json.dumps(document))
+
+
+def refused(record: Record, message: Message, reason: str, now: int) -> Rejected:
+    """The row that keeps a readable record that may not be stored, with where it is in Kafka."""
+    table = TABLE_OF[type(record)] if isinstance(record, MarketRecord) else _TABLES_OF_OTHERS[type(record)]
+    document = {**json.loads(as_json(record)), **_place(message)}
+    return Rejected("", "", now, now, table, reason, json.dumps(document))
+
+
+def _place(message: Message) -> dict[str, Any]:
+    return {"topic": message.topic, "partition": message.partition, "offset": message.offset}
+
+
+def _fits(*texts: str) -> bool:
+    return all(0 < len(text) <= _MAX_TEXT and text.isprintable() for text in texts)
+
+
+def _is_json(text: str) -> bool:
+    """Whether JSONB takes it: JSON without what no text may hold."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return text.isprintable() and "\\u0000" not in text and "\\ud" not in text.lower()
+
+
+_TABLES_OF_OTHERS: dict[type, str] = {FeedGap: "feed_gaps", Rejected: "rejected_records"}

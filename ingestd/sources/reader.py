@@ -1,0 +1,397 @@
+"""One member of a consumer group: takes messages, stores them with their offsets in one transaction, exactly once.
+
+The position row is the truth: on assignment the reader raises the row's epoch, which fences off the member that had the
+partition before, and begins at the row's offset. What a member still holds of a partition that it lost is released:
+the new owner reads it again. The broker's own offsets are only told for whoever looks at the group's lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ingestd.backoff import Backoff
+from ingestd.clock import monotonic_s
+from ingestd.errors import ConnectionLost, KafkaError, Reaction, reaction_to
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.sinks.base import SinkStatus
+from ingestd.sinks.retry import PersistentWriter
+from ingestd.sinks.timescale import positions
+from ingestd.sinks.timescale.positions import Superseded
+from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, Store
+from ingestd.sources.partitions import REPLAY_PREFIX, Partition, take_over
+from ingestd.storage.database import Database
+
+log = structlog.get_logger()
+
+_POLL_S = 0.25
+_COMMIT_EVERY_S = 1.0
+_MARKS_KEPT_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderLimits:
+    """How much is held for how long. `stalled_after_s`: a frozen writer's database session is ended after this."""
+
+    flush_s: float
+    max_records: int
+    session_timeout_s: float
+    stalled_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatus:
+    """A reader at this moment. `problem` is None while the broker answers, else a sentence for people."""
+
+    name: str
+    joined: bool
+    partitions: int
+    lag: int
+    problem: str | None
+
+
+class TopicReader:
+    """Reads one store's topics until `finish`; `run` ends when what it holds is stored or left to the others."""
+
+    def __init__(
+        self,
+        store: Store,
+        make_consumer: Callable[[Sequence[str], Membership], Consumer],
+        connect: Callable[[], Awaitable[Database]],
+        source_prefix: str,
+        limits: ReaderLimits,
+        metrics: Metrics,
+    ) -> None:
+        self.name = store.name
+        self._store = store
+        self._make_consumer = make_consumer
+        self._source_prefix = source_prefix
+        self._limits = limits
+        self._metrics = metrics
+        self._writer = PersistentWriter(self.name, connect, metrics, waiting=self._count_held)
+        self._finish_asked = self._writer.finish_asked
+        self._assigned: set[Part] = set()
+        self._assignment = 0  # which one it is, counted
+        self._to_claim: dict[Part, float] = {}  # and when: at once, or after a while where another member owns the row
+        self._partitions: dict[Part, Partition] = {}
+        self._flying: list[Partition] = []
+        self._landed = asyncio.Event()
+        self._landed.set()
+        self._held_since_s = 0.0
+        self._joined = False
+        self._problem: str | None = "it has not reached the broker yet"
+        self._consumer: Consumer | None = None
+        self._held_before: Counter[str] = Counter()
+        self._told: dict[Part, int] = {}
+        self._told_s = 0.0
+
+    def status(self) -> SinkStatus:
+        """The database's side."""
+        return self._writer.status
+
+    def reading(self) -> ReaderStatus:
+        """The broker's side."""
+        return ReaderStatus(self.name, self._joined, len(self._partitions), self._lag(), self._problem)
+
+    def held(self) -> dict[str, int]:
+        """Messages taken and not yet settled, by channel; 0 for one that had some before."""
+        counts = self._held_before = Counter(dict.fromkeys(self._held_before, 0))
+        for partition in self._all_partitions():
+            counts.update(item.channel for item in partition.held)
+            counts.update(partition.repeated)
+        return dict(counts)
+
+    def finish(self) -> None:
+        """Take no more; store what is held and leave the group."""
+        self._finish_asked.set()
+
+    async def run(self) -> None:
+        backoff = Backoff(base_s=0.2, cap_s=5.0)
+        try:
+            await self._writer.until_done(
+                lambda database: positions.forget(database, REPLAY_PREFIX, older_than_days=_MARKS_KEPT_DAYS)
+            )
+            while not self._finish_asked.is_set():
+                try:
+                    await self._as_member(backoff)
+                except (KafkaError, ConnectionLost) as error:
+                    self._note(error, backoff)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(backoff.next_s()):
+                            await self._finish_asked.wait()
+        finally:
+            self._writer.disconnect()
+
+    # As the group's member
+
+    def assigned(self, parts: Sequence[Part]) -> None:
+        """Called by the consumer, which has paused them: they are claimed in the database first."""
+        log.info("partitions_assigned", source=self.name, partitions=sorted(parts))
+        self._joined, self._problem = True, None
+        self._assigned = set(parts)
+        self._assignment += 1
+        self._to_claim = dict.fromkeys(parts, 0.0)
+
+    async def revoked(self, parts: Sequence[Part]) -> None:
+        """Called by the consumer: a flush in progress may finish, for a while; the rest is released."""
+        self._assigned.difference_update(parts)
+        for part in parts:
+            self._to_claim.pop(part, None)
+        lost = [self._partitions.pop(part) for part in parts if part in self._partitions]
+        self._release([partition for partition in lost if partition not in self._flying])
+        # Were it to take longer, nothing would go wrong: the new owner's claim fences it off.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.session_timeout_s / 3):
+                await self._landed.wait()
+
+    async def _as_member(self, backoff: Backoff) -> None:
+        consumer = self._consumer = self._make_consumer(self._store.topics(), self)
+        try:
+            await consumer.start()
+            while not self._finish_asked.is_set():
+                await self._claim(consumer)
+                await self._take(await consumer.poll(self._poll_s(), self._room()))
+                if self._is_due():
+                    await self._flush()
+                    backoff.settled()
+                await self._tell_broker(consumer)
+            await self._flush()
+            await self._tell_broker(consumer, at_once=True)
+        finally:
+            self._joined = False
+            self._consumer = None
+            await consumer.stop()
+            self._assigned.clear()
+            self._to_claim.clear()
+            self._release(list(self._partitions.values()))
+            self._partitions.clear()
+
+    def _note(self, error: KafkaError | ConnectionLost, backoff: Backoff) -> None:
+        self._problem = str(error)
+        kind = error.name if isinstance(error, KafkaError) else type(error).__name__
+        self._metrics.sink_errors.labels(self.name, kind).inc()
+        alarming = reaction_to(error) is Reaction.PAUSE
+        if alarming:
+            self._metrics.sink_alarms.labels(self.name).inc()
+        if backoff.attempts < 3 or backoff.attempts % 16 == 0:
+            report = log.error if alarming else log.warning
+            report("source_lost_broker", source=self.name, error=str(error), attempts=backoff.attempts + 1)
+
+    # Claiming
+
+    async def _claim(self, consumer: Consumer) -> None:
+        now_s = monotonic_s()
+        due = sorted(part for part, due_s in self._to_claim.items() if due_s <= now_s)
+        if not due:
+            return
+        await self._flush()  # the claims below repeat until the database answers; nothing may wait behind them
+        taken: list[Partition] = []
+        assignment = self._assignment
+
+        async def attempt(database: Database) -> None:
+            nonlocal assignment
+            assignment = self._assignment
+            wanted = [part for part in due if part in self._assigned]
+            taken[:] = await take_over(
+                database, self._source_prefix, wanted, stalled_after_s=self._limits.stalled_after_s
+            )
+
+        if not await self._writer.until_done(attempt) or not taken:
+            return
+        bounds = await consumer.bounds([partition.part for partition in taken])
+        if assignment != self._assignment:
+            return  # in between, another member may have had them: claim again
+        for partition in taken:
+            if partition.part in self._assigned and self._to_claim.pop(partition.part, None) is not None:
+                self._choose_start(partition, *bounds[partition.part])
+                self._partitions[partition.part] = partition
+                consumer.begin(partition.part, partition.next)
+
+    def _choose_start(self, partition: Partition, first: int, end: int) -> None:
+        """The row's offset, unless the topic no longer has it."""
+        stored = partition.place.position
+        if stored > end:
+            log.error(
+                "topic_was_made_anew", partition=partition.part, stored_up_to=stored, ends_at=end, reading_from=first
+            )
+            partition.next = first
+        elif stored < first:
+            partition.next = first
+            if stored:
+                channel = partition.part[0].rpartition(".")[2]
+                self._metrics.received.labels("", channel).inc(first - stored)
+                self._metrics.dropped.labels(channel, "topic_retention").inc(first - stored)
+                log.error("topic_deleted_unread_messages", partition=partition.part, messages=first - stored)
+
+    # Taking
+
+    async def _take(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        wanted = [message for message in messages if self._expects(message)]
+        received: Counter[tuple[str, ...]] = Counter()
+        for message, item in zip(wanted, self._store.read(wanted), strict=True):
+            partition = self._partitions[item.part]
+            if not self._held_since_s:
+                self._held_since_s = monotonic_s()
+            partition.next = item.offset + 1
+            received[item.exchange, item.channel] += 1
+            if partition.is_new(message, item.channel):
+                partition.held.append(item)
+        count_by(self._metrics.received, received)
+
+    def _expects(self, message: Message) -> bool:
+        part = (message.topic, message.partition)
+        partition = self._partitions.get(part)
+        if partition is None:
+            return False
+        if message.offset >= partition.next:
+            return True
+        if part not in self._to_claim:
+            # The consumer went back: what was to come next is not in the topic any more. The claim finds out why.
+            log.warning("topic_went_back", partition=part, offset=message.offset, expected=partition.next)
+            self._reclaim(part, after_s=0.0)
+        return False
+
+    def _poll_s(self) -> float:
+        if not self._held_since_s:
+            return _POLL_S
+        return max(0.0, min(_POLL_S, self._held_since_s + self._limits.flush_s - monotonic_s()))
+
+    def _room(self) -> int:
+        return max(1, self._limits.max_records - self._count_held())
+
+    def _is_due(self) -> bool:
+        if not self._held_since_s:
+            return False
+        late = monotonic_s() >= self._held_since_s + self._limits.flush_s
+        return late or self._count_held() >= self._limits.max_records
+
+    # Storing
+
+    async def _flush(self) -> None:
+        """Store what is held. When it returns, all of it is settled: stored, or released."""
+        self._held_since_s = 0.0
+        self._flying = [
+            partition for partition in self._partitions.values() if partition.next != partition.place.position
+        ]
+        if not self._flying:
+            return
+        self._landed.clear()
+        started_s = monotonic_s()
+        try:
+            prepared = await self._until_stored()
+        finally:
+            settled, self._flying = self._flying, []
+            self._landed.set()
+        if prepared is None:
+            self._release(settled)
+            return
+        prepared.count(monotonic_s() - started_s)
+        for partition in settled:
+            for channel, count in partition.repeated.items():
+                self._metrics.duplicate.labels(self.name, channel).inc(count)
+            partition.stored()
+        prepared.after_commit()
+
+    async def _until_stored(self) -> Prepared | None:
+        """Until what is flying is stored, or has been taken over by others: then None."""
+        prepared: Prepared | None = None
+        in_doubt = False
+
+        def doubt() -> None:
+            nonlocal in_doubt
+            in_doubt = True
+
+        async def attempt(database: Database) -> None:
+            nonlocal prepared, in_doubt
+            if in_doubt:
+                if prepared is not None and await self._was_committed(database):
+                    self._metrics.commits_resolved.labels(self.name, "committed").inc()
+                    return
+                in_doubt = False
+            while self._flying:
+                if prepared is None:
+                    prepared = self._prepared()
+                try:
+                    await prepared.write(database)
+                except Superseded as error:
+                    self._fence(error.sources)
+                    prepared = None
+                else:
+                    return
+
+        done = await self._writer.until_done(attempt, after_failure=doubt)
+        return prepared if done and self._flying else None
+
+    def _prepared(self) -> Prepared:
+        items = [item for partition in self._flying for item in partition.held]
+        marks = {row: mark for partition in self._flying for row, mark in partition.mark_rows().items()}
+        return self._store.prepare(items, [partition.move for partition in self._flying], marks)
+
+    async def _was_committed(self, database: Database) -> bool:
+        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none."""
+        places = await positions.read(database, [partition.source for partition in self._flying])
+        for partition in self._flying:
+            place = places.get(partition.source)
+            if place is not None and place.epoch == partition.place.epoch:
+                return place.position == partition.next
+        return False
+
+    def _fence(self, sources: frozenset[str]) -> None:
+        """Another member owns these now: let go of them."""
+        lost = [partition for partition in self._flying if partition.source in sources]
+        self._flying = [partition for partition in self._flying if partition.source not in sources]
+        self._release(lost)
+        for partition in lost:
+            self._metrics.sources_fenced.labels(self.name).inc()
+            log.warning("partition_taken_over", source=self.name, partition=partition.part)
+            # Should the group still think that it is ours when the other should long have lost it, it is claimed again.
+            self._reclaim(partition.part, after_s=self._limits.session_timeout_s)
+
+    def _reclaim(self, part: Part, *, after_s: float) -> None:
+        lost = self._partitions.pop(part, None)
+        if lost is not None and lost not in self._flying:
+            self._release([lost])
+        if self._consumer is not None:
+            self._consumer.pause(part)
+        if part in self._assigned:
+            self._to_claim[part] = monotonic_s() + after_s
+
+    def _release(self, lost: list[Partition]) -> None:
+        """Count what was taken of these and is left to whoever reads them next, from the row's offset."""
+        counts: Counter[tuple[str, ...]] = Counter()
+        for partition in lost:
+            counts.update((item.channel,) for item in partition.held)
+            for channel, count in partition.repeated.items():
+                counts[channel,] += count
+            partition.held, partition.repeated = [], Counter()
+        count_by(self._metrics.released, counts)
+
+    async def _tell_broker(self, consumer: Consumer, *, at_once: bool = False) -> None:
+        if not at_once and monotonic_s() < self._told_s + _COMMIT_EVERY_S:
+            return
+        self._told_s = monotonic_s()
+        places = {part: partition.place.position for part, partition in self._partitions.items()}
+        news = {part: offset for part, offset in places.items() if self._told.get(part) != offset}
+        if news:
+            await consumer.commit(news)
+            self._told = places
+
+    def _all_partitions(self) -> list[Partition]:
+        gone = [partition for partition in self._flying if self._partitions.get(partition.part) is not partition]
+        return [*self._partitions.values(), *gone]
+
+    def _count_held(self) -> int:
+        return sum(len(partition.held) for partition in self._all_partitions())
+
+    def _lag(self) -> int:
+        if self._consumer is None:
+            return 0
+        ends = {part: self._consumer.end_of(part) for part in self._partitions}
+        return sum(max(0, (ends[part] or 0) - partition.place.position) for part, partition in self._partitions.items())

@@ -1,0 +1,172 @@
+"""What trading programs publish, on its way into the tables: orders, executions, completed trades, the audit log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+from ingestd.clock import now_us, to_datetime
+from ingestd.errors import DatabaseError, EnvelopeError, Reaction, reaction_to
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.sinks.timescale import copy_text
+from ingestd.sinks.timescale.positions import Move, advance, mark
+from ingestd.sinks.timescale.tables import TABLES
+from ingestd.sources.base import Item, Message
+from ingestd.sources.event_messages import Event, read_event
+from ingestd.sources.event_tables import Change, store_events
+from ingestd.sources.kafka_topics import poison
+from ingestd.storage.database import Database
+
+# Told of every order that changed, with its fields as the cache `order:{orderId}` shows them.
+OrderUpdate = Callable[[str, Mapping[str, str]], None]
+
+# topic without its prefix: (event type, channel in the metrics, table named in a rejection)
+KINDS = {
+    "orders.submitted": ("ORDER_SUBMITTED", "orders_submitted", "orders"),
+    "orders.executed": ("ORDER_EXECUTED", "orders_executed", "executions"),
+    "trades.completed": ("TRADE_COMPLETED", "trades_completed", "completed_trades"),
+}
+
+
+def nobody(_order_id: str, _fields: Mapping[str, str]) -> None:
+    """There is no cache to be told."""
+
+
+class EventStore:
+    """The event topics."""
+
+    name = "events"
+
+    def __init__(self, prefix: str, metrics: Metrics, order_update: OrderUpdate = nobody) -> None:
+        self._kinds = {f"{prefix}.{name}": kind for name, kind in KINDS.items()}
+        self._metrics = metrics
+        self._order_update = order_update
+
+    def topics(self) -> list[str]:
+        """The three event topics."""
+        return list(self._kinds)
+
+    def read(self, messages: Sequence[Message]) -> list[Item]:
+        """The events; what is none becomes a row of `rejected_records`."""
+        now = now_us()
+        return [self._item(message, now) for message in messages]
+
+    def _item(self, message: Message, now: int) -> Item:
+        event_type, channel, table = self._kinds[message.topic]
+        part = (message.topic, message.partition)
+        try:
+            event = read_event(event_type, message, to_datetime(now))
+        except EnvelopeError as error:
+            content = poison(message, table, now, str(error))
+            return Item(part, message.offset, channel, "", content, "poison")
+        return Item(part, message.offset, channel, event.exchange or "", event)
+
+    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> EventFlush:
+        """One transaction over all event tables."""
+        return EventFlush(self.name, items, moves, marks, self._metrics, self._order_update)
+
+
+class EventFlush:
+    """One transaction: events, positions and marks."""
+
+    def __init__(
+        self,
+        sink: str,
+        items: Sequence[Item],
+        moves: Sequence[Move],
+        marks: Mapping[str, int],
+        metrics: Metrics,
+        order_update: OrderUpdate,
+    ) -> None:
+        self._sink = sink
+        self._items = items
+        self._moves = moves
+        self._marks = marks
+        self._metrics = metrics
+        self._order_update = order_update
+        self._one_by_one = False  # the server refused one of them: which?
+        self._new: set[UUID] = set()
+        self._orders: dict[str, Mapping[str, str]] = {}
+        self._refused: list[tuple[Item, DatabaseError]] = []
+
+    async def write(self, database: Database) -> None:
+        try:
+            await self._attempt(database)
+        except DatabaseError as error:
+            if self._one_by_one or reaction_to(error) is not Reaction.REJECT_ROW:
+                raise
+            self._one_by_one = True
+            await self._attempt(database)
+
+    async def _attempt(self, database: Database) -> None:
+        good = [item for item in self._items if item.rejected is None]
+        async with database.transaction():
+            await advance(database, self._moves)
+            await mark(database, self._marks)
+            if self._one_by_one:
+                changes, refused = await _store_one_by_one(database, good)
+            else:
+                changes, refused = [await store_events(database, _events(good))] if good else [], []
+            lines = [copy_text.lines([item.content])[0] for item in self._items if item.rejected is not None]
+            lines += [_refused_line(item, error) for item, error in refused]
+            if lines:
+                columns = TABLES["rejected_records"].columns
+                await database.copy_text("rejected_records", columns, copy_text.payload(lines))
+            self._new = {new for change in changes for new in change.new}
+            self._orders = {order_id: order for change in changes for order_id, order in change.orders.items()}
+            self._refused = refused
+
+    def count(self, took_s: float) -> None:
+        metrics = self._metrics
+        refused = {id(item): error for item, error in self._refused}
+        rejected: Counter[tuple[str, ...]] = Counter()
+        stored: Counter[tuple[str, ...]] = Counter()
+        duplicate: Counter[tuple[str, ...]] = Counter()
+        left = set(self._new)
+        for item in self._items:
+            if item.rejected is not None:
+                rejected[item.channel, item.rejected] += 1
+            elif id(item) in refused:
+                rejected[item.channel, f"server_{refused[id(item)].sqlstate}"] += 1
+            elif item.content.id in left:
+                left.remove(item.content.id)
+                stored[self._sink, item.channel] += 1
+            else:
+                duplicate[self._sink, item.channel] += 1
+        count_by(metrics.rejected, rejected)
+        count_by(metrics.stored, stored)
+        count_by(metrics.duplicate, duplicate)
+        metrics.flushes.labels(self._sink).inc()
+        metrics.flush_s.labels(self._sink).observe(took_s)
+
+    def after_commit(self) -> None:
+        for order_id, fields in self._orders.items():
+            self._order_update(order_id, fields)
+
+
+def _events(items: Sequence[Item]) -> list[Event]:
+    return [item.content for item in items]
+
+
+async def _store_one_by_one(
+    database: Database, items: Sequence[Item]
+) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
+    """Each in a savepoint: what the server refuses is returned, the others are stored."""
+    changes: list[Change] = []
+    refused: list[tuple[Item, DatabaseError]] = []
+    for item in items:
+        try:
+            async with database.savepoint():
+                changes.append(await store_events(database, [item.content]))
+        except DatabaseError as error:
+            if reaction_to(error) is not Reaction.REJECT_ROW:
+                raise
+            refused.append((item, error))
+    return changes, refused
+
+
+def _refused_line(item: Item, error: DatabaseError) -> str:
+    """The `rejected_records` line of an event that the server refused."""
+    table = KINDS[".".join(item.part[0].rsplit(".", 2)[1:])][2]
+    return copy_text.rejected_document(now_us(), item.content.data, table, error.sqlstate, f"{error} ({item})")

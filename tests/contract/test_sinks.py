@@ -1,0 +1,239 @@
+"""What `sinks.base.Sink` promises, asked of every durable sink: to add one, add its harness."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingestd.config import DatabaseConfig, JournalConfig, KafkaConfig
+from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.journal import Cursor, Journal
+from ingestd.kafka_client import Producer
+from ingestd.ops.account import account
+from ingestd.ops.metrics import Metrics
+from ingestd.records import MarketRecord, Record
+from ingestd.sinks.base import Sink
+from ingestd.sinks.kafka_topics import KafkaSink
+from ingestd.sinks.timescale.sink import TimescaleSink
+from ingestd.storage.database import Database
+from tests.support.brokers import Broker, config_for
+from tests.support.postgres import DatabaseForTest
+from tests.support.records import book, trade
+from tests.support.topics import read_everything, without_replays
+
+Ids = list[str]
+
+
+class Harness(Protocol):
+    """How one kind of sink is made here, and what it has stored."""
+
+    name: str
+    trouble: Exception | None  # what its next connections fail with
+
+    def make(self, cursor: Cursor, journal: Journal, state_dir: Path, metrics: Metrics) -> Sink: ...
+
+    def bad_record(self) -> MarketRecord:
+        """One that the server will not take."""
+
+    async def stored_ids(self) -> Ids:
+        """The ids of the trades stored, in no order."""
+
+
+class TimescaleHarness:
+    name = "timescale"
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.trouble: Exception | None = None
+
+    async def connect(self) -> Database:
+        if self.trouble is not None:
+            raise self.trouble
+        return await Database.connect(self.dsn, call_timeout_s=5)
+
+    def make(self, cursor: Cursor, journal: Journal, state_dir: Path, metrics: Metrics) -> Sink:
+        config = DatabaseConfig(dsn=self.dsn, flush_ms=1, max_flush_records=50)
+        return TimescaleSink(cursor, lambda: journal.journal_ids, self.connect, config, metrics)
+
+    def bad_record(self) -> MarketRecord:
+        return trade(9_999, price="1e200000")
+
+    async def stored_ids(self) -> Ids:
+        db = await Database.connect(self.dsn)
+        try:
+            return [row["trade_id"] for row in await db.fetch("SELECT trade_id FROM trades")]
+        finally:
+            await db.close()
+
+
+class KafkaHarness:
+    name = "kafka"
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self.config = config
+        self.trouble: Exception | None = None
+
+    async def connect(self, topics: list[str]) -> Producer:
+        if self.trouble is not None:
+            raise self.trouble
+        return await Producer.connect(self.config, "contract", topics)
+
+    def make(self, cursor: Cursor, journal: Journal, state_dir: Path, metrics: Metrics) -> Sink:
+        return KafkaSink(cursor, lambda: journal.journal_ids, self.connect, self.config, state_dir, metrics)
+
+    def bad_record(self) -> MarketRecord:
+        return book(9_999, bids=tuple((str(number), "1") for number in range(2000)))
+
+    async def stored_ids(self) -> Ids:
+        found = await asyncio.to_thread(read_everything, self.config.bootstrap_servers[0], self.config.topic_prefix)
+        kept = [message for messages in found.values() for message in without_replays(messages)]
+        records = [message.record(self.config.topic_prefix) for message in kept]
+        return [record.trade_id for record in records if hasattr(record, "trade_id")]
+
+
+@pytest.fixture(params=["timescale", "kafka-apache", "kafka-embedded"])
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    if request.param == "timescale":
+        database: DatabaseForTest = request.getfixturevalue("postgres_database")
+        yield TimescaleHarness(database.dsn)
+        return
+    broker: Broker = request.getfixturevalue("apache_kafka" if request.param.endswith("apache") else "embedded_kafka")
+    yield KafkaHarness(config_for(broker, max_flush_records=50, max_message_bytes=8_000, delivery_timeout_s=5))
+
+
+class Process:
+    """One life of the daemon's durable part with one sink."""
+
+    def __init__(self, harness: Harness, state_dir: Path, journal: JournalConfig | None = None) -> None:
+        self.metrics = Metrics()
+        self.journal = Journal(state_dir, journal or JournalConfig(), self.metrics)
+        self.journal.open()
+        self.cursor = self.journal.cursor(harness.name)
+        self.sink = harness.make(self.cursor, self.journal, state_dir, self.metrics)
+        self.task = asyncio.create_task(self.sink.run())
+
+    async def drain(self) -> None:
+        self.sink.finish()
+        await asyncio.wait_for(self.task, 30)
+        self.journal.close()
+
+    async def crash(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
+        self.journal.close()
+
+    def terms(self) -> dict[str, int]:
+        """The conservation law's terms of this sink, over all channels."""
+        sink = account(self.metrics, {self.sink.name: self.cursor})["sinks"][self.sink.name]
+        return {term: sum(counts.values()) for term, counts in sink.items()}
+
+
+def ids(numbers: range) -> Ids:
+    return [str(number) for number in numbers]
+
+
+def trades(numbers: range) -> list[Record]:
+    return [trade(number, symbol=f"S{number % 5}/USDT") for number in numbers]
+
+
+async def test_stores_everything_once_and_ends_when_drained(harness: Harness, tmp_path: Path) -> None:
+    process = Process(harness, tmp_path)
+    for start in range(0, 300, 30):
+        await process.journal.append(trades(range(start, start + 30)))
+    await process.drain()
+    assert sorted(await harness.stored_ids(), key=int) == ids(range(300))
+    assert process.terms() == {"recovered": 0, "stored": 300, "duplicate": 0, "rejected": 0, "in_journal": 0}
+    assert process.sink.status().up
+
+
+async def test_acknowledges_nothing_that_is_not_stored(harness: Harness, tmp_path: Path) -> None:
+    """And it goes on trying an error it does not know, with an alarm."""
+    harness.trouble = DatabaseError("nobody knows this one", sqlstate="ZZ999")
+    process = Process(harness, tmp_path)
+    await process.journal.append(trades(range(50)))
+    await until(lambda: process.sink.status().attempts_failed >= 3)
+    assert process.cursor.pending_records == 50
+    assert "nobody knows this one" in (process.sink.status().problem or "")
+    assert process.metrics.totals(process.metrics.sink_alarms, "sink")[process.sink.name] >= 3
+    harness.trouble = None
+    await until(lambda: process.terms()["stored"] == 50)
+    assert process.sink.status().problem is None
+    await process.drain()
+
+
+async def test_a_bad_record_costs_no_good_one(harness: Harness, tmp_path: Path) -> None:
+    process = Process(harness, tmp_path)
+    await process.journal.append([*trades(range(20)), harness.bad_record(), *trades(range(20, 40))])
+    await process.drain()
+    assert sorted(await harness.stored_ids(), key=int) == ids(range(40))
+    assert process.terms() == {"recovered": 0, "stored": 40, "duplicate": 0, "rejected": 1, "in_journal": 0}
+
+
+async def test_a_stop_without_a_server_is_soon_over_and_leaves_all(harness: Harness, tmp_path: Path) -> None:
+    harness.trouble = ConnectionLost("away")
+    process = Process(harness, tmp_path)
+    await process.journal.append(trades(range(10)))
+    await until(lambda: process.sink.status().attempts_failed > 0)
+    process.sink.finish()
+    await asyncio.wait_for(process.task, 5)
+    assert process.cursor.pending_records == 10
+    process.journal.close()
+    harness.trouble = None
+    again = Process(harness, tmp_path)
+    await again.drain()
+    assert sorted(await harness.stored_ids(), key=int) == ids(range(10))
+    assert again.terms() == {"recovered": 10, "stored": 10, "duplicate": 0, "rejected": 0, "in_journal": 0}
+
+
+steps = st.lists(st.integers(1, 40) | st.floats(0, 0.03) | st.none(), min_size=2, max_size=10)
+options = st.sampled_from([{}, {"file_bytes": 2000}, {"memory_bytes": 1, "file_bytes": 4000}])
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=steps, journal=options)
+def test_any_crashes_lose_and_double_nothing(
+    harness: Harness, script: list[int | float | None], journal: dict[str, int]
+) -> None:
+    """A number journals so many records, a fraction crashes after so many seconds, None drains and starts again."""
+    asyncio.run(play(harness, script, JournalConfig.model_validate(journal)))
+
+
+_next_number = 100_000
+
+
+async def play(harness: Harness, script: list[int | float | None], journal: JournalConfig) -> None:
+    global _next_number  # the examples share a table and a topic: each has ids of its own
+    first = _next_number
+    with tempfile.TemporaryDirectory() as folder:
+        process = Process(harness, Path(folder), journal)
+        for step in script:
+            if isinstance(step, int):
+                await process.journal.append(trades(range(_next_number, _next_number + step)))
+                _next_number += step
+                continue
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+                await process.crash()
+            else:
+                await process.drain()
+            process = Process(harness, Path(folder), journal)
+        await process.drain()
+        terms = process.terms()
+        journaled = sum(process.metrics.totals(process.metrics.journaled).values())
+        assert journaled + terms["recovered"] == terms["stored"] + terms["duplicate"], terms
+    mine = [number for number in await harness.stored_ids() if int(number) >= first]
+    assert sorted(mine, key=int) == ids(range(first, _next_number))
+
+
+async def until(true: Callable[[], object], timeout_s: float = 20) -> None:
+    """Wait for something that comes to be true by itself."""
+    async with asyncio.timeout(timeout_s):
+        while not true():  # noqa: ASYNC110 # counters and files announce nothing
+            await asyncio.sleep(0.02)

@@ -1,0 +1,84 @@
+"""docs/kafka.md, word for word: its examples are what is sent, its consumer's rule is run as printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from ingestd import envelope
+from ingestd.config import KafkaConfig
+from ingestd.records import Record
+from ingestd.sinks.kafka_flush import TOO_LARGE
+from tests.support.brokers import Broker, config_for
+from tests.support.kafka_rig import KafkaRig, send
+from tests.support.records import book, trade
+
+PAGE = (Path(__file__).parents[3] / "docs" / "kafka.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_examples_are_what_is_sent() -> None:
+    assert [json.loads(text) for text in blocks("json")] == [
+        json.loads(envelope.encode(record)) for record in (trade(1), book(1))
+    ]
+
+
+def test_every_topic_event_and_field_is_named() -> None:
+    for kind, wire in envelope._WIRE_OF_KIND.items():
+        assert f"`wolfinch.market.{kind}` | `{wire.event_type}`" in PAGE
+        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{wire.event_type}` |")]
+        fields = wire.record.__struct_fields__  # type: ignore[attr-defined]
+        assert [name for name in fields[4:] if f"`{name}`" not in row] == []
+    assert TOO_LARGE in PAGE
+
+
+async def test_the_consumer_s_rule_drops_what_was_sent_twice(apache_kafka: Broker, tmp_path: Path) -> None:
+    config = config_for(apache_kafka)
+    first = KafkaRig(tmp_path, config)
+    first.journal.cursor("slow")
+    records: list[Record] = [trade(number, symbol=f"S{number % 7}") for number in range(100)]
+    for start in range(0, 100, 20):
+        await first.journal.append(records[start : start + 20])
+    await first.drain()
+    (tmp_path / "kafka.cursor").unlink()
+    await send(tmp_path, config)
+    scope: dict[str, Any] = {}
+    (code,) = blocks("python")
+    exec(code, scope)  # it is our own page
+    seen, new = consume(config, scope["is_new"], 200)
+    assert seen == 200
+    assert sorted(new) == sorted(str(number) for number in range(100))
+
+
+def consume(config: KafkaConfig, is_new: Callable[[object], bool], count: int) -> tuple[int, list[str]]:
+    """With a group, as a service would."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": config.bootstrap_servers[0],
+            "group.id": config.topic_prefix,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    try:
+        consumer.subscribe([f"{config.topic_prefix}.market.trades"])
+        seen, new = 0, []
+        for _ in range(200):
+            for message in consumer.consume(100, timeout=0.1):
+                assert message.error() is None, message.error()
+                seen += 1
+                if is_new(message):
+                    new.append(json.loads(message.value() or b"")["data"]["trade_id"])
+            if seen >= count:
+                break
+        return seen, new
+    finally:
+        consumer.close()

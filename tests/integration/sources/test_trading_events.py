@@ -1,0 +1,117 @@
+"""A bot publishes, the consumer stores: over a real broker, with repetitions, poison and a failing cache."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from decimal import Decimal
+
+from ingestd.config import KafkaConfig
+from ingestd.events import EventPublisher, publish
+from ingestd.ops.metrics import Metrics
+from ingestd.sources.base import Store
+from ingestd.sources.trading_events import EventStore
+from ingestd.storage.database import Database
+from tests.support import group
+from tests.support.brokers import Broker, config_for
+from tests.support.group import member, until
+from tests.support.postgres import DatabaseForTest
+
+
+async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config: KafkaConfig) -> None:
+    shown: dict[str, Mapping[str, str]] = {}
+
+    def order_update(order_id: str, fields: Mapping[str, str]) -> None:
+        shown[order_id] = fields
+
+    def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
+        return EventStore(config.topic_prefix, metrics, order_update)
+
+    async with member(kafka_config, database.dsn, make_store) as made, EventPublisher(config=kafka_config) as bot:
+        # The execution comes first, and twice.
+        for _ in range(2):
+            await bot.order_executed(
+                order_id="7", symbol="BTC-USD", executed_price="50000.10", executed_quantity="0.060", event_id="e1"
+            )
+        await bot.order_submitted(
+            order_id="7", symbol="BTC-USD", side="buy", quantity=Decimal("0.10"), price=50000, order_type="LIMIT"
+        )
+        await bot.order_executed(
+            order_id="7", symbol="BTC-USD", executed_price="50000.10", executed_quantity="0.040", fee="-0.01"
+        )
+        await bot.trade_completed(
+            trade_id="t1", symbol="BTC-USD", entry_price=50000, exit_price=51000, pnl=100, strategy="momentum"
+        )
+        await until(db, "SELECT count(*) FROM audit.trade_logs", 4)
+        await until(db, "SELECT status FROM orders", "FILLED")
+    order = await db.fetchrow("SELECT side, quantity::text, filled_quantity::text, avg_price FROM orders")
+    assert order is not None
+    assert tuple(order.values()) == ("buy", "0.10", "0.100", Decimal("50000.10"))
+    assert await db.fetchval("SELECT count(*) FROM executions") == 2
+    assert await db.fetchval("SELECT pnl FROM completed_trades WHERE strategy = 'momentum'") == 100
+    logs = await db.fetch("SELECT action, status FROM audit.trade_logs ORDER BY timestamp")
+    assert sorted(tuple(row.values()) for row in logs) == [
+        ("BUY", "filled"),
+        ("BUY", "filled"),
+        ("BUY", "pending"),
+        ("SELL", "filled"),
+    ]
+    # The query that the audit log's documentation prints.
+    rate = await db.fetchval(
+        "SELECT COUNT(*) FILTER (WHERE metadata->>'pnl' > '0') * 100.0 / COUNT(*) AS win_rate "
+        "FROM audit.trade_logs WHERE action = 'SELL' GROUP BY strategy"
+    )
+    assert rate == 100
+    assert shown["7"]["status"] == "FILLED"
+    assert shown["7"]["filledQuantity"] == "0.100"
+    assert made.total("duplicate") == {"orders_executed": 1}
+    assert made.balance() == 0
+
+
+async def test_poison_is_put_aside(postgres_database: DatabaseForTest, apache_kafka: Broker) -> None:
+    config = config_for(apache_kafka)
+    db = await postgres_database.connect()
+
+    def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
+        return EventStore(config.topic_prefix, metrics)
+
+    async with member(config, postgres_database.dsn, make_store) as made:
+        topic = f"{config.topic_prefix}.orders.submitted"
+        await group.publish(config, [(topic, (0, b"k", value, [])) for value in (b"{", b"{}", b"\xff")])
+        # Without an event loop of one's own, as a thread of a bot would.
+        arguments = {"order_id": "1", "symbol": "ETH-USD", "side": "sell", "quantity": "2"}
+        await asyncio.to_thread(
+            publish, config.bootstrap_servers, "ORDER_SUBMITTED", topic_prefix=config.topic_prefix, **arguments
+        )
+        await until(db, "SELECT count(*) FROM rejected_records", 3)
+        await until(db, "SELECT status FROM orders", "PENDING")
+    row = await db.fetchrow("SELECT table_name, reason, record->>'topic' AS topic FROM rejected_records LIMIT 1")
+    assert row is not None
+    assert tuple(row.values()) == ("orders", "poison", topic)
+    assert made.total("rejected") == {"orders_submitted": 3}
+    assert made.balance() == 0
+    await db.close()
+
+
+async def test_what_the_server_refuses_is_put_aside_alone(
+    postgres_database: DatabaseForTest, apache_kafka: Broker
+) -> None:
+    config = config_for(apache_kafka)
+    db = await postgres_database.connect()
+    await db.execute("ALTER TABLE orders ADD CONSTRAINT small CHECK (quantity < 100)")
+
+    def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
+        return EventStore(config.topic_prefix, metrics)
+
+    async with member(config, postgres_database.dsn, make_store) as made, EventPublisher(config=config) as bot:
+        for number, quantity in enumerate(["1", "1000", "2"]):
+            await bot.order_submitted(order_id=str(number), symbol="BTC-USD", side="buy", quantity=quantity)
+        await until(db, "SELECT count(*) FROM orders", 2)
+        await until(db, "SELECT count(*) FROM rejected_records", 1)
+    row = await db.fetchrow("SELECT sqlstate, record->>'order_id' AS id, error FROM rejected_records")
+    assert row is not None
+    assert (row["sqlstate"], row["id"]) == ("23514", "1")
+    assert f"{config.topic_prefix}.orders.submitted, partition" in row["error"]
+    assert made.total("rejected") == {"orders_submitted": 1}
+    assert made.balance() == 0
+    await db.close()

@@ -1,0 +1,101 @@
+"""What stands in Kafka, read with another client than the daemon's, and the consumer's rule of docs/kafka.md."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from ingestd.envelope import POSITION_HEADER, decode, parse_position, topics
+from ingestd.records import Record
+
+Place: TypeAlias = tuple[str, int]  # topic, partition
+
+
+@dataclass(frozen=True)
+class Read:
+    """One message as another client sees it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: dict[str, bytes]
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        return parse_position(self.headers[POSITION_HEADER])
+
+    def record(self, prefix: str) -> Record:
+        return decode(topics(prefix)[self.topic], self.value)
+
+
+def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[Place, list[Read]]:
+    """Every message of every market topic, by partition, in order."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False, "fetch.wait.max.ms": 20}
+    )
+    try:
+        known = consumer.list_topics(timeout=timeout_s).topics
+        places = [(name, number) for name in topics(prefix) if name in known for number in known[name].partitions]
+        ends = {place: _end(consumer, place, timeout_s) for place in places}
+        found: dict[Place, list[Read]] = {place: [] for place in places}
+        left = {place for place, end in ends.items() if end > 0}
+        if left:
+            consumer.assign([TopicPartition(*place, 0) for place in left])
+        deadline = time.monotonic() + timeout_s
+        while left and time.monotonic() < deadline:
+            for message in consumer.consume(5000, timeout=0.2):
+                if message.error() is not None:
+                    raise RuntimeError(str(message.error()))
+                read = _read(message)
+                place = read.topic, read.partition
+                found[place].append(read)
+                if read.offset + 1 >= ends[place]:
+                    left.discard(place)
+        assert not left, f"not read to the end: {left}"
+        return found
+    finally:
+        consumer.close()
+
+
+def _end(consumer: Consumer, place: Place, timeout_s: float) -> int:
+    """The offset after the last message. A broker denies for a moment that it leads a topic that was just made."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1])
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _read(message: Any) -> Read:
+    """The client's message as plain values; none of them is missing in what the daemon writes."""
+    return Read(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        dict(message.headers() or []),
+    )
+
+
+def without_replays(messages: Iterable[Read]) -> list[Read]:
+    """The consumer's rule: of each journal, what is not beyond the highest position seen in this partition is old."""
+    highest: dict[str, tuple[int, int]] = {}
+    kept: list[Read] = []
+    for message in messages:
+        journal_id, position, index = message.position
+        if (position, index) > highest.get(journal_id, (0, -1)):
+            highest[journal_id] = (position, index)
+            kept.append(message)
+    return kept
