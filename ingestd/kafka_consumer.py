@@ -1,10 +1,11 @@
-"""The seam to the Kafka client library for reading: a group's member, as `sources.base.Consumer` promises."""
+"""The seam to the Kafka client library for reading: a group's member, as `sources.base.Consumer` promises, and a
+reader of what topics hold now."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -111,6 +112,30 @@ class GroupConsumer:
             end: int | None = self._consumer.highwater(TopicPartition(*part))
             return end
         return None
+
+
+async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]) -> AsyncIterator[Message]:
+    """Everything that the topics hold at this moment, in order within each partition. Belongs to no group."""
+    consumer = AIOKafkaConsumer(
+        *topics, **connection(config, client_id), enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    try:
+        with translated():
+            await consumer.start()
+            keys = consumer.assignment()
+            ends = await consumer.end_offsets(keys)
+        left = {key for key in keys if await consumer.position(key) < ends[key]}
+        while left:
+            with translated():
+                batches = await consumer.getmany(*left, timeout_ms=1000)
+            for messages in batches.values():
+                for message in messages:
+                    yield message
+            left = {key for key in left if await consumer.position(key) < ends[key]}
+    finally:
+        with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await consumer.stop()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library ships no types

@@ -15,6 +15,7 @@ import orjson
 import uvloop
 
 from ingestd.cli import bench_kafka, bench_redis, demo_run
+from ingestd.cli.demo_fanout import Say
 from ingestd.cli.demo_run import DemoError, Plan
 from ingestd.cli.options import json_option
 from ingestd.clock import monotonic_s, now_us
@@ -113,7 +114,7 @@ async def _measure(plan: Plan, rows: int, rounds: int) -> Results:
 
 
 async def _sink_rounds(
-    database: Database, config: Config, folder: Path, rows: int, rounds: int, say: demo_run.Say
+    database: Database, config: Config, folder: Path, rows: int, rounds: int, say: Say
 ) -> tuple[list[float], list[float]]:
     """Alternating, so that what else the machine does meets both alike."""
     trades = _trades(rows)
@@ -180,7 +181,7 @@ async def _sink_run(database: Database, config: Config, state_dir: Path, trades:
         journal.close()
 
 
-async def _wire_rate(plan: Plan, folder: Path, dsn: str, say: demo_run.Say) -> float:
+async def _wire_rate(plan: Plan, folder: Path, dsn: str, say: Say) -> float:
     """Rows committed a second by the daemon on the ccxt feed, offered more than it takes, from socket to commit."""
     async with (
         demo_run.venue(plan, say) as venue,

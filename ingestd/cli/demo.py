@@ -90,15 +90,18 @@ def _print(account: Account, verdict: Verdict) -> None:
 def _flow_table(account: Account, verdict: Verdict) -> Table:
     table = Table(
         title="What the venue sent, and where it is",
-        caption="of an order book the venue sends changes; what is stored are samples of the whole book",
+        caption="of an order book the venue sends changes; what is stored are samples of the whole book. "
+        "Redis shows the ticks of one exchange, and no books on channels",
     )
-    for name in ("channel", *_TERMS, "table", "rows"):
+    for name in ("channel", *_TERMS, "table", "rows", "Redis messages", "Kafka messages"):
         table.add_column(name, justify="left" if name in ("channel", "table") else "right", no_wrap=True)
+    redis, kafka = demo_verdict.arrived(account)
     for channel, relation in demo_verdict.CHANNEL_TABLES.items():
         flow = _flow(account)
         if any(flow[term].get(channel) for term in _TERMS):
             cells = [str(flow[term].get(channel, 0)) for term in _TERMS]
-            table.add_row(channel, *cells, relation, str(verdict.rows[relation]))
+            messages = (str(counts[channel]) if channel in counts else "" for counts in (redis, kafka))
+            table.add_row(channel, *cells, relation, str(verdict.rows[relation]), *messages)
     return table
 
 
@@ -119,6 +122,7 @@ def _flow(account: Account) -> dict[str, dict[str, int]]:
 
 def _document(account: Account, verdict: Verdict) -> dict[str, object]:
     flow = _flow(account)
+    redis, kafka = demo_verdict.arrived(account)
     return {
         "verdict": "ok" if verdict.ok else "failed",
         **{term: flow[term] for term in _TERMS},
@@ -126,5 +130,8 @@ def _document(account: Account, verdict: Verdict) -> dict[str, object]:
         "candles": verdict.candles,
         "seconds": account.seconds,
         "rows": verdict.rows,
+        "redis_messages": redis,
+        "kafka_messages": kafka,
+        "redis_keys": account.fanout.cached_keys if account.fanout is not None else 0,
         "failed_checks": [f"{check.name}: {check.found}" for check in verdict.checks if not check.holds],
     }

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from ingestd import config as configuration
+from ingestd.cli import demo_fanout
+from ingestd.cli.demo_fanout import Fanout, Say
 from ingestd.clock import monotonic_s
 from ingestd.errors import IngestdError
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
-
-Say = Callable[[str], None]
 
 _LIVE_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT", "DOGE/USDT")
 _FIRST_RECORD_S = 60.0
@@ -58,10 +59,12 @@ class Account:
     seconds: float = 0.0
     exit_code: int | None = None
     sent: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
     ledger_trades: list[dict[str, Any]] | None = None
     ledger_ticks: list[dict[str, Any]] | None = None
     dsn: str = ""
+    live: dict[str, int] = field(default_factory=dict)  # messages the daemon says Redis has taken, by channel
+    fanout: Fanout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,9 @@ async def run(plan: Plan, say: Say) -> AsyncIterator[Account]:
     with tempfile.TemporaryDirectory(prefix="ingestd-demo-") as folder:
         async with database(plan, say) as dsn:
             account = Account(dsn=dsn)
-            async with venue(plan, say) as running_venue:
+            async with demo_fanout.fanout(say) as account.fanout, venue(plan, say) as running_venue:
                 await _capture(plan, say, Path(folder), running_venue, account)
+                await account.fanout.collect()
             yield account
 
 
@@ -195,12 +199,15 @@ async def daemon(
 
 async def _capture(plan: Plan, say: Say, folder: Path, venue: Venue | None, account: Account) -> None:
     """Run the daemon while the venue sends, stop both in order, and note what they counted."""
-    async with daemon(plan, say, folder, venue, account.dsn) as running, aiohttp.ClientSession() as http:
+    assert account.fanout is not None, "its servers are started"
+    sections = account.fanout.sections(venue.exchange if venue is not None else "binance")
+    async with daemon(plan, say, folder, venue, account.dsn, sections) as running, aiohttp.ClientSession() as http:
         started_s = monotonic_s()
         await _watch(plan, say, http, running, venue, account)
         account.seconds = round(monotonic_s() - started_s, 3)
         # While the sockets are open: what a closing socket may have swallowed the ledger calls uncertain.
         await _read_ledger(http, venue, account)
+        account.live = await totals(http, running.metrics_url, "ingestd_live_published_total", "channel")
         say("stopping the daemon (SIGTERM)")
         account.exit_code = await end(running.process, signal.SIGTERM)
         account.counts = _final_counts(running.log_file)
@@ -256,13 +263,23 @@ async def _until_quiet(http: aiohttp.ClientSession, url: str) -> None:
 
 async def total(http: aiohttp.ClientSession, url: str, counter: str) -> int:
     """One of the daemon's counters, summed over its labels; 0 while it does not listen yet."""
+    return sum((await totals(http, url, counter)).values())
+
+
+async def totals(http: aiohttp.ClientSession, url: str, counter: str, by: str = "") -> dict[str, int]:
+    """The same by one of its labels."""
     try:
         async with http.get(url) as reply:
             text = await reply.text()
     except aiohttp.ClientError:
-        return 0
-    lines = (line for line in text.splitlines() if line.startswith(counter + "{"))
-    return sum(int(float(line.rpartition(" ")[2])) for line in lines)
+        return {}
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        if line.startswith(counter + "{"):
+            label = re.search(rf'[{{,]{by}="([^"]*)"', line)
+            key = label.group(1) if label is not None else ""
+            found[key] = found.get(key, 0) + int(float(line.rpartition(" ")[2]))
+    return found
 
 
 async def _read_ledger(http: aiohttp.ClientSession, venue: Venue | None, account: Account) -> None:
@@ -359,12 +376,12 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _final_counts(log_file: Path) -> dict[str, dict[str, int]]:
+def _final_counts(log_file: Path) -> dict[str, Any]:
     for line in reversed(log_file.read_text(encoding="utf-8", errors="replace").splitlines()):
         with contextlib.suppress(json.JSONDecodeError):
             event = json.loads(line)
             if isinstance(event, dict) and event.get("event") == "stopped":
-                counts: dict[str, dict[str, int]] = event["counts"]
+                counts: dict[str, Any] = event["counts"]
                 return counts
     raise DemoError(f"the daemon did not say what it counted\n{_tail(log_file)}")
 

@@ -52,6 +52,7 @@ async def judge(account: Account) -> Verdict:
         candles = {name: await _count(database, f'"{name}"') for name in ("candles_1m", "candles_1h", "candles_1d")}
         gaps = await _count(database, "feed_gaps")
         checks = [_exit_check(account), *_law_checks(account), *_row_checks(account, rows)]
+        checks += fanout_checks(account)
         if account.ledger_trades is not None and account.ledger_ticks is not None:
             checks.append(await _trades_check(database, account.ledger_trades))
             checks.append(await _ticks_check(database, account.ledger_ticks))
@@ -89,6 +90,42 @@ def _row_checks(account: Account, rows: dict[str, int]) -> list[Check]:
     ]  # fmt: skip
 
 
+def arrived(account: Account) -> tuple[dict[str, int], dict[str, int]]:
+    """Messages by channel: what the subscriber of Redis got, and what the topics of Kafka hold."""
+    fanout = account.fanout
+    return (dict(fanout.redis.counts), dict(fanout.topics.counts)) if fanout is not None else ({}, {})
+
+
+def fanout_checks(account: Account) -> list[Check]:
+    """What the daemon says it sent, by what a subscriber and a consumer got; and the trades by the venue's ledger."""
+    fanout = account.fanout
+    assert fanout is not None, "its servers were started"
+    redis, kafka = arrived(account)
+    told = {
+        "Redis channel of": (account.live, redis),
+        "Kafka topic of": (account.counts["sinks"]["kafka"]["stored"], kafka),
+    }
+    checks = [
+        Check(f"every message to the {where} {channel} arrived once", sent.get(channel, 0) == got.get(channel, 0),
+              f"{sent.get(channel, 0)} sent, {got.get(channel, 0)} arrived")
+        for where, (sent, got) in told.items()
+        for channel in sorted({*sent, *got})
+    ]  # fmt: skip
+    if account.ledger_trades is not None:
+        ledger = Counter(
+            (trade["trade_id"], trade["price"], trade["quantity"], trade["side"])
+            for trade in account.ledger_trades
+            if not trade.get("uncertain")
+        )
+        checks.append(
+            _same("every trade the venue sent reached the subscriber, digit for digit", ledger, fanout.redis.trades)
+        )
+        checks.append(
+            _same("every trade the venue sent is in its topic once, digit for digit", ledger, fanout.topics.trades)
+        )
+    return checks
+
+
 async def _trades_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
     sent = Counter(
         (trade["symbol"], trade["trade_id"], trade["time_us"], trade["price"], trade["quantity"], trade["side"])
@@ -121,7 +158,7 @@ async def _ticks_check(database: Database, ledger: list[dict[str, Any]]) -> Chec
 
 def _same(name: str, sent: Counter[Any], stored: Counter[Any]) -> Check:
     missing, extra = sent - stored, stored - sent
-    text = f"{sent.total()} sent, {stored.total()} stored"
+    text = f"{sent.total()} sent, {stored.total()} there"
     if missing:
         text += f"; {missing.total()} missing, first {next(iter(missing))}"
     if extra:

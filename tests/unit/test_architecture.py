@@ -82,6 +82,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.sinks",
         "ingestd.storage",
     },
+    # It listens to what the daemon sends.
+    "ingestd.cli.demo_fanout": {"ingestd.sim", "ingestd.kafka_consumer"},
     "ingestd.cli.bench_kafka": {"ingestd.sim", "ingestd.journal", "ingestd.sinks", "ingestd.kafka_client"},
     "ingestd.__main__": {"ingestd.cli"},
 }
