@@ -159,11 +159,21 @@ class EventPublisher:
                 raise
 
 
-def publish(bootstrap_servers: Sequence[str], event_type: str, *, topic_prefix: str = "wolfinch", **data: Any) -> None:
-    """Send one event and wait for it, from a program without an event loop. A connection each: for a few events."""
+def publish(
+    bootstrap_servers: Sequence[str],
+    event_type: str,
+    *,
+    topic_prefix: str = "wolfinch",
+    config: KafkaConfig | None = None,
+    **data: Any,
+) -> None:
+    """Send one event and wait for it, from a program without an event loop. A connection each: for a few events.
+
+    `config` as in EventPublisher.
+    """
 
     async def once() -> None:
-        async with EventPublisher(bootstrap_servers, topic_prefix=topic_prefix) as publisher:
+        async with EventPublisher(bootstrap_servers, topic_prefix=topic_prefix, config=config) as publisher:
             await publisher.publish(event_type, **data)
 
     asyncio.run(once())

@@ -14,7 +14,7 @@ import click
 import orjson
 import uvloop
 
-from ingestd.cli import bench_kafka, bench_redis, demo_run
+from ingestd.cli import bench_fanout, bench_kafka, bench_redis, demo_run
 from ingestd.cli.demo_fanout import Say
 from ingestd.cli.demo_run import DemoError, Plan
 from ingestd.cli.options import json_option
@@ -66,11 +66,11 @@ class Results:
 @click.option(
     "--part",
     "parts",
-    type=click.Choice(["database", "kafka", "redis", "redis-frozen"]),
+    type=click.Choice(["database", "kafka", "redis", "redis-frozen", "fanout"]),
     multiple=True,
     default=("database", "kafka", "redis"),
     show_default=True,
-    help="What to measure; repeat for several. redis-frozen takes minutes.",
+    help="What to measure; repeat for several. redis-frozen and fanout take minutes.",
 )
 @click.option("--dsn", help="Use this server; a database of its own is created on it.")
 @click.option("--kafka", help="Use the broker at this host:port; else one of the wheel is started.")
@@ -89,6 +89,8 @@ def bench(
         results |= uvloop.run(bench_redis.latencies(plan))
     if "redis-frozen" in parts:
         results |= uvloop.run(bench_redis.frozen(plan, seconds_frozen=30.0, rounds=rounds))
+    if "fanout" in parts:
+        results |= uvloop.run(bench_fanout.measure(plan, rounds, _say))
     for name, value in results.items():
         click.echo(f"{name:36} {value}")
     if as_json:

@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # It measures these parts alone.
     "ingestd.cli.bench": {"ingestd.cli", "ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
+    "ingestd.cli.bench_fanout": {"ingestd.cli", "ingestd.service", "ingestd.sim", "ingestd.storage"},
     "ingestd.cli.bench_redis": {
         "ingestd.cli",
         "ingestd.feeds.base",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from ingestd.config import KafkaConfig
 from ingestd.events import EventPublisher, publish
@@ -79,7 +80,7 @@ async def test_poison_is_put_aside(postgres_database: DatabaseForTest, apache_ka
         topic = f"{config.topic_prefix}.orders.submitted"
         await group.publish(config, [(topic, (0, b"k", value, [])) for value in (b"{", b"{}", b"\xff")])
         # Without an event loop of one's own, as a thread of a bot would.
-        arguments = {"order_id": "1", "symbol": "ETH-USD", "side": "sell", "quantity": "2"}
+        arguments: dict[str, Any] = {"order_id": "1", "symbol": "ETH-USD", "side": "sell", "quantity": "2"}
         await asyncio.to_thread(
             publish, config.bootstrap_servers, "ORDER_SUBMITTED", topic_prefix=config.topic_prefix, **arguments
         )
