@@ -19,8 +19,9 @@ from ingestd.cli.demo_fanout import Say
 from ingestd.cli.demo_run import DemoError, Plan
 from ingestd.cli.options import json_option
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import Config, parse
+from ingestd.config import Config, LogConfig, parse
 from ingestd.journal import Journal
+from ingestd.ops import logs
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade
 from ingestd.sim.embedded import wheel_binaries
@@ -79,6 +80,7 @@ def bench(
     rows: int, rounds: int, seconds: float, parts: tuple[str, ...], dsn: str | None, kafka: str | None, as_json: bool
 ) -> None:
     """Measure the sinks, the database's against psql's COPY, and the ccxt feed from the wire to the commit."""
+    logs.configure(LogConfig(level="error"))
     plan = Plan(seconds, _MORE_THAN_IT_TAKES, 6, None, dsn, keep=False, live=False)
     results: dict[str, object] = {}
     if "database" in parts:

@@ -98,10 +98,10 @@ class KafkaHarness:
         return [record.trade_id for record in records if hasattr(record, "trade_id")]
 
 
-@pytest.fixture(params=["timescale", "kafka-apache", "kafka-embedded"])
+@pytest.fixture(params=["timescale-postgres", "timescale-timescaledb", "kafka-apache", "kafka-embedded"])
 def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
-    if request.param == "timescale":
-        database: DatabaseForTest = request.getfixturevalue("postgres_database")
+    if request.param.startswith("timescale"):
+        database: DatabaseForTest = request.getfixturevalue(f"{request.param.removeprefix('timescale-')}_database")
         yield TimescaleHarness(database.dsn)
         return
     broker: Broker = request.getfixturevalue("apache_kafka" if request.param.endswith("apache") else "embedded_kafka")

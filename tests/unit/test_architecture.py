@@ -73,7 +73,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.feeds.backfill",
     },
     # It measures these parts alone.
-    "ingestd.cli.bench": {"ingestd.cli", "ingestd.storage", "ingestd.sim", "ingestd.journal", "ingestd.sinks"},
+    "ingestd.cli.bench": {
+        "ingestd.cli",
+        "ingestd.storage",
+        "ingestd.sim",
+        "ingestd.journal",
+        "ingestd.sinks",
+        "ingestd.ops.logs",
+    },
     "ingestd.cli.bench_fanout": {"ingestd.cli", "ingestd.service", "ingestd.sim", "ingestd.storage"},
     "ingestd.cli.bench_redis": {
         "ingestd.cli",
