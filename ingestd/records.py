@@ -116,7 +116,9 @@ class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
     """A stretch in which a stream may have missed data.
 
     `time` is when it began (the last thing received before), `ended_at` when the stream spoke again; None while it
-    is open. The row of one (exchange, symbol, channel, time) is written when the gap opens and again when it ends.
+    is open. What is missing lies between the two, on our clock and on the venue's (`earliest_us`, `latest_us`). The
+    row of one (exchange, symbol, channel, time) is written when the gap opens and again when it ends. `cause`: see
+    `gap_causes`.
     """
 
     exchange: str
@@ -161,6 +163,20 @@ TABLE_OF: dict[type[MarketRecord], str] = {
     Funding: "funding",
     Candle: "ohlcv_data",
 }
+
+# Further from ours than this, the venue's time does not say when a record was sent: a snapshot holds old trades.
+_MOST_LAG_US = 60_000_000
+
+
+def earliest_us(time: int, received_at: int) -> int:
+    """The earlier of the venue's time and ours: what followed this record is later on both clocks."""
+    return time if received_at - _MOST_LAG_US <= time < received_at else received_at
+
+
+def latest_us(time: int, received_at: int) -> int:
+    """The later of the venue's time and ours: what came before this record is earlier on both clocks."""
+    return time if received_at < time <= received_at + _MOST_LAG_US else received_at
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[list[Record]] = msgspec.msgpack.Decoder(list[Record])
