@@ -36,7 +36,7 @@ from ingestd.journal_salvage import Rewritten, salvage, without_channel
 from ingestd.journal_start import files_left, take_directory
 from ingestd.journal_thread import Worker
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Record, count_channels, decode_batch, encode_batch
+from ingestd.records import FeedGap, Record, count_channels, decode_batch, encode_batch
 
 __all__ = ["DROP_ORDER", "Batch", "Cursor", "Journal", "Place"]
 
@@ -75,6 +75,7 @@ class Journal:
         self._mending = asyncio.Lock()
         self._unfinished: set[asyncio.Future[None]] = set()
         self._lost_at_open: dict[str, int] = {}
+        self._gaps: list[FeedGap] = []
         self._memory: deque[Batch] = deque()
         self._memory_bytes = 0
         self._memory_floor: Place = (0, 0)  # the last batch that is only on disk
@@ -192,6 +193,11 @@ class Journal:
         )
         self._publish(batch)
         return batch
+
+    def take_gaps(self) -> list[FeedGap]:
+        """The gaps that dropping left since the last call, to be journaled as other gaps are."""
+        gaps, self._gaps = self._gaps, []
+        return gaps
 
     async def room_made(self, timeout_s: float) -> None:
         """Until a file was released, at most `timeout_s`."""
@@ -335,6 +341,7 @@ class Journal:
             cursor.lose(sequence, rewritten.file.counts)
         self._replace(file, rewritten.file)
         self._count_dropped({channel: file.counts[channel]}, "journal_full")
+        self._gaps += [span.gap(stream, "the journal was full") for stream, span in rewritten.dropped.items()]
         self._count_dropped(rewritten.lost, "journal_damaged")
         log.warning("journal_full_dropped", channel=channel, records=file.counts[channel], file=str(file.name))
         self._show()

@@ -20,6 +20,8 @@ WIRE_VERSION = 1
 Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
 CHANNELS: tuple[Channel, ...] = ("ticks", "trades", "order_book", "open_interest", "funding", "candles")
 
+StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
+
 Side: TypeAlias = Literal["buy", "sell"]
 Level: TypeAlias = tuple[str, str]
 
@@ -198,6 +200,11 @@ _CHANNEL_NAMES: dict[type, str] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rej
 def channel_of(record: Record) -> str:
     """The channel a record is counted under."""
     return _CHANNEL_NAMES[type(record)]
+
+
+def stream_of(record: MarketRecord) -> StreamId:
+    """The stream a record belongs to."""
+    return record.exchange, _CHANNEL_NAMES[type(record)], record.symbol
 
 
 def count_channels(records: Sequence[Record]) -> dict[str, int]:

@@ -75,9 +75,6 @@ class StreamStatus:
         return earliest_us(self.last_time, self.last_received_at)
 
 
-StreamId = tuple[str, str, str]  # exchange, channel, symbol
-
-
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """What an earlier process left of a stream: `gap` is one that was still open, else it was complete until then.

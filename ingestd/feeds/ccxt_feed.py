@@ -14,12 +14,12 @@ from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamId, StreamStatus
+from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.stopping import Stop
 from ingestd.gap_causes import DISCONNECT
-from ingestd.records import Channel
+from ingestd.records import Channel, StreamId
 
 log = structlog.get_logger()
 

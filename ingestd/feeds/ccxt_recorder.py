@@ -11,11 +11,11 @@ import structlog
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
-from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamId, StreamStatus
+from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.gap_causes import DISCONNECT, STALE
-from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, Trade
+from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
 

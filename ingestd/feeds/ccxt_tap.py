@@ -125,12 +125,12 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     _last_pong: int | None = None
 
     @property
-    def lastPong(self) -> int | None:  # noqa: N802  # ccxt's name, which its ping loop and the venues' code use
+    def lastPong(self) -> int | None:  # ccxt's name: its ping loop and venues use it
         """When the venue last answered a ping, in milliseconds: now, while nobody reads its answers."""
         return _now_ms() if self.held_back else self._last_pong
 
     @lastPong.setter
-    def lastPong(self, at_ms: int | None) -> None:  # noqa: N802
+    def lastPong(self, at_ms: int | None) -> None:
         self._last_pong = at_ms
 
     def handle_message(self, message: Any) -> None:

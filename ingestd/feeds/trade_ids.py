@@ -2,12 +2,12 @@
 
 Only for these is a jump inferred; elsewhere ids are random, shared by all markets, or skip numbers by themselves.
 
-| venue (library's name)          | ids                    | says so                                                        |
-|---------------------------------|------------------------|----------------------------------------------------------------|
-| binance, binanceus: spot        | `t` and `a`, each own  | `GET /api/v3/historicalTrades` and `aggTrades` page by `fromId` |
-| binance…: contracts             | `a` of `aggTrade` only | recorded: 87 of 87 steps are 1; `t` skips insurance fund trades |
-| coinbaseexchange, coinbase      | `trade_id` per product | recorded: 97 of 97 steps are 1                                  |
-| kraken                          | `trade_id` per book    | WebSocket v2, `trade`: "Sequence number unique per trading book" |
+| venue (the library's name)  | ids                  | says so                                                    |
+|-----------------------------|----------------------|------------------------------------------------------------|
+| binance, binanceus: spot    | `t` and `a`, apart   | REST pages both by `fromId` (historicalTrades, aggTrades)  |
+| binance…: contracts         | `a` of aggTrade only | recorded: 87 of 87 steps are 1; `t` skips insurance trades |
+| coinbaseexchange, coinbase  | `trade_id`, product  | recorded: 97 of 97 steps are 1                             |
+| kraken                      | `trade_id`, book     | WebSocket v2: "Sequence number unique per trading book"    |
 
 Not: OKX (one message may stand for several trades), Bybit, Kraken Futures (random), Bitstamp, Bitfinex, Gemini (one
 series for all markets).
