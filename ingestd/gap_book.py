@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ingestd.gap_causes import DROPPED
-from ingestd.records import FeedGap, MarketRecord, StreamId, earliest_us, latest_us, stream_of
+from ingestd.records import FeedGap, MarketRecord, StreamId, earliest_us, latest_us
 
 
 def stream_of_gap(gap: FeedGap) -> StreamId:
@@ -60,11 +60,10 @@ class Dropped:
     first: int
     last: int
 
-    def add(self, record: MarketRecord) -> None:
-        """One more."""
-        self.count += 1
-        self.first = min(self.first, earliest_us(record.time, record.received_at))
-        self.last = max(self.last, latest_us(record.time, record.received_at))
+    def include(self, other: Dropped) -> None:
+        """Those of another stretch, too."""
+        self.count += other.count
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
 
     def gap(self, stream: StreamId, reason: str) -> FeedGap:
         """The gap they leave. It begins just before the first and ends just after the last of them."""
@@ -82,31 +81,50 @@ class Dropped:
         )
 
 
-class DropSpans:
-    """What was dropped, by stream, until the dropping has paused: so a flood leaves a few rows and not thousands."""
+def dropped(record: MarketRecord) -> Dropped:
+    """One record alone."""
+    at = record.time, record.received_at
+    return Dropped(1, earliest_us(*at), latest_us(*at))
 
-    def __init__(self) -> None:
-        self._spans: dict[StreamId, Dropped] = {}
+
+class DropSpans:
+    """What was dropped, by stream, until the dropping has paused: so a flood leaves a few rows and not thousands.
+
+    `reason` is for the rows; `pause_us` without another drop make a stretch end.
+    """
+
+    def __init__(self, reason: str, pause_us: int) -> None:
+        self._reason = reason
+        self._pause_us = pause_us
+        self._spans: dict[StreamId, tuple[Dropped, int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._spans)
 
-    def add(self, record: MarketRecord) -> None:
-        """One record was given up."""
-        span = self._spans.setdefault(stream_of(record), Dropped(0, record.received_at, record.received_at))
-        span.add(record)
+    def add(self, stream: StreamId, more: Dropped, at: int) -> bool:
+        """Records were given up; True when a stretch of the stream begins with them."""
+        known = self._spans.get(stream)
+        if known is not None:
+            more.include(known[0])
+        self._spans[stream] = more, at
+        return known is None
 
-    def settled(self, before: int) -> list[tuple[StreamId, Dropped]]:
-        """Take out the spans whose last record is older than that."""
-        over = [(stream, span) for stream, span in self._spans.items() if span.last < before]
-        for stream, _ in over:
-            del self._spans[stream]
-        return over
+    def gap(self, stream: StreamId) -> FeedGap | None:
+        """The gap of the stream's stretch as it stands, if there is one."""
+        known = self._spans.get(stream)
+        return None if known is None else known[0].gap(stream, self._reason)
 
-    def take(self, stream: StreamId) -> Dropped | None:
-        """Take out one stream's span."""
-        return self._spans.pop(stream, None)
+    def gaps(self) -> list[FeedGap]:
+        """The gap of every stretch as it stands."""
+        return [span.gap(stream, self._reason) for stream, (span, _) in self._spans.items()]
 
-    def gaps(self, reason: str) -> list[FeedGap]:
-        """The gaps of all spans that are not settled yet."""
-        return [span.gap(stream, reason) for stream, span in self._spans.items()]
+    def end(self, stream: StreamId) -> FeedGap | None:
+        """End a stream's stretch now: its gap."""
+        gap = self.gap(stream)
+        self._spans.pop(stream, None)
+        return gap
+
+    def end_paused(self, now: int | None) -> list[FeedGap]:
+        """End the stretches that have paused by `now` (None: all): their gaps."""
+        paused = [stream for stream, (_, at) in self._spans.items() if now is None or at < now - self._pause_us]
+        return [gap for stream in paused if (gap := self.end(stream)) is not None]

@@ -18,7 +18,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
-from ingestd.gap_book import Dropped, DropSpans, GapBook, stream_of_gap
+from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
@@ -43,8 +43,9 @@ _OVERSHOOT_RECORDS = 50_000
 _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24
 _LAST_APPEND_S = 2.0
-_DROPPING_PAUSED_US = 1_000_000  # then a stretch of dropped records is over
-_WHY_DROPPED = "the intake was full"
+# After so long without another one, a stretch of dropped records is over. The journal drops a file's worth at a time.
+_INTAKE_PAUSED_US = 1_000_000
+_JOURNAL_PAUSED_US = 60_000_000
 
 
 class LiveSink(Protocol):
@@ -85,7 +86,8 @@ class Intake:
         self._closed = False
         self._overflow: Counter[str] = Counter()
         self._before_gaps = before_gaps
-        self._drops = DropSpans()
+        self._drops = DropSpans("the intake was full", _INTAKE_PAUSED_US)
+        self._journal_drops = DropSpans("the journal was full", _JOURNAL_PAUSED_US)
         self.gaps = GapBook()
         self.lost: dict[StreamId, Dropped] = {}  # received and not journaled at the stop
 
@@ -143,12 +145,12 @@ class Intake:
     def pending_gaps(self) -> list[FeedGap]:
         """Gap records that are not durable yet, in order."""
         waiting = [record for record in self._open if type(record) is FeedGap]
-        return [*waiting, *self._drops.gaps(_WHY_DROPPED)]
+        return [*waiting, *self._drops.gaps(), *self._journal_drops.gaps()]
 
     def settle_drops(self, now: int) -> None:
         """Make gaps of the stretches over which records were dropped, once no more are; called about once a second."""
-        for stream, span in self._drops.settled(now - _DROPPING_PAUSED_US):
-            self.put(span.gap(stream, _WHY_DROPPED))
+        for gap in (*self._drops.end_paused(now), *self._journal_drops.end_paused(now)):
+            self.put(gap)
 
     async def run(self) -> None:
         """Seal and journal until `close`; returns when the last record is durable."""
@@ -164,6 +166,8 @@ class Intake:
 
     def close(self) -> None:
         """No more records: `run` journals what is open and returns."""
+        for gap in (*self._drops.end_paused(None), *self._journal_drops.end_paused(None)):
+            self.put(gap)
         self._closed = True
         self._some.set()
         self._enough.set()
@@ -176,21 +180,18 @@ class Intake:
         if self._overflow:
             self._count_overflow()
         count_by(self._metrics.received, _by_stream(self._open))
-        lost = Counter(channel_of(record) for record in self._open)
+        records = [record for record in self._open if not isinstance(record, FeedGap)]
+        lost = Counter(channel_of(record) for record in records)
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
-        gaps: list[MarketRecord | FeedGap] = []
-        for record in self._open:
-            if isinstance(record, FeedGap):
-                gaps.append(record)
-            else:
-                self._lose(record)
-        self._open = gaps
+        for record in records:
+            self._lose(record)
+        self._open = [record for record in self._open if isinstance(record, FeedGap)]
         return lost.total()
 
     def _note_gap(self, gap: FeedGap) -> None:
-        span = self._drops.take(stream_of_gap(gap)) if self._drops else None
-        if span is not None:  # it came before this gap
-            self.put(span.gap(stream_of_gap(gap), _WHY_DROPPED))
+        before = self._drops.end(stream_of_gap(gap)) if self._drops else None
+        if before is not None:
+            self.put(before)
         if self.gaps.take(gap):
             self._metrics.gaps.labels(gap.exchange, gap.channel, gap.cause).inc()
         self._show_open(gap)
@@ -204,11 +205,13 @@ class Intake:
         if self._closed:
             self._lose(record)
         else:
-            self._drops.add(record)
+            self._drops.add(stream_of(record), dropped(record), record.received_at)
 
     def _lose(self, record: MarketRecord) -> None:
-        span = self.lost.setdefault(stream_of(record), Dropped(0, record.received_at, record.received_at))
-        span.add(record)
+        span, stream = dropped(record), stream_of(record)
+        if stream in self.lost:
+            span.include(self.lost[stream])
+        self.lost[stream] = span
 
     async def _seal(self) -> None:
         taken = self._open[: self._batch_size()]
@@ -234,8 +237,11 @@ class Intake:
     def _finish(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
         self._count(taken, rejected)
         del self._open[: len(taken)]
-        for gap in self._journal.take_gaps():
-            self.put(gap)
+        for stream, span in self._journal.take_dropped():
+            begins = self._journal_drops.add(stream, span, now_us())
+            gap = self._journal_drops.gap(stream) if begins else None
+            if gap is not None:  # told at once, and again when it is over
+                self.put(gap)
 
     async def _settled(self, journaling: asyncio.Future[Batch]) -> None:
         """An append that has begun is short; one that is waiting for room is given up."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from ingestd.gap_book import Dropped
+from ingestd.gap_book import Dropped, dropped
 from ingestd.journal_disk import connect, sync_directory, translated, with_companions
 from ingestd.journal_file import (
     NEW,
@@ -204,9 +204,7 @@ def _discard(path: Path) -> None:
         name.unlink(missing_ok=True)
 
 
-def _all_without(
-    channel: str, batches: Iterable[StoredBatch], dropped: dict[StreamId, Dropped]
-) -> Iterator[StoredBatch]:
+def _all_without(channel: str, batches: Iterable[StoredBatch], spans: dict[StreamId, Dropped]) -> Iterator[StoredBatch]:
     for batch in batches:
         if channel not in batch.counts:
             yield batch
@@ -216,8 +214,11 @@ def _all_without(
             if channel_of(record) != channel or isinstance(record, (FeedGap, Rejected)):
                 kept.append(record)
             else:
-                span = dropped.setdefault(stream_of(record), Dropped(0, record.received_at, record.received_at))
-                span.add(record)
+                stream, one = stream_of(record), dropped(record)
+                if stream in spans:
+                    spans[stream].include(one)
+                else:
+                    spans[stream] = one
         yield StoredBatch(batch.position, batch.sealed_at, count_channels(kept), encode_batch(kept))
 
 

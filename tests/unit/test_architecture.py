@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.journal_thread",
     },
     "ingestd.journal": {
+        "ingestd.gap_book",
         "ingestd.journal_cursor",
         "ingestd.journal_disk",
         "ingestd.journal_file",
