@@ -195,9 +195,15 @@ class CcxtSession:
 
     async def _watch_sockets(self) -> None:
         """Give up sockets that have fallen silent, and the exchange object when nothing works."""
-        while await self._stop.sleep(min(1.0, self._config.stale_after_s / 4)):
+        interval_s = min(1.0, self._config.stale_after_s / 4)
+        slept_from_s = time.monotonic()
+        while await self._stop.sleep(interval_s):
+            late_s = time.monotonic() - slept_from_s - interval_s
+            slept_from_s = time.monotonic()
             self._recorder.settle_ids(now_us() - _IDS_SETTLE_US)
             for client in list((self.exchange.clients or {}).values()):
+                if late_s > interval_s:  # the process was stopped, or its loop held up: what came is not read yet
+                    client.forgive(late_s)
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
             if self.gives_up():

@@ -170,14 +170,18 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         finally:
             self.held_back = False
         if (held_s := time.monotonic() - held_at) > _HELD_BACK_S:
-            self.last_data_at += held_s
-            self._last_pong = _now_ms()
+            self.forgive(held_s)
         try:
             return await self.connection.receive()
         except Exception as error:
             # ccxt only rejects the waiting futures and leaves the socket open with nobody reading it.
             self.on_error(ccxt.NetworkError(str(error)))
             raise
+
+    def forgive(self, seconds: float) -> None:
+        """For so long nobody read what it brought: that is not the venue's silence."""
+        self.last_data_at += seconds
+        self._last_pong = _now_ms()
 
     def resolve(self, result: Any, message_hash: Any) -> Any:
         self.tap.frame_had_data = True

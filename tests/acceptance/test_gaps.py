@@ -233,3 +233,22 @@ async def test_a_symbol_that_is_no_longer_followed_leaves_nothing_open(
         (row,) = gaps[channel, gone]
         assert row["status"] == "closed"
         assert row["detail"].endswith("no longer followed")
+
+
+async def test_a_process_that_was_stopped_does_not_take_it_for_the_venues_silence(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """What came meanwhile is in the kernel's buffers; a new connection would lose it."""
+    async with market(rate=100.0) as venue:
+        document = {"database": {"dsn": postgres_database.dsn}, "feeds": [feed(venue, stale_after_s=2)]}
+        async with running(write_config(tmp_path, document)) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 50)
+            daemon.signal(signal.SIGSTOP)
+            await asyncio.sleep(6)
+            daemon.signal(signal.SIGCONT)
+            before = venue.ledger.distinct_trades
+            await daemon.until(lambda received: received["trades"] >= before)
+            assert await daemon.total("ingestd_feed_stale_reconnects_total", "feed") == {"binance": 0}
+            await venue.server.stop()
+            assert await daemon.stop() == 0
+        assert await gap_rows(postgres_database.dsn) == {}
