@@ -407,6 +407,7 @@ async def test_a_full_disk_holds_the_feeds_back_and_loses_nothing(
                 assert "journal" in body
                 assert (await daemon.get("/livez"))[0] == 200
             await db.close()
+            await _until_shown(daemon, "\ningestd_journal_full 0.0\n")  # it is tried again within two seconds
             stale = await daemon.total("ingestd_feed_stale_reconnects_total", "feed")
             await stop_venue(venue, daemon)
             assert await daemon.stop() == 0, daemon.log()
