@@ -102,10 +102,10 @@ class Intake:
     def put(self, record: MarketRecord | FeedGap) -> None:
         """Take one record. Far past `max_open_records` it is dropped and counted: a feed that ignores `writable`
         must not fill the memory. A gap record is never dropped: a stream has one open at most."""
-        held = len(self._open)
-        if isinstance(record, FeedGap):
+        if type(record) is FeedGap:  # exactly: isinstance costs a third of this method
             self._note_gap(record)
-        elif held >= self._hard_limit or self._closed:
+        held = len(self._open)
+        if (held >= self._hard_limit or self._closed) and not isinstance(record, FeedGap):
             self._drop(record)
             return
         self._open.append(record)

@@ -388,3 +388,16 @@ async def test_what_the_journal_dropped_becomes_gap_records_in_it(tmp_path: Path
     for record in lost:
         inside = [gap for gap in gaps if gap.symbol == record.symbol and gap.time < record.time]
         assert any(gap.ended_at is not None and record.received_at < gap.ended_at for gap in inside), record
+
+
+async def test_the_gate_counts_the_gap_that_is_told_before_another(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_open_records=100)
+    for number in range(50_101):
+        rig.intake.put(trade(number))
+    del rig.intake._open[98:]  # as if most of it had been journaled
+    rig.intake._reset_signals()
+    rig.intake._room.set()
+    rig.intake.put(gap_record(60_000, None))
+    assert rig.intake.open_records == 100
+    assert rig.intake.is_blocked
+    rig.journal.close()
