@@ -15,7 +15,7 @@ import pytest
 from ingestd.sim.faults import Fault
 from ingestd.sim.synthetic.venue import SyntheticVenue
 from ingestd.storage.database import Database
-from tests.acceptance.test_process import feed, market, stop_venue
+from tests.acceptance.test_process import _until_shown, feed, market, stop_venue
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest
 
@@ -252,3 +252,45 @@ async def test_a_process_that_was_stopped_does_not_take_it_for_the_venues_silenc
             await venue.server.stop()
             assert await daemon.stop() == 0
         assert await gap_rows(postgres_database.dsn) == {}
+
+
+@pytest.mark.timeout(180)
+async def test_what_could_not_be_journaled_at_the_stop_lies_inside_a_gap(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """The database is locked until the journal is full; then the daemon is told to stop."""
+    async with market(rate=2000.0) as venue:
+        document = {
+            "instance": {"shutdown_deadline_s": 4},
+            "intake": {"max_open_records": 2000},
+            "journal": {"max_bytes": "1MiB"},
+            "database": {"dsn": postgres_database.dsn, "flush_timeout_s": 1.0},
+            "feeds": [feed(venue)],
+        }
+        config_file = write_config(tmp_path, document)
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 100)
+            db = await postgres_database.connect(lock_timeout_s=None)
+            async with db.transaction():
+                await db.execute("LOCK TABLE trades, market_ticks IN ACCESS EXCLUSIVE MODE")
+                await _until_shown(daemon, "\ningestd_journal_full 1.0\n")
+                assert await daemon.stop() == 0
+            await db.close()
+            dropped = daemon.counts()["dropped"]
+        assert dropped["trades"] > 0
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 500)
+            await stop_venue(venue, daemon)
+            assert await daemon.stop() == 0
+        missing = await assert_ledger_covers(venue, postgres_database.dsn)
+        gaps = await gap_rows(postgres_database.dsn)
+        assert sum(map(len, missing.values())) >= dropped["trades"]
+        told = 0
+        for symbol in feed(venue)["symbols"]:
+            (row,) = gaps["trades", symbol]
+            assert (row["cause"], row["status"]) == ("shutdown", "closed")
+            told += int(row["detail"].split()[0])
+        assert told == dropped["trades"]
+        code, out, err = await ingestd("gaps", "-c", str(config_file))
+        assert code == 0, err
+        assert "could not be journaled" in out
