@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -18,6 +18,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
+from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
@@ -27,8 +28,11 @@ from ingestd.records import (
     MarketRecord,
     Record,
     Rejected,
+    StreamId,
     channel_of,
+    earliest_us,
     encode_batch,
+    stream_of,
 )
 
 log = structlog.get_logger()
@@ -39,6 +43,9 @@ _OVERSHOOT_RECORDS = 50_000
 _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24
 _LAST_APPEND_S = 2.0
+# After so long without another one, a stretch of dropped records is over. The journal drops a file's worth at a time.
+_INTAKE_PAUSED_US = 1_000_000
+_JOURNAL_PAUSED_US = 60_000_000
 
 
 class LiveSink(Protocol):
@@ -58,8 +65,13 @@ class Intake:
         time_window: Callable[[int], validation.TimeWindow],
         metrics: Metrics,
         live: Sequence[LiveSink] = (),
+        before_gaps: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`live` sinks get each record at once, before it is validated or journaled."""
+        """`live` sinks get each record at once, before it is validated or journaled.
+
+        `before_gaps` is awaited before a batch with gap records is journaled: what a process leaves to the next one
+        must know of a gap before the database does, or a kill in between leaves it open for ever.
+        """
         self._journal = journal
         self._live = tuple([sink.put for sink in live])
         self._config = config
@@ -73,13 +85,28 @@ class Intake:
         self._room.set()
         self._closed = False
         self._overflow: Counter[str] = Counter()
+        self._before_gaps = before_gaps
+        self._drops = DropSpans("the intake was full", _INTAKE_PAUSED_US)
+        self._journal_drops = DropSpans("the journal was full", _JOURNAL_PAUSED_US)
+        self.gaps = GapBook()
+        self.lost: dict[StreamId, Dropped] = {}  # received and not journaled at the stop
+
+    def resume(self, open_gaps: Sequence[FeedGap], pending: Sequence[FeedGap]) -> None:
+        """Go on from an earlier process: the gaps it left open, of which those `pending` are not durable yet."""
+        self.gaps.resume(open_gaps)
+        for gap in open_gaps:
+            self._show_open(gap)
+        for gap in pending:
+            self.put(gap)
 
     def put(self, record: MarketRecord | FeedGap) -> None:
         """Take one record. Far past `max_open_records` it is dropped and counted: a feed that ignores `writable`
-        must not fill the memory."""
+        must not fill the memory. A gap record is never dropped: a stream has one open at most."""
+        if type(record) is FeedGap:  # exactly: isinstance costs a third of this method
+            self._note_gap(record)
         held = len(self._open)
-        if held >= self._hard_limit or self._closed:
-            self._overflow[channel_of(record)] += 1
+        if (held >= self._hard_limit or self._closed) and not isinstance(record, FeedGap):
+            self._drop(record)
             return
         self._open.append(record)
         for put in self._live:
@@ -104,6 +131,27 @@ class Intake:
         """Whether the feeds are being held back."""
         return not self._room.is_set()
 
+    def unjournaled(self) -> dict[StreamId, int]:
+        """Of each stream the earliest moment from which something is not durable yet."""
+        earliest: dict[StreamId, int] = {}
+        for record in self._open:
+            if not isinstance(record, FeedGap):
+                stream, at = stream_of(record), earliest_us(record.time, record.received_at)
+                earliest[stream] = min(at, earliest.get(stream, at))
+        for stream, span in self.lost.items():
+            earliest[stream] = min(span.first, earliest.get(stream, span.first))
+        return earliest
+
+    def pending_gaps(self) -> list[FeedGap]:
+        """Gap records that are not durable yet, in order."""
+        waiting = [record for record in self._open if type(record) is FeedGap]
+        return [*waiting, *self._drops.gaps(), *self._journal_drops.gaps()]
+
+    def settle_drops(self, now: int) -> None:
+        """Make gaps of the stretches over which records were dropped, once no more are; called about once a second."""
+        for gap in (*self._drops.end_paused(now), *self._journal_drops.end_paused(now)):
+            self.put(gap)
+
     async def run(self) -> None:
         """Seal and journal until `close`; returns when the last record is durable."""
         while True:
@@ -118,23 +166,58 @@ class Intake:
 
     def close(self) -> None:
         """No more records: `run` journals what is open and returns."""
+        for gap in (*self._drops.end_paused(None), *self._journal_drops.end_paused(None)):
+            self.put(gap)
         self._closed = True
         self._some.set()
         self._enough.set()
 
     def abandon(self) -> int:
-        """Count what is still open, and what came after `close`, as dropped. Returns how many records."""
+        """Count what is still open, and what came after `close`, as dropped. Returns how many records.
+
+        Gap records stay: `pending_gaps` has them, for the next process.
+        """
         if self._overflow:
             self._count_overflow()
         count_by(self._metrics.received, _by_stream(self._open))
-        lost = Counter(channel_of(record) for record in self._open)
+        records = [record for record in self._open if not isinstance(record, FeedGap)]
+        lost = Counter(channel_of(record) for record in records)
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
-        self._open.clear()
+        for record in records:
+            self._lose(record)
+        self._open = [record for record in self._open if isinstance(record, FeedGap)]
         return lost.total()
+
+    def _note_gap(self, gap: FeedGap) -> None:
+        before = self._drops.end(stream_of_gap(gap)) if self._drops else None
+        if before is not None:
+            self.put(before)
+        if self.gaps.take(gap):
+            self._metrics.gaps.labels(gap.exchange, gap.channel, gap.cause).inc()
+        self._show_open(gap)
+
+    def _show_open(self, gap: FeedGap) -> None:
+        is_open = self.gaps.count_open(gap.exchange, gap.channel)
+        self._metrics.gaps_open.labels(gap.exchange, gap.channel).set(is_open)
+
+    def _drop(self, record: MarketRecord) -> None:
+        self._overflow[channel_of(record)] += 1
+        if self._closed:
+            self._lose(record)
+        else:
+            self._drops.add(stream_of(record), dropped(record), record.received_at)
+
+    def _lose(self, record: MarketRecord) -> None:
+        span, stream = dropped(record), stream_of(record)
+        if stream in self.lost:
+            span.include(self.lost[stream])
+        self.lost[stream] = span
 
     async def _seal(self) -> None:
         taken = self._open[: self._batch_size()]
         if taken:
+            if self._before_gaps is not None and any(type(record) is FeedGap for record in taken):
+                await self._before_gaps()
             records, rejected = self._validated(taken)
             journaling = asyncio.ensure_future(self._journaled(records))
             try:
@@ -154,6 +237,11 @@ class Intake:
     def _finish(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
         self._count(taken, rejected)
         del self._open[: len(taken)]
+        for stream, span in self._journal.take_dropped():
+            begins = self._journal_drops.add(stream, span, now_us())
+            gap = self._journal_drops.gap(stream) if begins else None
+            if gap is not None:  # told at once, and again when it is over
+                self.put(gap)
 
     async def _settled(self, journaling: asyncio.Future[Batch]) -> None:
         """An append that has begun is short; one that is waiting for room is given up."""

@@ -29,6 +29,7 @@ import structlog
 from ingestd.clock import now_us
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull
+from ingestd.gap_book import Dropped
 from ingestd.journal_cursor import Batch, Cursor, Place
 from ingestd.journal_disk import JournalDamaged, row_bytes
 from ingestd.journal_file import FileName, JournalFile, StoredBatch, add_counts
@@ -36,7 +37,7 @@ from ingestd.journal_salvage import Rewritten, salvage, without_channel
 from ingestd.journal_start import files_left, take_directory
 from ingestd.journal_thread import Worker
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Record, count_channels, decode_batch, encode_batch
+from ingestd.records import Record, StreamId, count_channels, decode_batch, encode_batch
 
 __all__ = ["DROP_ORDER", "Batch", "Cursor", "Journal", "Place"]
 
@@ -75,6 +76,7 @@ class Journal:
         self._mending = asyncio.Lock()
         self._unfinished: set[asyncio.Future[None]] = set()
         self._lost_at_open: dict[str, int] = {}
+        self._dropped: list[tuple[StreamId, Dropped]] = []
         self._memory: deque[Batch] = deque()
         self._memory_bytes = 0
         self._memory_floor: Place = (0, 0)  # the last batch that is only on disk
@@ -192,6 +194,11 @@ class Journal:
         )
         self._publish(batch)
         return batch
+
+    def take_dropped(self) -> list[tuple[StreamId, Dropped]]:
+        """What was given up since the last call because the journal was full."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     async def room_made(self, timeout_s: float) -> None:
         """Until a file was released, at most `timeout_s`."""
@@ -335,6 +342,7 @@ class Journal:
             cursor.lose(sequence, rewritten.file.counts)
         self._replace(file, rewritten.file)
         self._count_dropped({channel: file.counts[channel]}, "journal_full")
+        self._dropped += rewritten.dropped.items()
         self._count_dropped(rewritten.lost, "journal_damaged")
         log.warning("journal_full_dropped", channel=channel, records=file.counts[channel], file=str(file.name))
         self._show()

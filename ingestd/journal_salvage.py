@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from ingestd.gap_book import Dropped, dropped
 from ingestd.journal_disk import connect, sync_directory, translated, with_companions
 from ingestd.journal_file import (
     NEW,
@@ -32,7 +33,17 @@ from ingestd.journal_file import (
     stored,
     write_schema,
 )
-from ingestd.records import channel_of, count_channels, decode_batch, encode_batch
+from ingestd.records import (
+    FeedGap,
+    Record,
+    Rejected,
+    StreamId,
+    channel_of,
+    count_channels,
+    decode_batch,
+    encode_batch,
+    stream_of,
+)
 
 _STEPS = 2000  # one position at a time over a damaged page, before the steps double
 _END = 2**62
@@ -46,6 +57,7 @@ class Rewritten:
     counts_at: dict[int, dict[str, int]] = field(default_factory=dict)  # records by channel, by position
     lost: dict[str, int] = field(default_factory=dict)  # records; known only of a file that had been counted
     kept_aside: list[Path] = field(default_factory=list)
+    dropped: dict[StreamId, Dropped] = field(default_factory=dict)  # on purpose, with a channel
 
     def counts_beyond(self, position: int) -> dict[str, int]:
         """Records by channel in the batches beyond `position`."""
@@ -94,7 +106,8 @@ def _rewrite(file: JournalFile, channel: str | None, below: int) -> Rewritten:
     with translated(file.path):
         try:
             _discard(part)
-            _write(part, copy, result, found.batches() if channel is None else _all_without(channel, found.batches()))
+            batches = found.batches() if channel is None else _all_without(channel, found.batches(), result.dropped)
+            _write(part, copy, result, batches)
             file.close_reader()
             result.lost = _lost(file, copy, channel)
             if found.damage or (any(result.lost.values()) and not found.undecodable):
@@ -191,12 +204,21 @@ def _discard(path: Path) -> None:
         name.unlink(missing_ok=True)
 
 
-def _all_without(channel: str, batches: Iterable[StoredBatch]) -> Iterator[StoredBatch]:
+def _all_without(channel: str, batches: Iterable[StoredBatch], spans: dict[StreamId, Dropped]) -> Iterator[StoredBatch]:
     for batch in batches:
         if channel not in batch.counts:
             yield batch
             continue
-        kept = [record for record in decode_batch(batch.payload) if channel_of(record) != channel]
+        kept: list[Record] = []
+        for record in decode_batch(batch.payload):
+            if channel_of(record) != channel or isinstance(record, (FeedGap, Rejected)):
+                kept.append(record)
+            else:
+                stream, one = stream_of(record), dropped(record)
+                if stream in spans:
+                    spans[stream].include(one)
+                else:
+                    spans[stream] = one
         yield StoredBatch(batch.position, batch.sealed_at, count_channels(kept), encode_batch(kept))
 
 

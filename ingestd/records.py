@@ -20,6 +20,8 @@ WIRE_VERSION = 1
 Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
 CHANNELS: tuple[Channel, ...] = ("ticks", "trades", "order_book", "open_interest", "funding", "candles")
 
+StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
+
 Side: TypeAlias = Literal["buy", "sell"]
 Level: TypeAlias = tuple[str, str]
 
@@ -116,7 +118,9 @@ class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
     """A stretch in which a stream may have missed data.
 
     `time` is when it began (the last thing received before), `ended_at` when the stream spoke again; None while it
-    is open. The row of one (exchange, symbol, channel, time) is written when the gap opens and again when it ends.
+    is open. What is missing lies between the two, on our clock and on the venue's (`earliest_us`, `latest_us`). The
+    row of one (exchange, symbol, channel, time) is written when the gap opens and again when it ends. `cause`: see
+    `gap_causes`.
     """
 
     exchange: str
@@ -162,6 +166,20 @@ TABLE_OF: dict[type[MarketRecord], str] = {
     Candle: "ohlcv_data",
 }
 
+# Further from ours than this, the venue's time does not say when a record was sent: a snapshot holds old trades.
+_MOST_LAG_US = 60_000_000
+
+
+def earliest_us(time: int, received_at: int) -> int:
+    """The earlier of the venue's time and ours: what followed this record is later on both clocks."""
+    return time if received_at - _MOST_LAG_US <= time < received_at else received_at
+
+
+def latest_us(time: int, received_at: int) -> int:
+    """The later of the venue's time and ours: what came before this record is earlier on both clocks."""
+    return time if received_at < time <= received_at + _MOST_LAG_US else received_at
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[list[Record]] = msgspec.msgpack.Decoder(list[Record])
 
@@ -182,6 +200,11 @@ _CHANNEL_NAMES: dict[type, str] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rej
 def channel_of(record: Record) -> str:
     """The channel a record is counted under."""
     return _CHANNEL_NAMES[type(record)]
+
+
+def stream_of(record: MarketRecord) -> StreamId:
+    """The stream a record belongs to."""
+    return record.exchange, _CHANNEL_NAMES[type(record)], record.symbol
 
 
 def count_channels(records: Sequence[Record]) -> dict[str, int]:

@@ -39,6 +39,7 @@ from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore, nobody
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
+from ingestd.stream_state import Document, StreamState, document, following
 from ingestd.symbol_names import CompactNames
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window
@@ -65,11 +66,13 @@ class Service:
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
         self.live = self._live_sink()
         live = [self.live] if self.live is not None else []
-        self.intake = Intake(self.journal, config.intake, accepted_window(config), self.metrics, live)
+        self.streams = StreamState(config.instance.state_dir)
+        window = accepted_window(config)
+        self.intake = Intake(self.journal, config.intake, window, self.metrics, live, self.streams.save_gaps)
         self.feeds: dict[str, Feed] = {
             f"{index}-{feed.label}": make_feed(feed)
             if make_feed is not None
-            else CcxtFeed(feed, keep=partial(shard.holds, feed.exchange))
+            else CcxtFeed(feed, keep=partial(shard.holds, feed.exchange), earlier=self.streams.earlier)
             for index, feed in enumerate(config.feeds)
         }
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
@@ -123,6 +126,7 @@ class Service:
         """Capture until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
         self.journal.open()
         try:
+            self.streams.load()
             if self._access is not None:
                 await self._access.look(self.config.instance.state_dir)
             await self.endpoint.start()
@@ -149,7 +153,9 @@ class Service:
             self.tasks.spawn(f"source-{reader.name}", reader.run())
         if self._upkeep is not None:
             self.tasks.spawn("upkeep", self._upkeep.run())
+        self.intake.resume(self.streams.open_gaps, self.streams.pending_gaps)
         self.tasks.spawn("intake", self.intake.run())
+        self.tasks.spawn("streams", self.streams.run(self._compose_streams, lambda: self.intake.gaps.version))
         for name, feed in self.feeds.items():
             self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
             self.metrics.watch_feed(feed.status)
@@ -227,11 +233,12 @@ class Service:
         self._notifier.stopping("closing the feeds")
         await self._close_feeds()
         await self._seal_intake(deadline_s)
+        await self.streams.finish()
         await self._drain_sinks(deadline_s)
         await self._close_live()
         if self._upkeep is not None:
             await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
-        await self.tasks.cancel(["upkeep", "heartbeat"])
+        await self.tasks.cancel(["upkeep", "heartbeat", "streams"])
         self._show_gauges()
 
     async def _close_feeds(self) -> None:
@@ -291,6 +298,16 @@ class Service:
             log.error("feed_misconfigured", feed=name, problems=[str(problem) for problem in error.problems])
             await self.tasks.stop_asked.wait()
 
+    def _compose_streams(self, stopped: bool) -> Document:
+        """What the next process is to know; about once a second, so what is done once a second is done here too."""
+        pairs = zip(self.feeds.values(), self.config.feeds, strict=True)
+        feeds = [(config.exchange, feed.status()) for feed, config in pairs]
+        for gap in self.streams.let_go(following(feeds)):
+            self.intake.put(gap)
+        now = now_us()
+        self.intake.settle_drops(now)
+        return document(feeds, self.intake, self.streams.earlier, written_at=now, stopped=stopped)
+
     def _show_gauges(self) -> None:
         for name, cursor in self._cursors.items():
             self.metrics.sink_lag_records.labels(name).set(cursor.pending_records)
@@ -320,6 +337,7 @@ class Service:
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
             sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._every_sink()],
             sources=[source_health(reader, needed=False) for reader in self._readers],
+            open_gaps=self.intake.gaps.open.values(),
         )
 
     def counts(self) -> dict[str, Any]:

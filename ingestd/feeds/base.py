@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.errors import FeedError
-from ingestd.records import FeedGap, MarketRecord
+from ingestd.records import FeedGap, MarketRecord, earliest_us
 
 
 class RateLimited(FeedError):
@@ -62,6 +62,30 @@ class StreamStatus:
     received: int = 0
     last_received_at: int | None = None  # microseconds since the epoch; None: nothing yet
     quarantined: str | None = None  # why the venue refuses it
+    last_time: int | None = None  # the venue's time of what was received last
+    followed_at: int | None = None  # since when it should deliver, also in an earlier process; None: not followed
+
+    @property
+    def complete_until(self) -> int | None:
+        """Where a gap that opens now begins: until then nothing is missing. None: nothing says since when it should."""
+        if self.last_received_at is None:
+            return self.followed_at
+        if self.last_time is None:
+            return self.last_received_at
+        return earliest_us(self.last_time, self.last_received_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier process left of a stream: `gap` is one that was still open, else it was complete until then.
+
+    `cause` and `detail` are those of the gap that begins there.
+    """
+
+    complete_until: int
+    cause: str
+    detail: str | None = None
+    gap: FeedGap | None = None
 
 
 @dataclass(slots=True)

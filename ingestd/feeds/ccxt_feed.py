@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from ingestd.backoff import Backoff
+from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.base import FeedStatus, Intake, MarketInfo, StreamStatus
+from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.stopping import Stop
-from ingestd.records import Channel
+from ingestd.gap_causes import DISCONNECT
+from ingestd.records import Channel, StreamId
 
 log = structlog.get_logger()
 
@@ -25,10 +27,18 @@ _NOTHING_LISTED_S = 60.0
 
 
 class CcxtFeed:
-    """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's."""
+    """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's,
+    `earlier` what an earlier process left of the streams (each is taken out as it is followed)."""
 
-    def __init__(self, config: FeedConfig, *, keep: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        config: FeedConfig,
+        *,
+        keep: Callable[[str], bool] | None = None,
+        earlier: MutableMapping[StreamId, Earlier] | None = None,
+    ) -> None:
         self.config = config
+        self._earlier = earlier
         self._keep = keep
         self._stop = Stop()
         self._recorder: Recorder | None = None
@@ -41,7 +51,7 @@ class CcxtFeed:
 
     async def run(self, intake: Intake) -> None:
         """Deliver until closed. Raises ConfigError when none of the symbols exists."""
-        self._recorder = recorder = Recorder(self.config, intake)
+        self._recorder = recorder = Recorder(self.config, intake, self._earlier)
         backoff = Backoff(cap_s=60.0)
         try:
             while not self._stop.is_set():
@@ -53,10 +63,11 @@ class CcxtFeed:
                     await session.close()
                     recorder.closing = self._stop.is_set()
                 if not self._stop.is_set():
-                    streaming = [stream for stream in recorder.all_streams() if stream.url is not None]
-                    recorder.interrupted(streaming, "disconnect", "the exchange object was replaced")
+                    streaming = [stream for stream in recorder.all_streams() if not _is_polled(stream)]
+                    recorder.interrupted(streaming, DISCONNECT, "the exchange object was replaced")
                     await self._stop.sleep(backoff.next_s())
         finally:
+            recorder.settle_ids(now_us() + 1)
             self._finished.set()
 
     async def close(self) -> None:

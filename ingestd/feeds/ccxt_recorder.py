@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ import structlog
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
-from ingestd.feeds.base import FeedStatus, Intake, StreamStatus
+from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
-from ingestd.records import CHANNELS, Channel, MarketRecord
+from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.gap_causes import DISCONNECT, STALE
+from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
 
@@ -25,43 +27,69 @@ class Stream(StreamStatus):
     """A stream's status, and the socket that delivers it (known once it has)."""
 
     url: str | None = None
+    ids: IdSeries | None = None  # where the venue's trade ids have no holes
 
 
 class Recorder:
     """The tap's listener for one feed. Outlives the exchange objects, so that gaps and counts do."""
 
-    def __init__(self, config: FeedConfig, intake: Intake) -> None:
+    def __init__(
+        self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
+    ) -> None:
+        """`earlier`: what an earlier process left of the streams; each is taken out by the feed that follows it."""
         self._exchange = config.exchange
         self.config = config
         self._intake = intake
         self._ids = ccxt_records.TradeIds(now_us())
         self._finality = ccxt_records.CandleFinality()
         self._gaps = GapTracker(config.exchange)
+        self._earlier = {} if earlier is None else earlier
+        self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
         self._changed_books: dict[str, tuple[Any, int]] = {}
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
+        self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
         self._connected: set[str] = set()
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
         self.ticks_from_tickers = False
         self.closing = False  # what ends now ends on purpose: no gap
 
-    def attach(self, frame_url: Callable[[], str | None], wake: Callable[[str], None]) -> None:
-        """A new exchange object: where its current frame came from, and whom to tell that a socket is gone."""
+    def attach(
+        self,
+        frame_url: Callable[[], str | None],
+        wake: Callable[[str], None],
+        carried: Callable[[str], Iterable[Stream]] = lambda _url: (),
+    ) -> None:
+        """A new exchange object: where its current frame came from, whom to tell that a socket is gone, and which
+        streams were asked for on a socket."""
         self._frame_url = frame_url
         self._wake = wake
+        self._carried = carried
         self._connected.clear()
         self._changed_books.clear()
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
-        """The stream, made when it is new."""
-        return self.streams[channel].setdefault(symbol, Stream(channel, symbol))
+        """The stream, made when it is new; it goes on from where an earlier process was."""
+        stream = self.streams[channel].get(symbol)
+        if stream is None:
+            stream = self.streams[channel][symbol] = Stream(channel, symbol, followed_at=now_us())
+            if channel == "trades" and are_consecutive(self._exchange, symbol, self.config.options):
+                stream.ids = IdSeries()
+            earlier = self._earlier.pop((self._exchange, channel, symbol), None)
+            if earlier is not None:
+                stream.followed_at = earlier.complete_until
+                self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
+        return stream
 
     def remove(self, symbols: Iterable[str]) -> None:
         """These symbols are no longer wanted: what still comes of them is not handed over."""
         for symbol in symbols:
             for by_symbol in self.streams.values():
-                by_symbol.pop(symbol, None)
+                stream = by_symbol.pop(symbol, None)
+                if stream is not None:
+                    self._settle(stream)
+                    self._put_gap(self._gaps.forget(stream, at=now_us()))
             self._changed_books.pop(symbol, None)
             self._finality.forget(symbol)
 
@@ -177,7 +205,7 @@ class Recorder:
         self.counts.disconnects += was_connected
         event = "disconnected" if was_connected else "dial_failed"
         log.warning(event, feed=self.config.label, url=url, reason=reason[:300])
-        self.interrupted([stream for stream in self.all_streams() if stream.url == url], "disconnect", reason)
+        self.interrupted(self._streams_on(url), DISCONNECT, reason)
         self._wake(url)
 
     def on_rejected(self, url: str) -> None:
@@ -187,17 +215,42 @@ class Recorder:
         """A socket is about to be given up for its silence."""
         self.counts.stale_reconnects += 1
         log.warning("stale", feed=self.config.label, url=url, detail=detail)
-        self.interrupted([stream for stream in self.all_streams() if stream.url == url], "stale", detail)
+        self.interrupted(self._streams_on(url), STALE, detail)
 
     def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
         """Open a gap for each of these streams, and let go what is held of them."""
         for stream in streams:
+            self._settle(stream)
             if stream.channel == "candles":
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self._changed_books.pop(stream.symbol, None)
         for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300]):
             self._intake.put(gap)
+
+    def settle_ids(self, before: int) -> None:
+        """Judge the trade ids of the frames that came before then: in a quiet market the next one may take long."""
+        for stream in list(self._unsettled.values()):
+            if (stream.last_received_at or 0) < before:
+                self._settle(stream)
+
+    def _settle(self, stream: Stream) -> None:
+        if stream.ids is not None:
+            self._unsettled.pop(stream.symbol, None)
+            self._put_counted(stream, stream.ids.settle())
+
+    def _put_counted(self, stream: Stream, report: IdReport | None) -> None:
+        if report is not None:
+            self._put_gap(self._gaps.counted(stream, report))
+
+    def _put_gap(self, gap: FeedGap | None) -> None:
+        if gap is not None:
+            self._intake.put(gap)
+
+    def _streams_on(self, url: str) -> list[Stream]:
+        """Those that socket delivers, and those that were asked for there and have not delivered yet."""
+        waiting = {id(stream) for stream in self._carried(url) if stream.url is None}
+        return [stream for stream in self.all_streams() if stream.url == url or id(stream) in waiting]
 
     def _take_tick(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
         self._take(
@@ -237,15 +290,23 @@ class Recorder:
             if channel != "candles":
                 self._incomplete(stream, "lacks what the record needs")
             return
-        if self._gaps.open:
-            ended = self._gaps.delivered(stream, at=received_at)
-            if ended is not None:
-                self._intake.put(ended)
+        ended = self._gaps.delivered(stream, at=received_at, time=record.time) if self._gaps.open else None
+        self._put_gap(ended)
         stream.received += 1
         stream.last_received_at = received_at
+        stream.last_time = record.time
         stream.url = self._frame_url() or stream.url
         stream.quarantined = None
         self._intake.put(record)
+        if stream.ids is not None and type(record) is Trade:
+            self._count(stream, stream.ids, record, ended is not None)
+
+    def _count(self, stream: Stream, ids: IdSeries, trade: Trade, ended_gap: bool) -> None:
+        self._put_counted(stream, ids.take(trade))
+        if ended_gap:
+            ids.ask()
+        if not ids.is_settled:
+            self._unsettled[stream.symbol] = stream
 
     def _incomplete(self, stream: Stream, reason: str) -> None:
         self.counts.incomplete_records += 1

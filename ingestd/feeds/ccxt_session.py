@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from ingestd.backoff import Backoff
+from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
 RELIST_S = 3600.0
+_IDS_SETTLE_US = 1_000_000
 _STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
 
 Choose = Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]]  # from the venue's markets, the symbols to follow
@@ -56,7 +58,7 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
-        recorder.attach(lambda: self._tap.url, self._wake)
+        recorder.attach(lambda: self._tap.url, self._wake, self._carried)
 
     async def load_markets(self) -> bool:
         """Ask for the venue's markets until it gives them; False when the stop came first."""
@@ -179,6 +181,11 @@ class CcxtSession:
         for subscription in list(self._subscriptions):
             subscription.wake(url)
 
+    def _carried(self, url: str) -> list[Stream]:
+        """The streams of every subscription that was asked for on that socket."""
+        asked = [subscription for subscription in self._subscriptions if url in subscription.urls]
+        return [stream for subscription in asked for stream in subscription.streams]
+
     async def _sample_books(self) -> None:
         interval_s = self._config.order_book_interval_ms / 1000
         due = time.monotonic() + interval_s
@@ -188,8 +195,15 @@ class CcxtSession:
 
     async def _watch_sockets(self) -> None:
         """Give up sockets that have fallen silent, and the exchange object when nothing works."""
-        while await self._stop.sleep(min(1.0, self._config.stale_after_s / 4)):
+        interval_s = min(1.0, self._config.stale_after_s / 4)
+        slept_from_s = time.monotonic()
+        while await self._stop.sleep(interval_s):
+            late_s = time.monotonic() - slept_from_s - interval_s
+            slept_from_s = time.monotonic()
+            self._recorder.settle_ids(now_us() - _IDS_SETTLE_US)
             for client in list((self.exchange.clients or {}).values()):
+                if late_s > interval_s:  # the process was stopped, or its loop held up: what came is not read yet
+                    client.forgive(late_s)
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
             if self.gives_up():
@@ -205,6 +219,8 @@ class CcxtSession:
     def check_socket(self, client: Any, now_s: float) -> None:
         """Drop the socket when it has carried no data for the feed's limit (longer after each silent re-dial)."""
         url: str = client.url
+        if client.held_back:
+            return  # it is we who do not read
         if client.data_frames:
             self._silent_dials[url] = 0
         doublings = min(self._silent_dials.get(url, 0), _STALE_DOUBLINGS)

@@ -33,6 +33,9 @@ _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
 _CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
+_JSON_OPENS = ("{", "[")
+_JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
+_HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
 # Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
 # the trade before a subscription as `last_match`: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
@@ -118,6 +121,17 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
     data_frames: int
     is_down: bool
+    held_back: bool  # it is not read, since what it brings could not be kept
+    _last_pong: int | None = None
+
+    @property
+    def lastPong(self) -> int | None:  # ccxt's name: its ping loop and venues use it
+        """When the venue last answered a ping, in milliseconds: now, while nobody reads its answers."""
+        return _now_ms() if self.held_back else self._last_pong
+
+    @lastPong.setter
+    def lastPong(self, at_ms: int | None) -> None:
+        self._last_pong = at_ms
 
     def handle_message(self, message: Any) -> None:
         """Never raises: an exception here would end ccxt's receive loop with the socket still open."""
@@ -139,21 +153,35 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def handle_text_or_binary_message(self, data: Any) -> None:
         if self.decompressBinary and isinstance(data, bytes):
             data = data.decode()
-        if isinstance(data, str) and len(data) >= 2 and data[0] in "{[":
-            data = decode_json(data)
+        if isinstance(data, str):
+            if data[:1] in _JSON_OPENS and data:
+                data = decode_json(data)
+            elif any(mark in data for mark in _JSON_MARKS):
+                raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
         if isinstance(data, dict) and data.get("type") in self.same_message:
             data["type"] = self.same_message[data["type"]]
         self.on_message_callback(self, data)
 
     async def receive(self) -> Any:
-        """The next message, once there is room for it."""
-        await self.tap.listener.writable()
+        """The next message, once there is room for it. The time until then is not the venue's silence."""
+        self.held_back, held_at = True, time.monotonic()
+        try:
+            await self.tap.listener.writable()
+        finally:
+            self.held_back = False
+        if (held_s := time.monotonic() - held_at) > _HELD_BACK_S:
+            self.forgive(held_s)
         try:
             return await self.connection.receive()
         except Exception as error:
             # ccxt only rejects the waiting futures and leaves the socket open with nobody reading it.
             self.on_error(ccxt.NetworkError(str(error)))
             raise
+
+    def forgive(self, seconds: float) -> None:
+        """For so long nobody read what it brought: that is not the venue's silence."""
+        self.last_data_at += seconds
+        self._last_pong = _now_ms()
 
     def resolve(self, result: Any, message_hash: Any) -> Any:
         self.tap.frame_had_data = True
@@ -210,7 +238,7 @@ class _TappedExchange(ExactReaders):
             client.same_message = _SAME_MESSAGE.get(self.id, {})
             client.last_data_at = time.monotonic()
             client.data_frames = 0
-            client.is_down = False
+            client.is_down = client.held_back = False
             client.throttle.looper = self._in_background(client.throttle.looper)
         return client
 
@@ -385,6 +413,10 @@ def translated(error: BaseException) -> FeedError:
     if isinstance(error, ccxt.ExchangeError):
         return Refused(text)
     return FeedError(text)
+
+
+def _now_ms() -> int:
+    return now_us() // 1000
 
 
 def _note_dialled(url: str) -> None:

@@ -14,6 +14,7 @@ from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_recorder import Recorder, Stream
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.stopping import Stop
+from ingestd.gap_causes import POLL_FAILED
 from ingestd.records import Channel
 
 log = structlog.get_logger()
@@ -89,6 +90,9 @@ class Poller:
             return None
         error = translated(raised)
         self._failures += 1
+        if not isinstance(error, (SymbolError, ChannelError, Refused)):
+            wanted = [stream for stream in group if self._recorder.wants(stream)]
+            self._recorder.interrupted(wanted, POLL_FAILED, str(error))
         if self._failures & (self._failures - 1) == 0:
             log.warning(
                 "poll_failed",

@@ -7,15 +7,18 @@ ready and says what is degraded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ingestd.feeds.base import FeedStatus, StreamStatus
+from ingestd.records import FeedGap
 
 LOOP_STALLED_S = 10.0
 _POLLED_CHANNELS = frozenset({"open_interest", "funding", "candles"})
 _POLLS_MISSED_WHEN_STALE = 3
 _NAMED_AT_MOST = 3
+GAPS_SHOWN_AT_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the daemon knows about itself at `now_us`. `journal` is None in the role that has none."""
+    """What the daemon knows about itself at `now_us`. `journal` and `open_gaps` are None in the role that has none."""
 
     now_us: int
     started: bool
@@ -76,6 +79,7 @@ class Snapshot:
     journal: JournalHealth | None = None
     sinks: Sequence[SinkHealth] = ()
     sources: Sequence[SourceHealth] = ()
+    open_gaps: Collection[FeedGap] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +89,16 @@ class Verdict:
     ok: bool
     reasons: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
+    open_gaps: dict[str, object] | None = None
 
     def body(self) -> dict[str, object]:
         """The verdict as the endpoint answers it."""
-        return {
+        shown: dict[str, object] = {
             "status": "ok" if self.ok else "failing",
             "reasons": list(self.reasons),
             "degraded": list(self.degraded),
         }
+        return shown if self.open_gaps is None else {**shown, "open_gaps": self.open_gaps}
 
 
 def liveness(snapshot: Snapshot) -> Verdict:
@@ -122,7 +128,30 @@ def readiness(snapshot: Snapshot) -> Verdict:
         reasons.extend(failing)
         degraded.extend(limping)
     degraded.extend(f"The sink {sink.name} is down: {sink.problem}" for sink in snapshot.sinks if sink.problem)
-    return Verdict(not reasons, tuple(reasons), tuple(degraded))
+    gaps = None if snapshot.open_gaps is None else _open_gaps(snapshot.open_gaps, snapshot.now_us)
+    return Verdict(not reasons, tuple(reasons), tuple(degraded), gaps)
+
+
+def _open_gaps(gaps: Collection[FeedGap], now_us: int) -> dict[str, object]:
+    """How many streams are missing something right now, and those that have for longest.
+
+    They make nothing unready: an open gap ends with the next delivery, and a stream that does not deliver is silent.
+    """
+    oldest = heapq.nsmallest(GAPS_SHOWN_AT_MOST, gaps, key=lambda gap: gap.time)
+    return {
+        "count": len(gaps),
+        "oldest": [
+            {
+                "exchange": gap.exchange,
+                "channel": gap.channel,
+                "symbol": gap.symbol,
+                "open_s": max(0, now_us - gap.time) // 1_000_000,
+                "cause": gap.cause,
+                "detail": gap.detail,
+            }
+            for gap in oldest
+        ],
+    }
 
 
 def _journal_reasons(journal: JournalHealth | None) -> list[str]:

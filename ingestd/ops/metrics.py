@@ -47,6 +47,8 @@ class Metrics:
         self.duplicate = self._counter("records_duplicate", "Records the sink already had", "sink", "channel")
         self.rejected = self._counter("records_rejected", "Records put aside", "channel", "reason")
         self.dropped = self._counter("records_dropped", "Records lost on purpose", "channel", "reason")
+        self.gaps = self._counter("gaps", "Stretches a stream may have missed", "exchange", "channel", "cause")
+        self.gaps_open = self._gauge("gaps_open", "Those that have not ended", "exchange", "channel")
         self.released = self._counter("records_released", "Records taken from Kafka and left to another", "channel")
         self.sources_fenced = self._counter("source_fenced", "Partitions another member had taken over", "source")
         self.source_partitions = self._gauge("source_partitions", "Partitions this member reads", "source")

@@ -393,7 +393,7 @@ async def test_a_full_disk_holds_the_feeds_back_and_loses_nothing(
             "instance": {"state_dir": str(small_disk / "state")},
             "intake": {"max_open_records": 2000},
             "database": {"dsn": postgres_database.dsn, "flush_timeout_s": 1.0},
-            "feeds": [feed(venue, stale_after_s=600)],
+            "feeds": [feed(venue, stale_after_s=2)],
         }
         async with running(write_config(tmp_path, document)) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
@@ -401,15 +401,18 @@ async def test_a_full_disk_holds_the_feeds_back_and_loses_nothing(
             async with db.transaction():
                 await db.execute("LOCK TABLE trades, market_ticks IN ACCESS EXCLUSIVE MODE")
                 await _until_shown(daemon, "\ningestd_journal_full 1.0\n")
-                await asyncio.sleep(1)
+                await asyncio.sleep(5)  # longer than stale_after_s: that we do not read is not the venue's silence
                 status, body = await daemon.get("/readyz")
                 assert status == 503
                 assert "journal" in body
                 assert (await daemon.get("/livez"))[0] == 200
             await db.close()
+            await _until_shown(daemon, "\ningestd_journal_full 0.0\n")  # it is tried again within two seconds
+            stale = await daemon.total("ingestd_feed_stale_reconnects_total", "feed")
             await stop_venue(venue, daemon)
             assert await daemon.stop() == 0, daemon.log()
         sent = sent_trades(venue)
+    assert stale == {"binance": 0}
     assert_conserved(daemon.counts())
     assert daemon.counts()["dropped"] == {}
     assert await stored_trades(postgres_database.dsn) == sent

@@ -66,6 +66,20 @@ async def test_a_malformed_frame_is_counted_and_the_next_is_processed(venue: Ven
     assert wire.recorder.counts.malformed_frames == 1
 
 
+@pytest.mark.parametrize("frame", ["}{", "\x7f\x01garbage{{", "[1,2", "{", '{"e":"trade","E":1790000000', "] no"])
+async def test_what_is_neither_json_nor_a_word_is_malformed(venue: Venue, wire: Wire, frame: str) -> None:
+    wire.frames(frame, *numbered(venue.trade, 1))
+
+    assert wire.recorder.counts.malformed_frames == 1
+    assert len(wire.intake.of(Trade)) == 1
+
+
+async def test_words_are_not_malformed(venue: Venue, wire: Wire) -> None:
+    wire.frames("pong", "Ping", "")
+
+    assert wire.recorder.counts.malformed_frames == 0
+
+
 async def test_an_error_in_the_venues_code_costs_only_its_frame(venue: Venue, wire: Wire) -> None:
     good = numbered(venue.trade, 2)
     real: Callable[..., None] = wire.client.on_message_callback

@@ -30,6 +30,7 @@ class Venue:
         self.subscribed: list[list[str]] = []
         self.market_status = 200
         self.market_requests = 0
+        self.interest_status = 200
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -83,6 +84,8 @@ class Venue:
     async def _open_interest(self, request: web.Request) -> web.Response:
         if request.query["symbol"] == "ETHUSDT":
             return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
+        if self.interest_status != 200:
+            return web.json_response({"code": -1000, "msg": "unknown"}, status=self.interest_status)
         return web.json_response({"openInterest": "10659.509", "symbol": "BTCUSDT", "time": 1589437530011})
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
@@ -278,6 +281,23 @@ async def test_open_interest_is_polled_and_one_bad_symbol_touches_no_other(venue
     assert streams["ETH/USDT:USDT"].quarantined is not None
     assert streams["BTC/USDT:USDT"].quarantined is None
     await running.close()
+
+
+async def test_a_poll_that_fails_leaves_a_gap_until_the_next_one_that_does_not(venue: Venue) -> None:
+    running = Running(venue, channels=["open_interest"], symbols=["BTC/USDT:USDT"], poll_interval_s=0.02)
+    await running.until(lambda: running.intake.of(OpenInterest))
+    venue.interest_status = 500
+    await running.until(lambda: running.intake.of(FeedGap))
+    last = running.intake.of(OpenInterest)[-1]
+    venue.interest_status = 200
+    await running.until(lambda: len(running.intake.of(FeedGap)) == 2)
+    await running.close()
+
+    opened, ended = running.intake.of(FeedGap)
+    assert (opened.channel, opened.cause, opened.ended_at) == ("open_interest", "poll_failed", None)
+    assert opened.time <= last.received_at
+    assert ended.time == opened.time
+    assert ended.ended_at is not None
 
 
 async def test_closing_while_the_venue_is_down_is_quick(venue: Venue) -> None:

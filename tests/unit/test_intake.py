@@ -145,7 +145,15 @@ async def test_a_feed_that_ignores_the_gate_loses_counted(tmp_path: Path) -> Non
     async with running(tmp_path, max_open_records=100, linger_ms=1) as rig:
         for number in range(50_150):
             rig.intake.put(trade(number))
-    assert len(records_of(await _read_again(tmp_path))) == 50_100
+    *kept, gap = records_of(await _read_again(tmp_path))
+    assert kept == [trade(number) for number in range(50_100)]
+    assert isinstance(gap, FeedGap)
+    assert (gap.exchange, gap.symbol, gap.channel, gap.cause) == ("binance", "BTC/USDT", "trades", "dropped")
+    assert gap.detail == "50 records: the intake was full"
+    lost = [trade(number) for number in range(50_100, 50_150)]
+    assert gap.ended_at is not None
+    assert gap.time < min(record.time for record in lost)
+    assert gap.ended_at > max(record.received_at for record in lost)
     assert rig.metrics.totals(rig.metrics.dropped) == {"trades": 50}
     assert rig.metrics.totals(rig.metrics.received) == {"trades": 50_150}
 
@@ -163,9 +171,18 @@ async def test_what_cannot_be_journaled_at_the_stop_is_counted(tmp_path: Path) -
     assert late
     task.cancel()
     await asyncio.wait({task})
+    gap = FeedGap("binance", "BTC/USDT", NOW_US, NOW_US, "trades", None, "disconnect")
+    intake.put(gap)
+    intake.put(trade(3))  # after the close
     assert intake.abandon() == 2
     journal.close()
-    assert metrics.totals(metrics.dropped) == {"trades": 1, "ticks": 1}
+    assert intake.pending_gaps() == [gap]  # for the next process
+    assert {stream: span.count for stream, span in intake.lost.items()} == {
+        ("binance", "trades", "BTC/USDT"): 2,
+        ("binance", "ticks", "BTC/USDT"): 1,
+    }
+    assert intake.unjournaled()["binance", "trades", "BTC/USDT"] == trade(1).time
+    assert metrics.totals(metrics.dropped) == {"trades": 2, "ticks": 1}
 
 
 @pytest.mark.parametrize(
@@ -260,3 +277,127 @@ async def test_live_sinks_get_each_record_at_once_and_in_order(tmp_path: Path) -
     intake.close()
     intake.put(trade(4))
     assert live[0].taken == sent
+
+
+def gap_record(started: int, ended: int | None, symbol: str = "BTC/USDT") -> FeedGap:
+    return FeedGap("binance", symbol, NOW_US + started, NOW_US + started, "trades", ended, "disconnect")
+
+
+async def test_a_gap_record_is_taken_however_full_it_is(tmp_path: Path) -> None:
+    async with running(tmp_path, max_open_records=100, linger_ms=1) as rig:
+        for number in range(50_101):
+            rig.intake.put(trade(number))
+        rig.intake.put(gap_record(60_000, None))
+        rig.intake.put(trade(60_001))
+    gaps = [record for record in records_of(await _read_again(tmp_path)) if isinstance(record, FeedGap)]
+    # What was dropped before the gap is told before it, and apart from what was dropped after it.
+    assert [(gap.cause, gap.detail) for gap in gaps] == [
+        ("dropped", "1 record: the intake was full"),
+        ("disconnect", None),
+        ("dropped", "1 record: the intake was full"),
+    ]
+
+
+async def test_a_stretch_of_drops_is_one_gap_once_it_has_paused(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_open_records=100)
+    for number in range(50_200):
+        rig.intake.put(trade(number))
+    last = trade(50_199).received_at
+    rig.intake.settle_drops(last + 1_000_000)
+    (pending,) = rig.intake.pending_gaps()  # it is known to who asks, and not over yet
+    assert rig.intake.gaps.version == 0
+
+    rig.intake.settle_drops(last + 1_000_001)
+    assert rig.intake.pending_gaps() == [pending]
+    assert rig.intake.gaps.version == 1
+    rig.journal.close()
+
+
+async def test_what_is_left_to_the_next_process_knows_of_a_gap_before_the_journal_does(tmp_path: Path) -> None:
+    metrics = Metrics()
+    journal = Journal(tmp_path, JournalConfig(), metrics)
+    journal.open()
+    journaled_when_asked: list[dict[str, int]] = []
+
+    async def before_gaps() -> None:
+        await asyncio.sleep(0)
+        journaled_when_asked.append(metrics.totals(metrics.journaled))
+
+    intake = Intake(journal, IntakeConfig(linger_ms=1), lambda _now: ALWAYS, metrics, before_gaps=before_gaps)
+    task = asyncio.create_task(intake.run())
+    intake.put(trade(1))
+    intake.put(gap_record(2, None))
+    intake.close()
+    await asyncio.wait_for(task, 5)
+    journal.close()
+    assert journaled_when_asked == [{}]
+    assert metrics.totals(metrics.journaled) == {"trades": 1, "gaps": 1}
+
+
+async def test_open_gaps_are_counted_and_shown(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.intake.resume([gap_record(1, None), gap_record(1, None, "ETH/USDT")], [])
+
+    def shown() -> tuple[float, dict[str, int]]:
+        return (
+            rig.metrics.gaps_open.labels("binance", "trades")._value.get(),
+            rig.metrics.totals(rig.metrics.gaps, "cause"),
+        )
+
+    assert shown() == (2, {})  # opened by another process
+    rig.intake.put(gap_record(1, NOW_US + 5))
+    assert shown() == (1, {})
+    rig.intake.put(gap_record(7, None))
+    assert shown() == (2, {"disconnect": 1})
+    rig.intake.put(gap_record(7, NOW_US + 9))
+    rig.intake.put(gap_record(7, NOW_US + 9))  # once more, with a remark
+    assert shown() == (1, {"disconnect": 1})
+    assert [gap.symbol for gap in rig.intake.gaps.open.values()] == ["ETH/USDT"]
+    rig.journal.close()
+
+
+async def test_what_the_journal_dropped_becomes_gap_records_in_it(tmp_path: Path) -> None:
+    metrics = Metrics()
+    config = JournalConfig.model_validate({"max_bytes": 40_000, "when_full": "drop_oldest"})
+    journal = Journal(tmp_path, config, metrics)
+    journal.open()
+    cursor = journal.cursor("slow")
+    intake = Intake(journal, IntakeConfig(linger_ms=1), lambda _now: ALWAYS, metrics)
+    task = asyncio.create_task(intake.run())
+    sent = []
+    for number in range(0, 6000, 20):
+        batch = [trade(each, symbol="A/B" if each % 2 else "C/D") for each in range(number, number + 20)]
+        sent += batch
+        for record in batch:
+            intake.put(record)
+        async with asyncio.timeout(5):
+            while intake.open_records:  # noqa: ASYNC110 # each is a batch of its own, so that files end
+                await asyncio.sleep(0)
+    intake.close()
+    await asyncio.wait_for(task, 5)
+    kept: list[Record] = []
+    while batches := await cursor.read(1000):
+        kept += records_of(batches)
+    journal.close()
+    gaps = [record for record in kept if isinstance(record, FeedGap)]
+    lost = [record for record in sent if record not in set(kept)]
+    assert len(lost) == metrics.totals(metrics.dropped)["trades"] > 0
+    rows = {(gap.symbol, gap.time): gap for gap in gaps}  # the last record of a row counts
+    assert sum(int((gap.detail or "").split()[0]) for gap in rows.values()) == len(lost)
+    assert len(gaps) <= 4  # of each stream one when it began and one when it was over, however many files went
+    for record in lost:
+        inside = [gap for gap in gaps if gap.symbol == record.symbol and gap.time < record.time]
+        assert any(gap.ended_at is not None and record.received_at < gap.ended_at for gap in inside), record
+
+
+async def test_the_gate_counts_the_gap_that_is_told_before_another(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_open_records=100)
+    for number in range(50_101):
+        rig.intake.put(trade(number))
+    del rig.intake._open[98:]  # as if most of it had been journaled
+    rig.intake._reset_signals()
+    rig.intake._room.set()
+    rig.intake.put(gap_record(60_000, None))
+    assert rig.intake.open_records == 100
+    assert rig.intake.is_blocked
+    rig.journal.close()

@@ -11,7 +11,8 @@ class OnConflict(enum.Enum):
 
     NO_KEY = "no key"  # the table has no unique key: every row is stored
     KEEP = "keep"  # the stored row stays, the new one is counted as a duplicate
-    REPLACE = "replace"  # the new row replaces the stored one (a candle or a gap that grew)
+    REPLACE = "replace"  # the new row replaces the stored one (a candle that grew)
+    MERGE = "merge"  # as `merge` of the table says (a gap, whose row others write too)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Table:
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()
     on_conflict: OnConflict = OnConflict.NO_KEY
+    merge: str = ""
 
     @property
     def staging(self) -> str:
@@ -39,7 +41,7 @@ class Table:
         Of rows with one key the last one staged wins where rows replace each other, the first where they are kept.
         """
         columns, key = ", ".join(self.columns), ", ".join(self.key)
-        last = "DESC" if self.on_conflict is OnConflict.REPLACE else "ASC"
+        last = "ASC" if self.on_conflict is OnConflict.KEEP else "DESC"
         return (
             f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
             f"SELECT DISTINCT ON ({key}) {columns} FROM {self.staging} ORDER BY {key}, ctid {last} "
@@ -49,12 +51,27 @@ class Table:
     def _resolution(self) -> str:
         if self.on_conflict is OnConflict.KEEP:
             return "DO NOTHING"
+        if self.on_conflict is OnConflict.MERGE:
+            return f"({', '.join(self.key)}) DO UPDATE SET {self.merge}"
         changed = [name for name in self.columns if name not in self.key]
         assignments = ", ".join(f"{name} = EXCLUDED.{name}" for name in changed)
         return f"({', '.join(self.key)}) DO UPDATE SET {assignments}"
 
 
 _STREAM = ("time", "exchange", "symbol")
+
+# A gap's end only moves forward, so a record that comes late or twice opens nothing again. What a backfill said of the
+# row (filled, unfillable) stays, unless the gap turns out to have lasted longer than what was filled.
+_JUDGED = (
+    "feed_gaps.status IN ('filled', 'unfillable') "
+    "AND (feed_gaps.ended_at IS NULL OR feed_gaps.ended_at = EXCLUDED.ended_at)"
+)
+_MERGE_GAP = (
+    "ended_at = EXCLUDED.ended_at, cause = EXCLUDED.cause, "
+    f"status = CASE WHEN {_JUDGED} THEN feed_gaps.status ELSE EXCLUDED.status END, "
+    f"detail = CASE WHEN {_JUDGED} THEN feed_gaps.detail ELSE EXCLUDED.detail END "
+    "WHERE EXCLUDED.ended_at IS NOT NULL AND (feed_gaps.ended_at IS NULL OR feed_gaps.ended_at <= EXCLUDED.ended_at)"
+)
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -122,7 +139,8 @@ TABLES: dict[str, Table] = {
             "gaps",
             ("exchange", "symbol", "channel", "started_at", "ended_at", "cause", "status", "detail"),
             ("exchange", "symbol", "channel", "started_at"),
-            OnConflict.REPLACE,
+            OnConflict.MERGE,
+            _MERGE_GAP,
         ),
         Table(
             "rejected_records",

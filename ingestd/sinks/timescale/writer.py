@@ -236,4 +236,4 @@ def _with_origin(flush: Flush, row: BadRow) -> str:
 
 
 def _replaces(table: Table) -> bool:
-    return table.on_conflict is OnConflict.REPLACE
+    return table.on_conflict in (OnConflict.REPLACE, OnConflict.MERGE)

@@ -143,12 +143,68 @@ async def test_a_candle_or_gap_that_grew_replaces_its_row(
     made = await store(tmp_path, database, [candle("1.1"), candle("1.2"), gap(None)], [candle("1.3"), gap(NOW_US + 5)])
     assert await rows(db, "SELECT close::text FROM ohlcv_data") == [("1.3",)]
     assert await rows(db, "SELECT status, ended_at - started_at FROM feed_gaps") == [
-        ("ended", timedelta(microseconds=5))
+        ("closed", timedelta(microseconds=5))
     ]
     # One flush or two: either way every record is stored or counted as one that a newer one replaced.
     stored, replaced = made.total("stored"), made.total("duplicate")
     assert stored["candles"] + replaced.get("candles", 0) == 3
     assert stored["gaps"] + replaced.get("gaps", 0) == 2
+
+
+def gap_record(ended_at: int | None, detail: str = "1006") -> FeedGap:
+    return FeedGap("binance", "BTC/USDT", NOW_US, NOW_US, "trades", ended_at, "disconnect", detail)
+
+
+@pytest.mark.parametrize("judged", ["filled", "unfillable"])
+@pytest.mark.parametrize("again", [None, NOW_US + 5], ids=["opened again", "ended again"])
+async def test_what_a_backfill_said_of_a_gap_stays(
+    db: Database, database: DatabaseForTest, tmp_path: Path, judged: str, again: int | None
+) -> None:
+    await store(tmp_path / "a", database, [gap_record(None)], [gap_record(NOW_US + 5)])
+    await db.execute("UPDATE feed_gaps SET status = $1, recovered_rows = 7, detail = 'ids 1 to 7'", judged)
+    await store(tmp_path / "b", database, [gap_record(again, "late")])
+    assert await rows(db, "SELECT status, recovered_rows, detail, ended_at - started_at FROM feed_gaps") == [
+        (judged, 7, "ids 1 to 7", timedelta(microseconds=5))
+    ]
+
+
+async def test_a_gap_filled_before_its_end_was_known_gets_the_end(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    await store(tmp_path / "a", database, [gap_record(None)])
+    await db.execute("UPDATE feed_gaps SET status = 'filled', detail = 'ids 1 to 7'")
+    await store(tmp_path / "b", database, [gap_record(NOW_US + 5)])
+    assert await rows(db, "SELECT status, detail, ended_at - started_at FROM feed_gaps") == [
+        ("filled", "ids 1 to 7", timedelta(microseconds=5))
+    ]
+
+
+async def test_a_filled_gap_that_lasted_longer_is_to_be_filled_again(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    await store(tmp_path / "a", database, [gap_record(NOW_US + 5)])
+    await db.execute("UPDATE feed_gaps SET status = 'filled', recovered_rows = 7")
+    await store(tmp_path / "b", database, [gap_record(NOW_US + 9)])
+    assert await rows(db, "SELECT status, recovered_rows, ended_at - started_at FROM feed_gaps") == [
+        ("closed", 7, timedelta(microseconds=9))
+    ]
+
+
+async def test_a_late_record_opens_no_gap_again_and_makes_none_shorter(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    await store(tmp_path / "a", database, [gap_record(NOW_US + 9, "as it was")])
+    await store(tmp_path / "b", database, [gap_record(None, "late")], [gap_record(NOW_US + 5, "late")])
+    assert await rows(db, "SELECT status, detail, ended_at - started_at FROM feed_gaps") == [
+        ("closed", "as it was", timedelta(microseconds=9))
+    ]
+
+
+async def test_a_remark_that_comes_after_the_end_is_kept(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    await store(tmp_path, database, [gap_record(None)], [gap_record(NOW_US + 5), gap_record(NOW_US + 5, "3 missing")])
+    assert await rows(db, "SELECT status, detail FROM feed_gaps") == [("closed", "3 missing")]
 
 
 def bad_trade(number: int) -> MarketRecord:

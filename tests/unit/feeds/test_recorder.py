@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ingestd.feeds.base import Earlier
 from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.records import BookSnapshot, Candle, FeedGap, OpenInterest, Tick, Trade
+from ingestd.records import BookSnapshot, Candle, FeedGap, OpenInterest, StreamId, Tick, Trade
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 
@@ -144,3 +145,82 @@ def test_an_interrupted_candle_is_not_handed_over() -> None:
     made.on_candles("A/B", [[180_000, 1, 2, 1, 2, 5], [240_000, 1, 2, 1, 2, 5]], 2)
 
     assert [candle.time for candle in intake.of(Candle)] == [180_000_000]
+
+
+def test_a_socket_that_is_gone_before_it_delivered_leaves_a_gap_since_the_stream_was_followed() -> None:
+    made, intake = recorder()
+    trades = made.streams["trades"]["A/B"]
+    made.attach(lambda: None, lambda _url: None, lambda url: [trades] if url == "wss://one" else [])
+    made.on_disconnected("wss://two", "refused")
+    assert intake.of(FeedGap) == []
+
+    made.on_disconnected("wss://one", "refused")
+    (gap,) = intake.of(FeedGap)
+    assert (gap.channel, gap.time, gap.ended_at) == ("trades", trades.followed_at, None)
+
+
+def test_a_stream_goes_on_from_where_an_earlier_process_was() -> None:
+    intake = ListIntake()
+    earlier: dict[StreamId, Earlier] = {
+        ("binance", "trades", "A/B"): Earlier(50, "restart", "it had stopped"),
+        ("binance", "trades", "C/D"): Earlier(60, "restart"),
+        ("kraken", "trades", "A/B"): Earlier(70, "restart"),
+    }
+    made = Recorder(feed_config("binance", ["A/B"]), intake, earlier)
+    made.add_stream("trades", "A/B")
+    made.add_stream("trades", "A/B")
+    made.on_trade("A/B", {"price": "1", "amount": "1", "id": "1"}, 1000)
+
+    opened, ended = intake.of(FeedGap)
+    assert (opened.time, opened.cause, opened.ended_at) == (50, "restart", None)
+    assert (ended.time, ended.ended_at) == (50, 1000)
+    assert set(earlier) == {("binance", "trades", "C/D"), ("kraken", "trades", "A/B")}
+
+
+def test_an_id_that_was_left_out_is_told_with_the_next_frame_or_soon_after() -> None:
+    made, intake = recorder()
+    for number, at in ((1, 100), (2, 200), (5, 300)):
+        made.on_trade("A/B", {"price": "1", "amount": "1", "id": str(number)}, at)
+    assert intake.of(FeedGap) == []
+    made.settle_ids(before=300)
+    assert intake.of(FeedGap) == []
+    made.settle_ids(before=301)
+    made.settle_ids(before=400)
+
+    (gap,) = intake.of(FeedGap)
+    assert (gap.time, gap.ended_at, gap.cause, gap.detail) == (200, 300, "id_jump", "2 trades are missing: ids 3 to 4")
+
+
+def test_an_id_left_out_over_a_lost_connection_belongs_to_that_gap() -> None:
+    made, intake = recorder()
+    made.on_trade("A/B", {"price": "1", "amount": "1", "id": "1"}, 100)
+    made.interrupted([made.streams["trades"]["A/B"]], "disconnect", "reset")
+    made.on_trade("A/B", {"price": "1", "amount": "1", "id": "4"}, 300)
+    made.on_trade("A/B", {"price": "1", "amount": "1", "id": "5"}, 400)
+
+    opened, ended, remarked = intake.of(FeedGap)
+    assert opened.ended_at is None
+    assert (ended.time, ended.ended_at) == (remarked.time, remarked.ended_at) == (100, 300)
+    assert remarked.detail == "reset; 2 trades are missing: ids 2 to 3"
+
+
+def test_where_ids_have_holes_by_themselves_none_is_inferred() -> None:
+    intake = ListIntake()
+    made = Recorder(feed_config("okx", ["A/B"]), intake)
+    made.add_stream("trades", "A/B")
+    for number, at in ((1, 100), (9, 200), (20, 300)):
+        made.on_trade("A/B", {"price": "1", "amount": "1", "id": str(number)}, at)
+    made.settle_ids(before=1000)
+    assert intake.of(FeedGap) == []
+
+
+def test_a_symbol_that_is_let_go_ends_its_gap() -> None:
+    made, intake = recorder()
+    made.on_trade("A/B", {"price": "1", "amount": "1", "id": "1"}, 100)
+    made.interrupted([made.streams["trades"]["A/B"]], "disconnect", "reset")
+    made.remove(["A/B"])
+
+    opened, ended = intake.of(FeedGap)
+    assert opened.time == ended.time == 100
+    assert ended.ended_at is not None
+    assert ended.detail == "reset; no longer followed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,15 @@ from tests.unit.feeds.doubles import Wire
 URL = "wss://stream.binance.com:9443/ws/0"
 LIMIT_S = 30.0
 TRADE = '{"e":"trade","E":1,"s":"BTCUSDT","t":1,"p":"1.0","q":"1.0","T":1672515782136,"m":true}'
+
+
+class FrameSource:
+    """A socket that always has a frame."""
+
+    closed = True  # nobody needs to close it
+
+    async def receive(self) -> str:
+        return TRADE
 
 
 @pytest.fixture
@@ -51,6 +61,31 @@ async def test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap(wire: W
     assert URL not in wire.exchange.clients
     assert wire.recorder.counts.stale_reconnects == 1
     assert [gap.cause for gap in wire.intake.of(FeedGap)] == ["stale"]
+
+
+async def test_a_socket_that_we_do_not_read_is_not_silent(wire: Wire) -> None:
+    """The journal blocks: what the venue sends waits in the kernel, and so do its answers to pings."""
+    wire.frames(TRADE)
+    wire.client.connection = FrameSource()
+    wire.client.lastPong = 1
+    wire.intake.room.clear()
+    read_from = wire.client.last_data_at
+    receiving = asyncio.create_task(wire.client.receive())
+    await asyncio.sleep(0)
+
+    wire.session.check_socket(wire.client, read_from + 100 * LIMIT_S)
+    assert wire.recorder.counts.stale_reconnects == 0
+    assert wire.client.lastPong > 1_700_000_000_000  # ccxt's ping loop finds it answered
+
+    wire.client.last_data_at = read_from - LIMIT_S  # as if the wait had begun that long ago
+    await asyncio.sleep(0.02)
+    held_from = wire.client.last_data_at
+    wire.intake.room.set()
+    await receiving
+    assert wire.client.last_data_at >= held_from + 0.02  # the pause does not count
+    assert wire.client.lastPong > 1_700_000_000_000
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
+    assert wire.recorder.counts.stale_reconnects == 1  # from now on it does
 
 
 async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ingestd.feeds.base import FeedStatus, StreamStatus
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, SourceHealth, liveness, readiness
+from ingestd.records import FeedGap
 
 NOW = 1_800_000_000_000_000
 
@@ -147,3 +149,27 @@ def test_a_source_that_is_no_member_is_not_ready() -> None:
     verdict = readiness(snapshot)
     assert verdict.reasons == ("The source events is not a member of its group (no broker answers).",)
     assert verdict.degraded == ("The sink market is down: the server does not answer",)
+
+
+def test_open_gaps_are_shown_oldest_first_and_bounded_and_make_nothing_unready() -> None:
+    gaps = [
+        FeedGap("kraken", f"S{number}/USD", 1_000_000 * number, 0, "trades", None, "disconnect", "reset")
+        for number in range(100, 0, -1)
+    ]
+    verdict = readiness(replace(HEALTHY, now_us=200_000_000, open_gaps=gaps, feeds=()))
+    shown: Any = verdict.body()["open_gaps"]
+    assert verdict.ok
+    assert shown["count"] == 100
+    assert [gap["open_s"] for gap in shown["oldest"]] == list(range(199, 179, -1))
+    assert shown["oldest"][0] == {
+        "exchange": "kraken",
+        "channel": "trades",
+        "symbol": "S1/USD",
+        "open_s": 199,
+        "cause": "disconnect",
+        "detail": "reset",
+    }
+
+
+def test_a_role_without_feeds_says_nothing_of_gaps() -> None:
+    assert "open_gaps" not in readiness(HEALTHY).body()

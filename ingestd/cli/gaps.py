@@ -1,0 +1,170 @@
+"""`ingestd gaps`: what may be missing, why, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import orjson
+
+from ingestd import config as configuration
+from ingestd.cli.options import config_option, json_option
+from ingestd.config import Config
+from ingestd.gap_causes import explanation
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, list_gaps
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_CALL_TIMEOUT_S = 60.0
+
+_STATUSES = {
+    "open": "open: it has not ended; the stream has not delivered since.",
+    "closed": "closed: it has ended, and nobody has looked yet for what is missing.",
+    "filled": "filled: what was missing was fetched; `recovered` says how many rows.",
+    "unfillable": "unfillable: the venue does not give it afterwards; the detail says why.",
+}
+
+
+class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run time in every version
+    """`2h` (ago), or an ISO 8601 time; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        ago = re.fullmatch(r"(\d{1,6})([smhd])", value)
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither such as 30m, 2h or 7d, nor such as 2026-01-31T12:00", param, ctx)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+@click.command()
+@config_option
+@click.option("--open", "open_only", is_flag=True, help="Only those that have not ended.")
+@click.option("--exchange", help="Only this exchange.")
+@click.option("--symbol", help="Only this symbol, such as BTC/USDT.")
+@click.option("--since", type=_Moment(), help="Only those that lasted beyond then: 2h, 7d, or a time (UTC).")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="The newest so many.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print them as CSV.")
+@json_option
+def gaps(
+    config_file: Path,
+    open_only: bool,
+    exchange: str | None,
+    symbol: str | None,
+    since: datetime | None,
+    limit: int,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """List what may be missing, newest first, and say what it means.
+
+    Each row is a stretch over which one stream (exchange, symbol, channel) may lack data: since when, how long, why,
+    and how many rows were fetched afterwards. What is missing lies between start and end on both our clock and the
+    venue's.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    config = configuration.load(config_file)
+    choice = GapChoice(open_only, exchange, symbol, since)
+    rows, counts = asyncio.run(_read(config, choice, limit))
+    now = datetime.now(UTC)
+    if as_csv:
+        click.echo(to_csv(rows, now), nl=False)
+    elif as_json:
+        click.echo(to_json(rows, counts, now))
+    else:
+        click.echo(to_text(rows, counts, now))
+
+
+async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int]]:
+    database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
+    try:
+        return await list_gaps(database, choice, limit), await count_gaps(database, choice)
+    finally:
+        await database.close()
+
+
+def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> str:
+    """A table, and under it what its statuses and causes mean."""
+    total = sum(counts.values())
+    if not rows:
+        return "No gap: nothing that was asked for is known to be missing."
+    header = ("started (UTC)", "lasted", "status", "exchange", "channel", "symbol", "cause", "recovered", "detail")
+    table = [header, *(_cells(row, now) for row in rows)]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(header) - 1)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=False)), cells[-1]]) for cells in table]
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    shown = "" if len(rows) == total else f"; the newest {len(rows)} are shown, --limit shows more"
+    noun = "gap" if total == 1 else "gaps"
+    lines += ["", f"{total} {noun}: {summary}{shown}.", ""]
+    lines += [_STATUSES[status] for status in counts if status in _STATUSES]
+    for cause in sorted({row.cause for row in rows}):
+        about = explanation(cause)
+        lines += ["", f"{cause}: {about.meaning}", f"    What to do: {about.remedy}"]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def to_json(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> bytes:
+    """One object: the rows, how many there are of each status, and the meaning of each cause among them."""
+    causes = {cause: asdict(explanation(cause)) for cause in sorted({row.cause for row in rows})}
+    listed = [{**asdict(row), "lasted_s": row.lasted_s(now)} for row in rows]
+    return orjson.dumps({"gaps": listed, "counts": counts, "causes": causes}, option=orjson.OPT_UTC_Z)
+
+
+def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
+    """A header and a line each; times in ISO 8601, UTC."""
+    out = io.StringIO()
+    names = [field.name for field in fields(GapRow)]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, "lasted_s"])
+    for row in rows:
+        values = asdict(row).values()
+        cells = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+        writer.writerow([*cells, f"{row.lasted_s(now):.6f}"])
+    return out.getvalue()
+
+
+def _cells(row: GapRow, now: datetime) -> tuple[str, ...]:
+    lasted = lasted_text(row.lasted_s(now)) + (" so far" if row.ended_at is None else "")
+    return (
+        f"{row.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3],
+        lasted,
+        row.status,
+        row.exchange,
+        row.channel,
+        row.symbol,
+        row.cause,
+        str(row.recovered_rows),
+        _printable(row.detail or ""),
+    )
+
+
+def _printable(text: str) -> str:
+    """A venue's last words may hold what a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def lasted_text(seconds: float) -> str:
+    """`0.052 s`, `12.3 s`, `4 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 1:
+        return f"{seconds:.3f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

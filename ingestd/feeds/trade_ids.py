@@ -1,0 +1,121 @@
+"""Where a venue's trade ids have no holes, and what a hole in them says. Pure.
+
+Only for these is a jump inferred; elsewhere ids are random, shared by all markets, or skip numbers by themselves.
+
+| venue (the library's name)  | ids                  | says so                                                    |
+|-----------------------------|----------------------|------------------------------------------------------------|
+| binance, binanceus: spot    | `t` and `a`, apart   | REST pages both by `fromId` (historicalTrades, aggTrades)  |
+| binance…: contracts         | `a` of aggTrade only | recorded: 87 of 87 steps are 1; `t` skips insurance trades |
+| coinbaseexchange, coinbase  | `trade_id`, product  | recorded: 97 of 97 steps are 1                             |
+| kraken                      | `trade_id`, book     | WebSocket v2: "Sequence number unique per trading book"    |
+
+Not: OKX (one message may stand for several trades), Bybit, Kraken Futures (random), Bitstamp, Bitfinex, Gemini (one
+series for all markets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ingestd.records import Trade, earliest_us, latest_us
+
+_SPOT_AND_AGGREGATES = frozenset({"binance", "binanceus", "binanceusdm", "binancecoinm"})
+_EVERY_MARKET = frozenset({"coinbaseexchange", "coinbase", "kraken"})
+
+_MOST_RANGES = 100  # of one frame; beyond that the last ones run together
+
+
+def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> bool:
+    """Whether this market's trade ids, as the feed asks for them, have no holes. `options` are the library's."""
+    if exchange in _EVERY_MARKET:
+        return True
+    if exchange not in _SPOT_AND_AGGREGATES:
+        return False
+    stream = options.get("watchTradesForSymbols")
+    return ":" not in symbol or (isinstance(stream, Mapping) and stream.get("name") == "aggTrade")
+
+
+@dataclass(frozen=True, slots=True)
+class IdReport:
+    """The ids that one frame skipped, as (first, last) ranges; none: the frame follows on the one before."""
+
+    complete_until: int
+    received_at: int
+    ended_at: int
+    missing: tuple[tuple[int, int], ...]
+
+    @property
+    def count(self) -> int:
+        """How many trades are missing."""
+        return sum(last - first + 1 for first, last in self.missing)
+
+    def text(self) -> str:
+        """For a person, and for who fetches them."""
+        if not self.missing:
+            return "by their ids no trade is missing"
+        noun = "trade is" if self.count == 1 else "trades are"
+        return f"{self.count} {noun} missing: ids {self.missing[0][0]} to {self.missing[-1][1]}"
+
+
+class IdSeries:
+    """The ids of one market. A frame may hold them in any order (snapshots are newest first), so a frame is judged
+    when the next one begins, or by `settle`. Ids below the highest are old trades again and say nothing."""
+
+    def __init__(self) -> None:
+        self._highest: int | None = None
+        self._until = 0  # of the frame before this one
+        self._received_at = 0  # of this frame
+        self._earliest = self._latest = 0
+        self._missing: list[tuple[int, int]] = []
+        self._asked = False
+
+    def take(self, trade: Trade) -> IdReport | None:
+        """Note a trade; what is to be said of the frame before it, if anything."""
+        report = None
+        if trade.received_at != self._received_at:
+            report = self.settle()
+            self._until, self._received_at = self._earliest, trade.received_at
+            self._earliest = earliest_us(trade.time, trade.received_at)
+        number, highest = trade.seq, self._highest
+        self._latest = latest_us(trade.time, trade.received_at)
+        if highest is None or number > highest:
+            if not trade.trade_id.isdecimal():
+                return report
+            self._highest = number
+            self._earliest = earliest_us(trade.time, trade.received_at)
+            if highest is not None and number > highest + 1:
+                self._skip(highest + 1, number - 1)
+        elif self._missing:
+            self._found(number)
+        return report
+
+    def ask(self) -> None:
+        """Report on this frame even if nothing is missing: it ended a gap."""
+        self._asked = True
+
+    def settle(self) -> IdReport | None:
+        """What is to be said of the newest frame, once."""
+        missing, asked = tuple(self._missing), self._asked
+        self._missing, self._asked = [], False
+        if not missing and not (asked and self._until):
+            return None
+        return IdReport(self._until or self._earliest, self._received_at, self._latest, missing)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `settle` has nothing to say."""
+        return not self._missing and not self._asked
+
+    def _skip(self, first: int, last: int) -> None:
+        if len(self._missing) >= _MOST_RANGES:
+            first = self._missing.pop()[0]
+        self._missing.append((first, last))
+
+    def _found(self, number: int) -> None:
+        for index, (first, last) in enumerate(self._missing):
+            if first <= number <= last:
+                left = [(first, number - 1), (number + 1, last)]
+                self._missing[index : index + 1] = [(low, high) for low, high in left if low <= high]
+                return

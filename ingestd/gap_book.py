@@ -1,0 +1,130 @@
+"""What the gap records that pass say, and the stretches over which records were dropped. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ingestd.gap_causes import DROPPED
+from ingestd.records import FeedGap, MarketRecord, StreamId, earliest_us, latest_us
+
+
+def stream_of_gap(gap: FeedGap) -> StreamId:
+    """The stream a gap belongs to."""
+    return gap.exchange, gap.channel, gap.symbol
+
+
+class GapBook:
+    """The gaps that are open, as the records say that open and end them."""
+
+    def __init__(self) -> None:
+        self.open: dict[StreamId, FeedGap] = {}
+        self.version = 0  # how many records were taken
+        self._newest: dict[StreamId, int] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def resume(self, gaps: Iterable[FeedGap]) -> None:
+        """Gaps that an earlier process had opened."""
+        for gap in gaps:
+            self._newest[stream_of_gap(gap)] = gap.time
+            self._note_open(gap)
+
+    def take(self, gap: FeedGap) -> bool:
+        """Note a record; True when it is the first of its gap, and not an end or a remark that comes later."""
+        stream = stream_of_gap(gap)
+        self.version += 1
+        is_new = self._newest.get(stream) != gap.time
+        self._newest[stream] = gap.time
+        if gap.ended_at is None:
+            self._note_open(gap)
+        elif stream in self.open and self.open[stream].time == gap.time:
+            del self.open[stream]
+            self._counts[gap.exchange, gap.channel] -= 1
+        return is_new
+
+    def count_open(self, exchange: str, channel: str) -> int:
+        """How many are open of one channel of an exchange."""
+        return self._counts[exchange, channel]
+
+    def _note_open(self, gap: FeedGap) -> None:
+        self._counts[gap.exchange, gap.channel] += stream_of_gap(gap) not in self.open
+        self.open[stream_of_gap(gap)] = gap
+
+
+@dataclass(slots=True)
+class Dropped:
+    """Records of one stream that were given up: how many, and what time they span on our clock and the venue's."""
+
+    count: int
+    first: int
+    last: int
+
+    def include(self, other: Dropped) -> None:
+        """Those of another stretch, too."""
+        self.count += other.count
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+
+    def gap(self, stream: StreamId, reason: str) -> FeedGap:
+        """The gap they leave. It begins just before the first and ends just after the last of them."""
+        exchange, channel, symbol = stream
+        noun = "record" if self.count == 1 else "records"
+        return FeedGap(
+            exchange=exchange,
+            symbol=symbol,
+            time=self.first - 1,
+            received_at=self.last,
+            channel=channel,
+            ended_at=self.last + 1,
+            cause=DROPPED,
+            detail=f"{self.count} {noun}: {reason}",
+        )
+
+
+def dropped(record: MarketRecord) -> Dropped:
+    """One record alone."""
+    at = record.time, record.received_at
+    return Dropped(1, earliest_us(*at), latest_us(*at))
+
+
+class DropSpans:
+    """What was dropped, by stream, until the dropping has paused: so a flood leaves a few rows and not thousands.
+
+    `reason` is for the rows; `pause_us` without another drop make a stretch end.
+    """
+
+    def __init__(self, reason: str, pause_us: int) -> None:
+        self._reason = reason
+        self._pause_us = pause_us
+        self._spans: dict[StreamId, tuple[Dropped, int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._spans)
+
+    def add(self, stream: StreamId, more: Dropped, at: int) -> bool:
+        """Records were given up; True when a stretch of the stream begins with them."""
+        known = self._spans.get(stream)
+        if known is not None:
+            more.include(known[0])
+        self._spans[stream] = more, at
+        return known is None
+
+    def gap(self, stream: StreamId) -> FeedGap | None:
+        """The gap of the stream's stretch as it stands, if there is one."""
+        known = self._spans.get(stream)
+        return None if known is None else known[0].gap(stream, self._reason)
+
+    def gaps(self) -> list[FeedGap]:
+        """The gap of every stretch as it stands."""
+        return [span.gap(stream, self._reason) for stream, (span, _) in self._spans.items()]
+
+    def end(self, stream: StreamId) -> FeedGap | None:
+        """End a stream's stretch now: its gap."""
+        gap = self.gap(stream)
+        self._spans.pop(stream, None)
+        return gap
+
+    def end_paused(self, now: int | None) -> list[FeedGap]:
+        """End the stretches that have paused by `now` (None: all): their gaps."""
+        paused = [stream for stream, (_, at) in self._spans.items() if now is None or at < now - self._pause_us]
+        return [gap for stream in paused if (gap := self.end(stream)) is not None]

@@ -1,0 +1,62 @@
+"""Why a stream may have missed something: every cause a gap row can have, and what it means to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DISCONNECT = "disconnect"
+STALE = "stale"
+POLL_FAILED = "poll_failed"
+ID_JUMP = "id_jump"
+RESTART = "restart"
+SHUTDOWN = "shutdown"
+DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`meaning`: what happened. `remedy`: what a person can do about it."""
+
+    meaning: str
+    remedy: str
+
+
+CAUSES: Mapping[str, Explanation] = {
+    DISCONNECT: Explanation(
+        "The connection to the venue was lost; it was dialled again.",
+        "Now and then it is the venue's doing. Many in an hour: look at the network and the venue's status page.",
+    ),
+    STALE: Explanation(
+        "The connection was open and carried nothing for stale_after_s; it was given up and dialled again.",
+        "If the market is merely quiet, raise stale_after_s of its feed.",
+    ),
+    POLL_FAILED: Explanation(
+        "A REST request for this channel failed, so a sample is missing.",
+        "Rate limits: raise poll_interval_s, or follow fewer symbols from this address.",
+    ),
+    ID_JUMP: Explanation(
+        "The venue numbers its trades without holes, and numbers were left out on an open connection.",
+        "The detail names the missing trade ids. The venue did not send them to this connection.",
+    ),
+    RESTART: Explanation(
+        "ingestd was not running, from what it had last made durable to the first delivery afterwards.",
+        "Planned: nothing. Unplanned: the log and the service manager say why the process ended.",
+    ),
+    SHUTDOWN: Explanation(
+        "At the stop, records that had been received could not be journaled any more; what follows until the next "
+        "start is missing too.",
+        "The journal refused: look for journal_refuses in the log, free disk space or bring the sink back.",
+    ),
+    DROPPED: Explanation(
+        "Records that had been received were given up because there was no room for them.",
+        "Bring the slow sink back, or raise journal.max_bytes; journal.when_full = block gives nothing up.",
+    ),
+}
+
+UNKNOWN = Explanation("A cause this version does not know.", "Use the version that wrote it.")
+
+
+def explanation(cause: str) -> Explanation:
+    """What a cause means."""
+    return CAUSES.get(cause, UNKNOWN)

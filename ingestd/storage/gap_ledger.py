@@ -1,0 +1,64 @@
+"""Reading the gap ledger, for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingestd.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """A row of `feed_gaps`. `status` is open, closed, filled or unfillable."""
+
+    exchange: str
+    symbol: str
+    channel: str
+    started_at: datetime
+    ended_at: datetime | None
+    cause: str
+    status: str
+    recovered_rows: int
+    detail: str | None
+
+    def lasted_s(self, now: datetime) -> float:
+        """How long, in seconds; until now while it is open."""
+        return ((self.ended_at or now) - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class GapChoice:
+    """Which rows; None: all. `since`: those that had not ended by then."""
+
+    open_only: bool = False
+    exchange: str | None = None
+    symbol: str | None = None
+    since: datetime | None = None
+
+
+_CHOSEN = (
+    "FROM feed_gaps WHERE ($1 IS FALSE OR status = 'open') AND ($2::text IS NULL OR exchange = $2) "
+    "AND ($3::text IS NULL OR symbol = $3) AND ($4::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= $4)"
+)
+_COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, recovered_rows, detail"
+
+
+async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]:
+    """The newest of them, newest first."""
+    rows = await db.fetch(
+        f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5",
+        *_arguments(choice),
+        limit,
+    )
+    return [GapRow(**row) for row in rows]
+
+
+async def count_gaps(db: Database, choice: GapChoice) -> dict[str, int]:
+    """How many of each status, whatever the limit."""
+    sql = f"SELECT status, count(*) AS n {_CHOSEN} GROUP BY status ORDER BY status"
+    return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *_arguments(choice))}
+
+
+def _arguments(choice: GapChoice) -> tuple[object, ...]:
+    return choice.open_only, choice.exchange, choice.symbol, choice.since

@@ -1,0 +1,228 @@
+"""What a process leaves to the next one of each stream: until when it is complete, and which gaps are open.
+
+A small file in the state directory, replaced as a whole about once a second, before gap records are journaled, and at
+the stop. What it says is at most that old, so after a kill a restart's gap begins up to a second early, never late: a
+stream is complete until the last thing received of it, and no further than what is in the journal.
+
+    streams.json    {"version", "written_at", "stopped", "streams": [[exchange, channel, symbol, until, lost] …],
+                     "open_gaps": [gap …], "pending_gaps": [gap …]}          times in microseconds since the epoch
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from ingestd.errors import JournalError
+from ingestd.feeds.base import Earlier, FeedStatus
+from ingestd.gap_book import stream_of_gap
+from ingestd.gap_causes import RESTART, SHUTDOWN
+from ingestd.intake import Intake
+from ingestd.journal_thread import Worker
+from ingestd.records import FeedGap, StreamId
+
+log = structlog.get_logger()
+
+NAME = "streams.json"
+_VERSION = 1
+_INTERVAL_S = 1.0
+_GAPS_WAIT_S = 1.0  # a batch with gap records waits no longer for a disk that hangs
+_LAST_WRITE_S = 2.0
+
+
+class Left(msgspec.Struct, frozen=True, array_like=True):
+    """A stream at the time of writing; `lost`: how many received records could not be journaled."""
+
+    exchange: str
+    channel: str
+    symbol: str
+    complete_until: int
+    lost: int = 0
+
+
+class Document(msgspec.Struct, frozen=True):
+    """The file. `pending_gaps` were not in the journal yet, in order; `stopped`: it was written at the stop."""
+
+    version: int
+    written_at: int
+    stopped: bool
+    streams: list[Left]
+    open_gaps: list[FeedGap]
+    pending_gaps: list[FeedGap]
+
+
+def document(
+    feeds: Iterable[tuple[str, FeedStatus]],
+    intake: Intake,
+    unclaimed: Mapping[StreamId, Earlier],
+    *,
+    written_at: int,
+    stopped: bool,
+) -> Document:
+    """What is to be left now. `feeds` are (exchange, status); `unclaimed` is what no feed has taken over yet."""
+    unjournaled = intake.unjournaled()
+    until = {stream: earlier.complete_until for stream, earlier in unclaimed.items()}
+    for exchange, status in feeds:
+        for known in status.streams:
+            if known.complete_until is not None:
+                until[exchange, known.channel, known.symbol] = known.complete_until
+    for stream, at in unjournaled.items():
+        if stream in until:
+            until[stream] = min(until[stream], at - 1)
+    lost = {stream: span.count for stream, span in intake.lost.items()}
+    return Document(
+        _VERSION,
+        written_at,
+        stopped,
+        [Left(*stream, at, lost.get(stream, 0)) for stream, at in until.items()],
+        list(intake.gaps.open.values()),
+        intake.pending_gaps(),
+    )
+
+
+def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
+    """How the next process goes on with each stream."""
+    ended = "stopped" if left.stopped else "ended without a stop"
+    streams = {}
+    for stream in left.streams:
+        text = f"the process before had {ended}"
+        if stream.lost:
+            text = f"{stream.lost} records could not be journaled; {text}"
+        cause = SHUTDOWN if stream.lost else RESTART
+        key = stream.exchange, stream.channel, stream.symbol
+        streams[key] = Earlier(stream.complete_until, cause, text)
+    for gap in left.open_gaps:
+        streams[stream_of_gap(gap)] = Earlier(gap.time, gap.cause, gap.detail, gap)
+    return streams
+
+
+def let_go(earlier: dict[StreamId, Earlier], following: Mapping[str, bool], until: int, detail: str) -> list[FeedGap]:
+    """Take out the streams that nobody follows any more; the gaps of them that end with that.
+
+    `following`: for each exchange, whether all its feeds have chosen their symbols. `until`: when they were last
+    followed.
+    """
+    gone = [stream for stream in earlier if following.get(stream[0], True)]
+    ended = []
+    for stream in gone:
+        gap = earlier.pop(stream).gap
+        if gap is not None:
+            text = f"{gap.detail}; {detail}" if gap.detail else detail
+            ended.append(msgspec.structs.replace(gap, ended_at=max(until, gap.time), received_at=until, detail=text))
+    return ended
+
+
+class StreamState:
+    """Reads the file at the start, keeps it up to date, and leaves it at the stop. Its failures cost no record."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.earlier: dict[StreamId, Earlier] = {}
+        self.open_gaps: list[FeedGap] = []
+        self.pending_gaps: list[FeedGap] = []
+        self._path = state_dir / NAME
+        self._version: Callable[[], int] = lambda: 0
+        self._compose: Callable[[bool], Document] | None = None
+        self._worker = Worker("stream-state")
+        self._writing: asyncio.Future[None] | None = None
+        self._saved_version = 0
+        self._failures = 0
+        self._read_written_at = 0
+
+    def load(self) -> None:
+        """Take over what the process before has left; the state directory is locked. Fills `earlier`,
+        `open_gaps` and `pending_gaps`."""
+        try:
+            left = _read(self._path)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            log.error("stream_state_unreadable", path=str(self._path), error=str(error), so="no gap for the restart")
+            with contextlib.suppress(OSError):
+                os.replace(self._path, self._path.with_suffix(".damaged"))
+            return
+        self.earlier.update(earlier_streams(left))
+        self.open_gaps, self.pending_gaps = left.open_gaps, left.pending_gaps
+        self._read_written_at = left.written_at
+
+    def let_go(self, following: Mapping[str, bool]) -> list[FeedGap]:
+        """See the function of that name."""
+        return let_go(self.earlier, following, self._read_written_at, "no longer followed")
+
+    async def run(self, compose: Callable[[bool], Document], gap_version: Callable[[], int]) -> None:
+        """Write what `compose` says (its argument: whether this is the stop), about once a second, until cancelled.
+
+        `gap_version` counts the gap records that were taken.
+        """
+        self._compose, self._version = compose, gap_version
+        while True:
+            await self._save(stopped=False)
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def save_gaps(self) -> None:
+        """Return once every gap record taken so far is in the file; after a second in any case."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GAPS_WAIT_S):
+                while self._saved_version < self._version() and self._compose is not None:
+                    failures = self._failures
+                    await self._save(stopped=False)
+                    if self._failures > failures:
+                        return
+
+    async def finish(self) -> None:
+        """Leave the last state; at most two seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_S):
+                await self._save(stopped=True)
+        self._compose = None
+        self._worker.close(0.0)
+
+    async def _save(self, *, stopped: bool) -> None:
+        """One at a time: what hangs in the disk must not pile up."""
+        while self._writing is not None and not self._writing.done():
+            await asyncio.wait({self._writing})
+        if self._compose is None:
+            return
+        left = self._compose(stopped)
+        version = self._version()
+        try:
+            writing = self._writing = asyncio.wrap_future(self._worker.submit(lambda: _write(self._path, left)))
+            await asyncio.wait({writing})
+            writing.result()
+        except (OSError, JournalError) as error:
+            self._failures += 1
+            if self._failures & (self._failures - 1) == 0:
+                log.error("stream_state_not_written", path=str(self._path), failures=self._failures, error=str(error))
+        else:
+            self._saved_version = version
+
+
+def _read(path: Path) -> Document:
+    left = msgspec.json.decode(path.read_bytes(), type=Document)
+    if left.version != _VERSION:
+        raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
+    return left
+
+
+def _write(path: Path, left: Document) -> None:
+    """Replace the file; synced first, since a host that crashes must not leave an empty one."""
+    beside = path.with_suffix(".part")
+    with beside.open("wb") as file:
+        file.write(msgspec.json.encode(left))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def following(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:
+    """By exchange, whether each of its feeds has chosen its symbols: then what nobody took over is not wanted."""
+    chosen: dict[str, bool] = {}
+    for exchange, status in feeds:
+        follows = any(stream.followed_at is not None for stream in status.streams)
+        chosen[exchange] = chosen.get(exchange, True) and follows
+    return chosen

@@ -1,0 +1,113 @@
+"""What consecutive trade ids say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.records import Trade
+
+
+def trade(number: int, at: int, trade_id: str | None = None) -> Trade:
+    return Trade("x", "A/B", at, at, str(number) if trade_id is None else trade_id, number, "buy", "1", "1")
+
+
+def reports(frames: Sequence[Sequence[int]], *, asked: Sequence[int] = ()) -> list[IdReport]:
+    """Frames at 1000, 2000, …; those at the indices `asked` ended a gap."""
+    series = IdSeries()
+    found: list[IdReport | None] = []
+    for index, frame in enumerate(frames):
+        found += [series.take(trade(number, 1000 * (index + 1))) for number in frame]
+        if index in asked:
+            series.ask()
+    return [report for report in [*found, series.settle()] if report is not None]
+
+
+def test_a_hole_between_two_frames() -> None:
+    (report,) = reports([[1, 2], [3], [7], [8]])
+    assert (report.complete_until, report.received_at, report.missing, report.count) == (2000, 3000, ((4, 6),), 3)
+
+
+def test_a_hole_inside_a_frame() -> None:
+    (report,) = reports([[1], [2, 5, 6]])
+    assert (report.complete_until, report.received_at, report.missing) == (1000, 2000, ((3, 4),))
+
+
+def test_a_snapshot_is_newest_first_and_is_no_hole() -> None:
+    assert reports([[105, 104, 103], [106], [110, 109, 108, 107, 106]]) == []
+
+
+def test_a_snapshot_that_does_not_reach_back_far_enough() -> None:
+    (report,) = reports([[100], [110, 109, 108], [111]])
+    assert report.missing == ((101, 107),)
+
+
+def test_trades_sent_again_say_nothing() -> None:
+    assert reports([[5], [6], [4, 5], [2], [7]]) == []
+
+
+def test_a_series_begins_anywhere() -> None:
+    assert reports([[900], [901]]) == []
+
+
+def test_ids_that_are_no_numbers_say_nothing() -> None:
+    series = IdSeries()
+    assert series.take(trade(5, 1000)) is None
+    assert series.take(trade(999_999, 2000, "s-0a")) is None
+    assert series.settle() is None
+
+
+def test_asked_it_says_that_nothing_is_missing() -> None:
+    (report,) = reports([[1], [2], [3]], asked=[1])
+    assert (report.received_at, report.missing, report.text()) == (2000, (), "by their ids no trade is missing")
+
+
+def test_asked_of_its_first_frame_it_knows_nothing() -> None:
+    assert reports([[1], [2]], asked=[0]) == []
+
+
+def test_many_holes_in_one_frame_are_bounded_and_none_is_forgotten() -> None:
+    (report,) = reports([[0], list(range(2, 2002, 2))])
+    assert len(report.missing) <= 100
+    assert (report.missing[0][0], report.missing[-1][1]) == (1, 1999)
+
+
+@given(st.lists(st.sets(st.integers(1, 60), max_size=12), max_size=8), st.randoms(use_true_random=False))
+def test_what_is_reported_is_what_no_frame_brought_in_time(drawn: list[set[int]], random: object) -> None:
+    """Against a set: a number is missing when it lies below the highest so far and was not there by the frame's end."""
+    frames = [sorted(frame, key=lambda _: random.random()) for frame in drawn if frame]  # type: ignore[attr-defined]
+    expected: list[set[int]] = []
+    highest = 0
+    for index, frame in enumerate(frames):
+        top = max(highest, *frame)
+        first = highest + 1 if index else frame[0] + 1  # the first trade of all begins the series
+        if missing := set(range(first, top + 1)) - set(frame):
+            expected.append(missing)
+        highest = top
+    found = [
+        {number for first, last in report.missing for number in range(first, last + 1)} for report in reports(frames)
+    ]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("exchange", "symbol", "options", "expected"),
+    [
+        ("binance", "BTC/USDT", {}, True),
+        ("binance", "BTC/USDT:USDT", {}, False),
+        ("binanceusdm", "BTC/USDT:USDT", {"watchTradesForSymbols": {"name": "trade"}}, False),
+        ("binanceusdm", "BTC/USDT:USDT", {"watchTradesForSymbols": {"name": "aggTrade"}}, True),
+        ("coinbaseexchange", "BTC/USD", {}, True),
+        ("kraken", "BTC/USD", {}, True),
+        ("krakenfutures", "BTC/USD:BTC", {}, False),
+        ("okx", "BTC/USDT", {}, False),
+        ("bybit", "BTC/USDT", {}, False),
+        ("bitstamp", "BTC/USD", {}, False),
+    ],
+)
+def test_where_ids_have_no_holes(exchange: str, symbol: str, options: dict[str, object], expected: bool) -> None:
+    assert are_consecutive(exchange, symbol, options) is expected

@@ -1,0 +1,227 @@
+"""What a process leaves to the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingestd import stream_state
+from ingestd.config import IntakeConfig, JournalConfig
+from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
+from ingestd.intake import Intake
+from ingestd.journal import Journal
+from ingestd.ops.metrics import Metrics
+from ingestd.records import FeedGap, StreamId
+from ingestd.stream_state import Document, StreamState, document, earlier_streams, following, let_go
+from ingestd.validation import TimeWindow
+from tests.support.records import NOW_US, tick, trade
+
+TRADES: StreamId = ("binance", "trades", "BTC/USDT")
+TICKS: StreamId = ("binance", "ticks", "BTC/USDT")
+
+
+def make_intake(tmp_path: Path) -> Intake:
+    """One whose journal takes nothing until it is opened."""
+    metrics = Metrics()
+    return Intake(
+        Journal(tmp_path, JournalConfig(), metrics), IntakeConfig(), lambda _now: TimeWindow({}, NOW_US * 2), metrics
+    )
+
+
+def status(*streams: StreamStatus) -> FeedStatus:
+    return FeedStatus("binance", streams=list(streams))
+
+
+def delivered(channel: str, at: int) -> StreamStatus:
+    return StreamStatus(channel, "BTC/USDT", received=1, last_received_at=at, followed_at=1)
+
+
+def gap(ended_at: int | None = None, started: int = NOW_US) -> FeedGap:
+    return FeedGap("binance", "BTC/USDT", started, started, "trades", ended_at, "disconnect", "reset")
+
+
+def until(left: Document) -> dict[StreamId, int]:
+    return {(stream.exchange, stream.channel, stream.symbol): stream.complete_until for stream in left.streams}
+
+
+def composed(intake: Intake, *streams: StreamStatus, stopped: bool = False) -> Document:
+    return document([("binance", status(*streams))], intake, {}, written_at=NOW_US, stopped=stopped)
+
+
+async def test_a_stream_is_complete_until_the_last_thing_received_of_it(tmp_path: Path) -> None:
+    left = composed(make_intake(tmp_path), delivered("trades", NOW_US + 7), delivered("ticks", NOW_US + 3))
+    assert until(left) == {TRADES: NOW_US + 7, TICKS: NOW_US + 3}
+
+
+async def test_and_no_further_than_what_is_in_the_journal(tmp_path: Path) -> None:
+    """The journal refuses for a while and then the process is killed: what waited in memory is gone."""
+    intake = make_intake(tmp_path)
+    for number in (10, 11, 12):
+        intake.put(trade(number))
+    left = composed(intake, delivered("trades", trade(12).received_at), delivered("ticks", NOW_US + 20))
+    assert until(left) == {TRADES: trade(10).time - 1, TICKS: NOW_US + 20}
+
+
+async def test_a_stream_that_never_delivered_is_complete_until_it_was_followed(tmp_path: Path) -> None:
+    waiting = StreamStatus("trades", "BTC/USDT", followed_at=NOW_US)
+    unknown = StreamStatus("trades", "NO/SUCH", quarantined="unknown")
+    assert until(composed(make_intake(tmp_path), waiting, unknown)) == {TRADES: NOW_US}
+
+
+async def test_what_no_feed_has_taken_over_yet_is_handed_on_as_it_was(tmp_path: Path) -> None:
+    earlier = {TICKS: Earlier(5, "restart")}
+    left = document([("binance", status())], make_intake(tmp_path), earlier, written_at=NOW_US, stopped=False)
+    assert until(left) == {TICKS: 5}
+
+
+async def test_what_could_not_be_journaled_at_the_stop_is_the_cause(tmp_path: Path) -> None:
+    intake = make_intake(tmp_path)
+    intake.put(trade(10))
+    intake.put(trade(11))
+    intake.close()
+    intake.abandon()
+    left = composed(intake, delivered("trades", NOW_US + 99), delivered("ticks", NOW_US + 99), stopped=True)
+
+    streams = earlier_streams(left)
+    assert streams[TRADES].complete_until == trade(10).time - 1
+    assert streams[TRADES].cause == "shutdown"
+    assert "2 records could not be journaled" in str(streams[TRADES].detail)
+    assert (streams[TICKS].complete_until, streams[TICKS].cause) == (NOW_US + 99, "restart")
+
+
+async def test_open_gaps_and_those_on_their_way_are_left(tmp_path: Path) -> None:
+    intake = make_intake(tmp_path)
+    intake.put(gap())
+    left = composed(intake, delivered("trades", NOW_US))
+    assert (left.open_gaps, left.pending_gaps) == ([gap()], [gap()])
+    assert earlier_streams(left)[TRADES] == Earlier(NOW_US, "disconnect", "reset", gap())
+
+    intake.put(gap(NOW_US + 9))
+    left = composed(intake, delivered("trades", NOW_US))
+    assert (left.open_gaps, left.pending_gaps) == ([], [gap(), gap(NOW_US + 9)])
+
+
+def test_a_gap_of_a_stream_nobody_follows_ends_when_it_was_last_followed() -> None:
+    earlier = {
+        TRADES: Earlier(NOW_US, "disconnect", "reset", gap()),
+        TICKS: Earlier(NOW_US, "restart"),
+        ("kraken", "trades", "A/B"): Earlier(NOW_US, "restart"),
+    }
+    (ended,) = let_go(earlier, {"binance": True, "kraken": False}, NOW_US + 50, "no longer followed")
+    assert (ended.time, ended.ended_at, ended.detail) == (NOW_US, NOW_US + 50, "reset; no longer followed")
+    assert set(earlier) == {("kraken", "trades", "A/B")}
+
+
+def test_an_exchange_has_chosen_when_each_of_its_feeds_has() -> None:
+    follows, not_yet = status(delivered("trades", 1)), status(StreamStatus("trades", "A/B", quarantined="unknown"))
+    assert following([("a", follows), ("a", not_yet), ("b", follows), ("c", not_yet)]) == {
+        "a": False,
+        "b": True,
+        "c": False,
+    }
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, intake: Intake, *streams: StreamStatus) -> AsyncIterator[StreamState]:
+    state = StreamState(tmp_path)
+    task = asyncio.create_task(
+        state.run(lambda stopped: composed(intake, *streams, stopped=stopped), lambda: intake.gaps.version)
+    )
+    await asyncio.sleep(0)
+    try:
+        yield state
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def loaded(tmp_path: Path) -> StreamState:
+    state = StreamState(tmp_path)
+    state.load()
+    return state
+
+
+async def test_the_next_process_finds_what_was_left(tmp_path: Path) -> None:
+    intake = make_intake(tmp_path)
+    async with running(tmp_path, intake, delivered("ticks", NOW_US + 3)) as state:
+        intake.put(gap())
+        await state.save_gaps()
+        killed = loaded(tmp_path)
+        await state.finish()
+    stopped = loaded(tmp_path)
+    for found, text in ((killed, "ended without a stop"), (stopped, "had stopped")):
+        assert found.earlier[TICKS].complete_until == NOW_US + 3
+        assert text in str(found.earlier[TICKS].detail)
+        assert found.earlier[TRADES].gap == gap()
+        assert (found.open_gaps, found.pending_gaps) == ([gap()], [gap()])
+
+
+def test_the_first_start_finds_nothing(tmp_path: Path) -> None:
+    assert loaded(tmp_path).earlier == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\x00", b'{"version": 1}', b"[]"])
+def test_a_damaged_file_is_put_aside_and_nothing_fails(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "streams.json").write_bytes(content)
+    assert loaded(tmp_path).earlier == {}
+    assert (tmp_path / "streams.damaged").read_bytes() == content
+    assert not (tmp_path / "streams.json").exists()
+
+
+async def test_a_file_of_another_version_is_not_misread(tmp_path: Path) -> None:
+    async with running(tmp_path, make_intake(tmp_path), delivered("trades", NOW_US)) as state:
+        await state.finish()
+    path = tmp_path / "streams.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    assert loaded(tmp_path).earlier == {}
+
+
+async def test_a_disk_that_refuses_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = make_intake(tmp_path)
+    stream = delivered("ticks", NOW_US)
+    async with running(tmp_path, intake, stream) as state:
+        intake.put(gap())
+        await state.save_gaps()
+
+        def full(_path: Path, _left: Document) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(stream_state, "_write", full)
+        stream.last_received_at = NOW_US + 100
+        intake.put(gap(NOW_US + 50))
+        await asyncio.wait_for(state.save_gaps(), 0.5)  # it is not waited for what cannot be
+        await state.finish()
+    assert loaded(tmp_path).earlier[TICKS].complete_until == NOW_US
+
+
+async def test_a_disk_that_hangs_holds_nothing_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, calls = threading.Event(), []
+
+    def hanging(_path: Path, _left: Document) -> None:
+        calls.append(1)
+        go_on.wait(20)
+
+    monkeypatch.setattr(stream_state, "_write", hanging)
+    intake = make_intake(tmp_path)
+    try:
+        async with running(tmp_path, intake) as state, asyncio.timeout(10):
+            intake.put(gap())
+            await state.save_gaps()
+            await state.save_gaps()
+            await state.finish()
+        assert len(calls) == 1  # nothing piles up behind it
+    finally:
+        go_on.set()
+
+
+async def test_ticks_and_trades_are_streams_of_their_own(tmp_path: Path) -> None:
+    intake = make_intake(tmp_path)
+    intake.put(tick(5))
+    left = composed(intake, delivered("trades", NOW_US + 9), delivered("ticks", NOW_US + 9))
+    assert until(left) == {TRADES: NOW_US + 9, TICKS: tick(5).time - 1}
