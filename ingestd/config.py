@@ -42,6 +42,8 @@ class InstanceConfig(_Section):
     role: Literal["all", "feed", "sink"] = "all"
     state_dir: Path = Path("/var/lib/ingestd")
     shutdown_deadline_s: Seconds = 10.0
+    standby: bool = False
+    lease_ttl_s: Annotated[float, Field(ge=1, le=600)] = 6.0
 
 
 class LogConfig(_Section):
