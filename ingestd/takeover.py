@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from ingestd.backoff import Backoff
-from ingestd.clock import isoformat, now_us
+from ingestd.clock import isoformat, monotonic_s, now_us
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker, StreamKey
@@ -23,6 +23,7 @@ from ingestd.storage.lease_terms import Term
 log = structlog.get_logger()
 
 _LOOK_EVERY_S = 0.5
+_SETTLED_AFTER_S = 60.0
 CAUSE = "takeover"
 
 
@@ -38,7 +39,8 @@ class TakeoverGaps:
         self._known: set[tuple[str, StreamKey]] = set()
 
     async def run(self) -> None:
-        """Until every stream has delivered, or cancelled."""
+        """Until every stream has delivered, or cancelled. A feed shows its streams one by one as it subscribes."""
+        begun_s = monotonic_s()
         backoff = Backoff(base_s=_LOOK_EVERY_S, cap_s=15.0)
         while True:
             statuses = [status for status in (feed.status() for feed in self._feeds) if status.streams]
@@ -52,12 +54,14 @@ class TakeoverGaps:
                 continue
             for status in statuses:
                 self._end(status)
-            if self._known and not any(tracker.open for tracker in self._trackers.values()):
+            settled = monotonic_s() - begun_s > _SETTLED_AFTER_S
+            if settled and not any(tracker.open for tracker in self._trackers.values()):
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _open(self, status: FeedStatus) -> None:
-        fresh = [stream for stream in status.streams if (status.label, _key(stream)) not in self._known]
+        served = [stream for stream in status.streams if stream.quarantined is None]
+        fresh = [stream for stream in served if (status.label, _key(stream)) not in self._known]
         if not fresh:
             return
         since = await self._stored_until(status.label, fresh)
