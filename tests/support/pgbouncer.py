@@ -1,7 +1,7 @@
-"""PgBouncer in transaction mode in front of a test's server: a connection of ours is a server's only for a transaction.
+"""PgBouncer in transaction mode in front of a test's server: a connection has a backend for a transaction only.
 
-`INGESTD_TEST_PGBOUNCER=1` puts one in front of every database that a test is given (`make pgbouncer`). The pool is small, so
-that connections do change hands.
+`INGESTD_TEST_PGBOUNCER=1` puts one in front of every database that a test is given (`make pgbouncer`). The pool is
+small, so that backends do change hands.
 """
 
 from __future__ import annotations
@@ -61,11 +61,9 @@ server_idle_timeout = 5
 """,
             encoding="utf-8",
         )
-        process = subprocess.Popen(
-            [binary, "-q", *_as_nobody(folder), str(folder / "pgbouncer.ini")],
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "log").open("wb"),
-        )
+        with (folder / "log").open("wb") as log:
+            command = [binary, "-q", *_as_nobody(folder), str(folder / "pgbouncer.ini")]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         try:
             _wait_for(port, process, folder / "log")
             netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"
