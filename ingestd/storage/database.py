@@ -30,6 +30,7 @@ _POOLER_REFUSALS = (
     ("authentication failed", "28P01"),
     ("no such user", "28P01"),
     ("no such database", "3D000"),
+    ("does not exist", "3D000"),
     ("no more connections allowed", "53300"),
 )
 
@@ -305,7 +306,7 @@ def _server_error(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
 
 
 def _pooler_refusal(message: str) -> str | None:
-    """What PostgreSQL would have said: to all it refuses by itself, PgBouncer gives the SQLSTATE of a protocol error."""
+    """What PostgreSQL would have said: PgBouncer has one SQLSTATE, a protocol error, for all it refuses itself."""
     return next((sqlstate for words, sqlstate in _POOLER_REFUSALS if words in message), None)
 
 

@@ -29,7 +29,8 @@ FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.backoff"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.feeds": {"ingestd.feeds.base"},
     "ingestd.validation": set(),
-    "ingestd.intake": {"ingestd.feeds.base", "ingestd.journal", "ingestd.validation"},
+    "ingestd.intake": {"ingestd.feeds.base", "ingestd.journal", "ingestd.spill", "ingestd.validation"},
+    "ingestd.spill": set(),
     "ingestd.journal": {
         "ingestd.journal_cursor",
         "ingestd.journal_disk",
