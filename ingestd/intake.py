@@ -95,7 +95,8 @@ class Intake:
             put(record)
         if (self._spilling or held >= self._half or self._bytes >= self._half_bytes) and self._spilled(record):
             return
-        self._append(record)
+        self._open.append(record)
+        self._bytes += _RECORD_MEMORY_BYTES if type(record) is not BookSnapshot else _memory_of(record)
         if held == 0:
             self._some.set()
         if held + 1 == self._config.max_batch_records:

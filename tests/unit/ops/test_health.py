@@ -147,3 +147,15 @@ def test_a_source_that_is_no_member_is_not_ready() -> None:
     verdict = readiness(snapshot)
     assert verdict.reasons == ("The source events is not a member of its group (no broker answers).",)
     assert verdict.degraded == ("The sink market is down: the server does not answer",)
+
+
+def test_a_standby_is_alive_and_not_ready_and_says_who_leads() -> None:
+    standing = Snapshot(now_us=0, started=True, standby="This is a standby: host-a holds the lease desk.")
+    assert liveness(standing).ok
+    assert readiness(standing).reasons == ("This is a standby: host-a holds the lease desk.",)
+
+
+def test_a_leader_that_cannot_renew_goes_on_and_says_so() -> None:
+    verdict = readiness(Snapshot(now_us=0, started=True, lease_problem="no connection"))
+    assert verdict.ok
+    assert verdict.degraded == ("The lease cannot be renewed: no connection",)
