@@ -5,21 +5,24 @@ stored twice whoever freezes, dies or comes back. Real processes, a real server,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.sim.synthetic.venue import SyntheticVenue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, ingestd, running, write_config
-from tests.support.postgres import DatabaseForTest
+from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
 TAKEOVER_LIMIT_S = 15.0
 Row = tuple[Any, ...]
@@ -78,6 +81,9 @@ class Pair:
                 continue
             covering = [gap for gap in gaps if gap[0] == line["symbol"] and gap[1] <= line["time_ms"] <= gap[2]]
             assert covering, f"{line} is neither stored nor in a gap of {gaps}"
+
+    def sent_trades(self) -> Counter[Row]:
+        return self._sent("trade_lines")
 
     def _sent(self, lines: str) -> Counter[Row]:
         found: Counter[Row] = Counter()
@@ -199,6 +205,51 @@ async def test_a_leader_that_is_stopped_hands_over_at_once(pair: Pair) -> None:
         await captures(standby)
         await finished(pair, standby)
     await pair.assert_nothing_doubled_and_what_is_missing_is_in_the_ledger()
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """A server this test may freeze."""
+    with EmbeddedPostgres() as postgres:
+        yield postgres
+
+
+def signal_all(postmaster: int, number: signal.Signals) -> None:
+    """The postmaster and every process of its server."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, parent = int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+            if postmaster in (pid, parent):
+                os.kill(pid, number)
+
+
+async def test_an_outage_of_the_database_ends_nobodys_term(own_server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Longer than the lease lives: the leader captures on, and comes first when the server answers again."""
+    assert own_server.pid is not None
+    with temporary_database(Server("postgres", own_server.dsn())) as database:
+        async with SyntheticVenue(symbols=3, rate=600.0) as venue:
+            pair = Pair(venue, database.dsn, tmp_path)
+            async with leader_and_standby(pair) as (leader, standby):
+                signal_all(own_server.pid, signal.SIGSTOP)
+                try:
+                    async with asyncio.timeout(30):
+                        while "ingestd_lease_held 0.0" not in await held(leader):  # noqa: ASYNC110 # a process
+                            await asyncio.sleep(0.1)
+                    await asyncio.sleep(8)  # the lease lives for six seconds
+                    before = await leader.received()
+                    await leader.until(lambda received: received["trades"] > before["trades"] + 200)
+                finally:
+                    signal_all(own_server.pid, signal.SIGCONT)
+                async with asyncio.timeout(30):
+                    while "ingestd_lease_held 1.0" not in await held(leader):  # noqa: ASYNC110 # a process
+                        await asyncio.sleep(0.1)
+                assert await held(leader) == ("ingestd_lease_held 1.0", "ingestd_lease_epoch 1.0")
+                await stands_by(standby)
+                await finished(pair, standby, leader)
+            assert await pair.rows("SELECT * FROM feed_gaps") == Counter()
+            await pair.assert_nothing_doubled_and_what_is_missing_is_in_the_ledger()
+            trades = await pair.rows("SELECT symbol, trade_id, price::text, quantity::text, side FROM trades")
+            assert trades == pair.sent_trades()
 
 
 async def test_a_second_daemon_on_the_same_directory_names_the_first(pair: Pair) -> None:
