@@ -278,7 +278,9 @@ class Intake:
         self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
         newest = {(record.exchange, channel_of(record)): record for record in taken if type(record) is not FeedGap}
         for labels, record in newest.items():
-            self._metrics.exchange_latency_s.labels(*labels).observe(max(0, record.received_at - record.time) / 1e6)
+            late_s = (record.received_at - record.time) / 1e6
+            self._metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
+            self._metrics.exchange_ahead_s.labels(*labels).set(-late_s)
 
     def _count_shed(self) -> None:
         shed, self._shed = self._shed, Counter()

@@ -369,7 +369,9 @@ class Service:
         return [*self._sinks, *([self.live] if self.live is not None else [])]
 
     def _shown_live(self) -> dict[str, float]:
-        """What readers of the live caches learn of the daemon itself."""
+        """What readers of the live caches learn of the daemon; a standby, named like its leader, is silent."""
+        if not self._captures:
+            return {}
         totals, metrics = self.metrics.totals, self.metrics
         return {
             "records_received": sum(totals(metrics.received).values()),

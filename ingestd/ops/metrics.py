@@ -77,6 +77,12 @@ class Metrics:
         self.exchange_latency_s = self._histogram(
             "exchange_to_received_seconds", "From the exchange's clock to the socket", "exchange", "channel"
         )
+        self.exchange_ahead_s = self._gauge(
+            "exchange_clock_ahead_seconds",
+            "The exchange's time minus ours, at the newest record",
+            "exchange",
+            "channel",
+        )
         self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
         # Live sinks show what is now and keep nothing, so they stand outside the conservation law.
         self.live_published = self._counter("live_published", "Messages a live server has taken", "channel")

@@ -348,3 +348,10 @@ async def test_what_was_spilled_comes_back_before_what_follows_it(tmp_path: Path
 async def until_empty(rig: Rig) -> None:
     while rig.intake.open_records:  # noqa: ASYNC110 # the intake has no event for it
         await asyncio.sleep(0)
+
+
+async def test_an_exchange_whose_clock_is_ahead_is_shown(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        rig.intake.put(trade(time=NOW_US + 5_000_000, received_at=NOW_US))
+    shown = 'ingestd_exchange_clock_ahead_seconds{channel="trades",exchange="binance"} 5.0'
+    assert shown in rig.metrics.expose().decode()
