@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestd.records import Candle, Record
 from ingestd.storage.lease_terms import Term, Terms
@@ -81,3 +83,26 @@ def test_a_candle_does_not_replace_what_the_successor_knows_better(
 def test_without_a_lease_everything_is_ones_own() -> None:
     assert Terms().epoch == 0
     assert not Terms().belongs_to_another(tick(1))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=8),
+    st.integers(0, 500),
+)
+def test_of_two_who_received_the_same_tick_one_stores_it(spans: list[tuple[str, int, int]], at: int) -> None:
+    """Each span: who holds it, for how long, and how long nobody does after it. The last one lives."""
+    terms, begin, holder_at = [], 10, ""
+    for epoch, (holder, length, pause) in enumerate(spans, 1):
+        last = epoch == len(spans)
+        terms.append((epoch, holder, begin, 1000 if last else begin + length))
+        if begin <= at and (last or at < begin + length):
+            holder_at = holder
+        begin += length + pause
+    stores = {
+        host: not Terms(
+            tuple(term(epoch, mine=holder == host, taken=taken, until=until) for epoch, holder, taken, until in terms),
+            now=600 * S,
+        ).belongs_to_another(tick(1, received_at=at * S))
+        for host in "ab"
+    }
+    assert stores == ({"a": holder_at == "a", "b": holder_at == "b"} if holder_at else {"a": True, "b": True})
