@@ -7,8 +7,11 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
+POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py tests/integration/sources \
+	tests/property/test_exactly_once.py tests/acceptance tests/fault/test_two_hosts.py
+
 .DEFAULT_GOAL := help
-.PHONY: setup demo test lint types fault bench lock clean help
+.PHONY: setup demo test lint types fault pgbouncer bench lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -40,6 +43,11 @@ types: setup ## Check types
 fault: setup ## Freeze and kill sinks for two minutes
 	INGESTD_FAULT_SECONDS=120 $(BIN)/python -m pytest -q -s tests/fault/test_three_sinks.py $(ARGS)
 
+pgbouncer: setup ## Run the tests that use a database through PgBouncer in transaction mode (Debian: pgbouncer)
+	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || { \
+		echo "NOT RUN: there is no PgBouncer here. Install it (on Debian: apt-get install pgbouncer)." >&2; exit 1; }
+	INGESTD_TEST_PGBOUNCER=1 $(BIN)/python -m pytest -q $(POOLED) $(ARGS)
+
 bench: setup ## Measure this machine
 	$(BIN)/ingestd bench $(ARGS)
 
@@ -53,4 +61,4 @@ clean: ## Remove what make made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -25,6 +25,8 @@ _HIGHEST_PORT = 65_535
 
 Channel = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
 
+WhenFull = Literal["block", "drop_oldest", "conflate"]
+
 _REDIS_URL = r"^(rediss?(\+(sentinel|cluster))?|unix)://"
 # Keys whose value is a path, taken from the configuration file's own folder.
 _FILE_KEYS = (
@@ -42,6 +44,8 @@ class InstanceConfig(_Section):
     role: Literal["all", "feed", "sink"] = "all"
     state_dir: Path = Path("/var/lib/ingestd")
     shutdown_deadline_s: Seconds = 10.0
+    standby: bool = False
+    lease_ttl_s: Annotated[float, Field(ge=1, le=600)] = 6.0
 
 
 class LogConfig(_Section):
@@ -49,10 +53,23 @@ class LogConfig(_Section):
     format: Literal["auto", "console", "json"] = "auto"
 
 
+class WhenFullConfig(_Section):
+    """What becomes of a channel's records while the intake is more than half full."""
+
+    ticks: WhenFull = "block"
+    trades: WhenFull = "block"
+    order_book: WhenFull = "block"
+    open_interest: WhenFull = "block"
+    funding: WhenFull = "block"
+    candles: WhenFull = "block"
+
+
 class IntakeConfig(_Section):
     linger_ms: Annotated[int, Field(ge=1, le=1000)] = 20
     max_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
     max_open_records: Annotated[int, Field(ge=100, le=1_000_000)] = 50_000
+    max_open_bytes: SizeBytes = 64 * 2**20
+    when_full: WhenFullConfig = WhenFullConfig()
 
 
 class JournalConfig(_Section):

@@ -8,6 +8,7 @@
     │   └── JournalLocked      another process owns this state directory
     ├── SinkStateError         what a sink keeps in the state directory cannot be used
     ├── SchemaError            the database schema is not the one this program needs
+    ├── LeaseLost              another ingestd captures this shard now
     ├── FeedError              an exchange connection failed
     │   ├── SymbolError        one symbol is refused by the venue
     │   └── ChannelError       the venue has no such channel
@@ -87,6 +88,10 @@ class SinkStateError(IngestdError):
 
 class SchemaError(IngestdError):
     """The database schema is not the one this program needs."""
+
+
+class LeaseLost(IngestdError):
+    """Another ingestd captures this shard now: this one stops, and started again it stands by."""
 
 
 class FeedError(IngestdError):

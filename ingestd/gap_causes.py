@@ -12,6 +12,7 @@ ID_JUMP = "id_jump"
 RESTART = "restart"
 SHUTDOWN = "shutdown"
 DROPPED = "dropped"
+TAKEOVER = "takeover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,12 @@ CAUSES: Mapping[str, Explanation] = {
     ),
     DROPPED: Explanation(
         "Records that had been received were given up because there was no room for them.",
-        "Bring the slow sink back, or raise journal.max_bytes; journal.when_full = block gives nothing up.",
+        "Bring the slow sink back, or raise journal.max_bytes; journal.when_full = block gives nothing up, and so "
+        "does intake.when_full.",
+    ),
+    TAKEOVER: Explanation(
+        "The daemon that captured before was gone or frozen, and this one took its place.",
+        "Planned: nothing. Unplanned: the detail names who was the leader; its log says why it ended.",
     ),
 }
 

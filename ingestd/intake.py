@@ -1,6 +1,7 @@
 """Where records meet: the intake holds open records, validates and seals them, and makes each batch durable.
 
-A feed's `put` never waits. When the journal cannot keep up, `writable` does: the feeds stop reading their sockets.
+A feed's `put` never waits. When the journal cannot keep up, `writable` does: the feeds stop reading their sockets. What
+the configuration allows to be given up (`intake.when_full`) is spilled before that, so that the rest need not wait.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ingestd.records import (
     encode_batch,
     stream_of,
 )
+from ingestd.spill import Spill
 
 log = structlog.get_logger()
 
@@ -42,6 +44,8 @@ _OVERSHOOT_RECORDS = 50_000
 # A batch of books is sealed before it holds the event loop for long.
 _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24
+_LEVEL_MEMORY_BYTES = 180  # two short texts and their pair
+_RECORD_MEMORY_BYTES = 500
 _LAST_APPEND_S = 2.0
 # After so long without another one, a stretch of dropped records is over. The journal drops a file's worth at a time.
 _INTAKE_PAUSED_US = 1_000_000
@@ -79,6 +83,12 @@ class Intake:
         self._metrics = metrics
         self._hard_limit = config.max_open_records + _OVERSHOOT_RECORDS
         self._open: list[MarketRecord | FeedGap] = []
+        self._bytes = 0  # about what `_open` takes
+        self._half = config.max_open_records // 2
+        self._half_bytes = config.max_open_bytes // 2
+        self._spilling = False
+        self._spill = Spill(config.when_full.model_dump(), config.max_batch_records)
+        self._shed: Counter[tuple[str, str]] = Counter()  # by exchange and channel: given up by the policy
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._room = asyncio.Event()
@@ -105,18 +115,37 @@ class Intake:
         if type(record) is FeedGap:  # exactly: isinstance costs a third of this method
             self._note_gap(record)
         held = len(self._open)
-        if (held >= self._hard_limit or self._closed) and not isinstance(record, FeedGap):
+        full = held >= self._hard_limit or self._bytes >= 2 * self._config.max_open_bytes or self._closed
+        if full and not isinstance(record, FeedGap):
             self._drop(record)
             return
-        self._open.append(record)
         for put in self._live:
             put(record)
+        if (self._spilling or held >= self._half or self._bytes >= self._half_bytes) and self._spilled(record):
+            return
+        self._open.append(record)
+        self._bytes += _RECORD_MEMORY_BYTES if type(record) is not BookSnapshot else _memory_of(record)
         if held == 0:
             self._some.set()
         if held + 1 == self._config.max_batch_records:
             self._enough.set()
-        if held + 1 == self._config.max_open_records:
+        if held + 1 >= self._config.max_open_records or self._bytes >= self._config.max_open_bytes:
             self._room.clear()
+
+    def _append(self, record: MarketRecord | FeedGap) -> None:
+        self._open.append(record)
+        self._bytes += _memory_of(record)
+
+    def _spilled(self, record: MarketRecord | FeedGap) -> bool:
+        """Whether it went aside. Once one has, what follows it must not overtake it."""
+        if isinstance(record, FeedGap) or not self._spill.takes(record):
+            return False
+        self._spilling = True
+        gone = self._spill.put(record)
+        if gone is not None:
+            self._shed[gone.exchange, channel_of(gone)] += 1
+            self._drops.add(stream_of(gone), dropped(gone), gone.received_at)
+        return True
 
     async def writable(self) -> None:
         """Return once there is room for what one socket read may bring."""
@@ -134,7 +163,7 @@ class Intake:
     def unjournaled(self) -> dict[StreamId, int]:
         """Of each stream the earliest moment from which something is not durable yet."""
         earliest: dict[StreamId, int] = {}
-        for record in self._open:
+        for record in (*self._open, *self._spill.records()):
             if not isinstance(record, FeedGap):
                 stream, at = stream_of(record), earliest_us(record.time, record.received_at)
                 earliest[stream] = min(at, earliest.get(stream, at))
@@ -179,6 +208,8 @@ class Intake:
         """
         if self._overflow:
             self._count_overflow()
+        self._count_shed()
+        self._open += self._spill.take_back()
         count_by(self._metrics.received, _by_stream(self._open))
         records = [record for record in self._open if not isinstance(record, FeedGap)]
         lost = Counter(channel_of(record) for record in records)
@@ -186,6 +217,7 @@ class Intake:
         for record in records:
             self._lose(record)
         self._open = [record for record in self._open if isinstance(record, FeedGap)]
+        self._bytes = sum(map(_memory_of, self._open))
         return lost.total()
 
     def _note_gap(self, gap: FeedGap) -> None:
@@ -232,11 +264,13 @@ class Intake:
             self._finish(taken, rejected)
         if self._overflow:
             self._count_overflow()
+        self._count_shed()
         self._reset_signals()
 
     def _finish(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
         self._count(taken, rejected)
         del self._open[: len(taken)]
+        self._bytes -= sum(map(_memory_of, taken))
         for stream, span in self._journal.take_dropped():
             begins = self._journal_drops.add(stream, span, now_us())
             gap = self._journal_drops.gap(stream) if begins else None
@@ -264,9 +298,13 @@ class Intake:
         return size
 
     def _reset_signals(self) -> None:
-        held = len(self._open)
-        if held < size_to_resume(self._config.max_open_records):
+        resume = max(1, self._config.max_open_records // 4)  # not at once: the sockets would flap around the limit
+        if len(self._open) < resume and self._bytes < self._config.max_open_bytes // 4:
             self._room.set()
+            self._spilling = False
+            for record in self._spill.take_back():
+                self._append(record)
+        held = len(self._open)
         if held < self._config.max_batch_records and not self._closed:
             self._enough.clear()
         if not held and not self._closed:
@@ -331,7 +369,16 @@ class Intake:
         self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
         newest = {(record.exchange, channel_of(record)): record for record in taken if type(record) is not FeedGap}
         for labels, record in newest.items():
-            self._metrics.exchange_latency_s.labels(*labels).observe(max(0, record.received_at - record.time) / 1e6)
+            late_s = (record.received_at - record.time) / 1e6
+            self._metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
+            self._metrics.exchange_ahead_s.labels(*labels).set(-late_s)
+
+    def _count_shed(self) -> None:
+        shed, self._shed = self._shed, Counter()
+        if shed:
+            count_by(self._metrics.received, shed)
+            for (_, channel), count in shed.items():
+                self._metrics.dropped.labels(channel, "overload").inc(count)
 
     def _count_overflow(self) -> None:
         overflow, self._overflow = self._overflow, Counter()
@@ -341,9 +388,10 @@ class Intake:
         log.error("intake_dropped", reason=reason, records=dict(overflow))
 
 
-def size_to_resume(max_open_records: int) -> int:
-    """Reading resumes at a quarter of the limit, so that the sockets do not flap around it."""
-    return max(1, max_open_records // 4)
+def _memory_of(record: MarketRecord | FeedGap) -> int:
+    if type(record) is BookSnapshot:
+        return _RECORD_MEMORY_BYTES + _LEVEL_MEMORY_BYTES * (len(record.bids) + len(record.asks))
+    return _RECORD_MEMORY_BYTES
 
 
 def _by_stream(records: list[MarketRecord | FeedGap]) -> Counter[tuple[str, ...]]:

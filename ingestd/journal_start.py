@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import structlog
 
+from ingestd.clock import isoformat, now_us
 from ingestd.errors import JournalError, JournalLocked
 from ingestd.journal_disk import JournalDamaged, sync_directory, translated
 from ingestd.journal_file import FileName, JournalFile, add_counts
@@ -19,6 +22,7 @@ log = structlog.get_logger()
 
 # The channel under which batches are counted whose records nobody can count any more.
 UNKNOWN = "unknown"
+_HOLDER_CHARACTERS = 300
 
 
 @dataclass
@@ -49,10 +53,17 @@ def take_directory(directory: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        lock.seek(0)
+        holder = lock.read(_HOLDER_CHARACTERS).strip()
         lock.close()
         raise JournalLocked(
-            f"another ingestd owns {state_dir}; stop it, or give this one its own instance.state_dir"
+            f"another ingestd owns {state_dir}{f' ({holder})' if holder else ''}; "
+            "stop it, or give this one its own instance.state_dir"
         ) from error
+    with contextlib.suppress(OSError):  # the name is for people; a full disk must not keep the journal shut
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {isoformat(now_us())}\n")
+        lock.flush()
     return lock
 
 

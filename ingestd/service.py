@@ -1,9 +1,9 @@
 """The composition root: builds everything from the configuration, owns every task, states the start and stop order.
 
-Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → sources → intake → feeds →
-ready.
-Stop:  not ready → feeds closed → intake sealed → sinks and sources drained, under one deadline → live sink closed →
-upkeep → endpoint → journal.
+Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → sources → intake → lease →
+feeds → ready. Without the lease it goes no further: a standby stores what its journal holds, and waits.
+Stop:  not ready → feeds closed → lease given back → intake sealed → sinks and sources drained, under one deadline →
+live sink closed → upkeep → endpoint → journal.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore, nobody
 from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.leadership import Leadership
 from ingestd.storage.upkeep import Upkeep
 from ingestd.stream_state import Document, StreamState, document, following
 from ingestd.symbol_names import CompactNames
+from ingestd.takeover import TakeoverGaps
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window
 
@@ -48,6 +50,7 @@ log = structlog.get_logger()
 
 # Of the shutdown deadline, what closing the sockets may take at most.
 _CLOSE_FEEDS_SHARE = 0.3
+_RELEASE_S = 1.0
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
 
 
@@ -78,6 +81,11 @@ class Service:
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         has_database = config.database is not None and config.instance.role == "all"
         self._access = DatabaseAccess(config) if has_database else None
+        self._leadership = (
+            Leadership(self._access, self._instance, config.instance, self.metrics)
+            if self._access is not None
+            else None
+        )
         self._upkeep = Upkeep(self._access, config, self._markets, self.metrics) if self._access is not None else None
         self._sinks: list[Sink] = []
         self._readers: list[TopicReader] = []
@@ -86,6 +94,7 @@ class Service:
         self._notifier = Notifier()
         self.stop_requested = False  # by somebody: a task's death stops the daemon too
         self._started = False
+        self._captures = False
         self._stopping = False
         self._heartbeat = Heartbeat(
             self.metrics, self._notifier, self._show_gauges, lambda: liveness(self.snapshot()).ok
@@ -156,9 +165,10 @@ class Service:
         self.intake.resume(self.streams.open_gaps, self.streams.pending_gaps)
         self.tasks.spawn("intake", self.intake.run())
         self.tasks.spawn("streams", self.streams.run(self._compose_streams, lambda: self.intake.gaps.version))
-        for name, feed in self.feeds.items():
-            self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
-            self.metrics.watch_feed(feed.status)
+        if self._leadership is None:
+            self._start_feeds()
+        else:
+            self.tasks.spawn("lease", self._lead(self._leadership))
         self._started = True
         self._notifier.ready(f"{len(self.feeds)} feeds, journal {self.journal.size_bytes} bytes")
         log.info(
@@ -169,6 +179,26 @@ class Service:
             journal=str(self.journal.directory),
             recovered_batches_of=self.journal.journal_ids,
         )
+
+    def _start_feeds(self) -> None:
+        for name, feed in self.feeds.items():
+            self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
+            self.metrics.watch_feed(feed.status)
+        self._captures = True
+
+    async def _lead(self, leadership: Leadership) -> None:
+        """Capture from when the lease is gained until it is lost, which ends the daemon: started again it stands by."""
+        before = await leadership.gain()
+        if self._stopping:
+            return
+        if before is not None:
+            self.streams.forget_restart()
+        self._start_feeds()
+        if before is not None and self._access is not None:
+            gaps = TakeoverGaps(self._access, list(self.feeds.values()), self.intake, before)
+            self.tasks.release("takeover-gaps")
+            self.tasks.spawn("takeover-gaps", gaps.run())
+        await leadership.hold()
 
     def _build_sinks(self) -> None:
         self._build_timescale_sink()
@@ -186,6 +216,7 @@ class Service:
                 connect=self._access.connect_bounded,
                 config=self.config.database,
                 metrics=self.metrics,
+                title=self._leadership.title() if self._leadership is not None else None,
             )
         )
 
@@ -232,6 +263,7 @@ class Service:
         self._stopping = True
         self._notifier.stopping("closing the feeds")
         await self._close_feeds()
+        await self._give_lease_back()
         await self._seal_intake(deadline_s)
         await self.streams.finish()
         await self._drain_sinks(deadline_s)
@@ -257,6 +289,12 @@ class Service:
         if late:
             log.warning("feeds_late", tasks=late, limit_s=limit_s)
             await self.tasks.cancel(late)
+
+    async def _give_lease_back(self) -> None:
+        """As soon as nothing more is captured: what is still to be stored needs no lease."""
+        if self._leadership is not None:
+            await self.tasks.cancel(["lease", "takeover-gaps"])
+            await self._leadership.release(_RELEASE_S)
 
     async def _seal_intake(self, deadline_s: float) -> None:
         self.tasks.release("intake")
@@ -333,7 +371,10 @@ class Service:
             feeds=[
                 FeedHealth(feed.status(), config.stale_after_s, config.poll_interval_s)
                 for feed, config in zip(self.feeds.values(), self.config.feeds, strict=True)
+                if self._captures
             ],
+            standby=self._leadership.waits_for if self._leadership is not None and not self._captures else None,
+            lease_problem=self._leadership.problem if self._leadership is not None else None,
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
             sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._every_sink()],
             sources=[source_health(reader, needed=False) for reader in self._readers],
@@ -348,7 +389,9 @@ class Service:
         return [*self._sinks, *([self.live] if self.live is not None else [])]
 
     def _shown_live(self) -> dict[str, float]:
-        """What readers of the live caches learn of the daemon itself."""
+        """What readers of the live caches learn of the daemon; a standby, named like its leader, is silent."""
+        if not self._captures:
+            return {}
         totals, metrics = self.metrics.totals, self.metrics
         return {
             "records_received": sum(totals(metrics.received).values()),

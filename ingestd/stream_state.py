@@ -154,6 +154,11 @@ class StreamState:
         """See the function of that name."""
         return let_go(self.earlier, following, self._read_written_at, "no longer followed")
 
+    def forget_restart(self) -> None:
+        """Another process has captured since: only the gaps that this one's predecessor left open are gone on with."""
+        for stream in [stream for stream, earlier in self.earlier.items() if earlier.gap is None]:
+            del self.earlier[stream]
+
     async def run(self, compose: Callable[[bool], Document], gap_version: Callable[[], int]) -> None:
         """Write what `compose` says (its argument: whether this is the stop), about once a second, until cancelled.
 

@@ -34,6 +34,8 @@ _MAX_BIGINT = 2**63 - 1
 _MAX_INTEGER = 2**31 - 1
 _MAX_TIME_US = 253_402_300_799_000_000  # the end of the year 9999: what a datetime can be
 _MAX_TEXT = 128
+_MAX_LEVELS = 10_000  # on one side of a book
+_MAX_REJECTION_CHARACTERS = 16_000
 
 _DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?"
 _positive = re.compile(rf"(?=[0.]*[1-9]){_DIGITS}").fullmatch
@@ -86,6 +88,8 @@ def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
         return reason
     if not _sane_text(record.exchange) or not _sane_text(record.symbol):
         return "text"
+    if not OLDEST_TIME_US <= record.received_at <= _MAX_TIME_US:
+        return "received_at"
     if record.time > window.newest:
         return "too_far_ahead"
     if record.time < OLDEST_TIME_US:
@@ -98,11 +102,19 @@ def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
 def storable_gap(gap: FeedGap) -> FeedGap:
     """The gap with its texts fit for every database: a venue's last words are in `detail`."""
     detail = None if gap.detail is None else printable(gap.detail)[:1000]
-    return msgspec.structs.replace(gap, detail=detail, exchange=printable(gap.exchange), symbol=printable(gap.symbol))
+    return msgspec.structs.replace(
+        gap,
+        detail=detail,
+        exchange=printable(gap.exchange)[:_MAX_TEXT],
+        symbol=printable(gap.symbol)[:_MAX_TEXT],
+    )
 
 
 def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
-    """The row of `rejected_records` that keeps what was refused."""
+    """The row of `rejected_records` that keeps what was refused; of a very long record, how it begins."""
+    text = as_json(record)
+    if len(text) > _MAX_REJECTION_CHARACTERS:
+        text = json.dumps({"characters": len(text), "begins": text[: _MAX_REJECTION_CHARACTERS // 2]})
     return Rejected(
         exchange=printable(record.exchange),
         symbol=printable(record.symbol),
@@ -110,7 +122,7 @@ def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
         received_at=min(max(record.received_at, 0), _MAX_TIME_US),
         table=table,
         reason=reason,
-        record=as_json(record),
+        record=text,
     )
 
 
@@ -128,6 +140,8 @@ def printable(text: str) -> str:
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
+    if isinstance(value, int) and not -_MAX_BIGINT <= value <= _MAX_BIGINT:
+        return hex(value)  # no limit on its digits, unlike JSON's
     if isinstance(value, dict):
         return {key: _cleaned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -166,6 +180,8 @@ def _trade(record: Trade) -> str | None:
 
 def _book(record: BookSnapshot) -> str | None:
     for side in (record.bids, record.asks):
+        if len(side) > _MAX_LEVELS:
+            return "size"
         text = "".join([f"{price} {amount} " for price, amount in side])
         if not _levels(text):
             return "level"

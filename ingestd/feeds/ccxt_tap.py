@@ -27,6 +27,7 @@ from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
+from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
 
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
@@ -109,6 +110,7 @@ _STORES: dict[str, type[TappedStore]] = {
     "orderbooks": BookStore,
 }
 STORES = tuple(_STORES)
+MAX_FRAME_BYTES = 16 * 2**20  # unpacked; ccxt's sockets refuse 10 MiB on the wire
 
 
 class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
@@ -141,7 +143,13 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             return
         tap.url, tap.frame_received_at, tap.frame_had_data = self.url, now_us(), False
         try:
-            super().handle_message(message)
+            if message.type is WSMsgType.BINARY and (self.gunzip or self.inflate):
+                # ccxt would unpack it without a limit
+                self.last_message_at = now_us() // 1000
+                data = unpacked(message.data, gzip=bool(self.gunzip), limit_bytes=MAX_FRAME_BYTES)
+                self.handle_text_or_binary_message(data.decode())
+            else:
+                super().handle_message(message)
         except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; the next frame must be read
             self._refuse(error, message)
         finally:
@@ -210,7 +218,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.url = original
 
     def _refuse(self, error: Exception, message: Any) -> None:
-        self.tap.listener.on_bad_frame(self.url, error, str(message.data)[:200])
+        self.tap.listener.on_bad_frame(self.url, error, str(message.data[:200])[:200])
         if isinstance(error, ccxt.BaseError):
             self.reject(error)  # the venue's answer to a subscription: those who wait for one must hear it
 

@@ -68,7 +68,10 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the daemon knows about itself at `now_us`. `journal` and `open_gaps` are None in the role that has none."""
+    """What the daemon knows about itself at `now_us`. `journal` and `open_gaps` are None in the role that has none.
+
+    A standby has no `feeds` to judge.
+    """
 
     now_us: int
     started: bool
@@ -76,6 +79,8 @@ class Snapshot:
     loop_age_s: float = 0.0  # since the event loop last ran its heartbeat
     dead_tasks: Sequence[str] = ()
     feeds: Sequence[FeedHealth] = ()
+    standby: str | None = None  # why it does not capture: another daemon does
+    lease_problem: str | None = None  # why the lease cannot be renewed
     journal: JournalHealth | None = None
     sinks: Sequence[SinkHealth] = ()
     sources: Sequence[SourceHealth] = ()
@@ -118,6 +123,10 @@ def readiness(snapshot: Snapshot) -> Verdict:
     elif not snapshot.started:
         reasons.append("The daemon has not finished starting.")
     reasons.extend(f"The task {name} has died." for name in snapshot.dead_tasks)
+    if snapshot.standby is not None:
+        reasons.append(snapshot.standby)
+    if snapshot.lease_problem is not None:
+        degraded.append(f"The lease cannot be renewed: {snapshot.lease_problem}")
     reasons.extend(_journal_reasons(snapshot.journal))
     for source in snapshot.sources:
         if not source.joined:

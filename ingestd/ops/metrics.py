@@ -53,6 +53,9 @@ class Metrics:
         self.sources_fenced = self._counter("source_fenced", "Partitions another member had taken over", "source")
         self.source_partitions = self._gauge("source_partitions", "Partitions this member reads", "source")
         self.source_lag = self._gauge("source_lag_messages", "Messages in them that are not stored yet", "source")
+        self.lease_held = self._gauge("lease_held", "1 while this daemon captures by a lease that is renewed")
+        self.lease_epoch = self._gauge("lease_epoch", "The lease's term this daemon holds; 0: none")
+        self.lease_fenced = self._counter("lease_fenced", "Flushes refused: somebody else had taken the lease")
         self.flushes = self._counter("sink_flushes", "Committed flushes", "sink")
         self.sink_errors = self._counter("sink_errors", "Failed attempts to write", "sink", "class")
         self.sink_alarms = self._counter("sink_alarms", "Errors that need a person", "sink")
@@ -75,6 +78,12 @@ class Metrics:
         )
         self.exchange_latency_s = self._histogram(
             "exchange_to_received_seconds", "From the exchange's clock to the socket", "exchange", "channel"
+        )
+        self.exchange_ahead_s = self._gauge(
+            "exchange_clock_ahead_seconds",
+            "The exchange's time minus ours, at the newest record",
+            "exchange",
+            "channel",
         )
         self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
         # Live sinks show what is now and keep nothing, so they stand outside the conservation law.

@@ -26,6 +26,14 @@ _CLOSE_TIMEOUT_S = 2.0
 # RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
 _NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
+_POOLER_REFUSALS = (
+    ("authentication failed", "28P01"),
+    ("no such user", "28P01"),
+    ("no such database", "3D000"),
+    ("does not exist", "3D000"),
+    ("no more connections allowed", "53300"),
+)
+
 
 class Database:
     """One connection. Not shared between tasks: a second statement while one runs is refused by the driver.
@@ -297,8 +305,15 @@ def _server_error(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
     )
 
 
+def _pooler_refusal(message: str) -> str | None:
+    """What PostgreSQL would have said: PgBouncer has one SQLSTATE, a protocol error, for all it refuses itself."""
+    return next((sqlstate for words, sqlstate in _POOLER_REFUSALS if words in message), None)
+
+
 def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
     sqlstate = exc.sqlstate or "XX000"
+    if sqlstate.startswith("08"):
+        sqlstate = _pooler_refusal(_first_line(exc)) or sqlstate
     if sqlstate.startswith("08"):
         return ConnectionLost(target.unreachable(exc))
     return DatabaseError(

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
+from tests.support.pgbouncer import WANTED, pooled
 
 Result = TypeVar("Result")
 
@@ -45,10 +46,15 @@ class Server:
     engine: str
     admin_dsn: str
     template: str | None = None
+    pooler_dsn: str | None = None  # of the PgBouncer in front of it, where there is one
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def dsn(self, database: str) -> str:
         return urlunsplit(urlsplit(self.admin_dsn)._replace(path=f"/{database}"))
+
+    def dsn_for_tests(self, database: str) -> str:
+        """By way of the pooler where there is one."""
+        return urlunsplit(urlsplit(self.pooler_dsn or self.admin_dsn)._replace(path=f"/{database}"))
 
     def migrated_template(self) -> str:
         """The name of a database that holds the whole schema, to be cloned."""
@@ -116,7 +122,17 @@ def timescaledb_binaries() -> Path | None:
 
 @contextmanager
 def running_server(engine: str, **settings: str) -> Iterator[Server]:
-    """A server of this engine; skips the test, with the reason, where there is none."""
+    """A server of this engine, behind PgBouncer if that is asked for; skips the test, with the reason, where there is
+    none."""
+    with ExitStack() as stack:
+        server = stack.enter_context(_server(engine, **settings))
+        if WANTED:
+            server.pooler_dsn = stack.enter_context(pooled(server.admin_dsn))
+        yield server
+
+
+@contextmanager
+def _server(engine: str, **settings: str) -> Iterator[Server]:
     if engine == "postgres":
         with EmbeddedPostgres(settings={**_FAST, **settings}) as postgres:
             yield Server(engine, postgres.dsn())
@@ -140,7 +156,7 @@ def temporary_database(server: Server, *, migrated: bool = True) -> Iterator[Dat
     clause = f' TEMPLATE "{template}"' if template else ""
     run_apart(_admin(server.admin_dsn, f'CREATE DATABASE "{name}"{clause}'))
     try:
-        yield DatabaseForTest(server.dsn(name), server.engine)
+        yield DatabaseForTest(server.dsn_for_tests(name), server.engine)
     finally:
         run_apart(_admin(server.admin_dsn, f'DROP DATABASE "{name}" WITH (FORCE)'))
 

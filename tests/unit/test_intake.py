@@ -14,7 +14,18 @@ from ingestd.errors import JournalError
 from ingestd.intake import Intake
 from ingestd.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
+from ingestd.records import (
+    BookSnapshot,
+    Candle,
+    FeedGap,
+    Funding,
+    MarketRecord,
+    OpenInterest,
+    Record,
+    Rejected,
+    Tick,
+    Trade,
+)
 from ingestd.validation import TimeWindow
 from tests.support.records import NOW_US, book, tick, trade
 
@@ -24,7 +35,7 @@ ALWAYS = TimeWindow({}, NOW_US * 2)
 class Rig:
     """An intake, its journal, and one cursor to see what arrived."""
 
-    def __init__(self, tmp_path: Path, **options: int) -> None:
+    def __init__(self, tmp_path: Path, **options: object) -> None:
         self.metrics = Metrics()
         self.journal = Journal(tmp_path, JournalConfig(), self.metrics)
         self.journal.open()
@@ -401,3 +412,87 @@ async def test_the_gate_counts_the_gap_that_is_told_before_another(tmp_path: Pat
     assert rig.intake.open_records == 100
     assert rig.intake.is_blocked
     rig.journal.close()
+
+
+async def test_large_books_hold_the_feeds_back_before_their_number_does(tmp_path: Path) -> None:
+    """A thousand levels take about 180 kB: five books are over 800 kB."""
+    deep = tuple((f"{price}.10", "1.50") for price in range(1, 501))
+    rig = Rig(tmp_path, max_open_bytes=800_000)
+    blocked = []
+    for number in range(5):
+        rig.intake.put(book(number, bids=deep, asks=deep))
+        blocked.append(rig.intake.is_blocked)
+    assert blocked == [False, False, False, False, True]
+    for number in range(5, 29):
+        rig.intake.put(book(number, bids=deep, asks=deep))
+    assert rig.intake.open_records < 12
+    async with driven(rig):
+        await asyncio.wait_for(rig.intake.writable(), 5)
+    stored = sum(type(record) is BookSnapshot for record in records_of(await rig.batches()))
+    assert stored + rig.metrics.totals(rig.metrics.dropped)["order_book"] == 29
+    rig.journal.close()
+
+
+@asynccontextmanager
+async def driven(rig: Rig) -> AsyncIterator[None]:
+    task = asyncio.create_task(rig.intake.run())
+    yield
+    rig.intake.close()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_an_overload_gives_up_what_it_may_and_keeps_the_rest(tmp_path: Path) -> None:
+    """2,000 of each before the journal takes any: trades all stay, books the newest, ticks the newest ten."""
+    rig = Rig(
+        tmp_path,
+        max_open_records=100,
+        max_batch_records=10,
+        when_full={"ticks": "drop_oldest", "order_book": "conflate"},
+    )
+    symbols = ("BTC/USDT", "ETH/USDT")
+    sent: list[MarketRecord] = []
+    for number in range(2000):
+        symbol = symbols[number % 2]
+        sent += [trade(number, symbol=symbol), tick(number, symbol=symbol), book(number, symbol=symbol)]
+    for record in sent:
+        rig.intake.put(record)
+    async with driven(rig):
+        pass
+    kept = records_of(await rig.batches())
+    of = {kind: [record for record in kept if type(record) is kind] for kind in (Trade, Tick, BookSnapshot)}
+    assert of[Trade] == [record for record in sent if type(record) is Trade]
+    assert of[Tick][-10:] == [record for record in sent if type(record) is Tick][-10:]
+    assert of[BookSnapshot][-2:] == [record for record in sent if type(record) is BookSnapshot][-2:]
+    for kind in (Tick, BookSnapshot):
+        for symbol in symbols:
+            order = [record.time for record in of[kind] if record.symbol == symbol]
+            assert order == sorted(set(order))
+    dropped = rig.metrics.totals(rig.metrics.dropped)
+    assert dropped == {"ticks": 2000 - len(of[Tick]), "order_book": 2000 - len(of[BookSnapshot])}
+    assert rig.metrics.totals(rig.metrics.received) == {"trades": 2000, "ticks": 2000, "order_book": 2000}
+    assert len(of[Tick]) + len(of[BookSnapshot]) < 100
+    rig.journal.close()
+
+
+async def test_what_was_spilled_comes_back_before_what_follows_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_open_records=100, max_batch_records=10, when_full={"ticks": "drop_oldest"})
+    first = [tick(number) for number in range(55)]
+    for record in first:
+        rig.intake.put(record)
+    async with driven(rig):
+        await asyncio.wait_for(until_empty(rig), 5)
+        rig.intake.put(tick(1000))
+    assert records_of(await rig.batches()) == [*first, tick(1000)]
+    rig.journal.close()
+
+
+async def until_empty(rig: Rig) -> None:
+    while rig.intake.open_records:  # noqa: ASYNC110 # the intake has no event for it
+        await asyncio.sleep(0)
+
+
+async def test_an_exchange_whose_clock_is_ahead_is_shown(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        rig.intake.put(trade(time=NOW_US + 5_000_000, received_at=NOW_US))
+    shown = 'ingestd_exchange_clock_ahead_seconds{channel="trades",exchange="binance"} 5.0'
+    assert shown in rig.metrics.expose().decode()

@@ -57,6 +57,8 @@ def test_an_empty_side_of_a_tick_passes_and_two_do_not() -> None:
         ({"trade_id": "a\ud800"}, "trade_id"),
         ({"symbol": "BTC\n"}, "text"),
         ({"side": "BUY"}, "side"),
+        ({"received_at": 0}, "received_at"),
+        ({"received_at": 2**62}, "received_at"),
         ({"seq": -1}, "seq"),
         ({"seq": 2**63}, "seq"),
     ],
@@ -73,6 +75,20 @@ def test_a_retention_of_nothing_refuses_nothing_for_its_age() -> None:
 def test_a_bad_level_puts_the_snapshot_aside(levels: tuple[tuple[str, str], ...]) -> None:
     assert flaw(book(bids=levels), WINDOW) == "level"
     assert flaw(book(asks=levels), WINDOW) == "level"
+
+
+def test_a_book_without_end_is_put_aside_and_little_is_kept_of_it() -> None:
+    levels = tuple((f"{price}.5", "1") for price in range(1, 10_002))
+    assert flaw(book(bids=levels[:-1]), WINDOW) is None
+    assert flaw(book(asks=levels), WINDOW) == "size"
+    kept = json.loads(rejection(book(asks=levels), "order_book", "size").record)
+    assert kept["characters"] > 100_000
+    assert len(kept["begins"]) == 8_000
+
+
+def test_a_number_beyond_every_limit_can_be_put_aside() -> None:
+    kept = json.loads(rejection(book(sequence=10**5000), "order_book", "sequence").record)
+    assert int(kept["sequence"], 16) == 10**5000
 
 
 @given(st.text(st.characters(codec=None)))

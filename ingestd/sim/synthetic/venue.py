@@ -106,6 +106,10 @@ class SyntheticSource:
         self._seconds: list[Lane] = []
         self.events = 0
 
+    def set_rate(self, rate: float) -> None:
+        """From now on so many trades and book tickers a second."""
+        self._rate = rate
+
     def resolve(self, asked: str, host: str) -> Stream | None:
         """By name; the host tells the spot pair from the perpetual."""
         market, _, kind = asked.partition("@")

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from ingestd.errors import DatabaseError, IngestdError
+from ingestd.storage import leases
 from ingestd.storage.database import Database
-
-log = structlog.get_logger()
+from ingestd.storage.leases import Fence
+from ingestd.storage.stalled import disconnect_stalled
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -45,22 +44,32 @@ class Move:
     epoch: int
 
 
-async def advance(database: Database, moves: Sequence[Move]) -> None:
-    """Make the steps, in the caller's transaction. Raises Superseded, naming the rows that are not where they were."""
+async def advance(database: Database, moves: Sequence[Move], fence: Fence | None = None) -> None:
+    """Make the steps, in the caller's transaction. Raises Superseded, naming the rows that are not where they were,
+    or Fenced when the lease is in a newer term than the fence names.
+
+    The fence takes no lock: a writer that freezes right after it stores what it had received before the term ended,
+    which is its own to store, and keeps nobody from beginning the next.
+    """
     rows = await database.fetch(
         "UPDATE ingest_positions AS stored SET position = step.to_position, updated_at = now() "
         "FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) "
         "AS step (source, from_position, to_position, epoch) "
         "WHERE stored.source = step.source AND stored.position = step.from_position AND stored.epoch = step.epoch "
+        "AND NOT EXISTS (SELECT FROM ingest_leases WHERE lease = $5 AND ingest_leases.epoch > $6) "
         "RETURNING stored.source",
         [move.source for move in moves],
         [move.from_position for move in moves],
         [move.to_position for move in moves],
         [move.epoch for move in moves],
+        None if fence is None else fence.lease,
+        None if fence is None else fence.epoch,
     )
     moved = {row["source"] for row in rows}
     late = [move for move in moves if move.source not in moved]
     if late:
+        if fence is not None:
+            await leases.require(database, fence)
         first = late[0]
         raise Superseded(
             f"the position of {first.source} is no longer {first.from_position} in epoch {first.epoch}",
@@ -96,27 +105,9 @@ async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: 
             )
     except DatabaseError as error:
         if error.sqlstate == _LOCK_NOT_AVAILABLE:
-            await _disconnect_stalled(database, stalled_after_s)
+            await disconnect_stalled(database, stalled_after_s)
         raise
     return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
-
-
-async def _disconnect_stalled(database: Database, stalled_after_s: float) -> None:
-    """End the sessions that hold position rows while the server waits for their client's next word."""
-    try:
-        rows = await database.fetch(
-            "SELECT pid, application_name, pg_terminate_backend(pid) AS ended "
-            "FROM (SELECT DISTINCT pid, application_name FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
-            "WHERE relation = 'ingest_positions'::regclass AND mode = 'RowExclusiveLock' AND granted "
-            "AND pid <> pg_backend_pid() AND application_name LIKE 'ingestd %' AND wait_event = 'ClientRead' "
-            "AND xact_start < now() - make_interval(secs => $1)) AS stalled",
-            stalled_after_s,
-        )
-    except DatabaseError as error:
-        log.warning("stalled_writer_not_disconnected", error=str(error))
-        return
-    for row in rows:
-        log.warning("stalled_writer_disconnected", server_process=row["pid"], session=row["application_name"])
 
 
 async def mark(database: Database, marks: Mapping[str, int]) -> None:

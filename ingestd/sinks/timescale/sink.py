@@ -18,6 +18,8 @@ from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
 from ingestd.sinks.timescale.writer import Flush, Outcome, prepare, write
 from ingestd.storage.database import Database
+from ingestd.storage.lease_terms import Terms
+from ingestd.storage.leases import Fenced, Title
 
 log = structlog.get_logger()
 
@@ -37,8 +39,11 @@ class TimescaleSink:
         connect: Callable[[], Awaitable[Database]],
         config: DatabaseConfig,
         metrics: Metrics,
+        title: Title | None = None,
     ) -> None:
+        """`title`: by which lease it stores; without one, whatever it reads is its own."""
         self._cursor = cursor
+        self._title = title
         self._journal_ids = journal_ids
         self._metrics = metrics
         self._places: dict[str, Place] = {}  # by journal id, as last read or written
@@ -81,24 +86,45 @@ class TimescaleSink:
             place = await self._place(database, journal_id)
             if flush is not None and place.position >= last:
                 self._metrics.commits_resolved.labels(self.name, "committed").inc()
-                return
+                return None
             left = [batch for batch in batches if batch.position > place.position]
             if not left:
                 flush = None
-                return
+                return None
             move = Move(_source(journal_id), place.position, last, place.epoch)
-            if flush is None or flush.moves != (move,):
-                flush = prepare([move], [record for batch in left for record in batch.records])
-            await write(database, flush)
+            while True:
+                flush = await self._prepared(database, move, left, flush)
+                try:
+                    return await write(database, flush)
+                except Fenced as fenced:
+                    log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
+                    self._metrics.lease_fenced.inc()
+                    assert self._title is not None
+                    self._title.forget()
 
         started_s = monotonic_s()
-        if not await self._writer.until_done(attempt, after_failure=self._places.clear):
+        if not await self._writer.until_done(attempt, after_failure=self._forget):
             return False
         self._places[journal_id] = Place(last, self._places[journal_id].epoch)
         if flush is not None:
             self._count(flush.outcome, batches, monotonic_s() - started_s)
         self._cursor.acknowledge(batches)
         return True
+
+    def _forget(self) -> None:
+        """What was known of the database: another connection may find it different."""
+        self._places.clear()
+        if self._title is not None:
+            self._title.forget()
+
+    async def _prepared(self, database: Database, move: Move, batches: list[Batch], before: Flush | None) -> Flush:
+        """What to write now: as `before`, unless the step or the lease's term is another one."""
+        terms = Terms() if self._title is None else await self._title.terms(database)
+        fence = None if self._title is None else self._title.fence()
+        if before is not None and before.moves == (move,) and before.fence == fence:
+            return before
+        records = [record for batch in batches for record in batch.records]
+        return prepare([move], records, fence=fence, belongs_to_another=terms.belongs_to_another)
 
     async def _catch_up_with_positions(self, database: Database) -> None:
         """Once at the start: skip what an earlier process had stored of the journals it left."""
@@ -132,6 +158,10 @@ class TimescaleSink:
             if batch.records:
                 latency_s = max(0, now - batch.records[0].received_at) / 1e6
                 self._metrics.commit_latency_s.labels(self.name).observe(latency_s)
+
+
+def _size(batch: Batch) -> int:
+    return len(batch.records)
 
 
 def _source(journal_id: str) -> str:

@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
-from ingestd.records import Record
+from ingestd.records import Record, count_channels
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.positions import Move, advance, mark
 from ingestd.sinks.timescale.tables import TABLES, OnConflict, Table
 from ingestd.storage.database import Database
+from ingestd.storage.leases import Fence
 
 # So many bad rows are picked out one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
@@ -64,6 +65,8 @@ class Flush:
     marks: Mapping[str, int]
     tables: dict[str, Rows]
     origin: Callable[[Record], str] | None = None
+    fence: Fence | None = None
+    stored_by_another: Mapping[str, int] = field(default_factory=dict)  # by channel, counted as duplicates
     bad: list[BadRow] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -74,8 +77,13 @@ def prepare(
     *,
     marks: Mapping[str, int] | None = None,
     origin: Callable[[Record], str] | None = None,
+    fence: Fence | None = None,
+    belongs_to_another: Callable[[Record], bool] = lambda _: False,
 ) -> Flush:
-    """Build every COPY line once; a retry reuses them."""
+    """Build every COPY line once; a retry reuses them. What belongs to another is left out, and counted."""
+    withheld = [record for record in records if belongs_to_another(record)]
+    if withheld:
+        records = [record for record in records if not belongs_to_another(record)]
     grouped: dict[str, list[Record]] = {}
     for record in records:
         grouped.setdefault(copy_text.table_of(record), []).append(record)
@@ -83,14 +91,14 @@ def prepare(
         name: Rows(TABLES[name], copy_text.lines(members), members, staged=_replaces(TABLES[name]))
         for name, members in grouped.items()
     }
-    return Flush(tuple(moves), marks or {}, tables, origin)
+    return Flush(tuple(moves), marks or {}, tables, origin, fence, count_channels(withheld))
 
 
 async def write(database: Database, flush: Flush) -> None:
     """Store the flush, whatever its rows: bad ones are put aside, duplicates counted.
 
-    Raises ConnectionLost when the outcome is unknown, Superseded when the position is not where it was, DatabaseError
-    for what only time or a person can cure.
+    Raises ConnectionLost when the outcome is unknown, Superseded when the position is not where it was, Fenced when
+    somebody else has taken the lease, DatabaseError for what only time or a person can cure.
     """
     while True:
         try:
@@ -128,9 +136,9 @@ def _learn(flush: Flush, failure: _TableError) -> None:
 
 
 async def _attempt(database: Database, flush: Flush) -> None:
-    outcome = Outcome(bad=list(flush.bad))
+    outcome = Outcome(bad=list(flush.bad), duplicate=dict(flush.stored_by_another))
     async with database.transaction():
-        await advance(database, flush.moves)
+        await advance(database, flush.moves, flush.fence)
         await mark(database, flush.marks)
         for rows in flush.tables.values():
             if rows.lines:
@@ -152,7 +160,8 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
         async with _blamed_on(rows):
             stored = await _store_rows(database, rows, rows.lines)
     outcome.stored[channel] = stored
-    outcome.duplicate[channel] = len(rows.lines) - len(bad) - stored
+    duplicate = len(rows.lines) - len(bad) - stored
+    outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + duplicate
 
 
 async def _store_rows(database: Database, rows: Rows, lines: list[str]) -> int:

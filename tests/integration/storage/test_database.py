@@ -109,9 +109,14 @@ async def test_a_copy_nobody_reads_ends_in_time(one: Database, other: Database) 
 
 
 async def test_a_terminated_backend(one: Database, other: Database) -> None:
-    await other.execute("SELECT pg_terminate_backend($1)", one.server_pid)
+    async def work() -> None:
+        async with one.transaction():  # behind a pooler, a connection has a backend for no longer than that
+            backend = await one.fetchval("SELECT pg_backend_pid()")
+            await other.execute("SELECT pg_terminate_backend($1)", backend)
+            await one.fetchval("SELECT pg_sleep(1)")
+
     with pytest.raises((ConnectionLost, DatabaseError)):
-        await one.fetchval("SELECT pg_sleep(1)")
+        await work()
     assert one.is_closed
     with pytest.raises(ConnectionLost):
         await one.fetchval("SELECT 1")

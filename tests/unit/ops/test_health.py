@@ -173,3 +173,15 @@ def test_open_gaps_are_shown_oldest_first_and_bounded_and_make_nothing_unready()
 
 def test_a_role_without_feeds_says_nothing_of_gaps() -> None:
     assert "open_gaps" not in readiness(HEALTHY).body()
+
+
+def test_a_standby_is_alive_and_not_ready_and_says_who_leads() -> None:
+    standing = Snapshot(now_us=0, started=True, standby="This is a standby: host-a holds the lease desk.")
+    assert liveness(standing).ok
+    assert readiness(standing).reasons == ("This is a standby: host-a holds the lease desk.",)
+
+
+def test_a_leader_that_cannot_renew_goes_on_and_says_so() -> None:
+    verdict = readiness(Snapshot(now_us=0, started=True, lease_problem="no connection"))
+    assert verdict.ok
+    assert verdict.degraded == ("The lease cannot be renewed: no connection",)

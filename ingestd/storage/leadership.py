@@ -1,0 +1,231 @@
+"""Which of several daemons captures a shard: waits for the lease, keeps it alive, and says when it is lost.
+
+A lease that cannot be renewed because the database does not answer is no reason to stop capturing: nobody can take it
+over then either, except one who still reaches the database; and what the other one captures besides is sorted out
+when it is stored (`lease_terms`). Only a newer term, read from the database, ends a leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from ingestd.clock import isoformat, monotonic_s
+from ingestd.config import InstanceConfig
+from ingestd.errors import ConfigError, IngestdError, LeaseLost
+from ingestd.ops.metrics import Metrics
+from ingestd.storage import leases
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.database import Database
+from ingestd.storage.lease_terms import Term
+from ingestd.storage.leases import Tenant, Title
+from ingestd.storage.stalled import disconnect_stalled
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_HOLDER = "lease-holder"  # the mark that tells this state directory from a copy on another host
+_HELD = "lease-held"  # there while this one captured when it last could tell
+
+
+class Leadership:
+    """One daemon's claim to capture `lease`.
+
+    A leader renews four times in `ttl_s`. A standby takes over when the lease has run out and stays so for half of
+    `ttl_s` more, in which the database answered: after an outage of the database the old leader comes first.
+    """
+
+    def __init__(self, access: DatabaseAccess, lease: str, config: InstanceConfig, metrics: Metrics) -> None:
+        self.waits_for: str | None = "The lease has not been asked for yet."
+        self.problem: str | None = None  # why it cannot be renewed
+        self._access = access
+        self._lease = lease
+        self._state_dir = config.state_dir
+        self._ttl_s = config.lease_ttl_s
+        self._standby = config.standby
+        self._metrics = metrics
+        self._tenant = Tenant(lease, "")
+        self._title: Title | None = None
+        self._term: Term | None = None
+        self._database: Database | None = None
+        self._over_since: tuple[int, float] | None = None  # the epoch that was found to have run out, and when
+        self._turn = asyncio.Lock()
+
+    def title(self) -> Title:
+        """What the sink needs to know. Marks the state directory, so it must be this process's by now."""
+        if self._title is None:
+            self._tenant = Tenant(self._lease, self._holder())
+            self._title = Title(self._tenant)
+        return self._title
+
+    @property
+    def epoch(self) -> int:
+        """Of the term held; 0: none."""
+        return 0 if self._term is None else self._term.epoch
+
+    async def gain(self) -> Term | None:
+        """Wait until this one may capture; the term of another that it takes over, None when there was none.
+
+        A database that cannot be asked keeps nobody from capturing who did when it last could be.
+        """
+        self.title()
+        begun_s = monotonic_s()
+        while True:
+            try:
+                before = await self._asked(self._newest)
+                if before is None or before[0].mine:
+                    may_take = before is not None or not self._standby or monotonic_s() - begun_s > self._ttl_s
+                else:
+                    may_take = before[1] and self._is_over_for_long(before[0])
+                if may_take and await self._take(None if before is None else before[0]):
+                    return await self._taken_over(before)
+                self._wait_for(before)
+            except (IngestdError, OSError, TimeoutError) as error:
+                self._note(error)
+                if (self._state_dir / _HELD).exists() and not self._standby:
+                    log.warning("captures_without_lease", lease=self._lease, because=self.problem)
+                    self.waits_for = None
+                    return None
+                self.waits_for = f"The database does not say who captures: {self.problem}"
+            await asyncio.sleep(self._ttl_s / 12)
+
+    async def hold(self) -> None:
+        """Renew until cancelled. Raises LeaseLost."""
+        while True:
+            await asyncio.sleep(self._ttl_s / 4)
+            try:
+                await self._keep()
+            except LeaseLost:
+                (self._state_dir / _HELD).unlink(missing_ok=True)
+                self._term = None
+                self._show(held=False)
+                raise
+            except (IngestdError, OSError, TimeoutError) as error:
+                self._note(error)
+
+    async def release(self, within_s: float) -> None:
+        """Give the lease back, if the database answers in time: a standby need not wait then."""
+        term, self._term = self._term, None
+        if term is not None:
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._asked(lambda database: leases.release(database, self._lease, term.epoch))
+            except (IngestdError, OSError, TimeoutError) as error:
+                log.warning("lease_not_released", lease=self._lease, error=str(error) or type(error).__name__)
+        self._show(held=False)
+        self._disconnect()
+
+    async def _keep(self) -> None:
+        term = self._term
+        if term is None:  # captures without it: the database could not be asked
+            before = await self._asked(self._newest)
+            if before is not None and not before[0].mine and not before[1]:
+                raise LeaseLost(self._lost_to(before[0]))
+            await self._take(None if before is None else before[0])
+        elif not await self._asked(lambda database: leases.renew(database, self._lease, term.epoch, self._ttl_s)):
+            before = await self._asked(self._newest)
+            raise LeaseLost(self._lost_to(None if before is None else before[0]))
+        self.problem = None
+        self._show(held=self._term is not None)
+
+    async def _take(self, before: Term | None) -> bool:
+        term = await self._asked(lambda database: leases.take(database, self._tenant, before, self._ttl_s))
+        if term is None:
+            return False
+        self._term = term
+        self.title().forget()
+        (self._state_dir / _HELD).touch()
+        self.waits_for = self.problem = None
+        self._show(held=True)
+        log.info("lease_taken", lease=self._lease, epoch=term.epoch, after=None if before is None else before.holder)
+        return True
+
+    async def _taken_over(self, before: tuple[Term, bool] | None) -> Term | None:
+        """Whose term it was, if it was another's; what that one may still block is freed."""
+        if before is None or before[0].mine:
+            return None
+        try:
+            await self._asked(lambda database: disconnect_stalled(database, self._ttl_s))
+        except (IngestdError, OSError, TimeoutError) as error:
+            log.warning("stalled_writer_not_looked_for", error=str(error) or type(error).__name__)
+        return before[0]
+
+    def _is_over_for_long(self, term: Term) -> bool:
+        if term.renewed_at == term.expires_at and not self._standby:
+            return True  # given back
+        now_s = monotonic_s()
+        if self._over_since is None or self._over_since[0] != term.epoch:
+            self._over_since = term.epoch, now_s
+        return now_s - self._over_since[1] >= self._ttl_s / 2
+
+    def _wait_for(self, before: tuple[Term, bool] | None) -> None:
+        self.problem = None
+        if before is None:
+            self.waits_for = f"This is the standby of {self._lease}: the other one may begin first."
+            return
+        term, over = before
+        if not over:
+            self._over_since = None
+        text = "ran out, it is about to be taken over" if over else "is renewed"
+        if self.waits_for is None or term.holder not in self.waits_for:
+            log.info("standing_by", lease=self._lease, epoch=term.epoch, holder=term.holder)
+        self.waits_for = f"This is a standby: {term.holder} holds the lease {self._lease}, which {text}."
+
+    def _lost_to(self, term: Term | None) -> str:
+        if term is None:
+            return f"the lease {self._lease} was deleted from ingest_leases"
+        return (
+            f"{term.holder} has captured {self._lease} since {isoformat(term.taken_at)} (term {term.epoch}): "
+            "this one stops, and started again it stands by"
+        )
+
+    async def _newest(self, database: Database) -> tuple[Term, bool] | None:
+        return await leases.newest(database, self._tenant)
+
+    async def _asked(self, question: Callable[[Database], Awaitable[T]]) -> T:
+        """On a connection of its own, within a third of the lease's time: a slow answer is as good as none."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(max(0.5, self._ttl_s / 3)):
+                    if self._database is None or self._database.is_closed:
+                        self._database = await self._access.connect_bounded()
+                    return await question(self._database)
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.terminate()
+            self._database = None
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, ConfigError):
+            raise error
+        self._over_since = None  # the time runs only while the database answers
+        text = str(error) or type(error).__name__
+        if self.problem is None:
+            log.warning("lease_not_renewed", lease=self._lease, error=text, until_then="capture goes on if it did")
+        self.problem = text
+        self._show(held=False)
+
+    def _show(self, *, held: bool) -> None:
+        self._metrics.lease_held.set(held)
+        self._metrics.lease_epoch.set(self.epoch)
+
+    def _holder(self) -> str:
+        path = self._state_dir / _HOLDER
+        try:
+            mark = path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            mark = ""
+        if not mark:
+            mark = secrets.token_hex(4)
+            path.write_text(f"{mark}\n", encoding="ascii")
+        return f"{socket.gethostname()}:{self._state_dir.absolute()}#{mark}"

@@ -1,0 +1,85 @@
+"""Who captured when, and so whose records a stretch of time is stored from: pure, by the database's clock.
+
+A trade, an open-interest or funding value has a key: stored by two it is one row. Ticks and books have none, and a
+candle replaces the one before it; of these the one who held the lease stores what it received, the other does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingestd.records import BookSnapshot, Candle, Record, Tick
+
+_UNIT_US = {
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+    "w": 604_800_000_000,
+    "M": 31 * 86_400_000_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One holder's time. Microseconds since the epoch, by the database's clock; `mine`: this state directory's."""
+
+    epoch: int
+    holder: str
+    mine: bool
+    taken_at: int
+    renewed_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Every term of a lease, oldest first, as of `now`. `ahead_us`: how far this host's clock is ahead of the
+    database's."""
+
+    terms: Sequence[Term] = ()
+    now: int = 0
+    ahead_us: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The newest; 0: the lease was never held."""
+        return self.terms[-1].epoch if self.terms else 0
+
+    def belongs_to_another(self, record: Record) -> bool:
+        """Whether the lease's holder of that moment stores this of its own, so that a second copy would double it."""
+        kind = type(record)
+        if kind is not Tick and kind is not BookSnapshot and kind is not Candle:
+            return False
+        at = record.received_at - self.ahead_us
+        for term, end in self._others():
+            if term.taken_at <= at < end:
+                return True
+            # The holder hears of a candle that was still open when it began, and knows its later state.
+            if isinstance(record, Candle) and at < term.taken_at < _closes_at(record):
+                return True
+        return False
+
+    def _others(self) -> list[tuple[Term, float]]:
+        """The terms of others, each with its end: it was taken over, or ran out and nobody came at once.
+
+        What was received after a term ran out has no certain owner: twice is better than never.
+        """
+        found: list[tuple[Term, float]] = []
+        for index, term in enumerate(self.terms):
+            if term.mine:
+                continue
+            if index + 1 < len(self.terms):
+                found.append((term, min(self.terms[index + 1].taken_at, term.expires_at)))
+            else:
+                found.append((term, float("inf") if term.expires_at > self.now else term.expires_at))
+        return found
+
+
+def _closes_at(candle: Candle) -> int:
+    """When its period ends; one whose timeframe cannot be read counts as closed."""
+    count, unit = candle.timeframe[:-1], candle.timeframe[-1:]
+    if not count.isdecimal() or unit not in _UNIT_US:
+        return candle.time
+    return candle.time + int(count) * _UNIT_US[unit]

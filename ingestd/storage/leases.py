@@ -1,0 +1,158 @@
+"""The lease on capturing one shard: rows of `ingest_leases`, and the fence that every flush names.
+
+No session lock and no transaction of more than one statement: a pooler in transaction mode may sit in between, and a
+holder that freezes keeps nobody waiting. What is compared is the database's own clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingestd.clock import from_datetime, now_us
+from ingestd.errors import IngestdError
+from ingestd.storage.database import Database, Row
+from ingestd.storage.lease_terms import Term, Terms
+
+_TERMS_KEPT = 1000
+
+
+class Fenced(IngestdError):
+    """A newer term of the lease has begun than the writer knew of: it must learn who holds it before it stores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Refuses a flush whose writer does not know the newest term."""
+
+    lease: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One who asks for a lease. `holder` is the same for every process of one state directory, and for no other."""
+
+    lease: str
+    holder: str
+
+
+class Title:
+    """What a writer knows of its lease, and so what it may store."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        self._terms: Terms | None = None
+
+    async def terms(self, database: Database) -> Terms:
+        """As last read."""
+        if self._terms is None:
+            self._terms = await terms(database, self._tenant)
+        return self._terms
+
+    def fence(self) -> Fence:
+        """For the next flush."""
+        return Fence(self._tenant.lease, self._terms.epoch if self._terms is not None else 0)
+
+    def forget(self) -> None:
+        """Ask again: the fence has closed."""
+        self._terms = None
+
+
+async def terms(database: Database, tenant: Tenant) -> Terms:
+    """Every term of the lease that is kept, and this host's clock against the server's."""
+    asked_at = now_us()
+    rows = await database.fetch(
+        "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, clock_timestamp() AS now "
+        "FROM ingest_leases WHERE lease = $1 ORDER BY epoch",
+        tenant.lease,
+        tenant.holder,
+    )
+    if not rows:
+        return Terms()
+    own_us = (asked_at + now_us()) // 2
+    now = from_datetime(rows[0]["now"])
+    return Terms(tuple(_term(row) for row in rows), now, own_us - now)
+
+
+async def newest(database: Database, tenant: Tenant) -> tuple[Term, bool] | None:
+    """The newest term, and whether it has run out; None: the lease was never held."""
+    row = await database.fetchrow(
+        "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, "
+        "expires_at <= clock_timestamp() AS over "
+        "FROM ingest_leases WHERE lease = $1 ORDER BY epoch DESC LIMIT 1",
+        tenant.lease,
+        tenant.holder,
+    )
+    return None if row is None else (_term(row), bool(row["over"]))
+
+
+async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: float) -> Term | None:
+    """Begin the next term after `after`, if that has run out or is one's own. None: another was quicker, or it lives.
+
+    The row is read again under its lock, so a holder that renews at this very moment keeps the lease.
+    """
+    row = await database.fetchrow(
+        "WITH newest AS MATERIALIZED ("
+        " SELECT epoch, holder, expires_at FROM ingest_leases WHERE lease = $1 ORDER BY epoch DESC LIMIT 1 FOR UPDATE) "
+        "INSERT INTO ingest_leases (lease, epoch, holder, taken_at, renewed_at, expires_at) "
+        "SELECT $1, $3 + 1, $2, clock_timestamp(), clock_timestamp(), clock_timestamp() + make_interval(secs => $4) "
+        "WHERE coalesce((SELECT epoch FROM newest), 0) = $3 "
+        "AND NOT EXISTS (SELECT FROM newest WHERE holder <> $2 AND expires_at > clock_timestamp()) "
+        "ON CONFLICT DO NOTHING RETURNING epoch, holder, true AS mine, taken_at, renewed_at, expires_at",
+        tenant.lease,
+        tenant.holder,
+        0 if after is None else after.epoch,
+        ttl_s,
+    )
+    if row is None:
+        return None
+    await database.execute(
+        "DELETE FROM ingest_leases WHERE lease = $1 AND epoch <= $2", tenant.lease, int(row["epoch"]) - _TERMS_KEPT
+    )
+    return _term(row)
+
+
+async def renew(database: Database, lease: str, epoch: int, ttl_s: float) -> bool:
+    """Extend one's term. False: it is no longer the newest."""
+    return (
+        await database.execute(
+            "UPDATE ingest_leases SET renewed_at = clock_timestamp(), "
+            "expires_at = clock_timestamp() + make_interval(secs => $3) WHERE lease = $1 AND epoch = $2 "
+            "AND NOT EXISTS (SELECT FROM ingest_leases WHERE lease = $1 AND epoch > $2)",
+            lease,
+            epoch,
+            ttl_s,
+        )
+        > 0
+    )
+
+
+async def release(database: Database, lease: str, epoch: int) -> None:
+    """End one's term now, so that a standby need not wait for it to run out: it sees the two times equal."""
+    await database.execute(
+        "UPDATE ingest_leases SET renewed_at = now(), expires_at = now() WHERE lease = $1 AND epoch = $2",
+        lease,
+        epoch,
+    )
+
+
+async def require(database: Database, fence: Fence) -> None:
+    """Raises Fenced when there is a newer term than the fence names."""
+    row = await database.fetchrow(
+        "SELECT epoch, holder FROM ingest_leases WHERE lease = $1 AND epoch > $2 ORDER BY epoch DESC LIMIT 1",
+        fence.lease,
+        fence.epoch,
+    )
+    if row is not None:
+        raise Fenced(f"the lease {fence.lease} is in term {row['epoch']}, held by {row['holder']}")
+
+
+def _term(row: Row) -> Term:
+    return Term(
+        epoch=int(row["epoch"]),
+        holder=str(row["holder"]),
+        mine=bool(row["mine"]),
+        taken_at=from_datetime(row["taken_at"]),
+        renewed_at=from_datetime(row["renewed_at"]),
+        expires_at=from_datetime(row["expires_at"]),
+    )

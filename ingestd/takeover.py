@@ -1,0 +1,100 @@
+"""What was missed between the last leader's end and this one's beginning, as rows of the gap ledger.
+
+A gap begins with the newest row that is stored of its stream, and ends when the stream first delivers here. The old
+leader's journal may hold a part of it; should it come back, it stores that part itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from ingestd.backoff import Backoff
+from ingestd.clock import isoformat, monotonic_s, now_us
+from ingestd.errors import IngestdError
+from ingestd.feeds.base import Feed, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.gaps import GapTracker, StreamKey
+from ingestd.gap_causes import TAKEOVER
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.last_stored import last_stored
+from ingestd.storage.lease_terms import Term
+
+log = structlog.get_logger()
+
+_LOOK_EVERY_S = 0.5
+_SETTLED_AFTER_S = 60.0
+
+
+class TakeoverGaps:
+    """Opens a gap for every stream of every feed, and ends it when the stream speaks."""
+
+    def __init__(self, access: DatabaseAccess, feeds: Sequence[Feed], intake: Intake, before: Term) -> None:
+        self._access = access
+        self._feeds = feeds
+        self._intake = intake
+        self._before = before
+        self._trackers: dict[str, GapTracker] = {}
+        self._known: set[tuple[str, StreamKey]] = set()
+
+    async def run(self) -> None:
+        """Until every stream has delivered, or cancelled. A feed shows its streams one by one as it subscribes."""
+        begun_s = monotonic_s()
+        backoff = Backoff(base_s=_LOOK_EVERY_S, cap_s=15.0)
+        while True:
+            statuses = [status for status in (feed.status() for feed in self._feeds) if status.streams]
+            try:
+                for status in statuses:
+                    await self._open(status)
+                backoff.settled()
+            except (IngestdError, OSError, TimeoutError) as error:
+                log.warning("takeover_gaps_wait", error=str(error))
+                await asyncio.sleep(backoff.next_s())
+                continue
+            for status in statuses:
+                self._end(status)
+            settled = monotonic_s() - begun_s > _SETTLED_AFTER_S
+            if settled and not any(tracker.open for tracker in self._trackers.values()):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _open(self, status: FeedStatus) -> None:
+        served = [stream for stream in status.streams if stream.quarantined is None]
+        fresh = [stream for stream in served if (status.label, _key(stream)) not in self._known]
+        if not fresh:
+            return
+        since = await self._stored_until(status.label, fresh)
+        tracker = self._trackers.setdefault(status.label, GapTracker(status.label))
+        detail = f"after {self._before.holder}, last heard of at {isoformat(self._before.renewed_at)}"
+        for gap in tracker.interrupted(since, at=now_us(), cause=TAKEOVER, detail=detail):
+            self._intake.put(gap)
+        self._known.update((status.label, _key(stream)) for stream in fresh)
+        log.info("takeover_gaps", exchange=status.label, streams=len(since))
+
+    async def _stored_until(self, exchange: str, streams: Sequence[StreamStatus]) -> list[StreamStatus]:
+        """The streams with the time until which they are stored; the old leader's last sign of life where none is."""
+        found = []
+        database = await self._access.connect_bounded()
+        try:
+            for channel in sorted({stream.channel for stream in streams}):
+                symbols = [stream.symbol for stream in streams if stream.channel == channel]
+                last = await last_stored(database, exchange, channel, symbols, self._before.expires_at)
+                for symbol in symbols:
+                    at = last.get(symbol, self._before.renewed_at)
+                    found.append(StreamStatus(channel, symbol, last_received_at=at))
+        finally:
+            await database.close()
+        return found
+
+    def _end(self, status: FeedStatus) -> None:
+        tracker = self._trackers.get(status.label)
+        for stream in status.streams if tracker is not None and tracker.open else ():
+            if tracker is not None and stream.last_received_at is not None:
+                gap = tracker.delivered(stream, at=stream.last_received_at)
+                if gap is not None:
+                    self._intake.put(gap)
+
+
+def _key(stream: StreamStatus) -> StreamKey:
+    return stream.channel, stream.symbol

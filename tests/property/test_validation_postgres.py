@@ -1,0 +1,112 @@
+"""Whatever passes validation, PostgreSQL stores: no hostile text, number or time gets past it to fail a whole COPY."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingestd.errors import DatabaseError
+from ingestd.records import BookSnapshot, Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Tick, Trade
+from ingestd.sinks.timescale import copy_text
+from ingestd.sinks.timescale.tables import TABLES
+from ingestd.storage.database import Database
+from ingestd.validation import OLDEST_TIME_US, flaw, rejection, storable_gap, time_window
+from tests.support.postgres import DatabaseForTest
+from tests.support.records import NOW_US
+
+FOREVER = time_window(NOW_US, 10**9, {})
+
+# Each near what a check lets through: most examples are mostly valid, with something odd.
+odd_numbers = st.sampled_from(
+    ["NaN", "Infinity", "-Infinity", "inf", "-1", "0", "-0", "0.0", "", ".", "1.", ".5", "1e99", "9e-99", "1E+5", "0e0",
+     "9" * 60, f"{'9' * 60}.{'9' * 60}e99", f"0.{'0' * 59}1e-99", "01", "1_0", "٣", "1\n", "\\N", "\\.", "0x1"]
+)  # fmt: skip
+numbers = st.one_of(
+    st.decimals(0, 10**12, allow_nan=False, places=8).map(str), st.from_regex(r"-?[0-9.eE+]{1,12}"), odd_numbers
+)
+texts = st.one_of(
+    st.sampled_from(
+        ["BTC/USDT", "a\tb", "a\\", "\\N", "\\.", "'; DROP TABLE trades; --", '"', "é", "𝕏", "\x00", "\ud800"]
+    ),
+    st.text(st.characters(codec=None), max_size=140),
+    st.text("𝕏", min_size=100, max_size=129),
+)
+times = st.one_of(
+    st.integers(NOW_US - 10**12, NOW_US),
+    st.sampled_from([0, -1, OLDEST_TIME_US, OLDEST_TIME_US - 1, 2**63, 253_402_300_799_999_999, FOREVER.newest]),
+)
+levels = st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple)
+large = st.sampled_from([0, 1, -1, 2**31 - 1, 2**31, 2**63 - 1, 2**63])
+maybe: Any = lambda strategy: st.none() | strategy  # noqa: E731 # one word where each field would need a line
+common = (texts, texts, times, times)
+
+records: st.SearchStrategy[MarketRecord] = st.one_of(
+    st.builds(Tick, *common, maybe(numbers), maybe(numbers), maybe(numbers), maybe(numbers)),
+    st.builds(Trade, *common, texts, large, st.sampled_from(["buy", "sell", None, "BUY"]), numbers, numbers),
+    st.builds(BookSnapshot, *common, levels, levels, maybe(large), st.booleans()),
+    st.builds(OpenInterest, *common, numbers, maybe(numbers), maybe(numbers)),
+    st.builds(Funding, *common, numbers, maybe(times), maybe(numbers), maybe(numbers), maybe(numbers)),
+    st.builds(Candle, *common, texts, numbers, numbers, numbers, numbers, numbers, maybe(numbers), maybe(large)),
+)
+gaps = st.builds(FeedGap, texts, texts, st.just(NOW_US), st.just(NOW_US), st.just("trades"), st.none(),
+                 st.just("stale"), maybe(texts))  # fmt: skip
+
+
+class _Undone(Exception):
+    """Ends a transaction whose rows nobody needs."""
+
+
+async def stored(db: Database, kept: list[Record]) -> int:
+    """Rows the server took, table by table, with every CHECK and every index; then undone."""
+    taken = 0
+    try:
+        async with db.transaction():
+            for name in {copy_text.table_of(record) for record in kept}:
+                table = TABLES[name]
+                lines = copy_text.lines([record for record in kept if copy_text.table_of(record) == name])
+                target = table.staging if table.key else name
+                if table.key:
+                    await db.execute(table.create_staging())
+                taken += await db.copy_text(target, table.columns, copy_text.payload(lines))
+                if table.key:
+                    await db.execute(table.merge_staging())
+            raise _Undone
+    except _Undone:
+        return taken
+
+
+@contextmanager
+def connection(database: DatabaseForTest) -> Iterator[tuple[asyncio.Runner, Database]]:
+    with asyncio.Runner() as runner:
+        db = runner.run(database.connect())
+        yield runner, db
+        runner.run(db.close())
+
+
+def test_what_passes_validation_is_accepted_by_postgresql(postgres_database: DatabaseForTest) -> None:
+    with connection(postgres_database) as (runner, db):
+
+        @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(st.lists(records, min_size=20, max_size=40), st.lists(gaps, max_size=2))
+        def check(made: list[MarketRecord], some_gaps: list[FeedGap]) -> None:
+            kept: list[Record] = [record for record in made if flaw(record, FOREVER) is None]
+            refused = [rejection(record, "trades", "price") for record in made if record not in kept]
+            everything = [*kept, *refused, *map(storable_gap, some_gaps)]
+            assert runner.run(stored(db, everything)) == len(everything)
+
+        check()
+
+
+def test_the_server_would_have_refused_some_of_them(postgres_database: DatabaseForTest) -> None:
+    """The property above says something: without validation the same texts fail."""
+    with connection(postgres_database) as (runner, db):
+        at = ("binance", "BTC/USDT", NOW_US, NOW_US)
+        for record in (Trade(*at, "a\x00b", 1, "buy", "1", "1"), Trade(*at, "1", 1, "buy", "NaN", "1")):
+            with pytest.raises(DatabaseError):
+                runner.run(stored(db, [record]))
