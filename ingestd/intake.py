@@ -67,6 +67,7 @@ class Intake:
         self._metrics = metrics
         self._hard_limit = config.max_open_records + _OVERSHOOT_RECORDS
         self._open: list[MarketRecord | FeedGap] = []
+        self._recovered: set[int] = set()  # of the open records, by identity, those that say nothing about now
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._room = asyncio.Event()
@@ -77,19 +78,28 @@ class Intake:
     def put(self, record: MarketRecord | FeedGap) -> None:
         """Take one record. Far past `max_open_records` it is dropped and counted: a feed that ignores `writable`
         must not fill the memory."""
+        if self._hold(record):
+            for put in self._live:
+                put(record)
+
+    def put_recovered(self, record: MarketRecord) -> None:
+        """As `put`, for what was asked for afterwards: not shown live, and its delay is no latency."""
+        if self._hold(record):
+            self._recovered.add(id(record))
+
+    def _hold(self, record: MarketRecord | FeedGap) -> bool:
         held = len(self._open)
         if held >= self._hard_limit or self._closed:
             self._overflow[channel_of(record)] += 1
-            return
+            return False
         self._open.append(record)
-        for put in self._live:
-            put(record)
         if held == 0:
             self._some.set()
         if held + 1 == self._config.max_batch_records:
             self._enough.set()
         if held + 1 == self._config.max_open_records:
             self._room.clear()
+        return True
 
     async def writable(self) -> None:
         """Return once there is room for what one socket read may bring."""
@@ -130,6 +140,7 @@ class Intake:
         lost = Counter(channel_of(record) for record in self._open)
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
         self._open.clear()
+        self._recovered.clear()
         return lost.total()
 
     async def _seal(self) -> None:
@@ -241,9 +252,17 @@ class Intake:
         count_by(self._metrics.rejected, rejected)
         now = now_us()
         self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
-        newest = {(record.exchange, channel_of(record)): record for record in taken if type(record) is not FeedGap}
+        fresh = self._without_recovered(taken)
+        newest = {(record.exchange, channel_of(record)): record for record in fresh if type(record) is not FeedGap}
         for labels, record in newest.items():
             self._metrics.exchange_latency_s.labels(*labels).observe(max(0, record.received_at - record.time) / 1e6)
+
+    def _without_recovered(self, taken: list[MarketRecord | FeedGap]) -> list[MarketRecord | FeedGap]:
+        if not self._recovered:
+            return taken
+        fresh = [record for record in taken if id(record) not in self._recovered]
+        self._recovered.difference_update(map(id, taken))
+        return fresh
 
     def _count_overflow(self) -> None:
         overflow, self._overflow = self._overflow, Counter()

@@ -2,8 +2,8 @@
 
 Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → sources → intake → feeds →
 ready.
-Stop:  not ready → feeds closed → intake sealed → sinks and sources drained, under one deadline → live sink closed →
-upkeep → endpoint → journal.
+Stop:  not ready → backfill ended → feeds closed → intake sealed → sinks and sources drained, under one deadline →
+live sink closed → upkeep → endpoint → journal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from ingestd.backfill.task import Backfill
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
@@ -76,6 +77,11 @@ class Service:
         has_database = config.database is not None and config.instance.role == "all"
         self._access = DatabaseAccess(config) if has_database else None
         self._upkeep = Upkeep(self._access, config, self._markets, self.metrics) if self._access is not None else None
+        self._backfill = (
+            Backfill(config, self._access, self.intake, accepted_window(config), self.metrics, shard.holds)
+            if self._access is not None and config.backfill.enabled
+            else None
+        )
         self._sinks: list[Sink] = []
         self._readers: list[TopicReader] = []
         self._cursors: dict[str, Cursor] = {}
@@ -150,6 +156,8 @@ class Service:
         if self._upkeep is not None:
             self.tasks.spawn("upkeep", self._upkeep.run())
         self.tasks.spawn("intake", self.intake.run())
+        if self._backfill is not None:
+            self.tasks.spawn("backfill", self._backfill.run())
         for name, feed in self.feeds.items():
             self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
             self.metrics.watch_feed(feed.status)
@@ -225,6 +233,7 @@ class Service:
         deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
         self._stopping = True
         self._notifier.stopping("closing the feeds")
+        await self.tasks.cancel(["backfill"])
         await self._close_feeds()
         await self._seal_intake(deadline_s)
         await self._drain_sinks(deadline_s)

@@ -1,0 +1,129 @@
+"""The real process, a venue that goes on while nobody listens, and what is in the database afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestd.sim.faults import Fault
+from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.storage.database import Database
+from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
+from tests.support.daemon import Daemon, running, write_config
+from tests.support.postgres import DatabaseForTest
+
+Trades = Counter[tuple[Any, ...]]
+
+
+def trades_of(venue: SyntheticVenue, *, stream: str = "trade") -> Trades:
+    """Everything that happened, also what was sent to nobody."""
+    lines = (json.loads(line) for withheld in (False, True) for line in venue.ledger.trade_lines(withheld=withheld))
+    return Counter(
+        (line["symbol"], line["trade_id"], line["price"], line["quantity"], line["side"], line["time_ms"])
+        for line in lines
+        if line["stream"].endswith(f"@{stream}")
+    )
+
+
+async def stored_trades(db: Database) -> Trades:
+    rows = await db.fetch(
+        "SELECT symbol, trade_id, price::text, quantity::text, side, (extract(epoch FROM time) * 1000)::bigint AS ms"
+        " FROM trades"
+    )
+    return Counter(tuple(row.values()) for row in rows)
+
+
+def document(venue: SyntheticVenue, database: DatabaseForTest, **sections: Any) -> dict[str, Any]:
+    feed = {
+        "exchange": "binance",
+        "symbols": list(venue.symbols),
+        "channels": ["trades"],
+        "url_map": venue.url_map,
+        **sections.pop("feed", {}),
+    }
+    backfill = {"interval_s": 0.3, "rate_share": 1.0, "audit_interval_s": 0, **sections.pop("backfill", {})}
+    return {"database": {"dsn": database.dsn, "flush_ms": 50}, "backfill": backfill, "feeds": [feed], **sections}
+
+
+def with_key(folder: Path) -> dict[str, str]:
+    """Binance's past trades by id want an API key in the exchange library; the simulator does not look at it."""
+    path = folder / "binance.toml"
+    path.write_text('apiKey = "any"\n', encoding="utf-8")
+    return {"credentials_file": str(path)}
+
+
+async def gaps(db: Database, *, status: str | None = None) -> list[Any]:
+    rows = await db.fetch("SELECT * FROM feed_gaps WHERE channel = 'trades' ORDER BY id")
+    return [row for row in rows if status in (None, row["status"])]
+
+
+async def until_settled(db: Database, count: int, daemon: Daemon) -> list[Any]:
+    """Until so many gaps are there and none is open or waiting."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await gaps(db)
+            if len(found) >= count and all(row["status"] in ("filled", "unfillable") for row in found):
+                return found
+            assert daemon.process.returncode is None, daemon.log()
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def connected(database: DatabaseForTest) -> AsyncIterator[Database]:
+    db = await database.connect()
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+async def assert_candles(db: Database, trades: Trades) -> None:
+    rows = [
+        TradeRow(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms), symbol, trade_id, int(trade_id),
+                 side, price, quantity)
+        for symbol, trade_id, price, quantity, side, ms in trades
+    ]  # fmt: skip
+    for relation in ("candles_1m", "candles_1h"):
+        found = await db.fetch(f"SELECT * FROM (SELECT {COLUMNS} FROM {relation}) c ORDER BY bucket_start, symbol")
+        got = [
+            (f"{row['bucket_start']:%Y-%m-%d %H:%M:%S}+00", row["exchange"], row["symbol"],
+             *(None if value is None else f"{value:f}" if not isinstance(value, int) else str(value)
+               for value in list(row.values())[3:]))
+            for row in found
+        ]  # fmt: skip
+        assert got == expected_candles(rows, BUCKETS[relation]), relation
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("stream", ["trade", "aggTrade"])
+async def test_a_cut_connection_is_filled_digit_for_digit(
+    database: DatabaseForTest, tmp_path: Path, stream: str
+) -> None:
+    """The socket is cut twice while the market goes on; afterwards the table is what the venue did."""
+    async with SyntheticVenue(symbols=2, rate=400.0) as venue, connected(database) as db:
+        options = {} if stream == "trade" else {"watchTradesForSymbols": {"name": "aggTrade"}}
+        feed = {"options": options, **(with_key(tmp_path) if stream == "trade" else {})}
+        async with running(write_config(tmp_path, document(venue, database, feed=feed))) as daemon:
+            for cut in (1, 2):
+                seen = (await daemon.received()).get("trades", 0)
+                await daemon.until(lambda received, seen=seen: received.get("trades", 0) > seen + 300)  # type: ignore[misc]
+                await venue.server.apply(Fault("drop"))
+                settled = await until_settled(db, cut * 2, daemon)
+            await venue.server.stop()
+            await daemon.quiet()
+            assert await daemon.stop() == 0, daemon.log()
+        happened = trades_of(venue, stream=stream)
+        assert venue.ledger.withheld_trades > 0
+        assert await stored_trades(db) == happened
+        assert {row["status"] for row in settled} == {"filled"}
+        assert sum(row["recovered_rows"] for row in await gaps(db)) == venue.ledger.withheld_trades
+        assert all("complete: the venue's ids are consecutive" in row["detail"] for row in settled)
+        await assert_candles(db, happened)
