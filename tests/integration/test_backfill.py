@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ingestd.clock import monotonic_s
 from ingestd.sim.faults import Fault
 from ingestd.sim.synthetic.venue import SyntheticVenue
 from ingestd.storage.database import Database
@@ -67,13 +68,14 @@ async def gaps(db: Database, *, status: str | None = None) -> list[Any]:
 
 async def until_settled(db: Database, count: int, daemon: Daemon) -> list[Any]:
     """Until so many gaps are there and none is open or waiting."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await gaps(db)
-            if len(found) >= count and all(row["status"] in ("filled", "unfillable") for row in found):
-                return found
-            assert daemon.process.returncode is None, daemon.log()
-            await asyncio.sleep(0.1)
+    deadline = monotonic_s() + 40
+    while True:
+        found = await gaps(db)
+        if len(found) >= count and all(row["status"] in ("filled", "unfillable") for row in found):
+            return found
+        assert daemon.process.returncode is None, daemon.log()
+        assert monotonic_s() < deadline, f"{found}\n{daemon.log()}"
+        await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

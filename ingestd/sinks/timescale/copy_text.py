@@ -140,7 +140,7 @@ def _candle(record: Candle) -> str:
 
 def _gap(record: FeedGap) -> str:
     detail = "\\N" if record.detail is None else escaped(record.detail)
-    status = "open" if record.ended_at is None else "ended"
+    status = "open" if record.ended_at is None else "closed"
     return (
         f"{escaped(record.exchange)}\t{escaped(record.symbol)}\t{escaped(record.channel)}\t{timestamp(record.time)}\t"
         f"{_optional_time(record.ended_at)}\t{escaped(record.cause)}\t{status}\t{detail}\n"

@@ -143,7 +143,7 @@ async def test_a_candle_or_gap_that_grew_replaces_its_row(
     made = await store(tmp_path, database, [candle("1.1"), candle("1.2"), gap(None)], [candle("1.3"), gap(NOW_US + 5)])
     assert await rows(db, "SELECT close::text FROM ohlcv_data") == [("1.3",)]
     assert await rows(db, "SELECT status, ended_at - started_at FROM feed_gaps") == [
-        ("ended", timedelta(microseconds=5))
+        ("closed", timedelta(microseconds=5))
     ]
     # One flush or two: either way every record is stored or counted as one that a newer one replaced.
     stored, replaced = made.total("stored"), made.total("duplicate")
