@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from ingestd.feeds.trade_search import Known, Request
@@ -13,6 +14,8 @@ from ingestd.storage.database import Database
 from ingestd.storage.gap_filling import StoredTrade
 
 Row: TypeAlias = Candle | Funding | OpenInterest
+Ask: TypeAlias = Callable[[], Awaitable[Sequence[Row]]]
+Asked: TypeAlias = Callable[[Ask], Awaitable[Sequence[Row]]]
 
 _MILLISECOND_US = 1000
 _SAMPLE_US = 300_000_000  # between the venue's samples of open interest
@@ -67,12 +70,13 @@ def step_us(channel: str, timeframe: str, history: History) -> int:
 
 
 async def pages(
-    history: History, channel: str, symbol: str, timeframe: str, start_us: int, end_us: int
+    history: History, channel: str, symbol: str, timeframe: str, start_us: int, end_us: int, asked: Asked | None = None
 ) -> AsyncIterator[list[Row]]:
-    """The venue's rows of `[start_us, end_us)`, page by page, oldest first."""
+    """The venue's rows of `[start_us, end_us)`, page by page, oldest first. `asked` may repeat a call that fails."""
     since_us = start_us
     while since_us < end_us:
-        rows = await _page(history, channel, symbol, timeframe, since_us)
+        ask = partial(_page, history, channel, symbol, timeframe, since_us)
+        rows = await (ask() if asked is None else asked(ask))
         wanted = [row for row in rows if start_us <= row.time < end_us]
         if wanted:
             yield wanted

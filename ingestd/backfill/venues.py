@@ -17,7 +17,7 @@ from ingestd.storage.database import Database
 log = structlog.get_logger()
 
 _PAUSE_S = 60.0  # where the venue names no time
-_PAUSE_CAP_S = 3600.0
+_MORE_PAUSE_CAP_S = 600.0
 
 
 class Venue:
@@ -27,7 +27,7 @@ class Venue:
         self.feed = feed
         self._rate_share = rate_share
         self._history: CcxtHistory | None = None
-        self._refusals = Backoff(base_s=_PAUSE_S, cap_s=_PAUSE_CAP_S)
+        self._refusals = Backoff(base_s=1.0, cap_s=_MORE_PAUSE_CAP_S)
         self._failures = Backoff(base_s=1.0, cap_s=60.0)
         self._not_before_s = 0.0
 
@@ -58,7 +58,7 @@ class Venue:
 
     async def refused(self, db: Database, error: RateLimited) -> None:
         """Leave the venue alone as long as it asks for, and longer each time it asks again."""
-        pause_s = max(error.retry_after_s, _PAUSE_S) + self._refusals.next_s()
+        pause_s = self._refusals.next_s(error.retry_after_s or _PAUSE_S)
         log.warning("venue_pauses_backfill", exchange=self.exchange, pause_s=round(pause_s), error=str(error)[:200])
         await gap_filling.pause_venue(db, self.exchange, now_us() + int(pause_s * 1e6), str(error))
 

@@ -129,3 +129,125 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
         assert sum(row["recovered_rows"] for row in await gaps(db)) == venue.ledger.withheld_trades
         assert all("complete: the venue's ids are consecutive" in row["detail"] for row in settled)
         await assert_candles(db, happened)
+
+
+@pytest.mark.timeout(180)
+async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseForTest, tmp_path: Path) -> None:
+    """Killed with the market going on; the gap's row is written by hand, from what was received last and first."""
+    async with SyntheticVenue(symbols=2, rate=400.0) as venue, connected(database) as db:
+        config_file = write_config(tmp_path, document(venue, database, feed=with_key(tmp_path)))
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 400)
+            daemon.process.kill()
+            await daemon.ended()
+        sent_before = venue.ledger.distinct_trades + venue.ledger.withheld_trades
+        async with asyncio.timeout(30):
+            while venue.ledger.distinct_trades + venue.ledger.withheld_trades < sent_before + 1500:  # noqa: ASYNC110 # the simulator has no event for it
+                await asyncio.sleep(0.05)
+        restarted_at = datetime.now(UTC)
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 200)
+            for symbol in venue.symbols:
+                # Once a trade of the second run is stored, so is what the journal held of the first.
+                await until_stored_since(db, symbol, restarted_at)
+                await db.execute(
+                    "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
+                    "SELECT 'binance', $1, 'trades', max(received_at) FILTER (WHERE received_at <= $2), "
+                    "min(received_at) FILTER (WHERE received_at > $2), 'restart', 'closed' FROM trades "
+                    "WHERE symbol = $1",
+                    symbol,
+                    restarted_at,
+                )
+            settled = await until_settled(db, 2, daemon)
+            await venue.server.stop()
+            await daemon.quiet()
+            assert await daemon.stop() == 0, daemon.log()
+        happened = trades_of(venue)
+        assert await stored_trades(db) == happened
+        assert [row["status"] for row in settled] == ["filled", "filled"], settled
+        assert sum(row["recovered_rows"] for row in settled) >= 1500
+        await assert_candles(db, happened)
+
+
+async def until_stored_since(db: Database, symbol: str, since: datetime) -> None:
+    query = "SELECT count(*) FROM trades WHERE symbol = $1 AND received_at > $2"
+    async with asyncio.timeout(30):
+        while not await db.fetchval(query, symbol, since):  # noqa: ASYNC110 # another process
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(120)
+async def test_without_a_key_the_newest_trades_fill_a_short_gap_and_a_long_one_is_refused(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    async with SyntheticVenue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+        config_file = write_config(tmp_path, document(venue, postgres_database))
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 100)
+            await venue.server.apply(Fault("drop"))
+            short = await until_settled(db, 1, daemon)
+            assert short[0]["status"] == "filled"
+            # More than the 1000 that Binance's endpoint goes back.
+            async with venue.source.switch.turn:
+                await venue.source.misbehave(Fault("id_jump", n=2500), None, venue.server.hub)
+            await venue.server.apply(Fault("drop"))
+            both = await until_settled(db, 2, daemon)
+            await venue.server.stop()
+            await daemon.quiet()
+            assert await daemon.stop() == 0, daemon.log()
+        assert both[1]["status"] == "unfillable"
+        assert "do not reach back" in both[1]["detail"]
+        happened = trades_of(venue)
+        stored = await stored_trades(db)
+        assert not stored - happened
+        assert (happened - stored).total() >= 2500
+
+
+@pytest.mark.timeout(120)
+async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """What is stored came from @aggTrade; the configuration now says @trade."""
+    async with SyntheticVenue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+        options = {"watchTradesForSymbols": {"name": "aggTrade"}}
+        feed = {"options": options, **with_key(tmp_path)}
+        document_before = document(venue, postgres_database, feed=feed, backfill={"enabled": False})
+        async with running(write_config(tmp_path, document_before)) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 100)
+            await venue.server.apply(Fault("drop"))
+            seen = (await daemon.received())["trades"]
+            await daemon.until(lambda received: received["trades"] > seen + 100)
+            await venue.server.stop()
+            await daemon.quiet()
+            assert await daemon.stop() == 0, daemon.log()
+        before = await stored_trades(db)
+        (waiting,) = await gaps(db)
+        assert waiting["status"] == "closed"
+        config_file = write_config(tmp_path, document(venue, postgres_database, feed=with_key(tmp_path)))
+        async with running(config_file) as daemon:
+            (settled,) = await until_settled(db, 1, daemon)
+            assert await daemon.stop() == 0, daemon.log()
+        assert settled["status"] == "unfillable"
+        assert "another series" in settled["detail"]
+        assert await stored_trades(db) == before
+
+
+@pytest.mark.timeout(120)
+async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
+    async with SyntheticVenue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+        config_file = write_config(tmp_path, document(venue, postgres_database, feed=with_key(tmp_path)))
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 100)
+            await venue.server.apply(Fault("rate_limit", n=1, status=418, retry_after_s=4))
+            await venue.server.apply(Fault("drop"))
+            async with asyncio.timeout(30):
+                while (until := await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = 'binance'")) is None:  # noqa: ASYNC110 # another process
+                    await asyncio.sleep(0.05)
+            daemon.process.kill()
+            await daemon.ended()
+        assert until >= await db.fetchval("SELECT now() + interval '2 seconds'")
+        async with running(config_file) as daemon:
+            (settled,) = await until_settled(db, 1, daemon)
+            assert settled["status"] == "filled"
+            assert await db.fetchval("SELECT now()") >= until
+            assert await daemon.stop() == 0, daemon.log()
