@@ -28,9 +28,7 @@ CHANNELS = ["trades", "candles", "funding", "open_interest"]
 @click.option("--exchange", required=True, help="The exchange id of one of the configured feeds.")
 @click.option("--symbol", required=True, help="The unified symbol, such as BTC/USDT.")
 @click.option("--channel", required=True, type=click.Choice(CHANNELS))
-@click.option(
-    "--from", "start", required=True, metavar="TIME", help="The first exchange time, UTC: 2026-11-01T12:00"
-)
+@click.option("--from", "start", required=True, metavar="TIME", help="The first exchange time, UTC: 2026-11-01T12:00")
 @click.option("--to", "end", metavar="TIME", help="The first no longer wanted.  [default: a minute ago]")
 @click.option("--again", is_flag=True, help="Ask again for what an earlier run has finished.")
 @json_option
