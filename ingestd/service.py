@@ -233,7 +233,6 @@ class Service:
         deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
         self._stopping = True
         self._notifier.stopping("closing the feeds")
-        await self.tasks.cancel(["backfill"])
         await self._close_feeds()
         await self._seal_intake(deadline_s)
         await self._drain_sinks(deadline_s)
@@ -246,6 +245,7 @@ class Service:
     async def _close_feeds(self) -> None:
         names = self.tasks.names("feed-")
         self.tasks.release(*names)
+        await self.tasks.cancel(["backfill"])
         limit_s = self.config.instance.shutdown_deadline_s * _CLOSE_FEEDS_SHARE
         closing = [asyncio.create_task(feed.close(), name=f"close-{name}") for name, feed in self.feeds.items()]
         if closing:
