@@ -53,6 +53,7 @@ class Backfill:
         self._auditor = Auditor(config.backfill, metrics, holds)
         self._database: Database | None = None
         self._postponed: dict[int, tuple[float, Backoff]] = {}  # by gap: not before (monotonic), and its delays
+        self._failed_turns = 0
         self._audit_due_s = monotonic_s() + config.backfill.audit_interval_s
 
     async def run(self) -> None:
@@ -80,8 +81,12 @@ class Backfill:
         except Exception as error:  # capture goes on whatever backfill meets; it is counted and tried again
             known = isinstance(error, (IngestdError, OSError, TimeoutError))
             self._metrics.backfill_failures.labels("", type(error).__name__).inc()
-            log.warning("backfill_failed", error=str(error)[:300], exc_info=None if known else error)
+            self._failed_turns += 1
+            if self._failed_turns & (self._failed_turns - 1) == 0:  # an outage of hours must not fill the log
+                log.warning("backfill_failed", error=str(error)[:300], exc_info=None if known else error)
             self._disconnect()
+        else:
+            self._failed_turns = 0
 
     async def _newest_due(self, database: Database) -> Gap | None:
         now = monotonic_s()

@@ -181,3 +181,29 @@ def test_a_request_says_only_what_its_paging_needs() -> None:
         (Paging.RECENT, Request()),
     ):
         assert TradeSearch(paging, Ids.OPAQUE, window, before=[row], after=[later]).next() == expected
+
+
+def numbered(*numbers: int) -> list[Trade]:
+    return [trade(number, time=NOW_US // 1000 * 1000 + number * 1000) for number in numbers]
+
+
+def test_a_hole_inside_the_first_frame_after_the_gap_is_searched_too() -> None:
+    everything = numbered(*range(1, 30))
+    stored = numbered(1, 2, 3, 10, 13)
+    market = Market(everything, frozenset(row.trade_id for row in stored), stored[:3], stored[3:])
+    found = run(search_of(market, Paging.FROM_ID, Ids.CONSECUTIVE), pages_of(everything, 4), market)
+    assert found == ["4", "5", "6", "7", "8", "9", "11", "12"]
+
+
+def test_an_id_that_the_venue_itself_leaves_out_is_said() -> None:
+    everything = numbered(1, 2, 3, 4, 6, 7, 8)
+    stored = numbered(1, 2, 8)
+    market = Market(everything, frozenset(row.trade_id for row in stored), stored[:2], stored[2:])
+    search = search_of(market, Paging.FROM_ID, Ids.CONSECUTIVE)
+    assert run(search, pages_of(everything, 3), market) == ["3", "4", "6", "7"]
+    assert not search.is_proved_by_ids
+    assert search.proof() == ("not proved complete: 1 of the ids from 1 to 8 are in no answer of the venue")
+
+
+def pages_of(trades: list[Trade], size: int) -> Server:
+    return lambda request: [row for row in trades if int(row.trade_id) >= (request.from_id or 0)][:size]
