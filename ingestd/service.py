@@ -116,6 +116,8 @@ class Service:
                 continue
             new.remove(same)
             feed.set_symbols(same[1].symbols)
+            if self._backfill is not None:
+                self._backfill.set_symbols(running, same[1].symbols)
         for _, added in new:
             log.warning("reload_needs_restart", feed=added.label, because="the feed is new")
         others = (name for name in Config.model_fields if name != "feeds")

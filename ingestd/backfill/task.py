@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -12,7 +12,7 @@ from ingestd.backfill.fill import Filler, Intake, NotYet
 from ingestd.backfill.venues import Venue, Venues
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import Config
+from ingestd.config import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS
@@ -65,6 +65,12 @@ class Backfill:
         finally:
             self._disconnect()
             await self._venues.close()
+
+    def set_symbols(self, feed: FeedConfig, symbols: Sequence[str]) -> None:
+        """This feed follows these names or globs from now on (a reload)."""
+        for venue in self._venues.all:
+            if venue.feed is feed:
+                venue.symbols = list(symbols)
 
     async def turn(self) -> None:
         """Every gap that is due, newest first, then the audit when it is due."""
@@ -156,6 +162,8 @@ class Backfill:
                 await self._auditor.turn(database, await venue.history())
             except RateLimited as error:
                 await venue.refused(database, error)
+            except (Unfillable, ChannelError, SymbolError) as error:
+                log.debug("no_candles_to_audit", exchange=venue.exchange, error=str(error)[:300])
             except FeedError as error:
                 venue.failed()
                 self._metrics.backfill_failures.labels(venue.exchange, type(error).__name__).inc()

@@ -18,13 +18,16 @@ log = structlog.get_logger()
 
 _PAUSE_S = 60.0  # where the venue names no time
 _MORE_PAUSE_CAP_S = 600.0
+_RELIST_S = 3600.0  # a new listing may match by then
 
 
 class Venue:
-    """One feed's venue. `history` is opened at the first use."""
+    """One feed's venue. `history` is opened at the first use; `symbols` are the feed's, as of the last reload."""
 
     def __init__(self, feed: FeedConfig, rate_share: float) -> None:
         self.feed = feed
+        self.symbols = list(feed.symbols)
+        self._listed_s = 0.0
         self._rate_share = rate_share
         self._history: CcxtHistory | None = None
         self._refusals = Backoff(base_s=1.0, cap_s=_MORE_PAUSE_CAP_S)
@@ -44,7 +47,11 @@ class Venue:
             except BaseException:
                 await history.close()
                 raise
-            self._history = history
+            self._history, self._listed_s = history, monotonic_s()
+        elif monotonic_s() - self._listed_s > _RELIST_S:
+            await self._history.open()
+            self._listed_s = monotonic_s()
+        self._history.wanted = self.symbols
         return self._history
 
     async def close(self) -> None:

@@ -39,6 +39,7 @@ class CcxtHistory:
 
     def __init__(self, config: FeedConfig, *, rate_share: float) -> None:
         self.config = config
+        self.wanted = list(config.symbols)  # names and globs; a reload replaces them
         self._has_key = bool(config.credentials().get("apiKey"))
         self._ids = ccxt_records.TradeIds(now_us())
         self._exchange = make_exchange(
@@ -51,15 +52,15 @@ class CcxtHistory:
         )
 
     async def open(self) -> None:
-        """Load the markets. Raises FeedError (RateLimited among them)."""
-        await self._call(self._exchange.load_markets)
+        """Load the markets, or load them again. Raises FeedError (RateLimited among them)."""
+        await self._call(self._exchange.load_markets, True)
 
     async def close(self) -> None:
         await close_exchange(self._exchange)
 
     def symbols(self) -> list[str]:
         """Those the feed follows, of those the venue lists."""
-        return list(symbol_names.resolve(self.config.symbols, self._exchange.markets).symbols)
+        return list(symbol_names.resolve(self.wanted, self._exchange.markets).symbols)
 
     def require(self, channel: str, symbol: str) -> None:
         """Raises Unfillable when the venue has no past for this channel, or no such market."""
