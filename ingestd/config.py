@@ -232,6 +232,15 @@ class ValidationConfig(_Section):
     max_ahead_s: Annotated[float, Field(gt=0)] = 60.0
 
 
+class BackfillConfig(_Section):
+    enabled: bool = True
+    interval_s: Seconds = 5.0
+    rate_share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    audit_interval_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    audit_symbols: Annotated[int, Field(ge=1, le=1000)] = 5
+    audit_minutes: Annotated[int, Field(ge=1, le=500)] = 10
+
+
 class FeedConfig(_Section):
     exchange: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     decoder: Literal["auto", "native", "ccxt"] = "auto"
@@ -284,6 +293,7 @@ class Config(_Section):
     compression: CompressionConfig = CompressionConfig()
     retention: RetentionConfig = RetentionConfig()
     validation: ValidationConfig = ValidationConfig()
+    backfill: BackfillConfig = BackfillConfig()
     feeds: list[FeedConfig] = []
 
 

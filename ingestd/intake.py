@@ -89,6 +89,7 @@ class Intake:
         self._spilling = False
         self._spill = Spill(config.when_full.model_dump(), config.max_batch_records)
         self._shed: Counter[tuple[str, str]] = Counter()  # by exchange and channel: given up by the policy
+        self._recovered: set[int] = set()  # of the open records, by identity, those that say nothing about now
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._room = asyncio.Event()
@@ -114,15 +115,29 @@ class Intake:
         must not fill the memory. A gap record is never dropped: a stream has one open at most."""
         if type(record) is FeedGap:  # exactly: isinstance costs a third of this method
             self._note_gap(record)
-        held = len(self._open)
-        full = held >= self._hard_limit or self._bytes >= 2 * self._config.max_open_bytes or self._closed
-        if full and not isinstance(record, FeedGap):
+        if self._is_full() and not isinstance(record, FeedGap):
             self._drop(record)
             return
         for put in self._live:
             put(record)
-        if (self._spilling or held >= self._half or self._bytes >= self._half_bytes) and self._spilled(record):
+        crowded = self._spilling or len(self._open) >= self._half or self._bytes >= self._half_bytes
+        if not (crowded and self._spilled(record)):
+            self._hold(record)
+
+    def put_recovered(self, record: MarketRecord) -> None:
+        """As `put`, for what was asked for afterwards: not shown live, and its delay is no latency. One that finds no
+        room is counted and makes no gap: the gap it was to fill stays."""
+        if self._is_full():
+            self._overflow[channel_of(record)] += 1
             return
+        self._recovered.add(id(record))
+        self._hold(record)
+
+    def _is_full(self) -> bool:
+        return len(self._open) >= self._hard_limit or self._bytes >= 2 * self._config.max_open_bytes or self._closed
+
+    def _hold(self, record: MarketRecord | FeedGap) -> None:
+        held = len(self._open)
         self._open.append(record)
         self._bytes += _RECORD_MEMORY_BYTES if type(record) is not BookSnapshot else _memory_of(record)
         if held == 0:
@@ -164,7 +179,7 @@ class Intake:
         """Of each stream the earliest moment from which something is not durable yet."""
         earliest: dict[StreamId, int] = {}
         for record in (*self._open, *self._spill.records()):
-            if not isinstance(record, FeedGap):
+            if not isinstance(record, FeedGap) and id(record) not in self._recovered:
                 stream, at = stream_of(record), earliest_us(record.time, record.received_at)
                 earliest[stream] = min(at, earliest.get(stream, at))
         for stream, span in self.lost.items():
@@ -215,9 +230,11 @@ class Intake:
         lost = Counter(channel_of(record) for record in records)
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
         for record in records:
-            self._lose(record)
+            if id(record) not in self._recovered:
+                self._lose(record)
         self._open = [record for record in self._open if isinstance(record, FeedGap)]
         self._bytes = sum(map(_memory_of, self._open))
+        self._recovered.clear()
         return lost.total()
 
     def _note_gap(self, gap: FeedGap) -> None:
@@ -367,7 +384,8 @@ class Intake:
         count_by(self._metrics.rejected, rejected)
         now = now_us()
         self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
-        newest = {(record.exchange, channel_of(record)): record for record in taken if type(record) is not FeedGap}
+        fresh = self._without_recovered(taken)
+        newest = {(record.exchange, channel_of(record)): record for record in fresh if type(record) is not FeedGap}
         for labels, record in newest.items():
             late_s = (record.received_at - record.time) / 1e6
             self._metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
@@ -379,6 +397,13 @@ class Intake:
             count_by(self._metrics.received, shed)
             for (_, channel), count in shed.items():
                 self._metrics.dropped.labels(channel, "overload").inc(count)
+
+    def _without_recovered(self, taken: list[MarketRecord | FeedGap]) -> list[MarketRecord | FeedGap]:
+        if not self._recovered:
+            return taken
+        fresh = [record for record in taken if id(record) not in self._recovered]
+        self._recovered.difference_update(map(id, taken))
+        return fresh
 
     def _count_overflow(self) -> None:
         overflow, self._overflow = self._overflow, Counter()

@@ -1,9 +1,9 @@
 """The composition root: builds everything from the configuration, owns every task, states the start and stop order.
 
 Start: journal (takes the state directory) → database look → endpoint → sinks → live sink → sources → intake → lease →
-feeds → ready. Without the lease it goes no further: a standby stores what its journal holds, and waits.
-Stop:  not ready → feeds closed → lease given back → intake sealed → sinks and sources drained, under one deadline →
-live sink closed → upkeep → endpoint → journal.
+feeds, backfill → ready. Without the lease it goes no further: a standby stores what its journal holds, and waits.
+Stop:  not ready → backfill ended → feeds closed → lease given back → intake sealed → sinks and sources drained, under
+one deadline → live sink closed → upkeep → endpoint → journal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from ingestd.backfill.task import Backfill
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
@@ -87,6 +88,11 @@ class Service:
             else None
         )
         self._upkeep = Upkeep(self._access, config, self._markets, self.metrics) if self._access is not None else None
+        self._backfill = (
+            Backfill(config, self._access, self.intake, accepted_window(config), self.metrics, shard.holds)
+            if self._access is not None and config.backfill.enabled
+            else None
+        )
         self._sinks: list[Sink] = []
         self._readers: list[TopicReader] = []
         self._cursors: dict[str, Cursor] = {}
@@ -122,6 +128,8 @@ class Service:
                 continue
             new.remove(same)
             feed.set_symbols(same[1].symbols)
+            if self._backfill is not None:
+                self._backfill.set_symbols(running, same[1].symbols)
         for _, added in new:
             log.warning("reload_needs_restart", feed=added.label, because="the feed is new")
         others = (name for name in Config.model_fields if name != "feeds")
@@ -181,6 +189,8 @@ class Service:
         )
 
     def _start_feeds(self) -> None:
+        if self._backfill is not None:
+            self.tasks.spawn("backfill", self._backfill.run())
         for name, feed in self.feeds.items():
             self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
             self.metrics.watch_feed(feed.status)
@@ -276,6 +286,7 @@ class Service:
     async def _close_feeds(self) -> None:
         names = self.tasks.names("feed-")
         self.tasks.release(*names)
+        await self.tasks.cancel(["backfill"])
         limit_s = self.config.instance.shutdown_deadline_s * _CLOSE_FEEDS_SHARE
         closing = [asyncio.create_task(feed.close(), name=f"close-{name}") for name, feed in self.feeds.items()]
         if closing:

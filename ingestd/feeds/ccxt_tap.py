@@ -362,16 +362,23 @@ def make_exchange(
     options: Mapping[str, Any] | None = None,
     url_map: Mapping[str, str] | None = None,
     credentials: Mapping[str, str] | None = None,
+    rate_share: float = 1.0,
 ) -> Any:
     """A tapped exchange. `options` go over ccxt's own, deeply; opens nothing.
 
     `credentials` are ccxt's (`apiKey`, `secret`, `password`); a few venues want them even for market data.
+    `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
     """
     config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:
         exchange.streaming["keepAlive"] = _KEEP_ALIVE_MS
+    if rate_share != 1.0:
+        exchange.rateLimit /= rate_share
+        exchange.rollingWindowSize = 0.0  # a window would let the whole share go in one burst
+        exchange.tokenBucket = None
+        exchange.init_rest_rate_limiter()
     return exchange
 
 

@@ -60,6 +60,10 @@ class Metrics:
         self.sink_errors = self._counter("sink_errors", "Failed attempts to write", "sink", "class")
         self.sink_alarms = self._counter("sink_alarms", "Errors that need a person", "sink")
         self.upkeep_failures = self._counter("upkeep_failures", "Failed turns of candles, symbols, retention", "step")
+        self.backfill_gaps = self._counter("backfill_gaps", "Gaps that backfill settled", "channel", "outcome")
+        self.backfill_rows = self._counter("backfill_rows", "Rows recovered over REST", "exchange", "channel")
+        self.backfill_failures = self._counter("backfill_failures", "Attempts to be repeated", "exchange", "reason")
+        self.candle_audits = self._counter("candle_audit_minutes", "Minutes compared", "exchange", "outcome")
         self.commits_resolved = self._counter(
             "sink_commits_resolved", "Commits whose reply was lost", "sink", "outcome"
         )

@@ -51,6 +51,7 @@ async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
 
 def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
     yield Expiry("rejected_records", "at", retention.rejected_records_days)
+    yield Expiry("candle_audit", "checked_at", retention.rejected_records_days)
     # Months are written 1M, minutes 1m: the pattern must not fold case.
     yield Expiry("ohlcv_data", "time", retention.ohlcv_data_minutes_days, "timeframe ~ '^[0-9]+m$'")
     yield Expiry("ohlcv_data", "time", retention.ohlcv_data_hours_days, "timeframe ~ '^[0-9]+h$'")

@@ -46,9 +46,9 @@ async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
         await refresh(db, engine)
         return
     kept_since = await _kept_since(db)
-    now = datetime.now(UTC)
+    materialised = await _materialised_until(db)
     for level in AGGREGATES:
-        window = bucket_window(level, start, end, now, kept_since.get(level.source))
+        window = bucket_window(level, start, end, materialised[level.relation], kept_since.get(level.source))
         if window is not None:
             await db.execute(
                 f"CALL refresh_continuous_aggregate('{level.identifier}', $1::timestamptz, $2::timestamptz)", *window
@@ -56,11 +56,12 @@ async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
 
 
 def bucket_window(
-    level: Level, start: datetime, end: datetime, now: datetime, kept_since: datetime | None
+    level: Level, start: datetime, end: datetime, until: datetime, kept_since: datetime | None
 ) -> tuple[datetime, datetime] | None:
-    """The whole buckets that `[start, end)` touches, without the open one and without those partly dropped.
+    """The whole buckets that `[start, end)` touches, without those partly dropped and those not before `until`.
 
-    The open bucket is computed when it is read; materialising it would freeze it until the next policy run.
+    What is not materialised yet is computed when it is read. Materialising a part of it would hide what lies before
+    that part until the policy comes by: everything below the newest materialised bucket is read as it was stored.
     """
     first = level.start_of_bucket(start)
     if kept_since is not None and first < kept_since:
@@ -69,7 +70,7 @@ def bucket_window(
     last = level.start_of_bucket(end)
     if last < end:
         last = level.next_bucket(last)
-    last = min(last, level.start_of_bucket(now))
+    last = min(last, level.start_of_bucket(until))
     return (first, last) if first < last else None
 
 
@@ -86,6 +87,16 @@ async def _mark_window(db: Database, start: datetime, end: datetime) -> None:
             start,
             end,
         )
+
+
+async def _materialised_until(db: Database) -> dict[str, datetime]:
+    """Up to where each aggregate is materialised; the year 2000 for one that never was."""
+    rows = await db.fetch(
+        "SELECT user_view_name AS relation, greatest('2000-01-01T00:00:00Z', _timescaledb_functions.to_timestamp("
+        "_timescaledb_functions.cagg_watermark(mat_hypertable_id))) AS until "
+        "FROM _timescaledb_catalog.continuous_agg"
+    )
+    return {row["relation"]: row["until"].astimezone(UTC) for row in rows}
 
 
 async def _kept_since(db: Database) -> dict[str, datetime]:

@@ -496,3 +496,29 @@ async def test_an_exchange_whose_clock_is_ahead_is_shown(tmp_path: Path) -> None
         rig.intake.put(trade(time=NOW_US + 5_000_000, received_at=NOW_US))
     shown = 'ingestd_exchange_clock_ahead_seconds{channel="trades",exchange="binance"} 5.0'
     assert shown in rig.metrics.expose().decode()
+
+
+async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_is_no_latency(tmp_path: Path) -> None:
+    """A trade of an hour ago comes in beside one of now."""
+    shown: list[object] = []
+
+    class Live:
+        def put(self, record: object) -> None:
+            shown.append(record)
+
+    old = trade(1, time=NOW_US - 3_600_000_000, received_at=NOW_US)
+    new = trade(2, time=NOW_US - 1000, received_at=NOW_US)
+    metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
+    journal.open()
+    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [Live()])
+    intake.put(new)
+    intake.put_recovered(old)
+    intake.close()
+    await asyncio.wait_for(intake.run(), 5)
+    journal.close()
+    assert records_of(await _read_again(tmp_path)) == [new, old]
+    assert shown == [new]
+    assert metrics.totals(metrics.received) == {"trades": 2}
+    samples = [sample for family in metrics.exchange_latency_s.collect() for sample in family.samples]
+    (delay,) = [sample.value for sample in samples if sample.name.endswith("_sum")]
+    assert delay == pytest.approx(0.001)

@@ -16,6 +16,7 @@ from ingestd.sim.venues.base import Json
 
 _UNKNOWN_SYMBOL = {"code": -1121, "msg": "Invalid symbol."}
 _INTERVAL_MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440}
+OI_PERIOD_MS = 300_000
 Query = Mapping[str, str]
 
 
@@ -26,11 +27,12 @@ class Rest:
         self._markets = {market.listing.market_id: market for market in markets}
         self._of_market: dict[str, Callable[[Market, Query, int], Json]] = {
             "depth": _depth,
-            "trades": _recent_trades,
+            "trades": _newest_trades,
             "historicalTrades": _recent_trades,
             "aggTrades": _aggregate_trades,
             "klines": _klines,
             "openInterest": _open_interest,
+            "openInterestHist": _open_interest_history,
             "fundingRate": _funding_history,
         }
         self._of_all: dict[str, Callable[[Market, int], Json]] = {
@@ -131,6 +133,11 @@ def _recent_trades(market: Market, query: Query, _: int) -> Json:
     ]
 
 
+def _newest_trades(market: Market, query: Query, now_ms: int) -> Json:
+    """Binance's `trades` knows no id and no time."""
+    return _recent_trades(market, {name: query[name] for name in query if name == "limit"}, now_ms)
+
+
 def _aggregate_trades(market: Market, query: Query, _: int) -> Json:
     first_id = int(query["fromId"]) + AGGREGATE_OFFSET if "fromId" in query else None
     return [
@@ -183,6 +190,22 @@ def _open_interest(market: Market, _: Query, now_ms: int) -> Json:
     """Moves with the trade id, so that two polls differ."""
     units = 10_000_000 + market.trade_id % 100_000
     return {"symbol": market.listing.market_id, "openInterest": decimal_text(units, 3, 3).decode(), "time": now_ms}
+
+
+def _open_interest_history(market: Market, query: Query, now_ms: int) -> Json:
+    """A sample every five minutes, the same whenever it is asked for."""
+    start, end = int(query.get("startTime", now_ms - 500 * OI_PERIOD_MS)), int(query.get("endTime", now_ms))
+    first = -(-start // OI_PERIOD_MS) * OI_PERIOD_MS
+    times = range(first, min(end, now_ms) + 1, OI_PERIOD_MS)[: int(query.get("limit", 30))]
+    return [
+        {
+            "symbol": market.listing.market_id,
+            "sumOpenInterest": decimal_text(10_000_000 + at // OI_PERIOD_MS % 1000, 3, 3).decode(),
+            "sumOpenInterestValue": decimal_text(20_000_000 + at // OI_PERIOD_MS % 1000, 2, 2).decode(),
+            "timestamp": at,
+        }
+        for at in times
+    ]
 
 
 def _premium_index(market: Market, now_ms: int) -> Json:

@@ -1,0 +1,140 @@
+"""One gap: ask the venue, hand over what is missing, wait until it is stored, and say what is proved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+from ingestd.backfill.past import History, Row, known, missing_rows, pages, step_us, stored_beside
+from ingestd.clock import from_datetime, monotonic_s
+from ingestd.errors import FeedError
+from ingestd.feeds.trade_search import TradeSearch, Unfillable, Window
+from ingestd.records import MarketRecord, Trade
+from ingestd.storage import gap_filling, rollups
+from ingestd.storage.database import Database
+from ingestd.storage.gap_filling import Gap
+
+_STORED_WITHIN_S = 60.0
+_LOOK_EVERY_S = 0.2
+_AFTER = timedelta(microseconds=1)
+
+RecordT = TypeVar("RecordT", bound=MarketRecord)
+
+
+class NotYet(FeedError):
+    """It cannot be done now, but later."""
+
+
+class Intake(Protocol):
+    """Where what was recovered goes."""
+
+    def put_recovered(self, record: MarketRecord) -> None: ...
+    async def writable(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was done about a gap: rows recovered, also by earlier attempts, and what is proved, as a sentence."""
+
+    rows: int
+    verdict: str
+
+
+class Filler:
+    """Fills gaps of one daemon: through its intake and journal, so that every sink gets the rows.
+
+    `accepts` says whether validation will let a record pass; one that it refuses is put aside and not waited for.
+    """
+
+    def __init__(self, db: Database, intake: Intake, accepts: Callable[[MarketRecord], bool]) -> None:
+        self._db = db
+        self._intake = intake
+        self._accepts = accepts
+
+    async def fill(self, gap: Gap, history: History, timeframe: str) -> Filled:
+        """Raises Unfillable when it can never be filled, NotYet and other FeedErrors when it is worth trying again."""
+        history.require(gap.channel, gap.symbol)
+        if gap.channel == "trades":
+            return await self._fill_trades(gap, history)
+        return await self._fill_rows(gap, history, timeframe)
+
+    async def _fill_trades(self, gap: Gap, history: History) -> Filled:
+        before = await gap_filling.trades_before(self._db, gap)
+        if not before:
+            raise Unfillable("no trade is stored from before the gap, so nothing says where it begins")
+        after = await gap_filling.trades_after(self._db, gap)
+        if not after:
+            raise NotYet("the first trade after the gap is not stored yet")
+        series = history.series(gap.symbol)
+        times = [trade.time for trade in (*before, *after)]
+        search = TradeSearch(
+            series.paging,
+            series.ids,
+            Window(min(times), max(times) + 1),
+            before=[known(trade) for trade in before],
+            after=[known(trade) for trade in after],
+        )
+        refused = 0
+        while (request := search.next()) is not None:
+            page = await history.trades(gap.symbol, series, request)
+            missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
+            refused += await self._hand_over_trades(gap, missing)
+        recovered = await gap_filling.recovered_trades(self._db, gap, before, after)
+        if gap.cause == gap_filling.AUDIT_CAUSE:  # the trades may all be there, and the candle is what is stale
+            await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
+        if recovered.first is not None and recovered.last is not None:
+            await rollups.refresh_window(self._db, recovered.first, recovered.last + _AFTER)
+        return Filled(recovered.rows, search.proof() + (f"; {refused} rejected by validation" if refused else ""))
+
+    async def _hand_over_trades(self, gap: Gap, missing: Sequence[Trade]) -> int:
+        """Until they are stored; how many validation refuses."""
+        if not missing:
+            return 0
+        awaited = await self._hand_over(missing)
+        ids = {trade.trade_id for trade in awaited}
+
+        async def all_stored() -> bool:
+            return ids <= (await stored_beside(self._db, gap.exchange, gap.symbol, missing)).keys()
+
+        await _until(all_stored)
+        return len(missing) - len(awaited)
+
+    async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
+        """Candles, funding rates, open interest: their times are their identity."""
+        span_us = step_us(gap.channel, timeframe, history)
+        start_us, end_us = from_datetime(gap.started_at) // span_us * span_us, from_datetime(gap.ended_at)
+        total = 0
+        async for rows in pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
+            missing = await missing_rows(self._db, gap.channel, rows)
+            total += len(missing)
+            await self._hand_over_rows(gap, missing)
+        return Filled(total, "not proved complete: it is what the venue had")
+
+    async def _hand_over_rows(self, gap: Gap, missing: Sequence[Row]) -> None:
+        awaited = await self._hand_over(missing)
+        if not awaited:
+            return
+
+        async def all_stored() -> bool:
+            return not await missing_rows(self._db, gap.channel, awaited)
+
+        await _until(all_stored)
+
+    async def _hand_over(self, records: Sequence[RecordT]) -> list[RecordT]:
+        """Those that will be stored, and not put aside by validation."""
+        await self._intake.writable()
+        for record in records:
+            self._intake.put_recovered(record)
+        return [record for record in records if self._accepts(record)]
+
+
+async def _until(stored: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for the way through journal and sink. Raises NotYet when it takes too long: the rows are journaled."""
+    deadline_s = monotonic_s() + _STORED_WITHIN_S
+    while not await stored():
+        if monotonic_s() > deadline_s:
+            raise NotYet("what was recovered is journaled, but the database does not take it")
+        await asyncio.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,183 @@
+"""A venue's past over REST, as records: trades, candles, funding rates, open interest.
+
+Has an exchange object of its own, paced to a share of what the venue allows, so that the live feed never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from ingestd.clock import now_us
+from ingestd.config import FeedConfig
+from ingestd.errors import FeedError
+from ingestd.feeds import ccxt_records
+from ingestd.feeds import symbols as symbol_names
+from ingestd.feeds.ccxt_channels import method_for
+from ingestd.feeds.ccxt_tap import Tap, close_exchange, make_exchange, translated
+from ingestd.feeds.trade_search import Request, Unfillable
+from ingestd.feeds.trade_series import BINANCE, Series, series_for
+from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
+
+_CALL_S = 120.0  # one request, with the wait for its turn in the budget
+_ROWS_PER_CALL = 500
+OPEN_INTEREST_PERIOD = "5m"
+
+# The ccxt feature that serves a channel's past.
+_FEATURES: Mapping[str, str] = {
+    "trades": "fetchTrades",
+    "candles": "fetchOHLCV",
+    "funding": "fetchFundingRateHistory",
+    "open_interest": "fetchOpenInterestHistory",
+}
+CHANNELS: tuple[Channel, ...] = ("trades", "candles", "funding", "open_interest")
+
+
+class CcxtHistory:
+    """One venue's past, under the configuration of one of its feeds. `open` before use, `close` once."""
+
+    def __init__(self, config: FeedConfig, *, rate_share: float) -> None:
+        self.config = config
+        self.wanted = list(config.symbols)  # names and globs; a reload replaces them
+        self._has_key = bool(config.credentials().get("apiKey"))
+        self._ids = ccxt_records.TradeIds(now_us())
+        self._exchange = make_exchange(
+            config.exchange,
+            Tap(_Deaf()),
+            options=config.options,
+            url_map=config.url_map,
+            credentials=config.credentials(),
+            rate_share=rate_share,
+        )
+
+    async def open(self) -> None:
+        """Load the markets, or load them again. Raises FeedError (RateLimited among them)."""
+        await self._call(self._exchange.load_markets, True)
+
+    async def close(self) -> None:
+        await close_exchange(self._exchange)
+
+    def symbols(self) -> list[str]:
+        """Those the feed follows, of those the venue lists."""
+        return list(symbol_names.resolve(self.wanted, self._exchange.markets).symbols)
+
+    def require(self, channel: str, symbol: str) -> None:
+        """Raises Unfillable when the venue has no past for this channel, or no such market."""
+        feature = _FEATURES.get(channel)
+        if feature is None or not self._exchange.has.get(feature):
+            raise Unfillable(f"{self.config.exchange} serves no past {channel} over REST")
+        if symbol not in self._exchange.markets:
+            raise Unfillable(f"{self.config.exchange} does not list {symbol}")
+
+    def series(self, symbol: str) -> Series:
+        """The endpoint with the ids that the stream of this feed stores. Raises Unfillable where there is none."""
+        market = self._exchange.markets[symbol]
+        kind = "linear" if market.get("linear") else "inverse" if market.get("inverse") else str(market.get("type"))
+        return series_for(self.config.exchange, kind, self._stream_name(), has_key=self._has_key)
+
+    async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]:
+        """One page, in the venue's order."""
+        params: dict[str, Any] = dict(series.params)
+        number = request.from_id if request.from_id is not None else request.before_id
+        if number is not None and series.id_param is not None:
+            params[series.id_param] = str(number)
+        since_ms = None if request.since_us is None else request.since_us // 1000
+        rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
+        return self._records(
+            rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids)
+        )
+
+    async def id_at(self, symbol: str, series: Series, time_us: int) -> int | None:
+        """The id of the first trade since then, for a venue that pages by ids; None when it cannot say."""
+        method = str(series.params.get("fetchTradesMethod", ""))
+        if self.config.exchange not in BINANCE or series.id_param is None:
+            return None
+        params = {"fetchTradesMethod": method.replace("HistoricalTrades", "AggTrades")}
+        rows = await self._call(self._exchange.fetch_trades, symbol, time_us // 1000, 1, params)
+        if not rows:
+            return None
+        return int(rows[0]["info"]["a" if method.endswith("AggTrades") else "f"])
+
+    async def candles(self, symbol: str, timeframe: str, since_us: int) -> list[Candle]:
+        """Candles that opened since then, oldest first, the running one left out."""
+        rows = await self._call(self._exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
+        span_us = self.timeframe_us(timeframe)
+        exchange = self.config.exchange
+        records = self._records(rows, lambda row, at: ccxt_records.candle_record(exchange, symbol, timeframe, row, at))
+        now = now_us()
+        return sorted((row for row in records if row.time + span_us <= now), key=lambda row: row.time)
+
+    async def funding(self, symbol: str, since_us: int) -> list[Funding]:
+        """The rates that were settled since then, oldest first."""
+        rows = await self._call(self._exchange.fetch_funding_rate_history, symbol, since_us // 1000, 100)
+        records = self._records(
+            rows, lambda row, at: ccxt_records.funding_record(self.config.exchange, symbol, row, at)
+        )
+        return sorted(records, key=lambda row: row.time)
+
+    async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]:
+        """The venue's samples since then, oldest first."""
+        rows = await self._call(
+            self._exchange.fetch_open_interest_history, symbol, OPEN_INTEREST_PERIOD, since_us // 1000, _ROWS_PER_CALL
+        )
+        records = self._records(
+            rows, lambda row, at: ccxt_records.open_interest_record(self.config.exchange, symbol, row, at)
+        )
+        return sorted(records, key=lambda row: row.time)
+
+    def timeframe_us(self, timeframe: str) -> int:
+        """How long a candle lasts, in microseconds."""
+        return int(self._exchange.parse_timeframe(timeframe)) * 1_000_000
+
+    def _stream_name(self) -> str | None:
+        """What ccxt subscribes to, by the look-up of its own `watch_trades…`; None where it has no choice."""
+        exchange = self.config.exchange
+        if exchange == "okx":
+            option = ("watchTrades", "channel", "trades")
+        elif exchange in BINANCE:
+            # The options of the method that is called count, and the feed calls the one for several symbols.
+            method = method_for("trades", self._exchange.has)
+            option = ("watchTradesForSymbols" if method is not None and method.many else "watchTrades", "name", "trade")
+        else:
+            return None
+        value: str | None = self._exchange.handle_option_and_params({}, *option)[0]
+        return value
+
+    def _records(self, rows: Any, convert: Callable[[Any, int], Any]) -> list[Any]:
+        at = now_us()
+        return [record for record in (convert(row, at) for row in rows or ()) if record is not None]
+
+    async def _call(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        # In a task of its own: ccxt cancels futures it hands out, which must not look like our own cancellation.
+        task = asyncio.create_task(method(*args), name=f"{self.config.label} history")
+        try:
+            async with asyncio.timeout(_CALL_S):
+                await asyncio.wait({task})
+        except TimeoutError as late:
+            raise FeedError(f"{self.config.exchange} did not answer within {_CALL_S:g} s") from late
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        if task.cancelled():
+            raise FeedError("given up by the exchange library")
+        error = task.exception()
+        if error is not None:
+            raise translated(error) from error
+        return task.result()
+
+
+class _Deaf:
+    """No socket is opened here, so there is nothing to hear."""
+
+    def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
+    def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
+    def on_book(self, book: Any, received_at: int) -> None: ...
+    def on_book_replaced(self, symbol: str) -> None: ...
+    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
+    def on_connected(self, url: str) -> None: ...
+    def on_disconnected(self, url: str, reason: str) -> None: ...
+    def on_rejected(self, url: str) -> None: ...
+    async def writable(self) -> None: ...

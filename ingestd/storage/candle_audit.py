@@ -1,0 +1,118 @@
+"""Our one-minute candles beside the venue's own: what is compared, and where a disagreement is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from ingestd.clock import from_datetime, to_datetime
+from ingestd.records import Candle
+from ingestd.storage import gap_filling
+from ingestd.storage.database import Database
+
+MINUTE_US = 60_000_000
+FIELDS = ("open", "high", "low", "close", "volume")
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """Our candle of one minute."""
+
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A minute in which we and the venue differ; `ours` None: we have no candle. `fields` names what differs."""
+
+    theirs: Candle
+    ours: Minute | None
+    fields: str
+
+
+def compare(ours: Mapping[int, Minute], theirs: Sequence[Candle]) -> tuple[int, list[Disagreement]]:
+    """How many minutes agree, and those that do not. A minute without trades agrees with no candle."""
+    found = [
+        Disagreement(candle, ours.get(candle.time), _differing(ours.get(candle.time), candle)) for candle in theirs
+    ]
+    wrong = [disagreement for disagreement in found if disagreement.fields]
+    return len(found) - len(wrong), wrong
+
+
+async def our_minutes(db: Database, exchange: str, symbol: str, start_us: int, end_us: int) -> dict[int, Minute]:
+    """Our candles that open in `[start_us, end_us)`, by when they do, in microseconds."""
+    rows = await db.fetch(
+        "SELECT bucket_start, open, high, low, close, volume FROM candles_1m "
+        "WHERE exchange = $1 AND symbol = $2 AND bucket_start >= $3 AND bucket_start < $4",
+        exchange,
+        symbol,
+        to_datetime(start_us),
+        to_datetime(end_us),
+    )
+    return {from_datetime(row["bucket_start"]): Minute(**{name: row[name] for name in FIELDS}) for row in rows}
+
+
+async def judged_since_us(db: Database, exchange: str, symbol: str, start_us: int) -> int | None:
+    """From which minute on our candles can be whole: the one after the first trade; None while there is no trade."""
+    if await gap_filling.newest_trade_before(db, exchange, symbol, to_datetime(start_us)) is not None:
+        return start_us
+    first = await gap_filling.oldest_trade_since(db, exchange, symbol, to_datetime(start_us))
+    return None if first is None else first.time // MINUTE_US * MINUTE_US + MINUTE_US
+
+
+async def known_gaps(
+    db: Database, exchange: str, symbol: str, start_us: int, end_us: int
+) -> list[tuple[datetime, datetime]]:
+    """The stretches of a window that are known to lack trades: nothing new is learnt there."""
+    rows = await db.fetch(
+        "SELECT started_at, coalesce(ended_at, 'infinity') AS ended_at FROM feed_gaps "
+        "WHERE exchange = $1 AND symbol = $2 AND channel = 'trades' AND status <> 'filled' "
+        "AND started_at < $4 AND coalesce(ended_at, 'infinity') > $3",
+        exchange,
+        symbol,
+        to_datetime(start_us),
+        to_datetime(end_us),
+    )
+    return [(row["started_at"], row["ended_at"]) for row in rows]
+
+
+async def record(db: Database, disagreement: Disagreement) -> bool:
+    """Keep a disagreement, and open a gap over its minute to have it filled; False: it was known before."""
+    theirs, ours = disagreement.theirs, disagreement.ours
+    start = to_datetime(theirs.time)
+    await db.execute(
+        "INSERT INTO candle_audit (exchange, symbol, bucket_start, fields, open, high, low, close, volume, "
+        "venue_open, venue_high, venue_low, venue_close, venue_volume) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
+        "ON CONFLICT (exchange, symbol, bucket_start) DO UPDATE SET checked_at = now(), fields = excluded.fields, "
+        "open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, "
+        "volume = excluded.volume, venue_open = excluded.venue_open, venue_high = excluded.venue_high, "
+        "venue_low = excluded.venue_low, venue_close = excluded.venue_close, venue_volume = excluded.venue_volume",
+        theirs.exchange,
+        theirs.symbol,
+        start,
+        disagreement.fields,
+        *(None if ours is None else getattr(ours, name) for name in FIELDS),
+        *(Decimal(getattr(theirs, name)) for name in FIELDS),
+    )
+    return await gap_filling.report_gap(
+        db,
+        theirs.exchange,
+        theirs.symbol,
+        start,
+        start + timedelta(minutes=1),
+        gap_filling.AUDIT_CAUSE,
+        f"our candle differs from the venue's in {disagreement.fields}",
+    )
+
+
+def _differing(ours: Minute | None, theirs: Candle) -> str:
+    if ours is None:
+        return "missing" if Decimal(theirs.volume) else ""
+    return ", ".join(name for name in FIELDS if getattr(ours, name) != Decimal(getattr(theirs, name)))

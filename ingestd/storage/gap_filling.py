@@ -1,0 +1,234 @@
+"""What backfill asks the database: which gaps are due, what is stored around them, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ingestd.clock import from_datetime, to_datetime
+from ingestd.storage.database import Database, Row
+
+_EDGE_TRADES = 10  # before a gap; after it, what its first frame brought
+_CLOCKS_APART = timedelta(minutes=5)  # the venue's time against ours
+_LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that trades seldom
+AUDIT_CAUSE = "candle_audit"
+TABLE_OF_CHANNEL = {"trades": "trades", "candles": "ohlcv_data", "funding": "funding", "open_interest": "oi_snapshots"}
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A row of `feed_gaps` that has ended. Times are ours, of what was received last and first."""
+
+    id: int
+    exchange: str
+    symbol: str
+    channel: str
+    started_at: datetime
+    ended_at: datetime
+    cause: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrade:
+    """A trade as stored; `time` in microseconds, decimals as text."""
+
+    trade_id: str
+    time: int
+    seq: int
+    price: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Rows that came later than the stream: how many, and the exchange times they cover (None: none)."""
+
+    rows: int
+    first: datetime | None
+    last: datetime | None
+
+
+async def due_gaps(
+    db: Database, exchanges: Collection[str], channels: Collection[str], *, but: Collection[int], limit: int
+) -> list[Gap]:
+    """Gaps that have ended and that nobody filled or gave up, newest first."""
+    rows = await db.fetch(
+        "SELECT id, exchange, symbol, channel, started_at, ended_at, cause, detail FROM feed_gaps "
+        "WHERE status = 'closed' AND ended_at IS NOT NULL AND exchange = ANY($1::text[]) AND channel = ANY($2::text[]) "
+        "AND id <> ALL($3::bigint[]) ORDER BY started_at DESC, id DESC LIMIT $4",
+        list(exchanges),
+        list(channels),
+        list(but),
+        limit,
+    )
+    return [Gap(**row) for row in rows]
+
+
+async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
+    """The last trades received before the gap, oldest first."""
+    # An id jump inside one frame begins and ends at one instant: its frame is then the edge after it.
+    received = "<=" if gap.started_at < gap.ended_at else "<"
+    rows = await db.fetch(
+        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "  # noqa: S608 - the operator is ours
+        f"WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4 AND received_at {received} $5 "
+        f"ORDER BY time DESC, seq DESC LIMIT {_EDGE_TRADES}",
+        gap.exchange,
+        gap.symbol,
+        gap.started_at - _LOOK_BACK,
+        gap.started_at + _CLOCKS_APART,
+        gap.started_at,
+    )
+    return [_trade(row) for row in reversed(rows)]
+
+
+async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
+    """What the first frame after the gap brought, oldest first; empty while it is not stored.
+
+    Rows that an earlier, interrupted backfill stored were received later than that frame, so they are not among it.
+    """
+    rows = await db.fetch(
+        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
+        "WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4 AND received_at = ("
+        "SELECT min(received_at) FROM trades WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4 "
+        "AND received_at >= $5) ORDER BY time, seq",
+        gap.exchange,
+        gap.symbol,
+        gap.started_at - _CLOCKS_APART,
+        gap.ended_at + _CLOCKS_APART,
+        gap.ended_at,
+    )
+    return [_trade(row) for row in rows]
+
+
+async def stored_trades(
+    db: Database, exchange: str, symbol: str, first_us: int, last_us: int
+) -> dict[str, StoredTrade]:
+    """The trades of `[first_us, last_us]` and the millisecond around it, by id."""
+    rows = await db.fetch(
+        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
+        "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4",
+        exchange,
+        symbol,
+        to_datetime(first_us - 1000),
+        to_datetime(last_us + 1000),
+    )
+    return {row["trade_id"]: _trade(row) for row in rows}
+
+
+async def newest_trade_before(db: Database, exchange: str, symbol: str, before: datetime) -> StoredTrade | None:
+    """The last stored trade with an earlier exchange time."""
+    row = await db.fetchrow(
+        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
+        "WHERE exchange = $1 AND symbol = $2 AND time < $3 AND time > $4 ORDER BY time DESC, seq DESC LIMIT 1",
+        exchange,
+        symbol,
+        before,
+        before - _LOOK_BACK,
+    )
+    return None if row is None else _trade(row)
+
+
+async def oldest_trade_since(db: Database, exchange: str, symbol: str, since: datetime) -> StoredTrade | None:
+    """The first stored trade with this exchange time or a later one."""
+    row = await db.fetchrow(
+        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
+        "WHERE exchange = $1 AND symbol = $2 AND time >= $3 ORDER BY time, seq LIMIT 1",
+        exchange,
+        symbol,
+        since,
+    )
+    return None if row is None else _trade(row)
+
+
+async def stored_times(
+    db: Database, channel: str, exchange: str, symbol: str, first_us: int, last_us: int, timeframe: str | None = None
+) -> set[int]:
+    """The times (microseconds) of `[first_us, last_us]` at which a channel other than trades has a row."""
+    key = " AND timeframe = $5" if channel == "candles" else ""
+    rows = await db.fetch(
+        f"SELECT time FROM {TABLE_OF_CHANNEL[channel]} "  # noqa: S608 - our own names
+        f"WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4{key}",
+        exchange,
+        symbol,
+        to_datetime(first_us),
+        to_datetime(last_us),
+        *([timeframe] if key else []),
+    )
+    return {from_datetime(row["time"]) for row in rows}
+
+
+async def recovered_trades(
+    db: Database, gap: Gap, before: Sequence[StoredTrade], after: Sequence[StoredTrade]
+) -> Recovered:
+    """The trades between the gap's edges that were received after the gap.
+
+    Counted from the rows themselves, so that an interrupted backfill counts what it stored before.
+    """
+    last = max(after, key=lambda trade: (trade.time, trade.seq))
+    row = await db.fetchrow(
+        "SELECT count(*) AS rows, min(time) AS first, max(time) AS last FROM trades "
+        "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND (time, seq) < ($4, $5) AND received_at > $6 "
+        "AND trade_id <> ALL($7::text[])",
+        gap.exchange,
+        gap.symbol,
+        to_datetime(min(trade.time for trade in before)),
+        to_datetime(last.time),
+        last.seq,
+        gap.ended_at,
+        [trade.trade_id for trade in after],
+    )
+    assert row is not None
+    return Recovered(**row)
+
+
+async def settle(db: Database, gap: Gap, status: str, recovered_rows: int, verdict: str) -> None:
+    """Write what became of the gap: `filled` or `unfillable`, and the verdict before what was said of its cause."""
+    detail = verdict if not gap.detail else f"{verdict}; {gap.detail}"
+    await db.execute(
+        "UPDATE feed_gaps SET status = $2, recovered_rows = $3, detail = $4 WHERE id = $1 AND status = 'closed'",
+        gap.id,
+        status,
+        recovered_rows,
+        detail[:1000],
+    )
+
+
+async def report_gap(
+    db: Database, exchange: str, symbol: str, started_at: datetime, ended_at: datetime, cause: str, detail: str
+) -> bool:
+    """Open a trade gap that has already ended; False when it was reported before."""
+    return bool(
+        await db.execute(
+            "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status, detail) "
+            "VALUES ($1, $2, 'trades', $3, $4, $5, 'closed', $6) ON CONFLICT DO NOTHING",
+            exchange,
+            symbol,
+            started_at,
+            ended_at,
+            cause,
+            detail,
+        )
+    )
+
+
+async def pause_venue(db: Database, exchange: str, until_us: int, reason: str) -> None:
+    """Remember how long a venue wants to be left alone: for this process after a restart, and for every other one."""
+    await db.execute(
+        "INSERT INTO venue_pauses (exchange, until, reason) VALUES ($1, $2, $3) ON CONFLICT (exchange) "
+        "DO UPDATE SET until = greatest(venue_pauses.until, excluded.until), reason = excluded.reason",
+        exchange,
+        to_datetime(until_us),
+        reason[:300],
+    )
+
+
+async def paused_until_us(db: Database, exchange: str) -> int:
+    """When the venue may be asked again, in microseconds; 0: it may."""
+    until = await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = $1 AND until > now()", exchange)
+    return 0 if until is None else from_datetime(until)
+
+
+def _trade(row: Row) -> StoredTrade:
+    return StoredTrade(row["trade_id"], from_datetime(row["time"]), row["seq"], row["price"], row["quantity"])

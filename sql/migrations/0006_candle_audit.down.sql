@@ -1,0 +1,2 @@
+DROP TABLE venue_pauses;
+DROP TABLE candle_audit;

@@ -1,0 +1,115 @@
+"""Gaps of candles, funding and open interest: what the venue has of the gap, and nothing beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ingestd.backfill.fill import Filler
+from ingestd.clock import from_datetime
+from ingestd.feeds.trade_search import Request, Unfillable
+from ingestd.feeds.trade_series import Series
+from ingestd.records import Candle, Funding, OpenInterest, Trade
+from ingestd.storage import gap_filling
+from ingestd.storage.database import Database
+from tests.integration.test_candle_audit import Sink, store
+from tests.support.postgres import DatabaseForTest
+
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+NOON_US = from_datetime(NOON)
+STEP_US = {"candles": 60_000_000, "funding": 3_600_000_000, "open_interest": 300_000_000}
+TABLES = {"candles": "ohlcv_data", "funding": "funding", "open_interest": "oi_snapshots"}
+
+
+class Past:
+    """A row each step, for ever; at most `per_page` of them in an answer."""
+
+    def __init__(self, per_page: int) -> None:
+        self._per_page = per_page
+        self.asked = 0
+
+    def require(self, channel: str, symbol: str) -> None:
+        if symbol != "BTC/USDT:USDT":
+            raise Unfillable(f"binance does not list {symbol}")
+
+    def timeframe_us(self, timeframe: str) -> int:
+        assert timeframe == "1m"
+        return STEP_US["candles"]
+
+    def series(self, symbol: str) -> Series:
+        raise AssertionError
+
+    async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]:
+        raise AssertionError
+
+    async def id_at(self, symbol: str, series: Series, time_us: int) -> int | None:
+        raise AssertionError
+
+    async def candles(self, symbol: str, timeframe: str, since_us: int) -> list[Candle]:
+        return [row for at in self._times("candles", since_us) if isinstance(row := row_at("candles", at), Candle)]
+
+    async def funding(self, symbol: str, since_us: int) -> list[Funding]:
+        return [row for at in self._times("funding", since_us) if isinstance(row := row_at("funding", at), Funding)]
+
+    async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]:
+        rows = [row_at("open_interest", at) for at in self._times("open_interest", since_us)]
+        return [row for row in rows if isinstance(row, OpenInterest)]
+
+    def _times(self, channel: str, since_us: int) -> Sequence[int]:
+        self.asked += 1
+        step = STEP_US[channel]
+        first = -(-since_us // step) * step
+        return range(first, first + self._per_page * step, step)
+
+
+def row_at(channel: str, at: int) -> Candle | Funding | OpenInterest:
+    if channel == "candles":
+        return Candle("binance", "BTC/USDT:USDT", at, at, "1m", "1", "2", "0.5", "1.5", "10")
+    if channel == "funding":
+        return Funding("binance", "BTC/USDT:USDT", at, at, "0.0001")
+    return OpenInterest("binance", "BTC/USDT:USDT", at, at, "12.5")
+
+
+@pytest.mark.parametrize("channel", sorted(STEP_US))
+async def test_the_rows_of_a_gap_are_put_back(postgres_database: DatabaseForTest, channel: str) -> None:
+    """Ten steps are missing; of the last before and the first after, and of one inside, the rows are there."""
+    step = STEP_US[channel]
+    db, other = await postgres_database.connect(), await postgres_database.connect()
+    storing = asyncio.create_task((sink := Sink(other)).run())
+    try:
+        await store(db, [row_at(channel, NOON_US + index * step) for index in (-1, 0, 4, 11)])
+        await db.execute(
+            "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
+            "VALUES ('binance', 'BTC/USDT:USDT', $1, $2, $3, 'disconnect', 'closed')",
+            channel,
+            NOON + timedelta(microseconds=step // 2),
+            NOON + timedelta(microseconds=11 * step),
+        )
+        (gap,) = await gap_filling.due_gaps(db, ["binance"], [channel], but=[], limit=9)
+        past = Past(per_page=4)
+        filled = await Filler(db, sink, lambda _: True).fill(gap, past, "1m")
+        stored = await times(db, channel)
+    finally:
+        storing.cancel()
+        await asyncio.wait({storing})
+        await db.close()
+        await other.close()
+    assert stored == [NOON + timedelta(microseconds=index * step) for index in range(-1, 12)]
+    assert filled.rows == 9
+    assert past.asked > 1
+    assert filled.verdict.startswith("not proved")
+
+
+async def times(db: Database, channel: str) -> list[datetime]:
+    return [row["time"] for row in await db.fetch(f"SELECT time FROM {TABLES[channel]} ORDER BY time")]
+
+
+async def test_a_market_that_is_gone_is_said(postgres_database: DatabaseForTest) -> None:
+    db = await postgres_database.connect()
+    gap = gap_filling.Gap(1, "binance", "GONE/USDT", "candles", NOON, NOON + timedelta(hours=1), "disconnect", None)
+    with pytest.raises(Unfillable, match="does not list GONE/USDT"):
+        await Filler(db, Sink(db), lambda _: True).fill(gap, Past(4), "1m")
+    await db.close()
