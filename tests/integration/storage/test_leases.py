@@ -248,3 +248,18 @@ async def test_what_a_frozen_leader_has_locked_is_freed(rig: Rig, database: Data
     async with other.transaction(lock_timeout_s=1):
         assert await other.fetchval("SELECT position FROM ingest_positions FOR UPDATE") == 0
     await frozen.close()
+
+
+async def test_one_that_knows_of_another_does_not_capture_when_the_database_goes_away(rig: Rig) -> None:
+    """It led once, stopped in order, and has seen since that the other one leads."""
+    first, other_host = rig.claim("a"), rig.claim("b")
+    await first.gain()
+    await first.release(1)
+    await other_host.gain()
+    back = rig.claim("a", lease_ttl_s=600)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(back.gain(), 1)
+    rig.dsn = "postgresql://postgres@127.0.0.1:1/nowhere"
+    alone = rig.claim("a")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(alone.gain(), 2)
