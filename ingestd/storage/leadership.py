@@ -102,7 +102,7 @@ class Leadership:
             try:
                 await self._keep()
             except LeaseLost:
-                (self._state_dir / _HELD).unlink(missing_ok=True)
+                self._mark_held(held=False)
                 self._term = None
                 self._show(held=False)
                 raise
@@ -140,7 +140,7 @@ class Leadership:
             return False
         self._term = term
         self.title().forget()
-        (self._state_dir / _HELD).touch()
+        self._mark_held(held=True)
         self.waits_for = self.problem = None
         self._show(held=True)
         log.info("lease_taken", lease=self._lease, epoch=term.epoch, after=None if before is None else before.holder)
@@ -172,6 +172,7 @@ class Leadership:
         term, over = before
         if not over:
             self._over_since = None
+            self._mark_held(held=False)  # an outage from now on does not make this one the leader
         text = "ran out, it is about to be taken over" if over else "is renewed"
         if self.waits_for is None or term.holder not in self.waits_for:
             log.info("standing_by", lease=self._lease, epoch=term.epoch, holder=term.holder)
@@ -214,6 +215,16 @@ class Leadership:
             log.warning("lease_not_renewed", lease=self._lease, error=text, until_then="capture goes on if it did")
         self.problem = text
         self._show(held=False)
+
+    def _mark_held(self, *, held: bool) -> None:
+        path = self._state_dir / _HELD
+        try:
+            if held:
+                path.touch()
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:  # a full disk: it only matters at a start without the database
+            log.warning("lease_mark_not_written", path=str(path), error=str(error))
 
     def _show(self, *, held: bool) -> None:
         self._metrics.lease_held.set(held)

@@ -234,7 +234,7 @@ class TestSecrets:
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="@"), min_size=8))
     def test_a_password_never_survives_redaction(self, password: str) -> None:
-        assert password not in redacted_url(f"postgresql://user:{password}@host/db").replace("***", "")
+        assert redacted_url(f"postgresql://user:{password}@host/db") == "postgresql://user:***@host/db"
 
     @given(password=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
     def test_any_password_fits_into_a_dsn(self, password: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.config import InstanceConfig
-from ingestd.errors import LeaseLost
+from ingestd.errors import ConnectionLost, DatabaseError, LeaseLost
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import leases
 from ingestd.storage.access import DatabaseAccess
@@ -228,3 +228,38 @@ async def test_one_that_captured_without_the_database_gives_way_when_it_hears_of
     with pytest.raises(LeaseLost, match="term 2"):
         await asyncio.wait_for(alone.hold(), 10)
     holding.cancel()
+
+
+async def test_what_a_frozen_leader_has_locked_is_freed(rig: Rig, database: DatabaseForTest, other: Database) -> None:
+    """It stopped in the middle of a flush: its rows would keep the next leader's copies of the same trades waiting."""
+    leader, standby = rig.claim("a"), rig.claim("b")
+    await leader.gain()
+    frozen = await database.connect(application_name="ingestd a")
+    await other.execute("INSERT INTO ingest_positions (source, position) VALUES ('journal:a', 0)")
+
+    async def flush() -> None:
+        async with frozen.transaction():
+            await frozen.execute("UPDATE ingest_positions SET position = 1")
+            assert await asyncio.wait_for(standby.gain(), 10) is not None
+            await frozen.execute("SELECT 1")
+
+    with pytest.raises((ConnectionLost, DatabaseError)):
+        await flush()
+    async with other.transaction(lock_timeout_s=1):
+        assert await other.fetchval("SELECT position FROM ingest_positions FOR UPDATE") == 0
+    await frozen.close()
+
+
+async def test_one_that_knows_of_another_does_not_capture_when_the_database_goes_away(rig: Rig) -> None:
+    """It led once, stopped in order, and has seen since that the other one leads."""
+    first, other_host = rig.claim("a"), rig.claim("b")
+    await first.gain()
+    await first.release(1)
+    await other_host.gain()
+    back = rig.claim("a", lease_ttl_s=600)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(back.gain(), 1)
+    rig.dsn = "postgresql://postgres@127.0.0.1:1/nowhere"
+    alone = rig.claim("a")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(alone.gain(), 2)
