@@ -11,12 +11,12 @@ from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler, Intake, NotYet
 from ingestd.backfill.venues import Venue, Venues
 from ingestd.backoff import Backoff
-from ingestd.clock import monotonic_s, now_us
+from ingestd.clock import from_datetime, monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS
-from ingestd.feeds.trade_search import Unfillable
+from ingestd.feeds.trade_search import Behind, Unfillable
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
@@ -28,6 +28,7 @@ from ingestd.validation import TimeWindow, flaw
 log = structlog.get_logger()
 
 _GAPS_PER_TURN = 100
+_REST_LATE_US = 300_000_000  # how far a venue's past trades may lag behind its stream
 _POSTPONED_AT_MOST = 10_000
 _REFRESH_S = 120.0  # what one call may take here: an aggregate over a long window
 
@@ -111,6 +112,10 @@ class Backfill:
             filler = Filler(database, self._intake, self._accepts)
             filled = await filler.fill(gap, await venue.history(), venue.feed.candle_timeframe)
         except (Unfillable, ChannelError, SymbolError) as error:
+            age_us = now_us() - from_datetime(gap.ended_at)
+            if isinstance(error, Behind) and age_us < _REST_LATE_US:
+                self._postpone(gap, str(error))
+                return
             await self._settle(database, gap, "unfillable", 0, f"unfillable: {error}")
         except RateLimited as error:
             self._metrics.backfill_failures.labels(gap.exchange, "rate_limited").inc()

@@ -21,10 +21,15 @@ from ingestd.records import Trade
 
 # A venue's two interfaces may round its own time differently.
 _SAME_TIME_US = 1000
+_BEHIND = "the venue's past trades end before the first trade after the gap"
 
 
 class Unfillable(FeedError):
     """What the venue serves cannot be proved to be what the stream missed; the message says why."""
+
+
+class Behind(Unfillable):
+    """The venue's past trades end before the stream's first trade after the gap: they may only be late."""
 
 
 class Paging(enum.Enum):
@@ -100,6 +105,7 @@ class TradeSearch:
         self._after = {trade.trade_id for trade in after}
         self._edges = {trade.trade_id: trade for trade in (*before, *after)}
         self._bounds = _id_bounds(before, after) if ids is not Ids.OPAQUE else None
+        self._resumed_us = min((trade.time for trade in after), default=0)
         self._needs_overlap = needs_overlap
         self._link: frozenset[str] = frozenset()  # ids of the page before
         self._met: set[str] = set()  # of the edges
@@ -194,6 +200,8 @@ class TradeSearch:
     def _require_first_link(self, trades: Mapping[str, Trade], overlap: int) -> None:
         edge = self._after if self.goes_back else self._before
         if edge and edge.isdisjoint(trades):
+            if self.goes_back and all(trade.time < self._resumed_us for trade in trades.values()):
+                raise Behind(_BEHIND)
             where = "after" if self.goes_back else "before"
             raise Unfillable(
                 f"none of the trades stored {where} the gap is in the venue's answer: its past trades do not reach "
@@ -253,7 +261,7 @@ class TradeSearch:
         if self._before and self.goes_back:
             raise Unfillable("the venue's past trades do not reach back to the last trade before the gap")
         if self._after and not self.goes_back:
-            raise Unfillable("the venue's past trades end before the first trade after the gap")
+            raise Behind(_BEHIND)
 
     def _is_wanted(self, trade: Trade) -> bool:
         if self._bounds is not None:

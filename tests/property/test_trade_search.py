@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.feeds.trade_search import Ids, Known, Paging, Request, TradeSearch, Unfillable, Window
+from ingestd.feeds.trade_search import Behind, Ids, Known, Paging, Request, TradeSearch, Unfillable, Window
 from ingestd.records import Trade
 from tests.support.records import NOW_US, trade
 
@@ -207,3 +207,14 @@ def test_an_id_that_the_venue_itself_leaves_out_is_said() -> None:
 
 def pages_of(trades: list[Trade], size: int) -> Server:
     return lambda request: [row for row in trades if int(row.trade_id) >= (request.from_id or 0)][:size]
+
+
+@pytest.mark.parametrize("paging", [Paging.FROM_ID, Paging.FROM_TIME, Paging.BEFORE_ID, Paging.RECENT])
+def test_a_past_that_lags_behind_the_stream_is_told_from_one_that_does_not_reach_back(paging: Paging) -> None:
+    everything = numbered(*range(1, 10))
+    market = Market(everything, frozenset({"1", "2", "9"}), everything[:2], everything[8:])
+    with pytest.raises(Behind):
+        run(search_of(market, paging, Ids.CONSECUTIVE), lambda _: everything[:6], market)
+    with pytest.raises(Unfillable) as raised:
+        run(search_of(market, paging, Ids.CONSECUTIVE), lambda _: everything[4:], market)
+    assert not isinstance(raised.value, Behind)
