@@ -18,6 +18,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
+from ingestd.failpoints import passing
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
@@ -136,6 +137,7 @@ class Intake:
         taken = self._open[: self._batch_size()]
         if taken:
             records, rejected = self._validated(taken)
+            passing("intake.seal")
             journaling = asyncio.ensure_future(self._journaled(records))
             try:
                 await asyncio.shield(journaling)
