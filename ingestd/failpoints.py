@@ -42,12 +42,13 @@ PLACES: dict[str, str] = {
     "kafka.acknowledged": "a broker has acknowledged messages, the sink was not told",
     "kafka.cursor.part": "the new cursor file is written beside the old one",
     "kafka.cursor.replaced": "the new cursor file has its name, which is not durable",
+    "redis.write": "packed commands are about to be handed to the socket",
     "migrate.applied": "a migration has run, its row is not written",
     "migrate.recorded": "a migration is recorded, nothing is committed",
 }
 
 # Nothing is read or written just there, so nothing can fail.
-NEVER_FAIL = frozenset({"intake.seal", "journal.rotate", "sink.acknowledge"})
+NEVER_FAIL = frozenset({"intake.seal", "journal.rotate", "sink.acknowledge", "redis.write"})
 
 _SPECIFICATION = re.compile(
     r"(?P<name>[a-z.]+):(?P<nth>[1-9]\d{0,8})(?P<onward>\+?):(?P<action>[a-z]+)(?:\((?P<seconds>\d+(?:\.\d+)?)\))?"
@@ -111,6 +112,7 @@ def _fire(place: str, armed: _Armed) -> None:
         return
     if not armed.onward:
         del _armed[place]
+    os.write(2, f"failpoint {place}: {armed.action}\n".encode())
     if armed.action == "sleep":
         time.sleep(armed.seconds)
     elif armed.action == "raise":

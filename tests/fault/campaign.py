@@ -186,7 +186,7 @@ class _Campaign:
         started_s = time.monotonic()
         daemon = self.rig.daemon
         if daemon is not None and not daemon.ended.done() and self.armed is None:
-            await self.rig.stored(1)
+            await self.rig.committed()
             self.tally.commit_s.append(time.monotonic() - started_s)
 
     async def _stop_and_continue(self) -> None:

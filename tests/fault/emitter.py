@@ -30,7 +30,7 @@ class Emitter:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self.paused = False
-        self.replay = 50  # of the last trades, to a client that connects
+        self.replay = 1000  # of the last trades, to a client that connects
         self.base_us = time.time_ns() // 1000 // 1_000_000 * 1_000_000
         self.first = 1  # of this round
         self.next = 1

@@ -50,6 +50,7 @@ class Proxy:
         self._budget: int | None = None
         self._cut_at: tuple[bytes, Way] | None = None
         self._links: set[_Link] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.cut_happened = asyncio.Event()
 
     def blackhole(self, way: Way = Way.BOTH) -> None:
@@ -84,7 +85,13 @@ class Proxy:
         for link in list(self._links):
             self._reset(link)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection more."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         try:
             server_reader, server_writer = await asyncio.open_connection(self._host, self.target)
@@ -164,17 +171,20 @@ class Proxy:
             for pump in link.pumps:
                 pump.cancel()
             self._reset(link)
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
 
 @asynccontextmanager
 async def proxying(target: int, host: str = "127.0.0.1") -> AsyncIterator[Proxy]:
     """A proxy before a port of this machine."""
     proxy = Proxy(host, target)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy
     finally:
         server.close()
         await proxy.close()
-        await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGTERM
@@ -75,6 +75,7 @@ class Rig:
         """The next life of the daemon."""
         self.lives += 1
         self.log = self.folder / f"life-{self.lives}.log"
+        self.log.touch()
         if failpoint is not None:
             environ |= {failpoints.VARIABLE: failpoint, failpoints.TEST_FLAG: "1"}
         self.daemon = await self.worker.start(
@@ -91,13 +92,17 @@ class Rig:
                     raise DaemonEnded(self.daemon.ended.result(), self.tail())
                 await self.emitter.next_state()
 
-    async def stored(self, count: int, timeout_s: float = 30) -> None:
-        """Until the daemon has stored so many rows more."""
-        assert self.daemon is not None
-        async with asyncio.timeout(timeout_s):
-            goal = await self.daemon.metric("ingestd_records_stored_total") + count
-            while await self.daemon.metric("ingestd_records_stored_total") < goal:  # noqa: ASYNC110 # another process
-                await asyncio.sleep(0.02)
+    async def committed(self, timeout_s: float = 30) -> None:
+        """Until the daemon has stored something more."""
+        db = await self.connect()
+        try:
+            async with asyncio.timeout(timeout_s):
+                since = await db.fetchval("SELECT clock_timestamp()")
+                query = "SELECT EXISTS (SELECT FROM ingest_positions WHERE updated_at > $1)"
+                while not await db.fetchval(query, since):
+                    await asyncio.sleep(0.01)
+        finally:
+            await db.close()
 
     async def shown(self, metric: str, at_least: float, timeout_s: float = 20) -> float:
         """Until a metric has reached a value; the value."""
@@ -117,8 +122,11 @@ class Rig:
         self._orderly.append(counts)
         return counts
 
-    async def settle(self, *, last: bool = True) -> Verdict:
-        """The venue falls silent, everything is drained, and the tables are compared with the ledger."""
+    async def settle(self, *, last: bool = True, stored: Callable[[], Stored] | None = None) -> Verdict:
+        """The venue falls silent, everything is drained, and the tables are compared with the ledger.
+
+        `stored` reads another place than the tables.
+        """
         self.emitter.order(paused=True)
         if self.daemon is None or self.daemon.ended.done():
             await self.start()
@@ -128,8 +136,9 @@ class Rig:
         await self.start()
         await self._quiet()
         counts = await self.stop()
-        ledger, stored = Ledger.read(await self.emitter.report()), await self._tables()
-        verdict = judge(ledger, stored, self._orderly)
+        ledger = Ledger.read(await self.emitter.report())
+        found = await self._tables() if stored is None else await asyncio.to_thread(stored)
+        verdict = judge(ledger, found, self._orderly)
         left = sum(counts["in_journal"].values())
         if left:
             verdict = Verdict(**{**vars(verdict), "complaints": (*verdict.complaints, f"{left} left in the journal")})
