@@ -6,21 +6,13 @@ no table takes. The number is the trade's id and the tick's bid volume.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
 
 from ingestd.records import Tick, Trade
 
 EXCHANGE = "emitter"
 SYMBOLS = 40
 _REFUSED_EVERY = 997
-
-
-class Line(NamedTuple):
-    """One event on the wire, after its number and kind."""
-
-    symbol: str
-    price: str
-    quantity: str
 
 
 def is_trade(number: int) -> bool:
@@ -48,6 +40,12 @@ def price_of(number: int) -> str:
 
 def quantity_of(number: int) -> str:
     return f"0.{number % 9 + 1}00"
+
+
+def number_in(rejected: str) -> int:
+    """Of the record that a rejection keeps, as JSON."""
+    values = json.loads(rejected)
+    return int(values.get("trade_id") or values["bid_volume"])
 
 
 def record(text: str, base_us: int, received_at: int) -> Trade | Tick:

@@ -228,7 +228,7 @@ class Worker:
         self._daemons: dict[int, Daemon] = {}
         self.task: asyncio.Task[None] | None = None
 
-    async def follow(self) -> None:
+    async def is_ready(self) -> None:
         assert self._process.stdout is not None
         assert json.loads(await self._process.stdout.readline()) == {"ready": True}
         self.task = asyncio.create_task(self._follow(self._process.stdout))
@@ -260,16 +260,15 @@ class Worker:
 
 @asynccontextmanager
 async def running_worker() -> AsyncIterator[Worker]:
-    """A worker; what it forked is killed at the end."""
+    """A worker, not yet ready; what it forked is killed at the end."""
     async with _python("tests.fault.worker") as process:
         worker = Worker(process)
-        await worker.follow()
         try:
             yield worker
         finally:
             worker.kill_all()
-            assert worker.task is not None
-            worker.task.cancel()
+            if worker.task is not None:
+                worker.task.cancel()
 
 
 @asynccontextmanager

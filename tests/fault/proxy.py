@@ -47,29 +47,37 @@ class Proxy:
         self._blackhole = Way(0)
         self._passing = asyncio.Event()
         self._passing.set()
-        self._budget: int | None = None
+        self._hold_within: bytes | None = None
         self._cut_at: tuple[bytes, Way] | None = None
         self._links: set[_Link] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.cut_happened = asyncio.Event()
 
     def blackhole(self, way: Way = Way.BOTH) -> None:
-        """From now on bytes vanish, and the connections stay open: no FIN, no reset. `Way(0)` ends it.
+        """From now on bytes vanish, and the connections stay open: no FIN, no reset. `clear` ends it.
 
         Connections from before stay lost: what was swallowed does not come back.
         """
         self._blackhole = way
 
+    def clear(self) -> None:
+        """No more blackhole: new connections work."""
+        self._blackhole = Way(0)
+
+    @property
+    def is_holding(self) -> bool:
+        return not self._passing.is_set()
+
     def hold(self) -> None:
         """Stop reading: both sides' buffers fill up. `release` goes on where it stopped."""
         self._passing.clear()
 
-    def hold_after(self, count: int) -> None:
-        """Hold when so many more bytes have gone to the server."""
-        self._budget = count
+    def hold_within(self, start: bytes) -> None:
+        """Hold when one half of a chunk that begins with this has gone to the server."""
+        self._hold_within = start
 
     def release(self) -> None:
-        self._budget = None
+        self._hold_within = None
         self._passing.set()
 
     def drop_reply_to(self, request: bytes) -> None:
@@ -131,21 +139,19 @@ class Proxy:
                 if self._cut_at is not None and way is Way.TO_SERVER and self._cut_at[0] in data:
                     await self._swallow_reply(link, data)
                     break
+                if self._hold_within is not None and way is Way.TO_SERVER and data.startswith(self._hold_within):
+                    self._hold_within = None
+                    self.hold()
+                    writer.write(data[: len(data) // 2])
+                    data = data[len(data) // 2 :]
+                    await self._passing.wait()
                 writer.write(data)
                 await writer.drain()
                 if self.slice_bytes:
                     await asyncio.sleep(0)
-                self._spend(len(data), way)
         if not dropping:
             with contextlib.suppress(OSError, RuntimeError):
                 writer.write_eof()
-
-    def _spend(self, count: int, way: Way) -> None:
-        if self._budget is not None and way is Way.TO_SERVER:
-            self._budget -= count
-            if self._budget <= 0:
-                self._budget = None
-                self.hold()
 
     async def _swallow_reply(self, link: _Link, data: bytes) -> None:
         self._cut_at = None

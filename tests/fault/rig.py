@@ -13,6 +13,7 @@ from typing import Any
 from ingestd import failpoints
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
+from tests.fault import events
 from tests.fault.oracle import Counts, Ledger, Row, Stored, Verdict, judge
 from tests.fault.processes import Daemon, EmitterProcess, KillableServer, Worker, running_emitter, running_worker
 from tests.fault.proxy import Proxy, proxying
@@ -71,15 +72,22 @@ class Rig:
         self.url = f"http://{listen}"
         self.config_file = write_config(self.folder, document)
 
-    async def start(self, failpoint: str | None = None, *, broken: str | None = None, **environ: str) -> Daemon:
-        """The next life of the daemon."""
+    async def start(
+        self,
+        failpoint: str | None = None,
+        *,
+        broken: str | None = None,
+        clock: list[list[float]] | None = None,
+        **environ: str,
+    ) -> Daemon:
+        """The next life of the daemon. `clock`: see `worker.JumpingClock`."""
         self.lives += 1
         self.log = self.folder / f"life-{self.lives}.log"
         self.log.touch()
         if failpoint is not None:
             environ |= {failpoints.VARIABLE: failpoint, failpoints.TEST_FLAG: "1"}
         self.daemon = await self.worker.start(
-            self.config_file, self.url, self.log, environ=environ, **({"broken": broken} if broken else {})
+            self.config_file, self.url, self.log, environ=environ, broken=broken, clock=clock
         )
         return self.daemon
 
@@ -99,7 +107,7 @@ class Rig:
             async with asyncio.timeout(timeout_s):
                 since = await db.fetchval("SELECT clock_timestamp()")
                 query = "SELECT EXISTS (SELECT FROM ingest_positions WHERE updated_at > $1)"
-                while not await db.fetchval(query, since):
+                while not await db.fetchval(query, since):  # noqa: ASYNC110 # another process
                     await asyncio.sleep(0.01)
         finally:
             await db.close()
@@ -187,13 +195,13 @@ class Rig:
             trades = await db.fetch(
                 f"SELECT seq, xmin::text::bigint, symbol, {micros}, price::text, quantity::text FROM trades"
             )
-            rejected = await db.fetch("SELECT (record->>'trade_id')::bigint AS number FROM rejected_records")
+            rejected = await db.fetch("SELECT record::text FROM rejected_records")
         finally:
             await db.close()
         return Stored(
             [Row(*row.values()) for row in ticks],
             [Row(*row.values()) for row in trades],
-            [row["number"] for row in rejected],
+            [events.number_in(row["record"]) for row in rejected],
         )
 
     async def _forget(self) -> None:
@@ -215,12 +223,15 @@ async def fault_rig(
     folder: Path, *, rate: float = 2500, engine: str = "postgres", server_folder: Path | None = None, **settings: str
 ) -> AsyncIterator[Rig]:
     """Everything running but the daemon, with a migrated database."""
-    with KillableServer(engine, server_folder, **settings) as server:
-        run_apart(_prepare(server))
-        async with proxying(server.port) as proxy, running_emitter(rate) as emitter, running_worker() as worker:
-            rig = Rig(folder, server, proxy, emitter, worker)
-            rig.configure()
-            yield rig
+    async with running_worker() as worker, running_emitter(rate) as emitter:
+        with KillableServer(engine, server_folder, **settings) as server:  # while the worker imports
+            run_apart(_prepare(server))
+            await worker.is_ready()
+            async with proxying(server.port) as proxy:
+                rig = Rig(folder, server, proxy, emitter, worker)
+                rig.configure()
+                yield rig
+                worker.kill_all()
 
 
 async def _prepare(server: KillableServer) -> None:

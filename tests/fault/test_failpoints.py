@@ -6,7 +6,6 @@ INGESTD_FAULT_HITS: how often each place is hit with each action (`make fault`: 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -26,6 +25,7 @@ from ingestd.storage import migrations
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
+from tests.fault import events
 from tests.fault.oracle import Row, Stored
 from tests.fault.rig import Rig, fault_rig
 from tests.support.brokers import Broker
@@ -118,7 +118,7 @@ def read_topics(bootstrap: str, prefix: str) -> Stored:
                 number = int(record.bid_volume or 0)
                 found.ticks.append(Row(number, place, record.symbol, record.time, record.bid_price or "", None))
             elif isinstance(record, Rejected):
-                found.rejected.append(int(json.loads(record.record)["trade_id"]))
+                found.rejected.append(events.number_in(record.record))
     return found
 
 

@@ -15,6 +15,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,14 +25,14 @@ from typing import Any, NoReturn
 
 import uvloop
 
+from ingestd import clock, failpoints
 from ingestd import config as configuration
-from ingestd import failpoints
 from ingestd.cli import report
 from ingestd.cli.run import _until_stopped
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import JournalError
-from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo
+from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.journal import Journal
 from ingestd.ops import logs
 from ingestd.records import Rejected, Tick, Trade
@@ -46,7 +47,8 @@ class EmitterFeed:
         self.host, _, port = config.url_map["emitter"].rpartition(":")
         self.port = int(port)
         self.journal = journal
-        self._status = FeedStatus(config.exchange)
+        self._streams = [StreamStatus("ticks", "every"), StreamStatus("trades", "every")]
+        self._status = FeedStatus(config.exchange, streams=self._streams)
         self._closed = asyncio.Event()
 
     async def run(self, intake: Intake) -> None:
@@ -85,6 +87,8 @@ class EmitterFeed:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 intake.put(events.record(line.decode(), base_us, received_at))
+            for stream in self._streams:
+                stream.last_received_at = received_at
             await intake.writable()
         await self._closed.wait()
 
@@ -104,13 +108,29 @@ class EmitterFeed:
             await cursor.wait()
 
 
+class JumpingClock:
+    """In the place of the module `time`: the wall clock jumps at given moments, the monotonic one does not."""
+
+    def __init__(self, jumps: list[list[float]]) -> None:
+        """`jumps`: after how many seconds of this process, by how many seconds."""
+        self._jumps = jumps
+        self._started_s = time.monotonic()
+
+    def time_ns(self) -> int:
+        lived_s = time.monotonic() - self._started_s
+        return time.time_ns() + sum(int(by_s * 1e9) for after_s, by_s in self._jumps if lived_s >= after_s)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 def _outcome(record: object) -> tuple[str, int]:
     if isinstance(record, Trade):
         return "journaled", record.seq
     if isinstance(record, Tick):
         return "journaled", int(record.bid_volume or 0)
     assert isinstance(record, Rejected), record
-    return "refused", int(json.loads(record.record)["trade_id"])
+    return "refused", events.number_in(record.record)
 
 
 def _service(config: configuration.Config) -> Service:
@@ -142,6 +162,8 @@ def _daemon(order: dict[str, Any]) -> NoReturn:
         logs.configure(config.log)
         if order.get("broken"):
             breakage.break_sink(order["broken"])
+        if order.get("clock"):
+            clock.time = JumpingClock(order["clock"])  # type: ignore[attr-defined, assignment] # where it asks for the time
         uvloop.run(_until_stopped(_service(config), config_file, None))
         code = 0
     except Exception as error:
