@@ -45,9 +45,6 @@ class Proxy:
         self.accepted = 0
         self._host = host
         self._blackhole = Way(0)
-        self._passing = asyncio.Event()
-        self._passing.set()
-        self._hold_within: bytes | None = None
         self._cut_at: tuple[bytes, Way] | None = None
         self._links: set[_Link] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -63,22 +60,6 @@ class Proxy:
     def clear(self) -> None:
         """No more blackhole: new connections work."""
         self._blackhole = Way(0)
-
-    @property
-    def is_holding(self) -> bool:
-        return not self._passing.is_set()
-
-    def hold(self) -> None:
-        """Stop reading: both sides' buffers fill up. `release` goes on where it stopped."""
-        self._passing.clear()
-
-    def hold_within(self, start: bytes) -> None:
-        """Hold when one half of a chunk that begins with this has gone to the server."""
-        self._hold_within = start
-
-    def release(self) -> None:
-        self._hold_within = None
-        self._passing.set()
 
     def drop_reply_to(self, request: bytes) -> None:
         """Once: when bytes with this in them have gone to the server, its answer is swallowed and both sides reset.
@@ -125,11 +106,9 @@ class Proxy:
         dropping = False
         with contextlib.suppress(ConnectionError):
             while True:
-                await self._passing.wait()
                 data = await reader.read(self.slice_bytes or _CHUNK_BYTES)
                 if not data:
                     break
-                await self._passing.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 if way in self._blackhole or dropping:
@@ -139,12 +118,6 @@ class Proxy:
                 if self._cut_at is not None and way is Way.TO_SERVER and self._cut_at[0] in data:
                     await self._swallow_reply(link, data)
                     break
-                if self._hold_within is not None and way is Way.TO_SERVER and data.startswith(self._hold_within):
-                    self._hold_within = None
-                    self.hold()
-                    writer.write(data[: len(data) // 2])
-                    data = data[len(data) // 2 :]
-                    await self._passing.wait()
                 writer.write(data)
                 await writer.drain()
                 if self.slice_bytes:
@@ -172,7 +145,6 @@ class Proxy:
             side.transport.abort()
 
     async def close(self) -> None:
-        self.release()
         for link in list(self._links):
             for pump in link.pumps:
                 pump.cancel()

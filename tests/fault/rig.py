@@ -11,6 +11,7 @@ from signal import SIGTERM
 from typing import Any
 
 from ingestd import failpoints
+from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
 from tests.fault import events
@@ -102,14 +103,17 @@ class Rig:
 
     async def committed(self, timeout_s: float = 30) -> None:
         """Until the daemon has stored something more."""
-        db = await self.connect()
-        try:
-            async with asyncio.timeout(timeout_s):
-                since = await db.fetchval("SELECT clock_timestamp()")
-                query = "SELECT EXISTS (SELECT FROM ingest_positions WHERE updated_at > $1)"
-                while not await db.fetchval(query, since):  # noqa: ASYNC110 # another process
-                    await asyncio.sleep(0.01)
-        finally:
+        async with asyncio.timeout(timeout_s):
+            db = await self.connect()
+            since = await db.fetchval("SELECT clock_timestamp()")
+            while True:
+                try:
+                    if await db.fetchval("SELECT EXISTS (SELECT FROM ingest_positions WHERE updated_at > $1)", since):
+                        break
+                except (ConnectionLost, DatabaseError):  # the server restarts
+                    db.terminate()
+                    db = await self.connect()
+                await asyncio.sleep(0.01)
             await db.close()
 
     async def shown(self, metric: str, at_least: float, timeout_s: float = 20) -> float:
@@ -162,7 +166,11 @@ class Rig:
 
     async def connect(self) -> Database:
         """Straight to the server, not by way of the proxy."""
-        return await Database.connect(self.server.dsn(DATABASE))
+        while True:
+            try:
+                return await Database.connect(self.server.dsn(DATABASE))
+            except (ConnectionLost, DatabaseError):  # the server restarts; whoever waits has a limit
+                await asyncio.sleep(0.01)
 
     async def _quiet(self) -> None:
         """Until a client is connected and answers nothing new."""
