@@ -9,9 +9,10 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py tests/integration/sources \
 	tests/property/test_exactly_once.py tests/acceptance tests/fault/test_two_hosts.py
+ATHERIS := 3.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test lint types fault pgbouncer bench lock clean help
+.PHONY: setup demo test lint types fault soak fuzz pgbouncer bench lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -40,8 +41,17 @@ lint: setup ## Check style and formatting
 types: setup ## Check types
 	$(BIN)/mypy
 
-fault: setup ## Freeze and kill sinks for two minutes
-	INGESTD_FAULT_SECONDS=120 $(BIN)/python -m pytest -q -s tests/fault/test_three_sinks.py $(ARGS)
+fault: setup ## Every fault at length and 200 kills; writes docs/durability.md's table
+	INGESTD_FAULT_KILLS=200 INGESTD_FAULT_HITS=10 INGESTD_FAULT_OUTAGE_S=60 INGESTD_FAULT_SECONDS=120 \
+		$(BIN)/python -m tests.fault $(ARGS)
+
+soak: setup ## Kill and compare for hours: make soak HOURS=6
+	INGESTD_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -q -s tests/fault/test_soak.py $(ARGS)
+
+fuzz: setup ## Fuzz by coverage: make fuzz TARGET=journal_file SECONDS=3600 (no TARGET: a minute of each)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==$(ATHERIS)
+	@for target in $(or $(TARGET),ccxt_update batch kafka_message kafka_position trading_event configuration journal_file); do \
+		$(BIN)/python -m tests.fuzz.run_atheris $$target -max_total_time=$(or $(SECONDS),60) $(ARGS) || exit 1; done
 
 pgbouncer: setup ## Run the tests that use a database through PgBouncer in transaction mode (Debian: pgbouncer)
 	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || { \

@@ -19,6 +19,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
+from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
@@ -268,6 +269,7 @@ class Intake:
             if self._before_gaps is not None and any(type(record) is FeedGap for record in taken):
                 await self._before_gaps()
             records, rejected = self._validated(taken)
+            passing("intake.seal")
             journaling = asyncio.ensure_future(self._journaled(records))
             try:
                 await asyncio.shield(journaling)

@@ -29,6 +29,7 @@ import structlog
 from ingestd.clock import now_us
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull
+from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped
 from ingestd.journal_cursor import Batch, Cursor, Place
 from ingestd.journal_disk import JournalDamaged, row_bytes
@@ -292,6 +293,7 @@ class Journal:
         file = await self._in_writer(partial(JournalFile.create, self.directory, name, self._log_pages))
         self._files.append(file)
         if previous is not None:
+            passing("journal.rotate")
             await self._in_writer(previous.finish)
         return file
 

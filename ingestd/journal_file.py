@@ -22,6 +22,7 @@ from typing import TypeAlias
 import msgspec
 
 from ingestd.errors import JournalError, JournalFull, JournalVersion
+from ingestd.failpoints import passing
 from ingestd.journal_disk import JournalDamaged, Pages, connect, sync_directory, translated, with_companions
 from ingestd.records import WIRE_VERSION
 
@@ -139,6 +140,7 @@ class JournalFile:
                 file._writer.execute("PRAGMA synchronous=FULL")
                 file._writer.execute(f"PRAGMA wal_autocheckpoint={log_pages}")
                 write_schema(file._writer)
+                passing("journal.create")
                 sync_directory(directory)
         except JournalError:
             with contextlib.suppress(JournalError):
@@ -167,7 +169,9 @@ class JournalFile:
                 raise JournalError(f"{self.path} takes no more batches")
             try:
                 with translated(self.path):
+                    passing("journal.append.before")
                     self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+                    passing("journal.append.after")
             except JournalError as error:
                 self.ended = True
                 self._failed = not isinstance(error, JournalFull)
@@ -259,10 +263,11 @@ class JournalFile:
                 return  # the connection stays: closing it would sync
             if self._writer is None:
                 return
-            with contextlib.suppress(sqlite3.Error):  # a courtesy to the next start: the log itself is durable
+            with contextlib.suppress(sqlite3.Error, OSError):  # a courtesy to the next start: the log is durable
                 if self.last_position:
                     self._writer.execute("PRAGMA synchronous=NORMAL")  # the folding syncs it
                     self._writer.execute("INSERT INTO totals VALUES (?)", (self.totals(),))
+                    passing("journal.finish")
                 self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._writer.close()
             self._writer = None  # not before: from now on it is read by a connection that locks it alone
@@ -286,8 +291,10 @@ class JournalFile:
         self.ended = True
         with translated(self.path):
             try:
+                passing("journal.unlink.before")
                 for path in with_companions(self.path):
                     path.unlink(missing_ok=True)
+                    passing("journal.unlink.between")
             finally:
                 self._failed = True  # no totals for a file that is gone
                 self.close()

@@ -22,6 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from ingestd.config import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageTooLarge, ProducerFenced
+from ingestd.failpoints import passing
 
 log = structlog.get_logger()
 
@@ -192,8 +193,10 @@ class Producer:
                     break
                 count += 1
             batch.close()
+            passing("kafka.send")
             async with asyncio.timeout(self._config.delivery_timeout_s):
                 await (await self._producer.send_batch(batch, topic, partition=partition))
+            passing("kafka.acknowledged")
         return count
 
     async def close(self) -> None:

@@ -191,7 +191,10 @@ def encode_batch(records: Sequence[Record]) -> bytes:
 
 def decode_batch(payload: bytes) -> list[Record]:
     """The records of `encode_batch`. Raises `msgspec.DecodeError` on anything else."""
-    return _decoder.decode(payload)
+    try:
+        return _decoder.decode(payload)
+    except UnicodeDecodeError as error:  # the library's only other answer to bytes that are no batch
+        raise msgspec.DecodeError(f"a text is not UTF-8: {error}") from error
 
 
 _CHANNEL_NAMES: dict[type, str] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rejections"}

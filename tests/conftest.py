@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.support.redis_servers",
     "tests.support.brokers",
     "tests.support.skipped",
+    "tests.support.durability",
 ]

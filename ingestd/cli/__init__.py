@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from ingestd import __version__
+from ingestd import __version__, failpoints
 from ingestd.errors import ConfigError, IngestdError
 
 EXIT_FAILED = 1
@@ -53,6 +54,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="ingestd", message="%(prog)s %(version)s")
 def cli() -> None:
     """Capture crypto market data losslessly into TimescaleDB, Redis and Kafka."""
+    failpoints.arm(os.environ)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from ingestd.errors import SinkStateError
+from ingestd.failpoints import passing
 
 log = structlog.get_logger()
 
@@ -93,7 +94,9 @@ def _replace(path: Path, payload: bytes) -> None:
         file.write(payload)
         file.flush()
         os.fsync(file.fileno())
+    passing("kafka.cursor.part")
     part.replace(path)
+    passing("kafka.cursor.replaced")
     directory = os.open(path.parent, os.O_RDONLY)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, directory)

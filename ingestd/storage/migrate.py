@@ -14,6 +14,7 @@ from datetime import datetime
 import ingestd
 from ingestd.config import Config
 from ingestd.errors import DatabaseError, SchemaError
+from ingestd.failpoints import passing
 from ingestd.storage import engine as engines
 from ingestd.storage import migrations, policies
 from ingestd.storage.database import Database
@@ -152,6 +153,7 @@ async def _applied(db: Database) -> Sequence[Applied]:
 
 async def _apply(db: Database, migration: Migration, engine: Engine) -> None:
     await _run(db, migration, migration.up)
+    passing("migrate.applied")
     await db.execute(
         "INSERT INTO ingestd_migrations (version, name, checksum, engine, program_version) VALUES ($1, $2, $3, $4, $5)",
         migration.version,
@@ -160,6 +162,7 @@ async def _apply(db: Database, migration: Migration, engine: Engine) -> None:
         engine.value,
         ingestd.__version__,
     )
+    passing("migrate.recorded")
 
 
 async def _run(db: Database, migration: Migration, sql: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ingestd.config import JournalConfig
@@ -17,7 +18,7 @@ from ingestd.errors import JournalError, JournalFull, JournalLocked, JournalVers
 from ingestd.journal import Batch, Cursor, Journal
 from ingestd.journal_file import FileName, JournalFile
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Record
+from ingestd.records import Record, decode_batch, encode_batch
 from tests.support.records import book, tick, trade
 
 
@@ -367,6 +368,12 @@ async def test_a_batch_of_another_programs_records_is_kept_aside(tmp_path: Path)
     assert metrics.totals(metrics.dropped) == {"trades": 3}
     assert cursor.pending == {"trades": 0}
     assert [kept.read_bytes() for kept in (tmp_path / "journal" / "bad").iterdir()] == [payload]
+
+
+def test_a_payload_with_a_text_that_is_none_is_refused_as_any_other() -> None:
+    payload = encode_batch([trade(1)]).replace(b"binance", b"\xff" * 7)
+    with pytest.raises(msgspec.DecodeError, match="not UTF-8"):
+        decode_batch(payload)
 
 
 async def test_a_sync_that_failed_leaves_no_batch_twice(tmp_path: Path) -> None:

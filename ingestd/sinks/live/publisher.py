@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ingestd.clock import monotonic_s
 from ingestd.config import RedisConfig
+from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import FeedGap, MarketRecord, channel_of
 from ingestd.sinks.live.link import Answered, Link, Sent
@@ -208,6 +209,7 @@ class Publisher:
                 continue
             payload = b"".join(box.parts)
             if link.room:
+                passing("redis.write")
                 link.send(payload, Sent(box.commands, len(payload), box.published))
             else:
                 written = False

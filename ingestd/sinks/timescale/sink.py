@@ -9,6 +9,7 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import DatabaseConfig
 from ingestd.errors import SchemaError
+from ingestd.failpoints import passing
 from ingestd.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
@@ -108,6 +109,7 @@ class TimescaleSink:
         self._places[journal_id] = Place(last, self._places[journal_id].epoch)
         if flush is not None:
             self._count(flush.outcome, batches, monotonic_s() - started_s)
+        passing("sink.acknowledge")
         self._cursor.acknowledge(batches)
         return True
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
+from ingestd.failpoints import passing
 from ingestd.records import Record, count_channels
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.positions import Move, advance, mark
@@ -140,12 +141,16 @@ async def _attempt(database: Database, flush: Flush) -> None:
     async with database.transaction():
         await advance(database, flush.moves, flush.fence)
         await mark(database, flush.marks)
+        passing("database.position")
         for rows in flush.tables.values():
             if rows.lines:
                 await _write_table(database, rows, outcome)
+                passing("database.copy.after")
         await _write_rejected(database, flush, outcome.bad)
         # Set before the COMMIT is sent: when its reply is lost and the position says committed, this is what it did.
         flush.outcome = outcome
+        passing("database.commit.before")
+    passing("database.commit.after")
 
 
 async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None:
@@ -170,6 +175,7 @@ async def _store_rows(database: Database, rows: Rows, lines: list[str]) -> int:
     if not rows.staged:
         return await database.copy_text(table.name, table.columns, payload)
     await database.copy_text(table.staging, table.columns, payload)
+    passing("database.merge")
     stored = await database.execute(table.merge_staging())
     if rows.in_portions:
         await database.execute(f"TRUNCATE {table.staging}")

@@ -1,0 +1,62 @@
+"""Sinks that are wrong on purpose: each way to break the promise, for the test that the oracle sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Sequence
+from typing import Any
+
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.timescale import sink as module
+from ingestd.sinks.timescale.writer import Outcome
+from ingestd.storage.database import Database
+
+_AT = 5  # the COPY of ticks it happens to
+
+
+def break_sink(way: str) -> None:
+    """From now on the sinks of this process are broken in this way, once."""
+    if way == "miscounts":
+        _miscount()
+        return
+    copies = 0
+    kept: list[bytes] = []
+    sound = Database.copy_text
+
+    async def copy_text(
+        self: Database, table: str, columns: Sequence[str], payload: bytes | AsyncIterable[bytes], **options: Any
+    ) -> int:
+        nonlocal copies
+        said = payload.count(b"\n") if isinstance(payload, bytes) else 0
+        if table == "market_ticks" and isinstance(payload, bytes):
+            copies += 1
+            *lines, last = payload.splitlines(keepends=True)
+            if copies == _AT:
+                if way == "changes the order":
+                    kept.append(last)
+                payload = b"".join([*lines, *_instead_of(last, way)])
+            elif copies == _AT + 3:
+                payload += b"".join(kept)
+        stored = await sound(self, table, columns, payload, **options)
+        return said if table == "market_ticks" else stored  # and it lies about it
+
+    Database.copy_text = copy_text  # type: ignore[method-assign] # to be broken is its purpose
+
+
+def _instead_of(last: bytes, way: str) -> list[bytes]:
+    if way == "stores a row twice":
+        return [last, last]
+    if way == "changes a value":
+        columns = last.split(b"\t")
+        columns[3] = b"0.001"  # the bid price; no event has it
+        return [b"\t".join(columns)]
+    return []
+
+
+def _miscount() -> None:
+    sound = module.count_outcome
+
+    def count_outcome(metrics: Metrics, sink: str, outcome: Outcome, took_s: float) -> None:
+        sound(metrics, sink, outcome, took_s)
+        metrics.stored.labels(sink, "ticks").inc()
+
+    module.count_outcome = count_outcome

@@ -1,0 +1,294 @@
+"""The processes of a fault run: a database that may be killed, the emitter, the worker and the daemons it forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from ingestd.sim.embedded import EmbeddedPostgres, EmbeddedServerError
+from tests.support.daemon import free_port
+from tests.support.postgres import run_apart, timescaledb_binaries
+
+_LINE_LIMIT = 2**26
+# As in production where it matters: what is committed is written when it is said to be. Processes die here, not hosts.
+_SETTINGS = {"fsync": "off", "autovacuum": "off", "max_connections": "30", "restart_after_crash": "on"}
+_TIMESCALE = {
+    "shared_preload_libraries": "timescaledb",
+    "timescaledb.telemetry_level": "off",
+    "timescaledb.max_background_workers": "0",
+}
+
+
+class KillableServer:
+    """A PostgreSQL server whose processes may be killed and which comes back with its data, at another port."""
+
+    def __init__(self, engine: str = "postgres", directory: Path | None = None, **settings: str) -> None:
+        """`directory`: where its data is, instead of a temporary folder; the account that runs it must reach it."""
+        timescale = engine == "timescaledb"
+        self._temporary = None if directory is not None else Path(tempfile.mkdtemp(prefix="ingestd-fault-"))
+        if self._temporary is not None:
+            self._temporary.chmod(0o755)
+            directory = self._temporary / "server"
+        self.postgres = EmbeddedPostgres(
+            directory,
+            binaries=timescaledb_binaries() if timescale else None,
+            settings={**_SETTINGS, **(_TIMESCALE if timescale else {}), **settings},
+        )
+        self.engine = engine
+
+    def __enter__(self) -> Self:
+        self.postgres.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.postgres.stop()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        assert self.postgres.pid is not None
+        return self.postgres.pid
+
+    @property
+    def port(self) -> int:
+        return int(self.postgres.dsn().rpartition(":")[2].partition("/")[0])
+
+    def dsn(self, database: str = "postgres", port: int | None = None) -> str:
+        """`port`: by way of a proxy there."""
+        return self.postgres.dsn(database).replace(f":{self.port}/", f":{port or self.port}/")
+
+    def pids(self) -> list[int]:
+        """The postmaster and all its children."""
+        if self.postgres.pid is None:
+            return []
+        return [self.pid, *_children(self.pid)]
+
+    def backends(self, database: str) -> list[int]:
+        """The processes that serve connections to a database."""
+        return [pid for pid in _children(self.pid) if f" {database} ".encode() in _title(pid)]
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """The whole server, at once: SIGKILL, or SIGQUIT for the immediate shutdown."""
+        os.kill(self.pid, number)
+
+    def restart(self) -> None:
+        """After `kill`. Blocks until it accepts connections."""
+        self.postgres.stop()
+        for attempt in range(10):
+            try:
+                self.postgres.start()
+            except EmbeddedServerError:  # a backend of the one before is not gone yet
+                if attempt == 9:
+                    raise
+            else:
+                return
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every process stopped for the length of the block."""
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _title(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    return b""
+
+
+def rss_bytes(pid: int) -> int:
+    """What a process holds in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class EmitterProcess:
+    """`python -m tests.fault.emitter`, asked and told over its pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.port = 0
+        self.state: dict[str, Any] = {}
+        self._report: asyncio.Future[dict[str, Any]] | None = None
+        self._told = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    async def follow(self) -> None:
+        assert self._process.stdout is not None
+        self.port = json.loads(await self._process.stdout.readline())["port"]
+        self.task = asyncio.create_task(self._follow(self._process.stdout))
+
+    def order(self, **wanted: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(wanted).encode() + b"\n")
+
+    async def report(self) -> dict[str, Any]:
+        """The whole ledger of this round."""
+        self._report = asyncio.get_running_loop().create_future()
+        self.order(report=True)
+        return await asyncio.wait_for(self._report, 60)
+
+    async def next_state(self, timeout_s: float = 10) -> dict[str, Any]:
+        self._told.clear()
+        await asyncio.wait_for(self._told.wait(), timeout_s)
+        return self.state
+
+    async def _follow(self, out: asyncio.StreamReader) -> None:
+        while line := await out.readline():
+            message = json.loads(line)
+            if "journaled" in message:
+                if self._report is not None and not self._report.done():
+                    self._report.set_result(message)
+            else:
+                self.state = message
+                self._told.set()
+
+
+@asynccontextmanager
+async def running_emitter(rate: float) -> AsyncIterator[EmitterProcess]:
+    """An emitter of so many events a second."""
+    async with _python("tests.fault.emitter", str(rate)) as process:
+        emitter = EmitterProcess(process)
+        await emitter.follow()
+        try:
+            yield emitter
+        finally:
+            assert emitter.task is not None
+            emitter.task.cancel()
+
+
+class Daemon:
+    """One forked daemon."""
+
+    def __init__(self, pid: int, url: str) -> None:
+        self.pid = pid
+        self.url = url
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def end(self, timeout_s: float = 30) -> int:
+        """The exit code, once it has ended."""
+        return await asyncio.wait_for(asyncio.shield(self.ended), timeout_s)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and body of its endpoint; (0, "") while nothing listens."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(self.url + path) as reply:
+                return reply.status, await reply.text()
+        except aiohttp.ClientError:
+            return 0, ""
+
+    async def metric(self, name: str) -> float:
+        """A metric's sum over its labels; 0 where it is not shown."""
+        _, text = await self.get("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+class Worker:
+    """`python -m tests.fault.worker`: forks daemons within milliseconds."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._started: asyncio.Future[int] | None = None
+        self._daemons: dict[int, Daemon] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    async def is_ready(self) -> None:
+        assert self._process.stdout is not None
+        assert json.loads(await self._process.stdout.readline()) == {"ready": True}
+        self.task = asyncio.create_task(self._follow(self._process.stdout))
+
+    async def start(self, config_file: Path, url: str, log: Path, **order: object) -> Daemon:
+        """Fork one. `environ`: what it finds in its environment besides ours; `broken`: see `breakage`."""
+        assert self._process.stdin is not None
+        self._started = asyncio.get_running_loop().create_future()
+        line = {"config": str(config_file), "log": str(log), **order}
+        self._process.stdin.write(json.dumps(line).encode() + b"\n")
+        daemon = Daemon(await asyncio.wait_for(self._started, 20), url)
+        self._daemons[daemon.pid] = daemon
+        return daemon
+
+    def kill_all(self) -> None:
+        for daemon in self._daemons.values():
+            daemon.signal(signal.SIGKILL)
+
+    async def _follow(self, out: asyncio.StreamReader) -> None:
+        while line := await out.readline():
+            message = json.loads(line)
+            if "started" in message and self._started is not None:
+                self._started.set_result(message["started"])
+            elif "ended" in message:
+                await asyncio.sleep(0)  # who waits for the beginning comes first
+                if (daemon := self._daemons.pop(message["ended"], None)) is not None:
+                    daemon.ended.set_result(message["code"])
+
+
+@asynccontextmanager
+async def running_worker() -> AsyncIterator[Worker]:
+    """A worker, not yet ready; what it forked is killed at the end."""
+    async with _python("tests.fault.worker") as process:
+        worker = Worker(process)
+        try:
+            yield worker
+        finally:
+            worker.kill_all()
+            if worker.task is not None:
+                worker.task.cancel()
+
+
+@asynccontextmanager
+async def _python(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        limit=_LINE_LIMIT,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+__all__ = ["Daemon", "EmitterProcess", "KillableServer", "Worker", "free_port", "run_apart"]

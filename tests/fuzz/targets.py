@@ -1,0 +1,231 @@
+"""What is fuzzed: each target takes bytes and raises when the code under test does what it must not.
+
+The same targets run under Hypothesis (`test_fuzz.py`, in every run of the tests) and under atheris (`make fuzz`, for
+as long as one likes). A target knows what must come out: the same record again, a refusal with a reason, or one of the
+batches that were written; never another error, never a wrong record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ingestd import envelope, validation
+from ingestd.config import FeedConfig, JournalConfig, parse
+from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
+from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.journal import Journal
+from ingestd.ops.metrics import Metrics
+from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
+from ingestd.sinks.timescale import copy_text
+from ingestd.sources.event_messages import read_event
+from tests.support.records import NOW_US, book, tick, trade
+from tests.support.topic_log import LoggedMessage
+
+SYMBOL = "BTC/USDT"
+_EVENTS = ("ORDER_SUBMITTED", "ORDER_EXECUTED", "TRADE_COMPLETED")
+_NOW = datetime(2026, 9, 21, tzinfo=UTC)
+
+
+class _Taken:
+    """An intake that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[MarketRecord | FeedGap] = []
+
+    def put(self, record: MarketRecord | FeedGap) -> None:
+        self.records.append(record)
+
+    async def writable(self) -> None:
+        """There is always room."""
+
+
+def ccxt_update(data: bytes) -> None:
+    """A venue's update, as ccxt's unified dict with any values: records that can be journaled and stored, or none."""
+    update = _json(data)
+    if not isinstance(update, dict):
+        return
+    taken = _Taken()
+    channels = ["trades", "ticks", "order_book", "funding", "open_interest", "candles"]
+    config = FeedConfig.model_validate({"exchange": "binance", "symbols": [SYMBOL], "channels": channels})
+    recorder = Recorder(config, taken)
+    recorder.attach(lambda: None, lambda _symbol: None)
+    for channel in config.channels:
+        recorder.add_stream(channel, SYMBOL)
+    recorder.on_trade(SYMBOL, update, NOW_US)
+    recorder.on_bid_ask(SYMBOL, update, NOW_US)
+    recorder.on_ticker(SYMBOL, update, NOW_US)
+    recorder.on_funding(SYMBOL, update, NOW_US)
+    recorder.on_open_interest(SYMBOL, update, NOW_US)
+    recorder.on_book({"symbol": SYMBOL, "bids": [], "asks": [], **update}, NOW_US)
+    recorder.sample_books()
+    rows = update.get("rows")
+    if isinstance(rows, list):
+        recorder.on_candles(SYMBOL, [row for row in rows if isinstance(row, list)], NOW_US)
+    for record in taken.records:
+        _check_storable(record)
+
+
+def _check_storable(record: MarketRecord | FeedGap) -> None:
+    assert not isinstance(record, FeedGap), record
+    window = validation.time_window(NOW_US, 60, {})
+    reason = validation.flaw(record, window)
+    kept: Record = record if reason is None else validation.rejection(record, TABLE_OF[type(record)], reason)
+    assert decode_batch(encode_batch([kept])) == [kept]
+    (line,) = copy_text.lines([kept])
+    assert line.count("\n") == 1
+    line.encode()
+
+
+def batch(data: bytes) -> None:
+    """A journal's payload: records, or DecodeError; what is read is written again as it was understood."""
+    try:
+        records = decode_batch(data)
+    except msgspec.DecodeError:
+        return
+    try:
+        again = encode_batch(records)
+    except (UnicodeEncodeError, OverflowError):
+        return
+    assert decode_batch(again) == records
+
+
+def kafka_message(data: bytes) -> None:
+    """A message on any market topic: a record that is written and read again as itself, or EnvelopeError."""
+    for kind in envelope.TOPIC_KINDS:
+        try:
+            record = envelope.decode(kind, data)
+        except EnvelopeError:
+            continue
+        assert envelope.decode(kind, envelope.encode(record)) == record
+        envelope.key(record)
+
+
+def kafka_position(data: bytes) -> None:
+    """The header that says where a message came from."""
+    try:
+        position = envelope.parse_position(data)
+    except EnvelopeError:
+        return
+    assert envelope.parse_position(envelope.position_header(*position)) == position
+
+
+def trading_event(data: bytes) -> None:
+    """A message of a trading program: an event with the same data, or EnvelopeError."""
+    for kind in _EVENTS:
+        message = LoggedMessage("events", 0, 7, b"key", data)
+        try:
+            event = read_event(kind, message, _NOW)
+        except EnvelopeError:
+            continue
+        assert json.loads(event.data) == json.loads(data)["data"]
+        assert read_event(kind, message, _NOW).id == event.id
+
+
+def configuration(data: bytes) -> None:
+    """A file somebody wrote: a configuration, or every mistake in it with its place."""
+    try:
+        document = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
+        return
+    config_document(document)
+
+
+def config_document(document: dict[str, Any]) -> None:
+    problems: tuple[Problem, ...] = (Problem("x", "it is a configuration"),)
+    try:
+        parse(document, {})
+    except ConfigError as error:
+        problems = error.problems
+    assert problems
+    assert all(problem.path and problem.message for problem in problems)
+
+
+def journal_file(data: bytes) -> None:
+    """A journal file with some bytes overwritten, cut or added: the undamaged batches, in order, and nothing else.
+
+    The first three bytes say where, the fourth what; the rest is written there.
+    """
+    if len(data) < 4:
+        return
+    sound, batches = _sound_journal()
+    at = int.from_bytes(data[:3], "big") % len(sound)
+    action = data[3] % 3
+    damaged = sound[:at] if action == 0 else sound[:at] + data[4:] + sound[at + (len(data) - 4) * (action == 1) :]
+    with tempfile.TemporaryDirectory(prefix="ingestd-fuzz-") as folder:
+        directory = Path(folder) / "journal"
+        directory.mkdir()
+        (directory / "00000001-0123456789abcdef.journal").write_bytes(damaged)
+        try:
+            read = asyncio.run(_read(Path(folder)))
+        except JournalVersion:
+            return
+    known = {tuple(records): index for index, records in enumerate(batches)}
+    places = [known.get(tuple(records)) for records in read]
+    assert None not in places, "a batch that nobody wrote"
+    assert places == sorted(set(places), key=places.index) == sorted(place for place in places if place is not None)
+
+
+async def _read(state_dir: Path) -> list[list[Record]]:
+    journal = Journal(state_dir, JournalConfig(), Metrics())
+    journal.open()
+    try:
+        cursor = journal.cursor("reader")
+        found: list[list[Record]] = []
+        while batches := await cursor.read(1):
+            found += [batch.records for batch in batches]
+        return found
+    finally:
+        journal.close()
+
+
+@cache
+def _sound_journal() -> tuple[bytes, list[list[Record]]]:
+    """The bytes of a journal file and the batches in it."""
+    batches: list[list[Record]] = [
+        [*(trade(10 * number + index) for index in range(8)), tick(number), book(number)] for number in range(1, 30)
+    ]
+    folder = Path(tempfile.mkdtemp(prefix="ingestd-fuzz-"))
+    try:
+
+        async def write() -> None:
+            journal = Journal(folder, JournalConfig(), Metrics())
+            journal.open()
+            journal.cursor("nobody")
+            for records in batches:
+                await journal.append(records)
+            journal.close()
+
+        asyncio.run(write())
+        (path,) = (folder / "journal").glob("*.journal")
+        return path.read_bytes(), batches
+    finally:
+        shutil.rmtree(folder)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "ccxt_update": ccxt_update,
+    "batch": batch,
+    "kafka_message": kafka_message,
+    "kafka_position": kafka_position,
+    "trading_event": trading_event,
+    "configuration": configuration,
+    "journal_file": journal_file,
+}

@@ -1,0 +1,172 @@
+"""Every decoder, the configuration, the journal file and the Kafka readers, with at least 10,000 examples in all.
+
+Raw bytes reach little but the first refusal, so most examples are built: shapes the code expects with values it does
+not. `make fuzz` runs the same targets under atheris, which finds its way in by coverage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from ingestd import envelope
+from ingestd.config import Config, DatabaseConfig, FeedConfig, InstanceConfig, IntakeConfig, JournalConfig, KafkaConfig
+from ingestd.records import encode_batch
+from tests.fuzz import targets
+from tests.support.records import market_records, trade
+
+EXAMPLES = {
+    "ccxt_update": 1500,
+    "batch": 2500,
+    "kafka_message": 2500,
+    "kafka_position": 2500,
+    "trading_event": 800,
+    "configuration": 1000,
+    "journal_file": 200,
+}
+
+NASTY: list[Any] = [None, True, 0, 1, -1, 2**31, 2**63, -(2**70), 1.5, float("nan"), float("inf"), 1e308, [], {}]
+NASTY += ["", "0", "1", "-1", "1e-8", "64000.10", "NaN", "Infinity", "-inf", "1e999", "9" * 70, "0x10", " 1", "1_0"]
+NASTY += ["٣", "\0", "\ud800", "buy"]
+scalars = st.sampled_from(NASTY) | st.integers() | st.text(max_size=4)
+values = scalars | st.lists(scalars, max_size=2) | st.dictionaries(st.text(max_size=3), scalars, max_size=2)
+levels = st.lists(st.lists(scalars, max_size=3), max_size=3)
+UPDATE = {
+    **dict.fromkeys(("price", "amount", "bid", "ask", "bidVolume", "askVolume", "fundingRate", "markPrice"), scalars),
+    **dict.fromkeys(("openInterestAmount", "openInterestValue", "indexPrice", "interval", "id", "side"), scalars),
+    **dict.fromkeys(("timestamp", "fundingTimestamp", "nextFundingTimestamp", "nonce", "symbol", "info"), values),
+    **dict.fromkeys(("bids", "asks"), levels),
+    "rows": st.lists(st.lists(scalars, max_size=8), max_size=3),
+}
+
+
+def dumped(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    return documents.map(lambda document: json.dumps(document).encode())
+
+
+def mutated(sound: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """With a few bytes overwritten, inserted or cut."""
+    edit = st.tuples(st.integers(0, 10_000), st.binary(max_size=3), st.integers(0, 3))
+
+    def applied(data: bytes, edits: list[tuple[int, bytes, int]]) -> bytes:
+        for at, new, gone in edits:
+            place = at % (len(data) + 1)
+            data = data[:place] + new + data[place + gone :]
+        return data
+
+    return st.builds(applied, sound, st.lists(edit, max_size=3))
+
+
+def wire_documents() -> st.SearchStrategy[bytes]:
+    """A message as it is written, with one field replaced by anything."""
+
+    def replaced(record: Any, key: int, value: Any) -> bytes:
+        document = json.loads(envelope.encode(record))
+        data = document["data"]
+        name = sorted(data)[key % len(data)]
+        data[name] = value
+        return json.dumps(document).encode()
+
+    return st.builds(replaced, market_records(), st.integers(0, 20), values)
+
+
+EVENT_FIELDS = ["order_id", "trade_id", "symbol", "side", "quantity", "price", "executed_price", "executed_quantity"]
+EVENT_FIELDS += ["entry_price", "exit_price", "pnl", "timestamp", "exchange", "order_type", "fee", "strategy"]
+events = st.fixed_dictionaries(
+    {
+        "event_type": st.sampled_from(["ORDER_SUBMITTED", "ORDER_EXECUTED", "TRADE_COMPLETED", "X"]),
+        "data": st.dictionaries(st.sampled_from(EVENT_FIELDS), values),
+    },
+    optional={"timestamp": st.sampled_from(["2024-10-23T18:00:01Z", "1", "x"]) | scalars},
+)
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "instance": InstanceConfig,
+    "intake": IntakeConfig,
+    "journal": JournalConfig,
+    "database": DatabaseConfig,
+    "kafka": KafkaConfig,
+}
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        **{
+            name: st.dictionaries(st.sampled_from(sorted(section.model_fields)), values)
+            for name, section in SECTIONS.items()
+        },
+        "feeds": st.lists(st.dictionaries(st.sampled_from(sorted(FeedConfig.model_fields)), values), max_size=2),
+        **dict.fromkeys(sorted(set(Config.model_fields) - {*SECTIONS, "feeds"}), values),
+    },
+)
+
+BYTES: dict[str, st.SearchStrategy[bytes]] = {
+    "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
+    "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
+    "kafka_message": mutated(market_records().map(envelope.encode)) | wire_documents() | st.binary(max_size=60),
+    "kafka_position": mutated(st.just(b"0123456789abcdef:17:3")) | st.binary(max_size=20),
+    "trading_event": dumped(events) | mutated(dumped(events)),
+    "configuration": st.binary(max_size=60) | mutated(st.just(b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n')),
+    "journal_file": st.binary(min_size=4, max_size=40),
+}
+
+
+def fuzzed(name: str) -> Callable[[], None]:
+    @settings(max_examples=EXAMPLES[name], deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(BYTES[name])
+    def run(data: bytes) -> None:
+        targets.TARGETS[name](data)
+
+    return run
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_no_input_crashes_it_or_gives_a_wrong_record(name: str) -> None:
+    fuzzed(name)()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(documents)
+def test_no_document_crashes_the_configuration(document: dict[str, Any]) -> None:
+    targets.config_document(document)
+
+
+def test_there_are_enough_examples() -> None:
+    assert EXAMPLES.keys() == targets.TARGETS.keys()
+    assert sum(EXAMPLES.values()) >= 10_000
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them complains when what it looks at is wrong."""
+    wrong: dict[str, tuple[str, bytes]] = {
+        "ccxt_update": ("decode_batch", b'{"price": "1", "amount": "1", "timestamp": 1790000000000}'),
+        "batch": ("encode_batch", b"\x90"),
+        "kafka_message": ("envelope.encode", b""),
+        "kafka_position": ("envelope.position_header", b"a:1:2"),
+        "trading_event": ("read_event", b'{"event_type": "X", "data": {}}'),
+        "configuration": ("parse", b""),
+        "journal_file": ("decode_batch", b"\x00\x00\x00\x01"),
+    }
+    where, data = wrong[name]
+
+    def broken(*_arguments: object, **_options: object) -> Any:
+        raise AssertionError("broken on purpose")
+
+    if name == "journal_file":
+        monkeypatch.setattr("ingestd.journal.decode_batch", lambda _payload: [])
+    elif name == "kafka_message":
+        data = envelope.encode(trade(1))
+        monkeypatch.setattr(envelope, "encode", broken)
+    elif "." in where:
+        monkeypatch.setattr(envelope, where.partition(".")[2], broken)
+    else:
+        monkeypatch.setattr(targets, where, broken)
+    with pytest.raises(AssertionError):
+        targets.TARGETS[name](data)
