@@ -33,6 +33,8 @@ _VALID = "tests/unit/test_validation.py::"
 _JOURNAL = "tests/unit/test_journal.py::"
 _DISK = "tests/unit/test_journal_faults.py::"
 _HTTP = "tests/unit/ops/test_endpoint.py::"
+_HOSTS = "tests/fault/test_two_hosts.py::"
+_GAPS = "tests/acceptance/test_gaps.py::"
 _FUZZ = "tests/fuzz/test_fuzz.py::test_no_input_crashes_it_or_gives_a_wrong_record"
 
 FAULTS = (
@@ -171,6 +173,7 @@ FAULTS = (
         "found by silence, dialled again, a gap recorded",
         (
             _SOCKET + "test_a_silent_socket_is_dialled_again",
+            _GAPS + "test_a_process_that_was_stopped_does_not_take_it_for_the_venues_silence",
             "tests/unit/feeds/test_session.py::test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap",
         ),
     ),
@@ -180,6 +183,7 @@ FAULTS = (
         "memory flat, nothing dropped, caught up within 10 s",
         (
             _PROCESS + "test_a_flood_of_twenty_times_the_usual",
+            "tests/fault/test_overload.py::test_a_flood_that_cannot_be_stored",
             "tests/integration/test_bursts.py::test_a_burst_is_stored_whole",
             "tests/unit/test_intake.py::test_a_feed_that_ignores_the_gate_loses_counted",
         ),
@@ -197,8 +201,8 @@ FAULTS = (
     Fault(
         22,
         "Giant message",
-        "the connection is closed at the limit",
-        note="the websocket client's own limit holds (ccxt sets 10 MiB a message); nothing of ours is between",
+        "the connection is closed at the limit, a gap recorded; the others go on",
+        (_SOCKET + "test_a_giant_message_costs_its_socket_and_nothing_else",),
     ),
     Fault(
         23,
@@ -312,6 +316,7 @@ FAULTS = (
             _POINTS + "test_every_place_on_the_way_to_kafka",
             _POINTS + "test_redis_dying_with_the_daemon_costs_the_database_nothing",
             _POINTS + "test_a_migration_that_is_killed_begins_again",
+            _GAPS + "test_a_kill_leaves_a_gap_that_contains_all_that_was_missed",
             "tests/property/test_exactly_once.py::test_the_tables_equal_the_journal",
         ),
     ),
@@ -330,8 +335,12 @@ FAULTS = (
     Fault(
         38,
         "Started twice",
-        "the second refuses",
+        "on one host the second refuses; on two one leads, the other takes over within 15 s",
         (
+            _HOSTS + "test_a_second_daemon_on_the_same_directory_names_the_first",
+            _HOSTS + "test_a_frozen_leader_is_replaced_and_stores_nothing_twice_when_it_comes_back",
+            _HOSTS + "test_a_killed_leader_is_replaced_and_its_journal_is_stored_when_it_returns",
+            _HOSTS + "test_a_leader_that_is_stopped_hands_over_at_once",
             _ACCEPT + "test_a_taken_port_and_a_taken_state_directory_are_named",
             _JOURNAL + "test_a_second_process_is_refused",
         ),
@@ -393,7 +402,17 @@ FAULTS = (
         "not poison: held until it is mended; checked at the start",
         (_DB + "test_a_column_that_was_renamed", _ACCEPT + "test_a_newer_schema_is_refused"),
     ),
-    Fault(47, "PgBouncer in transaction mode", "works", (_DB + "test_behind_pgbouncer_in_transaction_mode",)),
+    Fault(
+        47,
+        "PgBouncer in transaction mode",
+        "works",
+        (
+            _DB + "test_behind_pgbouncer_in_transaction_mode",
+            "tests/integration/storage/test_pgbouncer.py::"
+            "test_settings_statements_and_staging_tables_stay_with_their_transaction",
+        ),
+        "make pgbouncer runs every test with a database through it",
+    ),
     Fault(
         48,
         "No connection left; password rotated",
