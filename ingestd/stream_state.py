@@ -102,6 +102,28 @@ def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
     return streams
 
 
+def lost_before_gaps(left: Document) -> list[FeedGap]:
+    """What was received just before a gap opened and may not have been journaled: a gap of its own, up to that one."""
+    streams = earlier_streams(msgspec.structs.replace(left, open_gaps=[]))
+    before = []
+    for gap in left.open_gaps:
+        stream = streams.get(stream_of_gap(gap))
+        if stream is not None and stream.complete_until < gap.time:
+            before.append(
+                FeedGap(
+                    exchange=gap.exchange,
+                    symbol=gap.symbol,
+                    time=stream.complete_until,
+                    received_at=gap.time,
+                    channel=gap.channel,
+                    ended_at=gap.time,
+                    cause=stream.cause,
+                    detail=stream.detail,
+                )
+            )
+    return before
+
+
 def let_go(earlier: dict[StreamId, Earlier], following: Mapping[str, bool], until: int, detail: str) -> list[FeedGap]:
     """Take out the streams that nobody follows any more; the gaps of them that end with that.
 
@@ -147,7 +169,8 @@ class StreamState:
                 os.replace(self._path, self._path.with_suffix(".damaged"))
             return
         self.earlier.update(earlier_streams(left))
-        self.open_gaps, self.pending_gaps = left.open_gaps, left.pending_gaps
+        self.open_gaps = left.open_gaps
+        self.pending_gaps = [*lost_before_gaps(left), *left.pending_gaps]
         self._read_written_at = left.written_at
 
     def let_go(self, following: Mapping[str, bool]) -> list[FeedGap]:

@@ -49,6 +49,7 @@ class Recorder:
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
+        self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
@@ -60,9 +61,11 @@ class Recorder:
         frame_url: Callable[[], str | None],
         wake: Callable[[str], None],
         carried: Callable[[str], Iterable[Stream]] = lambda _url: (),
+        is_late: Callable[[], bool] = lambda: False,
     ) -> None:
-        """A new exchange object: where its current frame came from, whom to tell that a socket is gone, and which
-        streams were asked for on a socket."""
+        """A new exchange object: where its current frame came from, whom to tell that a socket is gone, which streams
+        were asked for on a socket, and whether the current frame is of one that had been given up before."""
+        self._is_late = is_late
         self._frame_url = frame_url
         self._wake = wake
         self._carried = carried
@@ -290,7 +293,9 @@ class Recorder:
             if channel != "candles":
                 self._incomplete(stream, "lacks what the record needs")
             return
-        ended = self._gaps.delivered(stream, at=received_at, time=record.time) if self._gaps.open else None
+        # What a lost socket had still brought is taken, and is no sign that the next one delivers.
+        ends = self._gaps.open and not self._is_late()
+        ended = self._gaps.delivered(stream, at=received_at, time=record.time) if ends else None
         self._put_gap(ended)
         stream.received += 1
         stream.last_received_at = received_at

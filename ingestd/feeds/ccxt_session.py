@@ -58,7 +58,7 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
-        recorder.attach(lambda: self._tap.url, self._wake, self._carried)
+        recorder.attach(lambda: self._tap.url, self._wake, self._carried, lambda: self._tap.frame_is_late)
 
     async def load_markets(self) -> bool:
         """Ask for the venue's markets until it gives them; False when the stop came first."""

@@ -64,6 +64,7 @@ class Tap:
         self.url: str | None = None  # of the frame being handled; None: a REST reply or a task of the venue's code
         self.frame_received_at: int | None = None
         self.frame_had_data = False
+        self.frame_is_late = False  # its socket has been given up already
 
     @property
     def received_at(self) -> int:
@@ -142,6 +143,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             super().handle_message(message)
             return
         tap.url, tap.frame_received_at, tap.frame_had_data = self.url, now_us(), False
+        tap.frame_is_late = self.is_down
         try:
             if message.type is WSMsgType.BINARY and (self.gunzip or self.inflate):
                 # ccxt would unpack it without a limit
@@ -157,6 +159,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 self.last_data_at = time.monotonic()
                 self.data_frames += 1
             tap.url = tap.frame_received_at = None
+            tap.frame_is_late = False
 
     def handle_text_or_binary_message(self, data: Any) -> None:
         if self.decompressBinary and isinstance(data, bytes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import signal
 from collections import defaultdict
 from collections.abc import Callable
@@ -91,7 +92,9 @@ async def assert_ledger_covers(venue: SyntheticVenue, dsn: str) -> dict[str, dic
     for symbol, trades in missing.items():
         rows = gaps["trades", symbol]
         for number, at in trades.items():
-            assert any(row["start"] <= at <= row["end"] for row in rows), (symbol, number, at, rows)
+            covered = any(row["start"] <= at <= row["end"] for row in rows)
+            near = [(row["start"] - at, row["end"] - at, row["cause"]) for row in rows]
+            assert covered, f"{symbol} {number}: the gaps from here: {near}"
     return missing
 
 
@@ -294,3 +297,52 @@ async def test_what_could_not_be_journaled_at_the_stop_lies_inside_a_gap(
         code, out, err = await ingestd("gaps", "-c", str(config_file))
         assert code == 0, err
         assert "could not be journaled" in out
+
+
+@pytest.mark.timeout(240)
+async def test_kills_around_lost_connections_leave_nothing_uncovered_and_nothing_open(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """Between an interruption, its row, and what is left to the next process there are windows of milliseconds."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with market(rate=1000.0) as venue:
+        document = {"database": {"dsn": postgres_database.dsn, "flush_ms": 20}, "feeds": [feed(venue)]}
+        config_file = write_config(tmp_path, document)
+        for _ in range(8):
+            async with running(config_file) as daemon:
+                await daemon.until(lambda received: received.get("trades", 0) > 50)
+                await asyncio.sleep(chance.uniform(0, 1.5))
+                await venue.server.apply(Fault("drop"))
+                await asyncio.sleep(chance.choice((0, 0.005, 0.02, 0.05, 0.2, 0.5)))
+                daemon.process.kill()
+                await daemon.ended()
+        async with running(config_file) as daemon:
+            await until_readyz(daemon, lambda body: "open_gaps" in body)
+            await daemon.until(lambda received: received.get("trades", 0) > 300)
+            await until_readyz(daemon, lambda body: body["open_gaps"]["count"] == 0)
+            await stop_venue(venue, daemon)
+            assert await daemon.stop() == 0
+        missing = await assert_ledger_covers(venue, postgres_database.dsn)
+        assert sum(map(len, missing.values())) > 100
+        gaps = await gap_rows(postgres_database.dsn)
+    assert {row["status"] for rows in gaps.values() for row in rows} == {"closed"}
+
+
+@pytest.mark.timeout(240)
+async def test_what_a_lost_connection_still_brings_does_not_end_its_gap(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    async with market(rate=3000.0) as venue:
+        document = {"database": {"dsn": postgres_database.dsn}, "feeds": [feed(venue)]}
+        async with running(write_config(tmp_path, document)) as daemon:
+            for _ in range(12):
+                before = (await daemon.received()).get("trades", 0)
+                await daemon.until(lambda received, before=before: received.get("trades", 0) > before + 100)  # type: ignore[misc]
+                await venue.server.apply(Fault("drop"))
+            before = (await daemon.received())["trades"]
+            await daemon.until(lambda received: received["trades"] > before + 300)
+            await stop_venue(venue, daemon)
+            assert await daemon.stop() == 0
+        await assert_ledger_covers(venue, postgres_database.dsn)

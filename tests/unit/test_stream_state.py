@@ -18,7 +18,7 @@ from ingestd.intake import Intake
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, StreamId
-from ingestd.stream_state import Document, StreamState, document, earlier_streams, following, let_go
+from ingestd.stream_state import Document, StreamState, document, earlier_streams, following, let_go, lost_before_gaps
 from ingestd.validation import TimeWindow
 from tests.support.records import NOW_US, tick, trade
 
@@ -225,3 +225,16 @@ async def test_ticks_and_trades_are_streams_of_their_own(tmp_path: Path) -> None
     intake.put(tick(5))
     left = composed(intake, delivered("trades", NOW_US + 9), delivered("ticks", NOW_US + 9))
     assert until(left) == {TRADES: NOW_US + 9, TICKS: tick(5).time - 1}
+
+
+async def test_what_was_not_journaled_before_a_gap_opened_is_covered_too(tmp_path: Path) -> None:
+    """The connection is lost, and 10 ms later the process is killed: its last records were still in memory."""
+    intake = make_intake(tmp_path)
+    intake.put(trade(10))
+    opened = gap(started=trade(11).time)
+    intake.put(opened)
+    left = composed(intake, delivered("trades", trade(11).received_at))
+    (before,) = lost_before_gaps(left)
+    assert (before.time, before.ended_at, before.cause) == (trade(10).time - 1, opened.time, "restart")
+
+    assert lost_before_gaps(composed(make_intake(tmp_path), delivered("trades", NOW_US))) == []

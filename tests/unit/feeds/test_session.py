@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.ccxt_session import FAILURES_TO_RECREATE
-from ingestd.records import FeedGap
+from ingestd.records import FeedGap, Trade
 from tests.unit.feeds.doubles import Wire
 
 URL = "wss://stream.binance.com:9443/ws/0"
@@ -86,6 +86,15 @@ async def test_a_socket_that_we_do_not_read_is_not_silent(wire: Wire) -> None:
     assert wire.client.lastPong > 1_700_000_000_000
     wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
     assert wire.recorder.counts.stale_reconnects == 1  # from now on it does
+
+
+async def test_what_a_socket_brings_after_it_was_given_up_is_taken_and_ends_no_gap(wire: Wire) -> None:
+    wire.frames(TRADE)
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
+    wire.frames(TRADE.replace('"t":1', '"t":2'))
+
+    assert [trade.trade_id for trade in wire.intake.of(Trade)] == ["1", "2"]
+    assert [gap.ended_at for gap in wire.intake.of(FeedGap)] == [None]
 
 
 async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None:
