@@ -12,6 +12,7 @@ ID_JUMP = "id_jump"
 RESTART = "restart"
 SHUTDOWN = "shutdown"
 DROPPED = "dropped"
+CANDLE_AUDIT = "candle_audit"
 TAKEOVER = "takeover"
 
 
@@ -57,6 +58,10 @@ CAUSES: Mapping[str, Explanation] = {
     TAKEOVER: Explanation(
         "The daemon that captured before was gone or frozen, and this one took its place.",
         "Planned: nothing. Unplanned: the detail names who was the leader; its log says why it ended.",
+    ),
+    CANDLE_AUDIT: Explanation(
+        "Our candle of this minute differs from the venue's own, so trades of it may be missing.",
+        "Backfill asks for them. If it finds none, the two candles are in the table candle_audit: compare them.",
     ),
 }
 

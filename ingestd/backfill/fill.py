@@ -12,6 +12,7 @@ from ingestd.backfill.past import History, Row, known, missing_rows, pages, step
 from ingestd.clock import from_datetime, monotonic_s
 from ingestd.errors import FeedError
 from ingestd.feeds.trade_search import TradeSearch, Unfillable, Window
+from ingestd.gap_causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.database import Database
@@ -83,7 +84,7 @@ class Filler:
             missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
             refused += await self._hand_over_trades(gap, missing)
         recovered = await gap_filling.recovered_trades(self._db, gap, before, after)
-        if gap.cause == gap_filling.AUDIT_CAUSE:  # the trades may all be there, and the candle is what is stale
+        if gap.cause == CANDLE_AUDIT:  # the trades may all be there, and the candle is what is stale
             await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
         if recovered.first is not None and recovered.last is not None:
             await rollups.refresh_window(self._db, recovered.first, recovered.last + _AFTER)

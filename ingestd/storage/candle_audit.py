@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from ingestd.clock import from_datetime, to_datetime
+from ingestd.gap_causes import CANDLE_AUDIT
 from ingestd.records import Candle
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
@@ -107,7 +108,7 @@ async def record(db: Database, disagreement: Disagreement) -> bool:
         theirs.symbol,
         start,
         start + timedelta(minutes=1),
-        gap_filling.AUDIT_CAUSE,
+        CANDLE_AUDIT,
         f"our candle differs from the venue's in {disagreement.fields}",
     )
 

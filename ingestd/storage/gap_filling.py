@@ -12,7 +12,6 @@ from ingestd.storage.database import Database, Row
 _EDGE_TRADES = 10  # before a gap; after it, what its first frame brought
 _CLOCKS_APART = timedelta(minutes=5)  # the venue's time against ours
 _LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that trades seldom
-AUDIT_CAUSE = "candle_audit"
 TABLE_OF_CHANNEL = {"trades": "trades", "candles": "ohlcv_data", "funding": "funding", "open_interest": "oi_snapshots"}
 
 
