@@ -10,8 +10,7 @@ import sys
 
 import pytest
 
-from tests.fault.registry import FAULTS
-from tests.support.durability import WRITE
+from tests.fault.registry import FAULTS, WRITE
 
 
 def main() -> int:

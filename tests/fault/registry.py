@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WRITE = "INGESTD_WRITE_DURABILITY"  # set: the run writes the document
+
 
 @dataclass(frozen=True)
 class Fault:

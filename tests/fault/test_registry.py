@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.registry import FAULTS, Fault
+from tests.support.durability import Result, between_marks, matrix
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "durability.md"
@@ -39,3 +40,34 @@ def test_the_document_shows_every_fault() -> None:
         (line,) = [line for line in lines if line.startswith(f"| {fault.number} |")]
         assert fault.name in line
         assert fault.expected in line
+
+
+def test_the_table_says_what_became_of_each() -> None:
+    faults = [
+        Fault(1, "one", "kept", ("a.py::test_measures", "a.py::test_passes")),
+        Fault(2, "two", "kept", ("a.py::test_passes",), "a note"),
+        Fault(3, "three", "kept", ("a.py::test_fails", "a.py::test_left_out")),
+        Fault(4, "four", "kept", note="it cannot be done here"),
+        Fault(5, "five", "kept", ("a.py::test_skipped",)),
+    ]
+    results = {
+        "a.py::test_measures": Result(passed=2, measured=["1 s", "2 s"]),
+        "a.py::test_passes": Result(passed=3),
+        "a.py::test_fails": Result(passed=1, failed=1),
+        "a.py::test_skipped": Result(skipped=["no disk"]),
+    }
+    lines = matrix(faults, results)[2:]
+    assert [line.split(" | ")[3] for line in lines] == [
+        "1 s; 2 s",
+        "3 tests passed; a note",
+        "**1 failed**; not run: left out of this run",
+        "no test: it cannot be done here",
+        "not run: no disk",
+    ]
+
+
+def test_what_stands_outside_the_marks_is_left_alone() -> None:
+    text = "before\n<!-- x -->\nold\n<!-- end x -->\nafter"
+    assert between_marks(text, "x", ["new"]) == "before\n<!-- x -->\nnew\n<!-- end x -->\nafter"
+    with pytest.raises(AssertionError, match="no marks"):
+        between_marks(text, "y", [])

@@ -35,7 +35,7 @@ from ingestd.errors import JournalError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.journal import Journal
 from ingestd.ops import logs
-from ingestd.records import Rejected, Tick, Trade
+from ingestd.records import FeedGap, Rejected, Tick, Trade
 from ingestd.service import Service
 from tests.fault import breakage, events
 
@@ -101,6 +101,8 @@ class EmitterFeed:
                     answer: dict[str, list[int]] = {"journaled": [], "refused": []}
                     for batch in batches:
                         for record in batch.records:
+                            if isinstance(record, FeedGap):
+                                continue
                             kind, number = _outcome(record)
                             answer[kind].append(number)
                     writer.write(json.dumps(answer).encode() + b"\n")

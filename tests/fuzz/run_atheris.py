@@ -5,13 +5,16 @@ Keeps what it found interesting in `.fuzz/TARGET`, so that the next run goes on 
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
+
+import structlog
 
 try:
     import atheris
 except ImportError as error:
-    raise SystemExit("atheris is not installed: `make fuzz` does it (CPython 3.11 to 3.14 on Linux)") from error
+    raise SystemExit("atheris is not installed: `make fuzz` does it (CPython 3.11 to 3.13 on Linux)") from error
 
 with atheris.instrument_imports(include=["ingestd", "tests.fuzz"]):
     from tests.fuzz import targets
@@ -22,6 +25,10 @@ def main() -> None:
         raise SystemExit(f"name a target: {', '.join(targets.TARGETS)}")
     corpus = Path(".fuzz") / sys.argv[1]
     corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(targets.seeds(sys.argv[1])):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    logging.disable()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     atheris.Setup([sys.argv[0], *sys.argv[2:], str(corpus)], targets.TARGETS[sys.argv[1]])
     atheris.Fuzz()
 

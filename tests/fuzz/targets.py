@@ -220,6 +220,22 @@ def _json(data: bytes) -> Any:
         return None
 
 
+def seeds(target: str) -> list[bytes]:
+    """Sound inputs to begin with."""
+    records: list[Record] = [trade(1), tick(2), book(3)]
+    order = {"order_id": "1", "symbol": SYMBOL, "side": "BUY", "quantity": "1", "executed_price": "2"}
+    known: dict[str, list[bytes]] = {
+        "ccxt_update": [b'{"price": "64000.10", "amount": "1", "timestamp": 1790000000000, "bids": [["1", "2"]]}'],
+        "batch": [encode_batch([record]) for record in records],
+        "kafka_message": [envelope.encode(record) for record in records],
+        "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
+        "trading_event": [json.dumps({"event_type": kind, "data": order}).encode() for kind in _EVENTS],
+        "configuration": [b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n'],
+        "journal_file": [b"\x00\x10\x00\x01\x00\x00\x00\x00"],
+    }
+    return known[target]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "ccxt_update": ccxt_update,
     "batch": batch,

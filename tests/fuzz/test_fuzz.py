@@ -143,6 +143,12 @@ def test_there_are_enough_examples() -> None:
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
+def test_the_seeds_are_sound(name: str) -> None:
+    for seed in targets.seeds(name):
+        targets.TARGETS[name](seed)
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
 def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them complains when what it looks at is wrong."""
     wrong: dict[str, tuple[str, bytes]] = {

@@ -266,6 +266,19 @@ def config_for(broker: Broker, **changes: Any) -> KafkaConfig:
     return KafkaConfig.model_validate(values)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of a run in parallel tells the one that prints."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["brokers"] = sorted(_used)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker has met."""
+    _used.update(getattr(node, "workeroutput", {}).get("brokers", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which brokers the tests have met."""
     if _used:

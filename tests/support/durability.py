@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.registry import FAULTS, Fault
+from tests.fault.registry import FAULTS, WRITE, Fault
 
-WRITE = "INGESTD_WRITE_DURABILITY"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "durability.md"
 _SHOWN = 4  # measurements of one fault
 
@@ -72,8 +71,8 @@ def _measured(found: Sequence[Result | None]) -> str:
     parts = [text for result in known for text in result.measured][:_SHOWN]
     if failed:
         parts.append(f"**{failed} failed**")
-    if not parts:
-        parts.append(f"{sum(result.passed for result in known)} tests passed")
+    if not parts and (passed := sum(result.passed for result in known)):
+        parts.append(f"{passed} tests passed")
     if skipped or len(known) < len(found):
         parts.append(f"not run: {', '.join(sorted(set(skipped))) or 'left out of this run'}")
     return "; ".join(parts)
