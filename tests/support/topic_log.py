@@ -24,7 +24,7 @@ class LoggedMessage:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     timestamp: int = 0
 
 
@@ -44,7 +44,7 @@ class TopicLog:
                 self.log.setdefault((topic, number), [])
 
     def append(
-        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> LoggedMessage:
         part = (topic, zlib.crc32(key) % self.partitions)
         messages = self.log.setdefault(part, [])
