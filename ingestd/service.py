@@ -36,7 +36,7 @@ from ingestd.sinks.redis_live import RedisLive
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader
-from ingestd.sources.trading_events import EventStore, nobody
+from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
 from ingestd.stream_state import Document, StreamState, document, following
@@ -222,8 +222,8 @@ class Service:
         kafka, database = self.config.kafka, self.config.database
         if kafka is None or database is None or self._access is None:
             return
-        order_update = self.live.order_update if self.live is not None else nobody
-        store = EventStore(kafka.topic_prefix, self.metrics, order_update)
+        cache = (self.live.order_update, self.live.forget_orders) if self.live is not None else ()
+        store = EventStore(kafka.topic_prefix, self.metrics, *cache)
         connect = self._access.connect_bounded
         self._readers.append(build_reader(store, self._instance, kafka, database, connect, self.metrics))
 
@@ -335,7 +335,7 @@ class Service:
                 for feed, config in zip(self.feeds.values(), self.config.feeds, strict=True)
             ],
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
-            sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._every_sink()],
+            sinks=[SinkHealth(sink.name, sink.status().problem, sink.status().up) for sink in self._every_sink()],
             sources=[source_health(reader, needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
         )

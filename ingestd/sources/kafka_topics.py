@@ -78,6 +78,9 @@ class MarketStore:
         """One transaction of the timescale writer."""
         return MarketFlush(self.name, items, moves, marks, self._metrics)
 
+    def taken_over(self) -> None:
+        """Nothing is remembered here."""
+
 
 class MarketFlush:
     """One transaction: records, positions and marks."""

@@ -33,15 +33,27 @@ def nobody(_order_id: str, _fields: Mapping[str, str]) -> None:
     """There is no cache to be told."""
 
 
+def nothing() -> None:
+    """There is no cache that could be old."""
+
+
 class EventStore:
     """The event topics."""
 
     name = "events"
 
-    def __init__(self, prefix: str, metrics: Metrics, order_update: OrderUpdate = nobody) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        metrics: Metrics,
+        order_update: OrderUpdate = nobody,
+        forget_orders: Callable[[], None] = nothing,
+    ) -> None:
+        """`forget_orders` is called when others may change the orders that `order_update` was told of."""
         self._kinds = {f"{prefix}.{name}": kind for name, kind in KINDS.items()}
         self._metrics = metrics
         self._order_update = order_update
+        self.taken_over = forget_orders
 
     def topics(self) -> list[str]:
         """The three event topics."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingestd import envelope
@@ -129,5 +129,8 @@ class MemoryConsumer:
     async def commit(self, offsets: Mapping[Part, int]) -> None:
         self.broker.committed.update(offsets)
 
-    def end_of(self, part: Part) -> int | None:
-        return self.broker.end(part)
+    async def ends(self, parts: Sequence[Part]) -> Mapping[Part, int]:
+        return {part: self.broker.end(part) for part in parts}
+
+    async def missing_topics(self) -> Collection[str]:
+        return ()
