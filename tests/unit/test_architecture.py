@@ -119,7 +119,7 @@ NOTHING_OF_OURS = {
 EXACTLY = {
     "ingestd.config": {"ingestd.config_values", "ingestd.errors"},
     "ingestd.config_values": {"ingestd.errors"},
-    "ingestd.kafka_client": {"ingestd.config", "ingestd.errors"},
+    "ingestd.kafka_client": {"ingestd.clock", "ingestd.config", "ingestd.errors"},
     "ingestd.envelope": {"ingestd.errors", "ingestd.records"},
     "ingestd.event_messages": {"ingestd.errors"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
