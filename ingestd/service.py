@@ -49,6 +49,8 @@ log = structlog.get_logger()
 # Of the shutdown deadline, what closing the sockets may take at most.
 _CLOSE_FEEDS_SHARE = 0.3
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
+_LAST_S = 3.5  # of the deadline, for what comes after the sinks: connections that nobody answers on, candles, the exit
+_EXIT_S = 1.0  # of that
 
 
 class Service:
@@ -237,7 +239,7 @@ class Service:
         await self._drain_sinks(deadline_s)
         await self._close_live()
         if self._upkeep is not None:
-            await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
+            await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - _EXIT_S - monotonic_s()))
         await self.tasks.cancel(["upkeep", "heartbeat", "streams"])
         self._show_gauges()
 
@@ -281,7 +283,9 @@ class Service:
         self.tasks.release(*names)
         for worker in (*self._sinks, *self._readers):
             worker.finish()
-        late = await self.tasks.finished(names, deadline_s - monotonic_s())
+        # What does not end by itself takes a while to cut off, and others end after it.
+        reserve_s = min(_LAST_S, self.config.instance.shutdown_deadline_s / 2)
+        late = await self.tasks.finished(names, deadline_s - reserve_s - monotonic_s())
         if late:
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)

@@ -36,6 +36,7 @@ log = structlog.get_logger()
 
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
 _LAST_S = 4.5  # of the deadline: for leaving the groups where nobody answers, the live sink and the last candles
+_EXIT_S = 1.0  # of that
 
 
 class SinkService:
@@ -140,7 +141,7 @@ class SinkService:
             log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
             await self.tasks.cancel(late)
         await self._close_live()
-        await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
+        await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - _EXIT_S - monotonic_s()))
         await self.tasks.cancel(["upkeep", "heartbeat"])
         self._show_gauges()
 
