@@ -148,7 +148,7 @@ class TopicReader:
         consumer = self._consumer = self._make_consumer(self._store.topics(), self)
         try:
             await consumer.start()
-            self._watch.begin(consumer, lambda: self._partitions)
+            self._watch.begin(consumer, lambda: self._assigned)
             while not self._finish_asked.is_set():
                 await self._claim(consumer)
                 await self._take(await consumer.poll(self._poll_s(), self._room()))
@@ -390,5 +390,7 @@ class TopicReader:
         return sum(len(partition.held) for partition in self._all_partitions())
 
     def _lag(self) -> int:
+        """Of a partition that is not claimed yet, the database being away: by how far it was stored when last seen."""
+        places = {**self._told, **{part: partition.place.position for part, partition in self._partitions.items()}}
         ends = self._watch.ends
-        return sum(max(0, ends.get(part, 0) - partition.place.position) for part, partition in self._partitions.items())
+        return sum(max(0, ends.get(part, 0) - places[part]) for part in self._assigned if part in places)

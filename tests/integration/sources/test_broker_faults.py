@@ -9,12 +9,13 @@ from confluent_kafka.admin import AdminClient
 
 from ingestd import envelope
 from ingestd.config import KafkaConfig
-from ingestd.kafka_client import ensure_topics
+from ingestd.kafka_client import ensure_topics, partition_for
+from ingestd.records import Record
 from ingestd.sources.base import ReaderStatus
 from tests.support.brokers import Broker, config_for, frozen, running_broker
 from tests.support.group import Member, market_messages, member, publish, until
 from tests.support.postgres import DatabaseForTest
-from tests.support.records import trade
+from tests.support.records import tick, trade
 
 
 async def says(made: Member, holds: Callable[[ReaderStatus], bool], timeout_s: float) -> None:
@@ -69,6 +70,46 @@ async def test_the_lag_is_true_while_the_database_is_away(
         await until(db, "SELECT count(*) FROM trades", 3001)
         await says(made, lambda reading: reading.lag == 0, 10)
     await db.close()
+
+
+async def test_the_lag_is_true_when_partitions_move_while_the_database_is_away(
+    postgres_database: DatabaseForTest, apache_kafka: Broker
+) -> None:
+    config = config_for(apache_kafka)
+    db = await postgres_database.connect()
+    records: list[Record] = [tick(number, symbol=f"S{number}/USDT") for number in range(200)]
+    async with member(config, postgres_database.dsn) as made:
+        await made.until_joined()
+        other = Member(config, postgres_database.dsn)
+        await other.until_joined()
+        had = {part for part in made.reader._assigned if part[0].endswith(".ticks")}
+        assert 0 < len(had) < 3
+        await says(made, lambda _: made.reader._told.keys() >= had, 10)
+        async with db.transaction():
+            await db.execute("LOCK TABLE ingest_positions IN ACCESS EXCLUSIVE MODE")
+            await publish(config, market_messages(config, "j", 1, records))
+            await other.crash()
+            await says(made, lambda reading: len(made.reader._assigned) == 24 and not reading.partitions, 30)
+            left = [r for r in records if partition_for(envelope.key(r), 3) in {number for _, number in had}]
+            await says(made, lambda reading: len(left) <= reading.lag <= 200, 10)
+        await until(db, "SELECT count(*) FROM market_ticks", 200)
+    await db.close()
+
+
+async def test_a_broker_that_comes_back_empty_is_read_again(postgres_database: DatabaseForTest) -> None:
+    with running_broker("embedded") as broker:
+        config = config_for(broker, partitions=1)
+        db = await postgres_database.connect()
+        async with member(config, postgres_database.dsn) as made:
+            await made.until_joined()
+            await publish(config, market_messages(config, "j", 1, [trade(1), trade(2)]))
+            await until(db, "SELECT count(*) FROM trades", 2)
+            broker.stop()
+            broker.start()
+            await publish(config, market_messages(config, "j", 2, [trade(3)]))
+            await until(db, "SELECT count(*) FROM trades", 3, timeout_s=60)
+            await says(made, is_well, 20)
+        await db.close()
 
 
 def delete(config: KafkaConfig, topics: list[str]) -> None:
