@@ -133,7 +133,18 @@ class KafkaError(IngestdError):
 
 
 class MessageTooLarge(KafkaError):
-    """The broker takes no message, or no batch, of this size."""
+    """The broker takes no message, or no batch, of this size.
+
+    `messages` is how many the refused batch had, None where that is not known. `foreseen`: the broker was not asked
+    again, by what it had refused before, and the producer can go on.
+    """
+
+    def __init__(
+        self, message: str, *, name: str, retriable: bool, messages: int | None = None, foreseen: bool = False
+    ) -> None:
+        super().__init__(message, name=name, retriable=retriable)
+        self.messages = messages
+        self.foreseen = foreseen
 
 
 class ProducerFenced(KafkaError):

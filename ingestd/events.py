@@ -33,11 +33,12 @@ import msgspec
 
 from ingestd.config import KafkaConfig
 from ingestd.errors import EnvelopeError
+from ingestd.event_messages import EVENT_ID_HEADER, NUMBER_FIELDS, Headers, read_event
 from ingestd.kafka_client import Producer, partition_for
 
 Number: TypeAlias = str | int | Decimal | float
 
-EVENT_ID_HEADER = "ingestd-event-id"
+_LARGEST_EXPONENT = 100  # beyond it writing out the digits would take for ever
 
 # event type: topic without its prefix, and the fields that must be given
 EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -45,10 +46,6 @@ EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ORDER_EXECUTED": ("orders.executed", ("order_id", "symbol", "executed_price", "executed_quantity")),
     "TRADE_COMPLETED": ("trades.completed", ("trade_id", "symbol", "entry_price", "exit_price", "pnl")),
 }
-_NUMBERS = frozenset(
-    {"quantity", "price", "executed_price", "executed_quantity", "entry_price", "exit_price", "pnl", "fee"}
-)
-_MAY_BE_NEGATIVE = frozenset({"price", "executed_price", "entry_price", "exit_price", "pnl", "fee"})
 
 
 class EventPublisher:
@@ -142,10 +139,12 @@ class EventPublisher:
     async def publish(
         self, event_type: str, *, event_id: str | None = None, timestamp: datetime | None = None, **data: Any
     ) -> None:
-        """Send one event. Raises EnvelopeError before anything is sent when a field is missing or is no number."""
-        key, value = envelope(event_type, timestamp or datetime.now(UTC), data)
+        """Send one event. Raises EnvelopeError, before anything is sent, for what would not be stored."""
+        now = datetime.now(UTC)
+        given = str(uuid.uuid4()) if event_id is None else event_id
+        headers = [(EVENT_ID_HEADER, given.encode("utf-8", "surrogatepass"))]
+        key, value = envelope(event_type, timestamp or now, data, headers)
         topic = f"{self._config.topic_prefix}.{EVENTS[event_type][0]}"
-        headers = [(EVENT_ID_HEADER, (event_id or str(uuid.uuid4())).encode())]
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
         async with self._alone:
             if self._producer is None:
@@ -179,8 +178,11 @@ def publish(
     asyncio.run(once())
 
 
-def envelope(event_type: str, timestamp: datetime, data: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Key and value of the message. Fields that are None are left out; numbers become JSON numbers, digit for digit."""
+def envelope(event_type: str, timestamp: datetime, data: dict[str, Any], headers: Headers = ()) -> tuple[bytes, bytes]:
+    """Key and value of the message. Fields that are None are left out; numbers become JSON numbers, digit for digit.
+
+    Raises EnvelopeError for what is no event, by the reading that the consumer does.
+    """
     if event_type not in EVENTS:
         raise EnvelopeError(f"{event_type!r} is no event type: use one of {', '.join(EVENTS)}")
     if timestamp.tzinfo is None:
@@ -189,14 +191,13 @@ def envelope(event_type: str, timestamp: datetime, data: dict[str, Any]) -> tupl
     for name in EVENTS[event_type][1]:
         if name not in given or given[name] == "":
             raise EnvelopeError(f"{event_type} needs {name}")
-    if given.get("side", "buy") not in ("buy", "sell"):
-        raise EnvelopeError(f"side must be buy or sell (found {given['side']!r})")
-    written = {name: _number(name, value) if name in _NUMBERS else value for name, value in given.items()}
+    written = {name: _number(name, value) if name in NUMBER_FIELDS else value for name, value in given.items()}
     at = timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
     try:
         value = msgspec.json.encode({"event_type": event_type, "timestamp": at, "data": written})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"{event_type} holds a value that JSON has no form for: {error}") from error
+    read_event(event_type, value, headers, datetime.now(UTC))
     return str(given["symbol"]).encode(), value
 
 
@@ -205,6 +206,6 @@ def _number(name: str, value: Any) -> msgspec.Raw:
         number = Decimal(str(value))
     except ArithmeticError as error:
         raise EnvelopeError(f"{name} is not a number (found {value!r})") from error
-    if isinstance(value, bool) or not number.is_finite() or (number < 0 and name not in _MAY_BE_NEGATIVE):
+    if isinstance(value, bool) or not number.is_finite() or abs(number.adjusted()) > _LARGEST_EXPONENT:
         raise EnvelopeError(f"{name} is not a number that it may be (found {value!r})")
     return msgspec.Raw(format(number, "f").encode())

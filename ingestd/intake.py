@@ -34,6 +34,7 @@ from ingestd.records import (
     channel_of,
     earliest_us,
     encode_batch,
+    memory_bytes,
     stream_of,
 )
 from ingestd.spill import Spill
@@ -45,8 +46,6 @@ _OVERSHOOT_RECORDS = 50_000
 # A batch of books is sealed before it holds the event loop for long.
 _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24
-_LEVEL_MEMORY_BYTES = 180  # two short texts and their pair
-_RECORD_MEMORY_BYTES = 500
 _LAST_APPEND_S = 2.0
 # After so long without another one, a stretch of dropped records is over. The journal drops a file's worth at a time.
 _INTAKE_PAUSED_US = 1_000_000
@@ -140,7 +139,7 @@ class Intake:
     def _hold(self, record: MarketRecord | FeedGap) -> None:
         held = len(self._open)
         self._open.append(record)
-        self._bytes += _RECORD_MEMORY_BYTES if type(record) is not BookSnapshot else _memory_of(record)
+        self._bytes += memory_bytes(record)
         if held == 0:
             self._some.set()
         if held + 1 == self._config.max_batch_records:
@@ -150,7 +149,7 @@ class Intake:
 
     def _append(self, record: MarketRecord | FeedGap) -> None:
         self._open.append(record)
-        self._bytes += _memory_of(record)
+        self._bytes += memory_bytes(record)
 
     def _spilled(self, record: MarketRecord | FeedGap) -> bool:
         """Whether it went aside. Once one has, what follows it must not overtake it."""
@@ -234,7 +233,7 @@ class Intake:
             if id(record) not in self._recovered:
                 self._lose(record)
         self._open = [record for record in self._open if isinstance(record, FeedGap)]
-        self._bytes = sum(map(_memory_of, self._open))
+        self._bytes = sum(map(memory_bytes, self._open))
         self._recovered.clear()
         return lost.total()
 
@@ -289,7 +288,7 @@ class Intake:
     def _finish(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
         self._count(taken, rejected)
         del self._open[: len(taken)]
-        self._bytes -= sum(map(_memory_of, taken))
+        self._bytes -= sum(map(memory_bytes, taken))
         for stream, span in self._journal.take_dropped():
             begins = self._journal_drops.add(stream, span, now_us())
             gap = self._journal_drops.gap(stream) if begins else None
@@ -413,12 +412,6 @@ class Intake:
         count_by(self._metrics.dropped, {(channel, reason): count for channel, count in overflow.items()})
         count_by(self._metrics.received, {("", channel): count for channel, count in overflow.items()})
         log.error("intake_dropped", reason=reason, records=dict(overflow))
-
-
-def _memory_of(record: MarketRecord | FeedGap) -> int:
-    if type(record) is BookSnapshot:
-        return _RECORD_MEMORY_BYTES + _LEVEL_MEMORY_BYTES * (len(record.bids) + len(record.asks))
-    return _RECORD_MEMORY_BYTES
 
 
 def _by_stream(records: list[MarketRecord | FeedGap]) -> Counter[tuple[str, ...]]:

@@ -362,7 +362,7 @@ class Journal:
             cursor.add(batch.file_sequence, batch.counts)
             cursor.wake()
         self._memory.append(batch)
-        self._memory_bytes += batch.size_bytes
+        self._memory_bytes += batch.memory_bytes
         while len(self._memory) > 1 and self._memory_bytes > self._memory_limit_bytes:
             self._forget_oldest()
         for channel, count in batch.counts.items():
@@ -374,7 +374,7 @@ class Journal:
 
     def _forget_oldest(self) -> None:
         batch = self._memory.popleft()
-        self._memory_bytes -= batch.size_bytes
+        self._memory_bytes -= batch.memory_bytes
         self._memory_floor = batch.place
 
     def _read_memory(self, place: Place, max_records: int, skipped: int) -> list[Batch]:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from ingestd.errors import JournalError
 from ingestd.journal_file import JournalFile, add_counts
-from ingestd.records import Record
+from ingestd.records import Record, memory_bytes
 
 T = TypeVar("T")
 
@@ -57,6 +57,11 @@ class Batch:
     @property
     def place(self) -> Place:
         return self.file_sequence, self.position
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what its records take in memory."""
+        return sum(map(memory_bytes, self.records))
 
 
 class Cursor:

@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.partitioner import murmur2
 
+from ingestd.clock import monotonic_s
 from ingestd.config import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageTooLarge, ProducerFenced
 from ingestd.failpoints import passing
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 Message: TypeAlias = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
 
 _STOP_TIMEOUT_S = 3.0
+_METADATA_AGAIN_S = 0.1
 _TOPIC_EXISTS = 36
 # The record's own frame: lengths, offsets and the batch's header, with room to spare.
 _FRAME_BYTES = 128
@@ -60,6 +62,7 @@ _NO_ANSWER = (
     library.NodeNotReadyError,
     library.RequestTimedOutError,
 )
+_LIMIT_KEPT_S = 300.0
 _TOO_LARGE = (library.MessageSizeTooLargeError, library.RecordListTooLargeError)
 
 
@@ -129,12 +132,32 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
         log.info("topics_created", topics=sorted(missing), partitions=config.partitions, replication=config.replication)
 
 
+class SizeLimits:
+    """How large a batch a topic has refused, so that not every message has to be refused anew, at the price of a
+    producer each. After five minutes the topic is asked again: its limit may have been raised."""
+
+    def __init__(self) -> None:
+        self._refused: dict[str, tuple[int, float]] = {}
+
+    def refused(self, topic: str) -> int | None:
+        """The smallest size in bytes that was refused; None when nothing is known."""
+        size, at_s = self._refused.get(topic, (0, 0.0))
+        return size if size and monotonic_s() - at_s < _LIMIT_KEPT_S else None
+
+    def learn(self, topic: str, size: int) -> None:
+        """A batch of this size was refused."""
+        known = self.refused(topic)
+        if known is None or size < known:
+            self._refused[topic] = size, monotonic_s()
+
+
 class Producer:
     """One producer's life: after an error of `send` it must be terminated, and another one made."""
 
     def __init__(self, config: KafkaConfig, client_id: str) -> None:
         """`connect` makes one that is ready."""
         self.is_closed = False
+        self.limits = SizeLimits()  # to be replaced by what producers before it have learnt
         self._config = config
         self._closing: asyncio.Task[None] | None = None
         self._producer = AIOKafkaProducer(
@@ -173,30 +196,60 @@ class Producer:
         return producer
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions a topic has."""
+        """How many partitions a topic has. Raises KafkaError for one that does not exist; one that this program has
+        just made may take a moment to be known."""
+        client, answered = self._producer.client, False
         with translated(f"the topic {topic}"):
-            async with asyncio.timeout(self._config.request_timeout_s):
-                return len(await self._producer.partitions_for(topic))
+            try:
+                async with asyncio.timeout(self._config.request_timeout_s):
+                    while (known := client.cluster.partitions_for_topic(topic)) is None:
+                        if answered and not self._config.create_topics:
+                            raise library.UnknownTopicOrPartitionError
+                        if answered:
+                            await asyncio.sleep(_METADATA_AGAIN_S)
+                        client.add_topic(topic)
+                        answered = bool(await client.force_metadata_update())
+                        if topic in client.cluster.unauthorized_topics:
+                            raise library.TopicAuthorizationFailedError(topic)
+            except TimeoutError as error:
+                if answered:
+                    raise library.UnknownTopicOrPartitionError from error
+                raise
+        return len(known)
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
         """Send as many of the messages as one batch takes, at least one; return how many, once all replicas in sync
         have them.
 
-        Raises MessageTooLarge when the broker refuses the batch (then none of it is stored), ConnectionLost when
-        nobody answered within `delivery_timeout_s` (then nobody knows), another KafkaError for what else it answers.
+        Raises MessageTooLarge when the broker refuses the batch, or has refused one of its size before (then none of
+        it is stored), ConnectionLost when nobody answered within `delivery_timeout_s` (then nobody knows), another
+        KafkaError for what else it answers.
         """
-        with translated(f"the topic {topic}"):
-            batch = self._producer.create_batch()
-            count = 0
-            for timestamp_ms, key, value, headers in messages:
-                if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-                    break
-                count += 1
-            batch.close()
-            passing("kafka.send")
-            async with asyncio.timeout(self._config.delivery_timeout_s):
-                await (await self._producer.send_batch(batch, topic, partition=partition))
-            passing("kafka.acknowledged")
+        refused = self.limits.refused(topic)
+        count = 0
+        try:
+            with translated(f"the topic {topic}"):
+                batch = self._producer.create_batch()
+                for message in messages:
+                    timestamp_ms, key, value, headers = message
+                    if refused is not None and count and batch.size() + size_of(message) >= refused:
+                        break
+                    if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                        break
+                    count += 1
+                batch.close()
+                if refused is not None and batch.size() >= refused:
+                    text = f"the topic {topic} takes no batch of {batch.size()} bytes"
+                    raise MessageTooLarge(text, name="MessageSizeTooLargeError", retriable=False, foreseen=True)
+                passing("kafka.send")
+                async with asyncio.timeout(self._config.delivery_timeout_s):
+                    await (await self._producer.send_batch(batch, topic, partition=partition))
+                passing("kafka.acknowledged")
+        except MessageTooLarge as error:
+            error.messages = count
+            if not error.foreseen:
+                self.limits.learn(topic, batch.size())
+            raise
         return count
 
     async def close(self) -> None:
@@ -285,7 +338,7 @@ def _ours(error: library.KafkaError, what: str = "Kafka") -> KafkaError | Connec
     if isinstance(error, _REFUSED):
         return AccessRefused(f"{text}; check kafka.username and the rights it has", name=name, retriable=False)
     if isinstance(error, library.UnknownTopicOrPartitionError):
-        text += "; create it, or set kafka.create_topics"
+        text = f"{what if what != 'Kafka' else 'a topic'} does not exist; create it, or set kafka.create_topics"
     return KafkaError(text, name=name, retriable=bool(error.retriable))
 
 

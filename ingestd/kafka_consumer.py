@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -13,14 +13,16 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as library
 
 from ingestd.config import KafkaConfig
-from ingestd.errors import KafkaError
+from ingestd.errors import ConnectionLost, KafkaError
 from ingestd.kafka_client import connection, ensure_topics, translated
 from ingestd.sources.base import Membership, Message, Part
 
 log = structlog.get_logger()
 
-_STOP_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 2.0
 _CALL_TIMEOUT_S = 15.0
+_ASK_TIMEOUT_S = 5.0
+_POLL_MARGIN_S = 1.0
 _JOIN_MARGIN_S = 5.0
 # Whether a member is alive is told by its heartbeats. How long it takes over a flush is its own affair: while the
 # database is down it holds what it has, and leaving the group would only make the others hold the same.
@@ -59,23 +61,35 @@ class GroupConsumer:
             metadata_max_age_ms=30_000,
         )
         self._listener = _Listener(self._consumer, membership)
+        self._committing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         if self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
         with translated("joining the group"):
-            self._consumer.subscribe(self._topics, listener=self._listener)
             await self._consumer.start()
+            # Only now: before the start, the library would wait for topics that do not exist.
+            self._consumer.subscribe(self._topics, listener=self._listener)
 
     async def stop(self) -> None:
         with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._consumer.stop()
+        # Where the brokers do not answer, the library gives its goodbye up without having closed its connections.
+        with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S / 2):
+                await self._consumer._client.close()
+        if self._committing is not None:
+            self._committing.cancel()
+            await asyncio.wait({self._committing}, timeout=_STOP_TIMEOUT_S / 2)
 
     async def poll(self, timeout_s: float, max_records: int) -> Sequence[Message]:
+        found: Mapping[Any, Sequence[Message]] = {}
         try:
-            with translated():
-                found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            # While the group is regrouped, the library waits for its end: what is held must not wait with it.
+            with translated(), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s + _POLL_MARGIN_S):
+                    found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except KafkaError as error:
             # A partition without a committed offset, which has not been told yet where to begin.
             if isinstance(error.__cause__, library.NoOffsetForPartitionError):
@@ -100,18 +114,41 @@ class GroupConsumer:
         with contextlib.suppress(library.IllegalStateError):
             self._consumer.pause(TopicPartition(*part))
 
+    async def ends(self, parts: Sequence[Part]) -> Mapping[Part, int]:
+        keys = [TopicPartition(*part) for part in parts]
+        if not keys:
+            return {}
+        with translated():
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                found = await self._consumer.end_offsets(keys)
+        return {(key.topic, key.partition): found[key] for key in keys}
+
+    async def missing_topics(self) -> Collection[str]:
+        with translated():
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                try:
+                    known = await self._consumer.topics()
+                except library.KafkaError as error:
+                    raise ConnectionLost(f"Kafka: no broker answers ({error})") from error
+        missing: set[str] = set(self._topics) - known
+        if missing and self._config.create_topics:
+            await ensure_topics(self._config, self._client_id, self._topics)
+            self._consumer._client.force_metadata_update()  # else the group hears of them half a minute later
+            return set()
+        return missing
+
     async def commit(self, offsets: Mapping[Part, int]) -> None:
+        if self._committing is not None and not self._committing.done():
+            return
+        # Never cut off by a time limit of ours: the library would leave the request behind without an owner.
+        self._committing = asyncio.create_task(self._commit(offsets), name="kafka-commit")
+        await asyncio.wait({self._committing}, timeout=_STOP_TIMEOUT_S)
+
+    async def _commit(self, offsets: Mapping[Part, int]) -> None:
         try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await self._consumer.commit({TopicPartition(*part): offset for part, offset in offsets.items()})
+            await self._consumer.commit({TopicPartition(*part): offset for part, offset in offsets.items()})
         except (library.KafkaError, TimeoutError, OSError) as error:
             log.debug("offset_hint_not_committed", error=str(error) or type(error).__name__)
-
-    def end_of(self, part: Part) -> int | None:
-        with contextlib.suppress(library.KafkaError):
-            end: int | None = self._consumer.highwater(TopicPartition(*part))
-            return end
-        return None
 
 
 async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]) -> AsyncIterator[Message]:

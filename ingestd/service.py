@@ -37,7 +37,7 @@ from ingestd.sinks.redis_live import RedisLive
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader
-from ingestd.sources.trading_events import EventStore, nobody
+from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.leadership import Leadership
 from ingestd.storage.upkeep import Upkeep
@@ -53,6 +53,8 @@ log = structlog.get_logger()
 _CLOSE_FEEDS_SHARE = 0.3
 _RELEASE_S = 1.0
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
+_LAST_S = 3.5  # of the deadline, for what comes after the sinks: connections that nobody answers on, candles, the exit
+_EXIT_S = 1.0  # of that
 
 
 class Service:
@@ -263,8 +265,8 @@ class Service:
         kafka, database = self.config.kafka, self.config.database
         if kafka is None or database is None or self._access is None:
             return
-        order_update = self.live.order_update if self.live is not None else nobody
-        store = EventStore(kafka.topic_prefix, self.metrics, order_update)
+        cache = (self.live.order_update, self.live.forget_orders) if self.live is not None else ()
+        store = EventStore(kafka.topic_prefix, self.metrics, *cache)
         connect = self._access.connect_bounded
         self._readers.append(build_reader(store, self._instance, kafka, database, connect, self.metrics))
 
@@ -279,7 +281,7 @@ class Service:
         await self._drain_sinks(deadline_s)
         await self._close_live()
         if self._upkeep is not None:
-            await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
+            await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - _EXIT_S - monotonic_s()))
         await self.tasks.cancel(["upkeep", "heartbeat", "streams"])
         self._show_gauges()
 
@@ -330,7 +332,9 @@ class Service:
         self.tasks.release(*names)
         for worker in (*self._sinks, *self._readers):
             worker.finish()
-        late = await self.tasks.finished(names, deadline_s - monotonic_s())
+        # What does not end by itself takes a while to cut off, and others end after it.
+        reserve_s = min(_LAST_S, self.config.instance.shutdown_deadline_s / 2)
+        late = await self.tasks.finished(names, deadline_s - reserve_s - monotonic_s())
         if late:
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)
@@ -387,7 +391,7 @@ class Service:
             standby=self._leadership.waits_for if self._leadership is not None and not self._captures else None,
             lease_problem=self._leadership.problem if self._leadership is not None else None,
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
-            sinks=[SinkHealth(sink.name, sink.status().problem) for sink in self._every_sink()],
+            sinks=[SinkHealth(sink.name, sink.status().problem, sink.status().up) for sink in self._every_sink()],
             sources=[source_health(reader, needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
         )

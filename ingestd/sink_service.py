@@ -25,7 +25,7 @@ from ingestd.sources.base import Store
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.reader import TopicReader
-from ingestd.sources.trading_events import EventStore, nobody
+from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
 from ingestd.symbol_names import CompactNames
@@ -35,6 +35,8 @@ from ingestd.validation import accepted_window
 log = structlog.get_logger()
 
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
+_LAST_S = 4.5  # of the deadline: for leaving the groups where nobody answers, the live sink and the last candles
+_EXIT_S = 1.0  # of that
 
 
 class SinkService:
@@ -63,7 +65,7 @@ class SinkService:
         prefix = config.kafka.topic_prefix
         stores: list[Store] = [
             MarketStore(prefix, accepted_window(config), self.metrics),
-            EventStore(prefix, self.metrics, self.live.order_update if self.live is not None else nobody),
+            self._event_store(prefix),
         ]
         self.readers: list[TopicReader] = [
             build_reader(
@@ -133,12 +135,13 @@ class SinkService:
         self.tasks.release(*names)
         for reader in self.readers:
             reader.finish()
-        late = await self.tasks.finished(names, deadline_s - monotonic_s())
+        limit_s = self.config.instance.shutdown_deadline_s
+        late = await self.tasks.finished(names, max(limit_s - _LAST_S, limit_s / 2))
         if late:
             log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
             await self.tasks.cancel(late)
         await self._close_live()
-        await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - monotonic_s()))
+        await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - _EXIT_S - monotonic_s()))
         await self.tasks.cancel(["upkeep", "heartbeat"])
         self._show_gauges()
 
@@ -151,7 +154,7 @@ class SinkService:
             stopping=self._stopping,
             loop_age_s=self._heartbeat.age_s,
             dead_tasks=tuple(self.tasks.dead),
-            sinks=[SinkHealth(status.name, status.problem) for status in (sink.status() for sink in sinks)],
+            sinks=[SinkHealth(status.name, status.problem, status.up) for status in (sink.status() for sink in sinks)],
             sources=[source_health(reader, needed=True) for reader in self.readers],
         )
 
@@ -162,6 +165,11 @@ class SinkService:
     def _show_gauges(self) -> None:
         for reader in self.readers:
             show_source(self.metrics, reader)
+
+    def _event_store(self, prefix: str) -> EventStore:
+        if self.live is None:
+            return EventStore(prefix, self.metrics)
+        return EventStore(prefix, self.metrics, self.live.order_update, self.live.forget_orders)
 
     def _live_sink(self) -> RedisLive | None:
         """Here it keeps the orders' cache only; market data is shown by the daemon that has the feeds."""

@@ -46,15 +46,17 @@ class JournalHealth:
 
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
-    """A sink and what keeps it from storing, None while it stores."""
+    """A sink and what is wrong with it, None while nothing is. `up`: it stores, or publishes, all the same."""
 
     name: str
     problem: str | None = None
+    up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """A member of a consumer group: whether it has joined, and why the broker does not answer, None while it does.
+    """A member of a consumer group: whether it has joined and the broker answers, and what is wrong, None while all is
+    well.
 
     How many partitions it reads says nothing: there may be more members than partitions. `needed`: without it the
     daemon does nothing.
@@ -130,13 +132,19 @@ def readiness(snapshot: Snapshot) -> Verdict:
     reasons.extend(_journal_reasons(snapshot.journal))
     for source in snapshot.sources:
         if not source.joined:
-            text = f"The source {source.name} is not a member of its group{_because(source.problem)}."
+            text = f"The source {source.name} is not in touch with its group{_because(source.problem)}."
             (reasons if source.needed else degraded).append(text)
+        elif source.problem is not None:
+            degraded.append(f"The source {source.name} has a problem: {source.problem}")
     for feed in snapshot.feeds:
         failing, limping = _feed_reasons(feed, snapshot.now_us)
         reasons.extend(failing)
         degraded.extend(limping)
-    degraded.extend(f"The sink {sink.name} is down: {sink.problem}" for sink in snapshot.sinks if sink.problem)
+    degraded.extend(
+        f"The sink {sink.name} {'has a problem' if sink.up else 'is down'}: {sink.problem}"
+        for sink in snapshot.sinks
+        if sink.problem
+    )
     gaps = None if snapshot.open_gaps is None else _open_gaps(snapshot.open_gaps, snapshot.now_us)
     return Verdict(not reasons, tuple(reasons), tuple(degraded), gaps)
 

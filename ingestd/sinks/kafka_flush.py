@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from ingestd import envelope
+from ingestd.clock import monotonic_s
 from ingestd.errors import MessageTooLarge
 from ingestd.journal import Batch
 from ingestd.kafka_client import Message, partition_for, size_of
@@ -24,7 +25,9 @@ from ingestd.records import CHANNEL_OF, TABLE_OF, Record, Rejected, channel_of
 log = structlog.get_logger()
 
 TOO_LARGE = "kafka_too_large"
+_REJECTIONS = "rejections"  # the channel of rejected records
 _KEYS_KEPT = 50_000
+_TELL_EVERY_S = 60.0
 _SHOWN_CHARACTERS = 200
 
 
@@ -36,7 +39,8 @@ class Sender(Protocol):
 
 @dataclass(slots=True)
 class Chain:
-    """What goes to one partition, in order. `at_most` is set once the broker has refused a batch for its size."""
+    """What goes to one partition, in order. `at_most` is set once the broker has refused a batch for its size,
+    `refused` is how many messages that had, where it is known."""
 
     topic: str
     partition: int
@@ -44,6 +48,7 @@ class Chain:
     channels: list[str] = field(default_factory=list)  # of each message, for the counts
     sent: int = 0
     at_most: int | None = None
+    refused: int | None = None
 
     async def send(self, producer: Sender) -> None:
         """Send what is left."""
@@ -53,32 +58,73 @@ class Chain:
             self.sent += await producer.send(self.topic, self.partition, left)
 
 
+class PutAside:
+    """Tells of messages that were too large: the first of a topic at once, the others once a minute, as a number."""
+
+    def __init__(self) -> None:
+        self._first_s: dict[str, float] = {}  # when the minute of a topic began
+        self._counts: Counter[str] = Counter()  # in it
+        self._last: tuple[float, str] | None = None
+
+    def note(self, topic: str, message: Message) -> None:
+        """One more."""
+        now_s = monotonic_s()
+        self._last = now_s, topic
+        self._counts[topic] += 1
+        if now_s - self._first_s.get(topic, -_TELL_EVERY_S) < _TELL_EVERY_S:
+            return
+        log.warning(
+            "message_too_large",
+            topic=topic,
+            key=message[1][:_SHOWN_CHARACTERS].decode("utf-8", "replace"),
+            bytes=size_of(message),
+            messages=self._counts[topic],
+            effect="put aside and counted; raise kafka.max_message_bytes and the topic's max.message.bytes to keep it",
+        )
+        self._first_s[topic], self._counts[topic] = now_s, 0
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence while it goes on, else None."""
+        if self._last is None or monotonic_s() - self._last[0] >= _TELL_EVERY_S:
+            return None
+        return f"messages are too large for the topic {self._last[1]} and are put aside; raise its max.message.bytes"
+
+
 @dataclass(slots=True)
 class Flush:
-    """The chains of some batches, and the records of them that no message can carry."""
+    """The chains of some batches, and the records of them that no message can carry. `spoilt`: the producer of the
+    last `send` cannot go on, because a batch of it was refused."""
 
     chains: list[Chain]
     partitions: Mapping[str, int]
     rejected: Counter[str]  # by channel
+    put_aside: PutAside
+    spoilt: bool = False
 
     async def send(self, producer: Sender) -> list[Chain]:
         """Send what is left of every chain. Returns the chains whose next message or messages the broker finds too
         large; raises what else went wrong, when all chains have come to a rest."""
         waiting = [chain for chain in self.chains if chain.sent < len(chain.messages)]
         results = await asyncio.gather(*(chain.send(producer) for chain in waiting), return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
+        failures = [(chain, result) for chain, result in zip(waiting, results, strict=True) if result is not None]
+        self.spoilt = False
+        too_large = []
+        for chain, failure in failures:
             if not isinstance(failure, MessageTooLarge):
                 raise failure
-        return [chain for chain, result in zip(waiting, results, strict=True) if isinstance(result, MessageTooLarge)]
+            chain.refused = failure.messages
+            self.spoilt |= not failure.foreseen
+            too_large.append(chain)
+        return too_large
 
     def shrink(self, chain: Chain) -> None:
         """After a refusal for size: try fewer messages at once, and put aside the one that is refused alone."""
-        tried = len(chain.messages) - chain.sent if chain.at_most is None else chain.at_most
+        tried = chain.refused or (len(chain.messages) - chain.sent if chain.at_most is None else chain.at_most)
         if min(tried, len(chain.messages) - chain.sent) > 1:
             chain.at_most = max(1, tried // 2)
             return
-        _report(chain.topic, chain.messages[chain.sent])
+        self.put_aside.note(chain.topic, chain.messages[chain.sent])
         self.rejected[chain.channels[chain.sent]] += 1
         del chain.messages[chain.sent], chain.channels[chain.sent]
         chain.at_most = None
@@ -89,16 +135,24 @@ class Preparer:
     rejections, without most of its content: behind Kafka nobody else can tell the database of it."""
 
     def __init__(self, prefix: str, max_message_bytes: int, *, keep_rejected: bool) -> None:
-        self._names = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
+        self._names: dict[str, str] = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
         self._max_message_bytes = max_message_bytes
         self._keep_rejected = keep_rejected
         self._places: dict[tuple[str, str, str], tuple[bytes, str, int]] = {}
         self._partitions: Mapping[str, int] = {}
+        self.put_aside = PutAside()
 
     @property
     def topics(self) -> list[str]:
         """Every topic it may send to."""
         return list(self._names.values())
+
+    def needed(self, batches: Sequence[Batch]) -> set[str]:
+        """The topics that `prepare` must know the partitions of."""
+        channels = {channel for batch in batches for channel, count in batch.counts.items() if count}
+        if self._keep_rejected:
+            channels.add(_REJECTIONS)
+        return {self._names["rejected" if channel == _REJECTIONS else channel] for channel in channels}
 
     def prepare(self, batches: Sequence[Batch], partitions: Mapping[str, int]) -> Flush:
         """The flush of these batches, over topics with so many partitions each."""
@@ -116,7 +170,7 @@ class Preparer:
                 rejected[channel_of(record)] += 1
                 if self._keep_rejected:
                     add(_summary(record), position, counted=False)
-        return Flush(list(chains.values()), self._partitions, rejected)
+        return Flush(list(chains.values()), self._partitions, rejected, self.put_aside)
 
     def _adder(self, chains: dict[tuple[str, int], Chain]) -> Callable[..., bool]:
         # One call a record: what it needs is bound here once.
@@ -134,7 +188,7 @@ class Preparer:
                 [(envelope.POSITION_HEADER, position), version],
             )
             if len(value) > suspicious and size_of(message) > limit:
-                _report(topic, message)
+                self.put_aside.note(topic, message)
                 return False
             chain = chains.get((topic, partition))
             if chain is None:
@@ -167,14 +221,4 @@ def _summary(record: Record) -> Rejected:
         table=table,
         reason=TOO_LARGE,
         record="{}",
-    )
-
-
-def _report(topic: str, message: Message) -> None:
-    log.warning(
-        "message_too_large",
-        topic=topic,
-        key=message[1][:_SHOWN_CHARACTERS].decode("utf-8", "replace"),
-        bytes=size_of(message),
-        effect="put aside and counted; raise kafka.max_message_bytes and the brokers' message.max.bytes to keep it",
     )

@@ -17,7 +17,7 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config import KafkaConfig
 from ingestd.errors import ConnectionLost
 from ingestd.journal import Batch, Cursor
-from ingestd.kafka_client import Producer, settled
+from ingestd.kafka_client import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
@@ -59,13 +59,17 @@ class KafkaSink:
         self._metrics = metrics
         self._marks = CursorFile(state_dir)
         self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, keep_rejected=keep_rejected)
-        self._partitions: dict[str, int] = {}
+        self._partitions: dict[str, int] = {}  # of the topics that this connection has needed
+        self._limits = SizeLimits()
         self._writer = PersistentWriter(self.name, self._connected, metrics, waiting=lambda: cursor.pending_records)
         self._finish_asked = self._writer.finish_asked
         self._gatherer = Gatherer(cursor, config.flush_ms, config.max_flush_records, self._finish_asked, metrics)
 
     def status(self) -> SinkStatus:
-        return self._writer.status
+        status = self._writer.status
+        if status.up:
+            status.problem = self._preparer.put_aside.problem
+        return status
 
     def finish(self) -> None:
         self._finish_asked.set()
@@ -102,17 +106,21 @@ class KafkaSink:
     async def _store(self, batches: list[Batch]) -> bool:
         """Until they are acknowledged. False: given up at shutdown, they stay in the journal."""
         flush: Flush | None = None
+        needed = self._preparer.needed(batches)
 
         async def attempt(producer: Producer) -> None:
             nonlocal flush
+            for topic in needed - self._partitions.keys():
+                self._partitions[topic] = await producer.partitions(topic)
             # A topic that was made anew with other partitions gets the whole flush again.
-            if flush is None or flush.partitions != self._partitions:
+            if flush is None or any(flush.partitions[topic] != self._partitions[topic] for topic in needed):
                 flush = self._preparer.prepare(batches, self._partitions)
             while too_large := await self._delivered(flush, producer):
                 for chain in too_large:
                     flush.shrink(chain)
-                # The refused batch has used up sequence numbers that the broker never saw.
-                producer = await self._writer.reconnected()
+                if flush.spoilt:
+                    # The refused batch has used up sequence numbers that the broker never saw.
+                    producer = await self._writer.reconnected()
 
         started_s = monotonic_s()
         if not await self._writer.until_done(attempt):
@@ -128,16 +136,17 @@ class KafkaSink:
     async def _delivered(self, flush: Flush, producer: Producer) -> list[Chain]:
         """`flush.send`, watched: a delivery that takes long shows in the status, one that outlasts the stop is left."""
         sending = asyncio.create_task(flush.send(producer), name="kafka-flush")
-        started_s = monotonic_s()
+        started_s, waited_s = monotonic_s(), 0.0
         try:
             while not sending.done():
-                await self._wait(sending)
+                # At the moment from which it is slow, and every second after it.
+                await self._wait(sending, max(0.01, started_s + _SLOW_S - monotonic_s()) if waited_s < _SLOW_S else 1.0)
                 waited_s = monotonic_s() - started_s
                 if sending.done():
                     break
                 if self._finish_asked.is_set() and waited_s > _LAST_DELIVERY_S:
                     raise ConnectionLost(f"no broker has acknowledged anything for {waited_s:.0f} s")
-                if waited_s > _SLOW_S:
+                if waited_s >= _SLOW_S:
                     self._tell_slow(waited_s)
             return sending.result()
         finally:
@@ -145,13 +154,13 @@ class KafkaSink:
                 sending.cancel()
                 await asyncio.wait({sending})
 
-    async def _wait(self, sending: asyncio.Task[list[Chain]]) -> None:
+    async def _wait(self, sending: asyncio.Task[list[Chain]], within_s: float) -> None:
         if self._finish_asked.is_set():
             await asyncio.wait({sending}, timeout=0.2)
             return
         stop = asyncio.create_task(self._finish_asked.wait())
         try:
-            await asyncio.wait({sending, stop}, timeout=_SLOW_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, stop}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
 
@@ -162,11 +171,8 @@ class KafkaSink:
 
     async def _connected(self) -> Producer:
         producer = await self._connect(self._preparer.topics)
-        try:
-            self._partitions = {topic: await producer.partitions(topic) for topic in self._preparer.topics}
-        except BaseException:
-            producer.terminate()
-            raise
+        producer.limits = self._limits
+        self._partitions.clear()
         return producer
 
     def _count(self, batches: list[Batch], rejected: Counter[str], took_s: float) -> None:

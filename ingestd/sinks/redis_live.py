@@ -95,6 +95,7 @@ class RedisLive:
         self._publisher = Publisher(self._view, config, metrics)
         self.put = self._publisher.put
         self.order_update = self._publisher.order_update
+        self.forget_orders = self._view.forget_orders
         self._finish_asked = asyncio.Event()
         self._status = SinkStatus(self.name, problem="it has not reached Redis yet")
         self._retry = Backoff(base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -26,7 +26,7 @@ class Message(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # Kafka knows headers without a value
     @property
     def timestamp(self) -> int: ...
 
@@ -65,8 +65,12 @@ class Consumer(Protocol):
     async def commit(self, offsets: Mapping[Part, int]) -> None:
         """Tell the broker, for whoever looks at the group's lag. Only a hint; never raises."""
 
-    def end_of(self, part: Part) -> int | None:
-        """The offset the next message will have, as of the last answer; None before the first."""
+    async def ends(self, parts: Sequence[Part]) -> Mapping[Part, int]:
+        """The offset the next message of each will have. Answers or raises within a few seconds."""
+
+    async def missing_topics(self) -> Collection[str]:
+        """What was subscribed to and does not exist. Those that this program may make are made first. Answers or
+        raises within a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +114,18 @@ class Store(Protocol):
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> Prepared:
         """What stores these items."""
+
+    def taken_over(self) -> None:
+        """Another member has some of the partitions from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatus:
+    """A reader at this moment. `joined`: it is a member of its group and the broker answers. `problem` is None while
+    all is well, else a sentence for people."""
+
+    name: str
+    joined: bool
+    partitions: int
+    lag: int
+    problem: str | None

@@ -47,6 +47,7 @@ def source_health(reader: TopicReader, *, needed: bool) -> SourceHealth:
 def show_source(metrics: Metrics, reader: TopicReader) -> None:
     """Refresh this reader's gauges."""
     reading = reader.reading()
+    metrics.source_up.labels(reader.name).set(reading.joined)
     metrics.source_partitions.labels(reader.name).set(reading.partitions)
     metrics.source_lag.labels(reader.name).set(reading.lag)
     metrics.sink_lag_records.labels(reader.name).set(reading.lag)

@@ -66,17 +66,20 @@ class MarketStore:
         part, channel = (message.topic, message.partition), _CHANNELS[kind]
         try:
             record = envelope.decode(kind, message.value or b"")
-        except EnvelopeError as error:
-            content = poison(message, _TABLES[kind], now, str(error))
+            reason = unfit(record, window)
+            if reason is None:
+                return Item(part, message.offset, channel, record.exchange, record)
+            return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason)
+        except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
+            content = poison(message, _TABLES[kind], now, why(error, message))
             return Item(part, message.offset, channel, "", content, "poison")
-        reason = unfit(record, window)
-        if reason is None:
-            return Item(part, message.offset, channel, record.exchange, record)
-        return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason)
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> MarketFlush:
         """One transaction of the timescale writer."""
         return MarketFlush(self.name, items, moves, marks, self._metrics)
+
+    def taken_over(self) -> None:
+        """Nothing is remembered here."""
 
 
 class MarketFlush:
@@ -142,6 +145,14 @@ def poison(message: Message, table: str, now: int, error: str) -> Rejected:
         "error": printable(error),
     }
     return Rejected("", "", now, now, table, "poison", json.dumps(document))
+
+
+def why(error: Exception, message: Message) -> str:
+    """What to say of a message that could not be read. What nobody foresaw is our mistake, and told as one."""
+    if isinstance(error, EnvelopeError):
+        return str(error)
+    log.error("message_not_understood", **_place(message), exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def refused(record: Record, message: Message, reason: str, now: int) -> Rejected:

@@ -63,11 +63,12 @@ class Partition:
 
 
 def replay_place(message: Message) -> tuple[str, int] | None:
-    """The journal and the place in it that the message names; None for a producer that has no journal."""
+    """The journal and the place in it that the message names; None for a producer that has no journal. A header that
+    names none (empty, null, other text) makes the message new: what is right in it is stored."""
     for name, value in message.headers:
         if name == POSITION_HEADER:
             try:
-                journal_id, position, index = parse_position(value)
+                journal_id, position, index = parse_position(value or b"")
             except EnvelopeError:
                 return None
             mark = (position << _INDEX_BITS) + index

@@ -23,8 +23,9 @@ from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Superseded
-from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, Store
+from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderStatus, Store
 from ingestd.sources.partitions import REPLAY_PREFIX, Partition, take_over
+from ingestd.sources.watch import BrokerWatch
 from ingestd.storage.database import Database
 
 log = structlog.get_logger()
@@ -42,17 +43,6 @@ class ReaderLimits:
     max_records: int
     session_timeout_s: float
     stalled_after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderStatus:
-    """A reader at this moment. `problem` is None while the broker answers, else a sentence for people."""
-
-    name: str
-    joined: bool
-    partitions: int
-    lag: int
-    problem: str | None
 
 
 class TopicReader:
@@ -76,6 +66,7 @@ class TopicReader:
         self._writer = PersistentWriter(self.name, connect, metrics, waiting=self._count_held)
         self._finish_asked = self._writer.finish_asked
         self._assigned: set[Part] = set()
+        self._served: set[Part] = set()  # as the last assignment was, whatever became of it
         self._assignment = 0  # which one it is, counted
         self._to_claim: dict[Part, float] = {}  # and when: at once, or after a while where another member owns the row
         self._partitions: dict[Part, Partition] = {}
@@ -86,6 +77,7 @@ class TopicReader:
         self._joined = False
         self._problem: str | None = "it has not reached the broker yet"
         self._consumer: Consumer | None = None
+        self._watch = BrokerWatch(self.name, metrics)
         self._held_before: Counter[str] = Counter()
         self._told: dict[Part, int] = {}
         self._told_s = 0.0
@@ -96,7 +88,8 @@ class TopicReader:
 
     def reading(self) -> ReaderStatus:
         """The broker's side."""
-        return ReaderStatus(self.name, self._joined, len(self._partitions), self._lag(), self._problem)
+        joined, problem = self._joined and self._watch.answers, self._problem or self._watch.problem
+        return ReaderStatus(self.name, joined, len(self._partitions), self._lag(), problem)
 
     def held(self) -> dict[str, int]:
         """Messages taken and not yet settled, by channel; 0 for one that had some before."""
@@ -133,7 +126,9 @@ class TopicReader:
         """Called by the consumer, which has paused them: they are claimed in the database first."""
         log.info("partitions_assigned", source=self.name, partitions=sorted(parts))
         self._joined, self._problem = True, None
-        self._assigned = set(parts)
+        if self._served - set(parts):
+            self._store.taken_over()
+        self._assigned, self._served = set(parts), set(parts)
         self._assignment += 1
         self._to_claim = dict.fromkeys(parts, 0.0)
 
@@ -153,6 +148,7 @@ class TopicReader:
         consumer = self._consumer = self._make_consumer(self._store.topics(), self)
         try:
             await consumer.start()
+            self._watch.begin(consumer, lambda: self._assigned)
             while not self._finish_asked.is_set():
                 await self._claim(consumer)
                 await self._take(await consumer.poll(self._poll_s(), self._room()))
@@ -165,6 +161,7 @@ class TopicReader:
         finally:
             self._joined = False
             self._consumer = None
+            await self._watch.end()
             await consumer.stop()
             self._assigned.clear()
             self._to_claim.clear()
@@ -210,6 +207,7 @@ class TopicReader:
             if partition.part in self._assigned and self._to_claim.pop(partition.part, None) is not None:
                 self._choose_start(partition, *bounds[partition.part])
                 self._partitions[partition.part] = partition
+                self._watch.ends[partition.part] = bounds[partition.part][1]
                 consumer.begin(partition.part, partition.next)
 
     def _choose_start(self, partition: Partition, first: int, end: int) -> None:
@@ -348,6 +346,7 @@ class TopicReader:
         lost = [partition for partition in self._flying if partition.source in sources]
         self._flying = [partition for partition in self._flying if partition.source not in sources]
         self._release(lost)
+        self._store.taken_over()
         for partition in lost:
             self._metrics.sources_fenced.labels(self.name).inc()
             log.warning("partition_taken_over", source=self.name, partition=partition.part)
@@ -391,7 +390,7 @@ class TopicReader:
         return sum(len(partition.held) for partition in self._all_partitions())
 
     def _lag(self) -> int:
-        if self._consumer is None:
-            return 0
-        ends = {part: self._consumer.end_of(part) for part in self._partitions}
-        return sum(max(0, (ends[part] or 0) - partition.place.position) for part, partition in self._partitions.items())
+        """Of a partition that is not claimed yet, the database being away: by how far it was stored when last seen."""
+        places = {**self._told, **{part: partition.place.position for part, partition in self._partitions.items()}}
+        ends = self._watch.ends
+        return sum(max(0, ends.get(part, 0) - places[part]) for part in self._assigned if part in places)

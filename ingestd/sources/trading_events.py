@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.errors import DatabaseError, EnvelopeError, Reaction, reaction_to
+from ingestd.errors import DatabaseError, Reaction, reaction_to
+from ingestd.event_messages import Event, read_event
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.positions import Move, advance, mark
 from ingestd.sinks.timescale.tables import TABLES
 from ingestd.sources.base import Item, Message
-from ingestd.sources.event_messages import Event, read_event
 from ingestd.sources.event_tables import Change, store_events
-from ingestd.sources.kafka_topics import poison
+from ingestd.sources.kafka_topics import poison, why
 from ingestd.storage.database import Database
 
 # Told of every order that changed, with its fields as the cache `order:{orderId}` shows them.
@@ -33,15 +33,27 @@ def nobody(_order_id: str, _fields: Mapping[str, str]) -> None:
     """There is no cache to be told."""
 
 
+def nothing() -> None:
+    """There is no cache that could be old."""
+
+
 class EventStore:
     """The event topics."""
 
     name = "events"
 
-    def __init__(self, prefix: str, metrics: Metrics, order_update: OrderUpdate = nobody) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        metrics: Metrics,
+        order_update: OrderUpdate = nobody,
+        forget_orders: Callable[[], None] = nothing,
+    ) -> None:
+        """`forget_orders` is called when others may change the orders that `order_update` was told of."""
         self._kinds = {f"{prefix}.{name}": kind for name, kind in KINDS.items()}
         self._metrics = metrics
         self._order_update = order_update
+        self.taken_over = forget_orders
 
     def topics(self) -> list[str]:
         """The three event topics."""
@@ -56,9 +68,9 @@ class EventStore:
         event_type, channel, table = self._kinds[message.topic]
         part = (message.topic, message.partition)
         try:
-            event = read_event(event_type, message, to_datetime(now))
-        except EnvelopeError as error:
-            content = poison(message, table, now, str(error))
+            event = read_event(event_type, message.value or b"", message.headers, to_datetime(now))
+        except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
+            content = poison(message, table, now, why(error, message))
             return Item(part, message.offset, channel, "", content, "poison")
         return Item(part, message.offset, channel, event.exchange or "", event)
 

@@ -6,6 +6,7 @@ Runs on a connection of its own, so that it never delays a flush; whatever fails
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -44,6 +45,7 @@ class Upkeep:
         self._purge_due_s = 0.0
         self._markets_due_s = 0.0
         self._turn = asyncio.Lock()
+        self._failures: Counter[str] = Counter()  # in a row, by step
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -52,15 +54,35 @@ class Upkeep:
             await asyncio.sleep(_ROLLUPS_EVERY_S)
 
     async def turn(self) -> None:
-        """Everything that is due, once. One step that fails does not keep the others from being done."""
+        """Everything that is due, once. One step that fails does not keep the others from being done; without a
+        connection there is none to be done."""
         async with self._turn:
             for step in (self._refresh_candles, self._store_markets, self._purge):
+                name = "connect"
                 try:
-                    await step(*await self._connected())
-                except Exception as error:  # capture goes on whatever upkeep meets; it is counted
-                    self._metrics.upkeep_failures.labels(step.__name__.strip("_")).inc()
-                    log.warning("upkeep_failed", step=step.__name__.strip("_"), error=str(error), exc_info=_bug(error))
+                    connected = await self._connected()
+                    self._succeeded(name)
+                    name = step.__name__.strip("_")
+                    await step(*connected)
+                    self._succeeded(name)
+                except Exception as error:  # noqa: BLE001 # capture goes on whatever upkeep meets; it is counted
+                    self._failed(name, error)
                     self._disconnect()
+                    if name == "connect":
+                        return
+
+    def _failed(self, step: str, error: Exception) -> None:
+        self._metrics.upkeep_failures.labels(step).inc()
+        self._failures[step] += 1
+        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
+        if self._failures[step] <= 3 or self._failures[step] % 16 == 0:
+            log.warning(
+                "upkeep_failed", step=step, error=str(error), attempts=self._failures[step], exc_info=_bug(error)
+            )
+
+    def _succeeded(self, step: str) -> None:
+        if failures := self._failures.pop(step, 0):
+            log.info("upkeep_works_again", step=step, after_attempts=failures)
 
     async def _refresh_candles(self, database: Database, engine: Engine) -> None:
         await rollups.refresh(database, engine)

@@ -87,7 +87,9 @@ async def test_killed_and_started_again_empty(make_server: Make) -> None:
         for number in range(50):
             rig.live.put(tick(number, symbol=f"S{number}/USDT"))
         rig.live.put(trade(1))
+        rig.live.order_update("0", {"status": "FILLED"})
         with reader(server.url) as client:
+            await rig.until(lambda: client.exists("order:0"))
             await rig.until(lambda: client.exists("market:tick:S49USDT", "candle:binance:BTCUSDT:1m") == 2)
         server.kill()
         await rig.until(lambda: not rig.live.status().up)
@@ -102,8 +104,24 @@ async def test_killed_and_started_again_empty(make_server: Make) -> None:
             await rig.until(lambda: client.hget("price:binance:BTCUSDT", "price") == "7")
             assert json.loads(client.lindex("candle:binance:BTCUSDT:1m", 0))["tradesCount"] == 2
             assert client.hget("order:1", "status") == "NEW"
+            await rig.until(lambda: client.hget("order:0", "status") == "FILLED")
+            assert 3500 < client.ttl("order:0") <= 3600
             assert 40 < client.ttl("market:tick:S0USDT") <= 60
         assert rig.live.status().problem is None
+
+
+async def test_no_order_is_lost_by_a_frozen_server(make_server: Make) -> None:
+    server = make_server()
+    async with running(server.url) as rig:
+        await rig.up()
+        os.kill(pid(server), signal.SIGSTOP)
+        for number in range(200):
+            rig.live.order_update(str(number), {"status": "NEW"})
+            await asyncio.sleep(0.01)
+        await rig.until(lambda: not rig.live.status().up)
+        os.kill(pid(server), signal.SIGCONT)
+        with reader(server.url) as client:
+            assert await rig.until(lambda: len(client.keys("order:*")) == 200) < 5
 
 
 async def test_a_flushed_server_has_its_candles_again(make_server: Make) -> None:

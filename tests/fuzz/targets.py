@@ -23,12 +23,12 @@ import msgspec
 from ingestd import envelope, validation
 from ingestd.config import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
+from ingestd.event_messages import read_event
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text
-from ingestd.sources.event_messages import read_event
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.topic_log import LoggedMessage
 

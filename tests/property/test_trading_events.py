@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.sources.event_messages import Completed, Event, Executed, Submitted, read_event
+from ingestd.event_messages import Completed, Event, Executed, Submitted, read_event
 from ingestd.sources.event_tables import store_events
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
@@ -40,7 +40,8 @@ def message(event_type: str, second: int, data: dict[str, Any]) -> LoggedMessage
 
 
 def read(event_type: str, second: int, **data: Any) -> Event:
-    return read_event(event_type, message(event_type, second, data), BEGIN + timedelta(days=1))
+    value = message(event_type, second, data).value or b""
+    return read_event(event_type, value, [], BEGIN + timedelta(days=1))
 
 
 events = st.one_of(

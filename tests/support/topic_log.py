@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingestd import envelope
@@ -24,7 +24,7 @@ class LoggedMessage:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     timestamp: int = 0
 
 
@@ -44,7 +44,7 @@ class TopicLog:
                 self.log.setdefault((topic, number), [])
 
     def append(
-        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> LoggedMessage:
         part = (topic, zlib.crc32(key) % self.partitions)
         messages = self.log.setdefault(part, [])
@@ -129,5 +129,8 @@ class MemoryConsumer:
     async def commit(self, offsets: Mapping[Part, int]) -> None:
         self.broker.committed.update(offsets)
 
-    def end_of(self, part: Part) -> int | None:
-        return self.broker.end(part)
+    async def ends(self, parts: Sequence[Part]) -> Mapping[Part, int]:
+        return {part: self.broker.end(part) for part in parts}
+
+    async def missing_topics(self) -> Collection[str]:
+        return ()

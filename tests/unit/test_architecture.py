@@ -71,10 +71,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.storage",
         "ingestd.sinks",
         "ingestd.validation",
+        "ingestd.event_messages",
         "ingestd.kafka_consumer",
         "ingestd.ops.health",
     },
-    "ingestd.events": {"ingestd.kafka_client"},
+    # Publisher and consumer of trading events share one reading of them.
+    "ingestd.events": {"ingestd.kafka_client", "ingestd.event_messages"},
+    "ingestd.event_messages": set(),
     "ingestd.kafka_consumer": {"ingestd.sources.base", "ingestd.kafka_client"},
     "ingestd.storage": {"ingestd.feeds.base"},
     "ingestd.ops": {"ingestd.feeds.base"},
@@ -136,8 +139,9 @@ EXACTLY = {
     "ingestd.config": {"ingestd.config_values", "ingestd.errors"},
     "ingestd.config_values": {"ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
-    "ingestd.kafka_client": {"ingestd.config", "ingestd.errors", "ingestd.failpoints"},
+    "ingestd.kafka_client": {"ingestd.clock", "ingestd.config", "ingestd.errors", "ingestd.failpoints"},
     "ingestd.envelope": {"ingestd.errors", "ingestd.records"},
+    "ingestd.event_messages": {"ingestd.errors"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
 }
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from ingestd import events
+from ingestd import event_messages, events
 from ingestd.errors import EnvelopeError
-from ingestd.sources import event_messages
 from ingestd.sources.trading_events import KINDS
 
 AT = datetime(2024, 10, 23, 18, tzinfo=UTC)
@@ -41,10 +40,18 @@ def test_the_envelope_is_the_documented_one() -> None:
     [
         ({"order_id": None}, "needs order_id"),
         ({"symbol": ""}, "needs symbol"),
-        ({"side": "hold"}, "side must be buy or sell"),
+        ({"side": "hold"}, "side is neither buy nor sell"),
+        ({"strategy": ""}, "strategy is not a text"),
+        ({"exchange": True}, "exchange is not a text"),
+        ({"order_id": "x" * 300}, "order_id is not a text"),
+        ({"order_id": "a\x00b"}, "NUL"),
+        ({"quantity": "1e70"}, "too many digits"),
+        ({"quantity": "1e999999"}, "quantity is not a number"),
+        ({"note": 10**70}, "too many digits"),
+        ({"symbol": "\ud800"}, "JSON has no form|surrogate"),
         ({"quantity": "many"}, "quantity is not a number"),
         ({"quantity": Decimal("NaN")}, "quantity is not a number"),
-        ({"quantity": -1}, "quantity is not a number"),
+        ({"quantity": -1}, "quantity is not a number that is not negative"),
         ({"quantity": True}, "quantity is not a number"),
         ({"note": object()}, "JSON has no form"),
     ],
@@ -64,8 +71,27 @@ def test_a_time_without_a_zone_is_refused() -> None:
         events.envelope("ORDER_SUBMITTED", AT.replace(tzinfo=None), ORDER)
 
 
+def test_a_time_that_the_consumer_refuses_is_refused() -> None:
+    with pytest.raises(EnvelopeError, match="before 2009"):
+        events.envelope("ORDER_SUBMITTED", AT.replace(year=2001), ORDER)
+
+
+@pytest.mark.parametrize(("said", "stored"), [("BUY", "buy"), ("long", "buy"), ("Short", "sell")])
+def test_the_sides_that_the_consumer_knows_may_be_published(said: str, stored: str) -> None:
+    _, value = events.envelope("ORDER_SUBMITTED", AT, {**ORDER, "side": said})
+    event = event_messages.read_event("ORDER_SUBMITTED", value, [], AT)
+    assert isinstance(event, event_messages.Submitted)
+    assert event.side == stored
+
+
+@pytest.mark.parametrize("event_id", ["", "\ud800"])
+async def test_an_event_id_that_says_nothing_is_refused_before_anything_is_sent(event_id: str) -> None:
+    publisher = events.EventPublisher(["127.0.0.1:1"])  # nobody listens there: sending would raise ConnectionLost
+    with pytest.raises(EnvelopeError, match="ingestd-event-id"):
+        await publisher.publish("ORDER_SUBMITTED", event_id=event_id, timestamp=AT, **ORDER)
+
+
 def test_publisher_and_consumer_agree() -> None:
     assert {topic: event_type for event_type, (topic, _) in events.EVENTS.items()} == {
         topic: event_type for topic, (event_type, _, _) in KINDS.items()
     }
-    assert events.EVENT_ID_HEADER == event_messages.EVENT_ID_HEADER

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,8 +90,24 @@ async def test_what_fell_out_of_memory_is_read_from_the_files(tmp_path: Path) ->
         assert numbers(await read_all(cursor, at_most=7)) == list(range(1, 301))
 
 
+async def test_memory_is_bounded_by_what_records_take_in_it(tmp_path: Path) -> None:
+    """Not by their journaled form, which is much smaller: a sink that is down must not make the process grow."""
+    limit = 2**20
+    with opened(tmp_path, memory_bytes=limit) as journal:
+        cursor = journal.cursor("one")
+        tracemalloc.start()
+        try:
+            for first in range(1, 20_001, 500):
+                await journal.append([trade(number, price=f"{number}.5") for number in range(first, first + 500)])
+            held_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert limit / 4 < held_bytes < 1.5 * limit
+        assert len(await read_all(cursor)) == 40
+
+
 async def test_reading_continues_live_after_the_files(tmp_path: Path) -> None:
-    with opened(tmp_path, memory_bytes=600) as journal:
+    with opened(tmp_path, memory_bytes=4500) as journal:
         cursor = journal.cursor("one")
         read: list[int] = []
         for first in range(1, 91, 3):

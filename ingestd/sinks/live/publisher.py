@@ -85,7 +85,7 @@ class Publisher:
 
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
         """Write these fields of `order:{order_id}`, with the next flush or once the server is back."""
-        if not self._view.take_order(order_id, fields):
+        if not self._view.take_order(order_id, fields, monotonic_s()):
             self._drop({"orders": 1}, "orders_full")
         self.flush_soon()
 

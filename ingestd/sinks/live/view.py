@@ -6,18 +6,17 @@ bounded by the number of symbols.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ingestd.records import BookSnapshot, Candle, FeedGap, MarketRecord, Tick, Trade
 from ingestd.sinks.live import payloads
 from ingestd.sinks.live.candles import BUILT_INTERVAL, RecentCandles
+from ingestd.sinks.live.orders import Order, Orders
 from ingestd.sinks.live.resp import pack, publish, publish_head
 
 MARKET_TTL_S = 60
-ORDER_TTL_S = 3600
 METRIC_TTL_S = 300
-MAX_ORDERS_WAITING = 10_000
 
 _TICK, _TRADE, _BOOK = 1, 2, 4
 
@@ -103,6 +102,11 @@ def hash_command(key: bytes, fields: tuple[bytes, ...], ttl_s: int) -> Command:
     return Command(key, pack(b"HSET", key, *fields) + pack(b"EXPIRE", key, b"%d" % ttl_s), 2)
 
 
+def _order_command(order_id: str, order: Order, now_s: float) -> Command:
+    flat = tuple(part.encode() for pair in order.fields.items() for part in pair)
+    return hash_command(b"order:" + order_id.encode(), flat, max(1, order.ttl_s(now_s)))
+
+
 class View:
     """Every stream. `take` what arrives, then ask for the `messages` and the `cache_commands`."""
 
@@ -113,7 +117,9 @@ class View:
         self._candles_kept = candles_kept
         self._streams: dict[tuple[str, str], Stream] = {}
         self._dirty: dict[Stream, None] = {}
-        self._orders: dict[str, dict[str, str]] = {}
+        self._orders = Orders()
+        self.take_order = self._orders.take
+        self.forget_orders = self._orders.forget_written
 
     @property
     def streams(self) -> int:
@@ -122,7 +128,7 @@ class View:
     @property
     def is_clean(self) -> bool:
         """Whether the server was sent everything."""
-        return not self._dirty and not self._orders
+        return not self._dirty and self._orders.is_clean
 
     def take(self, record: MarketRecord | FeedGap, now_s: float) -> Command | None:
         """Remember the record, and the command that publishes it; None when nobody listens to its kind.
@@ -148,22 +154,11 @@ class View:
             self._dirty[stream] = None
         return None
 
-    def take_order(self, order_id: str, fields: Mapping[str, str]) -> bool:
-        """Remember what changed of an order. False: too many wait for the server already."""
-        waiting = self._orders.get(order_id)
-        if waiting is None and len(self._orders) >= MAX_ORDERS_WAITING:
-            return False
-        self._orders[order_id] = {**(waiting or {}), **fields}
-        return True
-
     def cache_commands(self, now_s: float, room: int) -> list[Command]:
         """At least the oldest change, and more while there is `room` for this many commands."""
         commands: list[Command] = []
-        while self._orders and room > 0:
-            order_id, fields = next(iter(self._orders.items()))
-            del self._orders[order_id]
-            flat = tuple(part.encode() for pair in fields.items() for part in pair)
-            commands.append(hash_command(b"order:" + order_id.encode(), flat, ORDER_TTL_S))
+        while room > 0 and (changed := self._orders.pop_new(now_s)) is not None:
+            commands.append(_order_command(*changed, now_s))
             room -= 2
         while self._dirty and room > 0:
             stream = next(iter(self._dirty))
@@ -171,10 +166,14 @@ class View:
             for command in stream.commands(now_s):
                 commands.append(command)
                 room -= command.count
+        while room > 0 and (known := self._orders.pop_again(now_s)) is not None:
+            commands.append(_order_command(*known, now_s))
+            room -= 2
         return commands
 
     def refill(self, now_s: float) -> None:
         """The server may have lost or never got what was sent: write again all that would still be alive."""
+        self._orders.refill(now_s)
         for stream in self._streams.values():
             if stream.refill(now_s):
                 self._dirty[stream] = None

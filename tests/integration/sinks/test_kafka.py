@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import structlog.testing
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -111,12 +113,19 @@ async def test_a_topic_that_cannot_be_made_says_why(apache_kafka: Broker) -> Non
     assert caught.value.name == "InvalidReplicationFactorError"
 
 
-async def test_without_the_right_to_make_topics_a_missing_one_is_named(apache_kafka: Broker, tmp_path: Path) -> None:
-    config = config_for(apache_kafka, create_topics=False, request_timeout_s=1)
-    made = KafkaRig(tmp_path, config)
-    await until(lambda: made.sink.status().attempts_failed > 0)
-    assert f"{config.topic_prefix}.market.ticks" in (made.sink.status().problem or "")
-    await made.crash()
+async def test_a_missing_topic_is_named_when_it_is_needed(apache_kafka: Broker, tmp_path: Path) -> None:
+    config = config_for(apache_kafka, create_topics=False)
+    trades, ticks = (f"{config.topic_prefix}.market.{kind}" for kind in ("trades", "ticks"))
+    await ensure_topics(config, "test", [trades])
+    async with kafka_rig(tmp_path, config) as made:
+        await made.journal.append([trade(1)])
+        await until(lambda: made.total("stored") == {"trades": 1}, 10)
+        await made.journal.append([tick(2)])
+        await until(lambda: made.sink.status().attempts_failed > 0, 10)
+        assert f"the topic {ticks} does not exist; create it" in (made.sink.status().problem or "")
+        await ensure_topics(config, "test", [ticks])
+        await until(lambda: made.total("stored") == {"trades": 1, "ticks": 1}, 10)
+    in_order(await everything(config), [trade(1), tick(2)], config)
 
 
 async def test_a_restart_sends_what_was_left_and_nothing_twice(kafka_config: KafkaConfig, tmp_path: Path) -> None:
@@ -200,9 +209,33 @@ async def test_a_message_the_broker_finds_too_large_is_found_and_put_aside(
     assert made.total("rejected") == {"order_book": 1}
 
 
-async def make_topics_for_small_messages(config: KafkaConfig) -> None:
+async def test_a_topic_that_refuses_everything_holds_up_nothing(apache_kafka: Broker, tmp_path: Path) -> None:
+    """Its limit is learnt: a new producer for every message would be slower than the messages come."""
+    config = config_for(apache_kafka)
+    await make_topics_for_small_messages(config, 150)
+    connects = 0
+
+    async def connect(topics: list[str]) -> Producer:
+        nonlocal connects
+        connects += 1
+        return await Producer.connect(config, "test", topics)
+
+    with structlog.testing.capture_logs() as logs:
+        made = KafkaRig(tmp_path, config, connect)
+        for number in range(20):
+            await made.journal.append([trade(number * 100 + index) for index in range(100)])
+        await until(lambda: made.total("rejected") == {"trades": 2000}, 20)
+        assert "too large for the topic" in (made.sink.status().problem or "")
+        assert made.sink.status().up
+        await made.drain()
+    assert connects < 40
+    assert len([line for line in logs if line["event"] == "message_too_large"]) == 1
+    assert made.total("stored") == {}
+
+
+async def make_topics_for_small_messages(config: KafkaConfig, largest_bytes: int = 20000) -> None:
     admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
-    settings = {"max.message.bytes": "20000"}
+    settings = {"max.message.bytes": str(largest_bytes)}
     wanted = [NewTopic(name, config.partitions, 1, config=settings) for name in envelope.topics(config.topic_prefix)]
     for future in admin.create_topics(wanted).values():
         await asyncio.to_thread(future.result, 10)
@@ -331,6 +364,19 @@ async def test_a_stop_while_the_broker_is_frozen_leaves_the_rest_in_the_journal(
         made.journal.close()
         await send(tmp_path, config, [trade(3)])
         in_order(await everything(config), [trade(1), trade(2), trade(3)], config)
+
+
+async def test_a_frozen_broker_is_told_of_after_five_seconds(tmp_path: Path) -> None:
+    with running_broker("embedded") as broker:
+        made = KafkaRig(tmp_path, config_for(broker))
+        await made.journal.append([trade(1)])
+        await until(lambda: made.total("stored") == {"trades": 1})
+        with frozen(broker):
+            await made.journal.append([trade(2)])
+            started_s = time.monotonic()
+            await until(lambda: not made.sink.status().up, 12)
+            assert 4 < time.monotonic() - started_s < 8
+        await made.drain()
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:

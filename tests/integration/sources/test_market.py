@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,19 @@ async def test_poison_is_put_aside_with_its_place(
     assert offsets == list(range(offsets[0], offsets[0] + 6))
     assert documents[2]["value"] == "\\xff\\xfe"
     assert made.total("rejected") == {"trades": 6}
+    assert made.balance() == 0
+    await db.close()
+
+
+async def test_a_header_without_a_value_costs_nothing(
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
+) -> None:
+    db = await postgres_database.connect()
+    [(topic, (at, key, value, _))] = market_messages(apache_config, "j", 1, [trade(1)])
+    nothing: Any = None  # Kafka knows headers without a value
+    async with member(apache_config, postgres_database.dsn) as made:
+        await publish(apache_config, [(topic, (at, key, value, [(envelope.POSITION_HEADER, nothing)]))])
+        await until(db, "SELECT count(*) FROM trades", 1)
     assert made.balance() == 0
     await db.close()
 

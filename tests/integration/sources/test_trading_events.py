@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from ingestd.config import KafkaConfig
-from ingestd.events import EventPublisher, publish
+from ingestd.event_messages import EVENT_ID_HEADER
+from ingestd.events import EventPublisher, envelope, publish
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Store
 from ingestd.sources.trading_events import EventStore
@@ -17,6 +19,8 @@ from tests.support import group
 from tests.support.brokers import Broker, config_for
 from tests.support.group import member, until
 from tests.support.postgres import DatabaseForTest
+
+ORDER: dict[str, Any] = {"symbol": "ETH-USD", "side": "sell", "quantity": "2"}
 
 
 async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config: KafkaConfig) -> None:
@@ -79,17 +83,20 @@ async def test_poison_is_put_aside(postgres_database: DatabaseForTest, apache_ka
     async with member(config, postgres_database.dsn, make_store) as made:
         topic = f"{config.topic_prefix}.orders.submitted"
         await group.publish(config, [(topic, (0, b"k", value, [])) for value in (b"{", b"{}", b"\xff")])
+        nothing: Any = None  # Kafka knows headers without a value
+        _, good = envelope("ORDER_SUBMITTED", datetime.now(UTC), {**ORDER, "order_id": "2"})
+        await group.publish(config, [(topic, (0, b"k", good, [(EVENT_ID_HEADER, nothing)]))])
         # Without an event loop of one's own, as a thread of a bot would.
-        arguments: dict[str, Any] = {"order_id": "1", "symbol": "ETH-USD", "side": "sell", "quantity": "2"}
+        arguments = {**ORDER, "order_id": "1"}
         await asyncio.to_thread(
             publish, config.bootstrap_servers, "ORDER_SUBMITTED", topic_prefix=config.topic_prefix, **arguments
         )
-        await until(db, "SELECT count(*) FROM rejected_records", 3)
+        await until(db, "SELECT count(*) FROM rejected_records", 4)
         await until(db, "SELECT status FROM orders", "PENDING")
     row = await db.fetchrow("SELECT table_name, reason, record->>'topic' AS topic FROM rejected_records LIMIT 1")
     assert row is not None
     assert tuple(row.values()) == ("orders", "poison", topic)
-    assert made.total("rejected") == {"orders_submitted": 3}
+    assert made.total("rejected") == {"orders_submitted": 4}
     assert made.balance() == 0
     await db.close()
 

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from ingestd.errors import ConnectionLost
 from ingestd.feeds.base import MarketInfo
@@ -33,6 +34,22 @@ async def test_one_bad_market_does_not_stop_the_candles(postgres_database: Datab
     assert await db.fetchval("SELECT count(*) FROM candles_1m") == 1
     assert metrics.totals(metrics.upkeep_failures, "step")["store_markets"] > 0
     await db.close()
+
+
+async def test_an_outage_is_told_of_at_its_beginning_and_now_and_then(postgres_database: DatabaseForTest) -> None:
+    metrics, config = Metrics(), default_config(database={"dsn": postgres_database.dsn})
+    away = DatabaseAccess(default_config(database={"dsn": "postgresql://nobody@127.0.0.1:1/none"}))
+    upkeep = Upkeep(away, config, list, metrics)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(32):
+            await upkeep.turn()
+        upkeep._access = access_to(postgres_database)
+        await upkeep.turn()
+    told = [line["attempts"] for line in logs if line["event"] == "upkeep_failed"]
+    assert told == [1, 2, 3, 16, 32]
+    assert [line["after_attempts"] for line in logs if line["event"] == "upkeep_works_again"] == [32]
+    assert metrics.totals(metrics.upkeep_failures, "step") == {"connect": 32}
+    await upkeep.close(within_s=5)
 
 
 async def test_a_known_database_that_is_busy_with_its_schema_is_an_outage(

@@ -101,6 +101,8 @@ def test_what_ends_readiness_is_a_sentence(change: dict[str, object], reason: st
     ("change", "sentence"),
     [
         ({"sinks": (SinkHealth("timescale", "no answer."),)}, "The sink timescale is down: no answer."),
+        ({"sinks": (SinkHealth("redis", "out of memory", up=True),)}, "The sink redis has a problem: out of memory"),
+        ({"sources": (SourceHealth("events", True, "no topic"),)}, "The source events has a problem: no topic"),
         (
             {"feeds": (feed(stream(), connected=False, problem="closed by peer"),)},
             "The feed kraken is not connected and dials again (closed by peer).",
@@ -147,7 +149,7 @@ def test_a_source_that_is_no_member_is_not_ready() -> None:
         ],
     )
     verdict = readiness(snapshot)
-    assert verdict.reasons == ("The source events is not a member of its group (no broker answers).",)
+    assert verdict.reasons == ("The source events is not in touch with its group (no broker answers).",)
     assert verdict.degraded == ("The sink market is down: the server does not answer",)
 
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.errors import EnvelopeError
-from ingestd.sources.event_messages import Completed, Event, Executed, Submitted, read_event
-from tests.support.topic_log import LoggedMessage
+from ingestd.event_messages import Completed, Event, Executed, Submitted, read_event
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -25,9 +24,9 @@ COMPLETED = """{"event_type": "TRADE_COMPLETED", "timestamp": "2024-10-23T18:05:
  "symbol": "BTC-USD", "entry_price": 50000, "exit_price": 51000, "pnl": 100, "strategy": "momentum"}}"""
 
 
-def read(event_type: str, text: str | bytes, headers: list[tuple[str, bytes]] | None = None) -> Event:
+def read(event_type: str, text: str | bytes, headers: list[tuple[str, bytes | None]] | None = None) -> Event:
     value = text if isinstance(text, bytes) else text.encode()
-    return read_event(event_type, LoggedMessage("t", 0, 0, None, value, headers or []), NOW)
+    return read_event(event_type, value, headers or [], NOW)
 
 
 def executed(**changes: Any) -> str:
@@ -62,13 +61,77 @@ def test_digits_are_kept(digits: str) -> None:
 
 
 def test_an_id_of_the_producer_is_the_identity() -> None:
-    header = [("ingestd-event-id", b"e1")]
+    header: list[tuple[str, bytes | None]] = [("ingestd-event-id", b"e1")]
     first = read("ORDER_EXECUTED", executed(), header)
     assert first.id == read("ORDER_EXECUTED", executed(fee="1"), header).id
     assert first.id == read("ORDER_EXECUTED", executed(event_id="e1")).id
     assert first.id != read("ORDER_EXECUTED", executed()).id
     assert read("ORDER_EXECUTED", executed()).id == read("ORDER_EXECUTED", executed(executed_quantity="0.100")).id
     assert read("ORDER_EXECUTED", executed()).id != read("ORDER_EXECUTED", executed(executed_quantity="0.2")).id
+
+
+THIRTY_TWO = "1" * 31
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"order_id": "007"}, {"order_id": "7"}),
+        ({"order_id": "1e2"}, {"order_id": "100"}),
+        ({"order_id": THIRTY_TWO + "1"}, {"order_id": THIRTY_TWO + "2"}),
+        ({"strategy": "1.0"}, {"strategy": "1"}),
+        ({"executed_price": "1." + "0" * 28 + "1"}, {"executed_price": "1." + "0" * 28 + "2"}),
+        ({"executed_price": "1." + "0" * 59 + "1"}, {"executed_price": "1"}),
+        ({"note": "1"}, {"note": 1}),
+        ({"note": {"id": "01"}}, {"note": {"id": "1"}}),
+        ({"note": "true"}, {"note": True}),
+    ],
+)
+def test_what_differs_is_not_taken_for_a_repetition(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert read("ORDER_EXECUTED", executed(**one)).id != read("ORDER_EXECUTED", executed(**other)).id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"executed_price": "0.10"}, {"executed_price": 0.1}),
+        ({"executed_price": "1E+2"}, {"executed_price": 100}),
+        ({"fee": "-0.0"}, {"fee": 0}),
+        ({"order_id": 7}, {"order_id": "7"}),
+        ({"note": {"a": 1, "b": 2}}, {"note": {"b": 2, "a": 1}}),
+    ],
+)
+def test_the_same_said_otherwise_is_a_repetition(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert read("ORDER_EXECUTED", executed(**one)).id == read("ORDER_EXECUTED", executed(**other)).id
+
+
+def test_nanoseconds_tell_events_apart() -> None:
+    first, second, same = (
+        read("ORDER_EXECUTED", EXECUTED.replace("18:00:01Z", f"18:00:01.{digits}Z")).id
+        for digits in ("123456700", "123456800", "1234567")
+    )
+    assert first != second
+    assert first == same
+
+
+@pytest.mark.parametrize(("value", "reason"), [(None, "is empty"), (b"", "is empty"), (b"\xff", "is not UTF-8")])
+def test_an_id_that_says_nothing_is_refused(value: bytes | None, reason: str) -> None:
+    with pytest.raises(EnvelopeError, match=reason):
+        read("ORDER_EXECUTED", executed(), [("ingestd-event-id", value)])
+
+
+@pytest.mark.parametrize("levels", [65, 400, 500, 600, 700])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_deep_nesting_is_refused(levels: int, opening: str, closing: str) -> None:
+    text = executed(note="@").replace('"@"', opening * levels + "1" + closing * levels)
+    with pytest.raises(EnvelopeError, match=r"nested deeper|not JSON"):
+        read("ORDER_EXECUTED", text)
+
+
+def test_what_programs_nest_is_read() -> None:
+    text = executed(note="@").replace('"@"', "[" * 60 + "1" + "]" * 60)
+    assert read("ORDER_EXECUTED", text).data == read("ORDER_EXECUTED", text).data
+    assert "[" * 60 + "1" in read("ORDER_EXECUTED", text).data
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ingestd.records import OpenInterest
-from ingestd.sinks.live.view import MAX_ORDERS_WAITING, View
+from ingestd.sinks.live.orders import MAX_ORDERS_KEPT
+from ingestd.sinks.live.view import View
 from ingestd.symbol_names import compact_symbol
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.redis_model import RedisModel
@@ -19,7 +20,7 @@ def view(primary: str = "binance") -> View:
 
 def written(seen: View, now_s: float = 100.0, model: RedisModel | None = None) -> RedisModel:
     model = model or RedisModel()
-    for command in seen.cache_commands(now_s, 10_000):
+    for command in seen.cache_commands(now_s, 100_000):
         assert model.carry_out(command.packed) == command.count
     return model
 
@@ -94,14 +95,53 @@ def test_changes_wait_for_room_in_order() -> None:
 
 def test_orders_are_merged_and_bounded() -> None:
     seen = view()
-    seen.take_order("1", {"symbol": "BTCUSDT", "status": "NEW"})
-    seen.take_order("1", {"status": "FILLED"})
-    model = written(seen)
+    seen.take_order("1", {"symbol": "BTCUSDT", "status": "NEW"}, 0.0)
+    seen.take_order("1", {"status": "FILLED"}, 0.0)
+    model = written(seen, 0.0)
     assert model.hashes["order:1"] == {"symbol": "BTCUSDT", "status": "FILLED"}
     assert model.ttl["order:1"] == 3600
-    assert all(seen.take_order(str(number), {"status": "NEW"}) for number in range(MAX_ORDERS_WAITING))
-    assert not seen.take_order("one more", {"status": "NEW"})
-    assert seen.take_order("0", {"status": "FILLED"})
+    assert all(seen.take_order(str(number), {"status": "NEW"}, 1.0) for number in range(MAX_ORDERS_KEPT))
+    assert not seen.take_order("one more", {"status": "NEW"}, 1.0)
+    assert seen.take_order("0", {"status": "FILLED"}, 1.0)
+
+
+def test_a_refill_writes_the_orders_that_would_still_be_alive() -> None:
+    seen = view()
+    seen.take_order("old", {"status": "NEW"}, 0.0)
+    seen.take_order("changed", {"status": "NEW"}, 0.0)
+    seen.take_order("changed", {"status": "FILLED"}, 1000.0)
+    written(seen, 1000.0)
+    assert seen.cache_commands(1000.0, 10) == []
+    seen.refill(3700.0)
+    assert not seen.is_clean
+    model = written(seen, 3700.0)
+    assert model.hashes == {"order:changed": {"status": "FILLED"}}
+    assert model.ttl == {"order:changed": 900}
+    seen.refill(3700.0)
+    assert "order:changed" in written(seen, 3700.0).hashes, "every refill writes it, not only the first"
+    seen.refill(5000.0)
+    assert written(seen, 5000.0).hashes == {}
+
+
+def test_the_orders_kept_for_a_refill_are_those_that_changed_last() -> None:
+    seen = view()
+    for number in range(MAX_ORDERS_KEPT + 5):
+        assert seen.take_order(str(number), {"status": "NEW"}, float(number) / 1000)
+        seen.cache_commands(20.0, 10)
+    seen.refill(20.0)
+    again = set(written(seen, 20.0).hashes)
+    assert len(again) == MAX_ORDERS_KEPT
+    assert not again & {f"order:{number}" for number in range(5)}
+
+
+def test_orders_that_another_daemon_keeps_now_are_not_written_again() -> None:
+    seen = view()
+    seen.take_order("written", {"status": "NEW"}, 0.0)
+    written(seen, 0.0)
+    seen.take_order("waiting", {"status": "NEW"}, 0.0)
+    seen.forget_orders()
+    seen.refill(1.0)
+    assert set(written(seen, 1.0).hashes) == {"order:waiting"}
 
 
 def test_a_name_that_was_corrected_moves_to_its_own_keys() -> None:

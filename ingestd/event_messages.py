@@ -2,7 +2,8 @@
 
 The envelopes are `{"event_type", "timestamp", "data"}`. Numbers may be JSON numbers or decimal text; either way their
 digits are kept. An event's identity is the id that its producer gave it (header `ingestd-event-id`, or `event_id` in
-the data), else its content: so a repetition is known as one.
+the data), else its content: so a repetition is known as one. Publisher and consumer both ask here, so that what the
+one sends the other takes.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, NoReturn, TypeAlias
 
 from ingestd.errors import EnvelopeError
-from ingestd.sources.base import Message
 
 EVENT_ID_HEADER = "ingestd-event-id"
 
@@ -26,6 +26,17 @@ _NUMBER = re.compile(r"-?(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][
 _OLDEST = datetime(2009, 1, 1, tzinfo=UTC)
 _MAX_AHEAD = timedelta(days=1)
 _MAX_TEXT = 200
+_MAX_DEPTH = 64  # far from what recursion bears, here and in the server
+_EXACT = Context(prec=400)  # more digits than _NUMBER lets through
+# The fields whose identity is their value; of all others it is what is written.
+NUMBER_FIELDS = frozenset(
+    {"quantity", "price", "executed_price", "executed_quantity", "entry_price", "exit_price", "pnl", "fee"}
+)
+_TEXT_FIELDS = frozenset(
+    {"exchange", "symbol", "order_id", "trade_id", "side", "order_type", "strategy", "client_id", "event_id"}
+)
+# What ISO 8601 may say and a timestamp of the database cannot: the digits after the microseconds.
+_beyond_us = re.compile(r"[.,][0-9]{6}([0-9]+)").search
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +96,22 @@ class Completed:
 Event: TypeAlias = Submitted | Executed | Completed
 
 
-def read_event(event_type: str, message: Message, now: datetime) -> Event:
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+
+
+def read_event(event_type: str, value: bytes, headers: Headers, now: datetime) -> Event:
     """The event of a message on the topic of this type. Raises EnvelopeError, saying what is wrong with it."""
-    document = _parsed(message.value or b"")
+    document = _parsed(value)
     if document.get("event_type") != event_type:
         raise EnvelopeError(f"event_type is not {event_type} (found {str(document.get('event_type'))[:40]!r})")
     data = document.get("data")
     if not isinstance(data, dict):
         raise EnvelopeError("data is not an object")
-    _refuse_unstorable(data)
-    at = _time(document.get("timestamp"), now)
+    _refuse_unstorable(data, 0)
+    timestamp = document.get("timestamp")
+    at = _time(timestamp, now)
     fields = _Fields(data)
-    identity = _identity(event_type, message, at, fields)
+    identity = _identity(event_type, headers, f"{at.isoformat()}{_rest_of(str(timestamp))}", fields)
     return _READERS[event_type](identity, at, fields, _written(data))
 
 
@@ -106,14 +121,15 @@ class _Number(str):
     __slots__ = ()
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, *, sort: bool = False) -> str:
     """JSON again, numbers as they were."""
     if isinstance(value, _Number):
         return str(value)
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{_written(item)}" for key, item in value.items()) + "}"
+        items = sorted(value.items()) if sort else value.items()
+        return "{" + ",".join(f"{json.dumps(key)}:{_written(item, sort=sort)}" for key, item in items) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_written, value)) + "]"
+        return "[" + ",".join(_written(item, sort=sort) for item in value) + "]"
     return json.dumps(value)
 
 
@@ -131,8 +147,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
 
 
-def _refuse_unstorable(value: Any) -> None:
+def _refuse_unstorable(value: Any, depth: int) -> None:
     """JSONB takes neither a NUL nor half a surrogate pair, and no number of any size."""
+    if depth > _MAX_DEPTH:
+        raise EnvelopeError(f"data is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, _Number):
         if not _NUMBER(value):
             raise EnvelopeError(f"a number has too many digits ({value[:40]})")
@@ -141,11 +159,11 @@ def _refuse_unstorable(value: Any) -> None:
             raise EnvelopeError("a text holds a NUL or half a surrogate pair")
     elif isinstance(value, dict):
         for key, item in value.items():
-            _refuse_unstorable(key)
-            _refuse_unstorable(item)
+            _refuse_unstorable(key, depth)
+            _refuse_unstorable(item, depth + 1)
     elif isinstance(value, list):
         for item in value:
-            _refuse_unstorable(item)
+            _refuse_unstorable(item, depth + 1)
 
 
 def _time(value: Any, now: datetime) -> datetime:
@@ -207,26 +225,42 @@ class _Fields:
 _SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
 
 
-def _identity(event_type: str, message: Message, at: datetime, fields: _Fields) -> uuid.UUID:
-    for name, value in message.headers:
+def _identity(event_type: str, headers: Headers, at: str, fields: _Fields) -> uuid.UUID:
+    for name, value in headers:
         if name == EVENT_ID_HEADER:
-            return uuid.uuid5(_NAMESPACE, f"{event_type} id {value.decode('utf-8', 'backslashreplace')}")
+            return uuid.uuid5(_NAMESPACE, f"{event_type} id {_header_text(value)}")
     given = fields.optional_text("event_id")
     if given is not None:
         return uuid.uuid5(_NAMESPACE, f"{event_type} id {given}")
-    said = {name: _normal(value) for name, value in sorted(fields.data.items())}
-    return uuid.uuid5(_NAMESPACE, f"{event_type} {at.isoformat()} {json.dumps(said, sort_keys=True)}")
+    said = {name: _meaning(name, value) for name, value in fields.data.items()}
+    return uuid.uuid5(_NAMESPACE, f"{event_type} {at} {json.dumps(said, sort_keys=True)}")
 
 
-def _normal(value: Any) -> Any:
-    """The same for the same meaning: 0.1, 0.10 and "0.1" are one number."""
-    if isinstance(value, str) and _NUMBER(value):
-        return format(Decimal(value).normalize(), "f")
-    if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_normal(item) for item in value]
-    return value
+def _header_text(value: bytes | None) -> str:
+    """An id that says nothing would be every such event's."""
+    try:
+        text = (value or b"").decode()
+    except UnicodeDecodeError as error:
+        raise EnvelopeError(f"the header {EVENT_ID_HEADER} is not UTF-8") from error
+    if not text:
+        raise EnvelopeError(f"the header {EVENT_ID_HEADER} is empty")
+    return text
+
+
+def _meaning(name: str, value: Any) -> str:
+    """The same for the same meaning: as a price 0.1, 0.10 and "0.1" are one number; as an id 7 and "7" are one text,
+    "07" another."""
+    if name in NUMBER_FIELDS and isinstance(value, str) and _NUMBER(value):
+        number = Decimal(value)
+        return format(number.normalize(_EXACT), "f") if number else "0"
+    if name in _TEXT_FIELDS and isinstance(value, str):
+        return str(value)
+    return _written(value, sort=True)
+
+
+def _rest_of(timestamp: str) -> str:
+    found = _beyond_us(timestamp)
+    return found[1].rstrip("0") if found else ""
 
 
 def _submitted(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Submitted:
