@@ -30,7 +30,6 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text
 from tests.support.records import NOW_US, book, tick, trade
-from tests.support.topic_log import LoggedMessage
 
 SYMBOL = "BTC/USDT"
 _EVENTS = ("ORDER_SUBMITTED", "ORDER_EXECUTED", "TRADE_COMPLETED")
@@ -123,13 +122,12 @@ def kafka_position(data: bytes) -> None:
 def trading_event(data: bytes) -> None:
     """A message of a trading program: an event with the same data, or EnvelopeError."""
     for kind in _EVENTS:
-        message = LoggedMessage("events", 0, 7, b"key", data)
         try:
-            event = read_event(kind, message, _NOW)
+            event = read_event(kind, data, (), _NOW)
         except EnvelopeError:
             continue
         assert json.loads(event.data) == json.loads(data)["data"]
-        assert read_event(kind, message, _NOW).id == event.id
+        assert read_event(kind, data, (), _NOW).id == event.id
 
 
 def configuration(data: bytes) -> None:
