@@ -23,6 +23,9 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
 BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})
 """Venues whose best bid and ask stream is written to ccxt's `tickers`, not to its `bidsasks`."""
 
+BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusdm"})
+"""Venues whose stream brings a book's changes only: it begins with a book over REST, numbered in the same series."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:

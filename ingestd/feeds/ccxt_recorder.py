@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,17 @@ from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.book_states import AUDITED_LEVELS, BookState, book_state
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
-from ingestd.gap_causes import DISCONNECT, STALE
+from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
+
+_SEND_CHECKSUMS = frozenset({"bitfinex", "bitget", "independentreserve", "kraken"})
+_KEPT_STATES = 1000
+Stamp = tuple[Any, Any]
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
@@ -28,6 +34,7 @@ class Stream(StreamStatus):
 
     url: str | None = None
     ids: IdSeries | None = None  # where the venue's trade ids have no holes
+    has_sequence: bool = False  # of a book: whether the venue numbers its states
 
 
 class Recorder:
@@ -45,7 +52,10 @@ class Recorder:
         self._gaps = GapTracker(config.exchange)
         self._earlier = {} if earlier is None else earlier
         self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
-        self._changed_books: dict[str, tuple[Any, int]] = {}
+        self._changed_books: dict[str, tuple[Any, int, Stamp]] = {}
+        self._broken_books: dict[str, bool] = {}  # until they are whole again; whether they had a sequence
+        self._kept: tuple[str, deque[BookState]] | None = None
+        self._resynchronise: Callable[[str], None] = lambda _symbol: None
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
@@ -62,10 +72,14 @@ class Recorder:
         wake: Callable[[str], None],
         carried: Callable[[str], Iterable[Stream]] = lambda _url: (),
         is_late: Callable[[], bool] = lambda: False,
+        resynchronise: Callable[[str], None] = lambda _symbol: None,
     ) -> None:
         """A new exchange object: where its current frame came from, whom to tell that a socket is gone, which streams
-        were asked for on a socket, and whether the current frame is of one that had been given up before."""
+        were asked for on a socket, whether the current frame is of one that had been given up before, and whom to tell
+        that a symbol's book must be asked for again."""
         self._is_late = is_late
+        self._resynchronise = resynchronise
+        self._broken_books.clear()
         self._frame_url = frame_url
         self._wake = wake
         self._carried = carried
@@ -94,6 +108,7 @@ class Recorder:
                     self._settle(stream)
                     self._put_gap(self._gaps.forget(stream, at=now_us()))
             self._changed_books.pop(symbol, None)
+            self._broken_books.pop(symbol, None)
             self._finality.forget(symbol)
 
     def wants(self, stream: Stream) -> bool:
@@ -142,19 +157,65 @@ class Recorder:
         if stream is None or not isinstance(symbol, str):
             return
         stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
+        if self._broken_books.get(symbol) and book.get("nonce") is None:
+            return  # some venues' code says that it has changed when it is only begun anew
+        stream.has_sequence = book.get("nonce") is not None
+        if self._kept is not None and self._kept[0] == symbol:
+            self._kept[1].append(book_state(book, AUDITED_LEVELS))
         if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:
-            self._changed_books[symbol] = (book, received_at)
+            self._changed_books[symbol] = (book, received_at, _stamp(book))
 
     def on_book_replaced(self, symbol: str) -> None:
         self._changed_books.pop(symbol, None)
+        if self._kept is not None and self._kept[0] == symbol:
+            self._kept[1].clear()
+
+    def on_book_broken(self, symbol: str) -> None:
+        reason = "checksum" if self._exchange in _SEND_CHECKSUMS else "sequence"
+        self.book_broken(symbol, reason, f"its {reason} is wrong")
+
+    def on_book_rejected(self, message_hash: str) -> bool:
+        named = [symbol for symbol in self.streams["order_book"] if message_hash.endswith(f":{symbol}")]
+        if named:
+            self.on_book_broken(max(named, key=len))
+        return bool(named)
+
+    def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
+        """This book is wrong, and that alone: a gap from the last good sample (or `since`), and it is begun anew."""
+        stream = self.streams["order_book"].get(symbol)
+        if stream is None or symbol in self._broken_books:
+            return
+        log.warning("book_broken", feed=self.config.label, symbol=symbol, reason=reason, detail=detail[:300])
+        self.counts.book_resyncs[reason] += 1
+        self.interrupted([stream], BOOK_BROKEN, detail, since=since)
+        self._broken_books[symbol] = stream.has_sequence
+        self._resynchronise(symbol)
+
+    def keep_states(self, symbol: str, now: Mapping[str, Any]) -> Sequence[BookState]:
+        """The states of this one book from now on, the oldest first; of many those after the newest thousand updates.
+
+        Emptied when the book is begun anew.
+        """
+        self._kept = symbol, deque([book_state(now, AUDITED_LEVELS)], maxlen=_KEPT_STATES)
+        return self._kept[1]
+
+    def keep_no_states(self) -> None:
+        """Let them go."""
+        self._kept = None
+
+    def books_in_step(self) -> list[str]:
+        """The symbols whose book has been delivered and is not being begun anew."""
+        streams = self.streams["order_book"].values()
+        return [s.symbol for s in streams if s.received and ("order_book", s.symbol) not in self._gaps.open]
 
     def sample_books(self) -> None:
         """Hand over the books that changed since the last time. A book whose socket is gone is not among them."""
         changed, self._changed_books = self._changed_books, {}
-        for symbol, (book, received_at) in changed.items():
-            self._take_book(symbol, book, received_at)
+        for symbol, (book, received_at, stamp) in changed.items():
+            if _stamp(book) == stamp:  # else what was done to it since did not leave it in step
+                self._take_book(symbol, book, received_at)
 
     def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
         """An open interest that was polled."""
@@ -220,15 +281,16 @@ class Recorder:
         log.warning("stale", feed=self.config.label, url=url, detail=detail)
         self.interrupted(self._streams_on(url), STALE, detail)
 
-    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
-        """Open a gap for each of these streams, and let go what is held of them."""
+    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str, *, since: int | None = None) -> None:
+        """Open a gap for each of these streams, and let go what is held of them. `since`: when it began, if known."""
         for stream in streams:
             self._settle(stream)
             if stream.channel == "candles":
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self._changed_books.pop(stream.symbol, None)
-        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300]):
+                self._broken_books.pop(stream.symbol, None)
+        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
             self._intake.put(gap)
 
     def settle_ids(self, before: int) -> None:
@@ -302,6 +364,8 @@ class Recorder:
         stream.last_time = record.time
         stream.url = self._frame_url() or stream.url
         stream.quarantined = None
+        if channel == "order_book":
+            self._broken_books.pop(symbol, None)
         self._intake.put(record)
         if stream.ids is not None and type(record) is Trade:
             self._count(stream, stream.ids, record, ended is not None)
@@ -325,6 +389,11 @@ class Recorder:
                 count=count,
                 reason=reason,
             )
+
+
+def _stamp(book: Mapping[str, Any]) -> Stamp:
+    """What differs whenever the venue's code has touched the book."""
+    return book.get("nonce"), book.get("timestamp")
 
 
 def _rows(result: Any) -> Iterable[Mapping[str, Any]]:

@@ -15,7 +15,9 @@ from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
+from ingestd.feeds.book_audit import BookAuditor
 from ingestd.feeds.ccxt_channels import (
+    BOOKS_OVER_REST,
     Method,
     groups,
     method_for,
@@ -24,7 +26,7 @@ from ingestd.feeds.ccxt_channels import (
 )
 from ingestd.feeds.ccxt_recorder import Recorder, Stream
 from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
-from ingestd.feeds.ccxt_tap import Tap, close_exchange, drop_client, make_exchange, translated
+from ingestd.feeds.ccxt_tap import Tap, close_exchange, drop_client, forget_book, make_exchange, translated
 from ingestd.feeds.poller import Poller
 from ingestd.feeds.stopping import Stop
 from ingestd.records import Channel
@@ -58,7 +60,9 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
-        recorder.attach(lambda: self._tap.url, self._wake, self._carried, lambda: self._tap.frame_is_late)
+        recorder.attach(
+            lambda: self._tap.url, self._wake, self._carried, lambda: self._tap.frame_is_late, self._resynchronise
+        )
 
     async def load_markets(self) -> bool:
         """Ask for the venue's markets until it gives them; False when the stop came first."""
@@ -89,6 +93,8 @@ class CcxtSession:
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
             if "order_book" in self._config.channels and self._config.order_book_interval_ms:
                 tasks.create_task(self._sample_books(), name=f"{self._config.label} books")
+            if "order_book" in self._config.channels and self._config.book_audit_interval_s:
+                tasks.create_task(self._auditor().run(self._stop), name=f"{self._config.label} book audit")
 
     def choose_again(self) -> None:
         """The choice of symbols has changed: subscribe to what is new, let go what is no longer wanted."""
@@ -180,6 +186,20 @@ class CcxtSession:
     def _wake(self, url: str) -> None:
         for subscription in list(self._subscriptions):
             subscription.wake(url)
+
+    def _resynchronise(self, symbol: str) -> None:
+        for subscription in list(self._subscriptions):
+            subscription.wake_for("order_book", symbol)
+
+    def _auditor(self) -> BookAuditor:
+        return BookAuditor(
+            fetch=lambda symbol, limit: self.exchange.fetch_order_book(symbol, limit),
+            forget=lambda symbol: forget_book(self.exchange, symbol),
+            book=lambda symbol: (self.exchange.orderbooks or {}).get(symbol),
+            recorder=self._recorder,
+            interval_s=self._config.book_audit_interval_s,
+            one_series=self._config.exchange in BOOKS_OVER_REST,
+        )
 
     def _carried(self, url: str) -> list[Stream]:
         """The streams of every subscription that was asked for on that socket."""

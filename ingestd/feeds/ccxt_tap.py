@@ -23,6 +23,7 @@ from ccxt.async_support.base.ws.order_book import OrderBook
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.tap_listener import TapListener
@@ -203,7 +204,10 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def reject(self, result: Any, message_hash: Any = None) -> Any:
         waited_for = message_hash is None or message_hash in self.futures
         outcome = super().reject(result, message_hash)
-        if not waited_for:
+        broken = isinstance(result, ccxt.InvalidNonce)  # of which the checksum error is one
+        if broken and isinstance(message_hash, str) and self.tap.listener.on_book_rejected(message_hash):
+            self.rejections.pop(message_hash, None)  # else the call that subscribes to it again is told of it once more
+        elif not waited_for:
             self.tap.listener.on_rejected(self.url)
         return outcome
 
@@ -282,9 +286,26 @@ class _TappedExchange(ExactReaders):
         _note_dialled(url)
         return super().watch(url, *args, **named)  # type: ignore[misc]
 
-    def watch_multiple(self, url: str, *args: Any, **named: Any) -> Any:
+    def watch_multiple(
+        self,
+        url: str,
+        message_hashes: Any,
+        message: Any = None,
+        subscribe_hashes: Any = None,
+        subscription: Any = None,
+    ) -> Any:
         _note_dialled(url)
-        return super().watch_multiple(url, *args, **named)  # type: ignore[misc]
+        if self.id in BOOKS_OVER_REST and subscribe_hashes and isinstance(subscription, dict):
+            # ccxt would begin all books of the call anew for the one that broke
+            held = self.client(url).subscriptions
+            missing = [place for place, name in enumerate(subscribe_hashes) if name not in held]
+            message, subscription = _narrowed(message, subscription, missing, len(subscribe_hashes))
+        return super().watch_multiple(url, message_hashes, message, subscribe_hashes, subscription)  # type: ignore[misc]
+
+    def orderbook_checksum_message(self, symbol: str) -> Any:
+        """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
+        self._tap.listener.on_book_broken(symbol)
+        return super().orderbook_checksum_message(symbol)  # type: ignore[misc]
 
     def on_connected(self, client: Any, message: Any = None) -> None:
         super().on_connected(client, message)  # type: ignore[misc]
@@ -399,6 +420,21 @@ async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
     await cancelled(*exchange.background)  # book snapshots in the queue of the rate limiter, and its own loop
 
 
+async def forget_book(exchange: Any, symbol: str) -> None:
+    """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
+
+    Raises what the venue's code raises.
+    """
+    try:
+        if exchange.id not in BOOKS_OVER_REST and exchange.has.get("unWatchOrderBook") is True:
+            await exchange.un_watch_order_book(symbol)  # or the venue would not send a snapshot with the next one
+    finally:
+        exchange.orderbooks.pop(symbol, None)
+        for client in (exchange.clients or {}).values():
+            for name in [name for name in client.subscriptions if "book" in name and name.endswith(f":{symbol}")]:
+                del client.subscriptions[name]
+
+
 def drop_client(client: Any, reason: str) -> None:
     """Give a socket up: who waits on it hears of it, and the next `watch_*` dials anew."""
     client.on_error(ccxt.RequestTimeout(reason))
@@ -428,9 +464,18 @@ def translated(error: BaseException) -> FeedError:
     handshake = error.args[0] if error.args else None
     if getattr(handshake, "status", None) in _RATE_LIMIT_STATUS:
         return RateLimited(text, _retry_after_s(getattr(handshake, "headers", None)))
-    if isinstance(error, ccxt.ExchangeError):
+    if isinstance(error, ccxt.ExchangeError) and not isinstance(error, ccxt.InvalidNonce):  # that one: a broken book
         return Refused(text)
     return FeedError(text)
+
+
+def _narrowed(message: Any, subscription: dict[str, Any], missing: list[int], of: int) -> tuple[Any, dict[str, Any]]:
+    """Binance's request and ccxt's note of it, about nothing but what is missing."""
+    symbols, streams = subscription.get("symbols") or (), message.get("params") or ()
+    if not missing or not len(missing) < len(symbols) == len(streams) == of:
+        return message, subscription
+    narrowed = {**subscription, "symbols": [symbols[place] for place in missing]}
+    return {**message, "params": [streams[place] for place in missing]}, narrowed
 
 
 def _now_ms() -> int:
