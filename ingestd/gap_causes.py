@@ -43,7 +43,7 @@ CAUSES: Mapping[str, Explanation] = {
         "The detail names the missing trade ids. The venue did not send them to this connection.",
     ),
     BOOK_BROKEN: Explanation(
-        "An order book was not the venue's any more: its sequence, its checksum or an audit said so. It was begun anew.",
+        "An order book was no longer the venue's: its sequence, its checksum or an audit said so. It was begun anew.",
         "Now and then: nothing, only that book was interrupted. Many of one venue: its stream loses updates.",
     ),
     RESTART: Explanation(

@@ -81,13 +81,13 @@ class BookAuditor:
         if ours is None:
             return
         asked_at = now_us()
-        states = self._recorder.keep_states(symbol, ours)
+        states = self._recorder.books.keep_states(symbol, ours)
         try:
             venue = await self._venues_book(symbol, stop)
             if venue is not None:
                 await self._until_passed(states, venue, stop)
         finally:
-            self._recorder.keep_no_states()
+            self._recorder.books.keep_no_states()
         if stop.is_set():
             return
         unknown = Verdict("inconclusive")

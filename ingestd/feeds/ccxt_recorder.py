@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
-from ingestd.feeds.book_states import AUDITED_LEVELS, BookState, book_state
+from ingestd.feeds.book_samples import BookSamples, named_in
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
@@ -22,8 +21,6 @@ from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, 
 log = structlog.get_logger()
 
 _SEND_CHECKSUMS = frozenset({"bitfinex", "bitget", "independentreserve", "kraken"})
-_KEPT_STATES = 1000
-Stamp = tuple[Any, Any]
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
@@ -34,7 +31,6 @@ class Stream(StreamStatus):
 
     url: str | None = None
     ids: IdSeries | None = None  # where the venue's trade ids have no holes
-    has_sequence: bool = False  # of a book: whether the venue numbers its states
 
 
 class Recorder:
@@ -52,9 +48,7 @@ class Recorder:
         self._gaps = GapTracker(config.exchange)
         self._earlier = {} if earlier is None else earlier
         self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
-        self._changed_books: dict[str, tuple[Any, int, Stamp]] = {}
-        self._broken_books: dict[str, bool] = {}  # until they are whole again; whether they had a sequence
-        self._kept: tuple[str, deque[BookState]] | None = None
+        self.books = BookSamples()
         self._resynchronise: Callable[[str], None] = lambda _symbol: None
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
@@ -79,12 +73,11 @@ class Recorder:
         that a symbol's book must be asked for again."""
         self._is_late = is_late
         self._resynchronise = resynchronise
-        self._broken_books.clear()
         self._frame_url = frame_url
         self._wake = wake
         self._carried = carried
         self._connected.clear()
-        self._changed_books.clear()
+        self.books.forget_all()
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
         """The stream, made when it is new; it goes on from where an earlier process was."""
@@ -107,8 +100,7 @@ class Recorder:
                 if stream is not None:
                     self._settle(stream)
                     self._put_gap(self._gaps.forget(stream, at=now_us()))
-            self._changed_books.pop(symbol, None)
-            self._broken_books.pop(symbol, None)
+            self.books.forget(symbol)
             self._finality.forget(symbol)
 
     def wants(self, stream: Stream) -> bool:
@@ -157,53 +149,36 @@ class Recorder:
         if stream is None or not isinstance(symbol, str):
             return
         stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
-        if self._broken_books.get(symbol) and book.get("nonce") is None:
-            return  # some venues' code says that it has changed when it is only begun anew
-        stream.has_sequence = book.get("nonce") is not None
-        if self._kept is not None and self._kept[0] == symbol:
-            self._kept[1].append(book_state(book, AUDITED_LEVELS))
+        if not self.books.is_in_step(symbol, book):
+            return
         if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:
-            self._changed_books[symbol] = (book, received_at, _stamp(book))
+            self.books.changed(symbol, book, received_at)
 
     def on_book_replaced(self, symbol: str) -> None:
-        self._changed_books.pop(symbol, None)
-        if self._kept is not None and self._kept[0] == symbol:
-            self._kept[1].clear()
+        self.books.replaced(symbol)
 
     def on_book_broken(self, symbol: str) -> None:
         reason = "checksum" if self._exchange in _SEND_CHECKSUMS else "sequence"
         self.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def on_book_rejected(self, message_hash: str) -> bool:
-        named = [symbol for symbol in self.streams["order_book"] if message_hash.endswith(f":{symbol}")]
-        if named:
-            self.on_book_broken(max(named, key=len))
-        return bool(named)
+        symbol = named_in(message_hash, iter(self.streams["order_book"]))
+        if symbol is not None:
+            self.on_book_broken(symbol)
+        return symbol is not None
 
     def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
         """This book is wrong, and that alone: a gap from the last good sample (or `since`), and it is begun anew."""
         stream = self.streams["order_book"].get(symbol)
-        if stream is None or symbol in self._broken_books:
+        if stream is None or self.books.is_broken(symbol):
             return
         log.warning("book_broken", feed=self.config.label, symbol=symbol, reason=reason, detail=detail[:300])
         self.counts.book_resyncs[reason] += 1
         self.interrupted([stream], BOOK_BROKEN, detail, since=since)
-        self._broken_books[symbol] = stream.has_sequence
+        self.books.broken(symbol)
         self._resynchronise(symbol)
-
-    def keep_states(self, symbol: str, now: Mapping[str, Any]) -> Sequence[BookState]:
-        """The states of this one book from now on, the oldest first; of many those after the newest thousand updates.
-
-        Emptied when the book is begun anew.
-        """
-        self._kept = symbol, deque([book_state(now, AUDITED_LEVELS)], maxlen=_KEPT_STATES)
-        return self._kept[1]
-
-    def keep_no_states(self) -> None:
-        """Let them go."""
-        self._kept = None
 
     def books_in_step(self) -> list[str]:
         """The symbols whose book has been delivered and is not being begun anew."""
@@ -212,10 +187,8 @@ class Recorder:
 
     def sample_books(self) -> None:
         """Hand over the books that changed since the last time. A book whose socket is gone is not among them."""
-        changed, self._changed_books = self._changed_books, {}
-        for symbol, (book, received_at, stamp) in changed.items():
-            if _stamp(book) == stamp:  # else what was done to it since did not leave it in step
-                self._take_book(symbol, book, received_at)
+        for symbol, book, received_at in self.books.take():
+            self._take_book(symbol, book, received_at)
 
     def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
         """An open interest that was polled."""
@@ -288,8 +261,7 @@ class Recorder:
             if stream.channel == "candles":
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
-                self._changed_books.pop(stream.symbol, None)
-                self._broken_books.pop(stream.symbol, None)
+                self.books.interrupted(stream.symbol)
         for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
             self._intake.put(gap)
 
@@ -365,7 +337,7 @@ class Recorder:
         stream.url = self._frame_url() or stream.url
         stream.quarantined = None
         if channel == "order_book":
-            self._broken_books.pop(symbol, None)
+            self.books.whole(symbol)
         self._intake.put(record)
         if stream.ids is not None and type(record) is Trade:
             self._count(stream, stream.ids, record, ended is not None)
@@ -389,11 +361,6 @@ class Recorder:
                 count=count,
                 reason=reason,
             )
-
-
-def _stamp(book: Mapping[str, Any]) -> Stamp:
-    """What differs whenever the venue's code has touched the book."""
-    return book.get("nonce"), book.get("timestamp")
 
 
 def _rows(result: Any) -> Iterable[Mapping[str, Any]]:
