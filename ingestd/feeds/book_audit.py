@@ -30,7 +30,8 @@ Book = Mapping[str, Any]
 class BookAuditor:
     """Compares every `interval_s`, the symbols in turn; one that differs twice at the same level is begun anew.
 
-    `fetch(symbol, levels)` is the venue's book, `book(symbol)` ours, `forget(symbol)` lets ours go. Once is not
+    `fetch(symbol, levels)` is the venue's book, `book(symbol)` ours, `forget(symbol)` lets ours go
+    (None: there is no way on this venue, and a difference is only counted and logged). Once is not
     enough: a level that changes and changes back within one frame is not seen in the stream.
     """
 
@@ -38,7 +39,7 @@ class BookAuditor:
         self,
         *,
         fetch: Callable[[str, int | None], Coroutine[Any, Any, Book]],
-        forget: Callable[[str], Coroutine[Any, Any, None]],
+        forget: Callable[[str], Coroutine[Any, Any, None]] | None,
         book: Callable[[str], Book | None],
         recorder: Recorder,
         interval_s: float,
@@ -130,16 +131,16 @@ class BookAuditor:
         )
         if earlier is None:
             self._suspected = symbol, verdict.wrong
-        elif earlier & verdict.wrong and self._may_rebuild(symbol):
-            await self._rebuild(symbol, len(wrong), stop)
+        elif earlier & verdict.wrong and self._forget is not None and self._may_rebuild(symbol):
+            await self._rebuild(symbol, self._forget(symbol), len(wrong), stop)
 
     def _may_rebuild(self, symbol: str) -> bool:
         at_s = self._rebuilt_at_s.get(symbol)
         return at_s is None or monotonic_s() - at_s >= REBUILD_AGAIN_S
 
-    async def _rebuild(self, symbol: str, levels: int, stop: Stop) -> None:
+    async def _rebuild(self, symbol: str, forgetting: Coroutine[Any, Any, None], levels: int, stop: Stop) -> None:
         self._rebuilt_at_s[symbol] = monotonic_s()
-        task = await stop.run(self._within(self._forget(symbol)), name=f"forget book {symbol}")
+        task = await stop.run(self._within(forgetting), name=f"forget book {symbol}")
         if stop.is_set():
             return
         if not task.cancelled() and (raised := task.exception()) is not None:

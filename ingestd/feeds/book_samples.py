@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ingestd.feeds.book_states import AUDITED_LEVELS, BookState, book_state
@@ -91,7 +91,7 @@ class BookSamples:
         self._kept = None
 
 
-def named_in(message_hash: str, symbols: Iterator[str]) -> str | None:
+def named_in(message_hash: str, symbols: Iterable[str]) -> str | None:
     """The symbol of `orderbook:BTC/USDT`, `books:BTC/USDT:USDT` or `orderbook@BTC/USDT`, if it is one of these."""
     ending = [symbol for symbol in symbols if message_hash.endswith((f":{symbol}", f"@{symbol}"))]
     return max(ending, key=len, default=None)

@@ -164,7 +164,7 @@ class Recorder:
         self.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def on_book_rejected(self, message_hash: str) -> bool:
-        symbol = named_in(message_hash, iter(self.streams["order_book"]))
+        symbol = named_in(message_hash, self.streams["order_book"])
         if symbol is not None:
             self.on_book_broken(symbol)
         return symbol is not None

@@ -18,6 +18,7 @@ from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_audit import BookAuditor
 from ingestd.feeds.ccxt_channels import (
     BOOKS_OVER_REST,
+    BOOKS_UNSUBSCRIBED_HERE,
     Method,
     groups,
     method_for,
@@ -26,7 +27,15 @@ from ingestd.feeds.ccxt_channels import (
 )
 from ingestd.feeds.ccxt_recorder import Recorder, Stream
 from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
-from ingestd.feeds.ccxt_tap import Tap, close_exchange, drop_client, forget_book, make_exchange, translated
+from ingestd.feeds.ccxt_tap import (
+    Tap,
+    can_forget_books,
+    close_exchange,
+    drop_client,
+    forget_book,
+    make_exchange,
+    translated,
+)
 from ingestd.feeds.poller import Poller
 from ingestd.feeds.stopping import Stop
 from ingestd.records import Channel
@@ -52,6 +61,7 @@ class CcxtSession:
         self._stop = Stop()
         self._silent_dials: dict[str, int] = {}
         self._followed: set[str] = set()
+        self._books_to_unsubscribe: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
             config.exchange,
@@ -166,6 +176,9 @@ class CcxtSession:
     def _watch(self, method: Method) -> Any:
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
+            for symbol in self._books_to_unsubscribe.intersection(symbols):
+                self._books_to_unsubscribe.discard(symbol)
+                await forget_book(self.exchange, symbol)
             if method.name == "watch_ohlcv":
                 return await bound(symbols[0], self._config.candle_timeframe)
             return await bound(list(symbols) if method.many else symbols[0])
@@ -188,13 +201,15 @@ class CcxtSession:
             subscription.wake(url)
 
     def _resynchronise(self, symbol: str) -> None:
+        if self._config.exchange in BOOKS_UNSUBSCRIBED_HERE:
+            self._books_to_unsubscribe.add(symbol)
         for subscription in list(self._subscriptions):
             subscription.wake_for("order_book", symbol)
 
     def _auditor(self) -> BookAuditor:
         return BookAuditor(
             fetch=lambda symbol, limit: self.exchange.fetch_order_book(symbol, limit),
-            forget=lambda symbol: forget_book(self.exchange, symbol),
+            forget=(lambda symbol: forget_book(self.exchange, symbol)) if can_forget_books(self.exchange) else None,
             book=lambda symbol: (self.exchange.orderbooks or {}).get(symbol),
             recorder=self._recorder,
             interval_s=self._config.book_audit_interval_s,

@@ -23,7 +23,9 @@ from ccxt.async_support.base.ws.order_book import OrderBook
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST
+from ingestd.feeds.book_checksums import Checksums
+from ingestd.feeds.book_samples import named_in
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.tap_listener import TapListener
@@ -66,6 +68,8 @@ class Tap:
         self.frame_received_at: int | None = None
         self.frame_had_data = False
         self.frame_is_late = False  # its socket has been given up already
+        self.frame: Any = None  # as decoded
+        self.checksums = Checksums("")  # until an exchange is made
 
     @property
     def received_at(self) -> int:
@@ -159,7 +163,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             if tap.frame_had_data:
                 self.last_data_at = time.monotonic()
                 self.data_frames += 1
-            tap.url = tap.frame_received_at = None
+            tap.url = tap.frame_received_at = tap.frame = None
             tap.frame_is_late = False
 
     def handle_text_or_binary_message(self, data: Any) -> None:
@@ -172,6 +176,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
         if isinstance(data, dict) and data.get("type") in self.same_message:
             data["type"] = self.same_message[data["type"]]
+        self.tap.frame = data
         self.on_message_callback(self, data)
 
     async def receive(self) -> Any:
@@ -198,7 +203,11 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def resolve(self, result: Any, message_hash: Any) -> Any:
         self.tap.frame_had_data = True
         if isinstance(result, OrderBook):
-            self.tap.listener.on_book(result, self.tap.received_at)
+            symbol = result.get("symbol")
+            if symbol is not None and self.tap.checksums.contradict(symbol, result, self.tap.frame):
+                self.tap.listener.on_book_broken(symbol)
+            else:
+                self.tap.listener.on_book(result, self.tap.received_at)
         return super().resolve(result, message_hash)
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
@@ -295,11 +304,11 @@ class _TappedExchange(ExactReaders):
         subscription: Any = None,
     ) -> Any:
         _note_dialled(url)
-        if self.id in BOOKS_OVER_REST and subscribe_hashes and isinstance(subscription, dict):
-            # ccxt would begin all books of the call anew for the one that broke
+        if subscribe_hashes:
             held = self.client(url).subscriptions
             missing = [place for place, name in enumerate(subscribe_hashes) if name not in held]
-            message, subscription = _narrowed(message, subscription, missing, len(subscribe_hashes))
+            if 0 < len(missing) < len(subscribe_hashes):
+                message, subscription = _narrowed(self.id, message, subscription, missing, len(subscribe_hashes))
         return super().watch_multiple(url, message_hashes, message, subscribe_hashes, subscription)  # type: ignore[misc]
 
     def orderbook_checksum_message(self, symbol: str) -> Any:
@@ -394,6 +403,7 @@ def make_exchange(
     `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
     """
     config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
+    tap.checksums = Checksums(exchange_id)
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:
@@ -420,19 +430,37 @@ async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
     await cancelled(*exchange.background)  # book snapshots in the queue of the rate limiter, and its own loop
 
 
+def can_forget_books(exchange: Any) -> bool:
+    """Whether `forget_book` knows a way on this venue."""
+    known = exchange.id in BOOKS_OVER_REST or exchange.id in BOOKS_UNSUBSCRIBED_HERE
+    return known or exchange.has.get("unWatchOrderBook") is True
+
+
 async def forget_book(exchange: Any, symbol: str) -> None:
     """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
 
     Raises what the venue's code raises.
     """
+    by_client = [
+        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
+        for client in (exchange.clients or {}).values()
+    ]
+    if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
+        request = {"method": "unsubscribe", "params": {"channel": "book", "symbol": [symbol]}}
+        for client, names in by_client:
+            for name in names:
+                del client.subscriptions[name]
+            if names:
+                await client.send({**request, "req_id": exchange.request_id()})
+        return  # its book stays in ccxt until the snapshot: ccxt would stumble over a change of none
     try:
-        if exchange.id not in BOOKS_OVER_REST and exchange.has.get("unWatchOrderBook") is True:
+        if exchange.id not in BOOKS_OVER_REST:
             await exchange.un_watch_order_book(symbol)  # or the venue would not send a snapshot with the next one
     finally:
         exchange.orderbooks.pop(symbol, None)
-        for client in (exchange.clients or {}).values():
-            for name in [name for name in client.subscriptions if "book" in name and name.endswith(f":{symbol}")]:
-                del client.subscriptions[name]
+        for client, names in by_client:
+            for name in names:
+                client.subscriptions.pop(name, None)
 
 
 def drop_client(client: Any, reason: str) -> None:
@@ -469,13 +497,21 @@ def translated(error: BaseException) -> FeedError:
     return FeedError(text)
 
 
-def _narrowed(message: Any, subscription: dict[str, Any], missing: list[int], of: int) -> tuple[Any, dict[str, Any]]:
-    """Binance's request and ccxt's note of it, about nothing but what is missing."""
-    symbols, streams = subscription.get("symbols") or (), message.get("params") or ()
-    if not missing or not len(missing) < len(symbols) == len(streams) == of:
-        return message, subscription
-    narrowed = {**subscription, "symbols": [symbols[place] for place in missing]}
-    return {**message, "params": [streams[place] for place in missing]}, narrowed
+def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of: int) -> tuple[Any, Any]:
+    """The request, and ccxt's note of it, about those of its symbols only that are not subscribed.
+
+    As ccxt makes them they are about all, of which the others' books would be begun anew too, or be refused.
+    """
+
+    def those(listed: Any) -> Any:
+        return [listed[place] for place in missing] if isinstance(listed, list) and len(listed) == of else listed
+
+    if exchange_id in BOOKS_OVER_REST and isinstance(note, dict) and "symbols" in note:
+        return {**message, "params": those(message["params"])}, {**note, "symbols": those(note["symbols"])}
+    if exchange_id == "kraken":
+        params = message["params"]
+        return {**message, "params": {**params, "symbol": those(params.get("symbol"))}}, note
+    return message, note
 
 
 def _now_ms() -> int:
