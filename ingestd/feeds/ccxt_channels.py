@@ -29,6 +29,9 @@ BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusd
 BOOKS_UNSUBSCRIBED_HERE = frozenset({"kraken"})
 """Venues that send a book again after an unsubscription only, which ccxt does not know there."""
 
+BOOKS_LEFT_STANDING = frozenset({"cryptocom", "htx"})
+"""Venues whose code finds that a book is broken and lets it, and its subscription, stand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:

@@ -17,6 +17,7 @@ from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_audit import BookAuditor
 from ingestd.feeds.ccxt_channels import (
+    BOOKS_LEFT_STANDING,
     BOOKS_OVER_REST,
     BOOKS_UNSUBSCRIBED_HERE,
     Method,
@@ -61,7 +62,7 @@ class CcxtSession:
         self._stop = Stop()
         self._silent_dials: dict[str, int] = {}
         self._followed: set[str] = set()
-        self._books_to_unsubscribe: set[str] = set()
+        self._books_to_forget: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
             config.exchange,
@@ -176,8 +177,8 @@ class CcxtSession:
     def _watch(self, method: Method) -> Any:
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
-            for symbol in self._books_to_unsubscribe.intersection(symbols):
-                self._books_to_unsubscribe.discard(symbol)
+            for symbol in self._books_to_forget.intersection(symbols):
+                self._books_to_forget.discard(symbol)
                 await forget_book(self.exchange, symbol)
             if method.name == "watch_ohlcv":
                 return await bound(symbols[0], self._config.candle_timeframe)
@@ -201,8 +202,8 @@ class CcxtSession:
             subscription.wake(url)
 
     def _resynchronise(self, symbol: str) -> None:
-        if self._config.exchange in BOOKS_UNSUBSCRIBED_HERE:
-            self._books_to_unsubscribe.add(symbol)
+        if self._config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING:
+            self._books_to_forget.add(symbol)
         for subscription in list(self._subscriptions):
             subscription.wake_for("order_book", symbol)
 

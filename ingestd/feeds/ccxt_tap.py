@@ -39,6 +39,7 @@ _CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
+_UNSUBSCRIBED_WITHIN_S = 10.0
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
 # Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
@@ -433,13 +434,14 @@ async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
 def can_forget_books(exchange: Any) -> bool:
     """Whether `forget_book` knows a way on this venue."""
     known = exchange.id in BOOKS_OVER_REST or exchange.id in BOOKS_UNSUBSCRIBED_HERE
-    return known or exchange.has.get("unWatchOrderBook") is True
+    # What `has` says of it is not true everywhere.
+    return known or type(exchange).un_watch_order_book is not ccxt.pro.Exchange.un_watch_order_book
 
 
 async def forget_book(exchange: Any, symbol: str) -> None:
     """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
 
-    Raises what the venue's code raises.
+    Raises what the venue's code raises, and TimeoutError; it is let go all the same.
     """
     by_client = [
         (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
@@ -454,8 +456,9 @@ async def forget_book(exchange: Any, symbol: str) -> None:
                 await client.send({**request, "req_id": exchange.request_id()})
         return  # its book stays in ccxt until the snapshot: ccxt would stumble over a change of none
     try:
-        if exchange.id not in BOOKS_OVER_REST:
-            await exchange.un_watch_order_book(symbol)  # or the venue would not send a snapshot with the next one
+        if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
+            async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+                await exchange.un_watch_order_book(symbol)
     finally:
         exchange.orderbooks.pop(symbol, None)
         for client, names in by_client:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.book_checksums import kraken_checksum
+from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_tap import forget_book
 from ingestd.feeds.exact import ExactFloat
 from ingestd.records import BookSnapshot, FeedGap
@@ -125,6 +126,35 @@ async def test_kraken_is_asked_to_end_the_subscription_of_that_book_only(monkeyp
     waiting.cancel()
 
     assert again["params"]["symbol"] == ["BTC/USD"]
+    await wire.close()
+
+
+@pytest.mark.parametrize("exchange", ["cryptocom", "htx"])
+async def test_a_book_that_the_venues_code_lets_stand_is_let_go_before_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, exchange: str
+) -> None:
+    wire = Wire(exchange, {"BTC/USDT": "BTC_USDT", "ETH/USDT": "ETH_USDT"}, "wss://example.invalid/market")
+    calls: list[tuple[str, Any]] = []
+
+    async def ends(symbol: str) -> None:
+        calls.append(("unwatch", symbol))
+
+    async def begins(symbol: str) -> None:
+        calls.append(("watch", symbol))
+
+    monkeypatch.setattr(wire.exchange, "un_watch_order_book", ends)
+    monkeypatch.setattr(wire.exchange, "watch_order_book", begins)
+    watch = wire.session._watch(Method("watch_order_book", "symbol"))
+    wire.recorder.on_book_broken("BTC/USDT")
+    for symbol in ("ETH/USDT", "BTC/USDT", "BTC/USDT"):
+        await watch([symbol])
+
+    assert calls == [
+        ("watch", "ETH/USDT"),
+        ("unwatch", "BTC/USDT"),
+        ("watch", "BTC/USDT"),
+        ("watch", "BTC/USDT"),
+    ]
     await wire.close()
 
 
