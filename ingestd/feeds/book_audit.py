@@ -102,7 +102,10 @@ class BookAuditor:
             return None
         raised = task.exception()
         if raised is None:
-            return book_state(task.result(), AUDITED_LEVELS)
+            try:
+                return book_state(task.result(), AUDITED_LEVELS)
+            except (TypeError, ValueError, KeyError) as unreadable:
+                raised = unreadable
         error = translated(raised)
         log.info("book_not_audited", feed=self._recorder.counts.label, symbol=symbol, error=str(error)[:300])
         if isinstance(error, Refused):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 AUDITED_LEVELS = 100
 _MOST_MUST_BE_STILL = 0.5  # of the levels: where more of them moved, the comparison says too little
+_SUM_DECIMALS = 12  # a sum of floats is not to differ from the venue's by its last bits
 
 Result = Literal["equal", "differs", "inconclusive"]
 Levels = tuple[tuple[float, float], ...]
@@ -33,11 +33,11 @@ class Verdict:
 
 
 def book_state(book: Mapping[str, Any], levels: int) -> BookState:
-    """The state of a book in the exchange library's form."""
+    """The state of a book in the exchange library's form. Orders at one price are one level."""
     sequence = book.get("nonce")
     return BookState(
-        bids=tuple((float(level[0]), float(level[1])) for level in book["bids"][:levels]),
-        asks=tuple((float(level[0]), float(level[1])) for level in book["asks"][:levels]),
+        bids=_levels(book["bids"][:levels]),
+        asks=_levels(book["asks"][:levels]),
         sequence=sequence if isinstance(sequence, int) else None,
     )
 
@@ -58,7 +58,7 @@ def compare(ours: Sequence[BookState], venue: BookState, *, one_series: bool) ->
     still = moving = 0
     wrong: set[Place] = set()
     for side in ("bids", "asks"):
-        seen = [_amounts(levels) for levels in _within(side, [*(getattr(s, side) for s in ours), getattr(venue, side)])]
+        seen = [dict(levels) for levels in _within(side, [*(getattr(s, side) for s in ours), getattr(venue, side)])]
         theirs, states = seen[-1], seen[:-1]
         for price in set().union(*seen):
             amounts = {state.get(price) for state in states}
@@ -105,5 +105,10 @@ def _within(side: str, all_levels: Sequence[Levels]) -> Iterator[Iterable[tuple[
     return ([level for level in levels if level[0] <= reach] for levels in all_levels)
 
 
-def _amounts(levels: Iterable[tuple[float, float]]) -> dict[float, float]:
-    return dict(islice(levels, AUDITED_LEVELS))
+def _levels(levels: Iterable[Sequence[Any]]) -> Levels:
+    amounts: dict[float, float] = {}
+    for price, amount, *_ in levels:
+        if price is not None and amount is not None:
+            held = amounts.get(price)
+            amounts[float(price)] = float(amount) if held is None else round(held + float(amount), _SUM_DECIMALS)
+    return tuple(amounts.items())

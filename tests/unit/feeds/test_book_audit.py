@@ -152,10 +152,11 @@ async def test_where_there_is_no_way_to_begin_anew_it_is_counted_only() -> None:
 
 async def test_a_request_that_fails_proves_nothing_and_a_depth_that_is_refused_is_not_asked_for_again() -> None:
     audited = Audited("A/B")
-    await audited.run(ccxt.NetworkError("x"), ccxt.BadRequest("limit must be 50"), ccxt.RateLimitExceeded("x"), RIGHT)
+    refused = ccxt.BadRequest("limit must be 50")
+    await audited.run(ccxt.NetworkError("x"), refused, ccxt.RateLimitExceeded("x"), {"bids": None}, RIGHT)
 
-    assert [levels for _, levels in audited.asked] == [100, 100, None, None]
-    assert audited.recorder.counts.book_audits == {"inconclusive": 3, "equal": 1}
+    assert [levels for _, levels in audited.asked] == [100, 100, None, None, None]
+    assert audited.recorder.counts.book_audits == {"inconclusive": 4, "equal": 1}
 
 
 @pytest.mark.parametrize(("exchange", "can"), [("binance", True), ("kraken", True), ("okx", True), ("bitfinex", False)])

@@ -152,3 +152,8 @@ def test_ours_has_passed_the_venues_when_its_number_is_as_high() -> None:
     assert not has_passed([state(1.0, 1.0, 5)], state(1.0, 1.0, 6))
     assert not has_passed([state(1.0, 1.0)], state(1.0, 1.0, 6))
     assert not has_passed([], state(1.0, 1.0, 6))
+
+
+def test_orders_at_one_price_are_one_level_and_what_has_no_price_is_none() -> None:
+    raw = {"bids": [[10.0, 0.1, "a"], [10.0, 0.2, "b"], [None, 1.0, "c"], [9.0, 1, "d"]], "asks": [], "nonce": "x"}
+    assert book_state(raw, SHOWN) == BookState(((10.0, 0.3), (9.0, 1.0)), (), None)
