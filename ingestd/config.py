@@ -254,6 +254,7 @@ class FeedConfig(_Section):
     poll_interval_s: Seconds = 60.0
     order_book_levels: Annotated[int, Field(ge=1, le=5000)] = 20
     order_book_interval_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 1000
+    book_audit_interval_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     candle_timeframe: str = "1m"
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ DISCONNECT = "disconnect"
 STALE = "stale"
 POLL_FAILED = "poll_failed"
 ID_JUMP = "id_jump"
+BOOK_BROKEN = "book_broken"
 RESTART = "restart"
 SHUTDOWN = "shutdown"
 DROPPED = "dropped"
@@ -40,6 +41,10 @@ CAUSES: Mapping[str, Explanation] = {
     ID_JUMP: Explanation(
         "The venue numbers its trades without holes, and numbers were left out on an open connection.",
         "The detail names the missing trade ids. The venue did not send them to this connection.",
+    ),
+    BOOK_BROKEN: Explanation(
+        "An order book was no longer the venue's: its sequence, its checksum or an audit said so. It was begun anew.",
+        "Now and then: nothing, only that book was interrupted. Many of one venue: its stream loses updates.",
     ),
     RESTART: Explanation(
         "ingestd was not running, from what it had last made durable to the first delivery afterwards.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -101,6 +102,8 @@ class FeedStatus:
     malformed_frames: int = 0
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
     unrequested_records: int = 0  # updates for symbols that were not asked for
+    book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
+    book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
     streams: list[StreamStatus] = field(default_factory=list)
 
 

@@ -23,6 +23,15 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
 BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})
 """Venues whose best bid and ask stream is written to ccxt's `tickers`, not to its `bidsasks`."""
 
+BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusdm"})
+"""Venues whose stream brings a book's changes only: it begins with a book over REST, numbered in the same series."""
+
+BOOKS_UNSUBSCRIBED_HERE = frozenset({"kraken"})
+"""Venues that send a book again after an unsubscription only, which ccxt does not know there."""
+
+BOOKS_LEFT_STANDING = frozenset({"cryptocom", "htx"})
+"""Venues whose code finds that a book is broken and lets it, and its subscription, stand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:

@@ -12,12 +12,15 @@ from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.book_samples import BookSamples, named_in
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
-from ingestd.gap_causes import DISCONNECT, STALE
+from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
+
+_SEND_CHECKSUMS = frozenset({"bitfinex", "bitget", "independentreserve", "kraken"})
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
@@ -45,7 +48,8 @@ class Recorder:
         self._gaps = GapTracker(config.exchange)
         self._earlier = {} if earlier is None else earlier
         self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
-        self._changed_books: dict[str, tuple[Any, int]] = {}
+        self.books = BookSamples()
+        self._resynchronise: Callable[[str], None] = lambda _symbol: None
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
@@ -62,15 +66,18 @@ class Recorder:
         wake: Callable[[str], None],
         carried: Callable[[str], Iterable[Stream]] = lambda _url: (),
         is_late: Callable[[], bool] = lambda: False,
+        resynchronise: Callable[[str], None] = lambda _symbol: None,
     ) -> None:
         """A new exchange object: where its current frame came from, whom to tell that a socket is gone, which streams
-        were asked for on a socket, and whether the current frame is of one that had been given up before."""
+        were asked for on a socket, whether the current frame is of one that had been given up before, and whom to tell
+        that a symbol's book must be asked for again."""
         self._is_late = is_late
+        self._resynchronise = resynchronise
         self._frame_url = frame_url
         self._wake = wake
         self._carried = carried
         self._connected.clear()
-        self._changed_books.clear()
+        self.books.forget_all()
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
         """The stream, made when it is new; it goes on from where an earlier process was."""
@@ -93,7 +100,7 @@ class Recorder:
                 if stream is not None:
                     self._settle(stream)
                     self._put_gap(self._gaps.forget(stream, at=now_us()))
-            self._changed_books.pop(symbol, None)
+            self.books.forget(symbol)
             self._finality.forget(symbol)
 
     def wants(self, stream: Stream) -> bool:
@@ -142,18 +149,45 @@ class Recorder:
         if stream is None or not isinstance(symbol, str):
             return
         stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
+        if not self.books.is_in_step(symbol, book):
+            return
         if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:
-            self._changed_books[symbol] = (book, received_at)
+            self.books.changed(symbol, book, received_at)
 
     def on_book_replaced(self, symbol: str) -> None:
-        self._changed_books.pop(symbol, None)
+        self.books.replaced(symbol)
+
+    def on_book_broken(self, symbol: str) -> None:
+        reason = "checksum" if self._exchange in _SEND_CHECKSUMS else "sequence"
+        self.book_broken(symbol, reason, f"its {reason} is wrong")
+
+    def on_book_rejected(self, message_hash: str) -> bool:
+        symbol = named_in(message_hash, self.streams["order_book"])
+        if symbol is not None:
+            self.on_book_broken(symbol)
+        return symbol is not None
+
+    def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
+        """This book is wrong, and that alone: a gap from the last good sample (or `since`), and it is begun anew."""
+        stream = self.streams["order_book"].get(symbol)
+        if stream is None or self.books.is_broken(symbol):
+            return
+        log.warning("book_broken", feed=self.config.label, symbol=symbol, reason=reason, detail=detail[:300])
+        self.counts.book_resyncs[reason] += 1
+        self.interrupted([stream], BOOK_BROKEN, detail, since=since)
+        self.books.broken(symbol)
+        self._resynchronise(symbol)
+
+    def books_in_step(self) -> list[str]:
+        """The symbols whose book has been delivered and is not being begun anew."""
+        streams = self.streams["order_book"].values()
+        return [s.symbol for s in streams if s.received and ("order_book", s.symbol) not in self._gaps.open]
 
     def sample_books(self) -> None:
         """Hand over the books that changed since the last time. A book whose socket is gone is not among them."""
-        changed, self._changed_books = self._changed_books, {}
-        for symbol, (book, received_at) in changed.items():
+        for symbol, book, received_at in self.books.take():
             self._take_book(symbol, book, received_at)
 
     def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
@@ -220,15 +254,15 @@ class Recorder:
         log.warning("stale", feed=self.config.label, url=url, detail=detail)
         self.interrupted(self._streams_on(url), STALE, detail)
 
-    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
-        """Open a gap for each of these streams, and let go what is held of them."""
+    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str, *, since: int | None = None) -> None:
+        """Open a gap for each of these streams, and let go what is held of them. `since`: when it began, if known."""
         for stream in streams:
             self._settle(stream)
             if stream.channel == "candles":
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
-                self._changed_books.pop(stream.symbol, None)
-        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300]):
+                self.books.interrupted(stream.symbol)
+        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
             self._intake.put(gap)
 
     def settle_ids(self, before: int) -> None:
@@ -302,6 +336,8 @@ class Recorder:
         stream.last_time = record.time
         stream.url = self._frame_url() or stream.url
         stream.quarantined = None
+        if channel == "order_book":
+            self.books.whole(symbol)
         self._intake.put(record)
         if stream.ids is not None and type(record) is Trade:
             self._count(stream, stream.ids, record, ended is not None)

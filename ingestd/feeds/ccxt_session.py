@@ -15,7 +15,11 @@ from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
+from ingestd.feeds.book_audit import BookAuditor
 from ingestd.feeds.ccxt_channels import (
+    BOOKS_LEFT_STANDING,
+    BOOKS_OVER_REST,
+    BOOKS_UNSUBSCRIBED_HERE,
     Method,
     groups,
     method_for,
@@ -24,7 +28,15 @@ from ingestd.feeds.ccxt_channels import (
 )
 from ingestd.feeds.ccxt_recorder import Recorder, Stream
 from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
-from ingestd.feeds.ccxt_tap import Tap, close_exchange, drop_client, make_exchange, translated
+from ingestd.feeds.ccxt_tap import (
+    Tap,
+    can_forget_books,
+    close_exchange,
+    drop_client,
+    forget_book,
+    make_exchange,
+    translated,
+)
 from ingestd.feeds.poller import Poller
 from ingestd.feeds.stopping import Stop
 from ingestd.records import Channel
@@ -50,6 +62,7 @@ class CcxtSession:
         self._stop = Stop()
         self._silent_dials: dict[str, int] = {}
         self._followed: set[str] = set()
+        self._books_to_forget: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
             config.exchange,
@@ -58,7 +71,9 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
-        recorder.attach(lambda: self._tap.url, self._wake, self._carried, lambda: self._tap.frame_is_late)
+        recorder.attach(
+            lambda: self._tap.url, self._wake, self._carried, lambda: self._tap.frame_is_late, self._resynchronise
+        )
 
     async def load_markets(self) -> bool:
         """Ask for the venue's markets until it gives them; False when the stop came first."""
@@ -89,6 +104,8 @@ class CcxtSession:
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
             if "order_book" in self._config.channels and self._config.order_book_interval_ms:
                 tasks.create_task(self._sample_books(), name=f"{self._config.label} books")
+            if "order_book" in self._config.channels and self._config.book_audit_interval_s:
+                tasks.create_task(self._auditor().run(self._stop), name=f"{self._config.label} book audit")
 
     def choose_again(self) -> None:
         """The choice of symbols has changed: subscribe to what is new, let go what is no longer wanted."""
@@ -160,6 +177,9 @@ class CcxtSession:
     def _watch(self, method: Method) -> Any:
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
+            for symbol in self._books_to_forget.intersection(symbols):
+                self._books_to_forget.discard(symbol)
+                await forget_book(self.exchange, symbol)
             if method.name == "watch_ohlcv":
                 return await bound(symbols[0], self._config.candle_timeframe)
             return await bound(list(symbols) if method.many else symbols[0])
@@ -180,6 +200,22 @@ class CcxtSession:
     def _wake(self, url: str) -> None:
         for subscription in list(self._subscriptions):
             subscription.wake(url)
+
+    def _resynchronise(self, symbol: str) -> None:
+        if self._config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING:
+            self._books_to_forget.add(symbol)
+        for subscription in list(self._subscriptions):
+            subscription.wake_for("order_book", symbol)
+
+    def _auditor(self) -> BookAuditor:
+        return BookAuditor(
+            fetch=lambda symbol, limit: self.exchange.fetch_order_book(symbol, limit),
+            forget=(lambda symbol: forget_book(self.exchange, symbol)) if can_forget_books(self.exchange) else None,
+            book=lambda symbol: (self.exchange.orderbooks or {}).get(symbol),
+            recorder=self._recorder,
+            interval_s=self._config.book_audit_interval_s,
+            one_series=self._config.exchange in BOOKS_OVER_REST,
+        )
 
     def _carried(self, url: str) -> list[Stream]:
         """The streams of every subscription that was asked for on that socket."""

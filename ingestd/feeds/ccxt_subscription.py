@@ -76,6 +76,11 @@ class Subscription:
         if url in self.urls or not self.urls:
             self._wake.set()
 
+    def wake_for(self, channel: Channel, symbol: str) -> None:
+        """What it carries of this symbol must be asked for again."""
+        if channel == self.channel and symbol in self.symbols:
+            self._wake.set()
+
     async def run(self, stop: Stop) -> list[Subscription]:
         """Keep the subscription until the stop, or until none of its symbols is wanted any more."""
         dialled_urls.set(self.urls)
@@ -109,7 +114,11 @@ class Subscription:
         if self._returned:
             return None
         await stop.sleep_or(self._wake, RENEW_S)
-        return FeedError("its socket is gone, or the library gave it up") if self._wake.is_set() else None
+        return (
+            FeedError("its socket is gone, a book is broken, or the library gave it up")
+            if self._wake.is_set()
+            else None
+        )
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""

@@ -23,6 +23,9 @@ from ccxt.async_support.base.ws.order_book import OrderBook
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.book_checksums import Checksums
+from ingestd.feeds.book_samples import named_in
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.tap_listener import TapListener
@@ -36,6 +39,7 @@ _CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
+_UNSUBSCRIBED_WITHIN_S = 10.0
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
 # Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
@@ -65,6 +69,8 @@ class Tap:
         self.frame_received_at: int | None = None
         self.frame_had_data = False
         self.frame_is_late = False  # its socket has been given up already
+        self.frame: Any = None  # as decoded
+        self.checksums = Checksums("")  # until an exchange is made
 
     @property
     def received_at(self) -> int:
@@ -158,7 +164,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             if tap.frame_had_data:
                 self.last_data_at = time.monotonic()
                 self.data_frames += 1
-            tap.url = tap.frame_received_at = None
+            tap.url = tap.frame_received_at = tap.frame = None
             tap.frame_is_late = False
 
     def handle_text_or_binary_message(self, data: Any) -> None:
@@ -171,6 +177,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
         if isinstance(data, dict) and data.get("type") in self.same_message:
             data["type"] = self.same_message[data["type"]]
+        self.tap.frame = data
         self.on_message_callback(self, data)
 
     async def receive(self) -> Any:
@@ -197,13 +204,20 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def resolve(self, result: Any, message_hash: Any) -> Any:
         self.tap.frame_had_data = True
         if isinstance(result, OrderBook):
-            self.tap.listener.on_book(result, self.tap.received_at)
+            symbol = result.get("symbol")
+            if symbol is not None and self.tap.checksums.contradict(symbol, result, self.tap.frame):
+                self.tap.listener.on_book_broken(symbol)
+            else:
+                self.tap.listener.on_book(result, self.tap.received_at)
         return super().resolve(result, message_hash)
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
         waited_for = message_hash is None or message_hash in self.futures
         outcome = super().reject(result, message_hash)
-        if not waited_for:
+        broken = isinstance(result, ccxt.InvalidNonce)  # of which the checksum error is one
+        if broken and isinstance(message_hash, str) and self.tap.listener.on_book_rejected(message_hash):
+            self.rejections.pop(message_hash, None)  # else the call that subscribes to it again is told of it once more
+        elif not waited_for:
             self.tap.listener.on_rejected(self.url)
         return outcome
 
@@ -282,9 +296,26 @@ class _TappedExchange(ExactReaders):
         _note_dialled(url)
         return super().watch(url, *args, **named)  # type: ignore[misc]
 
-    def watch_multiple(self, url: str, *args: Any, **named: Any) -> Any:
+    def watch_multiple(
+        self,
+        url: str,
+        message_hashes: Any,
+        message: Any = None,
+        subscribe_hashes: Any = None,
+        subscription: Any = None,
+    ) -> Any:
         _note_dialled(url)
-        return super().watch_multiple(url, *args, **named)  # type: ignore[misc]
+        if subscribe_hashes:
+            held = self.client(url).subscriptions
+            missing = [place for place, name in enumerate(subscribe_hashes) if name not in held]
+            if 0 < len(missing) < len(subscribe_hashes):
+                message, subscription = _narrowed(self.id, message, subscription, missing, len(subscribe_hashes))
+        return super().watch_multiple(url, message_hashes, message, subscribe_hashes, subscription)  # type: ignore[misc]
+
+    def orderbook_checksum_message(self, symbol: str) -> Any:
+        """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
+        self._tap.listener.on_book_broken(symbol)
+        return super().orderbook_checksum_message(symbol)  # type: ignore[misc]
 
     def on_connected(self, client: Any, message: Any = None) -> None:
         super().on_connected(client, message)  # type: ignore[misc]
@@ -373,6 +404,7 @@ def make_exchange(
     `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
     """
     config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
+    tap.checksums = Checksums(exchange_id)
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:
@@ -397,6 +429,41 @@ async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
             exchange.session = None
         await exchange.close_connector()
     await cancelled(*exchange.background)  # book snapshots in the queue of the rate limiter, and its own loop
+
+
+def can_forget_books(exchange: Any) -> bool:
+    """Whether `forget_book` knows a way on this venue."""
+    known = exchange.id in BOOKS_OVER_REST or exchange.id in BOOKS_UNSUBSCRIBED_HERE
+    # What `has` says of it is not true everywhere.
+    return known or type(exchange).un_watch_order_book is not ccxt.pro.Exchange.un_watch_order_book
+
+
+async def forget_book(exchange: Any, symbol: str) -> None:
+    """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
+
+    Raises what the venue's code raises, and TimeoutError; it is let go all the same.
+    """
+    by_client = [
+        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
+        for client in (exchange.clients or {}).values()
+    ]
+    if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
+        request = {"method": "unsubscribe", "params": {"channel": "book", "symbol": [symbol]}}
+        for client, names in by_client:
+            for name in names:
+                del client.subscriptions[name]
+            if names:
+                await client.send({**request, "req_id": exchange.request_id()})
+        return  # its book stays in ccxt until the snapshot: ccxt would stumble over a change of none
+    try:
+        if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
+            async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+                await exchange.un_watch_order_book(symbol)
+    finally:
+        exchange.orderbooks.pop(symbol, None)
+        for client, names in by_client:
+            for name in names:
+                client.subscriptions.pop(name, None)
 
 
 def drop_client(client: Any, reason: str) -> None:
@@ -428,9 +495,26 @@ def translated(error: BaseException) -> FeedError:
     handshake = error.args[0] if error.args else None
     if getattr(handshake, "status", None) in _RATE_LIMIT_STATUS:
         return RateLimited(text, _retry_after_s(getattr(handshake, "headers", None)))
-    if isinstance(error, ccxt.ExchangeError):
+    if isinstance(error, ccxt.ExchangeError) and not isinstance(error, ccxt.InvalidNonce):  # that one: a broken book
         return Refused(text)
     return FeedError(text)
+
+
+def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of: int) -> tuple[Any, Any]:
+    """The request, and ccxt's note of it, about those of its symbols only that are not subscribed.
+
+    As ccxt makes them they are about all, of which the others' books would be begun anew too, or be refused.
+    """
+
+    def those(listed: Any) -> Any:
+        return [listed[place] for place in missing] if isinstance(listed, list) and len(listed) == of else listed
+
+    if exchange_id in BOOKS_OVER_REST and isinstance(note, dict) and "symbols" in note:
+        return {**message, "params": those(message["params"])}, {**note, "symbols": those(note["symbols"])}
+    if exchange_id == "kraken":
+        params = message["params"]
+        return {**message, "params": {**params, "symbol": those(params.get("symbol"))}}, note
+    return message, note
 
 
 def _now_ms() -> int:

@@ -29,12 +29,18 @@ class GapTracker:
         self.open: dict[StreamKey, FeedGap] = {}
 
     def interrupted(
-        self, streams: Iterable[StreamStatus], *, at: int, cause: str, detail: str | None = None
+        self,
+        streams: Iterable[StreamStatus],
+        *,
+        at: int,
+        cause: str,
+        detail: str | None = None,
+        since: int | None = None,
     ) -> list[FeedGap]:
-        """The gaps that open now, each from the last thing its stream received."""
+        """The gaps that open now, each from the last thing its stream received, or from `since` where that is known."""
         opened = []
         for stream in streams:
-            began = stream.complete_until
+            began = stream.complete_until if since is None else since
             if began is not None and (stream.channel, stream.symbol) not in self.open:
                 opened.append(self._begin(stream, began, at, cause, detail))
         return opened

@@ -18,6 +18,12 @@ class TapListener(Protocol):
     def on_book_replaced(self, symbol: str) -> None:
         """The symbol's book is no longer the one handed over before."""
 
+    def on_book_broken(self, symbol: str) -> None:
+        """The venue's sequence or checksum says that the symbol's book is wrong: it must be asked for again."""
+
+    def on_book_rejected(self, message_hash: str) -> bool:
+        """The same, of the book that the library names so. False when the name is of no book that is followed."""
+
     def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
     def on_connected(self, url: str) -> None: ...
     def on_disconnected(self, url: str, reason: str) -> None: ...

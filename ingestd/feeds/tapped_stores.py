@@ -72,6 +72,10 @@ class BookStore(TappedStore):
         self._handover(symbol, None)
         super().__delitem__(symbol)
 
+    def pop(self, symbol: str, *default: Any) -> Any:
+        self._handover(symbol, None)
+        return super().pop(symbol, *default)
+
 
 def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:
     original: Any = type(cache)

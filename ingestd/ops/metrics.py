@@ -167,6 +167,7 @@ class FeedCollector:
         """The families of one scrape."""
         yield from _feed_gauges(self._by_feed)
         yield from _feed_counters(self._by_feed)
+        yield from _feed_tallies(self._by_feed)
         yield from self._freshness(self._by_feed)
 
     def _freshness(self, by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
@@ -213,6 +214,25 @@ _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
     ("malformed_frames", "Frames that could not be decoded", lambda status: status.malformed_frames),
     ("incomplete_records", "Updates without what a record needs", lambda status: status.incomplete_records),
 )
+
+
+_FEED_TALLIES: tuple[tuple[str, str, str, Callable[[FeedStatus], Mapping[str, int]]], ...] = (
+    ("book_resyncs", "Order books begun anew", "reason", lambda status: status.book_resyncs),
+    ("book_audits", "Order books compared with the venue's own", "result", lambda status: status.book_audits),
+)
+
+
+def _feed_tallies(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
+    for name, text, label, tally in _FEED_TALLIES:
+        family = CounterMetricFamily(f"ingestd_{name}", text, labels=("exchange", label))
+        for exchange, statuses in by_feed.items():
+            sums: dict[str, int] = {}
+            for status in statuses:
+                for value, count in tally(status).items():
+                    sums[value] = sums.get(value, 0) + count
+            for value, count in sums.items():
+                family.add_metric((exchange, value), count)
+        yield family
 
 
 def _feed_counters(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:

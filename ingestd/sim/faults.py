@@ -10,7 +10,7 @@ import msgspec
 
 from ingestd.errors import IngestdError
 
-Kind = Literal["drop", "half_open", "malformed", "burst", "duplicate", "id_jump", "rate_limit"]
+Kind = Literal["drop", "half_open", "malformed", "burst", "duplicate", "id_jump", "depth_jump", "rate_limit"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -91,6 +91,16 @@ def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
         assert written == ((exchange_id, channel) not in RETURNED_ONLY), channel
 
 
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_a_broken_book_is_announced_where_the_tap_hears_it(exchange_id: str) -> None:
+    """A checksum error has the text that only these have; where the code catches nothing, the book is left standing."""
+    for call in _made_in(exchange_id, "ChecksumError"):
+        assert "orderbook_checksum_message" in ast.unparse(call), f"line {call.lineno}"
+        raised = isinstance(call.parent, ast.Raise)  # type: ignore[attr-defined]
+        stands = raised and not any(isinstance(parent, ast.Try) for parent in _parents(call))
+        assert stands == (exchange_id in ccxt_channels.BOOKS_LEFT_STANDING), f"line {call.lineno}"
+
+
 def test_the_document_has_the_table_of_all_exchanges() -> None:
     head, start, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- table -->\n")
     _, end, tail = rest.partition("<!-- end of table -->\n")
@@ -122,6 +132,17 @@ def _module(exchange_id: str) -> ast.Module:
         for child in ast.iter_child_nodes(parent):
             child.parent = parent  # type: ignore[attr-defined]
     return tree
+
+
+def _made_in(exchange_id: str, error: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(_module(exchange_id)) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == error]
+
+
+def _parents(node: ast.AST) -> Iterator[ast.AST]:
+    while (parent := getattr(node, "parent", None)) is not None:
+        yield parent
+        node = parent
 
 
 def _store_uses(module: ast.Module) -> Iterator[tuple[ast.Attribute, str]]:

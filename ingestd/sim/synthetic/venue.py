@@ -155,7 +155,15 @@ class SyntheticSource:
         return {"rate": self._rate, "events": self.events}
 
     async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """`burst` and `id_jump` make n new trades a market; `duplicate` sends its last n again."""
+        """`burst` and `id_jump` make n new trades a market; `duplicate` sends its last n again; `depth_jump` makes n
+        changes of its book that no frame tells of.
+        """
+        if fault.kind == "depth_jump":
+            books = [lane for lane in self._depth if market_id in (None, lane.market.listing.key)]
+            for market in [lane.market for lane in books for _ in range(fault.n)]:
+                market.quote()
+                market.take_changes()
+            return fault.n * len(books)
         lanes = [lane for emit, lane in self._events if emit == self._trade]
         lanes = [lane for lane in lanes if market_id in (None, lane.market.listing.key)]
         now_ms = _now_ms()
