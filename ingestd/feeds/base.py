@@ -19,6 +19,10 @@ class RateLimited(FeedError):
         self.retry_after_s = retry_after_s
 
 
+class BookBroken(FeedError):
+    """One book is wrong and must be asked for again; all else that was asked for with it goes on."""
+
+
 class Refused(FeedError):
     """The venue answered with an error that does not say which symbol it is about."""
 

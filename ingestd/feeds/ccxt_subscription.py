@@ -11,7 +11,7 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_recorder import Recorder, Stream
 from ingestd.feeds.ccxt_tap import dialled_urls, translated
@@ -53,6 +53,9 @@ class Subscription:
         self._new_backoff = backoff
         self._backoff = backoff()
         self._wake = asyncio.Event()
+        self._socket_gone = False
+        self._broken: set[str] = set()  # the symbols whose books are, since the last call
+        self._of_book: dict[str, tuple[Backoff, float]] = {}  # its delays, and when it broke last
         self._returned = method.returned
         self._received_at_start = {stream.symbol: stream.received for stream in streams}
         self._attempt_started = monotonic_s()
@@ -74,11 +77,13 @@ class Subscription:
     def wake(self, url: str) -> None:
         """A socket is gone, or the library gave up on something it carried."""
         if url in self.urls or not self.urls:
+            self._socket_gone = True
             self._wake.set()
 
     def wake_for(self, channel: Channel, symbol: str) -> None:
         """What it carries of this symbol must be asked for again."""
         if channel == self.channel and symbol in self.symbols:
+            self._broken.add(symbol)
             self._wake.set()
 
     async def run(self, stop: Stop) -> list[Subscription]:
@@ -103,6 +108,8 @@ class Subscription:
     async def _once(self, stop: Stop) -> FeedError | None:
         """One call, and the wait for a reason to call again. The error of the call or of the socket, if any."""
         self._wake.clear()
+        self._socket_gone = False
+        self._broken.clear()
         received = self._received()
         task = await stop.run(self._watch(self.symbols), name=self.name)
         if task.cancelled():
@@ -114,11 +121,9 @@ class Subscription:
         if self._returned:
             return None
         await stop.sleep_or(self._wake, RENEW_S)
-        return (
-            FeedError("its socket is gone, a book is broken, or the library gave it up")
-            if self._wake.is_set()
-            else None
-        )
+        if self._broken and not self._socket_gone:
+            return BookBroken(f"a broken book: {', '.join(sorted(self._broken))}")
+        return FeedError("its socket is gone, or the library gave it up") if self._wake.is_set() else None
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""
@@ -134,7 +139,21 @@ class Subscription:
     def _received(self) -> int:
         return sum(stream.received for stream in self.streams)
 
+    def _book_delay_s(self) -> float:
+        """Each book has delays of its own, or one that breaks often would hold the others up."""
+        now_s = monotonic_s()
+        delays = []
+        for symbol in self._broken:
+            backoff, broke_at_s = self._of_book.get(symbol, (self._new_backoff(), now_s))
+            if now_s - broke_at_s >= SETTLED_S:
+                backoff.settled()
+            self._of_book[symbol] = backoff, now_s
+            delays.append(backoff.next_s())
+        return min(delays, default=0.0)
+
     def _delay_s(self, error: FeedError) -> float:
+        if isinstance(error, BookBroken) and self._broken:
+            return self._book_delay_s()
         if self._received() > self._attempt_received and monotonic_s() - self._attempt_started >= SETTLED_S:
             self._backoff.settled()
         self._attempt_started, self._attempt_received = monotonic_s(), self._received()

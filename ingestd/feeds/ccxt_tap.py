@@ -22,7 +22,7 @@ from ccxt.async_support.base.ws.order_book import OrderBook
 
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import Checksums
 from ingestd.feeds.book_samples import named_in
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
@@ -495,7 +495,9 @@ def translated(error: BaseException) -> FeedError:
     handshake = error.args[0] if error.args else None
     if getattr(handshake, "status", None) in _RATE_LIMIT_STATUS:
         return RateLimited(text, _retry_after_s(getattr(handshake, "headers", None)))
-    if isinstance(error, ccxt.ExchangeError) and not isinstance(error, ccxt.InvalidNonce):  # that one: a broken book
+    if isinstance(error, ccxt.InvalidNonce):  # of which the checksum error is one
+        return BookBroken(text)
+    if isinstance(error, ccxt.ExchangeError):
         return Refused(text)
     return FeedError(text)
 

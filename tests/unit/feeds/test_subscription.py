@@ -199,3 +199,28 @@ async def test_what_calls_return_belongs_to_their_socket() -> None:
     subscription._watch = returning
     await subscription.run(stop)
     assert venue.recorder.streams["trades"]["A"].url == URL
+
+
+async def test_each_broken_book_has_delays_of_its_own() -> None:
+    """One that breaks again and again waits longer each time; another that breaks then is asked for as at first."""
+    venue = FakeVenue()
+    stop = QuickStop(limit=5)
+    streams = [venue.recorder.add_stream("order_book", symbol) for symbol in ("A", "B")]
+    subscription = Subscription(
+        "order_book",
+        Method("watch_order_book_for_symbols", "symbols"),
+        streams,
+        watch=venue.watch,
+        recorder=venue.recorder,
+        backoff=lambda: Backoff(base_s=1.0, draw=lambda: 1.0),
+    )
+    running = asyncio.create_task(subscription.run(stop))
+    for symbol in ("A", "A", "A", "B", "A"):
+        await venue.called.wait()
+        venue.called.clear()
+        subscription.wake_for("trades", symbol)  # not what it carries
+        subscription.wake_for("order_book", "C")
+        subscription.wake_for("order_book", symbol)
+    await running
+
+    assert stop.delays == [1.0, 2.0, 4.0, 1.0, 8.0]
