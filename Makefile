@@ -13,7 +13,7 @@ POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py te
 ATHERIS := 3.0.0
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test lint types fault soak fuzz pgbouncer bench lock clean help
+.PHONY: setup demo test lint types fault kills soak fuzz pgbouncer bench lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -33,7 +33,7 @@ demo: setup ## Run the whole daemon here on recorded traffic: make demo ARGS="--
 	$(BIN)/ingestd demo $(ARGS)
 
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
@@ -45,6 +45,9 @@ types: setup ## Check types
 fault: setup ## Every fault at length and 200 kills; writes docs/durability.md's table
 	INGESTD_FAULT_KILLS=200 INGESTD_FAULT_HITS=10 INGESTD_FAULT_OUTAGE_S=60 INGESTD_FAULT_SECONDS=120 \
 		$(BIN)/python -m tests.fault $(ARGS)
+
+kills: setup ## 200 kills of process, backend and server under load, judged against the venue's ledger
+	INGESTD_FAULT_KILLS=200 $(BIN)/python -m pytest -q -s tests/fault/test_kills.py -k again_and_again $(ARGS)
 
 soak: setup ## Kill and compare for hours: make soak HOURS=6
 	INGESTD_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -q -s tests/fault/test_soak.py $(ARGS)
