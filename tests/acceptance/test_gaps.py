@@ -308,7 +308,11 @@ async def test_kills_around_lost_connections_leave_nothing_uncovered_and_nothing
     print(f"seed {seed}")
     chance = random.Random(seed)
     async with market(rate=1000.0) as venue:
-        document = {"database": {"dsn": postgres_database.dsn, "flush_ms": 20}, "feeds": [feed(venue)]}
+        document: dict[str, Any] = {
+            "database": {"dsn": postgres_database.dsn, "flush_ms": 20},
+            "backfill": {"enabled": False},
+            "feeds": [feed(venue)],
+        }
         config_file = write_config(tmp_path, document)
         for _ in range(8):
             async with running(config_file) as daemon:
