@@ -40,6 +40,7 @@ class Pair:
             document = {
                 "instance": {"name": "desk"},
                 "database": {"dsn": dsn, "flush_ms": 50},
+                "backfill": {"enabled": False},
                 "feeds": [
                     {
                         "exchange": "binance",
@@ -162,7 +163,7 @@ async def test_a_frozen_leader_is_replaced_and_stores_nothing_twice_when_it_come
             await finished(pair, back, standby)
     await pair.assert_nothing_doubled_and_what_is_missing_is_in_the_ledger()
     gaps = await pair.rows("SELECT cause, status, channel, count(*) FROM feed_gaps GROUP BY 1, 2, 3")
-    assert gaps == {("takeover", "ended", "ticks", 3): 1, ("takeover", "ended", "trades", 3): 1}
+    assert gaps == {("takeover", "closed", "ticks", 3): 1, ("takeover", "closed", "trades", 3): 1}
 
 
 async def test_a_killed_leader_is_replaced_and_its_journal_is_stored_when_it_returns(pair: Pair) -> None:
