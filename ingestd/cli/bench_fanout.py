@@ -29,8 +29,8 @@ from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
 
-# A quarter more than the ccxt feed takes alone: a simulator that sends twice of it takes the other core as well.
-_WIRE_RATE = 25_000.0
+# About what the ccxt feed takes alone: a simulator that sends twice of it takes the other core as well.
+_WIRE_RATE = 20_000.0
 _PUT_RATE = 200_000  # more than the journal takes
 _SETTLED_S = 3.0
 
