@@ -188,6 +188,7 @@ async def test_killed_at_random_moments_nothing_is_lost_or_doubled(
     """What was journaled is stored once; what was not is what the venue sent while nobody listened."""
     async with market(rate=2000.0) as venue:
         document = {"database": {"dsn": postgres_database.dsn, "flush_ms": 20}, "feeds": [feed(venue)]}
+        document["backfill"] = {"enabled": False}  # it would fetch what was never sent to us
         config_file = write_config(tmp_path, document)
         for wanted in (300, 700, 150):
             async with running(config_file) as daemon:

@@ -24,7 +24,6 @@ FAILPOINTS = {
     "journal.append.after": 40,
     "journal.create": 4,
     "journal.rotate": 3,
-    "journal.finish": 3,
     "journal.unlink.before": 3,
     "journal.unlink.between": 6,
     "database.position": 15,
