@@ -37,7 +37,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
 
 PUT_RATES = (1_000, 10_000, 30_000)
-WIRE_RATES = (1_000, 5_000, 10_000)
+WIRE_RATES = (1_000, 5_000, 10_000, 30_000)  # the last is more than the ccxt feed takes
 _STEP_S = 0.001
 _PATTERNS = ("market_data:*", "trades:*")
 _SYMBOLS = 20
