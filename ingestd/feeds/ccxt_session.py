@@ -26,7 +26,7 @@ from ingestd.feeds.ccxt_channels import (
     single_method_for,
     ticks_from_tickers,
 )
-from ingestd.feeds.ccxt_recorder import Recorder, Stream
+from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
 from ingestd.feeds.ccxt_tap import (
     Tap,
@@ -39,6 +39,7 @@ from ingestd.feeds.ccxt_tap import (
 )
 from ingestd.feeds.poller import Poller
 from ingestd.feeds.stopping import Stop
+from ingestd.feeds.stream_ledger import Stream
 from ingestd.records import Channel
 
 log = structlog.get_logger()
