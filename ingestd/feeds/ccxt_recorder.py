@@ -37,6 +37,8 @@ class Recorder:
         self._finality = ccxt_records.CandleFinality()
         self._ledger = StreamLedger(config, intake, earlier)
         self.books = BookSamples()
+        self.keep_states = self.books.keep_states
+        self.keep_no_states = self.books.keep_no_states
         self._resynchronise: Callable[[str], None] = lambda _symbol: None
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
@@ -272,7 +274,7 @@ class Recorder:
                 self._ledger.incomplete(stream, "lacks what the record needs")
             return
         # What a lost socket had still brought is taken, and is no sign that the next one delivers.
-        ends = self._ledger.has_gaps and not self._is_late()
+        ends = bool(self._ledger.open_gaps) and not self._is_late()
         ended = ends and self._ledger.delivered(stream, at=received_at, time=record.time)
         stream.received += 1
         stream.last_received_at = received_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -74,9 +74,9 @@ class StreamLedger:
         return (stream for by_symbol in self.streams.values() for stream in by_symbol.values())
 
     @property
-    def has_gaps(self) -> bool:
-        """Whether any stream's gap is open."""
-        return bool(self._gaps.open)
+    def open_gaps(self) -> Mapping[tuple[str, str], FeedGap]:
+        """The gaps that are open now, by (channel, symbol): one mapping for good, so that it can be looked at often."""
+        return self._gaps.open
 
     def has_gap(self, stream: Stream) -> bool:
         """Whether this stream's gap is open."""

@@ -45,6 +45,10 @@ class _Taken:
     def put(self, record: MarketRecord | FeedGap) -> None:
         self.records.append(record)
 
+    @property
+    def is_blocked(self) -> bool:
+        return False
+
     async def writable(self) -> None:
         """There is always room."""
 

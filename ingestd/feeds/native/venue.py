@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from ingestd.feeds.native.messages import BookChange, Decoder
+from ingestd.feeds.native.messages import BookChange, Decoder, Row
 from ingestd.records import Channel
 
 
@@ -36,6 +36,9 @@ class KeepAlive:
     text: bytes | None = None
 
 
+BestLevels = Callable[[int], Sequence[Row]]  # so many of a side, the best first
+
+
 class BookRule(Protocol):
     """How a venue's changes follow one another; pure."""
 
@@ -44,6 +47,18 @@ class BookRule(Protocol):
 
         True: it does. None: the book has it already, leave it out. False: something between them is missing.
         """
+
+
+@runtime_checkable
+class BookChecks(Protocol):
+    """What the `book_rule` of a venue has besides, where its messages carry a checksum."""
+
+    @property
+    def depth(self) -> int | None:
+        """How many levels of a side it keeps us informed of: one that leaves them is not named. None: of all."""
+
+    def agrees(self, change: BookChange, bids: BestLevels, asks: BestLevels) -> bool:
+        """Whether the change's `checksum` is that of the book after it. Asked only where the change has one."""
 
 
 class Venue(Protocol):
@@ -83,5 +98,6 @@ class Venue(Protocol):
         """The messages that end them."""
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """The decoder of one socket. `symbols`: unified symbol by market id, of what may be delivered on it;
+        """The decoder of one connection. `symbols`: unified symbol by market id, of what may be delivered on it (it
+        changes as streams are added and removed: keep the mapping, no copy);
         `start`: where the counter of arrivals begins for ids that are no numbers (`TradeIds`)."""

@@ -1,0 +1,33 @@
+"""Which venues have decoders of our own. To add one: its file, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ingestd.config import FeedConfig
+from ingestd.feeds.native.binance import Binance
+from ingestd.feeds.native.venue import Venue
+
+_VENUES: Mapping[str, Callable[[Mapping[str, Any]], Venue]] = {
+    "binance": partial(Binance, "binance"),
+    "binancecoinm": partial(Binance, "binancecoinm"),
+    "binanceus": partial(Binance, "binanceus"),
+    "binanceusdm": partial(Binance, "binanceusdm"),
+}
+
+
+def native_exchanges() -> list[str]:
+    """The exchanges with a decoder of our own."""
+    return sorted(_VENUES)
+
+
+def native_venue(config: FeedConfig) -> Venue | None:
+    """The venue of a feed that is to be read natively: its `decoder` allows it, and there is one that serves at least
+    one of its channels under its options. None: the exchange library reads it all."""
+    make = _VENUES.get(config.exchange) if config.decoder != "ccxt" else None
+    if make is None:
+        return None
+    venue = make(config.options)
+    return venue if venue.channels.intersection(config.channels) else None
