@@ -100,27 +100,32 @@ class _Listener(WSListener):
         if owner.lost.is_set():
             return
         kind = frame.msg_type
-        if frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
+        if frame.rsv1:
+            self._fail(transport, "a compressed message, which was not agreed on")
+        elif frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
             owner._on_frame(frame.get_payload_as_bytes())
         elif kind is WSMsgType.CLOSE:
             code, said = frame.get_close_code(), frame.get_close_reason()
-            owner.abandon(f"closed by the venue, code {getattr(code, 'value', code)}: {said}"[:300])
-            transport.send_close()
-            transport.disconnect()
+            self._fail(transport, f"closed by the venue, code {getattr(code, 'value', code)}: {said}"[:300])
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self._join(frame)
+            self._join(transport, frame)
         if frame.last_in_buffer:
             owner._after_read(owner)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - the library's form
         self._owner.abandon("the connection was lost")
 
-    def _join(self, frame: WSFrame) -> None:
+    def _fail(self, transport: WSTransport, reason: str) -> None:
+        self._owner.abandon(reason)
+        transport.send_close()
+        transport.disconnect()
+
+    def _join(self, transport: WSTransport, frame: WSFrame) -> None:
         self._parts.append(frame.get_payload_as_bytes())
         self._parts_bytes += len(self._parts[-1])
         if self._parts_bytes > MAX_FRAME_BYTES:
-            raise ValueError("a message in several frames is too large")
-        if frame.fin:
+            self._fail(transport, "a message in several frames is too large")
+        elif frame.fin:
             whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
             self._owner._on_frame(whole)
 
