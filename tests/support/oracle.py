@@ -203,7 +203,9 @@ class _Native:
         self._decoder = decoder
         self._rule = rule
         self._levels = levels
-        self._books = {symbol: _Book(book["bids"], book["asks"], book.get("nonce")) for symbol, book in books.items()}
+        self._books = {
+            symbol: PlainBook(book["bids"], book["asks"], book.get("nonce")) for symbol, book in books.items()
+        }
         self.notices: list[Notice] = []
         self.numbers: list[int] = []
 
@@ -230,7 +232,7 @@ class _Native:
 
     def _changed(self, change: BookChange) -> BookSnapshot | None:
         if change.is_snapshot:
-            self._books[change.symbol] = _Book((), (), None)
+            self._books[change.symbol] = PlainBook()
         book = self._books.get(change.symbol)
         if book is None:
             return None
@@ -247,28 +249,37 @@ class _Native:
     def book(self, symbol: str) -> BookSnapshot | None:
         """As it stands; None when there is none, or nothing in it."""
         book = self._books.get(symbol)
-        if book is None or not (book.bids or book.asks):
-            return None
-        bids = tuple(book.bids[price] for price in sorted(book.bids, reverse=True)[: self._levels])
-        asks = tuple(book.asks[price] for price in sorted(book.asks)[: self._levels])
-        crossed = bool(bids and asks and Decimal(bids[0][0]) >= Decimal(asks[0][0]))
-        return BookSnapshot(self._exchange, symbol, book.time, book.received_at, bids, asks, book.sequence, not crossed)
+        return None if book is None else book.snapshot(self._exchange, symbol, self._levels)
 
 
-class _Book:
-    def __init__(self, bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]], sequence: int | None) -> None:
-        self.bids: dict[Decimal, Level] = {}
-        self.asks: dict[Decimal, Level] = {}
-        _apply(self.bids, bids)
-        _apply(self.asks, asks)
+class PlainBook:
+    """A book as a dict of levels a side."""
+
+    def __init__(
+        self, bids: Iterable[Sequence[str]] = (), asks: Iterable[Sequence[str]] = (), sequence: int | None = None
+    ) -> None:
+        self._bids: dict[Decimal, Level] = {}
+        self._asks: dict[Decimal, Level] = {}
+        _apply(self._bids, bids)
+        _apply(self._asks, asks)
         self.sequence = sequence
-        self.time = self.received_at = 0
+        self._time = self._received_at = 0
 
     def apply(self, change: BookChange) -> None:
-        _apply(self.bids, change.bids)
-        _apply(self.asks, change.asks)
+        """Do what the change says, wherever it belongs."""
+        _apply(self._bids, change.bids)
+        _apply(self._asks, change.asks)
         self.sequence = change.last
-        self.time, self.received_at = change.time, change.received_at
+        self._time, self._received_at = change.time, change.received_at
+
+    def snapshot(self, exchange: str, symbol: str, levels: int) -> BookSnapshot | None:
+        """Its best levels; None when there are none."""
+        if not self._bids and not self._asks:
+            return None
+        bids = tuple(self._bids[price] for price in sorted(self._bids, reverse=True)[:levels])
+        asks = tuple(self._asks[price] for price in sorted(self._asks)[:levels])
+        crossed = bool(bids and asks and Decimal(bids[0][0]) >= Decimal(asks[0][0]))
+        return BookSnapshot(exchange, symbol, self._time, self._received_at, bids, asks, self.sequence, not crossed)
 
 
 def _apply(side: dict[Decimal, Level], rows: Iterable[Sequence[str]]) -> None:
