@@ -98,7 +98,7 @@ NATIVE: dict[str, tuple[Venue, dict[str, str]]] = {
 
 
 def native_frame(exchange: str, data: bytes) -> None:
-    """Frames of one socket, a line each: each is refused with a ValueError, or gives what can be journaled and stored."""
+    """Frames of one socket, a line each: refused with a ValueError, or what can be journaled and stored."""
     venue, symbols = NATIVE[exchange]
     decode = venue.decoder(symbols, NOW_US)
     for frame in data.split(b"\n"):
