@@ -82,9 +82,9 @@ class BybitDecoder:
         except RecursionError as error:
             raise ValueError("nested without end") from error
         except msgspec.ValidationError:
-            if _topics.decode(frame).topic.rpartition(".")[0] in _TOPICS.values():
-                raise
-            return ()  # a topic that is not ours
+            if _is_foreign(frame):
+                return ()
+            raise
         name, _, market_id = message.topic.rpartition(".")
         if not name:
             return _notices(message)
@@ -123,6 +123,14 @@ class BybitDecoder:
         if ask is None:
             return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], None, None),)
         return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], ask[0], ask[1]),)
+
+
+def _is_foreign(frame: bytes) -> bool:
+    """Whether it is of a topic that is not among ours, whose data is of another form."""
+    try:
+        return _topics.decode(frame).topic.rpartition(".")[0] not in _TOPICS.values()
+    except RecursionError as error:
+        raise ValueError("nested without end") from error
 
 
 def _changed(held: Row | None, rows: Iterable[Row]) -> Row | None:

@@ -54,10 +54,18 @@ class _Trade(msgspec.Struct, gc=False):
     side: str = ""
 
 
+class _Level(msgspec.Struct, array_like=True, gc=False):
+    price: str
+    amount: str
+
+
 class _Best(msgspec.Struct, gc=False):
-    bids: list[Level]
-    asks: list[Level]
+    bids: list[_Level]
+    asks: list[_Level]
     ts: Milliseconds
+
+
+_NOTHING = _Level("", "")
 
 
 class _Ticker(msgspec.Struct, gc=False):
@@ -147,15 +155,20 @@ def _best(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
     """`bbo-tbt`: a side without orders is an empty list."""
     ticks: list[Message] = []
     for row in _bests.decode(data):
-        bid = bid_size = ask = ask_size = None
-        if row.bids:
-            bid, bid_size = row.bids[0][:2]
-        if row.asks:
-            ask, ask_size = row.asks[0][:2]
-        if bid or ask:
-            time = row.ts * 1000
+        bid = row.bids[0] if row.bids else _NOTHING
+        ask = row.asks[0] if row.asks else _NOTHING
+        if bid.price or ask.price:
             ticks.append(
-                Tick(EXCHANGE, symbol, time, received_at, bid or None, bid_size or None, ask or None, ask_size or None)
+                Tick(
+                    EXCHANGE,
+                    symbol,
+                    row.ts * 1000,
+                    received_at,
+                    bid.price or None,
+                    bid.amount or None,
+                    ask.price or None,
+                    ask.amount or None,
+                )
             )
     return ticks
 
