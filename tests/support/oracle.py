@@ -106,6 +106,16 @@ async def compare(
     return outcome
 
 
+def adapted(make_decoder: MakeDecoder, adapt: Callable[[Message], Message]) -> MakeDecoder:
+    """The same decoder with each message as ccxt would have it, where a test shows that ccxt says less."""
+
+    def make(symbols: Mapping[str, str], start: int) -> Decoder:
+        decode = make_decoder(symbols, start)
+        return lambda frame, received_at: [adapt(message) for message in decode(frame, received_at)]
+
+    return make
+
+
 def _compare_frame(place: str, frame: Frame, expected: Records, native: _Native, outcome: Compared) -> None:
     try:
         actual = native.take(frame)
@@ -260,6 +270,9 @@ class _Native:
                 del self._books[change.symbol]
                 return None
         book.apply(change)
+        depth = getattr(self._rule, "depth", None)
+        if depth is not None:
+            book.forget_below(depth)
         return self.book(change.symbol)
 
     def book(self, symbol: str) -> BookSnapshot | None:
@@ -291,6 +304,12 @@ class PlainBook:
         _apply(self._asks, change.asks)
         self.sequence = change.last
         self._time, self._received_at = change.time, change.received_at
+
+    def forget_below(self, depth: int) -> None:
+        """Keep so many levels a side: the venue does not say what becomes of the others."""
+        for side, is_bids in ((self._bids, True), (self._asks, False)):
+            for price in sorted(side, reverse=is_bids)[depth:]:
+                del side[price]
 
     def snapshot(self, exchange: str, symbol: str, levels: int) -> BookSnapshot | None:
         """Its best levels; None when there are none."""
