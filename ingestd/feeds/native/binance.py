@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
+from ingestd.feeds.native.numbers import best_price
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
 from ingestd.records import Channel, Tick, Trade
 
@@ -144,7 +145,7 @@ class BinanceDecoder:
 
     def _tick(self, ticker: _SpotTicker | _Ticker, time_ms: int | None, received_at: int) -> Sequence[Message]:
         symbol = self._symbols.get(ticker.s)
-        bid, ask = ticker.b or None, ticker.a or None
+        bid, ask = best_price(ticker.b), best_price(ticker.a)
         if symbol is None or (bid is None and ask is None):
             return ()
         time = received_at if time_ms is None else time_ms * 1000

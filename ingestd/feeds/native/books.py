@@ -51,10 +51,13 @@ class Side:
             if amount == 0.0:
                 if levels.pop(key, None) is not None:
                     self._order = None
-            else:
-                if key not in levels:
-                    self._order = None
+                continue
+            held = levels.get(key)
+            if held is None:
+                self._order = None
                 levels[key] = level
+            else:  # a level keeps the text its price first came with
+                levels[key] = level if held[0] == level[0] else (held[0], level[1])
         if len(levels) > _MOST_LEVELS:
             self.keep_best(_MOST_LEVELS // 2)
 
@@ -148,6 +151,7 @@ class Books:
         self._depth = self._checks.depth if self._checks is not None else None
         self._over_rest = over_rest
         self._books: dict[str, Book] = {}
+        self._checkable: set[str] = set()
         self._changed: dict[str, Book] = {}
         self._kept: tuple[str, deque[BookState]] | None = None
 
@@ -268,9 +272,12 @@ class Books:
         self._mark(book)
         return "changed"
 
-    @staticmethod
-    def _agrees(checks: BookChecks, book: Book, change: BookChange) -> bool:
-        return checks.agrees(change, book.bids.best, book.asks.best)
+    def _agrees(self, checks: BookChecks, book: Book, change: BookChange) -> bool:
+        """A market whose checksum has never agreed yet is not judged by it: of it we do not know how to compute it."""
+        if checks.agrees(change, book.bids.best, book.asks.best):
+            self._checkable.add(book.symbol)
+            return True
+        return book.symbol not in self._checkable
 
     def _note(self, book: Book, change: BookChange) -> None:
         book.sequence = change.last

@@ -17,7 +17,7 @@ from ingestd.feeds.native.line import Line
 from ingestd.feeds.native.pace import Pace
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
-from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venue import Asked, OwnMarketIds, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.records import Channel
@@ -119,11 +119,15 @@ class NativeSession:
                     continue
                 new += 1
                 line = self._with_room(self._venue.address(market, channel), new_lines)
-                asked = Asked(channel, str(market["id"]))
+                asked = Asked(channel, self._market_id(market))
                 line.add(asked, self._recorder.add_stream(channel, symbol))
                 self._places[channel, symbol] = line, asked
         log.info("following", feed=self._config.label, symbols=len(symbols), new_streams=new, gone=len(gone))
         return new_lines
+
+    def _market_id(self, market: Mapping[str, Any]) -> str:
+        venue = self._venue
+        return venue.market_id(market) if isinstance(venue, OwnMarketIds) else str(market["id"])
 
     def _with_room(self, url: str, new_lines: list[Line]) -> Line:
         lines = self._lines.setdefault(url, [])

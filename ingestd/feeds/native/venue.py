@@ -61,6 +61,14 @@ class BookChecks(Protocol):
         """Whether the change's `checksum` is that of the book after it. Asked only where the change has one."""
 
 
+@runtime_checkable
+class OwnMarketIds(Protocol):
+    """What a venue has besides whose socket names markets otherwise than its REST interface."""
+
+    def market_id(self, market: Mapping[str, Any]) -> str:
+        """The socket's name of this market (ccxt's dict of it)."""
+
+
 class Venue(Protocol):
     """Addresses, subscriptions, decoding and book rules of one venue. Pure: no socket, no clock."""
 

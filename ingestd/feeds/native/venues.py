@@ -8,6 +8,12 @@ from typing import Any
 
 from ingestd.config import FeedConfig
 from ingestd.feeds.native.binance import Binance
+from ingestd.feeds.native.bybit import Bybit
+from ingestd.feeds.native.coinbase import CoinbaseAdvanced
+from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
+from ingestd.feeds.native.kraken import Kraken
+from ingestd.feeds.native.kraken_futures import KrakenFutures
+from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
 
 _VENUES: Mapping[str, Callable[[Mapping[str, Any]], Venue]] = {
@@ -15,6 +21,12 @@ _VENUES: Mapping[str, Callable[[Mapping[str, Any]], Venue]] = {
     "binancecoinm": partial(Binance, "binancecoinm"),
     "binanceus": partial(Binance, "binanceus"),
     "binanceusdm": partial(Binance, "binanceusdm"),
+    "bybit": Bybit,
+    "coinbase": CoinbaseAdvanced,
+    "coinbaseexchange": CoinbaseExchange,
+    "kraken": Kraken,
+    "krakenfutures": KrakenFutures,
+    "okx": Okx,
 }
 
 
