@@ -147,7 +147,7 @@ class Generator:
 
     def _depth(self, market: str) -> dict[str, Any]:
         before = self._sequence[market]
-        jump = self._random.choice([0] * 30 + [-3, 2])
+        jump = self._random.choice([0] * 150 + [-3] * 10 + [2])
         first = before + 1 + jump
         # On spot what reaches back is wholly old: see the test of what is not.
         last = first + self._random.randint(0, 9 if self._contracts or jump >= 0 else 1)

@@ -25,6 +25,7 @@ from ingestd.config import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.event_messages import read_event
 from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
 from ingestd.feeds.native.okx import Okx
@@ -96,6 +97,7 @@ def _check_storable(record: MarketRecord | FeedGap) -> None:
 
 # A venue's own decoder, and the markets followed on the socket.
 NATIVE: dict[str, tuple[Venue, dict[str, str]]] = {
+    "binance": (Binance("binance", {}), {"BTCUSDT": SYMBOL}),
     "bybit": (Bybit({}), {"BTCUSDT": SYMBOL}),
     "okx": (Okx({}), {"BTC-USDT": SYMBOL}),
 }
@@ -270,6 +272,15 @@ def seeds(target: str) -> list[bytes]:
 
 
 FRAMES: dict[str, list[bytes]] = {
+    "binance": [
+        b'{"e":"trade","E":1790000000000,"s":"BTCUSDT","t":7,"p":"64000.10","q":"0.5","T":1790000000000,"m":true}',
+        b'{"e":"aggTrade","E":1790000000000,"s":"BTCUSDT","a":7,"p":"1","q":"1","f":1,"l":1,"T":1790000000000,"m":false}',
+        b'{"u":7,"s":"BTCUSDT","b":"1.0","B":"2","a":"1.1","A":"2"}',
+        b'{"e":"bookTicker","u":7,"s":"BTCUSDT","b":"1.0","B":"2","a":"1.1","A":"2","T":1790000000000,"E":1790000000000}',
+        b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1790000000000,"s":"BTCUSDT","U":5,"u":7,'
+        b'"b":[["1.0","0"]],"a":[["1.1","2"]]}}',
+        b'{"error":{"code":2,"msg":"Invalid request"},"id":1}',
+    ],
     "bybit": [
         b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1790000000000,"data":[{"T":1790000000000,"s":"BTCUSDT",'
         b'"S":"Buy","v":"0.001","p":"64000.10","i":"2290000000068683805","BT":false}]}',
