@@ -84,9 +84,12 @@ class Socket:
             return
         transport.send_close()
         transport.disconnect(graceful=False)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSED_WITHIN_S):
-                await asyncio.wait({asyncio.ensure_future(transport.wait_disconnected())})
+        gone = asyncio.ensure_future(transport.wait_disconnected())
+        await asyncio.wait({gone}, timeout=_CLOSED_WITHIN_S)
+        gone.cancel()
+        await asyncio.wait({gone})
+        if not gone.cancelled():
+            gone.exception()  # why the connection ended is known already
 
 
 class _Listener(WSListener):
@@ -103,7 +106,11 @@ class _Listener(WSListener):
         if frame.rsv1:
             self._fail(transport, "a compressed message, which was not agreed on")
         elif frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
-            owner._on_frame(frame.get_payload_as_bytes())
+            payload = frame.get_payload_as_bytes()
+            if len(payload) > MAX_FRAME_BYTES:  # the library hangs up, and still hands over what has arrived by then
+                self._fail(transport, "a message is too large")
+            else:
+                owner._on_frame(payload)
         elif kind is WSMsgType.CLOSE:
             code, said = frame.get_close_code(), frame.get_close_reason()
             self._fail(transport, f"closed by the venue, code {getattr(code, 'value', code)}: {said}"[:300])
