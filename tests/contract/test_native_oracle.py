@@ -122,3 +122,45 @@ async def test_what_both_refuse_is_kept() -> None:
 
     assert outcome.refused == frames[:1]
     assert outcome.records == {"trades": 2}
+
+
+class FromTheNext:
+    """Binance's changes: what the book has is left out, a hole is a hole."""
+
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
+        assert change.first is not None
+        assert change.last is not None
+        if sequence is None or change.last <= sequence:
+            return None
+        return change.first <= sequence + 1
+
+
+async def test_books_that_begin_over_rest() -> None:
+    url, frame = (
+        "wss://stream.binance.com:9443/ws/0",
+        '{"e":"depthUpdate","E":1672515782136,"s":"BTCUSDT","U":%d,"u":%d,',
+    )
+    frame += '"b":[["0.0024000","%s"]],"a":[["0.0026","100"]]}'
+    frames = [frame % (90, 100, "9"), frame % (101, 103, "10.50"), frame % (104, 104, "11"), frame % (105, 105, "0")]
+    snapshot = {"bids": [["0.0023", "1.0"]], "asks": [["0.0027", "1.0"]], "nonce": 102}
+    wire = Wire("binance", {SYMBOL: "BTCUSDT"}, url)
+    markets = dict(wire.exchange.markets)
+    await wire.close()
+
+    def made(symbols: Mapping[str, str], _start: int) -> Decoder:
+        def decode(text: bytes, received_at: int, /) -> Sequence[Message]:
+            said = json.loads(text)
+            numbers = {"first": said["U"], "last": said["u"]}
+            return [
+                BookChange(symbols[said["s"]], said["E"] * 1000, received_at, said["b"], said["a"], **numbers),
+            ]
+
+        return decode
+
+    outcome = await compare(
+        "binance", markets, numbered_frames(url, frames), made, books={SYMBOL: snapshot}, book_rule=FromTheNext()
+    )
+
+    assert outcome.records == {"order_book": 3}
+    assert outcome.books[SYMBOL].bids == (("0.0023", "1.0"),)
+    assert outcome.books[SYMBOL].sequence == 105

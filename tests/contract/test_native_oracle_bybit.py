@@ -15,7 +15,7 @@ import pytest
 
 from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.venue import Venue
-from ingestd.records import BookSnapshot, Channel
+from ingestd.records import BookSnapshot, Channel, Tick
 from tests.support.captures import shared
 from tests.support.oracle import Compared, compare, numbered_frames
 from tests.support.venue_frames import VENUES, numbered
@@ -164,14 +164,18 @@ async def test_generated_trades_and_books(kind: str) -> None:
 
 
 async def test_ccxt_lets_the_best_price_replace_the_book() -> None:
-    """With both streams of a market its book has one level after each best price."""
-    book = (
-        '{"topic":"orderbook.%d.BTCUSDT","type":"snapshot","ts":1790000000000,"data":{"s":"BTCUSDT","b":[["10.1","1"]%s],'
-        '"a":[["10.2","1"]],"u":5,"seq":7},"cts":1}'
-    )
+    """With both streams of a market its book has one level after each best price, and its best bid is the lowest."""
+    sides = '"b":[["10.1","1"]%s],"a":[["10.2","1"]],"u":5,"seq":7'
+    frame = '{"topic":"orderbook.%d.BTCUSDT","type":"%s","ts":1790000000000,"data":{"s":"BTCUSDT",%s},"cts":1}'
+    whole, change = frame % (50, "snapshot", sides % ',["10.0","2"]'), frame % (1, "delta", sides % "")
+    best = frame % (1, "snapshot", sides % "")
     wire = Wire("bybit", {"BTC/USDT": "BTCUSDT"}, ADDRESS + "spot", order_book_interval_ms=0)
+    decode = Bybit({}).decoder({"BTCUSDT": "BTC/USDT"}, 0)
 
-    wire.frames(book % (50, ',["10.0","2"]'), book % (1, ""))
+    wire.frames(best, whole, change, best)
+    ours = [message for text in (best, whole, change, best) for message in decode(text.encode(), 0)]
 
-    assert [len(snapshot.bids) for snapshot in wire.intake.of(BookSnapshot)] == [2, 1]
+    assert [len(snapshot.bids) for snapshot in wire.intake.of(BookSnapshot)] == [1, 2, 2, 1]
+    assert [tick.bid_price for tick in wire.intake.of(Tick)] == ["10.1", "10.0", "10.1"]
+    assert [message.bid_price for message in ours if isinstance(message, Tick)] == ["10.1", "10.1", "10.1"]
     await wire.close()

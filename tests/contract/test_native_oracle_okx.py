@@ -181,8 +181,10 @@ class Generator:
     def _ticker(self, market: str) -> Any:
         row = {"instType": "SPOT", "instId": market, "last": self._price(), "ts": self._time()}
         for side in ("bid", "ask"):
-            is_there = self._random.random() < 0.8
-            row |= {f"{side}Px": self._price() if is_there else "", f"{side}Sz": "1.10" if is_there else ""}
+            row |= {
+                f"{side}Px": self._random.choice([self._price(), ""]),
+                f"{side}Sz": self._random.choice(["1.10", ""]),
+            }
         return {"arg": {"channel": "tickers", "instId": market}, "data": [row]}
 
     def _book(self, market: str) -> Any:
@@ -206,7 +208,9 @@ class Generator:
     def _funding(self, market: str) -> Any:
         due = 1_790_000_000_000
         following = due + self._random.choice([1, 2, 4, 8, 12, 16, 24]) * 3_600_000
-        times = self._random.choice([(str(due), str(following)), (str(due), ""), ("", ""), (str(due), str(due + 7))])
+        times = self._random.choice(
+            [(str(due), str(following)), (str(due), ""), ("", ""), (str(due), str(following + 7))]
+        )
         row = {"instId": market, "fundingRate": self._random.choice(["0.00010", "-0.000212", "0", ""])}
         row |= {"fundingTime": times[0], "nextFundingTime": times[1], "ts": self._time()}
         return {"arg": {"channel": "funding-rate", "instId": market}, "data": [row]}
