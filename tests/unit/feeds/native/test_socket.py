@@ -16,7 +16,7 @@ import pytest
 from picows import WSListener, WSMsgType, WSTransport
 
 from ingestd.errors import FeedError
-from ingestd.feeds.native.socket import MAX_FRAME_BYTES, Socket, connect
+from ingestd.feeds.native.socket import MAX_FRAME_BYTES, Socket, connect, tls_context
 
 WITHIN_S = 10.0
 
@@ -225,6 +225,7 @@ async def test_tls_with_a_certificate_that_is_trusted_and_one_that_is_not(
     context.load_cert_chain(*certificate)
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    tls_context.cache_clear()
     wire = Wire()
     await wire.open(context, "wss")
     if trusted:
@@ -236,4 +237,5 @@ async def test_tls_with_a_certificate_that_is_trusted_and_one_that_is_not(
     else:
         with pytest.raises(FeedError, match="certificate"):
             await wire.dial()
+    tls_context.cache_clear()
     await wire.close()
