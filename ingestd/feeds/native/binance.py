@@ -202,7 +202,7 @@ class Binance:
 
     limits = Limits(
         # The venue allows 1024. Fewer, so that a lost socket takes fewer streams with it, and one is soon subscribed.
-        streams_per_socket=500,
+        streams_per_socket=200,
         streams_per_message=100,  # a message of some 2.5 kB
         messages_per_s=4.0,  # of the 5 allowed; pings count
         sockets_per_s=0.9,  # 300 every five minutes from one address
