@@ -26,6 +26,7 @@ from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, 
 from ingestd.sources.partitions import REPLAY_PREFIX, Partition, rewind, take_over
 from ingestd.sources.watch import BrokerWatch
 from ingestd.storage.database import Database
+from ingestd.storage.stalled import disconnect_stalled
 
 log = structlog.get_logger()
 
@@ -110,8 +111,6 @@ class TopicReader:
         finally:
             self._writer.disconnect()
 
-    # As the group's member
-
     def assigned(self, parts: Sequence[Part]) -> None:
         """Called by the consumer, which has paused them: they are claimed in the database first."""
         log.info("partitions_assigned", source=self.name, partitions=sorted(parts))
@@ -169,8 +168,6 @@ class TopicReader:
             report = log.error if alarming else log.warning
             report("source_lost_broker", source=self.name, error=str(error), attempts=backoff.attempts + 1)
 
-    # Claiming
-
     async def _claim(self, consumer: Consumer) -> None:
         now_s = monotonic_s()
         due = sorted(part for part, due_s in self._to_claim.items() if due_s <= now_s)
@@ -208,7 +205,7 @@ class TopicReader:
             if partition.part in self._remade or partition.place.position > bounds[partition.part][1]
         ]
         firsts = {partition.part: bounds[partition.part][0] for partition in remade}
-        self._remade.difference_update(firsts)
+        self._remade -= set(firsts)
         return not remade or await self._writer.until_done(lambda database: rewind(database, remade, firsts))
 
     def _choose_start(self, partition: Partition, first: int) -> None:
@@ -222,8 +219,6 @@ class TopicReader:
                 self._metrics.dropped.labels(channel, "topic_retention").inc(first - stored)
                 log.error("topic_deleted_unread_messages", partition=partition.part, messages=first - stored)
         partition.proves_itself = stored > first
-
-    # Taking
 
     async def _take(self, messages: Sequence[Message]) -> None:
         if not messages:
@@ -273,8 +268,6 @@ class TopicReader:
             return False
         late = monotonic_s() >= self._held_since_s + self._limits.flush_s
         return late or self._count_held() >= self._limits.max_records
-
-    # Storing
 
     async def _flush(self) -> None:
         """Store what is held. When it returns, all of it is settled: stored, or released."""
@@ -337,7 +330,11 @@ class TopicReader:
         return self._store.prepare(items, [partition.move for partition in self._flying], marks)
 
     async def _was_committed(self, database: Database) -> bool:
-        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none."""
+        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none.
+
+        A server that has not noticed the loss would keep its rows locked.
+        """
+        await disconnect_stalled(database, self._limits.stalled_after_s)
         places = await positions.read(database, [partition.source for partition in self._flying])
         for partition in self._flying:
             place = places.get(partition.source)
