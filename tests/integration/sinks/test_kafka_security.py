@@ -36,9 +36,9 @@ def secured(folder: Path) -> Iterator[ApacheKafka]:
 async def connections_have_said_goodbye() -> AsyncIterator[None]:
     """A TLS connection that is closed waits for the other side's last word, a moment longer than its test."""
     yield
-    open_transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
     async with asyncio.timeout(10):
-        while open_transports:  # noqa: ASYNC110 # the loop tells nobody
+        while any(transport._sock is not None for transport in list(transports.values())):  # noqa: ASYNC110 # the loop tells nobody
             await asyncio.sleep(0.01)
 
 
