@@ -47,6 +47,8 @@ from ingestd.records import (
 
 _STEPS = 2000  # one position at a time over a damaged page, before the steps double
 _END = 2**62
+_PAGE_BYTES = 4096
+_LEAST_PATIENCE = 1000
 
 
 @dataclass
@@ -232,17 +234,23 @@ class _Undamaged:
         self._below = below
 
     def batches(self) -> Iterator[StoredBatch]:
-        """Those that are sound, in order."""
+        """Those that are sound, in order. A damaged tree may lead back, or round and round: that ends too."""
         position: int | None = 0
-        while position is not None:
+        patience = _LEAST_PATIENCE + self._file.path.stat().st_size // _PAGE_BYTES
+        while position is not None and patience > 0:
             try:
                 for row in self._file.rows(position, self._below):
+                    if row[0] < position:
+                        self.damage, patience = True, patience - 1
+                        if patience <= 0:
+                            return
+                        continue
                     batch = self._sound(row)
                     position = row[0] + 1
                     if batch is not None:
                         yield batch
             except sqlite3.Error:
-                self.damage = True
+                self.damage, patience = True, patience - 1
                 position = self._next_readable(position)
             else:
                 return

@@ -229,7 +229,12 @@ def seeds(target: str) -> list[bytes]:
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
         "trading_event": [json.dumps({"event_type": kind, "data": order}).encode() for kind in _EVENTS],
         "configuration": [b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n'],
-        "journal_file": [b"\x00\x10\x00\x01\x00\x00\x00\x00"],
+        "journal_file": [
+            b"\x00\x10\x00\x01\x00\x00\x00\x00",
+            # These lead a walk over the file back to where it was.
+            bytes.fromhex("0064c302ff501559624b4c6265b2da83fc6470d8"),
+            bytes.fromhex("0054aa0287c576e9867992a82283d71494ccf8c2"),
+        ],
     }
     return known[target]
 
