@@ -24,6 +24,7 @@ from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
+    MEMORY_BYTES,
     TABLE_OF,
     BookSnapshot,
     FeedGap,
@@ -84,7 +85,8 @@ class Intake:
         self._hard_limit = config.max_open_records + _OVERSHOOT_RECORDS
         self._open: list[MarketRecord | FeedGap] = []
         self._bytes = 0  # about what `_open` takes
-        self._half = config.max_open_records // 2
+        self._half = self._calm_records = config.max_open_records // 2  # calm: 0 while spilling or closed
+        self._batch_records = config.max_batch_records
         self._half_bytes = config.max_open_bytes // 2
         self._spilling = False
         self._spill = Spill(config.when_full.model_dump(), config.max_batch_records)
@@ -107,13 +109,23 @@ class Intake:
         self.gaps.resume(open_gaps)
         for gap in open_gaps:
             self._show_open(gap)
-        for gap in pending:
+        for gap in (*pending, *self._journal.take_damage_gaps()):
             self.put(gap)
 
     def put(self, record: MarketRecord | FeedGap) -> None:
         """Take one record. Far past `max_open_records` it is dropped and counted: a feed that ignores `writable`
         must not fill the memory. A gap record is never dropped: a stream has one open at most."""
-        if type(record) is FeedGap:  # exactly: isinstance costs a third of this method
+        held, kind = len(self._open), type(record)
+        if 0 < held < self._calm_records and self._bytes < self._half_bytes and kind is not FeedGap:
+            # What the rest of this method comes to for nearly every record, without its calls.
+            for put in self._live:
+                put(record)
+            self._open.append(record)
+            self._bytes += MEMORY_BYTES if kind is not BookSnapshot else memory_bytes(record)
+            if held + 1 == self._batch_records:
+                self._enough.set()
+            return
+        if type(record) is FeedGap:
             self._note_gap(record)
         if self._is_full() and not isinstance(record, FeedGap):
             self._drop(record)
@@ -142,7 +154,7 @@ class Intake:
         self._bytes += memory_bytes(record)
         if held == 0:
             self._some.set()
-        if held + 1 == self._config.max_batch_records:
+        if held + 1 == self._batch_records:
             self._enough.set()
         if held + 1 >= self._config.max_open_records or self._bytes >= self._config.max_open_bytes:
             self._room.clear()
@@ -155,7 +167,7 @@ class Intake:
         """Whether it went aside. Once one has, what follows it must not overtake it."""
         if isinstance(record, FeedGap) or not self._spill.takes(record):
             return False
-        self._spilling = True
+        self._spilling, self._calm_records = True, 0
         gone = self._spill.put(record)
         if gone is not None:
             self._shed[gone.exchange, channel_of(gone)] += 1
@@ -212,7 +224,7 @@ class Intake:
         """No more records: `run` journals what is open and returns."""
         for gap in (*self._drops.end_paused(None), *self._journal_drops.end_paused(None)):
             self.put(gap)
-        self._closed = True
+        self._closed, self._calm_records = True, 0
         self._some.set()
         self._enough.set()
 
@@ -289,6 +301,8 @@ class Intake:
         self._count(taken, rejected)
         del self._open[: len(taken)]
         self._bytes -= sum(map(memory_bytes, taken))
+        for left in self._journal.take_damage_gaps():
+            self.put(left)
         for stream, span in self._journal.take_dropped():
             begins = self._journal_drops.add(stream, span, now_us())
             gap = self._journal_drops.gap(stream) if begins else None
@@ -319,7 +333,7 @@ class Intake:
         resume = max(1, self._config.max_open_records // 4)  # not at once: the sockets would flap around the limit
         if len(self._open) < resume and self._bytes < self._config.max_open_bytes // 4:
             self._room.set()
-            self._spilling = False
+            self._spilling, self._calm_records = False, 0 if self._closed else self._half
             for record in self._spill.take_back():
                 self._append(record)
         held = len(self._open)

@@ -96,6 +96,27 @@ def translated(path: Path) -> Iterator[None]:
         raise JournalError(f"{path}: {error}; check the disk and its permissions") from error
 
 
+# What the system, another process or the program itself is to blame for.
+_THE_SYSTEMS = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_ABORT,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_CONSTRAINT,
+    }
+)
+
+
 def _journal_error(path: Path, error: sqlite3.Error) -> JournalError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
@@ -104,9 +125,10 @@ def _journal_error(path: Path, error: sqlite3.Error) -> JournalError:
     # Without room SQLite cannot make or lengthen its small files either, and calls that by other names.
     if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path.parent):
         return _no_room_error(path)
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return JournalDamaged(f"{path}: {error}")
-    if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
+    # The statements are ours and sound, so what else the library says of one is about the file: "no such column" is
+    # a damaged schema. It has no code for a text that is not UTF-8.
+    is_about_the_file = isinstance(error, sqlite3.OperationalError) if primary is None else primary not in _THE_SYSTEMS
+    if is_about_the_file:
         return JournalDamaged(f"{path}: {error}")
     return JournalError(f"{path}: {error}; check the disk and its permissions")
 

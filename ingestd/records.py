@@ -210,16 +210,17 @@ def stream_of(record: MarketRecord) -> StreamId:
     return record.exchange, _CHANNEL_NAMES[type(record)], record.symbol
 
 
-# Measured, as they stand in a list: fields, their texts, the allocator's share.
-_MEMORY_BYTES = 500
+MEMORY_BYTES = 500
+"""What a record but a book takes, measured as it stands in a list: fields, their texts, the allocator's share."""
+
 _LEVEL_MEMORY_BYTES = 180  # two short texts and their pair
 
 
 def memory_bytes(record: Record) -> int:
     """About what a record takes in memory: for trades and ticks five to seven times its journaled form."""
     if type(record) is BookSnapshot:
-        return _MEMORY_BYTES + _LEVEL_MEMORY_BYTES * (len(record.bids) + len(record.asks))
-    return _MEMORY_BYTES
+        return MEMORY_BYTES + _LEVEL_MEMORY_BYTES * (len(record.bids) + len(record.asks))
+    return MEMORY_BYTES
 
 
 def count_channels(records: Sequence[Record]) -> dict[str, int]:

@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -25,6 +24,7 @@ from ingestd.cli import demo_fanout
 from ingestd.cli.demo_fanout import Fanout, Say
 from ingestd.clock import monotonic_s
 from ingestd.errors import IngestdError
+from ingestd.sim.child import free_port
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
@@ -175,7 +175,7 @@ async def daemon(
 
     `sections` come on top of the demo's own configuration.
     """
-    http_port = _free_port()
+    http_port = free_port()
     document = _configuration(plan, folder, venue, dsn, http_port) | (sections or {})
     config_file = folder / "demo.toml"
     config_file.write_text(_toml(document), encoding="utf-8")
@@ -390,9 +390,3 @@ def _final_counts(log_file: Path) -> dict[str, Any]:
 def _tail(log_file: Path, lines: int = 15) -> str:
     text = log_file.read_text(encoding="utf-8", errors="replace") if log_file.exists() else ""
     return "\n".join(["the daemon's last words:", *text.splitlines()[-lines:]])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,7 +11,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,16 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from ingestd.errors import IngestdError
+from ingestd.sim.child import EmbeddedServerError, Guard, free_port
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 _PORT_ATTEMPTS = 5
 _UNPRIVILEGED_USERS = ("nobody", "daemon", "postgres")
-
-
-class EmbeddedServerError(IngestdError):
-    """The embedded server cannot be used here."""
 
 
 class EmbeddedPostgres:
@@ -53,7 +48,7 @@ class EmbeddedPostgres:
         self._password = ""
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -73,10 +68,10 @@ class EmbeddedPostgres:
         if not (home / "data" / "PG_VERSION").exists():
             _initdb(binaries, home, account)
         for _ in range(_PORT_ATTEMPTS):
-            self._port = _free_port()
+            self._port = free_port()
             self._process = self._spawn(binaries, home, account)
             if self._wait_until_ready(home):
-                self._guard = _guard(self._process.pid, account)
+                self._guard = Guard(self._process.pid, signal.SIGINT, **_run_as(account))
                 return
         log = _tail(home / "server.log")
         self.stop()
@@ -155,9 +150,7 @@ class EmbeddedPostgres:
     def _dismiss_guard(self) -> None:
         guard, self._guard = self._guard, None
         if guard is not None:
-            # Killed before its pipe closes: the server's process id may already be another's.
-            guard.kill()
-            guard.communicate()
+            guard.dismiss()
 
     def _wait_until_ready(self, home: Path) -> bool:
         """False when it ended (a port taken meanwhile, say) or took too long."""
@@ -172,18 +165,6 @@ class EmbeddedPostgres:
         self._process.kill()
         self._process.wait()
         return False
-
-
-def _guard(pid: int, account: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
-    """A process that stops the server when we are gone, however we went: it waits for the end of a pipe we hold."""
-    return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -INT "$1"', "ingestd-postgres-guard", str(pid)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        **_run_as(account),
-    )
 
 
 def wheel_binaries() -> Path:
@@ -252,12 +233,6 @@ def _initdb(binaries: Path, home: Path, account: pwd.struct_passwd | None) -> No
     if result.returncode != 0:
         shutil.rmtree(home / "data", ignore_errors=True)
         raise EmbeddedServerError(f"initdb failed:\n{result.stderr.strip()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _postmaster_status(pid_file: Path, pid: int) -> str:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from ingestd.sim.embedded import EmbeddedServerError
+from ingestd.sim.child import EmbeddedServerError, Guard, free_port
 
 _START_TIMEOUT_S = 10.0
 _PORT_ATTEMPTS = 5
@@ -32,7 +32,7 @@ class EmbeddedKafka:
     def __init__(self) -> None:
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -48,7 +48,7 @@ class EmbeddedKafka:
         binary = wheel_binary()
         with tempfile.TemporaryFile() as said:
             for _ in range(_PORT_ATTEMPTS):
-                self._port = self._port or _free_port()
+                self._port = self._port or free_port()
                 url = f"tcp://127.0.0.1:{self._port}"
                 self._process = subprocess.Popen(
                     [
@@ -62,7 +62,7 @@ class EmbeddedKafka:
                     start_new_session=True,  # Ctrl-C reaches the daemon, which stops the broker in its own order
                 )
                 if self._wait_until_ready():
-                    self._guard = _guard(self._process.pid)
+                    self._guard = Guard(self._process.pid)
                     return
                 self.stop()
                 self._port = 0
@@ -79,9 +79,7 @@ class EmbeddedKafka:
             process.wait()
         guard, self._guard = self._guard, None
         if guard is not None:
-            # Killed before its pipe closes: the broker's process id may already be another's.
-            guard.kill()
-            guard.communicate()
+            guard.dismiss()
 
     @property
     def bootstrap(self) -> str:
@@ -116,20 +114,3 @@ def wheel_binary() -> Path:
     if not binary.stat().st_mode & 0o100:
         binary.chmod(0o755)  # pip leaves data files without the right to execute
     return binary
-
-
-def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """A process that ends the broker when we are gone, however we went: it waits for the end of a pipe we hold."""
-    return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -KILL "$1"', "ingestd-kafka-guard", str(pid)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from ingestd.sim.embedded import EmbeddedServerError
+from ingestd.sim.child import EmbeddedServerError, Guard, free_port
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
@@ -45,7 +45,7 @@ class EmbeddedValkey:
         self._port = 0
         self._home = Path()
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -65,10 +65,10 @@ class EmbeddedValkey:
         elif self._temporary is None:
             self._home = self._temporary = Path(tempfile.mkdtemp(prefix="ingestd-valkey-"))
         for _ in range(_PORT_ATTEMPTS):
-            self._port = self._port or _free_port()
+            self._port = self._port or free_port()
             self._process = self._spawn(binary)
             if self._wait_until_ready():
-                self._guard = _guard(self._process.pid)
+                self._guard = Guard(self._process.pid)
                 return
             self._process, self._port = None, 0
         log = self.log()
@@ -90,9 +90,7 @@ class EmbeddedValkey:
             process.wait(_STOP_TIMEOUT_S)
         guard, self._guard = self._guard, None
         if guard is not None:
-            # Killed before its pipe closes: the server's process id may already be another's.
-            guard.kill()
-            guard.communicate()
+            guard.dismiss()
 
     @property
     def url(self) -> str:
@@ -178,20 +176,3 @@ def _answers(path: Path) -> bool:
             return probe.recv(1) in (b"+", b"-")
         except OSError:
             return False
-
-
-def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """A process that ends the server when we are gone, however we went: it waits for the end of a pipe we hold."""
-    return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -KILL "$1"', "ingestd-valkey-guard", str(pid)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

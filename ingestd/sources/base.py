@@ -120,6 +120,16 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ReaderLimits:
+    """How much is held for how long. `stalled_after_s`: a frozen writer's database session is ended after this."""
+
+    flush_s: float
+    max_records: int
+    session_timeout_s: float
+    stalled_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderStatus:
     """A reader at this moment. `joined`: it is a member of its group and the broker answers. `problem` is None while
     all is well, else a sentence for people."""

@@ -8,8 +8,8 @@ from ingestd.config import DatabaseConfig, KafkaConfig
 from ingestd.kafka_consumer import GroupConsumer
 from ingestd.ops.health import SourceHealth
 from ingestd.ops.metrics import Metrics
-from ingestd.sources.base import Consumer, Membership, Store
-from ingestd.sources.reader import ReaderLimits, TopicReader
+from ingestd.sources.base import Consumer, Membership, ReaderLimits, Store
+from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 
 

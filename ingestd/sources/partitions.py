@@ -6,16 +6,21 @@ producer's journal, which only rises within a partition, so a mark per journal t
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import structlog
 
 from ingestd.envelope import POSITION_HEADER, parse_position
 from ingestd.errors import EnvelopeError
 from ingestd.sinks.timescale import positions
-from ingestd.sinks.timescale.positions import Move, Place
+from ingestd.sinks.timescale.positions import Move, Place, Superseded
 from ingestd.sources.base import Item, Message, Part
 from ingestd.storage.database import Database
+
+log = structlog.get_logger()
 
 REPLAY_PREFIX = "kafka-replay:"
 _INDEX_BITS = 20  # a batch has fewer records than this can count
@@ -24,7 +29,10 @@ _LARGEST_MARK = 2**63 - 1
 
 @dataclass(slots=True)
 class Partition:
-    """`next` is the offset after the last message taken; `place` is what the position row says."""
+    """`next` is the offset after the last message taken; `place` is what the position row says.
+
+    `proves_itself`: the message before `next` is read first, since a topic that was made anew may have grown past it.
+    """
 
     part: Part
     source: str
@@ -34,6 +42,17 @@ class Partition:
     held: list[Item] = field(default_factory=list)
     repeated: Counter[str] = field(default_factory=Counter)  # by channel, since the last flush
     new_marks: dict[str, int] = field(default_factory=dict)
+    proves_itself: bool = False
+
+    @property
+    def first_read(self) -> int:
+        """Where to begin reading."""
+        return self.next - 1 if self.proves_itself else self.next
+
+    def never_had(self, message: Message) -> bool:
+        """Whether the message that stands where one was stored is certainly another one."""
+        place = replay_place(message)
+        return place is not None and place[0] in self.marks and place[1] > self.marks[place[0]]
 
     def is_new(self, message: Message, channel: str) -> bool:
         """Whether the message was not had before; then it counts as had from now on."""
@@ -104,3 +123,17 @@ async def take_over(
         Partition(part, source, places[source], places[source].position, marks.get(replay_source(part), {}))
         for source, part in sources.items()
     ]
+
+
+async def rewind(database: Database, remade: Sequence[Partition], firsts: Mapping[Part, int]) -> None:
+    """Their topics were made anew: store that these partitions begin at the first offset there is now."""
+    for partition in remade:
+        stored, first = partition.place.position, firsts[partition.part]
+        log.error("topic_was_made_anew", partition=partition.part, stored_up_to=stored, reading_from=first)
+    moves = [Move(part.source, part.place.position, firsts[part.part], part.place.epoch) for part in remade]
+    # Superseded by an attempt whose reply was lost, or by another member: then the next flush is refused.
+    with contextlib.suppress(Superseded):
+        await positions.advance(database, moves)
+    for partition in remade:
+        partition.place = Place(firsts[partition.part], partition.place.epoch)
+        partition.next = partition.place.position

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
@@ -23,26 +22,17 @@ from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Superseded
-from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderStatus, Store
-from ingestd.sources.partitions import REPLAY_PREFIX, Partition, take_over
+from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderLimits, ReaderStatus, Store
+from ingestd.sources.partitions import REPLAY_PREFIX, Partition, rewind, take_over
 from ingestd.sources.watch import BrokerWatch
 from ingestd.storage.database import Database
+from ingestd.storage.stalled import disconnect_stalled
 
 log = structlog.get_logger()
 
 _POLL_S = 0.25
 _COMMIT_EVERY_S = 1.0
 _MARKS_KEPT_DAYS = 90
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderLimits:
-    """How much is held for how long. `stalled_after_s`: a frozen writer's database session is ended after this."""
-
-    flush_s: float
-    max_records: int
-    session_timeout_s: float
-    stalled_after_s: float
 
 
 class TopicReader:
@@ -69,6 +59,7 @@ class TopicReader:
         self._served: set[Part] = set()  # as the last assignment was, whatever became of it
         self._assignment = 0  # which one it is, counted
         self._to_claim: dict[Part, float] = {}  # and when: at once, or after a while where another member owns the row
+        self._remade: set[Part] = set()  # of topics made anew, until the row says so
         self._partitions: dict[Part, Partition] = {}
         self._flying: list[Partition] = []
         self._landed = asyncio.Event()
@@ -119,8 +110,6 @@ class TopicReader:
                             await self._finish_asked.wait()
         finally:
             self._writer.disconnect()
-
-    # As the group's member
 
     def assigned(self, parts: Sequence[Part]) -> None:
         """Called by the consumer, which has paused them: they are claimed in the database first."""
@@ -179,8 +168,6 @@ class TopicReader:
             report = log.error if alarming else log.warning
             report("source_lost_broker", source=self.name, error=str(error), attempts=backoff.attempts + 1)
 
-    # Claiming
-
     async def _claim(self, consumer: Consumer) -> None:
         now_s = monotonic_s()
         due = sorted(part for part, due_s in self._to_claim.items() if due_s <= now_s)
@@ -201,32 +188,37 @@ class TopicReader:
         if not await self._writer.until_done(attempt) or not taken:
             return
         bounds = await consumer.bounds([partition.part for partition in taken])
-        if assignment != self._assignment:
+        if not await self._rewind(taken, bounds) or assignment != self._assignment:
             return  # in between, another member may have had them: claim again
         for partition in taken:
             if partition.part in self._assigned and self._to_claim.pop(partition.part, None) is not None:
-                self._choose_start(partition, *bounds[partition.part])
+                self._choose_start(partition, bounds[partition.part][0])
                 self._partitions[partition.part] = partition
                 self._watch.ends[partition.part] = bounds[partition.part][1]
-                consumer.begin(partition.part, partition.next)
+                consumer.begin(partition.part, partition.first_read)
 
-    def _choose_start(self, partition: Partition, first: int, end: int) -> None:
+    async def _rewind(self, taken: Sequence[Partition], bounds: Mapping[Part, tuple[int, int]]) -> bool:
+        """Of topics that were made anew, store that nothing of them is. False: finishing, and no answer."""
+        remade = [
+            partition
+            for partition in taken
+            if partition.part in self._remade or partition.place.position > bounds[partition.part][1]
+        ]
+        firsts = {partition.part: bounds[partition.part][0] for partition in remade}
+        self._remade -= set(firsts)
+        return not remade or await self._writer.until_done(lambda database: rewind(database, remade, firsts))
+
+    def _choose_start(self, partition: Partition, first: int) -> None:
         """The row's offset, unless the topic no longer has it."""
         stored = partition.place.position
-        if stored > end:
-            log.error(
-                "topic_was_made_anew", partition=partition.part, stored_up_to=stored, ends_at=end, reading_from=first
-            )
-            partition.next = first
-        elif stored < first:
+        if stored < first:
             partition.next = first
             if stored:
                 channel = partition.part[0].rpartition(".")[2]
                 self._metrics.received.labels("", channel).inc(first - stored)
                 self._metrics.dropped.labels(channel, "topic_retention").inc(first - stored)
                 log.error("topic_deleted_unread_messages", partition=partition.part, messages=first - stored)
-
-    # Taking
+        partition.proves_itself = stored > first
 
     async def _take(self, messages: Sequence[Message]) -> None:
         if not messages:
@@ -249,7 +241,14 @@ class TopicReader:
         if partition is None:
             return False
         if message.offset >= partition.next:
+            partition.proves_itself = False
             return True
+        if partition.proves_itself and message.offset == partition.next - 1:
+            partition.proves_itself = False
+            if partition.never_had(message):
+                self._remade.add(part)
+                self._reclaim(part, after_s=0.0)
+            return False
         if part not in self._to_claim:
             # The consumer went back: what was to come next is not in the topic any more. The claim finds out why.
             log.warning("topic_went_back", partition=part, offset=message.offset, expected=partition.next)
@@ -269,8 +268,6 @@ class TopicReader:
             return False
         late = monotonic_s() >= self._held_since_s + self._limits.flush_s
         return late or self._count_held() >= self._limits.max_records
-
-    # Storing
 
     async def _flush(self) -> None:
         """Store what is held. When it returns, all of it is settled: stored, or released."""
@@ -333,7 +330,11 @@ class TopicReader:
         return self._store.prepare(items, [partition.move for partition in self._flying], marks)
 
     async def _was_committed(self, database: Database) -> bool:
-        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none."""
+        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none.
+
+        A server that has not noticed the loss would keep its rows locked.
+        """
+        await disconnect_stalled(database, self._limits.stalled_after_s)
         places = await positions.read(database, [partition.source for partition in self._flying])
         for partition in self._flying:
             place = places.get(partition.source)

@@ -25,6 +25,8 @@ from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.postgres import DatabaseForTest
 
+pytestmark = pytest.mark.one_engine
+
 CAPTURES = Path(__file__).parents[2].parent / "shared" / "data" / "captures"
 
 LEVELS = 10

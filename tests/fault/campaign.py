@@ -115,10 +115,9 @@ class _Campaign:
             await self._progress()
             await asyncio.sleep(self.draw.uniform(0.0, 0.4))
             await self.actions[kind]()
-        with suppress(DaemonEnded):
-            await self._progress()
+        await self._progress()
         if self.armed is not None:  # it must not die while it is judged
-            await self._kill_process()
+            await self._kill_process(armed_next=False)
         verdict = await self.rig.settle(last=last)
         self.tally.verdicts.append(verdict)
 
@@ -155,7 +154,7 @@ class _Campaign:
         self.tally.reached[self.armed] += 1
         self.armed = None
 
-    async def _kill_process(self) -> None:
+    async def _kill_process(self, *, armed_next: bool = True) -> None:
         daemon = self.rig.daemon
         assert daemon is not None
         if self.armed is not None:
@@ -165,7 +164,7 @@ class _Campaign:
             daemon.signal(signal.SIGKILL)
             await daemon.end()
             self.tally.kills["process"] += 1
-        await self._begin(armed=True)
+        await self._begin(armed=armed_next)
 
     async def _kill_backend(self) -> None:
         """Half of them by the server's own means, half by SIGKILL, which makes the server restart all of them."""

@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from ingestd.sim.embedded import EmbeddedPostgres, EmbeddedServerError
+from ingestd.sim.child import EmbeddedServerError
+from ingestd.sim.embedded import EmbeddedPostgres
 from tests.support.daemon import free_port
 from tests.support.postgres import run_apart, timescaledb_binaries
 

@@ -30,6 +30,7 @@ from tests.fault.rig import DATABASE, Rig, fault_rig
 from tests.support.daemon import free_port
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
+from tests.support.time_limits import within
 
 OUTAGE_S = float(os.environ.get("INGESTD_FAULT_OUTAGE_S", "5"))
 MIB = 2**20
@@ -87,7 +88,7 @@ async def test_frozen_for_a_second_nobody_notices(tmp_path: Path, record_propert
         assert '"level":"error"' not in rig.tail(1000)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, next commit after {seconds:.2f} s, no error logged")
-    assert seconds < 1
+    assert within(seconds, 1)
 
 
 @pytest.mark.timeout(180 + 3 * OUTAGE_S)
@@ -122,7 +123,7 @@ async def test_down_for_long_memory_stays_flat_and_the_backlog_is_gone_soon(
         f"server is ready, {stored / drain_s:.0f} rows/s while draining = {ratio:.1f} × live",
     )
     assert grown <= 64 * MIB
-    assert first_s <= 2
+    assert within(first_s, 2)
     assert ratio >= 3
 
 
@@ -152,12 +153,13 @@ async def test_the_backend_is_killed_in_the_middle_of_a_copy(tmp_path: Path, rec
             while not await db.fetchval("SELECT count(*) FROM pg_stat_progress_copy"):  # noqa: ASYNC110 # its own word
                 await asyncio.sleep(0.005)
         for pid in rig.server.backends(DATABASE):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the server ended it with the first one
+                os.kill(pid, signal.SIGKILL)
         rig.proxy.slice_bytes, rig.proxy.delay_s = None, 0.0
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, next commit after {seconds:.2f} s")
-    assert seconds < 3
+    assert within(seconds, 3)
 
 
 async def test_the_backend_is_frozen_longer_than_a_flush_may_take(tmp_path: Path, record_property: Measured) -> None:
@@ -171,7 +173,7 @@ async def test_the_backend_is_frozen_longer_than_a_flush_may_take(tmp_path: Path
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, given up after flush_timeout_s, next commit {seconds:.2f} s after it goes on")
-    assert seconds < 3
+    assert within(seconds, 3)
 
 
 async def test_the_reply_to_the_commit_is_lost(tmp_path: Path, record_property: Measured) -> None:
@@ -208,7 +210,7 @@ async def test_the_network_between_misbehaves(how: str, tmp_path: Path, record_p
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{how}: {kept}, back in {seconds:.2f} s")
-    assert seconds < 3
+    assert within(seconds, 3)
 
 
 @pytest.fixture
@@ -239,7 +241,7 @@ async def test_the_disk_of_the_database_is_full(tmp_path: Path, small_disk: Path
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, next commit {seconds:.2f} s after there is room")
-    assert seconds < 5
+    assert within(seconds, 5)
 
 
 async def test_a_server_that_became_read_only(tmp_path: Path, record_property: Measured) -> None:
@@ -254,7 +256,7 @@ async def test_a_server_that_became_read_only(tmp_path: Path, record_property: M
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, next commit {seconds:.2f} s after it may be written again")
-    assert seconds < 5
+    assert within(seconds, 5)
 
 
 async def test_a_lock_that_another_holds(tmp_path: Path, record_property: Measured) -> None:
@@ -268,7 +270,7 @@ async def test_a_lock_that_another_holds(tmp_path: Path, record_property: Measur
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, next commit {seconds:.2f} s after the lock")
-    assert seconds < 2.5
+    assert within(seconds, 2.5)
 
 
 async def test_a_column_that_was_renamed(tmp_path: Path, record_property: Measured) -> None:
@@ -280,7 +282,7 @@ async def test_a_column_that_was_renamed(tmp_path: Path, record_property: Measur
         seconds = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, nothing taken for poison, next commit {seconds:.2f} s after the mending")
-    assert seconds < 15
+    assert within(seconds, 15)
 
 
 async def test_no_connection_left_and_a_rotated_password(tmp_path: Path, record_property: Measured) -> None:
@@ -309,8 +311,8 @@ async def test_no_connection_left_and_a_rotated_password(tmp_path: Path, record_
         rotated_s = await back_s(rig)
         kept = await assert_kept(rig)
     record_property("measured", f"{kept}, back {full_s:.2f} s after the limit, {rotated_s:.2f} s after the new file")
-    assert full_s < 5
-    assert rotated_s < 15
+    assert within(full_s, 5)
+    assert within(rotated_s, 15)
 
 
 async def test_two_writers_of_the_same_trades_in_opposite_order(

@@ -23,6 +23,9 @@ from ingestd.sim.synthetic.venue import SyntheticVenue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
+from tests.support.time_limits import within
+
+pytestmark = pytest.mark.one_engine
 
 TAKEOVER_LIMIT_S = 15.0
 Row = tuple[Any, ...]
@@ -150,7 +153,7 @@ async def test_a_frozen_leader_is_replaced_and_stores_nothing_twice_when_it_come
         frozen_s = time.monotonic()
         await standby.until(lambda received: received.get("trades", 0) > 0)
         took_s = time.monotonic() - frozen_s
-        assert took_s <= TAKEOVER_LIMIT_S
+        assert within(took_s, TAKEOVER_LIMIT_S)
         print(f"the standby delivers {took_s:.1f} s after the leader froze")
         await captures(standby)
         assert await held(standby) == ("ingestd_lease_held 1.0", "ingestd_lease_epoch 2.0")
@@ -180,7 +183,7 @@ async def test_a_killed_leader_is_replaced_and_its_journal_is_stored_when_it_ret
         await db.close()
         await standby.until(lambda received: received.get("trades", 0) > 0)
         took_s = time.monotonic() - killed_s
-        assert took_s <= TAKEOVER_LIMIT_S
+        assert within(took_s, TAKEOVER_LIMIT_S)
         print(f"the standby delivers {took_s:.1f} s after the leader was killed")
         async with running(pair.configs["a"]) as back:
             await stands_by(back)

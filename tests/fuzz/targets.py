@@ -273,7 +273,19 @@ def seeds(target: str) -> list[bytes]:
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
         "trading_event": [json.dumps({"event_type": kind, "data": order}).encode() for kind in _EVENTS],
         "configuration": [b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n'],
-        "journal_file": [b"\x00\x10\x00\x01\x00\x00\x00\x00"],
+        "journal_file": [
+            b"\x00\x10\x00\x01\x00\x00\x00\x00",
+            # These lead a walk over the file back to where it was.
+            bytes.fromhex("0064c302ff501559624b4c6265b2da83fc6470d8"),
+            bytes.fromhex("0054aa0287c576e9867992a82283d71494ccf8c2"),
+            # A column of another name in the schema, and a text that is none.
+            bytes.fromhex("000f1201ef8f9196"),
+            bytes.fromhex(
+                "00718201343f2abdff38e408b26fa81e020a07c6d12475ec251d6dde2e352dd68d3c0e9a8c5c6835081959e35f80ed4e"
+                "12089412913b65486472fd5724da8a9ad920693a10bf86341cfe1e195bb0e368f96e8567e14258e24e6979def2a2d8eb"
+                "6dc5b4ae1a1d71ab"
+            ),
+        ],
         **{f"native_{exchange}": frames for exchange, frames in FRAMES.items()},
     }
     return known[target]

@@ -21,6 +21,8 @@ from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.postgres import DatabaseForTest
 
+pytestmark = pytest.mark.one_engine
+
 Trades = Counter[tuple[Any, ...]]
 
 

@@ -29,6 +29,8 @@ from tests.integration.test_backfill import (
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
+pytestmark = pytest.mark.one_engine
+
 
 @asynccontextmanager
 async def captured(

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, Record
-from ingestd.sources.base import Consumer, Membership
+from ingestd.sources.base import Consumer, Membership, ReaderLimits
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.partitions import position_source
-from ingestd.sources.reader import ReaderLimits, TopicReader
+from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
 from tests.property.test_exactly_once import TABLES, Forgetful, expected, stored

@@ -7,6 +7,7 @@ the reason.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import threading
@@ -26,6 +27,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
 from tests.support.pgbouncer import WANTED, pooled
+from tests.support.time_limits import AT_LENGTH
 
 Result = TypeVar("Result")
 
@@ -120,6 +122,12 @@ def timescaledb_binaries() -> Path | None:
     return None
 
 
+@functools.cache
+def has_timescaledb() -> bool:
+    """Whether there is one to test with."""
+    return "INGESTD_TEST_DSN" in os.environ or timescaledb_binaries() is not None
+
+
 @contextmanager
 def running_server(engine: str, **settings: str) -> Iterator[Server]:
     """A server of this engine, behind PgBouncer if that is asked for; skips the test, with the reason, where there is
@@ -175,9 +183,20 @@ def timescaledb_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=ENGINES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each engine in turn; one of them, TimescaleDB where it is, for what is marked `one_engine`: the daemon's own
+    process over many seconds. `make fault` runs those on both, too."""
+    if "server" not in metafunc.fixturenames:
+        return
+    engines: tuple[str, ...] = ENGINES
+    if metafunc.definition.get_closest_marker("one_engine") is not None and not AT_LENGTH:
+        engines = ENGINES[1:] if has_timescaledb() else ENGINES[:1]
+    metafunc.parametrize("server", engines, indirect=True)
+
+
+@pytest.fixture
 def server(request: pytest.FixtureRequest) -> Server:
-    """Each engine's server in turn."""
+    """One engine's server."""
     found: Server = request.getfixturevalue(f"{request.param}_server")
     return found
 

@@ -57,10 +57,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.journal_thread",
     },
     "ingestd.journal_cursor": {"ingestd.journal_file"},
+    "ingestd.journal_damage": set(),
     "ingestd.journal_disk": set(),
     "ingestd.journal_file": {"ingestd.journal_disk"},
     "ingestd.journal_salvage": {"ingestd.gap_book", "ingestd.journal_disk", "ingestd.journal_file"},
-    "ingestd.journal_start": {"ingestd.journal_disk", "ingestd.journal_file", "ingestd.journal_salvage"},
+    "ingestd.journal_start": {
+        "ingestd.journal_damage",
+        "ingestd.journal_disk",
+        "ingestd.journal_file",
+        "ingestd.journal_salvage",
+    },
     "ingestd.journal_thread": set(),
     "ingestd.takeover": {"ingestd.feeds.base", "ingestd.feeds.gaps", "ingestd.storage"},  # gaps, from what is stored
     "ingestd.tasks": set(),

@@ -21,6 +21,7 @@ from ingestd.sinks.timescale.writer import Flush, Outcome, prepare, write
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
 from ingestd.storage.leases import Fenced, Title
+from ingestd.storage.stalled import disconnect_stalled
 
 log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class TimescaleSink:
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
         self._writer = PersistentWriter(self.name, connect, metrics, waiting=lambda: cursor.pending_records)
         self._finish_asked = self._writer.finish_asked
+        self._stalled_after_s = config.flush_timeout_s
         self._gatherer = Gatherer(cursor, config.flush_ms, config.max_flush_records, self._finish_asked, metrics)
 
     def status(self) -> SinkStatus:
@@ -84,6 +86,7 @@ class TimescaleSink:
 
         async def attempt(database: Database) -> None:
             nonlocal flush
+            await self._free_rows(database)
             place = await self._place(database, journal_id)
             if flush is not None and place.position >= last:
                 self._metrics.commits_resolved.labels(self.name, "committed").inc()
@@ -130,6 +133,7 @@ class TimescaleSink:
 
     async def _catch_up_with_positions(self, database: Database) -> None:
         """Once at the start: skip what an earlier process had stored of the journals it left."""
+        await self._free_rows(database)
         ids = self._journal_ids()
         sources = [_source(journal_id) for journal_id in ids]
         await positions.forget(database, _source(""), older_than_days=_POSITIONS_KEPT_DAYS, but=sources)
@@ -138,6 +142,12 @@ class TimescaleSink:
             place = places.get(_source(journal_id))
             if place is not None and place.position:
                 await self._cursor.skip_to(journal_id, place.position)
+
+    async def _free_rows(self, database: Database) -> None:
+        """After a failure: the flush that failed may still hold its row. Where the network swallowed the connection,
+        the server waits for its next word until TCP gives up, by default after two hours."""
+        if self._writer.status.attempts_failed:
+            await disconnect_stalled(database, self._stalled_after_s)
 
     async def _place(self, database: Database, journal_id: str) -> Place:
         place = self._places.get(journal_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sim.embedded import EmbeddedServerError
+from ingestd.sim.child import EmbeddedServerError
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from tests.support.redis_servers import reader
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def secured(folder: Path) -> Iterator[ApacheKafka]:
     with ApacheKafka(apache_jars(), Secured.create(folder)) as broker:
         yield broker
+
+
+@pytest.fixture(autouse=True)
+async def connections_have_said_goodbye() -> AsyncIterator[None]:
+    """A TLS connection that is closed waits for the other side's last word, a moment longer than its test."""
+    yield
+    transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    async with asyncio.timeout(10):
+        while any(transport._sock is not None for transport in list(transports.values())):  # noqa: ASYNC110 # the loop tells nobody
+            await asyncio.sleep(0.01)
 
 
 def config(broker: ApacheKafka, folder: Path, **changes: Any) -> KafkaConfig:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ingestd.records import Candle
-from ingestd.sim.embedded import EmbeddedServerError
+from ingestd.sim.child import EmbeddedServerError
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sinks.live import payloads
 from tests.support.records import NOW_US, book, tick, trade

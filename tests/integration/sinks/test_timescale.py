@@ -38,7 +38,7 @@ class Rig:
             cursor=self.cursor,
             journal_ids=lambda: self.journal.journal_ids,
             connect=connect or self.connect,
-            config=DatabaseConfig(dsn=database.dsn, flush_ms=5),
+            config=DatabaseConfig(dsn=database.dsn, flush_ms=5, flush_timeout_s=1),
             metrics=self.metrics,
         )
 
@@ -360,6 +360,27 @@ async def test_a_frozen_server_is_given_up_after_the_call_limit(
         await stored_some(made)
     assert await db.fetchval("SELECT count(*) FROM trades") == 1
     assert made.total("stored") == {"trades": 1}
+
+
+async def test_a_session_that_the_network_swallowed_does_not_keep_its_row_for_ever(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """Cut off without a word in the middle of a flush: to the server its client only thinks, and the row is locked."""
+
+    async def connect() -> Database:
+        return await Database.connect(database.dsn, call_timeout_s=0.3, lock_timeout_s=None)
+
+    lost = await Database.connect(database.dsn, application_name="ingestd lost", lock_timeout_s=None)
+    async with rig(tmp_path, database, connect) as made:
+        await made.journal.append([trade(1)])
+        await stored_some(made)
+        await lost.script("BEGIN; UPDATE ingest_positions SET updated_at = now()")
+        await made.journal.append([trade(2)])
+        async with asyncio.timeout(20):
+            while made.total("stored") != {"trades": 2}:  # noqa: ASYNC110 # asked from outside, as health does
+                await asyncio.sleep(0.05)
+    assert await db.fetchval("SELECT count(*) FROM trades") == 2
+    await lost.close()
 
 
 async def test_late_rows_with_a_huge_number_are_exact(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:

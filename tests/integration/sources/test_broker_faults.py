@@ -140,6 +140,30 @@ async def test_topics_that_were_deleted_are_made_again_and_read(
     await db.close()
 
 
+async def test_a_topic_made_anew_is_read_from_its_start_also_when_it_has_outgrown_what_was_stored(
+    postgres_database: DatabaseForTest, apache_kafka: Broker
+) -> None:
+    config = config_for(apache_kafka, partitions=1)
+    topics = list(envelope.topics(config.topic_prefix))
+    db = await postgres_database.connect()
+    async with member(config, postgres_database.dsn) as made:
+        await made.until_joined()
+        await publish(config, market_messages(config, "j", 1, [trade(1), trade(2)]))
+        await until(db, "SELECT count(*) FROM trades", 2)
+    await asyncio.to_thread(delete, config, topics)
+    async with asyncio.timeout(20):
+        admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
+        while set(topics) & (await asyncio.to_thread(admin.list_topics, timeout=5)).topics.keys():  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    await ensure_topics(config, "test", topics)
+    await publish(config, market_messages(config, "j", 2, [trade(number) for number in range(3, 8)]))
+    async with member(config, postgres_database.dsn):
+        await until(db, "SELECT count(*) FROM trades", 7)
+        await publish(config, market_messages(config, "j", 3, [trade(8)]))
+        await until(db, "SELECT count(*) FROM trades", 8)
+    await db.close()
+
+
 async def test_a_missing_topic_is_named_and_holds_up_only_its_own_records(
     postgres_database: DatabaseForTest, apache_kafka: Broker
 ) -> None:

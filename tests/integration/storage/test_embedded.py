@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sim.embedded import EmbeddedPostgres, EmbeddedServerError
+from ingestd.sim.child import EmbeddedServerError
+from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 
 
