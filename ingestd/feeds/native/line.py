@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
@@ -26,6 +27,9 @@ log = structlog.get_logger()
 
 SETTLED_S = 30.0  # what has worked this long starts its delays over
 QUARANTINE_S = 3600.0
+QUARANTINE_OF_ALL_S = 60.0  # where nothing else on the socket delivers, it may be the venue that is unwell
+REFUSALS_TO_QUARANTINE = 3
+REFUSED_AGAIN_S = 5.0
 RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 ANSWER_WITHIN_S = 5.0
 _STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
@@ -69,7 +73,9 @@ class Line:
         self._asked_at_s = 0.0
         self._answers = 0
         self._again: set[Asked] = set()
-        self._quarantined: dict[Asked, float] = {}  # until when
+        self._held: dict[Asked, float] = {}  # refused, and not asked for until then
+        self._refused: Counter[Asked] = Counter()  # how often
+        self._suspects: dict[Asked, None] = {}  # to be asked for alone
         self._refusals: list[Notice] = []
         self._turn = asyncio.Event()  # there is something to do
         self._socket: Socket | None = None
@@ -93,7 +99,9 @@ class Line:
     def drop(self, asked: Asked) -> None:
         """Carry it no more."""
         self.streams.pop(asked, None)
-        self._quarantined.pop(asked, None)
+        self._refused.pop(asked, None)
+        self._suspects.pop(asked, None)
+        self._held.pop(asked, None)
         if not any(other.market_id == asked.market_id for other in self.streams):
             self._symbols.pop(asked.market_id, None)
         self._turn.set()
@@ -165,7 +173,9 @@ class Line:
             self._turn.clear()
             await self._ask(socket, pace, stop)
             if self._refusals:
-                await self._find_refused(socket, pace, stop)
+                self._judge_refusals()
+            if self._suspects:
+                await self._ask_suspects(socket, pace, stop)
             started_s = monotonic_s()
             await stop.sleep_or(self._turn, interval_s)
             if stop.is_set() or socket.lost.is_set():
@@ -183,8 +193,9 @@ class Line:
                 socket.send(text)
         if self._unanswered and now_s - self._asked_at_s >= ANSWER_WITHIN_S:
             self._answered()
-        for asked in [asked for asked, until_s in self._quarantined.items() if until_s <= now_s]:
-            del self._quarantined[asked]
+        for asked in [asked for asked, until_s in self._held.items() if until_s <= now_s]:
+            del self._held[asked]
+            self._suspects[asked] = None
             self._turn.set()
         # Not its silence: we do not read, or the process was stopped, or its loop held up.
         excused = socket.is_paused or late_s > watch.interval_s
@@ -250,7 +261,7 @@ class Line:
         for asked in ended:
             del self._subscribed[asked]
         await self._send(self._venue.unsubscribe(ended, self._next_id()) if ended else (), socket, pace, stop)
-        new = [a for a in self.streams if a not in self._subscribed and a not in self._quarantined]
+        new = [a for a in self.streams if a not in self._subscribed and a not in self._held and a not in self._suspects]
         size = self._venue.limits.streams_per_message
         for start in range(0, len(new), size):
             together = [asked for asked in new[start : start + size] if asked in self.streams]
@@ -280,8 +291,8 @@ class Line:
         self._request_id += 1
         return self._request_id
 
-    async def _find_refused(self, socket: Socket, pace: Pace, stop: Stop) -> None:
-        """Leave out what the venue refuses. Where it does not say which: each silent one is asked for alone."""
+    def _judge_refusals(self) -> None:
+        """Leave out what the venue refuses. Where it does not say which, each silent one is to be asked for alone."""
         refusals, self._refusals = self._refusals, []
         for notice in refusals:
             if notice.market_id is not None:
@@ -294,19 +305,26 @@ class Line:
             self._quarantine(suspects, unnamed.text)
             return
         log.info("refusal_searched", feed=self._config.label, url=self.url, streams=len(suspects), text=unnamed.text)
-        for asked in suspects:
+        self._suspects.update(dict.fromkeys(suspects))
+
+    async def _ask_suspects(self, socket: Socket, pace: Pace, stop: Stop) -> None:
+        """One at a time, so that the answer is about it."""
+        while self._suspects:
+            asked = next(iter(self._suspects))
             answers = self._answers
-            if asked not in self.streams or not await self._subscribe([asked], socket, pace, stop):
-                continue
+            if asked in self.streams and not await self._subscribe([asked], socket, pace, stop):
+                return
+            self._suspects.pop(asked, None)
             until_s = monotonic_s() + ANSWER_WITHIN_S
-            while self._answers == answers and not stop.is_set() and monotonic_s() < until_s:
+            while asked in self.streams and self._answers == answers and monotonic_s() < until_s:
                 self._turn.clear()
                 await stop.sleep_or(self._turn, until_s - monotonic_s())
-                if socket.lost.is_set():
+                if stop.is_set() or socket.lost.is_set():
                     return
             alone, self._refusals = self._refusals, []
             if alone:
                 self._quarantine([asked], alone[0].text)
+        self._turn.set()
 
     def _silent(self) -> list[Asked]:
         """Those that were asked for and have brought nothing since."""
@@ -315,14 +333,18 @@ class Line:
         ]
 
     def _quarantine(self, refused: Iterable[Asked], text: str) -> None:
-        """Leave these alone for an hour; one that delivers after all is out of it at once."""
+        """Ask again soon; from the third time on leave these alone. One that delivers after all is well at once."""
         for asked in refused:
             stream = self.streams.get(asked)
             if stream is None:
                 continue
-            stream.quarantined = (text or "refused by the venue")[:300]
-            self._quarantined[asked] = monotonic_s() + QUARANTINE_S
             self._subscribed.pop(asked, None)
+            self._refused[asked] += 1
+            if self._refused[asked] < REFUSALS_TO_QUARANTINE:
+                self._held[asked] = monotonic_s() + REFUSED_AGAIN_S
+                continue
+            stream.quarantined = (text or "refused by the venue")[:300]
+            self._held[asked] = monotonic_s() + (QUARANTINE_S if self._data_frames else QUARANTINE_OF_ALL_S)
             log.warning(
                 "quarantined",
                 feed=self._config.label,
