@@ -81,7 +81,7 @@ def bench(
 ) -> None:
     """Measure the sinks, the database's against psql's COPY, and the ccxt feed from the wire to the commit."""
     logs.configure(LogConfig(level="error"))
-    plan = Plan(seconds, _MORE_THAN_IT_TAKES, 6, None, dsn, keep=False, live=False)
+    plan = Plan(seconds, _MORE_THAN_IT_TAKES, 6, None, dsn, keep=False, live=False, decoder="ccxt")
     results: dict[str, object] = {}
     if "database" in parts:
         results |= uvloop.run(_measure(plan, rows, rounds)).document()

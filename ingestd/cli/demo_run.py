@@ -50,6 +50,7 @@ class Plan:
     dsn: str | None
     keep: bool
     live: bool
+    decoder: str = "auto"
 
 
 @dataclass(slots=True)
@@ -350,7 +351,7 @@ def _feeds(plan: Plan, venue: Venue | None) -> list[dict[str, Any]]:
                 "url_map": venue.url_map,
             }
         )
-    return [feed for feed in feeds if feed["symbols"]]
+    return [{**feed, "decoder": plan.decoder} for feed in feeds if feed["symbols"]]
 
 
 def _toml(document: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from ingestd.backoff import Backoff
 from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds import ccxt_subscription
-from ingestd.feeds.ccxt_feed import CcxtFeed
-from ingestd.records import FeedGap, OpenInterest, Trade
+from ingestd.feeds.base import Earlier
+from ingestd.records import FeedGap, OpenInterest, StreamId, Trade
+from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 20.0
@@ -25,7 +27,8 @@ WITHIN_S = 20.0
 class Venue:
     """Speaks enough of Binance USDⓈ-M: exchangeInfo, SUBSCRIBE, one stream of trades per symbol."""
 
-    def __init__(self) -> None:
+    def __init__(self, decoder: str) -> None:
+        self.decoder = decoder
         self.markets = {"BTCUSDT": "BTC", "ETHUSDT": "ETH"}
         self.sockets: list[web.WebSocketResponse] = []
         self.subscribed: list[list[str]] = []
@@ -40,6 +43,7 @@ class Venue:
         app.router.add_get("/fapi/v1/exchangeInfo", self._exchange_info)
         app.router.add_get("/fapi/v1/openInterest", self._open_interest)
         app.router.add_get("/ws/{stream}", self._socket)
+        app.router.add_get("/{kind}/ws", self._socket)
         app.router.add_get("/{kind}/ws/{stream}", self._socket)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -96,14 +100,16 @@ class Venue:
             if message.type == WSMsgType.TEXT:
                 asked = json.loads(message.data)
                 await socket.send_json({"result": None, "id": asked["id"]})
-                self.subscribed.append(asked["params"])
-                self.sockets.append(socket)
+                if asked["method"] == "SUBSCRIBE":
+                    self.subscribed.append(asked["params"])
+                if socket not in self.sockets:
+                    self.sockets.append(socket)
         return socket
 
 
-@pytest.fixture
-async def venue() -> AsyncIterator[Venue]:
-    made = Venue()
+@pytest.fixture(params=DECODERS)
+async def venue(request: pytest.FixtureRequest) -> AsyncIterator[Venue]:
+    made = Venue(request.param)
     await made.start()
     yield made
     await made.stop()
@@ -116,7 +122,8 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(**_: Any) -> Backoff:
         return Backoff(base_s=0.001, cap_s=0.005)
 
-    for module in ("ccxt_feed", "ccxt_session"):
+    monkeypatch.setattr("ingestd.feeds.native.session.DIALS_AT_ONCE", 1000)
+    for module in ("ccxt_feed", "ccxt_session", "native.line", "native.rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
     real = ccxt_subscription.Subscription.__init__
     monkeypatch.setattr(
@@ -129,7 +136,14 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """A feed in a task of its own."""
 
-    def __init__(self, venue: Venue, keep: Callable[[str], bool] | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        keep: Callable[[str], bool] | None = None,
+        earlier: dict[StreamId, Earlier] | None = None,
+        state_dir: Path | None = None,
+        **changes: Any,
+    ) -> None:
         settings: dict[str, Any] = {
             "symbols": ["BTC/USDT:USDT"],
             "channels": ["trades"],
@@ -140,7 +154,8 @@ class Running:
             },
         }
         self.intake = ListIntake()
-        self.feed = CcxtFeed(FeedConfig(exchange="binanceusdm", **{**settings, **changes}), keep=keep)
+        config = FeedConfig(exchange="binanceusdm", **{**settings, **changes})
+        self.feed = make_feed(config, venue.decoder, keep=keep, earlier=earlier, state_dir=state_dir)
         self.task = asyncio.create_task(self.feed.run(self.intake))
 
     async def until(self, condition: Callable[[], Any]) -> None:
@@ -243,7 +258,9 @@ async def test_a_full_intake_stops_the_reading_not_the_feed(venue: Venue) -> Non
     await venue.trade(1)
     await running.until(lambda: running.intake.of(Trade))
     running.intake.room.clear()
-    for number in range(2, 200):
+    await venue.trade(2)
+    await running.until(lambda: len(running.intake.of(Trade)) == 2)  # that read had begun before
+    for number in range(3, 200):
         await venue.trade(number)
     for _ in range(50):
         await asyncio.sleep(0)
@@ -252,7 +269,7 @@ async def test_a_full_intake_stops_the_reading_not_the_feed(venue: Venue) -> Non
     running.intake.room.set()
     await running.until(lambda: len(running.intake.of(Trade)) == 199)
 
-    assert blocked_at < 199
+    assert blocked_at == 2
     assert [t.seq for t in running.intake.of(Trade)] == list(range(1, 200))
     await running.close()
 
@@ -391,4 +408,70 @@ async def test_a_new_listing_is_followed(venue: Venue, monkeypatch: pytest.Monke
     await running.until(lambda: len(venue.subscribed) == 2)
 
     assert venue.subscribed[1] == ["solusdt@trade"]
+    await running.close()
+
+
+async def test_the_channels_of_one_feed_come_by_whichever_way_there_is(venue: Venue) -> None:
+    """Trades from a socket, open interest over REST: one feed, one status."""
+    running = Running(venue, channels=["trades", "open_interest"], poll_interval_s=0.05)
+    await running.until(lambda: venue.sockets)
+    await venue.trade(1)
+    await running.until(lambda: running.intake.of(Trade) and running.intake.of(OpenInterest))
+    status = running.feed.status()
+
+    assert {stream.channel for stream in status.streams} == {"trades", "open_interest"}
+    assert (status.connects, status.connected, status.problem) == (1, True, None)
+    await running.close()
+
+
+async def test_what_an_earlier_process_left_is_gone_on_with(venue: Venue) -> None:
+    left = Earlier(complete_until=1_672_515_000_000_000, cause="restart", detail="the process before had stopped")
+    earlier: dict[StreamId, Earlier] = {("binanceusdm", "trades", "BTC/USDT:USDT"): left}
+    running = Running(venue, earlier=earlier)
+    await running.until(lambda: venue.sockets)
+    await venue.trade(1)
+    await running.until(lambda: running.intake.of(Trade))
+
+    opened, ended = running.intake.of(FeedGap)
+    assert (opened.time, opened.cause, opened.ended_at) == (left.complete_until, "restart", None)
+    assert ended.ended_at is not None
+    assert earlier == {}
+    await running.close()
+
+
+@pytest.mark.parametrize("venue", ["native"], indirect=True)
+async def test_a_start_with_kept_markets_asks_the_venue_nothing_before_it_subscribes(
+    venue: Venue, tmp_path: Path
+) -> None:
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: venue.subscribed)
+    await running.close()
+    asked = venue.market_requests
+    venue.market_status = 500
+    venue.subscribed.clear()
+
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: venue.subscribed)
+
+    assert venue.subscribed == [["btcusdt@trade", "ethusdt@trade"]]
+    assert venue.market_requests == asked == 1
+    assert len(running.feed.markets()) == 2
+    await running.close()
+
+
+@pytest.mark.parametrize("venue", ["native"], indirect=True)
+async def test_kept_markets_that_are_an_hour_old_are_loaded_again_after_the_start(
+    venue: Venue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: venue.subscribed)
+    await running.close()
+    venue.markets["SOLUSDT"] = "SOL"
+    venue.subscribed.clear()
+    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 0.01)
+
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: len(venue.subscribed) == 2)
+
+    assert venue.subscribed == [["btcusdt@trade", "ethusdt@trade"], ["solusdt@trade"]]
     await running.close()
