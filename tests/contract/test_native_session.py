@@ -37,7 +37,7 @@ class Numbered:
 
 class Words:
     """A venue whose frames are lists: ["trade", market, id], ["book", market, number, "snapshot" or ""], ["notice",
-    kind, market or null], ["number", n]; anything else is malformed."""
+    kind, market or null], ["number", n], ["number", n, …one of these]; anything else is malformed."""
 
     exchange = "words"
     channels: frozenset[Channel] = frozenset({"trades", "order_book"})
@@ -79,6 +79,8 @@ class Words:
                     return [Notice(kind, "because", market)]
                 case ["number", int(number)]:
                     return [FrameNumber(number)]
+                case ["number", int(number), *rest]:
+                    return [FrameNumber(number), *decode(json.dumps(rest).encode(), received_at)]
                 case ["bug"]:
                     raise KeyError("a decoder's own mistake")
             raise ValueError("not a word")
@@ -327,6 +329,20 @@ async def test_a_frame_that_is_missing_costs_the_connection_and_nothing_after_it
     assert opened.cause == "disconnect"
     assert "7" in (opened.detail or "")
     assert ended.ended_at is not None
+    await running.close()
+
+
+async def test_a_frame_that_is_missing_lies_inside_a_gap_also_when_the_next_one_has_data(server: Server) -> None:
+    running = Running(server, "a")
+    await running.until(lambda: server.subscribed())
+    await server.send(["number", 5, "trade", "a", 1])
+    await running.until(lambda: running.ids() == ["1"])
+    await server.send(["number", 7, "trade", "a", 3])
+    await running.until(lambda: len(server.sockets) == 2)
+
+    first, last = running.intake.of(Trade)
+    gaps = [gap for gap in running.intake.of(FeedGap) if gap.ended_at is not None]
+    assert any(gap.time <= first.received_at and (gap.ended_at or 0) >= last.received_at for gap in gaps)
     await running.close()
 
 
