@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ingestd.iso_time import iso_text
 from ingestd.records import BookSnapshot, Candle, FeedGap, MarketRecord, Tick, Trade
 from ingestd.sinks.live import payloads
 from ingestd.sinks.live.candles import BUILT_INTERVAL, RecentCandles
@@ -143,7 +144,7 @@ class View:
         if isinstance(record, BookSnapshot):
             stream = self._stream(record.exchange, record.symbol)
             payloads.levels(record.bids), payloads.levels(record.asks)
-            payloads.timestamp(record.time)
+            iso_text(record.time)
             stream.book = record
             self._mark(stream, _BOOK, now_s)
         elif isinstance(record, Candle):

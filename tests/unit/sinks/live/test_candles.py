@@ -8,6 +8,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.iso_time import iso_text
 from ingestd.records import Candle
 from ingestd.sinks.live import payloads
 from ingestd.sinks.live.candles import MINUTE_US, RecentCandles
@@ -33,7 +34,7 @@ def test_a_minute_of_trades() -> None:
     model.carry_out(b"".join(candles.commands()))
     candle = json.loads(model.lists["candle:k"][0], parse_float=Decimal, parse_int=Decimal)
     assert candle == {
-        "symbol": "BTCUSDT", "exchange": "binance", "interval": "1m", "timestamp": payloads.timestamp(START),
+        "symbol": "BTCUSDT", "exchange": "binance", "interval": "1m", "timestamp": iso_text(START),
         "open": Decimal("9.5"), "high": Decimal(11), "low": Decimal("9.5"), "close": Decimal("10.5"),
         "volume": Decimal("4.50"), "quoteVolume": Decimal("45.0"), "tradesCount": Decimal(4), "source": "trades",
     }  # fmt: skip
@@ -94,5 +95,5 @@ def test_the_servers_list_is_ours_after_every_write(steps: list[tuple[int, int, 
         model.carry_out(b"".join(candles.commands()))
         shown = [json.loads(text) for text in model.lists.get("candle:k", [])]
         assert [(candle["timestamp"], candle["tradesCount"]) for candle in shown] == [
-            (payloads.timestamp(START + minute * MINUTE_US), count) for minute, count in counts.items()
+            (iso_text(START + minute * MINUTE_US), count) for minute, count in counts.items()
         ]
