@@ -35,17 +35,17 @@ class BuiltCandle:
     def add(self, trade: Trade, price: Decimal) -> None:
         """Count one more trade; the first and last are by (time, seq), whatever the order of arrival."""
         at = (trade.time, trade.seq)
-        if at < self.start:
-            self.start, self.open = at, price
         if at >= self.order:
             self.order, self.close = at, price
+        elif at < self.start:
+            self.start, self.open = at, price
         if price > self.high:
             self.high = price
         elif price < self.low:
             self.low = price
         quantity = Decimal(trade.quantity)
         self.volume = _EXACT.add(self.volume, quantity)
-        self.quote_volume = _EXACT.add(self.quote_volume, _EXACT.multiply(price, quantity))
+        self.quote_volume = _EXACT.fma(price, quantity, self.quote_volume)
         self.count += 1
 
     def message(self, head: str, opens_us: int) -> bytes:
@@ -86,10 +86,13 @@ class RecentCandles:
         opens_us = trade.time - trade.time % MINUTE_US
         candle = self._candles.get(opens_us)
         price = Decimal(trade.price)
-        if not isinstance(candle, BuiltCandle):
-            if len(self._times) >= self._kept and opens_us < self._times[-1]:
-                return False
-            candle = BuiltCandle(trade, price)
+        if isinstance(candle, BuiltCandle):
+            candle.add(trade, price)
+            self._changed.add(opens_us)
+            return True
+        if len(self._times) >= self._kept and opens_us < self._times[-1]:
+            return False
+        candle = BuiltCandle(trade, price)
         candle.add(trade, price)
         self._place(opens_us, candle)
         return True
