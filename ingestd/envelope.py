@@ -108,16 +108,6 @@ def key(record: Record) -> bytes:
 
 def encode(record: Record) -> bytes:
     """The message value."""
-    kind = type(record)
-    if kind is Trade:
-        return _trade(record) or encode_any(record)  # type: ignore[arg-type] # mypy does not narrow by type() is
-    if kind is Tick:
-        return _tick(record) or encode_any(record)  # type: ignore[arg-type] # as above
-    return encode_any(record)
-
-
-def encode_any(record: Record) -> bytes:
-    """As `encode`, for every record by way of the wire types: slower, and what `encode` is held against."""
     wire = _WIRES[type(record)]
     values = list(msgspec.structs.astuple(record))
     for index in wire.times:
@@ -129,51 +119,62 @@ def encode_any(record: Record) -> bytes:
     return _encoder.encode(wire.event(timestamp, wire.data(*values)))
 
 
-def _trade(record: Trade) -> bytes | None:
-    """The value of a trade in which nothing needs escaping; None for another."""
-    at, received_at = record.time, record.received_at
-    trade_id, price, quantity = record.trade_id, record.price, record.quantity
-    side = _SIDES.get(record.side)
-    texts = f"{trade_id}{price}{quantity}"
-    if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
-        return None
-    if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
-        return None
-    time = iso_text(at)
-    stream = _streams.get((record.exchange, record.symbol)) or _stream(record.exchange, record.symbol)
-    return (
-        f'{{"event_type":"TRADE","timestamp":"{time}","data":{{{stream},"time":"{time}","received_at":"'
-        f'{iso_text(received_at)}","trade_id":"{trade_id}","seq":{record.seq},"side":{side},"price":"{price}","quantity":"'
-        f'{quantity}"}}}}'
-    ).encode()
+def encoder_of(record: Record) -> Callable[[Any], bytes]:
+    """`encode`, at half the cost, for the records of this one's type, exchange and symbol only."""
+    make = _ENCODERS.get(type(record))
+    return encode if make is None else make(record.exchange, record.symbol)
 
 
-def _tick(record: Tick) -> bytes | None:
-    """The value of a tick with both sides in which nothing needs escaping; None for another."""
-    at, received_at = record.time, record.received_at
-    bid, bid_volume, ask, ask_volume = record.bid_price, record.bid_volume, record.ask_price, record.ask_volume
-    if bid is None or bid_volume is None or ask is None or ask_volume is None:
-        return None
-    texts = f"{bid}{bid_volume}{ask}{ask_volume}"
-    if not texts.isprintable() or '"' in texts or "\\" in texts:
-        return None
-    if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
-        return None
-    time = iso_text(at)
-    stream = _streams.get((record.exchange, record.symbol)) or _stream(record.exchange, record.symbol)
-    return (
-        f'{{"event_type":"TICK","timestamp":"{time}","data":{{{stream},"time":"{time}","received_at":"'
-        f'{iso_text(received_at)}","bid_price":"{bid}","bid_volume":"{bid_volume}","ask_price":"{ask}","ask_volume":"'
-        f'{ask_volume}"}}}}'
-    ).encode()
+def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
+    begin, middle = _begin("TRADE", exchange, symbol)
+
+    def encode_trade(record: Trade) -> bytes:
+        at, received_at = record.time, record.received_at
+        trade_id, price, quantity = record.trade_id, record.price, record.quantity
+        side = _SIDES.get(record.side)
+        texts = f"{trade_id}{price}{quantity}"
+        if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
+            return encode(record)  # something has to be escaped
+        if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
+            return encode(record)
+        time = iso_text(at)
+        return (
+            f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","trade_id":"{trade_id}","seq":'
+            f'{record.seq},"side":{side},"price":"{price}","quantity":"{quantity}"}}}}'
+        ).encode()
+
+    return encode_trade
 
 
-def _stream(exchange: str, symbol: str) -> str:
-    if len(_streams) >= _STREAMS_KEPT:
-        _streams.clear()
+def _tick_encoder(exchange: str, symbol: str) -> Callable[[Tick], bytes]:
+    begin, middle = _begin("TICK", exchange, symbol)
+
+    def encode_tick(record: Tick) -> bytes:
+        at, received_at = record.time, record.received_at
+        bid, bid_volume, ask, ask_volume = record.bid_price, record.bid_volume, record.ask_price, record.ask_volume
+        texts = f"{bid}{bid_volume}{ask}{ask_volume}"
+        if not texts.isprintable() or '"' in texts or "\\" in texts:
+            return encode(record)
+        if bid is None or bid_volume is None or ask is None or ask_volume is None:
+            return encode(record)
+        if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
+            return encode(record)
+        time = iso_text(at)
+        return (
+            f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","bid_price":"{bid}","bid_volume":"'
+            f'{bid_volume}","ask_price":"{ask}","ask_volume":"{ask_volume}"}}}}'
+        ).encode()
+
+    return encode_tick
+
+
+def _begin(event_type: str, exchange: str, symbol: str) -> tuple[str, str]:
+    """What stands before `timestamp` and between it and `time`."""
     names = [_encoder.encode(text).decode() for text in (exchange, symbol)]
-    known = _streams[exchange, symbol] = '"exchange":{},"symbol":{}'.format(*names)
-    return known
+    return (
+        f'{{"event_type":"{event_type}","timestamp":"',
+        f'","data":{{"exchange":{names[0]},"symbol":{names[1]},"time":"',
+    )
 
 
 def decode(kind: TopicKind, value: bytes) -> Record:
@@ -215,9 +216,7 @@ def headers(journal_id: str, position: int, index: int) -> list[tuple[str, bytes
 
 _NEWEST_ISO_US = 253_402_300_800_000_000  # the year 10000
 _SECONDS_KEPT = 10_000
-_STREAMS_KEPT = 50_000
 _second_numbers: dict[str, int] = {}
-_streams: dict[tuple[str, str], str] = {}  # exchange and symbol as the beginning of `data`
 _SIDES: dict[str | None, str] = {"buy": '"buy"', "sell": '"sell"', None: "null"}
 
 
@@ -303,3 +302,4 @@ _WIRES: dict[type, _Wire] = {record: _wire(record) for record in _KIND_OF}
 _WIRE_OF_KIND: dict[TopicKind, _Wire] = {kind: _WIRES[record] for record, kind in _KIND_OF.items()}
 _TIME_INDEX = Tick.__struct_fields__.index("time")
 _RECEIVED_INDEX = Tick.__struct_fields__.index("received_at")
+_ENCODERS: dict[type, Callable[[str, str], Callable[[Any], bytes]]] = {Trade: _trade_encoder, Tick: _tick_encoder}

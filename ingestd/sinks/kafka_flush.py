@@ -60,7 +60,9 @@ class Chain:
 
 
 _Chains: TypeAlias = dict[tuple[str, int], Chain]  # by topic and partition
-_Route: TypeAlias = tuple[bytes, Callable[[Message], None], Chain]  # a stream's key, and where its messages go
+_Encode: TypeAlias = Callable[[Record], bytes]
+_Place: TypeAlias = tuple[bytes, _Encode, str, int]  # a stream's key, what writes its values, its topic and partition
+_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # the first two, and what takes a message
 
 
 class PutAside:
@@ -144,7 +146,7 @@ class Preparer:
         self._names: dict[str, str] = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
         self._max_message_bytes = max_message_bytes
         self._keep_rejected = keep_rejected
-        self._places: dict[tuple[str, str, str], tuple[bytes, str, int]] = {}
+        self._places: dict[tuple[str, str, str], _Place] = {}
         self._partitions: Mapping[str, int] = {}
         self.put_aside = PutAside()
 
@@ -167,8 +169,7 @@ class Preparer:
         chains: _Chains = {}
         routes: dict[tuple[type, str, str], _Route] = {}  # of the streams in these batches
         rejected: Counter[str] = Counter()
-        encode, name = envelope.encode, envelope.POSITION_HEADER
-        version = envelope.VERSION_HEADER, envelope.VERSION
+        name, version = envelope.POSITION_HEADER, (envelope.VERSION_HEADER, envelope.VERSION)
         # Larger than this, and only then, its exact size is looked at.
         suspicious = self._max_message_bytes // 2
         for batch in batches:
@@ -178,7 +179,7 @@ class Preparer:
                 route = routes.get((kind, record.exchange, record.symbol))
                 if route is None:
                     route = routes[kind, record.exchange, record.symbol] = self._route(record, chains)
-                key, add, chain = route
+                key, encode, add, chain = route
                 value = encode(record)
                 message = (record.received_at // 1000, key, value, [(name, b"%b%d" % (prefix, index)), version])
                 if len(value) <= suspicious or size_of(message) <= self._max_message_bytes:
@@ -191,30 +192,30 @@ class Preparer:
         return Flush([chain for chain in chains.values() if chain.messages], self._partitions, rejected, self.put_aside)
 
     def _route(self, record: Record, chains: _Chains) -> _Route:
-        key, topic, partition = self._place(record)
+        key, encode, topic, partition = self._place(record)
         chain = chains.get((topic, partition))
         if chain is None:
             chain = chains[topic, partition] = Chain(topic, partition, channel_of(record))
-        return key, chain.messages.append, chain
+        return key, encode, chain.messages.append, chain
 
     def _add_summary(self, record: Record, message: Message, chains: _Chains) -> None:
         summary = _summary(record)
-        key, add, chain = self._route(summary, chains)
-        instead = message[0], key, envelope.encode(summary), message[3]
+        key, encode, add, chain = self._route(summary, chains)
+        instead = message[0], key, encode(summary), message[3]
         if size_of(instead) > self._max_message_bytes:
             self.put_aside.note(chain.topic, instead)
             return
         add(instead)
         chain.uncounted.append(instead)
 
-    def _place(self, record: Record) -> tuple[bytes, str, int]:
+    def _place(self, record: Record) -> _Place:
         kind = envelope.topic_kind(record)
         known = self._places.get((kind, record.exchange, record.symbol))
         if known is None:
             if len(self._places) >= _KEYS_KEPT:
                 self._places.clear()
             key, topic = envelope.key(record), self._names[kind]
-            known = key, topic, partition_for(key, self._partitions[topic])
+            known = key, envelope.encoder_of(record), topic, partition_for(key, self._partitions[topic])
             self._places[kind, record.exchange, record.symbol] = known
         return known
 

@@ -14,7 +14,7 @@ from ingestd.envelope import (
     TOPIC_KINDS,
     decode,
     encode,
-    encode_any,
+    encoder_of,
     key,
     parse_position,
     position_header,
@@ -95,18 +95,22 @@ def test_every_text_is_written_as_json_writes_it(record: Trade | Tick) -> None:
     timestamp = data["time"] if isinstance(data["time"], str) else data["received_at"]
     event_type = {Trade: "TRADE", Tick: "TICK"}[type(record)]
     event = {"event_type": event_type, "timestamp": timestamp, "data": data}
-    assert encode(record) == json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    expected = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    assert encoder_of(record)(record) == expected
+    assert encode(record) == expected
 
 
 @given(records)
 def test_the_quick_way_writes_the_very_bytes_of_the_general_one(record: Record) -> None:
-    assert encode(record) == encode_any(record)
+    assert encoder_of(record)(record) == encode(record)
 
 
 @pytest.mark.parametrize("half", [trade(1, trade_id="\ud800"), trade(1, symbol="\udfff"), tick(1, bid_price="\ud800")])
 def test_half_a_surrogate_pair_is_refused(half: Record) -> None:
     with pytest.raises(UnicodeEncodeError):
         encode(half)
+    with pytest.raises(UnicodeEncodeError):
+        encoder_of(half)(half)
 
 
 def test_a_trade_reads_as_documented() -> None:

@@ -41,6 +41,34 @@ def test_a_minute_of_trades() -> None:
     assert model.ttl["candle:k"] == 3600
 
 
+amounts = st.sampled_from(["1", "2.50", "0.003", "1e2", "5E-3", "0", "100.0"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), amounts, amounts, st.booleans()), min_size=1))
+def test_any_minute_reads_as_if_every_trade_had_been_added_up(trades: list[tuple[int, int, str, str, bool]]) -> None:
+    """Digit for digit, trailing zeros too, also when the list was written in between."""
+    candles, model = recent(), RedisModel()
+    for offset, seq, price, quantity, written in trades:
+        candles.add(trade(1, time=START + offset, seq=seq, price=price, quantity=quantity))
+        if written:
+            model.carry_out(b"".join(candles.commands()))
+    model.carry_out(b"".join(candles.commands()))
+    volume = value = Decimal(0)
+    for _, _, price, quantity, _ in trades:
+        volume += Decimal(quantity)
+        value += Decimal(price) * Decimal(quantity)
+    prices = [Decimal(price) for _, _, price, _, _ in trades]
+    first = min(enumerate(trades), key=lambda item: (item[1][0], item[1][1], item[0]))[1]
+    last = max(enumerate(trades), key=lambda item: (item[1][0], item[1][1], item[0]))[1]
+    # Of equal prices written differently any may stand for the highest or lowest.
+    text = model.lists["candle:k"][0]
+    assert f'"volume":{volume:f},"quoteVolume":{value:f},"tradesCount":{len(trades)},' in text
+    assert f'"open":{Decimal(first[2]):f},' in text
+    assert f'"close":{Decimal(last[2]):f},' in text
+    candle = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    assert (candle["high"], candle["low"]) == (max(prices), min(prices))
+
+
 def test_trades_of_one_instant_are_ordered_by_seq() -> None:
     candles, model = recent(), RedisModel()
     for seq, price in [(7, "3"), (5, "1"), (9, "4"), (6, "2")]:
