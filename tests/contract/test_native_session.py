@@ -37,7 +37,7 @@ class Numbered:
 
 class Words:
     """A venue whose frames are lists: ["trade", market, id], ["book", market, number, "snapshot" or ""], ["notice",
-    kind, market or null], ["number", n]; anything else is malformed."""
+    kind, market or null], ["number", n], ["number", n, …one of these]; anything else is malformed."""
 
     exchange = "words"
     channels: frozenset[Channel] = frozenset({"trades", "order_book"})
@@ -79,6 +79,8 @@ class Words:
                     return [Notice(kind, "because", market)]
                 case ["number", int(number)]:
                     return [FrameNumber(number)]
+                case ["number", int(number), *rest]:
+                    return [FrameNumber(number), *decode(json.dumps(rest).encode(), received_at)]
                 case ["bug"]:
                     raise KeyError("a decoder's own mistake")
             raise ValueError("not a word")
@@ -143,7 +145,7 @@ class Server:
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Server]:
+async def server() -> AsyncIterator[Server]:
     made = Server()
     await made.start()
     yield made
@@ -218,128 +220,128 @@ def trades(*markets: str) -> list[tuple[str, str]]:
     return [("trades", market) for market in markets]
 
 
-async def test_streams_are_spread_over_sockets_and_messages_within_the_limits(peer: Server) -> None:
-    running = Running(peer, "abcdefg", streams_per_socket=3, streams_per_message=2)
-    await running.until(lambda: len(peer.subscribed()) == 7)
+async def test_streams_are_spread_over_sockets_and_messages_within_the_limits(server: Server) -> None:
+    running = Running(server, "abcdefg", streams_per_socket=3, streams_per_message=2)
+    await running.until(lambda: len(server.subscribed()) == 7)
 
-    assert sorted(peer.subscribed()) == trades(*"abcdefg")
-    assert max(len(streams) for _, streams in peer.asked) == 2
-    assert len(peer.sockets) == 3
+    assert sorted(server.subscribed()) == trades(*"abcdefg")
+    assert max(len(streams) for _, streams in server.asked) == 2
+    assert len(server.sockets) == 3
     await running.close()
 
 
-async def test_messages_are_paced(peer: Server) -> None:
+async def test_messages_are_paced(server: Server) -> None:
     asked_s: list[float] = []
-    peer.answer = lambda _kind, _streams: asked_s.append(monotonic_s()) or []  # type: ignore[func-returns-value]
-    running = Running(peer, "abcd", streams_per_message=1, messages_per_s=20.0)
+    server.answer = lambda _kind, _streams: asked_s.append(monotonic_s()) or []  # type: ignore[func-returns-value]
+    running = Running(server, "abcd", streams_per_message=1, messages_per_s=20.0)
     await running.until(lambda: len(asked_s) == 4)
 
     assert asked_s[-1] - asked_s[0] >= 3 / 20 - 0.02
     await running.close()
 
 
-async def test_a_reload_asks_for_the_difference_on_the_same_socket(peer: Server) -> None:
-    running = Running(peer, "ab")
-    await running.until(lambda: len(peer.subscribed()) == 2)
-    await peer.send(["trade", "a", 1])
+async def test_a_reload_asks_for_the_difference_on_the_same_socket(server: Server) -> None:
+    running = Running(server, "ab")
+    await running.until(lambda: len(server.subscribed()) == 2)
+    await server.send(["trade", "a", 1])
     await running.until(lambda: running.ids() == ["1"])
 
     running.follow("bc")
-    await running.until(lambda: len(peer.asked) == 3)
-    await peer.send(["trade", "a", 2], ["trade", "c", 3])
+    await running.until(lambda: len(server.asked) == 3)
+    await server.send(["trade", "a", 2], ["trade", "c", 3])
     await running.until(lambda: len(running.ids()) == 2)
 
-    assert peer.asked[1:] == [("unsubscribe", trades("a")), ("subscribe", trades("c"))]
+    assert server.asked[1:] == [("unsubscribe", trades("a")), ("subscribe", trades("c"))]
     assert running.ids() == ["1", "3"]
-    assert len(peer.sockets) == 1
+    assert len(server.sockets) == 1
     assert running.intake.of(FeedGap) == []
     assert {stream.symbol for stream in running.recorder.all_streams()} == {"B/X", "C/X"}
     await running.close()
 
 
-async def test_a_socket_that_carries_nothing_any_more_is_closed_and_dialled_again_when_it_does(peer: Server) -> None:
-    running = Running(peer, "a")
-    await running.until(peer.subscribed)
+async def test_a_socket_that_carries_nothing_any_more_is_closed_and_dialled_again_when_it_does(server: Server) -> None:
+    running = Running(server, "a")
+    await running.until(server.subscribed)
     running.follow("")
-    await running.until(lambda: peer.sockets[0].closed)
+    await running.until(lambda: server.sockets[0].closed)
     assert not running.session.connected
 
     running.follow("b")
-    await running.until(lambda: len(peer.sockets) == 2)
-    await peer.send(["trade", "b", 1])
+    await running.until(lambda: len(server.sockets) == 2)
+    await server.send(["trade", "b", 1])
     await running.until(running.ids)
     assert running.intake.of(FeedGap) == []
     await running.close()
 
 
-async def test_a_refused_market_that_is_named_is_left_out_alone(peer: Server) -> None:
-    peer.answer = lambda _kind, streams: [["notice", "refused", "b"]] if ("trades", "b") in streams else []
-    running = Running(peer, "abc")
+async def test_a_refused_market_that_is_named_is_left_out_alone(server: Server) -> None:
+    server.answer = lambda _kind, streams: [["notice", "refused", "b"]] if ("trades", "b") in streams else []
+    running = Running(server, "abc")
     await running.until(running.quarantined)
-    await peer.send(["trade", "a", 1], ["trade", "c", 2])
+    await server.send(["trade", "a", 1], ["trade", "c", 2])
     await running.until(lambda: len(running.ids()) == 2)
 
     assert running.quarantined() == {"B/X": "because"}
-    assert peer.subscribed().count(("trades", "b")) == 3
-    assert peer.subscribed().count(("trades", "a")) == peer.subscribed().count(("trades", "c")) == 1
+    assert server.subscribed().count(("trades", "b")) == 3
+    assert server.subscribed().count(("trades", "a")) == server.subscribed().count(("trades", "c")) == 1
     await running.close()
 
 
-async def test_a_refusal_that_names_none_is_searched_for(peer: Server) -> None:
+async def test_a_refusal_that_names_none_is_searched_for(server: Server) -> None:
     """`a` delivers, so it is not asked for again; of the silent ones each is, alone."""
 
     def answer(kind: str, streams: list[tuple[str, str]]) -> list[Any]:
         first = [["trade", "a", 1]] if len(streams) > 1 else []
         return [*first, ["notice", "refused", None] if ("trades", "c") in streams else ["notice", "subscribed", None]]
 
-    peer.answer = answer
-    running = Running(peer, "abcd")
+    server.answer = answer
+    running = Running(server, "abcd")
     await running.until(running.quarantined)
-    await running.until(lambda: ("subscribe", trades("d")) in peer.asked)
+    await running.until(lambda: ("subscribe", trades("d")) in server.asked)
 
-    asked = [streams for _, streams in peer.asked]
+    asked = [streams for _, streams in server.asked]
     assert asked[0] == trades(*"abcd")
     assert set(map(tuple, asked[1:])) == {tuple(trades(market)) for market in "bcd"}
     assert asked.count(trades("c")) == 3
     assert running.quarantined() == {"C/X": "because"}
-    await peer.send(["trade", "c", 7])
+    await server.send(["trade", "c", 7])
     await running.until(lambda: running.ids() == ["1", "7"])
     assert running.quarantined() == {}  # it delivers after all
     await running.close()
 
 
 async def test_a_venue_that_refuses_everything_is_asked_again_before_an_hour_is_over(
-    peer: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingestd.feeds.native.line.QUARANTINE_OF_ALL_S", 0.01)
-    peer.answer = lambda _kind, _streams: [["notice", "refused", None]]
-    running = Running(peer, "ab", stale_after_s=1.0)
+    server.answer = lambda _kind, _streams: [["notice", "refused", None]]
+    running = Running(server, "ab", stale_after_s=1.0)
     await running.until(lambda: len(running.quarantined()) == 2)
 
-    peer.answer = lambda _kind, streams: [["trade", market, 1] for _, market in streams]
+    server.answer = lambda _kind, streams: [["trade", market, 1] for _, market in streams]
     await running.until(lambda: len(running.ids()) == 2)
 
     assert running.quarantined() == {}
     await running.close()
 
 
-async def test_what_is_malformed_and_a_decoders_mistake_cost_a_frame_each(peer: Server) -> None:
-    running = Running(peer, "a")
-    await running.until(peer.subscribed)
-    await peer.send(["trade", "a", 1], "{{{", ["bug"], ["trade", "a", 2])
+async def test_what_is_malformed_and_a_decoders_mistake_cost_a_frame_each(server: Server) -> None:
+    running = Running(server, "a")
+    await running.until(server.subscribed)
+    await server.send(["trade", "a", 1], "{{{", ["bug"], ["trade", "a", 2])
     await running.until(lambda: len(running.ids()) == 2)
 
     assert running.recorder.counts.malformed_frames == 2
-    assert len(peer.sockets) == 1
+    assert len(server.sockets) == 1
     await running.close()
 
 
-async def test_a_frame_that_is_missing_costs_the_connection_and_nothing_after_it_is_taken(peer: Server) -> None:
-    running = Running(peer, "a")
-    await running.until(peer.subscribed)
-    await peer.send(["number", 5], ["trade", "a", 1], ["number", 6], ["number", 8], ["trade", "a", 9])
-    await running.until(lambda: len(peer.sockets) == 2)
-    await peer.send(["number", 0], ["trade", "a", 10])
+async def test_a_frame_that_is_missing_costs_the_connection_and_nothing_after_it_is_taken(server: Server) -> None:
+    running = Running(server, "a")
+    await running.until(server.subscribed)
+    await server.send(["number", 5], ["trade", "a", 1], ["number", 6], ["number", 8], ["trade", "a", 9])
+    await running.until(lambda: len(server.sockets) == 2)
+    await server.send(["number", 0], ["trade", "a", 10])
     await running.until(lambda: len(running.ids()) == 2)
 
     assert running.ids() == ["1", "10"]
@@ -350,12 +352,26 @@ async def test_a_frame_that_is_missing_costs_the_connection_and_nothing_after_it
     await running.close()
 
 
-async def test_a_restart_that_the_venue_announces_is_an_ordinary_reconnect(peer: Server) -> None:
-    running = Running(peer, "a")
-    await running.until(peer.subscribed)
-    await peer.send(["trade", "a", 1], ["notice", "restarting", None])
-    await running.until(lambda: len(peer.subscribed()) == 2)
-    await peer.send(["trade", "a", 2])
+async def test_a_frame_that_is_missing_lies_inside_a_gap_also_when_the_next_one_has_data(server: Server) -> None:
+    running = Running(server, "a")
+    await running.until(lambda: server.subscribed())
+    await server.send(["number", 5, "trade", "a", 1])
+    await running.until(lambda: running.ids() == ["1"])
+    await server.send(["number", 7, "trade", "a", 3])
+    await running.until(lambda: len(server.sockets) == 2)
+
+    first, last = running.intake.of(Trade)
+    gaps = [gap for gap in running.intake.of(FeedGap) if gap.ended_at is not None]
+    assert any(gap.time <= first.received_at and (gap.ended_at or 0) >= last.received_at for gap in gaps)
+    await running.close()
+
+
+async def test_a_restart_that_the_venue_announces_is_an_ordinary_reconnect(server: Server) -> None:
+    running = Running(server, "a")
+    await running.until(server.subscribed)
+    await server.send(["trade", "a", 1], ["notice", "restarting", None])
+    await running.until(lambda: len(server.subscribed()) == 2)
+    await server.send(["trade", "a", 2])
     await running.until(lambda: len(running.ids()) == 2)
 
     assert [gap.ended_at is None for gap in running.intake.of(FeedGap)] == [True, False]
@@ -363,24 +379,24 @@ async def test_a_restart_that_the_venue_announces_is_an_ordinary_reconnect(peer:
     await running.close()
 
 
-async def test_a_venue_that_hangs_up_at_once_is_dialled_no_faster_than_it_allows(peer: Server) -> None:
-    peer.hangs_up = True
-    running = Running(peer, "a", sockets_per_s=10.0)
-    await running.until(lambda: len(peer.dialled_s) >= 9)
-    peer.hangs_up = False
-    await running.until(peer.subscribed)
-    await peer.send(["trade", "a", 1])
+async def test_a_venue_that_hangs_up_at_once_is_dialled_no_faster_than_it_allows(server: Server) -> None:
+    server.hangs_up = True
+    running = Running(server, "a", sockets_per_s=10.0)
+    await running.until(lambda: len(server.dialled_s) >= 9)
+    server.hangs_up = False
+    await running.until(server.subscribed)
+    await server.send(["trade", "a", 1])
     await running.until(running.ids)
 
-    assert peer.dialled_s[8] - peer.dialled_s[0] >= 8 / 10 - 0.05
+    assert server.dialled_s[8] - server.dialled_s[0] >= 8 / 10 - 0.05
     assert [gap.ended_at is None for gap in running.intake.of(FeedGap)] == [True, False]
     await running.close()
 
 
-async def test_a_socket_that_cannot_be_dialled_is_a_gap_from_when_it_was_followed(peer: Server) -> None:
-    address = peer.url
-    await peer.stop()
-    running = Running(peer, "a")
+async def test_a_socket_that_cannot_be_dialled_is_a_gap_from_when_it_was_followed(server: Server) -> None:
+    address = server.url
+    await server.stop()
+    running = Running(server, "a")
     await running.until(lambda: running.intake.of(FeedGap))
     (gap,) = running.intake.of(FeedGap)
 
@@ -391,28 +407,28 @@ async def test_a_socket_that_cannot_be_dialled_is_a_gap_from_when_it_was_followe
     await running.close()
 
 
-async def test_what_keeps_the_connection_alive_is_said_also_while_nothing_is_read(peer: Server) -> None:
-    running = Running(peer, "a", keep_alive=KeepAlive(0.05, b"still here"), stale_after_s=0.2)
-    await running.until(peer.subscribed)
+async def test_what_keeps_the_connection_alive_is_said_also_while_nothing_is_read(server: Server) -> None:
+    running = Running(server, "a", keep_alive=KeepAlive(0.05, b"still here"), stale_after_s=0.2)
+    await running.until(server.subscribed)
     running.intake.room.clear()
-    await peer.send(["trade", "a", 1])
+    await server.send(["trade", "a", 1])
     await running.until(running.ids)  # that read had begun before
-    said = len(peer.texts)
-    await running.until(lambda: len(peer.texts) >= said + 10)  # longer than silence is put up with
+    said = len(server.texts)
+    await running.until(lambda: len(server.texts) >= said + 10)  # longer than silence is put up with
 
-    assert set(peer.texts) == {"still here"}
+    assert set(server.texts) == {"still here"}
     assert running.recorder.counts.stale_reconnects == 0
     running.intake.room.set()
-    await peer.send(["trade", "a", 2])
+    await server.send(["trade", "a", 2])
     await running.until(lambda: len(running.ids()) == 2)
     await running.close()
 
 
-async def test_silence_is_given_up_later_each_time_it_was_in_vain(peer: Server) -> None:
-    running = Running(peer, "a", stale_after_s=0.1)
-    await running.until(lambda: len(peer.dialled_s) >= 4)
+async def test_silence_is_given_up_later_each_time_it_was_in_vain(server: Server) -> None:
+    running = Running(server, "a", stale_after_s=0.1)
+    await running.until(lambda: len(server.dialled_s) >= 4)
 
-    first, second, third = (peer.dialled_s[n + 1] - peer.dialled_s[n] for n in range(3))
+    first, second, third = (server.dialled_s[n + 1] - server.dialled_s[n] for n in range(3))
     assert first >= 0.1
     assert second >= 0.2
     assert third >= 0.4
@@ -420,29 +436,29 @@ async def test_silence_is_given_up_later_each_time_it_was_in_vain(peer: Server) 
     await running.close()
 
 
-async def test_a_stream_whose_book_has_a_hole_is_asked_for_again_alone(peer: Server) -> None:
-    running = Running(peer, "ab", channels=("trades", "order_book"), numbered=True)
-    await running.until(lambda: len(peer.subscribed()) == 4)
-    await peer.send(["book", "a", 1, "snapshot"], ["book", "a", 2, ""], ["book", "b", 5, "snapshot"])
-    await peer.send(["book", "a", 4, ""], ["trade", "a", 1])
-    await running.until(lambda: len(peer.asked) == 3)
-    await peer.send(["book", "a", 5, ""], ["book", "b", 6, ""], ["book", "a", 9, "snapshot"])
+async def test_a_stream_whose_book_has_a_hole_is_asked_for_again_alone(server: Server) -> None:
+    running = Running(server, "ab", channels=("trades", "order_book"), numbered=True)
+    await running.until(lambda: len(server.subscribed()) == 4)
+    await server.send(["book", "a", 1, "snapshot"], ["book", "a", 2, ""], ["book", "b", 5, "snapshot"])
+    await server.send(["book", "a", 4, ""], ["trade", "a", 1])
+    await running.until(lambda: len(server.asked) == 3)
+    await server.send(["book", "a", 5, ""], ["book", "b", 6, ""], ["book", "a", 9, "snapshot"])
     await running.until(lambda: len(running.intake.of(BookSnapshot)) == 5)
 
-    assert peer.asked[1:] == [("unsubscribe", [("order_book", "a")]), ("subscribe", [("order_book", "a")])]
+    assert server.asked[1:] == [("unsubscribe", [("order_book", "a")]), ("subscribe", [("order_book", "a")])]
     found = [(book.symbol, book.sequence) for book in running.intake.of(BookSnapshot)]
     assert found == [("A/X", 1), ("A/X", 2), ("B/X", 5), ("B/X", 6), ("A/X", 9)]
     assert [(gap.symbol, gap.channel, gap.cause) for gap in running.intake.of(FeedGap)] == [
         ("A/X", "order_book", "book_broken")
     ] * 2
     assert running.recorder.counts.book_resyncs == {"sequence": 1}
-    assert len(peer.sockets) == 1
+    assert len(server.sockets) == 1
     await running.close()
 
 
-async def test_a_book_over_rest_is_asked_for_until_it_comes_and_fits(peer: Server) -> None:
-    peer.answer = lambda _kind, _streams: [["notice", "subscribed", None]]
-    running = Running(peer, "a", channels=("order_book",), numbered=True, book_over_rest=True)
+async def test_a_book_over_rest_is_asked_for_until_it_comes_and_fits(server: Server) -> None:
+    server.answer = lambda _kind, _streams: [["notice", "subscribed", None]]
+    running = Running(server, "a", channels=("order_book",), numbered=True, book_over_rest=True)
     await running.until(lambda: len(running.rest_asked) >= 3)  # it fails, and is asked again
     running.rest["A/X"] = RateLimited("too many", 0.01)
     asked = len(running.rest_asked)
@@ -451,7 +467,7 @@ async def test_a_book_over_rest_is_asked_for_until_it_comes_and_fits(peer: Serve
 
     running.rest["A/X"] = {"bids": [(2.0, 5.0)], "asks": [(3.0, 5.0)], "nonce": 7, "timestamp": None}
     await running.until(lambda: running.intake.of(BookSnapshot))
-    await peer.send(["book", "a", 8, ""])
+    await server.send(["book", "a", 8, ""])
     await running.until(lambda: len(running.intake.of(BookSnapshot)) == 2)
 
     first, second = running.intake.of(BookSnapshot)
@@ -461,10 +477,10 @@ async def test_a_book_over_rest_is_asked_for_until_it_comes_and_fits(peer: Serve
     await running.close()
 
 
-async def test_nothing_is_left_behind(peer: Server) -> None:
+async def test_nothing_is_left_behind(server: Server) -> None:
     before = asyncio.all_tasks()
-    running = Running(peer, "abc", channels=("trades", "order_book"), streams_per_socket=2, order_book_interval_ms=50)
-    await running.until(lambda: len(peer.subscribed()) == 6)
+    running = Running(server, "abc", channels=("trades", "order_book"), streams_per_socket=2, order_book_interval_ms=50)
+    await running.until(lambda: len(server.subscribed()) == 6)
 
     await running.close()
 
@@ -476,10 +492,10 @@ async def test_nothing_is_left_behind(peer: Server) -> None:
     assert mine == set()
 
 
-async def test_a_stop_does_not_wait_for_a_dial_that_nobody_answers(peer: Server) -> None:
+async def test_a_stop_does_not_wait_for_a_dial_that_nobody_answers(server: Server) -> None:
     with create_server(("127.0.0.1", 0)) as listening:  # nobody accepts
-        peer.url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
-        running = Running(peer, "a")
+        server.url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
+        running = Running(server, "a")
         await running.until(lambda: any("dial" in task.get_name() for task in asyncio.all_tasks()))
 
         async with asyncio.timeout(1):

@@ -20,6 +20,7 @@ LEAVES = {
     "ingestd.config",
     "ingestd.config_values",
     "ingestd.envelope",
+    "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
     "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
@@ -137,6 +138,7 @@ NOTHING_OF_OURS = {
     "ingestd.records",
     "ingestd.errors",
     "ingestd.clock",
+    "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
     "ingestd",
@@ -146,7 +148,7 @@ EXACTLY = {
     "ingestd.config_values": {"ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
     "ingestd.kafka_client": {"ingestd.clock", "ingestd.config", "ingestd.errors", "ingestd.failpoints"},
-    "ingestd.envelope": {"ingestd.errors", "ingestd.records"},
+    "ingestd.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
     "ingestd.event_messages": {"ingestd.errors"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
 }
