@@ -20,7 +20,11 @@ _LAST_READS = 3  # of a failing disk, once finishing
 
 class Gatherer:
     """Reads a sink's cursor in portions of about `max_records`, each at most `flush_ms` after its first batch was
-    sealed. Once `finish_asked` is set it waits for nothing more."""
+    sealed. Once `finish_asked` is set it waits for nothing more.
+
+    While `asked` is not set nobody waits for the portion, which then stays open for what comes until it is full: who
+    takes portions ahead clears it. Setting it takes a `wake` of the cursor to be noticed.
+    """
 
     def __init__(
         self, cursor: Cursor, flush_ms: int, max_records: int, finish_asked: asyncio.Event, metrics: Metrics
@@ -30,6 +34,8 @@ class Gatherer:
         self._max_records = max_records
         self._finish_asked = finish_asked
         self._metrics = metrics
+        self.asked = asyncio.Event()
+        self.asked.set()
 
     async def next(self) -> list[Batch]:
         """The next portion. Empty once finished and drained."""
@@ -44,9 +50,12 @@ class Gatherer:
     async def _linger(self, batches: list[Batch]) -> None:
         due_s = monotonic_s() + self._flush_ms / 1000 - max(0, now_us() - batches[0].sealed_at) / 1e6
         count = sum(len(batch.records) for batch in batches)
-        while count < self._max_records and not self._finish_asked.is_set() and monotonic_s() < due_s:
+        while count < self._max_records and not self._finish_asked.is_set():
+            left_s = due_s - monotonic_s()
+            if left_s <= 0 and self.asked.is_set():
+                break
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(due_s - monotonic_s()):
+                async with asyncio.timeout(left_s if left_s > 0 else None):
                     await self._cursor.wait()
             more = await self._read(self._max_records - count)
             batches.extend(more)

@@ -43,8 +43,13 @@ class Title:
         self._tenant = tenant
         self._terms: Terms | None = None
 
+    @property
+    def known(self) -> Terms | None:
+        """The terms as last read; None: they must be asked for."""
+        return self._terms
+
     async def terms(self, database: Database) -> Terms:
-        """As last read."""
+        """As last read, or read now."""
         if self._terms is None:
             self._terms = await terms(database, self._tenant)
         return self._terms

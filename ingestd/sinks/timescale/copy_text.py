@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from ingestd.records import (
@@ -27,18 +28,18 @@ from ingestd.validation import as_json, printable
 
 _seconds: dict[int, str] = {}
 _SECONDS_KEPT = 10_000
+_MICROSECONDS = tuple(f"{number:03d}+00" for number in range(1000))  # the end of a timestamp
+_NULL = "\\N"
+_BACKSLASH = "\\"
+
+_symbol_of = attrgetter("symbol")
+_exchange_of = attrgetter("exchange")
 
 
 def timestamp(time_us: int) -> str:
     """`2026-01-06 22:00:00.000123+00`. The second's text is computed once and kept."""
     second, fraction = divmod(time_us, 1_000_000)
-    text = _seconds.get(second)
-    if text is None:
-        if len(_seconds) >= _SECONDS_KEPT:
-            _seconds.clear()
-        text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
-        _seconds[second] = text
-    return f"{text}.{fraction:06d}+00"
+    return f"{_second(second)}.{fraction:06d}+00"
 
 
 def table_of(record: Record) -> str:
@@ -46,17 +47,27 @@ def table_of(record: Record) -> str:
     return _LINES[type(record)][0]
 
 
+def in_index_order(records: Sequence[Record]) -> list[Record]:
+    """By exchange and symbol, else in the order given: as the tables' indexes begin, so that the server finds the
+    place of each entry beside the one before. Two records with one key stay in their order."""
+    return sorted(sorted(records, key=_symbol_of), key=_exchange_of)
+
+
 def lines(records: Sequence[Record]) -> list[str]:
     """Records of one kind as COPY lines, in order."""
     if not records:
         return []
-    line = _LINES[type(records[0])][1]
-    return [line(record) for record in records]
+    return _LINES[type(records[0])][1](records)
 
 
 def payload(rows: list[str]) -> bytes:
     """Lines as the bytes that COPY takes."""
     return "".join(rows).encode()
+
+
+def split(rows: bytes) -> list[bytes]:
+    """The lines of a payload, each with its end; a newline inside a row is escaped, so each is a row."""
+    return [line + b"\n" for line in rows.split(b"\n")[:-1]]
 
 
 def rejected_row(record: Record, table: str, sqlstate: str, error: str) -> str:
@@ -78,40 +89,93 @@ def escaped(text: str) -> str:
     return text
 
 
+def _second(second: int) -> str:
+    text = _seconds.get(second)
+    if text is None:
+        if len(_seconds) >= _SECONDS_KEPT:
+            _seconds.clear()
+        text = _seconds[second] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+    return text
+
+
+class _Milliseconds(dict[int, str]):
+    """The text of each millisecond that is asked for, counted from `start_us`: `2026-01-06 22:00:00.000`.
+
+    Most of a flush lies within a second or two: what is counted from there is a small number, on which arithmetic
+    takes half as long.
+    """
+
+    def __init__(self, near_us: int) -> None:
+        self._start_s = near_us // 1_000_000
+        self.start_us = self._start_s * 1_000_000
+
+    def __missing__(self, millisecond: int) -> str:
+        second, rest = divmod(millisecond, 1000)
+        text = self[millisecond] = f"{_second(self._start_s + second)}.{rest:03d}"
+        return text
+
+
 def _optional(value: str | int | None) -> str | int:
-    return "\\N" if value is None else value
+    return _NULL if value is None else value
 
 
 def _optional_time(time_us: int | None) -> str:
-    return "\\N" if time_us is None else timestamp(time_us)
+    return _NULL if time_us is None else timestamp(time_us)
 
 
-def _tick(record: Tick) -> str:
-    return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t"
-        f"{_optional(record.bid_price)}\t{_optional(record.bid_volume)}\t"
-        f"{_optional(record.ask_price)}\t{_optional(record.ask_volume)}\t{timestamp(record.received_at)}\n"
-    )
+# Nearly everything stored is of the next three kinds. Each is one comprehension that calls nothing for a record; a text
+# that a venue made is escaped where it holds a backslash, the one special character that validation lets through.
 
 
-def _trade(record: Trade) -> str:
-    return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t"
-        f"{escaped(record.trade_id)}\t{record.seq}\t{_optional(record.side)}\t{record.price}\t{record.quantity}\t"
-        f"{timestamp(record.received_at)}\n"
-    )
+def _ticks(records: Sequence[Tick]) -> list[str]:
+    text = _Milliseconds(records[0].time)
+    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
+    return [
+        f"{text[(at := tick.time - start) // 1000]}{end[at % 1000]}\t"
+        f"{name if special not in (name := tick.exchange) else escaped(name)}\t"
+        f"{name if special not in (name := tick.symbol) else escaped(name)}\t"
+        f"{null if (number := tick.bid_price) is None else number}\t"
+        f"{null if (number := tick.bid_volume) is None else number}\t"
+        f"{null if (number := tick.ask_price) is None else number}\t"
+        f"{null if (number := tick.ask_volume) is None else number}\t"
+        f"{text[(at := tick.received_at - start) // 1000]}{end[at % 1000]}\n"
+        for tick in records
+    ]
+
+
+def _trades(records: Sequence[Trade]) -> list[str]:
+    text = _Milliseconds(records[0].time)
+    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
+    return [
+        f"{text[(at := trade.time - start) // 1000]}{end[at % 1000]}\t"
+        f"{name if special not in (name := trade.exchange) else escaped(name)}\t"
+        f"{name if special not in (name := trade.symbol) else escaped(name)}\t"
+        f"{name if special not in (name := trade.trade_id) else escaped(name)}\t"
+        f"{trade.seq}\t{null if (side := trade.side) is None else side}\t{trade.price}\t{trade.quantity}\t"
+        f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}\n"
+        for trade in records
+    ]
+
+
+def _books(records: Sequence[BookSnapshot]) -> list[str]:
+    text = _Milliseconds(records[0].time)
+    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
+    return [
+        f"{text[(at := book.time - start) // 1000]}{end[at % 1000]}\t"
+        f"{name if special not in (name := book.exchange) else escaped(name)}\t"
+        f"{name if special not in (name := book.symbol) else escaped(name)}\t"
+        f"{_levels(book.bids)}\t{_levels(book.asks)}\t"
+        f"{null if (sequence := book.sequence) is None else sequence}\t{'t' if book.valid else 'f'}\t"
+        f"{text[(at := book.received_at - start) // 1000]}{end[at % 1000]}\n"
+        for book in records
+    ]
 
 
 def _levels(levels: tuple[Level, ...]) -> str:
-    return "[" + ",".join([f'{{"price":{price},"amount":{amount}}}' for price, amount in levels]) + "]"
-
-
-def _book(record: BookSnapshot) -> str:
-    return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t"
-        f"{_levels(record.bids)}\t{_levels(record.asks)}\t{_optional(record.sequence)}\t"
-        f"{'t' if record.valid else 'f'}\t{timestamp(record.received_at)}\n"
-    )
+    """`[{"price":1.5,"amount":2},…]`. Joined without a step of the interpreter for a level: a third less time."""
+    if not levels:
+        return "[]"
+    return '[{"price":' + '},{"price":'.join(map(',"amount":'.join, levels)) + "}]"
 
 
 def _open_interest(record: OpenInterest) -> str:
@@ -139,7 +203,7 @@ def _candle(record: Candle) -> str:
 
 
 def _gap(record: FeedGap) -> str:
-    detail = "\\N" if record.detail is None else escaped(record.detail)
+    detail = _NULL if record.detail is None else escaped(record.detail)
     status = "open" if record.ended_at is None else "closed"
     return (
         f"{escaped(record.exchange)}\t{escaped(record.symbol)}\t{escaped(record.channel)}\t{timestamp(record.time)}\t"
@@ -154,13 +218,18 @@ def _rejected(record: Rejected) -> str:
     )
 
 
-_LINES: dict[type, tuple[str, Callable[[Any], str]]] = {
-    Tick: ("market_ticks", _tick),
-    Trade: ("trades", _trade),
-    BookSnapshot: ("order_book", _book),
-    OpenInterest: ("oi_snapshots", _open_interest),
-    Funding: ("funding", _funding),
-    Candle: ("ohlcv_data", _candle),
-    FeedGap: ("feed_gaps", _gap),
-    Rejected: ("rejected_records", _rejected),
+def _each(line: Callable[[Any], str]) -> Callable[[Sequence[Any]], list[str]]:
+    """For the kinds that are few."""
+    return lambda records: [line(record) for record in records]
+
+
+_LINES: dict[type, tuple[str, Callable[[Sequence[Any]], list[str]]]] = {
+    Tick: ("market_ticks", _ticks),
+    Trade: ("trades", _trades),
+    BookSnapshot: ("order_book", _books),
+    OpenInterest: ("oi_snapshots", _each(_open_interest)),
+    Funding: ("funding", _each(_funding)),
+    Candle: ("ohlcv_data", _each(_candle)),
+    FeedGap: ("feed_gaps", _each(_gap)),
+    Rejected: ("rejected_records", _each(_rejected)),
 }

@@ -1,8 +1,12 @@
-"""The durable sink into PostgreSQL or TimescaleDB: reads the journal with its own cursor and flushes it."""
+"""The durable sink into PostgreSQL or TimescaleDB: reads the journal with its own cursor and flushes it.
+
+While the server works on one flush the next is read and its text is built, so that the server need not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -12,6 +16,7 @@ from ingestd.errors import SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
+from ingestd.sinks.ahead import Ahead
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
@@ -27,6 +32,16 @@ log = structlog.get_logger()
 
 # A row is a few bytes; forgetting one whose journal comes back would store it twice.
 _POSITIONS_KEPT_DAYS = 365
+
+
+@dataclass(slots=True)
+class _Portion:
+    """What one flush takes: batches of one journal, and what was prepared of them."""
+
+    batches: list[Batch]
+    flush: Flush | None = None  # of the last `prepared` batches; its step is set when it is tried
+    prepared: int = 0
+    terms: Terms | None = None  # by which it was decided what is one's own
 
 
 class TimescaleSink:
@@ -66,11 +81,31 @@ class TimescaleSink:
         try:
             if not await self._writer.until_done(self._catch_up_with_positions):
                 return
-            while batches := await self._next_batches():
-                if not await self._store(batches):
-                    return
+            ahead = Ahead(self._make_portion)
+            try:
+                while (portion := await self._taken(ahead)).batches:
+                    if not await self._store(portion):
+                        return
+            finally:
+                await ahead.close()
         finally:
             self._writer.disconnect()
+
+    async def _taken(self, ahead: Ahead[_Portion]) -> _Portion:
+        self._gatherer.asked.set()
+        self._cursor.wake()
+        try:
+            return await ahead.take()
+        finally:
+            self._gatherer.asked.clear()
+
+    async def _make_portion(self) -> _Portion:
+        """The next flush, prepared as far as it can be without the database. No batches: finished and drained."""
+        portion = _Portion(await self._next_batches())
+        terms = Terms() if self._title is None else self._title.known
+        if portion.batches and terms is not None:
+            _prepare(portion, portion.batches, terms)
+        return portion
 
     async def _next_batches(self) -> list[Batch]:
         """What one flush takes, of one journal. Empty once finished and drained."""
@@ -79,27 +114,28 @@ class TimescaleSink:
         self._held = [batch for batch in batches if batch.journal_id != journal_id]
         return [batch for batch in batches if batch.journal_id == journal_id]
 
-    async def _store(self, batches: list[Batch]) -> bool:
-        """Until they are stored. False: given up at shutdown, they stay in the journal."""
-        flush: Flush | None = None
+    async def _store(self, portion: _Portion) -> bool:
+        """Until it is stored. False: given up at shutdown, it stays in the journal."""
+        batches = portion.batches
+        tried: Flush | None = None
         journal_id, last = batches[0].journal_id, batches[-1].position
 
         async def attempt(database: Database) -> None:
-            nonlocal flush
+            nonlocal tried
             await self._free_rows(database)
             place = await self._place(database, journal_id)
-            if flush is not None and place.position >= last:
+            if tried is not None and place.position >= last:
                 self._metrics.commits_resolved.labels(self.name, "committed").inc()
                 return None
             left = [batch for batch in batches if batch.position > place.position]
             if not left:
-                flush = None
+                tried = None
                 return None
             move = Move(_source(journal_id), place.position, last, place.epoch)
             while True:
-                flush = await self._prepared(database, move, left, flush)
+                tried = await self._prepared(database, move, left, portion)
                 try:
-                    return await write(database, flush)
+                    return await write(database, tried)
                 except Fenced as fenced:
                     log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
                     self._metrics.lease_fenced.inc()
@@ -110,8 +146,8 @@ class TimescaleSink:
         if not await self._writer.until_done(attempt, after_failure=self._forget):
             return False
         self._places[journal_id] = Place(last, self._places[journal_id].epoch)
-        if flush is not None:
-            self._count(flush.outcome, batches, monotonic_s() - started_s)
+        if tried is not None:
+            self._count(tried.outcome, batches, monotonic_s() - started_s)
         passing("sink.acknowledge")
         self._cursor.acknowledge(batches)
         return True
@@ -122,14 +158,15 @@ class TimescaleSink:
         if self._title is not None:
             self._title.forget()
 
-    async def _prepared(self, database: Database, move: Move, batches: list[Batch], before: Flush | None) -> Flush:
-        """What to write now: as `before`, unless the step or the lease's term is another one."""
+    async def _prepared(self, database: Database, move: Move, left: list[Batch], portion: _Portion) -> Flush:
+        """What to write now: as prepared, unless less is left or the lease's terms are others."""
         terms = Terms() if self._title is None else await self._title.terms(database)
+        flush = portion.flush
+        if flush is None or portion.prepared != len(left) or portion.terms != terms:
+            flush = _prepare(portion, left, terms)
         fence = None if self._title is None else self._title.fence()
-        if before is not None and before.moves == (move,) and before.fence == fence:
-            return before
-        records = [record for batch in batches for record in batch.records]
-        return prepare([move], records, fence=fence, belongs_to_another=terms.belongs_to_another)
+        portion.flush = replace(flush, moves=(move,), fence=fence)
+        return portion.flush
 
     async def _catch_up_with_positions(self, database: Database) -> None:
         """Once at the start: skip what an earlier process had stored of the journals it left."""
@@ -170,6 +207,14 @@ class TimescaleSink:
             if batch.records:
                 latency_s = max(0, now - batch.records[0].received_at) / 1e6
                 self._metrics.commit_latency_s.labels(self.name).observe(latency_s)
+
+
+def _prepare(portion: _Portion, batches: list[Batch], terms: Terms) -> Flush:
+    """The flush of these, the last batches of the portion; it names no step yet."""
+    records = [record for batch in batches for record in batch.records]
+    flush = prepare([], records, belongs_to_another=terms.belongs_to_another)
+    portion.flush, portion.prepared, portion.terms = flush, len(batches), terms
+    return flush
 
 
 def _size(batch: Batch) -> int:

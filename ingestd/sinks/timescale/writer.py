@@ -7,6 +7,7 @@ COMMIT                                                       reply lost: the pos
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,10 +28,10 @@ _PORTION_ROWS = 100
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of one table in one flush, and the records they came from."""
+    """The rows of one table in one flush, and the records they came from, one for each row."""
 
     table: Table
-    lines: list[str]
+    payload: bytes  # the rows as COPY takes them
     records: list[Record]
     staged: bool = False  # a unique violation was met: go through the staging table
     in_portions: bool = False  # many bad rows were met
@@ -81,18 +82,23 @@ def prepare(
     fence: Fence | None = None,
     belongs_to_another: Callable[[Record], bool] = lambda _: False,
 ) -> Flush:
-    """Build every COPY line once; a retry reuses them. What belongs to another is left out, and counted."""
+    """Build the text of every row once; a retry reuses it. What belongs to another is left out, and counted."""
     withheld = [record for record in records if belongs_to_another(record)]
     if withheld:
         records = [record for record in records if not belongs_to_another(record)]
-    grouped: dict[str, list[Record]] = {}
+    grouped: dict[type[Record], list[Record]] = defaultdict(list)
     for record in records:
-        grouped.setdefault(copy_text.table_of(record), []).append(record)
-    tables = {
-        name: Rows(TABLES[name], copy_text.lines(members), members, staged=_replaces(TABLES[name]))
-        for name, members in grouped.items()
-    }
-    return Flush(tuple(moves), marks or {}, tables, origin, fence, count_channels(withheld))
+        grouped[type(record)].append(record)
+    tables = (_rows(members) for members in grouped.values())
+    return Flush(
+        tuple(moves), marks or {}, {rows.table.name: rows for rows in tables}, origin, fence, count_channels(withheld)
+    )
+
+
+def _rows(members: list[Record]) -> Rows:
+    table = TABLES[copy_text.table_of(members[0])]
+    ordered = copy_text.in_index_order(members)
+    return Rows(table, copy_text.payload(copy_text.lines(ordered)), ordered, staged=_replaces(table))
 
 
 async def write(database: Database, flush: Flush) -> None:
@@ -129,8 +135,10 @@ def _learn(flush: Flush, failure: _TableError) -> None:
         raise error
     line = copy_line(error.context)
     few = sum(bad.table is rows.table for bad in flush.bad) < _FEW_BAD_ROWS
-    if line is not None and few and 0 < line <= len(rows.lines):
-        rows.lines.pop(line - 1)
+    if line is not None and few and 0 < line <= len(rows.records):
+        lines = copy_text.split(rows.payload)
+        del lines[line - 1]
+        rows.payload = b"".join(lines)
         flush.bad.append(_bad_row(rows.table, rows.records.pop(line - 1), error))
     else:
         rows.in_portions = True
@@ -143,7 +151,7 @@ async def _attempt(database: Database, flush: Flush) -> None:
         await mark(database, flush.marks)
         passing("database.position")
         for rows in flush.tables.values():
-            if rows.lines:
+            if rows.records:
                 await _write_table(database, rows, outcome)
                 passing("database.copy.after")
         await _write_rejected(database, flush, outcome.bad)
@@ -163,15 +171,15 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
     else:
         bad = []
         async with _blamed_on(rows):
-            stored = await _store_rows(database, rows, rows.lines)
+            stored = await _store_rows(database, rows, rows.payload)
     outcome.stored[channel] = stored
-    duplicate = len(rows.lines) - len(bad) - stored
+    duplicate = len(rows.records) - len(bad) - stored
     outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + duplicate
 
 
-async def _store_rows(database: Database, rows: Rows, lines: list[str]) -> int:
-    """COPY lines into their table, through its staging table where that is needed; how many rows were new."""
-    table, payload = rows.table, copy_text.payload(lines)
+async def _store_rows(database: Database, rows: Rows, payload: bytes) -> int:
+    """COPY rows into their table, through its staging table where that is needed; how many rows were new."""
+    table = rows.table
     if not rows.staged:
         return await database.copy_text(table.name, table.columns, payload)
     await database.copy_text(table.staging, table.columns, payload)
@@ -184,16 +192,17 @@ async def _store_rows(database: Database, rows: Rows, lines: list[str]) -> int:
 
 async def _store_in_portions(database: Database, rows: Rows) -> tuple[int, list[BadRow]]:
     stored, bad = 0, []
-    for start in range(0, len(rows.lines), _PORTION_ROWS):
+    lines = copy_text.split(rows.payload)
+    for start in range(0, len(lines), _PORTION_ROWS):
         end = start + _PORTION_ROWS
-        new, refused = await _store_portion(database, rows, rows.lines[start:end], rows.records[start:end])
+        new, refused = await _store_portion(database, rows, lines[start:end], rows.records[start:end])
         stored += new
         bad += refused
     return stored, bad
 
 
 async def _store_portion(
-    database: Database, rows: Rows, lines: list[str], records: list[Record]
+    database: Database, rows: Rows, lines: list[bytes], records: list[Record]
 ) -> tuple[int, list[BadRow]]:
     """Each attempt in a savepoint; the rows the server refuses are returned, the others are stored."""
     stored = 0
@@ -201,7 +210,7 @@ async def _store_portion(
     while lines:
         try:
             async with database.savepoint():
-                stored += await _store_rows(database, rows, lines)
+                stored += await _store_rows(database, rows, b"".join(lines))
         except DatabaseError as error:
             if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
                 raise _TableError(rows, error) from error
