@@ -36,11 +36,12 @@ class Term:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Every term of a lease, oldest first, as of `now`. `ahead_us`: how far this host's clock is ahead of the
-    database's."""
+    database's, give or take `uncertain_us`."""
 
     terms: Sequence[Term] = ()
     now: int = 0
     ahead_us: int = 0
+    uncertain_us: int = 0
 
     @property
     def epoch(self) -> int:
@@ -52,12 +53,12 @@ class Terms:
         kind = type(record)
         if kind is not Tick and kind is not BookSnapshot and kind is not Candle:
             return False
-        at = record.received_at - self.ahead_us
+        at, unsure = record.received_at - self.ahead_us, self.uncertain_us
         for term, end in self._others():
-            if term.taken_at <= at < end:
+            if term.taken_at + unsure <= at < end - unsure:  # certainly: twice is better than never
                 return True
             # The holder hears of a candle that was still open when it began, and knows its later state.
-            if isinstance(record, Candle) and at < term.taken_at < _closes_at(record):
+            if isinstance(record, Candle) and at + unsure < term.taken_at < _closes_at(record):
                 return True
         return False
 

@@ -74,9 +74,9 @@ async def terms(database: Database, tenant: Tenant) -> Terms:
     )
     if not rows:
         return Terms()
-    own_us = (asked_at + now_us()) // 2
+    half_us = (now_us() - asked_at + 1) // 2
     now = from_datetime(rows[0]["now"])
-    return Terms(tuple(_term(row) for row in rows), now, own_us - now)
+    return Terms(tuple(_term(row) for row in rows), now, asked_at + half_us - now, half_us)
 
 
 async def newest(database: Database, tenant: Tenant) -> tuple[Term, bool] | None:

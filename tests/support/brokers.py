@@ -260,6 +260,7 @@ def config_for(broker: Broker, **changes: Any) -> KafkaConfig:
         "partitions": 3,
         "flush_ms": 5,
         "request_timeout_s": 5,
+        "retention_hours": 876_000,  # the tests' records are of a fixed day: a broker would soon let them go
         **broker.settings(),
         **changes,
     }
