@@ -21,6 +21,8 @@ from ingestd.config import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.base import Feed, MarketInfo
 from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.native.feed import NativeFeed
+from ingestd.feeds.native.venues import native_venue
 from ingestd.intake import Intake
 from ingestd.journal import Cursor, Journal
 from ingestd.kafka_client import Producer
@@ -78,7 +80,7 @@ class Service:
         self.feeds: dict[str, Feed] = {
             f"{index}-{feed.label}": make_feed(feed)
             if make_feed is not None
-            else CcxtFeed(feed, keep=partial(shard.holds, feed.exchange), earlier=self.streams.earlier)
+            else self._make_feed(feed, partial(shard.holds, feed.exchange))
             for index, feed in enumerate(config.feeds)
         }
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
@@ -107,6 +109,14 @@ class Service:
         self._heartbeat = Heartbeat(
             self.metrics, self._notifier, self._show_gauges, lambda: liveness(self.snapshot()).ok
         )
+
+    def _make_feed(self, config: FeedConfig, keep: Callable[[str], bool]) -> Feed:
+        """Native where there is a decoder for it, else through ccxt."""
+        earlier = self.streams.earlier
+        venue = native_venue(config)
+        if venue is None:
+            return CcxtFeed(config, keep=keep, earlier=earlier)
+        return NativeFeed(config, venue, state_dir=self.config.instance.state_dir, keep=keep, earlier=earlier)
 
     def request_stop(self, reason: str) -> None:
         """Begin the orderly stop."""

@@ -54,6 +54,10 @@ class Intake(Protocol):
     def put(self, record: MarketRecord | FeedGap) -> None:
         """Take one record, in the same loop turn. Never blocks, never raises; order is kept."""
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether `writable` would wait: then no socket is to be read."""
+
     async def writable(self) -> None:
         """Return once there is room again. A feed awaits this before each socket read (not before each record)."""
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.base import FeedStatus, RateLimited, Refused
 from ingestd.feeds.book_states import AUDITED_LEVELS, BookState, Place, Result, Verdict, book_state, compare, has_passed
-from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.stopping import Stop
 
@@ -25,6 +24,26 @@ _RATE_LIMIT_PAUSE_S = 60.0
 _LOOK_S = 0.05
 
 Book = Mapping[str, Any]
+
+
+class AuditedBooks(Protocol):
+    """The books of a feed, and who is told that one is wrong."""
+
+    @property
+    def counts(self) -> FeedStatus:
+        """Where audits are counted."""
+
+    def books_in_step(self) -> list[str]:
+        """The symbols whose book has been delivered and is not being begun anew."""
+
+    def keep_states(self, symbol: str, now: Book) -> Sequence[BookState]:
+        """The states of this one book from now on, the oldest first. Emptied when it is begun anew."""
+
+    def keep_no_states(self) -> None:
+        """Let them go."""
+
+    def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
+        """This book is wrong (since then, if known): it is begun anew."""
 
 
 class BookAuditor:
@@ -41,7 +60,7 @@ class BookAuditor:
         fetch: Callable[[str, int | None], Coroutine[Any, Any, Book]],
         forget: Callable[[str], Coroutine[Any, Any, None]] | None,
         book: Callable[[str], Book | None],
-        recorder: Recorder,
+        recorder: AuditedBooks,
         interval_s: float,
         one_series: bool,
     ) -> None:
@@ -82,13 +101,13 @@ class BookAuditor:
         if ours is None:
             return
         asked_at = now_us()
-        states = self._recorder.books.keep_states(symbol, ours)
+        states = self._recorder.keep_states(symbol, ours)
         try:
             venue = await self._venues_book(symbol, stop)
             if venue is not None:
                 await self._until_passed(states, venue, stop)
         finally:
-            self._recorder.books.keep_no_states()
+            self._recorder.keep_no_states()
         if stop.is_set():
             return
         unknown = Verdict("inconclusive")

@@ -8,10 +8,11 @@ from ingestd.config import FeedConfig, nearest
 from ingestd.errors import Problem
 from ingestd.feeds.ccxt_channels import offered_channels
 from ingestd.feeds.ccxt_tap import exchange_ids, features
+from ingestd.feeds.native.venues import native_exchanges, native_venue
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
-    """Every exchange ccxt does not know, and every channel an exchange does not offer."""
+    """Every exchange ccxt does not know, every channel an exchange does not offer, every decoder there is not."""
     problems: list[Problem] = []
     for index, feed in enumerate(feeds):
         problems.extend(_check_feed(f"feeds[{index}]", feed))
@@ -25,8 +26,20 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
         return [Problem(f"{path}.exchange", message, repr(feed.exchange), nearest(feed.exchange, known))]
     offered = offered_channels(features(feed.exchange))
     hint = f"it offers {', '.join(offered)}"
-    return [
+    problems = [
         Problem(f"{path}.channels[{number}]", f"{feed.exchange} has no such channel", repr(channel), hint)
         for number, channel in enumerate(feed.channels)
         if channel not in offered
     ]
+    if feed.decoder == "native" and native_venue(feed) is None:
+        problems.append(_no_decoder(path, feed))
+    return problems
+
+
+def _no_decoder(path: str, feed: FeedConfig) -> Problem:
+    have = native_exchanges()
+    if feed.exchange in have:
+        message, hint = f"{feed.exchange} has no native decoder for these channels and options", 'use "auto"'
+    else:
+        message, hint = f"{feed.exchange} has no native decoder", f"there is one for {', '.join(have)}"
+    return Problem(f"{path}.decoder", message, repr(feed.decoder), hint)

@@ -11,24 +11,32 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
-from ingestd.errors import ConfigError, Problem
+from ingestd.errors import ConfigError, FeedError, Problem
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
+from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.stopping import Stop
 from ingestd.gap_causes import DISCONNECT
 from ingestd.records import Channel, StreamId
 
 log = structlog.get_logger()
 
+Markets = Mapping[str, Mapping[str, Any]]  # the exchange library's dicts, by symbol
+
 _NOTHING_LISTED_S = 60.0
 
 
 class CcxtFeed:
     """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's,
-    `earlier` what an earlier process left of the streams (each is taken out as it is followed)."""
+    `earlier` what an earlier process left of the streams (each is taken out as it is followed).
+
+    `cache` keeps the markets for the next start; `chosen` is told which symbols are followed, each time that is
+    decided, with the venue's markets.
+    """
 
     def __init__(
         self,
@@ -36,8 +44,12 @@ class CcxtFeed:
         *,
         keep: Callable[[str], bool] | None = None,
         earlier: MutableMapping[StreamId, Earlier] | None = None,
+        cache: MarketCache | None = None,
+        chosen: Callable[[Sequence[str], Markets], None] | None = None,
     ) -> None:
         self.config = config
+        self._cache = cache
+        self._chosen = chosen
         self._earlier = earlier
         self._keep = keep
         self._stop = Stop()
@@ -55,7 +67,7 @@ class CcxtFeed:
         backoff = Backoff(cap_s=60.0)
         try:
             while not self._stop.is_set():
-                self._session = session = CcxtSession(self.config, recorder)
+                self._session = session = CcxtSession(self.config, recorder, self._cache)
                 try:
                     await self._run_session(session)
                 finally:
@@ -97,6 +109,11 @@ class CcxtFeed:
         """Every market of the venue; empty until they are loaded."""
         return self._markets
 
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Why each of these configured symbols cannot be had."""
+        return self._unknown
+
     def set_symbols(self, symbols: Sequence[str]) -> None:
         """Follow these names or globs from now on (a reload); what stays is not interrupted."""
         self._symbols = list(symbols)
@@ -118,13 +135,27 @@ class CcxtFeed:
         self._has_run = True
         await session.run(self._choose)
 
-    def _choose(self, markets: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    def _choose(self, markets: Markets) -> Sequence[str]:
         """The symbols to follow, of those the venue lists."""
         self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
         symbols = self._resolve(markets).symbols
-        return [symbol for symbol in symbols if self._keep is None or self._keep(symbol)]
+        kept = [symbol for symbol in symbols if self._keep is None or self._keep(symbol)]
+        if self._chosen is not None:
+            self._chosen(kept, markets)
+        return kept
 
-    def _resolve(self, markets: Mapping[str, Mapping[str, Any]]) -> symbol_names.Resolution:
+    async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
+        """The venue's own book over REST, in its turn among the feed's other requests. Raises FeedError."""
+        session = self._session
+        if session is None or not session.exchange.markets:
+            raise FeedError("the exchange object is not there yet")
+        try:
+            book: Mapping[str, Any] = await session.exchange.fetch_order_book(symbol, levels)
+        except Exception as error:  # the venue's code may raise anything; here it becomes one of ours
+            raise translated(error) from error
+        return book
+
+    def _resolve(self, markets: Markets) -> symbol_names.Resolution:
         resolution = symbol_names.resolve(self._symbols, markets)
         for symbol in resolution.unknown.keys() - self._unknown.keys():
             log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=resolution.unknown[symbol])

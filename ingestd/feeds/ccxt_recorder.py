@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -11,26 +10,17 @@ import structlog
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
-from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_samples import BookSamples, named_in
-from ingestd.feeds.gaps import GapTracker
-from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.feeds.stream_ledger import Stream, StreamLedger
 from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
-from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
+from ingestd.records import Channel, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
 
 _SEND_CHECKSUMS = frozenset({"bitfinex", "bitget", "independentreserve", "kraken"})
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
-
-
-@dataclass(slots=True)
-class Stream(StreamStatus):
-    """A stream's status, and the socket that delivers it (known once it has)."""
-
-    url: str | None = None
-    ids: IdSeries | None = None  # where the venue's trade ids have no holes
 
 
 class Recorder:
@@ -45,18 +35,22 @@ class Recorder:
         self._intake = intake
         self._ids = ccxt_records.TradeIds(now_us())
         self._finality = ccxt_records.CandleFinality()
-        self._gaps = GapTracker(config.exchange)
-        self._earlier = {} if earlier is None else earlier
-        self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
+        self._ledger = StreamLedger(config, intake, earlier)
         self.books = BookSamples()
+        self.keep_states = self.books.keep_states
+        self.keep_no_states = self.books.keep_no_states
         self._resynchronise: Callable[[str], None] = lambda _symbol: None
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
         self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
-        self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
-        self.counts = FeedStatus(label=config.label)
+        self.streams = self._ledger.streams
+        self.counts = self._ledger.counts
+        self.add_stream = self._ledger.add_stream
+        self.wants = self._ledger.wants
+        self.all_streams = self._ledger.all_streams
+        self.settle_ids = self._ledger.settle_ids
         self.ticks_from_tickers = False
         self.closing = False  # what ends now ends on purpose: no gap
 
@@ -79,37 +73,13 @@ class Recorder:
         self._connected.clear()
         self.books.forget_all()
 
-    def add_stream(self, channel: Channel, symbol: str) -> Stream:
-        """The stream, made when it is new; it goes on from where an earlier process was."""
-        stream = self.streams[channel].get(symbol)
-        if stream is None:
-            stream = self.streams[channel][symbol] = Stream(channel, symbol, followed_at=now_us())
-            if channel == "trades" and are_consecutive(self._exchange, symbol, self.config.options):
-                stream.ids = IdSeries()
-            earlier = self._earlier.pop((self._exchange, channel, symbol), None)
-            if earlier is not None:
-                stream.followed_at = earlier.complete_until
-                self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
-        return stream
-
     def remove(self, symbols: Iterable[str]) -> None:
         """These symbols are no longer wanted: what still comes of them is not handed over."""
-        for symbol in symbols:
-            for by_symbol in self.streams.values():
-                stream = by_symbol.pop(symbol, None)
-                if stream is not None:
-                    self._settle(stream)
-                    self._put_gap(self._gaps.forget(stream, at=now_us()))
+        gone = list(symbols)
+        self._ledger.remove(gone)
+        for symbol in gone:
             self.books.forget(symbol)
             self._finality.forget(symbol)
-
-    def wants(self, stream: Stream) -> bool:
-        """Whether the stream has not been removed."""
-        return self.streams[stream.channel].get(stream.symbol) is stream  # type: ignore[index]
-
-    def all_streams(self) -> Iterable[Stream]:
-        """Every stream of the feed."""
-        return (stream for by_symbol in self.streams.values() for stream in by_symbol.values())
 
     @property
     def connected(self) -> bool:
@@ -183,7 +153,7 @@ class Recorder:
     def books_in_step(self) -> list[str]:
         """The symbols whose book has been delivered and is not being begun anew."""
         streams = self.streams["order_book"].values()
-        return [s.symbol for s in streams if s.received and ("order_book", s.symbol) not in self._gaps.open]
+        return [s.symbol for s in streams if s.received and not self._ledger.has_gap(s)]
 
     def sample_books(self) -> None:
         """Hand over the books that changed since the last time. A book whose socket is gone is not among them."""
@@ -224,10 +194,7 @@ class Recorder:
                 handover(symbol, row, received_at)
 
     def on_bad_frame(self, url: str, error: Exception, frame: str) -> None:
-        self.counts.malformed_frames += 1
-        count = self.counts.malformed_frames
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …
-            log.warning("bad_frame", feed=self.config.label, url=url, count=count, error=repr(error)[:300], frame=frame)
+        self._ledger.bad_frame(url, error, frame)
 
     def on_connected(self, url: str) -> None:
         self._connected.add(url)
@@ -257,32 +224,11 @@ class Recorder:
     def interrupted(self, streams: Sequence[Stream], cause: str, detail: str, *, since: int | None = None) -> None:
         """Open a gap for each of these streams, and let go what is held of them. `since`: when it began, if known."""
         for stream in streams:
-            self._settle(stream)
             if stream.channel == "candles":
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self.books.interrupted(stream.symbol)
-        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
-            self._intake.put(gap)
-
-    def settle_ids(self, before: int) -> None:
-        """Judge the trade ids of the frames that came before then: in a quiet market the next one may take long."""
-        for stream in list(self._unsettled.values()):
-            if (stream.last_received_at or 0) < before:
-                self._settle(stream)
-
-    def _settle(self, stream: Stream) -> None:
-        if stream.ids is not None:
-            self._unsettled.pop(stream.symbol, None)
-            self._put_counted(stream, stream.ids.settle())
-
-    def _put_counted(self, stream: Stream, report: IdReport | None) -> None:
-        if report is not None:
-            self._put_gap(self._gaps.counted(stream, report))
-
-    def _put_gap(self, gap: FeedGap | None) -> None:
-        if gap is not None:
-            self._intake.put(gap)
+        self._ledger.interrupted(streams, cause, detail, since=since)
 
     def _streams_on(self, url: str) -> list[Stream]:
         """Those that socket delivers, and those that were asked for there and have not delivered yet."""
@@ -321,16 +267,15 @@ class Recorder:
             record = convert()
         except _CONVERSION_ERRORS as error:
             # Raised into the venue's code it would cost the rest of the frame.
-            self._incomplete(stream, repr(error))
+            self._ledger.incomplete(stream, repr(error))
             return
         if record is None:
             if channel != "candles":
-                self._incomplete(stream, "lacks what the record needs")
+                self._ledger.incomplete(stream, "lacks what the record needs")
             return
         # What a lost socket had still brought is taken, and is no sign that the next one delivers.
-        ends = self._gaps.open and not self._is_late()
-        ended = self._gaps.delivered(stream, at=received_at, time=record.time) if ends else None
-        self._put_gap(ended)
+        ends = bool(self._ledger.open_gaps) and not self._is_late()
+        ended = ends and self._ledger.delivered(stream, at=received_at, time=record.time)
         stream.received += 1
         stream.last_received_at = received_at
         stream.last_time = record.time
@@ -340,27 +285,7 @@ class Recorder:
             self.books.whole(symbol)
         self._intake.put(record)
         if stream.ids is not None and type(record) is Trade:
-            self._count(stream, stream.ids, record, ended is not None)
-
-    def _count(self, stream: Stream, ids: IdSeries, trade: Trade, ended_gap: bool) -> None:
-        self._put_counted(stream, ids.take(trade))
-        if ended_gap:
-            ids.ask()
-        if not ids.is_settled:
-            self._unsettled[stream.symbol] = stream
-
-    def _incomplete(self, stream: Stream, reason: str) -> None:
-        self.counts.incomplete_records += 1
-        count = self.counts.incomplete_records
-        if count & (count - 1) == 0:
-            log.warning(
-                "incomplete_update",
-                feed=self.config.label,
-                channel=stream.channel,
-                symbol=stream.symbol,
-                count=count,
-                reason=reason,
-            )
+            self._ledger.count_id(stream, stream.ids, record, ended_gap=ended)
 
 
 def _rows(result: Any) -> Iterable[Mapping[str, Any]]:

@@ -82,7 +82,7 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     return Tick(
         exchange=exchange,
         symbol=symbol,
-        time=time_us(ticker.get("timestamp"), ticker.get("info"), received_at),
+        time=time_us(ticker.get("timestamp"), ticker.get("info"), received_at, ticker.get("datetime")),
         received_at=received_at,
         bid_price=bid,
         bid_volume=decimal_text(ticker.get("bidVolume")),
@@ -102,7 +102,7 @@ def book_record(
     return BookSnapshot(
         exchange=exchange,
         symbol=symbol,
-        time=time_us(book.get("timestamp"), None, received_at),
+        time=time_us(book.get("timestamp"), None, received_at, book.get("datetime")),
         received_at=received_at,
         bids=tuple(_levels(bids)),
         asks=tuple(_levels(asks)),

@@ -26,7 +26,7 @@ from ingestd.feeds.ccxt_channels import (
     single_method_for,
     ticks_from_tickers,
 )
-from ingestd.feeds.ccxt_recorder import Recorder, Stream
+from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
 from ingestd.feeds.ccxt_tap import (
     Tap,
@@ -37,8 +37,10 @@ from ingestd.feeds.ccxt_tap import (
     make_exchange,
     translated,
 )
+from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.poller import Poller
 from ingestd.feeds.stopping import Stop
+from ingestd.feeds.stream_ledger import Stream
 from ingestd.records import Channel
 
 log = structlog.get_logger()
@@ -54,8 +56,10 @@ Choose = Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]]  # from the 
 class CcxtSession:
     """Made, run once, closed. The feed makes the next one when this one gives up."""
 
-    def __init__(self, config: FeedConfig, recorder: Recorder) -> None:
+    def __init__(self, config: FeedConfig, recorder: Recorder, cache: MarketCache | None = None) -> None:
+        """`cache`: where the markets are kept for the next start."""
         self._config = config
+        self._cache = cache
         self._recorder = recorder
         self._tap = Tap(recorder)
         self._subscriptions: set[Subscription] = set()
@@ -77,6 +81,9 @@ class CcxtSession:
 
     async def load_markets(self) -> bool:
         """Ask for the venue's markets until it gives them; False when the stop came first."""
+        if self._cache is not None and (kept := self._cache.read()) is not None:
+            self.exchange.set_markets(kept)
+            return True
         backoff = Backoff(cap_s=60.0)
         while not self._stop.is_set():
             task = await self._stop.run(self.exchange.load_markets(), name=f"{self._config.label} markets")
@@ -85,6 +92,7 @@ class CcxtSession:
             raised = None if task.cancelled() else task.exception()
             if not task.cancelled() and raised is None:
                 self._recorder.counts.problem = None
+                await self._keep_markets()
                 return True
             error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
             self._recorder.counts.problem = f"its markets cannot be loaded: {error}"[:300]
@@ -122,17 +130,29 @@ class CcxtSession:
 
     async def _follow_listings(self, tasks: asyncio.TaskGroup, choose: Choose) -> None:
         """Load the markets again every hour: a new listing may match, an unknown symbol may exist by now."""
+        listed_s = time.monotonic() - self._markets_age_s()
         while not self._stop.is_set():
-            await self._stop.sleep_or(self._choice_changed, RELIST_S)
+            await self._stop.sleep_or(self._choice_changed, max(0.0, listed_s + RELIST_S - time.monotonic()))
             if self._stop.is_set():
                 return
             if not self._choice_changed.is_set():
+                listed_s = time.monotonic()
                 task = await self._stop.run(self.exchange.load_markets(True))
                 if task.cancelled() or task.exception() is not None:
                     log.warning("markets_not_reloaded", feed=self._config.label)
                     continue
+                await self._keep_markets()
             self._choice_changed.clear()
             self._follow(tasks, choose(self.exchange.markets))
+
+    async def _keep_markets(self) -> None:
+        """In a thread: a venue's markets are megabytes, and the disk may hang."""
+        if self._cache is not None:
+            await self._stop.run(asyncio.to_thread(self._cache.write, list(self.exchange.markets.values())))
+
+    def _markets_age_s(self) -> float:
+        loaded_at = self._cache.loaded_at if self._cache is not None else 0
+        return min(RELIST_S, max(0, now_us() - loaded_at) / 1e6) if loaded_at else 0.0
 
     def _follow(self, tasks: asyncio.TaskGroup, symbols: Sequence[str]) -> None:
         new = [symbol for symbol in symbols if symbol not in self._followed]

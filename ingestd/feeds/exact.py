@@ -135,6 +135,29 @@ def decode_json(text: str | bytes) -> Any:
     return _decoder.decode(text)
 
 
+def encode_json(value: Any) -> bytes:
+    """JSON that `decode_json` reads back with the same texts."""
+    return msgspec.json.encode(_with_texts(value))
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_texts(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_texts(item) for item in value]
+    if type(value) is ExactFloat:
+        return msgspec.Raw(value.text.encode()) if _is_json_fraction(value.text) else float(value)
+    return value
+
+
+def _is_json_fraction(text: str) -> bool:
+    """Whether JSON has this number, and reads it as one with a fraction."""
+    try:
+        return type(_decoder.decode(text)) is ExactFloat
+    except ValueError:
+        return False
+
+
 def _plain_text(value: float | int) -> str:
     """The shortest text that reads back as the same number, without an exponent."""
     text = repr(value)

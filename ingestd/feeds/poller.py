@@ -11,9 +11,10 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
 from ingestd.feeds.ccxt_channels import Method
-from ingestd.feeds.ccxt_recorder import Recorder, Stream
+from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.stopping import Stop
+from ingestd.feeds.stream_ledger import Stream
 from ingestd.gap_causes import POLL_FAILED
 from ingestd.records import Channel
 

@@ -65,9 +65,10 @@ class IdSeries:
 
     def __init__(self) -> None:
         self._highest: int | None = None
-        self._until = 0  # of the frame before this one
+        self._until: Trade | None = None  # until that one the frame before this one is complete
         self._received_at = 0  # of this frame
-        self._earliest = self._latest = 0
+        self._newest: Trade | None = None  # until that one this frame is complete
+        self._last: Trade | None = None
         self._missing: list[tuple[int, int]] = []
         self._asked = False
 
@@ -76,20 +77,30 @@ class IdSeries:
         report = None
         if trade.received_at != self._received_at:
             report = self.settle()
-            self._until, self._received_at = self._earliest, trade.received_at
-            self._earliest = earliest_us(trade.time, trade.received_at)
+            self._until, self._received_at = self._newest, trade.received_at
+            self._newest = trade
         number, highest = trade.seq, self._highest
-        self._latest = latest_us(trade.time, trade.received_at)
+        self._last = trade
         if highest is None or number > highest:
             if not trade.trade_id.isdecimal():
                 return report
             self._highest = number
-            self._earliest = earliest_us(trade.time, trade.received_at)
+            self._newest = trade
             if highest is not None and number > highest + 1:
                 self._skip(highest + 1, number - 1)
         elif self._missing:
             self._found(number)
         return report
+
+    def follows(self, trade: Trade) -> bool:
+        """Note the trade if it is the next one and there is nothing to be said; else `take` it. The usual case."""
+        if trade.seq - 1 != self._highest or self._missing or self._asked:
+            return False
+        if trade.received_at != self._received_at:
+            self._until, self._received_at = self._newest, trade.received_at
+        self._highest = trade.seq
+        self._newest = self._last = trade
+        return True
 
     def ask(self) -> None:
         """Report on this frame even if nothing is missing: it ended a gap."""
@@ -99,9 +110,16 @@ class IdSeries:
         """What is to be said of the newest frame, once."""
         missing, asked = tuple(self._missing), self._asked
         self._missing, self._asked = [], False
-        if not missing and not (asked and self._until):
+        last, until = self._last, self._until
+        if last is None or (not missing and not (asked and until is not None)):
             return None
-        return IdReport(self._until or self._earliest, self._received_at, self._latest, missing)
+        since = until or self._newest or last
+        return IdReport(
+            earliest_us(since.time, since.received_at),
+            self._received_at,
+            latest_us(last.time, last.received_at),
+            missing,
+        )
 
     @property
     def is_settled(self) -> bool:

@@ -13,15 +13,18 @@ _EPOCH = re.compile(r"(\d{13})\.?(\d{1,6})").fullmatch
 _TIME_KEYS = frozenset({"t", "T", "ts", "E"})
 
 
-def time_us(milliseconds: Any, info: Any, received_at: int) -> int:
+def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) -> int:
     """The exchange's time in microseconds; `received_at` when it says none.
 
-    `milliseconds` is what ccxt made of it, `info` the venue's message: a time in it that agrees to the millisecond and
-    goes on is taken.
+    `milliseconds` is what ccxt made of it, `info` the venue's message, `text` what ccxt keeps as `datetime`: a time in
+    them that agrees to the millisecond and goes on is taken.
     """
     if not milliseconds:
         return received_at
     whole = int(milliseconds)
+    rest = _beyond(whole, "", text)
+    if rest is not None:
+        return whole * 1000 + rest
     if isinstance(info, Mapping):
         for key, value in info.items():
             rest = _beyond(whole, key, value)

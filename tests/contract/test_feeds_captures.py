@@ -5,12 +5,9 @@ The recordings lie outside the project (`../shared/data`); without them these te
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import WSMessage, WSMsgType
@@ -19,17 +16,10 @@ from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.exact import decode_json
 from ingestd.records import BookSnapshot, Tick, Trade
-from tests.unit.feeds.doubles import SHARED_DATA, ListIntake, feed_config
+from tests.support.captures import capture_bodies, capture_lines, recorded_body
+from tests.unit.feeds.doubles import ListIntake, feed_config
 
 Oracle = Callable[[Any], Iterator[tuple[str, str]]]
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    captures = SHARED_DATA / "captures"
-    if not captures.is_dir():
-        pytest.skip("the recorded exchange traffic is not here (../shared/data)")
-    return captures
 
 
 def binance_trades(frame: Any) -> Iterator[tuple[str, str]]:
@@ -66,13 +56,12 @@ def kraken_futures_trades(frame: Any) -> Iterator[tuple[str, str]]:
     ],
 )
 async def test_every_recorded_trade_is_handed_over_in_order_with_its_text(
-    shared_data: Path, capture: str, exchange: str, url: str, trades_of: Oracle
+    capture: str, exchange: str, url: str, trades_of: Oracle
 ) -> None:
-    with gzip.open(shared_data / f"{capture}.ndjson.gz", "rt") as recorded:
-        lines = [json.loads(line) for line in recorded]
+    lines = capture_lines(capture)
     frames = [line["data"] for line in lines if line["kind"] == "recv"]
 
-    intake, recorder = await play(exchange, url, frames, {x["url"]: x["data"] for x in lines if x["kind"] == "http"})
+    intake, recorder = await play(exchange, url, frames, capture_bodies(lines))
 
     expected = [pair for frame in frames for pair in trades_of(json.loads(frame, parse_float=str, parse_int=str))]
     assert expected
@@ -105,21 +94,3 @@ async def play(exchange: str, url: str, frames: list[str], bodies: dict[str, str
         client.handle_message(WSMessage(WSMsgType.TEXT, frame, None))
     await session.close()
     return intake, recorder
-
-
-def recorded_body(exchange: str, asked: str, bodies: dict[str, str]) -> str:
-    """The recorded answer with the same last path segment and instrument type; `[]` when there is none."""
-    for url, body in bodies.items():
-        if _essence(url) == _essence(asked):
-            if exchange == "krakenfutures":  # lower case in REST then, upper case now and on the socket
-                document = json.loads(body, parse_float=str)
-                for instrument in document["instruments"]:
-                    instrument["symbol"] = instrument["symbol"].upper()
-                return json.dumps(document)
-            return body
-    return "[]"
-
-
-def _essence(url: str) -> tuple[str, list[str]]:
-    parts = urlsplit(url)
-    return parts.path.rpartition("/")[2], parse_qs(parts.query).get("instType", [])

@@ -14,7 +14,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ from ingestd.config import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.event_messages import read_event
 from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.native.binance import Binance
+from ingestd.feeds.native.bybit import Bybit
+from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
+from ingestd.feeds.native.okx import Okx
+from ingestd.feeds.native.venue import Venue
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
@@ -44,6 +49,10 @@ class _Taken:
 
     def put(self, record: MarketRecord | FeedGap) -> None:
         self.records.append(record)
+
+    @property
+    def is_blocked(self) -> bool:
+        return False
 
     async def writable(self) -> None:
         """There is always room."""
@@ -84,6 +93,33 @@ def _check_storable(record: MarketRecord | FeedGap) -> None:
     (line,) = copy_text.lines([kept])
     assert line.count("\n") == 1
     line.encode()
+
+
+# A venue's own decoder, and the markets followed on the socket.
+NATIVE: dict[str, tuple[Venue, dict[str, str]]] = {
+    "binance": (Binance("binance", {}), {"BTCUSDT": SYMBOL}),
+    "bybit": (Bybit({}), {"BTCUSDT": SYMBOL}),
+    "okx": (Okx({}), {"BTC-USDT": SYMBOL}),
+}
+
+
+def native_frame(exchange: str, data: bytes) -> None:
+    """Frames of one socket, a line each: refused with a ValueError, or what can be journaled and stored."""
+    venue, symbols = NATIVE[exchange]
+    decode = venue.decoder(symbols, NOW_US)
+    for frame in data.split(b"\n"):
+        try:
+            messages = decode(frame, NOW_US)
+        except ValueError:
+            continue
+        for message in messages:
+            if isinstance(message, BookChange):
+                assert message.symbol == SYMBOL
+                assert all(isinstance(text, str) for row in (*message.bids, *message.asks) for text in row[:2])
+                assert all(len(row) >= 2 for row in (*message.bids, *message.asks))
+            elif not isinstance(message, Notice | FrameNumber):
+                assert (message.exchange, message.symbol) == (exchange, SYMBOL)
+                _check_storable(message)
 
 
 def batch(data: bytes) -> None:
@@ -242,8 +278,44 @@ def seeds(target: str) -> list[bytes]:
                 "6dc5b4ae1a1d71ab"
             ),
         ],
+        **{f"native_{exchange}": frames for exchange, frames in FRAMES.items()},
     }
     return known[target]
+
+
+FRAMES: dict[str, list[bytes]] = {
+    "binance": [
+        b'{"e":"trade","E":1790000000000,"s":"BTCUSDT","t":7,"p":"64000.10","q":"0.5","T":1790000000000,"m":true}',
+        b'{"e":"aggTrade","E":1790000000000,"s":"BTCUSDT","a":7,"p":"1","q":"1","f":1,"l":1,"T":1790000000000,"m":false}',
+        b'{"u":7,"s":"BTCUSDT","b":"1.0","B":"2","a":"1.1","A":"2"}',
+        b'{"e":"bookTicker","u":7,"s":"BTCUSDT","b":"1.0","B":"2","a":"1.1","A":"2","T":1790000000000,"E":1790000000000}',
+        b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1790000000000,"s":"BTCUSDT","U":5,"u":7,'
+        b'"b":[["1.0","0"]],"a":[["1.1","2"]]}}',
+        b'{"error":{"code":2,"msg":"Invalid request"},"id":1}',
+    ],
+    "bybit": [
+        b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1790000000000,"data":[{"T":1790000000000,"s":"BTCUSDT",'
+        b'"S":"Buy","v":"0.001","p":"64000.10","i":"2290000000068683805","BT":false}]}',
+        b'{"topic":"orderbook.1.BTCUSDT","type":"snapshot","ts":1790000000000,"data":{"s":"BTCUSDT","b":[["1.0","2"]],'
+        b'"a":[["1.1","2"]],"u":5,"seq":7},"cts":1}',
+        b'{"success":false,"ret_msg":"error:handler not found,topic:publicTrade.NO","req_id":"1","op":"subscribe"}',
+        b'{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1790000000000,"data":{"s":"BTCUSDT","b":[["1.0","0"]],'
+        b'"a":[],"u":6,"seq":8},"cts":1}',
+    ],
+    "okx": [
+        b'{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"7","px":"64000.10",'
+        b'"sz":"1","side":"buy","ts":"1790000000000"}]}',
+        b'{"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["1.1","2","0","1"]],"bids":[["1.0","2"]],'
+        b'"ts":"1790000000000","seqId":7}]}',
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","bidPx":"1.0","bidSz":"2",'
+        b'"askPx":"1.1","askSz":"2","ts":"1790000000000"}]}',
+        b'{"arg":{"channel":"funding-rate","instId":"BTC-USDT"},"data":[{"fundingRate":"0.0001","fundingTime":'
+        b'"1790000000000","nextFundingTime":"1790028800000"}]}',
+        b'{"event":"error","code":"60018","msg":"channel:trades,instId:NO doesn\'t exist"}',
+        b'{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"update","data":[{"asks":[["1.1","0","0","0"]],'
+        b'"bids":[],"ts":"1790000000000","checksum":0,"prevSeqId":5,"seqId":7}]}',
+    ],
+}
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -254,4 +326,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "trading_event": trading_event,
     "configuration": configuration,
     "journal_file": journal_file,
+    **{f"native_{exchange}": partial(native_frame, exchange) for exchange in NATIVE},
 }

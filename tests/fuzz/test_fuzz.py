@@ -29,6 +29,7 @@ EXAMPLES = {
     "trading_event": 800,
     "configuration": 1000,
     "journal_file": 200,
+    **dict.fromkeys((f"native_{exchange}" for exchange in targets.NATIVE), 1500),
 }
 
 NASTY: list[Any] = [None, True, 0, 1, -1, 2**31, 2**63, -(2**70), 1.5, float("nan"), float("inf"), 1e308, [], {}]
@@ -105,6 +106,29 @@ documents = st.fixed_dictionaries(
     },
 )
 
+
+def native_frames(exchange: str) -> st.SearchStrategy[bytes]:
+    """Up to four of a venue's frames, with a field anywhere in them replaced by anything, or a few bytes."""
+    sound = targets.FRAMES[exchange]
+
+    def replaced(frame: bytes, places: list[int], value: Any) -> bytes:
+        document = node = json.loads(frame)
+        for place in places:
+            keys = list(range(len(node))) if isinstance(node, list) else list(node)
+            if not keys:
+                break
+            key = keys[place % len(keys)]
+            if not isinstance(node[key], dict | list) or place == places[-1]:
+                node[key] = value
+                break
+            node = node[key]
+        return json.dumps(document).encode()
+
+    built = st.builds(replaced, st.sampled_from(sound), st.lists(st.integers(0, 9), min_size=1, max_size=4), values)
+    frame = st.sampled_from(sound) | built | mutated(st.sampled_from(sound)) | st.binary(max_size=30)
+    return st.lists(frame, min_size=1, max_size=4).map(b"\n".join)
+
+
 BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
     "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
@@ -113,6 +137,7 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "trading_event": dumped(events) | mutated(dumped(events)),
     "configuration": st.binary(max_size=60) | mutated(st.just(b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n')),
     "journal_file": st.binary(min_size=4, max_size=40),
+    **{f"native_{exchange}": native_frames(exchange) for exchange in targets.NATIVE},
 }
 
 
@@ -159,6 +184,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "trading_event": ("read_event", b'{"event_type": "X", "data": {}}'),
         "configuration": ("parse", b""),
         "journal_file": ("decode_batch", b"\x00\x00\x00\x01"),
+        **{f"native_{exchange}": ("_check_storable", frames[0]) for exchange, frames in targets.FRAMES.items()},
     }
     where, data = wrong[name]
 

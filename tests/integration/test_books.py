@@ -11,13 +11,16 @@ import pytest
 
 from ingestd.config import FeedConfig
 from ingestd.feeds import book_audit
+from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.exact import ExactFloat
+from ingestd.feeds.native.feed import NativeFeed
 from ingestd.ops.metrics import Metrics
 from ingestd.records import BookSnapshot, FeedGap
 from ingestd.sim.faults import Fault
 from ingestd.sim.synthetic.market import Market
 from ingestd.sim.synthetic.venue import SyntheticVenue
+from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
 LEVELS = 20
@@ -56,7 +59,7 @@ class Truth:
 class Running:
     """A feed of the books of a generated market, every update of them."""
 
-    def __init__(self, venue: SyntheticVenue, **changes: Any) -> None:
+    def __init__(self, venue: SyntheticVenue, decoder: str, **changes: Any) -> None:
         self.venue = venue
         self.intake = ListIntake()
         settings: dict[str, Any] = {"order_book_interval_ms": 0, "order_book_levels": LEVELS, **changes}
@@ -67,7 +70,7 @@ class Running:
             url_map=venue.url_map,
             **settings,
         )
-        self.feed = CcxtFeed(config)
+        self.feed = make_feed(config, decoder)
         self.task = asyncio.create_task(self.feed.run(self.intake))
 
     def books(self, symbol: str) -> list[BookSnapshot]:
@@ -87,14 +90,34 @@ class Running:
 
 
 @asynccontextmanager
-async def running(spot: int = 0, futures: int = 0, **changes: Any) -> AsyncIterator[Running]:
+async def running(decoder: str, spot: int = 0, futures: int = 0, **changes: Any) -> AsyncIterator[Running]:
     async with SyntheticVenue(symbols=spot, futures_symbols=futures, rate=100) as venue:
-        made = Running(venue, **changes)
+        made = Running(venue, decoder, **changes)
         try:
             yield made
         finally:
             await made.feed.close()
             await made.task
+
+
+@pytest.fixture(params=DECODERS)
+def decoder(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+def falsify(feed: Feed, symbol: str, amount: str) -> None:
+    """Write a wrong amount into the 13th bid."""
+    if isinstance(feed, CcxtFeed):
+        assert feed._session is not None
+        feed._session.exchange.orderbooks[symbol]["bids"][12][1] = ExactFloat(amount)
+        return
+    assert isinstance(feed, NativeFeed)
+    assert feed._recorder is not None
+    book = feed._recorder._books.get(symbol)
+    assert book is not None
+    ((price, _),) = book.bids.best(13)[12:]
+    book.bids.put(book.bids.parsed([(price, amount)]))
 
 
 def assert_true(made: Running, truth: Truth) -> None:
@@ -110,10 +133,10 @@ def assert_true(made: Running, truth: Truth) -> None:
 @pytest.mark.parametrize(("spot", "futures"), [(3, 0), (0, 3)], ids=["spot", "futures"])
 @pytest.mark.parametrize("interval_ms", [0, 150], ids=["every update", "sampled"])
 async def test_a_book_that_lost_an_update_is_begun_anew_alone(
-    monkeypatch: pytest.MonkeyPatch, spot: int, futures: int, interval_ms: int
+    monkeypatch: pytest.MonkeyPatch, decoder: str, spot: int, futures: int, interval_ms: int
 ) -> None:
     truth = Truth(monkeypatch)
-    async with running(spot, futures, order_book_interval_ms=interval_ms) as made:
+    async with running(decoder, spot, futures, order_book_interval_ms=interval_ms) as made:
         symbol, *others = made.venue.symbols
         await made.until_more()
 
@@ -145,10 +168,12 @@ async def test_a_book_that_lost_an_update_is_begun_anew_alone(
             assert sequences == sent
 
 
-async def test_an_audit_finds_a_wrong_level_and_has_that_book_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_audit_finds_a_wrong_level_and_has_that_book_begun_anew(
+    monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
     monkeypatch.setattr(book_audit, "LATE_S", 1.0)
     truth = Truth(monkeypatch)
-    async with running(2, book_audit_interval_s=0.05) as made:
+    async with running(decoder, 2, book_audit_interval_s=0.05) as made:
         symbol, other = made.venue.symbols
 
         def audits(result: str) -> int:
@@ -157,9 +182,7 @@ async def test_an_audit_finds_a_wrong_level_and_has_that_book_begun_anew(monkeyp
         await made.until(lambda: audits("equal") >= 4)
         assert audits("differs") == 0
 
-        session = made.feed._session
-        assert session is not None
-        session.exchange.orderbooks[symbol]["bids"][12][1] = ExactFloat("123456.7")
+        falsify(made.feed, symbol, "123456.7")
         await made.until(lambda: len(made.intake.of(FeedGap)) == 2)
         agreed = audits("equal")
         await made.until(lambda: audits("equal") >= agreed + 4)
@@ -179,8 +202,8 @@ async def test_an_audit_finds_a_wrong_level_and_has_that_book_begun_anew(monkeyp
     assert sequences == sent
 
 
-async def test_the_audit_is_off_when_its_interval_is_zero() -> None:
-    async with running(1, book_audit_interval_s=0) as made:
+async def test_the_audit_is_off_when_its_interval_is_zero(decoder: str) -> None:
+    async with running(decoder, 1, book_audit_interval_s=0) as made:
         await made.until_more(3)
         names = {task.get_name() for task in asyncio.all_tasks()}
 

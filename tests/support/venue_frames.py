@@ -69,7 +69,8 @@ VENUES = [
         "BTC/USD",
         "BTC-USD",
         "wss://ws-feed.exchange.coinbase.com",
-        '{"type":"match","trade_id":{n},"side":"sell","size":"985.10","price":"0.00001305","product_id":"BTC-USD",'
+        '{"type":"match","trade_id":{n},"maker_order_id":"ac928c66-ca53-498f-9c13-a110027a60e8","taker_order_id":'
+        '"132fb6ae-456b-4654-b4e0-d681ac05cea1","side":"sell","size":"985.10","price":"0.00001305","product_id":"BTC-USD",'
         '"sequence":1,"time":"2021-04-17T16:43:37.075687Z"}',
         '{"type":"ticker","sequence":{n},"product_id":"BTC-USD","price":"14.7775","best_bid":"14.70",'
         '"best_bid_size":"1.0","best_ask":"14.80","best_ask_size":"2.00","time":"2021-04-17T16:43:37.075687Z"}',

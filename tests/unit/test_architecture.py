@@ -151,6 +151,7 @@ SEAMS = {
     "ccxt": {"ingestd/feeds/ccxt_tap.py"},
     "asyncpg": {"ingestd/storage/database.py"},
     "prometheus_client": {"ingestd/ops/metrics.py"},
+    "picows": {"ingestd/feeds/native/socket.py"},
     "redis": {"ingestd/sinks/redis_live.py"},
     "aiokafka": {"ingestd/kafka_client.py", "ingestd/kafka_consumer.py"},  # producing, and a group's member
 }

@@ -31,6 +31,10 @@ class ListIntake:
     def put(self, record: MarketRecord | FeedGap) -> None:
         self.records.append(record)
 
+    @property
+    def is_blocked(self) -> bool:
+        return not self.room.is_set()
+
     async def writable(self) -> None:
         await self.room.wait()
 

@@ -92,6 +92,25 @@ def test_the_top_of_a_book() -> None:
     assert (made.sequence, made.time, made.valid) == (77, 5_000, True)
 
 
+def test_where_the_library_keeps_the_venues_time_as_text_its_microseconds_count() -> None:
+    """Coinbase Advanced and Kraken: the time stands in the envelope, not in `info`."""
+    at = {"timestamp": 1_618_677_817_075, "datetime": "2021-04-17T16:43:37.075687123Z"}
+    tick = convert.tick_record("x", "A/B", {"bid": "1", "ask": "2", "info": {}, **at}, NOW)
+    book = convert.book_record("x", "A/B", {"bids": [[1.0, 1.0]], "asks": [], **at}, NOW, levels=1)
+
+    assert tick is not None
+    assert book is not None
+    assert tick.time == book.time == 1_618_677_817_075_687
+
+
+def test_a_text_of_another_time_is_no_more_exact() -> None:
+    at = {"timestamp": 1_618_677_817_075, "datetime": "2021-04-17T16:43:38.076687Z"}
+    book = convert.book_record("x", "A/B", {"bids": [[1.0, 1.0]], "asks": [], **at}, NOW, levels=1)
+
+    assert book is not None
+    assert book.time == 1_618_677_817_075_000
+
+
 def test_a_crossed_book_is_not_valid_and_an_empty_one_is_nothing() -> None:
     crossed = {"bids": [[2.0, 1.0]], "asks": [[1.0, 1.0]], "nonce": None, "timestamp": None}
     made = convert.book_record("x", "A/B", crossed, NOW, levels=5)

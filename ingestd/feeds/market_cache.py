@@ -1,0 +1,65 @@
+"""A venue's markets on disk, so that a start need not wait for the venue to list them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from ingestd.clock import now_us
+from ingestd.config import FeedConfig
+from ingestd.feeds.exact import decode_json, encode_json
+
+log = structlog.get_logger()
+
+FRESH_FOR_S = 86_400.0
+_VERSION = 1
+
+
+class MarketCache:
+    """One file for one venue under one configuration. Its failures cost a start a request, nothing else.
+
+    `loaded_at` is when the venue listed what was read or written last, in microseconds; 0: nothing was.
+    """
+
+    def __init__(self, state_dir: Path, config: FeedConfig) -> None:
+        # What decides which markets are listed, and by whom.
+        asked = msgspec.json.encode([config.exchange, config.options, config.url_map], order="sorted")
+        name = f"{config.exchange}-{hashlib.blake2b(asked, digest_size=6).hexdigest()}.json"
+        self.path = state_dir / "markets" / name
+        self.loaded_at = 0
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """The markets in the exchange library's form; None when there are none, or only old or damaged ones."""
+        try:
+            document = decode_json(self.path.read_bytes())
+            if document["version"] != _VERSION or not all(isinstance(m["symbol"], str) for m in document["markets"]):
+                return None
+            loaded_at = int(document["loaded_at"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("markets_not_read", path=str(self.path), error=str(error)[:300])
+            return None
+        if not document["markets"] or not 0 <= now_us() - loaded_at <= FRESH_FOR_S * 1e6:
+            return None
+        self.loaded_at = loaded_at
+        markets: list[dict[str, Any]] = document["markets"]
+        return markets
+
+    def write(self, markets: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the file as a whole. May run in a thread."""
+        loaded_at = now_us()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self.path.with_suffix(".part")
+            beside.write_bytes(encode_json({"version": _VERSION, "loaded_at": loaded_at, "markets": list(markets)}))
+            os.replace(beside, self.path)
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("markets_not_written", path=str(self.path), error=str(error)[:300])
+        self.loaded_at = loaded_at

@@ -1,0 +1,1 @@
+"""Feeds that read the busiest venues' own messages: one short file per venue, and what they share once."""

@@ -1,0 +1,263 @@
+"""Binance spot, USDⓈ-M and COIN-M, and Binance.US: trades or aggregate trades, best bid and ask, book changes.
+
+Spot: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
+Contracts: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
+from ingestd.feeds.native.numbers import best_price
+from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.records import Channel, Tick, Trade
+
+_SPOT = {"binance": "wss://stream.binance.com:9443/ws", "binanceus": "wss://stream.binance.us:9443/ws"}
+_INVERSE = "wss://dstream.binance.com/ws"
+_LINEAR = "wss://fstream.binance.com"
+_TRADE_STREAMS = frozenset({"trade", "aggTrade"})
+_DEPTH = "depth@100ms"
+
+_Milliseconds = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Row = Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+
+
+class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+    s: str
+    t: _Number
+    p: _Text
+    q: _Text
+    T: _Milliseconds
+    m: bool  # the buyer is the maker
+
+
+class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+    s: str
+    a: _Number
+    p: _Text
+    q: _Text
+    T: _Milliseconds
+    m: bool
+
+
+class _Ticker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
+    s: str
+    b: str
+    B: str
+    a: str
+    A: str
+    E: _Milliseconds | None = None
+
+
+class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
+    s: str
+    E: _Milliseconds
+    U: _Number
+    u: _Number
+    b: list[_Row]
+    a: list[_Row]
+    pu: _Number | None = None
+
+
+class _SpotTicker(msgspec.Struct, gc=False):
+    """The only message without an event's name, and without a time."""
+
+    s: str
+    b: str
+    B: str
+    a: str
+    A: str
+
+
+_Event = _Trade | _Aggregate | _Ticker | _Depth
+
+
+class _Combined(msgspec.Struct, gc=False):
+    data: msgspec.Raw
+
+
+class _Refusal(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+class _Other(msgspec.Struct):
+    e: str = ""
+    id: int | str | None = None
+    error: _Refusal | None = None
+    code: int | None = None
+    msg: str = ""
+    b: msgspec.Raw = msgspec.Raw(b"")
+
+
+_event = msgspec.json.Decoder(_Event).decode
+_spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
+_combined = msgspec.json.Decoder(_Combined).decode
+_other = msgspec.json.Decoder(_Other).decode
+_OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
+_RESTARTING = "serverShutdown"
+_MOST_NESTED = 4
+
+
+class BinanceDecoder:
+    """One socket's frames. All its ids are numbers, so it keeps no state."""
+
+    def __init__(self, exchange: str, symbols: Mapping[str, str]) -> None:
+        self._exchange = exchange
+        self._symbols = symbols
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        """See `Decoder`."""
+        try:
+            if frame.startswith(b'{"u":'):
+                return self._tick(_spot_ticker(frame), None, received_at)
+            event = _event(frame)
+        except (msgspec.ValidationError, RecursionError) as error:
+            return self._seldom(frame, received_at, error)
+        symbol = self._symbols.get(event.s)
+        kind = type(event)
+        if kind is _Ticker:
+            return self._tick(event, event.E, received_at)
+        if symbol is None:
+            return ()
+        if kind is _Depth:
+            return (_change(event, symbol, received_at),)
+        number: int = event.t if kind is _Trade else event.a
+        return (
+            Trade(
+                self._exchange,
+                symbol,
+                event.T * 1000,
+                received_at,
+                str(number),
+                number,
+                "sell" if event.m else "buy",
+                event.p,
+                event.q,
+            ),
+        )
+
+    def _tick(self, ticker: _SpotTicker | _Ticker, time_ms: int | None, received_at: int) -> Sequence[Message]:
+        symbol = self._symbols.get(ticker.s)
+        bid, ask = best_price(ticker.b), best_price(ticker.a)
+        if symbol is None or (bid is None and ask is None):
+            return ()
+        time = received_at if time_ms is None else time_ms * 1000
+        return (Tick(self._exchange, symbol, time, received_at, bid, ticker.B or None, ask, ticker.A or None),)
+
+    def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
+        """What is of no kind that comes by the thousand. Raises `error` where it is a malformed one of those."""
+        try:
+            if frame.startswith(b'{"stream":') and frame.count(b'"data":', 0, 200) < _MOST_NESTED:
+                return self(bytes(_combined(frame).data), received_at)
+            message = _other(frame)
+        except RecursionError as nested:
+            raise ValueError("nested too deeply") from nested
+        if message.e == _RESTARTING:
+            return (Notice("restarting", message.e),)
+        if message.e in _OURS:
+            raise error
+        if message.error is not None or (message.code is not None and message.code != 0):
+            refusal = message.error or _Refusal(message.code or 0, message.msg)
+            return (Notice("refused", f"{refusal.code}: {refusal.msg}"),)
+        if message.id is not None:
+            return (Notice("subscribed"),)
+        if not message.e and message.b:
+            return self._tick(_spot_ticker(frame), None, received_at)
+        return ()
+
+
+def _change(depth: _Depth, symbol: str, received_at: int) -> BookChange:
+    return BookChange(symbol, depth.E * 1000, received_at, depth.b, depth.a, False, depth.U, depth.u, depth.pu)
+
+
+class BinanceBookRule:
+    """Spot's changes follow on by number, those of contracts name the one before (`pu`).
+
+    A change that reaches back over the book's number goes onto it as well: amounts are absolute.
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#how-to-manage-a-local-order-book-correctly
+    https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/How-to-manage-a-local-order-book-correctly
+    """
+
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
+        """See `BookRule`."""
+        first, last = change.first, change.last
+        if first is None or last is None or sequence is None:
+            return False
+        if change.previous is None:
+            return None if last <= sequence else first <= sequence + 1
+        if last < sequence:
+            return None
+        return change.previous == sequence or first <= sequence
+
+
+class Binance:
+    """See `Venue`. `options` are the feed's: they choose the stream of trades as they do in the exchange library."""
+
+    limits = Limits(
+        # The venue allows 1024. Fewer, so that a lost socket takes fewer streams with it, and one is soon subscribed.
+        streams_per_socket=200,
+        streams_per_message=100,  # a message of some 2.5 kB
+        messages_per_s=4.0,  # of the 5 allowed; pings count
+        sockets_per_s=0.9,  # 300 every five minutes from one address
+        source="https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#websocket-limits",
+    )
+    keep_alive = KeepAlive(180.0)  # the venue pings, and is answered; ours finds a line that carries nothing dead
+    book_over_rest = True
+    book_rule = BinanceBookRule()
+
+    def __init__(self, exchange: str, options: Mapping[str, Any]) -> None:
+        self.exchange = exchange
+        trades = _option(options, "watchTradesForSymbols", "name", "trade")
+        self._names: dict[Channel, str] = {"ticks": "bookTicker"}
+        if trades in _TRADE_STREAMS:
+            self._names["trades"] = trades
+        own_books = [
+            name
+            for name in ("watchOrderBook", "watchOrderBookForSymbols", "watchOrderBookRate", "watchOrderBookLimit")
+            if name in options
+        ]
+        if not own_books:
+            self._names["order_book"] = _DEPTH
+        if "watchBidsAsks" in options:  # the streams of stocks
+            del self._names["ticks"]
+        self.channels = frozenset(self._names)
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
+        """Contracts in USD have sockets apart for what is of all (`public`) and what is of the market."""
+        if market.get("linear"):
+            category = "market" if self._names[channel] == "aggTrade" else "public"
+            return f"{_LINEAR}/{category}/ws"
+        return _INVERSE if market.get("inverse") else _SPOT.get(self.exchange, _SPOT["binance"])
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """See `Venue`."""
+        return self._requests("SUBSCRIBE", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """See `Venue`."""
+        return self._requests("UNSUBSCRIBE", streams, request_id)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:  # noqa: ARG002 - its trade ids are numbers
+        """See `Venue`."""
+        return BinanceDecoder(self.exchange, symbols)
+
+    def _requests(self, method: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        names = [f"{stream.market_id.lower()}@{self._names[stream.channel]}" for stream in streams]
+        size = self.limits.streams_per_message
+        return [
+            msgspec.json.encode({"method": method, "params": names[start : start + size], "id": request_id})
+            for start in range(0, len(names), size)
+        ]
+
+
+def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:
+    of_method = options.get(method)
+    chosen = of_method.get(name) if isinstance(of_method, Mapping) else None
+    return default if chosen is None else str(chosen)

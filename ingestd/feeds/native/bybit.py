@@ -1,0 +1,228 @@
+"""Bybit v5: its public spot, linear and inverse sockets. https://bybit-exchange.github.io/docs/v5/ws/connect"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ingestd.feeds.ccxt_records import TradeIds
+from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
+from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.records import Channel, Tick, Trade
+
+EXCHANGE = "bybit"
+
+_ADDRESS = "wss://stream.bybit.com/v5/public/"
+_TRADES = "publicTrade"
+_BEST = "orderbook.1"
+_BOOK = "orderbook.50"  # the depth the exchange library asks for
+_TOPICS: dict[Channel, str] = {"trades": _TRADES, "ticks": _BEST, "order_book": _BOOK}
+_NAMED_MARKETS = re.compile(r"\b(?:publicTrade|orderbook\.\d+)\.([\w-]+)").findall
+_ALREADY = "already subscribed"
+
+
+class _Trade(msgspec.Struct, gc=False):
+    T: Milliseconds
+    p: Text
+    v: Text
+    i: Text
+    S: str = ""
+
+
+class _Book(msgspec.Struct, gc=False):
+    b: list[Level]
+    a: list[Level]
+    u: int
+
+
+class _Frame(msgspec.Struct, gc=False):
+    topic: str = ""
+    type: str = ""
+    ts: int = 0
+    data: list[_Trade] | _Book | None = None
+    op: str = ""
+    success: bool = True
+    ret_msg: str = ""
+
+
+class _Topic(msgspec.Struct, gc=False):
+    topic: str
+
+
+_frames = msgspec.json.Decoder(_Frame)
+_topics = msgspec.json.Decoder(_Topic)
+
+
+class _Top:
+    """One market's best bid and ask: a delta of one level brings the side that changed."""
+
+    __slots__ = ("ask", "bid")
+
+    def __init__(self, bids: Sequence[Row], asks: Sequence[Row]) -> None:
+        self.bid = bids[0] if bids else None
+        self.ask = asks[0] if asks else None
+
+
+class BybitDecoder:
+    """One socket's frames."""
+
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
+        self._symbols = symbols
+        self._ids = TradeIds(start)
+        self._tops: dict[str, _Top] = {}
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        """See `Decoder`."""
+        try:
+            message = _frames.decode(frame)
+        except RecursionError as error:
+            raise ValueError("nested without end") from error
+        except msgspec.ValidationError:
+            if _is_foreign(frame):
+                return ()
+            raise
+        name, _, market_id = message.topic.rpartition(".")
+        if not name:
+            return _notices(message)
+        symbol = self._symbols.get(market_id)
+        if symbol is None:
+            return ()
+        data = message.data
+        if name == _TRADES and type(data) is list:
+            seq = self._ids.seq
+            return [
+                Trade(EXCHANGE, symbol, row.T * 1000, received_at, row.i, seq(row.i), SIDES.get(row.S), row.p, row.v)
+                for row in data
+            ]
+        if name == _BEST and type(data) is _Book:
+            return self._tick(symbol, message, data, received_at)
+        if name == _BOOK and type(data) is _Book:
+            is_snapshot = _is_snapshot(message)
+            time = _time(message)
+            return (BookChange(symbol, time, received_at, data.b, data.a, is_snapshot, None, data.u),)
+        if name in _TOPICS.values():
+            raise ValueError(f"{name} without its data")
+        return ()
+
+    def _tick(self, symbol: str, message: _Frame, book: _Book, received_at: int) -> Sequence[Message]:
+        time = _time(message)
+        if _is_snapshot(message):
+            top = self._tops[symbol] = _Top(book.b, book.a)
+        elif (held := self._tops.get(symbol)) is not None:
+            top = held
+            top.bid, top.ask = _changed(top.bid, book.b), _changed(top.ask, book.a)
+        else:
+            return ()  # a change of what was never said
+        bid, ask = top.bid, top.ask
+        if bid is None:
+            return () if ask is None else (Tick(EXCHANGE, symbol, time, received_at, None, None, ask[0], ask[1]),)
+        if ask is None:
+            return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], None, None),)
+        return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], ask[0], ask[1]),)
+
+
+def _is_foreign(frame: bytes) -> bool:
+    """Whether it is of a topic that is not among ours, whose data is of another form."""
+    try:
+        return _topics.decode(frame).topic.rpartition(".")[0] not in _TOPICS.values()
+    except RecursionError as error:
+        raise ValueError("nested without end") from error
+
+
+def _changed(held: Row | None, rows: Iterable[Row]) -> Row | None:
+    for row in rows:
+        if row[1].strip("0."):
+            held = row
+        elif held is not None and held[0] == row[0]:
+            held = None
+    return held
+
+
+def _is_snapshot(message: _Frame) -> bool:
+    if message.type not in ("snapshot", "delta"):
+        raise ValueError(f"a book's type is {message.type!r}")
+    return message.type == "snapshot"
+
+
+def _time(message: _Frame) -> int:
+    if message.ts <= 0:
+        raise ValueError("a book without its time")
+    return message.ts * 1000
+
+
+def _notices(message: _Frame) -> Sequence[Message]:
+    """The answer to a request. A refusal names the topic it is about, of which there may be several."""
+    if message.op == "pong" or message.ret_msg == "pong":
+        return (Notice("heartbeat"),)
+    markets = set(_NAMED_MARKETS(message.ret_msg))
+    market_id = markets.pop() if len(markets) == 1 else None
+    if not message.success and _ALREADY not in message.ret_msg:
+        return (Notice("refused", message.ret_msg, market_id),)
+    match message.op:
+        case "subscribe":
+            return (Notice("subscribed", message.ret_msg, market_id),)
+        case "unsubscribe":
+            return (Notice("unsubscribed", message.ret_msg, market_id),)
+    raise ValueError("neither a topic's data nor an answer")
+
+
+class BybitBookRule:
+    """A change's number (`u`) is the one after the book's. Snapshots begin anew, with 1 after the venue's restarts."""
+
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
+        """See `BookRule`."""
+        if sequence is None or change.last is None:
+            return False
+        return None if change.last <= sequence else change.last == sequence + 1
+
+
+class Bybit:
+    """See `Venue`. Of the feed's options none chooses another stream."""
+
+    exchange = EXCHANGE
+    channels: frozenset[Channel] = frozenset(_TOPICS)
+    limits = Limits(
+        streams_per_socket=500,  # 21,000 characters of topics on a socket, at most 42 each
+        streams_per_message=10,  # on spot; the others state none
+        messages_per_s=10.0,
+        sockets_per_s=1.6,  # 500 in five minutes
+        source="https://bybit-exchange.github.io/docs/v5/ws/connect",
+    )
+    keep_alive = KeepAlive(20.0, b'{"op":"ping"}')
+    book_over_rest = False
+    book_rule = BybitBookRule()
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        pass
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - all channels of a kind
+        """See `Venue`."""
+        if market.get("spot"):
+            return _ADDRESS + "spot"
+        return _ADDRESS + ("inverse" if market.get("inverse") else "linear")
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """See `Venue`."""
+        return self._requests("subscribe", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """See `Venue`."""
+        return self._requests("unsubscribe", streams, request_id)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        """See `Venue`."""
+        return BybitDecoder(symbols, start)
+
+    def _requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        topics = [f"{_TOPICS[stream.channel]}.{stream.market_id}" for stream in streams]
+        size = self.limits.streams_per_message
+        return [
+            msgspec.json.encode(
+                {"op": operation, "req_id": str(request_id + number), "args": topics[start : start + size]}
+            )
+            for number, start in enumerate(range(0, len(topics), size))
+        ]

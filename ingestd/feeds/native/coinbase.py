@@ -1,0 +1,231 @@
+"""Coinbase Advanced Trade. https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
+
+Best prices come by `ticker`. ccxt asks for `ticker_batch`, whose messages have neither bid nor ask:
+https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ingestd.feeds.ccxt_records import TradeIds
+from ingestd.feeds.native.fields import Text
+from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
+from ingestd.feeds.native.numbers import best_price
+from ingestd.feeds.native.requests import by_channel, named_market
+from ingestd.feeds.native.seldom import NESTED, decoded
+from ingestd.feeds.native.times import epoch_us
+from ingestd.feeds.native.unnumbered import Unnumbered
+from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.records import Channel, Side, Tick, Trade
+
+EXCHANGE = "coinbase"
+
+_URL = "wss://advanced-trade-ws.coinbase.com"
+_NAMES: Mapping[Channel, str] = {"trades": "market_trades", "ticks": "ticker", "order_book": "level2"}
+_STREAMS_PER_MESSAGE = 50
+_HEARTBEATS = b'{"type":"subscribe","channel":"heartbeats"}'
+_SIDES: Mapping[str, Side] = {"BUY": "buy", "SELL": "sell"}  # also UNKNOWN_ORDER_SIDE
+
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _Trade(msgspec.Struct, gc=False):
+    product_id: str
+    price: Text
+    size: Text
+    side: str
+    time: str
+    trade_id: str = ""
+
+
+class _TradeEvent(msgspec.Struct, gc=False):
+    trades: list[_Trade] = []
+
+
+class _Trades(msgspec.Struct, tag_field="channel", tag="market_trades", gc=False):
+    sequence_num: _Number
+    events: list[_TradeEvent]
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    product_id: str
+    best_bid: str | None = None
+    best_bid_quantity: str | None = None
+    best_ask: str | None = None
+    best_ask_quantity: str | None = None
+
+
+class _TickerEvent(msgspec.Struct, gc=False):
+    tickers: list[_Ticker] = []
+
+
+class _Tickers(msgspec.Struct, tag_field="channel", tag="ticker", gc=False):
+    sequence_num: _Number
+    timestamp: str
+    events: list[_TickerEvent]
+
+
+class _Level(msgspec.Struct, gc=False):
+    side: Literal["bid", "offer"]
+    price_level: str
+    new_quantity: str
+
+
+class _BookEvent(msgspec.Struct, gc=False):
+    type: Literal["snapshot", "update"]
+    product_id: str
+    updates: list[_Level] = []
+
+
+class _Books(msgspec.Struct, tag_field="channel", tag="l2_data", gc=False):
+    sequence_num: _Number
+    timestamp: str
+    events: list[_BookEvent]
+
+
+class _Heartbeats(msgspec.Struct, tag_field="channel", tag="heartbeats", gc=False):
+    sequence_num: _Number
+
+
+class _SubscriptionsEvent(msgspec.Struct):
+    subscriptions: dict[str, list[str]] = {}
+
+
+class _Subscriptions(msgspec.Struct, tag_field="channel", tag="subscriptions"):
+    sequence_num: _Number
+    events: list[_SubscriptionsEvent] = []
+
+
+class _Other(msgspec.Struct):
+    channel: str = ""
+    type: str = ""
+    message: str = ""
+    sequence_num: _Number | None = None
+
+
+_decode = msgspec.json.Decoder(_Trades | _Tickers | _Books | _Heartbeats | _Subscriptions).decode
+_other = msgspec.json.Decoder(_Other)
+_KNOWN = frozenset({"market_trades", "ticker", "l2_data", "heartbeats", "subscriptions"})
+
+
+class _Decoder:
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
+        self._symbols = symbols
+        self._ids = TradeIds(start)
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        try:
+            message = _decode(frame)
+        except msgspec.ValidationError:
+            return self._seldom(frame)
+        except RecursionError as error:
+            raise ValueError(NESTED) from error
+        found: list[Message] = [FrameNumber(message.sequence_num)]
+        kind = type(message)
+        if kind is _Trades:
+            self._take_trades(message, received_at, found)
+        elif kind is _Books:
+            self._take_books(message, received_at, found)
+        elif kind is _Tickers:
+            self._take_ticks(message, received_at, found)
+        elif kind is _Subscriptions:
+            found += [
+                Notice("subscribed", channel, product)
+                for event in message.events
+                for channel, products in event.subscriptions.items()
+                for product in products
+            ]
+        else:
+            found.append(Notice("heartbeat"))
+        return found
+
+    def _take_trades(self, message: _Trades, received_at: int, found: list[Message]) -> None:
+        symbols, new_seq = self._symbols, self._ids.seq
+        for event in message.events:
+            for trade in reversed(event.trades):  # the newest is first
+                symbol = symbols.get(trade.product_id)
+                if symbol is None:
+                    continue
+                price, size, side = trade.price, trade.size, _SIDES.get(trade.side)
+                time = epoch_us(trade.time) or received_at
+                name = trade.trade_id or self._ids.synthetic(symbol, time // 1000, price, size, side)
+                found.append(Trade(EXCHANGE, symbol, time, received_at, name, new_seq(name), side, price, size))
+
+    def _take_ticks(self, message: _Tickers, received_at: int, found: list[Message]) -> None:
+        time = epoch_us(message.timestamp) or received_at
+        for event in message.events:
+            for ticker in event.tickers:
+                symbol = self._symbols.get(ticker.product_id)
+                if symbol is None:
+                    continue
+                bid, ask = best_price(ticker.best_bid), best_price(ticker.best_ask)
+                if bid is None and ask is None:
+                    continue
+                sizes = ticker.best_bid_quantity or None, ticker.best_ask_quantity or None
+                found.append(Tick(EXCHANGE, symbol, time, received_at, bid, sizes[0], ask, sizes[1]))
+
+    def _take_books(self, message: _Books, received_at: int, found: list[Message]) -> None:
+        time = epoch_us(message.timestamp) or received_at
+        for event in message.events:
+            symbol = self._symbols.get(event.product_id)
+            if symbol is None:
+                continue
+            bids = [(level.price_level, level.new_quantity) for level in event.updates if level.side == "bid"]
+            asks = [(level.price_level, level.new_quantity) for level in event.updates if level.side == "offer"]
+            found.append(BookChange(symbol, time, received_at, bids, asks, event.type == "snapshot"))
+
+    def _seldom(self, frame: bytes) -> Sequence[Message]:
+        """A refusal, or a channel that nobody asks for here."""
+        message = decoded(_other, frame)
+        if message.type == "error":
+            return (Notice("refused", message.message, named_market(message.message, self._symbols)),)
+        if not message.channel or message.channel in _KNOWN:
+            raise ValueError(f"a malformed frame of channel {message.channel!r}")
+        return () if message.sequence_num is None else (FrameNumber(message.sequence_num),)
+
+
+class CoinbaseAdvanced:
+    """See `Venue`. No option of ccxt's chooses another stream."""
+
+    exchange = EXCHANGE
+    channels = frozenset(_NAMES)
+    limits = Limits(
+        streams_per_socket=300,  # the venue states none
+        streams_per_message=_STREAMS_PER_MESSAGE,
+        messages_per_s=8.0,
+        sockets_per_s=8.0,
+        source="https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-rate-limits",
+    )
+    keep_alive: KeepAlive | None = None  # the heartbeats that are subscribed to keep quiet streams open
+    book_over_rest = False
+    book_rule = Unnumbered()
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        pass
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one URL for everything
+        """One URL for everything."""
+        return _URL
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+        """A message is of one channel; the last one asks for heartbeats, without which a quiet stream is closed."""
+        return [*_requests("subscribe", streams), _HEARTBEATS]
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+        """Of the same form; the heartbeats go on."""
+        return _requests("unsubscribe", streams)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        """Its state names trades without an id."""
+        return _Decoder(symbols, start)
+
+
+def _requests(kind: str, streams: Sequence[Asked]) -> list[bytes]:
+    return [
+        msgspec.json.encode({"type": kind, "product_ids": ids, "channel": _NAMES[channel]})
+        for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
+    ]

@@ -1,0 +1,130 @@
+"""A venue's own messages as a feed; what its decoder does not serve comes through ccxt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ingestd.clock import now_us
+from ingestd.config import FeedConfig
+from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
+from ingestd.feeds.ccxt_feed import CcxtFeed, Markets
+from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.session import NativeSession
+from ingestd.feeds.native.venue import Venue
+from ingestd.feeds.stopping import Stop
+from ingestd.records import StreamId
+
+
+class NativeFeed:
+    """`Feed` over a venue's own sockets. `run` once, `close` once.
+
+    A ccxt feed inside loads the markets, chooses the symbols, polls and streams the other channels, and asks for books
+    over REST: one object, so that all share the venue's budget. `state_dir` keeps the markets for the next start
+    (None: nowhere); `keep` says which symbols are this shard's; `earlier` is what an earlier process left.
+    """
+
+    def __init__(
+        self,
+        config: FeedConfig,
+        venue: Venue,
+        *,
+        state_dir: Path | None = None,
+        keep: Callable[[str], bool] | None = None,
+        earlier: MutableMapping[StreamId, Earlier] | None = None,
+    ) -> None:
+        self.config = config
+        self._venue = venue
+        self._earlier = earlier
+        self._stop = Stop()
+        self._recorder: NativeRecorder | None = None
+        self._session: NativeSession | None = None
+        self._finished = Stop()
+        self._own = [channel for channel in config.channels if channel in venue.channels]
+        others = [channel for channel in config.channels if channel not in venue.channels]
+        self._inner = CcxtFeed(
+            config.model_copy(update={"channels": others}),
+            keep=keep,
+            earlier=earlier,
+            cache=MarketCache(state_dir, config) if state_dir is not None else None,
+            chosen=self._chosen,
+        )
+
+    async def run(self, intake: Intake) -> None:
+        """Deliver until closed. Raises ConfigError when none of the symbols exists."""
+        self._recorder = recorder = NativeRecorder(self.config, self._venue, intake, self._earlier)
+        self._session = session = NativeSession(self.config, self._venue, recorder, intake, self._inner.order_book)
+        streaming = asyncio.create_task(session.run(self._stop), name=f"{self.config.label} sockets")
+        resting = asyncio.create_task(self._inner.run(intake), name=f"{self.config.label} rest")
+        try:
+            await asyncio.wait({streaming, resting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            recorder.closing = True
+            self._stop.set()
+            await self._inner.close()
+            await asyncio.wait({streaming, resting})
+            recorder.settle_ids(now_us() + 1)
+            self._finished.set()
+        for task in (resting, streaming):
+            task.result()
+
+    async def close(self) -> None:
+        """Stop and wait until nothing more is handed over."""
+        self._stop.set()
+        if self._recorder is not None:
+            self._recorder.closing = True
+            await self._finished.wait()
+
+    def status(self) -> FeedStatus:
+        """Counts and streams as they are now."""
+        inner, recorder, session = self._inner.status(), self._recorder, self._session
+        if recorder is None or session is None:
+            return inner
+        streams: list[StreamStatus] = [*recorder.all_streams(), *inner.streams]
+        streams += [
+            StreamStatus(channel, symbol, quarantined=reason)
+            for symbol, reason in self._inner.unknown.items()
+            for channel in self._own
+        ]
+        problem = inner.problem
+        if problem is None and not session.connected and any(True for _ in recorder.all_streams()):
+            problem = "no socket is connected"
+        return replace(
+            _sum(recorder.counts, inner),
+            connected=session.connected or inner.connected,
+            problem=problem,
+            streams=streams,
+        )
+
+    def markets(self) -> Sequence[MarketInfo]:
+        """Every market of the venue; empty until they are loaded."""
+        return self._inner.markets()
+
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Follow these names or globs from now on (a reload); what stays is not interrupted."""
+        self._inner.set_symbols(symbols)
+
+    def _chosen(self, symbols: Sequence[str], markets: Markets) -> None:
+        if self._session is not None:
+            self._session.follow(symbols, markets)
+
+
+_COUNTED = (
+    "connects",
+    "disconnects",
+    "stale_reconnects",
+    "malformed_frames",
+    "incomplete_records",
+    "unrequested_records",
+    "book_resyncs",
+    "book_audits",
+)
+
+
+def _sum(one: FeedStatus, other: FeedStatus) -> FeedStatus:
+    sums: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
+    return replace(one, **sums)

@@ -1,0 +1,242 @@
+"""Kraken Futures. https://docs.kraken.com/api/docs/futures-api/websocket/
+
+`ticker_lite` has the best prices only; `{"watchBidsAsks": {"name": "ticker"}}` in the feed's options asks for `ticker`
+instead, which has their sizes and a time. Both come once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ingestd.feeds.ccxt_records import TradeIds
+from ingestd.feeds.native.fields import Milliseconds
+from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.feeds.native.numbers import best_price, number_text, optional_number
+from ingestd.feeds.native.requests import by_channel, named_market
+from ingestd.feeds.native.seldom import NESTED, decoded
+from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.records import Channel, Tick, Trade
+
+EXCHANGE = "krakenfutures"
+
+_URL = "wss://futures.kraken.com/ws/v1"
+_NAMES: Mapping[Channel, str] = {"trades": "trade", "ticks": "ticker_lite", "order_book": "book"}
+_STREAMS_PER_MESSAGE = 50
+_ALREADY = "Already subscribed"
+
+_Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Number = Any  # a JSON number, as its text where it has a fraction
+
+
+class _Trade(msgspec.Struct, tag_field="feed", tag="trade", gc=False):
+    product_id: str
+    side: Literal["buy", "sell"]
+    time: Milliseconds
+    qty: _Number
+    price: _Number
+    uid: str = ""
+
+
+class _Trades(msgspec.Struct, tag_field="feed", tag="trade_snapshot", gc=False):
+    product_id: str
+    trades: list[_Trade]
+
+
+class _TickerLite(msgspec.Struct, tag_field="feed", tag="ticker_lite", gc=False):
+    product_id: str
+    bid: _Number = None
+    ask: _Number = None
+    bid_size: _Number = None
+    ask_size: _Number = None
+    time: Milliseconds | None = None
+
+
+class _Ticker(_TickerLite, tag_field="feed", tag="ticker", gc=False):
+    pass
+
+
+class _Level(msgspec.Struct, gc=False):
+    price: _Number
+    qty: _Number
+
+
+class _Book(msgspec.Struct, tag_field="feed", tag="book_snapshot", gc=False):
+    product_id: str
+    timestamp: Milliseconds
+    seq: _Counter
+    bids: list[_Level]
+    asks: list[_Level]
+
+
+class _Change(msgspec.Struct, tag_field="feed", tag="book", gc=False):
+    product_id: str
+    side: Literal["buy", "sell"]
+    seq: _Counter
+    price: _Number
+    qty: _Number
+    timestamp: Milliseconds
+
+
+class _Heartbeat(msgspec.Struct, tag_field="feed", tag="heartbeat", gc=False):
+    pass
+
+
+class _Event(msgspec.Struct):
+    event: str = ""
+    feed: str = ""
+    message: str = ""
+    product_ids: list[str] = []
+
+
+_decode = msgspec.json.Decoder(
+    _Change | _Trade | _TickerLite | _Ticker | _Book | _Trades | _Heartbeat, float_hook=str
+).decode
+_event = msgspec.json.Decoder(_Event)
+_KINDS: Mapping[str, Literal["subscribed", "unsubscribed", "refused"]] = {
+    "subscribed": "subscribed",
+    "unsubscribed": "unsubscribed",
+    "subscribed_failed": "refused",
+    "unsubscribed_failed": "refused",
+}
+
+
+class _Decoder:
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
+        self._symbols = symbols
+        self._ids = TradeIds(start)
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        try:
+            message = _decode(frame)
+        except msgspec.ValidationError:
+            return self._seldom(frame)
+        except RecursionError as error:
+            raise ValueError(NESTED) from error
+        kind = type(message)
+        if kind is _Heartbeat:
+            return (Notice("heartbeat"),)
+        symbol = self._symbols.get(message.product_id)
+        if symbol is None:
+            return ()
+        if kind is _Change:
+            return (_change(message, symbol, received_at),)
+        if kind is _Trade:
+            return (self._trade(message, symbol, received_at),)
+        if kind is _Book:
+            return (_book(message, symbol, received_at),)
+        if kind is _Trades:
+            return self._trades(message, received_at)
+        return _tick(message, symbol, received_at)
+
+    def _trade(self, trade: _Trade, symbol: str, received_at: int) -> Trade:
+        price, size = number_text(trade.price), number_text(trade.qty)
+        time = trade.time * 1000
+        name = trade.uid or self._ids.synthetic(symbol, time // 1000, price, size, trade.side)
+        return Trade(EXCHANGE, symbol, time, received_at, name, self._ids.seq(name), trade.side, price, size)
+
+    def _trades(self, message: _Trades, received_at: int) -> Sequence[Trade]:
+        symbols = self._symbols
+        return [
+            self._trade(trade, symbol, received_at)
+            for trade in reversed(message.trades)  # the newest is first
+            if (symbol := symbols.get(trade.product_id)) is not None
+        ]
+
+    def _seldom(self, frame: bytes) -> Sequence[Message]:
+        """What is about the connection or a request."""
+        event = decoded(_event, frame)
+        kind = _KINDS.get(event.event)
+        if kind is not None:
+            return [Notice(kind, event.feed, product) for product in event.product_ids]
+        if event.event in ("alert", "error"):
+            if _ALREADY in event.message:
+                return (Notice("subscribed", event.message),)
+            return (Notice("refused", event.message, named_market(event.message, self._symbols)),)
+        if event.event == "pong":
+            return (Notice("heartbeat"),)
+        if event.event == "info":
+            return ()
+        raise ValueError(f"a malformed frame of feed {event.feed!r}")
+
+
+def _change(change: _Change, symbol: str, received_at: int) -> BookChange:
+    rows, seq = ((number_text(change.price), number_text(change.qty)),), change.seq
+    time = change.timestamp * 1000
+    if change.side == "buy":
+        return BookChange(symbol, time, received_at, rows, (), False, seq, seq)
+    return BookChange(symbol, time, received_at, (), rows, False, seq, seq)
+
+
+def _book(book: _Book, symbol: str, received_at: int) -> BookChange:
+    time = book.timestamp * 1000
+    return BookChange(symbol, time, received_at, _rows(book.bids), _rows(book.asks), True, None, book.seq)
+
+
+def _rows(levels: list[_Level]) -> list[Row]:
+    return [(number_text(level.price), number_text(level.qty)) for level in levels]
+
+
+def _tick(ticker: _TickerLite, symbol: str, received_at: int) -> Sequence[Tick]:
+    bid, ask = best_price(optional_number(ticker.bid)), best_price(optional_number(ticker.ask))
+    if bid is None and ask is None:
+        return ()
+    time = ticker.time * 1000 if ticker.time else received_at
+    sizes = optional_number(ticker.bid_size), optional_number(ticker.ask_size)
+    return (Tick(EXCHANGE, symbol, time, received_at, bid, sizes[0], ask, sizes[1]),)
+
+
+class OneByOne:
+    """Each change of a book has the number after the last one's: 7,014 of 7,014 recorded steps are 1."""
+
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
+        """Exactly the next number does; those up to ours are in the book already."""
+        if sequence is None or change.last is None or change.last == sequence + 1:
+            return True
+        return None if change.last <= sequence else False
+
+
+class KrakenFutures:
+    """See `Venue`. `options`: `watchBidsAsks = { name = "ticker" }`, as above."""
+
+    exchange = EXCHANGE
+    channels = frozenset(_NAMES)
+    limits = Limits(
+        streams_per_socket=300,  # the venue states none
+        streams_per_message=_STREAMS_PER_MESSAGE,
+        messages_per_s=90.0,  # of 100
+        sockets_per_s=2.0,  # at most 100 at once
+        source="https://docs.kraken.com/exchange/guides/futures/ratelimits",
+    )
+    keep_alive = KeepAlive(30.0)  # it wants one within 60 s
+    book_over_rest = False
+    book_rule = OneByOne()
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        chosen = options.get("watchBidsAsks")
+        ticker = "ticker" if isinstance(chosen, Mapping) and chosen.get("name") == "ticker" else "ticker_lite"
+        self._names: Mapping[Channel, str] = {**_NAMES, "ticks": ticker}
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one URL for everything
+        """One URL for everything."""
+        return _URL
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+        """One message per feed, or several."""
+        return self._requests("subscribe", streams)
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+        """Of the same form."""
+        return self._requests("unsubscribe", streams)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        """Its state orders trades, whose ids are random."""
+        return _Decoder(symbols, start)
+
+    def _requests(self, event: str, streams: Sequence[Asked]) -> list[bytes]:
+        return [
+            msgspec.json.encode({"event": event, "feed": self._names[channel], "product_ids": ids})
+            for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
+        ]

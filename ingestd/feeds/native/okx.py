@@ -1,0 +1,318 @@
+"""OKX v5: its public channels. https://www.okx.com/docs-v5/en/#overview-websocket"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ingestd.feeds.ccxt_records import TradeIds, funding_record
+from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
+from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
+from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.records import Channel, Tick, Trade
+
+EXCHANGE = "okx"
+
+_PUBLIC = "wss://ws.okx.com:443/ws/v5/public"
+_BUSINESS = "wss://ws.okx.com:443/ws/v5/business"
+
+_TRADES = frozenset({"trades", "trades-all"})
+_TICKS = frozenset({"bbo-tbt", "tickers"})
+_BOOKS = frozenset({"books", "books-rpi", "books5"})  # the others want a key, or are one level
+_INCREMENTAL_BOOKS = frozenset({"books", "books-rpi"})
+_FUNDING = "funding-rate"
+
+_INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # those the exchange library annualises
+_HOUR_MS = 3_600_000
+_NO_MESSAGE_BEFORE = -1
+_SERVICE_UPGRADE = "64008"
+_NAMED_MARKET = re.compile(r"\binstId:([\w-]+)").search  # of: channel:trades,instId:BTC-USDT doesn't exist
+
+
+class _Arg(msgspec.Struct, gc=False):
+    channel: str
+    instId: str = ""
+
+
+class _Frame(msgspec.Struct, gc=False):
+    arg: _Arg | None = None
+    action: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+    event: str = ""
+    code: str = ""
+    msg: str = ""
+
+
+class _Trade(msgspec.Struct, gc=False):
+    tradeId: Text
+    px: Text
+    sz: Text
+    ts: Milliseconds
+    side: str = ""
+
+
+class _Level(msgspec.Struct, array_like=True, gc=False):
+    price: str
+    amount: str
+
+
+class _Best(msgspec.Struct, gc=False):
+    bids: list[_Level]
+    asks: list[_Level]
+    ts: Milliseconds
+
+
+_NOTHING = _Level("", "")
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    bidPx: str
+    bidSz: str
+    askPx: str
+    askSz: str
+    ts: Milliseconds
+
+
+class _Book(msgspec.Struct, gc=False):
+    bids: list[Level]
+    asks: list[Level]
+    ts: Milliseconds
+    seqId: int | None = None
+    prevSeqId: int | None = None
+    checksum: int | None = None
+
+
+class _Funding(msgspec.Struct, gc=False):
+    fundingRate: str
+    fundingTime: str = ""
+    nextFundingTime: str = ""
+
+
+_frames = msgspec.json.Decoder(_Frame)
+# Not strict: OKX writes its times as texts.
+_trades = msgspec.json.Decoder(list[_Trade], strict=False)
+_bests = msgspec.json.Decoder(list[_Best], strict=False)
+_tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
+_books = msgspec.json.Decoder(list[_Book], strict=False)
+_fundings = msgspec.json.Decoder(list[_Funding])
+
+_PONG = (Notice("heartbeat"),)
+
+
+class OkxDecoder:
+    """One socket's frames."""
+
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
+        self._symbols = symbols
+        self._ids = TradeIds(start)
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        """See `Decoder`."""
+        if frame == b"pong":
+            return _PONG
+        try:
+            message = _frames.decode(frame)
+        except RecursionError as error:
+            raise ValueError("nested without end") from error
+        arg = message.arg
+        if message.event:
+            return _notices(message)
+        if arg is None:
+            raise ValueError("neither an event nor a channel's data")
+        symbol = self._symbols.get(arg.instId)
+        if symbol is None:
+            return ()
+        channel = arg.channel
+        if channel in _TRADES:
+            seq = self._ids.seq
+            return [
+                Trade(
+                    EXCHANGE,
+                    symbol,
+                    row.ts * 1000,
+                    received_at,
+                    row.tradeId,
+                    seq(row.tradeId),
+                    SIDES.get(row.side),
+                    row.px,
+                    row.sz,
+                )
+                for row in _trades.decode(message.data)
+            ]
+        if channel == "bbo-tbt":
+            return _best(symbol, message.data, received_at)
+        if channel in _BOOKS:
+            return _book_changes(symbol, channel, message, received_at)
+        if channel == "tickers":
+            return _best_of_tickers(symbol, message.data, received_at)
+        return _funding(symbol, message.data, received_at) if channel == _FUNDING else ()
+
+
+def _best(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+    """`bbo-tbt`: a side without orders is an empty list."""
+    ticks: list[Message] = []
+    for row in _bests.decode(data):
+        bid = row.bids[0] if row.bids else _NOTHING
+        ask = row.asks[0] if row.asks else _NOTHING
+        if bid.price or ask.price:
+            ticks.append(
+                Tick(
+                    EXCHANGE,
+                    symbol,
+                    row.ts * 1000,
+                    received_at,
+                    bid.price or None,
+                    bid.amount or None,
+                    ask.price or None,
+                    ask.amount or None,
+                )
+            )
+    return ticks
+
+
+def _best_of_tickers(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+    """`tickers`: a side without orders is empty texts."""
+    return [
+        Tick(
+            EXCHANGE,
+            symbol,
+            row.ts * 1000,
+            received_at,
+            row.bidPx or None,
+            (row.bidSz or None) if row.bidPx else None,
+            row.askPx or None,
+            (row.askSz or None) if row.askPx else None,
+        )
+        for row in _tickers.decode(data)
+        if row.bidPx or row.askPx
+    ]
+
+
+def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) -> list[Message]:
+    """Each `books5` is a whole book, which the exchange library does not number either."""
+    is_numbered = channel in _INCREMENTAL_BOOKS
+    if is_numbered and message.action not in ("snapshot", "update"):
+        raise ValueError(f"a book's action is {message.action!r}")
+    is_snapshot = not is_numbered or message.action == "snapshot"
+    return [
+        BookChange(
+            symbol,
+            row.ts * 1000,
+            received_at,
+            row.bids,
+            row.asks,
+            is_snapshot,
+            None,
+            row.seqId if is_numbered else None,
+            row.prevSeqId if is_numbered and row.prevSeqId != _NO_MESSAGE_BEFORE else None,
+            row.checksum or None,  # 0 since June 2026: it is not computed any more
+        )
+        for row in _books.decode(message.data)
+    ]
+
+
+def _funding(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+    found: list[Message] = []
+    for row in _fundings.decode(data):
+        due, following = int(row.fundingTime or 0), int(row.nextFundingTime or 0)
+        hours, rest = divmod(following - due, _HOUR_MS)
+        rate = {
+            "fundingRate": row.fundingRate,
+            "fundingTimestamp": due,
+            "nextFundingTimestamp": following,
+            "interval": f"{hours}h" if due and not rest and hours in _INTERVAL_HOURS else None,
+        }
+        record = funding_record(EXCHANGE, symbol, rate, received_at)
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def _notices(message: _Frame) -> Sequence[Message]:
+    """An event: the answer to a request, or news of the connection."""
+    channel, market_id = (message.arg.channel, message.arg.instId or None) if message.arg else ("", None)
+    match message.event:
+        case "subscribe":
+            return (Notice("subscribed", channel, market_id),)
+        case "unsubscribe":
+            return (Notice("unsubscribed", channel, market_id),)
+        case "error" | "channel-conn-count-error":
+            named = _NAMED_MARKET(message.msg)
+            text = f"{message.code}: {message.msg or channel}"
+            return (Notice("refused", text, named.group(1) if named else market_id),)
+        case "notice":
+            return (Notice("restarting", message.msg),) if message.code == _SERVICE_UPGRADE else ()
+        case "channel-conn-count" | "login":
+            return ()
+    raise ValueError(f"there is no event {message.event!r}")
+
+
+class OkxBookRule:
+    """Each change names the one before it (`prevSeqId`).
+
+    When nothing changed for a minute an empty change repeats the number, and after the venue's maintenance the numbers
+    begin lower: both still name the one before. Messages from before 2022 have no numbers.
+    """
+
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
+        """See `BookRule`."""
+        return change.previous is None or change.previous == sequence
+
+
+class Okx:
+    """See `Venue`. `options` are the feed's: they choose channels as they do in the exchange library."""
+
+    exchange = EXCHANGE
+    limits = Limits(
+        streams_per_socket=300,  # the venue states none; a socket's subscriptions shall not outrun its hourly requests
+        streams_per_message=100,  # a request has at most 64 KB, an argument about 60 bytes
+        messages_per_s=3.0,  # and 480 an hour on each socket
+        sockets_per_s=3.0,
+        source="https://www.okx.com/docs-v5/en/#overview-websocket-connect",
+    )
+    keep_alive = KeepAlive(15.0, b"ping")  # it closes what was silent for 30 s
+    book_over_rest = False
+    book_rule = OkxBookRule()
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        chosen: dict[Channel, tuple[str, frozenset[str]]] = {
+            "trades": (_option(options, "watchTrades", "channel", "trades"), _TRADES),
+            "ticks": (_option(options, "watchBidsAsks", "channel", "bbo-tbt"), _TICKS),
+            "order_book": (_option(options, "watchOrderBook", "depth", "books"), _BOOKS),
+            "funding": (_FUNDING, frozenset({_FUNDING})),
+        }
+        self._names = {channel: name for channel, (name, ours) in chosen.items() if name in ours}
+        self.channels = frozenset(self._names)
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one for all markets
+        """See `Venue`."""
+        return _BUSINESS if self._names[channel] == "trades-all" else _PUBLIC
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - answers name streams
+        """See `Venue`."""
+        return self._requests("subscribe", streams)
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002
+        """See `Venue`."""
+        return self._requests("unsubscribe", streams)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        """See `Venue`."""
+        return OkxDecoder(symbols, start)
+
+    def _requests(self, operation: str, streams: Sequence[Asked]) -> list[bytes]:
+        args = [{"channel": self._names[stream.channel], "instId": stream.market_id} for stream in streams]
+        size = self.limits.streams_per_message
+        return [
+            msgspec.json.encode({"op": operation, "args": args[start : start + size]})
+            for start in range(0, len(args), size)
+        ]
+
+
+def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:
+    of_method = options.get(method)
+    chosen = of_method.get(name) if isinstance(of_method, Mapping) else None
+    return default if chosen is None else str(chosen)

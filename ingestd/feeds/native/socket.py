@@ -1,0 +1,179 @@
+"""The one file that imports picows: a WebSocket as the native feeds use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from picows import (
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from ingestd.errors import FeedError
+from ingestd.feeds.base import RateLimited
+
+MAX_FRAME_BYTES = 10 * 2**20
+_RECEIVE_BUFFER_BYTES = 2**20  # what one read may bring at most, and so what comes after reading was paused
+_RATE_LIMIT_STATUS = (418, 429)
+_CLOSED_WITHIN_S = 2.0
+
+
+class Socket:
+    """One connection. Frames come by callback, in the loop turn in which they are read.
+
+    `lost` is set when it is over, for the reason `reason`.
+    """
+
+    def __init__(
+        self,
+        on_frame: Callable[[bytes], None],
+        after_read: Callable[[Socket], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.lost = asyncio.Event()
+        self.reason = ""
+        self.is_paused = False
+        self._on_frame = on_frame
+        self._after_read = after_read
+        self._on_lost = on_lost
+        self._transport: WSTransport | None = None
+
+    def send(self, text: bytes) -> None:
+        """Send a text message."""
+        if self._transport is not None:
+            self._transport.send(WSMsgType.TEXT, text)
+
+    def ping(self) -> None:
+        """Send a WebSocket ping."""
+        if self._transport is not None:
+            self._transport.send_ping()
+
+    def pause(self) -> None:
+        """Read no more: the venue's data stays in the kernel, and then with the venue."""
+        if self._transport is not None and not self.is_paused and not self.lost.is_set():
+            self.is_paused = True
+            self._transport.underlying_transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and self.is_paused and not self.lost.is_set():
+            self.is_paused = False
+            self._transport.underlying_transport.resume_reading()
+
+    def abandon(self, reason: str) -> None:
+        """Nothing of it is handed over from now on; `close` is still to be called."""
+        if not self.lost.is_set():
+            self.reason = reason
+            self.lost.set()
+            self._on_lost()
+
+    async def close(self) -> None:
+        """Hang up; returns when the connection is gone, or after two seconds."""
+        transport, self._transport = self._transport, None
+        self.abandon("closed here")
+        if transport is None:
+            return
+        transport.send_close()
+        transport.disconnect(graceful=False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSED_WITHIN_S):
+                await asyncio.wait({asyncio.ensure_future(transport.wait_disconnected())})
+
+
+class _Listener(WSListener):
+    def __init__(self, owner: Socket) -> None:
+        self._owner = owner
+        self._parts: list[bytes] = []  # of a message in several frames
+        self._parts_bytes = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        owner = self._owner
+        if owner.lost.is_set():
+            return
+        kind = frame.msg_type
+        if frame.rsv1:
+            self._fail(transport, "a compressed message, which was not agreed on")
+        elif frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
+            owner._on_frame(frame.get_payload_as_bytes())
+        elif kind is WSMsgType.CLOSE:
+            code, said = frame.get_close_code(), frame.get_close_reason()
+            self._fail(transport, f"closed by the venue, code {getattr(code, 'value', code)}: {said}"[:300])
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._join(transport, frame)
+        if frame.last_in_buffer:
+            owner._after_read(owner)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - the library's form
+        self._owner.abandon("the connection was lost")
+
+    def _fail(self, transport: WSTransport, reason: str) -> None:
+        self._owner.abandon(reason)
+        transport.send_close()
+        transport.disconnect()
+
+    def _join(self, transport: WSTransport, frame: WSFrame) -> None:
+        self._parts.append(frame.get_payload_as_bytes())
+        self._parts_bytes += len(self._parts[-1])
+        if self._parts_bytes > MAX_FRAME_BYTES:
+            self._fail(transport, "a message in several frames is too large")
+        elif frame.fin:
+            whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
+            self._owner._on_frame(whole)
+
+
+async def connect(
+    url: str,
+    on_frame: Callable[[bytes], None],
+    after_read: Callable[[Socket], None],
+    on_lost: Callable[[], None],
+    *,
+    within_s: float = 15.0,
+) -> Socket:
+    """Dial. `after_read` is called once for each read of the socket, after its last frame: the place to `pause`.
+    `on_lost` is called when it is over.
+
+    Raises FeedError, RateLimited among them.
+    """
+    made = Socket(on_frame, after_read, on_lost)
+    try:
+        async with asyncio.timeout(within_s):
+            transport, _ = await ws_connect(
+                lambda: _Listener(made),
+                url,
+                websocket_handshake_timeout=within_s,
+                max_frame_size=MAX_FRAME_BYTES,
+                use_aiofastnet=False,  # the loop's own transports: on plain sockets they measured faster
+                logger_name="ingestd",
+            )
+    except WSHandshakeError as error:
+        raise _refused(error) from error
+    except (OSError, WSError, TimeoutError, ValueError) as error:
+        raise FeedError(f"{type(error).__name__}: {error}"[:300]) from error
+    made._transport = transport
+    plain = transport.underlying_transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, AttributeError):
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+    return made
+
+
+def _refused(error: WSHandshakeError) -> FeedError:
+    """A venue that answers the dial with an HTTP status."""
+    response: Any = getattr(error, "response", None)
+    status = int(getattr(response, "status", 0) or 0)
+    text = f"{type(error).__name__}: {error}"[:300]
+    if status not in _RATE_LIMIT_STATUS:
+        return FeedError(text)
+    try:
+        retry_after_s = max(0.0, float(response.headers.get("Retry-After", 0)))
+    except ValueError:  # a date
+        retry_after_s = 0.0
+    return RateLimited(text, retry_after_s)

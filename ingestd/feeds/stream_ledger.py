@@ -1,0 +1,149 @@
+"""The streams of one feed: what each has received, until when it is complete, and the gaps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ingestd.clock import now_us
+from ingestd.config import FeedConfig
+from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.gaps import GapTracker
+from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.records import CHANNELS, Channel, FeedGap, StreamId, Trade
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Stream(StreamStatus):
+    """A stream's status, and the socket that delivers it (known once it has)."""
+
+    url: str | None = None
+    ids: IdSeries | None = None  # where the venue's trade ids have no holes
+
+
+class StreamLedger:
+    """Outlives every connection of the feed, so that gaps and counts do. No clock but for what is noted as "now"."""
+
+    def __init__(
+        self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
+    ) -> None:
+        """`earlier`: what an earlier process left of the streams; each is taken out by the feed that follows it."""
+        self._config = config
+        self._intake = intake
+        self._earlier = {} if earlier is None else earlier
+        self._gaps = GapTracker(config.exchange)
+        self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
+        self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
+        self.counts = FeedStatus(label=config.label)
+
+    def add_stream(self, channel: Channel, symbol: str) -> Stream:
+        """The stream, made when it is new; it goes on from where an earlier process was."""
+        stream = self.streams[channel].get(symbol)
+        if stream is None:
+            stream = self.streams[channel][symbol] = Stream(channel, symbol, followed_at=now_us())
+            if channel == "trades" and are_consecutive(self._config.exchange, symbol, self._config.options):
+                stream.ids = IdSeries()
+            earlier = self._earlier.pop((self._config.exchange, channel, symbol), None)
+            if earlier is not None:
+                stream.followed_at = earlier.complete_until
+                self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
+        return stream
+
+    def remove(self, symbols: Iterable[str]) -> list[Stream]:
+        """These symbols are no longer wanted: their open gaps end with that. The streams that were there."""
+        removed = []
+        for symbol in symbols:
+            for by_symbol in self.streams.values():
+                stream = by_symbol.pop(symbol, None)
+                if stream is not None:
+                    self.settle(stream)
+                    self._put_gap(self._gaps.forget(stream, at=now_us()))
+                    removed.append(stream)
+        return removed
+
+    def wants(self, stream: Stream) -> bool:
+        """Whether the stream has not been removed."""
+        return self.streams[stream.channel].get(stream.symbol) is stream  # type: ignore[index]
+
+    def all_streams(self) -> Iterable[Stream]:
+        """Every stream of the feed."""
+        return (stream for by_symbol in self.streams.values() for stream in by_symbol.values())
+
+    @property
+    def open_gaps(self) -> Mapping[tuple[str, str], FeedGap]:
+        """The gaps that are open now, by (channel, symbol): one mapping for good, so that it can be looked at often."""
+        return self._gaps.open
+
+    def has_gap(self, stream: Stream) -> bool:
+        """Whether this stream's gap is open."""
+        return (stream.channel, stream.symbol) in self._gaps.open
+
+    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str, *, since: int | None = None) -> None:
+        """Open a gap for each of these streams. `since`: when it began, if known."""
+        for stream in streams:
+            self.settle(stream)
+        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
+            self._intake.put(gap)
+
+    def delivered(self, stream: Stream, *, at: int, time: int) -> bool:
+        """The stream delivers: whether that ended a gap. To be told before the record is handed over."""
+        ended = self._gaps.delivered(stream, at=at, time=time)
+        self._put_gap(ended)
+        return ended is not None
+
+    def count_id(self, stream: Stream, ids: IdSeries, trade: Trade, *, ended_gap: bool) -> None:
+        """What the trade's id says of those before it. To be told after the trade is handed over."""
+        report = ids.take(trade)
+        if report is not None:
+            self._put_counted(stream, report)
+        if ended_gap:
+            ids.ask()
+        if not ids.is_settled:
+            self._unsettled[stream.symbol] = stream
+
+    def settle_ids(self, before: int) -> None:
+        """Judge the trade ids of the frames that came before then: in a quiet market the next one may take long."""
+        for stream in list(self._unsettled.values()):
+            if (stream.last_received_at or 0) < before:
+                self.settle(stream)
+
+    def settle(self, stream: Stream) -> None:
+        """Judge the trade ids of the stream's last frame now."""
+        if stream.ids is not None:
+            self._unsettled.pop(stream.symbol, None)
+            self._put_counted(stream, stream.ids.settle())
+
+    def incomplete(self, stream: Stream, reason: str) -> None:
+        """An update that lacks what its record needs."""
+        self.counts.incomplete_records += 1
+        count = self.counts.incomplete_records
+        if count & (count - 1) == 0:
+            log.warning(
+                "incomplete_update",
+                feed=self._config.label,
+                channel=stream.channel,
+                symbol=stream.symbol,
+                count=count,
+                reason=reason,
+            )
+
+    def bad_frame(self, url: str, error: Exception, frame: str) -> None:
+        """A frame of which nothing was taken."""
+        self.counts.malformed_frames += 1
+        count = self.counts.malformed_frames
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …
+            log.warning(
+                "bad_frame", feed=self._config.label, url=url, count=count, error=repr(error)[:300], frame=frame[:200]
+            )
+
+    def _put_counted(self, stream: Stream, report: IdReport | None) -> None:
+        if report is not None:
+            self._put_gap(self._gaps.counted(stream, report))
+
+    def _put_gap(self, gap: FeedGap | None) -> None:
+        if gap is not None:
+            self._intake.put(gap)
