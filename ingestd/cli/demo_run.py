@@ -187,7 +187,7 @@ async def daemon(
     say("starting the daemon")
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ingestd", "run", "-c", str(config_file), stdout=log, stderr=log, env=_environment()
+            sys.executable, "-m", "ingestd", "run", "-c", str(config_file), stdout=log, stderr=log, env=environment()
         )
     try:
         yield Daemon(process, f"http://127.0.0.1:{http_port}/metrics", log_file)
@@ -369,7 +369,7 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's, without what would override the demo's configuration or speak to systemd in its name."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith("INGESTD_") and name != "NOTIFY_SOCKET"
