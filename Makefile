@@ -49,7 +49,7 @@ fault: setup ## Every fault at length and 200 kills; writes docs/durability.md's
 kills: setup ## 200 kills of process, backend and server under load, judged against the venue's ledger
 	INGESTD_FAULT_KILLS=200 $(BIN)/python -m pytest -q -s tests/fault/test_kills.py -k again_and_again $(ARGS)
 
-soak: setup ## Kill and compare for hours: make soak HOURS=6
+soak: setup ## Hours of faults in one life, and of kills: make soak HOURS=6
 	INGESTD_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -q -s tests/fault/test_soak.py $(ARGS)
 
 fuzz: setup ## Fuzz by coverage: make fuzz TARGET=journal_file SECONDS=3600 (no TARGET: a minute of each)

@@ -14,7 +14,6 @@ Everything here is pure.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 import msgspec
 
 from ingestd.errors import EnvelopeError
+from ingestd.iso_time import iso_text
 from ingestd.records import (
     BookSnapshot,
     Candle,
@@ -119,6 +119,64 @@ def encode(record: Record) -> bytes:
     return _encoder.encode(wire.event(timestamp, wire.data(*values)))
 
 
+def encoder_of(record: Record) -> Callable[[Any], bytes]:
+    """`encode`, at half the cost, for the records of this one's type, exchange and symbol only."""
+    make = _ENCODERS.get(type(record))
+    return encode if make is None else make(record.exchange, record.symbol)
+
+
+def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
+    begin, middle = _begin("TRADE", exchange, symbol)
+
+    def encode_trade(record: Trade) -> bytes:
+        at, received_at = record.time, record.received_at
+        trade_id, price, quantity = record.trade_id, record.price, record.quantity
+        side = _SIDES.get(record.side)
+        texts = f"{trade_id}{price}{quantity}"
+        if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
+            return encode(record)  # something has to be escaped
+        if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
+            return encode(record)
+        time = iso_text(at)
+        return (
+            f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","trade_id":"{trade_id}","seq":'
+            f'{record.seq},"side":{side},"price":"{price}","quantity":"{quantity}"}}}}'
+        ).encode()
+
+    return encode_trade
+
+
+def _tick_encoder(exchange: str, symbol: str) -> Callable[[Tick], bytes]:
+    begin, middle = _begin("TICK", exchange, symbol)
+
+    def encode_tick(record: Tick) -> bytes:
+        at, received_at = record.time, record.received_at
+        bid, bid_volume, ask, ask_volume = record.bid_price, record.bid_volume, record.ask_price, record.ask_volume
+        texts = f"{bid}{bid_volume}{ask}{ask_volume}"
+        if not texts.isprintable() or '"' in texts or "\\" in texts:
+            return encode(record)
+        if bid is None or bid_volume is None or ask is None or ask_volume is None:
+            return encode(record)
+        if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
+            return encode(record)
+        time = iso_text(at)
+        return (
+            f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","bid_price":"{bid}","bid_volume":"'
+            f'{bid_volume}","ask_price":"{ask}","ask_volume":"{ask_volume}"}}}}'
+        ).encode()
+
+    return encode_tick
+
+
+def _begin(event_type: str, exchange: str, symbol: str) -> tuple[str, str]:
+    """What stands before `timestamp` and between it and `time`."""
+    names = [_encoder.encode(text).decode() for text in (exchange, symbol)]
+    return (
+        f'{{"event_type":"{event_type}","timestamp":"',
+        f'","data":{{"exchange":{names[0]},"symbol":{names[1]},"time":"',
+    )
+
+
 def decode(kind: TopicKind, value: bytes) -> Record:
     """The record of a message from the topic of this kind; raises EnvelopeError, saying what is wrong with it."""
     wire = _WIRE_OF_KIND[kind]
@@ -158,8 +216,8 @@ def headers(journal_id: str, position: int, index: int) -> list[tuple[str, bytes
 
 _NEWEST_ISO_US = 253_402_300_800_000_000  # the year 10000
 _SECONDS_KEPT = 10_000
-_second_texts: dict[int, str] = {}
 _second_numbers: dict[str, int] = {}
+_SIDES: dict[str | None, str] = {"buy": '"buy"', "sell": '"sell"', None: "null"}
 
 
 def _check_levels(side: tuple[tuple[str, str], ...]) -> None:
@@ -169,16 +227,7 @@ def _check_levels(side: tuple[tuple[str, str], ...]) -> None:
 
 
 def _iso(time_us: int) -> _Time:
-    """`2026-09-21T15:33:20.000001Z`. The second's text is computed once and kept."""
-    if not 0 <= time_us < _NEWEST_ISO_US:
-        return time_us
-    second, fraction = divmod(time_us, 1_000_000)
-    text = _second_texts.get(second)
-    if text is None:
-        if len(_second_texts) >= _SECONDS_KEPT:
-            _second_texts.clear()
-        text = _second_texts[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return f"{text}.{fraction:06d}Z"
+    return iso_text(time_us) if 0 <= time_us < _NEWEST_ISO_US else time_us
 
 
 def _time_us(text: _Time) -> int:
@@ -253,3 +302,4 @@ _WIRES: dict[type, _Wire] = {record: _wire(record) for record in _KIND_OF}
 _WIRE_OF_KIND: dict[TopicKind, _Wire] = {kind: _WIRES[record] for record, kind in _KIND_OF.items()}
 _TIME_INDEX = Tick.__struct_fields__.index("time")
 _RECEIVED_INDEX = Tick.__struct_fields__.index("received_at")
+_ENCODERS: dict[type, Callable[[str, str], Callable[[Any], bytes]]] = {Trade: _trade_encoder, Tick: _tick_encoder}

@@ -56,9 +56,10 @@ CAUSES: Mapping[str, Explanation] = {
         "The journal refused: look for journal_refuses in the log, free disk space or bring the sink back.",
     ),
     DROPPED: Explanation(
-        "Records that had been received were given up because there was no room for them.",
+        "Records that had been received were given up because there was no room for them, or a journal file was "
+        "damaged before they were stored.",
         "Bring the slow sink back, or raise journal.max_bytes; journal.when_full = block gives nothing up, and so "
-        "does intake.when_full.",
+        "does intake.when_full. Damage: look at the disk; what is left of the file is in the journal's bad/.",
     ),
     TAKEOVER: Explanation(
         "The daemon that captured before was gone or frozen, and this one took its place.",

@@ -109,7 +109,7 @@ class Intake:
         self.gaps.resume(open_gaps)
         for gap in open_gaps:
             self._show_open(gap)
-        for gap in pending:
+        for gap in (*pending, *self._journal.take_damage_gaps()):
             self.put(gap)
 
     def put(self, record: MarketRecord | FeedGap) -> None:
@@ -301,6 +301,8 @@ class Intake:
         self._count(taken, rejected)
         del self._open[: len(taken)]
         self._bytes -= sum(map(memory_bytes, taken))
+        for left in self._journal.take_damage_gaps():
+            self.put(left)
         for stream, span in self._journal.take_dropped():
             begins = self._journal_drops.add(stream, span, now_us())
             gap = self._journal_drops.gap(stream) if begins else None

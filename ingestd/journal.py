@@ -35,10 +35,10 @@ from ingestd.journal_cursor import Batch, Cursor, Place
 from ingestd.journal_disk import JournalDamaged, row_bytes
 from ingestd.journal_file import FileName, JournalFile, StoredBatch, add_counts
 from ingestd.journal_salvage import Rewritten, salvage, without_channel
-from ingestd.journal_start import files_left, take_directory
+from ingestd.journal_start import files_left, gaps_left_by, take_directory
 from ingestd.journal_thread import Worker
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Record, StreamId, count_channels, decode_batch, encode_batch
+from ingestd.records import FeedGap, Record, StreamId, count_channels, decode_batch, encode_batch
 
 __all__ = ["DROP_ORDER", "Batch", "Cursor", "Journal", "Place"]
 
@@ -78,6 +78,7 @@ class Journal:
         self._unfinished: set[asyncio.Future[None]] = set()
         self._lost_at_open: dict[str, int] = {}
         self._dropped: list[tuple[StreamId, Dropped]] = []
+        self._damage_gaps: list[FeedGap] = []
         self._memory: deque[Batch] = deque()
         self._memory_bytes = 0
         self._memory_floor: Place = (0, 0)  # the last batch that is only on disk
@@ -99,7 +100,7 @@ class Journal:
             self._lock.close()
             raise
         self._files, self._last_sequence = found.files, found.last_sequence
-        self._lost_at_open = found.lost
+        self._lost_at_open, self._damage_gaps = found.lost, found.gaps
         self._count_dropped(found.lost, "journal_damaged")
         self._memory_floor = self._newest_place()
         self._metrics.journal_age_s.set_function(self._age_s)
@@ -200,6 +201,11 @@ class Journal:
         """What was given up since the last call because the journal was full."""
         dropped, self._dropped = self._dropped, []
         return dropped
+
+    def take_damage_gaps(self) -> list[FeedGap]:
+        """The gaps that damaged files have left since the last call."""
+        gaps, self._damage_gaps = self._damage_gaps, []
+        return gaps
 
     async def room_made(self, timeout_s: float) -> None:
         """Until a file was released, at most `timeout_s`."""
@@ -412,6 +418,7 @@ class Journal:
         rewritten = await self._in_reader(partial(salvage, file, file.last_position + 1))
         lost = self._lose(file, rewritten)
         self._count_dropped(lost, "journal_damaged")
+        self._damage_gaps += gaps_left_by(file, rewritten, lost)
         self._replace(file, rewritten.file)
         log.error(
             "journal_file_damaged",

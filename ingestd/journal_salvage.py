@@ -57,6 +57,8 @@ class Rewritten:
 
     file: JournalFile
     counts_at: dict[int, dict[str, int]] = field(default_factory=dict)  # records by channel, by position
+    sealed: list[tuple[int, int]] = field(default_factory=list)  # position and sealed_at of each batch kept
+    streams: set[StreamId] = field(default_factory=set)  # which the batches kept are of
     lost: dict[str, int] = field(default_factory=dict)  # records; known only of a file that had been counted
     kept_aside: list[Path] = field(default_factory=list)
     dropped: dict[StreamId, Dropped] = field(default_factory=dict)  # on purpose, with a channel
@@ -111,7 +113,7 @@ def _rewrite(file: JournalFile, channel: str | None, below: int) -> Rewritten:
             batches = found.batches() if channel is None else _all_without(channel, found.batches(), result.dropped)
             _write(part, copy, result, batches)
             file.close_reader()
-            result.lost = _lost(file, copy, channel)
+            result.lost, result.streams = _lost(file, copy, channel), found.streams
             if found.damage or (any(result.lost.values()) and not found.undecodable):
                 result.kept_aside = keep_aside(file.path)
             result.kept_aside += [_keep_payload(file, batch) for batch in found.undecodable]
@@ -139,6 +141,7 @@ def _write(part: Path, copy: JournalFile, result: Rewritten, batches: Iterable[S
             connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
             copy.account(batch.position, batch.sealed_at, batch.counts, len(row[2]) + len(batch.payload))
             result.counts_at[batch.position] = batch.counts
+            result.sealed.append((batch.position, batch.sealed_at))
         copy.is_counted = True
         if copy.last_position:
             connection.execute("INSERT INTO totals VALUES (?)", (copy.totals(),))
@@ -229,6 +232,7 @@ class _Undamaged:
 
     def __init__(self, file: JournalFile, below: int) -> None:
         self.damage = False
+        self.streams: set[StreamId] = set()
         self.undecodable: list[StoredBatch] = []  # what was written so, by a program with other records
         self._file = file
         self._below = below
@@ -264,10 +268,11 @@ class _Undamaged:
             self.damage = True
             return None
         try:
-            decode_batch(batch.payload)
+            records = decode_batch(batch.payload)
         except msgspec.DecodeError:
             self.undecodable.append(batch)
             return None
+        self.streams.update(stream_of(record) for record in records if not isinstance(record, (FeedGap, Rejected)))
         return batch
 
     def _next_readable(self, position: int) -> int | None:

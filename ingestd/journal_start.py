@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,9 +15,11 @@ import structlog
 
 from ingestd.clock import isoformat, now_us
 from ingestd.errors import JournalError, JournalLocked
+from ingestd.journal_damage import damage_gaps, missing_span
 from ingestd.journal_disk import JournalDamaged, sync_directory, translated
 from ingestd.journal_file import FileName, JournalFile, add_counts
-from ingestd.journal_salvage import keep_aside, salvage, sweep
+from ingestd.journal_salvage import Rewritten, keep_aside, salvage, sweep
+from ingestd.records import FeedGap
 
 log = structlog.get_logger()
 
@@ -31,6 +34,7 @@ class Found:
 
     files: list[JournalFile] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
+    gaps: list[FeedGap] = field(default_factory=list)  # what they leave
     last_sequence: int = 0
 
 
@@ -117,6 +121,7 @@ def _salvaged(file: JournalFile, error: JournalDamaged, below: int | None, found
         return None
     if file.is_counted:
         add_counts(found.lost, rewritten.lost)
+    found.gaps += gaps_left_by(file, rewritten, rewritten.lost if file.is_counted else None)
     log.error(
         "journal_file_damaged",
         path=str(file.path),
@@ -126,6 +131,17 @@ def _salvaged(file: JournalFile, error: JournalDamaged, below: int | None, found
         kept_aside=[str(path) for path in rewritten.kept_aside],
     )
     return rewritten.file
+
+
+def gaps_left_by(file: JournalFile, rewritten: Rewritten, lost: Mapping[str, int] | None) -> list[FeedGap]:
+    """The gaps of a file that was salvaged; `lost`: what of it is missing, by channel, None where nobody knows."""
+    channels = None if lost is None else {channel for channel, count in lost.items() if count}
+    sealed, counted = rewritten.sealed, file.is_counted
+    oldest = file.oldest_sealed_at or (sealed[0][1] if sealed else now_us())
+    span = missing_span(
+        sealed, file.first_position if counted else None, file.last_position if counted else None, oldest, now_us()
+    )
+    return damage_gaps(rewritten.streams, channels, span, str(file.name))
 
 
 def _missing(file: JournalFile, files: list[JournalFile]) -> int:

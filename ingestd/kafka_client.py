@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeAlias
 
@@ -19,6 +19,7 @@ from aiokafka import errors as library
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingestd.clock import monotonic_s
 from ingestd.config import KafkaConfig
@@ -230,13 +231,7 @@ class Producer:
         try:
             with translated(f"the topic {topic}"):
                 batch = self._producer.create_batch()
-                for message in messages:
-                    timestamp_ms, key, value, headers = message
-                    if refused is not None and count and batch.size() + size_of(message) >= refused:
-                        break
-                    if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-                        break
-                    count += 1
+                count = _filled(batch, messages if refused is None else _below(messages, refused, batch.size))
                 batch.close()
                 if refused is not None and batch.size() >= refused:
                     text = f"the topic {topic} takes no batch of {batch.size()} bytes"
@@ -283,6 +278,26 @@ class Producer:
         with contextlib.suppress(Exception):  # it is being thrown away
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._producer.client.close()
+
+
+def _filled(batch: BatchBuilder, messages: Iterable[Message]) -> int:
+    """Append until one does not fit; how many did."""
+    # What `batch.append` does, without its call, its four keywords and its serializers for every message.
+    append, count = batch._builder.append, 0
+    for timestamp_ms, key, value, headers in messages:
+        if append(count, timestamp_ms, key, value, headers) is None:
+            break
+        count += 1
+    batch._relative_offset = count
+    return count
+
+
+def _below(messages: Iterable[Message], refused: int, size: Callable[[], int]) -> Iterator[Message]:
+    """The messages that keep a batch below the size that was refused, the first in any case."""
+    for index, message in enumerate(messages):
+        if index and size() + size_of(message) >= refused:
+            return
+        yield message
 
 
 _background: set[asyncio.Task[Any]] = set()  # what still begins or ends by itself: a task needs an owner

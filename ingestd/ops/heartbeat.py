@@ -37,6 +37,7 @@ class Heartbeat:
             await asyncio.sleep(_INTERVAL_S)
             self._last_s = monotonic_s()
             self._metrics.loop_lag_s.set(max(0.0, self._last_s - due_s))
+            self._metrics.loop_tasks.set(len(asyncio.all_tasks()))
             self._show()
             interval_s = self._notifier.watchdog_interval_s
             if interval_s is not None and self._last_s >= watchdog_due_s and self._alive():

@@ -77,6 +77,7 @@ class Metrics:
         self.journal_errors = self._counter("journal_errors", "Failed attempts to append")
         self.in_journal = self._gauge("records_in_journal", "Journaled records not yet stored", "channel")
         self.loop_lag_s = self._gauge("loop_lag_seconds", "How late the event loop runs its timers")
+        self.loop_tasks = self._gauge("loop_tasks", "Tasks of the event loop; one that only grows is a leak")
         self.journal_latency_s = self._histogram("received_to_journaled_seconds", "From the socket to the journal")
         self.commit_latency_s = self._histogram(
             "received_to_committed_seconds", "From the socket to the commit", "sink"

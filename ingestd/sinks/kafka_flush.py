@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
@@ -39,13 +39,14 @@ class Sender(Protocol):
 
 @dataclass(slots=True)
 class Chain:
-    """What goes to one partition, in order. `at_most` is set once the broker has refused a batch for its size,
-    `refused` is how many messages that had, where it is known."""
+    """What goes to one partition, in order; the messages of a topic are counted under one channel. `at_most` is set
+    once the broker has refused a batch for its size, `refused` is how many messages that had, where it is known."""
 
     topic: str
     partition: int
+    channel: str
     messages: list[Message] = field(default_factory=list)
-    channels: list[str] = field(default_factory=list)  # of each message, for the counts
+    uncounted: list[Message] = field(default_factory=list)  # of them those that stand for a record already counted
     sent: int = 0
     at_most: int | None = None
     refused: int | None = None
@@ -56,6 +57,12 @@ class Chain:
             end = None if self.at_most is None else self.sent + self.at_most
             left = self.messages[self.sent : end] if self.sent or end is not None else self.messages
             self.sent += await producer.send(self.topic, self.partition, left)
+
+
+_Chains: TypeAlias = dict[tuple[str, int], Chain]  # by topic and partition
+_Encode: TypeAlias = Callable[[Record], bytes]
+_Place: TypeAlias = tuple[bytes, _Encode, str, int]  # a stream's key, what writes its values, its topic and partition
+_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # the first two, and what takes a message
 
 
 class PutAside:
@@ -124,9 +131,10 @@ class Flush:
         if min(tried, len(chain.messages) - chain.sent) > 1:
             chain.at_most = max(1, tried // 2)
             return
-        self.put_aside.note(chain.topic, chain.messages[chain.sent])
-        self.rejected[chain.channels[chain.sent]] += 1
-        del chain.messages[chain.sent], chain.channels[chain.sent]
+        message = chain.messages.pop(chain.sent)
+        self.put_aside.note(chain.topic, message)
+        if not any(message is other for other in chain.uncounted):
+            self.rejected[chain.channel] += 1
         chain.at_most = None
 
 
@@ -138,7 +146,7 @@ class Preparer:
         self._names: dict[str, str] = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
         self._max_message_bytes = max_message_bytes
         self._keep_rejected = keep_rejected
-        self._places: dict[tuple[str, str, str], tuple[bytes, str, int]] = {}
+        self._places: dict[tuple[str, str, str], _Place] = {}
         self._partitions: Mapping[str, int] = {}
         self.put_aside = PutAside()
 
@@ -158,55 +166,56 @@ class Preparer:
         """The flush of these batches, over topics with so many partitions each."""
         if partitions != self._partitions:
             self._places, self._partitions = {}, dict(partitions)
-        chains: dict[tuple[str, int], Chain] = {}
+        chains: _Chains = {}
+        routes: dict[tuple[type, str, str], _Route] = {}  # of the streams in these batches
         rejected: Counter[str] = Counter()
-        add = self._adder(chains)
+        name, version = envelope.POSITION_HEADER, (envelope.VERSION_HEADER, envelope.VERSION)
+        # Larger than this, and only then, its exact size is looked at.
+        suspicious = self._max_message_bytes // 2
         for batch in batches:
-            prefix = f"{batch.journal_id}:{batch.position}:"
+            prefix = f"{batch.journal_id}:{batch.position}:".encode("ascii")
             for index, record in enumerate(batch.records):
-                position = f"{prefix}{index}".encode("ascii")
-                if add(record, position):
+                kind = type(record)
+                route = routes.get((kind, record.exchange, record.symbol))
+                if route is None:
+                    route = routes[kind, record.exchange, record.symbol] = self._route(record, chains)
+                key, encode, add, chain = route
+                value = encode(record)
+                message = (record.received_at // 1000, key, value, [(name, b"%b%d" % (prefix, index)), version])
+                if len(value) <= suspicious or size_of(message) <= self._max_message_bytes:
+                    add(message)
                     continue
+                self.put_aside.note(chain.topic, message)
                 rejected[channel_of(record)] += 1
                 if self._keep_rejected:
-                    add(_summary(record), position, counted=False)
-        return Flush(list(chains.values()), self._partitions, rejected, self.put_aside)
+                    self._add_summary(record, message, chains)
+        return Flush([chain for chain in chains.values() if chain.messages], self._partitions, rejected, self.put_aside)
 
-    def _adder(self, chains: dict[tuple[str, int], Chain]) -> Callable[..., bool]:
-        # One call a record: what it needs is bound here once.
-        encode, version, limit = envelope.encode, (envelope.VERSION_HEADER, envelope.VERSION), self._max_message_bytes
-        # Larger than this, and only then, its exact size is looked at.
-        suspicious = limit // 2
+    def _route(self, record: Record, chains: _Chains) -> _Route:
+        key, encode, topic, partition = self._place(record)
+        chain = chains.get((topic, partition))
+        if chain is None:
+            chain = chains[topic, partition] = Chain(topic, partition, channel_of(record))
+        return key, encode, chain.messages.append, chain
 
-        def add(record: Record, position: bytes, *, counted: bool = True) -> bool:
-            key, topic, partition = self._place(record)
-            value = encode(record)
-            message: Message = (
-                record.received_at // 1000,
-                key,
-                value,
-                [(envelope.POSITION_HEADER, position), version],
-            )
-            if len(value) > suspicious and size_of(message) > limit:
-                self.put_aside.note(topic, message)
-                return False
-            chain = chains.get((topic, partition))
-            if chain is None:
-                chain = chains[topic, partition] = Chain(topic, partition)
-            chain.messages.append(message)
-            chain.channels.append(channel_of(record) if counted else "")
-            return True
+    def _add_summary(self, record: Record, message: Message, chains: _Chains) -> None:
+        summary = _summary(record)
+        key, encode, add, chain = self._route(summary, chains)
+        instead = message[0], key, encode(summary), message[3]
+        if size_of(instead) > self._max_message_bytes:
+            self.put_aside.note(chain.topic, instead)
+            return
+        add(instead)
+        chain.uncounted.append(instead)
 
-        return add
-
-    def _place(self, record: Record) -> tuple[bytes, str, int]:
+    def _place(self, record: Record) -> _Place:
         kind = envelope.topic_kind(record)
         known = self._places.get((kind, record.exchange, record.symbol))
         if known is None:
             if len(self._places) >= _KEYS_KEPT:
                 self._places.clear()
             key, topic = envelope.key(record), self._names[kind]
-            known = key, topic, partition_for(key, self._partitions[topic])
+            known = key, envelope.encoder_of(record), topic, partition_for(key, self._partitions[topic])
             self._places[kind, record.exchange, record.symbol] = known
         return known
 

@@ -1,5 +1,7 @@
 """Recorded traffic of five venues through the whole daemon into a database, against an independent reading of it.
 
+By our own decoders, and through ccxt.
+
 The reading below uses the capture file and nothing of ingestd. What the replay adapts for today's exchange library
 (stream names, missing REST answers; never a payload) is printed.
 """
@@ -23,6 +25,7 @@ from ingestd.config import RetentionConfig
 from ingestd.sim.replay import MAX_SPEED, ReplayVenue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
+from tests.support.feeds import DECODERS
 from tests.support.postgres import DatabaseForTest
 
 pytestmark = pytest.mark.one_engine
@@ -206,11 +209,11 @@ def final_books(case: Case, path: Path, levels: int) -> dict[str, tuple[list[tup
 
 
 async def replayed(
-    case: Case, path: Path, database: DatabaseForTest, folder: Path
+    case: Case, path: Path, database: DatabaseForTest, folder: Path, decoder: str
 ) -> tuple[dict[str, str], list[Frame], Daemon]:
     """Run the daemon on the replay until everything arrived; market id by symbol, adaptations, the ended daemon."""
     credentials = {}
-    if case.credentials:
+    if case.credentials and decoder == "ccxt":
         (folder / "key.toml").write_text(case.credentials, encoding="utf-8")
         credentials = {"credentials_file": str(folder / "key.toml")}
     async with ReplayVenue(path, speed=MAX_SPEED, quiet_s=1.0) as venue:
@@ -222,6 +225,7 @@ async def replayed(
                 "feeds": [
                     {
                         "exchange": venue.exchange,
+                        "decoder": decoder,
                         "symbols": list(venue.symbols),
                         "url_map": venue.url_map,
                         "order_book_interval_ms": 0,
@@ -241,15 +245,21 @@ async def replayed(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.capture)
 async def test_a_capture_is_stored_digit_for_digit(
-    case: Case, database: DatabaseForTest, db: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: Case,
+    decoder: str,
+    database: DatabaseForTest,
+    db: Database,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = CAPTURES / f"{case.capture}.ndjson.gz"
     if not path.exists():
         pytest.skip("the recorded exchange traffic is not here (../shared/data)")
 
-    market_ids, adaptations, daemon = await replayed(case, path, database, tmp_path)
+    market_ids, adaptations, daemon = await replayed(case, path, database, tmp_path, decoder)
 
     sent_trades = Counter(trade for frame in frames(path) for trade in case.trades(frame))
     sent_ticks = Counter(tick for frame in frames(path) for tick in case.ticks(frame))
@@ -284,7 +294,7 @@ async def test_a_capture_is_stored_digit_for_digit(
     assert not counts["in_journal"]
     with capsys.disabled():
         kinds = Counter(note.get("kind") for note in adaptations)
-        print(f"\n{case.capture}: the replay adapted {dict(kinds)}, for example {adaptations[:2]}")
+        print(f"\n{case.capture}, {decoder}: the replay adapted {dict(kinds)}, for example {adaptations[:2]}")
 
 
 async def last_books(db: Database, market_ids: dict[str, str]) -> dict[str, tuple[list[tuple[float, float]], ...]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from ingestd.backoff import Backoff
 from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds import ccxt_subscription
-from ingestd.records import FeedGap, OpenInterest, Trade
+from ingestd.feeds.base import Earlier
+from ingestd.records import FeedGap, OpenInterest, StreamId, Trade
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
@@ -134,7 +136,14 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """A feed in a task of its own."""
 
-    def __init__(self, venue: Venue, keep: Callable[[str], bool] | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        keep: Callable[[str], bool] | None = None,
+        earlier: dict[StreamId, Earlier] | None = None,
+        state_dir: Path | None = None,
+        **changes: Any,
+    ) -> None:
         settings: dict[str, Any] = {
             "symbols": ["BTC/USDT:USDT"],
             "channels": ["trades"],
@@ -146,7 +155,7 @@ class Running:
         }
         self.intake = ListIntake()
         config = FeedConfig(exchange="binanceusdm", **{**settings, **changes})
-        self.feed = make_feed(config, venue.decoder, keep=keep)
+        self.feed = make_feed(config, venue.decoder, keep=keep, earlier=earlier, state_dir=state_dir)
         self.task = asyncio.create_task(self.feed.run(self.intake))
 
     async def until(self, condition: Callable[[], Any]) -> None:
@@ -399,4 +408,70 @@ async def test_a_new_listing_is_followed(venue: Venue, monkeypatch: pytest.Monke
     await running.until(lambda: len(venue.subscribed) == 2)
 
     assert venue.subscribed[1] == ["solusdt@trade"]
+    await running.close()
+
+
+async def test_the_channels_of_one_feed_come_by_whichever_way_there_is(venue: Venue) -> None:
+    """Trades from a socket, open interest over REST: one feed, one status."""
+    running = Running(venue, channels=["trades", "open_interest"], poll_interval_s=0.05)
+    await running.until(lambda: venue.sockets)
+    await venue.trade(1)
+    await running.until(lambda: running.intake.of(Trade) and running.intake.of(OpenInterest))
+    status = running.feed.status()
+
+    assert {stream.channel for stream in status.streams} == {"trades", "open_interest"}
+    assert (status.connects, status.connected, status.problem) == (1, True, None)
+    await running.close()
+
+
+async def test_what_an_earlier_process_left_is_gone_on_with(venue: Venue) -> None:
+    left = Earlier(complete_until=1_672_515_000_000_000, cause="restart", detail="the process before had stopped")
+    earlier: dict[StreamId, Earlier] = {("binanceusdm", "trades", "BTC/USDT:USDT"): left}
+    running = Running(venue, earlier=earlier)
+    await running.until(lambda: venue.sockets)
+    await venue.trade(1)
+    await running.until(lambda: running.intake.of(Trade))
+
+    opened, ended = running.intake.of(FeedGap)
+    assert (opened.time, opened.cause, opened.ended_at) == (left.complete_until, "restart", None)
+    assert ended.ended_at is not None
+    assert earlier == {}
+    await running.close()
+
+
+@pytest.mark.parametrize("venue", ["native"], indirect=True)
+async def test_a_start_with_kept_markets_asks_the_venue_nothing_before_it_subscribes(
+    venue: Venue, tmp_path: Path
+) -> None:
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: venue.subscribed)
+    await running.close()
+    asked = venue.market_requests
+    venue.market_status = 500
+    venue.subscribed.clear()
+
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: venue.subscribed)
+
+    assert venue.subscribed == [["btcusdt@trade", "ethusdt@trade"]]
+    assert venue.market_requests == asked == 1
+    assert len(running.feed.markets()) == 2
+    await running.close()
+
+
+@pytest.mark.parametrize("venue", ["native"], indirect=True)
+async def test_kept_markets_that_are_an_hour_old_are_loaded_again_after_the_start(
+    venue: Venue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: venue.subscribed)
+    await running.close()
+    venue.markets["SOLUSDT"] = "SOL"
+    venue.subscribed.clear()
+    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 0.01)
+
+    running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
+    await running.until(lambda: len(venue.subscribed) == 2)
+
+    assert venue.subscribed == [["btcusdt@trade", "ethusdt@trade"], ["solusdt@trade"]]
     await running.close()

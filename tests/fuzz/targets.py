@@ -27,6 +27,10 @@ from ingestd.event_messages import read_event
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.bybit import Bybit
+from ingestd.feeds.native.coinbase import CoinbaseAdvanced
+from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
+from ingestd.feeds.native.kraken import Kraken
+from ingestd.feeds.native.kraken_futures import KrakenFutures
 from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
 from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
@@ -99,6 +103,10 @@ def _check_storable(record: MarketRecord | FeedGap) -> None:
 NATIVE: dict[str, tuple[Venue, dict[str, str]]] = {
     "binance": (Binance("binance", {}), {"BTCUSDT": SYMBOL}),
     "bybit": (Bybit({}), {"BTCUSDT": SYMBOL}),
+    "coinbase": (CoinbaseAdvanced({}), {"BTC-USDT": SYMBOL}),
+    "coinbaseexchange": (CoinbaseExchange({}), {"BTC-USDT": SYMBOL}),
+    "kraken": (Kraken({}), {"BTC/USDT": SYMBOL}),
+    "krakenfutures": (KrakenFutures({}), {"PF_XBTUSDT": SYMBOL}),
     "okx": (Okx({}), {"BTC-USDT": SYMBOL}),
 }
 
@@ -301,6 +309,49 @@ FRAMES: dict[str, list[bytes]] = {
         b'{"success":false,"ret_msg":"error:handler not found,topic:publicTrade.NO","req_id":"1","op":"subscribe"}',
         b'{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1790000000000,"data":{"s":"BTCUSDT","b":[["1.0","0"]],'
         b'"a":[],"u":6,"seq":8},"cts":1}',
+    ],
+    "coinbase": [
+        b'{"channel":"market_trades","timestamp":"2026-04-07T14:30:02.789012Z","sequence_num":5,"events":[{"type":"update",'
+        b'"trades":[{"trade_id":"995098700","product_id":"BTC-USDT","price":"68900.50","size":"0.0015","side":"BUY",'
+        b'"time":"2026-04-07T14:30:02.7Z"}]}]}',
+        b'{"channel":"ticker","timestamp":"2026-04-07T14:30:03Z","sequence_num":6,"events":[{"type":"update","tickers":['
+        b'{"product_id":"BTC-USDT","best_bid":"68900.10","best_bid_quantity":"0.10","best_ask":"68900.90",'
+        b'"best_ask_quantity":"0.20"}]}]}',
+        b'{"channel":"l2_data","timestamp":"2026-04-07T14:30:03Z","sequence_num":7,"events":[{"type":"update","product_id":'
+        b'"BTC-USDT","updates":[{"side":"offer","price_level":"68901.00","new_quantity":"0"}]}]}',
+        b'{"channel":"subscriptions","sequence_num":0,"events":[{"subscriptions":{"level2":["BTC-USDT"]}}]}',
+        b'{"type":"error","message":"BTC-NO is not a valid product"}',
+    ],
+    "coinbaseexchange": [
+        b'{"type":"match","trade_id":7,"side":"sell","size":"985.10","price":"0.00001305","product_id":"BTC-USDT",'
+        b'"time":"2026-04-17T16:43:37.075687Z"}',
+        b'{"type":"ticker","product_id":"BTC-USDT","best_bid":"14.70","best_bid_size":"1.0","best_ask":"14.80",'
+        b'"best_ask_size":"2.00","time":"2026-04-17T16:43:37.075687Z"}',
+        b'{"type":"l2update","product_id":"BTC-USDT","changes":[["buy","14.70","0"]],"time":"2026-04-17T16:43:37Z"}',
+        b'{"type":"snapshot","product_id":"BTC-USDT","bids":[["1","2"]],"asks":[]}',
+        b'{"type":"subscriptions","channels":[{"name":"level2","product_ids":["BTC-USDT"]}]}',
+        b'{"type":"error","message":"Failed to subscribe","reason":"BTC-NO is not a valid product"}',
+    ],
+    "kraken": [
+        b'{"channel":"trade","type":"update","data":[{"symbol":"BTC/USDT","side":"buy","price":105944.20,"qty":0.00027620,'
+        b'"trade_id":7,"timestamp":"2026-09-25T07:49:37.708706Z"}]}',
+        b'{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USDT","bid":105944.2,"bid_qty":2.5,"ask":105944.3,'
+        b'"ask_qty":3,"timestamp":"2026-09-25T07:49:37.708706Z"}]}',
+        b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USDT","bids":[{"price":1.5,"qty":0}],"asks":[],'
+        b'"checksum":7,"timestamp":"2026-09-25T07:49:37.708706Z"}]}',
+        b'{"method":"subscribe","success":false,"error":"Currency pair not supported NO","symbol":"NO"}',
+        b'{"channel":"status","data":[{"system":"maintenance"}]}',
+    ],
+    "krakenfutures": [
+        b'{"feed":"trade","product_id":"PF_XBTUSDT","uid":"05af78ac","side":"sell","seq":6,"time":1790000000000,'
+        b'"qty":440.0,"price":34893.50}',
+        b'{"feed":"trade_snapshot","product_id":"PF_XBTUSDT","trades":[{"feed":"trade","product_id":"PF_XBTUSDT",'
+        b'"side":"buy","time":1790000000000,"qty":440,"price":34893}]}',
+        b'{"feed":"ticker_lite","product_id":"PF_XBTUSDT","bid":34932,"ask":34949.5}',
+        b'{"feed":"book_snapshot","product_id":"PF_XBTUSDT","timestamp":1790000000000,"seq":1,"bids":[{"price":1.5,'
+        b'"qty":2}],"asks":[]}',
+        b'{"feed":"book","product_id":"PF_XBTUSDT","side":"sell","seq":2,"price":1.6,"qty":0,"timestamp":1790000000000}',
+        b'{"event":"subscribed_failed","feed":"book","product_ids":["PF_NO"]}',
     ],
     "okx": [
         b'{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"7","px":"64000.10",'

@@ -186,32 +186,32 @@ def timescaledb_server() -> Iterator[Server]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each engine in turn; one of them, TimescaleDB where it is, for what is marked `one_engine`: the daemon's own
     process over many seconds. `make fault` runs those on both, too."""
-    if "server" not in metafunc.fixturenames:
+    if "database_server" not in metafunc.fixturenames:
         return
     engines: tuple[str, ...] = ENGINES
     if metafunc.definition.get_closest_marker("one_engine") is not None and not AT_LENGTH:
         engines = ENGINES[1:] if has_timescaledb() else ENGINES[:1]
-    metafunc.parametrize("server", engines, indirect=True)
+    metafunc.parametrize("database_server", engines, indirect=True)
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Server:
+def database_server(request: pytest.FixtureRequest) -> Server:
     """One engine's server."""
     found: Server = request.getfixturevalue(f"{request.param}_server")
     return found
 
 
 @pytest.fixture
-def database(server: Server) -> Iterator[DatabaseForTest]:
+def database(database_server: Server) -> Iterator[DatabaseForTest]:
     """A migrated database, on each engine in turn."""
-    with temporary_database(server) as created:
+    with temporary_database(database_server) as created:
         yield created
 
 
 @pytest.fixture
-def empty_database(server: Server) -> Iterator[DatabaseForTest]:
+def empty_database(database_server: Server) -> Iterator[DatabaseForTest]:
     """A database without any schema, on each engine in turn."""
-    with temporary_database(server, migrated=False) as created:
+    with temporary_database(database_server, migrated=False) as created:
         yield created
 
 

@@ -20,6 +20,7 @@ LEAVES = {
     "ingestd.config",
     "ingestd.config_values",
     "ingestd.envelope",
+    "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
     "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
@@ -57,10 +58,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.journal_thread",
     },
     "ingestd.journal_cursor": {"ingestd.journal_file"},
+    "ingestd.journal_damage": set(),
     "ingestd.journal_disk": set(),
     "ingestd.journal_file": {"ingestd.journal_disk"},
     "ingestd.journal_salvage": {"ingestd.gap_book", "ingestd.journal_disk", "ingestd.journal_file"},
-    "ingestd.journal_start": {"ingestd.journal_disk", "ingestd.journal_file", "ingestd.journal_salvage"},
+    "ingestd.journal_start": {
+        "ingestd.journal_damage",
+        "ingestd.journal_disk",
+        "ingestd.journal_file",
+        "ingestd.journal_salvage",
+    },
     "ingestd.journal_thread": set(),
     "ingestd.takeover": {"ingestd.feeds.base", "ingestd.feeds.gaps", "ingestd.storage"},  # gaps, from what is stored
     "ingestd.tasks": set(),
@@ -114,6 +121,7 @@ NOTHING_OF_OURS = {
     "ingestd.records",
     "ingestd.errors",
     "ingestd.clock",
+    "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
     "ingestd",
@@ -123,7 +131,7 @@ EXACTLY = {
     "ingestd.config_values": {"ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
     "ingestd.kafka_client": {"ingestd.clock", "ingestd.config", "ingestd.errors", "ingestd.failpoints"},
-    "ingestd.envelope": {"ingestd.errors", "ingestd.records"},
+    "ingestd.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
     "ingestd.event_messages": {"ingestd.errors"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
 }

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd import envelope
-from ingestd.envelope import TOPIC_KINDS, decode, encode, key, parse_position, position_header, topic, topic_kind
+from ingestd.envelope import (
+    TOPIC_KINDS,
+    decode,
+    encode,
+    encoder_of,
+    key,
+    parse_position,
+    position_header,
+    topic,
+    topic_kind,
+)
 from ingestd.errors import EnvelopeError
 from ingestd.records import (
     CHANNELS,
@@ -56,6 +67,50 @@ def test_what_is_encoded_decodes_to_itself(record: Record) -> None:
     document = json.loads(value)
     assert list(document) == ["event_type", "timestamp", "data"]
     assert list(document["data"]) == list(record.__struct_fields__)
+
+
+nasty_texts = texts | st.sampled_from(['"', "\\", "a\tb", "\x00", "\x7f", "\u2028", "\U0001f600", "\xa0", "", "1\n"])
+nasty_stream = (nasty_texts, nasty_texts, any_times | st.integers(-(2**80), 2**80), any_times)
+
+
+@given(
+    st.builds(
+        Trade,
+        *nasty_stream,
+        nasty_texts,
+        st.integers(-(2**65), 2**65),
+        st.sampled_from(["buy", "sell", None]),
+        nasty_texts | decimals,
+        nasty_texts | decimals,
+    )
+    | st.builds(Tick, *nasty_stream, *[maybe | nasty_texts] * 4)
+)
+def test_every_text_is_written_as_json_writes_it(record: Trade | Tick) -> None:
+    """By the standard library, which escapes as little as the encoder does when it is told to keep other scripts."""
+    data = {name: getattr(record, name) for name in record.__struct_fields__}
+    for name in ("time", "received_at"):
+        if 0 <= data[name] < 253_402_300_800_000_000:
+            moment = datetime(1970, 1, 1) + timedelta(microseconds=data[name])
+            data[name] = moment.isoformat(timespec="microseconds") + "Z"
+    timestamp = data["time"] if isinstance(data["time"], str) else data["received_at"]
+    event_type = {Trade: "TRADE", Tick: "TICK"}[type(record)]
+    event = {"event_type": event_type, "timestamp": timestamp, "data": data}
+    expected = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    assert encoder_of(record)(record) == expected
+    assert encode(record) == expected
+
+
+@given(records)
+def test_the_quick_way_writes_the_very_bytes_of_the_general_one(record: Record) -> None:
+    assert encoder_of(record)(record) == encode(record)
+
+
+@pytest.mark.parametrize("half", [trade(1, trade_id="\ud800"), trade(1, symbol="\udfff"), tick(1, bid_price="\ud800")])
+def test_half_a_surrogate_pair_is_refused(half: Record) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        encode(half)
+    with pytest.raises(UnicodeEncodeError):
+        encoder_of(half)(half)
 
 
 def test_a_trade_reads_as_documented() -> None:

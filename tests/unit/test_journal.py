@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -282,6 +283,7 @@ async def test_damage_met_while_reading_keeps_the_other_batches(tmp_path: Path) 
     path = await filled(tmp_path)
     metrics = Metrics()
     with sqlite3.connect(path) as connection:
+        sealed = dict(connection.execute("SELECT position, sealed_at FROM batches").fetchall())
         connection.execute("UPDATE batches SET payload = zeroblob(length(payload)) WHERE position = 20")
     connection.close()
     journal = Journal(tmp_path, JournalConfig(), metrics)
@@ -292,6 +294,32 @@ async def test_damage_met_while_reading_keeps_the_other_batches(tmp_path: Path) 
     assert read == [number for number in range(1, 121) if number not in (58, 59, 60)]
     assert metrics.totals(metrics.dropped) == {"trades": 3}
     assert cursor.pending == {"trades": 117}
+    assert_gap_around(journal, sealed[19], sealed[21])
+
+
+async def test_damage_found_at_the_start_leaves_a_gap(tmp_path: Path) -> None:
+    path = await filled(tmp_path)
+    with sqlite3.connect(path) as connection:
+        sealed = dict(connection.execute("SELECT position, sealed_at FROM batches").fetchall())
+        connection.execute("DELETE FROM totals")
+        connection.execute("UPDATE batches SET counts = x'c1' WHERE position BETWEEN 20 AND 22")
+    connection.close()
+    with opened(tmp_path) as journal:
+        assert_gap_around(journal, sealed[19], journal_clock_us())
+
+
+def journal_clock_us() -> int:
+    return int(time.time() * 1e6)
+
+
+def assert_gap_around(journal: Journal, before: int, after: int) -> None:
+    """Of the one stream there is: from at most two seconds before the last sound batch to the next one."""
+    (gap,) = journal.take_damage_gaps()
+    assert (gap.exchange, gap.channel, gap.symbol, gap.cause) == ("binance", "trades", "BTC/USDT", "dropped")
+    assert before - 2_000_000 <= gap.time <= before
+    assert gap.ended_at is not None
+    assert after - 5_000_000 <= gap.ended_at <= after
+    assert journal.take_damage_gaps() == []
 
 
 async def test_a_half_rewritten_file_is_forgotten(tmp_path: Path) -> None:

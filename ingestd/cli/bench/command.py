@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -120,7 +122,10 @@ def bench(
         plot.require()
         chosen += [name for name in ("store", "batches", "growth") if name not in chosen]
     load_before = os.getloadavg()[0]
-    figures, server = uvloop.run(_measure(plan, dsn, chosen, peer_name is not None, peer_python))
+    try:
+        figures, server = uvloop.run(_measure(plan, dsn, chosen, peer_name is not None, peer_python))
+    except asyncio.CancelledError:
+        raise click.Abort from None
     machine = _machine(server, load_before)
     if plot_file is not None:
         plot.draw(figures, plot_file)
@@ -133,6 +138,10 @@ def bench(
 async def _measure(
     plan: Plan, dsn: str | None, chosen: list[str], with_peer: bool, peer_python: Path | None
 ) -> tuple[Figures, str]:
+    task = asyncio.current_task()
+    assert task is not None, "it runs in one"
+    # Like Ctrl-C: everything that was started is ended.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     figures = Figures()
     async with rig.server(dsn, plan.say) as server:
         for name, measure in PARTS.items():

@@ -227,7 +227,7 @@ class Binance:
             self._names["order_book"] = _DEPTH
         if "watchBidsAsks" in options:  # the streams of stocks
             del self._names["ticks"]
-        self.channels = frozenset(self._names)
+        self.channels = frozenset(() if _asks_for_options(options) else self._names)
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """Contracts in USD have sockets apart for what is of all (`public`) and what is of the market."""
@@ -255,6 +255,13 @@ class Binance:
             msgspec.json.encode({"method": method, "params": names[start : start + size], "id": request_id})
             for start in range(0, len(names), size)
         ]
+
+
+def _asks_for_options(options: Mapping[str, Any]) -> bool:
+    """Whether its European options are among the markets: they have sockets and messages of their own."""
+    markets = options.get("fetchMarkets")
+    types = markets.get("types") if isinstance(markets, Mapping) else None
+    return isinstance(types, list) and "option" in types
 
 
 def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:

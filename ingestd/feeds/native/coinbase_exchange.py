@@ -139,7 +139,7 @@ def _tick(ticker: _Ticker, symbol: str, received_at: int) -> Sequence[Tick]:
 def _update(update: _Update, symbol: str, received_at: int) -> BookChange:
     bids = [(price, size) for side, price, size in update.changes if side == "buy"]
     asks = [(price, size) for side, price, size in update.changes if side == "sell"]
-    return BookChange(symbol, _time(update.time, received_at), received_at, bids, asks)
+    return BookChange(symbol, epoch_us(update.time) or received_at, received_at, bids, asks)
 
 
 def _snapshot(snapshot: _Snapshot, symbol: str, received_at: int) -> BookChange:

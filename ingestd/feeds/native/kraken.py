@@ -227,8 +227,8 @@ class Kraken:
         streams_per_socket=300,  # the venue states none
         streams_per_message=_STREAMS_PER_MESSAGE,
         messages_per_s=5.0,  # "dynamic", says the venue, and no number
-        sockets_per_s=0.25,  # 150 in ten minutes
-        source="https://docs.kraken.com/api/docs/guides/spot-ratelimits",
+        sockets_per_s=0.25,  # "approximately 150" in ten minutes
+        source="https://docs.kraken.com/api/docs/guides/spot-ws-intro and …/guides/spot-ratelimits",
     )
     keep_alive = KeepAlive(30.0, b'{"method":"ping"}')
     book_over_rest = False

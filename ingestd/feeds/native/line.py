@@ -21,6 +21,7 @@ from ingestd.feeds.native.venue import Asked, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.feeds.url_map import mapped_url
+from ingestd.gap_causes import DISCONNECT
 
 log = structlog.get_logger()
 
@@ -220,7 +221,10 @@ class Line:
             expected = None if self._frame_number is None else self._frame_number + 1
             self._frame_number = message.number
             if expected is not None and message.number != expected and self._socket is not None:
-                self._socket.abandon(f"frames are missing: {expected} was to come, {message.number} came")
+                reason = f"frames are missing: {expected} was to come, {message.number} came"
+                # Now, and not only when it is gone: the rest of this frame came after what is missing.
+                self._recorder.interrupted(self._all(), DISCONNECT, reason)
+                self._socket.abandon(reason)
         elif isinstance(message, Notice):
             self._on_notice(message)
 

@@ -24,7 +24,7 @@ from ingestd.records import Channel
 
 log = structlog.get_logger()
 
-DIALS_AT_ONCE = 5
+DIALS_AT_ONCE = 20  # where the venue counts dials over minutes
 _IDS_SETTLE_US = 1_000_000
 _LOOK_S = 1.0
 
@@ -50,8 +50,9 @@ class NativeSession:
         self._wanted: tuple[Sequence[str], Markets] = ((), {})
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
-        # A start may dial several at once; the venue counts over minutes.
-        self._dials = Pace(venue.limits.sockets_per_s, burst=DIALS_AT_ONCE)
+        # A limit below one a second is counted over minutes: a start may dial several at once.
+        per_s = venue.limits.sockets_per_s
+        self._dials = Pace(per_s, burst=DIALS_AT_ONCE if per_s < 1 else 1)
         self._rebuilding = Rebuilding(
             recorder,
             fetch_book if venue.book_over_rest else None,

@@ -21,36 +21,50 @@ _EXACT = Context(prec=120)
 
 
 class BuiltCandle:
-    """One minute of trades."""
+    """One minute of trades. Trades in a row have the same price more often than not, so what it makes of them is
+    worked out when the price changes."""
 
-    __slots__ = ("close", "count", "high", "low", "open", "order", "quote_volume", "start", "volume")
+    __slots__ = (
+        "_price", "_price_text", "_run", "_value", "_volume", "close", "count", "high", "low", "open", "order", "start",
+    )  # fmt: skip
 
-    def __init__(self, trade: Trade, price: Decimal) -> None:
-        self.open = self.close = price
-        self.high = self.low = price
+    def __init__(self, trade: Trade) -> None:
+        """Without the trade's quantity, which is `add`ed."""
+        self._price_text = trade.price
+        self._price = self.open = self.close = self.high = self.low = Decimal(trade.price)
         self.start = self.order = (trade.time, trade.seq)
-        self.volume = self.quote_volume = Decimal(0)
+        self._run: Decimal | None = None  # what was traded at this price, since it was another
+        self._volume = self._value = Decimal(0)  # before that
         self.count = 0
 
-    def add(self, trade: Trade, price: Decimal) -> None:
+    def add(self, trade: Trade) -> None:
         """Count one more trade; the first and last are by (time, seq), whatever the order of arrival."""
+        if trade.price != self._price_text:
+            self._end_run()
+            self._price_text, self._price = trade.price, Decimal(trade.price)
+            if self._price > self.high:
+                self.high = self._price
+            elif self._price < self.low:
+                self.low = self._price
         at = (trade.time, trade.seq)
-        if at < self.start:
-            self.start, self.open = at, price
         if at >= self.order:
-            self.order, self.close = at, price
-        if price > self.high:
-            self.high = price
-        elif price < self.low:
-            self.low = price
+            self.order, self.close = at, self._price
+        elif at < self.start:
+            self.start, self.open = at, self._price
         quantity = Decimal(trade.quantity)
-        self.volume = _EXACT.add(self.volume, quantity)
-        self.quote_volume = _EXACT.add(self.quote_volume, _EXACT.multiply(price, quantity))
+        self._run = quantity if self._run is None else _EXACT.add(self._run, quantity)
         self.count += 1
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self._volume = _EXACT.add(self._volume, self._run)
+            self._value = _EXACT.fma(self._price, self._run, self._value)
+            self._run = None
 
     def message(self, head: str, opens_us: int) -> bytes:
         """The list element."""
-        values = (self.open, self.high, self.low, self.close, self.volume, self.quote_volume)
+        self._end_run()
+        values = (self.open, self.high, self.low, self.close, self._volume, self._value)
         o, h, low, c, volume, quote = [f"{value:f}" for value in values]
         return payloads.candle_text(
             head, BUILT_INTERVAL, opens_us, (o, h, low, c, volume, quote), str(self.count), "trades"
@@ -85,12 +99,14 @@ class RecentCandles:
             return False
         opens_us = trade.time - trade.time % MINUTE_US
         candle = self._candles.get(opens_us)
-        price = Decimal(trade.price)
-        if not isinstance(candle, BuiltCandle):
-            if len(self._times) >= self._kept and opens_us < self._times[-1]:
-                return False
-            candle = BuiltCandle(trade, price)
-        candle.add(trade, price)
+        if isinstance(candle, BuiltCandle):
+            candle.add(trade)
+            self._changed.add(opens_us)
+            return True
+        if len(self._times) >= self._kept and opens_us < self._times[-1]:
+            return False
+        candle = BuiltCandle(trade)
+        candle.add(trade)
         self._place(opens_us, candle)
         return True
 

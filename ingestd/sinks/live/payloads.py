@@ -7,35 +7,20 @@ has it rewritten with the same value; what is no finite number makes the record 
 from __future__ import annotations
 
 import re
-import time
 from decimal import Decimal, InvalidOperation
 
 import orjson
 
+from ingestd.iso_time import iso_text
 from ingestd.records import BookSnapshot, Candle, Level, Tick, Trade
 
-_NUMBER = r"-?(?:0|[1-9][0-9]{0,59})(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?"
+# Possessive: what one part has taken it does not give back, which no text needs and every match would pay for.
+_NUMBER = r"-?+(?:0|[1-9][0-9]{0,59}+)(?:\.[0-9]{1,60}+)?+(?:[eE][+-]?+[0-9]{1,2}+)?+"
 _number = re.compile(_NUMBER).fullmatch
+_two_numbers = re.compile(rf"{_NUMBER},{_NUMBER}").fullmatch
+_four_numbers = re.compile(",".join([_NUMBER] * 4)).fullmatch
 _numbers = re.compile(rf"(?:{_NUMBER}|null)(?:,(?:{_NUMBER}|null))*").fullmatch
 _LONGEST_NUMBER = 128
-
-_seconds: dict[int, str] = {}
-_SECONDS_KEPT = 10_000
-
-
-def timestamp(time_us: int) -> str:
-    """`2026-01-06T22:00:00.000123Z`. The second's text is computed once and kept. Raises ValueError out of range."""
-    second, fraction = divmod(time_us, 1_000_000)
-    text = _seconds.get(second)
-    if text is None:
-        if len(_seconds) >= _SECONDS_KEPT:
-            _seconds.clear()
-        try:
-            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        except (OverflowError, OSError) as error:
-            raise ValueError(f"no such time: {time_us}") from error
-        _seconds[second] = text
-    return f"{text}.{fraction:06d}Z"
 
 
 def number(text: str | None) -> str:
@@ -70,22 +55,27 @@ def head(symbol: str, exchange: str) -> str:
 
 def tick_message(head: str, tick: Tick) -> bytes:
     """The message of `market_data:{symbol}`. Raises ValueError when the tick cannot be written."""
-    bid, ask, bid_volume, ask_volume = numbers(tick.bid_price, tick.ask_price, tick.bid_volume, tick.ask_volume)
+    bid, ask, bid_volume, ask_volume = tick.bid_price, tick.ask_price, tick.bid_volume, tick.ask_volume
+    if not _four_numbers(f"{bid},{ask},{bid_volume},{ask_volume}"):
+        bid, ask, bid_volume, ask_volume = numbers(bid, ask, bid_volume, ask_volume)
     return (
         f'{head},"bidPrice":{bid},"askPrice":{ask},"bidVolume":{bid_volume},"askVolume":{ask_volume}'
-        f',"timestamp":"{timestamp(tick.time)}"}}'
+        f',"timestamp":"{iso_text(tick.time)}"}}'
     ).encode()
 
 
 def trade_message(head: str, trade: Trade) -> bytes:
     """The message of `trades:{exchange}:{symbol}`. Raises ValueError when the trade cannot be written."""
-    price, quantity = numbers(trade.price, trade.quantity)
-    if price == "null" or quantity == "null":
-        raise ValueError("a trade without price or quantity")
+    price, quantity, trade_id = trade.price, trade.quantity, trade.trade_id
+    if not _two_numbers(f"{price},{quantity}"):
+        price, quantity = numbers(price, quantity)
+        if price == "null" or quantity == "null":
+            raise ValueError("a trade without price or quantity")
+    quoted = f'"{trade_id}"' if trade_id.isalnum() and trade_id.isascii() else _string(trade_id)
     side = "null" if trade.side is None else f'"{trade.side}"'
     return (
-        f'{head},"tradeId":{_string(trade.trade_id)},"side":{side},"price":{price},"quantity":{quantity}'
-        f',"timestamp":"{timestamp(trade.time)}"}}'
+        f'{head},"tradeId":{quoted},"side":{side},"price":{price},"quantity":{quantity}'
+        f',"timestamp":"{iso_text(trade.time)}"}}'
     ).encode()
 
 
@@ -101,7 +91,7 @@ def tick_fields(tick: Tick) -> tuple[bytes, ...]:
     """The fields of `market:tick:{symbol}`; an empty side is an empty text."""
     return (
         b"bidPrice", text(tick.bid_price), b"askPrice", text(tick.ask_price),
-        b"timestamp", timestamp(tick.time).encode(), b"exchange", tick.exchange.encode(),
+        b"timestamp", iso_text(tick.time).encode(), b"exchange", tick.exchange.encode(),
     )  # fmt: skip
 
 
@@ -120,14 +110,14 @@ def market_fields(tick: Tick | None, trade: Trade | None) -> tuple[bytes, ...]:
 
 def price_fields(trade: Trade) -> tuple[bytes, ...]:
     """The fields of `price:{exchange}:{symbol}`; the volume is the last trade's quantity."""
-    at = timestamp(trade.time).encode()
+    at = iso_text(trade.time).encode()
     return (b"price", text(trade.price), b"timestamp", at, b"volume", text(trade.quantity))
 
 
 def book_fields(book: BookSnapshot) -> tuple[bytes, ...]:
     """The fields of `orderbook:{exchange}:{symbol}`; `valid` is false while the book's sequence is in doubt."""
     return (
-        b"bids", levels(book.bids), b"asks", levels(book.asks), b"timestamp", timestamp(book.time).encode(),
+        b"bids", levels(book.bids), b"asks", levels(book.asks), b"timestamp", iso_text(book.time).encode(),
         b"valid", b"true" if book.valid else b"false",
     )  # fmt: skip
 
@@ -150,7 +140,7 @@ def candle_text(
     """
     o, h, low, c, volume, quote = values
     return (
-        f'{head},"interval":{_string(interval)},"timestamp":"{timestamp(opens_us)}"'
+        f'{head},"interval":{_string(interval)},"timestamp":"{iso_text(opens_us)}"'
         f',"open":{o},"high":{h},"low":{low},"close":{c},"volume":{volume},"quoteVolume":{quote}'
         f',"tradesCount":{count},"source":"{source}"}}'
     ).encode()

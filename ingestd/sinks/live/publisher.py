@@ -17,7 +17,7 @@ from ingestd.clock import monotonic_s
 from ingestd.config import RedisConfig
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.records import FeedGap, MarketRecord, channel_of
+from ingestd.records import CHANNEL_OF, FeedGap, MarketRecord, channel_of
 from ingestd.sinks.live.link import Answered, Link, Sent
 from ingestd.sinks.live.resp import error_class
 from ingestd.sinks.live.view import Command, View
@@ -164,7 +164,8 @@ class Publisher:
         self._schedule_the_rest()
 
     def _publish(self, records: list[MarketRecord | FeedGap], links: Links, boxes: list[Outbox], now_s: float) -> None:
-        take = self._view.take
+        # Once a record: calls are saved here.
+        take, index_of, channels = self._view.take, links.index_of, CHANNEL_OF
         rooms = [link.room for link in links.links]
         refused: Counter[tuple[str, str]] = Counter()
         for record in records:
@@ -175,14 +176,17 @@ class Publisher:
                 continue
             if command is None:
                 continue
-            index = links.of(command.key)
-            kind = channel_of(record)
+            index = 0 if index_of is None else index_of(command.key)
+            channel = channels[type(record)]  # type: ignore[index] # a gap has no command
             if rooms[index] <= 0:
-                refused[kind, "down" if links.links[index].is_cut else "window_full"] += 1
+                refused[channel, "down" if links.links[index].is_cut else "window_full"] += 1
                 continue
             rooms[index] -= 1
-            boxes[index].add(command)
-            boxes[index].published.append(kind)
+            box = boxes[index]
+            box.parts.append(command.packed)
+            box.published.append(channel)
+        for box in boxes:
+            box.commands += len(box.published)
         for (kind, reason), count in refused.items():
             self._drop({kind: count}, reason)
 

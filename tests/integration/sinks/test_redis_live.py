@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from ingestd.iso_time import iso_text
 from ingestd.records import Candle
 from ingestd.sim.child import EmbeddedServerError
 from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sinks.live import payloads
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.redis_servers import reader, running, server_binary
 
@@ -43,7 +43,7 @@ async def test_every_key_and_channel_as_documented(make_server: Make) -> None:
                 if message := listener.get_message(timeout=0.01):
                     heard[message["channel"]] = json.loads(message["data"], parse_float=Decimal)
                 await asyncio.sleep(0.01)
-        at = payloads.timestamp(NOW_US + 1)
+        at = iso_text(NOW_US + 1)
         assert heard.pop("ingestd:heartbeat").keys() == {"instance", "timestamp", "published", "dropped"}
         assert heard == {
             "market_data:BTCUSDT": {

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ingestd.feeds.catalog import check
+from ingestd.feeds.native.venue import Asked
+from ingestd.feeds.native.venues import native_venue
 from tests.unit.feeds.doubles import feed_config
 
 
@@ -22,3 +26,41 @@ def test_a_channel_the_exchange_lacks() -> None:
 
 def test_an_unknown_url_prefix_is_no_mistake() -> None:
     assert check([feed_config("okx", ["*"], channels=["trades"], url_map={"wss://other.example": "ws://here"})]) == []
+
+
+def test_a_native_decoder_that_there_is_none_of_is_a_mistake_that_names_those_there_are() -> None:
+    feeds = [feed_config(exchange, ["*"], channels=["trades"], decoder="native") for exchange in ("binance", "gate")]
+
+    (problem,) = check(feeds)
+
+    assert (problem.path, problem.value) == ("feeds[1].decoder", "'native'")
+    assert "binance" in (problem.hint or "")
+    assert "okx" in (problem.hint or "")
+
+
+def test_a_native_decoder_that_serves_none_of_the_channels_is_a_mistake() -> None:
+    (problem,) = check([feed_config("binance", ["*"], channels=["open_interest"], decoder="native")])
+
+    assert problem.path == "feeds[0].decoder"
+
+
+def test_where_there_is_a_decoder_of_ours_it_is_taken_unless_ccxt_is_asked_for() -> None:
+    def venue(exchange: str, **changes: Any) -> Any:
+        return native_venue(feed_config(exchange, ["*"], **{"channels": ["trades", "candles"], **changes}))
+
+    assert venue("binance").exchange == "binance"
+    assert venue("binance", decoder="ccxt") is None
+    assert venue("gate") is None
+    assert venue("binance", channels=["candles"]) is None
+    aggregates = {"watchTradesForSymbols": {"name": "aggTrade"}}
+    (message,) = venue("binance", options=aggregates).subscribe([Asked("trades", "BTCUSDT")], 1)
+    assert b"btcusdt@aggTrade" in message
+
+
+def test_a_stream_that_only_ccxt_knows_is_left_to_it() -> None:
+    options = {"watchOrderBookRate": "1000"}
+    venue = native_venue(feed_config("binance", ["*"], options=options))
+
+    assert venue is not None
+    assert "order_book" not in venue.channels
+    assert "trades" in venue.channels

@@ -111,3 +111,34 @@ def test_what_is_reported_is_what_no_frame_brought_in_time(drawn: list[set[int]]
 )
 def test_where_ids_have_no_holes(exchange: str, symbol: str, options: dict[str, object], expected: bool) -> None:
     assert are_consecutive(exchange, symbol, options) is expected
+
+
+def ascending(first: int) -> list[int]:
+    return list(range(first, first + 6))
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 25), max_size=6) | st.builds(ascending, st.integers(1, 25)), max_size=10),
+    st.lists(st.integers(0, 500_000), min_size=60, max_size=60),
+    st.sets(st.integers(0, 9)),
+)
+def test_the_short_way_for_the_usual_case_reports_the_same(
+    frames: list[list[int]], lags: list[int], asked: set[int]
+) -> None:
+    """A feed that asks `follows` first, against one that only ever takes."""
+    short, plain = IdSeries(), IdSeries()
+    found: list[IdReport | None] = []
+    expected: list[IdReport | None] = []
+    lag = iter(lags)
+    for index, frame in enumerate(frames):
+        at = 1_000_000 * (index + 1)
+        for number in frame:
+            next_trade = Trade("x", "A/B", at - next(lag), at, str(number), number, "buy", "1", "1")
+            expected.append(plain.take(next_trade))
+            found.append(None if short.follows(next_trade) else short.take(next_trade))
+        if index in asked:
+            plain.ask()
+            short.ask()
+    expected.append(plain.settle())
+    found.append(short.settle())
+    assert found == expected

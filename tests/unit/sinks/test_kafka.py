@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import envelope
+from ingestd import envelope, kafka_client
 from ingestd.config import KafkaConfig, parse
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
 from ingestd.journal import Batch
@@ -216,3 +217,35 @@ def test_half_of_a_credential_is_a_mistake(section: dict[str, object], says: str
     with pytest.raises(ConfigError, match="kafka") as caught:
         parse({"kafka": section}, {})
     assert says in str(caught.value)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 2**50), st.binary(min_size=1, max_size=20), st.binary(max_size=300),
+            st.just([("ingestd-position", b"ab:1:0"), ("ingestd-version", b"1")]),
+        ),
+        min_size=1, max_size=40,
+    ),
+    st.integers(200, 4000),
+)  # fmt: skip
+def test_a_batch_is_the_one_the_library_builds_itself(messages: list[Message], batch_bytes: int) -> None:
+    """`_filled` uses what the library keeps to itself: an update that changes it must fail here, not in a topic."""
+    ours, theirs = BatchBuilder(batch_bytes, 0), BatchBuilder(batch_bytes, 0)
+    taken = 0
+    for timestamp_ms, key, value, headers in messages:
+        if theirs.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+            break
+        taken += 1
+    assert kafka_client._filled(ours, messages) == taken
+    assert ours.record_count() == theirs.record_count() == taken
+    assert bytes(ours._build()) == bytes(theirs._build())
+
+
+def test_a_batch_stays_below_the_size_that_was_refused() -> None:
+    message: Message = 1, b"k", b"v" * 100, []
+    for refused in (1, 500, 1000):
+        batch = BatchBuilder(100_000, 0)
+        count = kafka_client._filled(batch, kafka_client._below([message] * 20, refused, batch.size))
+        assert count == 1 or batch.size() < refused
+        assert count == 1 or batch.size() + 2 * size_of(message) >= refused, "no smaller than it need be"

@@ -8,6 +8,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.iso_time import iso_text
 from ingestd.records import Candle
 from ingestd.sinks.live import payloads
 from ingestd.sinks.live.candles import MINUTE_US, RecentCandles
@@ -33,11 +34,39 @@ def test_a_minute_of_trades() -> None:
     model.carry_out(b"".join(candles.commands()))
     candle = json.loads(model.lists["candle:k"][0], parse_float=Decimal, parse_int=Decimal)
     assert candle == {
-        "symbol": "BTCUSDT", "exchange": "binance", "interval": "1m", "timestamp": payloads.timestamp(START),
+        "symbol": "BTCUSDT", "exchange": "binance", "interval": "1m", "timestamp": iso_text(START),
         "open": Decimal("9.5"), "high": Decimal(11), "low": Decimal("9.5"), "close": Decimal("10.5"),
         "volume": Decimal("4.50"), "quoteVolume": Decimal("45.0"), "tradesCount": Decimal(4), "source": "trades",
     }  # fmt: skip
     assert model.ttl["candle:k"] == 3600
+
+
+amounts = st.sampled_from(["1", "2.50", "0.003", "1e2", "5E-3", "0", "100.0"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), amounts, amounts, st.booleans()), min_size=1))
+def test_any_minute_reads_as_if_every_trade_had_been_added_up(trades: list[tuple[int, int, str, str, bool]]) -> None:
+    """Digit for digit, trailing zeros too, also when the list was written in between."""
+    candles, model = recent(), RedisModel()
+    for offset, seq, price, quantity, written in trades:
+        candles.add(trade(1, time=START + offset, seq=seq, price=price, quantity=quantity))
+        if written:
+            model.carry_out(b"".join(candles.commands()))
+    model.carry_out(b"".join(candles.commands()))
+    volume = value = Decimal(0)
+    for _, _, price, quantity, _ in trades:
+        volume += Decimal(quantity)
+        value += Decimal(price) * Decimal(quantity)
+    prices = [Decimal(price) for _, _, price, _, _ in trades]
+    first = min(enumerate(trades), key=lambda item: (item[1][0], item[1][1], item[0]))[1]
+    last = max(enumerate(trades), key=lambda item: (item[1][0], item[1][1], item[0]))[1]
+    # Of equal prices written differently any may stand for the highest or lowest.
+    text = model.lists["candle:k"][0]
+    assert f'"volume":{volume:f},"quoteVolume":{value:f},"tradesCount":{len(trades)},' in text
+    assert f'"open":{Decimal(first[2]):f},' in text
+    assert f'"close":{Decimal(last[2]):f},' in text
+    candle = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    assert (candle["high"], candle["low"]) == (max(prices), min(prices))
 
 
 def test_trades_of_one_instant_are_ordered_by_seq() -> None:
@@ -94,5 +123,5 @@ def test_the_servers_list_is_ours_after_every_write(steps: list[tuple[int, int, 
         model.carry_out(b"".join(candles.commands()))
         shown = [json.loads(text) for text in model.lists.get("candle:k", [])]
         assert [(candle["timestamp"], candle["tradesCount"]) for candle in shown] == [
-            (payloads.timestamp(START + minute * MINUTE_US), count) for minute, count in counts.items()
+            (iso_text(START + minute * MINUTE_US), count) for minute, count in counts.items()
         ]

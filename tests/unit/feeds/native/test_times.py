@@ -1,0 +1,58 @@
+"""RFC 3339 to microseconds, against the standard library; what is no UTC time is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.feeds.native import times
+from ingestd.feeds.native.times import epoch_us
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@given(st.datetimes(min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31)), st.integers(0, 9))
+def test_every_time_with_any_number_of_decimals(moment: datetime, decimals: int) -> None:
+    text = f"{moment.isoformat(timespec='microseconds')}123"
+    kept = text[: 19 + bool(decimals) + decimals]
+    exact = moment.replace(microsecond=int(kept[20:26].ljust(6, "0")), tzinfo=UTC)
+
+    assert epoch_us(f"{kept}Z") == (exact - EPOCH) // timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("end", ["Z", "+00:00", "+0000"])
+def test_utc_in_its_spellings(end: str) -> None:
+    assert epoch_us(f"2021-04-17T16:43:37.075687{end}") == 1_618_677_817_075_687
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2021-04-17",
+        "2021-04-17T16:43:37",
+        "2021-04-17T16:43:37.075687",
+        "2021-04-17T16:43:37.075687+02:00",
+        "2021-04-17T16:43:37.07568_Z",
+        "2021-04-17T16:43:37,075687Z",
+        "2021-04-17T16:43:37.0756871234Z",
+        "2021-04-17 16:43:37.075687Z",
+        "2021-02-30T16:43:37.075687Z",
+        "2021-04-17T16:43:60.075687Z",
+        "２021-04-17T16:43:37.075687Z",
+        "1618677817075687Z",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        epoch_us(text)
+
+
+def test_few_seconds_are_remembered() -> None:
+    for second in range(3_000):
+        epoch_us(f"2021-04-17T16:{second // 60:02d}:{second % 60:02d}.5Z")
+
+    assert len(times._seconds) <= 1024
