@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ingestd.feeds.native.messages import Decoder
 from ingestd.records import Record, Trade
-from ingestd.sim.venue_frames import VENUES, Venue, numbered
+from ingestd.sim.venue_frames import VENUES, numbered, raw
 from ingestd.sinks.timescale import copy_text
 from tests.performance.venues import decoder_of
 
@@ -29,12 +29,6 @@ def decode_and_copy(decode: Decoder, frames: Sequence[bytes]) -> bytes:
     return copy_text.payload(copy_text.lines(records))
 
 
-def frame_of(venue: Venue) -> str:
-    """A trade as the feed's own socket brings it: without the envelope of a combined one."""
-    _, envelope, data = venue.trade.partition('"data":{')
-    return "{" + data[:-1] if envelope and venue.trade.startswith('{"stream":') else venue.trade
-
-
 def main(records: int, wanted: Sequence[str]) -> None:
     """Print one line a venue, in the order of the counts."""
     mark = os.getppid
@@ -43,7 +37,7 @@ def main(records: int, wanted: Sequence[str]) -> None:
     for exchange in wanted:
         venue = venues[exchange]
         decode = decoder_of(exchange, {venue.market_id: venue.symbol, venue.symbol: venue.symbol})
-        frames = [frame.encode() for frame in numbered(frame_of(venue), records)]
+        frames = [frame.encode() for frame in numbered(raw(venue.trade), records)]
         text = decode_and_copy(decode, frames[:_WARM_UP_RECORDS])
         mark()
         text = decode_and_copy(decode, frames)

@@ -12,14 +12,14 @@ from aiohttp import WSMessage, WSMsgType
 
 from ingestd.cli.bench.figures import Figure, Figures, us_each
 from ingestd.cli.bench.rig import Plan
+from ingestd.cli.bench.socket_stages import Counter
 from ingestd.cli.demo_run import DemoError
 from ingestd.config import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.native.venues import native_venue
-from ingestd.records import FeedGap, MarketRecord
-from ingestd.sim.venue_frames import VENUES, Venue, numbered
+from ingestd.sim.venue_frames import VENUES, Venue, numbered, raw
 
 _FRAMES = 50_000
 _QUICK_FRAMES = 5_000
@@ -42,23 +42,17 @@ async def measure(plan: Plan, figures: Figures) -> None:
     """Microseconds of processor time a frame; the median of the rounds."""
     plan.say("decoders, in memory")
     count = _QUICK_FRAMES if plan.quick else _FRAMES
-    binance = [frame.encode() for frame in numbered(_frame(VENUES[0]), count)]
+    binance = [frame.encode() for frame in numbered(raw(VENUES[0].trade), count)]
     typed = msgspec.json.Decoder(_Trade).decode
     _add(figures, "decode.orjson", "bare decoder, orjson", _us(plan, binance, orjson.loads))
     _add(figures, "decode.msgspec", "bare decoder, msgspec with types", _us(plan, binance, typed))
     for venue in VENUES:
-        frames = [frame.encode() for frame in numbered(_frame(venue), count)]
+        frames = [frame.encode() for frame in numbered(raw(venue.trade), count)]
         native = _us(plan, frames, _native(venue))
         _add(figures, f"decode.native_{venue.exchange}", f"{venue.exchange}: native decoder", native, "decode.msgspec")
         through_library = await _ccxt_us(plan, venue, frames[: count // _CCXT_SHARE])
         what = f"{venue.exchange}: exchange library"
         _add(figures, f"decode.ccxt_{venue.exchange}", what, through_library, f"decode.native_{venue.exchange}")
-
-
-def _frame(venue: Venue) -> str:
-    """A trade as the feed's own socket brings it: without the envelope of a combined one."""
-    _, envelope, data = venue.trade.partition('"data":{')
-    return "{" + data[:-1] if envelope and venue.trade.startswith('{"stream":') else venue.trade
 
 
 def _add(figures: Figures, key: str, what: str, value: float, limit: str | None = None) -> None:
@@ -81,31 +75,14 @@ def _native(venue: Venue) -> Callable[[bytes], object]:
         raise DemoError(f"{venue.exchange} has no native decoder")
     names = {venue.market_id: venue.symbol, venue.symbol: venue.symbol}  # some sockets name markets otherwise
     decode = found.decoder(names, 0)
-    if not decode(_frame(venue).replace("{n}", "1").encode(), _RECEIVED_AT):
+    if not decode(raw(venue.trade).replace("{n}", "1").encode(), _RECEIVED_AT):
         raise DemoError(f"{venue.exchange}: the decoder takes nothing from the frame it is measured on")
     return lambda frame: decode(frame, _RECEIVED_AT)
 
 
-class _Taken:
-    """An intake that counts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def put(self, record: MarketRecord | FeedGap) -> None:  # noqa: ARG002 - the protocol's form
-        self.count += 1
-
-    @property
-    def is_blocked(self) -> bool:
-        return False
-
-    async def writable(self) -> None:
-        """There is always room."""
-
-
 async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
     """The whole way from the frame to the record: parsing, its store, the record."""
-    taken = _Taken()
+    taken = Counter(0)
     session = _offline_session(venue, taken)
     try:
         client = session.exchange.client(venue.url)

@@ -1,4 +1,4 @@
-"""When the frames of a volley are due."""
+"""When the frames of a volley are due, and what stands in a venue's frame."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.sim.venue_frames import raw
 from ingestd.sim.volley import Bursts, Pace, Steady, burst_offsets
 
 
@@ -36,3 +37,8 @@ def test_what_is_due_is_due_at_its_time(pace: Pace, number: int) -> None:
     at_s = pace.at_s(number)
     assert pace.due(at_s + 1e-9) > number - 1
     assert pace.due(at_s - 1e-9) <= number + 1
+
+
+def test_a_frame_without_its_envelope() -> None:
+    assert raw('{"stream":"a@trade","data":{"e":"trade","t":{n}}}') == '{"e":"trade","t":{n}}'
+    assert raw('{"e":"trade"}') == '{"e":"trade"}'
