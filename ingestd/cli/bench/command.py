@@ -127,12 +127,12 @@ def bench(
     except asyncio.CancelledError:
         raise click.Abort from None
     machine = _machine(server, load_before)
-    if plot_file is not None:
-        plot.draw(figures, plot_file)
     if json_file is not None:
         document = table.as_document(machine, figures)
         json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     click.echo(table.as_markdown(machine, figures) if markdown else table.as_text(machine, figures), nl=False)
+    if plot_file is not None:
+        plot.draw(figures, plot_file)
 
 
 async def _measure(

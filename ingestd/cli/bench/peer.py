@@ -31,7 +31,7 @@ CRYPTOFEED = "cryptofeed==2.4.1"
 _DRIVERS = ("asyncpg", "redis", "aiokafka")
 _SCRIPT = Path(__file__).with_name("peer_cryptofeed.py")
 _KAFKA_SHARE = 20  # of the rows: it waits for the answer to every message
-_OLDER = "peer_trades"
+_TABLE = "peer_trades"
 _COLUMNS = {
     "timestamp": "time",
     "exchange": "exchange",
@@ -100,8 +100,8 @@ async def _postgres(
     interpreter: Path, server: Server, file: Path, names: dict[str, str], rows: int
 ) -> tuple[float, float]:
     async with server.database() as dsn, rig.connected(dsn) as database:
-        await database.execute(f"CREATE TABLE {_OLDER} (LIKE trades INCLUDING ALL)")
-        await database.execute(f"ALTER TABLE {_OLDER} ALTER seq SET DEFAULT 0")
+        await database.execute(f"CREATE TABLE {_TABLE} (LIKE trades INCLUDING ALL)")
+        await database.execute(f"ALTER TABLE {_TABLE} ALTER seq SET DEFAULT 0")
         await database.execute("CHECKPOINT")
         parts = urlsplit(dsn)
         options = {
@@ -111,11 +111,11 @@ async def _postgres(
             "user": unquote(parts.username or ""),
             "pw": unquote(parts.password or ""),
             "db": parts.path.lstrip("/"),
-            "table": _OLDER,
+            "table": _TABLE,
             "custom_columns": _COLUMNS,
         }
         measured = await _run(interpreter, "postgres", file, options)
-        stored = await database.fetchval(f"SELECT count(*) FROM {_OLDER}")  # noqa: S608 - a name of ours
+        stored = await database.fetchval(f"SELECT count(*) FROM {_TABLE}")  # noqa: S608 - a name of ours
         if stored != rows:
             raise DemoError(f"cryptofeed stored {stored} of {rows} rows: the measurement means nothing")
     return measured

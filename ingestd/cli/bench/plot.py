@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 from ingestd.cli.bench.figures import Figures
@@ -17,8 +16,12 @@ _GROWTH = re.compile(r"growth\.us_(\d+)_symbols_(\d+)")
 
 def require() -> None:
     """Before minutes of measuring. Raises ConfigError without the library that draws."""
-    if find_spec("matplotlib") is None:
-        raise ConfigError([Problem("--plot", "needs matplotlib", hint="pip install 'ingestd[plot]'")])
+    try:
+        import matplotlib.figure  # noqa: F401  # its parts too: half an installation is none
+    except ImportError as error:
+        raise ConfigError(
+            [Problem("--plot", f"needs matplotlib: {error}", hint="pip install 'ingestd[plot]'")]
+        ) from error
 
 
 def by_batch_size(figures: Figures) -> Curve:
