@@ -13,7 +13,7 @@ POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py te
 ATHERIS := 3.0.0
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test lint types fault kills soak fuzz pgbouncer bench lock clean help
+.PHONY: setup demo test lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -64,11 +64,14 @@ pgbouncer: setup ## Run the tests that use a database through PgBouncer in trans
 	INGESTD_TEST_PGBOUNCER=1 $(BIN)/python -m pytest -q $(POOLED) $(ARGS)
 
 bench: setup ## Measure this machine
-	$(BIN)/ingestd bench $(ARGS)
+	$(BIN)/ingestd bench $(if $(wildcard ../shared/data/captures),--captures ../shared/data/captures) $(ARGS)
+
+instructions: setup ## Count anew the instructions that the regression guard compares with (needs valgrind)
+	$(BIN)/python -m tests.performance.instructions
 
 lock: ## Resolve the dependencies anew (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	$(LOCK) --upgrade --extra embedded --group dev -o requirements.lock pyproject.toml
+	$(LOCK) --upgrade --extra embedded --extra plot --group dev -o requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock -o requirements-runtime.lock pyproject.toml
 	echo hatchling | $(LOCK) --constraint requirements.lock -o requirements-build.lock -
 
@@ -76,4 +79,4 @@ clean: ## Remove what make made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

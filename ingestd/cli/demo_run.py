@@ -50,7 +50,6 @@ class Plan:
     dsn: str | None
     keep: bool
     live: bool
-    decoder: str = "auto"
 
 
 @dataclass(slots=True)
@@ -188,7 +187,7 @@ async def daemon(
     say("starting the daemon")
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ingestd", "run", "-c", str(config_file), stdout=log, stderr=log, env=_environment()
+            sys.executable, "-m", "ingestd", "run", "-c", str(config_file), stdout=log, stderr=log, env=environment()
         )
     try:
         yield Daemon(process, f"http://127.0.0.1:{http_port}/metrics", log_file)
@@ -351,7 +350,7 @@ def _feeds(plan: Plan, venue: Venue | None) -> list[dict[str, Any]]:
                 "url_map": venue.url_map,
             }
         )
-    return [{**feed, "decoder": plan.decoder} for feed in feeds if feed["symbols"]]
+    return [feed for feed in feeds if feed["symbols"]]
 
 
 def _toml(document: dict[str, Any]) -> str:
@@ -370,7 +369,7 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's, without what would override the demo's configuration or speak to systemd in its name."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith("INGESTD_") and name != "NOTIFY_SOCKET"

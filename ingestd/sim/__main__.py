@@ -1,4 +1,4 @@
-"""`python -m ingestd.sim replay CAPTURE …` and `python -m ingestd.sim synthetic …`: the simulator as a process.
+"""`python -m ingestd.sim replay CAPTURE …`, `… synthetic …` and `… volley …`: the simulator as a process.
 
 Prints one JSON line when it serves (`url_map`, `control`, `exchange`, `symbols`); SIGTERM: exit 0.
 """
@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -19,6 +19,7 @@ from ingestd.sim.faults import parse_schedule
 from ingestd.sim.replay import MAX_SPEED, ReplayVenue
 from ingestd.sim.server import ready_line
 from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.volley import Bursts, Pace, Steady, VolleyVenue, burst_offsets
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT."""
     arguments = _parser().parse_args(argv)
     try:
-        venue = _replay(arguments) if arguments.mode == "replay" else _synthetic(arguments)
+        venue = _MODES[arguments.mode](arguments)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(venue))
     except (IngestdError, OSError) as error:
@@ -50,9 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     synthetic.add_argument("--futures-symbols", type=int, default=0, help="USDⓈ-M symbols (default 0)")
     synthetic.add_argument("--rate", type=float, default=1000.0, help="trades and bookTickers a second, in all")
     synthetic.add_argument("--seed", type=int, default=1)
-    for mode in (replay, synthetic):
+    volley = modes.add_parser("volley", help="made-up trades and best prices, at the highest rates; for measurements")
+    volley.add_argument("--symbols", type=int, default=20, help="spot symbols (default 20)")
+    volley.add_argument("--rate", type=_speed, default=1000.0, help="frames a second, or max, which needs --count")
+    volley.add_argument("--count", type=int, help="frames in all (default: until stopped)")
+    volley.add_argument("--bursts", type=float, metavar="SECONDS", help="as a stretch of bursts of that mean rate")
+    volley.add_argument("--speed", type=_speed, default=1.0, help="times the pace of the bursts (default 1)")
+    for mode in (replay, synthetic, volley):
         mode.add_argument("--port", type=int, default=0, help="0: any free one")
         mode.add_argument("--hold", action="store_true", help="start only on POST /_sim/start")
+    for mode in (replay, synthetic):
         mode.add_argument("--fault", action="append", default=[], help="KIND@SECONDS[:AMOUNT], may be repeated")
     return parser
 
@@ -87,7 +95,34 @@ def _synthetic(arguments: argparse.Namespace) -> SyntheticVenue:
     )
 
 
-async def _serve(venue: ReplayVenue | SyntheticVenue) -> None:
+def _volley(arguments: argparse.Namespace) -> VolleyVenue:
+    count: int | None = arguments.count
+    pace: Pace | None = None
+    if arguments.bursts is not None:
+        offsets = burst_offsets(arguments.bursts, arguments.rate)
+        count = len(offsets)
+        pace = Bursts(offsets, arguments.speed) if arguments.speed != MAX_SPEED else None
+    elif arguments.rate != MAX_SPEED:
+        pace = Steady(arguments.rate)
+    elif count is None:
+        raise IngestdError("--rate max needs --count: what is sent is made up beforehand")
+    return VolleyVenue(
+        symbols=arguments.symbols,
+        pace=pace,
+        count=count,
+        quiet_s=None if arguments.hold else 0.0,
+        port=arguments.port,
+    )
+
+
+_MODES: dict[str, Callable[[argparse.Namespace], ReplayVenue | SyntheticVenue | VolleyVenue]] = {
+    "replay": _replay,
+    "synthetic": _synthetic,
+    "volley": _volley,
+}
+
+
+async def _serve(venue: ReplayVenue | SyntheticVenue | VolleyVenue) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ingestd.cli import bench_redis
-from ingestd.cli.demo_run import Plan
+from ingestd.cli.bench import live_sink, rig
+from ingestd.cli.bench.figures import Figures
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sim.synthetic.venue import SyntheticVenue
 from tests.support.daemon import Daemon, running, write_config
@@ -97,8 +97,10 @@ async def test_without_redis_everything_is_stored_and_health_says_so(
 
 async def test_a_frozen_redis_does_not_move_the_database() -> None:
     """The short form of `ingestd bench --part redis-frozen`: seconds on a shared machine show an order of magnitude."""
-    plan = Plan(5.0, 0.0, 1, None, None, keep=False, live=False)
-    results = await bench_redis.frozen(plan, seconds_frozen=3.0, rounds=1, rate=2000)
-    assert (
-        float(str(results["redis_frozen_flush_p50_ms"])) < 2 * float(str(results["redis_answering_flush_p50_ms"])) + 5
-    )
+    figures = Figures()
+    async with rig.server(None, lambda _: None) as server:
+        await live_sink.frozen(rig.Plan(rounds=1), server, figures, seconds_frozen=3.0, rate=2000)
+    answering, stopped = figures.value("frozen.answering_p50"), figures.value("frozen.stopped_p50")
+    assert answering is not None
+    assert stopped is not None
+    assert stopped < 2 * answering + 5

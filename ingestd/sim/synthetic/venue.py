@@ -278,7 +278,7 @@ class SyntheticVenue:
         venue = Binance(linear=symbols == 0)
         self._port = port
         self.ledger = Ledger(venue, deduplicate=False)
-        listings = [*_listings(symbols, linear=False), *_listings(futures_symbols, linear=True)]
+        listings = [*spot_listings(symbols), *_listings(futures_symbols, linear=True)]
         self.source = SyntheticSource(listings, venue, self.ledger, rate=rate, seed=seed, quiet_s=quiet_s)
         self.server = SimServer(self.source, self.ledger, schedule)
         self.exchange = venue.exchange
@@ -297,6 +297,11 @@ class SyntheticVenue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.server.close()
+
+
+def spot_listings(count: int) -> list[Listing]:
+    """So many spot pairs."""
+    return _listings(count, linear=False)
 
 
 def _listings(count: int, *, linear: bool) -> list[Listing]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from ingestd.cli.bench.figures import Figure, Figures
+from ingestd.cli.bench.rig import Plan
+from ingestd.cli.bench.sample import trades
 from ingestd.clock import monotonic_s
 from ingestd.config import JournalConfig, KafkaConfig
 from ingestd.journal import Journal
@@ -26,43 +27,21 @@ _LIVE_EVERY_S = 0.02
 _BACKLOG_SHARE = 0.75  # of the rows: the outage; it ends when no more than a second of live is waiting
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaResults:
-    """Records a second: the sink alone, by rounds, and while it catches up with `live_per_s` going on."""
-
-    broker: str
-    sink_per_s: list[float]
-    catch_up_per_s: float
-    live_per_s: int = _LIVE_PER_S
-
-    def document(self) -> dict[str, object]:
-        return {
-            "kafka_broker": self.broker,
-            "kafka_sink_records_per_s": round(statistics.median(self.sink_per_s)),
-            "kafka_catch_up_records_per_s": round(self.catch_up_per_s),
-            "kafka_catch_up_to_live": round(self.catch_up_per_s / self.live_per_s, 2),
-            "kafka_rounds": [round(rate) for rate in self.sink_per_s],
-        }
-
-
-async def measure(bootstrap: str | None, trades: list[Record], rounds: int, say: Callable[[str], None]) -> KafkaResults:
-    """Send the trades `rounds` times, then once more behind a live stream; without `bootstrap` to a broker of the
-    wheel."""
+async def measure(plan: Plan, figures: Figures) -> None:
+    """Send the trades `rounds` times, then once more behind a live stream."""
+    records = trades(plan.rows)
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as state:
-        return await _measured(bootstrap, Path(state), trades, rounds, say)
-
-
-async def _measured(
-    bootstrap: str | None, folder: Path, trades: list[Record], rounds: int, say: Callable[[str], None]
-) -> KafkaResults:
-    async with _broker(bootstrap) as (name, settings):
-        rates = []
-        for number in range(rounds):
-            say(f"round {number + 1} of {rounds}: {len(trades)} trades to Kafka")
-            rates.append(await _sink_run(settings, folder / f"kafka-{number}", trades))
-        say(f"catching up with {_LIVE_PER_S} records/s going on")
-        caught_up = await _catch_up(settings, folder / "kafka-catch-up", trades)
-    return KafkaResults(name, rates, caught_up)
+        folder = Path(state)
+        async with _broker(plan.kafka) as (name, settings):
+            rates = []
+            for number in range(plan.rounds):
+                plan.say(f"round {number + 1} of {plan.rounds}: {plan.rows:,} trades to Kafka")
+                rates.append(await _sink_run(settings, folder / f"kafka-{number}", records))
+            plan.say(f"catching up with {_LIVE_PER_S:,} records/s going on")
+            caught_up = await _catch_up(settings, folder / "kafka-catch-up", records)
+    figures.rate("kafka.sink", "Kafka: the sink, from the journal", rates, note=f"broker: {name}")
+    figures.add(Figure("kafka.live", "Kafka: live while it catches up", _LIVE_PER_S, "/s"))
+    figures.add(Figure("kafka.catch_up", "Kafka: catching up, live going on", caught_up, "/s", "kafka.live"))
 
 
 @asynccontextmanager

@@ -1,8 +1,6 @@
-"""How old a message is when a subscriber has it, and what a frozen Redis costs the database.
+"""How old a message is when a subscriber has it, how many are published, and what a frozen Redis costs the database.
 
-The subscriber is a process of its own. From the wire means from the venue's own timestamp (milliseconds) through the
-simulator, the socket, the ccxt feed and the daemon; the feed takes a few thousand events a second, so what lies beyond
-is measured from `put()`.
+The subscriber is a process of its own.
 """
 
 from __future__ import annotations
@@ -12,19 +10,13 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import aiohttp
-import click
-
-from ingestd.cli import demo_run
-from ingestd.cli.demo_run import Plan
+from ingestd.cli.bench.figures import Figure, Figures, percentile
+from ingestd.cli.bench.rig import Plan, Server
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import RedisConfig, parse
 from ingestd.feeds.base import FeedStatus, Intake, MarketInfo
@@ -33,29 +25,28 @@ from ingestd.records import Tick, Trade
 from ingestd.service import Service
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sinks.redis_live import RedisLive
-from ingestd.storage.database import Database
-from ingestd.storage.migrate import migrate
 
 PUT_RATES = (1_000, 10_000, 30_000)
-WIRE_RATES = (1_000, 5_000, 10_000, 30_000)  # the last is more than the ccxt feed takes
+_MORE_THAN_IT_TAKES = 150_000
 _STEP_S = 0.001
 _PATTERNS = ("market_data:*", "trades:*")
 _SYMBOLS = 20
 
 
-async def latencies(plan: Plan) -> dict[str, object]:
-    """Ages in milliseconds at the subscriber, by how many events a second."""
+async def measure(plan: Plan, figures: Figures) -> None:
+    """Ages at the subscriber, by how many records a second are put; and how many are published at most."""
     seconds = min(plan.seconds, 10.0)
-    results: dict[str, object] = {}
     with EmbeddedValkey() as valkey:
-        for rate in PUT_RATES:
-            _say(f"put() to subscriber at {rate} events/s for {seconds:g} s")
-            results[f"redis_put_to_subscriber_at_{rate}_per_s"] = await put_to_subscriber(valkey, rate, seconds)
-        for rate in WIRE_RATES:
-            _say(f"wire to subscriber at {rate} events/s for {seconds:g} s")
-            offered = replace(plan, rate=float(rate), seconds=seconds)
-            results[f"redis_wire_to_subscriber_at_{rate}_per_s"] = await wire_to_subscriber(valkey, offered)
-    return results
+        for rate in (10_000,) if plan.quick else PUT_RATES:
+            plan.say(f"put() to subscriber at {rate:,} records/s for {seconds:g} s")
+            ages = await put_to_subscriber(valkey, rate, seconds)
+            what = f"put → Redis subscriber at {rate:,}/s"
+            figures.add(Figure(f"redis.put_p50_at_{rate}", f"{what}, p50", ages["p50_ms"], "ms"))
+            figures.add(Figure(f"redis.put_p99_at_{rate}", f"{what}, p99", ages["p99_ms"], "ms"))
+        plan.say("the most that is published")
+        most = await put_to_subscriber(valkey, _MORE_THAN_IT_TAKES, min(seconds, 5.0))
+    rate_most = most["messages"] / (most["offered"] / _MORE_THAN_IT_TAKES)
+    figures.rate("redis.published", "Redis: published and received, caches kept", [rate_most])
 
 
 async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -> dict[str, float]:
@@ -72,22 +63,6 @@ async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -
     finally:
         live.finish()
         await running
-
-
-async def wire_to_subscriber(valkey: EmbeddedValkey, plan: Plan) -> dict[str, float]:
-    """The daemon as it is run, on the simulated venue."""
-    with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
-        async with (
-            demo_run.database(plan, _say) as dsn,
-            demo_run.venue(plan, _say) as venue,
-            demo_run.daemon(plan, _say, Path(folder), venue, dsn, {"redis": {"url": valkey.url}}) as running,
-            aiohttp.ClientSession() as http,
-        ):
-            await demo_run.until_first_record(http, running)
-            await asyncio.sleep(2)
-            async with subscriber(valkey.port) as summary:
-                await asyncio.sleep(plan.seconds)
-            return {**summary, "offered": int(plan.rate * plan.seconds)}
 
 
 @contextlib.asynccontextmanager
@@ -108,10 +83,10 @@ async def subscriber(port: int) -> AsyncIterator[dict[str, float]]:
         summary.update(json.loads(answer))
 
 
-async def frozen(plan: Plan, *, seconds_frozen: float, rounds: int, rate: int = 5000) -> dict[str, object]:
+async def frozen(plan: Plan, server: Server, figures: Figures, *, seconds_frozen: float, rate: int = 5000) -> None:
     """Database flushes while Redis answers and while it is stopped (SIGSTOP), in turn, in one run."""
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder, EmbeddedValkey() as valkey:
-        async with demo_run.database(plan, _say) as dsn:
+        async with server.database() as dsn:
             document: dict[str, Any] = {
                 "instance": {"name": "bench", "state_dir": folder},
                 "database": {"dsn": dsn, "flush_ms": 50},
@@ -119,41 +94,31 @@ async def frozen(plan: Plan, *, seconds_frozen: float, rounds: int, rate: int = 
                 "http": {"listen": "127.0.0.1:0"},
                 "feeds": [{"exchange": "bench", "symbols": ["BTC/USDT"]}],
             }
-            config = parse(document, {})
-            database = await Database.connect(dsn, application_name="ingestd bench", call_timeout_s=60)
-            try:
-                await migrate(database, config)
-            finally:
-                await database.close()
-            service = Service(config, make_feed=lambda _feed: PacedFeed(rate))
+            service = Service(parse(document, {}), make_feed=lambda _feed: PacedFeed(rate))
             flushes = FlushTimes()
             service.metrics.flush_s = flushes  # type: ignore[assignment] # what it is used for
             running = asyncio.create_task(service.run())
             try:
                 await asyncio.sleep(3)
-                answering, stopped = await _in_turn(valkey, flushes, seconds_frozen, rounds)
+                answering, stopped = await _in_turn(plan, valkey, flushes, seconds_frozen)
             finally:
                 service.request_stop("measured")
                 await running
-    before, during = _p99_ms(answering), _p99_ms(stopped)
-    return {
-        "redis_frozen_flush_p99_ms": round(during, 2),
-        "redis_answering_flush_p99_ms": round(before, 2),
-        "redis_frozen_flush_p99_change": round(during / before - 1, 3),
-        "redis_frozen_flush_p50_ms": round(statistics.median(stopped) * 1000, 2),
-        "redis_answering_flush_p50_ms": round(statistics.median(answering) * 1000, 2),
-        "redis_frozen_flushes": [len(answering), len(stopped)],
-    }
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        before, during = (percentile(times, share) * 1000 for times in (answering, stopped))
+        key, what = f"frozen.answering_{name}", "database flush, Redis"
+        figures.add(Figure(key, f"{what} answering, {name}", before, "ms"))
+        figures.add(Figure(f"frozen.stopped_{name}", f"{what} frozen, {name}", during, "ms", key))
 
 
 async def _in_turn(
-    valkey: EmbeddedValkey, flushes: FlushTimes, seconds: float, rounds: int
+    plan: Plan, valkey: EmbeddedValkey, flushes: FlushTimes, seconds: float
 ) -> tuple[list[float], list[float]]:
     answering: list[float] = []
     stopped: list[float] = []
     assert valkey.pid is not None, "it runs"
-    for number in range(rounds):
-        _say(f"round {number + 1} of {rounds}: {seconds:g} s answering, {seconds:g} s frozen")
+    for number in range(plan.rounds):
+        plan.say(f"round {number + 1} of {plan.rounds}: {seconds:g} s answering, {seconds:g} s frozen")
         flushes.times.clear()
         await asyncio.sleep(seconds)
         answering += flushes.times
@@ -226,11 +191,3 @@ def _record(number: int) -> Tick | Trade:
 
 def _short(_exchange: str, symbol: str) -> str:
     return symbol.replace("/", "")
-
-
-def _p99_ms(times: list[float]) -> float:
-    return statistics.quantiles(times, n=100)[98] * 1000
-
-
-def _say(text: str) -> None:
-    click.echo(f"… {text}", err=True)

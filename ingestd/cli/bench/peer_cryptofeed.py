@@ -1,0 +1,59 @@
+"""Runs in a virtual environment of its own, in which cryptofeed is installed and ingestd is not.
+
+`python peer_cryptofeed.py BACKEND FRAMES OPTIONS`: gives the frames of a file (one a line) to cryptofeed's own message
+handler for Binance, with one of its backends as the callback, and prints a JSON line with how long it took until the
+backend's writer had worked off its queue. No socket is read: what a frame costs there is not held against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from cryptofeed.backends.kafka import TradeKafka
+from cryptofeed.backends.postgres import TradePostgres
+from cryptofeed.backends.redis import TradeRedis
+from cryptofeed.defines import TRADES
+from cryptofeed.exchanges import Binance
+from cryptofeed.symbols import Symbols
+
+_BACKENDS = {"postgres": TradePostgres, "redis": TradeRedis, "kafka": TradeKafka}
+_FRAMES_A_READ = 32  # between two turns of the loop, as when a socket is read
+
+
+async def _measure(name: str, frames: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    symbols = options.pop("symbols")
+    Symbols.set("BINANCE", dict(symbols), {"tick_size": {}, "instrument_type": {}})
+    backend = _BACKENDS[name](**options)
+    feed = Binance(symbols=list(symbols), channels=[TRADES], callbacks={TRADES: backend})
+    backend.start(asyncio.get_running_loop())
+    writer = backend.worker
+    started_s, busy_s = time.monotonic(), time.process_time()
+    for number, frame in enumerate(frames):
+        await feed.message_handler(frame, None, time.time())
+        if number % _FRAMES_A_READ == 0:
+            await asyncio.sleep(0)
+            if writer.done():
+                writer.result()
+    worked_off = asyncio.ensure_future(backend.queue.join())
+    await asyncio.wait({worked_off, writer}, return_when=asyncio.FIRST_COMPLETED)
+    if writer.done():
+        writer.result()
+        raise RuntimeError("the backend's writer ended")
+    took_s = time.monotonic() - started_s
+    return {"frames": len(frames), "seconds": took_s, "processor_s": time.process_time() - busy_s}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure one backend."""
+    name, file, options = arguments
+    frames = Path(file).read_text(encoding="ascii").splitlines()
+    print(json.dumps(asyncio.run(_measure(name, frames, json.loads(options)))), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,28 @@
+"""Records to measure with, made up and always the same but for their times."""
+
+from __future__ import annotations
+
+from ingestd.clock import now_us
+from ingestd.records import Record, Trade
+
+_SYMBOLS = 20
+_STEP_US = 100
+
+
+def trades(count: int) -> list[Record]:
+    """Trades of some symbols over the last minutes, as a busy venue sends them."""
+    start = now_us() - count * _STEP_US
+    return [
+        Trade(
+            exchange="bench",
+            symbol=f"SYM{number % _SYMBOLS}/USDT",
+            time=start + number * _STEP_US,
+            received_at=start + number * _STEP_US + 1500,
+            trade_id=str(4_000_000_000 + number),
+            seq=4_000_000_000 + number,
+            side="buy" if number % 3 else "sell",
+            price=f"{64_000 + number % 977}.{number % 100:02d}000000",
+            quantity=f"0.{number % 99_999 + 1:05d}000",
+        )
+        for number in range(count)
+    ]
