@@ -128,7 +128,7 @@ class KafkaConfig(_Section):
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 6
     replication: Annotated[int, Field(ge=1, le=9)] = 1
     retention_hours: Annotated[int, Field(ge=0, le=876_000)] = 168
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "zstd"
     idempotent: bool = True
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
     max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
