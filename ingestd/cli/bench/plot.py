@@ -64,4 +64,5 @@ def draw(figures: Figures, file: Path) -> None:
     right.set(xscale="log", xlabel="symbols", ylabel="events a second and core", ylim=(0, None))
     right.set_title("The daemon by symbols")
     right.legend()
-    FigureCanvasAgg(picture).print_png(str(file))
+    FigureCanvasAgg(picture)  # it draws without a screen
+    picture.savefig(file, format="png")
