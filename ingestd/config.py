@@ -89,6 +89,7 @@ class DatabaseConfig(_Section):
     connect_timeout_s: Seconds = 5.0
     flush_timeout_s: Seconds = 15.0
     lock_timeout_s: Seconds = 5.0
+    direct_compress: bool = False
 
     @model_validator(mode="after")
     def _one_dsn(self) -> DatabaseConfig:

@@ -22,7 +22,7 @@ from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.writer import Flush, Outcome, prepare, write
+from ingestd.sinks.timescale.writer import DIRECT_COMPRESS, Flush, Outcome, prepare, write
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
 from ingestd.storage.leases import Fenced, Title
@@ -67,6 +67,7 @@ class TimescaleSink:
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
         self._writer = PersistentWriter(self.name, connect, metrics, waiting=lambda: cursor.pending_records)
         self._finish_asked = self._writer.finish_asked
+        self._direct_compress = config.direct_compress
         self._stalled_after_s = config.flush_timeout_s
         self._gatherer = Gatherer(cursor, config.flush_ms, config.max_flush_records, self._finish_asked, metrics)
 
@@ -165,12 +166,14 @@ class TimescaleSink:
         if flush is None or portion.prepared != len(left) or portion.terms != terms:
             flush = _prepare(portion, left, terms)
         fence = None if self._title is None else self._title.fence()
-        portion.flush = replace(flush, moves=(move,), fence=fence)
+        portion.flush = replace(flush, moves=(move,), fence=fence, direct_compress=self._direct_compress)
         return portion.flush
 
     async def _catch_up_with_positions(self, database: Database) -> None:
         """Once at the start: skip what an earlier process had stored of the journals it left."""
         await self._free_rows(database)
+        if self._direct_compress:
+            await self._look_for_direct_compress(database)
         ids = self._journal_ids()
         sources = [_source(journal_id) for journal_id in ids]
         await positions.forget(database, _source(""), older_than_days=_POSITIONS_KEPT_DAYS, but=sources)
@@ -179,6 +182,11 @@ class TimescaleSink:
             place = places.get(_source(journal_id))
             if place is not None and place.position:
                 await self._cursor.skip_to(journal_id, place.position)
+
+    async def _look_for_direct_compress(self, database: Database) -> None:
+        if not await database.fetchval("SELECT EXISTS (SELECT FROM pg_settings WHERE name = $1)", DIRECT_COMPRESS):
+            log.warning("direct_compress_not_offered", setting=DIRECT_COMPRESS, so="rows are compressed by policy only")
+            self._direct_compress = False
 
     async def _free_rows(self, database: Database) -> None:
         """After a failure: the flush that failed may still hold its row. Where the network swallowed the connection,

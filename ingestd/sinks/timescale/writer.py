@@ -25,6 +25,9 @@ from ingestd.storage.leases import Fence
 _FEW_BAD_ROWS = 8
 _PORTION_ROWS = 100
 
+DIRECT_COMPRESS = "timescaledb.enable_direct_compress_copy"
+"""The server's setting by which a COPY into a table without a unique index writes columnar chunks. Since 2.21."""
+
 
 @dataclass(slots=True)
 class Rows:
@@ -68,6 +71,7 @@ class Flush:
     tables: dict[str, Rows]
     origin: Callable[[Record], str] | None = None
     fence: Fence | None = None
+    direct_compress: bool = False
     stored_by_another: Mapping[str, int] = field(default_factory=dict)  # by channel, counted as duplicates
     bad: list[BadRow] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
@@ -91,7 +95,12 @@ def prepare(
         grouped[type(record)].append(record)
     tables = (_rows(members) for members in grouped.values())
     return Flush(
-        tuple(moves), marks or {}, {rows.table.name: rows for rows in tables}, origin, fence, count_channels(withheld)
+        tuple(moves),
+        marks or {},
+        {rows.table.name: rows for rows in tables},
+        origin,
+        fence,
+        stored_by_another=count_channels(withheld),
     )
 
 
@@ -149,6 +158,8 @@ async def _attempt(database: Database, flush: Flush) -> None:
     async with database.transaction():
         await advance(database, flush.moves, flush.fence)
         await mark(database, flush.marks)
+        if flush.direct_compress:
+            await database.script(f"SET LOCAL {DIRECT_COMPRESS} = on")
         passing("database.position")
         for rows in flush.tables.values():
             if rows.records:

@@ -16,7 +16,7 @@ from ingestd.config import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
+from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected, Tick
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
@@ -28,7 +28,9 @@ Connect = Callable[[], Awaitable[Database]]
 class Rig:
     """A journal and the sink on one database."""
 
-    def __init__(self, state_dir: Path, database: DatabaseForTest, connect: Connect | None = None) -> None:
+    def __init__(
+        self, state_dir: Path, database: DatabaseForTest, connect: Connect | None = None, **settings: Any
+    ) -> None:
         self.metrics = Metrics()
         self.database = database
         self.journal = Journal(state_dir, JournalConfig(), self.metrics)
@@ -38,7 +40,7 @@ class Rig:
             cursor=self.cursor,
             journal_ids=lambda: self.journal.journal_ids,
             connect=connect or self.connect,
-            config=DatabaseConfig(dsn=database.dsn, flush_ms=5, flush_timeout_s=1),
+            config=DatabaseConfig(dsn=database.dsn, **{"flush_ms": 5, "flush_timeout_s": 1, **settings}),
             metrics=self.metrics,
         )
 
@@ -382,6 +384,33 @@ async def test_a_session_that_the_network_swallowed_does_not_keep_its_row_for_ev
                 await asyncio.sleep(0.05)
     assert await db.fetchval("SELECT count(*) FROM trades") == 2
     await lost.close()
+
+
+async def test_direct_compression_changes_no_row(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
+    """Into columnar chunks at once where the server offers it and the table has no unique index; else as ever."""
+    made = Rig(tmp_path, database, direct_compress=True)
+    task = asyncio.create_task(made.sink.run())
+    batches: list[list[Record]] = [
+        [tick(n), book(n), trade(n)] for n in range(2000)
+    ]  # fmt: skip
+    for batch in batches:
+        await made.journal.append(batch)
+    await made.journal.append([trade(7), trade(8)])
+    made.sink.finish()
+    await asyncio.wait_for(task, 60)
+    made.journal.close()
+    assert made.total("stored") == {"ticks": 2000, "order_book": 2000, "trades": 2000}
+    assert made.total("duplicate") == {"trades": 2}
+    wanted = [(item.time, item.bid_price) for batch in batches for item in batch if isinstance(item, Tick)]
+    found = await rows(
+        db, "SELECT (extract(epoch FROM time) * 1000000)::bigint, bid_price::text FROM market_ticks ORDER BY 1"
+    )
+    assert found == wanted
+    assert await db.fetchval("SELECT count(DISTINCT trade_id) FROM trades") == 2000
+    if database.engine == "timescaledb":
+        query = "SELECT hypertable_name::text AS name, is_compressed FROM timescaledb_information.chunks"
+        compressed = {row["name"] for row in await db.fetch(query) if row["is_compressed"]}
+        assert compressed == {"market_ticks", "order_book"}  # trades have a unique index
 
 
 async def test_late_rows_with_a_huge_number_are_exact(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
