@@ -16,7 +16,7 @@ async def test_it_is_ready_stores_and_stops(
     postgres_database: DatabaseForTest, apache_kafka: Broker, tmp_path: Path
 ) -> None:
     kafka = config_for(apache_kafka)
-    section = {"bootstrap_servers": kafka.bootstrap_servers, "topic_prefix": kafka.topic_prefix, "partitions": 3}
+    section = kafka.model_dump(include={"bootstrap_servers", "topic_prefix", "partitions", "retention_hours"})
     config_file = write_config(
         tmp_path,
         {

@@ -20,12 +20,13 @@ def break_sink(way: str) -> None:
         return
     copies = 0
     kept: list[bytes] = []
+    overtaken = False  # a later row of the same symbol has been stored
     sound = Database.copy_text
 
     async def copy_text(
         self: Database, table: str, columns: Sequence[str], payload: bytes | AsyncIterable[bytes], **options: Any
     ) -> int:
-        nonlocal copies
+        nonlocal copies, overtaken
         said = payload.count(b"\n") if isinstance(payload, bytes) else 0
         if table == "market_ticks" and isinstance(payload, bytes):
             copies += 1
@@ -34,8 +35,11 @@ def break_sink(way: str) -> None:
                 if way == "changes the order":
                     kept.append(last)
                 payload = b"".join([*lines, *_instead_of(last, way)])
-            elif copies == _AT + 3:
-                payload += b"".join(kept)
+            elif kept and overtaken:
+                payload += kept.pop()
+            elif kept:
+                symbol = columns.index("symbol")
+                overtaken = any(line.split(b"\t")[symbol] == kept[0].split(b"\t")[symbol] for line in [*lines, last])
         stored = await sound(self, table, columns, payload, **options)
         return said if table == "market_ticks" else stored  # and it lies about it
 

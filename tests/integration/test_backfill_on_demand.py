@@ -58,11 +58,13 @@ async def until_past(venue: SyntheticVenue, last_ms: int) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("stream", ["trade", "aggTrade"])
-async def test_a_range_is_fetched_once_and_is_the_venues_own(server: Server, tmp_path: Path, stream: str) -> None:
+async def test_a_range_is_fetched_once_and_is_the_venues_own(
+    database_server: Server, tmp_path: Path, stream: str
+) -> None:
     feed: dict[str, Any] = with_key(tmp_path)
     if stream == "aggTrade":
         feed["options"] = {"watchTradesForSymbols": {"name": "aggTrade"}}
-    with temporary_database(server) as live, temporary_database(server) as other:
+    with temporary_database(database_server) as live, temporary_database(database_server) as other:
         async with SyntheticVenue(symbols=1, rate=800.0) as venue:
             (tmp_path / "live").mkdir()
             async with captured(venue, live, tmp_path / "live", trades=2500, feed=feed) as daemon:

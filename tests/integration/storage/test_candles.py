@@ -115,11 +115,11 @@ async def compare(database: DatabaseForTest, generated: Sequence[Sequence[TradeR
         await db.close()
 
 
-def test_same_candles_as_plain_python(server: Server) -> None:
+def test_same_candles_as_plain_python(database_server: Server) -> None:
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(batches)
     def check(generated: list[list[TradeRow]]) -> None:
-        with temporary_database(server) as database:
+        with temporary_database(database_server) as database:
             run_apart(compare(database, generated, refreshed=True))
 
     check()

@@ -25,10 +25,10 @@ CONNECTIONS, BACKENDS, ROUNDS = 8, 2, 25
 
 
 @pytest.fixture
-def pooled_database(server: Server) -> Iterator[DatabaseForTest]:
+def pooled_database(database_server: Server) -> Iterator[DatabaseForTest]:
     """An empty database of each engine, behind a pooler that has two backends for it."""
-    with pooled(server.admin_dsn, pool_size=BACKENDS) as dsn:
-        behind = Server(server.engine, server.admin_dsn, pooler_dsn=dsn)
+    with pooled(database_server.admin_dsn, pool_size=BACKENDS) as dsn:
+        behind = Server(database_server.engine, database_server.admin_dsn, pooler_dsn=dsn)
         with temporary_database(behind, migrated=False) as created:
             yield created
 
