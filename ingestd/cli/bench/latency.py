@@ -17,7 +17,7 @@ from ingestd.clock import monotonic_s
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 
 COMMIT_RATES = (1_000, 10_000, 20_000, 50_000)
-SUBSCRIBER_RATES = (1_000, 10_000, 20_000)
+SUBSCRIBER_RATES = (1_000, 10_000, 30_000)
 _SETTLED_S = 2.0
 
 
