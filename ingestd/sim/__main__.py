@@ -16,10 +16,10 @@ import uvloop
 
 from ingestd.errors import IngestdError
 from ingestd.sim.faults import parse_schedule
-from ingestd.sim.replay import MAX_SPEED, ReplayVenue
+from ingestd.sim.replay import MAX_SPEED, ReplayVenue, replay_venue
 from ingestd.sim.server import ready_line
-from ingestd.sim.synthetic.venue import SyntheticVenue
-from ingestd.sim.volley import Bursts, Pace, Steady, VolleyVenue, burst_offsets
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from ingestd.sim.volley import Bursts, Pace, Steady, VolleyVenue, burst_offsets, volley_venue
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -73,7 +73,7 @@ def _speed(text: str) -> float:
 
 
 def _replay(arguments: argparse.Namespace) -> ReplayVenue:
-    return ReplayVenue(
+    return replay_venue(
         arguments.capture,
         speed=arguments.speed,
         shift_to_now=arguments.shift_to_now,
@@ -84,7 +84,7 @@ def _replay(arguments: argparse.Namespace) -> ReplayVenue:
 
 
 def _synthetic(arguments: argparse.Namespace) -> SyntheticVenue:
-    return SyntheticVenue(
+    return synthetic_venue(
         symbols=arguments.symbols,
         futures_symbols=arguments.futures_symbols,
         rate=arguments.rate,
@@ -106,7 +106,7 @@ def _volley(arguments: argparse.Namespace) -> VolleyVenue:
         pace = Steady(arguments.rate)
     elif count is None:
         raise IngestdError("--rate max needs --count: what is sent is made up beforehand")
-    return VolleyVenue(
+    return volley_venue(
         symbols=arguments.symbols,
         pace=pace,
         count=count,

@@ -7,14 +7,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import TypeAlias
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.sim.capture import Capture, RecordedFrame, read_capture
 from ingestd.sim.faults import Fault, FaultError, Scheduled
 from ingestd.sim.hub import Connection, Hub
 from ingestd.sim.ledger import Ledger
-from ingestd.sim.server import SimServer
+from ingestd.sim.local import LocalVenue
 from ingestd.sim.source import Adaptations
 from ingestd.sim.switch import Switch
 from ingestd.sim.venues.base import RecordedBook, RestAnswer, RestCall, Stream
@@ -241,37 +241,20 @@ class ReplaySource:
         return now_us() // 1000 - int((self._capture.frames[0].at + ahead_s) * 1000)
 
 
-class ReplayVenue:
-    """A replay in this process, for tests: `async with ReplayVenue(path, speed=MAX_SPEED) as venue: venue.url_map`."""
+ReplayVenue: TypeAlias = LocalVenue[ReplaySource]
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        speed: float = 1.0,
-        shift_to_now: bool = False,
-        quiet_s: float | None = 1.0,
-        port: int = 0,
-        schedule: Sequence[Scheduled] = (),
-    ) -> None:
-        capture = read_capture(Path(path))
-        self._port = port
-        self.ledger = Ledger(capture.venue, deduplicate=True)
-        self.source = ReplaySource(capture, self.ledger, speed=speed, shift_to_now=shift_to_now, quiet_s=quiet_s)
-        self.server = SimServer(self.source, self.ledger, schedule)
-        self.exchange = capture.venue.exchange
-        self.symbols = self.source.symbols
 
-    @property
-    def url_map(self) -> dict[str, str]:
-        """Real URL prefix → local URL prefix."""
-        return self.server.url_map
-
-    async def __aenter__(self) -> ReplayVenue:
-        await self.server.start(self._port)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.server.close()
+def replay_venue(
+    path: str | Path,
+    *,
+    speed: float = 1.0,
+    shift_to_now: bool = False,
+    quiet_s: float | None = 1.0,
+    port: int = 0,
+    schedule: Sequence[Scheduled] = (),
+) -> ReplayVenue:
+    """`async with replay_venue(path, speed=MAX_SPEED) as venue: venue.url_map`."""
+    capture = read_capture(Path(path))
+    ledger = Ledger(capture.venue, deduplicate=True)
+    source = ReplaySource(capture, ledger, speed=speed, shift_to_now=shift_to_now, quiet_s=quiet_s)
+    return LocalVenue(source, ledger, port=port, schedule=schedule)

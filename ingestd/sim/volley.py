@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
-from types import TracebackType
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.sim.faults import Fault, FaultError
 from ingestd.sim.hub import Connection, Hub, text_frame
 from ingestd.sim.ledger import Ledger
-from ingestd.sim.server import SimServer
+from ingestd.sim.local import LocalVenue
 from ingestd.sim.source import Adaptations
 from ingestd.sim.switch import Switch
 from ingestd.sim.synthetic.market import Listing, Market
@@ -257,35 +256,18 @@ class VolleySource:
         self._ledger.distinct_trades += kinds["trades"]
 
 
-class VolleyVenue:
-    """A volley in this process: `async with VolleyVenue(symbols=20, pace=Steady(10_000)) as venue: venue.url_map`."""
+VolleyVenue: TypeAlias = LocalVenue[VolleySource]
 
-    def __init__(
-        self,
-        *,
-        symbols: int = 20,
-        pace: Pace | None = None,
-        count: int | None = None,
-        quiet_s: float | None = 0.0,
-        port: int = 0,
-    ) -> None:
-        self._port = port
-        self.ledger = Ledger(Binance(), deduplicate=False)
-        self.source = VolleySource(spot_listings(symbols), self.ledger, pace=pace, count=count, quiet_s=quiet_s)
-        self.server = SimServer(self.source, self.ledger)
-        self.exchange = "binance"
-        self.symbols = self.source.symbols
 
-    @property
-    def url_map(self) -> dict[str, str]:
-        """Real URL prefix → local URL prefix."""
-        return self.server.url_map
-
-    async def __aenter__(self) -> VolleyVenue:
-        await self.server.start(self._port)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.server.close()
+def volley_venue(
+    *,
+    symbols: int = 20,
+    pace: Pace | None = None,
+    count: int | None = None,
+    quiet_s: float | None = 0.0,
+    port: int = 0,
+) -> VolleyVenue:
+    """`async with volley_venue(symbols=20, pace=Steady(10_000)) as venue: venue.url_map`."""
+    ledger = Ledger(Binance(), deduplicate=False)
+    source = VolleySource(spot_listings(symbols), ledger, pace=pace, count=count, quiet_s=quiet_s)
+    return LocalVenue(source, ledger, port=port)

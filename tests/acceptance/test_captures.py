@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ingestd.config import RetentionConfig
-from ingestd.sim.replay import MAX_SPEED, ReplayVenue
+from ingestd.sim.replay import MAX_SPEED, replay_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.feeds import DECODERS
@@ -216,7 +216,7 @@ async def replayed(
     if case.credentials and decoder == "ccxt":
         (folder / "key.toml").write_text(case.credentials, encoding="utf-8")
         credentials = {"credentials_file": str(folder / "key.toml")}
-    async with ReplayVenue(path, speed=MAX_SPEED, quiet_s=1.0) as venue:
+    async with replay_venue(path, speed=MAX_SPEED, quiet_s=1.0) as venue:
         config_file = write_config(
             folder,
             {

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ingestd.sim.embedded import EmbeddedPostgres
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
@@ -39,7 +39,7 @@ def feed(venue: SyntheticVenue, **options: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def market(**options: Any) -> AsyncIterator[SyntheticVenue]:
-    async with SyntheticVenue(**{"symbols": 3, "rate": 600.0, **options}) as venue:
+    async with synthetic_venue(**{"symbols": 3, "rate": 600.0, **options}) as venue:
         yield venue
 
 

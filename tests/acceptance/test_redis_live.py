@@ -13,7 +13,7 @@ from typing import Any
 from ingestd.cli.bench import live_sink, rig
 from ingestd.cli.bench.figures import Figures
 from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.postgres import DatabaseForTest
 from tests.support.redis_servers import reader
@@ -49,7 +49,7 @@ async def test_a_subscriber_hears_every_trade_the_venue_sent(
     postgres_database: DatabaseForTest, make_server: Make, tmp_path: Path
 ) -> None:
     server = make_server(client_output_buffer_limit="pubsub 0 0 0")
-    async with SyntheticVenue(symbols=3, rate=600.0) as venue:
+    async with synthetic_venue(symbols=3, rate=600.0) as venue:
         config_file = write_config(tmp_path, document(venue, postgres_database.dsn, server.url))
         with reader(server.url) as client, client.pubsub() as listener:
             listener.psubscribe("trades:*")
@@ -84,7 +84,7 @@ async def test_a_subscriber_hears_every_trade_the_venue_sent(
 async def test_without_redis_everything_is_stored_and_health_says_so(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
-    async with SyntheticVenue(symbols=2, rate=300.0) as venue:
+    async with synthetic_venue(symbols=2, rate=300.0) as venue:
         config_file = write_config(tmp_path, document(venue, postgres_database.dsn, "redis://127.0.0.1:1"))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 200)

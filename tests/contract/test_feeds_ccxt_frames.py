@@ -10,7 +10,8 @@ import pytest
 
 from ingestd.feeds.ccxt_channels import method_for, ticks_from_tickers
 from ingestd.records import BookSnapshot, Tick, Trade
-from tests.support.venue_frames import BURST, VENUES, Venue, numbered, text_of
+from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
+from tests.support.venue_frames import text_of
 from tests.unit.feeds.doubles import Wire
 
 

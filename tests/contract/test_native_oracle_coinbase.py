@@ -15,9 +15,9 @@ from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
 from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.feeds.native.venue import Venue
 from ingestd.records import Tick, Trade
+from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, adapted, compare, numbered_frames
-from tests.support.venue_frames import VENUES, numbered
 from tests.unit.feeds.doubles import Wire
 
 ADVANCED, EXCHANGE = "wss://advanced-trade-ws.coinbase.com", "wss://ws-feed.exchange.coinbase.com"

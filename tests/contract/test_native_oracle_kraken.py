@@ -18,9 +18,9 @@ from ingestd.feeds.native.kraken import Kraken
 from ingestd.feeds.native.kraken_futures import KrakenFutures
 from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.records import Tick, Trade
+from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, adapted, compare, numbered_frames
-from tests.support.venue_frames import VENUES, numbered
 from tests.unit.feeds.doubles import Wire
 
 SPOT, FUTURES = "wss://ws.kraken.com/v2", "wss://futures.kraken.com/ws/v1"

@@ -14,9 +14,9 @@ from ingestd.feeds.native.messages import BookChange
 from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
 from ingestd.records import BookSnapshot
+from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
-from tests.support.venue_frames import VENUES, numbered
 from tests.unit.feeds.doubles import Wire
 
 URL = "wss://ws.okx.com:443/ws/v5/public"

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ingestd.sim.embedded import EmbeddedPostgres
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
@@ -102,7 +102,7 @@ class Pair:
 
 @pytest.fixture
 async def pair(database: DatabaseForTest, tmp_path: Path) -> AsyncIterator[Pair]:
-    async with SyntheticVenue(symbols=3, rate=600.0) as venue:
+    async with synthetic_venue(symbols=3, rate=600.0) as venue:
         yield Pair(venue, database.dsn, tmp_path)
 
 
@@ -231,7 +231,7 @@ async def test_an_outage_of_the_database_ends_nobodys_term(own_server: EmbeddedP
     """Longer than the lease lives: the leader captures on, and comes first when the server answers again."""
     assert own_server.pid is not None
     with temporary_database(Server("postgres", own_server.dsn())) as database:
-        async with SyntheticVenue(symbols=3, rate=600.0) as venue:
+        async with synthetic_venue(symbols=3, rate=600.0) as venue:
             pair = Pair(venue, database.dsn, tmp_path)
             async with leader_and_standby(pair) as (leader, standby):
                 signal_all(own_server.pid, signal.SIGSTOP)

@@ -15,7 +15,7 @@ import pytest
 
 from ingestd.clock import monotonic_s
 from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.daemon import Daemon, running, write_config
@@ -112,7 +112,7 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
     database: DatabaseForTest, tmp_path: Path, stream: str
 ) -> None:
     """The socket is cut twice while the market goes on; afterwards the table is what the venue did."""
-    async with SyntheticVenue(symbols=2, rate=400.0) as venue, connected(database) as db:
+    async with synthetic_venue(symbols=2, rate=400.0) as venue, connected(database) as db:
         options = {} if stream == "trade" else {"watchTradesForSymbols": {"name": "aggTrade"}}
         feed = {"options": options, **(with_key(tmp_path) if stream == "trade" else {})}
         async with running(write_config(tmp_path, document(venue, database, feed=feed))) as daemon:
@@ -136,7 +136,7 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
 @pytest.mark.timeout(180)
 async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseForTest, tmp_path: Path) -> None:
     """Killed with the market going on: the restart is a gap like any other."""
-    async with SyntheticVenue(symbols=2, rate=400.0) as venue, connected(database) as db:
+    async with synthetic_venue(symbols=2, rate=400.0) as venue, connected(database) as db:
         config_file = write_config(tmp_path, document(venue, database, feed=with_key(tmp_path)))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 400)
@@ -163,7 +163,7 @@ async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseFor
 async def test_without_a_key_the_newest_trades_fill_a_short_gap_and_a_long_one_is_refused(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
-    async with SyntheticVenue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+    async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
         config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
@@ -191,7 +191,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
     """What is stored came from @aggTrade; the configuration now says @trade."""
-    async with SyntheticVenue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+    async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
         options = {"watchTradesForSymbols": {"name": "aggTrade"}}
         feed = {"options": options, **with_key(tmp_path)}
         document_before = document(venue, postgres_database, feed=feed, backfill={"enabled": False})
@@ -219,7 +219,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
 
 @pytest.mark.timeout(120)
 async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
-    async with SyntheticVenue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+    async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
         config_file = write_config(tmp_path, document(venue, postgres_database, feed=with_key(tmp_path)))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)

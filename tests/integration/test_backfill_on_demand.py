@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
 from tests.integration.test_backfill import (
     Trades,
@@ -65,7 +65,7 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
     if stream == "aggTrade":
         feed["options"] = {"watchTradesForSymbols": {"name": "aggTrade"}}
     with temporary_database(database_server) as live, temporary_database(database_server) as other:
-        async with SyntheticVenue(symbols=1, rate=800.0) as venue:
+        async with synthetic_venue(symbols=1, rate=800.0) as venue:
             (tmp_path / "live").mkdir()
             async with captured(venue, live, tmp_path / "live", trades=2500, feed=feed) as daemon:
                 await venue.server.stop()
@@ -93,7 +93,7 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
 async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Server, tmp_path: Path) -> None:
     feed = with_key(tmp_path)
     with temporary_database(postgres_server) as live, temporary_database(postgres_server) as other:
-        async with SyntheticVenue(symbols=1, rate=600.0) as venue, connected(other) as db:
+        async with synthetic_venue(symbols=1, rate=600.0) as venue, connected(other) as db:
             (tmp_path / "live").mkdir()
             async with captured(venue, live, tmp_path / "live", trades=200, feed=feed) as daemon:
                 for _ in range(8):
@@ -136,7 +136,7 @@ async def test_beside_the_daemon_it_changes_nothing_that_is_there(
     """The daemon holds its state directory, and trades on."""
     feed = with_key(tmp_path)
     async with (
-        SyntheticVenue(symbols=1, rate=300.0) as venue,
+        synthetic_venue(symbols=1, rate=300.0) as venue,
         connected(postgres_database) as db,
         captured(venue, postgres_database, tmp_path, trades=100, feed=feed) as daemon,
     ):
@@ -161,7 +161,7 @@ async def test_beside_the_daemon_it_changes_nothing_that_is_there(
 
 @pytest.mark.timeout(120)
 async def test_funding_and_open_interest_have_a_past_too(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
-    async with SyntheticVenue(symbols=0, futures_symbols=1) as venue, connected(postgres_database) as db:
+    async with synthetic_venue(symbols=0, futures_symbols=1) as venue, connected(postgres_database) as db:
         feed = {"symbols": ["BTC/USDT:USDT"], "channels": ["funding", "open_interest"]}
         config_file = write_config(tmp_path, document(venue, postgres_database, feed=feed))
         end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)

@@ -19,7 +19,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import BookSnapshot, FeedGap
 from ingestd.sim.faults import Fault
 from ingestd.sim.synthetic.market import Market
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
@@ -91,7 +91,7 @@ class Running:
 
 @asynccontextmanager
 async def running(decoder: str, spot: int = 0, futures: int = 0, **changes: Any) -> AsyncIterator[Running]:
-    async with SyntheticVenue(symbols=spot, futures_symbols=futures, rate=100) as venue:
+    async with synthetic_venue(symbols=spot, futures_symbols=futures, rate=100) as venue:
         made = Running(venue, decoder, **changes)
         try:
             yield made

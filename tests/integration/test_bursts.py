@@ -9,11 +9,12 @@ import pytest
 
 from ingestd.config import IntakeConfig
 from ingestd.intake import Intake
+from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
 from tests.integration.sinks.test_timescale import rig
 from tests.support.postgres import DatabaseForTest
-from tests.support.venue_frames import BURST, VENUES, Venue, numbered, text_of
+from tests.support.venue_frames import text_of
 from tests.unit.feeds.doubles import Wire
 
 

@@ -15,7 +15,7 @@ from ingestd.config import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.records import FeedGap, Tick, Trade
 from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.feeds import make_feed
 from tests.unit.feeds.doubles import ListIntake
 
@@ -80,7 +80,7 @@ def by_market(rows: list[Row]) -> dict[str, list[Row]]:
 
 @asynccontextmanager
 async def rig(**changes: Any) -> AsyncIterator[Rig]:
-    async with SyntheticVenue(symbols=3, futures_symbols=2, rate=3000) as venue:
+    async with synthetic_venue(symbols=3, futures_symbols=2, rate=3000) as venue:
         settings = {"channels": ["ticks", "trades"], "symbols": list(venue.symbols), **changes}
         intake = ListIntake()
         feed = make_feed(FeedConfig(exchange="binance", url_map=venue.url_map, **settings), "native")

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 SPOT_WS = "wss://stream.binance.com:9443"
@@ -57,7 +57,7 @@ class Plain:
 
 @asynccontextmanager
 async def plain_client(rate: float = 500, symbols: int = 1) -> AsyncIterator[tuple[SyntheticVenue, Plain]]:
-    async with SyntheticVenue(symbols=symbols, rate=rate) as venue, aiohttp.ClientSession() as session:
+    async with synthetic_venue(symbols=symbols, rate=rate) as venue, aiohttp.ClientSession() as session:
         yield venue, Plain(session, venue)
 
 
@@ -68,7 +68,7 @@ async def all_received(venue: SyntheticVenue, client: Plain) -> None:
 
 @pytest.mark.parametrize(("name", "spot", "futures"), [("binance", 5, 0), ("binanceusdm", 0, 5)])
 async def test_ccxt_keeps_its_books_in_step(name: str, spot: int, futures: int) -> None:
-    async with SyntheticVenue(symbols=spot, futures_symbols=futures, rate=2000) as venue:
+    async with synthetic_venue(symbols=spot, futures_symbols=futures, rate=2000) as venue:
         exchange = unmodified_ccxt(name, venue.url_map)
         await exchange.load_markets()
         assert set(venue.symbols) == set(exchange.markets)
@@ -254,7 +254,7 @@ async def test_history_and_candles_over_rest_agree_with_the_stream() -> None:
 
 
 async def test_the_spot_pair_and_its_perpetual_are_told_apart() -> None:
-    async with SyntheticVenue(symbols=2, futures_symbols=2, rate=400) as venue:
+    async with synthetic_venue(symbols=2, futures_symbols=2, rate=400) as venue:
         exchange = unmodified_ccxt("binance", venue.url_map)
         async with watching(exchange) as keep:
             for symbol in venue.symbols:
@@ -267,7 +267,7 @@ async def test_the_spot_pair_and_its_perpetual_are_told_apart() -> None:
 
 
 async def test_futures_polls_answer() -> None:
-    async with SyntheticVenue(symbols=0, futures_symbols=1) as venue:
+    async with synthetic_venue(symbols=0, futures_symbols=1) as venue:
         exchange = unmodified_ccxt("binanceusdm", venue.url_map)
         try:
             interest = await exchange.fetch_open_interest("BTC/USDT:USDT")

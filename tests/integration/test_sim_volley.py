@@ -9,14 +9,14 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from ingestd.sim.volley import Pace, Steady, VolleyVenue
+from ingestd.sim.volley import Pace, Steady, volley_venue
 
 COUNT = 3_000
 
 
 @pytest.mark.parametrize("pace", [None, Steady(30_000.0)], ids=["at once", "paced"])
 async def test_everything_arrives_in_order(pace: Pace | None) -> None:
-    async with VolleyVenue(symbols=3, pace=pace, count=COUNT, quiet_s=None) as venue:
+    async with volley_venue(symbols=3, pace=pace, count=COUNT, quiet_s=None) as venue:
         url = venue.url_map["wss://stream.binance.com:9443"] + "/ws"
         async with aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
             names = ["btcusdt@trade", "ethusdt@trade", "btcusdt@bookTicker", "nosuch@trade"]
@@ -42,4 +42,4 @@ async def test_everything_arrives_in_order(pace: Pace | None) -> None:
 
 def test_as_fast_as_possible_without_an_end_cannot_be_made_up() -> None:
     with pytest.raises(ValueError, match="needs a count"):
-        VolleyVenue(pace=None, count=None)
+        volley_venue(pace=None, count=None)

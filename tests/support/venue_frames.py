@@ -1,12 +1,8 @@
-"""The simulator's frames of several venues, and what stands in them."""
+"""What stands in a venue's frame, read without its decoder."""
 
 from __future__ import annotations
 
 import re
-
-from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
-
-__all__ = ["BURST", "VENUES", "Venue", "numbered", "text_of"]
 
 
 def text_of(frame: str, key: str) -> str:

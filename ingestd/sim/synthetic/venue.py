@@ -6,13 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from typing import TypeAlias
 
 from ingestd.clock import monotonic_s
 from ingestd.sim.faults import Fault, FaultError, Scheduled
 from ingestd.sim.hub import Connection, Hub
 from ingestd.sim.ledger import Ledger
-from ingestd.sim.server import SimServer
+from ingestd.sim.local import LocalVenue
 from ingestd.sim.source import Adaptations
 from ingestd.sim.switch import Switch
 from ingestd.sim.synthetic.market import Listing, Market, Trade
@@ -261,42 +261,25 @@ class SyntheticSource:
             self._ledger.record(stream, payload, copies)
 
 
-class SyntheticVenue:
-    """A generated market in this process: `async with SyntheticVenue(symbols=5, rate=2000) as venue: venue.url_map`."""
+SyntheticVenue: TypeAlias = LocalVenue[SyntheticSource]
 
-    def __init__(
-        self,
-        *,
-        symbols: int = 5,
-        futures_symbols: int = 0,
-        rate: float = 1000.0,
-        seed: int = 1,
-        quiet_s: float | None = 0.0,
-        port: int = 0,
-        schedule: Sequence[Scheduled] = (),
-    ) -> None:
-        venue = Binance(linear=symbols == 0)
-        self._port = port
-        self.ledger = Ledger(venue, deduplicate=False)
-        listings = [*spot_listings(symbols), *_listings(futures_symbols, linear=True)]
-        self.source = SyntheticSource(listings, venue, self.ledger, rate=rate, seed=seed, quiet_s=quiet_s)
-        self.server = SimServer(self.source, self.ledger, schedule)
-        self.exchange = venue.exchange
-        self.symbols = self.source.symbols
 
-    @property
-    def url_map(self) -> dict[str, str]:
-        """Real URL prefix → local URL prefix."""
-        return self.server.url_map
-
-    async def __aenter__(self) -> SyntheticVenue:
-        await self.server.start(self._port)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.server.close()
+def synthetic_venue(
+    *,
+    symbols: int = 5,
+    futures_symbols: int = 0,
+    rate: float = 1000.0,
+    seed: int = 1,
+    quiet_s: float | None = 0.0,
+    port: int = 0,
+    schedule: Sequence[Scheduled] = (),
+) -> SyntheticVenue:
+    """`async with synthetic_venue(symbols=5, rate=2000) as venue: venue.url_map`."""
+    venue = Binance(linear=symbols == 0)
+    ledger = Ledger(venue, deduplicate=False)
+    listings = [*spot_listings(symbols), *_listings(futures_symbols, linear=True)]
+    source = SyntheticSource(listings, venue, ledger, rate=rate, seed=seed, quiet_s=quiet_s)
+    return LocalVenue(source, ledger, port=port, schedule=schedule)
 
 
 def spot_listings(count: int) -> list[Listing]:
