@@ -180,21 +180,29 @@ class JournalFile:
             self._measure_log()
 
     def read(self, after: int, max_records: int, max_bytes: int = _READ_BYTES) -> list[StoredBatch]:
-        """The batches beyond `after`, in order, at least one if there is one, about `max_records` records of them."""
+        """The batches beyond `after`, in order, at least one if there is one, about `max_records` records of them.
+
+        Raises JournalDamaged when the first of them is damaged, or is not the one that must come next.
+        """
         batches: list[StoredBatch] = []
         records = size = 0
+        last = self.last_position
         with self._reading():
-            for row in self.rows(after + 1, self.last_position + 1):
-                batch = stored(row)
+            for row in self.rows(after + 1, last + 1):
+                batch = stored(row) if self._is_next(row[0], after) else None
                 if batch is None:
                     if batches:
                         break  # hand over what is good; the next read meets the bad row first
-                    raise JournalDamaged(f"{self.path}: batch {row[0]} fails its checksum")
+                    raise JournalDamaged(f"{self.path}: batch {row[0]}, after {after}, is out of order or damaged")
                 records += sum(batch.counts.values())
                 size += len(batch.payload)
                 if batches and (records > max_records or size > max_bytes):
                     break
                 batches.append(batch)
+                after = batch.position
+            else:
+                if not batches and after < last:
+                    raise JournalDamaged(f"{self.path}: the batches after {after} are missing")
         if self.ended and (not batches or batches[-1].position >= self.last_position):
             self.close_reader()
         return batches
@@ -334,9 +342,16 @@ class JournalFile:
             raise JournalDamaged(f"{self.path}: its first or last batches are missing")
         return True
 
+    def _is_next(self, position: int, after: int) -> bool:
+        """A damaged tree leads to the wrong rows, also back to those that were read: its rows themselves look sound."""
+        has_holes = self.batches != self.last_position - self.first_position + 1  # damage was taken out of it
+        return position > after if has_holes else position == max(after + 1, self.first_position)
+
     def _count_rows(self, below: int) -> None:
         query = "SELECT position, sealed_at, counts, length(payload) FROM batches WHERE position < ? ORDER BY position"
         for position, sealed_at, counts, length in self._connection().execute(query, (below,)):
+            if self.batches and position != self.last_position + 1:
+                raise JournalDamaged(f"{self.path}: batch {position} follows {self.last_position}")
             self.account(position, sealed_at, _counts_decoder.decode(counts), len(counts) + length)
         self.is_counted = True
         self._measure_log()

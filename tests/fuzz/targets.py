@@ -194,7 +194,9 @@ def config_document(document: dict[str, Any]) -> None:
 
 
 def journal_file(data: bytes) -> None:
-    """A journal file with some bytes overwritten, cut or added: the undamaged batches, in order, and nothing else.
+    """A journal file with some bytes overwritten, cut or added: its batches, in order, and nothing else.
+
+    Where one is missing, the damaged file is kept aside.
 
     The first three bytes say where, the fourth what; the rest is written there.
     """
@@ -209,16 +211,18 @@ def journal_file(data: bytes) -> None:
         directory.mkdir()
         (directory / "00000001-0123456789abcdef.journal").write_bytes(damaged)
         try:
-            read = asyncio.run(_read(Path(folder)))
+            read = asyncio.run(_read(Path(folder), len(batches)))
         except JournalVersion:
             return
+        kept_aside = (directory / "bad").exists()
     known = {tuple(records): index for index, records in enumerate(batches)}
     places = [known.get(tuple(records)) for records in read]
     assert None not in places, "a batch that nobody wrote"
     assert places == sorted(set(places), key=places.index) == sorted(place for place in places if place is not None)
+    assert len(places) == len(batches) or kept_aside, "a batch is missing, and nothing says so"
 
 
-async def _read(state_dir: Path) -> list[list[Record]]:
+async def _read(state_dir: Path, at_most: int) -> list[list[Record]]:
     journal = Journal(state_dir, JournalConfig(), Metrics())
     journal.open()
     try:
@@ -226,6 +230,7 @@ async def _read(state_dir: Path) -> list[list[Record]]:
         found: list[list[Record]] = []
         while batches := await cursor.read(1):
             found += [batch.records for batch in batches]
+            assert len(found) <= at_most, "batches are read again and again"
         return found
     finally:
         journal.close()

@@ -458,6 +458,47 @@ async def test_damage_far_from_the_first_position_costs_only_its_page(tmp_path: 
     assert 400 > kept > 340
 
 
+def inner_page(content: bytes) -> int:
+    """Where the one page lies that only leads to others."""
+    (page,) = (at for at in range(4096, len(content), 4096) if content[at] == 5)
+    return page
+
+
+@pytest.mark.parametrize("key", [0, 1, 39, 90])
+async def test_a_page_that_leads_astray_repeats_nothing_and_hides_nothing(tmp_path: Path, key: int) -> None:
+    """Every row is sound and only the way to them is not: they are read once, in order, and none is passed over."""
+    path = await filled(tmp_path)
+    content = bytearray(path.read_bytes())
+    page = inner_page(content)
+    first_cell = page + int.from_bytes(content[page + 12 : page + 14], "big")
+    assert 0 < content[first_cell + 4] != key  # the last position of its first leaf, after four bytes of page number
+    content[first_cell + 4] = key
+    path.write_bytes(content)
+    with opened(tmp_path) as journal:
+        cursor = journal.cursor("one")
+        found: list[Batch] = []
+        while (more := await cursor.read(1)) and len(found) <= 40:
+            found += more
+    assert numbers(found) == list(range(1, 121))
+
+
+async def test_rows_that_are_not_where_they_belong_are_damage_before_the_totals_are_there(tmp_path: Path) -> None:
+    path = await filled(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM totals")
+        connection.execute("DELETE FROM batches WHERE position = 20")
+    connection.close()
+    metrics = Metrics()
+    journal = Journal(tmp_path, JournalConfig(), metrics)
+    journal.open()
+    read = numbers(await read_all(journal.cursor("one")))
+    gaps = journal.take_damage_gaps()
+    journal.close()
+    assert read == [number for number in range(1, 121) if number not in (58, 59, 60)]
+    assert metrics.totals(metrics.dropped) == {"unknown": 1}
+    assert len(gaps) == 1
+
+
 async def test_the_age_is_that_of_what_is_not_stored(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         cursor = journal.cursor("one")
