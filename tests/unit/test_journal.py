@@ -469,7 +469,7 @@ async def test_a_page_that_leads_astray_repeats_nothing_and_hides_nothing(tmp_pa
     """Every row is sound and only the way to them is not: they are read once, in order, and none is passed over."""
     path = await filled(tmp_path)
     content = bytearray(path.read_bytes())
-    page = inner_page(content)
+    page = inner_page(bytes(content))
     first_cell = page + int.from_bytes(content[page + 12 : page + 14], "big")
     assert 0 < content[first_cell + 4] != key  # the last position of its first leaf, after four bytes of page number
     content[first_cell + 4] = key
