@@ -68,7 +68,7 @@ class ReplaySource:
 
     # what the server asks
 
-    def resolve(self, asked: str, host: str) -> Stream | None:  # noqa: ARG002 - a capture is of one family
+    def resolve(self, asked: str, host: str) -> Stream | None:
         """The recorded stream, noting what is not as asked."""
         name = self.venue.stands_in(asked, self._streams)
         if name is None:

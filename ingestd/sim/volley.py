@@ -156,7 +156,7 @@ class VolleySource:
         self._started_at: int | None = None
         self._finished_at: int | None = None
 
-    def resolve(self, asked: str, host: str) -> Stream | None:  # noqa: ARG002 - there is one family
+    def resolve(self, asked: str, host: str) -> Stream | None:
         """Trades and best prices."""
         stream = stream_named(asked)
         if stream.channel in ("trades", "ticks") and stream.market_id in self._ids:
@@ -168,7 +168,7 @@ class VolleySource:
         """It is sent from now on; in a volley that is already made up, it is not."""
         self._lanes.append(_Lane(connection, stream, self._first_id))
 
-    def opening_frames(self, stream: Stream) -> list[str]:  # noqa: ARG002 - the protocol's form
+    def opening_frames(self, stream: Stream) -> list[str]:
         """None."""
         return []
 
@@ -179,7 +179,7 @@ class VolleySource:
         answer = family.answer(call.path.rsplit("/", 1)[-1], call.query, now_ms) if family else None
         return RestAnswer(answer[1], status=answer[0]) if answer else None
 
-    async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:  # noqa: ARG002 - the protocol's form
+    async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
         """It cannot."""
         raise FaultError(f"a volley cannot do {fault.kind}")
 
@@ -187,7 +187,7 @@ class VolleySource:
         """When the first frame was sent and the last, in microseconds."""
         return {"started_at": self._started_at, "finished_at": self._finished_at, "lanes": len(self._lanes)}
 
-    async def run(self, hub: Hub) -> None:  # noqa: ARG002 - it writes to the sockets itself
+    async def run(self, hub: Hub) -> None:
         """All of it, once."""
         await self.switch.until_on()
         if self._pace is None:

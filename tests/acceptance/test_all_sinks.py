@@ -72,7 +72,7 @@ async def test_the_role_sink_shows_orders_too(
 async def submit_an_order(daemon: Daemon, settings: dict[str, Any], database: DatabaseForTest, client: Any) -> None:
     """In one line, as a bot does; wait until it is a row and a cached hash."""
     async with asyncio.timeout(30):
-        while (await daemon.get("/readyz"))[0] != 200:  # noqa: ASYNC110 # the endpoint calls nobody back
+        while (await daemon.get("/readyz"))[0] != 200:
             await asyncio.sleep(0.05)
     config = KafkaConfig.model_validate(settings)
     order: dict[str, Any] = {"order_id": "12345", "symbol": "BTC-USD", "side": "buy", "quantity": "0.10"}
@@ -81,7 +81,7 @@ async def submit_an_order(daemon: Daemon, settings: dict[str, Any], database: Da
     await until(db, "SELECT quantity::text FROM orders WHERE order_id = '12345'", "0.10")
     await db.close()
     async with asyncio.timeout(10):
-        while not (shown := client.hgetall("order:12345")):  # noqa: ASYNC110 # the server calls nobody back
+        while not (shown := client.hgetall("order:12345")):
             await asyncio.sleep(0.05)
     assert shown["symbol"] == "BTC-USD"
     assert shown["status"] == "PENDING"

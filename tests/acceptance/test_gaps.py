@@ -62,7 +62,7 @@ async def gap_rows(dsn: str) -> dict[Stream, list[dict[str, Any]]]:
 
 async def until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
     async with asyncio.timeout(timeout_s):
-        while not holds():  # noqa: ASYNC110 # the venue's ledger announces nothing
+        while not holds():
             await asyncio.sleep(0.02)
 
 

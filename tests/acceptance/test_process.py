@@ -173,13 +173,13 @@ async def test_an_outage_at_the_start_is_ridden_out_once_the_database_is_known(
 
 async def _until_stored(daemon: Daemon, count: int) -> None:
     async with asyncio.timeout(30):
-        while (await daemon.total("ingestd_records_stored_total")).get("trades", 0) < count:  # noqa: ASYNC110 # another process
+        while (await daemon.total("ingestd_records_stored_total")).get("trades", 0) < count:
             await asyncio.sleep(0.1)
 
 
 async def _until_shown(daemon: Daemon, metric: str) -> None:
     async with asyncio.timeout(90):
-        while metric not in (await daemon.get("/metrics"))[1]:  # noqa: ASYNC110 # another process
+        while metric not in (await daemon.get("/metrics"))[1]:
             await asyncio.sleep(0.2)
 
 

@@ -62,7 +62,7 @@ def own_kafka() -> Iterator[Broker]:
 
 async def ready(daemon: Daemon) -> None:
     async with asyncio.timeout(40):
-        while (await daemon.get("/readyz"))[0] != 200:  # noqa: ASYNC110 # the endpoint calls nobody back
+        while (await daemon.get("/readyz"))[0] != 200:
             await asyncio.sleep(0.05)
 
 

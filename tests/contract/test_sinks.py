@@ -235,5 +235,5 @@ async def play(harness: Harness, script: list[int | float | None], journal: Jour
 async def until(true: Callable[[], object], timeout_s: float = 20) -> None:
     """Wait for something that comes to be true by itself."""
     async with asyncio.timeout(timeout_s):
-        while not true():  # noqa: ASYNC110 # counters and files announce nothing
+        while not true():
             await asyncio.sleep(0.02)

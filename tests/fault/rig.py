@@ -120,7 +120,7 @@ class Rig:
         """Until a metric has reached a value; the value."""
         assert self.daemon is not None
         async with asyncio.timeout(timeout_s):
-            while (value := await self.daemon.metric(metric)) < at_least:  # noqa: ASYNC110 # another process
+            while (value := await self.daemon.metric(metric)) < at_least:
                 await asyncio.sleep(0.05)
         return value
 

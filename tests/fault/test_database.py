@@ -62,7 +62,7 @@ def errors_in(rig: Rig, kind: str) -> int:
 
 async def failed(rig: Rig, kind: str, timeout_s: float = 20) -> None:
     async with asyncio.timeout(timeout_s):
-        while not errors_in(rig, kind):  # noqa: ASYNC110 # another process writes the log
+        while not errors_in(rig, kind):
             await asyncio.sleep(0.05)
 
 
@@ -150,7 +150,7 @@ async def test_the_backend_is_killed_in_the_middle_of_a_copy(tmp_path: Path, rec
         rig.proxy.slice_bytes, rig.proxy.delay_s = 200, 0.02  # a COPY takes its time
         db = await rig.connect()
         async with asyncio.timeout(10):
-            while not await db.fetchval("SELECT count(*) FROM pg_stat_progress_copy"):  # noqa: ASYNC110 # its own word
+            while not await db.fetchval("SELECT count(*) FROM pg_stat_progress_copy"):
                 await asyncio.sleep(0.005)
         for pid in rig.server.backends(DATABASE):
             with contextlib.suppress(ProcessLookupError):  # the server ended it with the first one

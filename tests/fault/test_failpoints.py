@@ -46,10 +46,10 @@ async def hit(rig: Rig, place: str, action: str, nth: int) -> None:
         assert await daemon.end(20) == -signal.SIGKILL, rig.tail()
         return
     async with asyncio.timeout(20):
-        while f"failpoint {place}: {action}" not in rig.tail(200):  # noqa: ASYNC110 # another process writes it
+        while f"failpoint {place}: {action}" not in rig.tail(200):
             await asyncio.sleep(0.02)
     if action == "stop":
-        while not is_stopped(daemon.pid):  # noqa: ASYNC110 # as above
+        while not is_stopped(daemon.pid):
             await asyncio.sleep(0.01)
         daemon.signal(signal.SIGCONT)
     await rig.journaled(50)

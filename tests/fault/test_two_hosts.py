@@ -188,7 +188,7 @@ async def test_a_killed_leader_is_replaced_and_its_journal_is_stored_when_it_ret
         async with running(pair.configs["a"]) as back:
             await stands_by(back)
             async with asyncio.timeout(20):
-                while not (await back.total("ingestd_records_stored_total")).get("trades", 0):  # noqa: ASYNC110 # a process
+                while not (await back.total("ingestd_records_stored_total")).get("trades", 0):
                     await asyncio.sleep(0.1)
             await captures(standby)
             await finished(pair, back, standby)
@@ -237,7 +237,7 @@ async def test_an_outage_of_the_database_ends_nobodys_term(own_server: EmbeddedP
                 signal_all(own_server.pid, signal.SIGSTOP)
                 try:
                     async with asyncio.timeout(30):
-                        while "ingestd_lease_held 0.0" not in await held(leader):  # noqa: ASYNC110 # a process
+                        while "ingestd_lease_held 0.0" not in await held(leader):
                             await asyncio.sleep(0.1)
                     await asyncio.sleep(8)  # the lease lives for six seconds
                     before = await leader.received()
@@ -245,7 +245,7 @@ async def test_an_outage_of_the_database_ends_nobodys_term(own_server: EmbeddedP
                 finally:
                     signal_all(own_server.pid, signal.SIGCONT)
                 async with asyncio.timeout(30):
-                    while "ingestd_lease_held 1.0" not in await held(leader):  # noqa: ASYNC110 # a process
+                    while "ingestd_lease_held 1.0" not in await held(leader):
                         await asyncio.sleep(0.1)
                 assert await held(leader) == ("ingestd_lease_held 1.0", "ingestd_lease_epoch 1.0")
                 await stands_by(standby)

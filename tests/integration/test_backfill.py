@@ -144,7 +144,7 @@ async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseFor
             await daemon.ended()
         sent_before = venue.ledger.distinct_trades + venue.ledger.withheld_trades
         async with asyncio.timeout(30):
-            while venue.ledger.distinct_trades + venue.ledger.withheld_trades < sent_before + 1500:  # noqa: ASYNC110 # the simulator has no event for it
+            while venue.ledger.distinct_trades + venue.ledger.withheld_trades < sent_before + 1500:
                 await asyncio.sleep(0.05)
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 200)
@@ -209,7 +209,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
         config_file = write_config(tmp_path, document(venue, postgres_database, feed=with_key(tmp_path)))
         async with running(config_file) as daemon:
             async with asyncio.timeout(40):
-                while (settled := (await gaps(db))[0])["status"] == "closed":  # noqa: ASYNC110 # another process
+                while (settled := (await gaps(db))[0])["status"] == "closed":
                     await asyncio.sleep(0.05)
             assert await daemon.stop() == 0, daemon.log()
         assert settled["status"] == "unfillable"
@@ -226,7 +226,7 @@ async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: Da
             await venue.server.apply(Fault("rate_limit", n=1, status=418, retry_after_s=4))
             await venue.server.apply(Fault("drop"))
             async with asyncio.timeout(30):
-                while (until := await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = 'binance'")) is None:  # noqa: ASYNC110 # another process
+                while (until := await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = 'binance'")) is None:
                     await asyncio.sleep(0.05)
             daemon.process.kill()
             await daemon.ended()

@@ -224,7 +224,7 @@ async def test_a_client_that_does_not_read_holds_the_market_up_and_leaves_doubt(
         transport.pause_reading()
         held = -1
         async with asyncio.timeout(10):  # until every buffer on the way is full, and then it stays so
-            while held != (held := venue.ledger.sent["trades"]):  # noqa: ASYNC110 # nothing tells
+            while held != (held := venue.ledger.sent["trades"]):
                 await asyncio.sleep(0.5)
         assert sum(c.transport.get_write_buffer_size() for c in venue.server.hub.connections) < 1 << 20
         transport.abort()

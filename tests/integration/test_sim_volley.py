@@ -25,7 +25,7 @@ async def test_everything_arrives_in_order(pace: Pace | None) -> None:
             venue.source.switch.start()
             async with asyncio.timeout(20):
                 frames = [json.loads((await socket.receive()).data) for _ in range(COUNT)]
-                while not venue.source.finished:  # noqa: ASYNC110 - it announces nothing
+                while not venue.source.finished:
                     await asyncio.sleep(0.01)
         summary = venue.server.summary()
 

@@ -128,7 +128,7 @@ class Group:
     async def is_at_work(self) -> None:
         """Until every partition is claimed: from here on the steps meet members that read and write."""
         async with asyncio.timeout(10):
-            while not 0 < len(self.broker.log) == sum(reader.reading().partitions for reader, _, _ in self.members):  # noqa: ASYNC110
+            while not 0 < len(self.broker.log) == sum(reader.reading().partitions for reader, _, _ in self.members):
                 await asyncio.sleep(0.002)
 
     async def crash(self, index: int) -> None:
@@ -155,7 +155,7 @@ class Group:
         db = await Database.connect(self.dsn)
         try:
             async with asyncio.timeout(20):
-                while not await self.is_stored(db):  # noqa: ASYNC110 # the database calls nobody back
+                while not await self.is_stored(db):
                     await asyncio.sleep(0.005)
         finally:
             await db.close()

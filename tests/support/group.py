@@ -53,7 +53,7 @@ class Member:
 
     async def until_joined(self, timeout_s: float = 30) -> None:
         async with asyncio.timeout(timeout_s):
-            while not self.reader.reading().joined or not self.reader.reading().partitions:  # noqa: ASYNC110
+            while not self.reader.reading().joined or not self.reader.reading().partitions:
                 await asyncio.sleep(0.01)
 
     async def leave(self) -> None:
@@ -122,7 +122,7 @@ async def until(db: Database, sql: str, wanted: object, timeout_s: float = 40) -
     found = None
     try:
         async with asyncio.timeout(timeout_s):
-            while (found := await db.fetchval(sql)) != wanted:  # noqa: ASYNC110 # the database calls nobody back
+            while (found := await db.fetchval(sql)) != wanted:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"{sql} is {found}, not {wanted}") from None

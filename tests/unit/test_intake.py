@@ -382,7 +382,7 @@ async def test_what_the_journal_dropped_becomes_gap_records_in_it(tmp_path: Path
         for record in batch:
             intake.put(record)
         async with asyncio.timeout(5):
-            while intake.open_records:  # noqa: ASYNC110 # each is a batch of its own, so that files end
+            while intake.open_records:
                 await asyncio.sleep(0)
     intake.close()
     await asyncio.wait_for(task, 5)
@@ -487,7 +487,7 @@ async def test_what_was_spilled_comes_back_before_what_follows_it(tmp_path: Path
 
 
 async def until_empty(rig: Rig) -> None:
-    while rig.intake.open_records:  # noqa: ASYNC110 # the intake has no event for it
+    while rig.intake.open_records:
         await asyncio.sleep(0)
 
 

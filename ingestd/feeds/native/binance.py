@@ -244,7 +244,7 @@ class Binance:
         """See `Venue`."""
         return self._requests("UNSUBSCRIBE", streams, request_id)
 
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:  # noqa: ARG002 - its trade ids are numbers
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         """See `Venue`."""
         return BinanceDecoder(self.exchange, symbols)
 

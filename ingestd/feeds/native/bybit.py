@@ -199,7 +199,7 @@ class Bybit:
     def __init__(self, options: Mapping[str, Any]) -> None:
         pass
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - all channels of a kind
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """See `Venue`."""
         if market.get("spot"):
             return _ADDRESS + "spot"

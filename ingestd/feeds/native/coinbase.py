@@ -207,15 +207,15 @@ class CoinbaseAdvanced:
     def __init__(self, options: Mapping[str, Any]) -> None:
         pass
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one URL for everything
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """One URL for everything."""
         return _URL
 
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """A message is of one channel; the last one asks for heartbeats, without which a quiet stream is closed."""
         return [*_requests("subscribe", streams), _HEARTBEATS]
 
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """Of the same form; the heartbeats go on."""
         return _requests("unsubscribe", streams)
 

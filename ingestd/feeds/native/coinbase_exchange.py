@@ -170,19 +170,19 @@ class CoinbaseExchange:
     def __init__(self, options: Mapping[str, Any]) -> None:
         pass
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one URL for everything
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """One URL for everything."""
         return _URL
 
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """One message per channel, or several."""
         return _requests("subscribe", streams)
 
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """Of the same form."""
         return _requests("unsubscribe", streams)
 
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:  # noqa: ARG002 - its trade ids are numbers
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         """It keeps no state."""
         return _Decoder(symbols)
 

@@ -243,7 +243,7 @@ class Kraken:
         """Its streams call a market as ccxt does."""
         return str(market["symbol"])
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one URL for everything
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """One URL for everything."""
         return _URL
 
@@ -255,7 +255,7 @@ class Kraken:
         """Of the same form."""
         return self._requests("unsubscribe", streams, request_id)
 
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:  # noqa: ARG002 - its trade ids are numbers
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         """It keeps no state."""
         return _Decoder(symbols)
 

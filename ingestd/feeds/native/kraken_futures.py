@@ -219,15 +219,15 @@ class KrakenFutures:
         ticker = "ticker" if isinstance(chosen, Mapping) and chosen.get("name") == "ticker" else "ticker_lite"
         self._names: Mapping[Channel, str] = {**_NAMES, "ticks": ticker}
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one URL for everything
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """One URL for everything."""
         return _URL
 
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """One message per feed, or several."""
         return self._requests("subscribe", streams)
 
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - it numbers nothing
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """Of the same form."""
         return self._requests("unsubscribe", streams)
 

@@ -287,15 +287,15 @@ class Okx:
         self._names = {channel: name for channel, (name, ours) in chosen.items() if name in ours}
         self.channels = frozenset(self._names)
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:  # noqa: ARG002 - one for all markets
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """See `Venue`."""
         return _BUSINESS if self._names[channel] == "trades-all" else _PUBLIC
 
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002 - answers name streams
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """See `Venue`."""
         return self._requests("subscribe", streams)
 
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:  # noqa: ARG002
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """See `Venue`."""
         return self._requests("unsubscribe", streams)
 

@@ -121,7 +121,7 @@ class _Listener(WSListener):
         if frame.last_in_buffer:
             owner._after_read(owner)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - the library's form
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._owner.abandon("the connection was lost")
 
     def _fail(self, transport: WSTransport, reason: str) -> None:

@@ -8,6 +8,6 @@ from ingestd.feeds.native.messages import BookChange
 class Unnumbered:
     """Every change goes onto the book: what is lost between two shows elsewhere, or nowhere."""
 
-    def follows(self, change: BookChange, sequence: int | None) -> bool | None:  # noqa: ARG002 - the protocol's form
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
         """Always."""
         return True

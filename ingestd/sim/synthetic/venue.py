@@ -122,7 +122,7 @@ class SyntheticSource:
             self.adaptations.note("stream", asked, stream.name)
         return stream
 
-    def subscribed(self, connection: Connection, stream: Stream) -> None:  # noqa: ARG002 - the protocol's form
+    def subscribed(self, connection: Connection, stream: Stream) -> None:
         """The stream is live from now on."""
         lane = self._lane_of_key[stream.market_id]
         kind = next(kind for kind, own in lane.streams.items() if own == stream)
@@ -140,7 +140,7 @@ class SyntheticSource:
             self._seconds.append(lane)
         lane.live.add(kind)
 
-    def opening_frames(self, stream: Stream) -> list[str]:  # noqa: ARG002 - Binance's snapshots come over REST
+    def opening_frames(self, stream: Stream) -> list[str]:
         """None."""
         return []
 

@@ -150,7 +150,7 @@ class Binance:
         data = json.loads(bodies[-1])
         return BookChange(market_id, True, data["bids"], data["asks"], data["lastUpdateId"], "")
 
-    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:  # noqa: ARG002 - the protocol's form
+    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
         """Binance gives its snapshots over REST."""
         return None
 

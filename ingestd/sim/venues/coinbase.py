@@ -46,7 +46,7 @@ class Coinbase:
     exchange = "coinbaseexchange"
     hosts = (WS, REST)
 
-    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:  # noqa: ARG002 - the URL says nothing here
+    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
         """One URL for everything."""
         return Handshake()
 
@@ -82,11 +82,11 @@ class Coinbase:
         """Frames are not enveloped."""
         return text
 
-    def wrap(self, stream: str, payload: str) -> str:  # noqa: ARG002 - the protocol's form
+    def wrap(self, stream: str, payload: str) -> str:
         """Frames are not enveloped."""
         return payload
 
-    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:  # noqa: ARG002 - one field for all
+    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
         """The `time` field."""
         return shift_instants(_TIME, payload, delta_ms)
 
@@ -128,7 +128,7 @@ class Coinbase:
             rows[side].append([price, size])
         return BookChange(product, False, rows["buy"], rows["sell"], 0, data["time"])
 
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:  # noqa: ARG002 - never over REST
+    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
         """Snapshots come as frames."""
         return None
 
@@ -149,7 +149,7 @@ class Coinbase:
                 return RestAnswer(json.dumps({"epoch": source.now_ms() / 1000}))
         return None
 
-    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:  # noqa: ARG002 - ids say it all
+    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """`SKL-USD` → `SKL/USD`."""
         return {market_id.replace("-", "/"): market_id for market_id in market_ids}
 

@@ -42,7 +42,7 @@ class KrakenFutures:
     exchange = "krakenfutures"
     hosts = (WS, REST)
 
-    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:  # noqa: ARG002 - the URL says nothing here
+    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
         """The venue speaks first."""
         return Handshake(greeting=['{"event":"info","version":1}'])
 
@@ -80,11 +80,11 @@ class KrakenFutures:
         """Frames are not enveloped."""
         return text
 
-    def wrap(self, stream: str, payload: str) -> str:  # noqa: ARG002 - the protocol's form
+    def wrap(self, stream: str, payload: str) -> str:
         """Frames are not enveloped."""
         return payload
 
-    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:  # noqa: ARG002 - the same fields for all
+    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
         """Event times; a contract's maturity is its property and stays."""
         return shift_instants(_INSTANT, shift_numbers(_TIME, payload, delta_ms), delta_ms)
 
@@ -119,7 +119,7 @@ class KrakenFutures:
         is_bid = data["side"] == "buy"
         return BookChange(product, False, level if is_bid else [], [] if is_bid else level, sequence, at)
 
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:  # noqa: ARG002 - never over REST
+    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
         """Snapshots come as frames."""
         return None
 
@@ -141,7 +141,7 @@ class KrakenFutures:
             return RestAnswer(body, "instrument symbols in capitals, as the sockets and today's REST write them")
         return None
 
-    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:  # noqa: ARG002 - ids say it all
+    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """`FI_ETHUSD_211231` → `ETH/USD:ETH-211231`; a PF_ contract settles in dollars."""
         return {_unified(market_id): market_id for market_id in market_ids}
 

@@ -47,7 +47,7 @@ class Okx:
     exchange = "okx"
     hosts = (WS, REST)
 
-    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:  # noqa: ARG002 - the URL says nothing here
+    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
         """`/ws/v5/public` and `/business` are served alike."""
         return Handshake()
 
@@ -88,7 +88,7 @@ class Okx:
         """The envelope is the same on every connection."""
         return text
 
-    def wrap(self, stream: str, payload: str) -> str:  # noqa: ARG002 - the protocol's form
+    def wrap(self, stream: str, payload: str) -> str:
         """The envelope is the same on every connection."""
         return payload
 
@@ -126,7 +126,7 @@ class Okx:
         reset = document.get("action") == "snapshot"
         return BookChange(document["arg"]["instId"], reset, row["bids"], row["asks"], 0, row["ts"])
 
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:  # noqa: ARG002 - never over REST
+    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
         """Snapshots come as frames."""
         return None
 

@@ -38,7 +38,7 @@ async def connections_have_said_goodbye() -> AsyncIterator[None]:
     yield
     transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
     async with asyncio.timeout(10):
-        while any(transport._sock is not None for transport in list(transports.values())):  # noqa: ASYNC110 # the loop tells nobody
+        while any(transport._sock is not None for transport in list(transports.values())):
             await asyncio.sleep(0.01)
 
 

@@ -47,7 +47,7 @@ class Rig:
 
     async def until_stored(self, trades: int) -> None:
         async with asyncio.timeout(10):
-            while self.total("stored").get("trades", 0) < trades:  # noqa: ASYNC110 # asked from outside, as a scrape does
+            while self.total("stored").get("trades", 0) < trades:
                 await asyncio.sleep(0.01)
 
 

@@ -60,7 +60,7 @@ class Rig:
     async def until_read(self, position: int) -> None:
         """The sink has read so far: what lies beyond what it stores is prepared, or about to be."""
         async with asyncio.timeout(10):
-            while self.cursor.read_at[1] < position:  # noqa: ASYNC110 # asked from outside, as health does
+            while self.cursor.read_at[1] < position:
                 await asyncio.sleep(0.005)
 
     def total(self, name: str) -> dict[str, int]:
@@ -244,7 +244,7 @@ async def _advance_after(dsn: str, seen: int, to: int) -> None:
     other = await Database.connect(dsn)
     try:
         async with asyncio.timeout(10):
-            while (await other.fetchval("SELECT max(position) FROM ingest_positions") or 0) < seen:  # noqa: ASYNC110
+            while (await other.fetchval("SELECT max(position) FROM ingest_positions") or 0) < seen:
                 await asyncio.sleep(0)
         await other.execute("UPDATE ingest_positions SET position = $2 WHERE position = $1", seen, to)
     finally:
@@ -264,7 +264,7 @@ async def test_a_title_that_ends_while_a_flush_is_prepared_stores_nothing_of_the
     async with running(made) as task:
         await made.journal.append([trade(1, received_at=before)])
         async with asyncio.timeout(10):
-            while not made.total("stored"):  # noqa: ASYNC110 # asked from outside, as a scrape does
+            while not made.total("stored"):
                 await asyncio.sleep(0.005)
         async with held_up(db):
             await made.journal.append(first)

@@ -75,7 +75,7 @@ async def store(state_dir: Path, database: DatabaseForTest, *batches: list[Recor
 
 async def stored_some(made: Rig) -> None:
     async with asyncio.timeout(10):
-        while not made.total("stored"):  # noqa: ASYNC110 # the sink is asked from outside, as a scrape does
+        while not made.total("stored"):
             await asyncio.sleep(0.01)
 
 
@@ -358,7 +358,7 @@ async def test_a_frozen_server_is_given_up_after_the_call_limit(
             await db.execute("LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
             await made.journal.append([trade(1)])
             async with asyncio.timeout(20):
-                while not made.sink.status().attempts_failed:  # noqa: ASYNC110 # asked from outside, as health does
+                while not made.sink.status().attempts_failed:
                     await asyncio.sleep(0.05)
         await stored_some(made)
     assert await db.fetchval("SELECT count(*) FROM trades") == 1
@@ -380,7 +380,7 @@ async def test_a_session_that_the_network_swallowed_does_not_keep_its_row_for_ev
         await lost.script("BEGIN; UPDATE ingest_positions SET updated_at = now()")
         await made.journal.append([trade(2)])
         async with asyncio.timeout(20):
-            while made.total("stored") != {"trades": 2}:  # noqa: ASYNC110 # asked from outside, as health does
+            while made.total("stored") != {"trades": 2}:
                 await asyncio.sleep(0.05)
     assert await db.fetchval("SELECT count(*) FROM trades") == 2
     await lost.close()

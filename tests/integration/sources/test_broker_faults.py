@@ -22,7 +22,7 @@ async def says(made: Member, holds: Callable[[ReaderStatus], bool], timeout_s: f
     """Wait until the reader says so."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not holds(made.reader.reading()):  # noqa: ASYNC110 # it calls nobody back
+            while not holds(made.reader.reading()):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"after {timeout_s} s it says {made.reader.reading()}") from None
@@ -131,7 +131,7 @@ async def test_topics_that_were_deleted_are_made_again_and_read(
         async with asyncio.timeout(20):
             admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
             topic = f"{config.topic_prefix}.market.trades"
-            while topic not in (await asyncio.to_thread(admin.list_topics, timeout=5)).topics:  # noqa: ASYNC110
+            while topic not in (await asyncio.to_thread(admin.list_topics, timeout=5)).topics:
                 await asyncio.sleep(0.2)
         without = config.model_copy(update={"create_topics": False})
         await publish(without, market_messages(config, "j", 2, [trade(2), trade(3)]))
@@ -153,7 +153,7 @@ async def test_a_topic_made_anew_is_read_from_its_start_also_when_it_has_outgrow
     await asyncio.to_thread(delete, config, topics)
     async with asyncio.timeout(20):
         admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
-        while set(topics) & (await asyncio.to_thread(admin.list_topics, timeout=5)).topics.keys():  # noqa: ASYNC110
+        while set(topics) & (await asyncio.to_thread(admin.list_topics, timeout=5)).topics.keys():
             await asyncio.sleep(0.2)
     await ensure_topics(config, "test", topics)
     await publish(config, market_messages(config, "j", 2, [trade(number) for number in range(3, 8)]))

@@ -91,7 +91,7 @@ async def test_a_renewal_at_the_last_moment_wins(db: Database, other: Database) 
 
 async def waits_for_a_lock(db: Database) -> None:
     async with asyncio.timeout(10):
-        while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 # the server's
+        while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
 
 

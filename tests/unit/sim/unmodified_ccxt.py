@@ -71,7 +71,7 @@ async def watching(exchange: Any) -> AsyncIterator[Callable[[Watch, str], None]]
 async def until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
     try:
         async with asyncio.timeout(timeout_s):
-            while not condition():  # noqa: ASYNC110 - what is waited for is in ccxt, which has no events
+            while not condition():
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"waited {timeout_s} s for {what}") from None

@@ -164,7 +164,7 @@ async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path) -> None:
     await marks.save()
     (tmp_path / "missing").mkdir()
     keeping = asyncio.create_task(marks.keep())
-    while not marks.path.exists():  # noqa: ASYNC110 # a file announces nothing
+    while not marks.path.exists():
         await asyncio.sleep(0.01)
     keeping.cancel()
     await asyncio.wait({keeping})

@@ -80,7 +80,7 @@ class Wire:
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(WITHIN_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
+        while not condition():
             await asyncio.sleep(0.002)
 
 
