@@ -33,7 +33,8 @@ from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped
 from ingestd.journal_cursor import Batch, Cursor, Place
 from ingestd.journal_disk import JournalDamaged, row_bytes
-from ingestd.journal_file import FileName, JournalFile, StoredBatch, add_counts
+from ingestd.journal_file import FileName, JournalFile, add_counts
+from ingestd.journal_rows import StoredBatch
 from ingestd.journal_salvage import Rewritten, salvage, without_channel
 from ingestd.journal_start import files_left, gaps_left_by, take_directory
 from ingestd.journal_thread import Worker

@@ -13,17 +13,14 @@ import contextlib
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
-
-import msgspec
 
 from ingestd.errors import JournalError, JournalFull, JournalVersion
 from ingestd.failpoints import passing
 from ingestd.journal_disk import JournalDamaged, Pages, connect, sync_directory, translated, with_companions
+from ingestd.journal_rows import StoredBatch, Totals, counts_of, row_of, stored, stored_totals, totals_row
 from ingestd.records import WIRE_VERSION
 
 FORMAT_VERSION = 1  # of the tables below; together with the version of the records it is the file's `user_version`
@@ -48,35 +45,6 @@ CREATE TABLE IF NOT EXISTS batches (
 );
 CREATE TABLE IF NOT EXISTS totals (of_all_batches BLOB NOT NULL);
 """
-
-Row: TypeAlias = tuple[int, int, bytes, int, bytes]
-
-_encoder = msgspec.msgpack.Encoder()
-_counts_decoder = msgspec.msgpack.Decoder(dict[str, int])
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    """A row: `position` counts up by one through all files of a journal; `sealed_at` in microseconds."""
-
-    position: int
-    sealed_at: int
-    counts: dict[str, int]
-    payload: bytes
-
-
-class Totals(msgspec.Struct, frozen=True, array_like=True):
-    """What a file that has ended holds, so that the next start need not look at every row."""
-
-    first_position: int
-    last_position: int
-    oldest_sealed_at: int
-    batches: int
-    rows_bytes: int
-    counts: dict[str, int]
-
-
-_totals_decoder = msgspec.msgpack.Decoder(Totals)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -213,7 +181,7 @@ class JournalFile:
         query = "SELECT counts FROM batches WHERE position > ? AND position <= ?"
         with self._reading():
             for (counts,) in self._connection().execute(query, (after, min(position, self.last_position))):
-                add_counts(sums, _counts_decoder.decode(counts))
+                add_counts(sums, counts_of(counts))
         return sums
 
     def sealed_after(self, after: int) -> int | None:
@@ -246,9 +214,7 @@ class JournalFile:
         """The totals as they are stored, with their checksum."""
         counts = {channel: count for channel, count in self.counts.items() if count}
         ends = self.first_position, self.last_position, self.oldest_sealed_at or 0
-        totals = Totals(*ends, self.batches, self.rows_bytes, counts)
-        encoded = _encoder.encode(totals)
-        return zlib.crc32(encoded).to_bytes(4, "big") + encoded
+        return totals_row(Totals(*ends, self.batches, self.rows_bytes, counts))
 
     def account(self, position: int, sealed_at: int, counts: dict[str, int], length: int) -> None:
         """Count one more row, of `length` bytes of counts and payload."""
@@ -326,9 +292,9 @@ class JournalFile:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
             return False
         row = connection.execute("SELECT of_all_batches FROM totals").fetchone()
-        if row is None or zlib.crc32(row[0][4:]) != int.from_bytes(row[0][:4], "big"):
+        totals = None if row is None else stored_totals(row[0])
+        if totals is None:
             return False
-        totals = _totals_decoder.decode(row[0][4:])
         # In two queries, each answered from one end of the table.
         first = connection.execute("SELECT min(position) FROM batches WHERE position < ?", (below,)).fetchone()[0]
         last = connection.execute("SELECT max(position) FROM batches WHERE position < ?", (below,)).fetchone()[0]
@@ -352,7 +318,7 @@ class JournalFile:
         for position, sealed_at, counts, length in self._connection().execute(query, (below,)):
             if self.batches and position != self.last_position + 1:
                 raise JournalDamaged(f"{self.path}: batch {position} follows {self.last_position}")
-            self.account(position, sealed_at, _counts_decoder.decode(counts), len(counts) + length)
+            self.account(position, sealed_at, counts_of(counts), len(counts) + length)
         self.is_counted = True
         self._measure_log()
 
@@ -395,18 +361,3 @@ def write_schema(connection: sqlite3.Connection) -> None:
     for statement in filter(str.strip, SCHEMA.split(";")):
         connection.execute(statement)
     connection.execute("COMMIT")
-
-
-def row_of(batch: StoredBatch) -> Row:
-    """A batch as it is inserted."""
-    counts = _encoder.encode(batch.counts)
-    crc = zlib.crc32(batch.payload, zlib.crc32(counts))
-    return batch.position, batch.sealed_at, counts, crc, batch.payload
-
-
-def stored(row: Row) -> StoredBatch | None:
-    """The batch in a row; None when its checksum is wrong. Raises DecodeError or TypeError on what is none at all."""
-    position, sealed_at, counts, crc, payload = row
-    if zlib.crc32(payload, zlib.crc32(counts)) != crc:
-        return None
-    return StoredBatch(position, sealed_at, _counts_decoder.decode(counts), payload)

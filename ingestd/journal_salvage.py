@@ -27,12 +27,10 @@ from ingestd.journal_file import (
     PART,
     FileName,
     JournalFile,
-    StoredBatch,
     add_counts,
-    row_of,
-    stored,
     write_schema,
 )
+from ingestd.journal_rows import StoredBatch, row_of, stored
 from ingestd.records import (
     FeedGap,
     Record,
@@ -49,6 +47,8 @@ _STEPS = 2000  # one position at a time over a damaged page, before the steps do
 _END = 2**62
 _PAGE_BYTES = 4096
 _LEAST_PATIENCE = 1000
+# What SQLite says of a damaged schema quotes it, and the quotation may be no text.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 @dataclass
@@ -253,7 +253,7 @@ class _Undamaged:
                     position = row[0] + 1
                     if batch is not None:
                         yield batch
-            except sqlite3.Error:
+            except _UNREADABLE:
                 self.damage, patience = True, patience - 1
                 position = self._next_readable(position)
             else:
@@ -297,6 +297,6 @@ class _Undamaged:
     def _is_readable(self, position: int) -> bool:
         try:
             self._file.rows(position, self._below).fetchone()
-        except sqlite3.Error:
+        except _UNREADABLE:
             return False
         return True

@@ -482,6 +482,15 @@ async def test_a_page_that_leads_astray_repeats_nothing_and_hides_nothing(tmp_pa
     assert numbers(found) == list(range(1, 121))
 
 
+async def test_a_schema_that_is_no_text_is_kept_aside(tmp_path: Path) -> None:
+    path = await filled(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE batches", b"CREATE TA\x80LE batches"))
+    with opened(tmp_path) as journal:
+        assert await read_all(journal.cursor("one")) == []
+    assert [kept.name for kept in (tmp_path / "journal" / "bad").iterdir()] == [path.name]
+
+
 async def test_rows_that_are_not_where_they_belong_are_damage_before_the_totals_are_there(tmp_path: Path) -> None:
     path = await filled(tmp_path)
     with sqlite3.connect(path) as connection:

@@ -22,7 +22,8 @@ from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalVersion
 from ingestd.journal import Journal
 from ingestd.journal_disk import translated
-from ingestd.journal_file import FORMAT_VERSION, FileName, JournalFile, StoredBatch
+from ingestd.journal_file import FORMAT_VERSION, FileName, JournalFile
+from ingestd.journal_rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import WIRE_VERSION
 from tests.unit.test_journal import append, filled, numbers, opened, read_all

@@ -17,7 +17,8 @@ from ingestd.clock import now_us
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalFull
 from ingestd.journal import Batch, Journal
-from ingestd.journal_file import JournalFile, StoredBatch
+from ingestd.journal_file import JournalFile
+from ingestd.journal_rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import decode_batch
 from tests.support.records import book, tick, trade
