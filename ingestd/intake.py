@@ -24,6 +24,7 @@ from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
 from ingestd.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
+    CHANNEL_OF,
     MEMORY_BYTES,
     TABLE_OF,
     BookSnapshot,
@@ -190,10 +191,13 @@ class Intake:
     def unjournaled(self) -> dict[StreamId, int]:
         """Of each stream the earliest moment from which something is not durable yet."""
         earliest: dict[StreamId, int] = {}
+        recovered = self._recovered
         for record in (*self._open, *self._spill.records()):
-            if not isinstance(record, FeedGap) and id(record) not in self._recovered:
-                stream, at = stream_of(record), earliest_us(record.time, record.received_at)
-                earliest[stream] = min(at, earliest.get(stream, at))
+            if isinstance(record, FeedGap) or (recovered and id(record) in recovered):
+                continue
+            stream, at = stream_of(record), earliest_us(record.time, record.received_at)
+            if at < earliest.get(stream, at + 1):
+                earliest[stream] = at
         for stream, span in self.lost.items():
             earliest[stream] = min(span.first, earliest.get(stream, span.first))
         return earliest
@@ -344,8 +348,10 @@ class Intake:
 
     def _validated(self, taken: list[MarketRecord | FeedGap]) -> tuple[list[Record], Counter[tuple[str, ...]]]:
         window = self._time_window(now_us())
-        records: list[Record] = []
         rejected: Counter[tuple[str, ...]] = Counter()
+        if validation.all_sound(taken, window):
+            return [*taken], rejected
+        records: list[Record] = []
         for record in taken:
             if isinstance(record, FeedGap):
                 records.append(validation.storable_gap(record))
@@ -394,14 +400,15 @@ class Intake:
         return found
 
     def _count(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
-        streams = _by_stream(taken)
-        count_by(self._metrics.received, streams)
+        count_by(self._metrics.received, _by_stream(taken))
         count_by(self._metrics.rejected, rejected)
         now = now_us()
         self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
-        fresh = self._without_recovered(taken)
-        newest = {(record.exchange, channel_of(record)): record for record in fresh if type(record) is not FeedGap}
-        for labels, record in newest.items():
+        newest = {(record.exchange, type(record)): record for record in self._without_recovered(taken)}
+        for (exchange, kind), record in newest.items():
+            if kind is FeedGap:
+                continue
+            labels = exchange, channel_of(record)
             late_s = (record.received_at - record.time) / 1e6
             self._metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
             self._metrics.exchange_ahead_s.labels(*labels).set(-late_s)
@@ -429,4 +436,5 @@ class Intake:
 
 
 def _by_stream(records: list[MarketRecord | FeedGap]) -> Counter[tuple[str, ...]]:
-    return Counter((record.exchange, channel_of(record)) for record in records if type(record) is not FeedGap)
+    kinds = Counter([(record.exchange, type(record)) for record in records if not isinstance(record, FeedGap)])
+    return Counter({(exchange, CHANNEL_OF[kind]): count for (exchange, kind), count in kinds.items()})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingestd.clock import MICROSECONDS_PER_DAY
 from ingestd.records import MarketRecord, Tick, Trade, encode_batch
-from ingestd.validation import OLDEST_TIME_US, as_json, flaw, rejection, time_window
+from ingestd.validation import OLDEST_TIME_US, all_sound, as_json, flaw, rejection, time_window
 from tests.support.records import NOW_US, book, market_records, tick, trade
 
 WINDOW = time_window(NOW_US + 10 * MICROSECONDS_PER_DAY, 60, {Trade: 365, Tick: 0})
@@ -23,6 +23,27 @@ def test_what_a_venue_sends_passes(record: MarketRecord) -> None:
     if isinstance(record, Tick) and record.bid_price is None and record.ask_price is None:
         return
     assert flaw(record, WINDOW) is None
+
+
+texts = st.sampled_from(["NaN", "-1", "0", "", "1 ", "1.5", ".5", "9" * 200, "a\n", "a" * 129])
+FIELDS: dict[str, st.SearchStrategy[object]] = {
+    **dict.fromkeys(("price", "quantity", "trade_id", "exchange", "symbol", "side"), texts),
+    **dict.fromkeys(("bid_price", "ask_price", "bid_volume", "ask_volume"), texts | st.none()),
+    **dict.fromkeys(("seq", "time", "received_at"), st.sampled_from([-1, 0, OLDEST_TIME_US, 2**62, 2**63])),
+}
+
+
+@st.composite
+def perhaps_flawed(draw: st.DrawFn) -> MarketRecord:
+    record = draw(market_records())
+    names = [name for name in FIELDS if name in record.__struct_fields__]
+    changed = draw(st.lists(st.sampled_from(names), max_size=1))
+    return msgspec.structs.replace(record, **{name: draw(FIELDS[name]) for name in changed})
+
+
+@given(st.lists(perhaps_flawed(), max_size=5))
+def test_a_batch_is_sound_when_each_of_its_records_is(records: list[MarketRecord]) -> None:
+    assert all_sound(records, WINDOW) == all(flaw(record, WINDOW) is None for record in records)
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "inf", "-1", "0", "0.000", "", " 1", "1 ", "1,5",
