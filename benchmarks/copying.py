@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from ingestd.clock import now_us
 from ingestd.records import Record
-from ingestd.sinks.timescale import copy_text
+from ingestd.sinks.timescale.rows import RowMaker
 from ingestd.sinks.timescale.tables import TABLES
 from ingestd.sinks.timescale.writer import DIRECT_COMPRESS
 from ingestd.storage.database import Database
@@ -29,9 +29,12 @@ ROUNDS = 5
 
 def portions(records: Sequence[Record]) -> list[bytes]:
     """The COPY text of each transaction."""
-    starts = range(0, len(records), TRANSACTION_ROWS)
-    ordered = (copy_text.in_index_order(list(records[start : start + TRANSACTION_ROWS])) for start in starts)
-    return [copy_text.payload(copy_text.lines(members)) for members in ordered]
+    payloads = []
+    for start in range(0, len(records), TRANSACTION_ROWS):
+        maker = RowMaker()
+        maker.add(records[start : start + TRANSACTION_ROWS])
+        payloads += [rows.payload for rows in maker.rows().values()]
+    return payloads
 
 
 async def copy(

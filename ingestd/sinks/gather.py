@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -38,18 +39,20 @@ class Gatherer:
         self.asked.set()
 
     async def next(self) -> list[Batch]:
-        """The next portion. Empty once finished and drained."""
+        """The next portion, once it is whole. Empty once finished and drained."""
+        return [batch async for batches in self.portion() for batch in batches]
+
+    async def portion(self) -> AsyncIterator[list[Batch]]:
+        """The next portion's batches as they come. None once finished and drained."""
         batches = await self._read(self._max_records)
         while not batches and not self._finish_asked.is_set():
             await self._cursor.wait()
             batches = await self._read(self._max_records)
-        if batches:
-            await self._linger(batches)
-        return batches
-
-    async def _linger(self, batches: list[Batch]) -> None:
+        if not batches:
+            return
+        yield batches
         due_s = monotonic_s() + self._flush_ms / 1000 - max(0, now_us() - batches[0].sealed_at) / 1e6
-        count = sum(len(batch.records) for batch in batches)
+        count = _records(batches)
         while count < self._max_records and not self._finish_asked.is_set():
             left_s = due_s - monotonic_s()
             if left_s <= 0 and self.asked.is_set():
@@ -58,8 +61,9 @@ class Gatherer:
                 async with asyncio.timeout(left_s if left_s > 0 else None):
                     await self._cursor.wait()
             more = await self._read(self._max_records - count)
-            batches.extend(more)
-            count += sum(len(batch.records) for batch in more)
+            if more:
+                count += _records(more)
+                yield more
 
     async def _read(self, max_records: int) -> list[Batch]:
         """The next batches. A disk that fails to read is asked again: what is on it is not given up."""
@@ -73,3 +77,7 @@ class Gatherer:
                 if self._finish_asked.is_set() and backoff.attempts >= _LAST_READS:
                     return []
                 await asyncio.sleep(backoff.next_s(at_least_s=0.05))
+
+
+def _records(batches: list[Batch]) -> int:
+    return sum(len(batch.records) for batch in batches)

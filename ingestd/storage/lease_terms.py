@@ -48,6 +48,11 @@ class Terms:
         """The newest; 0: the lease was never held."""
         return self.terms[-1].epoch if self.terms else 0
 
+    @property
+    def name_others(self) -> bool:
+        """Whether anything can belong to another."""
+        return any(not term.mine for term in self.terms)
+
     def belongs_to_another(self, record: Record) -> bool:
         """Whether the lease's holder of that moment stores this of its own, so that a second copy would double it."""
         kind = type(record)

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,17 +21,21 @@ from picows import (
     ws_connect,
 )
 
+from ingestd.clock import monotonic_s
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 
 MAX_FRAME_BYTES = 10 * 2**20
 _RECEIVE_BUFFER_BYTES = 2**20  # what one read may bring at most, and so what comes after reading was paused
+_TURN_S = 0.002  # one read may bring ten thousand frames; the loop's other work gets its turn in between
+_CHUNK_FRAMES = 32  # between two looks at the clock
 _RATE_LIMIT_STATUS = (418, 429)
 _CLOSED_WITHIN_S = 2.0
 
 
 class Socket:
-    """One connection. Frames come by callback, in the loop turn in which they are read.
+    """One connection. Frames come by callback, in the loop turn in which they are read, or one after the other in the
+    turns that follow where one read brought more than is worked off in `_TURN_S`; nothing is read until they are.
 
     `lost` is set when it is over, for the reason `reason`.
     """
@@ -48,6 +53,9 @@ class Socket:
         self._after_read = after_read
         self._on_lost = on_lost
         self._transport: WSTransport | None = None
+        self._waiting: deque[bytes] = deque()  # frames that were read
+        self._turn: asyncio.Handle | None = None  # in which they are worked off
+        self._reads = True
 
     def send(self, text: bytes) -> None:
         """Send a text message."""
@@ -63,19 +71,21 @@ class Socket:
         """Read no more: the venue's data stays in the kernel, and then with the venue."""
         if self._transport is not None and not self.is_paused and not self.lost.is_set():
             self.is_paused = True
-            self._transport.underlying_transport.pause_reading()
+            self._read_or_wait()
 
     def resume(self) -> None:
         """Read again."""
         if self._transport is not None and self.is_paused and not self.lost.is_set():
             self.is_paused = False
-            self._transport.underlying_transport.resume_reading()
+            self._read_or_wait()
 
     def abandon(self, reason: str) -> None:
         """Nothing of it is handed over from now on; `close` is still to be called."""
         if not self.lost.is_set():
             self.reason = reason
+            self._waiting.clear()
             self.lost.set()
+            self._read_or_wait()
             self._on_lost()
 
     async def close(self) -> None:
@@ -93,12 +103,50 @@ class Socket:
         if not gone.cancelled():
             gone.exception()  # why the connection ended is known already
 
+    def ended(self, reason: str) -> None:
+        """The venue, or the network, has ended it: what was read before is handed over, nothing after."""
+        while self._waiting:
+            self._on_frame(self._waiting.popleft())
+        self.abandon(reason)
+
+    def work_off(self) -> None:
+        """Hand over what waits, for a moment; the rest in the next loop turn."""
+        waiting, on_frame = self._waiting, self._on_frame
+        until_s = monotonic_s() + _TURN_S
+        while waiting:
+            for _ in range(min(_CHUNK_FRAMES, len(waiting))):
+                if not waiting:  # one of them was the last that counts
+                    break
+                on_frame(waiting.popleft())
+            if monotonic_s() >= until_s:
+                break
+        self._after_read(self)
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Read when nothing waits; else work that off in the next turn. Neither while it is paused."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if self.lost.is_set() or self._transport is None:
+            return
+        reads = not self.is_paused and not self._waiting
+        if reads is not self._reads:
+            self._reads, plain = reads, self._transport.underlying_transport
+            (plain.resume_reading if reads else plain.pause_reading)()
+        if self._waiting and not self.is_paused:
+            self._turn = asyncio.get_running_loop().call_soon(self.work_off)
+
 
 class _Listener(WSListener):
     def __init__(self, owner: Socket) -> None:
         self._owner = owner
+        self._arrived = owner._waiting.append
         self._parts: list[bytes] = []  # of a message in several frames
         self._parts_bytes = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._owner._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         owner = self._owner
@@ -112,20 +160,20 @@ class _Listener(WSListener):
             if len(payload) > MAX_FRAME_BYTES:  # the library hangs up, and still hands over what has arrived by then
                 self._fail(transport, "a message is too large")
             else:
-                owner._on_frame(payload)
+                self._arrived(payload)
         elif kind is WSMsgType.CLOSE:
             code, said = frame.get_close_code(), frame.get_close_reason()
             self._fail(transport, f"closed by the venue, code {getattr(code, 'value', code)}: {said}"[:300])
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._join(transport, frame)
-        if frame.last_in_buffer:
-            owner._after_read(owner)
+        if frame.last_in_buffer and not owner.is_paused:
+            owner.work_off()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._owner.abandon("the connection was lost")
+        self._owner.ended("the connection was lost")
 
     def _fail(self, transport: WSTransport, reason: str) -> None:
-        self._owner.abandon(reason)
+        self._owner.ended(reason)
         transport.send_close()
         transport.disconnect()
 
@@ -136,7 +184,7 @@ class _Listener(WSListener):
             self._fail(transport, "a message in several frames is too large")
         elif frame.fin:
             whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
-            self._owner._on_frame(whole)
+            self._arrived(whole)
 
 
 @functools.cache
@@ -174,7 +222,6 @@ async def connect(
         raise _refused(error) from error
     except (OSError, WSError, TimeoutError, ValueError) as error:
         raise FeedError(f"{type(error).__name__}: {error}"[:300]) from error
-    made._transport = transport
     plain = transport.underlying_transport.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)

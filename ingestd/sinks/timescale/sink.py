@@ -5,8 +5,8 @@ While the server works on one flush the next is read and its text is built, so t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -22,7 +22,8 @@ from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.writer import DIRECT_COMPRESS, Flush, Outcome, prepare, write
+from ingestd.sinks.timescale.rows import RowMaker
+from ingestd.sinks.timescale.writer import DIRECT_COMPRESS, Flush, Outcome, write
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
 from ingestd.storage.leases import Fenced, Title
@@ -38,7 +39,7 @@ _POSITIONS_KEPT_DAYS = 365
 class _Portion:
     """What one flush takes: batches of one journal, and what was prepared of them."""
 
-    batches: list[Batch]
+    batches: list[Batch] = field(default_factory=list)
     flush: Flush | None = None  # of the last `prepared` batches; its step is set when it is tried
     prepared: int = 0
     terms: Terms | None = None  # by which it was decided what is one's own
@@ -102,17 +103,29 @@ class TimescaleSink:
 
     async def _make_portion(self) -> _Portion:
         """The next flush, prepared as far as it can be without the database. No batches: finished and drained."""
-        portion = _Portion(await self._next_batches())
-        terms = Terms() if self._title is None else self._title.known
-        if portion.batches and terms is not None:
-            _prepare(portion, portion.batches, terms)
+        portion = _Portion(terms=Terms() if self._title is None else self._title.known)
+        maker = None if portion.terms is None else _row_maker(portion.terms)
+        async for batches in self._next_batches():
+            portion.batches += batches
+            if maker is not None:
+                _add(maker, batches)
+        if maker is not None:
+            portion.flush, portion.prepared = _flush(maker), len(portion.batches)
         return portion
 
-    async def _next_batches(self) -> list[Batch]:
-        """What one flush takes, of one journal. Empty once finished and drained."""
-        batches = self._held or await self._gatherer.next()
-        journal_id = batches[0].journal_id if batches else ""
-        self._held = [batch for batch in batches if batch.journal_id != journal_id]
+    async def _next_batches(self) -> AsyncIterator[list[Batch]]:
+        """What one flush takes as it comes, of one journal; the rest is held. Nothing: finished and drained."""
+        held, self._held = self._held, []
+        if held:
+            yield self._of_one_journal(held, held[0].journal_id)
+            return
+        journal_id = None
+        async for batches in self._gatherer.portion():
+            journal_id = journal_id or batches[0].journal_id
+            yield self._of_one_journal(batches, journal_id)
+
+    def _of_one_journal(self, batches: list[Batch], journal_id: str) -> list[Batch]:
+        self._held += [batch for batch in batches if batch.journal_id != journal_id]
         return [batch for batch in batches if batch.journal_id == journal_id]
 
     async def _store(self, portion: _Portion) -> bool:
@@ -164,7 +177,9 @@ class TimescaleSink:
         terms = Terms() if self._title is None else await self._title.terms(database)
         flush = portion.flush
         if flush is None or portion.prepared != len(left) or portion.terms != terms:
-            flush = _prepare(portion, left, terms)
+            maker = _row_maker(terms)
+            _add(maker, left)
+            flush, portion.prepared, portion.terms = _flush(maker), len(left), terms
         fence = None if self._title is None else self._title.fence()
         portion.flush = replace(flush, moves=(move,), fence=fence, direct_compress=self._direct_compress)
         return portion.flush
@@ -217,12 +232,18 @@ class TimescaleSink:
                 self._metrics.commit_latency_s.labels(self.name).observe(latency_s)
 
 
-def _prepare(portion: _Portion, batches: list[Batch], terms: Terms) -> Flush:
-    """The flush of these, the last batches of the portion; it names no step yet."""
-    records = [record for batch in batches for record in batch.records]
-    flush = prepare([], records, belongs_to_another=terms.belongs_to_another)
-    portion.flush, portion.prepared, portion.terms = flush, len(batches), terms
-    return flush
+def _row_maker(terms: Terms) -> RowMaker:
+    return RowMaker(terms.belongs_to_another if terms.name_others else None)
+
+
+def _add(maker: RowMaker, batches: Iterable[Batch]) -> None:
+    for batch in batches:
+        maker.add(batch.records)
+
+
+def _flush(maker: RowMaker) -> Flush:
+    """The flush of these; it names no step yet."""
+    return Flush((), {}, maker.rows(), stored_by_another=maker.withheld())
 
 
 def _size(batch: Batch) -> int:

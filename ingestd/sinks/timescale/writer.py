@@ -7,17 +7,17 @@ COMMIT                                                       reply lost: the pos
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.failpoints import passing
-from ingestd.records import Record, count_channels
+from ingestd.records import Record
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.positions import Move, advance, mark
-from ingestd.sinks.timescale.tables import TABLES, OnConflict, Table
+from ingestd.sinks.timescale.rows import RowMaker, Rows
+from ingestd.sinks.timescale.tables import TABLES, Table
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
 
@@ -27,17 +27,6 @@ _PORTION_ROWS = 100
 
 DIRECT_COMPRESS = "timescaledb.enable_direct_compress_copy"
 """The server's setting by which a COPY into a table without a unique index writes columnar chunks. Since 2.21."""
-
-
-@dataclass(slots=True)
-class Rows:
-    """The rows of one table in one flush, and the records they came from, one for each row."""
-
-    table: Table
-    payload: bytes  # the rows as COPY takes them
-    records: list[Record]
-    staged: bool = False  # a unique violation was met: go through the staging table
-    in_portions: bool = False  # many bad rows were met
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,31 +72,11 @@ def prepare(
     *,
     marks: Mapping[str, int] | None = None,
     origin: Callable[[Record], str] | None = None,
-    fence: Fence | None = None,
-    belongs_to_another: Callable[[Record], bool] = lambda _: False,
 ) -> Flush:
-    """Build the text of every row once; a retry reuses it. What belongs to another is left out, and counted."""
-    withheld = [record for record in records if belongs_to_another(record)]
-    if withheld:
-        records = [record for record in records if not belongs_to_another(record)]
-    grouped: dict[type[Record], list[Record]] = defaultdict(list)
-    for record in records:
-        grouped[type(record)].append(record)
-    tables = (_rows(members) for members in grouped.values())
-    return Flush(
-        tuple(moves),
-        marks or {},
-        {rows.table.name: rows for rows in tables},
-        origin,
-        fence,
-        stored_by_another=count_channels(withheld),
-    )
-
-
-def _rows(members: list[Record]) -> Rows:
-    table = TABLES[copy_text.table_of(members[0])]
-    ordered = copy_text.in_index_order(members)
-    return Rows(table, copy_text.payload(copy_text.lines(ordered)), ordered, staged=_replaces(table))
+    """Build the text of every row once; a retry reuses it."""
+    maker = RowMaker()
+    maker.add(records)
+    return Flush(tuple(moves), marks or {}, maker.rows(), origin)
 
 
 async def write(database: Database, flush: Flush) -> None:
@@ -144,11 +113,8 @@ def _learn(flush: Flush, failure: _TableError) -> None:
         raise error
     line = copy_line(error.context)
     few = sum(bad.table is rows.table for bad in flush.bad) < _FEW_BAD_ROWS
-    if line is not None and few and 0 < line <= len(rows.records):
-        lines = copy_text.split(rows.payload)
-        del lines[line - 1]
-        rows.payload = b"".join(lines)
-        flush.bad.append(_bad_row(rows.table, rows.records.pop(line - 1), error))
+    if line is not None and few and 0 < line <= rows.count:
+        flush.bad.append(_bad_row(rows.table, rows.take_out(line), error))
     else:
         rows.in_portions = True
 
@@ -162,7 +128,7 @@ async def _attempt(database: Database, flush: Flush) -> None:
             await database.script(f"SET LOCAL {DIRECT_COMPRESS} = on")
         passing("database.position")
         for rows in flush.tables.values():
-            if rows.records:
+            if rows.count:
                 await _write_table(database, rows, outcome)
                 passing("database.copy.after")
         await _write_rejected(database, flush, outcome.bad)
@@ -184,7 +150,7 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
         async with _blamed_on(rows):
             stored = await _store_rows(database, rows, rows.payload)
     outcome.stored[channel] = stored
-    duplicate = len(rows.records) - len(bad) - stored
+    duplicate = rows.count - len(bad) - stored
     outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + duplicate
 
 
@@ -268,7 +234,3 @@ async def _write_rejected(database: Database, flush: Flush, bad: list[BadRow]) -
 
 def _with_origin(flush: Flush, row: BadRow) -> str:
     return row.error if flush.origin is None else f"{row.error} ({flush.origin(row.record)})"
-
-
-def _replaces(table: Table) -> bool:
-    return table.on_conflict in (OnConflict.REPLACE, OnConflict.MERGE)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingestd.records import BookSnapshot, Record, Tick, Trade
 from ingestd.sinks.timescale import copy_text
-from tests.support.records import NOW_US, book, tick, trade
+from tests.support.records import NOW_US, book, tick
 
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -94,21 +94,6 @@ def test_a_level_keeps_its_digits() -> None:
 def test_rows_are_split_where_they_end(records: list[Record], data: st.DataObject) -> None:
     lines = [copy_text.lines([record])[0] for record in records]
     assert copy_text.split(copy_text.payload(lines)) == [line.encode() for line in lines]
-
-
-def test_the_order_is_that_of_the_index_and_of_arrival_within_it() -> None:
-    arrived: list[Record] = [
-        trade(1, exchange="okx", symbol="B"),
-        trade(2, exchange="binance", symbol="B"),
-        trade(9, exchange="okx", symbol="A"),
-        trade(4, exchange="binance", symbol="A"),
-        trade(3, exchange="okx", symbol="A"),
-        trade(5, exchange="okx", symbol="B"),
-    ]
-    ordered = [record for record in copy_text.in_index_order(arrived) if isinstance(record, Trade)]
-    assert [(record.exchange, record.symbol, record.seq) for record in ordered] == [
-        ("binance", "A", 4), ("binance", "B", 2), ("okx", "A", 9), ("okx", "A", 3), ("okx", "B", 1), ("okx", "B", 5),
-    ]  # fmt: skip
 
 
 def test_a_second_is_written_alike_wherever_a_flush_begins() -> None:

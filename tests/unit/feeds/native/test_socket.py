@@ -6,7 +6,9 @@ import asyncio
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -187,6 +189,73 @@ async def test_while_it_is_paused_the_peer_keeps_what_it_sends(wire: Wire) -> No
 
     socket.resume()
     await until(lambda: len(wire.frames) == 64)
+
+
+class Burst:
+    """What a connection hands over, when each frame takes a while to be worked off."""
+
+    def __init__(self, after_read: Callable[[Socket], None] = lambda _socket: None) -> None:
+        self.after_read = after_read
+        self.taken: list[int] = []
+        self.lost = asyncio.Event()
+
+    def take(self, frame: bytes) -> None:
+        self.taken.append(int(frame))
+        busy_until_s = time.perf_counter() + 0.0001
+        while time.perf_counter() < busy_until_s:
+            pass
+
+    async def sent(self, wire: Wire, count: int, *, then_close: bool = False) -> Socket:
+        socket = wire.socket = await connect(wire.url, self.take, self.after_read, self.lost.set)
+        assert wire.peer.transport is not None
+        for number in range(count):
+            wire.peer.send(b"%d" % number)
+        if then_close:
+            wire.peer.transport.send_close(picows.WSCloseCode.GOING_AWAY, b"maintenance")
+            wire.peer.transport.disconnect()
+        return socket
+
+
+async def test_what_one_read_brings_leaves_turns_to_other_work(wire: Wire) -> None:
+    burst, seen = Burst(), []
+    await burst.sent(wire, 2000)
+    while len(burst.taken) < 2000:
+        await asyncio.sleep(0)
+        seen.append(len(burst.taken))
+
+    assert burst.taken == list(range(2000))
+    assert max(after - before for before, after in pairwise(seen)) < 500
+
+
+async def test_what_was_read_before_the_venue_hangs_up_is_handed_over(wire: Wire) -> None:
+    burst = Burst()
+    await burst.sent(wire, 2000, then_close=True)
+    await asyncio.wait_for(burst.lost.wait(), WITHIN_S)
+    assert burst.taken == list(range(2000))
+
+
+async def test_a_burst_waits_while_it_is_paused_and_goes_on_in_order(wire: Wire) -> None:
+    burst = Burst(after_read=lambda socket: socket.pause())
+    socket = await burst.sent(wire, 2000)
+    await until(lambda: socket.is_paused)
+    taken = len(burst.taken)
+    await asyncio.sleep(0.02)
+    assert 0 < taken == len(burst.taken) < 2000
+
+    socket._after_read = lambda _socket: None
+    socket.resume()
+    await until(lambda: len(burst.taken) == 2000)
+    assert burst.taken == list(range(2000))
+
+
+async def test_nothing_of_a_burst_is_handed_over_once_it_is_given_up(wire: Wire) -> None:
+    burst = Burst()
+    socket = await burst.sent(wire, 2000)
+    await until(lambda: burst.taken)
+    socket.abandon("silent")
+    taken = len(burst.taken)
+    await asyncio.sleep(0.02)
+    assert len(burst.taken) == taken < 2000
 
 
 async def test_what_does_not_answer_is_an_error_of_ours(wire: Wire) -> None:
