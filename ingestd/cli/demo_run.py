@@ -267,7 +267,7 @@ async def total(http: aiohttp.ClientSession, url: str, counter: str) -> int:
 
 
 async def totals(http: aiohttp.ClientSession, url: str, counter: str, by: str = "") -> dict[str, int]:
-    """The same by one of its labels."""
+    """The same by one of its labels. Gap records are not counted: a daemon that follows another makes some."""
     try:
         async with http.get(url) as reply:
             text = await reply.text()
@@ -275,7 +275,7 @@ async def totals(http: aiohttp.ClientSession, url: str, counter: str, by: str = 
         return {}
     found: dict[str, int] = {}
     for line in text.splitlines():
-        if line.startswith(counter + "{"):
+        if line.startswith(counter + "{") and 'channel="gaps"' not in line:
             label = re.search(rf'[{{,]{by}="([^"]*)"', line)
             key = label.group(1) if label is not None else ""
             found[key] = found.get(key, 0) + int(float(line.rpartition(" ")[2]))

@@ -16,7 +16,7 @@ from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option
 from ingestd.config import Config
 from ingestd.errors import ConfigError
-from ingestd.ops import logs
+from ingestd.ops import garbage, logs
 from ingestd.service import Service
 from ingestd.shard import Shard
 from ingestd.sink_service import SinkService
@@ -42,6 +42,7 @@ def run(config_file: Path, role: str | None, shard: str) -> None:
     _hide_secrets(config)
     part = Shard.parse(shard)
     service = SinkService(config) if config.instance.role == "sink" else Service(config, part)
+    garbage.tame()
     uvloop.run(_until_stopped(service, config_file, role))
 
 

@@ -7,7 +7,8 @@ reports candles of the same interval, its own replace them.
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
+from operator import mul
 
 from ingestd.records import Candle, Trade
 from ingestd.sinks.live import payloads
@@ -18,57 +19,54 @@ BUILT_INTERVAL = "1m"
 CANDLE_TTL_S = 3600
 
 _EXACT = Context(prec=120)
+_WAIT_AT_MOST = 1000  # trades; nobody reads the candles while the server is away
 
 
 class BuiltCandle:
-    """One minute of trades. Trades in a row have the same price more often than not, so what it makes of them is
-    worked out when the price changes."""
+    """One minute of trades, worked out when somebody wants to read it: many at once take half the time."""
 
-    __slots__ = (
-        "_price", "_price_text", "_run", "_value", "_volume", "close", "count", "high", "low", "open", "order", "start",
-    )  # fmt: skip
+    __slots__ = ("_newest", "_oldest", "_waiting", "close", "count", "high", "low", "open", "value", "volume")
 
-    def __init__(self, trade: Trade) -> None:
-        """Without the trade's quantity, which is `add`ed."""
-        self._price_text = trade.price
-        self._price = self.open = self.close = self.high = self.low = Decimal(trade.price)
-        self.start = self.order = (trade.time, trade.seq)
-        self._run: Decimal | None = None  # what was traded at this price, since it was another
-        self._volume = self._value = Decimal(0)  # before that
+    def __init__(self) -> None:
+        self._waiting: list[Trade] = []
+        self._oldest: tuple[int, int] | None = None  # (time, seq) of the trade that `open` is of
+        self._newest: tuple[int, int] | None = None
+        self.open = self.high = self.low = self.close = self.volume = self.value = Decimal(0)
         self.count = 0
 
     def add(self, trade: Trade) -> None:
         """Count one more trade; the first and last are by (time, seq), whatever the order of arrival."""
-        if trade.price != self._price_text:
-            self._end_run()
-            self._price_text, self._price = trade.price, Decimal(trade.price)
-            if self._price > self.high:
-                self.high = self._price
-            elif self._price < self.low:
-                self.low = self._price
-        at = (trade.time, trade.seq)
-        if at >= self.order:
-            self.order, self.close = at, self._price
-        elif at < self.start:
-            self.start, self.open = at, self._price
-        quantity = Decimal(trade.quantity)
-        self._run = quantity if self._run is None else _EXACT.add(self._run, quantity)
-        self.count += 1
-
-    def _end_run(self) -> None:
-        if self._run is not None:
-            self._volume = _EXACT.add(self._volume, self._run)
-            self._value = _EXACT.fma(self._price, self._run, self._value)
-            self._run = None
+        self._waiting.append(trade)
+        if len(self._waiting) >= _WAIT_AT_MOST:
+            self._work_out()
 
     def message(self, head: str, opens_us: int) -> bytes:
         """The list element."""
-        self._end_run()
-        values = (self.open, self.high, self.low, self.close, self._volume, self._value)
+        self._work_out()
+        values = (self.open, self.high, self.low, self.close, self.volume, self.value)
         o, h, low, c, volume, quote = [f"{value:f}" for value in values]
         return payloads.candle_text(
             head, BUILT_INTERVAL, opens_us, (o, h, low, c, volume, quote), str(self.count), "trades"
         )
+
+    def _work_out(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        prices = [Decimal(trade.price) for trade in waiting]
+        quantities = [Decimal(trade.quantity) for trade in waiting]
+        with localcontext(_EXACT):
+            self.volume = sum(quantities, self.volume)
+            self.value = sum(map(mul, prices, quantities), self.value)
+        self.high = max(self.high, *prices) if self.count else max(prices)
+        self.low = min(self.low, *prices) if self.count else min(prices)
+        self.count += len(waiting)
+        order = [(trade.time, trade.seq) for trade in waiting]
+        oldest, newest = min(order), max(order)
+        if self._oldest is None or oldest < self._oldest:
+            self._oldest, self.open = oldest, prices[order.index(oldest)]
+        if self._newest is None or newest >= self._newest:
+            self._newest, self.close = newest, prices[-1 - order[::-1].index(newest)]
 
 
 class RecentCandles:
@@ -105,7 +103,7 @@ class RecentCandles:
             return True
         if len(self._times) >= self._kept and opens_us < self._times[-1]:
             return False
-        candle = BuiltCandle(trade)
+        candle = BuiltCandle()
         candle.add(trade)
         self._place(opens_us, candle)
         return True

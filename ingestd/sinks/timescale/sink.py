@@ -5,7 +5,8 @@ While the server works on one flush the next is read and its text is built, so t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -65,6 +66,8 @@ class TimescaleSink:
         self._journal_ids = journal_ids
         self._metrics = metrics
         self._places: dict[str, Place] = {}  # by journal id, as last read or written
+        self._copying = asyncio.Event()  # the server has got its work: there is time to make the next flush
+        self._copying.set()
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
         self._writer = PersistentWriter(self.name, connect, metrics, waiting=lambda: cursor.pending_records)
         self._finish_asked = self._writer.finish_asked
@@ -100,15 +103,19 @@ class TimescaleSink:
             return await ahead.take()
         finally:
             self._gatherer.asked.clear()
+            self._copying.clear()
 
     async def _make_portion(self) -> _Portion:
         """The next flush, prepared as far as it can be without the database. No batches: finished and drained."""
+        await self._copying.wait()
         portion = _Portion(terms=Terms() if self._title is None else self._title.known)
         maker = None if portion.terms is None else _row_maker(portion.terms)
         async for batches in self._next_batches():
             portion.batches += batches
             if maker is not None:
-                _add(maker, batches)
+                for batch in batches:
+                    maker.add(batch.records)
+                    await asyncio.sleep(0)  # the server may be waiting for an answer
         if maker is not None:
             portion.flush, portion.prepared = _flush(maker), len(portion.batches)
         return portion
@@ -157,8 +164,11 @@ class TimescaleSink:
                     self._title.forget()
 
         started_s = monotonic_s()
-        if not await self._writer.until_done(attempt, after_failure=self._forget):
-            return False
+        try:
+            if not await self._writer.until_done(attempt, after_failure=self._forget):
+                return False
+        finally:
+            self._copying.set()
         self._places[journal_id] = Place(last, self._places[journal_id].epoch)
         if tried is not None:
             self._count(tried.outcome, batches, monotonic_s() - started_s)
@@ -178,10 +188,13 @@ class TimescaleSink:
         flush = portion.flush
         if flush is None or portion.prepared != len(left) or portion.terms != terms:
             maker = _row_maker(terms)
-            _add(maker, left)
+            for batch in left:
+                maker.add(batch.records)
             flush, portion.prepared, portion.terms = _flush(maker), len(left), terms
         fence = None if self._title is None else self._title.fence()
-        portion.flush = replace(flush, moves=(move,), fence=fence, direct_compress=self._direct_compress)
+        portion.flush = replace(
+            flush, moves=(move,), fence=fence, direct_compress=self._direct_compress, copying=self._copying
+        )
         return portion.flush
 
     async def _catch_up_with_positions(self, database: Database) -> None:
@@ -234,11 +247,6 @@ class TimescaleSink:
 
 def _row_maker(terms: Terms) -> RowMaker:
     return RowMaker(terms.belongs_to_another if terms.name_others else None)
-
-
-def _add(maker: RowMaker, batches: Iterable[Batch]) -> None:
-    for batch in batches:
-        maker.add(batch.records)
 
 
 def _flush(maker: RowMaker) -> Flush:

@@ -7,6 +7,7 @@ COMMIT                                                       reply lost: the pos
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,8 @@ class Outcome:
 class Flush:
     """What is to be stored with which steps, and what the last transaction that reached its COMMIT did.
 
-    `origin` says where a row came from, for the error text of one that the server refuses.
+    `origin` says where a row came from, for the error text of one that the server refuses. `copying` is set when the
+    server gets the most of it.
     """
 
     moves: tuple[Move, ...]
@@ -61,6 +63,7 @@ class Flush:
     origin: Callable[[Record], str] | None = None
     fence: Fence | None = None
     direct_compress: bool = False
+    copying: asyncio.Event | None = None
     stored_by_another: Mapping[str, int] = field(default_factory=dict)  # by channel, counted as duplicates
     bad: list[BadRow] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
@@ -127,7 +130,10 @@ async def _attempt(database: Database, flush: Flush) -> None:
         if flush.direct_compress:
             await database.script(f"SET LOCAL {DIRECT_COMPRESS} = on")
         passing("database.position")
+        most = max((len(rows.payload) for rows in flush.tables.values()), default=0)
         for rows in flush.tables.values():
+            if flush.copying is not None and len(rows.payload) == most:
+                flush.copying.set()
             if rows.count:
                 await _write_table(database, rows, outcome)
                 passing("database.copy.after")
