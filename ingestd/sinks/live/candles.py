@@ -19,7 +19,7 @@ BUILT_INTERVAL = "1m"
 CANDLE_TTL_S = 3600
 
 _EXACT = Context(prec=120)
-_WAIT_AT_MOST = 1000  # trades; nobody reads the candles while the server is away
+_WAIT_AT_MOST = 32  # trades, each half a kilobyte; nobody reads the candles while the server is away
 
 
 class BuiltCandle:
