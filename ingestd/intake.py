@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Protocol, TypeAlias
 
 import structlog
 
@@ -33,6 +34,7 @@ from ingestd.records import (
     Record,
     Rejected,
     StreamId,
+    all_memory_bytes,
     channel_of,
     earliest_us,
     encode_batch,
@@ -241,7 +243,7 @@ class Intake:
             self._count_overflow()
         self._count_shed()
         self._open += self._spill.take_back()
-        count_by(self._metrics.received, _by_stream(self._open))
+        count_by(self._metrics.received, _by_channel(_by_kind(self._open)))
         records = [record for record in self._open if not isinstance(record, FeedGap)]
         lost = Counter(channel_of(record) for record in records)
         count_by(self._metrics.dropped, {(channel, "shutdown"): count for channel, count in lost.items()})
@@ -249,7 +251,7 @@ class Intake:
             if id(record) not in self._recovered:
                 self._lose(record)
         self._open = [record for record in self._open if isinstance(record, FeedGap)]
-        self._bytes = sum(map(memory_bytes, self._open))
+        self._bytes = all_memory_bytes(self._open)
         self._recovered.clear()
         return lost.total()
 
@@ -304,7 +306,7 @@ class Intake:
     def _finish(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
         self._count(taken, rejected)
         del self._open[: len(taken)]
-        self._bytes -= sum(map(memory_bytes, taken))
+        self._bytes -= all_memory_bytes(taken)
         for left in self._journal.take_damage_gaps():
             self.put(left)
         for stream, span in self._journal.take_dropped():
@@ -400,15 +402,12 @@ class Intake:
         return found
 
     def _count(self, taken: list[MarketRecord | FeedGap], rejected: Counter[tuple[str, ...]]) -> None:
-        count_by(self._metrics.received, _by_stream(taken))
+        kinds = _by_kind(taken)
+        count_by(self._metrics.received, _by_channel(kinds))
         count_by(self._metrics.rejected, rejected)
-        now = now_us()
-        self._metrics.journal_latency_s.observe(max(0, now - taken[0].received_at) / 1e6)
-        newest = {(record.exchange, type(record)): record for record in self._without_recovered(taken)}
-        for (exchange, kind), record in newest.items():
-            if kind is FeedGap:
-                continue
-            labels = exchange, channel_of(record)
+        self._metrics.journal_latency_s.observe(max(0, now_us() - taken[0].received_at) / 1e6)
+        for record in _newest_of(kinds, self._without_recovered(taken)):
+            labels = record.exchange, channel_of(record)
             late_s = (record.received_at - record.time) / 1e6
             self._metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
             self._metrics.exchange_ahead_s.labels(*labels).set(-late_s)
@@ -435,6 +434,28 @@ class Intake:
         log.error("intake_dropped", reason=reason, records=dict(overflow))
 
 
-def _by_stream(records: list[MarketRecord | FeedGap]) -> Counter[tuple[str, ...]]:
-    kinds = Counter([(record.exchange, type(record)) for record in records if not isinstance(record, FeedGap)])
+_Kind: TypeAlias = tuple[str, type]  # an exchange's records of one type
+_kind_of: Callable[[MarketRecord | FeedGap], _Kind] = attrgetter("exchange", "__class__")
+
+
+def _by_kind(records: Sequence[MarketRecord | FeedGap]) -> Counter[_Kind]:
+    """How many market records of each kind."""
+    kinds = Counter(map(_kind_of, records))
+    for kind in [kind for kind in kinds if kind[1] is FeedGap]:
+        del kinds[kind]
+    return kinds
+
+
+def _by_channel(kinds: Counter[_Kind]) -> Counter[tuple[str, ...]]:
     return Counter({(exchange, CHANNEL_OF[kind]): count for (exchange, kind), count in kinds.items()})
+
+
+def _newest_of(kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> Iterator[MarketRecord | FeedGap]:
+    """The last record of each of these kinds."""
+    wanted = set(kinds)
+    for record in reversed(records):
+        if (kind := _kind_of(record)) in wanted:
+            wanted.remove(kind)
+            yield record
+            if not wanted:
+                return

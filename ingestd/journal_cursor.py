@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from ingestd.errors import JournalError
 from ingestd.journal_file import JournalFile, add_counts
-from ingestd.records import Record, memory_bytes
+from ingestd.records import Record, all_memory_bytes
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Batch:
     @property
     def memory_bytes(self) -> int:
         """About what its records take in memory."""
-        return sum(map(memory_bytes, self.records))
+        return all_memory_bytes(self.records)
 
 
 class Cursor:

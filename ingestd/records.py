@@ -223,6 +223,13 @@ def memory_bytes(record: Record) -> int:
     return MEMORY_BYTES
 
 
+def all_memory_bytes(records: Sequence[Record]) -> int:
+    """The same of many, at a fifth of the cost where there is no book among them."""
+    if BookSnapshot not in set(map(type, records)):
+        return MEMORY_BYTES * len(records)
+    return sum(map(memory_bytes, records))
+
+
 def count_channels(records: Sequence[Record]) -> dict[str, int]:
     """How many records of each channel a batch holds; gaps and rejections count apart from the market's."""
     return {_CHANNEL_NAMES[kind]: count for kind, count in Counter(map(type, records)).items()}

@@ -25,8 +25,15 @@ from ingestd.storage.migrate import check_schema
 log = structlog.get_logger()
 
 _ROLLUPS_EVERY_S = 2.0
+_ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
+
+
+def pause_s(refresh_took_s: float) -> float:
+    """How long to wait for the next refresh of the candles. A minute that is traded in is made again as a whole, so a
+    refresh takes the longer the more there is; the server shall spend a tenth of its time on them at most."""
+    return min(max(_ROLLUPS_EVERY_S, 9 * refresh_took_s), _ROLLUPS_AT_LEAST_EVERY_S)
 
 
 class Upkeep:
@@ -42,6 +49,7 @@ class Upkeep:
         self._database: Database | None = None
         self._engine: Engine | None = None
         self._metrics = metrics
+        self._refresh_took_s = 0.0
         self._purge_due_s = 0.0
         self._markets_due_s = 0.0
         self._turn = asyncio.Lock()
@@ -51,7 +59,7 @@ class Upkeep:
         """Until cancelled."""
         while True:
             await self.turn()
-            await asyncio.sleep(_ROLLUPS_EVERY_S)
+            await asyncio.sleep(pause_s(self._refresh_took_s))
 
     async def turn(self) -> None:
         """Everything that is due, once. One step that fails does not keep the others from being done; without a
@@ -85,7 +93,9 @@ class Upkeep:
             log.info("upkeep_works_again", step=step, after_attempts=failures)
 
     async def _refresh_candles(self, database: Database, engine: Engine) -> None:
+        started_s = monotonic_s()
         await rollups.refresh(database, engine)
+        self._refresh_took_s = monotonic_s() - started_s
 
     async def _purge(self, database: Database, engine: Engine) -> None:
         if monotonic_s() >= self._purge_due_s:

@@ -74,7 +74,7 @@ _QUICK = ("wire", "socket", "store", "latency", "start", "outage")
 @click.command()
 @click.option("--quick", is_flag=True, help="The table in about a minute: fewer rows, one round, a short outage.")
 @click.option("--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Only this; repeat for several.")
-@click.option("--rows", type=click.IntRange(min=1000), help="Trades a round.  [default: 300,000]")
+@click.option("--rows", type=click.IntRange(min=1000), help="Trades a round.  [default: 600,000]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds whose median counts.  [default: 3]")
 @click.option("--seconds", type=click.FloatRange(min=1), help="Of each latency and each cost.  [default: 15]")
 @click.option("--outage-s", type=click.FloatRange(min=1), help="How long the database is away.  [default: 600]")
@@ -109,7 +109,7 @@ def bench(
     logs.configure(LogConfig(level="error"))
     plan = Plan(
         quick=quick,
-        rows=rows or (60_000 if quick else 300_000),
+        rows=rows or (150_000 if quick else 600_000),
         rounds=rounds or (1 if quick else 3),
         seconds=seconds or (3.0 if quick else 15.0),
         outage_s=outage_s or (5.0 if quick else 600.0),

@@ -43,7 +43,7 @@ class Plan:
     """What the command line asked for."""
 
     quick: bool = False
-    rows: int = 300_000
+    rows: int = 600_000
     rounds: int = 3
     seconds: float = 15.0
     outage_s: float = 600.0
