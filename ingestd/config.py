@@ -85,7 +85,7 @@ class DatabaseConfig(_Section):
     password_file: Path | None = None
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
     max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
-    pool_size: Annotated[int, Field(ge=1, le=32)] = 2
+    pool_size: Annotated[int, Field(ge=1, le=32)] = 2  # of no effect: docs/performance.md, "How many connections"
     connect_timeout_s: Seconds = 5.0
     flush_timeout_s: Seconds = 15.0
     lock_timeout_s: Seconds = 5.0

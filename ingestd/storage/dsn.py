@@ -15,7 +15,7 @@ _ADVICE = {
     "28P01": "check the password (database.password_file)",
     "28000": "check the user name and the server's pg_hba.conf",
     "3D000": "create it with CREATE DATABASE, or correct database.dsn",
-    "53300": "raise the server's max_connections or lower database.pool_size",
+    "53300": "raise the server's max_connections; a daemon needs four",
     "57P03": "the server is starting or stopping; it is tried again",
 }
 

@@ -71,7 +71,7 @@ async def test_the_role_sink_shows_orders_too(
 
 async def submit_an_order(daemon: Daemon, settings: dict[str, Any], database: DatabaseForTest, client: Any) -> None:
     """In one line, as a bot does; wait until it is a row and a cached hash."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):  # the embedded broker may take half a minute to let a second group in
         while (await daemon.get("/readyz"))[0] != 200:
             await asyncio.sleep(0.05)
     config = KafkaConfig.model_validate(settings)
