@@ -84,7 +84,7 @@ class DatabaseConfig(_Section):
     dsn_file: Path | None = None
     password_file: Path | None = None
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
-    max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     pool_size: Annotated[int, Field(ge=1, le=32)] = 2  # of no effect: docs/performance.md, "How many connections"
     connect_timeout_s: Seconds = 5.0
     flush_timeout_s: Seconds = 15.0

@@ -15,10 +15,10 @@ from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.native.messages import FrameNumber, Message, Notice
-from ingestd.feeds.native.pace import Pace
+from ingestd.feeds.native.pace import Pace, Paces
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.socket import Socket, connect
-from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venue import Asked, Limits, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.feeds.url_map import mapped_url
@@ -167,7 +167,7 @@ class Line:
         self._data_frames, self._frame_number = 0, None
         self._refusals.clear()
         self._unanswered.clear()
-        pace = Pace(self._venue.limits.messages_per_s)
+        pace = _message_paces(self._venue.limits)
         interval_s = min(1.0, self._config.stale_after_s / 4)
         watch = _Watch(self._venue, self._config.stale_after_s * 2 ** min(self._silent_dials, _STALE_DOUBLINGS))
         while self.streams:
@@ -258,7 +258,7 @@ class Line:
 
     # ---- what it is asked for
 
-    async def _ask(self, socket: Socket, pace: Pace, stop: Stop) -> None:
+    async def _ask(self, socket: Socket, pace: Paces, stop: Stop) -> None:
         """Ask for what is to come and does not, and end what is no longer to come."""
         again, self._again = self._again, set()
         ended = [asked for asked in self._subscribed if asked not in self.streams or asked in again]
@@ -272,7 +272,7 @@ class Line:
             if not together or not await self._subscribe(together, socket, pace, stop):
                 return
 
-    async def _subscribe(self, together: Sequence[Asked], socket: Socket, pace: Pace, stop: Stop) -> bool:
+    async def _subscribe(self, together: Sequence[Asked], socket: Socket, pace: Paces, stop: Stop) -> bool:
         if not await self._send(self._venue.subscribe(together, self._next_id()), socket, pace, stop):
             return False
         self._asked_at_s = monotonic_s()
@@ -283,7 +283,7 @@ class Line:
                 self._unanswered.append(stream)
         return True
 
-    async def _send(self, texts: Iterable[bytes], socket: Socket, pace: Pace, stop: Stop) -> bool:
+    async def _send(self, texts: Iterable[bytes], socket: Socket, pace: Paces, stop: Stop) -> bool:
         """False when the stop came, or the connection was over, before all were sent."""
         for text in texts:
             if not await stop.sleep(pace.take(monotonic_s())) or socket.lost.is_set():
@@ -311,7 +311,7 @@ class Line:
         log.info("refusal_searched", feed=self._config.label, url=self.url, streams=len(suspects), text=unnamed.text)
         self._suspects.update(dict.fromkeys(suspects))
 
-    async def _ask_suspects(self, socket: Socket, pace: Pace, stop: Stop) -> None:
+    async def _ask_suspects(self, socket: Socket, pace: Paces, stop: Stop) -> None:
         """One at a time, so that the answer is about it."""
         while self._suspects:
             asked = next(iter(self._suspects))
@@ -356,6 +356,13 @@ class Line:
                 symbol=stream.symbol,
                 error=stream.quarantined,
             )
+
+
+def _message_paces(limits: Limits) -> Paces:
+    paces = [Pace(limits.messages_per_s)]
+    if limits.messages_per_hour is not None:
+        paces.append(Pace.hourly(limits.messages_per_hour))
+    return Paces(*paces)
 
 
 class _Watch:

@@ -269,7 +269,8 @@ class Okx:
     limits = Limits(
         streams_per_socket=300,  # the venue states none; a socket's subscriptions shall not outrun its hourly requests
         streams_per_message=100,  # a request has at most 64 KB, an argument about 60 bytes
-        messages_per_s=3.0,  # and 480 an hour on each socket
+        messages_per_s=3.0,
+        messages_per_hour=480,
         sockets_per_s=3.0,
         source="https://www.okx.com/docs-v5/en/#overview-websocket-connect",
     )

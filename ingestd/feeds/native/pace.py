@@ -11,8 +11,24 @@ class Pace:
         self._ahead_s = self._interval_s * (burst - 1)
         self._next_s = 0.0
 
+    @classmethod
+    def hourly(cls, most: int) -> Pace:
+        """No more than `most` in any hour, half of them at once."""
+        return cls(most / 2 / 3600, burst=max(1, most // 2))
+
     def take(self, now_s: float) -> float:
         """The seconds until the next one may be done; it counts as done then."""
         due_s = max(self._next_s, now_s - self._ahead_s)
         self._next_s = due_s + self._interval_s
         return max(0.0, due_s - now_s)
+
+
+class Paces:
+    """Several limits, all of which hold."""
+
+    def __init__(self, *paces: Pace) -> None:
+        self._paces = paces
+
+    def take(self, now_s: float) -> float:
+        """See `Pace.take`."""
+        return max(pace.take(now_s) for pace in self._paces)

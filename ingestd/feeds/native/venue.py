@@ -26,6 +26,7 @@ class Limits:
     messages_per_s: float
     sockets_per_s: float
     source: str
+    messages_per_hour: int | None = None  # on each socket
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.native.pace import Pace
+from ingestd.feeds.native.pace import Pace, Paces
 
 
 def times(pace: Pace, count: int, now_s: float) -> list[float]:
@@ -26,3 +26,20 @@ def test_what_was_not_used_is_not_saved_beyond_the_burst() -> None:
     pace = Pace(1.0, burst=2)
     pace.take(0.0)
     assert times(pace, 3, 1000.0) == pytest.approx([1000.0, 1000.0, 1001.0])
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 480])
+def test_no_hour_has_more_than_its_limit_however_it_begins(most: int) -> None:
+    pace = Pace.hourly(most)
+    at, now_s = [], 1e6
+    for _ in range(5 * most):
+        now_s += pace.take(now_s)
+        at.append(now_s)
+    busiest = max(sum(start <= other < start + 3599.999 for other in at) for start in at)
+    assert busiest <= max(most, 2)
+    assert at[max(1, most // 2) - 1] == pytest.approx(1e6, abs=0.001)
+
+
+def test_of_several_limits_each_holds() -> None:
+    paces = Paces(Pace(10.0), Pace(1.0, burst=2))
+    assert [paces.take(100.0) for _ in range(4)] == pytest.approx([0.0, 0.1, 1.0, 2.0])
