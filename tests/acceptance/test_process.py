@@ -401,7 +401,7 @@ async def test_a_full_disk_holds_the_feeds_back_and_loses_nothing(
             await daemon.until(lambda received: received.get("trades", 0) > 100)
             db = await postgres_database.connect(lock_timeout_s=None)
             async with db.transaction():
-                await db.execute("LOCK TABLE trades, market_ticks IN ACCESS EXCLUSIVE MODE")
+                await db.execute("LOCK TABLE market_ticks, trades IN ACCESS EXCLUSIVE MODE")
                 await _until_shown(daemon, "\ningestd_journal_full 1.0\n")
                 await asyncio.sleep(5)  # longer than stale_after_s: that we do not read is not the venue's silence
                 status, body = await daemon.get("/readyz")

@@ -66,7 +66,7 @@ async def test_a_flood_that_cannot_be_stored(postgres_database: DatabaseForTest,
             before = resident_bytes(daemon)
             db = await postgres_database.connect(lock_timeout_s=None)
             async with db.transaction():
-                await db.execute("LOCK TABLE trades, market_ticks, order_book IN ACCESS EXCLUSIVE MODE")
+                await db.execute("LOCK TABLE market_ticks, trades, order_book IN ACCESS EXCLUSIVE MODE")
                 venue.source.set_rate(FLOOD_RATE)
                 most = await highest_resident_bytes(daemon, SECONDS)
                 assert (await daemon.get("/livez"))[0] == 200

@@ -174,7 +174,7 @@ async def test_a_killed_leader_is_replaced_and_its_journal_is_stored_when_it_ret
     async with leader_and_standby(pair) as (leader, standby):
         db = await Database.connect(pair.dsn, lock_timeout_s=None)
         async with db.transaction():
-            await db.execute("LOCK TABLE trades, market_ticks IN ACCESS EXCLUSIVE MODE")
+            await db.execute("LOCK TABLE market_ticks, trades IN ACCESS EXCLUSIVE MODE")
             before = await leader.received()
             await leader.until(lambda received: received["trades"] > before["trades"] + 200)
             leader.process.kill()

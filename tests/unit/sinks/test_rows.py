@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,11 @@ def test_what_is_withheld_is_counted_and_makes_no_row() -> None:
     maker.add([tick(4, symbol="A")])
     assert {name: rows.count for name, rows in maker.rows().items()} == {"market_ticks": 1, "trades": 1}
     assert maker.withheld() == {"ticks": 2}
+
+
+@pytest.mark.parametrize("first", [tick(1), trade(2)])
+def test_the_tables_come_in_one_order_whatever_came_first(first: Record) -> None:
+    assert list(made([first], [trade(3), tick(4)]).rows()) == ["market_ticks", "trades"]
 
 
 def test_nothing_makes_no_rows() -> None:
