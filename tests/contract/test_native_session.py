@@ -240,6 +240,14 @@ async def test_messages_are_paced(server: Server) -> None:
     await running.close()
 
 
+async def test_no_more_messages_are_sent_than_an_hour_allows(server: Server) -> None:
+    running = Running(server, "abcd", streams_per_message=1, messages_per_hour=4)
+    await running.until(lambda: len(server.asked) == 2)  # half of them at once
+    await asyncio.sleep(0.3)
+    assert len(server.asked) == 2
+    await running.close()
+
+
 async def test_a_reload_asks_for_the_difference_on_the_same_socket(server: Server) -> None:
     running = Running(server, "ab")
     await running.until(lambda: len(server.subscribed()) == 2)
