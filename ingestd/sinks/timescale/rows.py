@@ -1,7 +1,7 @@
 """The rows of one flush as COPY text, made batch by batch as they are read.
 
-A batch that has just been sealed is still in the processor's cache: its lines cost half of what they cost when all of a
-flush are made at once, and the event loop is not held for all of them together.
+So the event loop is not held for all of a flush at once, and a batch's records are made into lines soon after they were
+sealed, while they are still in the processor's cache.
 """
 
 from __future__ import annotations
@@ -84,8 +84,10 @@ class RowMaker:
     def add(self, records: Sequence[Record]) -> None:
         """Make the rows of these."""
         if self._is_withheld is not None:
-            self._withheld += filter(self._is_withheld, records)
-            records = [record for record in records if not self._is_withheld(record)]
+            own: list[Record] = []
+            for record in records:
+                (self._withheld if self._is_withheld(record) else own).append(record)
+            records = own
         for kind, members in _by_type(records):
             self._made[kind].add(members)
 
