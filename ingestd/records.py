@@ -224,7 +224,7 @@ def memory_bytes(record: Record) -> int:
 
 
 def all_memory_bytes(records: Sequence[Record]) -> int:
-    """The same of many, at a fifth of the cost where there is no book among them."""
+    """The same of many, at a third of the cost where there is no book among them."""
     if BookSnapshot not in set(map(type, records)):
         return MEMORY_BYTES * len(records)
     return sum(map(memory_bytes, records))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 
 MOST_OBJECTS = 50_000
-"""A full search looks at no more than about so many for long; it then takes some 20 ms."""
+"""When a full search has left more than that, they are frozen."""
 
 # A batch's messages come and go together: by the default of 700 they would be looked at many times while they live.
 _YOUNG_OBJECTS = 10_000

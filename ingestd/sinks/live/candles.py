@@ -23,7 +23,8 @@ _WAIT_AT_MOST = 32  # trades, each half a kilobyte; nobody reads the candles whi
 
 
 class BuiltCandle:
-    """One minute of trades, worked out when somebody wants to read it: many at once take half the time."""
+    """One minute of trades, worked out when somebody wants to read it: where each has another price, many at
+    once take half the time."""
 
     __slots__ = ("_newest", "_oldest", "_waiting", "close", "count", "high", "low", "open", "value", "volume")
 
