@@ -10,7 +10,7 @@ import pytest
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.feeds.base import MarketInfo
 from ingestd.storage import engine as engines
-from ingestd.storage import repository, retention, rollups
+from ingestd.storage import migrate, repository, retention, rollups
 from ingestd.storage.database import Database
 from tests.integration.storage.test_candles import candles, store
 from tests.support.candles import BUCKETS, TradeRow, expected_candles
@@ -44,6 +44,35 @@ async def test_a_duplicate_is_a_unique_violation(db: Database) -> None:
     with pytest.raises(DatabaseError) as caught:
         await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
     assert reaction_to(caught.value) is Reaction.DEDUPLICATE
+
+
+KINDS = ("liquidation", "insurance_fund", "adl", "block", "rpi", "settlement", "other")
+
+
+async def test_a_trade_says_its_kind_and_whether_candles_count_it(database: DatabaseForTest) -> None:
+    """The columns come to a table with rows, compressed ones too, and leave it again; the rows stay."""
+    db = await database.connect()
+    await migrate.down(db, 7)
+    await db.copy_text("trades", COLUMNS, GOOD.format(id="old", price="1").encode(), timeout_s=5)
+    if database.engine == "timescaledb":
+        await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('trades') AS chunk")
+    await migrate.migrate(db, default_config())
+    await db.copy_text("trades", COLUMNS, GOOD.format(id="plain", price="1").encode(), timeout_s=5)
+    labelled = [GOOD.format(id=kind, price="1").rstrip() + f"\t{kind}\tf\n" for kind in KINDS]
+    await db.copy_text("trades", (*COLUMNS, "kind", "in_candles"), "".join(labelled).encode(), timeout_s=5)
+    rows = await db.fetch("SELECT trade_id, kind, in_candles FROM trades")
+    assert {row["trade_id"]: (row["kind"], row["in_candles"]) for row in rows} == {
+        "old": (None, True),
+        "plain": (None, True),
+        **{kind: (kind, False) for kind in KINDS},
+    }
+    unknown = GOOD.format(id="x", price="1").rstrip() + "\tBLOCK\n"
+    with pytest.raises(DatabaseError) as caught:
+        await db.copy_text("trades", (*COLUMNS, "kind"), unknown.encode(), timeout_s=5)
+    assert reaction_to(caught.value) is Reaction.REJECT_ROW
+    await migrate.down(db, 7)
+    assert await db.fetchval("SELECT count(*) FROM trades") == 2 + len(KINDS)
+    await db.close()
 
 
 async def test_purge_deletes_what_is_past_its_retention(db: Database) -> None:
