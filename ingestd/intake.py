@@ -59,8 +59,8 @@ _JOURNAL_PAUSED_US = 60_000_000
 class LiveSink(Protocol):
     """Something that shows what is now, before it is durable."""
 
-    def put(self, record: MarketRecord | FeedGap) -> None:
-        """Take one record in the loop turn in which it arrived. Never blocks, never raises, costs next to nothing."""
+    def put_all(self, records: Sequence[MarketRecord]) -> None:
+        """Take valid records, a loop turn after they came. Never blocks, never raises, costs next to nothing."""
 
 
 class Intake:
@@ -75,13 +75,15 @@ class Intake:
         live: Sequence[LiveSink] = (),
         before_gaps: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`live` sinks get each record at once, before it is validated or journaled.
+        """`live` sinks get each valid record at once, before it is journaled.
 
         `before_gaps` is awaited before a batch with gap records is journaled: what a process leaves to the next one
         must know of a gap before the database does, or a kill in between leaves it open for ever.
         """
         self._journal = journal
-        self._live = tuple([sink.put for sink in live])
+        self._live = tuple(live)
+        self._unshown: list[MarketRecord] = []  # what came in this loop turn, for the live sinks
+        self._known_sound = bool(live)  # every open record was found sound when it was shown
         self._config = config
         self._time_window = time_window
         self._metrics = metrics
@@ -121,8 +123,8 @@ class Intake:
         held, kind = len(self._open), type(record)
         if 0 < held < self._calm_records and self._bytes < self._half_bytes and kind is not FeedGap:
             # What the rest of this method comes to for nearly every record, without its calls.
-            for put in self._live:
-                put(record)
+            if self._live:
+                self._show_soon(record)  # type: ignore[arg-type] # mypy does not narrow by type() is
             self._open.append(record)
             self._bytes += MEMORY_BYTES if kind is not BookSnapshot else memory_bytes(record)
             if held + 1 == self._batch_records:
@@ -133,8 +135,8 @@ class Intake:
         if self._is_full() and not isinstance(record, FeedGap):
             self._drop(record)
             return
-        for put in self._live:
-            put(record)
+        if self._live and not isinstance(record, FeedGap):
+            self._show_soon(record)
         crowded = self._spilling or len(self._open) >= self._half or self._bytes >= self._half_bytes
         if not (crowded and self._spilled(record)):
             self._hold(record)
@@ -146,7 +148,24 @@ class Intake:
             self._overflow[channel_of(record)] += 1
             return
         self._recovered.add(id(record))
+        self._known_sound = False
         self._hold(record)
+
+    def _show_soon(self, record: MarketRecord) -> None:
+        if not self._unshown:
+            asyncio.get_running_loop().call_soon(self._show)
+        self._unshown.append(record)
+
+    def _show(self) -> None:
+        """Judge what came since the last time, all at once, and hand what is sound to the live sinks."""
+        records, self._unshown = self._unshown, []
+        window = self._time_window(now_us())
+        if not validation.all_sound(records, window):
+            self._known_sound = False
+            records = [record for record in records if validation.flaw(record, window) is None]
+        if records:
+            for sink in self._live:
+                sink.put_all(records)
 
     def _is_full(self) -> bool:
         return len(self._open) >= self._hard_limit or self._bytes >= 2 * self._config.max_open_bytes or self._closed
@@ -256,6 +275,7 @@ class Intake:
         return lost.total()
 
     def _note_gap(self, gap: FeedGap) -> None:
+        self._known_sound = False  # its texts are made storable with the others
         before = self._drops.end(stream_of_gap(gap)) if self._drops else None
         if before is not None:
             self.put(before)
@@ -345,13 +365,17 @@ class Intake:
         held = len(self._open)
         if held < self._config.max_batch_records and not self._closed:
             self._enough.clear()
-        if not held and not self._closed:
-            self._some.clear()
+        if not held:
+            self._known_sound = bool(self._live)
+            if not self._closed:
+                self._some.clear()
 
     def _validated(self, taken: list[MarketRecord | FeedGap]) -> tuple[list[Record], Counter[tuple[str, ...]]]:
+        if self._unshown:
+            self._show()
         window = self._time_window(now_us())
         rejected: Counter[tuple[str, ...]] = Counter()
-        if validation.all_sound(taken, window):
+        if self._known_sound or validation.all_sound(taken, window):
             return [*taken], rejected
         records: list[Record] = []
         for record in taken:

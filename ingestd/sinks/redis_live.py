@@ -69,7 +69,7 @@ class Server:
 class RedisLive:
     """Publishes every tick and trade as it arrives and keeps the last values in caches; see docs/redis.md.
 
-    MUST NOT delay anybody: `put` appends, a flush writes without waiting, memory is bounded by the number of symbols
+    MUST NOT delay anybody: a flush writes without waiting, memory is bounded by the number of symbols
     and the configured window. What cannot be sent is dropped and counted.
     """
 
@@ -93,7 +93,7 @@ class RedisLive:
         name_of = compact_of if config.symbol_style == "compact" else _unified
         self._view = View(name_of, primary_exchange=config.primary_exchange, candles_kept=config.candles_kept)
         self._publisher = Publisher(self._view, config, metrics)
-        self.put = self._publisher.put
+        self.put_all = self._publisher.put_all
         self.order_update = self._publisher.order_update
         self.forget_orders = self._view.forget_orders
         self._finish_asked = asyncio.Event()
@@ -198,7 +198,7 @@ class RedisLive:
         await self._drained()
 
     async def _drained(self) -> None:
-        """What was put before `finish` is sent, and answered or given up."""
+        """What was taken before `finish` is sent, and answered or given up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * self._config.reply_timeout_s):
                 await self._publisher.drained()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -270,24 +270,85 @@ async def test_what_the_disk_has_taken_at_the_stop_is_not_counted_as_lost(tmp_pa
     assert metrics.totals(metrics.journaled) == {"trades": 1}
 
 
-async def test_live_sinks_get_each_record_at_once_and_in_order(tmp_path: Path) -> None:
-    class Live:
-        def __init__(self) -> None:
-            self.taken: list[MarketRecord | FeedGap] = []
+class Live:
+    """A live sink that keeps what it is handed."""
 
-        def put(self, record: MarketRecord | FeedGap) -> None:
-            self.taken.append(record)
+    def __init__(self) -> None:
+        self.taken: list[MarketRecord] = []
 
-    journal = Journal(tmp_path, JournalConfig(), metrics := Metrics())
+    def put_all(self, records: Sequence[MarketRecord]) -> None:
+        self.taken += records
+
+
+FLAWED: list[MarketRecord] = [
+    trade(2, price="0", quantity="0"),
+    trade(2, price="-1"),
+    trade(2, quantity="NaN"),
+    trade(2, side="hold"),
+    trade(2, symbol="BTC\x00"),
+    trade(2, time=NOW_US * 2 + 1, received_at=NOW_US),  # too far ahead
+    trade(2, time=0),
+    tick(2, bid_price="-0.5"),
+    tick(2, bid_price=None, ask_price=None),
+    tick(2, ask_volume="-1"),
+    book(2, bids=(("1", "0"),)),
+    book(2, asks=(("1", "Infinity"),)),
+    Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1", "1", "0", "1", "1"),
+    Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1", "1", "1", "1", "-1"),
+]
+
+
+@pytest.mark.parametrize("flawed", FLAWED)
+async def test_what_is_not_journaled_as_valid_is_not_shown_live(tmp_path: Path, flawed: MarketRecord) -> None:
+    """All that is sound is shown, in order, one loop turn after it came and before it is journaled."""
+    metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
+    journal.open()
     live = [Live(), Live()]
     intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, live)
-    sent: list[MarketRecord | FeedGap] = [trade(1), tick(2), trade(3, price="NaN")]
-    for number, record in enumerate(sent, 1):
+    sound: list[MarketRecord] = [trade(1), tick(2), trade(3)]
+    gap = gap_record(1, None)
+    for record in (*sound[:2], flawed, gap, sound[2]):
         intake.put(record)
-        assert [sink.taken for sink in live] == [sent[:number]] * 2
+    await asyncio.sleep(0)
+    assert [sink.taken for sink in live] == [sound] * 2
+    running_intake = asyncio.create_task(intake.run())
     intake.close()
     intake.put(trade(4))
-    assert live[0].taken == sent
+    await asyncio.wait_for(running_intake, 5)
+    journal.close()
+    *journaled, last = records_of(await _read_again(tmp_path))
+    assert isinstance(journaled[2], Rejected)
+    assert [*journaled[:2], journaled[3], last] == [*sound[:2], gap, sound[2]]
+    assert [sink.taken for sink in live] == [sound] * 2
+    assert sum(metrics.totals(metrics.rejected).values()) == 1
+
+
+async def test_a_record_after_a_flawed_one_is_judged_as_ever(tmp_path: Path) -> None:
+    """Batch after batch, with and without a flaw, by the live sinks and by the journal alike."""
+    metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
+    journal.open()
+    cursor = journal.cursor("test")
+    live = Live()
+    config = IntakeConfig(linger_ms=1, max_batch_records=7)
+    intake = Intake(journal, config, lambda _now: ALWAYS, metrics, [live])
+    task = asyncio.create_task(intake.run())
+    sent = [trade(number, price="0" if number % 50 == 13 else "1.5") for number in range(1, 401)]
+    for number, record in enumerate(sent):
+        intake.put(record)
+        if number % 11 == 0:
+            await asyncio.sleep(0)
+        if number % 100 == 99:
+            await asyncio.wait_for(cursor.wait(), 5)
+    intake.close()
+    await asyncio.wait_for(task, 5)
+    stored: list[Record] = []
+    while more := await cursor.read(1000):
+        stored += records_of(more)
+    journal.close()
+    sound = [record for record in sent if record.price != "0"]
+    assert live.taken == sound
+    assert [record for record in stored if not isinstance(record, Rejected)] == sound
+    assert metrics.totals(metrics.rejected) == {"trades": 8}
 
 
 def gap_record(started: int, ended: int | None, symbol: str = "BTC/USDT") -> FeedGap:
@@ -500,24 +561,18 @@ async def test_an_exchange_whose_clock_is_ahead_is_shown(tmp_path: Path) -> None
 
 async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_is_no_latency(tmp_path: Path) -> None:
     """A trade of an hour ago comes in beside one of now."""
-    shown: list[object] = []
-
-    class Live:
-        def put(self, record: object) -> None:
-            shown.append(record)
-
     old = trade(1, time=NOW_US - 3_600_000_000, received_at=NOW_US)
     new = trade(2, time=NOW_US - 1000, received_at=NOW_US)
     metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
     journal.open()
-    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [Live()])
+    intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [live := Live()])
     intake.put(new)
     intake.put_recovered(old)
     intake.close()
     await asyncio.wait_for(intake.run(), 5)
     journal.close()
     assert records_of(await _read_again(tmp_path)) == [new, old]
-    assert shown == [new]
+    assert live.taken == [new]
     assert metrics.totals(metrics.received) == {"trades": 2}
     samples = [sample for family in metrics.exchange_latency_s.collect() for sample in family.samples]
     (delay,) = [sample.value for sample in samples if sample.name.endswith("_sum")]

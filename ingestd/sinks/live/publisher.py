@@ -1,7 +1,7 @@
-"""Takes records in the loop turn in which they arrive and writes them, packed, a moment later; never waits.
+"""Takes the records of a loop turn and writes them, packed, at once or a moment later; never waits.
 
-A flush follows the first record by one loop turn, and the flush before it by at least `_FLUSH_EVERY_S`, so that a
-busy feed costs at most two thousand writes a second, not one a record. Channels get every record of a flush in order;
+A flush follows the flush before it by at least `_FLUSH_EVERY_S`, so that a busy feed costs at most two thousand writes
+a second, not one a record. Channels get every record of a flush in order;
 caches follow at most every `cache_flush_ms`. What finds no connection or no room in the window is dropped and counted:
     taken = published + dropped + in flight.
 """
@@ -17,7 +17,7 @@ from ingestd.clock import monotonic_s
 from ingestd.config import RedisConfig
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.records import CHANNEL_OF, FeedGap, MarketRecord, channel_of
+from ingestd.records import CHANNEL_OF, MarketRecord, channel_of
 from ingestd.sinks.live.link import Answered, Link, Sent
 from ingestd.sinks.live.resp import error_class
 from ingestd.sinks.live.view import Command, View
@@ -61,7 +61,7 @@ class Publisher:
         self._view = view
         self._cache_every_s = config.cache_flush_ms / 1000
         self._metrics = metrics
-        self._pending: list[MarketRecord | FeedGap] = []
+        self._pending: list[MarketRecord] = []
         self._overflow: Counter[str] = Counter()
         self._links: Links | None = None
         self._handle: asyncio.Handle | None = None  # the next flush
@@ -74,14 +74,18 @@ class Publisher:
         self.published = 0
         self.dropped = 0
 
-    def put(self, record: MarketRecord | FeedGap) -> None:
-        """Take one record: an append, and at most one scheduled flush. Never blocks, never raises."""
+    def put_all(self, records: Sequence[MarketRecord]) -> None:
+        """Take records: they are written at once, or with the next flush. Never blocks, never raises."""
         pending = self._pending
-        pending.append(record)
+        pending += records
+        if len(pending) > MAX_PENDING_RECORDS:
+            self._overflow.update(map(channel_of, pending[MAX_PENDING_RECORDS:]))
+            del pending[MAX_PENDING_RECORDS:]
         if self._handle is None:
-            self._schedule()
-        elif len(pending) > MAX_PENDING_RECORDS:
-            self._overflow[channel_of(pending.pop())] += 1
+            if self._flushed_s + _FLUSH_EVERY_S <= monotonic_s():
+                self.flush()
+            else:
+                self._schedule()
 
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
         """Write these fields of `order:{order_id}`, with the next flush or once the server is back."""
@@ -163,7 +167,7 @@ class Publisher:
             self._write(links, boxes)
         self._schedule_the_rest()
 
-    def _publish(self, records: list[MarketRecord | FeedGap], links: Links, boxes: list[Outbox], now_s: float) -> None:
+    def _publish(self, records: list[MarketRecord], links: Links, boxes: list[Outbox], now_s: float) -> None:
         # Once a record: calls are saved here.
         take, index_of, channels = self._view.take, links.index_of, CHANNEL_OF
         rooms = [link.room for link in links.links]
@@ -177,7 +181,7 @@ class Publisher:
             if command is None:
                 continue
             index = 0 if index_of is None else index_of(command.key)
-            channel = channels[type(record)]  # type: ignore[index] # a gap has no command
+            channel = channels[type(record)]
             if rooms[index] <= 0:
                 refused[channel, "down" if links.links[index].is_cut else "window_full"] += 1
                 continue
@@ -190,7 +194,7 @@ class Publisher:
         for (kind, reason), count in refused.items():
             self._drop({kind: count}, reason)
 
-    def _only_remember(self, records: list[MarketRecord | FeedGap], now_s: float) -> None:
+    def _only_remember(self, records: list[MarketRecord], now_s: float) -> None:
         dropped: Counter[tuple[str, str]] = Counter()
         for record in records:
             try:

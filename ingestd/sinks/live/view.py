@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ingestd.iso_time import iso_text
-from ingestd.records import BookSnapshot, Candle, FeedGap, MarketRecord, Tick, Trade
+from ingestd.records import BookSnapshot, Candle, MarketRecord, Tick, Trade
 from ingestd.sinks.live import payloads
 from ingestd.sinks.live.candles import BUILT_INTERVAL, RecentCandles
 from ingestd.sinks.live.orders import Order, Orders
@@ -135,7 +135,7 @@ class View:
         """Whether the server was sent everything."""
         return not self._dirty and self._orders.is_clean
 
-    def take(self, record: MarketRecord | FeedGap, now_s: float) -> Command | None:
+    def take(self, record: MarketRecord, now_s: float) -> Command | None:
         """Remember the record, and the command that publishes it; None when nobody listens to its kind.
 
         Raises ValueError when the record holds what cannot be written; nothing is remembered then.

@@ -40,9 +40,11 @@ async def cli(program: str, server: EmbeddedValkey, *words: str) -> list[str]:
 
 
 def show_everything(rig: Rig) -> None:
-    rig.live.put(Tick(*MARKET, "50000.50", "1.50", "50001.00", "0.75"))
-    rig.live.put(Trade(*MARKET, "4000000001", 4_000_000_001, "buy", "50000.50", "0.00100000"))
-    rig.live.put(BookSnapshot(*MARKET, (("50000.50", "1.50"), ("50000.00", "2")), (("50001.00", "0.10"),), 1, True))
+    rig.live.put_all([Tick(*MARKET, "50000.50", "1.50", "50001.00", "0.75")])
+    rig.live.put_all([Trade(*MARKET, "4000000001", 4_000_000_001, "buy", "50000.50", "0.00100000")])
+    rig.live.put_all(
+        [BookSnapshot(*MARKET, (("50000.50", "1.50"), ("50000.00", "2")), (("50001.00", "0.10"),), 1, True)]
+    )
 
 
 def documented_hashes() -> dict[str, dict[str, str]]:

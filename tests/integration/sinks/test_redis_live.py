@@ -36,7 +36,7 @@ async def test_every_key_and_channel_as_documented(make_server: Make) -> None:
             listener.psubscribe("*")
             assert listener.get_message(timeout=2)
             for record in (tick(1), trade(1), book(1), HOUR, tick(2, exchange="kraken", symbol="ETH/USD")):
-                rig.live.put(record)
+                rig.live.put_all([record])
             rig.live.order_update("12345", {"symbol": "BTCUSDT", "status": "FILLED", "quantity": "0.5"})
             heard = {}
             while "ingestd:heartbeat" not in heard:
@@ -91,7 +91,7 @@ async def test_unified_names(make_server: Make) -> None:
     server = make_server()
     async with running(server.url, symbol_style="unified") as rig:
         await rig.up()
-        rig.live.put(tick(1))
+        rig.live.put_all([tick(1)])
         with reader(server.url) as client:
             await rig.until(lambda: client.exists("market:tick:BTC/USDT", "market:binance:BTC/USDT") == 2)
 
@@ -110,10 +110,10 @@ async def test_every_message_arrives_once_and_in_order(make_server: Make) -> Non
                 symbol = f"S{draw.randrange(20)}/USDT"
                 name = symbol.replace("/", "")
                 if draw.random() < 0.5:
-                    rig.live.put(trade(number, symbol=symbol))
+                    rig.live.put_all([trade(number, symbol=symbol)])
                     sent.append((f"trades:binance:{name}", str(number)))
                 else:
-                    rig.live.put(tick(number, symbol=symbol, bid_price=f"{number}"))
+                    rig.live.put_all([tick(number, symbol=symbol, bid_price=f"{number}")])
                     sent.append((f"market_data:{name}", number))
                 if draw.random() < 0.01:
                     await asyncio.sleep(0)
@@ -133,9 +133,9 @@ async def test_what_is_put_before_the_end_is_sent(make_server: Make) -> None:
     server = make_server()
     async with running(server.url, cache_flush_ms=10_000) as rig:
         await rig.up()
-        rig.live.put(tick(1))
+        rig.live.put_all([tick(1)])
         await rig.until(lambda: rig.published() == {"ticks": 1})
-        rig.live.put(tick(2, bid_price="7"))
+        rig.live.put_all([tick(2, bid_price="7")])
     with reader(server.url) as client:
         assert client.hget("market:tick:BTCUSDT", "bidPrice") == "7"
     assert rig.published() == {"ticks": 2}
@@ -163,11 +163,11 @@ async def test_password_acl_user_and_unix_socket(make_server: Make, tmp_path: Pa
         await rig.until(lambda: "check the user" in (rig.live.status().problem or ""))
         secret.write_text("p@ss:w\n")  # read anew at the next attempt
         await rig.up()
-        rig.live.put(tick(1))
+        rig.live.put_all([tick(1)])
         with reader(f"redis://{address}/3", password="topsecret") as client:
             await rig.until(lambda: client.exists("market:tick:BTCUSDT"))
-            rig.live.put(trade(1))
-            rig.live.put(trade(2))
+            rig.live.put_all([trade(1)])
+            rig.live.put_all([trade(2)])
             await rig.until(lambda: rig.published() == {"ticks": 1, "trades": 2})
             await rig.until(lambda: client.exists("candle:binance:BTCUSDT:1m"))
         assert rig.live.status().problem is None
@@ -182,8 +182,8 @@ async def test_a_user_without_rights_is_told_what_is_missing(make_server: Make) 
         client.execute_command("ACL SETUSER live on >pw ~market:* resetchannels &trades:* +@all")
     async with running(f"redis://live:pw@127.0.0.1:{server.port}") as rig:
         await rig.up()
-        rig.live.put(tick(1))
-        rig.live.put(trade(1))
+        rig.live.put_all([tick(1)])
+        rig.live.put_all([trade(1)])
         await rig.until(lambda: "docs/redis.md" in (rig.live.status().problem or ""))
         assert rig.live.status().up
         await rig.until(lambda: rig.published() == {"trades": 1})
@@ -200,7 +200,7 @@ async def test_sentinels_name_the_master(make_server: Make, tmp_path: Path) -> N
         pytest.skip(f"this server cannot be a sentinel: {error}")
     async with running(f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/mymaster") as rig:
         await rig.up()
-        rig.live.put(tick(1))
+        rig.live.put_all([tick(1)])
         with reader(master.url) as client:
             await rig.until(lambda: client.exists("market:tick:BTCUSDT"))
     async with running(f"redis+sentinel://127.0.0.1:{sentinel.port}/other") as rig:
@@ -224,7 +224,7 @@ async def test_a_cluster_holds_each_key_in_its_slot(make_server: Make) -> None:
             listener.psubscribe("market_data:*")
             assert listener.get_message(timeout=2)
             for number in range(30):
-                rig.live.put(tick(number, symbol=f"S{number}/USDT"))
+                rig.live.put_all([tick(number, symbol=f"S{number}/USDT")])
             await rig.until(lambda: rig.published() == {"ticks": 30})
             heard = set()
             while message := listener.get_message(timeout=1):
@@ -270,7 +270,7 @@ async def test_tls_and_a_certificate_nobody_signed(certificate: tuple[Path, Path
         url = f"rediss://localhost:{port}/0"
         async with running(f"{url}?ssl_ca_certs={certificate[0]}") as rig:
             await rig.up()
-            rig.live.put(tick(1))
+            rig.live.put_all([tick(1)])
             with reader(f"{url}?ssl_ca_certs={certificate[0]}") as client:
                 await rig.until(lambda: client.exists("market:tick:BTCUSDT"))
         async with running(url) as rig:

@@ -1,0 +1,106 @@
+"""One definition of validity for every destination: what the journal rejects is in no table, message or candle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ingestd.config import parse
+from ingestd.service import Service
+from ingestd.sim.embedded_valkey import EmbeddedValkey
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from tests.support.postgres import DatabaseForTest
+from tests.support.redis_servers import reader
+
+WITHIN_S = 20.0
+
+
+def flawed_frames(market_id: str, now_ms: int) -> list[dict[str, Any]]:
+    """What a venue has sent, or may send: trades of nothing (`X` is NA then), a clock far ahead, sides below zero."""
+    trade = {"e": "trade", "E": now_ms, "T": now_ms, "s": market_id, "p": "7.5", "q": "1", "X": "MARKET", "m": False}
+    best = {"e": "bookTicker", "u": 1, "E": now_ms, "T": now_ms, "s": market_id, "b": "7", "B": "1", "a": "8", "A": "1"}
+    return [
+        {**trade, "t": 1, "p": "0", "q": "0", "X": "NA"},
+        {**trade, "t": 2, "q": "0"},
+        {**trade, "t": 3, "p": "-7.5"},
+        {**trade, "t": 4, "p": "NaN"},
+        {**trade, "t": 5, "T": now_ms + 8 * 3_600_000},
+        {**best, "b": "-7.5"},
+        {**best, "B": "-1"},
+        {**best, "E": now_ms + 8 * 3_600_000},
+    ]
+
+
+def send_flawed(venue: SyntheticVenue, symbol: str) -> int:
+    market_id = venue.symbols[symbol].removesuffix(".P")
+    frames = flawed_frames(market_id, time.time_ns() // 1_000_000)
+    (connection,) = [one for one in venue.server.hub.connections if any("@trade" in name for name in one.streams)]
+    for frame in frames:
+        venue.server.hub.put(connection, json.dumps(frame).encode())
+    return len(frames)
+
+
+async def test_what_is_rejected_reaches_no_destination(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
+    async with synthetic_venue(symbols=0, futures_symbols=1, rate=200.0) as venue:
+        (symbol,) = venue.symbols
+        with EmbeddedValkey() as valkey, reader(valkey.url) as client, client.pubsub() as listener:
+            listener.psubscribe("trades:*", "market_data:*")
+            for _ in range(2):
+                assert listener.get_message(timeout=2)
+            document: dict[str, Any] = {
+                "instance": {"name": "one", "state_dir": str(tmp_path)},
+                "database": {"dsn": postgres_database.dsn, "flush_ms": 20},
+                "redis": {"url": valkey.url, "primary_exchange": "binanceusdm"},
+                "http": {"listen": "127.0.0.1:0"},
+                "backfill": {"enabled": False},
+                "feeds": [
+                    {
+                        "exchange": "binanceusdm",
+                        "symbols": [symbol],
+                        "channels": ["ticks", "trades"],
+                        "decoder": "native",
+                        "url_map": venue.url_map,
+                    }
+                ],
+            }
+            service = Service(parse(document, {}))
+            running = asyncio.create_task(service.run())
+
+            async def until_stored(channel: str, count: int) -> None:
+                async with asyncio.timeout(WITHIN_S):
+                    while service.counts()["stored"].get(channel, 0) < count:
+                        assert not running.done()
+                        await asyncio.sleep(0.02)
+
+            await until_stored("trades", 20)
+            sent = send_flawed(venue, symbol)
+            await until_stored("trades", service.counts()["stored"]["trades"] + 50)
+            await venue.server.stop()
+            service.request_stop("done")
+            await running
+            counts = service.counts()
+            heard = []
+            while message := listener.get_message(timeout=0.2):
+                heard.append(json.loads(message["data"]))
+            candles = [json.loads(text) for key in client.keys("candle:*") for text in client.lrange(key, 0, -1)]
+
+    database = await postgres_database.connect(application_name="test")
+    rejected = await database.fetch("SELECT reason, count(*) FROM rejected_records GROUP BY 1")
+    stored = {row["trade_id"] for row in await database.fetch("SELECT trade_id FROM trades")}
+    lowest = (await database.fetch("SELECT least(min(bid_price), min(ask_price)) AS low FROM market_ticks"))[0]["low"]
+    await database.close()
+    assert {row["reason"]: row["count"] for row in rejected} == {"price": 4, "quantity": 2, "too_far_ahead": 2}
+    assert sum(counts["rejected"].values()) == sent
+    assert lowest > 0
+    messages = [message for message in heard if "tradeId" in message]
+    assert {message["tradeId"] for message in messages} == stored  # those flawed have the ids 1 to 5, which are none
+    assert not stored & {"1", "2", "3", "4", "5"}
+    assert min(message["bidPrice"] for message in heard if "bidPrice" in message) > 0
+    assert min(message["price"] for message in messages) == min(candle["low"] for candle in candles)
+    assert sum(candle["tradesCount"] for candle in candles) == len(messages)
+    for channel in ("trades", "ticks"):
+        terms = ("stored", "duplicate", "rejected", "dropped")
+        assert counts["received"][channel] == sum(counts[term].get(channel, 0) for term in terms)
