@@ -45,6 +45,7 @@ class Recorder:
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
         self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
+        self._cut: set[str] = set()  # the symbols whose trades were interrupted, until the next connection brings some
         self.streams = self._ledger.streams
         self.counts = self._ledger.counts
         self.add_stream = self._ledger.add_stream
@@ -80,6 +81,8 @@ class Recorder:
         for symbol in gone:
             self.books.forget(symbol)
             self._finality.forget(symbol)
+            self._cut.discard(symbol)
+            self._ids.begin_anew(symbol)
 
     @property
     def connected(self) -> bool:
@@ -90,6 +93,9 @@ class Recorder:
         await self._intake.writable()
 
     def on_trade(self, symbol: str, trade: Mapping[str, Any], received_at: int) -> None:
+        if self._cut and symbol in self._cut and not self._is_late():
+            self._cut.discard(symbol)
+            self._ids.begin_anew(symbol)
         self._take(
             "trades",
             symbol,
@@ -228,6 +234,8 @@ class Recorder:
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self.books.interrupted(stream.symbol)
+            elif stream.channel == "trades":
+                self._cut.add(stream.symbol)
         self._ledger.interrupted(streams, cause, detail, since=since)
 
     def _streams_on(self, url: str) -> list[Stream]:

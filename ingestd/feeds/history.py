@@ -84,6 +84,7 @@ class CcxtHistory:
             params[series.id_param] = str(number)
         since_ms = None if request.since_us is None else request.since_us // 1000
         rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
+        self._ids.begin_anew(symbol)  # a page begins with the millisecond in which the one before it ended
         return self._records(
             rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids)
         )

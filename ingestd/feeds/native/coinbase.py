@@ -152,7 +152,7 @@ class _Decoder:
                     continue
                 price, size, side = trade.price, trade.size, _SIDES.get(trade.side)
                 time = epoch_us(trade.time) or received_at
-                name = trade.trade_id or self._ids.synthetic(symbol, time // 1000, price, size, side)
+                name = trade.trade_id or self._ids.synthetic(symbol, time // 1000, price, size, side, received_at)
                 found.append(Trade(EXCHANGE, symbol, time, received_at, name, new_seq(name), side, price, size))
 
     def _take_ticks(self, message: _Tickers, received_at: int, found: list[Message]) -> None:

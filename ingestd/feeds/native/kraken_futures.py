@@ -134,7 +134,7 @@ class _Decoder:
     def _trade(self, trade: _Trade, symbol: str, received_at: int) -> Trade:
         price, size = number_text(trade.price), number_text(trade.qty)
         time = trade.time * 1000
-        name = trade.uid or self._ids.synthetic(symbol, time // 1000, price, size, trade.side)
+        name = trade.uid or self._ids.synthetic(symbol, time // 1000, price, size, trade.side, received_at)
         return Trade(EXCHANGE, symbol, time, received_at, name, self._ids.seq(name), trade.side, price, size)
 
     def _trades(self, message: _Trades, received_at: int) -> Sequence[Trade]:

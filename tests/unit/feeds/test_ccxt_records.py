@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestd.feeds import ccxt_records as convert
 from ingestd.feeds.ccxt_records import CandleFinality, TradeIds
@@ -59,6 +61,23 @@ def test_a_trade_without_an_id_is_named_after_its_fields() -> None:
     assert [record(again, id="").trade_id for _ in range(3)] == names  # sent again after a restart: the same names
     assert record(first, id=None, price=ExactFloat("2")).trade_id not in names
     assert record(first, id=None, timestamp=1_699_999_999_124).trade_id not in names
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4), min_size=1, max_size=6), st.randoms())
+def test_what_another_connection_sends_again_adds_no_name(frames: list[list[int]], random: Any) -> None:
+    """`frames`: how many milliseconds after the one before it each equal trade is; the snapshot is in any order."""
+    first, again = TradeIds(START), TradeIds(START)
+    at, sent, names = 0, [], []
+    for number, steps in enumerate(frames):
+        for step in steps:
+            at += step
+            sent.append(at)
+            names.append(first.synthetic("A/B", at, "1", "1", "buy", number))
+    assert len(set(names)) == len(names)
+    snapshot = sorted(sent, key=lambda _: random.random())[: random.randint(1, len(sent))]
+    assert {again.synthetic("A/B", at, "1", "1", "buy", 0) for at in snapshot} <= set(names)
+    first.begin_anew("A/B")
+    assert {first.synthetic("A/B", at, "1", "1", "buy", 99) for at in sent} == set(names)
 
 
 def test_what_a_trade_lacks() -> None:
