@@ -11,7 +11,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.base import MarketInfo
-from ingestd.feeds.exact import decimal_text
+from ingestd.feeds.corrections import corrected
+from ingestd.feeds.exact import decimal_text, sent_text
 from ingestd.feeds.venue_time import time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
 
@@ -97,11 +98,15 @@ class _EqualTrades:
 
 def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_at: int, ids: TradeIds) -> Trade | None:
     """A public trade; `side` is the taker's, None when the venue does not say."""
+    trade = corrected(exchange, trade)
     price, quantity = decimal_text(trade.get("price")), decimal_text(trade.get("amount"))
     if price is None or quantity is None:
         return None
+    info = trade.get("info")
+    sent: Sequence[Any] = list(info.values()) if isinstance(info, Mapping) else info if isinstance(info, list) else ()
+    price, quantity = sent_text(price, sent), sent_text(quantity, sent)
     side = _side(trade.get("side"))
-    time = time_us(trade.get("timestamp"), trade.get("info"), received_at)
+    time = time_us(trade.get("timestamp"), info, received_at)
     trade_id = str(trade.get("id") or "") or ids.synthetic(symbol, time // 1000, price, quantity, side, received_at)
     return Trade(
         exchange=exchange,

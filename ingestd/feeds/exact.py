@@ -1,11 +1,12 @@
 """Numbers that remember how the exchange wrote them.
 
 An exchange's `0.00100000` becomes a float in its library and `0.001` in a database. `ExactFloat` is that float, so
-the library can compare and negate it, and it carries the text, so that what is stored is what was sent.
+the library can compare it, and it carries the text, so that what is stored is what was sent.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,8 @@ import msgspec
 
 
 class ExactFloat(float):
-    """A float with the decimal text it was read from. Arithmetic gives plain floats: a computed value has no text."""
+    """A float with the decimal text it was read from. A change of sign keeps the digits; any other arithmetic gives
+    plain floats: a computed value has no text."""
 
     __slots__ = ("text",)
 
@@ -30,6 +32,13 @@ class ExactFloat(float):
     def __str__(self) -> str:
         return self.text
 
+    def __neg__(self) -> ExactFloat:
+        text = self.text
+        return ExactFloat(text[1:] if text[:1] == "-" else f"-{text}")
+
+    def __abs__(self) -> ExactFloat:
+        return -self if self.text[:1] == "-" else self
+
 
 def decimal_text(value: object) -> str | None:
     """The decimal text of a price or size, as sent where it is known; None for what is missing or not a number."""
@@ -42,6 +51,24 @@ def decimal_text(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None
+
+
+def sent_text(text: str, sent: Iterable[object]) -> str:
+    """`text`, a number that the library has written anew, in the digits of the one of `sent` it was made from.
+
+    The library drops zeros when it drops a sign: `-0.2010000000` becomes `0.201`. Where no field of the message is the
+    same number, or two write it differently, `text` stays.
+    """
+    fields = [field.text if type(field) is ExactFloat else field for field in sent]
+    if text in fields:
+        return text
+    number = float(text)
+    digits = {
+        field.lstrip("-")
+        for field in fields
+        if isinstance(field, str) and _number(field.lstrip("-")) and abs(float(field)) == number
+    }
+    return digits.pop() if len(digits) == 1 else text
 
 
 class ExactReaders:
@@ -127,6 +154,7 @@ class ExactReaders:
         return default if text is None else text.upper()
 
 
+_number = re.compile(r"[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?").fullmatch
 _decoder = msgspec.json.Decoder(float_hook=ExactFloat)
 
 

@@ -3,44 +3,97 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ingestd.feeds.exact import ExactFloat
+
 # 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.(\d{3})(\d{1,6})(?:Z|\+00:?00)").fullmatch
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|\+00:?00)?").fullmatch
 # 1617986617075687, 1617986617075687123, 1617986617075.687
 _EPOCH = re.compile(r"(\d{13})\.?(\d{1,6})").fullmatch
-_TIME_KEYS = frozenset({"t", "T", "ts", "E"})
+# 1617986617.075687
+_SECONDS = re.compile(r"(\d{10})\.(\d{3})(\d{1,9})").fullmatch
+_TIME_KEYS = frozenset({"t", "T", "ts", "E", "mts", "createdAt", "create_time_ms"})
+_FIRST_MICROSECONDS = 10**14
+"""From here on a time since the epoch is in microseconds: in milliseconds it would be after the year 5138."""
+
+
+def epoch_us(number: int) -> int:
+    """A venue's time since the epoch, in milliseconds or microseconds, as microseconds: it may answer in either."""
+    return number if number >= _FIRST_MICROSECONDS else number * 1000
 
 
 def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) -> int:
     """The exchange's time in microseconds; `received_at` when it says none.
 
-    `milliseconds` is what ccxt made of it, `info` the venue's message, `text` what ccxt keeps as `datetime`: a time in
-    them that agrees to the millisecond and goes on is taken.
+    `milliseconds` is what ccxt made of it, `info` the venue's message (a mapping, or a list as some venues send their
+    trades), `text` what ccxt keeps as `datetime`: a time in them that is the same to the millisecond, cut off or
+    rounded, and goes on is taken.
     """
     if not milliseconds:
         return received_at
     whole = int(milliseconds)
-    rest = _beyond(whole, "", text)
-    if rest is not None:
-        return whole * 1000 + rest
-    if isinstance(info, Mapping):
-        for key, value in info.items():
-            rest = _beyond(whole, key, value)
-            if rest is not None:
-                return whole * 1000 + rest
+    if whole >= _FIRST_MICROSECONDS:
+        return whole
+    found = _iso_beyond(whole, text)
+    if found is not None:
+        return found
+    for value in _times(info):
+        found = _iso_beyond(whole, value) if isinstance(value, str) else None
+        if found is None:
+            found = _epoch_beyond(whole, value)
+        if found is not None:
+            return found
     return whole * 1000
 
 
-def _beyond(milliseconds: int, key: str, value: Any) -> int | None:
-    """The microseconds past the millisecond, when this field is the same time said more exactly."""
-    if isinstance(value, str) and len(value) > 23 and value[10] == "T":
-        match = _ISO(value)
-        if match is not None and int(match.group(1)) == milliseconds % 1000:
-            return int(match.group(2)[:3].ljust(3, "0"))
-    elif (key in _TIME_KEYS or "time" in key) and isinstance(value, (str, int)) and not isinstance(value, bool):
-        match = _EPOCH(str(value))
-        if match is not None and int(match.group(1)) == milliseconds:
-            return int(match.group(2)[:3].ljust(3, "0"))
-    return None
+def _times(info: Any) -> Iterable[Any]:
+    """The fields of a message that may be its time. A trade's id may begin like one, so it is not looked at."""
+    if isinstance(info, Mapping):
+        return [value for key, value in info.items() if key in _TIME_KEYS or "time" in key.lower() or _is_iso(value)]
+    if isinstance(info, list):
+        return [value for value in info if _is_iso(value) or _is_exact_epoch(value)]
+    return ()
+
+
+def _is_iso(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > 23 and value[10] in "T "
+
+
+def _is_exact_epoch(value: Any) -> bool:
+    """Whether a field without a name is a time: seconds with a fraction, or nanoseconds. Milliseconds say no more than
+    ccxt does, and microseconds could be an id."""
+    if type(value) is ExactFloat:
+        return _SECONDS(value.text) is not None
+    return isinstance(value, int) and len(str(value)) == 19
+
+
+def _iso_beyond(whole: int, value: Any) -> int | None:
+    """The time in microseconds, when this text is the same one said more exactly."""
+    if not _is_iso(value):
+        return None
+    match = _ISO(value)
+    if match is None:
+        return None
+    of_minute_ms = int(match[1]) * 1000 + int(match[2])
+    ahead_ms = (of_minute_ms - whole + 30_000) % 60_000 - 30_000  # a rounded one may be in the next minute
+    return _joined(whole + ahead_ms, match[3], whole)
+
+
+def _epoch_beyond(whole: int, value: Any) -> int | None:
+    """The same of a number since the epoch."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, ExactFloat)):
+        return None
+    text = str(value)
+    match = _EPOCH(text)
+    if match is not None:
+        return _joined(int(match[1]), match[2], whole)
+    match = _SECONDS(text)
+    return None if match is None else _joined(int(match[1] + match[2]), match[3], whole)
+
+
+def _joined(milliseconds: int, rest: str, whole: int) -> int | None:
+    microseconds = int(rest[:3].ljust(3, "0"))
+    rounded_up = whole == milliseconds + 1 and microseconds >= 500  # ccxt cuts off; a few venues' times it rounds
+    return milliseconds * 1000 + microseconds if whole == milliseconds or rounded_up else None

@@ -275,22 +275,23 @@ async def test_generated_frames(exchange: str, seed: int) -> None:
     assert outcome.refused == []
 
 
-async def test_ccxt_takes_the_makers_side_where_order_ids_are_missing() -> None:
-    """Coinbase Exchange always sends them; ours does not ask."""
-    (venue,) = (venue for venue in VENUES if venue.exchange == "coinbaseexchange")
-    match = json.loads(venue.trade.replace("{n}", "7"))
-    without = {key: value for key, value in match.items() if not key.endswith("order_id")}
-    wire = Wire("coinbaseexchange", {"BTC/USD": "BTC-USD"}, EXCHANGE)
+async def test_the_side_of_a_trade_is_the_takers_by_both_feeds_of_both_venues() -> None:
+    """The venue's documents say that theirs is the maker's, with and without order ids."""
+    for exchange, (venue, url) in VENUE_OF.items():
+        (recorded,) = (frames for frames in VENUES if frames.exchange == exchange)
+        first = recorded.trade.replace("{n}", "7")
+        frames = [first, first.replace('"maker_order_id"', '"a"').replace('"taker_order_id"', '"b"')]
+        makers = json.loads(first).get("side") or json.loads(first)["events"][0]["trades"][0]["side"]
+        wire = Wire(exchange, {"BTC/USD": "BTC-USD"}, url)
 
-    wire.frames(json.dumps(match), json.dumps(without))
-    theirs = [trade.side for trade in wire.intake.of(Trade)]
-    decode = CoinbaseExchange({}).decoder({"BTC-USD": "BTC/USD"}, START)
-    ours = [decode(json.dumps(frame).encode(), START)[0] for frame in (match, without)]
-    await wire.close()
+        wire.frames(*frames)
+        theirs = [trade.side for trade in wire.intake.of(Trade)]
+        decode = venue.decoder({"BTC-USD": "BTC/USD"}, START)
+        ours = [message.side for frame in frames for message in decode(frame.encode(), START) if type(message) is Trade]
+        await wire.close()
 
-    assert match["side"] == "sell"
-    assert theirs == ["buy", "sell"]
-    assert [trade.side for trade in ours if isinstance(trade, Trade)] == ["buy", "buy"]
+        takers = {"buy": "sell", "sell": "buy"}[makers.lower()]
+        assert theirs == ours == [takers, takers]
 
 
 async def test_what_ccxt_asks_coinbase_advanced_for_has_no_best_prices() -> None:

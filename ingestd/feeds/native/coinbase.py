@@ -28,7 +28,9 @@ _URL = "wss://advanced-trade-ws.coinbase.com"
 _NAMES: Mapping[Channel, str] = {"trades": "market_trades", "ticks": "ticker", "order_book": "level2"}
 _STREAMS_PER_MESSAGE = 50
 _HEARTBEATS = b'{"type":"subscribe","channel":"heartbeats"}'
-_SIDES: Mapping[str, Side] = {"BUY": "buy", "SELL": "sell"}  # also UNKNOWN_ORDER_SIDE
+# Theirs is "the maker's side of the trade"; also UNKNOWN_ORDER_SIDE.
+# https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
+_TAKER_OF_MAKER: Mapping[str, Side] = {"BUY": "sell", "SELL": "buy"}
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -150,7 +152,7 @@ class _Decoder:
                 symbol = symbols.get(trade.product_id)
                 if symbol is None:
                     continue
-                price, size, side = trade.price, trade.size, _SIDES.get(trade.side)
+                price, size, side = trade.price, trade.size, _TAKER_OF_MAKER.get(trade.side)
                 time = epoch_us(trade.time) or received_at
                 name = trade.trade_id or self._ids.synthetic(symbol, time // 1000, price, size, side, received_at)
                 found.append(Trade(EXCHANGE, symbol, time, received_at, name, new_seq(name), side, price, size))

@@ -37,13 +37,14 @@ def level(side: str, price: str, amount: str) -> dict[str, str]:
 
 
 def test_trades_come_newest_first_and_leave_oldest_first() -> None:
+    """`side` is the maker's on the wire, the taker's in the record."""
     events = [{"type": "update", "trades": [trade("8", side="SELL"), trade("7")]}, {"trades": [trade("9")]}]
 
     assert decoded(sent("market_trades", *events)) == [
         FrameNumber(5),
-        Trade("coinbase", "BTC/USD", TIME, AT, "7", 7, "buy", "68900.50", "0.00150000"),
-        Trade("coinbase", "BTC/USD", TIME, AT, "8", 8, "sell", "68900.50", "0.00150000"),
-        Trade("coinbase", "BTC/USD", TIME, AT, "9", 9, "buy", "68900.50", "0.00150000"),
+        Trade("coinbase", "BTC/USD", TIME, AT, "7", 7, "sell", "68900.50", "0.00150000"),
+        Trade("coinbase", "BTC/USD", TIME, AT, "8", 8, "buy", "68900.50", "0.00150000"),
+        Trade("coinbase", "BTC/USD", TIME, AT, "9", 9, "sell", "68900.50", "0.00150000"),
     ]
 
 

@@ -1,0 +1,87 @@
+"""What the exchange library says of a trade against the venue's own documents, which win. Pure.
+
+One row a venue: what is wrong, and where the venue says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ingestd.feeds.exact import decimal_text
+
+Trade = Mapping[str, Any]
+Changes = Mapping[str, Any]
+
+_OTHER_SIDE = {"buy": "sell", "sell": "buy"}
+_SIDE_OF_BITHUMB = {"1": "sell", "2": "buy"}
+
+
+def corrected(exchange: str, trade: Trade) -> Trade:
+    """The library's dict of a trade, with what the venue's documents say of it."""
+    correction = _TRADES.get(exchange)
+    if correction is None:
+        return trade
+    changes = correction(trade, trade.get("info"))
+    return {**trade, **changes} if changes else trade
+
+
+def _bithumb(_trade: Trade, info: Any) -> Changes:
+    """Its first socket: `buySellGb` is 1 for a sale and 2 for a purchase; the library has it the other way round.
+
+    https://apidocs.bithumb.com/reference/빗썸-거래소-정보-수신
+    """
+    side = _SIDE_OF_BITHUMB.get(str(info.get("buySellGb"))) if isinstance(info, Mapping) else None
+    return {} if side is None else {"side": side}
+
+
+def _bitstamp(_trade: Trade, info: Any) -> Changes:
+    """Its socket sends each number twice; the text is the exact one: `price` 3800.8 is `price_str` "3800.80".
+
+    https://www.bitstamp.net/websocket/v2/
+    """
+    if not isinstance(info, Mapping):
+        return {}
+    texts = {"price": info.get("price_str"), "amount": info.get("amount_str")}
+    return {field: text for field, text in texts.items() if isinstance(text, str) and text}
+
+
+def _makers_side(_trade: Trade, info: Any) -> Changes:
+    """Coinbase, both of its venues: `side` is the maker's.
+
+    https://docs.cdp.coinbase.com/exchange/websocket-feed/channels#match ("the maker order side");
+    https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json ("the maker's side of
+    the trade").
+    """
+    makers = info.get("side") if isinstance(info, Mapping) else None
+    takers = _OTHER_SIDE.get(str(makers).lower())
+    return {} if takers is None else {"side": takers}
+
+
+def _coinone(_trade: Trade, info: Any) -> Changes:
+    """`is_seller_maker`: then the buyer is the taker; the library has it the other way round.
+
+    https://docs.coinone.co.kr/reference/recent-completed-orders
+    """
+    seller_is_maker = info.get("is_seller_maker") if isinstance(info, Mapping) else None
+    return {"side": "buy" if seller_is_maker else "sell"} if isinstance(seller_is_maker, bool) else {}
+
+
+def _phemex(trade: Trade, info: Any) -> Changes:
+    """Contracts with scaled prices are counted in whole contracts; only spot's amounts are scaled (`valueScale`).
+
+    https://phemex-docs.github.io/#subscribe-trade
+    """
+    if not isinstance(info, list) or ":" not in str(trade.get("symbol")) or isinstance(info[-1], str):
+        return {}
+    return {"amount": decimal_text(info[-1])}
+
+
+_TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
+    "bithumb": _bithumb,
+    "bitstamp": _bitstamp,
+    "coinbase": _makers_side,
+    "coinbaseexchange": _makers_side,
+    "coinone": _coinone,
+    "phemex": _phemex,
+}
