@@ -13,7 +13,7 @@ from typing import Any
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.corrections import corrected
 from ingestd.feeds.exact import decimal_text, sent_text
-from ingestd.feeds.venue_time import time_us
+from ingestd.feeds.venue_time import epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
 
 _SEQ_LIMIT = 2**63
@@ -204,7 +204,7 @@ def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any]
     return Candle(
         exchange=exchange,
         symbol=symbol,
-        time=int(row[0]) * 1000,
+        time=epoch_us(int(row[0])),
         received_at=received_at,
         timeframe=timeframe,
         open=opened,

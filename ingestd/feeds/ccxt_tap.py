@@ -32,6 +32,7 @@ from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.venue_time import asks_for_microseconds
 
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
@@ -45,6 +46,8 @@ _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 # Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
 # the trade before a subscription as `last_match`: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
 _SAME_MESSAGE = {"coinbaseexchange": {"last_match": "match"}}
+_WITH_TIME_UNITS = ("wss://stream.binance.com", "wss://stream.binance.us")
+_MICROSECONDS = "?timeUnit=MICROSECOND"
 _NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
@@ -131,6 +134,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     data_frames: int
     is_down: bool
     held_back: bool  # it is not read, since what it brings could not be kept
+    in_microseconds: bool  # what it is asked for, where the venue can
     _last_pong: int | None = None
 
     @property
@@ -228,7 +232,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def create_connection(self, session: Any) -> Any:
         # The URL stays the client's key and what venues read the market type from: only the dial is redirected.
         original = self.url
-        self.url = mapped_url(original, self.url_map)
+        asked = original + (_MICROSECONDS if self.in_microseconds and original.startswith(_WITH_TIME_UNITS) else "")
+        self.url = mapped_url(asked, self.url_map)
         try:
             return super().create_connection(session)
         finally:
@@ -244,6 +249,7 @@ class _TappedExchange(ExactReaders):
     """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
 
     id: str
+    options: dict[str, Any]
     throttler: Any
     closed_by_user: bool
     number = ExactFloat
@@ -264,6 +270,7 @@ class _TappedExchange(ExactReaders):
             client.last_data_at = time.monotonic()
             client.data_frames = 0
             client.is_down = client.held_back = False
+            client.in_microseconds = asks_for_microseconds(self.id, self.options)
             client.throttle.looper = self._in_background(client.throttle.looper)
         return client
 
@@ -404,6 +411,8 @@ def make_exchange(
     `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
     """
     config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
+    if asks_for_microseconds(exchange_id, options or {}):
+        config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
     tap.checksums = Checksums(exchange_id)
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     keep_alive = exchange.streaming.get("keepAlive")

@@ -15,13 +15,25 @@ _EPOCH = re.compile(r"(\d{13})\.?(\d{1,6})").fullmatch
 # 1617986617.075687
 _SECONDS = re.compile(r"(\d{10})\.(\d{3})(\d{1,9})").fullmatch
 _TIME_KEYS = frozenset({"t", "T", "ts", "E", "mts", "createdAt", "create_time_ms"})
-_FIRST_MICROSECONDS = 10**14
+FIRST_MICROSECONDS = 10**14
 """From here on a time since the epoch is in microseconds: in milliseconds it would be after the year 5138."""
+
+
+_SPOT_WITH_TIME_UNITS = frozenset({"binance", "binanceus"})
+
+
+def asks_for_microseconds(exchange: str, options: Mapping[str, Any]) -> bool:
+    """Whether the feed's options want the venue's times in microseconds, of sockets and REST alike. The venue may
+    still answer in milliseconds: each number says which it is.
+
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams (`timeUnit`)
+    """
+    return exchange in _SPOT_WITH_TIME_UNITS and str(options.get("timeUnit")).upper() == "MICROSECOND"
 
 
 def epoch_us(number: int) -> int:
     """A venue's time since the epoch, in milliseconds or microseconds, as microseconds: it may answer in either."""
-    return number if number >= _FIRST_MICROSECONDS else number * 1000
+    return number if number >= FIRST_MICROSECONDS else number * 1000
 
 
 def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) -> int:
@@ -34,7 +46,7 @@ def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) ->
     if not milliseconds:
         return received_at
     whole = int(milliseconds)
-    if whole >= _FIRST_MICROSECONDS:
+    if whole >= FIRST_MICROSECONDS:
         return whole
     found = _iso_beyond(whole, text)
     if found is not None:

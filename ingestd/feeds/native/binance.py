@@ -14,6 +14,7 @@ import msgspec
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
 from ingestd.feeds.native.numbers import best_price
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.venue_time import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
 from ingestd.records import Channel, Tick, Trade
 
 _SPOT = {"binance": "wss://stream.binance.com:9443/ws", "binanceus": "wss://stream.binance.us:9443/ws"}
@@ -22,7 +23,7 @@ _LINEAR = "wss://fstream.binance.com"
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
 
-_Milliseconds = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
+_Epoch = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]  # milliseconds, or microseconds where they were asked for
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Row = Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
@@ -33,7 +34,7 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     t: _Number
     p: _Text
     q: _Text
-    T: _Milliseconds
+    T: _Epoch
     m: bool  # the buyer is the maker
 
 
@@ -42,7 +43,7 @@ class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     a: _Number
     p: _Text
     q: _Text
-    T: _Milliseconds
+    T: _Epoch
     m: bool
 
 
@@ -52,12 +53,12 @@ class _Ticker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
     B: str
     a: str
     A: str
-    E: _Milliseconds | None = None
+    E: _Epoch | None = None
 
 
 class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     s: str
-    E: _Milliseconds
+    E: _Epoch
     U: _Number
     u: _Number
     b: list[_Row]
@@ -66,13 +67,15 @@ class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
 
 
 class _SpotTicker(msgspec.Struct, gc=False):
-    """The only message without an event's name, and without a time."""
+    """The only message without an event's name: spot's, without a time, or one of contracts whose fields come in
+    another order, with it."""
 
     s: str
     b: str
     B: str
     a: str
     A: str
+    E: _Epoch | None = None
 
 
 _Event = _Trade | _Aggregate | _Ticker | _Depth
@@ -116,14 +119,14 @@ class BinanceDecoder:
         """See `Decoder`."""
         try:
             if frame.startswith(b'{"u":'):
-                return self._tick(_spot_ticker(frame), None, received_at)
+                return self._tick(_spot_ticker(frame), received_at)
             event = _event(frame)
         except (msgspec.ValidationError, RecursionError) as error:
             return self._seldom(frame, received_at, error)
         symbol = self._symbols.get(event.s)
         kind = type(event)
         if kind is _Ticker:
-            return self._tick(event, event.E, received_at)
+            return self._tick(event, received_at)
         if symbol is None:
             return ()
         if kind is _Depth:
@@ -133,7 +136,7 @@ class BinanceDecoder:
             Trade(
                 self._exchange,
                 symbol,
-                event.T * 1000,
+                event.T * 1000 if event.T < FIRST_MICROSECONDS else event.T,
                 received_at,
                 str(number),
                 number,
@@ -143,12 +146,12 @@ class BinanceDecoder:
             ),
         )
 
-    def _tick(self, ticker: _SpotTicker | _Ticker, time_ms: int | None, received_at: int) -> Sequence[Message]:
+    def _tick(self, ticker: _SpotTicker | _Ticker, received_at: int) -> Sequence[Message]:
         symbol = self._symbols.get(ticker.s)
         bid, ask = best_price(ticker.b), best_price(ticker.a)
         if symbol is None or (bid is None and ask is None):
             return ()
-        time = received_at if time_ms is None else time_ms * 1000
+        time = received_at if ticker.E is None else epoch_us(ticker.E)
         return (Tick(self._exchange, symbol, time, received_at, bid, ticker.B or None, ask, ticker.A or None),)
 
     def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
@@ -169,12 +172,12 @@ class BinanceDecoder:
         if message.id is not None:
             return (Notice("subscribed"),)
         if not message.e and message.b:
-            return self._tick(_spot_ticker(frame), None, received_at)
+            return self._tick(_spot_ticker(frame), received_at)
         return ()
 
 
 def _change(depth: _Depth, symbol: str, received_at: int) -> BookChange:
-    return BookChange(symbol, depth.E * 1000, received_at, depth.b, depth.a, False, depth.U, depth.u, depth.pu)
+    return BookChange(symbol, epoch_us(depth.E), received_at, depth.b, depth.a, False, depth.U, depth.u, depth.pu)
 
 
 class BinanceBookRule:
@@ -228,13 +231,16 @@ class Binance:
         if "watchBidsAsks" in options:  # the streams of stocks
             del self._names["ticks"]
         self.channels = frozenset(() if _asks_for_options(options) else self._names)
+        self._time_unit = "?timeUnit=MICROSECOND" if asks_for_microseconds(exchange, options) else ""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """Contracts in USD have sockets apart for what is of all (`public`) and what is of the market."""
         if market.get("linear"):
             category = "market" if self._names[channel] == "aggTrade" else "public"
             return f"{_LINEAR}/{category}/ws"
-        return _INVERSE if market.get("inverse") else _SPOT.get(self.exchange, _SPOT["binance"])
+        if market.get("inverse"):
+            return _INVERSE
+        return _SPOT.get(self.exchange, _SPOT["binance"]) + self._time_unit
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """See `Venue`."""

@@ -1,0 +1,199 @@
+"""Digits, times, sides and sizes as the venue's message and its documents have them, through the exchange library."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ingestd.feeds.native.binance import Binance
+from ingestd.records import BookSnapshot, Tick, Trade
+from tests.unit.feeds.doubles import Wire, market
+
+MS = 1_700_000_000_123
+AT = MS * 1000 + 500_000
+
+PHEMEX = "wss://ws.phemex.com"
+BITHUMB = "wss://pubwss.bithumb.com/pub/ws"
+COINONE = "wss://stream.coinone.co.kr"
+BITSTAMP = "wss://ws.bitstamp.net"
+GATE = "wss://api.gateio.ws/ws/v4/"
+BITFINEX = "wss://api-pub.bitfinex.com/ws/2"
+
+
+async def trades(exchange: str, names: dict[str, str], url: str, *messages: Any) -> list[Trade]:
+    wire = Wire(exchange, names, url)
+    try:
+        wire.frames(*map(json.dumps, messages))
+        assert wire.recorder.counts.malformed_frames == 0
+        return wire.intake.of(Trade)
+    finally:
+        await wire.close()
+
+
+def phemex(symbol: str, *rows: list[Any], key: str = "trades") -> dict[str, Any]:
+    return {"sequence": 1, "symbol": symbol, key: list(rows), "type": "snapshot"}
+
+
+async def phemex_trades(symbol: str, market_id: str, message: dict[str, Any]) -> list[Trade]:
+    """Its markets have scales: prices in 10^-4 (contracts) or 10^-8 (spot), spot amounts in 10^-8."""
+    wire = Wire("phemex", {symbol: market_id}, PHEMEX)
+    scales = {"priceScale": 4 if ":" in symbol else 8, "valueScale": 8, "ratioScale": 8}
+    wire.exchange.set_markets([market(wire.exchange, symbol, market_id, **scales)])
+    wire.frames(json.dumps(message))
+    await wire.close()
+    return wire.intake.of(Trade)
+
+
+async def test_phemex_contracts_are_whole_and_have_their_microseconds() -> None:
+    message = phemex("BTCUSD", [MS * 1_000_000 + 456_789, "Buy", 96_402_5000, 1431])
+
+    (trade,) = await phemex_trades("BTC/USD:BTC", "BTCUSD", message)
+
+    assert (trade.price, trade.quantity, trade.side) == ("96402.5", "1431", "buy")
+    assert trade.time == MS * 1000 + 456
+
+
+async def test_phemex_spot_is_scaled_and_its_newer_contracts_are_not() -> None:
+    spot = phemex("sBTCUSDT", [MS * 1_000_000 + 1_000, "Sell", 964_020_000_000, 1_431_000])
+    hedged = phemex("BTCUSDT", [MS * 1_000_000 + 999_999, "Sell", "23800.40", "2.4550"], key="trades_p")
+
+    (first,) = await phemex_trades("BTC/USDT", "sBTCUSDT", spot)
+    (second,) = await phemex_trades("BTC/USDT:USDT", "BTCUSDT", hedged)
+
+    assert (first.price, first.quantity, first.time) == ("9640.2", "0.01431", MS * 1000 + 1)
+    assert (second.price, second.quantity, second.time) == ("23800.40", "2.4550", MS * 1000 + 999)
+
+
+@pytest.mark.parametrize(("sent", "side"), [("1", "sell"), ("2", "buy")])
+async def test_bithumbs_first_socket_says_1_for_a_sale(sent: str, side: str) -> None:
+    row = {"symbol": "BTC_KRW", "buySellGb": sent, "contPrice": "10579000", "contQty": "0.0100", "contAmt": "105790.00"}
+    row["contDtm"] = "2023-11-15 07:13:20.123456"  # the local time of Seoul
+
+    (trade,) = await trades(
+        "bithumb", {"BTC/KRW": "BTC_KRW"}, BITHUMB, {"type": "transaction", "content": {"list": [row]}}
+    )
+
+    assert (trade.side, trade.quantity, trade.time) == (side, "0.0100", MS * 1000 + 456)
+
+
+@pytest.mark.parametrize(("sent", "side"), [("ASK", "sell"), ("BID", "buy")])
+async def test_bithumbs_second_socket_is_as_ccxt_says(sent: str, side: str) -> None:
+    row = {"type": "trade", "code": "KRW-BTC", "trade_price": 95539000, "trade_volume": 0.00022664, "ask_bid": sent}
+    row |= {"trade_timestamp": MS, "sequential_id": "862683813820523888"}
+
+    (trade,) = await trades(
+        "bithumb",
+        {"BTC/KRW": "KRW-BTC"},
+        BITHUMB,
+        {**row, "trade_timestamp": MS, "sequential_id": "862683813820523888"},
+    )
+
+    assert (trade.side, trade.quantity) == (side, "0.00022664")
+
+
+@pytest.mark.parametrize(("seller_is_maker", "side"), [(True, "buy"), (False, "sell")])
+async def test_coinones_taker_is_the_one_who_is_not_the_maker(seller_is_maker: bool, side: str) -> None:
+    row = {"quote_currency": "KRW", "target_currency": "BTC", "id": "1701075265708001", "timestamp": MS}
+    row |= {"price": "50020000", "qty": "0.00155170", "is_seller_maker": seller_is_maker}
+
+    (trade,) = await trades(
+        "coinone", {"BTC/KRW": "BTC"}, COINONE, {"response_type": "DATA", "channel": "TRADE", "data": row}
+    )
+
+    assert (trade.side, trade.quantity) == (side, "0.00155170")
+
+
+async def test_bitstamps_texts_are_taken_before_its_numbers() -> None:
+    row = {"id": 7, "timestamp": str(MS // 1000), "amount": 0.0792, "amount_str": "0.07920000", "price": 3800.8}
+    row |= {"price_str": "3800.80", "type": 1, "microtimestamp": str(MS * 1000 + 456)}
+
+    (trade,) = await trades(
+        "bitstamp", {"BTC/USD": "btcusd"}, BITSTAMP, {"data": row, "channel": "live_trades_btcusd", "event": "trade"}
+    )
+
+    assert (trade.price, trade.quantity, trade.side) == ("3800.80", "0.07920000", "sell")
+    assert trade.time == MS * 1000 + 456
+
+
+async def test_gates_sizes_keep_their_zeros_also_without_their_sign() -> None:
+    spot = {"id": 7, "create_time": MS // 1000, "create_time_ms": f"{MS}.4567", "side": "sell"}
+    spot |= {"currency_pair": "BTC_USDT", "amount": "0.2010000000", "price": "1000.50"}
+    swap = {"contract": "BTC_USDT", "create_time": MS // 1000, "create_time_ms": MS, "id": 8, "price": "96.40"}
+    swap["size"] = "-108.00"
+
+    (first,) = await trades(
+        "gate", {"BTC/USDT": "BTC_USDT"}, GATE, {"channel": "spot.trades", "event": "update", "result": spot}
+    )
+    (second,) = await trades(
+        "gate",
+        {"BTC/USDT:USDT": "BTC_USDT"},
+        "wss://fx-ws.gateio.ws/v4/ws/usdt",
+        {"channel": "futures.trades", "event": "update", "result": [swap]},
+    )
+
+    assert (first.price, first.quantity, first.time) == ("1000.50", "0.2010000000", MS * 1000 + 456)
+    assert (second.price, second.quantity, second.side) == ("96.40", "108.00", "sell")
+
+
+async def bitfinex(channel: dict[str, Any], *texts: str) -> Wire:
+    wire = Wire("bitfinex", {"BTC/USD": "tBTCUSD"}, BITFINEX)
+    subscribed = {"event": "subscribed", "chanId": 5, "symbol": "tBTCUSD", "pair": "BTCUSD", **channel}
+    wire.frames(json.dumps(subscribed), *texts)
+    assert wire.recorder.counts.malformed_frames == 0
+    wire.recorder.sample_books()
+    await wire.close()
+    return wire
+
+
+async def test_bitfinex_sells_are_negative_and_keep_their_digits() -> None:
+    book = {"channel": "book", "prec": "P0", "freq": "F0", "len": "25"}
+    asks = "[100.10,1,-12000],[100.20,2,-0.50],[100.30,1,-5.60e-7]"
+
+    books = await bitfinex(book, f"[5,[[99.90,1,3],[99.80,1,0.250],{asks}]]")
+    traded = await bitfinex({"channel": "trades"}, f'[5,"te",[401597395,{MS},-0.0050,10.20]]')
+
+    (snapshot,) = books.intake.of(BookSnapshot)
+    (trade,) = traded.intake.of(Trade)
+    assert snapshot.asks == (("100.10", "12000"), ("100.20", "0.50"), ("100.30", "5.60e-7"))
+    assert snapshot.bids == (("99.90", "3"), ("99.80", "0.250"))
+    assert (trade.quantity, trade.price, trade.side) == ("0.0050", "10.20", "sell")
+
+
+@pytest.mark.parametrize("order", ["u,e,s", "e,u,s", "u,s,e"])
+async def test_a_best_price_of_contracts_has_the_venues_time_in_whatever_order_its_fields_come(order: str) -> None:
+    fields = {"e": '"e":"bookTicker"', "u": '"u":17242169', "s": '"s":"BTCUSD_PERP"'}
+    rest = f'"b":"9548.10","B":"52","a":"9548.50","A":"11","ps":"BTCUSD","T":{MS - 5},"E":{MS}'
+    frame = "{" + ",".join(fields[name] for name in order.split(",")) + "," + rest + "}"
+    symbol, url = "BTC/USD:BTC", "wss://dstream.binance.com/ws"
+    wire = Wire("binancecoinm", {symbol: "BTCUSD_PERP"}, f"{url}/0")
+
+    wire.frames(frame)
+    (theirs,) = wire.intake.of(Tick)
+    (ours,) = Binance("binancecoinm", {}).decoder({"BTCUSD_PERP": symbol}, 0)(frame.encode(), AT)
+    await wire.close()
+
+    assert isinstance(ours, Tick)
+    assert (ours.time, ours.bid_price, ours.ask_volume) == (MS * 1000, "9548.10", "11")
+    assert (theirs.time, theirs.bid_price, theirs.ask_volume) == (MS * 1000, "9548.10", "11")
+
+
+@pytest.mark.parametrize(("sent", "time"), [(MS * 1000 + 456, MS * 1000 + 456), (MS, MS * 1000)])
+async def test_binances_microseconds_and_a_venue_that_ignores_the_wish(sent: int, time: int) -> None:
+    trade = {"e": "trade", "E": sent, "s": "BTCUSDT", "t": 7, "p": "1.0", "q": "2.0", "T": sent, "m": True, "M": True}
+    depth = {"e": "depthUpdate", "E": sent, "s": "BTCUSDT", "U": 1, "u": 2, "b": [["1.0", "1"]], "a": []}
+    options = {"timeUnit": "MICROSECOND"}
+    venue = Binance("binance", options)
+    decode = venue.decoder({"BTCUSDT": "BTC/USDT"}, 0)
+    wire = Wire("binance", {"BTC/USDT": "BTCUSDT"}, "wss://stream.binance.com:9443/ws/0", options=options)
+
+    wire.frames(json.dumps(trade))
+    (theirs,) = wire.intake.of(Trade)
+    ours = [decode(json.dumps(frame).encode(), AT)[0] for frame in (trade, depth)]
+    await wire.close()
+
+    assert [message.time for message in ours] == [time, time]  # type: ignore[union-attr]  # records and book changes
+    assert theirs.time == time
+    assert venue.address({"spot": True}, "trades") == "wss://stream.binance.com:9443/ws?timeUnit=MICROSECOND"
+    assert wire.exchange.headers == {"X-MBX-TIME-UNIT": "MICROSECOND"}
