@@ -13,7 +13,7 @@ from typing import Any
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.corrections import corrected
 from ingestd.feeds.exact import decimal_text, sent_text
-from ingestd.feeds.venue_time import epoch_us, time_us
+from ingestd.feeds.venue_time import BOOK_TIME, epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
 
 _SEQ_LIMIT = 2**63
@@ -149,7 +149,7 @@ def book_record(
     return BookSnapshot(
         exchange=exchange,
         symbol=symbol,
-        time=time_us(book.get("timestamp"), None, received_at, book.get("datetime")),
+        time=book.get(BOOK_TIME) or time_us(book.get("timestamp"), None, received_at, book.get("datetime")),
         received_at=received_at,
         bids=tuple(_levels(bids)),
         asks=tuple(_levels(asks)),

@@ -26,13 +26,14 @@ from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import Checksums
 from ingestd.feeds.book_samples import named_in
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
+from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
-from ingestd.feeds.venue_time import asks_for_microseconds
+from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
@@ -73,7 +74,8 @@ class Tap:
         self.frame_had_data = False
         self.frame_is_late = False  # its socket has been given up already
         self.frame: Any = None  # as decoded
-        self.checksums = Checksums("")  # until an exchange is made
+        self.exchange = ""  # until one is made
+        self.checksums = Checksums("")
 
     @property
     def received_at(self) -> int:
@@ -209,6 +211,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         self.tap.frame_had_data = True
         if isinstance(result, OrderBook):
             symbol = result.get("symbol")
+            result[BOOK_TIME] = book_time_us(self.tap.exchange, self.tap.frame)
             if symbol is not None and self.tap.checksums.contradict(symbol, result, self.tap.frame):
                 self.tap.listener.on_book_broken(symbol)
             else:
@@ -413,7 +416,7 @@ def make_exchange(
     config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
     if asks_for_microseconds(exchange_id, options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
-    tap.checksums = Checksums(exchange_id)
+    tap.exchange, tap.checksums = exchange_id, Checksums(exchange_id)
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:

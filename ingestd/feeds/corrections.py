@@ -1,14 +1,15 @@
-"""What the exchange library says of a trade against the venue's own documents, which win. Pure.
+"""What the exchange library says of a trade or a book against the venue's own documents, which win. Pure.
 
 One row a venue: what is wrong, and where the venue says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ingestd.feeds.exact import decimal_text
+from ingestd.feeds.venue_time import epoch_text_us
 
 Trade = Mapping[str, Any]
 Changes = Mapping[str, Any]
@@ -24,6 +25,20 @@ def corrected(exchange: str, trade: Trade) -> Trade:
         return trade
     changes = correction(trade, trade.get("info"))
     return {**trade, **changes} if changes else trade
+
+
+def book_time_us(exchange: str, frame: Any) -> int | None:
+    """When the venue says that the book of this frame changed, in microseconds; None: the library's time will do."""
+    for path in _BOOK_TIMES.get(exchange, ()):
+        value = frame
+        for step in path:
+            try:
+                value = value[step]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            return epoch_text_us(value)
+    return None
 
 
 def _bithumb(_trade: Trade, info: Any) -> Changes:
@@ -84,4 +99,18 @@ _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
     "coinbaseexchange": _makers_side,
     "coinone": _coinone,
     "phemex": _phemex,
+}
+
+# Where a book's change says its time, on venues of which the library keeps the snapshot's, or less of the digits.
+_BOOK_TIMES: Mapping[str, Sequence[Sequence[str | int]]] = {
+    "apex": (("ts",),),  # microseconds
+    "bithumb": (("content", "datetime"),),  # microseconds
+    "bitstamp": (("data", "microtimestamp"),),
+    # Of a change the library keeps none: https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
+    "cryptocom": (("result", "data", 0, "t"), ("data", 0, "t")),
+    "kucoin": (("data", "M"), ("data", "ts")),  # nanoseconds
+    "kucoinfutures": (("data", "M"), ("data", "ts")),
+    "nado": (("max_timestamp",),),  # nanoseconds
+    "phemex": (("timestamp",),),  # nanoseconds
+    "whitebit": (("params", 1, "timestamp"),),  # seconds, with a fraction
 }

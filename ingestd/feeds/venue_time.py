@@ -14,11 +14,15 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|\+
 _EPOCH = re.compile(r"(\d{13})\.?(\d{1,6})").fullmatch
 # 1617986617.075687
 _SECONDS = re.compile(r"(\d{10})\.(\d{3})(\d{1,9})").fullmatch
-_TIME_KEYS = frozenset({"t", "T", "ts", "E", "mts", "createdAt", "create_time_ms"})
+_TIME_KEYS = frozenset({"t", "T", "ts", "E", "mts", "createdAt", "create_time_ms", "M"})  # M: KuCoin
+# the seconds since the epoch, and whatever follows
+_ANY_EPOCH = re.compile(r"(\d{10})(?:\.(\d{1,9})|(\d{3}|\d{6}|\d{9}))").fullmatch
 FIRST_MICROSECONDS = 10**14
 """From here on a time since the epoch is in microseconds: in milliseconds it would be after the year 5138."""
 
 
+BOOK_TIME = "venue_time_us"
+"""The key of a book of the library under which its time stands where the library keeps less of it, in microseconds."""
 _SPOT_WITH_TIME_UNITS = frozenset({"binance", "binanceus"})
 
 
@@ -34,6 +38,13 @@ def asks_for_microseconds(exchange: str, options: Mapping[str, Any]) -> bool:
 def epoch_us(number: int) -> int:
     """A venue's time since the epoch, in milliseconds or microseconds, as microseconds: it may answer in either."""
     return number if number >= FIRST_MICROSECONDS else number * 1000
+
+
+def epoch_text_us(value: object) -> int | None:
+    """A time since the epoch in microseconds, from seconds with a fraction, milli-, micro- or nanoseconds: the number
+    of its digits says which. None when it is none of these."""
+    match = _ANY_EPOCH(str(value)) if isinstance(value, (str, int, ExactFloat)) else None
+    return None if match is None else int((match[1] + (match[2] or match[3]))[:16].ljust(16, "0"))
 
 
 def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) -> int:

@@ -197,3 +197,61 @@ async def test_binances_microseconds_and_a_venue_that_ignores_the_wish(sent: int
     assert theirs.time == time
     assert venue.address({"spot": True}, "trades") == "wss://stream.binance.com:9443/ws?timeUnit=MICROSECOND"
     assert wire.exchange.headers == {"X-MBX-TIME-UNIT": "MICROSECOND"}
+
+
+def levels(number: int) -> dict[str, Any]:
+    return {"bids": [["99.5", str(number), "1"]], "asks": [["100.5", str(number), "1"]]}
+
+
+async def book_times(exchange: str, names: dict[str, str], url: str, *frames: Any) -> list[int]:
+    """The time of the book after each frame."""
+    wire = Wire(exchange, names, url, order_book_interval_ms=0)
+    wire.frames(*map(json.dumps, frames))
+    await wire.close()
+    assert wire.recorder.counts.malformed_frames == 0
+    return [book.time for book in wire.intake.of(BookSnapshot)]
+
+
+async def test_a_change_of_crypto_coms_book_has_its_own_time() -> None:
+    about = {"instrument_name": "BTC_USDT", "subscription": "book.BTC_USDT.50", "depth": 50}
+    change = {"update": levels(2), "t": MS + 70, "tt": MS + 60, "u": 2, "pu": 1, "cs": -781431132}
+    frames = [
+        {"id": 1, "method": "subscribe", "code": 0, "result": {**about, "channel": channel, "data": [data]}}
+        for channel, data in (("book", {**levels(1), "t": MS, "u": 1}), ("book.update", change))
+    ]
+
+    times = await book_times(
+        "cryptocom", {"BTC/USDT": "BTC_USDT"}, "wss://stream.crypto.com/exchange/v1/market", *frames
+    )
+
+    assert times == [MS * 1000, (MS + 70) * 1000]
+
+
+async def test_phemex_books_have_their_microseconds() -> None:
+    rows = {"bids": [["99.5", "1"]], "asks": [["100.5", "1"]]}
+    about = {"symbol": "BTCUSDT", "depth": 30, "dts": 1, "mts": 2}
+    snapshot = {**about, "orderbook_p": rows, "sequence": 1, "timestamp": MS * 1_000_000 + 456_789, "type": "snapshot"}
+    change = {**snapshot, "sequence": 2, "timestamp": MS * 1_000_000 + 556_789, "type": "incremental"}
+
+    times = await book_times("phemex", {"BTC/USDT:USDT": "BTCUSDT"}, PHEMEX, snapshot, change)
+
+    assert times == [MS * 1000 + 456, MS * 1000 + 556]
+
+
+async def test_bitstamps_books_have_their_microseconds() -> None:
+    wire = Wire("bitstamp", {"BTC/USD": "btcusd"}, BITSTAMP, order_book_interval_ms=0)
+    book = wire.exchange.orderbooks["BTC/USD"] = wire.exchange.order_book({})
+    book.reset({"nonce": MS * 1000, "timestamp": MS // 1000 * 1000, "bids": [[99.0, 1.0]], "asks": [[101.0, 1.0]]})
+    book["symbol"] = "BTC/USD"
+    data = {
+        "timestamp": str(MS // 1000),
+        "microtimestamp": str(MS * 1000 + 456),
+        "bids": [["99.50", "1.0"]],
+        "asks": [],
+    }
+
+    wire.frames(json.dumps({"data": data, "event": "data", "channel": "diff_order_book_btcusd"}))
+    await wire.close()
+
+    (snapshot,) = wire.intake.of(BookSnapshot)
+    assert (snapshot.time, snapshot.bids[0]) == (MS * 1000 + 456, ("99.50", "1.0"))
