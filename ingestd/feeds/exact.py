@@ -60,7 +60,7 @@ def sent_text(text: str, sent: Iterable[object]) -> str:
     same number, or two write it differently, `text` stays.
     """
     fields = [field.text if type(field) is ExactFloat else field for field in sent]
-    if text in fields:
+    if text in fields or not _number(text):
         return text
     number = float(text)
     digits = {

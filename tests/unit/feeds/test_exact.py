@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.exact import ExactFloat, ExactReaders, decimal_text, decode_json
+from ingestd.feeds.exact import ExactFloat, ExactReaders, decimal_text, decode_json, sent_text
 
 
 @pytest.mark.parametrize("text", ["0.00100000", "34869.0", "1e-8", "1E5", "-0.10", "123456789.123456789123456789"])
@@ -96,3 +96,29 @@ def test_a_lone_level_keeps_its_text_when_levels_are_summed() -> None:
 
     assert summed == [[1.0, 0.5], [2.0, 3.0]]
     assert decimal_text(summed[0][1]) == "0.500"
+
+
+@pytest.mark.parametrize(
+    ("text", "sent", "expected"),
+    [
+        ("0.201", ["7", "-0.2010000000", 5], "0.2010000000"),
+        ("0.201", ["0.2010", "0.201"], "0.201"),  # it was sent so
+        ("0.201", ["0.2010", "-0.20100"], "0.201"),  # two fields are that number: which of them is not known
+        ("5.6e-7", [ExactFloat("0.00000056")], "0.00000056"),
+        ("108", [-108, None, True, {}, [108]], "108"),
+        ("nonsense", ["1", "nonsense "], "nonsense"),
+        ("nan", ["nan "], "nan"),
+        ("1", ["٣", "1_0", " 1", "inf", "1e400"], "1"),
+    ],
+)
+def test_the_digits_that_were_sent(text: str, sent: list[object], expected: str) -> None:
+    assert sent_text(text, sent) == expected
+
+
+@pytest.mark.parametrize(("text", "other"), [("-12000", "12000"), ("0.50", "-0.50"), ("-5.6e-7", "5.6e-7")])
+def test_a_change_of_sign_keeps_the_digits(text: str, other: str) -> None:
+    value = decode_json(f"[{text}]")[0] if "." in text else ExactFloat(text)
+
+    assert decimal_text(-value) == other
+    assert decimal_text(abs(value)) == text.lstrip("-")
+    assert -value == -float(text)
