@@ -44,7 +44,6 @@ from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.leadership import Leadership
 from ingestd.storage.upkeep import Upkeep
 from ingestd.stream_state import Document, StreamState, document, following
-from ingestd.symbol_names import CompactNames
 from ingestd.takeover import TakeoverGaps
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window
@@ -248,7 +247,6 @@ class Service:
         return RedisLive(
             self.config.redis,
             self.metrics,
-            CompactNames(lambda: ((market.exchange, market.symbol) for market in self._markets())),
             instance=self._instance,
             own_metrics=self._shown_live,
         )

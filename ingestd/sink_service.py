@@ -28,7 +28,6 @@ from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
-from ingestd.symbol_names import CompactNames
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window
 
@@ -175,7 +174,7 @@ class SinkService:
         """Here it keeps the orders' cache only; market data is shown by the daemon that has the feeds."""
         if self.config.redis is None:
             return None
-        return RedisLive(self.config.redis, self.metrics, CompactNames(tuple), instance=self.config.instance.name)
+        return RedisLive(self.config.redis, self.metrics, instance=self.config.instance.name)
 
     async def _close_live(self) -> None:
         names = self.tasks.names("live-")

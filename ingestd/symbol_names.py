@@ -1,53 +1,103 @@
-"""The short name of a market, `BTCUSDT`: how the views, caches and channels of the source documents write symbols."""
+"""The names of a market beside its unified one: `BTCUSDT` (compact) and `BTC-USDT` (dash).
+
+Each is a function of the venue's nature and of the market's own terms, which its unified symbol spells out. No other
+market has a say, so a new listing renames nothing; two markets of a venue never share a name.
+
+| market | unified | compact | dash |
+|---|---|---|---|
+| spot | `BTC/USDT` | `BTCUSDT` | `BTC-USDT` |
+| perpetual, settled in its quote | `BTC/USDT:USDT` | `BTCUSDT.P` | `BTC-USDT.P` |
+| the same where no spot is traded | `BTC/USD:USD` | `BTCUSD` | `BTC-USD` |
+| perpetual, settled in another coin | `BTC/USD:BTC` | `BTCUSD.BTC.P`, without spot `BTCUSD.BTC` | `BTC-USD.BTC.P` |
+| dated | `BTC/USD:BTC-261225` | `BTCUSD.BTC-261225` | `BTC-USD.BTC-261225` |
+| option | `BTC/USDT:USDT-261225-50000-C` | `BTCUSDT-261225-50000-C` | `BTC-USDT-261225-50000-C` |
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+CONTRACTS_ONLY = frozenset({
+    "apex", "binancecoinm", "binanceusdm", "blofin", "bydfi", "dydx", "extended", "grvt", "krakenfutures",
+    "kucoinfutures", "modetrade", "mudrex", "paradex", "polymarket", "woofipro",
+})  # fmt: skip
+"""Venues that trade no spot, so that a perpetual needs no mark. A venue stays what it is called here: its running keys
+hang on it."""
+
+_QUOTES_IN_COINS = frozenset({"binance", "binanceusdm", "gate", "htx", "kucoin", "mexc", "poloniex", "tokocrypto"})
+"""Venues that quote, or have quoted, in coins such as BUSD, TUSD and BIDR rather than in the currencies that these
+stand for: there `ARBUSD` is AR in BUSD, elsewhere it is ARB in dollars."""
+
+_QUOTES = frozenset({
+    "AED", "ARS", "AUD", "BRL", "CAD", "CHF", "CNY", "COP", "CZK", "EUR", "GBP", "GHS", "HKD", "HUF", "IDR", "ILS",
+    "INR", "JPY", "KES", "KRW", "KZT", "MXN", "MYR", "NGN", "NZD", "PHP", "PKR", "PLN", "RON", "RUB", "SEK", "SGD",
+    "THB", "TRY", "TWD", "UAH", "USD", "VND", "ZAR",
+    "BIDR", "BKRW", "BUSD", "BVND", "CUSD", "DAI", "EURC", "EURI", "EURQ", "EURR", "EURS", "EURT", "FDUSD",
+    "GUSD", "GYEN", "HUSD", "IDRT", "LUSD", "PAX", "PAXG", "PYUSD", "RLUSD", "SUSD", "TUSD", "USD1", "USDC", "USDD",
+    "USDE", "USDG", "USDH", "USDK", "USDP", "USDQ", "USDR", "USDS", "USDT", "USDT0", "USDX", "UST", "USTC", "VAI",
+    "XAUT", "XUSD", "ZUSD",
+    "ADA", "BCH", "BGB", "BNB", "BNT", "BTC", "CRO", "DOGE", "DOT", "ETH", "FTT", "GT", "HT", "KCS", "LINK",
+    "LTC", "MATIC", "MX", "NEO", "OKB", "SOL", "TRX", "XBT", "XLM", "XMR", "XRP",
+})  # fmt: skip
+
+_MAJORS = frozenset({
+    "ADA", "AVAX", "BCH", "BNB", "BTC", "DOGE", "DOT", "ETC", "ETH", "LINK", "LTC", "MATIC", "SOL", "TRX", "USDC",
+    "USDT", "XBT", "XLM", "XMR", "XRP",
+})  # fmt: skip
 
 
-def compact_symbol(symbol: str, *, beside_spot: bool) -> str:
-    """The short name: `BTC/USDT` and `BTC/USDT:USDT` are `BTCUSDT`, a dated future `BTCUSDT-261225`.
-
-    With `beside_spot` (the venue lists the spot pair too) a perpetual is told apart: `BTCUSDT.P`.
-    """
-    pair, _, settlement = symbol.partition(":")
-    name = pair.replace("/", "")
-    if not settlement:
-        return name
-    _, dated, terms = settlement.partition("-")
-    if dated:
-        return f"{name}-{terms}"
-    return f"{name}.P" if beside_spot else name
+def compact_symbol(exchange: str, symbol: str) -> str:
+    """The short name. A pair that would be read as another one (`BTCB/USD` and `BTC/BUSD`) is written `BTCB_USD`."""
+    terms = _terms(exchange, symbol)
+    if terms is None:
+        return _unreadable(symbol)
+    base, quote, rest = terms
+    together = base + quote
+    return (together if _read(exchange, together) == (base, quote) else f"{base}_{quote}") + rest
 
 
-def compact_name(exchange: str, symbol: str, known: Collection[tuple[str, str]]) -> str:
-    """The short name of a market among the `known` (exchange, symbol) of its venue."""
-    pair = symbol.partition(":")[0]
-    return compact_symbol(symbol, beside_spot=pair != symbol and (exchange, pair) in known)
+def dash_symbol(exchange: str, symbol: str) -> str:
+    """The name with a dash between base and quote."""
+    terms = _terms(exchange, symbol)
+    if terms is None:
+        return _unreadable(symbol)
+    base, quote, rest = terms
+    return f"{base}-{quote}{rest}"
 
 
-class CompactNames:
-    """Short names by what the venues list now.
+def _terms(exchange: str, symbol: str) -> tuple[str, str, str] | None:
+    """Base, quote, and what the names of both kinds end with. None: the symbol is not of the unified form."""
+    pair, has_settlement, settlement = symbol.partition(":")
+    base, _, quote = pair.partition("/")
+    settle, is_dated, dates = settlement.partition("-")
+    if not base or not quote or (has_settlement and not settle) or (is_dated and not dates):
+        return None
+    trades_spot = exchange not in CONTRACTS_ONLY
+    if not has_settlement:
+        return _code(base), _code(quote), "" if trades_spot else "@spot"
+    rest = "" if settle == quote else f".{_code(settle)}"
+    if is_dated:
+        return _code(base), _code(quote), f"{rest}-{_escaped(dates, '-.')}"
+    return _code(base), _code(quote), f"{rest}.P" if trades_spot else rest
 
-    While a venue's markets are not loaded a perpetual is taken to stand beside its spot pair: a name that is too
-    long is corrected later, two markets under one name would be a wrong price.
-    """
 
-    def __init__(self, markets: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """`markets` gives the (exchange, symbol) of every market that is loaded."""
-        self._markets = markets
-        self._known: frozenset[tuple[str, str]] = frozenset()
-        self._exchanges: frozenset[str] = frozenset()
+def _read(exchange: str, name: str) -> tuple[str, str]:
+    """The one pair whose compact name this is: where base ends and quote begins."""
+    quotes = [quote for start in range(1, len(name)) if (quote := name[start:]) in _QUOTES]  # the longest first
+    if not quotes:
+        return name[:-3], name[-3:]
+    # `BTCBUSD` may end with BUSD or with USD, `BNBUSD` too.
+    known = next((quote for quote in quotes if name.removesuffix(quote) in _MAJORS), None)
+    quote = known or quotes[0 if exchange in _QUOTES_IN_COINS else -1]
+    return name.removesuffix(quote), quote
 
-    def loaded(self, exchange: str) -> bool:
-        """Whether this venue's markets are known, so that a name is final."""
-        if exchange not in self._exchanges:
-            self._known = frozenset(self._markets())
-            self._exchanges = frozenset(name for name, _ in self._known)
-        return exchange in self._exchanges
 
-    def __call__(self, exchange: str, symbol: str) -> str:
-        """The short name of this market."""
-        if not self.loaded(exchange):
-            return compact_symbol(symbol, beside_spot=True)
-        return compact_name(exchange, symbol, self._known)
+def _code(currency: str) -> str:
+    """A currency's code without what separates the parts of a name, of a key or of a pattern."""
+    return "".join("~" if character == "-" else _escaped(character) for character in currency)
+
+
+def _escaped(text: str, kept: str = "") -> str:
+    return "".join(c if c.isalnum() or c in kept else "".join(f"%{byte:02X}" for byte in c.encode()) for c in text)
+
+
+def _unreadable(symbol: str) -> str:
+    return "." + _escaped(symbol, "-.")

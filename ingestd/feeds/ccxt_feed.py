@@ -156,7 +156,8 @@ class CcxtFeed:
         return book
 
     def _resolve(self, markets: Markets) -> symbol_names.Resolution:
-        resolution = symbol_names.resolve(self._symbols, markets)
+        shared = self._session.exchange.namesakes if self._session is not None else {}
+        resolution = symbol_names.resolve(self._symbols, markets, shared)
         for symbol in resolution.unknown.keys() - self._unknown.keys():
             log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=resolution.unknown[symbol])
         self._unknown = resolution.unknown

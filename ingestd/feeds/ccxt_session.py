@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -148,7 +149,8 @@ class CcxtSession:
     async def _keep_markets(self) -> None:
         """In a thread: a venue's markets are megabytes, and the disk may hang."""
         if self._cache is not None:
-            await self._stop.run(asyncio.to_thread(self._cache.write, list(self.exchange.markets.values())))
+            listed = [*self.exchange.markets.values(), *chain.from_iterable(self.exchange.namesakes.values())]
+            await self._stop.run(asyncio.to_thread(self._cache.write, listed))
 
     def _markets_age_s(self) -> float:
         loaded_at = self._cache.loaded_at if self._cache is not None else 0

@@ -29,6 +29,7 @@ from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
+from ingestd.feeds.symbols import namesakes
 from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
 from ingestd.feeds.unpacking import unpacked
@@ -260,8 +261,18 @@ class _TappedExchange(ExactReaders):
     def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
         self._tap = tap
         self._url_map = url_map
+        self.namesakes: dict[
+            str, list[Mapping[str, Any]]
+        ] = {}  # what two markets are called; they are not in `markets`
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         super().__init__(config)  # type: ignore[call-arg]
+
+    def set_markets(self, markets: Any, currencies: Any = None) -> Any:
+        listed = self.to_array(markets)  # type: ignore[attr-defined]
+        self.namesakes = namesakes(listed)
+        return super().set_markets(  # type: ignore[misc]
+            [market for market in listed if market["symbol"] not in self.namesakes], currencies
+        )
 
     def client(self, url: str) -> Any:
         client = super().client(url)  # type: ignore[misc]

@@ -60,7 +60,7 @@ class CcxtHistory:
 
     def symbols(self) -> list[str]:
         """Those the feed follows, of those the venue lists."""
-        return list(symbol_names.resolve(self.wanted, self._exchange.markets).symbols)
+        return list(symbol_names.resolve(self.wanted, self._exchange.markets, self._exchange.namesakes).symbols)
 
     def require(self, channel: str, symbol: str) -> None:
         """Raises Unfillable when the venue has no past for this channel, or no such market."""
@@ -68,6 +68,8 @@ class CcxtHistory:
         if feature is None or not self._exchange.has.get(feature):
             raise Unfillable(f"{self.config.exchange} serves no past {channel} over REST")
         if symbol not in self._exchange.markets:
+            if symbol in self._exchange.namesakes:
+                raise Unfillable(f"{symbol} {symbol_names.why_shared(self._exchange.namesakes[symbol])}")
             raise Unfillable(f"{self.config.exchange} does not list {symbol}")
 
     def series(self, symbol: str) -> Series:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ingestd.records import Channel
 
 _CONTRACT_CHANNELS = ("open_interest", "funding")
+_NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
 
 
 @dataclass(slots=True)
@@ -21,19 +22,42 @@ class Resolution:
     unknown: dict[str, str] = field(default_factory=dict)
 
 
-def resolve(wanted: Sequence[str], markets: Mapping[str, Mapping[str, Any]]) -> Resolution:
-    """Expand globs over active markets; a literal name needs only to exist (a halted market may open again)."""
+def namesakes(markets: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The markets that share their unified symbol with another of the venue, by that symbol.
+
+    The exchange library keeps whichever comes last: it alone would be stored under a name that means two things.
+    """
+    by_symbol: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {}
+    for market in markets:
+        same = by_symbol.setdefault(str(market["symbol"]), {})
+        same[str(market.get("id")), str(market.get("type"))] = market
+    return {symbol: list(same.values()) for symbol, same in by_symbol.items() if len(same) > 1}
+
+
+def resolve(
+    wanted: Sequence[str],
+    markets: Mapping[str, Mapping[str, Any]],
+    shared: Mapping[str, Sequence[Mapping[str, Any]]] = _NONE,
+) -> Resolution:
+    """Expand globs over active markets; a literal name needs only to exist (a halted market may open again).
+
+    A name that two markets share (`namesakes`) is put aside: neither is followed.
+    """
     resolution = Resolution()
     found: dict[str, None] = {}
     active = [symbol for symbol, market in markets.items() if market.get("active") is not False]
     for name in wanted:
         if is_glob(name):
             matches = sorted(fnmatch.filter(active, name))
-            if not matches:
+            aside = fnmatch.filter(shared, name)
+            resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in aside)
+            if not matches and not aside:
                 resolution.unknown[name] = "matches no active market"
             found.update(dict.fromkeys(matches))
         elif name in markets:
             found[name] = None
+        elif name in shared:
+            resolution.unknown[name] = why_shared(shared[name])
         else:
             resolution.unknown[name] = _why_unknown(name, markets)
     resolution.symbols = list(found)
@@ -50,6 +74,12 @@ def serves(channel: Channel, market: Mapping[str, Any]) -> bool:
     if channel == "funding":
         return bool(market.get("swap"))
     return channel not in _CONTRACT_CHANNELS or bool(market.get("contract"))
+
+
+def why_shared(markets: Sequence[Mapping[str, Any]]) -> str:
+    """Why a name of `namesakes` is not followed; a sentence without its subject, the name."""
+    ids = " and ".join(sorted(str(market.get("id")) for market in markets))
+    return f"is the unified name of {len(markets)} markets of the venue, {ids}: none of them is followed"
 
 
 def _why_unknown(name: str, markets: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ from ingestd.sinks.live.link import Link
 from ingestd.sinks.live.publisher import NAME, Links, Publisher
 from ingestd.sinks.live.resp import pack
 from ingestd.sinks.live.view import METRIC_TTL_S, Command, View, hash_command
+from ingestd.symbol_names import compact_symbol
 
 log = structlog.get_logger()
 
@@ -79,18 +80,16 @@ class RedisLive:
         self,
         config: RedisConfig,
         metrics: Metrics,
-        compact_of: Callable[[str, str], str],
         *,
         instance: str,
         own_metrics: Callable[[], Mapping[str, float]] = lambda: _NO_METRICS,
     ) -> None:
-        """`compact_of(exchange, symbol)` is the short name of a market; `own_metrics` are the numbers shown as
-        `metrics:{instance}:{metric}`."""
+        """`own_metrics` are the numbers shown as `metrics:{instance}:{metric}`."""
         self._config = config
         self._metrics = metrics
         self._instance = instance
         self._own_metrics = own_metrics
-        name_of = compact_of if config.symbol_style == "compact" else _unified
+        name_of = compact_symbol if config.symbol_style == "compact" else _unified
         self._view = View(name_of, primary_exchange=config.primary_exchange, candles_kept=config.candles_kept)
         self._publisher = Publisher(self._view, config, metrics)
         self.put_all = self._publisher.put_all
@@ -189,7 +188,6 @@ class RedisLive:
                 self._publisher.refill()
                 refilled_s = now_s
             if beats % _METRICS_EVERY == 1:
-                self._view.rename()
                 self._publisher.send(self._metric_commands())
             self._publisher.send([self._heartbeat()])
             if not settled and now_s - started_s >= _SETTLED_S:

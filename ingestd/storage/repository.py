@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
 from ingestd.feeds.base import MarketInfo
 from ingestd.storage.database import Database
 from ingestd.storage.sql_files import read_sql
-from ingestd.symbol_names import compact_name
+from ingestd.symbol_names import compact_symbol, dash_symbol
 
 
 async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
@@ -19,7 +19,7 @@ async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
     markets = {(row.exchange, row.symbol): row for row in rows}
     if not markets:
         return 0
-    ordered = [_columns_of(markets[key], markets.keys()) for key in sorted(markets)]
+    ordered = [_columns_of(markets[key]) for key in sorted(markets)]
     columns = [list(column) for column in zip(*ordered, strict=True)]
     return await db.execute(read_sql("queries/upsert_symbols.sql"), *columns)
 
@@ -42,12 +42,13 @@ def decimals_of(step: str | None) -> int | None:
     return max(0, -exponent)
 
 
-def _columns_of(market: MarketInfo, known: Collection[tuple[str, str]]) -> tuple[object, ...]:
+def _columns_of(market: MarketInfo) -> tuple[object, ...]:
     return (
         market.exchange,
         market.symbol,
         market.market_id,
-        compact_name(market.exchange, market.symbol, known),
+        compact_symbol(market.exchange, market.symbol),
+        dash_symbol(market.exchange, market.symbol),
         market.base,
         market.quote,
         market.type,

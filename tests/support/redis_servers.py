@@ -19,7 +19,6 @@ from ingestd.config import RedisConfig
 from ingestd.ops.metrics import Metrics
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sinks.redis_live import RedisLive
-from ingestd.symbol_names import CompactNames
 
 SERVERS = ("valkey", "redis")
 
@@ -60,9 +59,8 @@ class Rig:
     def __init__(self, url: str, **options: Any) -> None:
         self.metrics = Metrics()
         config = RedisConfig.model_validate({"url": url, "cache_flush_ms": 5, **options})
-        names = CompactNames(lambda: [("binance", "BTC/USDT")])
         own = {"records_received": 12.0}
-        self.live = RedisLive(config, self.metrics, names, instance="ingestd-1", own_metrics=lambda: own)
+        self.live = RedisLive(config, self.metrics, instance="ingestd-1", own_metrics=lambda: own)
 
     async def until(self, holds: Callable[[], Any], timeout_s: float = 10.0) -> float:
         """Wait until `holds`, which may raise meanwhile; how long it took."""

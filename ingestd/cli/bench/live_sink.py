@@ -51,7 +51,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
 
 async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -> dict[str, float]:
     """Trades and ticks, half each, evenly through each millisecond."""
-    live = RedisLive(RedisConfig(url=valkey.url), Metrics(), _short, instance="bench")
+    live = RedisLive(RedisConfig(url=valkey.url), Metrics(), instance="bench")
     running = asyncio.create_task(live.run())
     try:
         async with asyncio.timeout(5):
@@ -192,7 +192,3 @@ def _record(number: int) -> Tick | Trade:
         return Tick("binance", symbol, now, now, "64000.10", "1.50", "64000.20", "0.75")
     identity = now * 1000 + number % 1000
     return Trade("binance", symbol, now, now, str(identity), identity, "buy", "64000.10", "0.00100000")
-
-
-def _short(_exchange: str, symbol: str) -> str:
-    return symbol.replace("/", "")

@@ -183,13 +183,6 @@ class View:
             if stream.refill(now_s):
                 self._dirty[stream] = None
 
-    def rename(self) -> None:
-        """Ask for every name again: a venue's markets may have been loaded meanwhile."""
-        for key, stream in list(self._streams.items()):
-            if self._compact_of(*key) != stream.name:
-                del self._streams[key]
-                self._dirty.pop(stream, None)
-
     def _take_trade(self, trade: Trade, now_s: float) -> Command:
         stream = self._streams.get((trade.exchange, trade.symbol)) or self._stream(trade.exchange, trade.symbol)
         message = payloads.trade_message(stream.head, trade)

@@ -237,6 +237,24 @@ async def test_a_cluster_holds_each_key_in_its_slot(make_server: Make) -> None:
         client.close()
 
 
+async def test_two_contracts_never_share_a_key(make_server: Make) -> None:
+    """Kraken Futures' PI_XBTUSD is settled in bitcoin, PF_XBTUSD in dollars; both were `BTCUSD`."""
+    server = make_server()
+    async with running(server.url) as rig:
+        await rig.up()
+        client = reader(server.url)
+        for number, symbol in enumerate(("BTC/USD:BTC", "BTC/USD:USD", "BTC/USD:USD-261225"), start=1):
+            rig.live.put_all([trade(number, exchange="krakenfutures", symbol=symbol, price=f"{number}.50")])
+        await rig.until(lambda: len(client.keys("price:*")) == 3)
+        prices = {key: client.hget(key, "price") for key in client.keys("price:*")}
+    assert prices == {
+        "price:krakenfutures:BTCUSD.BTC": "1.50",
+        "price:krakenfutures:BTCUSD": "2.50",
+        "price:krakenfutures:BTCUSD-261225": "3.50",
+    }
+    client.close()
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for localhost that signs itself, and its key."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ingestd.errors import ConfigError, SchemaError
+from ingestd.feeds.base import MarketInfo
 from ingestd.storage import engine as engines
-from ingestd.storage import migrate
+from ingestd.storage import migrate, repository
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrations import Migration
@@ -34,6 +35,25 @@ async def test_each_step_can_be_undone_alone(database: DatabaseForTest) -> None:
             assert max(line.version for line in await migrate.status(db) if line.applied_at is not None) == target
             await migrate.migrate(db, default_config())
             await migrate.check_schema(db)
+
+
+async def test_markets_that_shared_a_short_name_get_their_own_at_the_next_listing(database: DatabaseForTest) -> None:
+    old = [("BTC/USD:BTC", "BTCUSD"), ("BTC/USD:USD", "BTCUSD"), ("ETH/USD:USD", "ETHUSD")]
+    async with connected(database) as db:
+        await migrate.down(db, 11)
+        for symbol, compact in old:
+            await db.execute(
+                "INSERT INTO symbols (exchange, symbol, compact) VALUES ('krakenfutures', $1, $2)", symbol, compact
+            )
+        await migrate.migrate(db, default_config())
+        listed = [MarketInfo("krakenfutures", name, name, "", "USD", "swap", True) for name, _ in old[:2]]
+        await repository.upsert_symbols(db, listed)
+        rows = await db.fetch("SELECT symbol, compact FROM symbols ORDER BY symbol")
+        assert [tuple(row.values()) for row in rows] == [
+            ("BTC/USD:BTC", "BTCUSD.BTC"),
+            ("BTC/USD:USD", "BTCUSD"),
+            ("ETH/USD:USD", "ETH/USD:USD"),  # no longer listed: its old name may be another's by now
+        ]
 
 
 async def test_a_second_run_changes_nothing(db: Database) -> None:

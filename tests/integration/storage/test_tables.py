@@ -169,6 +169,20 @@ async def test_upsert_symbols(db: Database) -> None:
     ]
 
 
+async def test_two_perpetuals_of_one_pair_have_names_of_their_own(db: Database) -> None:
+    inverse = replace(MARKET, exchange="krakenfutures", symbol="BTC/USD:BTC", market_id="PI_XBTUSD", type="swap")
+    linear = replace(inverse, symbol="BTC/USD:USD", market_id="PF_XBTUSD")
+    await repository.upsert_symbols(db, [inverse, linear])
+    rows = await db.fetch("SELECT market_id, compact, dash FROM symbols ORDER BY market_id")
+    assert [tuple(row.values()) for row in rows] == [
+        ("PF_XBTUSD", "BTCUSD", "BTC-USD"),
+        ("PI_XBTUSD", "BTCUSD.BTC", "BTC-USD.BTC"),
+    ]
+    with pytest.raises(DatabaseError) as caught:
+        await db.execute("UPDATE symbols SET compact = 'BTCUSD'")
+    assert caught.value.sqlstate == "23505"
+
+
 async def test_a_writer_needs_no_right_on_the_marks(postgres_database: DatabaseForTest) -> None:
     db = await postgres_database.connect()
     async with db.transaction():

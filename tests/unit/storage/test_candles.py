@@ -13,7 +13,6 @@ from ingestd.errors import ConfigError
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room
 from ingestd.storage.repository import decimals_of
 from ingestd.storage.rollups import bucket_window
-from ingestd.symbol_names import compact_symbol
 
 BY_NAME = {level.relation: level for level in LEVELS}
 NOW = datetime(2026, 11, 21, 3, 30, 30, tzinfo=UTC)
@@ -83,19 +82,6 @@ def test_every_short_retention_is_named_at_once() -> None:
 
 def test_intervals_are_written_as_the_server_prints_them() -> None:
     assert [interval_days(days) for days in (1, 30)] == ["1 day", "30 days"]
-
-
-@pytest.mark.parametrize(
-    ("symbol", "beside_spot", "compact"),
-    [
-        ("BTC/USDT", False, "BTCUSDT"),
-        ("BTC/USDT:USDT", True, "BTCUSDT.P"),
-        ("BTC/USDT:USDT", False, "BTCUSDT"),
-        ("BTC/USDT:USDT-261225", True, "BTCUSDT-261225"),
-    ],
-)
-def test_compact_symbols(symbol: str, beside_spot: bool, compact: str) -> None:
-    assert compact_symbol(symbol, beside_spot=beside_spot) == compact
 
 
 @pytest.mark.parametrize(

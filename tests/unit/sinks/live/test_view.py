@@ -13,9 +13,7 @@ from tests.support.redis_model import RedisModel
 
 
 def view(primary: str = "binance") -> View:
-    return View(
-        lambda _exchange, symbol: compact_symbol(symbol, beside_spot=True), primary_exchange=primary, candles_kept=3
-    )
+    return View(compact_symbol, primary_exchange=primary, candles_kept=3)
 
 
 def written(seen: View, now_s: float = 100.0, model: RedisModel | None = None) -> RedisModel:
@@ -142,14 +140,3 @@ def test_orders_that_another_daemon_keeps_now_are_not_written_again() -> None:
     seen.forget_orders()
     seen.refill(1.0)
     assert set(written(seen, 1.0).hashes) == {"order:waiting"}
-
-
-def test_a_name_that_was_corrected_moves_to_its_own_keys() -> None:
-    names = {"BTC/USDT:USDT": "BTCUSDT.P"}
-    seen = View(lambda _exchange, symbol: names[symbol], primary_exchange="", candles_kept=3)
-    seen.take(trade(1, symbol="BTC/USDT:USDT"), 1.0)
-    names["BTC/USDT:USDT"] = "BTCUSDT"
-    seen.rename()
-    seen.take(trade(2, symbol="BTC/USDT:USDT"), 1.0)
-    assert "price:binance:BTCUSDT" in written(seen).hashes
-    assert seen.streams == 1
