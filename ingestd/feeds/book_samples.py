@@ -19,27 +19,21 @@ class BookSamples:
 
     def __init__(self) -> None:
         self._changed: dict[str, tuple[Book, int, Stamp]] = {}
-        self._had_sequence: dict[str, bool] = {}
         self._broken: set[str] = set()
         self._kept: tuple[str, deque[BookState]] | None = None
 
-    def is_in_step(self, symbol: str, book: Book) -> bool:
-        """Whether this state is the venue's. One that broke is not, until it has a sequence again where it had one:
-        some venues' code says that a book has changed when it has only been emptied of what is wrong."""
-        has_sequence = book.get("nonce") is not None
-        if symbol in self._broken and self._had_sequence.get(symbol) and not has_sequence:
-            return False
-        self._had_sequence[symbol] = has_sequence
+    def delivered(self, symbol: str, book: Book) -> None:
+        """This state is the venue's."""
+        self._broken.discard(symbol)
         if self._kept is not None and self._kept[0] == symbol:
             self._kept[1].append(book_state(book, AUDITED_LEVELS))
-        return True
 
     def changed(self, symbol: str, book: Book, received_at: int) -> None:
         """This one is to be sampled."""
         self._changed[symbol] = book, received_at, _stamp(book)
 
     def take(self) -> Iterator[tuple[str, Book, int]]:
-        """Those to be sampled, once, unless what was done to them since did not leave them in step."""
+        """Those to be sampled, once, unless what was done to them since has not been declared the venue's."""
         changed, self._changed = self._changed, {}
         for symbol, (book, received_at, stamp) in changed.items():
             if _stamp(book) == stamp:
@@ -61,17 +55,9 @@ class BookSamples:
         return symbol in self._broken
 
     def broken(self, symbol: str) -> None:
-        """It is wrong, until `whole`."""
+        """It is wrong, until it is `delivered` again."""
+        self.replaced(symbol)
         self._broken.add(symbol)
-
-    def whole(self, symbol: str) -> None:
-        """It has been delivered."""
-        self._broken.discard(symbol)
-
-    def forget(self, symbol: str) -> None:
-        """It is not followed any more."""
-        self.interrupted(symbol)
-        self._had_sequence.pop(symbol, None)
 
     def forget_all(self) -> None:
         """Every book belonged to an exchange object that is gone."""

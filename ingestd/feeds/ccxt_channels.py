@@ -26,8 +26,8 @@ BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})
 BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusdm"})
 """Venues whose stream brings a book's changes only: it begins with a book over REST, numbered in the same series."""
 
-BOOKS_UNSUBSCRIBED_HERE = frozenset({"kraken"})
-"""Venues that send a book again after an unsubscription only, which ccxt does not know there."""
+BOOKS_UNSUBSCRIBED_HERE = frozenset({"bitfinex", "kraken"})
+"""Venues that send a book again after an unsubscription only, which ccxt does not know there, or leaves out."""
 
 BOOKS_LEFT_STANDING = frozenset({"cryptocom", "htx"})
 """Venues whose code finds that a book is broken and lets it, and its subscription, stand."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import structlog
 
-from ingestd.clock import now_us
+from ingestd.clock import monotonic_s, now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, Intake
+from ingestd.feeds.book_ladder import BookLadder
 from ingestd.feeds.book_samples import BookSamples, named_in
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
 from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
@@ -40,6 +41,7 @@ class Recorder:
         self.keep_states = self.books.keep_states
         self.keep_no_states = self.books.keep_no_states
         self._resynchronise: Callable[[str], None] = lambda _symbol: None
+        self.ladder = BookLadder()  # until an exchange is made
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
@@ -62,10 +64,12 @@ class Recorder:
         carried: Callable[[str], Iterable[Stream]] = lambda _url: (),
         is_late: Callable[[], bool] = lambda: False,
         resynchronise: Callable[[str], None] = lambda _symbol: None,
+        ladder: BookLadder | None = None,
     ) -> None:
         """A new exchange object: where its current frame came from, whom to tell that a socket is gone, which streams
         were asked for on a socket, whether the current frame is of one that had been given up before, and whom to tell
-        that a symbol's book must be asked for again."""
+        that a symbol's book must be asked for again. `ladder`: how it is."""
+        self.ladder = ladder or BookLadder()
         self._is_late = is_late
         self._resynchronise = resynchronise
         self._frame_url = frame_url
@@ -79,7 +83,8 @@ class Recorder:
         gone = list(symbols)
         self._ledger.remove(gone)
         for symbol in gone:
-            self.books.forget(symbol)
+            self.books.interrupted(symbol)
+            self.ladder.whole(symbol)
             self._finality.forget(symbol)
             self._cut.discard(symbol)
             self._ids.begin_anew(symbol)
@@ -125,8 +130,8 @@ class Recorder:
         if stream is None or not isinstance(symbol, str):
             return
         stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
-        if not self.books.is_in_step(symbol, book):
-            return
+        self.books.delivered(symbol, book)
+        self.ladder.whole(symbol)
         if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:
@@ -135,15 +140,16 @@ class Recorder:
     def on_book_replaced(self, symbol: str) -> None:
         self.books.replaced(symbol)
 
+    def on_book_without_snapshot(self, symbol: str) -> None:
+        if symbol in self.streams["order_book"]:
+            self.ladder.not_begun(symbol, monotonic_s())
+
     def on_book_broken(self, symbol: str) -> None:
         reason = "checksum" if self._exchange in _SEND_CHECKSUMS else "sequence"
         self.book_broken(symbol, reason, f"its {reason} is wrong")
 
-    def on_book_rejected(self, message_hash: str) -> bool:
-        symbol = named_in(message_hash, self.streams["order_book"])
-        if symbol is not None:
-            self.on_book_broken(symbol)
-        return symbol is not None
+    def book_named_in(self, message_hash: str) -> str | None:
+        return named_in(message_hash, self.streams["order_book"])
 
     def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
         """This book is wrong, and that alone: a gap from the last good sample (or `since`), and it is begun anew."""
@@ -154,6 +160,7 @@ class Recorder:
         self.counts.book_resyncs[reason] += 1
         self.interrupted([stream], BOOK_BROKEN, detail, since=since)
         self.books.broken(symbol)
+        self.ladder.broken(symbol)
         self._resynchronise(symbol)
 
     def books_in_step(self) -> list[str]:
@@ -234,6 +241,7 @@ class Recorder:
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self.books.interrupted(stream.symbol)
+                self.ladder.whole(stream.symbol)
             elif stream.channel == "trades":
                 self._cut.add(stream.symbol)
         self._ledger.interrupted(streams, cause, detail, since=since)
@@ -289,8 +297,6 @@ class Recorder:
         stream.last_time = record.time
         stream.url = self._frame_url() or stream.url
         stream.quarantined = None
-        if channel == "order_book":
-            self.books.whole(symbol)
         self._intake.put(record)
         if stream.ids is not None and type(record) is Trade:
             self._ledger.count_id(stream, stream.ids, record, ended_gap=ended)

@@ -11,12 +11,13 @@ from typing import Any
 import structlog
 
 from ingestd.backoff import Backoff
-from ingestd.clock import now_us
+from ingestd.clock import monotonic_s, now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_audit import BookAuditor
+from ingestd.feeds.book_ladder import BookLadder, Rung
 from ingestd.feeds.ccxt_channels import (
     BOOKS_LEFT_STANDING,
     BOOKS_OVER_REST,
@@ -32,9 +33,11 @@ from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
 from ingestd.feeds.ccxt_tap import (
     Tap,
     can_forget_books,
+    client_of_book,
     close_exchange,
     drop_client,
     forget_book,
+    gathers_changes,
     make_exchange,
     translated,
 )
@@ -67,7 +70,6 @@ class CcxtSession:
         self._stop = Stop()
         self._silent_dials: dict[str, int] = {}
         self._followed: set[str] = set()
-        self._books_to_forget: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
             config.exchange,
@@ -76,8 +78,14 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
+        stands = config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING
         recorder.attach(
-            lambda: self._tap.url, self._wake, self._carried, lambda: self._tap.frame_is_late, self._resynchronise
+            lambda: self._tap.url,
+            self._wake,
+            self._carried,
+            lambda: self._tap.frame_is_late,
+            self._resynchronise,
+            BookLadder(Rung.UNSUBSCRIBE if stands else Rung.ASK, can_unsubscribe=can_forget_books(self.exchange)),
         )
 
     async def load_markets(self) -> bool:
@@ -199,9 +207,8 @@ class CcxtSession:
     def _watch(self, method: Method) -> Any:
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
-            for symbol in self._books_to_forget.intersection(symbols):
-                self._books_to_forget.discard(symbol)
-                await forget_book(self.exchange, symbol)
+            if method.name.startswith("watch_order_book"):
+                await self._before_asking_for_books(symbols)
             if method.name == "watch_ohlcv":
                 return await bound(symbols[0], self._config.candle_timeframe)
             return await bound(list(symbols) if method.many else symbols[0])
@@ -223,9 +230,32 @@ class CcxtSession:
         for subscription in list(self._subscriptions):
             subscription.wake(url)
 
+    async def _before_asking_for_books(self, symbols: Sequence[str]) -> None:
+        """Of the books that are being begun anew, end the streams that have to be ended first."""
+        ladder = self._recorder.ladder
+        for symbol in symbols:
+            rung = ladder.asking(symbol)
+            if rung is Rung.UNSUBSCRIBE:
+                try:
+                    await forget_book(self.exchange, symbol)
+                except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; a rung is left
+                    log.info("book_not_unsubscribed", feed=self._config.label, symbol=symbol, error=str(error)[:300])
+            if rung is not None:
+                ladder.asked(symbol, monotonic_s())
+
+    def _climb(self) -> None:
+        """Books that were asked for again in vain: the next rung."""
+        for symbol, rung in self._recorder.ladder.overdue(monotonic_s()):
+            if gathers_changes(self.exchange, symbol):
+                self._recorder.ladder.asked(symbol, monotonic_s())  # it waits for changes, and those for the market
+                continue
+            log.warning("book_not_begun", feed=self._config.label, symbol=symbol, next=rung.name.lower())
+            if rung is not Rung.SOCKET:
+                self._resynchronise(symbol)
+            elif (client := client_of_book(self.exchange, symbol)) is not None:
+                drop_client(client, f"the venue sends no whole book of {symbol}")
+
     def _resynchronise(self, symbol: str) -> None:
-        if self._config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING:
-            self._books_to_forget.add(symbol)
         for subscription in list(self._subscriptions):
             subscription.wake_for("order_book", symbol)
 
@@ -259,6 +289,7 @@ class CcxtSession:
             late_s = time.monotonic() - slept_from_s - interval_s
             slept_from_s = time.monotonic()
             self._recorder.settle_ids(now_us() - _IDS_SETTLE_US)
+            self._climb()
             for client in list((self.exchange.clients or {}).values()):
                 if late_s > interval_s:  # the process was stopped, or its loop held up: what came is not read yet
                     client.forgive(late_s)

@@ -54,6 +54,7 @@ class Subscription:
         self._new_backoff = backoff
         self._backoff = backoff()
         self._wake = asyncio.Event()
+        self._books_broke = asyncio.Event()
         self._socket_gone = False
         self._broken: set[str] = set()  # the symbols whose books are, since the last call
         self._of_book: dict[str, tuple[Backoff, float]] = {}  # its delays, and when it broke last
@@ -86,6 +87,7 @@ class Subscription:
         if channel == self.channel and symbol in self.symbols:
             self._broken.add(symbol)
             self._wake.set()
+            self._books_broke.set()
 
     async def run(self, stop: Stop) -> list[Subscription]:
         """Keep the subscription until the stop, or until none of its symbols is wanted any more."""
@@ -111,9 +113,13 @@ class Subscription:
         self._wake.clear()
         self._socket_gone = False
         self._broken.clear()
+        self._books_broke.clear()
         received = self._received()
-        task = await stop.run(self._watch(self.symbols), name=self.name)
+        # A call that waits for a book which does not come would wait on.
+        task = await stop.run(self._watch(self.symbols), name=self.name, until=self._books_broke)
         if task.cancelled():
+            if self._broken and not self._socket_gone:
+                return self._book_broken()
             return None if stop.is_set() else FeedError("given up by the exchange library")
         error = task.exception()
         if error is not None:
@@ -123,8 +129,11 @@ class Subscription:
             return None
         await stop.sleep_or(self._wake, RENEW_S)
         if self._broken and not self._socket_gone:
-            return BookBroken(f"a broken book: {', '.join(sorted(self._broken))}")
+            return self._book_broken()
         return FeedError("its socket is gone, or the library gave it up") if self._wake.is_set() else None
+
+    def _book_broken(self) -> BookBroken:
+        return BookBroken(f"a broken book: {', '.join(sorted(self._broken))}")
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""

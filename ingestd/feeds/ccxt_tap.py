@@ -24,6 +24,7 @@ from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import Checksums
+from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.book_samples import named_in
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.corrections import book_time_us
@@ -31,7 +32,7 @@ from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.symbols import namesakes
 from ingestd.feeds.tap_listener import TapListener
-from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
+from ingestd.feeds.tapped_stores import BookStore, Handover, TappedStore, TradeStore, UpdateStore, tap_book
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
@@ -43,6 +44,7 @@ _RATE_LIMIT_STATUS = (418, 429)
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
 _UNSUBSCRIBED_WITHIN_S = 10.0
+_GATHERED_CHANGES = 100  # venues' code wants 25 at most
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
 # Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
@@ -75,6 +77,9 @@ class Tap:
         self.frame_had_data = False
         self.frame_is_late = False  # its socket has been given up already
         self.frame: Any = None  # as decoded
+        self.client: TappedClient | None = None  # the socket of the frame being handled
+        self.frame_is_whole_book = False
+        self.aside: BookStore | None = None  # where the frame's books go instead of among the others
         self.exchange = ""  # until one is made
         self.checksums = Checksums("")
 
@@ -104,8 +109,9 @@ class Tap:
 
     def store(self, name: str) -> TappedStore:
         """An empty store of that name."""
-        handover = _HANDOVERS[name]
-        return _STORES[name](getattr(self, handover))
+        if name == "orderbooks":
+            return BookStore(self.book_replaced, lambda: self.client)
+        return _STORES[name](getattr(self, _HANDOVERS[name]))
 
 
 _HANDOVERS = {
@@ -113,16 +119,14 @@ _HANDOVERS = {
     "tickers": "ticker",
     "bidsasks": "bid_ask",
     "fundingRates": "funding",
-    "orderbooks": "book_replaced",
 }
-_STORES: dict[str, type[TappedStore]] = {
+_STORES: dict[str, Callable[[Handover], TappedStore]] = {
     "trades": TradeStore,
     "tickers": UpdateStore,
     "bidsasks": UpdateStore,
     "fundingRates": UpdateStore,
-    "orderbooks": BookStore,
 }
-STORES = tuple(_STORES)
+STORES = (*_STORES, "orderbooks")
 MAX_FRAME_BYTES = 16 * 2**20  # unpacked; ccxt's sockets refuse 10 MiB on the wire
 
 
@@ -131,6 +135,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     url: str
     tap: Tap
+    exchange: Any
+    aside: BookStore  # books that are not the venue's whole ones, or no more
     url_map: Mapping[str, str]
     same_message: Mapping[str, str]
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
@@ -156,7 +162,9 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             super().handle_message(message)
             return
         tap.url, tap.frame_received_at, tap.frame_had_data = self.url, now_us(), False
-        tap.frame_is_late = self.is_down
+        tap.client, tap.frame_is_late = self, self.is_down
+        if self.is_down:
+            tap.aside = self.aside  # its books are gone, and those of the next socket are none of its business
         try:
             if message.type is WSMsgType.BINARY and (self.gunzip or self.inflate):
                 # ccxt would unpack it without a limit
@@ -171,8 +179,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             if tap.frame_had_data:
                 self.last_data_at = time.monotonic()
                 self.data_frames += 1
-            tap.url = tap.frame_received_at = tap.frame = None
-            tap.frame_is_late = False
+            tap.url = tap.frame_received_at = tap.frame = tap.client = tap.aside = None
+            tap.frame_is_late = tap.frame_is_whole_book = False
 
     def handle_text_or_binary_message(self, data: Any) -> None:
         if self.decompressBinary and isinstance(data, bytes):
@@ -185,7 +193,21 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if isinstance(data, dict) and data.get("type") in self.same_message:
             data["type"] = self.same_message[data["type"]]
         self.tap.frame = data
+        if is_best_prices(self.exchange.code_name, self.url, data):
+            self.tap.aside = self.aside
+        elif self.exchange.book_frame is not None:
+            self._look_for_whole_book(self.exchange.book_frame, data)
         self.on_message_callback(self, data)
+
+    def _look_for_whole_book(self, read: Reader, frame: Any) -> None:
+        """The venue's code would put a whole book on top of what is there: let that go before."""
+        found = read(frame, self.subscriptions)
+        if found is None:
+            return
+        self.tap.frame_is_whole_book = True
+        if not self.is_down and found.market_id in (self.exchange.markets_by_id or {}):
+            market = self.exchange.safe_market(found.market_id, None, None, found.market_type)
+            self.exchange.orderbooks.pop(market["symbol"], None)
 
     async def receive(self) -> Any:
         """The next message, once there is room for it. The time until then is not the venue's silence."""
@@ -210,20 +232,29 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     def resolve(self, result: Any, message_hash: Any) -> Any:
         self.tap.frame_had_data = True
-        if isinstance(result, OrderBook):
-            symbol = result.get("symbol")
-            result[BOOK_TIME] = book_time_us(self.tap.exchange, self.tap.frame)
-            if symbol is not None and self.tap.checksums.contradict(symbol, result, self.tap.frame):
-                self.tap.listener.on_book_broken(symbol)
-            else:
-                self.tap.listener.on_book(result, self.tap.received_at)
+        if isinstance(result, OrderBook) and not self.is_down and self.tap.aside is None:
+            self._hand_over_book(result)
         return super().resolve(result, message_hash)
+
+    def _hand_over_book(self, book: Any) -> None:
+        tap, symbol = self.tap, book.get("symbol")
+        if symbol is None:
+            return
+        book[BOOK_TIME] = book_time_us(tap.exchange, tap.frame)
+        if not book.is_whole:
+            tap.listener.on_book_without_snapshot(symbol)
+        elif tap.checksums.contradict(symbol, book, tap.frame):
+            self.exchange.book_is_wrong(symbol)
+        else:
+            tap.listener.on_book(book, tap.received_at)
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
         waited_for = message_hash is None or message_hash in self.futures
         outcome = super().reject(result, message_hash)
         broken = isinstance(result, ccxt.InvalidNonce)  # of which the checksum error is one
-        if broken and isinstance(message_hash, str) and self.tap.listener.on_book_rejected(message_hash):
+        symbol = self.tap.listener.book_named_in(message_hash) if broken and isinstance(message_hash, str) else None
+        if symbol is not None:
+            self.exchange.book_is_wrong(symbol)
             self.rejections.pop(message_hash, None)  # else the call that subscribes to it again is told of it once more
         elif not waited_for:
             self.tap.listener.on_rejected(self.url)
@@ -244,6 +275,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.url = original
 
     def _refuse(self, error: Exception, message: Any) -> None:
+        if isinstance(error, ccxt.InvalidNonce) or (self.is_down and isinstance(error, LookupError)):
+            return  # a book that is wrong, which has been said; or a change of one that went with the socket
         self.tap.listener.on_bad_frame(self.url, error, str(message.data[:200])[:200])
         if isinstance(error, ccxt.BaseError):
             self.reject(error)  # the venue's answer to a subscription: those who wait for one must hear it
@@ -254,6 +287,7 @@ class _TappedExchange(ExactReaders):
 
     id: str
     options: dict[str, Any]
+    orderbooks: BookStore
     throttler: Any
     closed_by_user: bool
     number = ExactFloat
@@ -264,6 +298,8 @@ class _TappedExchange(ExactReaders):
         self.namesakes: dict[
             str, list[Mapping[str, Any]]
         ] = {}  # what two markets are called; they are not in `markets`
+        self.code_name = _code_name(self)
+        self.book_frame = book_frame_reader(self.code_name)
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         super().__init__(config)  # type: ignore[call-arg]
 
@@ -279,6 +315,8 @@ class _TappedExchange(ExactReaders):
         if not isinstance(client, TappedClient):
             client.__class__ = TappedClient
             client.tap = self._tap
+            client.exchange = self
+            client.aside = BookStore(_ignored)
             client.url_map = self._url_map
             client.same_message = _SAME_MESSAGE.get(self.id, {})
             client.last_data_at = time.monotonic()
@@ -335,8 +373,29 @@ class _TappedExchange(ExactReaders):
 
     def orderbook_checksum_message(self, symbol: str) -> Any:
         """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
-        self._tap.listener.on_book_broken(symbol)
+        self.book_is_wrong(symbol)
         return super().orderbook_checksum_message(symbol)  # type: ignore[misc]
+
+    def book_is_wrong(self, symbol: str) -> None:
+        """Nothing of it is handed over any more until a whole one has come."""
+        if self._tap.aside is not None:
+            return  # said of none of the books that are followed
+        book = self.orderbooks.get(symbol)
+        if book is not None:
+            book.is_whole = False
+        self._tap.listener.on_book_broken(symbol)
+
+    def order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
+        return self._tapped_book(super().order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
+
+    def indexed_order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
+        return self._tapped_book(super().indexed_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
+
+    def counted_order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
+        return self._tapped_book(super().counted_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
+
+    def _tapped_book(self, book: Any, made_of: Any) -> Any:
+        return tap_book(book, is_whole=self._tap.frame_is_whole_book or (bool(made_of) and "bids" in made_of))
 
     def on_connected(self, client: Any, message: Any = None) -> None:
         super().on_connected(client, message)  # type: ignore[misc]
@@ -354,7 +413,14 @@ class _TappedExchange(ExactReaders):
     def _down(self, client: Any, reason: str) -> None:
         if not client.is_down:  # an error is followed by a close of the same socket
             client.is_down = True
+            self._let_books_go(client)
             self._tap.listener.on_disconnected(client.url, reason)
+
+    def _let_books_go(self, client: Any) -> None:
+        """What was on a socket that is gone says nothing about what the next one brings."""
+        books: BookStore = self.__dict__[_private("orderbooks")]
+        for symbol in books.carried_by(client):
+            books.pop(symbol).is_whole = False  # a task of the venue's code may still hold it
 
     async def fetch(self, url: str, *args: Any, **named: Any) -> Any:
         try:
@@ -385,9 +451,13 @@ class _TappedExchange(ExactReaders):
 
 def _tapped_property(name: str) -> property:
     """A store that stays tapped however often ccxt assigns a fresh dict (`clean_ws_data`, an unsubscription)."""
-    private = f"_tapped_{name}"
+    private = _private(name)
+    is_books = name == "orderbooks"
 
     def get(exchange: Any) -> TappedStore | None:
+        if is_books and exchange._tap.aside is not None:
+            aside: BookStore = exchange._tap.aside
+            return aside
         store: TappedStore | None = exchange.__dict__.get(private)
         return store
 
@@ -399,6 +469,20 @@ def _tapped_property(name: str) -> property:
         store.update(content)
 
     return property(get, assign)
+
+
+def _private(store: str) -> str:
+    return f"_tapped_{store}"
+
+
+def _ignored(_symbol: str, _update: Any) -> None:
+    """A handover to nobody."""
+
+
+def _code_name(exchange: Any) -> str:
+    """The name of the exchange whose code this one runs: `bybit` of `bybiteu`."""
+    names = [cls.__name__ for cls in type(exchange).__mro__ if cls.__module__.startswith("ccxt.pro.")]
+    return names[-1]
 
 
 @functools.cache
@@ -470,6 +554,9 @@ async def forget_book(exchange: Any, symbol: str) -> None:
         (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
         for client in (exchange.clients or {}).values()
     ]
+    if exchange.id == "bitfinex":
+        await _end_bitfinex_book(exchange, symbol)
+        return
     if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
         request = {"method": "unsubscribe", "params": {"channel": "book", "symbol": [symbol]}}
         for client, names in by_client:
@@ -487,6 +574,36 @@ async def forget_book(exchange: Any, symbol: str) -> None:
         for client, names in by_client:
             for name in names:
                 client.subscriptions.pop(name, None)
+
+
+async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
+    """By the number of its channel, which the venue answers; until then it refuses a new one ("subscribe: dup").
+
+    https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
+    """
+    exchange.orderbooks.pop(symbol, None)
+    for client in list((exchange.clients or {}).values()):
+        channel = client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
+        if channel is None:
+            continue
+        client.subscriptions.pop(channel, None)  # what it still brings belongs to no book
+        client.subscriptions.pop(f"book:{exchange.market_id(symbol)}", None)
+        client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # where ccxt looks for it
+        async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+            await exchange.un_subscribe("book", "orderbook", symbol, {"chanId": int(channel)})
+        client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
+
+
+def gathers_changes(exchange: Any, symbol: str) -> bool:
+    """Whether the symbol's book waits for some changes before its code asks for the rest over REST."""
+    book = exchange.orderbooks.get(symbol)
+    return book is not None and not book.is_whole and 0 < len(book.cache) < _GATHERED_CHANGES
+
+
+def client_of_book(exchange: Any, symbol: str) -> Any:
+    """The socket that carries the symbol's book, if it is known."""
+    carrier = exchange.orderbooks.carrier_of(symbol)
+    return carrier if carrier in (exchange.clients or {}).values() else None
 
 
 def drop_client(client: Any, reason: str) -> None:

@@ -42,18 +42,20 @@ class Stop:
         """Wait for the event, that long at most, or the stop."""
         await self._first(event.wait(), seconds)
 
-    async def run(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
-        """Run `work` in a task of its own until it ends or the stop comes (then it is cancelled), and return the task.
+    async def run(
+        self, work: Coroutine[Any, Any, T], name: str | None = None, *, until: asyncio.Event | None = None
+    ) -> asyncio.Task[T]:
+        """Run `work` in a task of its own until it ends, or the stop or `until` comes (then it is cancelled).
 
-        In a task of its own, since an exchange library cancels the futures it hands out: that must not look like the
-        cancellation of the one who waits.
+        Return the task. It is one of its own, since an exchange library cancels the futures it hands out: that must not
+        look like the cancellation of the one who waits.
         """
         task = asyncio.create_task(work, name=name)
-        stopped = asyncio.create_task(self._event.wait())
+        ends = [asyncio.create_task(event.wait()) for event in (self._event, until) if event is not None]
         try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancelled(task, stopped)
+            await cancelled(task, *ends)
         return task
 
     async def _first(self, waiting: Coroutine[Any, Any, Any], seconds: float) -> None:

@@ -13,7 +13,10 @@ class TapListener(Protocol):
     def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
     def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
     def on_book(self, book: Any, received_at: int) -> None:
-        """The book has changed and is in sync."""
+        """The book has changed and is the venue's."""
+
+    def on_book_without_snapshot(self, symbol: str) -> None:
+        """The symbol's book has changed, and no whole one came before on its socket: it is not the venue's."""
 
     def on_book_replaced(self, symbol: str) -> None:
         """The symbol's book is no longer the one handed over before."""
@@ -21,8 +24,8 @@ class TapListener(Protocol):
     def on_book_broken(self, symbol: str) -> None:
         """The venue's sequence or checksum says that the symbol's book is wrong: it must be asked for again."""
 
-    def on_book_rejected(self, message_hash: str) -> bool:
-        """The same, of the book that the library names so. False when the name is of no book that is followed."""
+    def book_named_in(self, message_hash: str) -> str | None:
+        """The symbol of the book that the library names so, if that one is followed."""
 
     def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
     def on_connected(self, url: str) -> None: ...

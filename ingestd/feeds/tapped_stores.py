@@ -61,12 +61,40 @@ class TradeStore(TappedStore):
 
 
 class BookStore(TappedStore):
-    """`orderbooks`: hands over (symbol, None) whenever a book is replaced or removed, so that the old one is let go."""
+    """`orderbooks`: hands over (symbol, None) whenever a book is replaced or removed, so that the old one is let go.
+
+    It knows which socket a book was last touched for: `carrier` is that of the frame being handled, if one is.
+    """
+
+    def __init__(self, handover: Handover, carrier: Callable[[], object | None] = lambda: None) -> None:
+        super().__init__(handover)
+        self._carrier = carrier
+        self._carriers: dict[str, object] = {}
+
+    def carried_by(self, carrier: object) -> list[str]:
+        """The symbols whose books are of this socket."""
+        return [symbol for symbol, known in self._carriers.items() if known is carrier and symbol in self]
+
+    def carrier_of(self, symbol: str) -> object | None:
+        """The socket that the symbol's book is of."""
+        return self._carriers.get(symbol)
+
+    def __getitem__(self, symbol: str) -> Any:
+        self._note(symbol)
+        return super().__getitem__(symbol)
+
+    def get(self, symbol: str, default: Any = None) -> Any:
+        self._note(symbol)
+        return super().get(symbol, default)
 
     def __setitem__(self, symbol: str, book: Any) -> None:
         if self.get(symbol) is not book:
             self._handover(symbol, None)
         super().__setitem__(symbol, book)
+
+    def _note(self, symbol: str) -> None:
+        if (carrier := self._carrier()) is not None:
+            self._carriers[symbol] = carrier
 
     def __delitem__(self, symbol: str) -> None:
         self._handover(symbol, None)
@@ -75,6 +103,23 @@ class BookStore(TappedStore):
     def pop(self, symbol: str, *default: Any) -> Any:
         self._handover(symbol, None)
         return super().pop(symbol, *default)
+
+
+def tap_book(book: Any, *, is_whole: bool) -> Any:
+    """The book, which from now on knows whether it is the venue's: `is_whole`. It is once a whole one has come."""
+    original: Any = type(book)
+    book.__class__ = _tapped_book_class(original)
+    book.is_whole = is_whole
+    return book
+
+
+@functools.cache
+def _tapped_book_class(original: Any) -> Any:
+    def reset(self: Any, *snapshot: Any) -> None:
+        original.reset(self, *snapshot)
+        self.is_whole = True
+
+    return type(f"Tapped{original.__name__}", (original,), {"reset": reset, "is_whole": False})
 
 
 def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:

@@ -92,6 +92,18 @@ def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_a_whole_book_is_known_as_one(exchange_id: str) -> None:
+    """Its code empties the book, or makes it of the whole one; or we know its whole books by their frames."""
+    if "order_book" not in ccxt_channels.offered_channels(features(exchange_id)):
+        return
+    made = make_exchange(exchange_id, Tap(_Deaf()))
+    source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
+    handler = source.partition("def handle_order_book")[2]
+    says_so = ".reset(" in handler or re.search(r"order_book\((snapshot|parsed)", source)
+    assert says_so or made.book_frame is not None or "self.load_order_book" in source
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_a_broken_book_is_announced_where_the_tap_hears_it(exchange_id: str) -> None:
     """A checksum error has the text that only these have; where the code catches nothing, the book is left standing."""
     for call in _made_in(exchange_id, "ChecksumError"):

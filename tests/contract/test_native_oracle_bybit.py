@@ -1,7 +1,7 @@
 """Bybit: on every frame the native decoder says what ccxt's feed says.
 
 But for two things that ccxt does not do: it numbers no book, and it keeps both depths of a market in one book, so best
-prices and books are compared apart (`test_ccxt_lets_the_best_price_replace_the_book` shows why).
+prices and books are compared apart (ccxt has one book for both, `test_the_best_price_does_not_replace_the_book`).
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ async def test_generated_trades_and_books(kind: str) -> None:
     assert outcome.refused == []
 
 
-async def test_ccxt_lets_the_best_price_replace_the_book() -> None:
-    """With both streams of a market its book has one level after each best price, and its best bid is the lowest."""
+async def test_the_best_price_does_not_replace_the_book() -> None:
+    """ccxt's code has one book for both streams of a market: each best price would leave one level of it."""
     sides = '"b":[["10.1","1"]%s],"a":[["10.2","1"]],"u":5,"seq":7'
     frame = '{"topic":"orderbook.%d.BTCUSDT","type":"%s","ts":1790000000000,"data":{"s":"BTCUSDT",%s},"cts":1}'
     whole, change = frame % (50, "snapshot", sides % ',["10.0","2"]'), frame % (1, "delta", sides % "")
@@ -175,7 +175,7 @@ async def test_ccxt_lets_the_best_price_replace_the_book() -> None:
     wire.frames(best, whole, change, best)
     ours = [message for text in (best, whole, change, best) for message in decode(text.encode(), 0)]
 
-    assert [len(snapshot.bids) for snapshot in wire.intake.of(BookSnapshot)] == [1, 2, 2, 1]
-    assert [tick.bid_price for tick in wire.intake.of(Tick)] == ["10.1", "10.0", "10.1"]
+    assert [len(snapshot.bids) for snapshot in wire.intake.of(BookSnapshot)] == [2]
+    assert [tick.bid_price for tick in wire.intake.of(Tick)] == ["10.1", "10.1", "10.1"]
     assert [message.bid_price for message in ours if isinstance(message, Tick)] == ["10.1", "10.1", "10.1"]
     await wire.close()

@@ -159,7 +159,9 @@ async def test_a_request_that_fails_proves_nothing_and_a_depth_that_is_refused_i
     assert audited.recorder.counts.book_audits == {"inconclusive": 4, "equal": 1}
 
 
-@pytest.mark.parametrize(("exchange", "can"), [("binance", True), ("kraken", True), ("okx", True), ("bitfinex", False)])
+@pytest.mark.parametrize(
+    ("exchange", "can"), [("binance", True), ("kraken", True), ("okx", True), ("bitfinex", True), ("gemini", False)]
+)
 async def test_which_venues_can_begin_one_book_anew(exchange: str, can: bool) -> None:
     made = make_exchange(exchange, Tap(ListListener()))
     assert can_forget_books(made) is can

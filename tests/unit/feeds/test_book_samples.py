@@ -33,26 +33,24 @@ def test_the_newest_declared_state_is_sampled() -> None:
     assert list(samples.take()) == []
 
 
-def test_a_broken_book_that_had_a_sequence_is_in_step_when_it_has_one_again() -> None:
-    samples = BookSamples()
-    assert samples.is_in_step("A/B", book(1))
+def test_a_broken_book_is_not_sampled_until_it_is_delivered_again() -> None:
+    samples, mine = BookSamples(), book()
+    samples.changed("A/B", mine, 10)
     samples.broken("A/B")
-    assert not samples.is_in_step("A/B", book(None))
-    assert samples.is_in_step("A/B", book(9))
+    assert samples.is_broken("A/B")
+    assert list(samples.take()) == []
 
-
-def test_a_venue_without_sequences_is_not_asked_for_one() -> None:
-    samples = BookSamples()
-    assert samples.is_in_step("A/B", book(None))
-    samples.broken("A/B")
-    assert samples.is_in_step("A/B", book(None))
+    samples.delivered("A/B", mine)
+    samples.changed("A/B", mine, 20)
+    assert not samples.is_broken("A/B")
+    assert list(samples.take()) == [("A/B", mine, 20)]
 
 
 def test_states_are_kept_of_one_book_and_let_go_when_it_is_begun_anew() -> None:
     samples = BookSamples()
     states = samples.keep_states("A/B", book(1))
-    samples.is_in_step("A/B", book(2))
-    samples.is_in_step("C/D", book(3))
+    samples.delivered("A/B", book(2))
+    samples.delivered("C/D", book(3))
     assert [state.sequence for state in states] == [1, 2]
 
     samples.replaced("C/D")
@@ -61,7 +59,7 @@ def test_states_are_kept_of_one_book_and_let_go_when_it_is_begun_anew() -> None:
     assert len(states) == 0
 
     samples.keep_no_states()
-    samples.is_in_step("A/B", book(4))
+    samples.delivered("A/B", book(4))
     assert len(states) == 0
 
 
@@ -69,7 +67,7 @@ def test_only_so_many_states_are_kept() -> None:
     samples = BookSamples()
     states = samples.keep_states("A/B", book(0))
     for sequence in range(1, 5000):
-        samples.is_in_step("A/B", book(sequence))
+        samples.delivered("A/B", book(sequence))
 
     assert len(states) == 1000
     assert states[-1].sequence == 4999
