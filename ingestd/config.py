@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from ingestd.config_overlap import overlaps
 from ingestd.config_values import Days, Seconds, SizeBytes, dsn_with_password, read_secret, redacted_url
 from ingestd.errors import ConfigError, Problem
 
@@ -323,6 +324,7 @@ def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Pat
     config: Config | None = None
     try:
         config = Config.model_validate(document)
+        problems.extend(overlaps(config.feeds))
     except ValidationError as error:
         problems.extend(_problem(detail) for detail in error.errors())
     if problems or config is None:

@@ -133,7 +133,9 @@ class Service:
         self._notifier.reloading()
         new = [(_without_symbols(feed), feed) for feed in config.feeds]
         for feed, running in zip(self.feeds.values(), self.config.feeds, strict=True):
-            same = next((item for item in new if item[0] == _without_symbols(running)), None)
+            # Of several that differ in their symbols only, the one that keeps the most of them.
+            alike = [item for item in new if item[0] == _without_symbols(running)]
+            same = max(alike, key=lambda item: len({*item[1].symbols} & {*running.symbols}), default=None)
             if same is None:
                 log.warning("reload_needs_restart", feed=running.label, because="the feed was changed or removed")
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 
 FRESH_FOR_S = 86_400.0
 _VERSION = 1
+_numbers = itertools.count(1)
 
 
 class MarketCache:
@@ -33,6 +35,8 @@ class MarketCache:
         name = f"{config.exchange}-{hashlib.blake2b(asked, digest_size=6).hexdigest()}.json"
         self.path = state_dir / "markets" / name
         self.loaded_at = 0
+        # Two feeds of one exchange have one file, and each writes it as a whole.
+        self._number = next(_numbers)
 
     def read(self) -> list[dict[str, Any]] | None:
         """The markets in the exchange library's form; None when there are none, or only old or damaged ones."""
@@ -57,7 +61,7 @@ class MarketCache:
         loaded_at = now_us()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.path.with_suffix(".part")
+            beside = self.path.with_suffix(f".{self._number}.part")
             beside.write_bytes(encode_json({"version": _VERSION, "loaded_at": loaded_at, "markets": list(markets)}))
             os.replace(beside, self.path)
         except (OSError, ValueError, TypeError) as error:

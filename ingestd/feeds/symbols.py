@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ingestd.config_overlap import is_pattern
 from ingestd.records import Channel
 
 _CONTRACT_CHANNELS = ("open_interest", "funding")
@@ -47,7 +48,7 @@ def resolve(
     found: dict[str, None] = {}
     active = [symbol for symbol, market in markets.items() if market.get("active") is not False]
     for name in wanted:
-        if is_glob(name):
+        if is_pattern(name):
             matches = sorted(fnmatch.filter(active, name))
             aside = fnmatch.filter(shared, name)
             resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in aside)
@@ -62,11 +63,6 @@ def resolve(
             resolution.unknown[name] = _why_unknown(name, markets)
     resolution.symbols = list(found)
     return resolution
-
-
-def is_glob(name: str) -> bool:
-    """Whether the name is a pattern such as `*/USDT`."""
-    return any(character in name for character in "*?[")
 
 
 def serves(channel: Channel, market: Mapping[str, Any]) -> bool:

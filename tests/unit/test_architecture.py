@@ -18,6 +18,7 @@ LEAVES = {
     "ingestd.errors",
     "ingestd.clock",
     "ingestd.config",
+    "ingestd.config_overlap",
     "ingestd.config_values",
     "ingestd.envelope",
     "ingestd.iso_time",
@@ -134,7 +135,8 @@ NOTHING_OF_OURS = {
     "ingestd",
 }
 EXACTLY = {
-    "ingestd.config": {"ingestd.config_values", "ingestd.errors"},
+    "ingestd.config": {"ingestd.config_overlap", "ingestd.config_values", "ingestd.errors"},
+    "ingestd.config_overlap": {"ingestd.errors"},
     "ingestd.config_values": {"ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
     "ingestd.kafka_client": {"ingestd.clock", "ingestd.config", "ingestd.errors", "ingestd.failpoints"},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingestd.clock import now_us
 from ingestd.feeds import market_cache
@@ -105,3 +107,23 @@ def test_the_file_is_json_that_others_can_read(tmp_path: Path) -> None:
 
     assert document["version"] == 1
     assert document["markets"][0]["symbol"] == "BTC/USDT"
+
+
+def test_two_feeds_of_one_exchange_do_not_take_each_others_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share the list: the one is about to put its file in place while the other writes its own."""
+    one, other = cache(tmp_path), cache(tmp_path)
+    replace = os.replace
+
+    def late(*paths: Any) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        other.write([{**MARKET, "symbol": "ETH/USDT"}])
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", late)
+    with capture_logs() as logs:
+        one.write([MARKET])
+    assert logs == []
+    (market,) = cache(tmp_path).read() or []
+    assert market["symbol"] == "BTC/USDT"

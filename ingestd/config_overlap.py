@@ -1,0 +1,100 @@
+"""Whether two `[[feeds]]` follow one stream twice: each of its records would be stored twice."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import string
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Protocol
+
+from ingestd.errors import Problem
+
+_SHOWN = 3
+_TOKENS = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # of a pattern, as `fnmatch` reads it
+
+
+class Followed(Protocol):
+    """What the configuration of a feed says that it follows."""
+
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def channels(self) -> Sequence[str]: ...
+    @property
+    def symbols(self) -> Sequence[str]: ...
+    @property
+    def candle_timeframe(self) -> str: ...
+
+
+def overlaps(feeds: Sequence[Followed]) -> list[Problem]:
+    """A problem for each two feeds of one exchange that share a channel and name, or may name, one market."""
+    problems = []
+    for (earlier, one), (later, other) in combinations(enumerate(feeds), 2):
+        channels = _shared_channels(one, other) if one.exchange == other.exchange else []
+        names = list(_shared_names(one.symbols, other.symbols)) if channels else []
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            problems.append(
+                Problem(
+                    f"feeds[{later}].symbols",
+                    f"{', '.join(channels)} of {one.exchange} would be stored twice, feeds[{earlier}] follows the same",
+                    ", ".join(names[:_SHOWN]) + more,
+                    "leave each market, or each of its channels, to one of the two",
+                )
+            )
+    return problems
+
+
+def _shared_channels(one: Followed, other: Followed) -> list[str]:
+    return [
+        channel
+        for channel in one.channels
+        if channel in other.channels and (channel != "candles" or one.candle_timeframe == other.candle_timeframe)
+    ]
+
+
+def _shared_names(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
+    """The names that are in both, and each pair of which one is a pattern and both may be of one market."""
+    mine = dict.fromkeys(one)
+    yield from dict.fromkeys(name for name in other if name in mine)
+    pairs = [(pattern, name) for pattern in filter(is_pattern, mine) for name in other]
+    pairs += [(name, pattern) for pattern in filter(is_pattern, other) for name in mine if not is_pattern(name)]
+    yield from (f"{first} and {second}" for first, second in pairs if first != second and may_be_one(first, second))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether the name is a pattern such as `*/USDT`."""
+    return any(character in name for character in "*?[")
+
+
+def may_be_one(one: str, other: str) -> bool:
+    """Whether there is a text that both patterns match, by the rules of `fnmatch`."""
+    first, second = _TOKENS.findall(one), _TOKENS.findall(other)
+    # Whether what is left of both from here on may match one text, from the end on.
+    below = [False] * len(second) + [True]
+    for place in range(len(second) - 1, -1, -1):
+        below[place] = second[place] == "*" and below[place + 1]
+    for token in reversed(first):
+        row = [False] * len(second) + [token == "*" and below[-1]]
+        for place in range(len(second) - 1, -1, -1):
+            if token == "*":
+                row[place] = below[place] or row[place + 1]
+            elif second[place] == "*":
+                row[place] = row[place + 1] or below[place]
+            else:
+                row[place] = _meet(token, second[place]) and below[place + 1]
+        below = row
+    return below[0]
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether there is a character that both tokens match, neither of which is a star."""
+    if "?" in (one, other):
+        return True
+    if len(one) == 1:
+        return fnmatch.fnmatchcase(one, other)
+    if len(other) == 1:
+        return fnmatch.fnmatchcase(other, one)
+    return any(fnmatch.fnmatchcase(c, one) and fnmatch.fnmatchcase(c, other) for c in string.printable)
