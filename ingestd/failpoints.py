@@ -45,6 +45,7 @@ PLACES: dict[str, str] = {
     "redis.write": "packed commands are about to be handed to the socket",
     "migrate.applied": "a migration has run, its row is not written",
     "migrate.recorded": "a migration is recorded, nothing is committed",
+    "migrate.step": "a step of a long migration is done and recorded, the next has not begun",
 }
 
 # Nothing is read or written just there, so nothing can fail.

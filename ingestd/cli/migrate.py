@@ -49,7 +49,7 @@ def status(config: Config) -> None:
     """List every migration and when it was applied."""
     for line in _with_database(config, migrations.status):
         applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
-        click.echo(f"{line.version:04d} {line.name:30} {applied}")
+        click.echo(f"{line.version:04d} {line.name:30} {applied}{line.note and f' ({line.note})'}")
 
 
 @migrate.command()

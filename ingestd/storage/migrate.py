@@ -1,28 +1,27 @@
 """Bring a database to the schema this program needs, and back.
 
-Every migration is one transaction that also records it, under an advisory lock of that transaction (a lock of the
-session would be shared by strangers behind PgBouncer). Two programs that migrate at once take turns.
+Every migration is one transaction that also records it, under an advisory lock of that transaction; what is too long
+for one is done in steps (`migration_steps`). Two programs that migrate at once take turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import ingestd
 from ingestd.config import Config
 from ingestd.errors import DatabaseError, SchemaError
 from ingestd.failpoints import passing
+from ingestd.storage import candle_rebuild, migration_steps, migrations, policies
 from ingestd.storage import engine as engines
-from ingestd.storage import migrations, policies
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine, EngineChoice
+from ingestd.storage.migration_lock import locked
+from ingestd.storage.migration_steps import Direction, Step
 from ingestd.storage.migrations import Applied, Migration
-
-_LOCK_KEY = 0x696E67_65737464  # "ingestd"
-_LOCK_NOT_AVAILABLE = "55P03"
 
 _RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS ingestd_migrations (
@@ -38,11 +37,13 @@ CREATE TABLE IF NOT EXISTS ingestd_migrations (
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """One line of `ingestd migrate status`; `applied_at` is None while it is still to be run."""
+    """One line of `ingestd migrate status`; `applied_at` is None while it is still to be run. `note` says what is
+    between the two: a migration that was interrupted."""
 
     version: int
     name: str
     applied_at: datetime | None
+    note: str = ""
 
 
 async def migrate(
@@ -56,14 +57,19 @@ async def migrate(
     done: list[str] = []
     found = await _settle_engine(db, engine, done, lock_timeout_s)
     files = migrations.load(found)
+    await _settle_interrupted(db, files, "up", done, lock_timeout_s)
     for migration in migrations.pending(found, files, await _applied(db)):
-        async with _locked(db, lock_timeout_s):
+        if _is_in_steps(migration, found):
+            await _run_in_steps(db, _steps_up(migration, found), migration, "up", lock_timeout_s)
+            done.append(f"applied {migration}")
+            continue
+        async with locked(db, lock_timeout_s):
             await db.script(_RECORD_TABLE)
             # Another program may have applied it while this one waited for the lock.
             if migration in migrations.pending(found, files, await _applied(db)):
                 await _apply(db, migration, found)
                 done.append(f"applied {migration}")
-    async with _locked(db, lock_timeout_s):
+    async with locked(db, lock_timeout_s):
         done += await policies.converge(db, found, config)
     return done
 
@@ -76,7 +82,8 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -
         parts.append("CREATE EXTENSION IF NOT EXISTS timescaledb;")
         present = Engine.TIMESCALEDB
     waiting = migrations.pending(present, migrations.load(present), await _applied(db))
-    parts += [f"-- {migration}\n{migration.up}" for migration in waiting]
+    parts += await _interrupted_plan(db)
+    parts += [f"-- {migration}\n{migration.up}{await _steps_plan(db, migration, present)}" for migration in waiting]
     if waiting:
         parts.append("-- then the policies: run this again after migrating to see what they would change")
     else:
@@ -87,9 +94,17 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -
 async def status(db: Database) -> list[MigrationStatus]:
     """Every migration, applied or not, in order."""
     applied = {row.version: row for row in await _applied(db)}
-    lines = [MigrationStatus(row.version, row.name, row.applied_at) for row in applied.values()]
+    interrupted = await migration_steps.unfinished(db)
+    notes = {} if interrupted is None else {interrupted.version: _note(interrupted)}
+    lines = [
+        MigrationStatus(row.version, row.name, row.applied_at, notes.get(row.version, "")) for row in applied.values()
+    ]
     files = migrations.load(await engines.detect(db))
-    lines += [MigrationStatus(file.version, file.name, None) for file in files if file.version not in applied]
+    lines += [
+        MigrationStatus(file.version, file.name, None, notes.get(file.version, ""))
+        for file in files
+        if file.version not in applied
+    ]
     return sorted(lines, key=lambda line: line.version)
 
 
@@ -98,16 +113,20 @@ async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[s
     engine = await engines.detect(db)
     files = {migration.version: migration for migration in migrations.load(engine)}
     undone: list[str] = []
+    await _settle_interrupted(db, list(files.values()), "down", undone, lock_timeout_s, down_to=to)
     while True:
-        async with _locked(db, lock_timeout_s):
+        async with locked(db, lock_timeout_s):
             applied = await _applied(db)
             migrations.pending(engine, list(files.values()), applied)
             if not applied or applied[-1].version <= to:
                 return undone
             migration = files[applied[-1].version]
-            await _run(db, migration, migration.down)
-            await db.execute("DELETE FROM ingestd_migrations WHERE version = $1", migration.version)
-            undone.append(f"undid {migration}")
+            if not _is_in_steps(migration, engine):
+                await _run(db, migration, migration.down)
+                await db.execute("DELETE FROM ingestd_migrations WHERE version = $1", migration.version)
+        if _is_in_steps(migration, engine):
+            await _run_in_steps(db, _steps_down(migration), migration, "down", lock_timeout_s)
+        undone.append(f"undid {migration}")
 
 
 async def check_schema(db: Database) -> Engine:
@@ -128,7 +147,7 @@ async def _settle_engine(db: Database, choice: EngineChoice, done: list[str], lo
         return present
     if not await _wants_extension(db, choice):
         return present
-    async with _locked(db, lock_timeout_s):
+    async with locked(db, lock_timeout_s):
         await engines.create_extension(db)
     done.append("created extension timescaledb")
     return await engines.detect(db)
@@ -154,6 +173,11 @@ async def _applied(db: Database) -> Sequence[Applied]:
 async def _apply(db: Database, migration: Migration, engine: Engine) -> None:
     await _run(db, migration, migration.up)
     passing("migrate.applied")
+    await _record(db, migration, engine)
+    passing("migrate.recorded")
+
+
+async def _record(db: Database, migration: Migration, engine: Engine) -> None:
     await db.execute(
         "INSERT INTO ingestd_migrations (version, name, checksum, engine, program_version) VALUES ($1, $2, $3, $4, $5)",
         migration.version,
@@ -162,7 +186,82 @@ async def _apply(db: Database, migration: Migration, engine: Engine) -> None:
         engine.value,
         ingestd.__version__,
     )
-    passing("migrate.recorded")
+
+
+def _is_in_steps(migration: Migration, engine: Engine) -> bool:
+    return migration.version == candle_rebuild.VERSION and engine.has_continuous_aggregates
+
+
+def _steps_up(migration: Migration, engine: Engine) -> list[Step]:
+    return candle_rebuild.steps(migration.up, Step("record", partial(_record, migration=migration, engine=engine)))
+
+
+def _steps_down(migration: Migration) -> list[Step]:
+    return candle_rebuild.steps(migration.down, Step("record", partial(_unrecord, migration=migration)))
+
+
+async def _unrecord(db: Database, migration: Migration) -> None:
+    await db.execute("DELETE FROM ingestd_migrations WHERE version = $1", migration.version)
+
+
+async def _run_in_steps(
+    db: Database, steps: Sequence[Step], migration: Migration, direction: Direction, lock_timeout_s: float
+) -> None:
+    await migration_steps.run(db, migration.version, direction, steps, lock_timeout_s=lock_timeout_s)
+    async with locked(db, lock_timeout_s):
+        await migration_steps.forget(db)
+
+
+async def _settle_interrupted(
+    db: Database,
+    files: Sequence[Migration],
+    wanted: Direction,
+    done: list[str],
+    lock_timeout_s: float,
+    *,
+    down_to: int = 0,
+) -> None:
+    """Before anything else: end an interrupted migration whose schema is in force already, and put away one that goes
+    where nobody wants to go any more. What is left is gone on with."""
+    interrupted = await migration_steps.unfinished(db)
+    if interrupted is None:
+        return
+    migration = next(file for file in files if file.version == interrupted.version)
+    if candle_rebuild.TAKE_OVER in interrupted.done:
+        # Neither `up` nor `down` is run: both have the same steps after the one that was the last to need them.
+        await _run_in_steps(db, _steps_down(migration), migration, interrupted.direction, lock_timeout_s)
+        done.append(f"dropped what the interrupted migration {migration} had left")
+    elif interrupted.direction != wanted or (wanted == "down" and interrupted.version <= down_to):
+        async with locked(db, lock_timeout_s):
+            await candle_rebuild.put_away(db)
+            await migration_steps.forget(db)
+        done.append(f"put away what the interrupted migration {migration} had begun: nothing had been changed yet")
+
+
+def _note(interrupted: migration_steps.Unfinished) -> str:
+    if candle_rebuild.TAKE_OVER in interrupted.done:
+        return "the old candles are not dropped yet: `ingestd migrate` does it"
+    back = "going back was " if interrupted.direction == "down" else ""
+    return f"{back}interrupted after {len(interrupted.done)} steps; nothing is changed yet"
+
+
+async def _interrupted_plan(db: Database) -> list[str]:
+    interrupted = await migration_steps.unfinished(db)
+    if interrupted is None or (interrupted.direction == "up" and candle_rebuild.TAKE_OVER not in interrupted.done):
+        return []
+    return [f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}"]
+
+
+async def _steps_plan(db: Database, migration: Migration, engine: Engine) -> str:
+    """What follows the SQL of a migration in steps, as comments."""
+    if not _is_in_steps(migration, engine):
+        return ""
+    interrupted = await migration_steps.unfinished(db)
+    done = interrupted.done if interrupted is not None and interrupted.direction == "up" else frozenset()
+    lines = [f"--   {step.name}{' (done)' if step.name in done else ''}" for step in _steps_up(migration, engine)]
+    return "\n".join(
+        ["\n-- in steps, of which each may be interrupted and gone on with; the SQL above is the first:", *lines]
+    )
 
 
 async def _run(db: Database, migration: Migration, sql: str) -> None:
@@ -178,44 +277,3 @@ async def _run(db: Database, migration: Migration, sql: str) -> None:
 def _has_no_statement(sql: str) -> bool:
     """Whether a file is comments only: the driver fails on the server's answer to an empty query."""
     return all(not line.strip() or line.lstrip().startswith("--") for line in sql.splitlines())
-
-
-class _LockTaken(Exception):
-    """Another session holds the migration lock."""
-
-
-@asynccontextmanager
-async def _locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
-    """A transaction that is alone in changing the schema."""
-    try:
-        async with db.transaction(lock_timeout_s=lock_timeout_s):
-            await _take_lock(db)
-            yield
-    except _LockTaken as exc:
-        # Asked after the transaction has ended: a failed one answers no question.
-        holder = await _lock_holder(db)
-        waited = f"waited {lock_timeout_s:g} s for its lock"
-        raise SchemaError(f"{db.target}: another migration is running{holder}; {waited}") from exc
-
-
-async def _take_lock(db: Database) -> None:
-    try:
-        await db.script(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
-    except DatabaseError as exc:
-        if exc.sqlstate == _LOCK_NOT_AVAILABLE:
-            raise _LockTaken from exc
-        raise
-
-
-async def _lock_holder(db: Database) -> str:
-    row = await db.fetchrow(
-        "SELECT activity.pid, application_name, usename, client_addr::text AS address, xact_start"
-        " FROM pg_locks JOIN pg_stat_activity AS activity USING (pid)"
-        " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-        " AND ((classid::bigint << 32) | objid::bigint) = $1",
-        _LOCK_KEY,
-    )
-    if row is None:
-        return ""
-    since = f" since {row['xact_start']:%H:%M:%S} UTC" if row["xact_start"] is not None else ""
-    return f" ({row['application_name'] or 'unnamed'}, user {row['usename']}, server process {row['pid']}{since})"

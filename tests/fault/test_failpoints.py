@@ -134,8 +134,9 @@ async def test_a_migration_that_is_killed_begins_again(
     arguments = ("migrate", "-c", str(write_config(tmp_path, document)), "--engine", empty_database.choice)
     environ = {failpoints.VARIABLE: f"{place}:{nth}:kill", failpoints.TEST_FLAG: "1"}
     code, _, _ = await ingestd(*arguments, env=environ)
-    if code != -signal.SIGKILL:  # this engine has fewer migrations
-        assert nth > len(migrations.load(Engine(empty_database.engine)))
+    if code != -signal.SIGKILL:  # this engine has fewer migrations, or none that is done in steps
+        in_steps = empty_database.engine == "timescaledb"
+        assert nth > len(migrations.load(Engine(empty_database.engine))) or (place == "migrate.step" and not in_steps)
     code, _, err = await ingestd(*arguments)
     assert code == 0, err
     db = await Database.connect(empty_database.dsn)

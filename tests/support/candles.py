@@ -14,7 +14,7 @@ Key = tuple[datetime, str, str]
 
 @dataclass(frozen=True)
 class TradeRow:
-    """A row of `trades` with its decimals as text."""
+    """A row of `trades` with its decimals as text. Its exchange is binance."""
 
     time: datetime
     symbol: str
@@ -23,6 +23,22 @@ class TradeRow:
     side: str | None
     price: str
     quantity: str
+    in_candles: bool = True
+    contract_size: str | None = None
+    contract_currency: str | None = None
+
+    def amount(self) -> Decimal | None:
+        """What was paid, in the quote currency; None where nobody can know."""
+        if self.contract_currency == "unknown":
+            return None
+        quantity = Decimal(self.quantity) * Decimal(self.contract_size or "1")
+        if self.contract_currency == "quote":
+            return quantity
+        if self.contract_currency == "base":
+            return Decimal(self.price) * quantity
+        # Nothing is said: Binance counts the base currency of what is settled in the quote currency.
+        pair, _, settle = self.symbol.partition(":")
+        return Decimal(self.price) * Decimal(self.quantity) if not settle or pair.endswith(f"/{settle}") else None
 
 
 def fixed(width: timedelta) -> Bucket:
@@ -57,6 +73,8 @@ def expected_candles(trades: Iterable[TradeRow], bucket: Bucket) -> list[tuple[s
     """Every candle as text, ordered by bucket and symbol."""
     groups: defaultdict[tuple[datetime, str], list[TradeRow]] = defaultdict(list)
     for trade in trades:
+        if not trade.in_candles:
+            continue
         groups[bucket(trade.time), trade.symbol].append(trade)
     with localcontext() as context:
         context.prec = 200
@@ -68,17 +86,18 @@ def _candle(start: datetime, symbol: str, trades: Sequence[TradeRow]) -> tuple[s
     prices = [Decimal(trade.price) for trade in ordered]
     finest = Decimal(1).scaleb(min(_exponent(price) for price in prices))
     quantities = [Decimal(trade.quantity) for trade in ordered]
-    amounts = [price * quantity for price, quantity in zip(prices, quantities, strict=True)]
+    amounts = [amount for trade in ordered if (amount := trade.amount()) is not None]
+    known = len(amounts) == len(ordered)
     values = (
         prices[0],
         max(prices).quantize(finest),
         min(prices).quantize(finest),
         prices[-1],
         sum(quantities),
-        sum(amounts),
+        sum(amounts) if known else None,
         len(ordered),
         _bought(ordered, quantities),
-        _bought(ordered, amounts),
+        _bought(ordered, amounts) if known else None,
     )
     return (f"{start:%Y-%m-%d %H:%M:%S+00}", "binance", symbol, *map(_text, values))
 

@@ -15,7 +15,20 @@ from ingestd.storage.database import Database
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.postgres import DatabaseForTest, Server, run_apart, temporary_database
 
-TRADE_COLUMNS = ("time", "exchange", "symbol", "trade_id", "seq", "side", "price", "quantity", "received_at")
+TRADE_COLUMNS = (
+    "time",
+    "exchange",
+    "symbol",
+    "trade_id",
+    "seq",
+    "side",
+    "price",
+    "quantity",
+    "received_at",
+    "in_candles",
+    "contract_size",
+    "contract_currency",
+)
 
 # Sunday 2026-05-31 to Monday 2026-06-01: a week and a month begin in the same instant.
 MIDNIGHT = datetime(2026, 6, 1, tzinfo=UTC)
@@ -35,12 +48,15 @@ positive = decimals.filter(lambda text: float(text) > 0)
 trade_rows = st.builds(
     TradeRow,
     time=moments,
-    symbol=st.sampled_from(["BTC/USDT", "ETH/USDT"]),
+    symbol=st.sampled_from(["BTC/USDT", "ETH/USDT", "ETH/USDT:USDT", "BTC/USD:BTC-260626"]),
     trade_id=st.sampled_from(["1", "2", "10", "a", "B"]),
     seq=st.integers(0, 2),
     side=st.sampled_from(["buy", "sell", None]),
     price=positive,
     quantity=positive,
+    in_candles=st.sampled_from([True, True, True, False]),
+    contract_size=st.sampled_from([None, None, "0.001", "10", "100.0"]),
+    contract_currency=st.sampled_from([None, None, None, "base", "quote", "unknown"]),
 )
 batches = st.lists(
     st.lists(trade_rows, min_size=1, max_size=25), min_size=1, max_size=3
@@ -60,6 +76,9 @@ async def store(db: Database, trades: Sequence[TradeRow]) -> None:
                 trade.price,
                 trade.quantity,
                 trade.time.isoformat(),
+                "t" if trade.in_candles else "f",
+                trade.contract_size or "\\N",
+                trade.contract_currency or "\\N",
             )
         )
         + "\n"

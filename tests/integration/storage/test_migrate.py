@@ -10,6 +10,7 @@ from ingestd.storage import engine as engines
 from ingestd.storage import migrate, repository
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
+from ingestd.storage.migration_lock import LOCK_KEY
 from ingestd.storage.migrations import Migration
 from tests.support.postgres import DatabaseForTest, default_config
 
@@ -101,7 +102,7 @@ async def test_contradictions_are_refused(db: Database, damage: str, message: st
 async def test_who_holds_the_lock_is_named(database: DatabaseForTest) -> None:
     holder = await database.connect(application_name="the other migration")
     async with connected(database) as db, holder.transaction():
-        await holder.execute(f"SELECT pg_advisory_xact_lock({migrate._LOCK_KEY})")
+        await holder.execute(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
         with pytest.raises(SchemaError, match=r"the other migration.*waited 0\.2 s"):
             await migrate.migrate(db, default_config(), lock_timeout_s=0.2)
         assert not db.is_closed

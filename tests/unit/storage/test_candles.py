@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.config import RetentionConfig
 from ingestd.errors import ConfigError
+from ingestd.storage import candle_rebuild
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room
 from ingestd.storage.repository import decimals_of
 from ingestd.storage.rollups import bucket_window
@@ -90,3 +91,17 @@ def test_intervals_are_written_as_the_server_prints_them() -> None:
 )
 def test_decimals_of_a_step(step: str | None, decimals: int | None) -> None:
     assert decimals_of(step) == decimals
+
+
+def test_windows_of_a_rebuild_are_whole_buckets_without_a_hole() -> None:
+    minutes = candle_rebuild.LEVELS[0]
+    start, end = datetime(2026, 5, 30, 22, 10, 31, tzinfo=UTC), datetime(2026, 6, 1, 3, 5, tzinfo=UTC)
+    found = list(candle_rebuild.windows(minutes, start, end))
+    first = datetime(2026, 5, 30, 22, 10, tzinfo=UTC)
+    assert found == [
+        (None, first),
+        (first, first + timedelta(days=1)),
+        (first + timedelta(days=1), end),
+    ]
+    assert list(candle_rebuild.windows(minutes, None, end)) == [(None, end)]
+    assert list(candle_rebuild.windows(minutes, end + timedelta(seconds=1), end)) == [(None, end)]

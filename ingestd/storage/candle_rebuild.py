@@ -1,0 +1,255 @@
+"""The candles of TimescaleDB under another definition: made beside those that are there, of which none is lost.
+
+Trades are kept for a year and daily candles for ten, so the old hierarchy cannot be dropped and made again. Level by
+level, finest first:
+
+1. the new level is refreshed from its source: from the trades, or from the new level below it;
+2. every candle of the old level that has more trades than the new one found is put in its place: one whose trades are
+   gone, or gone in part. (The same rule as on the other engines: no candle is replaced by one of fewer trades.) Trades
+   that candles leave out are not missed;
+3. the new level's watermark is moved over what was put there, since below it candles are read as they are stored, and
+   above it they are made of the source.
+
+Then, in one transaction, the new hierarchy gets the names, rights, comments, indexes and policies of the old one, and
+views that read the old are bound to the new. The old hierarchy is dropped last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import partial
+
+from ingestd.errors import SchemaError
+from ingestd.storage import relation_traits
+from ingestd.storage.candles import AGGREGATES, TICK_HOURS, Level
+from ingestd.storage.database import Database
+from ingestd.storage.migration_steps import Step
+
+VERSION = 10  # of the migration that is this
+TAKE_OVER = "take over the names"
+
+_NEXT = "ingestd_next_"
+_OLD = "ingestd_old_"
+_MONTHS = "candles_1M"
+_BUCKETS_AT_ONCE = 1440  # a day of minutes, two months of hours
+_NOBODY = ""  # the exchange of the row that moves a watermark; no venue has this name
+
+LEVELS: tuple[Level, ...] = tuple(level for level in AGGREGATES if level is not TICK_HOURS)
+
+# Which columns of the old candles are taken over, and how: what was not true there is not true here either.
+_TAKEN_OVER: Mapping[str, str] = {
+    "bucket_start": "old.bucket_start",
+    "exchange": "old.exchange",
+    "symbol": "old.symbol",
+    "open": "old.open",
+    "high": "old.high",
+    "low": "old.low",
+    "close": "old.close",
+    "volume": "old.volume",
+    "quote_volume": "CASE WHEN ingestd_counted_base(old.exchange, old.symbol) THEN old.quote_volume END",
+    "trades_count": "old.trades_count",
+    "taker_buy_base_volume": "old.taker_buy_base_volume",
+    "taker_buy_quote_volume": (
+        "CASE WHEN ingestd_counted_base(old.exchange, old.symbol) THEN old.taker_buy_quote_volume END"
+    ),
+}
+
+
+def steps(definitions: str, recorded: Step) -> list[Step]:
+    """The whole work, in order. `definitions` makes the new hierarchy, empty; `recorded` says in `ingestd_migrations`
+    that the schema has changed, in the transaction in which it does."""
+    filled = [
+        step
+        for level in LEVELS
+        for step in (
+            Step(f"refresh {level.relation}", partial(_refresh, level=level), in_transaction=False),
+            Step(f"keep {level.relation}", partial(_keep, level=level), in_transaction=False),
+            Step(f"show {level.relation}", partial(_show, level=level), in_transaction=False),
+        )
+    ]
+    dropped = [Step(f"drop old {level.relation}", partial(_drop_old, level=level)) for level in reversed(LEVELS)]
+    return [
+        Step("make the new candles", partial(_make, definitions=definitions)),
+        *filled,
+        Step(TAKE_OVER, partial(_take_over, recorded=recorded)),
+        *dropped,
+    ]
+
+
+async def put_away(db: Database) -> None:
+    """Drop a new hierarchy that is not to be finished; the old one is untouched."""
+    await db.script(f'DROP VIEW IF EXISTS "{_NEXT}{_MONTHS}"')
+    for level in reversed(LEVELS):
+        await db.script(f"DROP MATERIALIZED VIEW IF EXISTS {_NEXT}{level.relation}")
+
+
+def windows(level: Level, start: datetime | None, end: datetime) -> Iterator[tuple[datetime | None, datetime]]:
+    """`[-infinity, end)` in parts of whole buckets, of which the first ends where the source begins."""
+    if start is None or (first := level.start_of_bucket(start)) >= end:
+        yield None, end
+        return
+    yield None, first
+    assert level.width is not None
+    while first < end:
+        until = min(first + _BUCKETS_AT_ONCE * level.width, end)
+        yield first, until
+        first = until
+
+
+async def _make(db: Database, definitions: str) -> None:
+    await _require_movable(db)
+    await db.script(definitions)
+    for level in LEVELS:
+        await relation_traits.copy_storage(db, level.relation, f"{_NEXT}{level.relation}")
+
+
+async def _refresh(db: Database, level: Level) -> None:
+    for start, end in windows(level, await _oldest_of_source(db, level), await _settled_until(db, level)):
+        await db.execute(
+            f"CALL refresh_continuous_aggregate('{_NEXT}{level.relation}', $1::timestamptz, $2::timestamptz)",
+            start,
+            end,
+        )
+
+
+async def _keep(db: Database, level: Level) -> None:
+    old = await relation_traits.materialised(db, level.relation)
+    new = await relation_traits.materialised(db, f"{_NEXT}{level.relation}")
+    oldest = await db.fetchval(f"SELECT min(bucket_start) FROM {old}")  # noqa: S608 # the server's own names
+    if oldest is None:
+        return
+    since = await db.fetchval("SELECT min(time) FROM trades")
+    for start, end in windows(level, oldest, await _settled_until(db, level)):
+        async with db.transaction():
+            await db.execute(_delete_poorer(level, old, new), start, end, since)
+            await db.execute(_insert_missing(level, old, new), start, end, since)
+
+
+def _delete_poorer(level: Level, old: str, new: str) -> str:
+    return (
+        f"DELETE FROM {new} AS new USING {old} AS old WHERE {_same_candle()}"  # noqa: S608 # the server's own names
+        f" AND {_in_window('old')} AND {_in_window('new')}"
+        f" AND old.trades_count > new.trades_count"
+        f" AND old.trades_count > new.trades_count + {_left_out(level)}"
+    )
+
+
+def _insert_missing(level: Level, old: str, new: str) -> str:
+    return (
+        f"INSERT INTO {new} ({', '.join(_TAKEN_OVER)}) SELECT {', '.join(_TAKEN_OVER.values())}"  # noqa: S608
+        f" FROM {old} AS old WHERE {_in_window('old')}"
+        f" AND NOT EXISTS (SELECT FROM {new} AS new WHERE {_same_candle()} AND {_in_window('new')})"
+        f" AND old.trades_count > {_left_out(level)}"
+    )
+
+
+def _same_candle() -> str:
+    return "new.bucket_start = old.bucket_start AND new.exchange = old.exchange AND new.symbol = old.symbol"
+
+
+def _in_window(alias: str) -> str:
+    return f"({alias}.bucket_start >= $1 OR $1::timestamptz IS NULL) AND {alias}.bucket_start < $2::timestamptz"
+
+
+def _left_out(level: Level) -> str:
+    """How many trades of the old candle are stored, but belong in no candle. Not asked where there are no trades."""
+    assert level.width is not None
+    seconds = int(level.width.total_seconds())
+    return (
+        f"CASE WHEN old.bucket_start + INTERVAL '{seconds} seconds' > $3::timestamptz THEN"  # noqa: S608 # a number
+        " (SELECT count(*) FROM trades WHERE trades.exchange = old.exchange AND trades.symbol = old.symbol"
+        f" AND trades.time >= old.bucket_start AND trades.time < old.bucket_start + INTERVAL '{seconds} seconds'"
+        " AND NOT trades.in_candles) ELSE 0 END"
+    )
+
+
+async def _show(db: Database, level: Level) -> None:
+    """Move the watermark over what was put below it.
+
+    A refresh moves it to the newest row at or after the window's start, and only if it changed a row: so one bucket,
+    the one before the oldest candle, is given a row for the refresh to delete.
+    """
+    relation = f"{_NEXT}{level.relation}"
+    new = await relation_traits.materialised(db, relation)
+    await db.execute(f"DELETE FROM {new} WHERE exchange = $1", _NOBODY)  # noqa: S608 # of an interrupted step
+    span = await db.fetchrow(f"SELECT min(bucket_start) AS oldest, max(bucket_start) AS newest FROM {new}")  # noqa: S608
+    assert span is not None
+    if span["newest"] is None or await _watermark(db, relation) > span["newest"]:
+        return
+    assert level.width is not None
+    before = span["oldest"] - level.width
+    await db.execute(
+        f"INSERT INTO {new} (bucket_start, exchange, symbol, trades_count) VALUES ($1, $2, '', 0)",  # noqa: S608
+        before,
+        _NOBODY,
+    )
+    await db.execute(
+        f"CALL refresh_continuous_aggregate('{relation}', $1::timestamptz, $2::timestamptz, force => true)",
+        before,
+        span["oldest"],
+    )
+    if await _watermark(db, relation) <= span["newest"]:
+        raise SchemaError(f"{db.target}: the candles that were kept in {relation} stay out of sight; report this")
+
+
+async def _watermark(db: Database, relation: str) -> datetime:
+    """Below it, candles are read as they are stored."""
+    found: datetime = await db.fetchval(
+        "SELECT _timescaledb_functions.to_timestamp(_timescaledb_functions.cagg_watermark(hypertable.id))"
+        " FROM _timescaledb_catalog.hypertable AS hypertable"
+        " WHERE format('%I.%I', schema_name, table_name) = $1",
+        await relation_traits.materialised(db, relation),
+    )
+    return found
+
+
+async def _take_over(db: Database, recorded: Step) -> None:
+    await _require_movable(db)
+    readers = await relation_traits.reading_views(db, _old_relations(), except_for={_MONTHS})
+    for level in LEVELS:
+        await relation_traits.copy_rights(db, level.relation, f"{_NEXT}{level.relation}")
+        await relation_traits.copy_comments(db, level.relation, f"{_NEXT}{level.relation}")
+        await relation_traits.copy_policies(db, level.relation, f"{_NEXT}{level.relation}")
+    for level in LEVELS:
+        await db.script(
+            f"ALTER MATERIALIZED VIEW {level.relation} RENAME TO {_OLD}{level.relation};"
+            f"ALTER MATERIALIZED VIEW {_NEXT}{level.relation} RENAME TO {level.relation}"
+        )
+    months = await relation_traits.view_named(db, f'"{_NEXT}{_MONTHS}"')
+    await db.script(f'CREATE OR REPLACE VIEW "{_MONTHS}" AS {months.query} DROP VIEW "{_NEXT}{_MONTHS}"')
+    for view in readers:
+        await db.script(view.statement)
+    await recorded.run(db)
+
+
+async def _drop_old(db: Database, level: Level) -> None:
+    await db.script(f"DROP MATERIALIZED VIEW IF EXISTS {_OLD}{level.relation}")
+
+
+async def _require_movable(db: Database) -> None:
+    """Raises SchemaError, naming what reads the old hierarchy and cannot be bound to the new one."""
+    obstacles = await relation_traits.immovable_readers(db, _old_relations(), except_for={_MONTHS})
+    if obstacles:
+        raise SchemaError(
+            f"{db.target}: the candles are made again under the same names, and {', '.join(obstacles)} would go on "
+            "reading the old ones: drop it, run `ingestd migrate`, and create it again (plain views that you own are "
+            "moved without that)"
+        )
+
+
+def _old_relations() -> list[str]:
+    return [level.relation for level in LEVELS]
+
+
+async def _oldest_of_source(db: Database, level: Level) -> datetime | None:
+    source = "trades" if level.source == "trades" else f"{_NEXT}{level.source}"
+    column = "time" if level.source == "trades" else "bucket_start"
+    oldest: datetime | None = await db.fetchval(f"SELECT min({column}) FROM {source}")  # noqa: S608 # our own names
+    return oldest
+
+
+async def _settled_until(db: Database, level: Level) -> datetime:
+    """The start of the bucket that is still open, or was a moment ago: what follows is made as it is read."""
+    settled: datetime = await db.fetchval("SELECT now() - $1::text::interval", level.settled_after)
+    return level.start_of_bucket(settled)

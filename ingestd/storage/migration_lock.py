@@ -1,0 +1,56 @@
+"""Whose turn it is to change the schema: a lock that lasts as long as its transaction.
+
+A lock of the session would be shared by strangers behind PgBouncer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ingestd.errors import DatabaseError, SchemaError
+from ingestd.storage.database import Database
+
+LOCK_KEY = 0x696E67_65737464  # "ingestd"
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class _LockTaken(Exception):
+    """Another session holds the migration lock."""
+
+
+@asynccontextmanager
+async def locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
+    """A transaction that is alone in changing the schema. Raises SchemaError, naming the holder, when it cannot be."""
+    try:
+        async with db.transaction(lock_timeout_s=lock_timeout_s):
+            await _take_lock(db)
+            yield
+    except _LockTaken as exc:
+        # Asked after the transaction has ended: a failed one answers no question.
+        holder = await _lock_holder(db)
+        waited = f"waited {lock_timeout_s:g} s for its lock"
+        raise SchemaError(f"{db.target}: another migration is running{holder}; {waited}") from exc
+
+
+async def _take_lock(db: Database) -> None:
+    try:
+        await db.script(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
+    except DatabaseError as exc:
+        if exc.sqlstate == _LOCK_NOT_AVAILABLE:
+            raise _LockTaken from exc
+        raise
+
+
+async def _lock_holder(db: Database) -> str:
+    row = await db.fetchrow(
+        "SELECT activity.pid, application_name, usename, client_addr::text AS address, xact_start"
+        " FROM pg_locks JOIN pg_stat_activity AS activity USING (pid)"
+        " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+        " AND ((classid::bigint << 32) | objid::bigint) = $1",
+        LOCK_KEY,
+    )
+    if row is None:
+        return ""
+    since = f" since {row['xact_start']:%H:%M:%S} UTC" if row["xact_start"] is not None else ""
+    return f" ({row['application_name'] or 'unnamed'}, user {row['usename']}, server process {row['pid']}{since})"

@@ -1,0 +1,100 @@
+"""A migration that is too long for one transaction, as steps: one that is interrupted goes on where it was.
+
+Each step may be run again after it was interrupted, with the same result. That a step is done is a row of
+`ingestd_migration_steps`, which is there only while a migration of this kind is unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from ingestd.errors import DatabaseError, SchemaError
+from ingestd.failpoints import passing
+from ingestd.storage.database import Database
+from ingestd.storage.migration_lock import locked
+
+Direction: TypeAlias = Literal["up", "down"]
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS ingestd_migration_steps (
+    version   integer     NOT NULL,
+    direction text        NOT NULL,
+    step      text        NOT NULL,
+    done_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (version, direction, step)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`in_transaction`: `run` is one transaction with the row that says it is done; else it makes its own."""
+
+    name: str
+    run: Callable[[Database], Awaitable[None]]
+    in_transaction: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A migration some of whose steps are done."""
+
+    version: int
+    direction: Direction
+    done: frozenset[str]
+
+
+async def unfinished(db: Database) -> Unfinished | None:
+    """The migration that was interrupted, if there is one."""
+    if await db.fetchval("SELECT to_regclass('ingestd_migration_steps')::text") is None:
+        return None
+    rows = await db.fetch("SELECT version, direction, step FROM ingestd_migration_steps")
+    if not rows:
+        return None
+    return Unfinished(rows[0]["version"], rows[0]["direction"], frozenset(row["step"] for row in rows))
+
+
+async def run(
+    db: Database, version: int, direction: Direction, steps: Sequence[Step], *, lock_timeout_s: float
+) -> None:
+    """Every step that is not done yet, in order. Raises SchemaError, naming the step that failed."""
+    for step in steps:
+        if await _is_done(db, step):
+            continue
+        try:
+            if not step.in_transaction:
+                await step.run(db)
+            async with locked(db, lock_timeout_s):
+                await db.script(_TABLE)
+                # Another program may have done it while this one waited for the lock.
+                if not await _is_done(db, step):
+                    if step.in_transaction:
+                        await step.run(db)
+                    await _record(db, version, direction, step)
+        except DatabaseError as exc:
+            raise SchemaError(
+                f"{db.target}: migration {version:04d} stopped at the step '{step.name}': {exc} [{exc.sqlstate}]; "
+                "what is done is kept, and `ingestd migrate` goes on from there"
+            ) from exc
+        passing("migrate.step")
+
+
+async def forget(db: Database) -> None:
+    """The migration is finished, or put away: nothing is to be gone on with."""
+    await db.script("DROP TABLE IF EXISTS ingestd_migration_steps")
+
+
+async def _is_done(db: Database, step: Step) -> bool:
+    known = await unfinished(db)
+    return known is not None and step.name in known.done
+
+
+async def _record(db: Database, version: int, direction: Direction, step: Step) -> None:
+    await db.execute(
+        "INSERT INTO ingestd_migration_steps (version, direction, step) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        version,
+        direction,
+        step.name,
+    )
