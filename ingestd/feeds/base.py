@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,22 @@ class BookBroken(FeedError):
 
 
 class Refused(FeedError):
-    """The venue answered with an error that does not say which symbol it is about."""
+    """The venue sent an error. `symbols`: those that it names; mostly it names none, and may be about anything.
+
+    None: nothing was asked, the exchange library itself refuses the call.
+    """
+
+    def __init__(self, message: str, symbols: frozenset[str] | None = frozenset()) -> None:
+        super().__init__(message)
+        self.symbols = symbols
+
+
+_SUBSCRIBED_ALREADY = re.compile(r"\balready\b.*subscri|subscri.*\b(already|dup)|^already exist", re.IGNORECASE)
+
+
+def says_subscribed(text: str) -> bool:
+    """Whether the venue's error only says that what was asked for is subscribed: that is no refusal."""
+    return _SUBSCRIBED_ALREADY.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +123,8 @@ class FeedStatus:
     connects: int = 0
     disconnects: int = 0
     stale_reconnects: int = 0
-    malformed_frames: int = 0
+    malformed_frames: int = 0  # of which nothing could be taken: not decodable, or of a kind that is not known
+    error_frames: int = 0  # errors that the venue sent, whatever they were about
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
     unrequested_records: int = 0  # updates for symbols that were not asked for
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit

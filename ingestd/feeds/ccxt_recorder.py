@@ -9,6 +9,7 @@ import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import FeedConfig
+from ingestd.errors import FeedError
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_ladder import BookLadder
@@ -44,6 +45,7 @@ class Recorder:
         self.ladder = BookLadder()  # until an exchange is made
         self._frame_url: Callable[[], str | None] = lambda: None
         self._wake: Callable[[str], None] = lambda _url: None
+        self._refused: Callable[[str, FeedError], None] = lambda _url, _error: None
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
         self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
@@ -64,12 +66,15 @@ class Recorder:
         carried: Callable[[str], Iterable[Stream]] = lambda _url: (),
         is_late: Callable[[], bool] = lambda: False,
         resynchronise: Callable[[str], None] = lambda _symbol: None,
+        refused: Callable[[str, FeedError], None] = lambda _url, _error: None,
         ladder: BookLadder | None = None,
     ) -> None:
         """A new exchange object: where its current frame came from, whom to tell that a socket is gone, which streams
-        were asked for on a socket, whether the current frame is of one that had been given up before, and whom to tell
-        that a symbol's book must be asked for again. `ladder`: how it is."""
+        were asked for on a socket, whether the current frame is of one that had been given up before, whom to tell
+        that a symbol's book must be asked for again, and whom to tell that a socket brought an error. `ladder`: how a
+        book is asked for again."""
         self.ladder = ladder or BookLadder()
+        self._refused = refused
         self._is_late = is_late
         self._resynchronise = resynchronise
         self._frame_url = frame_url
@@ -228,6 +233,10 @@ class Recorder:
     def on_rejected(self, url: str) -> None:
         self._wake(url)
 
+    def on_refused(self, url: str, error: FeedError) -> None:
+        self._ledger.refused(url, error)
+        self._refused(url, error)
+
     def on_stale(self, url: str, detail: str) -> None:
         """A socket is about to be given up for its silence."""
         self.counts.stale_reconnects += 1
@@ -289,13 +298,16 @@ class Recorder:
             if channel != "candles":
                 self._ledger.incomplete(stream, "lacks what the record needs")
             return
+        url = self._frame_url()
+        if stream.overlap is not None and url is not None and stream.overlap.is_repeat(url, record):
+            return
         # What a lost socket had still brought is taken, and is no sign that the next one delivers.
         ends = bool(self._ledger.open_gaps) and not self._is_late()
         ended = ends and self._ledger.delivered(stream, at=received_at, time=record.time)
         stream.received += 1
         stream.last_received_at = received_at
         stream.last_time = record.time
-        stream.url = self._frame_url() or stream.url
+        stream.url = url or stream.url
         stream.quarantined = None
         self._intake.put(record)
         if stream.ids is not None and type(record) is Trade:

@@ -85,6 +85,7 @@ class CcxtSession:
             self._carried,
             lambda: self._tap.frame_is_late,
             self._resynchronise,
+            self._refused,
             BookLadder(Rung.UNSUBSCRIBE if stands else Rung.ASK, can_unsubscribe=can_forget_books(self.exchange)),
         )
 
@@ -255,6 +256,10 @@ class CcxtSession:
             elif (client := client_of_book(self.exchange, symbol)) is not None:
                 drop_client(client, f"the venue sends no whole book of {symbol}")
 
+    def _refused(self, url: str, error: FeedError) -> None:
+        for subscription in list(self._subscriptions):
+            subscription.refused(url, error)
+
     def _resynchronise(self, symbol: str) -> None:
         for subscription in list(self._subscriptions):
             subscription.wake_for("order_book", symbol)
@@ -295,10 +300,28 @@ class CcxtSession:
                     client.forgive(late_s)
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
+            self._close_left()
             if self.gives_up():
                 log.warning("exchange_recreated", feed=self._config.label)
                 self._recorder.counts.problem = "nothing can be subscribed; starting afresh"
                 self._stop.set()
+
+    def _close_left(self) -> None:
+        """Close the sockets that nothing needs any more: what they carried has been asked for on others."""
+        needed = {url for subscription in self._subscriptions for url in subscription.urls}
+        given_up: set[str] = set()
+        for subscription in self._subscriptions:
+            if not subscription.has_moved():
+                continue
+            for url in subscription.left_urls - needed:
+                if not any(url in other.left_urls and not other.has_moved() for other in self._subscriptions):
+                    given_up.add(url)
+            if not (subscription.left_urls - needed - given_up):
+                subscription.settle_move()
+        for url in given_up:
+            client = (self.exchange.clients or {}).get(url)
+            if client is not None:
+                client.leave("all that it carried is asked for on another")
 
     def gives_up(self) -> bool:
         """Whether every subscription has failed so often in a row that the exchange object itself is suspected."""

@@ -1,9 +1,10 @@
-"""One `watch_*` call kept alive: asked for again when its socket is gone, split when one of its symbols is refused."""
+"""One `watch_*` call kept alive: asked for again when its socket is gone or the venue sent an error, split when one of
+its symbols is refused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -11,10 +12,11 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import BookBroken, RateLimited, Refused
+from ingestd.feeds.base import BookBroken, RateLimited, Refused, says_subscribed
 from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_tap import dialled_urls, translated
+from ingestd.feeds.ccxt_tap import ask_anew, dialled_urls, translated
+from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.records import Channel
@@ -23,8 +25,12 @@ log = structlog.get_logger()
 
 RENEW_S = 60.0  # ask again although nothing happened: heals a subscription the library has lost track of
 SETTLED_S = 30.0  # what has worked this long starts its delays over
+LEFT_OPEN_S = 10.0  # a socket whose streams were asked for on another, while not all of them have come from there
 QUARANTINE_S = 3600.0
+QUARANTINE_AT_LEAST_S = 60.0  # also when its socket is gone: it may be the refused request that the venue closed it for
 REFUSALS_TO_QUARANTINE = 3
+REFUSED_OFTEN = 8
+REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
 RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 
 _CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolve, ticks: `BIDS_ASKS_IN_TICKERS`
@@ -44,25 +50,36 @@ class Subscription:
         watch: Watch,
         recorder: Recorder,
         backoff: Callable[[], Backoff] = Backoff,
+        parent: Subscription | None = None,
+        anew: bool = False,
     ) -> None:
+        """`parent`: the one that this is a part of. `anew`: the library takes the streams for subscribed, the venue
+        refused them."""
         self.channel = channel
         self.method = method
         self.streams = list(streams)
-        self.urls: dict[str, None] = {}
+        self.urls: dict[str, None] = {}  # of the newest call
+        self._called_s = 0.0
+        self.left_urls: set[str] = set(parent.urls) | parent.left_urls if parent is not None else set()
         self._watch = watch
         self._recorder = recorder
         self._new_backoff = backoff
         self._backoff = backoff()
         self._wake = asyncio.Event()
-        self._books_broke = asyncio.Event()
+        self._ask_now = asyncio.Event()
         self._socket_gone = False
+        self._errors_heard: list[Refused | RateLimited] = []  # of its sockets, since the last call
+        self._anew = anew
         self._broken: set[str] = set()  # the symbols whose books are, since the last call
         self._of_book: dict[str, tuple[Backoff, float]] = {}  # its delays, and when it broke last
         self._returned = method.returned
-        self._received_at_start = {stream.symbol: stream.received for stream in streams}
+        self._received_when_asked: Mapping[str, int] = (
+            parent._received_when_asked if parent is not None else self._received_by_symbol()
+        )
         self._attempt_started = monotonic_s()
         self._attempt_received = self._received()
         self._refusals = 0
+        self._hold_s = QUARANTINE_AT_LEAST_S
         rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
         self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
 
@@ -82,16 +99,22 @@ class Subscription:
             self._socket_gone = True
             self._wake.set()
 
+    def refused(self, url: str, error: FeedError) -> None:
+        """The venue sent an error on that socket. One that cannot be about what this one waits for is passed over."""
+        if url in self.urls and isinstance(error, (Refused, RateLimited)) and self._blamed(error):
+            self._errors_heard[:] = [error]
+            self._ask_now.set()
+            self._wake.set()
+
     def wake_for(self, channel: Channel, symbol: str) -> None:
         """What it carries of this symbol must be asked for again."""
         if channel == self.channel and symbol in self.symbols:
             self._broken.add(symbol)
             self._wake.set()
-            self._books_broke.set()
+            self._ask_now.set()
 
     async def run(self, stop: Stop) -> list[Subscription]:
         """Keep the subscription until the stop, or until none of its symbols is wanted any more."""
-        dialled_urls.set(self.urls)
         while not stop.is_set() and self._wanted():
             error = await self._once(stop)
             if error is None or stop.is_set():
@@ -110,13 +133,18 @@ class Subscription:
 
     async def _once(self, stop: Stop) -> FeedError | None:
         """One call, and the wait for a reason to call again. The error of the call or of the socket, if any."""
+        if self._socket_gone or self._anew:
+            self._received_when_asked = self._received_by_symbol()
         self._wake.clear()
+        self._errors_heard.clear()
         self._socket_gone = False
         self._broken.clear()
-        self._books_broke.clear()
+        self._ask_now.clear()
         received = self._received()
         # A call that waits for a book which does not come would wait on.
-        task = await stop.run(self._watch(self.symbols), name=self.name, until=self._books_broke)
+        task = await stop.run(self._call(), name=self.name, until=self._ask_now)
+        if self._errors_heard and not self._socket_gone:
+            return self._errors_heard[0]
         if task.cancelled():
             if self._broken and not self._socket_gone:
                 return self._book_broken()
@@ -124,16 +152,47 @@ class Subscription:
         error = task.exception()
         if error is not None:
             return translated(error)
+        self._anew = False
         self._take_returned(task.result(), received)
         if self._returned:
             return None
         await stop.sleep_or(self._wake, RENEW_S)
+        if self._errors_heard and not self._socket_gone:
+            return self._errors_heard[0]
         if self._broken and not self._socket_gone:
             return self._book_broken()
         return FeedError("its socket is gone, or the library gave it up") if self._wake.is_set() else None
 
     def _book_broken(self) -> BookBroken:
         return BookBroken(f"a broken book: {', '.join(sorted(self._broken))}")
+
+    def has_moved(self) -> bool:
+        """Whether all comes from where the newest call asked for it. What is quiet for long enough is taken to."""
+        if not self.urls:
+            return False
+        if self.channel == "order_book" or monotonic_s() - self._called_s >= LEFT_OPEN_S:
+            return True
+        return all(stream.overlap is None or stream.overlap.heard & self.urls.keys() for stream in self.streams)
+
+    def settle_move(self) -> None:
+        """The sockets that it was asked for on before are no longer needed, or are those of the newest call."""
+        newest = next(reversed(self.urls), None)
+        for stream in self.streams:
+            stream.overlap = None
+            if stream.url in self.left_urls - self.urls.keys() and self.channel != "order_book":
+                stream.url = newest
+        self.left_urls.clear()
+
+    async def _call(self) -> Any:
+        """In a context of its own, so that what it dials is known to be of this call."""
+        before, self.urls = self.urls, {}
+        self.left_urls.update(before)
+        self._called_s = monotonic_s()
+        for stream in self.streams if self.left_urls else ():
+            stream.overlap = stream.overlap or Overlap()
+        dialled_urls.set(self.urls)
+        ask_anew.set(self._anew)
+        return await self._watch(self.symbols)
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""
@@ -145,6 +204,9 @@ class Subscription:
             for stream in self.streams:
                 stream.url = next(reversed(self.urls), None)
             self._recorder.on_returned(self.channel, self.symbols, result, now_us())
+
+    def _received_by_symbol(self) -> dict[str, int]:
+        return {stream.symbol: stream.received for stream in self.streams}
 
     def _received(self) -> int:
         return sum(stream.received for stream in self.streams)
@@ -168,6 +230,8 @@ class Subscription:
             self._backoff.settled()
         self._attempt_started, self._attempt_received = monotonic_s(), self._received()
         at_least_s = (error.retry_after_s or RATE_LIMIT_PAUSE_S) if isinstance(error, RateLimited) else 0.0
+        if self._refusals >= REFUSED_OFTEN:
+            at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._backoff.next_s(at_least_s)
         log.info(
             "resubscribing",
@@ -180,23 +244,41 @@ class Subscription:
         return delay_s
 
     async def _on_refusal(self, error: FeedError, stop: Stop) -> list[Subscription]:
-        """Find the symbol the venue refuses: those that deliver are not it; the silent ones are halved down to one."""
-        silent = [stream for stream in self.streams if stream.received == self._received_at_start[stream.symbol]]
-        if silent and len(self.streams) > 1:
+        """Ask again; those that deliver are not refused, and of the others the refused one is found by halving.
+
+        Only a symbol that is named, or one of which the library itself says so, is put aside.
+        """
+        blamed = self._blamed(error)
+        names_none = isinstance(error, Refused) and error.symbols == frozenset()
+        self._anew = bool(blamed) and isinstance(error, Refused) and error.symbols is not None
+        self._refusals = self._refusals + 1 if blamed else 0
+        may_be_transient = names_none and len(blamed) == len(self.streams) and self._refusals < REFUSALS_TO_QUARANTINE
+        if blamed and len(self.streams) > 1 and not may_be_transient:
             log.info("subscription_split", feed=self._recorder.counts.label, subscription=self.name, error=str(error))
-            return self._parts(silent)
-        self._refusals = self._refusals + 1 if silent else 0
-        certain = isinstance(error, ChannelError) or self._refusals >= REFUSALS_TO_QUARANTINE
-        if silent and certain:
-            await self._quarantine(silent[0], error, stop)
+            return self._parts(blamed)
+        often = self._refusals >= REFUSALS_TO_QUARANTINE and not names_none
+        if blamed and (often or isinstance(error, ChannelError)):
+            await self._quarantine(blamed[0], error, stop)
         else:
             await stop.sleep(self._delay_s(error))
         return []
 
-    def _parts(self, silent: Sequence[Stream]) -> list[Subscription]:
-        speaking = [stream for stream in self.streams if stream not in silent]
-        middle = (len(silent) + 1) // 2 if not speaking else len(silent)
-        parts = [part for part in (speaking, silent[:middle], silent[middle:]) if part]
+    def _blamed(self, error: FeedError) -> list[Stream]:
+        """Those that the error may be about: they have brought nothing since they were asked for, and if it names any
+        symbol it names theirs."""
+        if says_subscribed(str(error)):
+            return []
+        symbols = error.symbols if isinstance(error, Refused) else None
+        return [
+            stream
+            for stream in self.streams
+            if stream.received <= self._received_when_asked.get(stream.symbol, 0)
+            and (not symbols or stream.symbol in symbols)
+        ]
+
+    def _parts(self, blamed: Sequence[Stream]) -> list[Subscription]:
+        others = [stream for stream in self.streams if stream not in blamed]
+        middle = (len(blamed) + 1) // 2 if not others else len(blamed)
         return [
             Subscription(
                 self.channel,
@@ -205,12 +287,16 @@ class Subscription:
                 watch=self._watch,
                 recorder=self._recorder,
                 backoff=self._new_backoff,
+                parent=self,
+                anew=self._anew and part is not others,
             )
-            for part in parts
+            for part in (others, blamed[:middle], blamed[middle:])
+            if part
         ]
 
     async def _quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
-        """Leave the symbol alone for an hour, unless it delivers after all (the refusal was about another one)."""
+        """Leave the symbol alone for an hour, unless it delivers after all (the refusal was about another one), or its
+        socket is gone: what the venue says on the next one may be another thing."""
         stream.quarantined = str(error)[:300]
         log.warning(
             "quarantined",
@@ -219,9 +305,14 @@ class Subscription:
             symbol=stream.symbol,
             error=stream.quarantined,
         )
-        until = monotonic_s() + QUARANTINE_S
-        while not stop.is_set() and (left_s := until - monotonic_s()) > 0 and stream.quarantined is not None:
+        began_s = monotonic_s()
+        self._socket_gone = False
+        while not stop.is_set() and stream.quarantined is not None:
+            until_s = began_s + (min(self._hold_s, QUARANTINE_S) if self._socket_gone else QUARANTINE_S)
+            if (left_s := until_s - monotonic_s()) <= 0:
+                break
             self._wake.clear()
             await stop.sleep_or(self._wake, left_s)
+        self._hold_s *= 2
         self._refusals = 0
         self._backoff.settled()

@@ -29,6 +29,7 @@ from ingestd.feeds.book_samples import named_in
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
+from ingestd.feeds.market_names import MarketNames
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.symbols import namesakes
 from ingestd.feeds.tap_listener import TapListener
@@ -41,10 +42,12 @@ _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
 _CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
+_RATE_LIMITED = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
 _UNSUBSCRIBED_WITHIN_S = 10.0
 _GATHERED_CHANGES = 100  # venues' code wants 25 at most
+_SEARCHED_CHARS = 4096  # of a frame with an error, for the symbols that it names
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
 # Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
@@ -64,6 +67,9 @@ _BASE_CONFIG: dict[str, Any] = {
 
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
 """Where the running subscription's sockets go: every URL it watches is added, the newest last."""
+
+ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
+"""Whether the running call asks for what the library takes for subscribed already: the venue may have refused it."""
 
 
 class Tap:
@@ -134,6 +140,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     """One socket. ccxt makes a `Client`; its class is changed to this one before it connects."""
 
     url: str
+    on_message_callback: Callable[[Any, Any], None]
     tap: Tap
     exchange: Any
     aside: BookStore  # books that are not the venue's whole ones, or no more
@@ -174,7 +181,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             else:
                 super().handle_message(message)
         except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; the next frame must be read
-            self._refuse(error, message)
+            self._raised(error, message)
         finally:
             if tap.frame_had_data:
                 self.last_data_at = time.monotonic()
@@ -249,16 +256,40 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             tap.listener.on_book(book, tap.received_at)
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
+        """An error that a frame brought is told to whom it may concern; who waits for another name waits on."""
+        brought_by_frame = self.tap.url is not None and self.error is None and _is_refusal(result)
+        if brought_by_frame and message_hash is None:
+            self._refused(result)
+            return result
         waited_for = message_hash is None or message_hash in self.futures
+        if brought_by_frame:
+            result.symbols_in_frame = self._named(message_hash)
         outcome = super().reject(result, message_hash)
         broken = isinstance(result, ccxt.InvalidNonce)  # of which the checksum error is one
         symbol = self.tap.listener.book_named_in(message_hash) if broken and isinstance(message_hash, str) else None
         if symbol is not None:
             self.exchange.book_is_wrong(symbol)
             self.rejections.pop(message_hash, None)  # else the call that subscribes to it again is told of it once more
+        elif brought_by_frame and not waited_for:
+            self.rejections.pop(message_hash, None)  # many are named after a request, and would be kept for ever
+            self.tap.listener.on_refused(self.url, translated(result))
         elif not waited_for:
             self.tap.listener.on_rejected(self.url)
         return outcome
+
+    def reset(self, error: Any) -> None:
+        """ccxt would leave it open, and subscribed beside the next one."""
+        asyncio.get_running_loop().call_soon(self.give_up, f"given up by the exchange library: {error}"[:300])
+
+    def leave(self, reason: str) -> None:
+        """Close it, and pass over what it still brings: another socket brings that too."""
+        self.on_message_callback = lambda _client, _message: None
+        self.give_up(reason)
+
+    def give_up(self, reason: str) -> None:
+        """Close it, unless that is done."""
+        if not self.is_down:
+            self.on_error(ccxt.NetworkError(reason))
 
     async def open(self, session: Any, backoff_delay: float = 0) -> None:
         async with self.tap.dials:
@@ -274,12 +305,29 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         finally:
             self.url = original
 
-    def _refuse(self, error: Exception, message: Any) -> None:
+    def _raised(self, error: Exception, message: Any) -> None:
         if isinstance(error, ccxt.InvalidNonce) or (self.is_down and isinstance(error, LookupError)):
             return  # a book that is wrong, which has been said; or a change of one that went with the socket
         self.tap.listener.on_bad_frame(self.url, error, str(message.data[:200])[:200])
-        if isinstance(error, ccxt.BaseError):
-            self.reject(error)  # the venue's answer to a subscription: those who wait for one must hear it
+        # NotSupported: a message that ccxt does not know. It is no answer to anything.
+        if isinstance(error, ccxt.BaseError) and not isinstance(error, ccxt.NotSupported):
+            self._refused(error)
+
+    def _refused(self, error: ccxt.BaseError) -> None:
+        if self.is_down:
+            return
+        error.symbols_in_frame = self._named()
+        if isinstance(error, ccxt.InvalidNonce):
+            for symbol in error.symbols_in_frame:
+                self.exchange.book_is_wrong(symbol)
+        else:
+            self.tap.listener.on_refused(self.url, translated(error))
+
+    def _named(self, message_hash: Any = None) -> frozenset[str]:
+        """The symbols that the frame names, or the name that the library has for what it is about."""
+        frame = self.tap.frame
+        text = frame if isinstance(frame, str) else json.dumps(frame, default=str)
+        return frozenset(self.exchange.names_in(f"{text[:_SEARCHED_CHARS]} {message_hash or ''}"))
 
 
 class _TappedExchange(ExactReaders):
@@ -288,6 +336,7 @@ class _TappedExchange(ExactReaders):
     id: str
     options: dict[str, Any]
     orderbooks: BookStore
+    markets: Any
     throttler: Any
     closed_by_user: bool
     number = ExactFloat
@@ -301,6 +350,7 @@ class _TappedExchange(ExactReaders):
         self.code_name = _code_name(self)
         self.book_frame = book_frame_reader(self.code_name)
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
+        self._market_names = MarketNames({})
         super().__init__(config)  # type: ignore[call-arg]
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
@@ -351,9 +401,18 @@ class _TappedExchange(ExactReaders):
 
         return tracked
 
-    def watch(self, url: str, *args: Any, **named: Any) -> Any:
+    def names_in(self, text: str) -> frozenset[str]:
+        if not self._market_names.are_of(self.markets or {}):
+            self._market_names = MarketNames(self.markets)
+        return self._market_names.named_in(text)
+
+    def watch(
+        self, url: str, message_hash: Any, message: Any = None, subscribe_hash: Any = None, subscription: Any = None
+    ) -> Any:
         _note_dialled(url)
-        return super().watch(url, *args, **named)  # type: ignore[misc]
+        if ask_anew.get():
+            self.client(url).subscriptions.pop(subscribe_hash, None)
+        return super().watch(url, message_hash, message, subscribe_hash, subscription)  # type: ignore[misc]
 
     def watch_multiple(
         self,
@@ -366,6 +425,8 @@ class _TappedExchange(ExactReaders):
         _note_dialled(url)
         if subscribe_hashes:
             held = self.client(url).subscriptions
+            for name in subscribe_hashes if ask_anew.get() else ():
+                held.pop(name, None)
             missing = [place for place, name in enumerate(subscribe_hashes) if name not in held]
             if 0 < len(missing) < len(subscribe_hashes):
                 message, subscription = _narrowed(self.id, message, subscription, missing, len(subscribe_hashes))
@@ -408,7 +469,8 @@ class _TappedExchange(ExactReaders):
 
     def on_close(self, client: Any, error: Any) -> None:
         super().on_close(client, error)  # type: ignore[misc]
-        self._down(client, f"closed by the venue, code {error}")
+        ours = f"closed here: {client.error}"
+        self._down(client, ours if client.error is not None else f"closed by the venue, code {error}")
 
     def _down(self, client: Any, reason: str) -> None:
         if not client.is_down:  # an error is followed by a close of the same socket
@@ -425,15 +487,17 @@ class _TappedExchange(ExactReaders):
     async def fetch(self, url: str, *args: Any, **named: Any) -> Any:
         try:
             return await super().fetch(mapped_url(url, self._url_map), *args, **named)  # type: ignore[misc]
-        except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
-            error.retry_after_s = _retry_after_s(getattr(self, "last_response_headers", None))
+        except ccxt.BaseError as error:
+            error.sent_by_venue = True
+            if isinstance(error, _RATE_LIMITED):
+                error.retry_after_s = _retry_after_s(getattr(self, "last_response_headers", None))
             raise
 
     async def fetch_currencies(self, params: Any = None) -> Any:
         """Currencies, or none of them: `load_markets` asks for them first, and no record needs them."""
         try:
             return await super().fetch_currencies(params or {})  # type: ignore[misc]
-        except (ccxt.DDoSProtection, ccxt.RateLimitExceeded):
+        except _RATE_LIMITED:
             raise
         except ccxt.BaseError:
             if self.id in _NEEDS_CURRENCIES:
@@ -626,20 +690,28 @@ def features(exchange_id: str) -> Mapping[str, Any]:
 def translated(error: BaseException) -> FeedError:
     """A ccxt (or socket) error as one of ours."""
     text = f"{type(error).__name__}: {error}"
+    if isinstance(error, _RATE_LIMITED):
+        return RateLimited(text, getattr(error, "retry_after_s", 0.0))
+    if isinstance(error, ccxt.InvalidNonce):  # of which the checksum error is one
+        return BookBroken(text)
+    symbols: frozenset[str] | None = getattr(error, "symbols_in_frame", None)
+    if symbols is not None:
+        return Refused(text, symbols)
     if isinstance(error, ccxt.BadSymbol):
         return SymbolError(text)
-    if isinstance(error, ccxt.NotSupported):
+    sent_by_venue = getattr(error, "sent_by_venue", False)
+    if isinstance(error, ccxt.NotSupported) and not sent_by_venue:
         return ChannelError(text)
-    if isinstance(error, (ccxt.DDoSProtection, ccxt.RateLimitExceeded)):
-        return RateLimited(text, getattr(error, "retry_after_s", 0.0))
     handshake = error.args[0] if error.args else None
     if getattr(handshake, "status", None) in _RATE_LIMIT_STATUS:
         return RateLimited(text, _retry_after_s(getattr(handshake, "headers", None)))
-    if isinstance(error, ccxt.InvalidNonce):  # of which the checksum error is one
-        return BookBroken(text)
     if isinstance(error, ccxt.ExchangeError):
-        return Refused(text)
+        return Refused(text, frozenset() if sent_by_venue else None)
     return FeedError(text)
+
+
+def _is_refusal(error: Any) -> bool:
+    return isinstance(error, ccxt.BaseError) and not isinstance(error, ccxt.UnsubscribeError)
 
 
 def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of: int) -> tuple[Any, Any]:

@@ -78,6 +78,8 @@ class Poller:
             error = await self._call(single, [stream], stop)
             if isinstance(error, (SymbolError, ChannelError)):
                 self._quarantine(stream, error)
+            elif isinstance(error, Refused):  # it names no symbol: this sample is missing, and no more is known
+                self._recorder.interrupted([stream], POLL_FAILED, str(error))
 
     async def _call(self, method: Method, group: Sequence[Stream], stop: Stop) -> FeedError | None:
         symbols = [stream.symbol for stream in group]

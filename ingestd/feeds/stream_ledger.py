@@ -9,8 +9,10 @@ import structlog
 
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
+from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
+from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.records import CHANNELS, Channel, FeedGap, StreamId, Trade
 
@@ -22,6 +24,7 @@ class Stream(StreamStatus):
     """A stream's status, and the socket that delivers it (known once it has)."""
 
     url: str | None = None
+    overlap: Overlap | None = None  # while it may come from two
     ids: IdSeries | None = None  # where the venue's trade ids have no holes
 
 
@@ -139,6 +142,13 @@ class StreamLedger:
             log.warning(
                 "bad_frame", feed=self._config.label, url=url, count=count, error=repr(error)[:300], frame=frame[:200]
             )
+
+    def refused(self, url: str, error: FeedError) -> None:
+        """The venue sent an error."""
+        self.counts.error_frames += 1
+        count = self.counts.error_frames
+        if count & (count - 1) == 0:
+            log.warning("venue_error", feed=self._config.label, url=url, count=count, error=str(error)[:300])
 
     def _put_counted(self, stream: Stream, report: IdReport | None) -> None:
         if report is not None:

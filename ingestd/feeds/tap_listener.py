@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ingestd.errors import FeedError
+
 
 class TapListener(Protocol):
     """Who is told what the exchange sent, in the loop turn in which the socket delivered it."""
@@ -30,6 +32,9 @@ class TapListener(Protocol):
     def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
     def on_connected(self, url: str) -> None: ...
     def on_disconnected(self, url: str, reason: str) -> None: ...
+    def on_refused(self, url: str, error: FeedError) -> None:
+        """A frame of this socket was an error, and no call that waits has been told."""
+
     def on_rejected(self, url: str) -> None:
         """The library gave up on a subscription of this socket: it must be asked for again."""
 

@@ -213,6 +213,7 @@ _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
     ("disconnects", "Connections lost", lambda status: status.disconnects),
     ("stale_reconnects", "Connections given up for their silence", lambda status: status.stale_reconnects),
     ("malformed_frames", "Frames that could not be decoded", lambda status: status.malformed_frames),
+    ("error_frames", "Errors that the venue sent on a socket", lambda status: status.error_frames),
     ("incomplete_records", "Updates without what a record needs", lambda status: status.incomplete_records),
 )
 

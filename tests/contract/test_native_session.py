@@ -156,6 +156,7 @@ async def server() -> AsyncIterator[Server]:
 def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a real backoff; its arithmetic has tests of its own."""
     monkeypatch.setattr("ingestd.feeds.native.line.REFUSED_AGAIN_S", 0.0)
+    monkeypatch.setattr("ingestd.feeds.native.line.CONSENT_WITHIN_S", 0.02)
     for module in ("line", "rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.native.{module}.Backoff", lambda **_: Backoff(base_s=0.001, cap_s=0.005))
 
@@ -315,6 +316,23 @@ async def test_a_refusal_that_names_none_is_searched_for(server: Server) -> None
     await server.send(["trade", "c", 7])
     await running.until(lambda: running.ids() == ["1", "7"])
     assert running.quarantined() == {}  # it delivers after all
+    await running.close()
+
+
+async def test_an_error_that_is_about_nothing_asked_for_puts_no_stream_aside(server: Server) -> None:
+    """The quiet ones are asked for again, and the venue says yes."""
+    said = [["notice", "refused", None], ["notice", "subscribed", None]]
+    server.answer = lambda kind, _streams: said if kind == "subscribe" else []
+    running = Running(server, "abc")
+    await running.until(lambda: server.asked)
+    for searches in range(1, 5):
+        while len(server.asked) < 1 + 3 * searches:
+            await server.send(["notice", "refused", None])
+            await asyncio.sleep(0.02)
+
+    assert running.quarantined() == {}
+    await server.send(["trade", "a", 1], ["trade", "b", 2], ["trade", "c", 3])
+    await running.until(lambda: len(running.ids()) == 3)
     await running.close()
 
 

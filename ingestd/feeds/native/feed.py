@@ -118,6 +118,7 @@ _COUNTED = (
     "disconnects",
     "stale_reconnects",
     "malformed_frames",
+    "error_frames",
     "incomplete_records",
     "unrequested_records",
     "book_resyncs",

@@ -13,7 +13,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
-from ingestd.feeds.base import RateLimited
+from ingestd.feeds.base import RateLimited, says_subscribed
 from ingestd.feeds.native.messages import FrameNumber, Message, Notice
 from ingestd.feeds.native.pace import Pace, Paces
 from ingestd.feeds.native.recorder import NativeRecorder
@@ -33,6 +33,7 @@ REFUSALS_TO_QUARANTINE = 3
 REFUSED_AGAIN_S = 5.0
 RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 ANSWER_WITHIN_S = 5.0
+CONSENT_WITHIN_S = 0.5  # after a refusal that names none: it may be about another thing
 _STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
 _SHOWN_BYTES = 200
 
@@ -72,7 +73,7 @@ class Line:
         self._subscribed: dict[Asked, int] = {}  # on this connection, and what each had received by then
         self._unanswered: list[Stream] = []
         self._asked_at_s = 0.0
-        self._answers = 0
+        self._consents = 0  # answers that something is subscribed
         self._again: set[Asked] = set()
         self._held: dict[Asked, float] = {}  # refused, and not asked for until then
         self._refused: Counter[Asked] = Counter()  # how often
@@ -242,12 +243,11 @@ class Line:
     def _on_notice(self, notice: Notice) -> None:
         if notice.kind == "restarting" and self._socket is not None:
             self._socket.abandon(f"the venue closes it: {notice.text}"[:300])
-        elif notice.kind == "refused":
-            self._answers += 1
+        elif notice.kind == "refused" and not says_subscribed(notice.text):
             self._refusals.append(notice)
             self._turn.set()
-        elif notice.kind == "subscribed":
-            self._answers += 1
+        elif notice.kind in ("subscribed", "refused"):
+            self._consents += 1
             self._answered()
             self._turn.set()
 
@@ -305,28 +305,27 @@ class Line:
         if unnamed is None:
             return
         suspects = self._silent()
-        if len(suspects) == 1:
-            self._quarantine(suspects, unnamed.text)
-            return
         log.info("refusal_searched", feed=self._config.label, url=self.url, streams=len(suspects), text=unnamed.text)
         self._suspects.update(dict.fromkeys(suspects))
 
     async def _ask_suspects(self, socket: Socket, pace: Paces, stop: Stop) -> None:
-        """One at a time, so that the answer is about it."""
+        """One at a time, so that the answer is about it. What the venue says yes to is not what it refuses."""
         while self._suspects:
             asked = next(iter(self._suspects))
-            answers = self._answers
+            consents = self._consents
             if asked in self.streams and not await self._subscribe([asked], socket, pace, stop):
                 return
             self._suspects.pop(asked, None)
             until_s = monotonic_s() + ANSWER_WITHIN_S
-            while asked in self.streams and self._answers == answers and monotonic_s() < until_s:
+            while asked in self.streams and self._consents == consents and monotonic_s() < until_s:
                 self._turn.clear()
                 await stop.sleep_or(self._turn, until_s - monotonic_s())
                 if stop.is_set() or socket.lost.is_set():
                     return
+                if self._refusals:
+                    until_s = min(until_s, monotonic_s() + CONSENT_WITHIN_S)
             alone, self._refusals = self._refusals, []
-            if alone:
+            if alone and self._consents == consents:
                 self._quarantine([asked], alone[0].text)
         self._turn.set()
 

@@ -1,0 +1,55 @@
+"""Which markets a text of the venue names, such as the message of an error. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_MOST_WORDS = 6  # of one name, such as BTC-USD-260327-40000-C
+_SHORT = 4  # a name of so few characters may be a word of the language: it counts only as a whole string of JSON
+
+
+class MarketNames:
+    """The names of these markets (the exchange library's dicts, by symbol): their symbols, the venue's ids, and the
+    pair in the usual spellings. Upper and lower case are alike."""
+
+    def __init__(self, markets: Mapping[str, Mapping[str, Any]]) -> None:
+        self._markets = markets
+        self._symbols: dict[str, set[str]] = {}
+        for symbol, market in markets.items():
+            for name in _names(symbol, market):
+                self._symbols.setdefault(name.lower(), set()).add(symbol)
+
+    def are_of(self, markets: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether they are the names of this very mapping."""
+        return self._markets is markets
+
+    def named_in(self, text: str) -> frozenset[str]:
+        """The symbols of all names that stand in the text, the longest first: `BTC-USDT-SWAP` is not `BTC-USDT`."""
+        words = [match.span() for match in _WORD.finditer(text)]
+        found: set[str] = set()
+        first = 0
+        while first < len(words):
+            for last in range(min(first + _MOST_WORDS, len(words)) - 1, first - 1, -1):
+                start, end = words[first][0], words[last][1]
+                symbols = self._symbols.get(text[start:end].lower())
+                if symbols and (end - start > _SHORT or _is_whole(text, start, end)):
+                    found |= symbols
+                    first = last
+                    break
+            first += 1
+        return frozenset(found)
+
+
+def _names(symbol: str, market: Mapping[str, Any]) -> Iterator[str]:
+    yield symbol
+    yield str(market.get("id") or symbol)
+    if market.get("spot"):
+        base, quote = str(market.get("base")), str(market.get("quote"))
+        yield from (f"{base}{between}{quote}" for between in ("", "-", "_", "/"))
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    return text[start - 1 : start] == '"' and text[end : end + 1] in ('"', "\\")
