@@ -4,7 +4,7 @@
     key      exchange:symbol                keeps the order within a symbol
     value    {"event_type": "TRADE", "timestamp": "2026-09-21T15:33:20.000001Z", "data": {every field by its name}}
     headers  ingestd-position               journal_id:position:index, increasing within a partition per journal
-             ingestd-version                1; a change of fields raises it
+             ingestd-version                2; a change of fields raises it
 
 Decimals are the exchange's own text, as JSON strings. Times are ISO 8601 in UTC with microseconds; one outside the
 years 1970 to 9999, which only a rejected record can have, is the integer number of microseconds since the epoch.
@@ -35,7 +35,7 @@ from ingestd.records import (
     Trade,
 )
 
-VERSION = b"1"
+VERSION = b"2"
 POSITION_HEADER = "ingestd-position"
 VERSION_HEADER = "ingestd-version"
 _LONGEST_POSITION = 1000
@@ -68,8 +68,23 @@ _EVENT_TYPE_OF: dict[type, str] = {
 
 _TIME_FIELDS = frozenset({"time", "received_at", "ended_at", "next_funding_time"})
 _TEXT_FIELDS = frozenset(
-    {"exchange", "symbol", "trade_id", "side", "timeframe", "channel", "cause", "detail", "table", "reason", "record"}
+    {
+        "exchange",
+        "symbol",
+        "trade_id",
+        "side",
+        "kind",
+        "timeframe",
+        "channel",
+        "cause",
+        "detail",
+        "table",
+        "reason",
+        "record",
+    }
 )
+# What messages of version 1 do not have.
+_ADDED: dict[str, Any] = {"kind": None, "in_candles": True}
 
 _LEVEL_FIELDS = frozenset({"bids", "asks"})
 
@@ -135,12 +150,15 @@ def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
         texts = f"{trade_id}{price}{quantity}"
         if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
             return encode(record)  # something has to be escaped
+        if record.kind is not None or not record.in_candles:
+            return encode(record)
         if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
             return encode(record)
         time = iso_text(at)
         return (
             f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","trade_id":"{trade_id}","seq":'
-            f'{record.seq},"side":{side},"price":"{price}","quantity":"{quantity}"}}}}'
+            f'{record.seq},"side":{side},"price":"{price}","quantity":"{quantity}",'
+            f'"kind":null,"in_candles":true}}}}'
         ).encode()
 
     return encode_trade
@@ -271,7 +289,10 @@ class _Wire:
 def _wire(record: type) -> _Wire:
     hints = get_type_hints(record)
     names = record.__struct_fields__  # type: ignore[attr-defined] # every record is a Struct
-    fields = [(name, _wire_type(name, hints[name])) for name in names]
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        (name, _wire_type(name, hints[name]), _ADDED[name]) if name in _ADDED else (name, _wire_type(name, hints[name]))
+        for name in names
+    ]
     # A key that nobody knows is refused: a new field is a new version.
     data = msgspec.defstruct(f"{record.__name__}Data", fields, forbid_unknown_fields=True, gc=False)
     event = msgspec.defstruct(

@@ -1,7 +1,8 @@
 """What a feed hands over and every sink understands.
 
 These structs are also the wire form of the journal (msgpack arrays tagged by their first element), so a change of
-fields or order is a change of format: raise `WIRE_VERSION`.
+fields or order is a change of format: raise `WIRE_VERSION`. What an older version wrote is still read: a new field
+comes last and has a default.
 
 Prices and sizes are the exchange's own decimal text. Times are integer microseconds since the epoch, UTC:
 `time` is the exchange's, `received_at` ours, taken at the socket.
@@ -11,11 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
 CHANNELS: tuple[Channel, ...] = ("ticks", "trades", "order_book", "open_interest", "funding", "candles")
@@ -24,6 +25,9 @@ StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
 
 Side: TypeAlias = Literal["buy", "sell"]
 Level: TypeAlias = tuple[str, str]
+
+TradeKind: TypeAlias = Literal["liquidation", "insurance_fund", "adl", "block", "rpi", "settlement", "other"]
+TRADE_KINDS: tuple[TradeKind, ...] = get_args(TradeKind)
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="t"):
@@ -43,6 +47,8 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     """One execution. `side` is the taker's.
 
     `seq` orders trades inside one instant: the trade id where the venue's ids increase, else the arrival counter.
+    `kind` is what the venue marks it as, one of `TRADE_KINDS`; None: an ordinary trade. `in_candles` is False where the
+    venue's own candles leave such trades out.
     """
 
     exchange: str
@@ -54,6 +60,8 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     side: Side | None
     price: str
     quantity: str
+    kind: str | None = None
+    in_candles: bool = True
 
 
 class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="b"):

@@ -18,6 +18,7 @@ import msgspec
 from ingestd.clock import MICROSECONDS_PER_DAY
 from ingestd.config import Config
 from ingestd.records import (
+    TRADE_KINDS,
     BookSnapshot,
     Candle,
     FeedGap,
@@ -38,6 +39,7 @@ _MAX_TEXT = 128
 _MAX_LEVELS = 10_000  # on one side of a book
 _MAX_REJECTION_CHARACTERS = 16_000
 _SIDES = frozenset({"buy", "sell", None})
+_KINDS = frozenset({*TRADE_KINDS, None})
 
 _DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?"
 _positive = re.compile(rf"(?=[0.]*[1-9]){_DIGITS}").fullmatch
@@ -126,6 +128,7 @@ def _all_trades(trades: Sequence[Trade], window: TimeWindow) -> bool:
         and all(map(_positive, [trade.quantity for trade in trades]))
         and all(map(_sane_text, [trade.trade_id for trade in trades]))
         and {trade.side for trade in trades} <= _SIDES
+        and {trade.kind for trade in trades} <= _KINDS
         and min(numbers) >= 0
         and max(numbers) <= _MAX_BIGINT
         and _all_in_place(trades, window)
@@ -234,6 +237,8 @@ def _trade(record: Trade) -> str | None:
         return "trade_id"
     if record.side not in _SIDES:
         return "side"
+    if record.kind not in _KINDS:
+        return "kind"
     return None if 0 <= record.seq <= _MAX_BIGINT else "seq"
 
 

@@ -129,6 +129,7 @@ class FeedStatus:
     unrequested_records: int = 0  # updates for symbols that were not asked for
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
     book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
+    trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did
     streams: list[StreamStatus] = field(default_factory=list)
 
 

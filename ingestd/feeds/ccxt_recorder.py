@@ -310,6 +310,8 @@ class Recorder:
         stream.url = url or stream.url
         stream.quarantined = None
         self._intake.put(record)
+        if type(record) is Trade and record.kind is not None:
+            self.counts.trade_kinds[record.kind] += 1
         if stream.ids is not None and type(record) is Trade:
             self._ledger.count_id(stream, stream.ids, record, ended_gap=ended)
 

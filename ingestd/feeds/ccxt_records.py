@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.corrections import corrected
 from ingestd.feeds.exact import decimal_text, sent_text
+from ingestd.feeds.trade_kinds import marks_of
 from ingestd.feeds.venue_time import BOOK_TIME, epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
 
@@ -106,6 +107,8 @@ def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_
     sent: Sequence[Any] = list(info.values()) if isinstance(info, Mapping) else info if isinstance(info, list) else ()
     price, quantity = sent_text(price, sent), sent_text(quantity, sent)
     side = _side(trade.get("side"))
+    marks = marks_of(exchange)
+    kind = marks.kind(info)
     time = time_us(trade.get("timestamp"), info, received_at)
     trade_id = str(trade.get("id") or "") or ids.synthetic(symbol, time // 1000, price, quantity, side, received_at)
     return Trade(
@@ -118,6 +121,8 @@ def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_
         side=side,
         price=price,
         quantity=quantity,
+        kind=kind,
+        in_candles=kind not in marks.left_out,
     )
 
 

@@ -221,6 +221,7 @@ _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
 _FEED_TALLIES: tuple[tuple[str, str, str, Callable[[FeedStatus], Mapping[str, int]]], ...] = (
     ("book_resyncs", "Order books begun anew", "reason", lambda status: status.book_resyncs),
     ("book_audits", "Order books compared with the venue's own", "result", lambda status: status.book_audits),
+    ("trade_kinds", "Trades the venue marks; other: a label not known", "kind", lambda status: status.trade_kinds),
 )
 
 

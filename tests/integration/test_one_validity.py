@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,20 @@ def flawed_frames(market_id: str, now_ms: int) -> list[dict[str, Any]]:
     ]
 
 
-def send_flawed(venue: SyntheticVenue, symbol: str) -> int:
+def marked_frames(market_id: str, now_ms: int) -> list[dict[str, Any]]:
+    """Trades that the venue marks; those of the insurance fund are far off its market, and in none of its candles."""
+    trade = {"e": "trade", "E": now_ms, "T": now_ms, "s": market_id, "p": "0.5", "q": "1", "m": False}
+    return [
+        {**trade, "t": 11, "p": "0.25", "X": "INSURANCE_FUND"},
+        {**trade, "t": 12, "p": "9000000", "X": "ADL"},
+        {**trade, "t": 13, "X": "RPI"},
+        {**trade, "t": 14, "X": "NEVER_SEEN"},
+    ]
+
+
+def send(venue: SyntheticVenue, symbol: str, make: Callable[[str, int], list[dict[str, Any]]]) -> int:
     market_id = venue.symbols[symbol].removesuffix(".P")
-    frames = flawed_frames(market_id, time.time_ns() // 1_000_000)
+    frames = make(market_id, time.time_ns() // 1_000_000)
     (connection,) = [one for one in venue.server.hub.connections if any("@trade" in name for name in one.streams)]
     for frame in frames:
         venue.server.hub.put(connection, json.dumps(frame).encode())
@@ -76,8 +88,10 @@ async def test_what_is_rejected_reaches_no_destination(postgres_database: Databa
                         await asyncio.sleep(0.02)
 
             await until_stored("trades", 20)
-            sent = send_flawed(venue, symbol)
-            await until_stored("trades", service.counts()["stored"]["trades"] + 50)
+            sent = send(venue, symbol, flawed_frames)
+            marked = send(venue, symbol, marked_frames)
+            await until_stored("trades", service.counts()["stored"]["trades"] + 50 + marked)
+            shown = service.metrics.expose().decode()
             await venue.server.stop()
             service.request_stop("done")
             await running
@@ -90,6 +104,9 @@ async def test_what_is_rejected_reaches_no_destination(postgres_database: Databa
     database = await postgres_database.connect(application_name="test")
     rejected = await database.fetch("SELECT reason, count(*) FROM rejected_records GROUP BY 1")
     stored = {row["trade_id"] for row in await database.fetch("SELECT trade_id FROM trades")}
+    kinds = await database.fetch(
+        "SELECT trade_id, kind, in_candles FROM trades WHERE kind IS NOT NULL OR NOT in_candles"
+    )
     lowest = (await database.fetch("SELECT least(min(bid_price), min(ask_price)) AS low FROM market_ticks"))[0]["low"]
     await database.close()
     assert {row["reason"]: row["count"] for row in rejected} == {"price": 4, "quantity": 2, "too_far_ahead": 2}
@@ -99,8 +116,17 @@ async def test_what_is_rejected_reaches_no_destination(postgres_database: Databa
     assert {message["tradeId"] for message in messages} == stored  # those flawed have the ids 1 to 5, which are none
     assert not stored & {"1", "2", "3", "4", "5"}
     assert min(message["bidPrice"] for message in heard if "bidPrice" in message) > 0
-    assert min(message["price"] for message in messages) == min(candle["low"] for candle in candles)
-    assert sum(candle["tradesCount"] for candle in candles) == len(messages)
+    of_marked = {"11": ("insurance_fund", False), "12": ("adl", False), "13": ("rpi", True), "14": ("other", True)}
+    assert {row["trade_id"]: (row["kind"], row["in_candles"]) for row in kinds} == of_marked
+    told = {message["tradeId"]: (message["kind"], message["inCandles"]) for message in messages if "kind" in message}
+    assert told == of_marked
+    for kind, count in {"insurance_fund": 1, "adl": 1, "rpi": 1, "other": 2}.items():  # NA is no label of the list
+        assert f'ingestd_trade_kinds_total{{exchange="binanceusdm",kind="{kind}"}} {count}.0' in shown
+    # The live candles count what the venue's own do.
+    counted = [message["price"] for message in messages if message.get("inCandles", True)]
+    assert min(counted) == min(candle["low"] for candle in candles) == 0.5
+    assert max(counted) == max(candle["high"] for candle in candles)
+    assert sum(candle["tradesCount"] for candle in candles) == len(counted) == len(messages) - 2
     for channel in ("trades", "ticks"):
         terms = ("stored", "duplicate", "rejected", "dropped")
         assert counts["received"][channel] == sum(counts[term].get(channel, 0) for term in terms)

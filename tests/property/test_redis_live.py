@@ -36,6 +36,7 @@ def expected_message(record: MarketRecord) -> tuple[str, dict[str, Any]] | None:
         return f"trades:binance:{name}", {
             "symbol": name, "exchange": "binance", "tradeId": record.trade_id, "side": record.side,
             "price": number(record.price), "quantity": number(record.quantity),
+            **({} if record.kind is None else {"kind": record.kind, "inCandles": True}),
         }  # fmt: skip
     return None
 

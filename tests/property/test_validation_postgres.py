@@ -12,7 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.errors import DatabaseError
-from ingestd.records import BookSnapshot, Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Tick, Trade
+from ingestd.records import (
+    TRADE_KINDS,
+    BookSnapshot,
+    Candle,
+    FeedGap,
+    Funding,
+    MarketRecord,
+    OpenInterest,
+    Record,
+    Tick,
+    Trade,
+)
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage.database import Database
@@ -48,7 +59,17 @@ common = (texts, texts, times, times)
 
 records: st.SearchStrategy[MarketRecord] = st.one_of(
     st.builds(Tick, *common, maybe(numbers), maybe(numbers), maybe(numbers), maybe(numbers)),
-    st.builds(Trade, *common, texts, large, st.sampled_from(["buy", "sell", None, "BUY"]), numbers, numbers),
+    st.builds(
+        Trade,
+        *common,
+        texts,
+        large,
+        st.sampled_from(["buy", "sell", None, "BUY"]),
+        numbers,
+        numbers,
+        st.sampled_from([*TRADE_KINDS, None, "RPI", ""]),
+        st.booleans(),
+    ),
     st.builds(BookSnapshot, *common, levels, levels, maybe(large), st.booleans()),
     st.builds(OpenInterest, *common, numbers, maybe(numbers), maybe(numbers)),
     st.builds(Funding, *common, numbers, maybe(times), maybe(numbers), maybe(numbers), maybe(numbers)),

@@ -64,14 +64,15 @@ def decimal_texts(minimum: str = "0.00000001", maximum: str = "99999999") -> st.
 def trades(symbols: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")) -> st.SearchStrategy[Trade]:
     """Trades whose ids repeat often enough for duplicates to be met."""
     return st.builds(
-        lambda number, symbol, side, price, quantity: trade(
-            number, symbol=symbol, side=side, price=price, quantity=quantity
+        lambda number, symbol, side, price, quantity, kind: trade(
+            number, symbol=symbol, side=side, price=price, quantity=quantity, kind=kind
         ),
         st.integers(1, 40),
         st.sampled_from(symbols),
         st.sampled_from(("buy", "sell", None)),
         decimal_texts(),
         decimal_texts(),
+        st.sampled_from((None, None, "rpi", "block")),
     )
 
 

@@ -47,7 +47,15 @@ records: st.SearchStrategy[Record] = st.one_of(
     market_records(),
     st.builds(Tick, *stream, maybe, maybe, maybe, maybe),
     st.builds(
-        Trade, *stream, texts, st.integers(0, 2**63 - 1), st.sampled_from(["buy", "sell", None]), decimals, decimals
+        Trade,
+        *stream,
+        texts,
+        st.integers(0, 2**63 - 1),
+        st.sampled_from(["buy", "sell", None]),
+        decimals,
+        decimals,
+        st.none() | texts,
+        st.booleans(),
     ),
     st.builds(BookSnapshot, *stream, levels, levels, st.none() | st.integers(0, 2**63 - 1), st.booleans()),
     st.builds(OpenInterest, *stream, decimals, maybe, maybe),
@@ -127,8 +135,30 @@ def test_a_trade_reads_as_documented() -> None:
             "side": "buy",
             "price": "64000.10",
             "quantity": "0.00100000",
+            "kind": None,
+            "in_candles": True,
         },
     }
+
+
+def test_a_message_of_the_first_version_is_still_read() -> None:
+    """As it was written before trades had a kind: without `kind` and `in_candles`."""
+    old = (
+        b'{"event_type":"TRADE","timestamp":"2026-09-21T14:13:20.000001Z","data":{"exchange":"binance","symbol":'
+        b'"BTC/USDT","time":"2026-09-21T14:13:20.000001Z","received_at":"2026-09-21T14:13:20.005001Z","trade_id":"1",'
+        b'"seq":1,"side":"buy","price":"64000.10","quantity":"0.00100000"}}'
+    )
+    assert decode("trades", old) == trade(1)
+
+
+@pytest.mark.parametrize(("kind", "in_candles"), [("insurance_fund", False), ("rpi", True), (None, False)])
+def test_a_marked_trade_says_so(kind: str | None, in_candles: bool) -> None:
+    marked = trade(1, kind=kind, in_candles=in_candles)
+    value = encoder_of(marked)(marked)
+    data = json.loads(value)["data"]
+    assert (data["kind"], data["in_candles"]) == (kind, in_candles)
+    assert value == encode(marked)
+    assert decode("trades", value) == marked
 
 
 def test_a_books_levels_are_pairs_of_text_best_first() -> None:

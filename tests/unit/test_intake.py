@@ -285,6 +285,7 @@ FLAWED: list[MarketRecord] = [
     trade(2, price="-1"),
     trade(2, quantity="NaN"),
     trade(2, side="hold"),
+    trade(2, kind="RPI"),
     trade(2, symbol="BTC\x00"),
     trade(2, time=NOW_US * 2 + 1, received_at=NOW_US),  # too far ahead
     trade(2, time=0),

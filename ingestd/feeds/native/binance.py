@@ -14,6 +14,7 @@ import msgspec
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
 from ingestd.feeds.native.numbers import best_price
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.trade_kinds import marks_of
 from ingestd.feeds.venue_time import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
 from ingestd.records import Channel, Tick, Trade
 
@@ -36,6 +37,7 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     q: _Text
     T: _Epoch
     m: bool  # the buyer is the maker
+    X: str = ""  # of contracts: what kind of trade it is
 
 
 class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
@@ -103,6 +105,9 @@ _event = msgspec.json.Decoder(_Event).decode
 _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
 _combined = msgspec.json.Decoder(_Combined).decode
 _other = msgspec.json.Decoder(_Other).decode
+_MARKS = marks_of("binance")
+_KINDS = {"": None, **_MARKS.labels["X"]}
+_LEFT_OUT = _MARKS.left_out
 _OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
 _RESTARTING = "serverShutdown"
 _MOST_NESTED = 4
@@ -131,7 +136,8 @@ class BinanceDecoder:
             return ()
         if kind is _Depth:
             return (_change(event, symbol, received_at),)
-        number: int = event.t if kind is _Trade else event.a
+        number, label = (event.t, event.X) if kind is _Trade else (event.a, "")
+        marked = _KINDS.get(label, "other")
         return (
             Trade(
                 self._exchange,
@@ -143,6 +149,8 @@ class BinanceDecoder:
                 "sell" if event.m else "buy",
                 event.p,
                 event.q,
+                marked,
+                marked not in _LEFT_OUT,
             ),
         )
 

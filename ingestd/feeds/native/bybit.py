@@ -12,6 +12,7 @@ from ingestd.feeds.ccxt_records import TradeIds
 from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import Channel, Tick, Trade
 
 EXCHANGE = "bybit"
@@ -31,6 +32,8 @@ class _Trade(msgspec.Struct, gc=False):
     v: Text
     i: Text
     S: str = ""
+    BT: bool = False  # a block trade
+    RPI: bool = False
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -52,6 +55,9 @@ class _Frame(msgspec.Struct, gc=False):
 class _Topic(msgspec.Struct, gc=False):
     topic: str
 
+
+_FLAGS = marks_of(EXCHANGE).flags
+_KINDS = ((None, _FLAGS["RPI"]), (_FLAGS["BT"], _FLAGS["BT"]))
 
 _frames = msgspec.json.Decoder(_Frame)
 _topics = msgspec.json.Decoder(_Topic)
@@ -95,7 +101,18 @@ class BybitDecoder:
         if name == _TRADES and type(data) is list:
             seq = self._ids.seq
             return [
-                Trade(EXCHANGE, symbol, row.T * 1000, received_at, row.i, seq(row.i), SIDES.get(row.S), row.p, row.v)
+                Trade(
+                    EXCHANGE,
+                    symbol,
+                    row.T * 1000,
+                    received_at,
+                    row.i,
+                    seq(row.i),
+                    SIDES.get(row.S),
+                    row.p,
+                    row.v,
+                    _KINDS[row.BT][row.RPI],
+                )
                 for row in data
             ]
         if name == _BEST and type(data) is _Book:

@@ -123,6 +123,7 @@ _COUNTED = (
     "unrequested_records",
     "book_resyncs",
     "book_audits",
+    "trade_kinds",
 )
 
 

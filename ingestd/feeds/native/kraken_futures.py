@@ -18,6 +18,7 @@ from ingestd.feeds.native.numbers import best_price, number_text, optional_numbe
 from ingestd.feeds.native.requests import by_channel, named_market
 from ingestd.feeds.native.seldom import NESTED, decoded
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import Channel, Tick, Trade
 
 EXCHANGE = "krakenfutures"
@@ -38,6 +39,7 @@ class _Trade(msgspec.Struct, tag_field="feed", tag="trade", gc=False):
     qty: _Number
     price: _Number
     uid: str = ""
+    type: str = ""
 
 
 class _Trades(msgspec.Struct, tag_field="feed", tag="trade_snapshot", gc=False):
@@ -95,6 +97,7 @@ _decode = msgspec.json.Decoder(
     _Change | _Trade | _TickerLite | _Ticker | _Book | _Trades | _Heartbeat, float_hook=str
 ).decode
 _event = msgspec.json.Decoder(_Event)
+_MARKS = {"": None, **marks_of(EXCHANGE).labels["type"]}
 _KINDS: Mapping[str, Literal["subscribed", "unsubscribed", "refused"]] = {
     "subscribed": "subscribed",
     "unsubscribed": "unsubscribed",
@@ -135,7 +138,8 @@ class _Decoder:
         price, size = number_text(trade.price), number_text(trade.qty)
         time = trade.time * 1000
         name = trade.uid or self._ids.synthetic(symbol, time // 1000, price, size, trade.side, received_at)
-        return Trade(EXCHANGE, symbol, time, received_at, name, self._ids.seq(name), trade.side, price, size)
+        kind = _MARKS.get(trade.type, "other")
+        return Trade(EXCHANGE, symbol, time, received_at, name, self._ids.seq(name), trade.side, price, size, kind)
 
     def _trades(self, message: _Trades, received_at: int) -> Sequence[Trade]:
         symbols = self._symbols

@@ -12,6 +12,7 @@ from ingestd.feeds.ccxt_records import TradeIds, funding_record
 from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import Channel, Tick, Trade
 
 EXCHANGE = "okx"
@@ -52,6 +53,7 @@ class _Trade(msgspec.Struct, gc=False):
     sz: Text
     ts: Milliseconds
     side: str = ""
+    source: str = ""
 
 
 class _Level(msgspec.Struct, array_like=True, gc=False):
@@ -99,6 +101,7 @@ _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
 _books = msgspec.json.Decoder(list[_Book], strict=False)
 _fundings = msgspec.json.Decoder(list[_Funding])
 
+_KINDS = {"": None, **marks_of(EXCHANGE).labels["source"]}
 _PONG = (Notice("heartbeat"),)
 
 
@@ -139,6 +142,7 @@ class OkxDecoder:
                     SIDES.get(row.side),
                     row.px,
                     row.sz,
+                    _KINDS.get(row.source, "other"),
                 )
                 for row in _trades.decode(message.data)
             ]

@@ -101,6 +101,8 @@ class NativeRecorder:
             if stream.quarantined is not None:
                 stream.quarantined = None
             put(record)
+            if kind is Trade and record.kind is not None:
+                self.counts.trade_kinds[record.kind] += 1
             ids = stream.ids
             if ids is not None and (ended or not ids.follows(record)):
                 self._ledger.count_id(stream, ids, record, ended_gap=ended)

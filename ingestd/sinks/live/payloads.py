@@ -65,7 +65,8 @@ def tick_message(head: str, tick: Tick) -> bytes:
 
 
 def trade_message(head: str, trade: Trade) -> bytes:
-    """The message of `trades:{exchange}:{symbol}`. Raises ValueError when the trade cannot be written."""
+    """The message of `trades:{exchange}:{symbol}`; one that the venue marks says so. Raises ValueError when the trade
+    cannot be written."""
     price, quantity, trade_id = trade.price, trade.quantity, trade.trade_id
     if not _two_numbers(f"{price},{quantity}"):
         price, quantity = numbers(price, quantity)
@@ -73,10 +74,16 @@ def trade_message(head: str, trade: Trade) -> bytes:
             raise ValueError("a trade without price or quantity")
     quoted = f'"{trade_id}"' if trade_id.isalnum() and trade_id.isascii() else _string(trade_id)
     side = "null" if trade.side is None else f'"{trade.side}"'
+    marked = "" if trade.kind is None and trade.in_candles else _marked(trade)
     return (
         f'{head},"tradeId":{quoted},"side":{side},"price":{price},"quantity":{quantity}'
-        f',"timestamp":"{iso_text(trade.time)}"}}'
+        f',"timestamp":"{iso_text(trade.time)}"{marked}}}'
     ).encode()
+
+
+def _marked(trade: Trade) -> str:
+    kind = "null" if trade.kind is None else _string(trade.kind)
+    return f',"kind":{kind},"inCandles":{"true" if trade.in_candles else "false"}'
 
 
 def levels(side: tuple[Level, ...]) -> bytes:

@@ -186,6 +186,8 @@ class View:
     def _take_trade(self, trade: Trade, now_s: float) -> Command:
         stream = self._streams.get((trade.exchange, trade.symbol)) or self._stream(trade.exchange, trade.symbol)
         message = payloads.trade_message(stream.head, trade)
+        if not trade.in_candles:  # no price of the market: published with its kind, and in no cache
+            return Command(stream.trades_channel, publish(stream.trades_head, message), 1)
         stream.trade = trade
         stream.seen_s[_TRADE] = now_s
         if not stream.dirty & _TRADE:

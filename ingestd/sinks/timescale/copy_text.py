@@ -148,7 +148,8 @@ def _trades(records: Sequence[Trade]) -> list[str]:
         f"{name if special not in (name := trade.symbol) else escaped(name)}\t"
         f"{name if special not in (name := trade.trade_id) else escaped(name)}\t"
         f"{trade.seq}\t{null if (side := trade.side) is None else side}\t{trade.price}\t{trade.quantity}\t"
-        f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}\n"
+        f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}\t"
+        f"{null if (kind := trade.kind) is None else kind}\t{'t' if trade.in_candles else 'f'}\n"
         for trade in records
     ]
 

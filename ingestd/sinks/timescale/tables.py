@@ -84,7 +84,7 @@ TABLES: dict[str, Table] = {
         Table(
             "trades",
             "trades",
-            (*_STREAM, "trade_id", "seq", "side", "price", "quantity", "received_at"),
+            (*_STREAM, "trade_id", "seq", "side", "price", "quantity", "received_at", "kind", "in_candles"),
             ("exchange", "symbol", "trade_id", "time"),
             OnConflict.KEEP,
         ),

@@ -71,7 +71,7 @@ async def test_every_record_arrives_as_documented(kafka_config: KafkaConfig, tmp
         assert message.position == (made.journal.journal_id, 1, index)
         assert message.headers == {
             "ingestd-position": f"{made.journal.journal_id}:1:{index}".encode(),
-            "ingestd-version": b"1",
+            "ingestd-version": b"2",
         }
         assert message.timestamp_ms == record.received_at // 1000
         assert message.partition == partition_for(message.key, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ingestd.records import OpenInterest
@@ -42,6 +44,27 @@ def test_caches_get_the_last_value_once() -> None:
     }  # fmt: skip
     assert seen.is_clean
     assert seen.cache_commands(100.0, 1000) == []
+
+
+def test_what_the_venue_leaves_out_of_its_candles_is_published_and_in_no_cache() -> None:
+    seen = view()
+    seen.take(trade(1, price="5"), 100.0)
+    left_out = seen.take(trade(2, price="9", kind="insurance_fund", in_candles=False), 100.0)
+    kept = seen.take(trade(3, price="6", kind="rpi"), 100.0)
+    model = written(seen)
+    assert left_out is not None
+    assert kept is not None
+    assert b'"kind":"insurance_fund","inCandles":false}' in left_out.packed
+    assert b'"kind":"rpi","inCandles":true}' in kept.packed
+    assert model.hashes["price:binance:BTCUSDT"]["price"] == "6"
+    (candle,) = [json.loads(text) for text in model.lists["candle:binance:BTCUSDT:1m"]]
+    assert (candle["open"], candle["high"], candle["tradesCount"]) == (5, 6, 2)
+
+
+def test_a_market_that_had_no_other_trade_has_no_price() -> None:
+    seen = view()
+    assert seen.take(trade(1, kind="adl", in_candles=False), 100.0) is not None
+    assert written(seen).hashes == {}
 
 
 def test_keys_without_an_exchange_take_the_primary_one() -> None:
