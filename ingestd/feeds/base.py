@@ -127,6 +127,7 @@ class FeedStatus:
     error_frames: int = 0  # errors that the venue sent, whatever they were about
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
     unrequested_records: int = 0  # updates for symbols that were not asked for
+    ids_not_consecutive: int = 0  # markets whose ids were to have no holes, and have
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
     book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
     trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did

@@ -13,10 +13,16 @@ from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.overlap import Overlap
-from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.feeds.trade_ids import STEPS_TO_BELIEVE, IdReport, IdSeries, are_consecutive
 from ingestd.records import CHANNELS, Channel, FeedGap, StreamId, Trade
 
 log = structlog.get_logger()
+
+_NOT_CONSECUTIVE = (
+    "the ids of this market are not consecutive: nearly every trade leaves numbers out, so from here on "
+    "no trade is said to be missing by its id"
+)
+_TRIED_AGAIN_US = 3_600_000_000  # a series that was not consecutive is looked at again after so long
 
 
 @dataclass(slots=True)
@@ -25,7 +31,7 @@ class Stream(StreamStatus):
 
     url: str | None = None
     overlap: Overlap | None = None  # while it may come from two
-    ids: IdSeries | None = None  # where the venue's trade ids have no holes
+    ids: IdSeries | None = None  # while the venue's trade ids have no holes
 
 
 class StreamLedger:
@@ -40,6 +46,7 @@ class StreamLedger:
         self._earlier = {} if earlier is None else earlier
         self._gaps = GapTracker(config.exchange)
         self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
+        self._disbelieved: dict[str, int] = {}  # the symbols whose ids had holes by themselves, and since when
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
 
@@ -64,6 +71,8 @@ class StreamLedger:
                 stream = by_symbol.pop(symbol, None)
                 if stream is not None:
                     self.settle(stream)
+                    if stream.channel == "trades":
+                        self._disbelieved.pop(symbol, None)
                     self._put_gap(self._gaps.forget(stream, at=now_us()))
                     removed.append(stream)
         return removed
@@ -103,16 +112,24 @@ class StreamLedger:
         report = ids.take(trade)
         if report is not None:
             self._put_counted(stream, report)
+            if stream.ids is None:
+                return
         if ended_gap:
             ids.ask()
         if not ids.is_settled:
             self._unsettled[stream.symbol] = stream
 
     def settle_ids(self, before: int) -> None:
-        """Judge the trade ids of the frames that came before then: in a quiet market the next one may take long."""
+        """Judge the trade ids of the frames that came before then: in a quiet market the next one may take long. To be
+        called about once a second, since it also ends the gaps that were kept open for others."""
         for stream in list(self._unsettled.values()):
             if (stream.last_received_at or 0) < before:
                 self.settle(stream)
+        for gap in self._gaps.release(before):
+            self._intake.put(gap)
+        if self._disbelieved:
+            self._try_again(before)
+        self.counts.ids_not_consecutive = len(self._disbelieved)
 
     def settle(self, stream: Stream) -> None:
         """Judge the trade ids of the stream's last frame now."""
@@ -151,8 +168,33 @@ class StreamLedger:
             log.warning("venue_error", feed=self._config.label, url=url, count=count, error=str(error)[:300])
 
     def _put_counted(self, stream: Stream, report: IdReport | None) -> None:
-        if report is not None:
+        if report is None or stream.ids is None:
+            return
+        if stream.symbol in self._disbelieved:
+            if report.missing:
+                self._disbelieve(stream, report.received_at)
+        elif report.belief == "refuted":
+            self._put_gap(self._gaps.stop_counting(stream, report, _NOT_CONSECUTIVE))
+            log.warning("ids_not_consecutive", feed=self._config.label, symbol=stream.symbol, so=_NOT_CONSECUTIVE)
+            self._disbelieve(stream, report.received_at)
+        else:
             self._put_gap(self._gaps.counted(stream, report))
+
+    def _disbelieve(self, stream: Stream, at: int) -> None:
+        stream.ids = None
+        self._unsettled.pop(stream.symbol, None)
+        self._disbelieved[stream.symbol] = at
+        self.counts.ids_not_consecutive = len(self._disbelieved)
+
+    def _try_again(self, now: int) -> None:
+        """Look anew at series that had holes an hour ago; what they leave out meanwhile is no gap."""
+        for symbol, since in list(self._disbelieved.items()):
+            stream = self.streams["trades"][symbol]
+            if stream.ids is None and not 0 <= now - since < _TRIED_AGAIN_US:
+                stream.ids = IdSeries()
+            elif stream.ids is not None and stream.ids.steps >= STEPS_TO_BELIEVE:
+                del self._disbelieved[symbol]
+                log.info("ids_consecutive_again", feed=self._config.label, symbol=symbol)
 
     def _put_gap(self, gap: FeedGap | None) -> None:
         if gap is not None:

@@ -16,8 +16,8 @@ series for all markets).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from ingestd.records import Trade, earliest_us, latest_us
 
@@ -25,6 +25,15 @@ _SPOT_AND_AGGREGATES = frozenset({"binance", "binanceus", "binanceusdm", "binanc
 _EVERY_MARKET = frozenset({"coinbaseexchange", "coinbase", "kraken"})
 
 _MOST_RANGES = 100  # of one frame; beyond that the last ones run together
+
+# Ids are no longer believed to be consecutive when so many of so many steps from a trade to the next left numbers out.
+_STEPS = 50
+_HOLES_TO_REFUTE = 40
+_HOLES_TO_DOUBT = 3
+STEPS_TO_BELIEVE = 1000
+"""After so many steps without a hole a series that was not believed is believed again."""
+
+Belief: TypeAlias = Literal["believed", "doubted", "refuted"]
 
 
 def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> bool:
@@ -39,17 +48,23 @@ def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> b
 
 @dataclass(frozen=True, slots=True)
 class IdReport:
-    """The ids that one frame skipped, as (first, last) ranges; none: the frame follows on the one before."""
+    """The ids that one frame skipped, as (first, last) ranges; none: the frame follows on the one before.
+
+    `belief`: whether the series still looks consecutive. `doubted`: most of its newest steps had a hole; `refuted`:
+    nearly every one of many had, so the venue leaves numbers out by itself.
+    """
 
     complete_until: int
     received_at: int
     ended_at: int
     missing: tuple[tuple[int, int], ...]
+    belief: Belief = "believed"
+    present: int = 0  # of the ids in the ranges: they are bounded in number, so some run together
 
     @property
     def count(self) -> int:
         """How many trades are missing."""
-        return sum(last - first + 1 for first, last in self.missing)
+        return sum(last - first + 1 for first, last in self.missing) - self.present
 
     def text(self) -> str:
         """For a person, and for who fetches them."""
@@ -71,6 +86,13 @@ class IdSeries:
         self._last: Trade | None = None
         self._missing: list[tuple[int, int]] = []
         self._asked = False
+        self._joined = 0  # ranges of this frame that are in one with another,
+        self._present = 0  # and the ids between them, which are there
+        # Since a hole that came after steps without one: from there on steps and holes are counted.
+        self._counted_from: int | None = None
+        self._is_proved = False
+        self._skipped = 0
+        self._holes = 0
 
     def take(self, trade: Trade) -> IdReport | None:
         """Note a trade; what is to be said of the frame before it, if anything."""
@@ -78,7 +100,6 @@ class IdSeries:
         if trade.received_at != self._received_at:
             report = self.settle()
             self._until, self._received_at = self._newest, trade.received_at
-            self._newest = trade
         number, highest = trade.seq, self._highest
         self._last = trade
         if highest is None or number > highest:
@@ -86,8 +107,12 @@ class IdSeries:
                 return report
             self._highest = number
             self._newest = trade
-            if highest is not None and number > highest + 1:
+            if highest is None:
+                self._counted_from = number
+            elif number > highest + 1:
                 self._skip(highest + 1, number - 1)
+        elif number == highest:
+            self._newest = trade  # a snapshot: nothing came since
         elif self._missing:
             self._found(number)
         return report
@@ -108,18 +133,42 @@ class IdSeries:
 
     def settle(self) -> IdReport | None:
         """What is to be said of the newest frame, once."""
-        missing, asked = tuple(self._missing), self._asked
-        self._missing, self._asked = [], False
+        missing, asked, joined, present = tuple(self._missing), self._asked, self._joined, self._present
+        self._missing, self._asked, self._joined, self._present = [], False, 0, 0
         last, until = self._last, self._until
         if last is None or (not missing and not (asked and until is not None)):
             return None
         since = until or self._newest or last
-        return IdReport(
+        report = IdReport(
             earliest_us(since.time, since.received_at),
             self._received_at,
             latest_us(last.time, last.received_at),
             missing,
+            present=present,
         )
+        return replace(report, belief=self._judged(len(missing) + joined, report.count)) if missing else report
+
+    @property
+    def steps(self) -> int:
+        """How many steps from a trade to the next there were since the holes are counted."""
+        if self._highest is None or self._counted_from is None:
+            return 0
+        return self._highest - self._counted_from - self._skipped
+
+    def _judged(self, holes_now: int, skipped_now: int) -> Belief:
+        is_first = not self._holes
+        self._holes += holes_now
+        self._skipped += skipped_now
+        steps, holes = self.steps, self._holes
+        if holes >= _HOLES_TO_REFUTE and holes * _STEPS >= steps * _HOLES_TO_REFUTE:
+            return "refuted"
+        enough = _HOLES_TO_DOUBT if self._is_proved else 1
+        if holes >= enough and holes * 4 >= steps * 3:
+            return "doubted"
+        self._is_proved = True
+        if steps > _STEPS or is_first:  # count from this hole on
+            self._counted_from, self._skipped, self._holes = (self._highest or 0) - 1, 0, 1
+        return "believed"
 
     @property
     def is_settled(self) -> bool:
@@ -128,7 +177,10 @@ class IdSeries:
 
     def _skip(self, first: int, last: int) -> None:
         if len(self._missing) >= _MOST_RANGES:
-            first = self._missing.pop()[0]
+            before = self._missing.pop()
+            self._joined += 1
+            self._present += first - before[1] - 1
+            first = before[0]
         self._missing.append((first, last))
 
     def _found(self, number: int) -> None:

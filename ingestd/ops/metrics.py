@@ -195,6 +195,11 @@ def _feed_gauges(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
     connected = GaugeMetricFamily("ingestd_feed_connected", "1 while the feed is connected", labels=("feed",))
     streams = GaugeMetricFamily("ingestd_feed_streams", "Streams the feed serves", labels=("feed",))
     quarantined = GaugeMetricFamily("ingestd_feed_quarantined", "Streams the venue refuses", labels=("feed",))
+    holes = GaugeMetricFamily(
+        "ingestd_feed_ids_not_consecutive",
+        "Markets whose trade ids have holes by themselves",
+        labels=("feed",),
+    )
     last = GaugeMetricFamily(
         "ingestd_feed_last_received_timestamp_seconds", "When any stream last delivered; 0: not yet", labels=("feed",)
     )
@@ -204,8 +209,9 @@ def _feed_gauges(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
         connected.add_metric((label,), float(all(status.connected for status in statuses)))
         streams.add_metric((label,), len(every) - refused)
         quarantined.add_metric((label,), refused)
+        holes.add_metric((label,), sum(status.ids_not_consecutive for status in statuses))
         last.add_metric((label,), max((stream.last_received_at or 0 for stream in every), default=0) / 1_000_000)
-    yield from (connected, streams, quarantined, last)
+    yield from (connected, streams, quarantined, holes, last)
 
 
 _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (

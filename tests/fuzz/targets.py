@@ -38,6 +38,7 @@ from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text
+from tests.fuzz.id_history import IdHistory
 from tests.support.records import NOW_US, book, tick, trade
 
 SYMBOL = "BTC/USDT"
@@ -128,6 +129,11 @@ def native_frame(exchange: str, data: bytes) -> None:
             elif not isinstance(message, Notice | FrameNumber):
                 assert (message.exchange, message.symbol) == (exchange, SYMBOL)
                 _check_storable(message)
+
+
+def id_series(data: bytes) -> None:
+    """Trades of a venue that numbers them without holes, and what befalls them, a byte each: see `IdHistory`."""
+    IdHistory().play(data)
 
 
 def batch(data: bytes) -> None:
@@ -273,6 +279,13 @@ def seeds(target: str) -> list[bytes]:
     order = {"order_id": "1", "symbol": SYMBOL, "side": "BUY", "quantity": "1", "executed_price": "2"}
     known: dict[str, list[bytes]] = {
         "ccxt_update": [b'{"price": "64000.10", "amount": "1", "timestamp": 1790000000000, "bids": [["1", "2"]]}'],
+        # Steps of 3 from the start and after a while; holes in a third of the steps; cut again and again.
+        "id_series": [
+            b"\xfe\xfe\xfe\xfe\xff",
+            b"\xfc\xfc\xfe\xfe\xfe\xfe\x3f",
+            b"\x04\x01" * 200,
+            b"\x40\x04" * 40 + b"\x43\x04" * 40,
+        ],
         "batch": [encode_batch([record]) for record in records],
         "kafka_message": [envelope.encode(record) for record in records],
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
@@ -376,6 +389,7 @@ FRAMES: dict[str, list[bytes]] = {
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "ccxt_update": ccxt_update,
+    "id_series": id_series,
     "batch": batch,
     "kafka_message": kafka_message,
     "kafka_position": kafka_position,

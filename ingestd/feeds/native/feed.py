@@ -121,6 +121,7 @@ _COUNTED = (
     "error_frames",
     "incomplete_records",
     "unrequested_records",
+    "ids_not_consecutive",
     "book_resyncs",
     "book_audits",
     "trade_kinds",

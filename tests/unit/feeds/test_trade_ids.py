@@ -74,6 +74,36 @@ def test_many_holes_in_one_frame_are_bounded_and_none_is_forgotten() -> None:
     (report,) = reports([[0], list(range(2, 2002, 2))])
     assert len(report.missing) <= 100
     assert (report.missing[0][0], report.missing[-1][1]) == (1, 1999)
+    assert (report.count, report.belief) == (1000, "refuted")
+
+
+def beliefs(numbers: Sequence[int]) -> list[str]:
+    """What is thought of the series at each hole; a frame each."""
+    return [report.belief for report in reports([[number] for number in numbers])]
+
+
+def test_a_series_that_never_was_consecutive_is_doubted_at_once_and_refuted_soon() -> None:
+    found = beliefs(range(0, 300, 3))
+    assert found[:39] == ["doubted"] * 39
+    assert found[39] == "refuted"
+
+
+@pytest.mark.parametrize("before", [2, 10, 49, 1000])
+def test_a_series_that_was_consecutive_is_refuted_as_well(before: int) -> None:
+    found = beliefs([*range(before), *range(before + 5, before + 300, 3)])
+    assert found[:2] == ["believed"] * 2
+    assert found.index("refuted") <= 40
+
+
+@pytest.mark.parametrize("every", [2, 3, 10, 100])
+def test_holes_in_some_of_the_steps_do_not_refute_it(every: int) -> None:
+    steps = [1, *((2 if step % every == 0 else 1) for step in range(1, 2000))]
+    assert set(beliefs([sum(steps[: place + 1]) for place in range(len(steps))])) == {"believed"}
+
+
+def test_one_frame_with_holes_in_some_of_its_steps_does_not_refute_it() -> None:
+    (report,) = reports([[0, 1], [number for number in range(2, 3000) if number % 20]])
+    assert (report.belief, report.count) == ("believed", 149)
 
 
 @given(st.lists(st.sets(st.integers(1, 60), max_size=12), max_size=8), st.randoms(use_true_random=False))
