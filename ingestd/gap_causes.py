@@ -10,6 +10,7 @@ STALE = "stale"
 POLL_FAILED = "poll_failed"
 ID_JUMP = "id_jump"
 BOOK_BROKEN = "book_broken"
+BOOK_NOT_LOADED = "book_not_loaded"
 RESTART = "restart"
 SHUTDOWN = "shutdown"
 DROPPED = "dropped"
@@ -45,6 +46,10 @@ CAUSES: Mapping[str, Explanation] = {
     BOOK_BROKEN: Explanation(
         "An order book was no longer the venue's: its sequence, its checksum or an audit said so. It was begun anew.",
         "Now and then: nothing, only that book was interrupted. Many of one venue: its stream loses updates.",
+    ),
+    BOOK_NOT_LOADED: Explanation(
+        "The book over REST with which an order book's stream begins could not be had. It is asked for again for ever.",
+        "The detail has the venue's answer. Rate limits: follow fewer order books from this address.",
     ),
     RESTART: Explanation(
         "ingestd was not running, from what it had last made durable to the first delivery afterwards.",

@@ -18,6 +18,7 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
     "gateeu": 30,
     "gemini": 20,  # the symbols are part of the URL
     "bitget": 30,
+    "nado": 1,  # its code asks for each book of a call over REST before it subscribes: one failure would be all theirs
 }
 
 BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})

@@ -15,10 +15,12 @@ from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_ladder import BookLadder
 from ingestd.feeds.book_samples import BookSamples, named_in
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
-from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
+from ingestd.gap_causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
+
+FAILURES_TO_QUARANTINE = 3
 
 _SEND_CHECKSUMS = frozenset({"bitfinex", "bitget", "independentreserve", "kraken"})
 
@@ -152,6 +154,30 @@ class Recorder:
     def on_book_broken(self, symbol: str) -> None:
         reason = "checksum" if self._exchange in _SEND_CHECKSUMS else "sequence"
         self.book_broken(symbol, reason, f"its {reason} is wrong")
+
+    def follows_book(self, symbol: str) -> bool:
+        return symbol in self.streams["order_book"]
+
+    def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
+        """A gap with this as its cause. It is tried again for ever, and shown as put aside when it failed often."""
+        stream = self.streams["order_book"].get(symbol)
+        if stream is None:
+            return
+        detail = f"the book snapshot over REST failed: {error}"
+        if failures & (failures - 1) == 0:
+            log.warning(
+                "book_not_loaded", feed=self.config.label, symbol=symbol, failures=failures, error=str(error)[:300]
+            )
+        if failures == 1:
+            self.counts.book_resyncs["not_loaded"] += 1
+        self.interrupted([stream], BOOK_NOT_LOADED, detail)
+        if failures >= FAILURES_TO_QUARANTINE:
+            stream.quarantined = detail[:300]
+
+    def on_book_given_up(self, symbol: str) -> None:
+        if symbol in self.streams["order_book"]:
+            self.ladder.broken(symbol)
+            self._resynchronise(symbol)
 
     def book_named_in(self, message_hash: str) -> str | None:
         return named_in(message_hash, self.streams["order_book"])

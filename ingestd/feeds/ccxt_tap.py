@@ -10,16 +10,18 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import ccxt
 import ccxt.pro
+import structlog
 from aiohttp import WSMsgType
 from ccxt.async_support.base.ws.client import Client
 from ccxt.async_support.base.ws.order_book import OrderBook
 
+from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
@@ -38,6 +40,8 @@ from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 
+log = structlog.get_logger()
+
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
 _CONCURRENT_DIALS = 4
@@ -46,6 +50,8 @@ _RATE_LIMITED = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
 _UNSUBSCRIBED_WITHIN_S = 10.0
+_RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
+_KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
 _GATHERED_CHANGES = 100  # venues' code wants 25 at most
 _SEARCHED_CHARS = 4096  # of a frame with an error, for the symbols that it names
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
@@ -67,6 +73,9 @@ _BASE_CONFIG: dict[str, Any] = {
 
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
 """Where the running subscription's sockets go: every URL it watches is added, the newest last."""
+
+_started_for: ContextVar[TappedClient | None] = ContextVar("started_for", default=None)
+"""The socket for which the venue's code started the running task."""
 
 ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
 """Whether the running call asks for what the library takes for subscribed already: the venue may have refused it."""
@@ -149,6 +158,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
     data_frames: int
     is_down: bool
+    tasks: set[asyncio.Task[Any]]  # what the venue's code started for it: they end with it
     held_back: bool  # it is not read, since what it brings could not be kept
     in_microseconds: bool  # what it is asked for, where the venue can
     _last_pong: int | None = None
@@ -257,6 +267,10 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
         """An error that a frame brought is told to whom it may concern; who waits for another name waits on."""
+        by_task = self.tap.url is None and _started_for.get() is self and not isinstance(result, ccxt.InvalidNonce)
+        if by_task and (books := self._books_named(message_hash)):
+            self.exchange.books_not_loaded(books, result)
+            return result
         brought_by_frame = self.tap.url is not None and self.error is None and _is_refusal(result)
         if brought_by_frame and message_hash is None:
             self._refused(result)
@@ -276,6 +290,10 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         elif not waited_for:
             self.tap.listener.on_rejected(self.url)
         return outcome
+
+    def _books_named(self, message_hash: Any) -> set[str]:
+        named = self.exchange.names_in(str(message_hash))
+        return {symbol for symbol in named if self.tap.listener.follows_book(symbol)}
 
     def reset(self, error: Any) -> None:
         """ccxt would leave it open, and subscribed beside the next one."""
@@ -330,12 +348,40 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         return frozenset(self.exchange.names_in(f"{text[:_SEARCHED_CHARS]} {message_hash or ''}"))
 
 
+class _Loading:
+    """The attempts to load one book."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.backoff = Backoff(base_s=1.0, cap_s=60.0)
+
+
+class _BookOfClient:
+    """Stands for a socket while ccxt loads a book for it: what ccxt does to it when that fails is done to nothing."""
+
+    url = None
+
+    def __init__(self, client: TappedClient) -> None:
+        self._client = client
+        self.error: Exception | None = None
+        self.failure: Exception | None = None
+
+    def resolve(self, book: Any, message_hash: Any) -> Any:
+        return self._client.resolve(book, message_hash)
+
+    def reject(self, error: Exception, _message_hash: Any) -> None:
+        self.failure = error
+
+    async def close(self) -> None: ...
+
+
 class _TappedExchange(ExactReaders):
     """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
 
     id: str
     options: dict[str, Any]
     orderbooks: BookStore
+    fetch_order_book: Callable[..., Coroutine[Any, Any, Any]]
     markets: Any
     throttler: Any
     closed_by_user: bool
@@ -351,6 +397,8 @@ class _TappedExchange(ExactReaders):
         self.book_frame = book_frame_reader(self.code_name)
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         self._market_names = MarketNames({})
+        self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
+        self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
         super().__init__(config)  # type: ignore[call-arg]
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
@@ -372,6 +420,7 @@ class _TappedExchange(ExactReaders):
             client.last_data_at = time.monotonic()
             client.data_frames = 0
             client.is_down = client.held_back = False
+            client.tasks = set()
             client.in_microseconds = asks_for_microseconds(self.id, self.options)
             client.throttle.looper = self._in_background(client.throttle.looper)
         return client
@@ -388,18 +437,94 @@ class _TappedExchange(ExactReaders):
         return super().spawn(self._in_background(method), *args)  # type: ignore[misc]
 
     def _in_background(self, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-        """The same coroutine function, its tasks known to `close_exchange`."""
+        """The same coroutine function, its tasks known to `close_exchange`, and to the socket that it is given."""
 
         async def tracked(*args: Any) -> Any:
             task = asyncio.current_task()
             assert task is not None
-            self.background.add(task)
+            client = args[0] if args and isinstance(args[0], TappedClient) else None
+            known = (self.background,) if client is None else (self.background, client.tasks)
+            _started_for.set(client)
+            for tasks in known:
+                tasks.add(task)
             try:
                 return await method(*args)
+            except Exception as error:  # the venue's code may raise anything
+                if client is None:
+                    raise  # it is waited for
+                self._task_failed(method.__name__, args[1:], error)
+                return None
             finally:
-                self.background.discard(task)
+                for tasks in known:
+                    tasks.discard(task)
 
         return tracked
+
+    def _task_failed(self, name: str, about: Sequence[Any], error: Exception) -> None:
+        """Nobody waits for it: a book that it was to load would be waited for without end."""
+        symbols: set[str] = set()
+        for said in about if "order_book" in name else ():
+            symbols = symbols or {s for s in self.names_in(str(said)) if self._tap.listener.follows_book(s)}
+        if symbols:
+            self.books_not_loaded(symbols, error)
+        else:
+            log.info("task_failed", exchange=self.id, task=name, error=repr(error)[:300])
+
+    def books_not_loaded(self, symbols: Iterable[str], error: Exception) -> None:
+        """The venue's code has given these up: they are asked for again."""
+        for symbol in symbols:
+            book = self.orderbooks.get(symbol)
+            if book is not None:
+                book.is_whole = False
+            self._tap.listener.on_book_not_loaded(symbol, translated(error), 1)
+            self._tap.listener.on_book_given_up(symbol)
+
+    async def fetch_rest_order_book_safe(self, symbol: str, limit: Any = None, params: Any = None) -> Any:
+        """A stream's book over REST, in the end: ccxt would give up after three attempts, and its socket with it."""
+        while _started_for.get() is not None:
+            try:
+                book = await self.fetch_order_book(symbol, limit, params or {})
+            except Exception as error:  # noqa: BLE001  # whatever it is: this book has to wait, and nothing else
+                await self._wait_to_load(symbol, error)
+            else:
+                if symbol not in self._put_together:
+                    self.loading.pop(symbol, None)
+                return book
+        return await super().fetch_rest_order_book_safe(symbol, limit, params or {})  # type: ignore[misc]
+
+    async def load_order_book(
+        self, client: Any, messageHash: Any, symbol: str, limit: Any = None, params: Any = None
+    ) -> None:
+        """As ccxt's. It would end the socket, and all that it carries, for one book that cannot be put together."""
+        if symbol in self._put_together:
+            return
+        self._put_together.add(symbol)
+        try:
+            while True:
+                only = _BookOfClient(client)
+                await super().load_order_book(only, messageHash, symbol, limit, params or {})  # type: ignore[misc]
+                if only.failure is None:
+                    return
+                await self._wait_to_load(symbol, only.failure)
+        finally:
+            self._put_together.discard(symbol)
+            self.loading.pop(symbol, None)
+
+    async def _wait_to_load(self, symbol: str, failure: Exception) -> None:
+        """The pause before the next attempt. Ends the running task when nobody wants the book any more."""
+        loading = self.loading.setdefault(symbol, _Loading())
+        loading.failures += 1
+        error = translated(failure)
+        if not self._tap.listener.follows_book(symbol):
+            raise asyncio.CancelledError
+        self._tap.listener.on_book_not_loaded(symbol, error, loading.failures)
+        at_least_s = error.retry_after_s or _RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
+        until_s = time.monotonic() + loading.backoff.next_s(at_least_s)
+        while (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, 1.0))
+            book = self.orderbooks.get(symbol)
+            if book is not None:
+                del book.cache[:-_KEPT_CHANGES]
 
     def names_in(self, text: str) -> frozenset[str]:
         if not self._market_names.are_of(self.markets or {}):
@@ -475,6 +600,8 @@ class _TappedExchange(ExactReaders):
     def _down(self, client: Any, reason: str) -> None:
         if not client.is_down:  # an error is followed by a close of the same socket
             client.is_down = True
+            for task in client.tasks - {asyncio.current_task()}:
+                task.cancel()
             self._let_books_go(client)
             self._tap.listener.on_disconnected(client.url, reason)
 
@@ -661,6 +788,8 @@ async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
 def gathers_changes(exchange: Any, symbol: str) -> bool:
     """Whether the symbol's book waits for some changes before its code asks for the rest over REST."""
     book = exchange.orderbooks.get(symbol)
+    if symbol in exchange.loading:
+        return True
     return book is not None and not book.is_whole and 0 < len(book.cache) < _GATHERED_CHANGES
 
 

@@ -26,6 +26,15 @@ class TapListener(Protocol):
     def on_book_broken(self, symbol: str) -> None:
         """The venue's sequence or checksum says that the symbol's book is wrong: it must be asked for again."""
 
+    def follows_book(self, symbol: str) -> bool:
+        """Whether the symbol's book is wanted."""
+
+    def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
+        """The book with which this one begins could not be had, so often in a row."""
+
+    def on_book_given_up(self, symbol: str) -> None:
+        """The library does not try to load it any more: it must be asked for again."""
+
     def book_named_in(self, message_hash: str) -> str | None:
         """The symbol of the book that the library names so, if that one is followed."""
 
