@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingestd.config import FeedConfig, nearest
+from ingestd.config_overlap import is_pattern
 from ingestd.errors import Problem
 from ingestd.feeds.ccxt_channels import offered_channels
 from ingestd.feeds.ccxt_tap import exchange_ids, features
 from ingestd.feeds.native.venues import native_exchanges, native_venue
+from ingestd.feeds.symbols import kind_by_name
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
@@ -33,7 +35,25 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
     ]
     if feed.decoder == "native" and native_venue(feed) is None:
         problems.append(_no_decoder(path, feed))
+    elif feed.decoder == "native":
+        problems += _markets_without_decoder(path, feed)
     return problems
+
+
+def _markets_without_decoder(path: str, feed: FeedConfig) -> list[Problem]:
+    """The named markets of a kind that the decoder does not serve; what a pattern matches is seen at the start."""
+    venue = native_venue(feed)
+    kinds = venue.markets if venue is not None else frozenset[str]()
+    return [
+        Problem(
+            f"{path}.symbols[{number}]",
+            f"{feed.exchange}'s native decoder reads {', '.join(sorted(kinds))} markets only",
+            repr(symbol),
+            'use "auto"',
+        )
+        for number, symbol in enumerate(feed.symbols)
+        if not is_pattern(symbol) and kind_by_name(symbol) not in kinds
+    ]
 
 
 def _no_decoder(path: str, feed: FeedConfig) -> Problem:

@@ -30,12 +30,17 @@ Markets = Mapping[str, Mapping[str, Any]]  # the exchange library's dicts, by sy
 _NOTHING_LISTED_S = 60.0
 
 
+def _everything(_channel: Channel, _market: Mapping[str, Any]) -> bool:
+    return True
+
+
 class CcxtFeed:
     """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's,
     `earlier` what an earlier process left of the streams (each is taken out as it is followed).
 
     `cache` keeps the markets for the next start; `chosen` is told which symbols are followed, each time that is
-    decided, with the venue's markets.
+    decided, with the venue's markets. `takes` says which of their streams are this feed's; `refuses` why a market is to
+    be put aside.
     """
 
     def __init__(
@@ -46,10 +51,14 @@ class CcxtFeed:
         earlier: MutableMapping[StreamId, Earlier] | None = None,
         cache: MarketCache | None = None,
         chosen: Callable[[Sequence[str], Markets], None] | None = None,
+        takes: Callable[[Channel, Mapping[str, Any]], bool] = _everything,
+        refuses: Callable[[Mapping[str, Any]], str | None] | None = None,
     ) -> None:
         self.config = config
         self._cache = cache
         self._chosen = chosen
+        self._takes = takes
+        self._refuses = refuses
         self._earlier = earlier
         self._keep = keep
         self._stop = Stop()
@@ -67,7 +76,7 @@ class CcxtFeed:
         backoff = Backoff(cap_s=60.0)
         try:
             while not self._stop.is_set():
-                self._session = session = CcxtSession(self.config, recorder, self._cache)
+                self._session = session = CcxtSession(self.config, recorder, self._cache, self._takes)
                 try:
                     await self._run_session(session)
                 finally:
@@ -158,6 +167,10 @@ class CcxtFeed:
     def _resolve(self, markets: Markets) -> symbol_names.Resolution:
         shared = self._session.exchange.namesakes if self._session is not None else {}
         resolution = symbol_names.resolve(self._symbols, markets, shared)
+        if self._refuses is not None:
+            refused = {symbol: why for symbol in resolution.symbols if (why := self._refuses(markets[symbol]))}
+            resolution.symbols = [symbol for symbol in resolution.symbols if symbol not in refused]
+            resolution.unknown.update(refused)
         for symbol in resolution.unknown.keys() - self._unknown.keys():
             log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=resolution.unknown[symbol])
         self._unknown = resolution.unknown

@@ -60,10 +60,18 @@ Choose = Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]]  # from the 
 class CcxtSession:
     """Made, run once, closed. The feed makes the next one when this one gives up."""
 
-    def __init__(self, config: FeedConfig, recorder: Recorder, cache: MarketCache | None = None) -> None:
-        """`cache`: where the markets are kept for the next start."""
+    def __init__(
+        self,
+        config: FeedConfig,
+        recorder: Recorder,
+        cache: MarketCache | None = None,
+        takes: Callable[[Channel, Mapping[str, Any]], bool] = lambda _channel, _market: True,
+    ) -> None:
+        """`cache`: where the markets are kept for the next start; `takes`: which streams of a market are asked for
+        here."""
         self._config = config
         self._cache = cache
+        self._takes = takes
         self._recorder = recorder
         self._tap = Tap(recorder)
         self._subscriptions: set[Subscription] = set()
@@ -177,10 +185,15 @@ class CcxtSession:
     def _start_channel(self, tasks: asyncio.TaskGroup, channel: Channel, symbols: Sequence[str]) -> None:
         markets = self.exchange.markets
         method = method_for(channel, self.exchange.has)
+        served = [
+            symbol
+            for symbol in symbols
+            if symbol_names.serves(channel, markets[symbol]) and self._takes(channel, markets[symbol])
+        ]
         if method is None:
-            log.error("channel_not_offered", feed=self._config.label, channel=channel)
+            if served:
+                log.error("channel_not_offered", feed=self._config.label, channel=channel)
             return
-        served = [symbol for symbol in symbols if symbol_names.serves(channel, markets[symbol])]
         if channel == "ticks":
             self._recorder.ticks_from_tickers = ticks_from_tickers(self._config.exchange, method)
         together = groups(self._config.exchange, served, markets) if method.many else ([symbol] for symbol in served)

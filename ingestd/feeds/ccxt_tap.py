@@ -38,6 +38,7 @@ from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, Handover, TappedStore, TradeStore, UpdateStore, tap_book
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.venue_names import VenueNames, venue_names
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
@@ -153,6 +154,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     tap: Tap
     exchange: Any
     aside: BookStore  # books that are not the venue's whole ones, or no more
+    names: VenueNames | None
     url_map: Mapping[str, str]
     same_message: Mapping[str, str]
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
@@ -207,6 +209,10 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 data = decode_json(data)
             elif any(mark in data for mark in _JSON_MARKS):
                 raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
+        for frame in (data,) if self.names is None else self.names.received(data):
+            self._take(frame)
+
+    def _take(self, data: Any) -> None:
         if isinstance(data, dict) and data.get("type") in self.same_message:
             data["type"] = self.same_message[data["type"]]
         self.tap.frame = data
@@ -215,6 +221,11 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         elif self.exchange.book_frame is not None:
             self._look_for_whole_book(self.exchange.book_frame, data)
         self.on_message_callback(self, data)
+
+    async def send(self, message: Any) -> Any:
+        if self.names is not None:
+            message = self.names.sent(message)
+        return None if message is None else await super().send(message)
 
     def _look_for_whole_book(self, read: Reader, frame: Any) -> None:
         """The venue's code would put a whole book on top of what is there: let that go before."""
@@ -416,6 +427,7 @@ class _TappedExchange(ExactReaders):
             client.exchange = self
             client.aside = BookStore(_ignored)
             client.url_map = self._url_map
+            client.names = venue_names(self.id, lambda: self.markets or {})
             client.same_message = _SAME_MESSAGE.get(self.id, {})
             client.last_data_at = time.monotonic()
             client.data_frames = 0

@@ -78,6 +78,30 @@ def why_shared(markets: Sequence[Mapping[str, Any]]) -> str:
     return f"is the unified name of {len(markets)} markets of the venue, {ids}: none of them is followed"
 
 
+def kind_of(market: Mapping[str, Any]) -> str:
+    """What sort of market it is, by the exchange library's dict of it: `spot`, `linear` or `inverse` (perpetual or
+    dated), `option`, else what the library calls it."""
+    if market.get("option"):
+        return "option"
+    if market.get("spot"):
+        return "spot"
+    if market.get("contract"):
+        return "linear" if market.get("linear") else "inverse" if market.get("inverse") else "quanto"
+    return str(market.get("type"))
+
+
+def kind_by_name(symbol: str) -> str:
+    """The same, by the unified symbol alone."""
+    pair, settled, settlement = symbol.partition(":")
+    settle, _, dates = settlement.partition("-")
+    if not settled:
+        return "spot"
+    if "-" in dates:
+        return "option"
+    base, _, quote = pair.partition("/")
+    return "linear" if settle == quote else "inverse" if settle == base else "quanto"
+
+
 def _why_unknown(name: str, markets: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, list(markets), n=3, cutoff=0.6)
     hint = f"; nearest: {', '.join(near)}" if near else ""

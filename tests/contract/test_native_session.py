@@ -41,6 +41,7 @@ class Words:
 
     exchange = "words"
     channels: frozenset[Channel] = frozenset({"trades", "order_book"})
+    markets = frozenset({"spot"})
 
     def __init__(self, **changes: Any) -> None:
         self.limits = Limits(
@@ -187,7 +188,7 @@ class Running:
         self.task = asyncio.create_task(self.session.run(self.stop))
 
     def follow(self, markets: str) -> None:
-        found = {f"{name.upper()}/X": {"id": name, "symbol": f"{name.upper()}/X"} for name in markets}
+        found = {f"{name.upper()}/X": {"id": name, "symbol": f"{name.upper()}/X", "spot": True} for name in markets}
         self.session.follow(list(found), found)
 
     async def _book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:

@@ -21,6 +21,13 @@ from ingestd.records import Channel, Tick, Trade
 _SPOT = {"binance": "wss://stream.binance.com:9443/ws", "binanceus": "wss://stream.binance.us:9443/ws"}
 _INVERSE = "wss://dstream.binance.com/ws"
 _LINEAR = "wss://fstream.binance.com"
+# European options have sockets and messages of their own.
+_MARKETS: Mapping[str, frozenset[str]] = {
+    "binance": frozenset({"spot", "linear", "inverse"}),
+    "binancecoinm": frozenset({"inverse"}),
+    "binanceus": frozenset({"spot"}),
+    "binanceusdm": frozenset({"linear"}),
+}
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
 
@@ -238,7 +245,8 @@ class Binance:
             self._names["order_book"] = _DEPTH
         if "watchBidsAsks" in options:  # the streams of stocks
             del self._names["ticks"]
-        self.channels = frozenset(() if _asks_for_options(options) else self._names)
+        self.channels = frozenset(self._names)
+        self.markets = _MARKETS[exchange]
         self._time_unit = "?timeUnit=MICROSECOND" if asks_for_microseconds(exchange, options) else ""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
@@ -269,13 +277,6 @@ class Binance:
             msgspec.json.encode({"method": method, "params": names[start : start + size], "id": request_id})
             for start in range(0, len(names), size)
         ]
-
-
-def _asks_for_options(options: Mapping[str, Any]) -> bool:
-    """Whether its European options are among the markets: they have sockets and messages of their own."""
-    markets = options.get("fetchMarkets")
-    types = markets.get("types") if isinstance(markets, Mapping) else None
-    return isinstance(types, list) and "option" in types
 
 
 def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:

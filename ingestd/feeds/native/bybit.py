@@ -202,6 +202,7 @@ class Bybit:
 
     exchange = EXCHANGE
     channels: frozenset[Channel] = frozenset(_TOPICS)
+    markets = frozenset({"spot", "linear", "inverse"})  # an option has another socket, other topics and depths
     limits = Limits(
         streams_per_socket=500,  # 21,000 characters of topics on a socket, at most 42 each
         streams_per_message=10,  # on spot; the others state none

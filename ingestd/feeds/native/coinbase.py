@@ -195,6 +195,7 @@ class CoinbaseAdvanced:
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
+    markets = frozenset({"spot", "linear"})
     limits = Limits(
         streams_per_socket=300,  # the venue states none
         streams_per_message=_STREAMS_PER_MESSAGE,

@@ -156,6 +156,7 @@ class CoinbaseExchange:
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
+    markets = frozenset({"spot"})
     limits = Limits(
         streams_per_socket=300,  # the venue states none
         streams_per_message=_STREAMS_PER_MESSAGE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.stopping import Stop
-from ingestd.records import StreamId
+from ingestd.feeds.symbols import kind_of
+from ingestd.records import Channel, StreamId
 
 
 class NativeFeed:
     """`Feed` over a venue's own sockets. `run` once, `close` once.
 
-    A ccxt feed inside loads the markets, chooses the symbols, polls and streams the other channels, and asks for books
-    over REST: one object, so that all share the venue's budget. `state_dir` keeps the markets for the next start
-    (None: nowhere); `keep` says which symbols are this shard's; `earlier` is what an earlier process left.
+    A ccxt feed inside loads the markets, chooses the symbols, polls and streams what is left to it (other channels,
+    other kinds of market), and asks for books over REST: one object, so that all share the venue's budget. `state_dir`
+    keeps the markets for the next start (None: nowhere); `keep` says which symbols are this shard's; `earlier` is what
+    an earlier process left.
     """
 
     def __init__(
@@ -44,11 +46,11 @@ class NativeFeed:
         self._recorder: NativeRecorder | None = None
         self._session: NativeSession | None = None
         self._finished = Stop()
-        self._own = [channel for channel in config.channels if channel in venue.channels]
-        others = [channel for channel in config.channels if channel not in venue.channels]
         self._inner = CcxtFeed(
-            config.model_copy(update={"channels": others}),
+            config,
             keep=keep,
+            takes=self._is_left_to_ccxt,
+            refuses=self._why_refused if config.decoder == "native" else None,
             earlier=earlier,
             cache=MarketCache(state_dir, config) if state_dir is not None else None,
             chosen=self._chosen,
@@ -85,11 +87,6 @@ class NativeFeed:
         if recorder is None or session is None:
             return inner
         streams: list[StreamStatus] = [*recorder.all_streams(), *inner.streams]
-        streams += [
-            StreamStatus(channel, symbol, quarantined=reason)
-            for symbol, reason in self._inner.unknown.items()
-            for channel in self._own
-        ]
         problem = inner.problem
         if problem is None and not session.connected and any(True for _ in recorder.all_streams()):
             problem = "no socket is connected"
@@ -107,6 +104,14 @@ class NativeFeed:
     def set_symbols(self, symbols: Sequence[str]) -> None:
         """Follow these names or globs from now on (a reload); what stays is not interrupted."""
         self._inner.set_symbols(symbols)
+
+    def _is_left_to_ccxt(self, channel: Channel, market: Mapping[str, Any]) -> bool:
+        return channel not in self._venue.channels or kind_of(market) not in self._venue.markets
+
+    def _why_refused(self, market: Mapping[str, Any]) -> str | None:
+        if (kind := kind_of(market)) in self._venue.markets:
+            return None
+        return f'there is no native decoder for {kind} markets of {self.config.exchange}: decoder = "auto" takes ccxt'
 
     def _chosen(self, symbols: Sequence[str], markets: Markets) -> None:
         if self._session is not None:

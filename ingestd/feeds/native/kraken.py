@@ -1,7 +1,8 @@
 """Kraken spot, WebSocket v2. https://docs.kraken.com/api/docs/websocket-v2/
 
-Its messages name a market as ccxt does (`BTC/USD`), not by the id that REST uses (`XXBTZUSD`). Books have the depth
-that was asked for: what falls below it is not taken back, so the client must forget it.
+Its messages name a market by the venue's own name (`BTC/USD`), which is neither the id that REST uses (`XXBTZUSD`) nor
+what ccxt calls it everywhere: the channel `instrument` lists the names there are, and is compared at each start. Books
+have the depth that was asked for: what falls below it is not taken back, so the client must forget it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ingestd.feeds.native.seldom import NESTED, decoded
 from ingestd.feeds.native.times import epoch_us
 from ingestd.feeds.native.unnumbered import Unnumbered
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.venue_names import kraken_name
 from ingestd.records import Channel, Tick, Trade
 
 EXCHANGE = "kraken"
@@ -91,6 +93,19 @@ class _Status(msgspec.Struct, tag_field="channel", tag="status"):
     data: list[_System]
 
 
+class _Pair(msgspec.Struct):
+    symbol: str
+
+
+class _Pairs(msgspec.Struct):
+    pairs: list[_Pair] = []
+
+
+class _Instruments(msgspec.Struct):
+    type: str
+    data: _Pairs
+
+
 class _Result(msgspec.Struct):
     channel: str = ""
     symbol: str = ""
@@ -106,16 +121,22 @@ class _Answer(msgspec.Struct):
     symbol: str = ""
     channel: str = ""
     result: _Result | None = None
+    req_id: int | None = None
 
 
 _decode = msgspec.json.Decoder(_Trades | _Tickers | _Books | _Heartbeat | _Status, float_hook=str).decode
 _answer = msgspec.json.Decoder(_Answer)
+_instruments = msgspec.json.Decoder(_Instruments)
+_INSTRUMENT = "instrument"
+_GREETING = 0  # the number of its request; those of streams begin with 1
+_UNLISTED = "the venue's channel instrument lists no market of this name"
 _KNOWN = frozenset({"trade", "ticker", "book", "heartbeat", "status"})
 
 
 class _Decoder:
     def __init__(self, symbols: Mapping[str, str]) -> None:
         self._symbols = symbols
+        self._listed: frozenset[str] | None = None  # what the venue's socket calls its markets, once it has said so
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         try:
@@ -179,6 +200,10 @@ class _Decoder:
     def _seldom(self, frame: bytes) -> Sequence[Message]:
         """The answer to a request, or a channel that nobody asks for here."""
         answer = decoded(_answer, frame)
+        if answer.channel == _INSTRUMENT:
+            return self._instruments(frame)
+        if answer.req_id == _GREETING:
+            return ()
         error = answer.error or answer.too_many
         if answer.channel in _KNOWN or not (answer.channel or answer.method or error):
             raise ValueError(f"a malformed frame of channel {answer.channel!r}")
@@ -190,8 +215,21 @@ class _Decoder:
             return (Notice("heartbeat"),)
         if answer.result is None or answer.method not in ("subscribe", "unsubscribe"):
             return ()
+        if answer.method == "subscribe" and self._is_unlisted(answer.result.symbol):
+            return (Notice("refused", _UNLISTED, answer.result.symbol),)
         done: Literal["subscribed", "unsubscribed"] = "subscribed" if answer.method == "subscribe" else "unsubscribed"
         return (Notice(done, answer.result.channel, answer.result.symbol or None),)
+
+    def _instruments(self, frame: bytes) -> Sequence[Message]:
+        """The markets there are: those that REST names otherwise are refused by name."""
+        message = decoded(_instruments, frame)
+        if message.type != "snapshot":
+            return ()
+        self._listed = frozenset(pair.symbol for pair in message.data.pairs)
+        return [Notice("refused", _UNLISTED, name) for name in self._symbols if self._is_unlisted(name)]
+
+    def _is_unlisted(self, name: str) -> bool:
+        return bool(self._listed) and name in self._symbols and name not in (self._listed or ())
 
 
 def _rows(levels: list[_Level]) -> list[Row]:
@@ -223,6 +261,7 @@ class Kraken:
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
+    markets = frozenset({"spot"})
     limits = Limits(
         streams_per_socket=300,  # the venue states none
         streams_per_message=_STREAMS_PER_MESSAGE,
@@ -240,8 +279,13 @@ class Kraken:
         self.book_rule = KrakenBookRule(self._depth)
 
     def market_id(self, market: Mapping[str, Any]) -> str:
-        """Its streams call a market as ccxt does."""
-        return str(market["symbol"])
+        """Its streams have names of their own."""
+        return kraken_name(market)
+
+    def greeting(self) -> list[bytes]:
+        """What the venue lists, so that what is asked for can be compared with it."""
+        asked = {"method": "subscribe", "params": {"channel": _INSTRUMENT}, "req_id": _GREETING}
+        return [msgspec.json.encode(asked)]
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """One URL for everything."""

@@ -207,6 +207,7 @@ class KrakenFutures:
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
+    markets = frozenset({"linear", "inverse"})
     limits = Limits(
         streams_per_socket=300,  # the venue states none
         streams_per_message=_STREAMS_PER_MESSAGE,

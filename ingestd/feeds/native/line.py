@@ -18,7 +18,7 @@ from ingestd.feeds.native.messages import FrameNumber, Message, Notice
 from ingestd.feeds.native.pace import Pace, Paces
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.socket import Socket, connect
-from ingestd.feeds.native.venue import Asked, Limits, Venue
+from ingestd.feeds.native.venue import Asked, Greets, Limits, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.feeds.url_map import mapped_url
@@ -169,6 +169,8 @@ class Line:
         self._refusals.clear()
         self._unanswered.clear()
         pace = _message_paces(self._venue.limits)
+        if isinstance(self._venue, Greets):
+            await self._send(self._venue.greeting(), socket, pace, stop)
         interval_s = min(1.0, self._config.stale_after_s / 4)
         watch = _Watch(self._venue, self._config.stale_after_s * 2 ** min(self._silent_dials, _STALE_DOUBLINGS))
         while self.streams:

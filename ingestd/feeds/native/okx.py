@@ -270,6 +270,7 @@ class Okx:
     """See `Venue`. `options` are the feed's: they choose channels as they do in the exchange library."""
 
     exchange = EXCHANGE
+    markets = frozenset({"spot", "linear", "inverse", "option"})  # one socket and one naming for all
     limits = Limits(
         streams_per_socket=300,  # the venue states none; a socket's subscriptions shall not outrun its hourly requests
         streams_per_message=100,  # a request has at most 64 KB, an argument about 60 bytes

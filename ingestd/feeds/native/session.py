@@ -115,6 +115,8 @@ class NativeSession:
         new = 0
         for symbol in symbols:
             market = markets[symbol]
+            if symbol_names.kind_of(market) not in self._venue.markets:
+                continue
             for channel in self._own(self._config.channels):
                 if (channel, symbol) in self._places or not symbol_names.serves(channel, market):
                     continue

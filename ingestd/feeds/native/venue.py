@@ -70,6 +70,14 @@ class OwnMarketIds(Protocol):
         """The socket's name of this market (ccxt's dict of it)."""
 
 
+@runtime_checkable
+class Greets(Protocol):
+    """What a venue has besides that is to be asked something on each new connection."""
+
+    def greeting(self) -> list[bytes]:
+        """The messages to send before any stream is asked for."""
+
+
 class Venue(Protocol):
     """Addresses, subscriptions, decoding and book rules of one venue. Pure: no socket, no clock."""
 
@@ -80,6 +88,10 @@ class Venue(Protocol):
     @property
     def channels(self) -> frozenset[Channel]:
         """What it decodes itself; the rest of a feed's channels is left to ccxt."""
+
+    @property
+    def markets(self) -> frozenset[str]:
+        """Which kinds of market (`kind_of`) it decodes them of; all others are left to ccxt."""
 
     @property
     def limits(self) -> Limits:

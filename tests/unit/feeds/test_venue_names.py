@@ -1,0 +1,68 @@
+"""What is put right on a socket between the exchange library's names and the venue's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingestd.feeds.venue_names import kraken_name, venue_names
+
+CALL, PUT = "BTC-26DEC25-100000-C-USDT", "BTC-26DEC25-100000-P-USDT"
+
+
+def asked(*topics: str) -> dict[str, Any]:
+    return {"op": "subscribe", "req_id": "1", "args": list(topics)}
+
+
+def test_a_coins_options_are_asked_for_once_a_socket() -> None:
+    names = venue_names("bybit", dict)
+    assert names is not None
+    assert names.sent(asked(f"publicTrade.{CALL}", f"publicTrade.{PUT}", f"orderbook.25.{CALL}"))["args"] == [
+        f"orderbook.25.{CALL}",
+        "publicTrade.BTC",
+    ]
+    assert names.sent(asked("publicTrade.BTC-27MAR26-90000-C")) is None
+    assert names.sent(asked("publicTrade.ETH-27MAR26-9000-C"))["args"] == ["publicTrade.ETH"]
+    dated = asked("publicTrade.BTC-27MAR26", "publicTrade.BTCUSDT-27MAR26")
+    assert names.sent(dated) is dated
+    again = venue_names("bybit", dict)
+    assert again is not None
+    assert again.sent(asked(f"publicTrade.{CALL}"))["args"] == ["publicTrade.BTC"]
+
+
+def test_a_coins_trades_are_parted_by_option() -> None:
+    names = venue_names("bybit", dict)
+    assert names is not None
+    names.sent(asked(f"publicTrade.{CALL}"))
+    rows = [{"s": CALL, "i": "1"}, {"s": PUT, "i": "2"}, {"s": CALL, "i": "3"}]
+    parted = names.received({"topic": "publicTrade.BTC", "ts": 5, "data": rows})
+    assert [(frame["topic"], frame["ts"], [row["i"] for row in frame["data"]]) for frame in parted] == [
+        (f"publicTrade.{CALL}", 5, ["1", "3"]),
+        (f"publicTrade.{PUT}", 5, ["2"]),
+    ]
+    for other in ({"op": "pong"}, [1], "pong", {"topic": "publicTrade.BTCUSDT", "data": rows}):
+        assert names.received(other) == (other,)
+
+
+def test_krakens_names_come_from_the_venue() -> None:
+    assert kraken_name({"symbol": "LUNC/USD", "info": {"wsname": "LUNA/USD"}}) == "LUNA/USD"
+    assert kraken_name({"symbol": "ETH/BTC", "info": {"wsname": "ETH/XBT"}}) == "ETH/BTC"
+    assert kraken_name({"symbol": "DOGE/USD", "info": {"wsname": "XDG/USD"}}) == "DOGE/USD"
+    assert kraken_name({"symbol": "LUNC/USD", "info": {}, "baseId": "LUNA", "quoteId": "USD"}) == "LUNA/USD"
+
+
+def test_what_kraken_sends_of_a_market_that_rest_does_not_list_is_nobodys() -> None:
+    """`LUNA/USD` of the socket would be taken for what the library calls so, which is `LUNA2/USD`."""
+    markets = {"LUNA/USD": {"symbol": "LUNA/USD", "info": {"wsname": "LUNA2/USD"}}}
+    names = venue_names("kraken", lambda: markets)
+    assert names is not None
+    assert names.received({"channel": "trade", "data": [{"symbol": "LUNA/USD"}]}) == ()
+    (frame,) = names.received({"channel": "trade", "data": [{"symbol": "LUNA2/USD"}]})
+    assert frame["data"] == [{"symbol": "LUNA/USD"}]
+    (error,) = names.received({"method": "subscribe", "success": False, "symbol": "LUNA2/USD"})
+    assert error["symbol"] == "LUNA/USD"
+    assert names.sent({"method": "ping"}) == {"method": "ping"}
+    assert names.received("pong") == ("pong",)
+
+
+def test_where_the_library_says_the_venues_own_there_is_nothing_to_put_right() -> None:
+    assert venue_names("okx", dict) is None
