@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from ingestd.backfill.past import History, Row, known, missing_rows, pages, step_us, stored_beside
+from ingestd.backfill.past import (
+    History,
+    Row,
+    coverage,
+    known,
+    missing_rows,
+    pages,
+    row_proof,
+    step_us,
+    stored_beside,
+)
 from ingestd.clock import from_datetime, monotonic_s
 from ingestd.errors import FeedError
-from ingestd.feeds.trade_search import TradeSearch, Unfillable, Window
+from ingestd.feeds.id_runs import Window
+from ingestd.feeds.trade_search import Behind, TradeSearch, Unfillable
 from ingestd.gap_causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
 from ingestd.storage import gap_filling, rollups
@@ -38,10 +49,15 @@ class Intake(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was done about a gap: rows recovered, also by earlier attempts, and what is proved, as a sentence."""
+    """What was done about a gap: rows recovered (trades: by earlier attempts too), and what is proved, as a sentence.
+
+    `missing`: what of it is still missing; nothing: it is filled. `may_come`: the venue's past may only be late.
+    """
 
     rows: int
     verdict: str
+    missing: Sequence[Window] = ()
+    may_come: bool = False
 
 
 class Filler:
@@ -71,24 +87,32 @@ class Filler:
             raise NotYet("the first trade after the gap is not stored yet")
         series = history.series(gap.symbol)
         times = [trade.time for trade in (*before, *after)]
+        window = Window(min(times), max(times) + 1)
         search = TradeSearch(
             series.paging,
             series.ids,
-            Window(min(times), max(times) + 1),
+            window,
             before=[known(trade) for trade in before],
             after=[known(trade) for trade in after],
         )
-        refused = 0
-        while (request := search.next()) is not None:
-            page = await history.trades(gap.symbol, series, request)
-            missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
-            refused += await self._hand_over_trades(gap, missing)
+        refused, failure = 0, None
+        try:
+            while (request := search.next()) is not None:
+                page = await history.trades(gap.symbol, series, request)
+                missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
+                refused += await self._hand_over_trades(gap, missing)
+        except Unfillable as error:  # what was stored by then is counted, and belongs in the candles
+            failure = error
         recovered = await gap_filling.recovered_trades(self._db, gap, before, after)
         if gap.cause == CANDLE_AUDIT:  # the trades may all be there, and the candle is what is stale
             await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
         if recovered.first is not None and recovered.last is not None:
             await rollups.refresh_window(self._db, recovered.first, recovered.last + _AFTER)
-        return Filled(recovered.rows, search.proof() + (f"; {refused} rejected by validation" if refused else ""))
+        if failure is not None:
+            verdict = f"unfillable: {failure}"
+            return Filled(recovered.rows, verdict, [window], may_come=isinstance(failure, Behind))
+        verdict = search.proof() + (f"; {refused} rejected by validation" if refused else "")
+        return Filled(recovered.rows, verdict, search.missing())
 
     async def _hand_over_trades(self, gap: Gap, missing: Sequence[Trade]) -> int:
         """Until they are stored; how many validation refuses."""
@@ -107,12 +131,28 @@ class Filler:
         """Candles, funding rates, open interest: their times are their identity."""
         span_us = step_us(gap.channel, timeframe, history)
         start_us, end_us = from_datetime(gap.started_at) // span_us * span_us, from_datetime(gap.ended_at)
+        # The candle that ran when the gap ended is the stream's own, once it is closed.
+        due_us = end_us // span_us * span_us if gap.channel == "candles" else end_us
+        seen = coverage(gap.channel, timeframe, history, start_us, due_us)
         total = 0
+        times: set[int] = set()
+        key = timeframe if gap.channel == "candles" else None
         async for rows in pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
-            missing = await missing_rows(self._db, gap.channel, rows)
-            total += len(missing)
-            await self._hand_over_rows(gap, missing)
-        return Filled(total, "not proved complete: it is what the venue had")
+            times.update(row.time for row in rows)
+            lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
+            total += len(lacking)
+            await self._hand_over_rows(gap, lacking)
+        seen.see(sorted(times | await self._own_times(gap, start_us, end_us, key)))
+        missing = seen.missing()
+        return Filled(total, row_proof(gap.channel, missing), missing, may_come=True)
+
+    async def _own_times(self, gap: Gap, start_us: int, end_us: int, timeframe: str | None) -> set[int]:
+        """Candles the stream has stored of it, which the venue need not give again."""
+        if gap.channel != "candles":
+            return set()  # what was polled or announced is no sample and no settlement
+        return await gap_filling.stored_times(
+            self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
+        )
 
     async def _hand_over_rows(self, gap: Gap, missing: Sequence[Row]) -> None:
         awaited = await self._hand_over(missing)

@@ -8,29 +8,35 @@ source `backfill:…`), so it goes on where it stopped, on any machine, and stor
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from ingestd.backfill.past import History, missing_rows, pages, stored_beside
+from ingestd.backfill.past import coverage, missing_rows, pages, row_proof, stored_beside
 from ingestd.backfill.past import known as as_known
 from ingestd.backfill.venues import Venue
 from ingestd.backoff import Backoff
 from ingestd.clock import from_datetime, now_us, to_datetime
 from ingestd.config import Config, FeedConfig
-from ingestd.errors import ChannelError, FeedError, SymbolError
+from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, SymbolError
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.trade_search import Paging, Request, TradeSearch, Unfillable, Window
+from ingestd.feeds.history import CcxtHistory
+from ingestd.feeds.id_runs import Window
+from ingestd.feeds.trade_search import Paging, Request, TradeSearch, Unfillable
 from ingestd.feeds.trade_series import Series
-from ingestd.records import TABLE_OF, MarketRecord, Record
+from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
 from ingestd.sinks.timescale.writer import prepare, write
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.candle_audit import MINUTE_US
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema
 from ingestd.validation import accepted_window, flaw, rejection
@@ -40,7 +46,8 @@ log = structlog.get_logger()
 _CALL_S = 300.0  # refreshing the aggregates of a long window takes a while
 _ATTEMPTS = 6
 _STALLED_AFTER_S = 30.0
-_NEAR = timedelta(minutes=10)  # a stored trade this near the edge is where the pages begin
+_SETTLED_AFTER_US = 3_000_000
+_NEAR_US = 600_000_000  # a stored trade this near the edge is where the pages begin
 
 ResultT = TypeVar("ResultT")
 
@@ -55,11 +62,18 @@ class Wanted:
     start: datetime
     end: datetime
 
-    @property
-    def source(self) -> str:
-        """Under which name its progress is kept."""
-        times = f"{self.start:%Y%m%dT%H%M%S}-{self.end:%Y%m%dT%H%M%S}"
-        return f"backfill:{self.exchange}:{self.symbol}:{self.channel}:{times}"
+    def source(self, feed: FeedConfig) -> str:
+        """Under which name its progress is kept: one for each thing that can be asked for.
+
+        The options say which of a venue's series of trades is meant.
+        """
+        what = self.channel
+        if self.channel == "candles":
+            what = f"candles:{feed.candle_timeframe}"
+        elif self.channel == "trades" and feed.options:
+            what = f"trades:{zlib.crc32(repr(sorted(feed.options.items())).encode()):08x}"
+        times = f"{self.start:%Y%m%dT%H%M%S.%f}-{self.end:%Y%m%dT%H%M%S.%f}"
+        return f"backfill:{self.exchange}:{self.symbol}:{what}:{times}"
 
     @property
     def span_us(self) -> int:
@@ -68,8 +82,11 @@ class Wanted:
 
 @dataclass(slots=True)
 class Report:
-    """What was done in this run. `verdict` says what is proved about completeness, `resumed` that an earlier run had
-    begun; `already_done`: there was nothing left to do."""
+    """What was done in this run.
+
+    `verdict` says what is proved about completeness, and `missing` what of the times asked for is not proved to be
+    stored. `resumed`: an earlier run had begun; `already_done`: there was nothing left to do.
+    """
 
     fetched: int = 0
     stored: int = 0
@@ -78,6 +95,12 @@ class Report:
     resumed: bool = False
     already_done: bool = False
     verdict: str = ""
+    missing: list[Window] = field(default_factory=list)
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether all that was asked for is proved to be stored."""
+        return not self.missing and not self.rejected
 
 
 Progress = Callable[[float, Report], None]  # the share done (0 to 1), and the counts so far
@@ -86,8 +109,9 @@ Progress = Callable[[float, Report], None]  # the share done (0 to 1), and the c
 async def backfill(config: Config, feed: FeedConfig, wanted: Wanted, *, again: bool, progress: Progress) -> Report:
     """Fetch and store; returns when all is stored and the candles are refreshed.
 
-    `again` begins anew what was finished before. Raises Unfillable when the venue cannot serve it under the stream's
-    ids, FeedError when it does not answer, ConnectionLost or DatabaseError: run it again, it goes on where it was.
+    `again` begins anew what was finished before. What the venue does not serve, or does not answer, is `missing` in the
+    report. Raises ConfigError for a symbol that the venue does not have, FeedError when its markets cannot be loaded,
+    ConnectionLost or DatabaseError: run it again, it goes on where it was.
     """
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_S)
     venue = Venue(feed, config.backfill.rate_share)
@@ -109,6 +133,8 @@ class _Work:
         self._wanted = wanted
         self._progress = progress
         self._timeframe = venue.feed.candle_timeframe
+        self._source = wanted.source(venue.feed)
+        self._goes_back = False
         self._time_window = accepted_window(config)
         self._report = Report()
         self._place = Place(0, 0)
@@ -116,7 +142,7 @@ class _Work:
 
     async def run(self, *, again: bool) -> Report:
         wanted, report = self._wanted, self._report
-        source = wanted.source
+        source = self._source
         self._place = (await positions.claim(self._db, [source], stalled_after_s=_STALLED_AFTER_S))[source]
         if again and self._place.position >= wanted.span_us:
             await self._store([], 0)
@@ -129,71 +155,121 @@ class _Work:
         if report.resumed:  # its rows may not have reached the candles
             self._touch(from_datetime(wanted.start), from_datetime(wanted.end) - 1)
         history = await self._asked(self._venue.history)
-        history.require(wanted.channel, wanted.symbol)
-        await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
+        if (hint := history.unlisted(wanted.symbol)) is not None:
+            raise ConfigError([Problem("--symbol", f"{wanted.exchange} does not list it", wanted.symbol, hint or None)])
+        await self._until_settled()
+        try:
+            history.require(wanted.channel, wanted.symbol)
+            await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
+        except FeedError as error:
+            report.verdict = f"not proved complete: {error}"
+            report.missing = [self._left()]
         await self._refresh()
-        await self._store([], wanted.span_us)
-        self._progress(1.0, report)
+        if report.is_proved:
+            await self._store([], wanted.span_us)
+            self._progress(1.0, report)
         return report
 
-    async def _trades(self, history: History) -> None:
-        series = history.series(self._wanted.symbol)
+    async def _until_settled(self) -> None:
+        """What a venue says of a moment that has just passed may be too early."""
+        left_us = from_datetime(self._wanted.end) + _SETTLED_AFTER_US - now_us()
+        if left_us > 0:
+            await asyncio.sleep(left_us / 1e6)
+
+    def _left(self) -> Window:
+        """What this run and those before it have not proved."""
+        start, end = from_datetime(self._wanted.start), from_datetime(self._wanted.end)
+        if self._goes_back:
+            return Window(start, end - self._place.position)
+        return Window(start + self._place.position, end)
+
+    async def _trades(self, history: CcxtHistory) -> None:
+        wanted = self._wanted
+        series = history.series(wanted.symbol)
         search = await self._search(history, series)
+        self._goes_back = search.goes_back
         while (request := search.next()) is not None:
-            page = await self._asked(lambda request=request: history.trades(self._wanted.symbol, series, request))  # type: ignore[misc]
-            stored = await stored_beside(self._db, self._wanted.exchange, self._wanted.symbol, page)
+            page = await self._asked(lambda request=request: history.trades(wanted.symbol, series, request))  # type: ignore[misc]
+            stored = await stored_beside(self._db, wanted.exchange, wanted.symbol, page)
             missing = search.accept(page, stored)
+            oldest = search.begins_late(page)
+            if oldest is not None and await self._is_first_of_all(history, oldest):
+                search.begin_with_first()
             self._report.fetched += len(page)
             await self._store(missing, self._covered_us(search))
         self._report.verdict = search.proof()
+        self._report.missing = search.missing()
 
-    async def _search(self, history: History, series: Series) -> TradeSearch:
+    async def _is_first_of_all(self, history: CcxtHistory, oldest: Trade) -> bool:
+        """Whether by the venue's own candles nothing was traded before, since the range began."""
+        minute_us = oldest.time // MINUTE_US * MINUTE_US
+        since_us = from_datetime(self._wanted.start) // MINUTE_US * MINUTE_US
+        try:
+            candles = await history.candles(self._wanted.symbol, "1m", since_us, with_running=True)
+        except FeedError as error:
+            log.info("no_candles_to_compare", symbol=self._wanted.symbol, error=str(error)[:300])
+            return False
+        first = next((candle for candle in candles if Decimal(candle.volume)), None)
+        return first is not None and first.time == minute_us and Decimal(first.open) == Decimal(oldest.price)
+
+    async def _search(self, history: CcxtHistory, series: Series) -> TradeSearch:
         """From where the work stands: beside a stored trade where there is one near, which then proves the series."""
         wanted, position_us = self._wanted, self._place.position
         start, end = from_datetime(wanted.start), from_datetime(wanted.end)
-        window = Window(start, end)
-        needs_overlap = not series.is_known
+        newest = await gap_filling.newest_trade_before(self._db, wanted.exchange, wanted.symbol, wanted.end)
+        begin = partial(
+            TradeSearch,
+            series.paging,
+            series.ids,
+            needs_overlap=not series.is_known,
+            stored_until_us=0 if newest is None else newest.time,
+        )
         if series.paging is Paging.FROM_ID:
-            begin = to_datetime(start + position_us)
-            edge = await gap_filling.newest_trade_before(self._db, wanted.exchange, wanted.symbol, begin)
-            if edge is not None and begin - to_datetime(edge.time) <= _NEAR:
-                return TradeSearch(series.paging, series.ids, window, before=[as_known(edge)])
-            first = await self._asked(lambda: history.id_at(wanted.symbol, series, start + position_us))
-            if first is None:
-                raise Unfillable(f"{wanted.exchange} does not say which trade was the first since {begin:%F %T} UTC")
-            return TradeSearch(
-                series.paging, series.ids, window, start=Request(from_id=first), needs_overlap=needs_overlap
+            window = Window(start + position_us, end)
+            edge = await gap_filling.newest_trade_before(
+                self._db, wanted.exchange, wanted.symbol, to_datetime(window.start_us)
             )
+            if edge is not None and window.start_us - edge.time <= _NEAR_US:
+                return begin(window, before=[as_known(edge)])
+            first = await self._asked(lambda: history.id_at(wanted.symbol, series, window))
+            # With the trade before it, so that the first one is seen to be the first.
+            return begin(window, start=None if first is None else Request(from_id=max(0, first - 1)))
         if series.paging is Paging.BEFORE_ID:
+            # Of the trades of the last moment that was reached some may be left.
+            window = Window(start, end if position_us == 0 else end - position_us + 1)
             until = to_datetime(end - position_us)
             edge = await gap_filling.oldest_trade_since(self._db, wanted.exchange, wanted.symbol, until)
-            if edge is not None and to_datetime(edge.time) - until <= _NEAR:
-                return TradeSearch(series.paging, series.ids, window, after=[as_known(edge)])
-        start_at = Request(since_us=start + position_us) if series.paging is Paging.FROM_TIME else Request()
-        return TradeSearch(series.paging, series.ids, window, start=start_at, needs_overlap=needs_overlap)
+            if edge is not None and edge.time - from_datetime(until) <= _NEAR_US:
+                return begin(window, after=[as_known(edge)])
+            return begin(window)
+        return begin(Window(start + position_us if series.paging is Paging.FROM_TIME else start, end))
 
     def _covered_us(self, search: TradeSearch) -> int:
-        """How much of the span is done, from the end that the pages come from."""
-        start, end = from_datetime(self._wanted.start), from_datetime(self._wanted.end)
+        """How much of the span is proved, from the end that the pages come from."""
+        covered = search.covered()
         if search.goes_back:
-            reached = end if search.first_time_us is None else max(start, min(end, search.first_time_us))
-            covered = end - reached
+            reached_us = from_datetime(self._wanted.end) - covered.start_us
         else:
-            reached = start if search.last_time_us is None else max(start, min(end, search.last_time_us))
-            covered = reached - start
-        # Finished is said at the very end, when the candles hold it too.
-        return max(self._place.position, min(covered, self._wanted.span_us - 1))
+            reached_us = covered.end_us - from_datetime(self._wanted.start)
+        return self._advanced_to(reached_us)
 
-    async def _rows(self, history: History) -> None:
+    def _advanced_to(self, reached_us: int) -> int:
+        """The position to store. Finished is said at the very end, when the candles hold it too."""
+        return max(self._place.position, min(reached_us, self._wanted.span_us - 1))
+
+    async def _rows(self, history: CcxtHistory) -> None:
         wanted = self._wanted
         start, end = from_datetime(wanted.start), from_datetime(wanted.end)
-        async for page in pages(
-            history, wanted.channel, wanted.symbol, self._timeframe, start + self._place.position, end, self._asked
-        ):
-            self._report.fetched += len(page)
-            missing = await missing_rows(self._db, wanted.channel, page)
-            await self._store(missing, min(max(row.time for row in page) - start, wanted.span_us - 1))
-        self._report.verdict = "not proved complete: it is what the venue had"
+        begin = start + self._place.position
+        seen = coverage(wanted.channel, self._timeframe, history, begin, end)
+        async for page in pages(history, wanted.channel, wanted.symbol, self._timeframe, begin, end, self._asked):
+            seen.see([row.time for row in page])
+            inside = [row for row in page if row.time >= begin]
+            self._report.fetched += len(inside)
+            missing = await missing_rows(self._db, wanted.channel, inside)
+            await self._store(missing, self._advanced_to(seen.proved_until_us() - start))
+        self._report.missing = seen.missing()
+        self._report.verdict = row_proof(wanted.channel, self._report.missing)
 
     async def _store(self, records: Sequence[MarketRecord], position: int) -> None:
         """A page and the progress it makes, in one transaction."""
@@ -205,7 +281,9 @@ class _Work:
             self._report.rejected += reason is not None
             if reason is None:
                 self._touch(record.time, record.time)
-        flush = prepare([Move(self._wanted.source, self._place.position, position, self._place.epoch)], checked)
+        if self._report.rejected:
+            position = self._place.position  # a later run is to find again what was put aside
+        flush = prepare([Move(self._source, self._place.position, position, self._place.epoch)], checked)
         await write(self._db, flush)
         self._place = Place(position, self._place.epoch)
         self._report.stored += flush.outcome.stored.get(self._wanted.channel, 0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Protocol, TypeAlias
 
+from ingestd.feeds.id_runs import Window
 from ingestd.feeds.trade_search import Known, Request
 from ingestd.feeds.trade_series import Series
 from ingestd.records import Candle, Funding, OpenInterest, Trade
@@ -20,6 +22,86 @@ Asked: TypeAlias = Callable[[Ask], Awaitable[Sequence[Row]]]
 _MILLISECOND_US = 1000
 _SAMPLE_US = 300_000_000  # between the venue's samples of open interest
 _SETTLEMENT_US = 3_600_000_000  # no venue settles funding more often
+_SETTLEMENT_LATE_US = 60_000_000  # a settlement's time may be some milliseconds, or seconds, after the hour
+_SETTLEMENTS_BEFORE_US = 86_400_000_000  # looked at before a window, for how often there is one
+_MONTH_US = 28 * 86_400_000_000
+_STRETCHES_AT_MOST = 1000
+
+
+_NOUNS = {"candles": "closed candle", "funding": "settlement", "open_interest": "sample"}
+_COMPLETE = {
+    "candles": "every candle that it should have is stored",
+    "funding": "every settlement is stored; rates that were announced in between are not served afterwards",
+    "open_interest": "every five-minute sample of the venue is stored; what lies between them is not served afterwards",
+}
+
+
+class Coverage:
+    """Which times of `[start_us, end_us)` have a row, `step_us` after one another; what they lack is `missing`.
+
+    `step_us` None: the least distance of two rows, as for funding, which each market settles in its own rhythm (a
+    change of rhythm inside the window shows as missing). Rows before the window count for the rhythm, and its begin.
+    """
+
+    def __init__(self, start_us: int, end_us: int, step_us: int | None) -> None:
+        self._window = Window(start_us, end_us)
+        self._step_us = step_us
+        self._times: list[int] = []  # only without a step
+        self._last_us: int | None = None
+        self._missing: list[Window] = []
+
+    def see(self, times: Sequence[int]) -> None:
+        """Rows of these times, oldest first, none older than those seen before."""
+        if self._step_us is None:
+            self._times.extend(times)
+            return
+        for at in times:
+            self._pass_to(at, self._step_us)
+
+    def proved_until_us(self) -> int:
+        """Up to where nothing is missing, so far; the start of the window where that cannot be said yet."""
+        if self._missing:
+            return self._missing[0].start_us
+        return self._window.start_us if self._last_us is None else self._last_us
+
+    def missing(self) -> list[Window]:
+        """The stretches without a row, oldest first, once all were seen."""
+        if self._window.start_us >= self._window.end_us:
+            return []
+        judged, step_us = self, self._step_us
+        if step_us is None:
+            times = sorted(set(self._times))
+            distances = (after - before for before, after in pairwise(times))
+            step_us = min(
+                (distance for distance in distances if distance > _SETTLEMENT_LATE_US), default=_SETTLEMENT_US
+            )
+            judged = Coverage(self._window.start_us, self._window.end_us, step_us + _SETTLEMENT_LATE_US)
+            judged.see(times)
+        return [*judged._missing, *judged._tail()]
+
+    def _pass_to(self, at: int, step_us: int) -> None:
+        start_us, last_us = self._window.start_us, self._last_us
+        if last_us is None:
+            if at - start_us >= step_us:
+                self._add(start_us, at)
+        elif at - last_us > step_us:
+            self._add(last_us + step_us, at)
+        self._last_us = at if last_us is None else max(at, last_us)
+
+    def _tail(self) -> list[Window]:
+        start_us, end_us, last_us = self._window.start_us, self._window.end_us, self._last_us
+        assert self._step_us is not None
+        if last_us is None:
+            return [self._window]
+        return [Window(max(start_us, last_us + self._step_us), end_us)] if end_us - last_us > self._step_us else []
+
+    def _add(self, start_us: int, end_us: int) -> None:
+        start_us, end_us = max(start_us, self._window.start_us), min(end_us, self._window.end_us)
+        if start_us >= end_us:
+            return
+        if len(self._missing) >= _STRETCHES_AT_MOST:
+            start_us = self._missing.pop().start_us
+        self._missing.append(Window(start_us, end_us))
 
 
 class History(Protocol):
@@ -29,7 +111,6 @@ class History(Protocol):
     def series(self, symbol: str) -> Series: ...
     def timeframe_us(self, timeframe: str) -> int: ...
     async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]: ...
-    async def id_at(self, symbol: str, series: Series, time_us: int) -> int | None: ...
     async def candles(self, symbol: str, timeframe: str, since_us: int) -> list[Candle]: ...
     async def funding(self, symbol: str, since_us: int) -> list[Funding]: ...
     async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]: ...
@@ -63,21 +144,40 @@ async def missing_rows(db: Database, channel: str, rows: Sequence[Row]) -> list[
 
 
 def step_us(channel: str, timeframe: str, history: History) -> int:
-    """How far apart the rows of a channel are, in microseconds."""
+    """How far apart the rows of a channel are at least, in microseconds."""
     if channel == "candles":
         return history.timeframe_us(timeframe)
     return _SAMPLE_US if channel == "open_interest" else _SETTLEMENT_US
 
 
+def coverage(channel: str, timeframe: str, history: History, start_us: int, end_us: int) -> Coverage:
+    """To be shown every row of the window, for what it lacks."""
+    if channel == "funding":
+        return Coverage(start_us, end_us, None)
+    step = step_us(channel, timeframe, history)
+    return Coverage(start_us, end_us, step + step // 20 if step >= _MONTH_US else step)  # months and years differ
+
+
+def row_proof(channel: str, missing: Sequence[Window]) -> str:
+    """What is known about the completeness of rows, as a sentence."""
+    if not missing:
+        return f"complete: {_COMPLETE[channel]}"
+    more = f", and {len(missing) - 1} more such stretches" if len(missing) > 1 else ""
+    return f"not proved complete: the venue has no {_NOUNS[channel]} for {missing[0]}{more}"
+
+
 async def pages(
     history: History, channel: str, symbol: str, timeframe: str, start_us: int, end_us: int, asked: Asked | None = None
 ) -> AsyncIterator[list[Row]]:
-    """The venue's rows of `[start_us, end_us)`, page by page, oldest first. `asked` may repeat a call that fails."""
-    since_us = start_us
+    """The venue's rows up to `end_us`, page by page, oldest first. `asked` may repeat a call that fails.
+
+    Of funding there are some from before `start_us` too, which tell how often it is settled.
+    """
+    since_us = start_us - (_SETTLEMENTS_BEFORE_US if channel == "funding" else 0)
     while since_us < end_us:
         ask = partial(_page, history, channel, symbol, timeframe, since_us)
         rows = await (ask() if asked is None else asked(ask))
-        wanted = [row for row in rows if start_us <= row.time < end_us]
+        wanted = [row for row in rows if since_us <= row.time < end_us]
         if wanted:
             yield wanted
         if not rows or rows[-1].time < since_us:

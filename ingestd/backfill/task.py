@@ -16,7 +16,7 @@ from ingestd.config import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS
-from ingestd.feeds.trade_search import Behind, Unfillable
+from ingestd.feeds.trade_search import Unfillable
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
@@ -54,6 +54,7 @@ class Backfill:
         self._auditor = Auditor(config.backfill, metrics, holds)
         self._database: Database | None = None
         self._postponed: dict[int, tuple[float, Backoff]] = {}  # by gap: not before (monotonic), and its delays
+        self._rows_before: dict[int, int] = {}  # by gap: what earlier attempts recovered, other than trades
         self._failed_turns = 0
         self._audit_due_s = monotonic_s() + config.backfill.audit_interval_s
 
@@ -112,10 +113,6 @@ class Backfill:
             filler = Filler(database, self._intake, self._accepts)
             filled = await filler.fill(gap, await venue.history(), venue.feed.candle_timeframe)
         except (Unfillable, ChannelError, SymbolError) as error:
-            age_us = now_us() - from_datetime(gap.ended_at)
-            if isinstance(error, Behind) and age_us < _REST_LATE_US:
-                self._postpone(gap, str(error))
-                return
             await self._settle(database, gap, "unfillable", 0, f"unfillable: {error}")
         except RateLimited as error:
             self._metrics.backfill_failures.labels(gap.exchange, "rate_limited").inc()
@@ -130,8 +127,15 @@ class Backfill:
             self._postpone(gap, str(error))
         else:
             venue.answered()
-            self._metrics.backfill_rows.labels(gap.exchange, gap.channel).inc(filled.rows)
-            await self._settle(database, gap, "filled", filled.rows, filled.verdict)
+            age_us = now_us() - from_datetime(gap.ended_at)
+            rows = filled.rows if gap.channel == "trades" else filled.rows + self._rows_before.pop(gap.id, 0)
+            if filled.missing and filled.may_come and age_us < _REST_LATE_US:
+                self._postpone(gap, filled.verdict)
+                self._rows_before[gap.id] = rows
+                return
+            self._metrics.backfill_rows.labels(gap.exchange, gap.channel).inc(rows)
+            status = "unfillable" if filled.missing else "filled"
+            await self._settle(database, gap, status, rows, filled.verdict)
 
     async def _settle(self, database: Database, gap: Gap, status: str, rows: int, verdict: str) -> None:
         await gap_filling.settle(database, gap, status, rows, verdict)
@@ -150,6 +154,7 @@ class Backfill:
     def _postpone(self, gap: Gap, reason: str, *, at_least_s: float = 0.0) -> None:
         if len(self._postponed) >= _POSTPONED_AT_MOST:
             self._postponed.clear()  # they are due again, no more
+            self._rows_before.clear()
         _, backoff = self._postponed.get(gap.id, (0.0, Backoff(base_s=1.0, cap_s=300.0)))
         delay_s = backoff.next_s(at_least_s + 0.5)
         self._postponed[gap.id] = (monotonic_s() + delay_s, backoff)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +17,13 @@ from ingestd.backfill.on_demand import Report, Wanted
 from ingestd.backfill.on_demand import backfill as fill
 from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option, json_option
-from ingestd.config import Config, FeedConfig
+from ingestd.clock import to_datetime
+from ingestd.config import Config, FeedConfig, nearest
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops import logs
 
+_SHOWN_AT_MOST = 20
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 CHANNELS = ["trades", "candles", "funding", "open_interest"]
 
 
@@ -29,7 +33,12 @@ CHANNELS = ["trades", "candles", "funding", "open_interest"]
 @click.option("--symbol", required=True, help="The unified symbol, such as BTC/USDT.")
 @click.option("--channel", required=True, type=click.Choice(CHANNELS))
 @click.option("--from", "start", required=True, metavar="TIME", help="The first exchange time, UTC: 2026-11-01T12:00")
-@click.option("--to", "end", metavar="TIME", help="The first no longer wanted.  [default: a minute ago]")
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    help="The first no longer wanted.  [default: a minute ago, or the running candle's start]",
+)
 @click.option("--again", is_flag=True, help="Ask again for what an earlier run has finished.")
 @json_option
 def backfill(
@@ -38,22 +47,33 @@ def backfill(
     """Fetch a stretch of the past from a venue and store it.
 
     May run beside the daemon. What is stored already is left as it is. Interrupted, it goes on where it was when it is
-    called again with the same times.
+    called again with the same times. Ends with exit code 1, and says which times are missing, unless it is proved that
+    all of the venue's data of these times is stored.
     """
     config = load_checked(config_file)
     logs.configure(config.log)
-    wanted = Wanted(exchange, symbol, channel, _instant("--from", start), _instant("--to", end))
+    feed = _feed(config, exchange, symbol, channel)
+    until = _default_end(channel, feed.candle_timeframe) if end is None else _instant("--to", end)
+    wanted = Wanted(exchange, symbol, channel, _instant("--from", start), until)
     if wanted.span_us <= 0:
-        raise ConfigError([Problem("--to", "is not after --from", end)])
+        raise ConfigError([Problem("--to", "is not after --from", end or f"{until:%Y-%m-%dT%H:%M:%S}")])
     if wanted.end > datetime.now(UTC):
         raise ConfigError([Problem("--to", "is in the future", end)])
-    report = asyncio.run(_with_progress_bar(config, _feed(config, exchange, channel), wanted, again))
+    report = asyncio.run(_with_progress_bar(config, feed, wanted, again))
     if as_json:
-        click.echo(orjson.dumps({**asdict(report), "from": wanted.start, "to": wanted.end}))
-        return
-    click.echo(f"{report.stored} new rows of {report.fetched} fetched; {report.verdict}")
-    if report.rejected:
-        click.echo(f"{report.rejected} were put aside in rejected_records")
+        missing = [{"from": to_datetime(one.start_us), "to": to_datetime(one.end_us)} for one in report.missing]
+        told = {**asdict(report), "missing": missing, "proved": report.is_proved}
+        click.echo(orjson.dumps({**told, "from": wanted.start, "to": wanted.end}))
+    else:
+        click.echo(f"{report.stored} new rows of {report.fetched} fetched; {report.verdict}")
+        if report.rejected:
+            click.echo(f"{report.rejected} were put aside in rejected_records")
+    for stretch in report.missing[:_SHOWN_AT_MOST]:
+        click.echo(f"ingestd: not proved to be stored: {stretch}", err=True)
+    if len(report.missing) > _SHOWN_AT_MOST:
+        click.echo(f"ingestd: and {len(report.missing) - _SHOWN_AT_MOST} more stretches; --json lists all", err=True)
+    if not report.is_proved:
+        raise SystemExit(1)
 
 
 async def _with_progress_bar(config: Config, feed: FeedConfig, wanted: Wanted, again: bool) -> Report:
@@ -69,21 +89,39 @@ async def _with_progress_bar(config: Config, feed: FeedConfig, wanted: Wanted, a
         return await fill(config, feed, wanted, again=again, progress=show)
 
 
-def _feed(config: Config, exchange: str, channel: str) -> FeedConfig:
-    """The feed whose options say what its stream is; one that streams the channel before one that does not."""
+def _feed(config: Config, exchange: str, symbol: str, channel: str) -> FeedConfig:
+    """The feed whose options say what its stream is: the one that streams this channel of this symbol, if there is."""
     feeds = [feed for feed in config.feeds if feed.exchange == exchange]
     if not feeds:
-        known = ", ".join(feed.exchange for feed in config.feeds)
-        raise ConfigError(
-            [Problem("--exchange", "no feed of this exchange is configured", exchange, f"there is {known}")]
-        )
-    return next((feed for feed in feeds if channel in feed.channels), feeds[0])
+        known = sorted({feed.exchange for feed in config.feeds})
+        hint = nearest(exchange.lower(), known) or f"there is {', '.join(known) or 'none'}"
+        raise ConfigError([Problem("--exchange", "no feed of this exchange is configured", exchange, hint)])
+
+    def fits(feed: FeedConfig) -> tuple[bool, bool, bool]:
+        globbed = any(fnmatch.fnmatchcase(symbol, name) for name in feed.symbols)
+        return channel in feed.channels, symbol in feed.symbols, globbed
+
+    return max(feeds, key=fits)
 
 
-def _instant(option: str, text: str | None) -> datetime:
-    if text is None:
-        # What is newer may be on its way through the daemon's journal.
-        return datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+def _default_end(channel: str, timeframe: str) -> datetime:
+    """What is newer may be on its way through the daemon's journal, or is not final."""
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    if channel == "open_interest":
+        timeframe = "5m"
+    elif channel != "candles":
+        return now
+    midnight = now.replace(hour=0, minute=0, second=0)
+    count, unit = int(timeframe[:-1]), timeframe[-1]
+    if unit in _SECONDS:
+        step_s = count * _SECONDS[unit]
+        return datetime.fromtimestamp(int(now.timestamp()) // step_s * step_s, UTC)
+    if unit == "w":
+        return midnight - timedelta(days=midnight.weekday())
+    return midnight.replace(day=1) if unit == "M" else midnight.replace(month=1, day=1)
+
+
+def _instant(option: str, text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError as error:

@@ -16,12 +16,15 @@ from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.ccxt_channels import method_for
 from ingestd.feeds.ccxt_tap import Tap, close_exchange, make_exchange, translated
+from ingestd.feeds.id_runs import Window
 from ingestd.feeds.trade_search import Request, Unfillable
 from ingestd.feeds.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
 
 _CALL_S = 120.0  # one request, with the wait for its turn in the budget
 _ROWS_PER_CALL = 500
+_HOUR_MS = 3_600_000
+_HOURS_AT_MOST = 48  # looked through for the first trade of a window
 OPEN_INTEREST_PERIOD = "5m"
 
 # The ccxt feature that serves a channel's past.
@@ -67,10 +70,16 @@ class CcxtHistory:
         feature = _FEATURES.get(channel)
         if feature is None or not self._exchange.has.get(feature):
             raise Unfillable(f"{self.config.exchange} serves no past {channel} over REST")
-        if symbol not in self._exchange.markets:
-            if symbol in self._exchange.namesakes:
-                raise Unfillable(f"{symbol} {symbol_names.why_shared(self._exchange.namesakes[symbol])}")
-            raise Unfillable(f"{self.config.exchange} does not list {symbol}")
+        if symbol in self._exchange.namesakes:
+            raise Unfillable(f"{symbol} {symbol_names.why_shared(self._exchange.namesakes[symbol])}")
+        if (hint := self.unlisted(symbol)) is not None:
+            raise Unfillable(f"{self.config.exchange} does not list {symbol}" + (f"; {hint}" if hint else ""))
+
+    def unlisted(self, symbol: str) -> str | None:
+        """None where the venue lists it; else the nearest names as a hint, empty when none is near."""
+        if symbol in self._exchange.markets or symbol in self._exchange.namesakes:
+            return None
+        return symbol_names.nearest_markets(symbol, self._exchange.markets)
 
     def series(self, symbol: str) -> Series:
         """The endpoint with the ids that the stream of this feed stores. Raises Unfillable where there is none."""
@@ -91,25 +100,31 @@ class CcxtHistory:
             rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids)
         )
 
-    async def id_at(self, symbol: str, series: Series, time_us: int) -> int | None:
-        """The id of the first trade since then, for a venue that pages by ids; None when it cannot say."""
+    async def id_at(self, symbol: str, series: Series, window: Window) -> int | None:
+        """The id of the window's first trade, for a venue that pages by ids; None when it does not say."""
         method = str(series.params.get("fetchTradesMethod", ""))
         if self.config.exchange not in BINANCE or series.id_param is None:
             return None
         params = {"fetchTradesMethod": method.replace("HistoricalTrades", "AggTrades")}
-        rows = await self._call(self._exchange.fetch_trades, symbol, time_us // 1000, 1, params)
-        if not rows:
-            return None
-        return int(rows[0]["info"]["a" if method.endswith("AggTrades") else "f"])
+        since_ms = window.start_us // 1000
+        for _ in range(_HOURS_AT_MOST):  # it answers for one hour at a time
+            rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, 1, params)
+            if rows:
+                return int(rows[0]["info"]["a" if method.endswith("AggTrades") else "f"])
+            since_ms += _HOUR_MS
+            if since_ms * 1000 >= window.end_us:
+                break
+        return None
 
-    async def candles(self, symbol: str, timeframe: str, since_us: int) -> list[Candle]:
-        """Candles that opened since then, oldest first, the running one left out."""
+    async def candles(self, symbol: str, timeframe: str, since_us: int, *, with_running: bool = False) -> list[Candle]:
+        """Candles that opened since then, oldest first, the running one left out unless asked for."""
         rows = await self._call(self._exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
         span_us = self.timeframe_us(timeframe)
         exchange = self.config.exchange
         records = self._records(rows, lambda row, at: ccxt_records.candle_record(exchange, symbol, timeframe, row, at))
         now = now_us()
-        return sorted((row for row in records if row.time + span_us <= now), key=lambda row: row.time)
+        final = (row for row in records if with_running or row.time + span_us <= now)
+        return sorted(final, key=lambda row: row.time)
 
     async def funding(self, symbol: str, since_us: int) -> list[Funding]:
         """The rates that were settled since then, oldest first."""

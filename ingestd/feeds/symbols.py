@@ -102,7 +102,19 @@ def kind_by_name(symbol: str) -> str:
     return "linear" if settle == quote else "inverse" if settle == base else "quanto"
 
 
+def nearest_markets(name: str, markets: Mapping[str, Any]) -> str:
+    """`nearest: …`, the known names that this one may stand for, whatever its case and separators; empty: none."""
+    bare = _bare(name)
+    alike = [symbol for symbol in markets if _bare(symbol) == bare]
+    near = alike or difflib.get_close_matches(name, list(markets), n=3, cutoff=0.6)
+    return f"nearest: {', '.join(near[:3])}" if near else ""
+
+
+def _bare(name: str) -> str:
+    """`BTC/USDT`, `btc-usdt` and `BTCUSDT` are one."""
+    return "".join(character for character in name if character.isalnum()).upper()
+
+
 def _why_unknown(name: str, markets: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(markets), n=3, cutoff=0.6)
-    hint = f"; nearest: {', '.join(near)}" if near else ""
-    return f"the venue has no such market{hint}"
+    hint = nearest_markets(name, markets)
+    return "the venue has no such market" + (f"; {hint}" if hint else "")

@@ -5,6 +5,9 @@ A run that shares a trade with the run before it makes one longer run. So when t
 stored before the gap, every further one overlaps the one before it, and the last one holds what was stored after the
 gap, then the union covers the gap. Where one of these fails the answer is `Unfillable`, never a filled gap.
 
+Without a gap, for a window of exchange times, the same holds of its first and last moment: the run must hold a trade
+from before the first, and one from the last moment on or the venue's newest. What it does not reach is `missing`.
+
 A shared trade is the same id with the same time, price and quantity: an endpoint that speaks another id series
 (Binance's aggregate trades are not its trades) or groups trades otherwise fails here, before any of it is handed over.
 """
@@ -12,15 +15,18 @@ A shared trade is the same id with the same time, price and quantity: an endpoin
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from ingestd.errors import FeedError
+from ingestd.feeds.id_runs import IdRuns, Window, utc_text
 from ingestd.records import Trade
 
-# A venue's two interfaces may round its own time differently.
-_SAME_TIME_US = 1000
+# A venue's two interfaces may round its own time differently: to whole milliseconds, some to whole seconds.
+_PRECISIONS_US = (1_000_000, 1000)
+# How far before a window a venue that pages by time is asked, in turn: a trade from before it is to be seen.
+_LEADS_US = (60_000_000, 3_600_000_000, 86_400_000_000)
 _BEHIND = "the venue's past trades end before the first trade after the gap"
 
 
@@ -68,23 +74,13 @@ class Request:
     since_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The exchange times `[start_us, end_us)` that are wanted, in microseconds."""
-
-    start_us: int
-    end_us: int
-
-    def holds(self, time_us: int) -> bool:
-        return self.start_us <= time_us < self.end_us
-
-
 class TradeSearch:
     """Asks for one page after the other, and takes from each what is not stored yet.
 
-    `before` and `after` are stored trades at the two edges of a gap, each oldest first. Without them (`window` says
-    what is wanted) nothing but the venue's word says where its trades begin and end. `needs_overlap`: refuse a first
-    page in which no stored trade is found.
+    `before` and `after` are stored trades at the two edges of a gap, each oldest first. With only one of them, or none,
+    `window` says what is wanted, and `missing` what of it was not proved. `needs_overlap`: refuse a first page in which
+    no stored trade is found. `stored_until_us`: the newest stored trade of the window; a venue that ends before it is
+    behind.
     """
 
     def __init__(
@@ -97,6 +93,7 @@ class TradeSearch:
         after: Sequence[Known] = (),
         start: Request | None = None,
         needs_overlap: bool = True,
+        stored_until_us: int = 0,
     ) -> None:
         self._paging = paging
         self._ids = ids
@@ -107,15 +104,21 @@ class TradeSearch:
         self._bounds = _id_bounds(before, after) if ids is not Ids.OPAQUE else None
         self._resumed_us = min((trade.time for trade in after), default=0)
         self._needs_overlap = needs_overlap
+        self._stored_until_us = stored_until_us
         self._link: frozenset[str] = frozenset()  # ids of the page before
         self._met: set[str] = set()  # of the edges
+        self._leads_us = list(_LEADS_US) if paging is Paging.FROM_TIME and not (before or start) else []
+        self._start_id = start.from_id if start else None
         self._request: Request | None = start or self._first_request(before, after)
+        self._newest_asked = self._request == Request()  # the page to come is the venue's newest trades
+        self._has_newest = False  # the run holds the venue's newest trade
+        self._has_first = False  # the run holds the venue's first trade of all
+        self._runs = IdRuns()  # where the ids are consecutive
         self._lowest: int | None = None  # of the ids seen, where they are numbers
         self._highest: int | None = None
         self._oldest_us: int | None = None
         self._newest_us: int | None = None
         self.pages = 0
-        self.absent_ids = 0  # numbers between the first and the last id that no page had
 
     def next(self) -> Request | None:
         """The page to ask for next; None when the search has ended."""
@@ -136,6 +139,11 @@ class TradeSearch:
         """Whether the pages come from the newest trades to the oldest."""
         return self._paging in (Paging.BEFORE_ID, Paging.RECENT)
 
+    @property
+    def absent_ids(self) -> int:
+        """How many numbers between the first and the last id no page had."""
+        return self._runs.absent
+
     def accept(self, page: Sequence[Trade], stored: Mapping[str, Known]) -> list[Trade]:
         """What of the page is wanted and not among the `stored` trades of its times, oldest first.
 
@@ -146,38 +154,118 @@ class TradeSearch:
         trades = _distinct(page)
         known = {**stored, **self._edges}
         overlap = self._require_same_series(trades, known)
-        if self.pages == 1:
+        wanted = [trade for trade in trades.values() if trade.trade_id not in known and self._is_wanted(trade)]
+        wanted.sort(key=lambda trade: (trade.time, trade.seq))
+        if not self._link and self._starts_too_late(trades):
+            self._request = Request(since_us=self._window.start_us - self._leads_us.pop(0))
+            return wanted
+        if not self._link:
             self._require_first_link(trades, overlap)
         elif trades and self._link.isdisjoint(trades):
+            if self._newest_asked:
+                self._request = None  # what lies between the run and the venue's newest trades is not proved
+                return wanted
             raise Unfillable("two pages of the venue's answer share no trade, so some may be missing between them")
         self._met |= self._edges.keys() & trades.keys()
+        self._has_newest |= self._newest_asked and bool(trades)
         advanced = self._note_extent(trades)
         self._request = None if self._is_complete() else self._following(trades, advanced)
-        self._link = frozenset(trades)
-        missing = (trade for trade in trades.values() if trade.trade_id not in known and self._is_wanted(trade))
-        return sorted(missing, key=lambda trade: (trade.time, trade.seq))
+        self._link = frozenset(trades) or self._link
+        return wanted
+
+    def begins_late(self, page: Sequence[Trade]) -> Trade | None:
+        """The trade that this first page begins with, where the ids before it were asked for and are not there.
+
+        It may be the first trade of all, or only the oldest one that the venue still gives.
+        """
+        if self._start_id is None or self.pages > 1 or self._reaches_start() or not page:
+            return None
+        first = min(page, key=lambda trade: trade.seq)
+        return first if first.seq > self._start_id else None
+
+    def begin_with_first(self) -> None:
+        """It is known from elsewhere that no trade happened in the window before those seen."""
+        self._has_first = True
+
+    def missing(self) -> list[Window]:
+        """What of the window is not proved to have been seen, oldest first; once the search has ended."""
+        start_us, end_us = self._window.start_us, self._window.end_us
+        if self._oldest_us is None or self._newest_us is None:
+            return [self._window]
+        stretches = []
+        if not self._reaches_start():
+            stretches.append(Window(start_us, min(end_us, max(start_us, self._oldest_us))))
+        stretches += [Window(max(start_us, hole.start_us), min(end_us, hole.end_us)) for hole in self._runs.holes()]
+        if not self._reaches_end():
+            stretches.append(Window(max(start_us, min(end_us, self._newest_us)), end_us))
+        return [stretch for stretch in stretches if stretch.start_us < stretch.end_us]
+
+    def covered(self) -> Window:
+        """What of the window is proved so far, from the side that the pages come from. May be empty."""
+        start_us, end_us = self._window.start_us, self._window.end_us
+        holes = self._runs.holes()
+        if self.goes_back:
+            if self._oldest_us is None or self._paging is Paging.RECENT or not self._reaches_end():
+                return Window(end_us, end_us)
+            reached = max([self._oldest_us, *(hole.end_us for hole in holes)])
+            return Window(max(start_us, min(end_us, reached)), end_us)
+        if self._newest_us is None or not self._reaches_start():
+            return Window(start_us, start_us)
+        reached = min([self._newest_us, *(hole.start_us for hole in holes)])
+        return Window(start_us, max(start_us, min(end_us, reached)))
 
     def proof(self) -> str:
         """What is known about completeness once the search has ended, as a sentence."""
-        if self._ids is Ids.CONSECUTIVE and self._lowest is not None and self._highest is not None:
+        missing = self.missing()
+        if self._ids is Ids.CONSECUTIVE and self._lowest is not None:
             span = f"{self._lowest} to {self._highest}"
-            if self.absent_ids == 0:
+            if not missing:
                 return f"complete: the venue's ids are consecutive, and all from {span} were found"
-            return f"not proved complete: {self.absent_ids} of the ids from {span} are in no answer of the venue"
-        if self._before and self._after:
+            if self.absent_ids:
+                return f"not proved complete: {self.absent_ids} of the ids from {span} are in no answer of the venue"
+        if not missing and self._before and self._after:
             return "overlaps the stream at both edges; the venue's ids are not consecutive, so they prove no more"
-        return "not proved complete: it is what the venue had"
+        if not missing:
+            return (
+                "covered: the venue's pages follow on each other from before the first moment to the last; "
+                "its ids are not consecutive, so they prove no more"
+            )
+        return f"not proved complete: {self._what_is_lacking()}"
 
     @property
     def is_proved_by_ids(self) -> bool:
         """Whether consecutive ids leave no room for another trade."""
-        return self._ids is Ids.CONSECUTIVE and self._lowest is not None and self.absent_ids == 0
+        return self._ids is Ids.CONSECUTIVE and self._lowest is not None and not self.missing()
+
+    def _what_is_lacking(self) -> str:
+        if self._oldest_us is None or self._newest_us is None:
+            return "the venue gave no trade"
+        if not self._reaches_start():
+            return f"the venue's past trades do not reach back further than {utc_text(self._oldest_us)} UTC"
+        return f"the venue's past trades end at {utc_text(self._newest_us)} UTC"
+
+    def _reaches_start(self) -> bool:
+        """Whether a trade from before the first moment was seen, or the first trade that there ever was."""
+        if (self._before and self._after) or self._has_first or self._lowest == 0:
+            return True
+        # The venue's times may be cut to the millisecond.
+        return self._oldest_us is not None and self._oldest_us < self._window.start_us // 1000 * 1000
+
+    def _reaches_end(self) -> bool:
+        """Whether a trade from after the last moment was seen, or the newest that there is."""
+        if self._after and self._met & self._after:
+            return True
+        if self._newest_us is None:
+            return False
+        if self._newest_us >= self._window.end_us:
+            return True
+        return self._has_newest and self._newest_us + _PRECISIONS_US[0] > self._stored_until_us
 
     def _first_request(self, before: Sequence[Known], after: Sequence[Known]) -> Request:
         if self._paging is Paging.RECENT:
             return Request()
         if self._paging is Paging.FROM_TIME:
-            return Request(since_us=before[0].time if before else self._window.start_us)
+            return Request(since_us=before[0].time if before else self._window.start_us - self._leads_us.pop(0))
         edge = (after or (None,))[-1] if self._paging is Paging.BEFORE_ID else (before or (None,))[0]
         if edge is None:
             return Request()  # a venue that goes back starts with its newest; one that goes forward is given a start
@@ -186,11 +274,18 @@ class TradeSearch:
             raise Unfillable(f"the stored trade id {edge.trade_id[:40]!r} is no number, which the venue's pages go by")
         return Request(before_id=number + 1) if self._paging is Paging.BEFORE_ID else Request(from_id=number)
 
+    def _starts_too_late(self, trades: Mapping[str, Trade]) -> bool:
+        """Whether the venue is to be asked from an earlier time on: nothing from before the window is in its answer."""
+        if not self._leads_us or self._newest_asked:
+            return False
+        return all(trade.time >= self._window.start_us // 1000 * 1000 for trade in trades.values())
+
     def _require_same_series(self, trades: Mapping[str, Trade], known: Mapping[str, Known]) -> int:
         """How many of the trades are known. Raises Unfillable when one of them is not what is known under its id."""
         shared = trades.keys() & known.keys()
+        precision_us = _precision_us(trades.values())
         for trade_id in shared:
-            if not _is_same(trades[trade_id], known[trade_id]):
+            if not _is_same(trades[trade_id], known[trade_id], precision_us):
                 raise Unfillable(
                     f"the venue's past trades are another series than the stream's: the id {trade_id[:40]} "
                     f"is another trade there"
@@ -207,7 +302,7 @@ class TradeSearch:
                 f"none of the trades stored {where} the gap is in the venue's answer: its past trades do not reach "
                 "back so far, or their ids are another series than the stream's"
             )
-        if self._needs_overlap and not overlap:
+        if self._needs_overlap and not overlap and (trades or self._newest_asked):
             raise Unfillable("no stored trade is in the venue's answer, so its ids may be another series")
 
     def _note_extent(self, trades: Mapping[str, Trade]) -> bool:
@@ -224,44 +319,44 @@ class TradeSearch:
         return bool(new_ids)
 
     def _note_ids(self, trades: Mapping[str, Trade]) -> None:
-        numbers = [_number(trade_id) for trade_id in trades]
-        whole = [number for number in numbers if number is not None]
-        if len(whole) < len(numbers):
+        times = {number: trade.time for trade in trades.values() if (number := _number(trade.trade_id)) is not None}
+        if len(times) < len(trades):
             raise Unfillable("a trade id in the venue's answer is no number, which its ids were said to be")
-        low, high = min(whole), max(whole)
-        self.absent_ids += high - low + 1 - len(whole)
-        if self._lowest is not None and self._highest is not None:
-            # Pages overlap, so what lies between them was counted in one of them.
-            low, high = min(low, self._lowest), max(high, self._highest)
-        self._lowest, self._highest = low, high
+        low, high = min(times), max(times)
+        self._lowest = low if self._lowest is None else min(low, self._lowest)
+        self._highest = high if self._highest is None else max(high, self._highest)
+        if self._ids is Ids.CONSECUTIVE:
+            self._runs.add(times)
+            if self._runs.are_scattered:
+                raise Unfillable("the venue's ids leave out numbers almost everywhere: they prove nothing")
 
     def _is_complete(self) -> bool:
         far_edge = self._before if self.goes_back else self._after
         if far_edge:
             # All of what the stream received first, but any of what it received last: that is the one trade needed.
             return bool(self._met & far_edge) if self.goes_back else far_edge <= self._met
-        if self._oldest_us is None or self._newest_us is None:
-            return False
-        if self.goes_back:
-            return self._oldest_us < self._window.start_us
-        return self._newest_us >= self._window.end_us
+        return self._reaches_start() if self.goes_back else self._reaches_end()
 
     def _following(self, trades: Mapping[str, Trade], advanced: bool) -> Request | None:
-        if not advanced or self._paging is Paging.RECENT:
-            self._require_reached()
-            return None
+        if not advanced or (self._newest_asked and not self.goes_back) or self._paging is Paging.RECENT:
+            return self._last_request()
+        self._newest_asked = False
         if self._paging is Paging.FROM_TIME:
             return Request(since_us=max(trade.time for trade in trades.values()))
         if self._paging is Paging.FROM_ID:
             return Request(from_id=self._highest)
         return Request(before_id=None if self._lowest is None else self._lowest + 1)
 
-    def _require_reached(self) -> None:
-        """The venue has no more. Without an edge to reach that is an end like any other."""
+    def _last_request(self) -> Request | None:
+        """The venue has no more. Where a window is wanted, its newest trades say whether that is so."""
         if self._before and self.goes_back:
             raise Unfillable("the venue's past trades do not reach back to the last trade before the gap")
         if self._after and not self.goes_back:
             raise Behind(_BEHIND)
+        if self.goes_back or self._newest_asked:
+            return None
+        self._newest_asked = True
+        return Request()
 
     def _is_wanted(self, trade: Trade) -> bool:
         if self._bounds is not None:
@@ -277,8 +372,14 @@ def _distinct(page: Sequence[Trade]) -> dict[str, Trade]:
     return trades
 
 
-def _is_same(trade: Trade, known: Known) -> bool:
-    if abs(trade.time - known.time) > _SAME_TIME_US:
+def _precision_us(trades: Iterable[Trade]) -> int:
+    """How far the venue's times here may lie below those it streams: they may be cut to seconds or milliseconds."""
+    times = [trade.time for trade in trades]
+    return next((unit for unit in _PRECISIONS_US if all(time % unit == 0 for time in times)), _PRECISIONS_US[-1])
+
+
+def _is_same(trade: Trade, known: Known, precision_us: int) -> bool:
+    if abs(trade.time - known.time) > precision_us:
         return False
     try:
         return Decimal(trade.price) == Decimal(known.price) and Decimal(trade.quantity) == Decimal(known.quantity)

@@ -41,14 +41,18 @@ def series_for(exchange: str, kind: str, stream: str | None, *, has_key: bool) -
     `has_key`: an API key is configured.
     """
     if exchange in BINANCE:
-        return _binance(kind, stream, has_key=has_key)
+        needs_key = kind != "spot" or exchange != "binance"
+        return _binance(kind, stream, may_ask=has_key or not needs_key)
     if exchange == "okx":
         return _okx(stream)
     return _TABLE.get(exchange, _ANY_VENUE)
 
 
-def _binance(kind: str, stream: str | None, *, has_key: bool) -> Series:
-    """`@trade` and `@aggTrade` count their trades apart, and so do `trades`, `historicalTrades` and `aggTrades`."""
+def _binance(kind: str, stream: str | None, *, may_ask: bool) -> Series:
+    """`@trade` and `@aggTrade` count their trades apart, and so do `trades`, `historicalTrades` and `aggTrades`.
+
+    `may_ask`: there is a key for `historicalTrades`, or none is needed, as on Binance's own spot market.
+    """
     prefix = _BINANCE_PREFIX.get(kind)
     if prefix is None:
         raise Unfillable(f"Binance serves no past trades with the stream's ids for {kind} markets")
@@ -56,10 +60,10 @@ def _binance(kind: str, stream: str | None, *, has_key: bool) -> Series:
         method, limit = f"{prefix}GetAggTrades", 1000
     elif stream != "trade":
         raise Unfillable(f"it is not known which past trades have the ids of Binance's stream {stream!r}")
-    elif has_key:
+    elif may_ask:
         method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
     else:
-        # historicalTrades wants a key in ccxt. An aggregate cannot be taken apart into its trades.
+        # historicalTrades wants a key. An aggregate cannot be taken apart into its trades.
         params = {"fetchTradesMethod": f"{prefix}GetTrades"}
         return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_BINANCE_DOCS)
     return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_BINANCE_DOCS)
@@ -90,9 +94,10 @@ _TABLE: Mapping[str, Series] = {
         id_param="after",
         source="https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproducttrades",
     ),
+    # Its ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade
     "kraken": Series(
         Paging.FROM_TIME,
-        Ids.INCREASING,
+        Ids.CONSECUTIVE,
         1000,
         source="https://docs.kraken.com/api/docs/rest-api/get-recent-trades",
     ),

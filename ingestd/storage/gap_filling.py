@@ -11,6 +11,7 @@ from ingestd.storage.database import Database, Row
 
 _EDGE_TRADES = 10  # before a gap; after it, what its first frame brought
 _CLOCKS_APART = timedelta(minutes=5)  # the venue's time against ours
+_PRECISION_US = 1_000_000  # the coarsest times that a venue's past has
 _LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that trades seldom
 TABLE_OF_CHANNEL = {"trades": "trades", "candles": "ohlcv_data", "funding": "funding", "open_interest": "oi_snapshots"}
 
@@ -104,14 +105,14 @@ async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
 async def stored_trades(
     db: Database, exchange: str, symbol: str, first_us: int, last_us: int
 ) -> dict[str, StoredTrade]:
-    """The trades of `[first_us, last_us]` and the millisecond around it, by id."""
+    """The trades of `[first_us, last_us]` and the second around it (a venue's past may have whole ones), by id."""
     rows = await db.fetch(
         "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
         "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4",
         exchange,
         symbol,
-        to_datetime(first_us - 1000),
-        to_datetime(last_us + 1000),
+        to_datetime(first_us - _PRECISION_US),
+        to_datetime(last_us + _PRECISION_US),
     )
     return {row["trade_id"]: _trade(row) for row in rows}
 

@@ -16,7 +16,7 @@ from ingestd.feeds.trade_series import series_for
     ("kind", "stream", "has_key", "method", "paging"),
     [
         ("spot", "trade", True, "publicGetHistoricalTrades", Paging.FROM_ID),
-        ("spot", "trade", False, "publicGetTrades", Paging.RECENT),
+        ("spot", "trade", False, "publicGetHistoricalTrades", Paging.FROM_ID),
         ("spot", "aggTrade", False, "publicGetAggTrades", Paging.FROM_ID),
         ("linear", "trade", True, "fapiPublicGetHistoricalTrades", Paging.FROM_ID),
         ("linear", "aggTrade", True, "fapiPublicGetAggTrades", Paging.FROM_ID),
@@ -26,6 +26,12 @@ from ingestd.feeds.trade_series import series_for
 def test_binance_has_two_series(kind: str, stream: str, has_key: bool, method: str, paging: Paging) -> None:
     series = series_for("binance", kind, stream, has_key=has_key)
     assert (series.params, series.paging, series.ids) == ({"fetchTradesMethod": method}, paging, Ids.CONSECUTIVE)
+
+
+def test_only_binances_own_spot_market_serves_old_trades_without_a_key() -> None:
+    assert series_for("binanceus", "spot", "trade", has_key=False).paging is Paging.RECENT
+    assert series_for("binanceus", "spot", "trade", has_key=True).paging is Paging.FROM_ID
+    assert series_for("binanceusdm", "linear", "trade", has_key=False).paging is Paging.RECENT
 
 
 def test_what_has_no_matching_past_is_refused() -> None:
@@ -47,10 +53,10 @@ def test_a_venue_that_is_not_in_the_table_is_believed_only_by_overlap() -> None:
 @pytest.mark.parametrize(
     ("options", "method"),
     [
-        ({}, "publicGetTrades"),
+        ({}, "publicGetHistoricalTrades"),
         ({"watchTradesForSymbols": {"name": "aggTrade"}}, "publicGetAggTrades"),
         # The feed calls watch_trades_for_symbols, which does not look here: the stream stays @trade.
-        ({"watchTrades": {"name": "aggTrade"}}, "publicGetTrades"),
+        ({"watchTrades": {"name": "aggTrade"}}, "publicGetHistoricalTrades"),
     ],
 )
 async def test_the_stream_is_what_the_exchange_library_subscribes_to(options: dict[str, Any], method: str) -> None:

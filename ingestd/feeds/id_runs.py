@@ -1,0 +1,76 @@
+"""Which of a venue's numbered trades were seen, and when those happened that were not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ingestd.clock import to_datetime
+
+_RUNS_AT_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The exchange times `[start_us, end_us)`, in microseconds."""
+
+    start_us: int
+    end_us: int
+
+    def holds(self, time_us: int) -> bool:
+        """Whether this moment is one of them."""
+        return self.start_us <= time_us < self.end_us
+
+    def __str__(self) -> str:
+        return f"{utc_text(self.start_us)} to {utc_text(self.end_us)} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Consecutive ids, all seen, and the exchange times (microseconds) of the first and the last."""
+
+    first: int
+    last: int
+    first_us: int
+    last_us: int
+
+
+class IdRuns:
+    """The ids seen of one market's consecutive series."""
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []  # lowest first, and none follows on the one before
+
+    def add(self, times: Mapping[int, int]) -> None:
+        """Ids, and when each one's trade was, in microseconds."""
+        runs = [*self._runs, *(_Run(number, number, time_us, time_us) for number, time_us in times.items())]
+        self._runs = []
+        for run in sorted(runs, key=lambda run: run.first):
+            last = self._runs[-1] if self._runs else None
+            if last is None or run.first > last.last + 1:
+                self._runs.append(run)
+            elif run.last > last.last:
+                self._runs[-1] = _Run(last.first, run.last, last.first_us, run.last_us)
+
+    @property
+    def are_scattered(self) -> bool:
+        """Whether so many are left out that this is no consecutive series."""
+        return len(self._runs) > _RUNS_AT_MOST
+
+    @property
+    def absent(self) -> int:
+        """How many numbers between the first and the last id were not seen."""
+        return sum(later.first - earlier.last - 1 for earlier, later in pairwise(self._runs))
+
+    def holes(self) -> list[Window]:
+        """When the trades happened that were not seen."""
+        return [
+            Window(min(earlier.last_us, later.first_us), max(earlier.last_us, later.first_us) + 1)
+            for earlier, later in pairwise(self._runs)
+        ]
+
+
+def utc_text(time_us: int) -> str:
+    """`2026-11-01 12:00:00.000`."""
+    return f"{to_datetime(time_us):%Y-%m-%d %H:%M:%S.%f}"[:-3]
