@@ -56,13 +56,6 @@ def document(venue: SyntheticVenue, database: DatabaseForTest, **sections: Any) 
     return {"database": {"dsn": database.dsn, "flush_ms": 50}, "backfill": backfill, "feeds": [feed], **sections}
 
 
-def with_key(folder: Path) -> dict[str, str]:
-    """Binance's past trades by id want an API key in the exchange library; the simulator does not look at it."""
-    path = folder / "binance.toml"
-    path.write_text('apiKey = "any"\n', encoding="utf-8")
-    return {"credentials_file": str(path)}
-
-
 async def gaps(db: Database, *, status: str | None = None) -> list[Any]:
     rows = await db.fetch("SELECT * FROM feed_gaps WHERE channel = 'trades' ORDER BY id")
     return [row for row in rows if status in (None, row["status"])]
@@ -114,7 +107,7 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
     """The socket is cut twice while the market goes on; afterwards the table is what the venue did."""
     async with synthetic_venue(symbols=2, rate=400.0) as venue, connected(database) as db:
         options = {} if stream == "trade" else {"watchTradesForSymbols": {"name": "aggTrade"}}
-        feed = {"options": options, **(with_key(tmp_path) if stream == "trade" else {})}
+        feed = {"options": options}
         async with running(write_config(tmp_path, document(venue, database, feed=feed))) as daemon:
             for cut in (1, 2):
                 seen = (await daemon.received()).get("trades", 0)
@@ -137,7 +130,7 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
 async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseForTest, tmp_path: Path) -> None:
     """Killed with the market going on: the restart is a gap like any other."""
     async with synthetic_venue(symbols=2, rate=400.0) as venue, connected(database) as db:
-        config_file = write_config(tmp_path, document(venue, database, feed=with_key(tmp_path)))
+        config_file = write_config(tmp_path, document(venue, database))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 400)
             daemon.process.kill()
@@ -160,10 +153,10 @@ async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseFor
 
 
 @pytest.mark.timeout(120)
-async def test_without_a_key_the_newest_trades_fill_a_short_gap_and_a_long_one_is_refused(
+async def test_without_a_key_the_newest_trades_of_a_future_fill_a_short_gap_and_a_long_one_is_refused(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
-    async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
+    async with synthetic_venue(symbols=0, futures_symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
         config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
@@ -193,7 +186,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
     """What is stored came from @aggTrade; the configuration now says @trade."""
     async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
         options = {"watchTradesForSymbols": {"name": "aggTrade"}}
-        feed = {"options": options, **with_key(tmp_path)}
+        feed = {"options": options}
         document_before = document(venue, postgres_database, feed=feed, backfill={"enabled": False})
         async with running(write_config(tmp_path, document_before)) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
@@ -206,7 +199,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
         before = await stored_trades(db)
         (waiting,) = await gaps(db)
         assert waiting["status"] == "closed"
-        config_file = write_config(tmp_path, document(venue, postgres_database, feed=with_key(tmp_path)))
+        config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
             async with asyncio.timeout(40):
                 while (settled := (await gaps(db))[0])["status"] == "closed":
@@ -220,7 +213,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
 @pytest.mark.timeout(120)
 async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
     async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
-        config_file = write_config(tmp_path, document(venue, postgres_database, feed=with_key(tmp_path)))
+        config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
             await venue.server.apply(Fault("rate_limit", n=1, status=418, retry_after_s=4))

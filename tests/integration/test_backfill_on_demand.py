@@ -24,7 +24,6 @@ from tests.integration.test_backfill import (
     document,
     stored_trades,
     trades_of,
-    with_key,
 )
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
@@ -61,7 +60,7 @@ async def until_past(venue: SyntheticVenue, last_ms: int) -> None:
 async def test_a_range_is_fetched_once_and_is_the_venues_own(
     database_server: Server, tmp_path: Path, stream: str
 ) -> None:
-    feed: dict[str, Any] = with_key(tmp_path)
+    feed: dict[str, Any] = {}
     if stream == "aggTrade":
         feed["options"] = {"watchTradesForSymbols": {"name": "aggTrade"}}
     with temporary_database(database_server) as live, temporary_database(database_server) as other:
@@ -91,11 +90,10 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
 
 @pytest.mark.timeout(180)
 async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Server, tmp_path: Path) -> None:
-    feed = with_key(tmp_path)
     with temporary_database(postgres_server) as live, temporary_database(postgres_server) as other:
         async with synthetic_venue(symbols=1, rate=600.0) as venue, connected(other) as db:
             (tmp_path / "live").mkdir()
-            async with captured(venue, live, tmp_path / "live", trades=200, feed=feed) as daemon:
+            async with captured(venue, live, tmp_path / "live", trades=200) as daemon:
                 for _ in range(8):
                     await venue.server.apply(Fault("burst", n=1000))
                 await venue.server.stop()
@@ -104,7 +102,7 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Ser
             happened = trades_of(venue)
             await until_past(venue, max(row[5] for row in happened))
             # About a page each two seconds, so that the kill comes between two of them.
-            slow = document(venue, other, feed=feed, backfill={"rate_share": 0.05})
+            slow = document(venue, other, backfill={"rate_share": 0.05})
             config_file = write_config(tmp_path, slow)
             command = [
                 *("backfill", "-c", str(config_file), "--exchange", "binance", "--symbol", "BTC/USDT"),
@@ -134,11 +132,10 @@ async def test_beside_the_daemon_it_changes_nothing_that_is_there(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
     """The daemon holds its state directory, and trades on."""
-    feed = with_key(tmp_path)
     async with (
         synthetic_venue(symbols=1, rate=300.0) as venue,
         connected(postgres_database) as db,
-        captured(venue, postgres_database, tmp_path, trades=100, feed=feed) as daemon,
+        captured(venue, postgres_database, tmp_path, trades=100) as daemon,
     ):
         await venue.server.apply(Fault("drop"))
         seen = (await daemon.received())["trades"]
