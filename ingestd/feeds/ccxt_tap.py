@@ -38,7 +38,7 @@ from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, Handover, TappedStore, TradeStore, UpdateStore, tap_book
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
-from ingestd.feeds.venue_names import VenueNames, venue_names
+from ingestd.feeds.venue_names import VenueNames, by_its_own_assets, venue_names
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
@@ -419,6 +419,8 @@ class _TappedExchange(ExactReaders):
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
         listed = self.to_array(markets)  # type: ignore[attr-defined]
+        if self.id == "kraken":
+            listed = [by_its_own_assets(market, self.common_currency_code) for market in listed]  # type: ignore[attr-defined]
         self.namesakes = namesakes(listed)
         return super().set_markets(  # type: ignore[misc]
             [market for market in listed if market["symbol"] not in self.namesakes], currencies

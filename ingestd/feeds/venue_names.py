@@ -4,6 +4,7 @@
 |---|---|---|
 | Kraken | its unified symbol, of which `LUNA/USD` is Terra 2 | `LUNA/USD` is Terra Classic, `LUNA2/USD` Terra 2 |
 | Bybit, trades of options | `publicTrade.{symbol}` | `publicTrade.{baseCoin}`, for all options of the coin |
+| Bithumb, CEX.IO, Coinone | the codes that the library has for the coins | the venue's ids of them |
 
 Pure: messages as decoded JSON in and out.
 """
@@ -18,6 +19,13 @@ Markets = Mapping[str, Mapping[str, Any]]  # the exchange library's dicts, by un
 _OPTION_DASHES = 3  # of a Bybit option's id, such as BTC-26DEC25-100000-C
 _TRADES = "publicTrade."
 _NEWER = {"XBT": "BTC", "XDG": "DOGE"}
+
+# How messages write the codes of base and quote, where they are the library's codes and not the venue's ids.
+_BY_CODES: Mapping[str, Sequence[str]] = {
+    "bithumb": ("{0}_{1}",),
+    "cex": ("pair-{0}-{1}", "{0}", "{1}"),
+    "coinone": ("{0}", "{1}"),
+}
 
 
 class VenueNames(Protocol):
@@ -34,6 +42,8 @@ def venue_names(exchange: str, markets: Callable[[], Markets]) -> VenueNames | N
     """What puts one new socket's names right; None where the library says the venue's own."""
     if exchange == "kraken":
         return _Kraken(markets)
+    if exchange in _BY_CODES:
+        return _Codes(_BY_CODES[exchange], markets)
     return _Bybit() if exchange in ("bybit", "bybiteu", "bybitid") else None
 
 
@@ -44,10 +54,24 @@ def kraken_name(market: Mapping[str, Any]) -> str:
     https://docs.kraken.com/exchange/guides/websockets/introduction. A market without one is called by the venue's ids
     of its assets: a name that v2 does not know is refused there.
     """
-    name = (market.get("info") or {}).get("wsname")
-    if not name and market.get("baseId"):
-        name = f"{market['baseId']}/{market['quoteId']}"
+    info = market.get("info") or {}
+    name = info.get("wsname")
+    if not name and info.get("base"):
+        name = f"{info['base']}/{info['quote']}"
     return "/".join(_NEWER.get(asset, asset) for asset in str(name or market["symbol"]).split("/"))
+
+
+def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
+    """Kraken's market under the name that follows from the market itself; `code_of` is the library's code of an asset.
+
+    The library reads the assets by what REST's list of assets says; while that cannot be had, `XREP` is called REP,
+    which is the name of another market.
+    """
+    base, _, quote = str((market.get("info") or {}).get("wsname") or "").partition("/")
+    if not quote or market["symbol"] == market["id"]:
+        return market
+    base, quote = code_of(base), code_of(quote)
+    return {**market, "symbol": f"{base}/{quote}", "base": base, "quote": quote}
 
 
 class _Kraken:
@@ -86,6 +110,33 @@ class _Kraken:
             self._known = markets
             self._theirs = {symbol: kraken_name(market) for symbol, market in markets.items()}
             self._unified = {name: symbol for symbol, name in self._theirs.items()}
+
+
+class _Codes:
+    """The library asks for a market by its own codes of the coins, and reads the answer by the venue's ids of them."""
+
+    def __init__(self, forms: Sequence[str], markets: Callable[[], Markets]) -> None:
+        self._forms = forms
+        self._markets = markets
+
+    def sent(self, message: Any) -> Any:
+        theirs: dict[str, str] = {}
+        for market in self._markets().values():
+            ours, ids = (market["base"], market["quote"]), (market["baseId"], market["quoteId"])
+            if [code.upper() for code in ours] != [str(code).upper() for code in ids]:
+                theirs |= {form.format(*ours): form.format(*ids) for form in self._forms}
+        return _replaced(message, theirs) if theirs else message
+
+    def received(self, frame: Any) -> Sequence[Any]:
+        return (frame,)
+
+
+def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return texts.get(value, value)
+    if isinstance(value, list):
+        return [_replaced(item, texts) for item in value]
+    return {key: _replaced(item, texts) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class _Bybit:

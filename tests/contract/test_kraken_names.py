@@ -27,6 +27,8 @@ LISTED = [
     ("LUNA2USD", "LUNA2/USD", "LUNA2", "ZUSD", "LUNA2/USD", "LUNA/USD", "0.17"),
     ("USTUSD", "UST/USD", "UST", "ZUSD", "UST/USD", "USTC/USD", "0.011"),
     ("REPV2USD", "REPV2/USD", "REPV2", "ZUSD", "REPV2/USD", "REP/USD", "1.5"),
+    # Read by the list of assets, which is not to be had here, it would be another REP/USD.
+    ("XREPZUSD", "REP/USD", "XREP", "ZUSD", "REP/USD", "REPV1/USD", "0.6"),
     ("XXBTZUSD", "XBT/USD", "XXBT", "ZUSD", "BTC/USD", "BTC/USD", "64000"),
     ("XDGUSD", "XDG/USD", "XXDG", "ZUSD", "DOGE/USD", "DOGE/USD", "0.1"),
     ("XETHXXBT", "ETH/XBT", "XETH", "XXBT", "ETH/BTC", "ETH/BTC", "0.04"),

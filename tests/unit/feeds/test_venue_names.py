@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ingestd.feeds.venue_names import kraken_name, venue_names
 
 CALL, PUT = "BTC-26DEC25-100000-C-USDT", "BTC-26DEC25-100000-P-USDT"
@@ -47,7 +49,7 @@ def test_krakens_names_come_from_the_venue() -> None:
     assert kraken_name({"symbol": "LUNC/USD", "info": {"wsname": "LUNA/USD"}}) == "LUNA/USD"
     assert kraken_name({"symbol": "ETH/BTC", "info": {"wsname": "ETH/XBT"}}) == "ETH/BTC"
     assert kraken_name({"symbol": "DOGE/USD", "info": {"wsname": "XDG/USD"}}) == "DOGE/USD"
-    assert kraken_name({"symbol": "LUNC/USD", "info": {}, "baseId": "LUNA", "quoteId": "USD"}) == "LUNA/USD"
+    assert kraken_name({"symbol": "LUNC/USD", "info": {"base": "LUNA", "quote": "USD"}}) == "LUNA/USD"
 
 
 def test_what_kraken_sends_of_a_market_that_rest_does_not_list_is_nobodys() -> None:
@@ -62,6 +64,30 @@ def test_what_kraken_sends_of_a_market_that_rest_does_not_list_is_nobodys() -> N
     assert error["symbol"] == "LUNA/USD"
     assert names.sent({"method": "ping"}) == {"method": "ping"}
     assert names.received("pong") == ("pong",)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "message", "sent"),
+    [
+        ("bithumb", {"type": "ticker", "symbols": ["FTC2_KRW", "BTC_KRW"]}, {"symbols": ["FTC_KRW", "BTC_KRW"]}),
+        ("cex", {"e": "subscribe", "rooms": ["pair-FTC2-KRW"]}, {"rooms": ["pair-FTC-KRW"]}),
+        ("cex", {"data": ["BTC", "KRW"]}, {"data": ["BTC", "KRW"]}),
+        (
+            "coinone",
+            {"topic": {"quote_currency": "KRW", "target_currency": "FTC2"}},
+            {"topic": {"quote_currency": "KRW", "target_currency": "FTC"}},
+        ),
+    ],
+)
+def test_coins_are_asked_for_by_the_venues_ids(exchange: str, message: dict[str, Any], sent: dict[str, Any]) -> None:
+    markets = {
+        "FTC2/KRW": {"base": "FTC2", "quote": "KRW", "baseId": "FTC", "quoteId": "KRW"},
+        "BTC/KRW": {"base": "BTC", "quote": "KRW", "baseId": "btc", "quoteId": "krw"},
+    }
+    names = venue_names(exchange, lambda: markets)
+    assert names is not None
+    assert names.sent(message) == {**message, **sent}
+    assert names.received(message) == (message,)
 
 
 def test_where_the_library_says_the_venues_own_there_is_nothing_to_put_right() -> None:
