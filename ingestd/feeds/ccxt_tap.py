@@ -295,10 +295,12 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if brought_by_frame:
             result.symbols_in_frame = self._named(message_hash)
         outcome = super().reject(result, message_hash)
-        broken = isinstance(result, ccxt.InvalidNonce)  # of which the checksum error is one
-        symbol = self.tap.listener.book_named_in(message_hash) if broken and isinstance(message_hash, str) else None
+        symbol = None
+        if isinstance(result, ccxt.InvalidNonce) and isinstance(message_hash, str):
+            symbol = self.tap.listener.book_named_in(message_hash)
         if symbol is not None:
             self.exchange.book_is_wrong(symbol)
+        if symbol is not None or isinstance(result, ccxt.ChecksumError):  # that of every book is announced by its text
             self.rejections.pop(message_hash, None)  # else the call that subscribes to it again is told of it once more
         elif brought_by_frame and not waited_for:
             self.rejections.pop(message_hash, None)  # many are named after a request, and would be kept for ever
