@@ -30,8 +30,8 @@ BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusd
 BOOKS_UNSUBSCRIBED_HERE = frozenset({"bitfinex", "kraken"})
 """Venues that send a book again after an unsubscription only, which ccxt does not know there, or leaves out."""
 
-BOOKS_LEFT_STANDING = frozenset({"cryptocom", "htx"})
-"""Venues whose code finds that a book is broken and lets it, and its subscription, stand."""
+BOOKS_LEFT_STANDING = frozenset({"bittrade", "bitvavo", "cryptocom", "htx"})
+"""Venues whose code lets a broken book, and its subscription, stand, whether it finds that it is broken or not."""
 
 
 @dataclass(frozen=True, slots=True)

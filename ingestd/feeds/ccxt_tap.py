@@ -27,6 +27,7 @@ from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import Checksums
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
+from ingestd.feeds.book_numbers import NUMBERINGS
 from ingestd.feeds.book_samples import named_in
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.corrections import book_time_us
@@ -67,6 +68,7 @@ _MICROSECONDS = "?timeUnit=MICROSECOND"
 _NEEDS_NO_KEY = frozenset({("binance", "public", "historicalTrades")})
 # And what they weigh by the venue's documents, in the library's units, where it says less. Spot: 0.2 for a weight of 1.
 _COSTS = {("binance", "public", "historicalTrades"): 5.0}
+_NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
 _NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
@@ -413,6 +415,7 @@ class _TappedExchange(ExactReaders):
         ] = {}  # what two markets are called; they are not in `markets`
         self.code_name = _code_name(self)
         self.book_frame = book_frame_reader(self.code_name)
+        self.numbering = NUMBERINGS.get(self.code_name)
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         self._market_names = MarketNames({})
         self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
@@ -591,6 +594,44 @@ class _TappedExchange(ExactReaders):
         if book is not None:
             book.is_whole = False
         self._tap.listener.on_book_broken(symbol)
+
+    def get_cache_index(self, snapshot: Any, changes: Any) -> int:
+        """The first of the changes that is newer than the book that was asked for; -1: ask for another one."""
+        if self.numbering is None:
+            index: int = super().get_cache_index(snapshot, changes)  # type: ignore[misc]
+            return index
+        start = self.numbering.start(snapshot.get("nonce"), changes)
+        return -1 if start is None else start
+
+    def handle_book_delta(self, book: Any, change: Any) -> None:
+        if self._follows(book, change):
+            super().handle_book_delta(book, change)  # type: ignore[misc]
+            self._note_number(book, change)
+
+    def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
+        # In what these two are given and return the venues' code differs.
+        if self.code_name not in _NUMBERED_MESSAGES:
+            return super().handle_order_book_message(client, message, *more)  # type: ignore[misc]
+        (book,) = more
+        if self._follows(book, message):
+            super().handle_order_book_message(client, message, book)  # type: ignore[misc]
+            self._note_number(book, message)
+        return book
+
+    def _follows(self, book: Any, change: Any) -> bool:
+        """Whether the change is to go onto the book. Where one before it is missing, the book is begun anew."""
+        if self.numbering is None:
+            return True
+        verdict = self.numbering.verdict(change, book.number)
+        if verdict == "hole":
+            book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
+            book.is_whole = False
+            self.book_is_wrong(book["symbol"])
+        return verdict == "follows"
+
+    def _note_number(self, book: Any, change: Any) -> None:
+        if self.numbering is not None and (number := self.numbering.last_number(change)) is not None:
+            book.number = book["nonce"] = number
 
     def order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
         return self._tapped_book(super().order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]

@@ -106,10 +106,14 @@ class BookStore(TappedStore):
 
 
 def tap_book(book: Any, *, is_whole: bool) -> Any:
-    """The book, which from now on knows whether it is the venue's: `is_whole`. It is once a whole one has come."""
+    """The book, which from now on knows whether it is the venue's: `is_whole`. It is once a whole one has come.
+
+    `number`: the venue's, of the last change that is in it, where that is looked at.
+    """
     original: Any = type(book)
     book.__class__ = _tapped_book_class(original)
     book.is_whole = is_whole
+    book.number = book.get("nonce")
     return book
 
 
@@ -118,8 +122,9 @@ def _tapped_book_class(original: Any) -> Any:
     def reset(self: Any, *snapshot: Any) -> None:
         original.reset(self, *snapshot)
         self.is_whole = True
+        self.number = self.get("nonce")
 
-    return type(f"Tapped{original.__name__}", (original,), {"reset": reset, "is_whole": False})
+    return type(f"Tapped{original.__name__}", (original,), {"reset": reset, "is_whole": False, "number": None})
 
 
 def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:

@@ -1,0 +1,97 @@
+"""How venues number the changes of a book, where their code in the exchange library does not see that one is missing,
+or does not find the first one that is newer than the book it asked for over REST. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Verdict = Literal["follows", "old", "hole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Under which names a change states its first and last number; `before`: that of the change before it.
+
+    Not `consecutive`: the numbers only rise, and nothing can be said of what is between two of them.
+    """
+
+    first: tuple[str, ...]
+    last: tuple[str, ...]
+    before: tuple[str, ...] = ()
+    within: str | None = None  # the part of the message that has them
+    consecutive: bool = True
+
+    def last_number(self, change: Mapping[str, Any]) -> int | None:
+        """The number of the book once the change is in it; None when it states none."""
+        return _number(self._part(change), self.last)
+
+    def verdict(self, change: Mapping[str, Any], number: int | None) -> Verdict:
+        """Whether the change follows on a book of that number."""
+        last = self.last_number(change)
+        if last is None or number is None:
+            return "follows"
+        if last <= number:
+            return "old"
+        return "follows" if not self.consecutive or self._start(change, last) <= number + 1 else "hole"
+
+    def start(self, number: int | None, changes: MutableSequence[Mapping[str, Any]]) -> int | None:
+        """The first of the changes that were gathered which is newer than a book of that number.
+
+        None: the book is older than what was gathered, or something is missing, and a newer one is needed. What is
+        before a hole is let go.
+        """
+        self._let_go_before_a_hole(changes)
+        if number is None:
+            return None
+        for index, change in enumerate(changes):
+            verdict = self.verdict(change, number)
+            if verdict == "hole" or (verdict == "follows" and index == 0 and not self.consecutive):
+                return None  # where numbers only rise, the book must be no older than what was gathered
+            if verdict == "follows":
+                return index
+        return len(changes)
+
+    def _let_go_before_a_hole(self, changes: MutableSequence[Mapping[str, Any]]) -> None:
+        for index in range(len(changes) - 1, 0, -1):
+            if self.verdict(changes[index], self.last_number(changes[index - 1])) == "hole":
+                del changes[:index]
+                return
+
+    def _start(self, change: Mapping[str, Any], last: int) -> int:
+        part = self._part(change)
+        before = _number(part, self.before)
+        if before is not None:
+            return before + 1
+        first = _number(part, self.first)
+        return last if first is None else first
+
+    def _part(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
+        part = change if self.within is None else change.get(self.within)
+        return part if isinstance(part, Mapping) else {}
+
+
+def _number(part: Mapping[str, Any], names: Sequence[str]) -> int | None:
+    for name in names:
+        value = part.get(name)
+        if value is not None:
+            try:
+                return int(value)
+            except (TypeError, ValueError):
+                return None
+    return None
+
+
+NUMBERINGS: Mapping[str, Numbering] = {
+    "backpack": Numbering(("U",), ("u",)),  # https://docs.backpack.exchange/#tag/Streams/Public/Depth
+    "bitstamp": Numbering((), ("microtimestamp",), consecutive=False),  # https://www.bitstamp.net/websocket/v2/
+    "gate": Numbering(("U",), ("u",)),  # https://www.gate.com/docs/developers/apiv4/ws/en/#changed-order-book-levels
+    "kucoin": Numbering(("sequenceStart", "sequence", "O"), ("sequenceEnd", "sequence", "C")),
+    "mexc": Numbering(("fromVersion", "begin", "version", "r"), ("toVersion", "end", "version", "r")),
+    "xt": Numbering(("fi", "fu"), ("i", "u"), before=("pu",)),
+    # Their whole book comes over the socket, and their code does not see that a change is missing after it.
+    "bittrade": Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
+    "bitvavo": Numbering(("nonce",), ("nonce",)),  # https://docs.bitvavo.com/docs/websocket-api/book-events/
+}
+"""By the name of the venue's code in the exchange library."""
