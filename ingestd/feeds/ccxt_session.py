@@ -128,9 +128,12 @@ class CcxtSession:
             self._follow(tasks, choose(self.exchange.markets))
             tasks.create_task(self._follow_listings(tasks, choose), name=f"{self._config.label} listings")
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
-            if "order_book" in self._config.channels and self._config.order_book_interval_ms:
+            books = "order_book" in self._config.channels and any(
+                self._takes("order_book", market) for market in self.exchange.markets.values()
+            )
+            if books and self._config.order_book_interval_ms:
                 tasks.create_task(self._sample_books(), name=f"{self._config.label} books")
-            if "order_book" in self._config.channels and self._config.book_audit_interval_s:
+            if books and self._config.book_audit_interval_s:
                 tasks.create_task(self._auditor().run(self._stop), name=f"{self._config.label} book audit")
 
     def choose_again(self) -> None:

@@ -277,6 +277,7 @@ async def test_two_feeds_of_one_venue_keep_their_own_symbols_over_a_reload(
         config_file = write_config(tmp_path, {"database": {"dsn": postgres_database.dsn}, "feeds": feeds})
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 50)
+            write_config(tmp_path, {"database": {"dsn": postgres_database.dsn}, "feeds": feeds[::-1]})
             daemon.signal(signal.SIGHUP)
             before = await daemon.received()
             await daemon.until(lambda received: received["trades"] > before["trades"] + 200)
