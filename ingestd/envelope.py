@@ -74,6 +74,7 @@ _TEXT_FIELDS = frozenset(
         "trade_id",
         "side",
         "kind",
+        "unit",
         "timeframe",
         "channel",
         "cause",
@@ -84,7 +85,7 @@ _TEXT_FIELDS = frozenset(
     }
 )
 # What messages of version 1 do not have.
-_ADDED: dict[str, Any] = {"kind": None, "in_candles": True}
+_ADDED: dict[str, Any] = {"kind": None, "in_candles": True, "unit": None}
 
 _LEVEL_FIELDS = frozenset({"bids", "asks"})
 

@@ -26,6 +26,9 @@ StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
 Side: TypeAlias = Literal["buy", "sell"]
 Level: TypeAlias = tuple[str, str]
 
+OpenInterestUnit: TypeAlias = Literal["contracts", "base", "quote"]
+OPEN_INTEREST_UNITS: tuple[OpenInterestUnit, ...] = get_args(OpenInterestUnit)
+
 TradeKind: TypeAlias = Literal["liquidation", "insurance_fund", "adl", "block", "rpi", "settlement", "other"]
 TRADE_KINDS: tuple[TradeKind, ...] = get_args(TradeKind)
 
@@ -78,15 +81,18 @@ class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
 
 class OpenInterest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="o"):
-    """Contracts outstanding, in contracts or base units as the venue counts them."""
+    """How much is open: counted in `unit`, one of `OPEN_INTEREST_UNITS` (None: the venue does not say), or its value in
+    the quote currency, or both. A venue that counts in the quote currency says the value only.
+    """
 
     exchange: str
     symbol: str
     time: int
     received_at: int
-    open_interest: str
+    open_interest: str | None
     open_interest_usd: str | None = None
     basis: str | None = None
+    unit: str | None = None
 
 
 class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="f"):

@@ -18,6 +18,7 @@ import msgspec
 from ingestd.clock import MICROSECONDS_PER_DAY
 from ingestd.config import Config
 from ingestd.records import (
+    OPEN_INTEREST_UNITS,
     TRADE_KINDS,
     BookSnapshot,
     Candle,
@@ -40,6 +41,7 @@ _MAX_LEVELS = 10_000  # on one side of a book
 _MAX_REJECTION_CHARACTERS = 16_000
 _SIDES = frozenset({"buy", "sell", None})
 _KINDS = frozenset({*TRADE_KINDS, None})
+_UNITS = frozenset({*OPEN_INTEREST_UNITS, None})
 
 _DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?"
 _positive = re.compile(rf"(?=[0.]*[1-9]){_DIGITS}").fullmatch
@@ -255,8 +257,11 @@ def _book(record: BookSnapshot) -> str | None:
 
 
 def _open_interest(record: OpenInterest) -> str | None:
-    if not _all_match(_not_negative, (record.open_interest, record.open_interest_usd)):
+    sides = (record.open_interest, record.open_interest_usd)
+    if sides == (None, None) or not _all_match(_not_negative, sides):
         return "open_interest"
+    if record.unit not in _UNITS:
+        return "unit"
     return None if record.basis is None or _finite(record.basis) else "basis"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.corrections import corrected
 from ingestd.feeds.exact import decimal_text, sent_text
+from ingestd.feeds.open_interest import counted
 from ingestd.feeds.trade_kinds import marks_of
 from ingestd.feeds.venue_time import BOOK_TIME, epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
@@ -184,9 +185,9 @@ def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received
 def open_interest_record(
     exchange: str, symbol: str, interest: Mapping[str, Any], received_at: int
 ) -> OpenInterest | None:
-    """Open interest as the venue counts it, and in quote currency where it says so."""
-    amount = decimal_text(interest.get("openInterestAmount"))
-    if amount is None:
+    """Open interest as the venue counts it, its value in the quote currency, or both; None when it says neither."""
+    amount, value, unit = counted(exchange, symbol, interest)
+    if amount is None and value is None:
         return None
     return OpenInterest(
         exchange=exchange,
@@ -194,7 +195,8 @@ def open_interest_record(
         time=time_us(interest.get("timestamp"), interest.get("info"), received_at),
         received_at=received_at,
         open_interest=amount,
-        open_interest_usd=decimal_text(interest.get("openInterestValue")),
+        open_interest_usd=value,
+        unit=unit,
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ingestd.errors import DatabaseError
 from ingestd.records import (
+    OPEN_INTEREST_UNITS,
     TRADE_KINDS,
     BookSnapshot,
     Candle,
@@ -71,7 +72,14 @@ records: st.SearchStrategy[MarketRecord] = st.one_of(
         st.booleans(),
     ),
     st.builds(BookSnapshot, *common, levels, levels, maybe(large), st.booleans()),
-    st.builds(OpenInterest, *common, numbers, maybe(numbers), maybe(numbers)),
+    st.builds(
+        OpenInterest,
+        *common,
+        maybe(numbers),
+        maybe(numbers),
+        maybe(numbers),
+        st.sampled_from([*OPEN_INTEREST_UNITS, None, "lots"]),
+    ),
     st.builds(Funding, *common, numbers, maybe(times), maybe(numbers), maybe(numbers), maybe(numbers)),
     st.builds(Candle, *common, texts, numbers, numbers, numbers, numbers, numbers, maybe(numbers), maybe(large)),
 )

@@ -94,12 +94,12 @@ def books() -> st.SearchStrategy[BookSnapshot]:
 
 def open_interests() -> st.SearchStrategy[OpenInterest]:
     return st.builds(
-        lambda number, amount, usd: OpenInterest(
-            "binance", "BTC/USDT:USDT", NOW_US + number, NOW_US, amount, usd, None
+        lambda number, sides, unit: OpenInterest(
+            "binance", "BTC/USDT:USDT", NOW_US + number, NOW_US, sides[0], sides[1], None, unit
         ),
         st.integers(1, 20),
-        decimal_texts(),
-        st.none() | decimal_texts(),
+        st.tuples(decimal_texts(), st.none() | decimal_texts()) | st.tuples(st.none(), decimal_texts()),
+        st.sampled_from((None, "contracts", "base", "quote")),
     )
 
 

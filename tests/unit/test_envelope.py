@@ -58,7 +58,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         st.booleans(),
     ),
     st.builds(BookSnapshot, *stream, levels, levels, st.none() | st.integers(0, 2**63 - 1), st.booleans()),
-    st.builds(OpenInterest, *stream, decimals, maybe, maybe),
+    st.builds(OpenInterest, *stream, maybe, maybe, maybe, st.none() | texts),
     st.builds(Funding, *stream, decimals, st.none() | sane_times, maybe, maybe, maybe),
     st.builds(
         Candle, *stream, texts, decimals, decimals, decimals, decimals, decimals, maybe, st.none() | st.integers(0, 9)
@@ -149,6 +149,24 @@ def test_a_message_of_the_first_version_is_still_read() -> None:
         b'"seq":1,"side":"buy","price":"64000.10","quantity":"0.00100000"}}'
     )
     assert decode("trades", old) == trade(1)
+
+
+def test_an_open_interest_of_the_first_version_has_no_unit() -> None:
+    old = (
+        b'{"event_type":"OPEN_INTEREST","timestamp":"2026-09-21T14:13:20.000001Z","data":{"exchange":"bybit","symbol":'
+        b'"BTC/USD:BTC","time":"2026-09-21T14:13:20.000001Z","received_at":"2026-09-21T14:13:20.005001Z",'
+        b'"open_interest":"12.5","open_interest_usd":null,"basis":null}}'
+    )
+    at = trade(1)
+    expected = OpenInterest("bybit", "BTC/USD:BTC", at.time, at.received_at, "12.5")
+    assert decode("open_interest", old) == expected
+
+
+def test_an_open_interest_may_be_a_value_only() -> None:
+    record = OpenInterest("bybit", "BTC/USD:BTC", trade(1).time, trade(1).received_at, None, "1500000", None, "quote")
+    data = json.loads(encode(record))["data"]
+    assert (data["open_interest"], data["open_interest_usd"], data["unit"]) == (None, "1500000", "quote")
+    assert decode("open_interest", encode(record)) == record
 
 
 @pytest.mark.parametrize(("kind", "in_candles"), [("insurance_fund", False), ("rpi", True), (None, False)])

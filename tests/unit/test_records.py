@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestd.records import decode_batch, encode_batch
+from ingestd.records import OpenInterest, decode_batch, encode_batch
 from tests.support.records import trade
 
 # As version 1 wrote it: a trade of nine fields, without `kind` and `in_candles`.
@@ -16,6 +16,15 @@ def test_a_trade_of_the_first_version_has_no_kind_and_is_in_the_candles() -> Non
     (read,) = decode_batch(OLD_TRADE)
     assert read == trade(1)
     assert (read.kind, read.in_candles) == (None, True)
+
+
+def test_an_open_interest_of_the_first_version_has_no_unit() -> None:
+    old = (
+        b"\x91\x98\xa1o\xa5bybit\xabBTC/USD:BTC\xcf\x00\x06[\xfe\xda%\xe0\x01\xcf\x00\x06[\xfe\xda%\xf3\x89"
+        b"\xa412.5\xc0\xc0"
+    )
+    at = trade(1)
+    assert decode_batch(old) == [OpenInterest("bybit", "BTC/USD:BTC", at.time, at.received_at, "12.5")]
 
 
 def test_a_marked_trade_comes_back_from_the_journal() -> None:

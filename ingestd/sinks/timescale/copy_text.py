@@ -177,8 +177,9 @@ def _levels(levels: tuple[Level, ...]) -> str:
 
 def _open_interest(record: OpenInterest) -> str:
     return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t{record.open_interest}\t"
-        f"{_optional(record.open_interest_usd)}\t{_optional(record.basis)}\t{timestamp(record.received_at)}\n"
+        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t"
+        f"{_optional(record.open_interest)}\t{_optional(record.open_interest_usd)}\t{_optional(record.basis)}\t"
+        f"{timestamp(record.received_at)}\t{_optional(record.unit)}\n"
     )
 
 

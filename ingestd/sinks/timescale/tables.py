@@ -96,7 +96,7 @@ TABLES: dict[str, Table] = {
         Table(
             "oi_snapshots",
             "open_interest",
-            (*_STREAM, "open_interest", "open_interest_usd", "basis", "received_at"),
+            (*_STREAM, "open_interest", "open_interest_usd", "basis", "received_at", "unit"),
             ("exchange", "symbol", "time"),
             OnConflict.KEEP,
         ),

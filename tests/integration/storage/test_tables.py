@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -191,4 +192,32 @@ async def test_a_writer_needs_no_right_on_the_marks(postgres_database: DatabaseF
         await db.script("RESET ROLE")
         assert await db.fetchval("SELECT count(*) FROM candles_marks") == 1
         await db.script("DROP OWNED BY writer; DROP ROLE writer")
+    await db.close()
+
+
+OI_COLUMNS = ("time", "exchange", "symbol", "open_interest", "open_interest_usd", "received_at")
+OI_OF_BEFORE = "2026-11-01 00:00:00+00\tbybit\tBTC/USDT:USDT\t12.5\t\\N\t2026-11-01 00:00:01+00\n"
+OI_VALUE = "2026-11-02 00:00:00+00\tbybit\tBTC/USD:BTC\t\\N\t1500000\t2026-11-02 00:00:01+00"
+
+
+async def test_open_interest_may_be_a_value_only_and_says_its_unit(database: DatabaseForTest) -> None:
+    """Also over chunks that were compressed before."""
+    db = await database.connect()
+    await migrate.down(db, 10)
+    await db.copy_text("oi_snapshots", OI_COLUMNS, OI_OF_BEFORE.encode(), timeout_s=5)
+    if database.engine == "timescaledb":
+        assert await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('oi_snapshots') AS chunk")
+    await migrate.migrate(db, default_config())
+
+    rows = f"{OI_VALUE}\tquote\n".encode()
+    await db.copy_text("oi_snapshots", (*OI_COLUMNS, "unit"), rows, timeout_s=5)
+    stored = await db.fetch("SELECT open_interest, open_interest_usd, unit FROM oi_snapshots ORDER BY time")
+    assert [tuple(row.values()) for row in stored] == [(Decimal("12.5"), None, None), (None, Decimal(1500000), "quote")]
+    neither = OI_VALUE.replace("1500000", "\\N")
+    for wrong in (f"{OI_VALUE}\tlots\n", f"{neither}\tquote\n"):
+        with pytest.raises(DatabaseError) as caught:
+            await db.copy_text("oi_snapshots", (*OI_COLUMNS, "unit"), wrong.encode(), timeout_s=5)
+        assert reaction_to(caught.value) is Reaction.REJECT_ROW
+    await migrate.down(db, 10)
+    assert await db.fetchval("SELECT count(*) FROM oi_snapshots") == 1
     await db.close()

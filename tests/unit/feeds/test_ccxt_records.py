@@ -157,7 +157,9 @@ def test_open_interest() -> None:
 
     assert made is not None
     assert (made.open_interest, made.open_interest_usd) == ("10.50", "3.0")
-    assert convert.open_interest_record("x", "A/B", {"openInterestValue": 3.0}, NOW) is None
+    only_value = convert.open_interest_record("x", "A/B", {"openInterestValue": 3.0}, NOW)
+    assert only_value is not None
+    assert (only_value.open_interest, only_value.open_interest_usd, only_value.unit) == (None, "3.0", None)
 
 
 def candle(minute: int, close: str) -> Candle:

@@ -1,0 +1,147 @@
+"""What venues count their open interest in, by their documents, and what the exchange library misreads of it. Pure.
+
+A venue that the table does not have says neither: the unit is unknown, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ingestd.feeds.exact import decimal_text
+from ingestd.records import OpenInterestUnit
+
+Kind: TypeAlias = Literal["linear", "inverse", "option", "other"]
+
+_COIN_OF_HTX = "2"  # `amount_type` of its history: 1 contracts, 2 coins
+_FIELDS_WITH_CONTRACTS = 4  # of a row of OKX' history; three have no contracts
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What one venue counts in, by the kind of contract.
+
+    `misplaced`: the library takes this count for a value. `valued`: it takes this value for a count, and makes another
+    one of it. `no_value`: what it takes for a value in quote currency is none.
+    """
+
+    linear: OpenInterestUnit | None = None
+    inverse: OpenInterestUnit | None = None
+    option: OpenInterestUnit | None = None
+    other: OpenInterestUnit | None = None
+    misplaced: frozenset[Kind] = frozenset()
+    valued: frozenset[Kind] = frozenset()
+    no_value: frozenset[Kind] = frozenset()
+
+    def unit(self, kind: Kind) -> OpenInterestUnit | None:
+        """What contracts of this kind are counted in."""
+        units: dict[Kind, OpenInterestUnit | None] = {
+            "linear": self.linear,
+            "inverse": self.inverse,
+            "option": self.option,
+            "other": self.other,
+        }
+        return units[kind]
+
+
+def unit_of(exchange: str, symbol: str) -> OpenInterestUnit | None:
+    """What this venue counts the open interest of this market in; None: nobody has said."""
+    return _VENUES.get(exchange, _UNKNOWN).unit(kind_of(symbol))
+
+
+def kind_of(symbol: str) -> Kind:
+    """The kind of contract, by its unified name: `BTC/USDT:USDT`, `BTC/USD:BTC-261225`, `ETH/USD:ETH-261225-60-C`."""
+    pair, _, contract = symbol.partition(":")
+    base, _, quote = pair.partition("/")
+    settle, *dated = contract.split("-")
+    if len(dated) > 1:
+        return "option"
+    if settle and settle == quote:
+        return "linear"
+    return "inverse" if settle and settle == base else "other"
+
+
+def counted(
+    exchange: str, symbol: str, interest: Mapping[str, Any]
+) -> tuple[str | None, str | None, OpenInterestUnit | None]:
+    """How much is open, as the venue counts it; its value in the quote currency; what the venue counts in.
+
+    `interest` is the library's. Where the venue counts in the quote currency there is only the value.
+    """
+    amount = decimal_text(interest.get("openInterestAmount"))
+    value = decimal_text(interest.get("openInterestValue"))
+    venue, kind = _VENUES.get(exchange, _UNKNOWN), kind_of(symbol)
+    if kind in venue.no_value:
+        value = None
+    if kind in venue.misplaced and amount is None:
+        amount, value = value, None
+    if kind in venue.valued:
+        amount, value = None, amount
+    if amount is None:
+        return None, value, "quote" if venue is not _UNKNOWN else None
+    return amount, value, _unit_of_sample(exchange, interest.get("info")) or venue.unit(kind)
+
+
+def _unit_of_sample(exchange: str, info: Any) -> OpenInterestUnit | None:
+    """Where a message says itself what it counts in."""
+    if exchange in _HTX and isinstance(info, Mapping) and str(info.get("amount_type")) == _COIN_OF_HTX:
+        return "base"
+    if exchange in _OKX and isinstance(info, list) and len(info) < _FIELDS_WITH_CONTRACTS:
+        return "base"
+    return None
+
+
+_BINANCE = ("binance", "binancecoinm", "binanceusdm")
+_BYBIT = ("bybit", "bybiteu", "bybitid")
+_GATE = ("gate", "gateeu", "gateio")
+_HTX = ("htx", "huobi")
+_KUCOIN = ("kucoin", "kucoinfutures")
+_OKX = ("okx", "okxus", "myokx")
+_ANY: frozenset[Kind] = frozenset({"linear", "inverse", "option", "other"})
+_IN_CONTRACTS = Counting("contracts", "contracts", "contracts", "contracts")
+
+_UNKNOWN = Counting()
+_VENUES: Mapping[str, Counting] = {
+    # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
+    # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
+    # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+    **dict.fromkeys(_BINANCE, Counting("base", "contracts", no_value=frozenset({"inverse"}))),
+    # "The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
+    # https://bybit-exchange.github.io/docs/v5/market/open-interest
+    **dict.fromkeys(_BYBIT, Counting("base", "quote")),
+    # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is the underlying
+    # base currency coin." A linear perpetual is a linear future of Deribit's, which ccxt takes for an inverse one.
+    # https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
+    "deribit": Counting("base", "quote", "base", misplaced=frozenset({"linear"})),
+    # oi: contracts; https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
+    **dict.fromkeys(_OKX, _IN_CONTRACTS),
+    # open_interest: "size"; https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
+    **dict.fromkeys(_GATE, _IN_CONTRACTS),
+    # volume: "Open interest (cont)"; https://www.htx.com/en-us/opend/newApiPages/?id=8cb74baf-77b5-11ed-9966-0242ac110003
+    **dict.fromkeys(_HTX, _IN_CONTRACTS),
+    # in lots, which are contracts; https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
+    **dict.fromkeys(_KUCOIN, _IN_CONTRACTS),
+    # "total number of outstanding derivative contracts"; https://docs.bitfinex.com/reference/rest-public-derivatives-status
+    "bitfinex": _IN_CONTRACTS,
+    # in USDT; https://bingx-api.github.io/docs/#/en-us/swapV2/market-api.html
+    "bingx": Counting("quote"),
+    # size, in the base coin; https://www.bitget.com/api-doc/contract/market/Get-Open-Interest
+    "bitget": Counting("base"),
+    # in coins; https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
+    "hyperliquid": Counting("base", other="base"),
+    # I: in the synthetic asset, i: in collateral; https://api.docs.extended.exchange/#get-open-interest-history
+    "extended": Counting("base", other="base"),
+    # in base currency; https://docs.paradex.trade/api/prod/markets/get-markets-summary
+    "paradex": Counting("base", other="base"),
+    # in base; 1273.85 BTC in July 2025, which ccxt takes for 1273.85 USDC; https://docs.backpack.exchange/#tag/Markets
+    "backpack": Counting("base", other="base", misplaced=_ANY),
+    # Each states both, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
+    # https://docs.nado.xyz/developer-resources/api/v2/contracts, https://doc.xt.com/docs/futures/Market/GetOpenInterest
+    **dict.fromkeys(("gemini", "nado", "xt"), Counting("base", other="base")),
+    # "Current open interest in USD", which ccxt multiplies by the price once more
+    # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
+    "pacifica": Counting("quote", other="quote", valued=_ANY),
+    # 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
+    **dict.fromkeys(("hitbtc", "bequant"), Counting(misplaced=_ANY)),
+}
