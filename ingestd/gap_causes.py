@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 DISCONNECT = "disconnect"
 STALE = "stale"
+STREAM_SILENT = "stream_silent"
 POLL_FAILED = "poll_failed"
 ID_JUMP = "id_jump"
 BOOK_BROKEN = "book_broken"
@@ -34,6 +35,11 @@ CAUSES: Mapping[str, Explanation] = {
     STALE: Explanation(
         "The connection was open and carried nothing for stale_after_s; it was given up and dialled again.",
         "If the market is merely quiet, raise stale_after_s of its feed.",
+    ),
+    STREAM_SILENT: Explanation(
+        "The venue went on with this stream, as its REST interface showed, and the open connection brought nothing of "
+        "it: this stream alone was asked for anew.",
+        "Now and then it is the venue's doing. Many of one venue: follow fewer symbols on a connection, or tell it.",
     ),
     POLL_FAILED: Explanation(
         "A REST request for this channel failed, so a sample is missing.",

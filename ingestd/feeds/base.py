@@ -89,15 +89,20 @@ class StreamStatus:
     quarantined: str | None = None  # why the venue refuses it
     last_time: int | None = None  # the venue's time of what was received last
     followed_at: int | None = None  # since when it should deliver, also in an earlier process; None: not followed
+    quiet_until: int | None = None  # until then, on our clock, the venue says that nothing followed on the last record
 
     @property
     def complete_until(self) -> int | None:
         """Where a gap that opens now begins: until then nothing is missing. None: nothing says since when it should."""
-        if self.last_received_at is None:
-            return self.followed_at
-        if self.last_time is None:
-            return self.last_received_at
-        return earliest_us(self.last_time, self.last_received_at)
+        until = self.followed_at
+        if self.last_received_at is not None:
+            time = self.last_received_at if self.last_time is None else self.last_time
+            until = earliest_us(time, self.last_received_at)
+        return until if self.quiet_until is None or until is None else max(until, self.quiet_until)
+
+    def is_quiet_until(self, at: int) -> None:
+        """It is proved that until then nothing followed on what was received last."""
+        self.quiet_until = max(at, self.quiet_until or at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class FeedStatus:
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
     book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
     trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did
+    silences: Counter[str] = field(default_factory=Counter)  # questions about silent streams, by what came of them
     streams: list[StreamStatus] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,27 @@ BOOKS_UNSUBSCRIBED_HERE = frozenset({"bitfinex", "kraken"})
 
 BOOKS_LEFT_STANDING = frozenset({"bittrade", "bitvavo", "cryptocom", "htx"})
 """Venues whose code lets a broken book, and its subscription, stand, whether it finds that it is broken or not."""
+
+
+ASKED_FOR_WHAT_IS_MISSING = BOOKS_OVER_REST | {"kraken"}
+"""Venues whose call for many symbols asks for those alone that are not subscribed (`ccxt_tap` sees to it)."""
+
+_CHANNEL_WORDS: Mapping[str, str] = {
+    "trades": r"trade|match|deal|execution",
+    "ticks": r"ticker|bids?asks?|bbo|quote|spread",
+    "order_book": r"book(?!ticker)|depth|level|l2",
+    "funding": r"funding|mark|ticker|instrument",
+    "candles": r"candle|kline|ohlc",
+}
+
+
+def names_stream(subscription: str, channel: str, symbol: str, market_id: str) -> bool:
+    """Whether ccxt's name of a subscription (`trade::BTC/USDT`, `market.btcusdt.trade.detail`) is of this stream."""
+    if re.search(_CHANNEL_WORDS.get(channel, r"(?!)"), subscription, re.IGNORECASE) is None:
+        return False
+    by_symbol = rf"(?<![A-Za-z0-9]){re.escape(symbol)}(?![A-Za-z0-9/-]|:[A-Za-z0-9])"
+    by_id = rf"(?<![A-Za-z0-9_-]){re.escape(market_id)}(?![A-Za-z0-9-])"
+    return any(re.search(name, subscription, re.IGNORECASE) is not None for name in (by_symbol, by_id))
 
 
 @dataclass(frozen=True, slots=True)

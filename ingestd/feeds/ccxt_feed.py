@@ -119,6 +119,11 @@ class CcxtFeed:
         return self._markets
 
     @property
+    def exchange(self) -> Any:
+        """The exchange library's object; None until the feed runs."""
+        return self._session.exchange if self._session is not None else None
+
+    @property
     def unknown(self) -> Mapping[str, str]:
         """Why each of these configured symbols cannot be had."""
         return self._unknown

@@ -58,6 +58,7 @@ class Recorder:
         self.wants = self._ledger.wants
         self.all_streams = self._ledger.all_streams
         self.settle_ids = self._ledger.settle_ids
+        self.has_gap = self._ledger.has_gap
         self.ticks_from_tickers = False
         self.closing = False  # what ends now ends on purpose: no gap
 
@@ -100,6 +101,11 @@ class Recorder:
     def connected(self) -> bool:
         """Whether any socket is up."""
         return bool(self._connected)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether no socket is to be read."""
+        return self._intake.is_blocked
 
     async def writable(self) -> None:
         await self._intake.writable()
@@ -333,6 +339,7 @@ class Recorder:
         stream.received += 1
         stream.last_received_at = received_at
         stream.last_time = record.time
+        stream.last = record
         stream.url = url or stream.url
         stream.quarantined = None
         self._intake.put(record)

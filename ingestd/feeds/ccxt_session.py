@@ -28,6 +28,7 @@ from ingestd.feeds.ccxt_channels import (
     single_method_for,
     ticks_from_tickers,
 )
+from ingestd.feeds.ccxt_lost_streams import LostStreams
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
 from ingestd.feeds.ccxt_tap import (
@@ -42,7 +43,9 @@ from ingestd.feeds.ccxt_tap import (
     translated,
 )
 from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.newest import Newest
 from ingestd.feeds.poller import Poller
+from ingestd.feeds.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.records import Channel
@@ -87,6 +90,7 @@ class CcxtSession:
             credentials=config.credentials(),
         )
         stands = config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING
+        self._lost = LostStreams(self.exchange, self._subscriptions, self._watch)
         recorder.attach(
             lambda: self._tap.url,
             self._wake,
@@ -128,6 +132,8 @@ class CcxtSession:
             self._follow(tasks, choose(self.exchange.markets))
             tasks.create_task(self._follow_listings(tasks, choose), name=f"{self._config.label} listings")
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
+            tasks.create_task(self._silence_watch().run(self._stop), name=f"{self._config.label} silence")
+            tasks.create_task(self._lost.run(self._stop), name=f"{self._config.label} lost streams")
             books = "order_book" in self._config.channels and any(
                 self._takes("order_book", market) for market in self.exchange.markets.values()
             )
@@ -275,6 +281,26 @@ class CcxtSession:
     def _refused(self, url: str, error: FeedError) -> None:
         for subscription in list(self._subscriptions):
             subscription.refused(url, error)
+
+    def _silence_watch(self) -> SilenceWatch:
+        return SilenceWatch(
+            Newest(self._config, lambda: self.exchange),
+            self._recorder,
+            streams=self._speaking,
+            ask_anew=self._lost.ask_for,
+            blocked=lambda: self._recorder.is_blocked,
+            stale_after_s=self._config.stale_after_s,
+        )
+
+    def _speaking(self) -> list[Stream]:
+        """The streams that a socket which is up should bring."""
+        up = {url for url, client in (self.exchange.clients or {}).items() if client.url and not client.is_down}
+        return [
+            stream
+            for subscription in self._subscriptions
+            if not up.isdisjoint(subscription.urls)
+            for stream in subscription.streams
+        ]
 
     def _resynchronise(self, symbol: str) -> None:
         for subscription in list(self._subscriptions):

@@ -29,7 +29,7 @@ from ingestd.feeds.book_checksums import Checksums
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.book_numbers import NUMBERINGS
 from ingestd.feeds.book_samples import named_in
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
 from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.market_names import MarketNames
@@ -872,6 +872,23 @@ def client_of_book(exchange: Any, symbol: str) -> Any:
     """The socket that carries the symbol's book, if it is known."""
     carrier = exchange.orderbooks.carrier_of(symbol)
     return carrier if carrier in (exchange.clients or {}).values() else None
+
+
+def forget_stream(exchange: Any, channel: str, symbol: str) -> bool:
+    """Let ccxt believe that this one stream was never asked for; False where it does not know it by a name of its own.
+
+    Nothing is sent: the venue has let the stream go already.
+    """
+    market_id = str(exchange.markets[symbol]["id"]) if symbol in exchange.markets else symbol
+    found = False
+    for client in (exchange.clients or {}).values():
+        names = [name for name in client.subscriptions if names_stream(str(name), channel, symbol, market_id)]
+        for name in names:
+            del client.subscriptions[name]
+            found = True
+    if found and channel == "order_book":
+        exchange.orderbooks.pop(symbol, None)  # it begins with what the venue sends
+    return found
 
 
 def drop_client(client: Any, reason: str) -> None:

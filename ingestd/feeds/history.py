@@ -83,9 +83,7 @@ class CcxtHistory:
 
     def series(self, symbol: str) -> Series:
         """The endpoint with the ids that the stream of this feed stores. Raises Unfillable where there is none."""
-        market = self._exchange.markets[symbol]
-        kind = "linear" if market.get("linear") else "inverse" if market.get("inverse") else str(market.get("type"))
-        return series_for(self.config.exchange, kind, self._stream_name(), has_key=self._has_key)
+        return stream_series(self._exchange, symbol, has_key=self._has_key)
 
     async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]:
         """One page, in the venue's order."""
@@ -148,20 +146,6 @@ class CcxtHistory:
         """How long a candle lasts, in microseconds."""
         return int(self._exchange.parse_timeframe(timeframe)) * 1_000_000
 
-    def _stream_name(self) -> str | None:
-        """What ccxt subscribes to, by the look-up of its own `watch_trades…`; None where it has no choice."""
-        exchange = self.config.exchange
-        if exchange == "okx":
-            option = ("watchTrades", "channel", "trades")
-        elif exchange in BINANCE:
-            # The options of the method that is called count, and the feed calls the one for several symbols.
-            method = method_for("trades", self._exchange.has)
-            option = ("watchTradesForSymbols" if method is not None and method.many else "watchTrades", "name", "trade")
-        else:
-            return None
-        value: str | None = self._exchange.handle_option_and_params({}, *option)[0]
-        return value
-
     def _records(self, rows: Any, convert: Callable[[Any, int], Any]) -> list[Any]:
         at = now_us()
         return [record for record in (convert(row, at) for row in rows or ()) if record is not None]
@@ -183,6 +167,30 @@ class CcxtHistory:
         if error is not None:
             raise translated(error) from error
         return task.result()
+
+
+def market_kind(market: Mapping[str, Any]) -> str:
+    """`linear` or `inverse` of a contract, else the market's type."""
+    return "linear" if market.get("linear") else "inverse" if market.get("inverse") else str(market.get("type"))
+
+
+def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
+    """The endpoint with the ids of the stream that ccxt's exchange object asks for. Raises Unfillable where none is."""
+    return series_for(exchange.id, market_kind(exchange.markets[symbol]), _stream_name(exchange), has_key=has_key)
+
+
+def _stream_name(exchange: Any) -> str | None:
+    """What ccxt subscribes to, by the look-up of its own `watch_trades…`; None where it has no choice."""
+    if exchange.id == "okx":
+        option = ("watchTrades", "channel", "trades")
+    elif exchange.id in BINANCE:
+        # The options of the method that is called count, and the feed calls the one for several symbols.
+        method = method_for("trades", exchange.has)
+        option = ("watchTradesForSymbols" if method is not None and method.many else "watchTrades", "name", "trade")
+    else:
+        return None
+    value: str | None = exchange.handle_option_and_params({}, *option)[0]
+    return value
 
 
 class _Deaf:

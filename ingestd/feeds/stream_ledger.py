@@ -14,7 +14,7 @@ from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.trade_ids import STEPS_TO_BELIEVE, IdReport, IdSeries, are_consecutive
-from ingestd.records import CHANNELS, Channel, FeedGap, StreamId, Trade
+from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
 
@@ -32,6 +32,7 @@ class Stream(StreamStatus):
     url: str | None = None
     overlap: Overlap | None = None  # while it may come from two
     ids: IdSeries | None = None  # while the venue's trade ids have no holes
+    last: MarketRecord | None = None  # what was received last
 
 
 class StreamLedger:

@@ -228,6 +228,7 @@ _FEED_TALLIES: tuple[tuple[str, str, str, Callable[[FeedStatus], Mapping[str, in
     ("book_resyncs", "Order books begun anew", "reason", lambda status: status.book_resyncs),
     ("book_audits", "Order books compared with the venue's own", "result", lambda status: status.book_audits),
     ("trade_kinds", "Trades the venue marks; other: a label not known", "kind", lambda status: status.trade_kinds),
+    ("silence_checks", "Silent streams that the venue was asked about", "result", lambda status: status.silences),
 )
 
 

@@ -10,7 +10,9 @@ import msgspec
 
 from ingestd.errors import IngestdError
 
-Kind = Literal["drop", "half_open", "malformed", "burst", "duplicate", "id_jump", "depth_jump", "rate_limit"]
+Kind = Literal[
+    "drop", "half_open", "malformed", "burst", "duplicate", "id_jump", "depth_jump", "rate_limit", "unsubscribe"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -20,6 +22,9 @@ class FaultError(IngestdError):
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fault.
+
+    `unsubscribe`: the venue sends nothing more of `channel` (None: of all) of the symbol, on sockets that live on, and
+    says nothing of it; `deaf`: nor when it is asked for anew, so many times on each socket.
 
     `symbol`: a unified symbol or a market id; None: all. `n`: how many frames, trades, ids or requests.
     `seconds`: how long a half-open socket stays so; None: until the client reconnects.
@@ -32,6 +37,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float | None = None
     status: Literal[429, 418] = 429
     retry_after_s: int = 1
+    channel: str | None = None
+    deaf: int = 0
 
 
 class Scheduled(msgspec.Struct, frozen=True):

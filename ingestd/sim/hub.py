@@ -44,6 +44,7 @@ class Connection:
         self.host = host
         self.combined = combined
         self.streams: dict[str, tuple[Stream, str]] = {}
+        self.deaf: dict[str, int] = {}  # how often it will not hear that this stream is asked for
         self.frozen = False
         self.frozen_until_reconnect = False
         self.log_mark = 0  # the ledger's position when this socket last had nothing left to send

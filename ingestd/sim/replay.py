@@ -17,7 +17,7 @@ from ingestd.sim.ledger import Ledger
 from ingestd.sim.local import LocalVenue
 from ingestd.sim.source import Adaptations
 from ingestd.sim.switch import Switch
-from ingestd.sim.venues.base import RecordedBook, RestAnswer, RestCall, Stream
+from ingestd.sim.venues.base import RecordedBook, RestAnswer, RestCall, SentTrade, Stream
 
 MAX_SPEED = math.inf
 _FRAMES_PER_FLUSH = 64
@@ -60,6 +60,15 @@ class ReplaySource:
         """The book at the cursor."""
         return self._books.get(market_id)
 
+    def market_ids(self) -> list[str]:
+        """Those of the streams."""
+        return list(self.symbols.values())
+
+    def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
+        """Of the last trade frames."""
+        frames = [payload for stream, payload in reversed(self._last_trades) if stream.market_id == market_id]
+        return [trade for payload in frames[:limit] for trade in reversed(self.venue.trades(payload))][:limit]
+
     def now_ms(self) -> int:
         """The time of the frame the cursor is at."""
         frames = self._capture.frames
@@ -98,7 +107,7 @@ class ReplaySource:
         """The venue's answer, its times shifted."""
         answer = self.venue.rest(call, self)
         # a server time is made from `now_ms`, which is shifted already
-        if answer is None or not self._shift_to_now or call.path.endswith("time"):
+        if answer is None or answer.is_of_now or not self._shift_to_now or call.path.endswith("time"):
             return answer
         return RestAnswer(self.venue.shift_rest(answer.body, self._shift_ms()), answer.adapted, answer.status)
 

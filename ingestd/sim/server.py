@@ -161,6 +161,9 @@ class SimServer:
             stream = self._source.resolve(asked, connection.host)
             if stream is None:
                 continue
+            if connection.deaf.get(stream.name, 0) > 0:
+                connection.deaf[stream.name] -= 1
+                continue
             self._source.subscribed(connection, stream)
             for frame in self._source.opening_frames(stream):
                 self.hub.put(connection, frame.encode())
@@ -201,6 +204,8 @@ class SimServer:
                 return {"kind": fault.kind, "touched": await self._drop(self._concerned(market_id))}
             case "half_open":
                 return {"kind": fault.kind, "touched": self._freeze(self._concerned(market_id), fault.seconds)}
+            case "unsubscribe":
+                return {"kind": fault.kind, "touched": self._unsubscribe(market_id, fault)}
             case "malformed":
                 return {"kind": fault.kind, "touched": await self._send_malformed(self._concerned(market_id), fault.n)}
         try:
@@ -255,6 +260,16 @@ class SimServer:
             if connection.frozen_until_reconnect and connection.host == host:
                 self.hub.remove(connection)
                 connection.transport.abort()
+
+    def _unsubscribe(self, market_id: str | None, fault: Fault) -> int:
+        touched = 0
+        for connection in self._concerned(market_id):
+            for stream, _ in list(connection.streams.values()):
+                if market_id in (None, stream.market_id) and fault.channel in (None, stream.channel):
+                    self.hub.unsubscribe(connection, stream.name)
+                    connection.deaf[stream.name] = fault.deaf
+                    touched += 1
+        return touched
 
     async def _send_malformed(self, connections: Sequence[Connection], n: int) -> int:
         for connection in connections:

@@ -16,6 +16,7 @@ from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.native.venue import Venue
+from ingestd.feeds.newest import Newest
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.symbols import kind_of
 from ingestd.records import Channel, StreamId
@@ -59,7 +60,10 @@ class NativeFeed:
     async def run(self, intake: Intake) -> None:
         """Deliver until closed. Raises ConfigError when none of the symbols exists."""
         self._recorder = recorder = NativeRecorder(self.config, self._venue, intake, self._earlier)
-        self._session = session = NativeSession(self.config, self._venue, recorder, intake, self._inner.order_book)
+        newest = Newest(self.config, lambda: self._inner.exchange)
+        self._session = session = NativeSession(
+            self.config, self._venue, recorder, intake, self._inner.order_book, newest
+        )
         streaming = asyncio.create_task(session.run(self._stop), name=f"{self.config.label} sockets")
         resting = asyncio.create_task(self._inner.run(intake), name=f"{self.config.label} rest")
         try:
@@ -130,6 +134,7 @@ _COUNTED = (
     "book_resyncs",
     "book_audits",
     "trade_kinds",
+    "silences",
 )
 
 

@@ -16,6 +16,10 @@ class Pace:
         """No more than `most` in any hour, half of them at once."""
         return cls(most / 2 / 3600, burst=max(1, most // 2))
 
+    def is_free(self, now_s: float) -> bool:
+        """Whether the next one may be done at once."""
+        return self._next_s <= now_s + self._ahead_s
+
     def take(self, now_s: float) -> float:
         """The seconds until the next one may be done; it counts as done then."""
         due_s = max(self._next_s, now_s - self._ahead_s)

@@ -45,6 +45,7 @@ class NativeRecorder:
         self.all_streams = self._ledger.all_streams
         self.wants = self._ledger.wants
         self.settle_ids = self._ledger.settle_ids
+        self.has_gap = self._ledger.has_gap
         self.bad_frame = self._ledger.bad_frame
         self.closing = False  # what ends now ends on purpose: no gap
         self._streams_of: dict[type, dict[str, Stream]] = {
@@ -93,11 +94,11 @@ class NativeRecorder:
             if stream is None:
                 self.counts.unrequested_records += 1
                 continue
-            received_at, time = record.received_at, record.time
-            ended = bool(gaps) and self._ledger.delivered(stream, at=received_at, time=time)
+            ended = bool(gaps) and self._ledger.delivered(stream, at=record.received_at, time=record.time)
             stream.received += 1
-            stream.last_received_at = received_at
-            stream.last_time = time
+            stream.last = record
+            stream.last_received_at = record.received_at
+            stream.last_time = record.time
             if stream.quarantined is not None:
                 stream.quarantined = None
             put(record)
@@ -215,5 +216,6 @@ class NativeRecorder:
         stream.received += 1
         stream.last_received_at = record.received_at
         stream.last_time = record.time
+        stream.last = record
         stream.quarantined = None
         self._put(record)

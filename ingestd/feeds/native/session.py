@@ -18,6 +18,8 @@ from ingestd.feeds.native.pace import Pace
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.venue import Asked, OwnMarketIds, Venue
+from ingestd.feeds.newest import Newest
+from ingestd.feeds.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.records import Channel
@@ -34,20 +36,29 @@ Markets = Mapping[str, Mapping[str, Any]]
 class NativeSession:
     """`follow` says which symbols; `run` once, until the stop.
 
-    `fetch_book(symbol, levels)` is the venue's own book over REST.
+    `fetch_book(symbol, levels)` is the venue's own book over REST, `newest` what it says there of silent streams
+    (None: it cannot be asked, and their sockets alone are watched).
     """
 
     def __init__(
-        self, config: FeedConfig, venue: Venue, recorder: NativeRecorder, intake: Intake, fetch_book: Fetch
+        self,
+        config: FeedConfig,
+        venue: Venue,
+        recorder: NativeRecorder,
+        intake: Intake,
+        fetch_book: Fetch,
+        newest: Newest | None = None,
     ) -> None:
         self._config = config
         self._venue = venue
         self._recorder = recorder
         self._intake = intake
         self._fetch_book = fetch_book
+        self._newest = newest
         self._lines: dict[str, list[Line]] = {}
         self._places: dict[tuple[Channel, str], tuple[Line, Asked]] = {}
         self._wanted: tuple[Sequence[str], Markets] = ((), {})
+        self._elsewhere: dict[tuple[Channel, str], None] = {}  # to be carried by another socket
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
         # A limit below one a second is counted over minutes: a start may dial several at once.
@@ -77,6 +88,8 @@ class NativeSession:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._settle_ids(stop), name=f"{label} ids")
             tasks.create_task(self._resume_reading(stop), name=f"{label} reading")
+            if self._newest is not None:
+                tasks.create_task(self._silence_watch(self._newest).run(stop), name=f"{label} silence")
             if "order_book" in self._own(config.channels):
                 for number in range(self._rebuilding.workers):
                     tasks.create_task(self._rebuilding.run(stop), name=f"{label} rebuild {number}")
@@ -112,6 +125,7 @@ class NativeSession:
             line.drop(asked)
         self._recorder.remove(gone)
         new_lines: list[Line] = []
+        self._move(new_lines)
         new = 0
         for symbol in symbols:
             market = markets[symbol]
@@ -128,14 +142,26 @@ class NativeSession:
         log.info("following", feed=self._config.label, symbols=len(symbols), new_streams=new, gone=len(gone))
         return new_lines
 
+    def _move(self, new_lines: list[Line]) -> None:
+        """Put those that a socket does not bring, however often it is asked, on another one."""
+        places, self._elsewhere = self._elsewhere, {}
+        for place in places:
+            if place in self._places:
+                line, asked = self._places[place]
+                stream = line.streams[asked]
+                line.drop(asked)
+                line = self._with_room(line.url, new_lines, but=line)
+                line.add(asked, stream)
+                self._places[place] = line, asked
+
     def _market_id(self, market: Mapping[str, Any]) -> str:
         venue = self._venue
         return venue.market_id(market) if isinstance(venue, OwnMarketIds) else str(market["id"])
 
-    def _with_room(self, url: str, new_lines: list[Line]) -> Line:
+    def _with_room(self, url: str, new_lines: list[Line], *, but: Line | None = None) -> Line:
         lines = self._lines.setdefault(url, [])
         for line in reversed(lines):
-            if line.room > 0:
+            if line.room > 0 and line is not but:
                 return line
         line = Line(
             url,
@@ -160,6 +186,30 @@ class NativeSession:
         place = self._places.get(("order_book", symbol))
         if place is not None:
             line, asked = place
+            line.ask_again(asked)
+
+    def _silence_watch(self, newest: Newest) -> SilenceWatch:
+        return SilenceWatch(
+            newest,
+            self._recorder,
+            streams=self._speaking,
+            ask_anew=self._ask_anew,
+            blocked=lambda: self._intake.is_blocked,
+            stale_after_s=self._config.stale_after_s,
+        )
+
+    def _speaking(self) -> Iterable[Stream]:
+        """The streams whose socket is up."""
+        return [line.streams[asked] for line, asked in self._places.values() if line.is_connected]
+
+    def _ask_anew(self, stream: Stream, attempt: int) -> None:
+        """On its own socket first, then on another one."""
+        place: tuple[Channel, str] = (stream.channel, stream.symbol)  # type: ignore[assignment]
+        if attempt > 1:
+            self._elsewhere[place] = None
+            self._choice.set()
+        elif place in self._places:
+            line, asked = self._places[place]
             line.ask_again(asked)
 
     def _auditor(self) -> BookAuditor:

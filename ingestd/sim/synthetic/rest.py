@@ -38,6 +38,7 @@ class Rest:
         self._of_all: dict[str, Callable[[Market, int], Json]] = {
             "premiumIndex": _premium_index,
             "bookTicker": _book_ticker,
+            "24hr": _day_ticker,
         }
 
     def answer(self, endpoint: str, query: Query, now_ms: int) -> tuple[int, str] | None:
@@ -50,7 +51,10 @@ class Rest:
         if endpoint in self._of_all:
             describe = self._of_all[endpoint]
             if "symbol" not in query:
-                return 200, _dump([describe(market, now_ms) for market in self._markets.values()])
+                wanted = json.loads(query["symbols"]) if "symbols" in query else self._markets
+                if not set(wanted) <= self._markets.keys():
+                    return 400, _dump(_UNKNOWN_SYMBOL)
+                return 200, _dump([describe(self._markets[name], now_ms) for name in wanted])
             return (200, _dump(describe(market, now_ms))) if market else (400, _dump(_UNKNOWN_SYMBOL))
         if endpoint not in self._of_market:
             return None
@@ -248,6 +252,21 @@ def _book_ticker(market: Market, now_ms: int) -> Json:
         "askPrice": market.price(market.ask).decode(),
         "askQty": market.sizes[market.asks[market.ask]].decode(),
         **times,
+    }
+
+
+def _day_ticker(market: Market, now_ms: int) -> Json:
+    """As far as it says what was traded last."""
+    trades = market.trades
+    last = {"lastPrice": market.price(trades[-1].tick).decode()} if trades else {"lastPrice": "0.00"}
+    return {
+        "symbol": market.listing.market_id,
+        **last,
+        "openTime": now_ms - 86_400_000,
+        "closeTime": now_ms,
+        "firstId": trades[0].trade_id if trades else -1,
+        "lastId": trades[-1].trade_id if trades else -1,
+        "count": len(trades),
     }
 
 

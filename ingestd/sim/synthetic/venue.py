@@ -104,11 +104,26 @@ class SyntheticSource:
         self._events: list[tuple[Callable[[Hub, Lane, int], None], Lane]] = []  # what `rate` is spread over
         self._depth: list[Lane] = []
         self._seconds: list[Lane] = []
+        self._halted: set[str] = set()
         self.events = 0
 
     def set_rate(self, rate: float) -> None:
         """From now on so many trades and book tickers a second."""
         self._rate = rate
+
+    def halt(self, symbol: str) -> None:
+        """From now on nothing of this market is traded, nor do its best prices change."""
+        lane = self._lane_of_key[self.symbols[symbol]]
+        self._halted.add(lane.market.listing.key)
+        self._events = [event for event in self._events if event[1] is not lane]
+
+    def resume(self, symbol: str) -> None:
+        """It is traded again."""
+        key = self.symbols[symbol]
+        self._halted.discard(key)
+        lane = self._lane_of_key[key]
+        self._events += [(self._trade, lane)] if lane.live & {"trade", "aggTrade"} else []
+        self._events += [(self._book_ticker, lane)] if "bookTicker" in lane.live else []
 
     def resolve(self, asked: str, host: str) -> Stream | None:
         """By name; the host tells the spot pair from the perpetual."""
@@ -125,6 +140,8 @@ class SyntheticSource:
     def subscribed(self, connection: Connection, stream: Stream) -> None:
         """The stream is live from now on."""
         lane = self._lane_of_key[stream.market_id]
+        if stream.market_id in self._halted:
+            return
         kind = next(kind for kind, own in lane.streams.items() if own == stream)
         if kind in lane.live:
             return
@@ -164,7 +181,7 @@ class SyntheticSource:
                 market.quote()
                 market.take_changes()
             return fault.n * len(books)
-        lanes = [lane for emit, lane in self._events if emit == self._trade]
+        lanes = [lane for lane in self._lanes.values() if lane.live & {"trade", "aggTrade"}]
         lanes = [lane for lane in lanes if market_id in (None, lane.market.listing.key)]
         now_ms = _now_ms()
         for lane in lanes:

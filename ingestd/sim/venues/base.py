@@ -92,11 +92,12 @@ class RestCall:
 
 @dataclass(frozen=True, slots=True)
 class RestAnswer:
-    """`adapted` says what in the body is not as recorded; None: verbatim."""
+    """`adapted` says what in the body is not as recorded; None: verbatim. `is_of_now`: its times are not shifted."""
 
     body: str
     adapted: str | None = None
     status: int = 200
+    is_of_now: bool = False
 
 
 @dataclass(slots=True)
@@ -141,6 +142,12 @@ class RestSource(Protocol):
 
     def book(self, market_id: str) -> RecordedBook | None:
         """The book at the cursor, or None while nothing of it was replayed."""
+
+    def market_ids(self) -> list[str]:
+        """Those of which anything was recorded."""
+
+    def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
+        """The last trades up to the cursor, also those that went to nobody; the newest first."""
 
     def now_ms(self) -> int:
         """The venue's clock: the capture's time at the cursor, shifted as the payloads are."""
@@ -246,6 +253,11 @@ def first_available(candidates: Iterable[str], available: Iterable[str]) -> str 
     """The first candidate the capture has."""
     have = set(available)
     return next((name for name in candidates if name in have), None)
+
+
+def iso_instant(time_us: int) -> str:
+    """Microseconds since the epoch as an ISO 8601 instant in UTC."""
+    return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
 
 
 def edit_rows(body: str, path: str, edit: Callable[[dict[str, Json]], None]) -> str:

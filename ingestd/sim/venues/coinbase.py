@@ -20,6 +20,7 @@ from ingestd.sim.venues.base import (
     Stream,
     first_available,
     instant_us,
+    iso_instant,
     shift_instants,
 )
 
@@ -140,6 +141,10 @@ class Coinbase:
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
         """products from the capture; currencies as far as the products name them; time."""
+        match call.path.split("/"):
+            case ["products", product, "trades"]:
+                trades = source.newest_trades(product, min(int(call.query.get("limit", 100)), 1000))
+                return RestAnswer(json.dumps([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
         match call.path:
             case "products":
                 return RestAnswer(source.recorded("/products")[0])
@@ -152,6 +157,17 @@ class Coinbase:
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """`SKL-USD` → `SKL/USD`."""
         return {market_id.replace("-", "/"): market_id for market_id in market_ids}
+
+
+def _past_trade(trade: SentTrade) -> dict[str, str | int]:
+    """`side` is the maker's, as in the stream."""
+    return {
+        "time": iso_instant(trade.time_us),
+        "trade_id": int(trade.trade_id),
+        "price": trade.price,
+        "size": trade.quantity,
+        "side": _TAKER_OF_MAKER[trade.side],
+    }
 
 
 def _currencies(source: RestSource) -> str:

@@ -21,6 +21,7 @@ from ingestd.sim.venues.base import (
     Stream,
     edit_rows,
     first_available,
+    iso_instant,
     parse_exact,
     shift_instants,
     shift_numbers,
@@ -139,11 +140,20 @@ class KrakenFutures:
         if call.path.endswith("/instruments"):
             body = edit_rows(source.recorded("/instruments")[0], "instruments", _capitals)
             return RestAnswer(body, "instrument symbols in capitals, as the sockets and today's REST write them")
+        if call.path.endswith("/tickers"):
+            newest = [trade for id_ in source.market_ids() for trade in source.newest_trades(id_, 1)]
+            body = json.dumps({"result": "success", "tickers": [_ticker(trade) for trade in newest]})
+            return RestAnswer(body, "the last trades as streamed", is_of_now=True)
         return None
 
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """`FI_ETHUSD_211231` → `ETH/USD:ETH-211231`; a PF_ contract settles in dollars."""
         return {_unified(market_id): market_id for market_id in market_ids}
+
+
+def _ticker(trade: SentTrade) -> dict[str, str]:
+    moment = iso_instant(trade.time_us)
+    return {"symbol": trade.market_id, "last": trade.price, "lastSize": trade.quantity, "lastTime": moment}
 
 
 def _capitals(instrument: dict[str, Json]) -> None:

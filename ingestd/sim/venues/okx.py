@@ -144,6 +144,9 @@ class Okx:
                 kind, family = call.query.get("instType", ""), call.query.get("uly") or call.query.get("instFamily")
                 bodies = source.recorded(f"instruments?instType={kind}" + (f"&uly={family}" if family else ""))
                 return RestAnswer(bodies[0]) if bodies else RestAnswer(_wrapped([]), "no instruments recorded: empty")
+            case "api/v5/market/trades" | "api/v5/market/history-trades":
+                trades = source.newest_trades(call.query.get("instId", ""), int(call.query.get("limit", 100)))
+                return RestAnswer(_wrapped([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
             case "api/v5/public/time":
                 return RestAnswer(_wrapped([{"ts": str(source.now_ms())}]))
         return None
@@ -156,6 +159,11 @@ class Okx:
                 if row["instId"] in wanted:
                     found[_unified(row)] = row["instId"]
         return found
+
+
+def _past_trade(trade: SentTrade) -> dict[str, str]:
+    names = {"instId": trade.market_id, "tradeId": trade.trade_id, "px": trade.price, "sz": trade.quantity}
+    return {**names, "side": trade.side, "ts": str(trade.time_us // 1000)}
 
 
 def _stream(channel: str, market_id: str) -> Stream:

@@ -1,0 +1,74 @@
+"""Streams that a socket of the exchange library does not bring any more, asked for again one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from typing import Any
+
+import structlog
+
+from ingestd.feeds.ccxt_channels import ASKED_FOR_WHAT_IS_MISSING, Method
+from ingestd.feeds.ccxt_subscription import Subscription, Watch
+from ingestd.feeds.ccxt_tap import can_forget_books, drop_client, forget_book, forget_stream
+from ingestd.feeds.stopping import Stop
+from ingestd.feeds.stream_ledger import Stream
+
+log = structlog.get_logger()
+
+_ASKED_ALONE_S = 5.0
+
+
+class LostStreams:
+    """`subscriptions` are those of the exchange object as they are now; `watch(method)` is the call one of them makes.
+
+    A call is made beside the subscription's own, which may still wait for its first answer.
+    """
+
+    def __init__(
+        self, exchange: Any, subscriptions: Collection[Subscription], watch: Callable[[Method], Watch]
+    ) -> None:
+        self._exchange = exchange
+        self._subscriptions = subscriptions
+        self._watch = watch
+        self._lost: dict[int, Stream] = {}
+        self._is_any = asyncio.Event()
+
+    def ask_for(self, stream: Stream, attempt: int) -> None:
+        """On its own socket first; from the second attempt on that one is dialled again, with all that it carries."""
+        if attempt == 1:
+            self._lost[id(stream)] = stream
+            self._is_any.set()
+            return
+        for client in list((self._exchange.clients or {}).values()):
+            if client.url == stream.url:
+                drop_client(client, f"{stream.channel} {stream.symbol} does not come, however often it is asked for")
+
+    async def run(self, stop: Stop) -> None:
+        """Until the stop."""
+        while not stop.is_set():
+            await stop.sleep_or(self._is_any, 3600.0)
+            self._is_any.clear()
+            while self._lost and not stop.is_set():
+                stream = self._lost.pop(next(iter(self._lost)))
+                task = await stop.run(self._ask(stream), name=f"ask for {stream.channel} {stream.symbol}")
+                error = None if task.cancelled() else task.exception()
+                if error is not None:
+                    log.info("stream_not_asked_for", symbol=stream.symbol, error=str(error)[:300])
+
+    async def _ask(self, stream: Stream) -> None:
+        exchange = self._exchange
+        subscription = next((s for s in self._subscriptions if any(one is stream for one in s.streams)), None)
+        if subscription is None:
+            return
+        if subscription.channel == "order_book" and can_forget_books(exchange):
+            await forget_book(exchange, stream.symbol)
+        elif not forget_stream(exchange, stream.channel, stream.symbol):
+            log.info("stream_not_known", exchange=exchange.id, channel=stream.channel, symbol=stream.symbol)
+            return
+        # Where a call asks for what is missing only, one for this stream alone would go to another socket.
+        together = exchange.id in ASKED_FOR_WHAT_IS_MISSING
+        with contextlib.suppress(TimeoutError):  # it was asked for; one that is seldom traded takes longer to answer
+            async with asyncio.timeout(_ASKED_ALONE_S):
+                await self._watch(subscription.method)(subscription.symbols if together else [stream.symbol])

@@ -1,0 +1,218 @@
+"""A venue that stops sending one stream, on a socket that lives on and brings the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ingestd.config import FeedConfig
+from ingestd.feeds.base import Feed, StreamStatus
+from ingestd.gap_causes import STREAM_SILENT
+from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
+from ingestd.sim.faults import Fault
+from ingestd.sim.local import LocalVenue
+from ingestd.sim.replay import replay_venue
+from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from tests.support.captures import shared
+from tests.support.feeds import DECODERS, make_feed
+from tests.unit.feeds.doubles import ListIntake
+
+WITHIN_S = 40.0
+STALE_AFTER_S = 0.4
+
+
+class Rig:
+    """A venue, a feed on it, and what the feed handed over."""
+
+    def __init__(self, venue: LocalVenue[Any], feed: Feed, task: asyncio.Task[None], intake: ListIntake) -> None:
+        self.venue = venue
+        self.feed = feed
+        self.intake = intake
+        self.task = task
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not condition():
+                if self.task.done():
+                    self.task.result()
+                await asyncio.sleep(0.01)
+
+    def of(self, kind: type[MarketRecord], symbol: str) -> Sequence[Any]:
+        return [record for record in self.intake.of(kind) if record.symbol == symbol]
+
+    def gaps(self) -> list[FeedGap]:
+        return self.intake.of(FeedGap)
+
+    def ended(self) -> list[FeedGap]:
+        """The first end of each gap."""
+        ends: dict[tuple[str, str, int], FeedGap] = {}
+        for gap in self.gaps():
+            if gap.ended_at is not None:
+                ends.setdefault((gap.channel, gap.symbol, gap.time), gap)
+        return list(ends.values())
+
+    def stream(self, channel: str, symbol: str) -> StreamStatus:
+        streams = self.feed.status().streams
+        return next(stream for stream in streams if (stream.channel, stream.symbol) == (channel, symbol))
+
+
+@asynccontextmanager
+async def feeding(venue: LocalVenue[Any], decoder: str, **changes: Any) -> AsyncIterator[Rig]:
+    settings = {"symbols": list(venue.symbols), "channels": ["trades"], "stale_after_s": STALE_AFTER_S, **changes}
+    feed = make_feed(FeedConfig(exchange=venue.exchange, url_map=venue.url_map, **settings), decoder)
+    intake = ListIntake()
+    task = asyncio.create_task(feed.run(intake))
+    try:
+        yield Rig(venue, feed, task, intake)
+    finally:
+        await feed.close()
+        await task
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingestd.feeds.silence.SETTLE_S", 0.3)
+    monkeypatch.setattr("ingestd.feeds.silence_watch.REST_BEHIND_US", 200_000)
+
+
+def happened(venue: SyntheticVenue, symbol: str) -> list[int]:
+    """The venue's ids of all trades, in order, also of those that it sent to nobody."""
+    lane = venue.source._lane_of_key[venue.symbols[symbol]]
+    return [trade.trade_id for trade in lane.market.trades]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_a_liquid_stream_that_is_dropped_is_missed_and_asked_for_anew(decoder: str) -> None:
+    async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:
+        await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await made.until(made.gaps)
+        last = made.of(Trade, "BTC/USDT")[-1]
+        opened = made.gaps()[0]
+        await made.until(made.ended)
+        (ended,) = made.ended()
+        resumed = made.of(Trade, "BTC/USDT")[-1]
+        status = made.feed.status()
+
+    assert (opened.symbol, opened.channel, opened.cause) == ("BTC/USDT", "trades", STREAM_SILENT)
+    assert opened.time == min(last.time, last.received_at)  # from the last trade, and nothing of it is left out
+    assert opened.received_at - last.received_at < 6_000_000
+    assert ended.ended_at is not None
+    assert ended.ended_at <= max(resumed.time, resumed.received_at)
+    missing = set(happened(venue, "BTC/USDT")) - {int(trade.trade_id) for trade in made.of(Trade, "BTC/USDT")}
+    assert missing
+    assert all(int(last.trade_id) < trade_id for trade_id in missing)
+    assert {gap.symbol for gap in made.gaps()} == {"BTC/USDT"}  # the others were not interrupted
+    assert (status.disconnects, status.silences["dead"]) == (0, 1)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_one_that_does_not_come_when_asked_for_is_asked_for_elsewhere(decoder: str) -> None:
+    async with synthetic_venue(symbols=2, rate=200) as venue, feeding(venue, decoder) as made:
+        await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=5))
+        await made.until(made.ended)
+        connects = made.feed.status().connects
+
+    assert connects == 2
+    assert STREAM_SILENT in {gap.cause for gap in made.gaps() if gap.symbol == "BTC/USDT"}
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("channel", "kind"), [("ticks", Tick), ("order_book", BookSnapshot)])
+async def test_ticks_and_books_that_are_dropped(decoder: str, channel: str, kind: type[MarketRecord]) -> None:
+    async with (
+        synthetic_venue(symbols=2, rate=200) as venue,
+        feeding(venue, decoder, channels=["trades", channel], order_book_interval_ms=100) as made,
+    ):
+        await made.until(lambda: len(made.of(kind, "BTC/USDT")) > 30 and len(made.of(kind, "ETH/USDT")) > 30)
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel=channel))
+        await made.until(made.ended)
+        (ended,) = made.ended()
+        before = [record for record in made.of(kind, "BTC/USDT") if record.received_at < ended.received_at]
+        disconnects = made.feed.status().disconnects
+
+    assert (ended.symbol, ended.channel, ended.cause) == ("BTC/USDT", channel, STREAM_SILENT)
+    assert ended.time <= before[-1].received_at
+    assert disconnects == 0
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_a_quiet_market_has_no_gap_and_is_proved_quiet(decoder: str) -> None:
+    """Nothing is traded, and the venue says so: that moves on until when the stream is known to be complete."""
+    async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:
+        await made.until(lambda: all(len(made.of(Trade, symbol)) > 50 for symbol in venue.symbols))
+        venue.source.halt("BTC/USDT")
+        requests = venue.server.requests
+        await made.until(lambda: made.feed.status().silences["proved"] >= 2)
+        stream = made.stream("trades", "BTC/USDT")
+        last = made.of(Trade, "BTC/USDT")[-1]
+        proved = stream.complete_until
+        assert proved is not None
+        assert proved > last.received_at + 200_000
+        assert made.gaps() == []
+        assert venue.server.requests - requests <= 4
+
+        # Now it is dropped, and traded again: what is missing begins at the proof.
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        venue.source.resume("BTC/USDT")
+        await made.until(made.ended)
+        gap = made.ended()[0]
+
+    assert gap.cause == STREAM_SILENT
+    assert gap.time >= proved
+    lane = venue.source._lane_of_key[venue.symbols["BTC/USDT"]]
+    ours = {int(trade.trade_id) for trade in made.of(Trade, "BTC/USDT")}
+    missing = [trade for trade in lane.market.trades if trade.trade_id not in ours and trade.trade_id < max(ours)]
+    times = [trade.time_ms * 1000 for trade in missing]
+    assert times
+    assert all(gap.time <= time <= (gap.ended_at or 0) for time in times)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_a_rarely_traded_stream_that_is_dropped(decoder: str) -> None:
+    """One trade in half a second, two hundred a second beside it."""
+    async with synthetic_venue(symbols=2, rate=200) as venue, feeding(venue, decoder) as made:
+        await made.until(lambda: made.of(Trade, "BTC/USDT"))
+        venue.source.halt("BTC/USDT")
+        for _ in range(4):
+            await venue.server.apply(Fault("burst", symbol="BTC/USDT"))
+            await asyncio.sleep(0.6)
+        assert made.gaps() == []
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await venue.server.apply(Fault("burst", symbol="BTC/USDT"))
+        await made.until(made.gaps)
+        gap = made.gaps()[0]
+        last = made.of(Trade, "BTC/USDT")[-1]
+
+    assert (gap.symbol, gap.cause) == ("BTC/USDT", STREAM_SILENT)
+    assert gap.time >= min(last.time, last.received_at)
+
+
+REPLAYS = [
+    pytest.param("okx-v5-2022-05", "BTC/USDT", 1.0, id="okx"),
+    pytest.param("coinbase-exchange-2021-04", "SKL/USD", 2.0, id="coinbaseexchange"),
+]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("capture", "symbol", "speed"), REPLAYS)
+async def test_other_venues_that_drop_a_stream(decoder: str, capture: str, symbol: str, speed: float) -> None:
+    path = shared("captures") / f"{capture}.ndjson.gz"
+    async with (
+        replay_venue(path, speed=speed, shift_to_now=True, quiet_s=0.3) as venue,
+        feeding(venue, decoder, channels=["trades", "ticks"], stale_after_s=2.0) as made,
+    ):
+        await made.until(lambda: len(made.of(Trade, symbol)) > 12)
+        await venue.server.apply(Fault("unsubscribe", symbol=symbol, channel="trades"))
+        had = len(made.of(Trade, symbol))
+        await made.until(lambda: any(gap.symbol == symbol for gap in made.gaps()))
+        await made.until(lambda: len(made.of(Trade, symbol)) > had)
+        gap = next(gap for gap in made.gaps() if gap.symbol == symbol)
+        disconnects = made.feed.status().disconnects
+
+    assert (gap.cause, gap.channel, disconnects) == (STREAM_SILENT, "trades", 0)

@@ -1,0 +1,179 @@
+"""How often a venue is asked about streams that are silent, and about which of them first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import pytest
+
+from ingestd.errors import FeedError
+from ingestd.feeds.base import FeedStatus, RateLimited
+from ingestd.feeds.silence import Word
+from ingestd.feeds.silence_watch import SilenceWatch
+from ingestd.feeds.stopping import Stop
+from ingestd.feeds.stream_ledger import Stream
+from ingestd.records import Trade
+
+START_US = 1_700_000_000_000_000
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        monkeypatch.setattr("ingestd.feeds.silence_watch.monotonic_s", lambda: self.now_s)
+        monkeypatch.setattr("ingestd.feeds.silence_watch.now_us", self.now_us)
+
+    def now_us(self) -> int:
+        return START_US + int(self.now_s * 1e6)
+
+
+class Rest:
+    """A venue that answers for every market; its last ids are in `last`."""
+
+    is_ready = True
+
+    def __init__(self, *, has_bulk: bool) -> None:
+        self.bulk = has_bulk
+        self.last: dict[str, int] = {}
+        self.asked: list[str] = []
+        self.error: FeedError | None = None
+        self.bulk_error: FeedError | None = None
+
+    def kind(self, symbol: str) -> str:
+        return "spot"
+
+    def has_bulk(self, kind: str) -> bool:
+        return self.bulk
+
+    def has_best_of_many(self) -> bool:
+        return True
+
+    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, Word]:
+        self._note(kind)
+        if self.bulk_error is not None:
+            raise self.bulk_error
+        return {symbol: self._word(symbol) for symbol in symbols}
+
+    async def trade(self, symbol: str) -> Word:
+        self._note(symbol)
+        return self._word(symbol)
+
+    async def best(self, symbols: Collection[str]) -> dict[str, Word]:
+        self._note("best")
+        return {symbol: Word(("best", 1)) for symbol in symbols}
+
+    def _note(self, what: str) -> None:
+        self.asked.append(what)
+        if self.error is not None:
+            raise self.error
+
+    def _word(self, symbol: str) -> Word:
+        return Word(("last id", self.last[symbol]), number=self.last[symbol])
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.counts = FeedStatus("x")
+        self.gaps: list[tuple[str, str]] = []
+
+    def has_gap(self, stream: Stream) -> bool:
+        return any(symbol == stream.symbol for symbol, _ in self.gaps)
+
+    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
+        self.gaps += [(stream.symbol, cause) for stream in streams]
+
+
+class Rig:
+    def __init__(self, clock: Clock, count: int, *, has_bulk: bool) -> None:
+        self.clock = clock
+        self.rest = Rest(has_bulk=has_bulk)
+        self.ledger = Ledger()
+        self.streams = [Stream("trades", f"S{number}", followed_at=clock.now_us()) for number in range(count)]
+        self.anew: list[tuple[str, int]] = []
+        for stream in self.streams:
+            self.deliver(stream)
+        self.stop = Stop()
+        self.watch = SilenceWatch(
+            self.rest,  # type: ignore[arg-type]  # as much of it as is asked
+            self.ledger,
+            streams=lambda: self.streams,
+            ask_anew=lambda stream, attempt: self.anew.append((stream.symbol, attempt)),
+            blocked=lambda: False,
+            stale_after_s=8.0,
+        )
+
+    def deliver(self, stream: Stream) -> None:
+        number = self.rest.last[stream.symbol] = self.rest.last.get(stream.symbol, 0) + 1
+        at = self.clock.now_us()
+        stream.received += 1
+        stream.last_received_at = stream.last_time = at
+        stream.last = Trade("x", stream.symbol, at, at, str(number), number, "buy", "1", "1")
+
+    async def seconds(self, count: int, *delivering: Stream) -> None:
+        for _ in range(count):
+            self.clock.now_s += 1.0
+            for stream in delivering:
+                self.deliver(stream)
+            self.watch.look(self.clock.now_s)
+            await self.watch.ask(self.stop)
+
+
+@pytest.mark.parametrize(("has_bulk", "most"), [(True, 4.0), (False, 12.0)])
+async def test_two_thousand_quiet_markets_make_no_storm(
+    monkeypatch: pytest.MonkeyPatch, has_bulk: bool, most: float
+) -> None:
+    made = Rig(Clock(monkeypatch), 2000, has_bulk=has_bulk)
+    minutes = 5
+    await made.seconds(60 * minutes)
+    assert 0 < len(made.rest.asked) <= most * minutes + 3
+    assert made.ledger.gaps == []
+    if has_bulk:
+        assert all((stream.quiet_until or 0) > (stream.last_received_at or 0) + 60_000_000 for stream in made.streams)
+
+
+@pytest.mark.parametrize("has_bulk", [True, False])
+async def test_among_them_the_liquid_one_that_died_is_found_at_once(
+    monkeypatch: pytest.MonkeyPatch, has_bulk: bool
+) -> None:
+    made = Rig(Clock(monkeypatch), 2000, has_bulk=has_bulk)
+    liquid = made.streams[700]
+    await made.seconds(120, liquid)
+    made.rest.last[liquid.symbol] += 50
+    await made.seconds(8 + 3 + (15 if has_bulk else 1))
+    assert made.ledger.gaps == [("S700", "stream_silent")]
+    assert made.anew == [("S700", 1)]
+
+
+async def test_asked_for_in_vain_it_is_asked_for_elsewhere_and_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Rig(Clock(monkeypatch), 1, has_bulk=False)
+    await made.seconds(60, made.streams[0])
+    for _ in range(600):
+        made.rest.last["S0"] += 1
+        await made.seconds(1)
+    attempts = [attempt for _, attempt in made.anew]
+    assert attempts == list(range(1, len(attempts) + 1))
+    assert 4 <= len(attempts) <= 8
+
+
+async def test_a_refusal_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Rig(Clock(monkeypatch), 100, has_bulk=True)
+    made.rest.error = RateLimited("enough", 300.0)
+    await made.seconds(299)
+    assert len(made.rest.asked) == 1
+
+
+async def test_a_venue_that_has_no_such_request_is_asked_about_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Rig(Clock(monkeypatch), 3, has_bulk=True)
+    await made.seconds(30, *made.streams)
+    made.rest.bulk_error = FeedError("404")
+    made.rest.last["S1"] += 5
+    await made.seconds(45)
+    assert made.ledger.gaps == [("S1", "stream_silent")]
+
+
+async def test_the_watch_ends_with_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Rig(Clock(monkeypatch), 1, has_bulk=True)
+    task = asyncio.create_task(made.watch.run(made.stop))
+    made.stop.set()
+    await asyncio.wait_for(task, 5)
