@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf
 
 SNAPSHOT_WITHIN_S = 10.0  # after it was asked for; venues send it with their confirmation
 SOCKET_AGAIN_S = 3600.0  # a socket carries other streams too: they are not interrupted for one book again and again
@@ -30,18 +31,24 @@ class _Step:
 class BookLadder:
     """The books that are being begun anew, and how. Only a whole book ends it: being asked for is not enough.
 
-    `first`: the rung a venue's books begin at; `can_unsubscribe`: whether there is a second one.
+    `stands`: the subscription of a broken book stands, so that asking again would ask for nothing; `can_unsubscribe`:
+    whether there is a second rung.
     """
 
-    def __init__(self, first: Rung = Rung.ASK, *, can_unsubscribe: bool = True) -> None:
+    def __init__(self, *, stands: bool = False, can_unsubscribe: bool = True) -> None:
+        self._stands = stands
         self._can_unsubscribe = can_unsubscribe
-        self._first = self._possible(first)
         self._steps: dict[str, _Step] = {}
         self._socket_given_up_at_s: dict[str, float] = {}
 
     def broken(self, symbol: str) -> None:
         """It is wrong."""
-        self._steps[symbol] = _Step(self._first, None)
+        if not self._stands:
+            self._steps[symbol] = _Step(Rung.ASK, None)
+        elif self._can_unsubscribe:
+            self._steps[symbol] = _Step(Rung.UNSUBSCRIBE, None)
+        else:
+            self._steps[symbol] = _Step(Rung.ASK, -inf)
 
     def not_begun(self, symbol: str, now_s: float) -> None:
         """It changes, and it has been asked for, and no whole book came before."""
@@ -74,10 +81,7 @@ class BookLadder:
         if rung is Rung.ASK and self._can_unsubscribe:
             return Rung.UNSUBSCRIBE
         given_up_at_s = self._socket_given_up_at_s.get(symbol)
-        if given_up_at_s is not None and now_s - given_up_at_s < SOCKET_AGAIN_S:
-            return self._possible(Rung.UNSUBSCRIBE)
-        self._socket_given_up_at_s[symbol] = now_s
-        return Rung.SOCKET
-
-    def _possible(self, rung: Rung) -> Rung:
-        return Rung.ASK if rung is Rung.UNSUBSCRIBE and not self._can_unsubscribe else rung
+        if given_up_at_s is None or now_s - given_up_at_s >= SOCKET_AGAIN_S:
+            self._socket_given_up_at_s[symbol] = now_s
+            return Rung.SOCKET
+        return Rung.UNSUBSCRIBE if self._can_unsubscribe else Rung.ASK

@@ -12,6 +12,7 @@ from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, Intake
+from ingestd.feeds.book_checksums import CHECKED_HERE
 from ingestd.feeds.book_ladder import BookLadder
 from ingestd.feeds.book_samples import BookSamples, named_in
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
@@ -21,8 +22,6 @@ from ingestd.records import Channel, MarketRecord, StreamId, Trade
 log = structlog.get_logger()
 
 FAILURES_TO_QUARANTINE = 3
-
-_SEND_CHECKSUMS = frozenset({"bitfinex", "bitget", "independentreserve", "kraken"})
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
@@ -158,7 +157,7 @@ class Recorder:
             self.ladder.not_begun(symbol, monotonic_s())
 
     def on_book_broken(self, symbol: str) -> None:
-        reason = "checksum" if self._exchange in _SEND_CHECKSUMS else "sequence"
+        reason = "checksum" if self._exchange in CHECKED_HERE else "sequence"
         self.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def follows_book(self, symbol: str) -> bool:

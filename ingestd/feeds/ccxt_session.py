@@ -17,6 +17,7 @@ from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_audit import BookAuditor
+from ingestd.feeds.book_checksums import CHECKED_HERE
 from ingestd.feeds.book_ladder import BookLadder, Rung
 from ingestd.feeds.ccxt_channels import (
     BOOKS_LEFT_STANDING,
@@ -89,7 +90,7 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
-        stands = config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING
+        stands = config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
         self._lost = LostStreams(self.exchange, self._subscriptions, self._watch)
         recorder.attach(
             lambda: self._tap.url,
@@ -98,7 +99,7 @@ class CcxtSession:
             lambda: self._tap.frame_is_late,
             self._resynchronise,
             self._refused,
-            BookLadder(Rung.UNSUBSCRIBE if stands else Rung.ASK, can_unsubscribe=can_forget_books(self.exchange)),
+            BookLadder(stands=stands, can_unsubscribe=can_forget_books(self.exchange)),
         )
 
     async def load_markets(self) -> bool:

@@ -25,7 +25,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
-from ingestd.feeds.book_checksums import Checksums
+from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.book_numbers import NUMBERINGS
 from ingestd.feeds.book_samples import named_in
@@ -223,6 +223,9 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if isinstance(data, dict) and data.get("type") in self.same_message:
             data["type"] = self.same_message[data["type"]]
         self.tap.frame = data
+        if self.exchange.code_name == "bitfinex" and is_bitfinex_checksum(data):
+            self._judge_book(data)  # and not by the venue's code, which lets a book go that it does not agree with
+            return
         if is_best_prices(self.exchange.code_name, self.url, data):
             self.tap.aside = self.aside
         elif self.exchange.book_frame is not None:
@@ -233,6 +236,16 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if self.names is not None:
             message = self.names.sent(message)
         return None if message is None else await super().send(message)
+
+    def _judge_book(self, frame: list[Any]) -> None:
+        """A checksum that comes in a frame of its own."""
+        note = self.subscriptions.get(str(frame[0]))
+        if self.is_down or not isinstance(note, dict):
+            return
+        symbol = self.exchange.safe_symbol(note.get("symbol"))
+        book = self.exchange.orderbooks.get(symbol)
+        if book is not None and book.is_whole and self.tap.checksums.contradict(symbol, book, frame):
+            self.exchange.book_is_wrong(symbol)
 
     def _look_for_whole_book(self, read: Reader, frame: Any) -> None:
         """The venue's code would put a whole book on top of what is there: let that go before."""
@@ -777,8 +790,11 @@ def make_exchange(
     config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
     if asks_for_microseconds(exchange_id, options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
-    tap.exchange, tap.checksums = exchange_id, Checksums(exchange_id)
+    tap.exchange = exchange_id
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
+    tap.checksums = Checksums(exchange.code_name)
+    if exchange.code_name in CHECKED_HERE:
+        exchange.options["watchOrderBook"] = {**exchange.options.get("watchOrderBook", {}), "checksum": False}
     keep_alive = exchange.streaming.get("keepAlive")
     if keep_alive and _KEEP_ALIVE_MS < keep_alive <= _QUIET_KEEP_ALIVE_MS:
         exchange.streaming["keepAlive"] = _KEEP_ALIVE_MS

@@ -100,6 +100,111 @@ async def test_kraken_a_market_whose_checksum_never_agreed_is_not_judged_by_it()
     await wire.close()
 
 
+async def bitfinex(prec: str = "P0") -> Wire:
+    wire = Wire("bitfinex", {"BTC/USD": "tBTCUSD"}, "wss://api-pub.bitfinex.com/ws/2", order_book_interval_ms=0)
+    wire.frames(f'{{"event":"subscribed","channel":"book","chanId":7,"symbol":"tBTCUSD","prec":"{prec}","len":"25"}}')
+    return wire
+
+
+def bitfinex_checksum(*levels: str) -> int:
+    """Of `price:amount` as they are sent, a bid and an ask in turn.
+
+    https://docs.bitfinex.com/docs/ws-websocket-checksum
+    """
+    number = zlib.crc32(":".join(levels).encode())
+    return number - 2**32 if number >= 2**31 else number
+
+
+async def test_bitfinex_amounts_and_prices_that_are_sent_with_exponents() -> None:
+    """As https://github.com/bitfinexcom/bfx-api-node-models/issues/70 has them; -12000 is sent without a point."""
+    wire = await bitfinex()
+    wire.frames("[7,[[5.6e-7,1,60712.4250231],[5.5e-7,8,5.6e-7],[0.0000082,1,-12000],[0.000009,1,-1.5e-7]]]")
+    first = bitfinex_checksum("5.6e-7:60712.4250231", "0.0000082:-12000", "5.5e-7:5.6e-7", "0.000009:-1.5e-7")
+    wire.frames(f'[7,"cs",{first}]', "[7,[0.0000082,2,-3.4e-7]]", "[7,[5.5e-7,1,100]]")
+    second = bitfinex_checksum("5.6e-7:60712.4250231", "0.0000082:-3.4e-7", "5.5e-7:100", "0.000009:-1.5e-7")
+    wire.frames(f'[7,"cs",{second}]')
+    assert wire.intake.of(FeedGap) == []
+    assert len(wire.intake.of(BookSnapshot)) == 3
+
+    wire.frames(f'[7,"cs",{first}]')  # it knows how to compute it: this book is another one
+    (gap,) = wire.intake.of(FeedGap)
+    assert (gap.cause, gap.channel) == ("book_broken", "order_book")
+    wire.frames("[7,[5.5e-7,1,200]]")
+    assert len(wire.intake.of(BookSnapshot)) == 3
+    await wire.close()
+
+
+async def test_bitfinex_a_raw_book_is_checked_by_its_orders() -> None:
+    wire = await bitfinex("R0")
+    wire.frames("[7,[[8537681760,136.39,8.688],[8537665091,136.4,-0.657868]]]")
+    wire.frames(f'[7,"cs",{bitfinex_checksum("8537681760:8.688", "8537665091:-0.657868")}]')
+    assert wire.intake.of(FeedGap) == []
+    wire.frames('[7,"cs",1]')
+    assert len(wire.intake.of(FeedGap)) == 1
+    await wire.close()
+
+
+def bitget_frame(action: str, bids: list[list[str]], asks: list[list[str]], checksum: int) -> str:
+    data = {"asks": asks, "bids": bids, "checksum": checksum, "ts": "1790000000000"}
+    asked = {"instType": "SPOT", "channel": "books", "instId": "BTCUSDT"}
+    return json.dumps({"action": action, "arg": asked, "data": [data]})
+
+
+def independentreserve_frame(event: str, bids: list[tuple[float, float]], checksum: int) -> str:
+    rows = [{"Price": price, "Volume": volume} for price, volume in bids]
+    data = {"Bids": rows, "Offers": [{"Price": 200.5, "Volume": 0.5}], "Crc32": checksum}
+    return json.dumps({"Channel": "orderbook/100/xbt/aud", "Data": data, "Time": 1790000000000, "Event": event})
+
+
+def independentreserve_checksum(*numbers: float) -> int:
+    """Eight decimals, no point, no leading zeros."""
+    return zlib.crc32("".join(f"{number:.8f}".replace(".", "").lstrip("0") for number in numbers).encode())
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_bitget_is_judged_once_its_checksum_has_agreed(agrees: bool) -> None:
+    wire = Wire("bitget", {"BTC/USDT": "BTCUSDT"}, "wss://ws.bitget.com/v2/ws/public", order_book_interval_ms=0)
+    right = bitfinex_checksum("27000.10:2.710", "27000.50:8.760")  # the same way, with the ask's amount as it is
+    wire.frames(bitget_frame("snapshot", [["27000.10", "2.710"]], [["27000.50", "8.760"]], right if agrees else 0))
+    wire.frames(bitget_frame("update", [["27000.10", "3"]], [], 0))
+
+    assert len(wire.intake.of(BookSnapshot)) == (1 if agrees else 2)
+    assert len(wire.intake.of(FeedGap)) == agrees
+    assert wire.recorder.counts.book_resyncs == ({"checksum": 1} if agrees else {})
+    await wire.close()
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_independent_reserve_is_judged_once_its_checksum_has_agreed(agrees: bool) -> None:
+    wire = Wire(
+        "independentreserve",
+        {"BTC/AUD": "XBT/AUD"},
+        "wss://websockets.independentreserve.com/orderbook/100",
+        order_book_interval_ms=0,
+    )
+    snapshot = independentreserve_frame("OrderBookSnapshot", [(100.25, 5.6e-7)], 1)
+    right = independentreserve_checksum(100.25, 2.0, 200.5, 0.5)
+    wire.frames(snapshot, independentreserve_frame("OrderBookChange", [(100.25, 2.0)], right if agrees else 1))
+    wire.frames(independentreserve_frame("OrderBookChange", [(100.25, 3.0)], 2))
+
+    assert len(wire.intake.of(BookSnapshot)) == (1 if agrees else 2)
+    assert len(wire.intake.of(FeedGap)) == agrees
+    await wire.close()
+
+
+async def test_a_checksum_that_contradicts_book_after_book_is_not_the_books_fault() -> None:
+    """Something new is in the book of which the digits are not those that the venue sums up."""
+    wire = await bitfinex()
+    good = bitfinex_checksum("100:1", "101:-1")
+    for _ in range(5):
+        wire.frames("[7,[[100,1,1],[101,1,-1]]]", f'[7,"cs",{good}]', "[7,[100,1,2]]", '[7,"cs",17]')
+        wire.frames("[7,[[100,1,2],[101,1,-1]]]", '[7,"cs",17]', "[7,[[100,1,2],[101,1,-1]]]", '[7,"cs",17]')
+        before = len(wire.intake.of(BookSnapshot))
+        wire.frames("[7,[[100,1,2],[101,1,-1]]]", '[7,"cs",17]', "[7,[100,1,3]]", '[7,"cs",17]')
+        assert len(wire.intake.of(BookSnapshot)) == before + 2
+    await wire.close()
+
+
 async def test_kraken_is_asked_to_end_the_subscription_of_that_book_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """It sends a book anew only then."""
     symbols = {"BTC/USD": "XXBTZUSD", "ETH/USD": "XETHZUSD"}

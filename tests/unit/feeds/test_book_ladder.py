@@ -32,9 +32,20 @@ def test_each_rung_follows_when_no_whole_book_came_in_time() -> None:
 
 
 def test_a_venue_whose_books_cannot_be_ended() -> None:
-    ladder = BookLadder(Rung.UNSUBSCRIBE, can_unsubscribe=False)
+    ladder = BookLadder(can_unsubscribe=False)
     ladder.broken("A/B")
     assert climbed(ladder, 0.0) == [Rung.ASK, Rung.SOCKET, Rung.ASK, Rung.ASK]
+
+
+def test_a_subscription_that_stands_is_ended_at_once_or_its_socket_is_given_up() -> None:
+    ladder = BookLadder(stands=True)
+    ladder.broken("A/B")
+    assert ladder.asking("A/B") is Rung.UNSUBSCRIBE
+
+    ladder = BookLadder(stands=True, can_unsubscribe=False)
+    ladder.broken("A/B")
+    assert ladder.asking("A/B") is None
+    assert list(ladder.overdue(0.0)) == [("A/B", Rung.SOCKET)]
 
 
 def test_a_whole_book_ends_it() -> None:
