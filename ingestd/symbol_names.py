@@ -15,6 +15,9 @@ market has a say, so a new listing renames nothing; two markets of a venue never
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 CONTRACTS_ONLY = frozenset({
     "apex", "binancecoinm", "binanceusdm", "blofin", "bydfi", "dydx", "extended", "grvt", "krakenfutures",
     "kucoinfutures", "modetrade", "mudrex", "paradex", "polymarket", "woofipro",
@@ -101,3 +104,16 @@ def _escaped(text: str, kept: str = "") -> str:
 
 def _unreadable(symbol: str) -> str:
     return "." + _escaped(symbol, "-.")
+
+
+def nearest_markets(name: str, markets: Collection[str]) -> str:
+    """`nearest: …`, the known names that this one may stand for, whatever its case and separators; empty: none."""
+    bare = _bare(name)
+    alike = [symbol for symbol in markets if _bare(symbol) == bare]
+    near = alike or difflib.get_close_matches(name.upper(), list(markets), n=3, cutoff=0.6)
+    return f"nearest: {', '.join(near[:3])}" if near else ""
+
+
+def _bare(name: str) -> str:
+    """`BTC/USDT`, `btc-usdt` and `BTCUSDT` are one."""
+    return "".join(character for character in name if character.isalnum()).upper()

@@ -27,7 +27,8 @@ def check(config_file: Path, as_json: bool) -> None:
     """Check a configuration and print what it comes to.
 
     Prints the effective configuration: defaults filled in, environment overrides applied, symbol files merged, secrets
-    as ***. Where something is wrong, prints every mistake and ends with exit code 2. Opens no connection.
+    as ***. What could be better is a note on standard error. Where something is wrong, prints every mistake and ends
+    with exit code 2. Opens no connection.
     """
     try:
         config = load_checked(config_file)
@@ -37,10 +38,13 @@ def check(config_file: Path, as_json: bool) -> None:
         click.echo(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
         raise SystemExit(2) from error
     effective = redact_value(configuration.effective(config))
+    notes = _notes(config)
     if as_json:
-        click.echo(orjson.dumps({"ok": True, "config": effective}))
-    else:
-        click.echo(to_toml(effective), nl=False)
+        click.echo(orjson.dumps({"ok": True, "config": effective, "notes": [_shown(note) for note in notes]}))
+        return
+    click.echo(to_toml(effective), nl=False)
+    for note in notes:
+        click.echo(f"ingestd: note: {note}", err=True)
 
 
 def load_checked(config_file: Path) -> Config:
@@ -82,6 +86,15 @@ def _check_feeds(config: Config) -> list[Problem]:
     from ingestd.feeds import catalog
 
     return list(catalog.check(config.feeds))
+
+
+def _notes(config: Config) -> list[Problem]:
+    """What could be better, where gaps are to be filled."""
+    if not config.feeds or not config.backfill.enabled:
+        return []
+    from ingestd.feeds import catalog
+
+    return catalog.advice(config.feeds)
 
 
 def _problems_of_sound_feeds(config_file: Path) -> Iterator[Problem]:

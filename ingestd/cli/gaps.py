@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,14 +16,19 @@ import orjson
 
 from ingestd import config as configuration
 from ingestd.cli.options import config_option, json_option
-from ingestd.config import Config
+from ingestd.config import Config, nearest
+from ingestd.config_overlap import is_pattern
+from ingestd.errors import ConfigError, Problem
 from ingestd.gap_causes import explanation
 from ingestd.storage.access import DatabaseAccess
-from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, list_gaps
+from ingestd.storage.database import Database
+from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, has_data, known_streams, list_gaps
+from ingestd.symbol_names import nearest_markets
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CALL_TIMEOUT_S = 60.0
 
+_UNKNOWN = "neither the configuration nor the database has it"
 _STATUSES = {
     "open": "open: it has not ended; the stream has not delivered since.",
     "closed": "closed: it has ended, and nobody has looked yet for what is missing.",
@@ -73,7 +78,7 @@ def gaps(
 
     Each row is a stretch over which one stream (exchange, symbol, channel) may lack data: since when, how long, why,
     and how many rows were fetched afterwards. What is missing lies between start and end on both our clock and the
-    venue's.
+    venue's. An exchange or symbol that is neither configured nor known to the database is an error (exit code 2).
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
@@ -92,9 +97,39 @@ def gaps(
 async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int]]:
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
     try:
-        return await list_gaps(database, choice, limit), await count_gaps(database, choice)
+        rows, counts = await list_gaps(database, choice, limit), await count_gaps(database, choice)
+        if not rows:
+            await _require_known(config, database, choice)
+        return rows, counts
     finally:
         await database.close()
+
+
+async def _require_known(config: Config, database: Database, choice: GapChoice) -> None:
+    """Raises ConfigError for a name that nothing knows: of what does not exist nothing can be missing."""
+    if choice.exchange is None and choice.symbol is None:
+        return
+    streams = await known_streams(database)
+    streams |= {(feed.exchange, name) for feed in config.feeds for name in feed.symbols if not is_pattern(name)}
+    exchanges = {exchange for exchange, _ in streams} | {feed.exchange for feed in config.feeds}
+    problems, of_exchange = [], choice.exchange
+    if of_exchange is not None and of_exchange not in exchanges and not await has_data(database, of_exchange, None):
+        hint = nearest(of_exchange.lower(), sorted(exchanges)) or _known(exchanges)
+        problems.append(Problem("--exchange", _UNKNOWN, repr(of_exchange), hint))
+        of_exchange = None
+    if choice.symbol is not None:
+        symbols = {symbol for exchange, symbol in streams if of_exchange in (None, exchange)}
+        if choice.symbol not in symbols and not await has_data(database, of_exchange, choice.symbol):
+            elsewhere = sorted({exchange for exchange, symbol in streams if symbol == choice.symbol})
+            hint = f"{', '.join(elsewhere)} has it" if elsewhere else nearest_markets(choice.symbol, sorted(symbols))
+            where = f", of {of_exchange}" if of_exchange else ""
+            problems.append(Problem("--symbol", _UNKNOWN + where, repr(choice.symbol), hint or None))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _known(names: Collection[str]) -> str:
+    return f"there is {', '.join(sorted(names))}" if names else "there is none"
 
 
 def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> str:

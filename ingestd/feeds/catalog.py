@@ -11,6 +11,16 @@ from ingestd.feeds.ccxt_channels import offered_channels
 from ingestd.feeds.ccxt_tap import exchange_ids, features
 from ingestd.feeds.native.venues import native_exchanges, native_venue
 from ingestd.feeds.symbols import kind_by_name
+from ingestd.feeds.trade_ids import asks_for_aggregates
+
+_BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})
+# https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Old-Trades-Lookup
+_NEWEST_ONLY = (
+    "without an API key Binance's futures serve only the newest 1000 trades of the stream @trade: a longer gap cannot "
+    "be filled, and with a key a page of 500 weighs 200 of the 2400 that a minute allows"
+)
+_DEAR = "a page of 500 past trades of the stream @trade weighs 200 of the 2400 that Binance's futures allow a minute"
+_TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesForSymbols = { name = "aggTrade" }'
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
@@ -19,6 +29,19 @@ def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
     for index, feed in enumerate(feeds):
         problems.extend(_check_feed(f"feeds[{index}]", feed))
     return problems
+
+
+def advice(feeds: Sequence[FeedConfig]) -> list[Problem]:
+    """What works, but not as well as it could: of Binance's futures the default stream is hard to fill."""
+    found = []
+    for index, feed in enumerate(feeds):
+        futures = feed.exchange in _BINANCE_FUTURES or (
+            feed.exchange == "binance" and any(":" in symbol for symbol in feed.symbols)
+        )
+        if futures and "trades" in feed.channels and not asks_for_aggregates(feed.options):
+            has_key = bool(feed.credentials().get("apiKey"))
+            found.append(Problem(f"feeds[{index}].options", _DEAR if has_key else _NEWEST_ONLY, None, _TAKE_AGGREGATES))
+    return found
 
 
 def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:

@@ -20,6 +20,7 @@ from ingestd.feeds.id_runs import Window
 from ingestd.feeds.trade_search import Request, Unfillable
 from ingestd.feeds.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
+from ingestd.symbol_names import nearest_markets
 
 _CALL_S = 120.0  # one request, with the wait for its turn in the budget
 _ROWS_PER_CALL = 500
@@ -79,7 +80,7 @@ class CcxtHistory:
         """None where the venue lists it; else the nearest names as a hint, empty when none is near."""
         if symbol in self._exchange.markets or symbol in self._exchange.namesakes:
             return None
-        return symbol_names.nearest_markets(symbol, self._exchange.markets)
+        return nearest_markets(symbol, self._exchange.markets)
 
     def series(self, symbol: str) -> Series:
         """The endpoint with the ids that the stream of this feed stores. Raises Unfillable where there is none."""

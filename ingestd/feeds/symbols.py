@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from ingestd.config_overlap import is_pattern
 from ingestd.records import Channel
+from ingestd.symbol_names import nearest_markets
 
 _CONTRACT_CHANNELS = ("open_interest", "funding")
 _NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
@@ -100,19 +100,6 @@ def kind_by_name(symbol: str) -> str:
         return "option"
     base, _, quote = pair.partition("/")
     return "linear" if settle == quote else "inverse" if settle == base else "quanto"
-
-
-def nearest_markets(name: str, markets: Mapping[str, Any]) -> str:
-    """`nearest: …`, the known names that this one may stand for, whatever its case and separators; empty: none."""
-    bare = _bare(name)
-    alike = [symbol for symbol in markets if _bare(symbol) == bare]
-    near = alike or difflib.get_close_matches(name, list(markets), n=3, cutoff=0.6)
-    return f"nearest: {', '.join(near[:3])}" if near else ""
-
-
-def _bare(name: str) -> str:
-    """`BTC/USDT`, `btc-usdt` and `BTCUSDT` are one."""
-    return "".join(character for character in name if character.isalnum()).upper()
 
 
 def _why_unknown(name: str, markets: Mapping[str, Any]) -> str:

@@ -42,8 +42,13 @@ def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> b
         return True
     if exchange not in _SPOT_AND_AGGREGATES:
         return False
+    return ":" not in symbol or asks_for_aggregates(options)
+
+
+def asks_for_aggregates(options: Mapping[str, Any]) -> bool:
+    """Whether a feed of Binance with these options streams `@aggTrade`, and not `@trade`."""
     stream = options.get("watchTradesForSymbols")
-    return ":" not in symbol or (isinstance(stream, Mapping) and stream.get("name") == "aggTrade")
+    return isinstance(stream, Mapping) and stream.get("name") == "aggTrade"
 
 
 @dataclass(frozen=True, slots=True)

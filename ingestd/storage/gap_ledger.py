@@ -37,6 +37,7 @@ class GapChoice:
     since: datetime | None = None
 
 
+_MARKET_TABLES = ("trades", "market_ticks", "order_book", "ohlcv_data", "funding", "oi_snapshots")
 _CHOSEN = (
     "FROM feed_gaps WHERE ($1 IS FALSE OR status = 'open') AND ($2::text IS NULL OR exchange = $2) "
     "AND ($3::text IS NULL OR symbol = $3) AND ($4::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= $4)"
@@ -58,6 +59,19 @@ async def count_gaps(db: Database, choice: GapChoice) -> dict[str, int]:
     """How many of each status, whatever the limit."""
     sql = f"SELECT status, count(*) AS n {_CHOSEN} GROUP BY status ORDER BY status"
     return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *_arguments(choice))}
+
+
+async def known_streams(db: Database) -> set[tuple[str, str]]:
+    """Every (exchange, symbol) that the database has heard of as a market or as a gap."""
+    rows = await db.fetch("SELECT exchange, symbol FROM symbols UNION SELECT exchange, symbol FROM feed_gaps")
+    return {(row["exchange"], row["symbol"]) for row in rows}
+
+
+async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bool:
+    """Whether a market table has a row of them: a database that only Kafka fills knows no markets. None: any."""
+    chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)"
+    some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in _MARKET_TABLES)
+    return bool(await db.fetchval(f"SELECT {some}", exchange, symbol))
 
 
 def _arguments(choice: GapChoice) -> tuple[object, ...]:

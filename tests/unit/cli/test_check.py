@@ -120,6 +120,35 @@ def test_a_sound_file_as_json(tmp_path: Path) -> None:
     assert shown["config"]["instance"]["role"] == "all"
 
 
+AGGREGATES = 'options = { watchTradesForSymbols = { name = "aggTrade" } }'
+
+
+@pytest.mark.parametrize(
+    ("feed", "more", "noted"),
+    [
+        ('exchange = "binanceusdm"\nsymbols = ["BTC/USDT:USDT"]', "", True),
+        ('exchange = "binancecoinm"\nsymbols = ["*"]', "", True),
+        ('exchange = "binance"\nsymbols = ["BTC/USDT", "BTC/USDT:USDT"]', "", True),
+        ('exchange = "binanceusdm"\nsymbols = ["BTC/USDT:USDT"]\nchannels = ["ticks"]', "", False),
+        (f'exchange = "binanceusdm"\nsymbols = ["BTC/USDT:USDT"]\n{AGGREGATES}', "", False),
+        ('exchange = "binanceusdm"\nsymbols = ["BTC/USDT:USDT"]', "[backfill]\nenabled = false\n", False),
+        ('exchange = "binance"\nsymbols = ["BTC/USDT"]', "", False),
+        ('exchange = "kraken"\nsymbols = ["BTC/USD"]', "", False),
+    ],
+)
+def test_a_stream_whose_gaps_are_hard_to_fill_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str, more: str, noted: bool
+) -> None:
+    monkeypatch.setattr("ingestd.feeds.catalog.check", lambda _: [])
+    file = write(tmp_path, f"{more}[[feeds]]\n{feed}\n")
+    result = CliRunner().invoke(check, ["-c", str(file)])
+    assert result.exit_code == 0
+    assert ("feeds[0].options" in result.stderr and "aggTrade" in result.stderr) is noted
+    assert tomllib.loads(result.stdout)["feeds"]
+    shown = json.loads(CliRunner().invoke(check, ["-c", str(file), "--json"]).stdout.splitlines()[-1])
+    assert [note["path"] for note in shown["notes"]] == (["feeds[0].options"] if noted else [])
+
+
 def test_an_exchange_nobody_knows_is_a_mistake(tmp_path: Path) -> None:
     file = write(tmp_path, '[[feeds]]\nexchange = "krakn"\nsymbols = ["BTC/USD"]\n')
     with pytest.raises(ConfigError, match=r"feeds\[0\]\.exchange: there is no such exchange"):
