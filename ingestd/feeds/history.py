@@ -170,14 +170,11 @@ class CcxtHistory:
         return task.result()
 
 
-def market_kind(market: Mapping[str, Any]) -> str:
-    """`linear` or `inverse` of a contract, else the market's type."""
-    return "linear" if market.get("linear") else "inverse" if market.get("inverse") else str(market.get("type"))
-
-
 def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
     """The endpoint with the ids of the stream that ccxt's exchange object asks for. Raises Unfillable where none is."""
-    return series_for(exchange.id, market_kind(exchange.markets[symbol]), _stream_name(exchange), has_key=has_key)
+    return series_for(
+        exchange.id, symbol_names.kind_of(exchange.markets[symbol]), _stream_name(exchange), has_key=has_key
+    )
 
 
 def _stream_name(exchange: Any) -> str | None:

@@ -26,8 +26,9 @@ from ingestd.errors import ChannelError, FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.exact import decimal_text
-from ingestd.feeds.history import market_kind, stream_series
+from ingestd.feeds.history import stream_series
 from ingestd.feeds.silence import Word
+from ingestd.feeds.symbols import kind_of
 from ingestd.feeds.trade_search import Ids, Unfillable
 from ingestd.feeds.trade_series import BINANCE
 
@@ -122,7 +123,7 @@ class Newest:
 
     def kind(self, symbol: str) -> str:
         """`spot`, `linear`, `inverse` or another type: what is asked about together."""
-        return market_kind(self._exchange().markets.get(symbol, {}))
+        return kind_of(self._exchange().markets.get(symbol, {}))
 
     def has_bulk(self, kind: str) -> bool:
         """Whether `trades_of_all` knows a way for this kind of market."""
@@ -204,7 +205,7 @@ class Newest:
 
     def _stream(self, kind: str) -> str | None:
         exchange = self._exchange()
-        symbol = next((s for s, market in exchange.markets.items() if market_kind(market) == kind), None)
+        symbol = next((s for s, market in exchange.markets.items() if kind_of(market) == kind), None)
         if symbol is None or self._config.exchange not in BINANCE:
             return None
         try:

@@ -69,6 +69,19 @@ async def test_the_stream_is_what_the_exchange_library_subscribes_to(options: di
         await history.close()
 
 
+async def test_an_option_is_no_future_though_it_is_linear_too() -> None:
+    history = CcxtHistory(
+        parse({"feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"]}]}, {}).feeds[0], rate_share=1
+    )
+    try:
+        option = {"type": "option", "option": True, "contract": True, "linear": True}
+        history._exchange.markets = {"BTC/USDT:USDT-261225-50000-C": option}
+        with pytest.raises(Unfillable, match="for option markets"):
+            history.series("BTC/USDT:USDT-261225-50000-C")
+    finally:
+        await history.close()
+
+
 async def test_the_budget_is_a_share_of_the_venues() -> None:
     feed = parse({"feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"]}]}, {}).feeds[0]
     whole, fifth = CcxtHistory(feed, rate_share=1.0), CcxtHistory(feed, rate_share=0.2)
