@@ -49,7 +49,7 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
     if feed.exchange not in known:
         message = "is not an exchange that can be streamed"
         return [Problem(f"{path}.exchange", message, repr(feed.exchange), nearest(feed.exchange, known))]
-    offered = offered_channels(features(feed.exchange))
+    offered = offered_channels(feed.exchange, features(feed.exchange))
     hint = f"it offers {', '.join(offered)}"
     problems = [
         Problem(f"{path}.channels[{number}]", f"{feed.exchange} has no such channel", repr(channel), hint)

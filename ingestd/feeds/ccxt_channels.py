@@ -25,6 +25,27 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
 BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})
 """Venues whose best bid and ask stream is written to ccxt's `tickers`, not to its `bidsasks`."""
 
+TICKS_FROM_BOOKS = frozenset(
+    {
+        "apex", "bithumb", "bitopro", "bitrue", "bittrade", "blockchaincom", "bydfi", "cex", "hashkey", "hyperliquid",
+        "lbank", "lighter", "mudrex", "onetrading", "p2b", "pacifica", "phemex", "poloniex", "toobit", "upbit",
+        "whitebit", "xt",
+    }
+)  # fmt: skip
+"""Venues whose ticker stream has no best bid and ask, of all or of some markets: they are the top of the order book.
+
+ccxt's code sets none, or reads what the documented message does not have (Hyperliquid's are prices of impact).
+`test_a_ticker_stream_has_best_prices_by_its_source` looks at all others.
+"""
+
+_TICKERS_ONE_BY_ONE = frozenset({"coinbase"})  # of several its code asks for `ticker_batch`, without bid and ask
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    # https://www.htx.com/en-us/opend/newApiPages/ "Best Bid/Offer": the default, `detail`, has neither
+    "htx": {"watchTicker": {"name": "market.{marketId}.bbo"}},
+}
+"""What is asked of the exchange library unless the feed's own options say otherwise."""
+
 BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusdm"})
 """Venues whose stream brings a book's changes only: it begins with a book over REST, numbered in the same series."""
 
@@ -70,6 +91,11 @@ class Method:
         """Whether one call carries several symbols."""
         return self.takes == "symbols"
 
+    @property
+    def of_books(self) -> bool:
+        """Whether what it streams are order books."""
+        return self.name.startswith("watch_order_book")
+
 
 _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
     "trades": (
@@ -99,9 +125,13 @@ _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
 }
 
 
-def method_for(channel: Channel, has: Mapping[str, Any]) -> Method | None:
+def method_for(channel: Channel, exchange: str, has: Mapping[str, Any]) -> Method | None:
     """The best method the venue has for the channel, or None. `has` is ccxt's own table."""
-    return next((method for feature, method in _METHODS[channel] if has.get(feature) is True), None)
+    methods = _METHODS["order_book" if channel == "ticks" and exchange in TICKS_FROM_BOOKS else channel]
+    found = [method for feature, method in methods if has.get(feature) is True]
+    if channel == "ticks" and exchange in _TICKERS_ONE_BY_ONE:
+        return next((method for method in found if not method.many), None)
+    return next(iter(found), None)
 
 
 def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) -> Method | None:
@@ -111,13 +141,13 @@ def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) ->
 
 
 def ticks_from_tickers(exchange: str, method: Method) -> bool:
-    """Which of ccxt's two stores holds what `method` streams."""
+    """Which of ccxt's two stores holds what `method` streams, where it is not the books'."""
     return method.name != "watch_bids_asks" or exchange in BIDS_ASKS_IN_TICKERS
 
 
-def offered_channels(has: Mapping[str, Any]) -> list[Channel]:
+def offered_channels(exchange: str, has: Mapping[str, Any]) -> list[Channel]:
     """The channels the venue can serve, in their usual order."""
-    return [channel for channel in CHANNELS if method_for(channel, has) is not None]
+    return [channel for channel in CHANNELS if method_for(channel, exchange, has) is not None]
 
 
 def groups(exchange: str, symbols: Iterable[str], markets: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:

@@ -21,6 +21,8 @@ from ingestd.records import Channel, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
 
+Top = tuple[str | None, str | None, str | None, str | None]  # a tick's prices and volumes
+
 FAILURES_TO_QUARANTINE = 3
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
@@ -59,6 +61,8 @@ class Recorder:
         self.settle_ids = self._ledger.settle_ids
         self.has_gap = self._ledger.has_gap
         self.ticks_from_tickers = False
+        self.ticks_from_books = False
+        self._tops: dict[str, Top] = {}  # the newest of each book, where ticks are from books
         self.closing = False  # what ends now ends on purpose: no gap
 
     def attach(
@@ -93,6 +97,7 @@ class Recorder:
             self.books.interrupted(symbol)
             self.ladder.whole(symbol)
             self._finality.forget(symbol)
+            self._tops.pop(symbol, None)
             self._cut.discard(symbol)
             self._ids.begin_anew(symbol)
 
@@ -125,7 +130,7 @@ class Recorder:
             self._take_tick(symbol, ticker, received_at)
 
     def on_ticker(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
-        if self.ticks_from_tickers:
+        if self.ticks_from_tickers and not self.ticks_from_books:
             self._take_tick(symbol, ticker, received_at)
 
     def on_funding(self, symbol: str, rate: Mapping[str, Any], received_at: int) -> None:
@@ -138,22 +143,37 @@ class Recorder:
 
     def on_book(self, book: Mapping[str, Any], received_at: int) -> None:
         symbol = book.get("symbol")
-        stream = self.streams["order_book"].get(symbol) if isinstance(symbol, str) else None
-        if stream is None or not isinstance(symbol, str):
+        if not isinstance(symbol, str) or not self.follows_book(symbol):
             return
-        stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
         self.books.delivered(symbol, book)
         self.ladder.whole(symbol)
+        if self.ticks_from_books:
+            self._take_top(symbol, book, received_at)
+        stream = self.streams["order_book"].get(symbol)
+        if stream is None:
+            return
+        stream.url = self._frame_url() or stream.url  # a sample is taken later, outside any frame
         if self.config.order_book_interval_ms == 0:
             self._take_book(symbol, book, received_at)
         else:
             self.books.changed(symbol, book, received_at)
 
+    def _take_top(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
+        """A tick when the best prices or what is offered there are not those of the tick before."""
+        tick = ccxt_records.top_record(self._exchange, symbol, book, received_at)
+        if tick is None or symbol not in self.streams["ticks"]:
+            return
+        top = tick.bid_price, tick.bid_volume, tick.ask_price, tick.ask_volume
+        if self._tops.get(symbol) != top:
+            self._tops[symbol] = top
+            self._take("ticks", symbol, received_at, lambda: tick)
+
     def on_book_replaced(self, symbol: str) -> None:
         self.books.replaced(symbol)
+        self._tops.pop(symbol, None)
 
     def on_book_without_snapshot(self, symbol: str) -> None:
-        if symbol in self.streams["order_book"]:
+        if self.follows_book(symbol):
             self.ladder.not_begun(symbol, monotonic_s())
 
     def on_book_broken(self, symbol: str) -> None:
@@ -161,12 +181,17 @@ class Recorder:
         self.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def follows_book(self, symbol: str) -> bool:
-        return symbol in self.streams["order_book"]
+        return symbol in self.streams["order_book"] or (self.ticks_from_books and symbol in self.streams["ticks"])
+
+    def _of_book(self, symbol: str) -> list[Stream]:
+        """What is taken from the symbol's book."""
+        channels: list[Channel] = ["order_book", "ticks"] if self.ticks_from_books else ["order_book"]
+        return [self.streams[channel][symbol] for channel in channels if symbol in self.streams[channel]]
 
     def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
         """A gap with this as its cause. It is tried again for ever, and shown as put aside when it failed often."""
-        stream = self.streams["order_book"].get(symbol)
-        if stream is None:
+        streams = self._of_book(symbol)
+        if not streams:
             return
         detail = f"the book snapshot over REST failed: {error}"
         if failures & (failures - 1) == 0:
@@ -175,26 +200,27 @@ class Recorder:
             )
         if failures == 1:
             self.counts.book_resyncs["not_loaded"] += 1
-        self.interrupted([stream], BOOK_NOT_LOADED, detail)
-        if failures >= FAILURES_TO_QUARANTINE:
+        self.interrupted(streams, BOOK_NOT_LOADED, detail)
+        for stream in streams if failures >= FAILURES_TO_QUARANTINE else ():
             stream.quarantined = detail[:300]
 
     def on_book_given_up(self, symbol: str) -> None:
-        if symbol in self.streams["order_book"]:
+        if self.follows_book(symbol):
             self.ladder.broken(symbol)
             self._resynchronise(symbol)
 
     def book_named_in(self, message_hash: str) -> str | None:
-        return named_in(message_hash, self.streams["order_book"])
+        followed = [*self.streams["order_book"], *(self.streams["ticks"] if self.ticks_from_books else ())]
+        return named_in(message_hash, followed)
 
     def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
         """This book is wrong, and that alone: a gap from the last good sample (or `since`), and it is begun anew."""
-        stream = self.streams["order_book"].get(symbol)
-        if stream is None or self.books.is_broken(symbol):
+        streams = self._of_book(symbol)
+        if not streams or self.books.is_broken(symbol):
             return
         log.warning("book_broken", feed=self.config.label, symbol=symbol, reason=reason, detail=detail[:300])
         self.counts.book_resyncs[reason] += 1
-        self.interrupted([stream], BOOK_BROKEN, detail, since=since)
+        self.interrupted(streams, BOOK_BROKEN, detail, since=since)
         self.books.broken(symbol)
         self.ladder.broken(symbol)
         self._resynchronise(symbol)
@@ -281,6 +307,9 @@ class Recorder:
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self.books.interrupted(stream.symbol)
+            elif stream.channel == "ticks" and self.ticks_from_books:
+                self.books.interrupted(stream.symbol)
+                self._tops.pop(stream.symbol, None)
                 self.ladder.whole(stream.symbol)
             elif stream.channel == "trades":
                 self._cut.add(stream.symbol)

@@ -144,6 +144,30 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     )
 
 
+def top_record(exchange: str, symbol: str, book: Mapping[str, Any], received_at: int) -> Tick | None:
+    """A book's best bid and ask; None when it is empty, or its sides cross: then it is not the venue's."""
+    bids, asks = list(_levels(book["bids"][:1])), list(_levels(book["asks"][:1]))
+    if (not bids and not asks) or (bids and asks and book["bids"][0][0] >= book["asks"][0][0]):
+        return None
+    bid, ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
+    return Tick(
+        exchange=exchange,
+        symbol=symbol,
+        time=book_time(book, received_at),
+        received_at=received_at,
+        bid_price=bid[0],
+        bid_volume=bid[1],
+        ask_price=ask[0],
+        ask_volume=ask[1],
+    )
+
+
+def book_time(book: Mapping[str, Any], received_at: int) -> int:
+    """When the venue changed it, in microseconds; else when it was received."""
+    time: int = book.get(BOOK_TIME) or time_us(book.get("timestamp"), None, received_at, book.get("datetime"))
+    return time
+
+
 def book_record(
     exchange: str, symbol: str, book: Mapping[str, Any], received_at: int, levels: int
 ) -> BookSnapshot | None:
@@ -155,7 +179,7 @@ def book_record(
     return BookSnapshot(
         exchange=exchange,
         symbol=symbol,
-        time=book.get(BOOK_TIME) or time_us(book.get("timestamp"), None, received_at, book.get("datetime")),
+        time=book_time(book, received_at),
         received_at=received_at,
         bids=tuple(_levels(bids)),
         asks=tuple(_levels(asks)),

@@ -23,6 +23,7 @@ from ingestd.feeds.ccxt_channels import (
     BOOKS_LEFT_STANDING,
     BOOKS_OVER_REST,
     BOOKS_UNSUBSCRIBED_HERE,
+    TICKS_FROM_BOOKS,
     Method,
     groups,
     method_for,
@@ -194,7 +195,7 @@ class CcxtSession:
 
     def _start_channel(self, tasks: asyncio.TaskGroup, channel: Channel, symbols: Sequence[str]) -> None:
         markets = self.exchange.markets
-        method = method_for(channel, self.exchange.has)
+        method = method_for(channel, self._config.exchange, self.exchange.has)
         served = [
             symbol
             for symbol in symbols
@@ -206,6 +207,7 @@ class CcxtSession:
             return
         if channel == "ticks":
             self._recorder.ticks_from_tickers = ticks_from_tickers(self._config.exchange, method)
+            self._recorder.ticks_from_books = self._config.exchange in TICKS_FROM_BOOKS
         together = groups(self._config.exchange, served, markets) if method.many else ([symbol] for symbol in served)
         streams = [[self._recorder.add_stream(channel, symbol) for symbol in group] for group in together]
         if method.polled:
@@ -231,7 +233,7 @@ class CcxtSession:
     def _watch(self, method: Method) -> Any:
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
-            if method.name.startswith("watch_order_book"):
+            if method.of_books:
                 await self._before_asking_for_books(symbols)
             if method.name == "watch_ohlcv":
                 return await bound(symbols[0], self._config.candle_timeframe)
@@ -305,7 +307,7 @@ class CcxtSession:
 
     def _resynchronise(self, symbol: str) -> None:
         for subscription in list(self._subscriptions):
-            subscription.wake_for("order_book", symbol)
+            subscription.wake_for(symbol)
 
     def _auditor(self) -> BookAuditor:
         return BookAuditor(

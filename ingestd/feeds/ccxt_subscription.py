@@ -106,9 +106,9 @@ class Subscription:
             self._ask_now.set()
             self._wake.set()
 
-    def wake_for(self, channel: Channel, symbol: str) -> None:
-        """What it carries of this symbol must be asked for again."""
-        if channel == self.channel and symbol in self.symbols:
+    def wake_for(self, symbol: str) -> None:
+        """The symbol's book, if it carries that, must be asked for again."""
+        if self.method.of_books and symbol in self.symbols:
             self._broken.add(symbol)
             self._wake.set()
             self._ask_now.set()
@@ -170,7 +170,7 @@ class Subscription:
         """Whether all comes from where the newest call asked for it. What is quiet for long enough is taken to."""
         if not self.urls:
             return False
-        if self.channel == "order_book" or monotonic_s() - self._called_s >= LEFT_OPEN_S:
+        if self.method.of_books or monotonic_s() - self._called_s >= LEFT_OPEN_S:
             return True
         return all(stream.overlap is None or stream.overlap.heard & self.urls.keys() for stream in self.streams)
 
@@ -179,7 +179,7 @@ class Subscription:
         newest = next(reversed(self.urls), None)
         for stream in self.streams:
             stream.overlap = None
-            if stream.url in self.left_urls - self.urls.keys() and self.channel != "order_book":
+            if stream.url in self.left_urls - self.urls.keys() and not self.method.of_books:
                 stream.url = newest
         self.left_urls.clear()
 

@@ -29,7 +29,7 @@ from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_ch
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.book_numbers import NUMBERINGS
 from ingestd.feeds.book_samples import named_in
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, OPTIONS, names_stream
 from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.market_names import MarketNames
@@ -787,7 +787,12 @@ def make_exchange(
     `credentials` are ccxt's (`apiKey`, `secret`, `password`); a few venues want them even for market data.
     `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
     """
-    config = ccxt.Exchange.deep_extend(_BASE_CONFIG, {"options": dict(options or {})}, dict(credentials or {}))
+    config = ccxt.Exchange.deep_extend(
+        _BASE_CONFIG,
+        {"options": OPTIONS.get(exchange_id, {})},
+        {"options": dict(options or {})},
+        dict(credentials or {}),
+    )
     if asks_for_microseconds(exchange_id, options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
     tap.exchange = exchange_id

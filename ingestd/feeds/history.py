@@ -183,7 +183,7 @@ def _stream_name(exchange: Any) -> str | None:
         option = ("watchTrades", "channel", "trades")
     elif exchange.id in BINANCE:
         # The options of the method that is called count, and the feed calls the one for several symbols.
-        method = method_for("trades", exchange.has)
+        method = method_for("trades", exchange.id, exchange.has)
         option = ("watchTradesForSymbols" if method is not None and method.many else "watchTrades", "name", "trade")
     else:
         return None

@@ -34,6 +34,15 @@ CHANGED_AFTER_STORED = {
     ("kucoin", "orderbooks"),  # a new book gets its symbol; it is handed over when it resolves
 }
 
+# It has them of some markets only (XT's contracts, Phemex' spot), or in answers, not in its stream (CEX.IO).
+NOT_OF_ALL_MARKETS = {"cex", "phemex", "xt"}
+
+# The code shows no message; the venue's documents do.
+DOCUMENTED_ELSEWHERE = {
+    "blofin": "https://docs.blofin.com/index.html#ws-tickers-channel",
+    "coinbaseinternational": "https://docs.deribit.com/subscriptions/market-data/quoteinstrument_name",
+}
+
 RETURNED_ONLY = {("coinbaseinternational", "funding")}  # its code writes to no store: taken from what the call returns
 
 
@@ -85,8 +94,8 @@ def test_it_writes_to_the_stores_only_in_ways_the_tap_sees(exchange_id: str) -> 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
-    for channel in ccxt_channels.offered_channels(features(exchange_id)):
-        method = ccxt_channels.method_for(channel, features(exchange_id))
+    for channel in ccxt_channels.offered_channels(exchange_id, features(exchange_id)):
+        method = ccxt_channels.method_for(channel, exchange_id, features(exchange_id))
         assert method is not None
         if method.polled or method.returned:
             continue
@@ -95,9 +104,24 @@ def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_a_ticker_stream_has_best_prices_by_its_source(exchange_id: str) -> None:
+    """The code reads a bid, from a field that the message shown beside that code has; else ticks are from books."""
+    method = ccxt_channels.method_for("ticks", exchange_id, features(exchange_id))
+    if method is None or method.of_books or exchange_id in DOCUMENTED_ELSEWHERE:
+        return
+    assert _bid_fields(exchange_id) & set(re.findall(r"\w+", _comments(exchange_id))), _bid_fields(exchange_id)
+
+
+@pytest.mark.parametrize("exchange_id", sorted(ccxt_channels.TICKS_FROM_BOOKS))
+def test_ticks_are_from_books_only_where_the_ticker_stream_has_no_best_prices(exchange_id: str) -> None:
+    shown = set(re.findall(r"\w+", _comments(exchange_id, "ticker")))
+    assert not _bid_fields(exchange_id) & shown or exchange_id in NOT_OF_ALL_MARKETS
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_a_whole_book_is_known_as_one(exchange_id: str) -> None:
     """Its code empties the book, or makes it of the whole one; or we know its whole books by their frames."""
-    if "order_book" not in ccxt_channels.offered_channels(features(exchange_id)):
+    if "order_book" not in ccxt_channels.offered_channels(exchange_id, features(exchange_id)):
         return
     made = make_exchange(exchange_id, Tap(_Deaf()))
     source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
@@ -227,12 +251,59 @@ def _is_written_by(function: Any, name: str) -> bool:
 def _is_written(exchange_id: str, channel: Channel, method: ccxt_channels.Method) -> bool:
     """Whether the venue's code, or that of the class it extends, writes to the store the tap reads."""
     source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
-    if channel == "order_book":
+    if method.of_books:
         return bool(re.search(r"self\.\w*order_book\(", source)) and "client.resolve(" in source  # seen as it resolves
-    if channel == "ticks":
+    if channel == "ticks" and not method.of_books:
         from_tickers = ccxt_channels.ticks_from_tickers(exchange_id, method)
         return f"self.{'tickers' if from_tickers else 'bidsasks'}[" in _assignments(source)
     return f"self.{'trades' if channel == 'trades' else 'fundingRates'}[" in _assignments(source)
+
+
+def _bid_fields(exchange_id: str) -> set[str]:
+    """The fields of a message that the venue's code for streams reads a bid from; a number where it is a list."""
+    classes = _pro_classes(exchange_id)
+    source = "\n".join(inspect.getsource(cls) for cls in classes)
+    names = [n for n in dir(classes[0]) if re.match(r"(handle|parse)_.*(ticker|bid|bbo|quote)", n)]
+    found: set[str] = set()
+    for name in names:
+        function = inspect.unwrap(getattr(classes[0], name))
+        of_streams = function.__module__.startswith("ccxt.pro.")
+        if not of_streams and f"self.{name}(" not in source:
+            continue
+        tree = ast.parse("if 1:\n" + inspect.getsource(function))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Dict):
+                values = [v for k, v in zip(node.keys, node.values, strict=True) if _constant(k) == "bid"]
+                for value in values:
+                    found |= _fields_read(value, tree)
+    return found
+
+
+def _fields_read(value: ast.expr, tree: ast.AST) -> set[str]:
+    """The constants in it, or, where it is a name, in what is assigned to that."""
+    constants = {str(n.value) for n in ast.walk(value) if isinstance(n, ast.Constant) and n.value is not None}
+    names = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} - {"self"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and any(ast.unparse(t) in names for t in node.targets):
+            constants |= {
+                str(n.value) for n in ast.walk(node.value) if isinstance(n, ast.Constant) and n.value is not None
+            }
+    return constants
+
+
+def _constant(node: ast.expr | None) -> Any:
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def _comments(exchange_id: str, of: str = "") -> str:
+    """The messages shown in the code for streams: of the handlers with this in their name."""
+    lines: list[str] = []
+    for cls in _pro_classes(exchange_id):
+        for name, function in vars(cls).items():
+            if re.match(r"(handle|parse)_", name) and of in name and inspect.isfunction(function):
+                source = inspect.getsource(function).splitlines()
+                lines += [line.partition("#")[2] for line in source if line.strip().startswith("#")]
+    return "\n".join(lines)
 
 
 def _assignments(source: str) -> str:
@@ -248,7 +319,7 @@ def _table() -> str:
 
 
 def _cell(exchange_id: str, channel: Channel) -> str:
-    method = ccxt_channels.method_for(channel, features(exchange_id))
+    method = ccxt_channels.method_for(channel, exchange_id, features(exchange_id))
     if method is None:
         return "–"
     if method.polled:
@@ -256,6 +327,8 @@ def _cell(exchange_id: str, channel: Channel) -> str:
     if method.returned or (exchange_id, channel) in RETURNED_ONLY:
         return "call"
     source = ""
-    if channel == "ticks":
+    if channel == "ticks" and method.of_books:
+        source = " (book)"
+    elif channel == "ticks":
         source = " (ticker)" if ccxt_channels.ticks_from_tickers(exchange_id, method) else ""
     return ("tap, many" if method.many else "tap") + source

@@ -24,7 +24,7 @@ def venue(request: pytest.FixtureRequest) -> Venue:
 @pytest.fixture
 async def wire(venue: Venue) -> AsyncIterator[Wire]:
     made = Wire(venue.exchange, {venue.symbol: venue.market_id}, venue.url)
-    method = method_for("ticks", made.exchange.has)
+    method = method_for("ticks", made.exchange.id, made.exchange.has)
     assert method is not None
     made.recorder.ticks_from_tickers = ticks_from_tickers(venue.exchange, method)
     yield made

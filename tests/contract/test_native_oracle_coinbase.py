@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from ingestd.feeds.ccxt_channels import method_for
+from ingestd.feeds.ccxt_tap import features
 from ingestd.feeds.native.coinbase import CoinbaseAdvanced
 from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
 from ingestd.feeds.native.messages import BookChange, Message
@@ -294,8 +296,11 @@ async def test_the_side_of_a_trade_is_the_takers_by_both_feeds_of_both_venues() 
         assert theirs == ours == [takers, takers]
 
 
-async def test_what_ccxt_asks_coinbase_advanced_for_has_no_best_prices() -> None:
-    """The venue leaves them out of `ticker_batch`, as its description shows: of such a frame nothing can be taken."""
+async def test_what_ccxt_asks_coinbase_advanced_for_several_symbols_for_has_no_best_prices() -> None:
+    """The venue leaves them out of `ticker_batch`, as its description shows: each is asked for alone, as `ticker`."""
+    method = method_for("ticks", "coinbase", features("coinbase"))
+    assert method is not None
+    assert method.name == "watch_ticker"
     ticker = {"type": "ticker", "product_id": "BTC-USD", "price": "68900.50", "volume_24_h": "1", "low_24_h": "1"}
     frame = {"channel": "ticker_batch", "timestamp": "2026-04-07T14:30:03.000000Z", "sequence_num": 4}
     wire = Wire("coinbase", {"BTC/USD": "BTC-USD"}, ADVANCED)

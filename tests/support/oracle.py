@@ -186,7 +186,7 @@ class _Ccxt:
             if channel not in channels:
                 streams.clear()
         self._wire.exchange.set_markets([dict(market) for market in markets.values()])
-        method = method_for("ticks", self._wire.exchange.has)
+        method = method_for("ticks", self._wire.exchange.id, self._wire.exchange.has)
         assert method is not None
         self._wire.recorder.ticks_from_tickers = ticks_from_tickers(exchange, method)
 

@@ -218,9 +218,8 @@ async def test_each_broken_book_has_delays_of_its_own() -> None:
     for symbol in ("A", "A", "A", "B", "A"):
         await venue.called.wait()
         venue.called.clear()
-        subscription.wake_for("trades", symbol)  # not what it carries
-        subscription.wake_for("order_book", "C")
-        subscription.wake_for("order_book", symbol)
+        subscription.wake_for("C")  # not what it carries
+        subscription.wake_for(symbol)
     await running
 
     assert stop.delays == [1.0, 2.0, 4.0, 1.0, 8.0]
