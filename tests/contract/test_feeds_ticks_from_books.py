@@ -97,7 +97,8 @@ async def test_htx_is_asked_for_its_best_prices() -> None:
     wire = Wire("htx", {"BTC/USDT": "btcusdt"}, "wss://api.huobi.pro/ws")
     wire.recorder.ticks_from_tickers = True
     assert wire.exchange.options["watchTicker"]["name"] == "market.{marketId}.bbo"
-    tick: dict[str, Any] = {"seqId": 161499562790, "ask": 16829.51, "askSize": 0.707776, "bid": 16829.5, "bidSize": 1.685945}
+    tick: dict[str, Any] = {"seqId": 161499562790, "ask": 16829.51, "askSize": 0.707776}
+    tick |= {"bid": 16829.5, "bidSize": 1.685945}
     tick |= {"quoteTime": 1671941599612, "symbol": "btcusdt"}
     frame: dict[str, Any] = {"ch": "market.btcusdt.bbo", "ts": 1671941599613, "tick": tick}
     wire.client.gunzip = True
