@@ -17,6 +17,8 @@ SHUTDOWN = "shutdown"
 DROPPED = "dropped"
 CANDLE_AUDIT = "candle_audit"
 TAKEOVER = "takeover"
+UNLISTED = "unlisted"
+LACKED = "the venue's list of markets lacked it, or called it closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,10 @@ CAUSES: Mapping[str, Explanation] = {
     TAKEOVER: Explanation(
         "The daemon that captured before was gone or frozen, and this one took its place.",
         "Planned: nothing. Unplanned: the detail names who was the leader; its log says why it ended.",
+    ),
+    UNLISTED: Explanation(
+        "The venue's list of markets calls the market closed or lacks it, or names it otherwise. It stays subscribed.",
+        "Look whether the venue still trades it. If it does not: take the symbol out of the configuration.",
     ),
     CANDLE_AUDIT: Explanation(
         "Our candle of this minute differs from the venue's own, so trades of it may be missing.",

@@ -9,7 +9,8 @@ one deadline → live sink closed → upkeep → endpoint → journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,10 @@ from ingestd.backfill.task import Backfill
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.base import Feed, MarketInfo
+from ingestd.feeds import symbols as symbol_names
+from ingestd.feeds.base import Feed, FeedStatus, MarketInfo
 from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues import native_venue
 from ingestd.intake import Intake
@@ -32,6 +35,7 @@ from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, 
 from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
+from ingestd.records import StreamId
 from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
 from ingestd.sinks.kafka_topics import KafkaSink
@@ -53,6 +57,7 @@ log = structlog.get_logger()
 # Of the shutdown deadline, what closing the sockets may take at most.
 _CLOSE_FEEDS_SHARE = 0.3
 _RELEASE_S = 1.0
+_MISCONFIGURED_S = 60.0
 _LAST_UPKEEP_S = 0.5  # what the last candles get even when the deadline is spent
 _LAST_S = 3.5  # of the deadline, for what comes after the sinks: connections that nobody answers on, candles, the exit
 _EXIT_S = 1.0  # of that
@@ -65,7 +70,7 @@ class Service:
         self, config: Config, shard: Shard | None = None, make_feed: Callable[[FeedConfig], Feed] | None = None
     ) -> None:
         _refuse_what_is_not_there(config)
-        shard = shard or Shard()
+        shard = self._shard = shard or Shard()
         self.config = config
         self._instance = config.instance.name + shard.suffix
         self.metrics = Metrics()
@@ -76,12 +81,13 @@ class Service:
         self.streams = StreamState(config.instance.state_dir)
         window = accepted_window(config)
         self.intake = Intake(self.journal, config.intake, window, self.metrics, live, self.streams.save_gaps)
-        self.feeds: dict[str, Feed] = {
-            f"{index}-{feed.label}": make_feed(feed)
+        self._makers: dict[str, Callable[[], Feed]] = {
+            f"{index}-{feed.label}": partial(make_feed, feed)
             if make_feed is not None
-            else self._make_feed(feed, partial(shard.holds, feed.exchange))
+            else partial(self._make_feed, feed, partial(shard.holds, feed.exchange))
             for index, feed in enumerate(config.feeds)
         }
+        self.feeds = {name: make() for name, make in self._makers.items()}
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         has_database = config.database is not None and config.instance.role == "all"
         self._access = DatabaseAccess(config) if has_database else None
@@ -206,7 +212,7 @@ class Service:
             self.tasks.spawn("backfill", self._backfill.run())
         for name, feed in self.feeds.items():
             self.tasks.spawn(f"feed-{name}", self._run_feed(name, feed))
-            self.metrics.watch_feed(feed.status)
+            self.metrics.watch_feed(partial(self._feed_status, name))
         self._captures = True
 
     async def _lead(self, leadership: Leadership) -> None:
@@ -351,25 +357,58 @@ class Service:
             await self.tasks.cancel(late)
 
     async def _run_feed(self, name: str, feed: Feed) -> None:
-        """A feed whose symbols do not exist stops no other; where there is no other, it is a mistake to end with."""
-        try:
-            await feed.run(self.intake)
-        except ConfigError as error:
-            self._misconfigured[name] = error
-            if len(self._misconfigured) == len(self.feeds):
-                raise ConfigError([p for wrong in self._misconfigured.values() for p in wrong.problems]) from error
-            log.error("feed_misconfigured", feed=name, problems=[str(problem) for problem in error.problems])
-            await self.tasks.stop_asked.wait()
+        """A feed whose symbols do not exist stops no other; where there is no other, it is a mistake to end with.
+
+        It is tried again: the venue's list of markets may have been a poor one, or be longer by then.
+        """
+        while not self.tasks.stop_asked.is_set():
+            try:
+                await feed.run(self.intake)
+            except ConfigError as error:
+                self._misconfigured[name] = error
+                if len(self._misconfigured) == len(self.feeds):
+                    raise ConfigError([p for wrong in self._misconfigured.values() for p in wrong.problems]) from error
+                log.error(
+                    "feed_misconfigured",
+                    feed=name,
+                    problems=[str(problem) for problem in error.problems],
+                    again_in_s=_MISCONFIGURED_S,
+                )
+            else:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MISCONFIGURED_S):
+                    await self.tasks.stop_asked.wait()
+                    return
+            names = feed.status().wanted
+            feed = self.feeds[name] = self._makers[name]()
+            if names:
+                feed.set_symbols(names)
+            del self._misconfigured[name]
+
+    def _feed_status(self, name: str) -> FeedStatus:
+        return self.feeds[name].status()
 
     def _compose_streams(self, stopped: bool) -> Document:
         """What the next process is to know; about once a second, so what is done once a second is done here too."""
         pairs = zip(self.feeds.values(), self.config.feeds, strict=True)
         feeds = [(config.exchange, feed.status()) for feed, config in pairs]
-        for gap in self.streams.let_go(following(feeds)):
+        for gap in self.streams.let_go(following(feeds), partial(self._is_wanted, feeds)):
             self.intake.put(gap)
         now = now_us()
         self.intake.settle_drops(now)
         return document(feeds, self.intake, self.streams.earlier, written_at=now, stopped=stopped)
+
+    def _is_wanted(self, feeds: Sequence[tuple[str, FeedStatus]], stream: StreamId) -> bool:
+        """Whether this process is to follow it, as the configuration stands: a market whose contract has expired is
+        over."""
+        exchange, channel, symbol = stream
+        if not self._shard.holds(exchange, symbol) or has_expired(symbol, None, now_us()):
+            return False
+        return any(
+            config.exchange == exchange and channel in config.channels and symbol_names.names(status.wanted, symbol)
+            for config, (_, status) in zip(self.config.feeds, feeds, strict=True)
+        )
 
     def _show_gauges(self) -> None:
         for name, cursor in self._cursors.items():

@@ -19,10 +19,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from ingestd.clock import now_us
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Earlier, FeedStatus
 from ingestd.gap_book import stream_of_gap
-from ingestd.gap_causes import RESTART, SHUTDOWN
+from ingestd.gap_causes import LACKED, RESTART, SHUTDOWN, UNLISTED
 from ingestd.intake import Intake
 from ingestd.journal_thread import Worker
 from ingestd.records import FeedGap, StreamId
@@ -124,20 +125,47 @@ def lost_before_gaps(left: Document) -> list[FeedGap]:
     return before
 
 
-def let_go(earlier: dict[StreamId, Earlier], following: Mapping[str, bool], until: int, detail: str) -> list[FeedGap]:
-    """Take out the streams that nobody follows any more; the gaps of them that end with that.
+def let_go(
+    earlier: dict[StreamId, Earlier],
+    following: Mapping[str, bool],
+    until: int,
+    detail: str,
+    is_wanted: Callable[[StreamId], bool] = lambda _: False,
+) -> list[FeedGap]:
+    """Take out the streams that nobody follows any more; the gaps of them that end with that, or begin.
 
     `following`: for each exchange, whether all its feeds have chosen their symbols. `until`: when they were last
-    followed.
+    followed. `is_wanted`: whether the configuration names the stream all the same, so that the venue's list lacks it:
+    then it misses something until it is there again.
     """
     gone = [stream for stream in earlier if following.get(stream[0], True)]
     ended = []
     for stream in gone:
+        if is_wanted(stream):
+            if earlier[stream].gap is None:
+                ended.append(_unlisted(stream, earlier[stream]))
+                earlier[stream] = Earlier(ended[-1].time, UNLISTED, LACKED, ended[-1])
+            continue
         gap = earlier.pop(stream).gap
         if gap is not None:
             text = f"{gap.detail}; {detail}" if gap.detail else detail
             ended.append(msgspec.structs.replace(gap, ended_at=max(until, gap.time), received_at=until, detail=text))
     return ended
+
+
+def _unlisted(stream: StreamId, left: Earlier) -> FeedGap:
+    exchange, channel, symbol = stream
+    detail = f"{LACKED}; {left.detail}" if left.detail else LACKED
+    return FeedGap(
+        exchange=exchange,
+        symbol=symbol,
+        time=left.complete_until,
+        received_at=now_us(),
+        channel=channel,
+        ended_at=None,
+        cause=UNLISTED,
+        detail=detail,
+    )
 
 
 class StreamState:
@@ -173,9 +201,9 @@ class StreamState:
         self.pending_gaps = [*lost_before_gaps(left), *left.pending_gaps]
         self._read_written_at = left.written_at
 
-    def let_go(self, following: Mapping[str, bool]) -> list[FeedGap]:
+    def let_go(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
         """See the function of that name."""
-        return let_go(self.earlier, following, self._read_written_at, "no longer followed")
+        return let_go(self.earlier, following, self._read_written_at, "no longer followed", is_wanted)
 
     def forget_restart(self) -> None:
         """Another process has captured since: only the gaps that this one's predecessor left open are gone on with."""

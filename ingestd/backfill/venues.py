@@ -9,6 +9,7 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import FeedConfig
+from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS, CcxtHistory
 from ingestd.storage import gap_filling
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 _PAUSE_S = 60.0  # where the venue names no time
 _MORE_PAUSE_CAP_S = 600.0
 _RELIST_S = 3600.0  # a new listing may match by then
+_RELIST_SOON_S = 60.0  # where the list lacks what is configured
 
 
 class Venue:
@@ -38,8 +40,9 @@ class Venue:
     def exchange(self) -> str:
         return self.feed.exchange
 
-    async def history(self) -> CcxtHistory:
-        """Raises FeedError when the markets cannot be loaded."""
+    async def history(self, lacks: str | None = None) -> CcxtHistory:
+        """`lacks`: a configured symbol that the list of markets seems to lack. Raises FeedError when the markets cannot
+        be loaded."""
         if self._history is None:
             history = CcxtHistory(self.feed, rate_share=self._rate_share)
             try:
@@ -48,7 +51,7 @@ class Venue:
                 await history.close()
                 raise
             self._history, self._listed_s = history, monotonic_s()
-        elif monotonic_s() - self._listed_s > _RELIST_S:
+        elif monotonic_s() - self._listed_s > (_RELIST_S if lacks is None else _RELIST_SOON_S):
             await self._history.open()
             self._listed_s = monotonic_s()
         self._history.wanted = self.symbols
@@ -96,7 +99,10 @@ class Venues:
         if not self._holds(exchange, symbol):
             return None
         for venue in self.of(exchange, channel):
-            if symbol in (await venue.history()).symbols():
+            history = await venue.history()
+            if symbol not in history.symbols() and symbol_names.names(venue.symbols, symbol):
+                history = await venue.history(lacks=symbol)
+            if symbol in history.symbols():
                 return venue
         return None
 

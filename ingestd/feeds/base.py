@@ -138,6 +138,7 @@ class FeedStatus:
     trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did
     silences: Counter[str] = field(default_factory=Counter)  # questions about silent streams, by what came of them
     streams: list[StreamStatus] = field(default_factory=list)
+    wanted: Sequence[str] = ()  # names and globs of the configuration
 
 
 class Feed(Protocol):

@@ -18,6 +18,7 @@ from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamSt
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.listing import Choice, has_expired
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.stopping import Stop
 from ingestd.gap_causes import DISCONNECT
@@ -25,9 +26,8 @@ from ingestd.records import Channel, StreamId
 
 log = structlog.get_logger()
 
-Markets = Mapping[str, Mapping[str, Any]]  # the exchange library's dicts, by symbol
-
-_NOTHING_LISTED_S = 60.0
+_NOTHING_LISTED_S = 15.0
+_SECOND_LIST_S = 2.0  # before it is said that nothing of the configuration exists
 
 
 def _everything(_channel: Channel, _market: Mapping[str, Any]) -> bool:
@@ -39,8 +39,8 @@ class CcxtFeed:
     `earlier` what an earlier process left of the streams (each is taken out as it is followed).
 
     `cache` keeps the markets for the next start; `chosen` is told which symbols are followed, each time that is
-    decided, with the venue's markets. `takes` says which of their streams are this feed's; `refuses` why a market is to
-    be put aside.
+    decided. What is followed stays so while the configuration names it, whatever a list of markets says (`listing`).
+    `takes` says which of their streams are this feed's; `refuses` why a market is to be put aside.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CcxtFeed:
         keep: Callable[[str], bool] | None = None,
         earlier: MutableMapping[StreamId, Earlier] | None = None,
         cache: MarketCache | None = None,
-        chosen: Callable[[Sequence[str], Markets], None] | None = None,
+        chosen: Callable[[Choice], None] | None = None,
         takes: Callable[[Channel, Mapping[str, Any]], bool] = _everything,
         refuses: Callable[[Mapping[str, Any]], str | None] | None = None,
     ) -> None:
@@ -59,13 +59,15 @@ class CcxtFeed:
         self._chosen = chosen
         self._takes = takes
         self._refuses = refuses
-        self._earlier = earlier
+        self._earlier: MutableMapping[StreamId, Earlier] = {} if earlier is None else earlier
         self._keep = keep
         self._stop = Stop()
         self._recorder: Recorder | None = None
         self._session: CcxtSession | None = None
         self._markets: list[MarketInfo] = []
         self._unknown: dict[str, str] = {}
+        self._unknown_since: dict[str, int] = {}
+        self._followed: dict[str, Mapping[str, Any]] = {}  # their last known markets
         self._symbols: list[str] = list(config.symbols)
         self._finished = Stop()
         self._has_run = False
@@ -76,7 +78,7 @@ class CcxtFeed:
         backoff = Backoff(cap_s=60.0)
         try:
             while not self._stop.is_set():
-                self._session = session = CcxtSession(self.config, recorder, self._cache, self._takes)
+                self._session = session = CcxtSession(self.config, recorder, self._cache, self._takes, self._followed)
                 try:
                     await self._run_session(session)
                 finally:
@@ -112,7 +114,13 @@ class CcxtFeed:
             for symbol, reason in self._unknown.items()
             for channel in self.config.channels
         ]
-        return replace(recorder.counts, connected=recorder.connected, problem=self._problem(), streams=streams)
+        return replace(
+            recorder.counts,
+            connected=recorder.connected,
+            problem=self._problem(),
+            streams=streams,
+            wanted=self._symbols,
+        )
 
     def markets(self) -> list[MarketInfo]:
         """Every market of the venue; empty until they are loaded."""
@@ -135,11 +143,16 @@ class CcxtFeed:
             self._session.choose_again()
 
     async def _run_session(self, session: CcxtSession) -> None:
-        if not await session.load_markets():
+        if not await session.markets.load():
             return
+        if self._resolve().unknown and session.markets.are_old:
+            await session.markets.load_again()
+        if not self._resolve().symbols and not self._has_run and not self._has_captured():
+            await self._stop.sleep(_SECOND_LIST_S)
+            await session.markets.load_again()
         markets = session.exchange.markets
-        if not self._resolve(markets).symbols:
-            if markets and not self._has_run:
+        if not self._resolve().symbols:
+            if markets and not self._has_run and not self._has_captured() and not self._stop.is_set():
                 path = f"feeds[{self.config.exchange}].symbols"
                 raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
@@ -149,14 +162,35 @@ class CcxtFeed:
         self._has_run = True
         await session.run(self._choose)
 
-    def _choose(self, markets: Markets) -> Sequence[str]:
-        """The symbols to follow, of those the venue lists."""
+    def _has_captured(self) -> bool:
+        """Whether an earlier process followed something of what is configured: then it is no mistake."""
+        return any(
+            exchange == self.config.exchange and symbol_names.names(self._symbols, symbol)
+            for exchange, _, symbol in self._earlier
+        )
+
+    def _choose(self) -> Choice:
+        """The symbols to follow: of those the venue lists, and those that are followed already."""
+        assert self._session is not None
+        exchange = self._session.exchange
+        markets = exchange.markets
         self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
-        symbols = self._resolve(markets).symbols
-        kept = [symbol for symbol in symbols if self._keep is None or self._keep(symbol)]
+        resolution = self._resolve()
+        kept = [symbol for symbol in resolution.symbols if self._keep is None or self._keep(symbol)]
+        self._followed = {symbol: markets[symbol] for symbol in kept}
+        lacking = exchange.lacking.intersection(kept)
+        choice = Choice(
+            kept,
+            markets,
+            closed={symbol for symbol in kept if markets[symbol].get("active") is False} - lacking,
+            lacking=lacking,
+            incomplete=bool(lacking or resolution.unknown),
+            missing_since={s: since for s in kept if (since := self._unknown_since.pop(s, None)) is not None},
+        )
+        self._unknown_since = {name: self._unknown_since.get(name, now_us()) for name in self._unknown}
         if self._chosen is not None:
-            self._chosen(kept, markets)
-        return kept
+            self._chosen(choice)
+        return choice
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
         """The venue's own book over REST, in its turn among the feed's other requests. Raises FeedError."""
@@ -169,9 +203,13 @@ class CcxtFeed:
             raise translated(error) from error
         return book
 
-    def _resolve(self, markets: Markets) -> symbol_names.Resolution:
-        shared = self._session.exchange.namesakes if self._session is not None else {}
-        resolution = symbol_names.resolve(self._symbols, markets, shared)
+    def _resolve(self) -> symbol_names.Resolution:
+        assert self._session is not None
+        exchange, now = self._session.exchange, now_us()
+        over = {s for s in exchange.lacking if has_expired(s, exchange.markets[s], now)}
+        markets = {symbol: market for symbol, market in exchange.markets.items() if symbol not in over}
+        followed = [symbol for symbol, market in self._followed.items() if not has_expired(symbol, market, now)]
+        resolution = symbol_names.resolve(self._symbols, markets, exchange.namesakes, followed)
         if self._refuses is not None:
             refused = {symbol: why for symbol in resolution.symbols if (why := self._refuses(markets[symbol]))}
             resolution.symbols = [symbol for symbol in resolution.symbols if symbol not in refused]

@@ -15,8 +15,9 @@ from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_checksums import CHECKED_HERE
 from ingestd.feeds.book_ladder import BookLadder
 from ingestd.feeds.book_samples import BookSamples, named_in
+from ingestd.feeds.listing import Choice
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
-from ingestd.gap_causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE
+from ingestd.gap_causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
@@ -56,6 +57,8 @@ class Recorder:
         self.streams = self._ledger.streams
         self.counts = self._ledger.counts
         self.add_stream = self._ledger.add_stream
+        self.expect = self._ledger.expect
+        self.of_symbols = self._ledger.of_symbols
         self.wants = self._ledger.wants
         self.all_streams = self._ledger.all_streams
         self.settle_ids = self._ledger.settle_ids
@@ -100,6 +103,14 @@ class Recorder:
             self._tops.pop(symbol, None)
             self._cut.discard(symbol)
             self._ids.begin_anew(symbol)
+
+    def judge_listing(self, choice: Choice) -> list[Stream]:
+        """Open the gaps of what the venue's newest list makes doubtful. The streams that are to be asked for anew,
+        since it lists them again and they have not delivered."""
+        judgement = self._ledger.judge_listing(choice)
+        for symbol, reason in judgement.doubtful.items():
+            self._ledger.interrupted(self._ledger.of_symbols({symbol}), UNLISTED, reason)  # its books go on as well
+        return [stream for stream in self._ledger.of_symbols(judgement.back) if self._ledger.has_gap(stream)]
 
     @property
     def connected(self) -> bool:

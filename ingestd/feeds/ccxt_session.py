@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_audit import BookAuditor
 from ingestd.feeds.book_checksums import CHECKED_HERE
 from ingestd.feeds.book_ladder import BookLadder, Rung
@@ -32,7 +29,7 @@ from ingestd.feeds.ccxt_channels import (
 )
 from ingestd.feeds.ccxt_lost_streams import LostStreams
 from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S, Subscription
+from ingestd.feeds.ccxt_subscription import Subscription
 from ingestd.feeds.ccxt_tap import (
     Tap,
     can_forget_books,
@@ -42,9 +39,10 @@ from ingestd.feeds.ccxt_tap import (
     forget_book,
     gathers_changes,
     make_exchange,
-    translated,
 )
+from ingestd.feeds.listing import Choice
 from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.market_loader import MarketLoader
 from ingestd.feeds.newest import Newest
 from ingestd.feeds.poller import Poller
 from ingestd.feeds.silence_watch import SilenceWatch
@@ -56,10 +54,11 @@ log = structlog.get_logger()
 
 FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
 RELIST_S = 3600.0
+RELIST_SOON_S = 15.0  # at first, then twice as long each time: a list failed, or lacks what is configured
 _IDS_SETTLE_US = 1_000_000
 _STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
 
-Choose = Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]]  # from the venue's markets, the symbols to follow
+Choose = Callable[[], Choice]  # from the venue's markets as they are now
 
 
 class CcxtSession:
@@ -71,11 +70,11 @@ class CcxtSession:
         recorder: Recorder,
         cache: MarketCache | None = None,
         takes: Callable[[Channel, Mapping[str, Any]], bool] = lambda _channel, _market: True,
+        known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """`cache`: where the markets are kept for the next start; `takes`: which streams of a market are asked for
-        here."""
+        here; `known`: the markets followed before this session."""
         self._config = config
-        self._cache = cache
         self._takes = takes
         self._recorder = recorder
         self._tap = Tap(recorder)
@@ -91,6 +90,9 @@ class CcxtSession:
             url_map=config.url_map,
             credentials=config.credentials(),
         )
+        self.exchange.followed = dict(known or {})
+        self._incomplete = False
+        self.markets = MarketLoader(self.exchange, recorder.counts, cache, self._stop)
         stands = config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
         self._lost = LostStreams(self.exchange, self._subscriptions, self._watch)
         recorder.attach(
@@ -103,35 +105,10 @@ class CcxtSession:
             BookLadder(stands=stands, can_unsubscribe=can_forget_books(self.exchange)),
         )
 
-    async def load_markets(self) -> bool:
-        """Ask for the venue's markets until it gives them; False when the stop came first."""
-        if self._cache is not None and (kept := self._cache.read()) is not None:
-            self.exchange.set_markets(kept)
-            return True
-        backoff = Backoff(cap_s=60.0)
-        while not self._stop.is_set():
-            task = await self._stop.run(self.exchange.load_markets(), name=f"{self._config.label} markets")
-            if self._stop.is_set():
-                break
-            raised = None if task.cancelled() else task.exception()
-            if not task.cancelled() and raised is None:
-                self._recorder.counts.problem = None
-                await self._keep_markets()
-                return True
-            error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
-            self._recorder.counts.problem = f"its markets cannot be loaded: {error}"[:300]
-            at_least_s = error.retry_after_s or RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
-            delay_s = backoff.next_s(at_least_s)
-            log.warning(
-                "markets_not_loaded", feed=self._config.label, error=str(error)[:300], delay_s=round(delay_s, 3)
-            )
-            await self._stop.sleep(delay_s)
-        return False
-
     async def run(self, choose: Choose) -> None:
         """Subscribe to the chosen symbols and keep at it until the stop, or until nothing works any more."""
         async with asyncio.TaskGroup() as tasks:
-            self._follow(tasks, choose(self.exchange.markets))
+            self._follow(tasks, choose())
             tasks.create_task(self._follow_listings(tasks, choose), name=f"{self._config.label} listings")
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
             tasks.create_task(self._silence_watch().run(self._stop), name=f"{self._config.label} silence")
@@ -149,7 +126,7 @@ class CcxtSession:
         self._choice_changed.set()
 
     def stop(self) -> None:
-        """Let `load_markets` and `run` return."""
+        """Let `markets.load` and `run` return."""
         self._stop.set()
 
     async def close(self) -> None:
@@ -158,40 +135,44 @@ class CcxtSession:
         await close_exchange(self.exchange)
 
     async def _follow_listings(self, tasks: asyncio.TaskGroup, choose: Choose) -> None:
-        """Load the markets again every hour: a new listing may match, an unknown symbol may exist by now."""
-        listed_s = time.monotonic() - self._markets_age_s()
+        """Load the markets again every hour: a new listing may match. Sooner where a list fails or lacks something."""
+        listed_s = time.monotonic() - min(RELIST_S, self.markets.age_s())
+        soon_s = RELIST_SOON_S
         while not self._stop.is_set():
-            await self._stop.sleep_or(self._choice_changed, max(0.0, listed_s + RELIST_S - time.monotonic()))
+            wait_s = min(soon_s, RELIST_S) if self._incomplete else RELIST_S
+            await self._stop.sleep_or(self._choice_changed, max(0.0, listed_s + wait_s - time.monotonic()))
             if self._stop.is_set():
                 return
             if not self._choice_changed.is_set():
                 listed_s = time.monotonic()
-                task = await self._stop.run(self.exchange.load_markets(True))
-                if task.cancelled() or task.exception() is not None:
-                    log.warning("markets_not_reloaded", feed=self._config.label)
+                was_incomplete, self._incomplete = self._incomplete, True
+                soon_s = min(RELIST_S, 2 * soon_s) if was_incomplete else RELIST_SOON_S
+                if not await self.markets.load_again():
                     continue
-                await self._keep_markets()
             self._choice_changed.clear()
-            self._follow(tasks, choose(self.exchange.markets))
+            self._follow(tasks, choose())
 
-    async def _keep_markets(self) -> None:
-        """In a thread: a venue's markets are megabytes, and the disk may hang."""
-        if self._cache is not None:
-            listed = [*self.exchange.markets.values(), *chain.from_iterable(self.exchange.namesakes.values())]
-            await self._stop.run(asyncio.to_thread(self._cache.write, listed))
-
-    def _markets_age_s(self) -> float:
-        loaded_at = self._cache.loaded_at if self._cache is not None else 0
-        return min(RELIST_S, max(0, now_us() - loaded_at) / 1e6) if loaded_at else 0.0
-
-    def _follow(self, tasks: asyncio.TaskGroup, symbols: Sequence[str]) -> None:
+    def _follow(self, tasks: asyncio.TaskGroup, choice: Choice) -> None:
+        symbols = choice.symbols
         new = [symbol for symbol in symbols if symbol not in self._followed]
         gone = self._followed.difference(symbols)
+        before, self.exchange.followed = self.exchange.followed, {s: choice.markets[s] for s in symbols}
+        self._incomplete = choice.incomplete
         self._followed = set(symbols)
         self._recorder.remove(gone)
+        self._recorder.expect(choice)
         for channel in self._config.channels if new else ():
             self._start_channel(tasks, channel, new)
+        renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]
+        self._ask_anew(self._recorder.judge_listing(choice), "the venue lists again what it carried")
+        self._ask_anew(self._recorder.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
         log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
+
+    def _ask_anew(self, streams: Sequence[Stream], reason: str) -> None:
+        """Dial their sockets anew: the library takes them for subscribed."""
+        urls = {stream.url for stream in streams}
+        for client in [client for client in (self.exchange.clients or {}).values() if client.url in urls]:
+            drop_client(client, reason)
 
     def _start_channel(self, tasks: asyncio.TaskGroup, channel: Channel, symbols: Sequence[str]) -> None:
         markets = self.exchange.markets

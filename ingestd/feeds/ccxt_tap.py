@@ -426,6 +426,9 @@ class _TappedExchange(ExactReaders):
         self.namesakes: dict[
             str, list[Mapping[str, Any]]
         ] = {}  # what two markets are called; they are not in `markets`
+        self.followed: Mapping[str, Mapping[str, Any]] = {}  # kept in `markets`, also when the venue's list lacks them
+        self.lacking: frozenset[str] = frozenset()  # those of them
+        self.listed: frozenset[str] = frozenset()
         self.code_name = _code_name(self)
         self.book_frame = book_frame_reader(self.code_name)
         self.numbering = NUMBERINGS.get(self.code_name)
@@ -437,12 +440,16 @@ class _TappedExchange(ExactReaders):
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
         listed = self.to_array(markets)  # type: ignore[attr-defined]
+        if not listed and self.markets:
+            raise ccxt.ExchangeNotAvailable(f"{self.id} lists no market at all")
         if self.id == "kraken":
             listed = [by_its_own_assets(market, self.common_currency_code) for market in listed]  # type: ignore[attr-defined]
         self.namesakes = namesakes(listed)
-        return super().set_markets(  # type: ignore[misc]
-            [market for market in listed if market["symbol"] not in self.namesakes], currencies
-        )
+        unique = [market for market in listed if market["symbol"] not in self.namesakes]
+        self.listed = frozenset(market["symbol"] for market in unique)
+        kept = [market for symbol, market in self.followed.items() if symbol not in self.listed]
+        self.lacking = frozenset(market["symbol"] for market in kept)
+        return super().set_markets([*unique, *kept], currencies)  # type: ignore[misc]
 
     def client(self, url: str) -> Any:
         client = super().client(url)  # type: ignore[misc]

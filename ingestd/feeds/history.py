@@ -58,6 +58,7 @@ class CcxtHistory:
     async def open(self) -> None:
         """Load the markets, or load them again. Raises FeedError (RateLimited among them)."""
         await self._call(self._exchange.load_markets, True)
+        self._exchange.followed = dict(self._exchange.markets)  # a later list that lacks one of them is no proof
 
     async def close(self) -> None:
         await close_exchange(self._exchange)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -12,8 +12,10 @@ from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
+from ingestd.feeds.listing import Choice, Judgement, ListingDoubts
 from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.trade_ids import STEPS_TO_BELIEVE, IdReport, IdSeries, are_consecutive
+from ingestd.gap_causes import LACKED, UNLISTED
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
@@ -46,6 +48,8 @@ class StreamLedger:
         self._intake = intake
         self._earlier = {} if earlier is None else earlier
         self._gaps = GapTracker(config.exchange)
+        self._doubts = ListingDoubts()
+        self._missing_since: Mapping[str, int] = {}
         self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
         self._disbelieved: dict[str, int] = {}  # the symbols whose ids had holes by themselves, and since when
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
@@ -59,6 +63,8 @@ class StreamLedger:
             if channel == "trades" and are_consecutive(self._config.exchange, symbol, self._config.options):
                 stream.ids = IdSeries()
             earlier = self._earlier.pop((self._config.exchange, channel, symbol), None)
+            if earlier is None and (since := self._missing_since.get(symbol)) is not None:
+                earlier = Earlier(since, UNLISTED, LACKED)
             if earlier is not None:
                 stream.followed_at = earlier.complete_until
                 self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
@@ -77,6 +83,31 @@ class StreamLedger:
                     self._put_gap(self._gaps.forget(stream, at=now_us()))
                     removed.append(stream)
         return removed
+
+    def expect(self, choice: Choice) -> None:
+        """What of the streams that are added next has been missing, and since when."""
+        self._missing_since = choice.missing_since
+
+    def judge_listing(self, choice: Choice) -> Judgement:
+        """What the venue's newest list makes doubtful of what is followed; shown as such until it delivers."""
+        judgement = self._doubts.judge(choice, self.all_streams(), now_us())
+        for stream in self.all_streams():
+            if (reason := judgement.doubtful.get(stream.symbol)) is not None:
+                log.warning(
+                    "market_not_listed",
+                    feed=self._config.label,
+                    channel=stream.channel,
+                    symbol=stream.symbol,
+                    reason=reason,
+                )
+                stream.quarantined = reason
+            elif stream.symbol in judgement.back:
+                stream.quarantined = None
+        return judgement
+
+    def of_symbols(self, symbols: Collection[str]) -> list[Stream]:
+        """Their streams."""
+        return [stream for stream in self.all_streams() if stream.symbol in symbols]
 
     def wants(self, stream: Stream) -> bool:
         """Whether the stream has not been removed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,18 +39,20 @@ def resolve(
     wanted: Sequence[str],
     markets: Mapping[str, Mapping[str, Any]],
     shared: Mapping[str, Sequence[Mapping[str, Any]]] = _NONE,
+    followed: Collection[str] = (),
 ) -> Resolution:
-    """Expand globs over active markets; a literal name needs only to exist (a halted market may open again).
+    """Expand globs over active markets; a literal name needs only to exist (a halted market may open again), and so
+    does what is `followed` already.
 
     A name that two markets share (`namesakes`) is put aside: neither is followed.
     """
     resolution = Resolution()
     found: dict[str, None] = {}
-    active = [symbol for symbol, market in markets.items() if market.get("active") is not False]
+    active = [symbol for symbol, market in markets.items() if market.get("active") is not False or symbol in followed]
     for name in wanted:
         if is_pattern(name):
             matches = sorted(fnmatch.filter(active, name))
-            aside = fnmatch.filter(shared, name)
+            aside = [symbol for symbol in fnmatch.filter(shared, name) if symbol not in markets]
             resolution.unknown.update((symbol, why_shared(shared[symbol])) for symbol in aside)
             if not matches and not aside:
                 resolution.unknown[name] = "matches no active market"
@@ -63,6 +65,11 @@ def resolve(
             resolution.unknown[name] = _why_unknown(name, markets)
     resolution.symbols = list(found)
     return resolution
+
+
+def names(wanted: Iterable[str], symbol: str) -> bool:
+    """Whether a name or a glob of the configuration means this symbol."""
+    return any(name == symbol or (is_pattern(name) and fnmatch.fnmatchcase(symbol, name)) for name in wanted)
 
 
 def serves(channel: Channel, market: Mapping[str, Any]) -> bool:

@@ -30,6 +30,7 @@ class Venue:
     def __init__(self, decoder: str) -> None:
         self.decoder = decoder
         self.markets = {"BTCUSDT": "BTC", "ETHUSDT": "ETH"}
+        self.statuses: dict[str, str] = {}  # of a market that is not TRADING
         self.sockets: list[web.WebSocketResponse] = []
         self.subscribed: list[list[str]] = []
         self.market_status = 200
@@ -76,7 +77,7 @@ class Venue:
                 "symbol": market_id,
                 "pair": market_id,
                 "contractType": "PERPETUAL",
-                "status": "TRADING",
+                "status": self.statuses.get(market_id, "TRADING"),
                 "baseAsset": base,
                 "quoteAsset": "USDT",
                 "marginAsset": "USDT",
@@ -123,7 +124,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
         return Backoff(base_s=0.001, cap_s=0.005)
 
     monkeypatch.setattr("ingestd.feeds.native.session.DIALS_AT_ONCE", 1000)
-    for module in ("ccxt_feed", "ccxt_session", "native.line", "native.rebuilding"):
+    for module in ("ccxt_feed", "market_loader", "native.line", "native.rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
     real = ccxt_subscription.Subscription.__init__
     monkeypatch.setattr(

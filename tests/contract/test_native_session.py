@@ -16,6 +16,7 @@ from ingestd.clock import monotonic_s
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
+from ingestd.feeds.listing import Choice
 from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
@@ -189,7 +190,7 @@ class Running:
 
     def follow(self, markets: str) -> None:
         found = {f"{name.upper()}/X": {"id": name, "symbol": f"{name.upper()}/X", "spot": True} for name in markets}
-        self.session.follow(list(found), found)
+        self.session.follow(Choice(list(found), found))
 
     async def _book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
         self.rest_asked.append(symbol)

@@ -118,6 +118,20 @@ def test_a_gap_of_a_stream_nobody_follows_ends_when_it_was_last_followed() -> No
     assert set(earlier) == {("kraken", "trades", "A/B")}
 
 
+def test_what_is_configured_and_not_listed_misses_something_from_then_on() -> None:
+    earlier = {TRADES: Earlier(NOW_US, "restart", "the process before had stopped"), TICKS: Earlier(NOW_US, "restart")}
+    (opened,) = let_go(earlier, {"binance": True}, NOW_US + 50, "no longer followed", lambda stream: stream == TRADES)
+
+    assert (opened.symbol, opened.channel, opened.time, opened.ended_at) == ("BTC/USDT", "trades", NOW_US, None)
+    assert opened.cause == "unlisted"
+    assert earlier[TRADES].gap == opened
+    assert TICKS not in earlier
+    assert let_go(earlier, {"binance": True}, NOW_US + 60, "no longer followed", lambda _: True) == []
+    (ended,) = let_go(earlier, {"binance": True}, NOW_US + 70, "no longer followed")  # taken out of the configuration
+    assert (ended.time, ended.ended_at) == (NOW_US, NOW_US + 70)
+    assert earlier == {}
+
+
 def test_an_exchange_has_chosen_when_each_of_its_feeds_has() -> None:
     follows, not_yet = status(delivered("trades", 1)), status(StreamStatus("trades", "A/B", quarantined="unknown"))
     assert following([("a", follows), ("a", not_yet), ("b", follows), ("c", not_yet)]) == {

@@ -11,7 +11,8 @@ from typing import Any
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
-from ingestd.feeds.ccxt_feed import CcxtFeed, Markets
+from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.listing import Choice
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
@@ -42,7 +43,7 @@ class NativeFeed:
     ) -> None:
         self.config = config
         self._venue = venue
-        self._earlier = earlier
+        self._earlier = earlier = {} if earlier is None else earlier
         self._stop = Stop()
         self._recorder: NativeRecorder | None = None
         self._session: NativeSession | None = None
@@ -99,6 +100,7 @@ class NativeFeed:
             connected=session.connected or inner.connected,
             problem=problem,
             streams=streams,
+            wanted=inner.wanted,
         )
 
     def markets(self) -> Sequence[MarketInfo]:
@@ -117,9 +119,9 @@ class NativeFeed:
             return None
         return f'there is no native decoder for {kind} markets of {self.config.exchange}: decoder = "auto" takes ccxt'
 
-    def _chosen(self, symbols: Sequence[str], markets: Markets) -> None:
+    def _chosen(self, choice: Choice) -> None:
         if self._session is not None:
-            self._session.follow(symbols, markets)
+            self._session.follow(choice)
 
 
 _COUNTED = (

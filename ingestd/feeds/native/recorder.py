@@ -11,11 +11,12 @@ from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_states import BookState
+from ingestd.feeds.listing import Choice
 from ingestd.feeds.native.books import Book, Books
 from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
-from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE
+from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, Funding, StreamId, Tick, Trade
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class NativeRecorder:
         self.streams = self._ledger.streams
         self.counts = self._ledger.counts
         self.all_streams = self._ledger.all_streams
+        self.expect = self._ledger.expect
         self.wants = self._ledger.wants
         self.settle_ids = self._ledger.settle_ids
         self.has_gap = self._ledger.has_gap
@@ -70,6 +72,14 @@ class NativeRecorder:
         self._ledger.remove(gone)
         for symbol in gone:
             self._books.forget(symbol)
+
+    def judge_listing(self, choice: Choice) -> list[Stream]:
+        """Open the gaps of what the venue's newest list makes doubtful. The streams that are to be asked for anew,
+        since it lists them again and they have not delivered."""
+        judgement = self._ledger.judge_listing(choice)
+        for symbol, reason in judgement.doubtful.items():
+            self._ledger.interrupted(self._ledger.of_symbols({symbol}), UNLISTED, reason)  # its books go on as well
+        return [stream for stream in self._ledger.of_symbols(judgement.back) if self._ledger.has_gap(stream)]
 
     def take(self, messages: Sequence[Message], on_other: Callable[[Message], None]) -> bool:
         """What one frame says, in its order; `on_other` is told what is of the connection itself.

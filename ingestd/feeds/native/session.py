@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from ingestd.config import FeedConfig
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Intake
 from ingestd.feeds.book_audit import BookAuditor
+from ingestd.feeds.listing import Choice
 from ingestd.feeds.native.line import Line
 from ingestd.feeds.native.pace import Pace
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
@@ -22,6 +23,7 @@ from ingestd.feeds.newest import Newest
 from ingestd.feeds.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
+from ingestd.gap_causes import UNLISTED
 from ingestd.records import Channel
 
 log = structlog.get_logger()
@@ -29,8 +31,6 @@ log = structlog.get_logger()
 DIALS_AT_ONCE = 20  # where the venue counts dials over minutes
 _IDS_SETTLE_US = 1_000_000
 _LOOK_S = 1.0
-
-Markets = Mapping[str, Mapping[str, Any]]
 
 
 class NativeSession:
@@ -57,7 +57,7 @@ class NativeSession:
         self._newest = newest
         self._lines: dict[str, list[Line]] = {}
         self._places: dict[tuple[Channel, str], tuple[Line, Asked]] = {}
-        self._wanted: tuple[Sequence[str], Markets] = ((), {})
+        self._wanted = Choice((), {})
         self._elsewhere: dict[tuple[Channel, str], None] = {}  # to be carried by another socket
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
@@ -77,9 +77,9 @@ class NativeSession:
         """Whether any socket is up."""
         return any(line.is_connected for lines in self._lines.values() for line in lines)
 
-    def follow(self, symbols: Sequence[str], markets: Markets) -> None:
+    def follow(self, choice: Choice) -> None:
         """These symbols from now on; what stays is not interrupted."""
-        self._wanted = tuple(symbols), markets
+        self._wanted = choice
         self._choice.set()
 
     async def run(self, stop: Stop) -> None:
@@ -101,7 +101,7 @@ class NativeSession:
                 await self._choice_or(stop)
                 if not stop.is_set():
                     self._choice.clear()
-                    for line in self._place(*self._wanted):
+                    for line in self._place(self._wanted):
                         tasks.create_task(self._keep(line, stop), name=f"{label} {line.url}")
 
     async def _choice_or(self, stop: Stop) -> None:
@@ -117,13 +117,15 @@ class NativeSession:
     def _own(self, channels: Iterable[Channel]) -> list[Channel]:
         return [channel for channel in channels if channel in self._venue.channels]
 
-    def _place(self, symbols: Sequence[str], markets: Markets) -> list[Line]:
+    def _place(self, choice: Choice) -> list[Line]:
         """Put what is new on sockets, take off what is gone; the sockets that are new themselves."""
+        symbols, markets = choice.symbols, choice.markets
         gone = {symbol for _, symbol in self._places}.difference(symbols)
         for place in [place for place in self._places if place[1] in gone]:
             line, asked = self._places.pop(place)
             line.drop(asked)
         self._recorder.remove(gone)
+        self._recorder.expect(choice)
         new_lines: list[Line] = []
         self._move(new_lines)
         new = 0
@@ -132,13 +134,18 @@ class NativeSession:
             if symbol_names.kind_of(market) not in self._venue.markets:
                 continue
             for channel in self._own(self._config.channels):
-                if (channel, symbol) in self._places or not symbol_names.serves(channel, market):
+                if not symbol_names.serves(channel, market):
+                    continue
+                asked = Asked(channel, self._market_id(market))
+                if not self._is_new(symbol, asked):
                     continue
                 new += 1
                 line = self._with_room(self._venue.address(market, channel), new_lines)
-                asked = Asked(channel, self._market_id(market))
                 line.add(asked, self._recorder.add_stream(channel, symbol))
                 self._places[channel, symbol] = line, asked
+        for stream in self._recorder.judge_listing(choice):
+            line, asked = self._places[stream.channel, stream.symbol]  # type: ignore[index]  # one of ours
+            line.ask_again(asked)
         log.info("following", feed=self._config.label, symbols=len(symbols), new_streams=new, gone=len(gone))
         return new_lines
 
@@ -153,6 +160,18 @@ class NativeSession:
                 line = self._with_room(line.url, new_lines, but=line)
                 line.add(asked, stream)
                 self._places[place] = line, asked
+
+    def _is_new(self, symbol: str, asked: Asked) -> bool:
+        """Whether it is to be asked for. What was asked for by another id is ended."""
+        place = self._places.get((asked.channel, symbol))
+        if place is None or place[1] == asked:
+            return place is None
+        line, before = place
+        line.drop(before)
+        stream = self._recorder.streams[asked.channel][symbol]
+        reason = f"the venue has another id for it: {asked.market_id}, which was {before.market_id}"
+        self._recorder.interrupted([stream], UNLISTED, reason)
+        return True
 
     def _market_id(self, market: Mapping[str, Any]) -> str:
         venue = self._venue

@@ -1,0 +1,84 @@
+"""The markets of one exchange object: loaded, loaded again, and kept for the next start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from itertools import chain
+from typing import Any
+
+import structlog
+
+from ingestd.backoff import Backoff
+from ingestd.clock import now_us
+from ingestd.errors import FeedError
+from ingestd.feeds.base import FeedStatus, RateLimited
+from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S
+from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.listing import is_poor
+from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.stopping import Stop
+
+log = structlog.get_logger()
+
+
+class MarketLoader:
+    """`status` is told why they cannot be loaded. `are_old`: they are those that an earlier start kept."""
+
+    def __init__(self, exchange: Any, status: FeedStatus, cache: MarketCache | None, stop: Stop) -> None:
+        self._exchange = exchange
+        self._status = status
+        self._label = status.label
+        self._cache = cache
+        self._stop = stop
+        self.are_old = False
+
+    async def load(self) -> bool:
+        """Ask for the venue's markets until it gives them; False when the stop came first."""
+        if self._cache is not None and (kept := self._cache.read()) is not None:
+            self._exchange.set_markets(kept)
+            self.are_old = True
+            return True
+        backoff = Backoff(cap_s=60.0)
+        while not self._stop.is_set():
+            task = await self._stop.run(self._exchange.load_markets(), name=f"{self._label} markets")
+            if self._stop.is_set():
+                break
+            raised = None if task.cancelled() else task.exception()
+            if not task.cancelled() and raised is None:
+                self._status.problem = None
+                await self._keep_markets(())
+                return True
+            error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
+            self._status.problem = f"its markets cannot be loaded: {error}"[:300]
+            at_least_s = error.retry_after_s or RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
+            delay_s = backoff.next_s(at_least_s)
+            log.warning("markets_not_loaded", feed=self._label, error=str(error)[:300], delay_s=round(delay_s, 3))
+            await self._stop.sleep(delay_s)
+        return False
+
+    async def load_again(self) -> bool:
+        """Ask for the venue's markets once more; False when they did not come, and the ones before stay."""
+        known = frozenset(self._exchange.markets or ())
+        task = await self._stop.run(self._exchange.load_markets(True), name=f"{self._label} markets")
+        raised = FeedError("given up by the exchange library") if task.cancelled() else task.exception()
+        if raised is not None:
+            log.warning("markets_not_reloaded", feed=self._label, error=str(translated(raised))[:300])
+            return False
+        await self._keep_markets(known)
+        return True
+
+    async def _keep_markets(self, known: Collection[str]) -> None:
+        """Write them for the next start, in a thread: a venue's markets are megabytes, and the disk may hang. Not those
+        of a poor list: what it lacks may go on trading."""
+        if is_poor(known, self._exchange.listed, self._exchange.followed):
+            lacks = sorted({*known, *self._exchange.followed}.difference(self._exchange.listed))
+            log.warning("markets_list_poor", feed=self._label, lacks=len(lacks), of=len(known), some=lacks[:3])
+        elif self._cache is not None:
+            listed = [*self._exchange.markets.values(), *chain.from_iterable(self._exchange.namesakes.values())]
+            await self._stop.run(asyncio.to_thread(self._cache.write, listed))
+
+    def age_s(self) -> float:
+        """How long ago the venue listed them; the age of those that an earlier start kept, too."""
+        loaded_at = self._cache.loaded_at if self._cache is not None else 0
+        return max(0, now_us() - loaded_at) / 1e6 if loaded_at else 0.0

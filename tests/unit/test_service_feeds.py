@@ -1,0 +1,70 @@
+"""What the daemon does with a feed of which nothing exists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ingestd.config import FeedConfig, parse
+from ingestd.errors import ConfigError, Problem
+from ingestd.feeds.base import FeedStatus, Intake, MarketInfo
+from ingestd.service import Service
+
+
+class Listed:
+    """A feed whose market is in the venue's list from the second time on."""
+
+    def __init__(self, config: FeedConfig, made: list[Listed]) -> None:
+        self.config = config
+        self.symbols: Sequence[str] = config.symbols
+        self.runs = asyncio.Event()
+        self._is_first = config.exchange == "kraken" and not any(feed.config.exchange == "kraken" for feed in made)
+        made.append(self)
+
+    async def run(self, intake: Intake) -> None:
+        if self._is_first:
+            raise ConfigError([Problem("feeds[kraken].symbols", "the venue has no such market", "BTC/USD")])
+        self.runs.set()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        pass
+
+    def status(self) -> FeedStatus:
+        return FeedStatus(self.config.label, wanted=self.symbols)
+
+    def markets(self) -> Sequence[MarketInfo]:
+        return []
+
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        self.symbols = symbols
+
+
+async def test_a_feed_of_which_nothing_is_listed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the names of the last reload."""
+    monkeypatch.setattr("ingestd.service._MISCONFIGURED_S", 0.01)
+    made: list[Listed] = []
+    document = {
+        "instance": {"name": "a", "state_dir": str(tmp_path)},
+        "database": {"dsn": "postgresql://nobody@127.0.0.1:1/none"},
+        "feeds": [{"exchange": "kraken", "symbols": ["BTC/USD"]}, {"exchange": "binance", "symbols": ["BTC/USDT"]}],
+    }
+    service = Service(parse(document, {}), make_feed=lambda config: Listed(config, made))
+    name = next(iter(service.feeds))
+    service.feeds[name].set_symbols(["ETH/USD"])
+    running = asyncio.create_task(service._run_feed(name, service.feeds[name]))
+    try:
+        async with asyncio.timeout(10):
+            while len(made) < 3:
+                await asyncio.sleep(0.005)
+            await made[-1].runs.wait()
+        assert service.feeds[name] is made[-1]
+        assert made[-1].symbols == ["ETH/USD"]
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
