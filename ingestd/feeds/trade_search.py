@@ -194,7 +194,8 @@ class TradeSearch:
             return [self._window]
         stretches = []
         if not self._reaches_start():
-            stretches.append(Window(start_us, min(end_us, max(start_us, self._oldest_us))))
+            # Of the trades of the oldest moment some may be left.
+            stretches.append(Window(start_us, min(end_us, max(start_us, self._oldest_us) + 1)))
         stretches += [Window(max(start_us, hole.start_us), min(end_us, hole.end_us)) for hole in self._runs.holes()]
         if not self._reaches_end():
             stretches.append(Window(max(start_us, min(end_us, self._newest_us)), end_us))

@@ -155,8 +155,8 @@ async def test_a_range_that_begins_before_what_the_venue_still_has(
 
 
 def stretch_end(trade: Past, exchange: str) -> int:
-    """The venue's own precision: milliseconds but for Kraken and Coinbase."""
-    return trade.time if exchange in ("kraken", "coinbaseexchange") else trade.time // 1000 * 1000
+    """With its own moment, in the venue's own precision: milliseconds but for Kraken and Coinbase."""
+    return 1 + (trade.time if exchange in ("kraken", "coinbaseexchange") else trade.time // 1000 * 1000)
 
 
 @pytest.mark.parametrize("exchange", NEWEST_ONLY)

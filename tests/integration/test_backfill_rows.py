@@ -15,8 +15,9 @@ from ingestd.feeds.trade_series import Series
 from ingestd.records import Candle, Funding, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
-from tests.integration.test_candle_audit import Sink, store
+from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
+from tests.support.records import trade
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
 NOON_US = from_datetime(NOON)
@@ -114,3 +115,68 @@ async def test_a_market_that_is_gone_is_said(postgres_database: DatabaseForTest)
     with pytest.raises(Unfillable, match="does not list GONE/USDT"):
         await Filler(db, Sink(db), lambda _: True).fill(gap, Past(4), "1m")
     await db.close()
+
+
+class ShortPast(Past):
+    """Ends, or begins, within the gap: it has the rows of these steps after noon only."""
+
+    def __init__(self, steps: range) -> None:
+        super().__init__(per_page=100)
+        self._steps = steps
+
+    def _times(self, channel: str, since_us: int) -> Sequence[int]:
+        times = [NOON_US + index * STEP_US[channel] for index in self._steps]
+        return [at for at in times if at >= since_us]
+
+
+@pytest.mark.parametrize("channel", sorted(STEP_US))
+@pytest.mark.parametrize("steps", [range(-30, 6), range(5, 12), range(0)], ids=["ends early", "begins late", "empty"])
+async def test_a_gap_of_which_the_venue_lacks_rows_is_not_filled(
+    postgres_database: DatabaseForTest, channel: str, steps: range
+) -> None:
+    step = STEP_US[channel]
+    db, other = await postgres_database.connect(), await postgres_database.connect()
+    storing = asyncio.create_task((sink := Sink(other)).run())
+    ended = NOON + timedelta(microseconds=11 * step)
+    gap = gap_filling.Gap(1, "binance", "BTC/USDT:USDT", channel, NOON, ended, "disconnect", None)
+    try:
+        filled = await Filler(db, sink, lambda _: True).fill(gap, ShortPast(steps), "1m")
+        stored = await times(db, channel)
+    finally:
+        storing.cancel()
+        await asyncio.wait({storing})
+        await db.close()
+        await other.close()
+    inside = [index for index in steps if 0 <= index < 11]
+    assert stored == [NOON + timedelta(microseconds=index * step) for index in inside]
+    assert filled.rows == len(inside)
+    assert filled.missing
+    assert filled.verdict.startswith("not proved complete: the venue has no ")
+
+
+async def test_a_gap_of_trades_that_the_venue_leaves_out_is_not_filled(postgres_database: DatabaseForTest) -> None:
+    """Ids 6 to 15 were missed, and two of them are in no answer: the others are put back and counted."""
+    everything = [
+        trade(number, time=NOON_US + number * 1000, received_at=NOON_US + number * 1000) for number in range(25)
+    ]
+    db, other = await postgres_database.connect(), await postgres_database.connect()
+    storing = asyncio.create_task((sink := Sink(other)).run())
+    await store(db, [*everything[:6], *everything[16:]])
+    began, ended = (NOON + timedelta(milliseconds=number) for number in (5, 16))
+    gap = gap_filling.Gap(1, "binance", "BTC/USDT", "trades", began, ended, "disconnect", None)
+    try:
+        past = Venue([row for row in everything if row.seq not in (9, 10)])
+        filled = await Filler(db, sink, lambda _: True).fill(gap, past, "1m")
+        stored = [row["seq"] for row in await db.fetch("SELECT seq FROM trades ORDER BY seq")]
+    finally:
+        storing.cancel()
+        await asyncio.wait({storing})
+        await db.close()
+        await other.close()
+    assert stored == [number for number in range(25) if number not in (9, 10)]
+    assert filled.rows == 8
+    assert "2 of the ids" in filled.verdict
+    (stretch,) = filled.missing
+    assert stretch.start_us <= NOON_US + 9000
+    assert stretch.end_us >= NOON_US + 10_000
+    assert not filled.may_come

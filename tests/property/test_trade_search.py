@@ -219,3 +219,39 @@ def test_a_past_that_lags_behind_the_stream_is_told_from_one_that_does_not_reach
     with pytest.raises(Unfillable) as raised:
         run(search_of(market, paging, Ids.CONSECUTIVE), lambda _: everything[4:], market)
     assert not isinstance(raised.value, Behind)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    market=markets(),
+    paging=st.sampled_from(tuple(Paging)),
+    consecutive=st.booleans(),
+    bounds=st.tuples(st.integers(-20_000, 350_000), st.integers(1, 350_000)),
+    left_out=st.sets(st.integers(0, 59), max_size=2),
+    data=st.data(),
+)
+def test_what_of_a_window_was_not_seen_is_missing(
+    market: Market,
+    paging: Paging,
+    consecutive: bool,
+    bounds: tuple[int, int],
+    left_out: set[int],
+    data: st.DataObject,
+) -> None:
+    """Whatever a server has left of the past: a trade of the window that was not found is in a missing stretch."""
+    start = market.trades[0].time + bounds[0]
+    window = Window(start, start + bounds[1])
+    left = market.trades[data.draw(st.integers(0, len(market.trades) - 1)) :]
+    left = [row for index, row in enumerate(left) if index not in left_out or not consecutive] or left
+    served = Market(left, frozenset(), [], [])
+    begin = Request(from_id=int(left[0].trade_id)) if paging is Paging.FROM_ID else None
+    search = TradeSearch(
+        paging, Ids.CONSECUTIVE if consecutive else Ids.OPAQUE, window, start=begin, needs_overlap=False
+    )
+    found = set(run(search, truthful(served, data), served))
+    missing = search.missing()
+    for row in market.trades:
+        if window.holds(row.time) and row.trade_id not in found:
+            assert any(stretch.holds(row.time) for stretch in missing), (row, missing)
+    assert all(window.start_us <= stretch.start_us < stretch.end_us <= window.end_us for stretch in missing)
+    assert search.proof().startswith("not proved") is bool(missing)
