@@ -17,7 +17,6 @@ from ingestd.config import FeedConfig
 from ingestd.feeds.native import line
 from ingestd.feeds.native.kraken import Kraken
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
-from tests.support.captures import shared
 from tests.support.feeds import DECODERS
 from tests.support.small_venue import FakeVenue, RunningFeed
 
@@ -33,6 +32,24 @@ LISTED = [
     ("XDGUSD", "XDG/USD", "XXDG", "ZUSD", "DOGE/USD", "DOGE/USD", "0.1"),
     ("XETHXXBT", "ETH/XBT", "XETH", "XXBT", "ETH/BTC", "ETH/BTC", "0.04"),
 ]
+# What REST says of each besides: https://docs.kraken.com/api/docs/rest-api/get-tradable-asset-pairs
+TERMS = {
+    "aclass_base": "currency",
+    "aclass_quote": "currency",
+    "lot": "unit",
+    "cost_decimals": 5,
+    "pair_decimals": 1,
+    "lot_decimals": 8,
+    "lot_multiplier": 1,
+    "ordermin": "0.00005",
+    "costmin": "0.5",
+    "tick_size": "0.1",
+    "status": "online",
+    "leverage_buy": [],
+    "leverage_sell": [],
+    "fees": [[0, 0.4]],
+    "fees_maker": [[0, 0.25]],
+}
 PRICE_BY_UNIFIED = {unified: price for *_, unified, price in LISTED}
 PRICE_BY_NAME = {name: price for *_, name, _unified, price in LISTED}
 
@@ -40,9 +57,8 @@ PRICE_BY_NAME = {name: price for *_, name, _unified, price in LISTED}
 def rest(path: str, _query: dict[str, str]) -> Any:
     if not path.endswith("AssetPairs"):
         return {"error": [], "result": {}}
-    template = json.loads((shared("messages") / "kraken" / "http_asset_pairs.json").read_text())["result"]["XBTUSDT"]
     pairs = {
-        market_id: {**template, "altname": market_id, "wsname": wsname, "base": base, "quote": quote}
+        market_id: {**TERMS, "altname": market_id, "wsname": wsname, "base": base, "quote": quote}
         for market_id, wsname, base, quote, *_ in LISTED
     }
     return {"error": [], "result": pairs}

@@ -6,7 +6,6 @@ the option in each row: https://bybit-exchange.github.io/docs/v5/websocket/publi
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from ingestd.feeds.catalog import check
 from ingestd.feeds.native.venues import native_venue
 from ingestd.feeds.symbols import kind_by_name, kind_of
 from ingestd.records import BookSnapshot, FeedGap, Trade
-from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
+from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.support.feeds import DECODERS
 from tests.support.small_venue import FakeVenue, RunningFeed
 from tests.unit.feeds.doubles import feed_config
@@ -28,6 +27,31 @@ UNIFIED = {
     CALL: "BTC/USDC:USDC-251226-100000-C",
     PUT: "BTC/USDC:USDC-251226-100000-P",
 }
+# https://bybit-exchange.github.io/docs/v5/market/instrument
+LINEAR = {
+    "symbol": "BTCUSDT",
+    "contractType": "LinearPerpetual",
+    "status": "Trading",
+    "baseCoin": "BTC",
+    "quoteCoin": "USDT",
+    "launchTime": "1699990000000",
+    "deliveryTime": "1702592000000",
+    "deliveryFeeRate": "0.0005",
+    "priceScale": "2",
+    "leverageFilter": {"minLeverage": "1", "maxLeverage": "100", "leverageStep": "1"},
+    "priceFilter": {"minPrice": "1", "maxPrice": "1000000", "tickSize": "0.5"},
+    "lotSizeFilter": {
+        "maxOrderQty": "100.0",
+        "minOrderQty": "0.001",
+        "qtyStep": "0.001",
+        "postOnlyMaxOrderQty": "100.0",
+        "maxMktOrderQty": "50.0",
+        "minNotionalValue": "5",
+    },
+    "unifiedMarginTrade": True,
+    "fundingInterval": 8,
+    "settleCoin": "USDT",
+}
 
 
 def rest(path: str, query: dict[str, str]) -> Any:
@@ -35,8 +59,7 @@ def rest(path: str, query: dict[str, str]) -> Any:
         return {"retCode": 0, "result": {"list": []}}
     rows: list[Any] = []
     if query["category"] == "linear":
-        body = json.loads((shared("messages") / "bybit" / "http_get_instruments_linear.json").read_text())
-        rows = [row for row in body["result"]["list"] if row["symbol"] == "BTCUSDT"]
+        rows = [LINEAR]
     if query["category"] == "option" and query.get("baseCoin", "BTC") == "BTC":
         rows = [option(name) for name in (CALL, PUT)]
     return {"retCode": 0, "retMsg": "OK", "result": {"category": query["category"], "list": rows}}
