@@ -63,6 +63,7 @@ class Recorder:
         self.all_streams = self._ledger.all_streams
         self.settle_ids = self._ledger.settle_ids
         self.has_gap = self._ledger.has_gap
+        self.taken_over = self._ledger.taken_over
         self.ticks_from_tickers = False
         self.ticks_from_books = False
         self._tops: dict[str, Top] = {}  # the newest of each book, where ticks are from books

@@ -23,6 +23,7 @@ from typing import Any
 from ingestd.clock import from_datetime, now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import ChannelError, FeedError
+from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.exact import decimal_text
@@ -112,6 +113,7 @@ class Newest:
     def __init__(self, config: FeedConfig, exchange: Callable[[], Any]) -> None:
         self._config = config
         self._exchange = exchange
+        self._ids = ccxt_records.TradeIds(now_us())
         self._useless: set[str] = set()
         self._has_key = bool(config.credentials().get("apiKey"))
 
@@ -159,15 +161,20 @@ class Newest:
             pass  # its past trades have other ids than the stream: their times are the same
         else:
             params, limit = dict(series.params), min(series.page_limit, _TRADES)
+            if self._config.exchange in BINANCE:  # the same ids, and neither a key nor more weight
+                params = {name: value.replace("HistoricalTrades", "Trades") for name, value in params.items()}
             own, numbered = series.is_known, series.ids is not Ids.OPAQUE
         rows = await self._call(exchange.fetch_trades, symbol, None, limit, params)
-        found = [_trade(row) for row in rows or () if isinstance(row, Mapping)]
-        if not found:
+        newest = max((row for row in rows or () if isinstance(row, Mapping)), key=_place, default=None)
+        if newest is None:
             return None
-        time_us, number, trade_id = max(found, key=lambda trade: (trade[0], trade[1] or 0))
-        if not own:
-            return Word(("trade", (time_us, trade_id)), time=time_us or None)
-        return Word(("trade", (time_us, trade_id)), trade_id, number if numbered else None, time_us or None)
+        time_us, number = _place(newest)
+        trade_id = None if newest.get("id") is None else str(newest["id"])
+        mark = "trade", (time_us, trade_id)
+        if not own or trade_id is None:
+            return Word(mark, time=time_us or None)
+        record = ccxt_records.trade_record(self._config.exchange, symbol, newest, now_us(), self._ids)
+        return Word(mark, trade_id, number if numbered and number >= 0 else None, time_us or None, record=record)
 
     async def best(self, symbols: Collection[str]) -> dict[str, Word]:
         """The best bid and ask of these markets, which are of one kind: in one request where the venue has it."""
@@ -246,11 +253,10 @@ def _key(rows: Mapping[str, Row], market_id: str) -> str | None:
     return next((key for key in (market_id, market_id.upper()) if key in rows), None)
 
 
-def _trade(row: Row) -> tuple[int, int | None, str | None]:
-    trade_id = row.get("id")
-    text = None if trade_id is None else str(trade_id)
-    number = int(text) if text is not None and text.isdecimal() else None
-    return (row.get("timestamp") or 0) * 1000, number, text
+def _place(row: Row) -> tuple[int, int]:
+    """Its time in microseconds, and its id as a number; -1 where it is none."""
+    trade_id = str(row.get("id"))
+    return int(row.get("timestamp") or 0) * 1000, int(trade_id) if trade_id.isdecimal() else -1
 
 
 def _whole(value: object) -> int | None:

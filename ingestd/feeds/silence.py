@@ -50,6 +50,7 @@ class Word:
     time: int | None = None
     best: Best | None = None
     is_certain: bool = True
+    record: Trade | None = None  # the newest trade, as the stream would have brought it
 
 
 class Expectation:

@@ -19,6 +19,7 @@ from ingestd.feeds.silence import REST_BEHIND_US, Expectation, Word, verdict_on
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.gap_causes import STREAM_SILENT
+from ingestd.records import Trade
 
 log = structlog.get_logger()
 
@@ -51,6 +52,9 @@ class WatchedStreams(Protocol):
     def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
         """Open a gap for each of these."""
 
+    def taken_over(self, stream: Stream, trade: Trade) -> None:
+        """A trade of a stream that does not deliver, from elsewhere."""
+
 
 class SilenceWatch:
     """`streams()` are those that should speak now; `ask_anew(stream, attempt)` asks for one again, from the second
@@ -79,6 +83,7 @@ class SilenceWatch:
         self._expected: dict[Key, tuple[Stream, Expectation]] = {}
         self._due: dict[Key, None] = {}
         self._is_due = asyncio.Event()
+        self._behind: dict[Key, None] = {}  # dead trade streams whose newest trade the venue is to give over REST
         self._quiet = Pace(QUIET_PER_MINUTE / 60, burst=_QUIET_AT_ONCE)
         self._urgent = Pace(URGENT_PER_MINUTE / 60, burst=_URGENT_AT_ONCE)
         self._bulk = _Source(BULK_PER_MINUTE)
@@ -150,6 +155,7 @@ class SilenceWatch:
         """About those that are due, as far as it may be done now."""
         if monotonic_s() < self._paused_until_s:
             return
+        await self._take_over(stop)
         await self._ask_trades(stop)
         await self._ask_best(stop)
         self._judge_others()
@@ -181,6 +187,28 @@ class SilenceWatch:
                 continue
             pace.take(now_s)
             await self._ask_of_one(key, stop)
+
+    async def _take_over(self, stop: Stop) -> None:
+        """One that was asked for anew in vain, or has nothing to bring: backfill needs a trade to fill up to."""
+        while self._behind and not stop.is_set() and self._urgent.is_free(monotonic_s()):
+            key = next(iter(self._behind))
+            del self._behind[key]
+            known = self._expected.get(key)
+            if known is None:
+                continue
+            self._urgent.take(monotonic_s())
+            task = await stop.run(self._newest.trade(key[1]), name=f"trade to fill up to {key[1]}")
+            if stop.is_set() or task.cancelled():
+                return
+            if (error := task.exception()) is not None:
+                self._failed(error)
+                return
+            stream, word = known[0], task.result()
+            trade = word.record if word is not None else None
+            is_new = trade is not None and isinstance(stream.last, Trade) and _follows(trade, stream.last)
+            if trade is not None and is_new and known[1].asked_anew and self._recorder.has_gap(stream):
+                self._recorder.taken_over(stream, trade)
+                self._count("taken_over")
 
     async def _ask_of_all(self, kind: str, stop: Stop) -> None:
         """About every stream that is silent now, due or not: it costs the same."""
@@ -289,6 +317,8 @@ class SilenceWatch:
         earlier = expectation.word
         bulk = earlier is not None and not is_bulk and earlier.mark[0] != word.mark[0]
         expectation.told(verdict, earlier if earlier is not None and bulk and verdict == "proved" else word, now_s)
+        if is_open and expectation.asked_anew and stream.channel == "trades" and verdict in ("same", "newer"):
+            self._behind[key] = None
         if verdict == "proved" and stream.channel == "trades":
             stream.is_quiet_until(asked_at - REST_BEHIND_US)
 
@@ -312,6 +342,12 @@ class SilenceWatch:
 
     def _count(self, result: str) -> None:
         self._recorder.counts.silences[result] += 1
+
+
+def _follows(trade: Trade, last: Trade) -> bool:
+    if trade.trade_id.isdecimal() and last.trade_id.isdecimal():
+        return int(trade.trade_id) > int(last.trade_id)
+    return trade.trade_id != last.trade_id and trade.time >= last.time
 
 
 class _Source:

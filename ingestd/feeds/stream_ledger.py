@@ -139,6 +139,15 @@ class StreamLedger:
         self._put_gap(ended)
         return ended is not None
 
+    def taken_over(self, stream: Stream, trade: Trade) -> None:
+        """A trade of a stream that does not deliver, from elsewhere: what lies before it can be filled now."""
+        ended = self.delivered(stream, at=trade.received_at, time=trade.time)
+        stream.last = trade
+        stream.last_received_at, stream.last_time = trade.received_at, trade.time
+        self._intake.put(trade)
+        if stream.ids is not None:
+            self.count_id(stream, stream.ids, trade, ended_gap=ended)
+
     def count_id(self, stream: Stream, ids: IdSeries, trade: Trade, *, ended_gap: bool) -> None:
         """What the trade's id says of those before it. To be told after the trade is handed over."""
         report = ids.take(trade)

@@ -24,7 +24,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fault.
 
     `unsubscribe`: the venue sends nothing more of `channel` (None: of all) of the symbol, on sockets that live on, and
-    says nothing of it; `deaf`: nor when it is asked for anew, so many times on each socket.
+    says nothing of it; `deaf`: nor when it is asked for anew, so many times on each of them (-1: ever, on any socket).
 
     `symbol`: a unified symbol or a market id; None: all. `n`: how many frames, trades, ids or requests.
     `seconds`: how long a half-open socket stays so; None: until the client reconnects.

@@ -30,6 +30,7 @@ class SimServer:
         self._rate_limit = RateLimit()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
+        self._mute: set[str] = set()  # streams that are sent to nobody any more
         self._reopen: dict[Connection, asyncio.TimerHandle] = {}
         self.port = 0
         self.requests = 0
@@ -161,6 +162,8 @@ class SimServer:
             stream = self._source.resolve(asked, connection.host)
             if stream is None:
                 continue
+            if stream.name in self._mute:
+                continue
             if connection.deaf.get(stream.name, 0) > 0:
                 connection.deaf[stream.name] -= 1
                 continue
@@ -267,7 +270,9 @@ class SimServer:
             for stream, _ in list(connection.streams.values()):
                 if market_id in (None, stream.market_id) and fault.channel in (None, stream.channel):
                     self.hub.unsubscribe(connection, stream.name)
-                    connection.deaf[stream.name] = fault.deaf
+                    connection.deaf[stream.name] = max(fault.deaf, 0)
+                    if fault.deaf < 0:
+                        self._mute.add(stream.name)
                     touched += 1
         return touched
 

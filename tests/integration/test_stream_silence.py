@@ -16,6 +16,7 @@ from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
 from ingestd.sim.faults import Fault
 from ingestd.sim.local import LocalVenue
 from ingestd.sim.replay import replay_venue
+from ingestd.sim.synthetic.rest import Rest
 from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.captures import shared
 from tests.support.feeds import DECODERS, make_feed
@@ -216,3 +217,45 @@ async def test_other_venues_that_drop_a_stream(decoder: str, capture: str, symbo
         disconnects = made.feed.status().disconnects
 
     assert (gap.cause, gap.channel, disconnects) == (STREAM_SILENT, "trades", 0)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_a_venue_that_cannot_tell_of_all_markets_at_once_is_asked_about_one(
+    decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ticker/24hr` is not served; the newest trades are."""
+    answer = Rest.answer
+
+    def without(rest: Rest, endpoint: str, query: dict[str, str], now_ms: int) -> tuple[int, str] | None:
+        return None if endpoint == "24hr" else answer(rest, endpoint, query, now_ms)
+
+    monkeypatch.setattr(Rest, "answer", without)
+    async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:
+        await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
+        venue.source.halt("ETH/USDT")
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await made.until(made.ended)
+        await made.until(lambda: made.feed.status().silences["proved"])
+
+    assert {gap.symbol for gap in made.gaps()} == {"BTC/USDT"}
+    assert {gap.cause for gap in made.gaps()} == {STREAM_SILENT}
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_one_that_never_comes_again_leaves_gaps_that_can_be_filled(decoder: str) -> None:
+    """Each ends at a trade that the venue gave over REST, where the next one begins."""
+    async with synthetic_venue(symbols=2, rate=200) as venue, feeding(venue, decoder) as made:
+        await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
+        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=-1))
+        await made.until(lambda: len([gap for gap in made.ended() if gap.symbol == "BTC/USDT"]) >= 2)
+        # Then nothing more is traded, and the last gap ends too.
+        venue.source.halt("BTC/USDT")
+        newest = happened(venue, "BTC/USDT")[-1]
+        await made.until(lambda: int(made.of(Trade, "BTC/USDT")[-1].trade_id) == newest)
+
+    gaps = [gap for gap in made.ended() if gap.symbol == "BTC/USDT"]
+    trades = {int(trade.trade_id): trade for trade in made.of(Trade, "BTC/USDT")}
+    lane = venue.source._lane_of_key[venue.symbols["BTC/USDT"]]
+    missing = [trade for trade in lane.market.trades if trade.trade_id not in trades]
+    assert missing
+    assert all(any(gap.time <= t.time_ms * 1000 <= (gap.ended_at or 0) for gap in gaps) for t in missing)

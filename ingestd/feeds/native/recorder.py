@@ -48,6 +48,7 @@ class NativeRecorder:
         self.wants = self._ledger.wants
         self.settle_ids = self._ledger.settle_ids
         self.has_gap = self._ledger.has_gap
+        self.taken_over = self._ledger.taken_over
         self.bad_frame = self._ledger.bad_frame
         self.closing = False  # what ends now ends on purpose: no gap
         self._streams_of: dict[type, dict[str, Stream]] = {

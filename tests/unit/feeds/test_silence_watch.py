@@ -80,6 +80,10 @@ class Ledger:
     def has_gap(self, stream: Stream) -> bool:
         return any(symbol == stream.symbol for symbol, _ in self.gaps)
 
+    def taken_over(self, stream: Stream, trade: Trade) -> None:
+        self.gaps = [gap for gap in self.gaps if gap[0] != stream.symbol]
+        stream.last = trade
+
     def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
         self.gaps += [(stream.symbol, cause) for stream in streams]
 
