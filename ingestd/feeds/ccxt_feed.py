@@ -27,7 +27,6 @@ from ingestd.records import Channel, StreamId
 log = structlog.get_logger()
 
 _NOTHING_LISTED_S = 15.0
-_SECOND_LIST_S = 2.0  # before it is said that nothing of the configuration exists
 
 
 def _everything(_channel: Channel, _market: Mapping[str, Any]) -> bool:
@@ -146,9 +145,6 @@ class CcxtFeed:
         if not await session.markets.load():
             return
         if self._resolve().unknown and session.markets.are_old:
-            await session.markets.load_again()
-        if not self._resolve().symbols and not self._has_run and not self._has_captured():
-            await self._stop.sleep(_SECOND_LIST_S)
             await session.markets.load_again()
         markets = session.exchange.markets
         if not self._resolve().symbols:

@@ -207,7 +207,6 @@ async def test_a_first_list_without_the_only_symbol_is_no_mistake_when_it_was_ca
     venue: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingestd.feeds.ccxt_feed._NOTHING_LISTED_S", 0.05)
-    monkeypatch.setattr("ingestd.feeds.ccxt_feed._SECOND_LIST_S", 0.05)
     earlier: dict[StreamId, Earlier] = {("binanceusdm", "trades", BTC): Earlier(1_672_515_000_000_000, "restart")}
     base = venue.markets.pop("BTCUSDT")
     running = Running(venue, earlier=earlier)
@@ -219,19 +218,6 @@ async def test_a_first_list_without_the_only_symbol_is_no_mistake_when_it_was_ca
     await running.until(lambda: ids_of(running, BTC) == ["1"])
 
     assert [gap.time for gap in running.intake.of(FeedGap)] == [1_672_515_000_000_000] * 2
-    await running.close()
-
-
-async def test_a_first_list_without_the_only_symbol_is_asked_for_twice(
-    venue: Venue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt_feed._SECOND_LIST_S", 0.2)
-    base = venue.markets.pop("BTCUSDT")
-    running = Running(venue)
-    await running.until(lambda: venue.market_requests == 1)
-    venue.markets["BTCUSDT"] = base
-
-    await running.until(lambda: venue.subscribed)
     await running.close()
 
 
