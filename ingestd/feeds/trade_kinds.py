@@ -24,6 +24,11 @@ class Marks:
     flags: Mapping[str | int, TradeKind] = field(default_factory=dict)
     left_out: frozenset[TradeKind] = frozenset()
 
+    def kinds_of(self, name: str) -> dict[str | None, TradeKind | None]:
+        """What each label of this field means, also where it is missing or empty: an ordinary trade."""
+        unmarked: dict[str | None, TradeKind | None] = {None: None, "": None}
+        return unmarked | dict(self.labels[name].items())
+
     def kind(self, raw: Any) -> TradeKind | None:
         """The kind of the trade of this raw message."""
         for name, kinds in self.labels.items():
@@ -136,6 +141,7 @@ _VENUES: Mapping[str, Marks] = {
     "pacifica": Marks(
         {"cause": _PACIFICA, "tc": _PACIFICA},
     ),
+    "woo": Marks(flags={"rpi": "rpi"}),  # https://docs.woox.io/#trade
     # https://docs.paradex.trade/ws/web-socket-channels/trades/trades
     "paradex": Marks(
         {

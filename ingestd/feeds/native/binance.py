@@ -44,7 +44,7 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     q: _Text
     T: _Epoch
     m: bool  # the buyer is the maker
-    X: str = ""  # of contracts: what kind of trade it is
+    X: str | None = None  # of contracts: what kind of trade it is
 
 
 class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
@@ -113,7 +113,7 @@ _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
 _combined = msgspec.json.Decoder(_Combined).decode
 _other = msgspec.json.Decoder(_Other).decode
 _MARKS = marks_of("binance")
-_KINDS = {"": None, **_MARKS.labels["X"]}
+_KINDS = _MARKS.kinds_of("X")
 _LEFT_OUT = _MARKS.left_out
 _OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
 _RESTARTING = "serverShutdown"
@@ -143,7 +143,7 @@ class BinanceDecoder:
             return ()
         if kind is _Depth:
             return (_change(event, symbol, received_at),)
-        number, label = (event.t, event.X) if kind is _Trade else (event.a, "")
+        number, label = (event.t, event.X) if kind is _Trade else (event.a, None)
         marked = _KINDS.get(label, "other")
         return (
             Trade(

@@ -32,8 +32,8 @@ class _Trade(msgspec.Struct, gc=False):
     v: Text
     i: Text
     S: str = ""
-    BT: bool = False  # a block trade
-    RPI: bool = False
+    BT: bool | None = None  # a block trade
+    RPI: bool | None = None
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -57,7 +57,7 @@ class _Topic(msgspec.Struct, gc=False):
 
 
 _FLAGS = marks_of(EXCHANGE).flags
-_KINDS = ((None, _FLAGS["RPI"]), (_FLAGS["BT"], _FLAGS["BT"]))
+_BLOCK, _RPI = _FLAGS["BT"], _FLAGS["RPI"]
 
 _frames = msgspec.json.Decoder(_Frame)
 _topics = msgspec.json.Decoder(_Topic)
@@ -111,7 +111,7 @@ class BybitDecoder:
                     SIDES.get(row.S),
                     row.p,
                     row.v,
-                    _KINDS[row.BT][row.RPI],
+                    _BLOCK if row.BT else _RPI if row.RPI else None,
                 )
                 for row in data
             ]

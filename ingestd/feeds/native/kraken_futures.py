@@ -39,7 +39,7 @@ class _Trade(msgspec.Struct, tag_field="feed", tag="trade", gc=False):
     qty: _Number
     price: _Number
     uid: str = ""
-    type: str = ""
+    type: str | None = None
 
 
 class _Trades(msgspec.Struct, tag_field="feed", tag="trade_snapshot", gc=False):
@@ -97,7 +97,7 @@ _decode = msgspec.json.Decoder(
     _Change | _Trade | _TickerLite | _Ticker | _Book | _Trades | _Heartbeat, float_hook=str
 ).decode
 _event = msgspec.json.Decoder(_Event)
-_MARKS = {"": None, **marks_of(EXCHANGE).labels["type"]}
+_MARKS = marks_of(EXCHANGE).kinds_of("type")
 _KINDS: Mapping[str, Literal["subscribed", "unsubscribed", "refused"]] = {
     "subscribed": "subscribed",
     "unsubscribed": "unsubscribed",

@@ -53,7 +53,7 @@ class _Trade(msgspec.Struct, gc=False):
     sz: Text
     ts: Milliseconds
     side: str = ""
-    source: str = ""
+    source: str | None = None
 
 
 class _Level(msgspec.Struct, array_like=True, gc=False):
@@ -101,7 +101,7 @@ _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
 _books = msgspec.json.Decoder(list[_Book], strict=False)
 _fundings = msgspec.json.Decoder(list[_Funding])
 
-_KINDS = {"": None, **marks_of(EXCHANGE).labels["source"]}
+_KINDS = marks_of(EXCHANGE).kinds_of("source")
 _PONG = (Notice("heartbeat"),)
 
 
