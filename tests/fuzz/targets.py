@@ -16,6 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -24,7 +25,11 @@ from ingestd import envelope, validation
 from ingestd.config import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.event_messages import read_event
+from ingestd.feeds.base import StreamStatus
+from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.ccxt_tap import Tap, make_exchange
+from ingestd.feeds.listing import ListingDoubts
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.coinbase import CoinbaseAdvanced
@@ -40,6 +45,7 @@ from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batc
 from ingestd.sinks.timescale import copy_text
 from tests.fuzz.id_history import IdHistory
 from tests.support.records import NOW_US, book, tick, trade
+from tests.unit.feeds.doubles import market
 
 SYMBOL = "BTC/USDT"
 _EVENTS = ("ORDER_SUBMITTED", "ORDER_EXECUTED", "TRADE_COMPLETED")
@@ -266,6 +272,52 @@ def _sound_journal() -> tuple[bytes, list[list[Record]]]:
         shutil.rmtree(folder)
 
 
+_LISTED = ("BTC/USDT:USDT", "ETH/USDT:USDT", "XRP/USDT:USDT", "BTC/USDT:USDT-991225")
+_WANTED = (_LISTED[0], "*/USDT:USDT*")
+_HOUR_US = 3_600_000_000
+
+
+def market_list(data: bytes) -> None:
+    """One list of a venue's markets after the other; a byte says of one market how the next list has it. Whatever the
+    lists say, what was followed is followed until its contract has expired, and every reason to doubt it is told once.
+    """
+    exchange = make_exchange(
+        "binanceusdm", Tap(Recorder(FeedConfig(exchange="binanceusdm", symbols=[SYMBOL]), _Taken()))
+    )
+    feed = CcxtFeed(FeedConfig(exchange="binanceusdm", symbols=list(_WANTED), channels=["trades"]))
+    feed._session = SimpleNamespace(exchange=exchange)  # type: ignore[assignment]  # all that a choice looks at
+    doubts, streams = ListingDoubts(), {symbol: StreamStatus("trades", symbol) for symbol in _LISTED}
+    states = dict.fromkeys(_LISTED, 0)
+    followed: set[str] = set()
+    told: set[str] = set()
+    for hour, byte in enumerate(data[:60]):
+        states[_LISTED[byte % len(_LISTED)]] = byte // 4 % 4
+        now = NOW_US + hour * _HOUR_US
+        if byte >= 128:
+            streams[_LISTED[byte // 32 % len(_LISTED)]].last_received_at = now
+        exchange.followed = {symbol: exchange.markets[symbol] for symbol in followed}
+        exchange.set_markets([_market(exchange, symbol, state) for symbol, state in states.items() if state != 1])
+        choice = feed._choose()
+        judgement = doubts.judge(choice, streams.values(), now)
+        assert followed <= set(choice.symbols), "a list ended a stream"
+        assert set(choice.symbols) <= set(exchange.markets)
+        assert {exchange.markets[symbol]["symbol"] for symbol in choice.symbols} == set(choice.symbols)
+        told.difference_update(judgement.back)
+        assert not told & judgement.doubtful.keys(), "told twice"
+        told |= judgement.doubtful.keys()
+        gone = {symbol for symbol in followed if states[symbol] == 2}
+        assert gone <= told | set(choice.closed), "a market is closed, and nothing says so"
+        followed = set(choice.symbols)
+
+
+def _market(exchange: Any, symbol: str, state: int) -> dict[str, Any]:
+    """0: as it is; 2: closed; 3: under another id."""
+    expiry = int(datetime(2099, 12, 25, tzinfo=UTC).timestamp()) * 1000 if "-" in symbol else None
+    changes = {"active": state != 2, "expiry": expiry, "swap": expiry is None, "future": expiry is not None}
+    base = symbol.partition("/")[0]
+    return market(exchange, symbol, f"{base}USDT{'-2' * (state == 3)}{'_991225' * (expiry is not None)}", **changes)
+
+
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
@@ -286,6 +338,7 @@ def seeds(target: str) -> list[bytes]:
             b"\x04\x01" * 200,
             b"\x40\x04" * 40 + b"\x43\x04" * 40,
         ],
+        "market_list": [bytes([0, 4, 0x84, 0]), bytes([1, 9, 5, 0x85, 1])],
         "batch": [encode_batch([record]) for record in records],
         "kafka_message": [envelope.encode(record) for record in records],
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
@@ -390,6 +443,7 @@ FRAMES: dict[str, list[bytes]] = {
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "ccxt_update": ccxt_update,
     "id_series": id_series,
+    "market_list": market_list,
     "batch": batch,
     "kafka_message": kafka_message,
     "kafka_position": kafka_position,

@@ -25,6 +25,7 @@ from tests.support.records import market_records, trade
 EXAMPLES = {
     "ccxt_update": 1500,
     "id_series": 500,
+    "market_list": 60,
     "batch": 2500,
     "kafka_message": 2500,
     "kafka_position": 2500,
@@ -134,6 +135,7 @@ def native_frames(exchange: str) -> st.SearchStrategy[bytes]:
 BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
     "id_series": st.lists(st.integers(0, 255) | st.sampled_from([0, 1, 5, 4, 2, 0x43]), max_size=40).map(bytes),
+    "market_list": st.binary(max_size=40),
     "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
     "kafka_message": mutated(market_records().map(envelope.encode)) | wire_documents() | st.binary(max_size=60),
     "kafka_position": mutated(st.just(b"0123456789abcdef:17:3")) | st.binary(max_size=20),
@@ -182,6 +184,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: dict[str, tuple[str, bytes]] = {
         "ccxt_update": ("decode_batch", b'{"price": "1", "amount": "1", "timestamp": 1790000000000}'),
         "id_series": ("IdHistory.judge", b""),
+        "market_list": ("ListingDoubts", b""),
         "batch": ("encode_batch", b"\x90"),
         "kafka_message": ("envelope.encode", b""),
         "kafka_position": ("envelope.position_header", b"a:1:2"),
