@@ -151,7 +151,7 @@ def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
         texts = f"{trade_id}{price}{quantity}"
         if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
             return encode(record)  # something has to be escaped
-        if record.kind is not None or not record.in_candles:
+        if record.kind is not None or not record.in_candles or record.unit is not None:
             return encode(record)
         if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
             return encode(record)
@@ -159,7 +159,7 @@ def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
         return (
             f'{begin}{time}{middle}{time}","received_at":"{iso_text(received_at)}","trade_id":"{trade_id}","seq":'
             f'{record.seq},"side":{side},"price":"{price}","quantity":"{quantity}",'
-            f'"kind":null,"in_candles":true}}}}'
+            f'"kind":null,"in_candles":true,"unit":null}}}}'
         ).encode()
 
     return encode_trade

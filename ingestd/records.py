@@ -52,6 +52,9 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     `seq` orders trades inside one instant: the trade id where the venue's ids increase, else the arrival counter.
     `kind` is what the venue marks it as, one of `TRADE_KINDS`; None: an ordinary trade. `in_candles` is False where the
     venue's own candles leave such trades out.
+
+    `unit` is what one of `quantity` is: `base` or `quote` (one of that currency), a contract of so much of it
+    (`0.01 base`, `100 quote`), or `unknown`. None: one of the base currency, as everywhere on spot.
     """
 
     exchange: str
@@ -65,6 +68,7 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     quantity: str
     kind: str | None = None
     in_candles: bool = True
+    unit: str | None = None
 
 
 class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="b"):

@@ -45,6 +45,7 @@ _UNITS = frozenset({*OPEN_INTEREST_UNITS, None})
 
 _DIGITS = r"(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?"
 _positive = re.compile(rf"(?=[0.]*[1-9]){_DIGITS}").fullmatch
+_unit = re.compile(rf"(?:(?=[0.]*[1-9]){_DIGITS} )?(?:base|quote)|unknown").fullmatch
 _not_negative = re.compile(_DIGITS).fullmatch
 _finite = re.compile(rf"-?{_DIGITS}").fullmatch
 # A level's price may be negative or zero (spreads, some options), its amount may not. Both become JSON numbers, which
@@ -131,6 +132,7 @@ def _all_trades(trades: Sequence[Trade], window: TimeWindow) -> bool:
         and all(map(_sane_text, [trade.trade_id for trade in trades]))
         and {trade.side for trade in trades} <= _SIDES
         and {trade.kind for trade in trades} <= _KINDS
+        and all(unit is None or _unit(unit) for unit in {trade.unit for trade in trades})
         and min(numbers) >= 0
         and max(numbers) <= _MAX_BIGINT
         and _all_in_place(trades, window)
@@ -241,6 +243,8 @@ def _trade(record: Trade) -> str | None:
         return "side"
     if record.kind not in _KINDS:
         return "kind"
+    if record.unit is not None and _unit(record.unit) is None:
+        return "unit"
     return None if 0 <= record.seq <= _MAX_BIGINT else "seq"
 
 

@@ -49,6 +49,10 @@ class MarketInfo:
 
     `type` is `spot`, `swap`, `future` or `option`. A precision is the step of a price or an amount (`0.01`);
     where a venue states significant digits instead, it is that number of digits.
+
+    Of contracts: one is `contract_size` of the base currency where it is `linear`, of the quote currency where it is
+    not (None: neither, or no contract). What quantities and open interests count is `base`, `quote` or `contracts`;
+    None: not known.
     """
 
     exchange: str
@@ -62,6 +66,10 @@ class MarketInfo:
     max_amount: str | None = None
     price_precision: str | None = None
     amount_precision: str | None = None
+    linear: bool | None = None
+    contract_size: str | None = None
+    quantity_unit: str | None = None
+    open_interest_unit: str | None = None
 
 
 class Intake(Protocol):

@@ -184,6 +184,8 @@ class CcxtFeed:
             missing_since={s: since for s in kept if (since := self._unknown_since.pop(s, None)) is not None},
         )
         self._unknown_since = {name: self._unknown_since.get(name, now_us()) for name in self._unknown}
+        if self._recorder is not None:
+            self._recorder.set_units(markets, kept)
         if self._chosen is not None:
             self._chosen(choice)
         return choice

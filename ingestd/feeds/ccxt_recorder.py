@@ -54,6 +54,8 @@ class Recorder:
         self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
         self._cut: set[str] = set()  # the symbols whose trades were interrupted, until the next connection brings some
+        self._units = self._ledger.units
+        self.set_units = self._ledger.set_units
         self.streams = self._ledger.streams
         self.counts = self._ledger.counts
         self.add_stream = self._ledger.add_stream
@@ -134,7 +136,9 @@ class Recorder:
             "trades",
             symbol,
             received_at,
-            lambda: ccxt_records.trade_record(self._exchange, symbol, trade, received_at, self._ids),
+            lambda: ccxt_records.trade_record(
+                self._exchange, symbol, trade, received_at, self._ids, self._units.get(symbol)
+            ),
         )
 
     def on_bid_ask(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:

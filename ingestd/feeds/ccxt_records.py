@@ -13,7 +13,8 @@ from typing import Any
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.corrections import corrected
 from ingestd.feeds.exact import decimal_text, sent_text
-from ingestd.feeds.open_interest import counted
+from ingestd.feeds.open_interest import counted, unit_of
+from ingestd.feeds.quantity_units import contract_of, positive_size
 from ingestd.feeds.trade_kinds import marks_of
 from ingestd.feeds.venue_time import BOOK_TIME, epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
@@ -98,8 +99,10 @@ class _EqualTrades:
         return earlier
 
 
-def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_at: int, ids: TradeIds) -> Trade | None:
-    """A public trade; `side` is the taker's, None when the venue does not say."""
+def trade_record(
+    exchange: str, symbol: str, trade: Mapping[str, Any], received_at: int, ids: TradeIds, unit: str | None = None
+) -> Trade | None:
+    """A public trade; `side` is the taker's, None when the venue does not say. `unit`: see `quantity_units.unit_of`."""
     trade = corrected(exchange, trade)
     price, quantity = decimal_text(trade.get("price")), decimal_text(trade.get("amount"))
     if price is None or quantity is None:
@@ -124,6 +127,7 @@ def trade_record(exchange: str, symbol: str, trade: Mapping[str, Any], received_
         quantity=quantity,
         kind=kind,
         in_candles=kind not in marks.left_out,
+        unit=unit,
     )
 
 
@@ -269,6 +273,7 @@ def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
     """A ccxt market as a row of `symbols`."""
     amounts = (market.get("limits") or {}).get("amount") or {}
     precision = market.get("precision") or {}
+    contract = contract_of(exchange, market)
     return MarketInfo(
         exchange=exchange,
         symbol=str(market["symbol"]),
@@ -281,6 +286,10 @@ def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
         max_amount=decimal_text(amounts.get("max")),
         price_precision=decimal_text(precision.get("price")),
         amount_precision=decimal_text(precision.get("amount")),
+        linear=contract.linear,
+        contract_size=positive_size(market),
+        quantity_unit=contract.quantity_unit,
+        open_interest_unit=unit_of(exchange, str(market["symbol"])) if market.get("contract") else None,
     )
 
 

@@ -17,6 +17,7 @@ from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.ccxt_channels import method_for
 from ingestd.feeds.ccxt_tap import Tap, close_exchange, make_exchange, translated
 from ingestd.feeds.id_runs import Window
+from ingestd.feeds.quantity_units import unit_of
 from ingestd.feeds.trade_search import Request, Unfillable
 from ingestd.feeds.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
@@ -96,8 +97,9 @@ class CcxtHistory:
         since_ms = None if request.since_us is None else request.since_us // 1000
         rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
         self._ids.begin_anew(symbol)  # a page begins with the millisecond in which the one before it ended
+        unit = unit_of(self.config.exchange, self._exchange.markets[symbol])
         return self._records(
-            rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids)
+            rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids, unit)
         )
 
     async def id_at(self, symbol: str, series: Series, window: Window) -> int | None:

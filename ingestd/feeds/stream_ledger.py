@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -14,6 +15,7 @@ from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.listing import Choice, Judgement, ListingDoubts
 from ingestd.feeds.overlap import Overlap
+from ingestd.feeds.quantity_units import unit_of
 from ingestd.feeds.trade_ids import STEPS_TO_BELIEVE, IdReport, IdSeries, are_consecutive
 from ingestd.gap_causes import LACKED, UNLISTED
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
@@ -54,6 +56,7 @@ class StreamLedger:
         self._disbelieved: dict[str, int] = {}  # the symbols whose ids had holes by themselves, and since when
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
+        self.units: dict[str, str] = {}  # of what trades of these symbols count; the others: the base currency
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
         """The stream, made when it is new; it goes on from where an earlier process was."""
@@ -69,6 +72,16 @@ class StreamLedger:
                 stream.followed_at = earlier.complete_until
                 self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
         return stream
+
+    def set_units(self, markets: Mapping[str, Mapping[str, Any]], symbols: Iterable[str]) -> None:
+        """What the trades of these symbols count, from the venue's markets; of one that is not listed, as it was."""
+        for symbol in symbols:
+            if symbol in markets:
+                unit = unit_of(self._config.exchange, markets[symbol])
+                if unit is not None:
+                    self.units[symbol] = unit
+                else:
+                    self.units.pop(symbol, None)
 
     def remove(self, symbols: Iterable[str]) -> list[Stream]:
         """These symbols are no longer wanted: their open gaps end with that. The streams that were there."""

@@ -57,6 +57,10 @@ def _columns_of(market: MarketInfo) -> tuple[object, ...]:
         _number(market.max_amount),
         decimals_of(market.price_precision),
         decimals_of(market.amount_precision),
+        market.linear,
+        _number(market.contract_size),
+        market.quantity_unit,
+        market.open_interest_unit,
     )
 
 

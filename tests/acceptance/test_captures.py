@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -288,6 +289,8 @@ async def test_a_capture_is_stored_digit_for_digit(
     assert await db.fetchval("SELECT count(*) FROM order_book WHERE NOT valid") == 0
     assert await db.fetchval("SELECT count(*) FROM rejected_records") == 0
     assert await db.fetchval("SELECT sum(trades_count) FROM candles_1m") == len(sent_trades)
+    volumes = await db.fetch("SELECT symbol, sum(quote_volume) AS worth FROM candles_1d GROUP BY symbol")
+    assert {market_ids[row["symbol"]]: row["worth"] for row in volumes} == worth(case, path)
     counts = daemon.counts()
     for channel, received in counts["received"].items():
         assert received == sum(counts[term].get(channel, 0) for term in ("stored", "duplicate")), channel
@@ -295,6 +298,25 @@ async def test_a_capture_is_stored_digit_for_digit(
     with capsys.disabled():
         kinds = Counter(note.get("kind") for note in adaptations)
         print(f"\n{case.capture}, {decoder}: the replay adapted {dict(kinds)}, for example {adaptations[:2]}")
+
+
+def worth(case: Case, path: Path) -> dict[str, Decimal]:
+    """What was traded of each market in its quote currency, by the sizes of contracts in the venue's own lists."""
+    with gzip.open(path, "rt") as lines:
+        lists = [json.loads(line) for line in lines if '"kind":"http"' in line]
+    of_quote: dict[str, Decimal] = {}  # the markets whose contracts are of the quote currency
+    for document in (json.loads(row["data"], parse_float=str) for row in lists if "instruments" in row["url"]):
+        for item in document.get("data", []):
+            if item.get("ctType") == "inverse":
+                of_quote[item["instId"]] = Decimal(item["ctVal"])
+        for item in document.get("instruments", []):
+            if item["type"] == "futures_inverse":
+                of_quote[item["symbol"].upper()] = Decimal(item["contractSize"])
+    total: dict[str, Decimal] = {}
+    for market, _, price, quantity, _, _ in {trade for frame in frames(path) for trade in case.trades(frame)}:
+        amount = Decimal(quantity) * (of_quote[market] if market in of_quote else Decimal(price))
+        total[market] = total.get(market, Decimal(0)) + amount
+    return total
 
 
 async def last_books(db: Database, market_ids: dict[str, str]) -> dict[str, tuple[list[tuple[float, float]], ...]]:

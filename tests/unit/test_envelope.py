@@ -137,6 +137,7 @@ def test_a_trade_reads_as_documented() -> None:
             "quantity": "0.00100000",
             "kind": None,
             "in_candles": True,
+            "unit": None,
         },
     }
 
@@ -167,6 +168,15 @@ def test_an_open_interest_may_be_a_value_only() -> None:
     data = json.loads(encode(record))["data"]
     assert (data["open_interest"], data["open_interest_usd"], data["unit"]) == (None, "1500000", "quote")
     assert decode("open_interest", encode(record)) == record
+
+
+@pytest.mark.parametrize("unit", ["quote", "0.01 base", "unknown"])
+def test_a_contract_says_what_it_counts(unit: str) -> None:
+    contract = trade(1, unit=unit)
+    value = encoder_of(contract)(contract)
+    assert json.loads(value)["data"]["unit"] == unit
+    assert value == encode(contract)
+    assert decode("trades", value) == contract
 
 
 @pytest.mark.parametrize(("kind", "in_candles"), [("insurance_fund", False), ("rpi", True), (None, False)])

@@ -120,7 +120,8 @@ class NativeFeed:
         return f'there is no native decoder for {kind} markets of {self.config.exchange}: decoder = "auto" takes ccxt'
 
     def _chosen(self, choice: Choice) -> None:
-        if self._session is not None:
+        if self._session is not None and self._recorder is not None:
+            self._recorder.set_units(choice.markets, choice.symbols)
             self._session.follow(choice)
 
 

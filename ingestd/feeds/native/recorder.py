@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
@@ -41,6 +42,8 @@ class NativeRecorder:
         self._every_change = config.order_book_interval_ms == 0
         self._begin_anew: Callable[[str], None] = lambda _symbol: None
         self._open_gaps = self._ledger.open_gaps
+        self._units = self._ledger.units
+        self.set_units = self._ledger.set_units
         self.streams = self._ledger.streams
         self.counts = self._ledger.counts
         self.all_streams = self._ledger.all_streams
@@ -87,7 +90,7 @@ class NativeRecorder:
 
         Whether any of it was data. Raises ValueError on a book's row that is none: what came before it is taken.
         """
-        streams_of, put, gaps = self._streams_of, self._put, self._open_gaps
+        streams_of, put, gaps, units = self._streams_of, self._put, self._open_gaps, self._units
         had_data = False
         for message in messages:
             kind = type(message)
@@ -112,6 +115,8 @@ class NativeRecorder:
             stream.last_time = record.time
             if stream.quarantined is not None:
                 stream.quarantined = None
+            if units and kind is Trade and (unit := units.get(record.symbol)) is not None:
+                record = replace(record, unit=unit)
             put(record)
             if kind is Trade and record.kind is not None:
                 self.counts.trade_kinds[record.kind] += 1

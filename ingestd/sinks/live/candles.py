@@ -7,6 +7,7 @@ reports candles of the same interval, its own replace them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Context, Decimal, localcontext
 from operator import mul
 
@@ -32,7 +33,8 @@ class BuiltCandle:
         self._waiting: list[Trade] = []
         self._oldest: tuple[int, int] | None = None  # (time, seq) of the trade that `open` is of
         self._newest: tuple[int, int] | None = None
-        self.open = self.high = self.low = self.close = self.volume = self.value = Decimal(0)
+        self.open = self.high = self.low = self.close = self.volume = Decimal(0)
+        self.value: Decimal | None = Decimal(0)  # in the quote currency; None: not known of one of the trades
         self.count = 0
 
     def add(self, trade: Trade) -> None:
@@ -44,8 +46,9 @@ class BuiltCandle:
     def message(self, head: str, opens_us: int) -> bytes:
         """The list element."""
         self._work_out()
-        values = (self.open, self.high, self.low, self.close, self.volume, self.value)
-        o, h, low, c, volume, quote = [f"{value:f}" for value in values]
+        values = (self.open, self.high, self.low, self.close, self.volume)
+        o, h, low, c, volume = [f"{value:f}" for value in values]
+        quote = "null" if self.value is None else f"{self.value:f}"
         return payloads.candle_text(
             head, BUILT_INTERVAL, opens_us, (o, h, low, c, volume, quote), str(self.count), "trades"
         )
@@ -58,7 +61,8 @@ class BuiltCandle:
         quantities = [Decimal(trade.quantity) for trade in waiting]
         with localcontext(_EXACT):
             self.volume = sum(quantities, self.volume)
-            self.value = sum(map(mul, prices, quantities), self.value)
+            if self.value is not None:
+                self.value = _value(self.value, waiting, prices, quantities)
         self.high = max(self.high, *prices) if self.count else max(prices)
         self.low = min(self.low, *prices) if self.count else min(prices)
         self.count += len(waiting)
@@ -68,6 +72,22 @@ class BuiltCandle:
             self._oldest, self.open = oldest, prices[order.index(oldest)]
         if self._newest is None or newest >= self._newest:
             self._newest, self.close = newest, prices[-1 - order[::-1].index(newest)]
+
+
+def _value(
+    before: Decimal, trades: Sequence[Trade], prices: Sequence[Decimal], quantities: Sequence[Decimal]
+) -> Decimal | None:
+    """With what these trades are worth in the quote currency; None where that is not known of one of them."""
+    if not any(trade.unit for trade in trades):
+        return sum(map(mul, prices, quantities), before)
+    total = before
+    for trade, price, quantity in zip(trades, prices, quantities, strict=True):
+        size, _, currency = (trade.unit or "base").rpartition(" ")
+        if currency == "unknown":
+            return None
+        amount = quantity * Decimal(size or 1)
+        total += amount if currency == "quote" else price * amount
+    return total
 
 
 class RecentCandles:

@@ -75,6 +75,8 @@ def trade_message(head: str, trade: Trade) -> bytes:
     quoted = f'"{trade_id}"' if trade_id.isalnum() and trade_id.isascii() else _string(trade_id)
     side = "null" if trade.side is None else f'"{trade.side}"'
     marked = "" if trade.kind is None and trade.in_candles else _marked(trade)
+    if trade.unit is not None:
+        marked += f',"unit":{_string(trade.unit)}'
     return (
         f'{head},"tradeId":{quoted},"side":{side},"price":{price},"quantity":{quantity}'
         f',"timestamp":"{iso_text(trade.time)}"{marked}}}'

@@ -30,6 +30,7 @@ _SECONDS_KEPT = 10_000
 _MICROSECONDS = tuple(f"{number:03d}+00" for number in range(1000))  # the end of a timestamp
 _NULL = "\\N"
 _BACKSLASH = "\\"
+_ORDINARY = f"\t{_NULL}\tt\t{_NULL}\t{_NULL}\n"  # no kind, in candles, the base currency
 
 
 def timestamp(time_us: int) -> str:
@@ -141,17 +142,23 @@ def _ticks(records: Sequence[Tick]) -> list[str]:
 
 def _trades(records: Sequence[Trade]) -> list[str]:
     text = _Milliseconds(records[0].time)
-    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
+    start, end, null, special, ordinary = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH, _ORDINARY
     return [
         f"{text[(at := trade.time - start) // 1000]}{end[at % 1000]}\t"
         f"{name if special not in (name := trade.exchange) else escaped(name)}\t"
         f"{name if special not in (name := trade.symbol) else escaped(name)}\t"
         f"{name if special not in (name := trade.trade_id) else escaped(name)}\t"
         f"{trade.seq}\t{null if (side := trade.side) is None else side}\t{trade.price}\t{trade.quantity}\t"
-        f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}\t"
-        f"{null if (kind := trade.kind) is None else kind}\t{'t' if trade.in_candles else 'f'}\n"
+        f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}"
+        f"{ordinary if trade.kind is None and trade.unit is None and trade.in_candles else _marks(trade)}"
         for trade in records
     ]
+
+
+def _marks(trade: Trade) -> str:
+    """The end of the line of a trade that is no ordinary one: of contracts, or marked by the venue."""
+    size, _, currency = ("", "", _NULL) if trade.unit is None else trade.unit.rpartition(" ")
+    return f"\t{_optional(trade.kind)}\t{'t' if trade.in_candles else 'f'}\t{size or _NULL}\t{currency}\n"
 
 
 def _books(records: Sequence[BookSnapshot]) -> list[str]:

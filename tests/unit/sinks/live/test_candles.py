@@ -44,6 +44,21 @@ def test_a_minute_of_trades() -> None:
 amounts = st.sampled_from(["1", "2.50", "0.003", "1e2", "5E-3", "0", "100.0"])
 
 
+def test_contracts_are_worth_what_they_are_contracts_of() -> None:
+    """7 contracts of 100 USD, 3 of 0.01 BTC at 40000 each, 2 USD, and a base currency's own 2 at 10."""
+    candles, model = recent(), RedisModel()
+    rows = [("7", "40000", "100 quote"), ("3", "40000", "0.01 base"), ("2", "1", "quote"), ("2", "10", None)]
+    for number, (quantity, price, unit) in enumerate(rows):
+        candles.add(trade(number, time=START + number, price=price, quantity=quantity, unit=unit))
+    model.carry_out(b"".join(candles.commands()))
+    candle = json.loads(model.lists["candle:k"][0], parse_float=Decimal)
+    assert (candle["volume"], candle["quoteVolume"]) == (14, 700 + Decimal("1200.00") + 2 + 20)
+    candles.add(trade(9, time=START + 9, unit="unknown"))
+    candles.add(trade(10, time=START + 10))
+    model.carry_out(b"".join(candles.commands()))
+    assert json.loads(model.lists["candle:k"][0])["quoteVolume"] is None
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), amounts, amounts, st.booleans()), min_size=1))
 def test_any_minute_reads_as_if_every_trade_had_been_added_up(trades: list[tuple[int, int, str, str, bool]]) -> None:
     """Digit for digit, trailing zeros too, also when the list was written in between."""

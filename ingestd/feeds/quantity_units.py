@@ -1,0 +1,121 @@
+"""What one of a trade's quantity is: of the base currency, of the quote currency, or a contract of so much of either.
+
+ccxt's convention is that an amount counts contracts of `contractSize`: of the base currency where the contract is
+linear, of the quote currency where it is inverse. That is believed of the venues below, whose documents say it of the
+sizes in their public trades; `_OTHERWISE` are those whose trades count something else. Of any other venue's contracts
+nothing is claimed: what they are worth is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, TypeAlias
+
+from ingestd.feeds.exact import decimal_text
+
+Currency: TypeAlias = Literal["base", "quote", "unknown"]
+Unit: TypeAlias = Literal["base", "quote", "contracts"]
+
+_IN_CONTRACTS = frozenset(
+    {
+        # https://developers.binance.com/docs/derivatives: USDⓈ-M counts the base asset, COIN-M `cont` of 100 or 10 USD
+        "aster",  # Binance's interface
+        "binance",
+        "binancecoinm",
+        "binanceusdm",
+        "bingx",  # https://bingx-api.github.io/docs: linear in the base asset; coin-M in contracts
+        "bitfinex",  # https://docs.bitfinex.com/docs/derivatives: one contract is one of the base currency
+        "blofin",  # https://docs.blofin.com: size in contracts of contractValue
+        "coinbaseinternational",  # https://docs.cdp.coinbase.com/international-exchange: base quantity
+        "cryptocom",  # https://exchange-docs.crypto.com/exchange/v1: quantity, of contract_size
+        "gate",  # https://www.gate.com/docs/developers/futures: size in contracts of quanto_multiplier
+        "gateio",
+        "htx",  # https://huobiapi.github.io/docs/usdt_swap/v1/en/: amount in "cont.", of contract_size
+        "huobi",
+        "hyperliquid",  # https://hyperliquid.gitbook.io: sz in the base asset
+        "krakenfutures",  # https://docs.kraken.com/api/docs/futures-api: PF_ in the base asset, PI_ and FI_ of 1 USD
+        "kucoin",  # https://www.kucoin.com/docs-new: size in lots of `multiplier`
+        "kucoinfutures",
+        "mexc",  # https://www.mexc.com/api-docs/futures: vol in contracts of contractSize
+        "modetrade",  # Orderly: the base asset
+        "myokx",
+        "okx",  # https://www.okx.com/docs-v5/en/: sz in contracts of ctVal
+        "okxus",
+        "woo",  # https://docs.woox.io: size in the base asset
+        "woofipro",
+    }
+)
+# The currency that a venue's trades count, linear and inverse, where it is not contracts of `contractSize`.
+_OTHERWISE: Mapping[str, Mapping[str, Currency]] = {
+    # https://docs.deribit.com/#trades-instrument_name-interval: "For perpetual and inverse futures the amount is in USD
+    # units. For options and linear futures it is the underlying base currency coin."
+    "deribit": {"linear": "base", "inverse": "quote"},
+    # https://bybit-exchange.github.io/docs/v5/market/kline, volume: "USDT or USDC contract: unit is base coin (e.g.,
+    # BTC). Inverse contract: unit is quote coin (e.g., USD)"; ccxt's contractSize is the least order.
+    "bybit": {"linear": "base", "inverse": "quote"},
+    # https://www.bitget.com/api-doc/contract: sizes in the base coin, for coin-M too
+    "bitget": {"linear": "base", "inverse": "base"},
+}
+# Options of other venues count contracts whose multiplier ccxt does not always have (OKX's ctMult, Gate's multiplier).
+_OPTIONS = frozenset({"binance", "bybit", "deribit"})
+
+# Contracts of which the database knows without being told that a quantity counts the base currency: the trades of the
+# busiest venues carry nothing more than those of spot. The same as ingestd_counted_base() in sql/migrations/0009.
+SAID_BY_NOBODY = frozenset({"binance", "binanceusdm", "bybit"})
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a market's trades count: `size` (None: one) of `currency`; both None where it is no contract."""
+
+    linear: bool | None = None
+    size: str | None = None
+    currency: Currency | None = None
+
+    @property
+    def quantity_unit(self) -> Unit | None:
+        """The same in a word; None: not known."""
+        if self.currency == "unknown":
+            return None
+        return "contracts" if self.size is not None else self.currency or "base"
+
+
+def contract_of(exchange: str, market: Mapping[str, Any]) -> Contract:
+    """What one of a trade's quantity is in this market (ccxt's dict of it)."""
+    if not market.get("contract"):
+        return Contract()
+    linear, inverse = market.get("linear") is True, market.get("inverse") is True
+    kind = "linear" if linear else "inverse"
+    is_option = market.get("type") == "option" or market.get("option") is True
+    if linear == inverse or (is_option and (inverse or exchange not in _OPTIONS)):
+        return Contract(linear if linear != inverse else None, None, "unknown")
+    if exchange in _OTHERWISE:
+        return Contract(linear, None, _OTHERWISE[exchange][kind])
+    size = positive_size(market)
+    if exchange not in _IN_CONTRACTS or size is None:
+        return Contract(linear, None, "unknown")
+    return Contract(linear, None if Decimal(size) == 1 else size, "base" if linear else "quote")
+
+
+def positive_size(market: Mapping[str, Any]) -> str | None:
+    """A contract's size, of a market that has one."""
+    size = decimal_text(market.get("contractSize")) if market.get("contract") else None
+    try:
+        value = Decimal(size or "")
+    except InvalidOperation:
+        return None
+    return size if value.is_finite() and value > 0 else None
+
+
+def unit_of(exchange: str, market: Mapping[str, Any]) -> str | None:
+    """The `unit` of this market's trades (see `records.Trade`)."""
+    contract = contract_of(exchange, market)
+    if contract.currency is None:
+        return None
+    if contract.size is not None:
+        return f"{contract.size} {contract.currency}"
+    if contract.currency == "base" and contract.linear and exchange in SAID_BY_NOBODY:
+        return None
+    return contract.currency

@@ -1,0 +1,116 @@
+"""Volumes and quote volumes of recorded futures against the venue's own candles, and what each way to a trade says."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from ingestd.config import parse
+from ingestd.feeds import quantity_units
+from ingestd.feeds.history import CcxtHistory
+from ingestd.feeds.native.messages import Message
+from ingestd.feeds.native.okx import Okx
+from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.trade_search import Ids, Paging, Request
+from ingestd.feeds.trade_series import Series
+from ingestd.records import Trade
+from tests.support.captures import capture_bodies, capture_lines, recorded_markets
+from tests.unit.feeds.doubles import ListIntake, feed_config
+
+
+def test_recorded_candles_of_binance_agree() -> None:
+    """Between two states of one candle lie the aggregates of the trades whose ids it counts: volume and quote volume
+    grow by their quantities, and by price x quantity. So a quantity there is of the base currency."""
+    states: defaultdict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    aggregates: list[dict[str, Any]] = []
+    for line in capture_lines("binance-usdm-2021-07"):
+        data = json.loads(line["data"], parse_float=str).get("data", {}) if line["kind"] == "recv" else {}
+        if data.get("e") == "kline":
+            states[data["s"], data["k"]["t"]].append(data["k"])
+        elif data.get("e") == "aggTrade":
+            aggregates.append(data)
+    compared = 0
+    for (market, _), candle in states.items():
+        for first, last in pairwise(candle):
+            between = [a for a in aggregates if a["s"] == market and first["L"] < a["f"] and a["l"] <= last["L"]]
+            if sum(a["l"] - a["f"] + 1 for a in between) != last["L"] - first["L"]:
+                continue  # an aggregate lies across the two states, or was not recorded
+            compared += bool(between)
+            amounts = [Decimal(a["p"]) * Decimal(a["q"]) for a in between]
+            assert Decimal(last["v"]) - Decimal(first["v"]) == sum(Decimal(a["q"]) for a in between)
+            assert Decimal(last["q"]) - Decimal(first["q"]) == sum(amounts)
+    assert compared > 20
+
+
+@pytest.mark.parametrize(
+    ("capture", "exchange", "units"),
+    [
+        # ctVal and ctValCcy of the recorded lists
+        ("okx-v5-2022-05", "okx", {"BTC-USDT": None, "UNI-USD-SWAP": "10 quote", "BTC-USD-220527": "100 quote"}),
+        ("krakenfutures-2021-07", "krakenfutures", {"PI_XBTUSD": "quote", "FI_ETHUSD_211231": "quote"}),
+        ("binance-usdm-2021-07", "binanceusdm", {"SUSHIUSDT": None}),
+    ],
+)
+async def test_recorded_lists_say_what_a_quantity_counts(
+    capture: str, exchange: str, units: dict[str, str | None]
+) -> None:
+    options = {"fetchMarkets": {"types": ["linear"]}} if "binance" in exchange else {}
+    markets = await recorded_markets(exchange, capture_bodies(capture_lines(capture)), options)
+    found = {market["id"]: quantity_units.unit_of(exchange, market) for market in markets.values()}
+    assert {market_id: found[market_id] for market_id in units} == units
+
+
+def test_native_trades_say_it_and_follow_a_new_list() -> None:
+    intake = ListIntake()
+    config = feed_config("okx", ["BTC/USDT:USDT", "BTC/USDT"])
+    recorder = NativeRecorder(config, Okx({}), intake)
+    market = {"contract": True, "linear": True, "inverse": False, "type": "swap", "contractSize": "0.01"}
+    for symbol in config.symbols:
+        recorder.add_stream("trades", symbol)
+    recorder.set_units({"BTC/USDT:USDT": market, "BTC/USDT": {"contract": False}}, config.symbols)
+    recorder.take([trade("BTC/USDT:USDT", "1"), trade("BTC/USDT", "2")], ignored)
+    recorder.set_units({}, config.symbols)  # a list that lacks them for once changes nothing
+    recorder.take([trade("BTC/USDT:USDT", "3")], ignored)
+    recorder.set_units({"BTC/USDT:USDT": {**market, "contractSize": "0.001"}}, config.symbols)
+    recorder.take([trade("BTC/USDT:USDT", "4")], ignored)
+    units = [(record.trade_id, record.unit) for record in intake.of(Trade)]
+    assert units == [("1", "0.01 base"), ("2", None), ("3", "0.01 base"), ("4", "0.001 base")]
+
+
+async def test_a_backfilled_trade_says_it() -> None:
+    feed = parse({"feeds": [{"exchange": "okx", "symbols": ["BTC/USD:BTC"]}]}, {}).feeds[0]
+    history = CcxtHistory(feed, rate_share=0.5)
+    try:
+        exchange = history._exchange
+        exchange.set_markets([exchange.parse_market(SWAP)])
+
+        async def fetch(*_: Any, **__: Any) -> Any:
+            return {"code": "0", "data": [ROW]}
+
+        exchange.fetch = fetch
+        series = Series(Paging.RECENT, Ids.INCREASING, 100)
+        (found,) = await history.trades("BTC/USD:BTC", series, Request())
+        assert (found.trade_id, found.quantity, found.unit) == ("7", "3", "100 quote")
+    finally:
+        await history.close()
+
+
+SWAP = {
+    "instId": "BTC-USD-SWAP", "instType": "SWAP", "uly": "BTC-USD", "settleCcy": "BTC", "ctVal": "100", "ctMult": "1",
+    "ctValCcy": "USD", "ctType": "inverse", "tickSz": "0.1", "lotSz": "1", "minSz": "1", "state": "live", "baseCcy": "",
+    "quoteCcy": "", "lever": "100", "listTime": "1606468572000", "expTime": "", "alias": "", "optType": "", "stk": "",
+}  # fmt: skip
+ROW = {"instId": "BTC-USD-SWAP", "tradeId": "7", "px": "40000.1", "sz": "3", "side": "buy", "ts": "1700000000000"}
+
+
+def trade(symbol: str, trade_id: str) -> Trade:
+    return Trade("okx", symbol, 1_700_000_000_000_000, 1_700_000_000_000_000, trade_id, int(trade_id), "buy", "1", "1")
+
+
+def ignored(_: Message) -> None:
+    """What is of the connection itself."""
