@@ -93,6 +93,7 @@ class JournalFile:
         self._pages = Pages()
         self._log_bytes = 0
         self._failed = False
+        self._identity: tuple[int, int] | None = None  # device and inode of what takes the appends
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.Lock()
         self._reader: sqlite3.Connection | None = None
@@ -136,6 +137,7 @@ class JournalFile:
             if self._writer is None or self.ended:
                 raise JournalError(f"{self.path} takes no more batches")
             try:
+                self._check_it_is_there()
                 with translated(self.path):
                     passing("journal.append.before")
                     self._writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
@@ -146,6 +148,18 @@ class JournalFile:
                 raise
             self.account(batch.position, batch.sealed_at, batch.counts, len(row[2]) + len(batch.payload))
             self._measure_log()
+
+    def _check_it_is_there(self) -> None:
+        """A file that was deleted or replaced still takes rows, which nobody finds after a restart."""
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise JournalError(f"{self.path} was deleted, or cannot be looked at: {error.strerror}") from error
+        identity = status.st_dev, status.st_ino
+        if self._identity is None:
+            self._identity = identity
+        elif self._identity != identity:
+            raise JournalError(f"{self.path} was replaced by another file")
 
     def read(self, after: int, max_records: int, max_bytes: int = _READ_BYTES) -> list[StoredBatch]:
         """The batches beyond `after`, in order, at least one if there is one, about `max_records` records of them.

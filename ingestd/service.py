@@ -443,6 +443,9 @@ class Service:
             sinks=[SinkHealth(sink.name, sink.status().problem, sink.status().up) for sink in self._every_sink()],
             sources=[source_health(reader, needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
+            rejected=self.intake.all_rejected,
+            missing=self.metrics.recently_missing(),
+            upkeep_problems=self._upkeep.problems() if self._upkeep is not None else (),
         )
 
     def counts(self) -> dict[str, Any]:

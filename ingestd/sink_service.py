@@ -155,6 +155,8 @@ class SinkService:
             dead_tasks=tuple(self.tasks.dead),
             sinks=[SinkHealth(status.name, status.problem, status.up) for status in (sink.status() for sink in sinks)],
             sources=[source_health(reader, needed=True) for reader in self.readers],
+            missing=self.metrics.recently_missing(),
+            upkeep_problems=self._upkeep.problems(),
         )
 
     def counts(self) -> dict[str, Any]:

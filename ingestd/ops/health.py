@@ -8,11 +8,11 @@ ready and says what is degraded.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ingestd.feeds.base import FeedStatus, StreamStatus
-from ingestd.records import FeedGap
+from ingestd.records import FeedGap, StreamId
 
 LOOP_STALLED_S = 10.0
 _POLLED_CHANNELS = frozenset({"open_interest", "funding", "candles"})
@@ -87,6 +87,9 @@ class Snapshot:
     sinks: Sequence[SinkHealth] = ()
     sources: Sequence[SourceHealth] = ()
     open_gaps: Collection[FeedGap] | None = None
+    rejected: Mapping[StreamId, str] = field(default_factory=dict)  # streams that are put aside as a whole, and why
+    missing: Mapping[str, int] = field(default_factory=dict)  # rows that a table did not take, by channel
+    upkeep_problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,32 @@ def readiness(snapshot: Snapshot) -> Verdict:
         for sink in snapshot.sinks
         if sink.problem
     )
+    reasons.extend(_lost(snapshot))
+    degraded.extend(snapshot.upkeep_problems)
     gaps = None if snapshot.open_gaps is None else _open_gaps(snapshot.open_gaps, snapshot.now_us)
     return Verdict(not reasons, tuple(reasons), tuple(degraded), gaps)
+
+
+def _lost(snapshot: Snapshot) -> list[str]:
+    """Records that are received, and are in no table."""
+    reasons = []
+    if snapshot.rejected:
+        streams = [
+            f"{channel} {symbol} of {exchange} ({reason})"
+            for (exchange, channel, symbol), reason in list(snapshot.rejected.items())[:_NAMED_AT_MOST]
+        ]
+        left = len(snapshot.rejected) - len(streams)
+        more = f" and {left} more" if left else ""
+        reasons.append(
+            f"Every record of {len(snapshot.rejected)} streams is rejected: {', '.join(streams)}{more}. They are in "
+            "rejected_records; too_far_ahead of a whole venue is a wrong clock, the venue's or this machine's."
+        )
+    reasons.extend(
+        f"{rows} {channel} records were sent to the database and are not in its table: a trigger, a rule or a policy "
+        "keeps them out."
+        for channel, rows in snapshot.missing.items()
+    )
+    return reasons
 
 
 def _open_gaps(gaps: Collection[FeedGap], now_us: int) -> dict[str, object]:

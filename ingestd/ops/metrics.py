@@ -11,6 +11,7 @@ moment counts as `in_journal`: its journal is the topic). Counted per batch, nev
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from ingestd import __version__
 from ingestd.feeds.base import FeedStatus, StreamStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MISSING_SHOWN_S = 300.0
 MAX_STREAM_SERIES = 10_000
 
 LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
@@ -46,6 +48,8 @@ class Metrics:
         self.stored = self._counter("records_stored", "Records committed by a sink", "sink", "channel")
         self.duplicate = self._counter("records_duplicate", "Records the sink already had", "sink", "channel")
         self.rejected = self._counter("records_rejected", "Records put aside", "channel", "reason")
+        self.streams_rejected = self._gauge("streams_rejected", "Streams of which the last records were all put aside")
+        self._missing: dict[str, tuple[float, int]] = {}
         self.dropped = self._counter("records_dropped", "Records lost on purpose", "channel", "reason")
         self.gaps = self._counter("gaps", "Stretches a stream may have missed", "exchange", "channel", "cause")
         self.gaps_open = self._gauge("gaps_open", "Those that have not ended", "exchange", "channel")
@@ -134,6 +138,17 @@ class Metrics:
                     key = sample.labels[by]
                     sums[key] = sums.get(key, 0) + int(sample.value)
         return sums
+
+    def note_missing(self, channel: str, rows: int) -> None:
+        """So many rows were sent to the database and are not in its table."""
+        known_s, before = self._missing.get(channel, (0.0, 0))
+        now_s = time.monotonic()
+        self._missing[channel] = now_s, rows + (before if now_s - known_s < _MISSING_SHOWN_S else 0)
+
+    def recently_missing(self) -> dict[str, int]:
+        """Such rows of the last minutes, by channel."""
+        now_s = time.monotonic()
+        return {channel: rows for channel, (at_s, rows) in self._missing.items() if now_s - at_s < _MISSING_SHOWN_S}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"ingestd_{name}", text, labels, registry=self.registry)

@@ -28,6 +28,7 @@ _ROLLUPS_EVERY_S = 2.0
 _ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
+_FAILURES_SHOWN = 2
 
 
 def pause_s(refresh_took_s: float) -> float:
@@ -54,6 +55,7 @@ class Upkeep:
         self._markets_due_s = 0.0
         self._turn = asyncio.Lock()
         self._failures: Counter[str] = Counter()  # in a row, by step
+        self._errors: dict[str, str] = {}  # of the last failure
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -79,7 +81,16 @@ class Upkeep:
                     if name == "connect":
                         return
 
+    def problems(self) -> list[str]:
+        """The steps that have failed again and again, each in a sentence. That there is no connection is the sink's."""
+        return [
+            f"The upkeep of the database fails at {step}, {failures} times in a row: {self._errors[step]}"
+            for step, failures in self._failures.items()
+            if failures >= _FAILURES_SHOWN and step != "connect"
+        ]
+
     def _failed(self, step: str, error: Exception) -> None:
+        self._errors[step] = str(error)[:300]
         self._metrics.upkeep_failures.labels(step).inc()
         self._failures[step] += 1
         # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.

@@ -581,3 +581,24 @@ async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_i
     samples = [sample for family in metrics.exchange_latency_s.collect() for sample in family.samples]
     (delay,) = [sample.value for sample in samples if sample.name.endswith("_sum")]
     assert delay == pytest.approx(0.001)
+
+
+async def test_a_stream_whose_records_are_all_rejected_is_named_until_one_is_not(tmp_path: Path) -> None:
+    """Hours ahead; the other streams of the venue are well."""
+    ahead = NOW_US * 3
+    async with running(tmp_path, linger_ms=1) as rig:
+
+        async def journaled(*records: MarketRecord) -> None:
+            before = sum(rig.metrics.totals(rig.metrics.received).values())
+            for record in records:
+                rig.intake.put(record)
+            while sum(rig.metrics.totals(rig.metrics.received).values()) < before + len(records):
+                await asyncio.sleep(0.001)
+
+        await journaled(trade(1, time=ahead), trade(2, symbol="ETH/USDT"), trade(3, time=ahead))
+        assert rig.intake.all_rejected == {}
+        await journaled(trade(4, time=ahead), trade(5, symbol="ETH/USDT"))
+        assert rig.intake.all_rejected == {("binance", "trades", "BTC/USDT"): "too_far_ahead"}
+        assert rig.metrics.totals(rig.metrics.rejected) == {"trades": 3}
+        await journaled(trade(6))
+        assert rig.intake.all_rejected == {}

@@ -518,3 +518,30 @@ async def test_the_age_is_that_of_what_is_not_stored(tmp_path: Path) -> None:
         second = await append(journal, 4)
         await append(journal, 7)
         assert cursor.oldest_pending_at() == second.sealed_at
+
+
+async def test_a_file_that_was_deleted_under_it_takes_nothing_more(tmp_path: Path) -> None:
+    """What would be written to it is found by nobody after a restart: another file begins."""
+    with opened(tmp_path) as journal:
+        await append(journal, 1)
+        (file,) = journal.files()
+        for part in file.path.parent.glob(f"{file.path.name}*"):
+            part.unlink()
+        await append(journal, 4)
+        assert journal.error is None
+        assert journal.files()[-1].path != file.path
+    with opened(tmp_path) as again:
+        assert numbers(await read_all(again.cursor("one"))) == [4, 5, 6]
+
+
+async def test_a_folder_that_was_deleted_under_it_is_said(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        await append(journal, 1)
+        away = tmp_path / "away"
+        journal.directory.rename(away)
+        with pytest.raises(JournalError):
+            await append(journal, 4)
+        assert journal.error is not None
+        away.rename(journal.directory)
+        await append(journal, 4)
+        assert journal.error is None

@@ -274,5 +274,9 @@ def count_outcome(metrics: Metrics, sink: str, outcome: Outcome, took_s: float) 
         metrics.rejected.labels(bad.table.channel, f"server_{bad.sqlstate}").inc()
     if outcome.bad:
         log.warning("rows_refused_by_server", rows=len(outcome.bad), first=outcome.bad[0].error)
+    for channel, count in outcome.missing.items():
+        metrics.rejected.labels(channel, "server_missing").inc(count)
+        metrics.note_missing(channel, count)
+        log.error("rows_not_in_table", sink=sink, channel=channel, rows=count, look_at="its triggers, rules, policies")
     metrics.flushes.labels(sink).inc()
     metrics.flush_s.labels(sink).observe(took_s)

@@ -48,6 +48,14 @@ class Table:
             f"ON CONFLICT {self._resolution()}"
         )
 
+    def count_missing(self) -> str:
+        """How many staged rows the table has under no name: a trigger, a rule or a policy kept them out."""
+        same = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
+        return (
+            f"SELECT count(*) FROM {self.staging} s "  # noqa: S608 # every name is a constant of this file
+            f"WHERE NOT EXISTS (SELECT 1 FROM {self.name} t WHERE {same})"
+        )
+
     def _resolution(self) -> str:
         if self.on_conflict is OnConflict.KEEP:
             return "DO NOTHING"

@@ -46,6 +46,7 @@ class Outcome:
 
     stored: dict[str, int] = field(default_factory=dict)
     duplicate: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)  # neither stored nor there: the table kept them out
     bad: list[BadRow] = field(default_factory=list)
 
 
@@ -149,51 +150,59 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
     if rows.staged:
         await database.execute(rows.table.create_staging())
     if rows.in_portions:
-        stored, bad = await _store_in_portions(database, rows)
+        stored, missing, bad = await _store_in_portions(database, rows)
         outcome.bad.extend(bad)
     else:
         bad = []
         async with _blamed_on(rows):
-            stored = await _store_rows(database, rows, rows.payload)
+            stored, missing = await _store_rows(database, rows, rows.payload, rows.count)
     outcome.stored[channel] = stored
-    duplicate = rows.count - len(bad) - stored
+    if missing:
+        outcome.missing[channel] = missing
+    duplicate = rows.count - len(bad) - stored - missing
     outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + duplicate
 
 
-async def _store_rows(database: Database, rows: Rows, payload: bytes) -> int:
-    """COPY rows into their table, through its staging table where that is needed; how many rows were new."""
+async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int) -> tuple[int, int]:
+    """COPY rows into their table, through its staging table where that is needed; how many of them were new, and how
+    many the table has not taken although no row of it is theirs."""
     table = rows.table
     if not rows.staged:
-        return await database.copy_text(table.name, table.columns, payload)
+        stored = await database.copy_text(table.name, table.columns, payload)
+        return stored, count - stored
     await database.copy_text(table.staging, table.columns, payload)
     passing("database.merge")
     stored = await database.execute(table.merge_staging())
+    missing = int(await database.fetchval(table.count_missing())) if stored < count else 0
     if rows.in_portions:
         await database.execute(f"TRUNCATE {table.staging}")
-    return stored
+    return stored, missing
 
 
-async def _store_in_portions(database: Database, rows: Rows) -> tuple[int, list[BadRow]]:
-    stored, bad = 0, []
+async def _store_in_portions(database: Database, rows: Rows) -> tuple[int, int, list[BadRow]]:
+    stored, missing, bad = 0, 0, []
     lines = copy_text.split(rows.payload)
     for start in range(0, len(lines), _PORTION_ROWS):
         end = start + _PORTION_ROWS
-        new, refused = await _store_portion(database, rows, lines[start:end], rows.records[start:end])
+        new, lost, refused = await _store_portion(database, rows, lines[start:end], rows.records[start:end])
         stored += new
+        missing += lost
         bad += refused
-    return stored, bad
+    return stored, missing, bad
 
 
 async def _store_portion(
     database: Database, rows: Rows, lines: list[bytes], records: list[Record]
-) -> tuple[int, list[BadRow]]:
+) -> tuple[int, int, list[BadRow]]:
     """Each attempt in a savepoint; the rows the server refuses are returned, the others are stored."""
-    stored = 0
+    stored = missing = 0
     bad: list[BadRow] = []
     while lines:
         try:
             async with database.savepoint():
-                stored += await _store_rows(database, rows, b"".join(lines))
+                new, lost = await _store_rows(database, rows, b"".join(lines), len(lines))
+                stored += new
+                missing += lost
         except DatabaseError as error:
             if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
                 raise _TableError(rows, error) from error
@@ -202,8 +211,9 @@ async def _store_portion(
             line = copy_line(error.context)
             if line is None and len(lines) > 1:
                 half = len(lines) // 2
-                new, refused = await _store_portion(database, rows, lines[:half], records[:half])
+                new, lost, refused = await _store_portion(database, rows, lines[:half], records[:half])
                 stored += new
+                missing += lost
                 bad += refused
                 lines, records = lines[half:], records[half:]
                 continue
@@ -213,7 +223,7 @@ async def _store_portion(
             records = records[:index] + records[index + 1 :]
         else:
             break
-    return stored, bad
+    return stored, missing, bad
 
 
 @asynccontextmanager

@@ -477,3 +477,26 @@ async def test_a_disk_that_fails_to_read_is_asked_again(
     monkeypatch.setattr(Journal, "read_after", failing)
     made = await store(tmp_path, postgres_database, [tick(1)])
     assert made.total("stored") == {"ticks": 1}
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["copied", "staged"])
+async def test_rows_that_the_table_does_not_take_are_no_duplicates(
+    db: Database, database: DatabaseForTest, tmp_path: Path, staged: bool
+) -> None:
+    """A trigger that returns NULL: the COPY says that fewer rows were stored, and nothing else says so."""
+    await db.script(
+        "CREATE FUNCTION keeps_out() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN IF NEW.symbol = 'ETH/USDT' THEN RETURN NULL; END IF; RETURN NEW; END$$;"
+        "CREATE TRIGGER keeps_out BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION keeps_out();"
+        "CREATE TRIGGER keeps_out BEFORE INSERT ON market_ticks FOR EACH ROW EXECUTE FUNCTION keeps_out()"
+    )
+    kept: list[Record] = [trade(number) for number in range(10)]
+    lost: list[Record] = [trade(number, symbol="ETH/USDT") for number in range(100, 107)]
+    again = kept[:3] if staged else []
+    made = await store(tmp_path, database, kept, [*again, *lost, tick(1), tick(2, symbol="ETH/USDT")])
+
+    assert await db.fetchval("SELECT count(*) FROM trades") == 10
+    assert made.total("stored") == {"trades": 10, "ticks": 1}
+    assert made.total("duplicate") == ({"trades": 3} if staged else {})
+    assert made.total("rejected") == {"trades": 7, "ticks": 1}
+    assert made.metrics.recently_missing() == {"trades": 7, "ticks": 1}

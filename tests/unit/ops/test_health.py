@@ -187,3 +187,21 @@ def test_a_leader_that_cannot_renew_goes_on_and_says_so() -> None:
     verdict = readiness(Snapshot(now_us=0, started=True, lease_problem="no connection"))
     assert verdict.ok
     assert verdict.degraded == ("The lease cannot be renewed: no connection",)
+
+
+def test_records_that_are_received_and_stored_nowhere_make_it_unready() -> None:
+    rejected = {("binance", "trades", "BTC/USDT"): "too_far_ahead"}
+    verdict = readiness(replace(HEALTHY, rejected=rejected))
+    assert not verdict.ok
+    assert "trades BTC/USDT of binance (too_far_ahead)" in verdict.reasons[0]
+
+    verdict = readiness(replace(HEALTHY, missing={"trades": 609}))
+    assert not verdict.ok
+    assert verdict.reasons[0].startswith("609 trades records were sent to the database and are not in its table")
+
+
+def test_upkeep_that_keeps_failing_is_said() -> None:
+    problem = "The upkeep of the database fails at refresh_candles, 2 times in a row: permission denied"
+    verdict = readiness(replace(HEALTHY, upkeep_problems=[problem]))
+    assert verdict.ok
+    assert verdict.degraded == (problem,)
