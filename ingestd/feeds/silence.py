@@ -95,7 +95,11 @@ class Expectation:
     @property
     def limit_s(self) -> float:
         """After how long a silence it is asked about."""
-        limit_s = max(self._stale_after_s, min(_USUAL * (self.usual_s or 0.0), ASK_AFTER_S))
+        usual_s, limit_s = self.usual_s, self._stale_after_s
+        if usual_s is not None and usual_s * _USUAL > limit_s:
+            limit_s = max(limit_s, min(_USUAL * usual_s, ASK_AFTER_S))
+        if not self._deaths:
+            return limit_s
         return min(limit_s * 2.0 ** min(self._deaths, 10), max(limit_s, ASK_AGAIN_AT_MOST_S))
 
     def silent_s(self, now_s: float) -> float:
@@ -173,10 +177,11 @@ class Expectation:
 
     def _heard(self, received: int, now_s: float) -> None:
         silent_s = now_s - self.heard_s
-        each_s = silent_s / max(1, received - self.received)
+        each_s = silent_s / ((received - self.received) or 1)
         if self._deliveries and not self.asked_anew:
             self.usual_s = each_s if self.usual_s is None else self.usual_s + _WEIGHT * (each_s - self.usual_s)
-            self.longest_s = max(self.longest_s * _FADES, silent_s)
+            faded_s = self.longest_s * _FADES
+            self.longest_s = faded_s if faded_s > silent_s else silent_s
         if self._deaths and now_s - self._asked_anew_s > _WELL_AFTER * self._stale_after_s:
             self._deaths = 0
         self._deliveries += 1
