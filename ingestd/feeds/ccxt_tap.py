@@ -359,10 +359,20 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def _raised(self, error: Exception, message: Any) -> None:
         if isinstance(error, ccxt.InvalidNonce) or (self.is_down and isinstance(error, LookupError)):
             return  # a book that is wrong, which has been said; or a change of one that went with the socket
+        if isinstance(error, KeyError) and (symbol := self._book_that_is_not_there(error)) is not None:
+            self.tap.listener.on_book_without_snapshot(symbol)
+            return
         self.tap.listener.on_bad_frame(self.url, error, str(message.data[:200])[:200])
         # NotSupported: a message that ccxt does not know. It is no answer to anything.
         if isinstance(error, ccxt.BaseError) and not isinstance(error, ccxt.NotSupported):
             self._refused(error)
+
+    def _book_that_is_not_there(self, error: KeyError) -> str | None:
+        """The symbol that the venue's code looked for among the books, if it is that."""
+        symbol = error.args[0] if error.args else None
+        if not isinstance(symbol, str) or symbol not in self.exchange.markets or symbol in self.exchange.orderbooks:
+            return None
+        return symbol if self.tap.listener.follows_book(symbol) else None
 
     def _refused(self, error: ccxt.BaseError) -> None:
         if self.is_down:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingestd.records import BookSnapshot, FeedGap
-from tests.support.book_venues import BOOK_VENUES, BookVenue, ModelBook, Numbers, stored
-from tests.unit.feeds.doubles import Wire
+from tests.support.book_life import Life
+from tests.support.book_venues import BOOK_VENUES, ModelBook, stored
 
 OLD = {
     "bids": {"100.5": "1.5", "100.0": "2.5", "99.5": "3.5"},
@@ -23,35 +23,6 @@ NEW = {"bids": {"98.5": "1.75", "99.5": "3.5"}, "asks": {"100.0": "5.5", "102.5"
 
 def model(sides: dict[str, dict[str, str]]) -> ModelBook:
     return ModelBook(dict(sides["bids"]), dict(sides["asks"]))
-
-
-class Life:
-    """A feed of one book, and the venue's side of each of its sockets."""
-
-    def __init__(self, venue: BookVenue) -> None:
-        self.venue = venue
-        self.numbers = Numbers()
-        self.wire = Wire(venue.exchange, {venue.symbol: venue.market_id}, venue.url, order_book_interval_ms=0)
-        self.begin()
-
-    def begin(self) -> None:
-        self.numbers.socket()
-        self.wire.client.subscriptions.update(self.venue.noted)
-        self.wire.frames(*self.venue.begun(self.numbers))
-
-    def whole(self, book: ModelBook) -> None:
-        self.wire.frames(self.venue.whole(book, self.numbers))
-
-    def change(self, book: ModelBook, side: str, price: str, amount: str) -> None:
-        book.change(side, price, amount)
-        self.wire.frames(self.venue.change((side, price, amount), book, self.numbers))
-
-    def cut(self) -> None:
-        self.wire.client.on_close(1006)
-        self.wire.client = self.wire.exchange.client(self.venue.url)
-
-    def valid(self) -> list[BookSnapshot]:
-        return [book for book in self.wire.intake.of(BookSnapshot) if book.valid]
 
 
 @pytest.fixture(params=BOOK_VENUES, ids=lambda venue: venue.url.rpartition("//")[2].partition("?")[0])
@@ -100,6 +71,7 @@ async def test_a_change_that_comes_before_the_whole_book_is_no_book(life: Life) 
     life.change(book, "bids", "98.5", "8")
     life.change(book, "asks", "100.0", "8")
     assert life.wire.intake.of(BookSnapshot)[before:] == []
+    assert life.wire.recorder.counts.malformed_frames == 0
 
     life.whole(book)
     assert [stored(kept) for kept in life.wire.intake.of(BookSnapshot)[before:]] == [book.as_numbers()]

@@ -43,6 +43,8 @@ from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text
+from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
+from tests.fuzz.book_history import BookHistory
 from tests.fuzz.id_history import IdHistory
 from tests.support.records import NOW_US, book, tick, trade
 from tests.unit.feeds.doubles import market
@@ -140,6 +142,20 @@ def native_frame(exchange: str, data: bytes) -> None:
 def id_series(data: bytes) -> None:
     """Trades of a venue that numbers them without holes, and what befalls them, a byte each: see `IdHistory`."""
     IdHistory().play(data)
+
+
+def books_after_cut(data: bytes) -> None:
+    """A venue's frames, and cuts between them: what is stored as valid is its book, whole from that socket."""
+    if data:
+        asyncio.run(_play_book(data[0], data[1:]))
+
+
+async def _play_book(venue: int, data: bytes) -> None:
+    history = BookHistory(venue)
+    try:
+        history.play(data)
+    finally:
+        await history.life.wire.close()
 
 
 def batch(data: bytes) -> None:
@@ -339,6 +355,13 @@ def seeds(target: str) -> list[bytes]:
             b"\x40\x04" * 40 + b"\x43\x04" * 40,
         ],
         "market_list": [bytes([0, 4, 0x84, 0]), bytes([1, 9, 5, 0x85, 1])],
+        # Of each venue: a book, a change, a cut, a change, a smaller book, another cut, the same book, late changes.
+        "books_after_cut": [
+            bytes(
+                [venue, 0, 0x0F, 0xF0, 2, 0x13, 5, 2, 0x33, 0, 0x01, 0xC0, 2, 0x20, 6, 0x13, 0, 0x01, 0xC0, 7, 1, 2, 3]
+            )
+            for venue in range(len(BOOK_HISTORIES))
+        ],
         "batch": [encode_batch([record]) for record in records],
         "kafka_message": [envelope.encode(record) for record in records],
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
@@ -444,6 +467,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ccxt_update": ccxt_update,
     "id_series": id_series,
     "market_list": market_list,
+    "books_after_cut": books_after_cut,
     "batch": batch,
     "kafka_message": kafka_message,
     "kafka_position": kafka_position,

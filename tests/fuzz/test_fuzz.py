@@ -26,6 +26,7 @@ EXAMPLES = {
     "ccxt_update": 1500,
     "id_series": 500,
     "market_list": 60,
+    "books_after_cut": 100,
     "batch": 2500,
     "kafka_message": 2500,
     "kafka_position": 2500,
@@ -134,6 +135,7 @@ def native_frames(exchange: str) -> st.SearchStrategy[bytes]:
 
 BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
+    "books_after_cut": st.binary(min_size=2, max_size=60),
     "id_series": st.lists(st.integers(0, 255) | st.sampled_from([0, 1, 5, 4, 2, 0x43]), max_size=40).map(bytes),
     "market_list": st.binary(max_size=40),
     "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
@@ -183,6 +185,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them complains when what it looks at is wrong."""
     wrong: dict[str, tuple[str, bytes]] = {
         "ccxt_update": ("decode_batch", b'{"price": "1", "amount": "1", "timestamp": 1790000000000}'),
+        "books_after_cut": ("book_venues.stored", b""),
         "id_series": ("IdHistory.judge", b""),
         "market_list": ("ListingDoubts", b""),
         "batch": ("encode_batch", b"\x90"),
@@ -203,6 +206,9 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif name == "kafka_message":
         data = envelope.encode(trade(1))
         monkeypatch.setattr(envelope, "encode", broken)
+    elif name == "books_after_cut":
+        data = targets.seeds(name)[0]
+        monkeypatch.setattr("tests.support.book_venues.stored", lambda _record: ([], []))
     elif name == "id_series":
         monkeypatch.setattr(IdHistory, "judge", broken)
     elif "." in where:
