@@ -445,8 +445,13 @@ class Service:
             open_gaps=self.intake.gaps.open.values(),
             rejected=self.intake.all_rejected,
             missing=self.metrics.recently_missing(),
-            upkeep_problems=self._upkeep.problems() if self._upkeep is not None else (),
+            upkeep_problems=self._upkeep_problems(),
         )
+
+    def _upkeep_problems(self) -> list[str]:
+        problems = self._upkeep.problems() if self._upkeep is not None else []
+        backfill = self._backfill.problem if self._backfill is not None else None
+        return problems if backfill is None else [*problems, backfill]
 
     def counts(self) -> dict[str, Any]:
         """The conservation law's terms, by channel; see `ops.account`."""

@@ -28,6 +28,7 @@ from ingestd.validation import TimeWindow, flaw
 log = structlog.get_logger()
 
 _GAPS_PER_TURN = 100
+_FAILED_TURNS_SHOWN = 3  # in a row: one may be a database that is away for a moment
 _REST_LATE_US = 300_000_000  # how far a venue's past trades may lag behind its stream
 _POSTPONED_AT_MOST = 10_000
 _REFRESH_S = 120.0  # what one call may take here: an aggregate over a long window
@@ -56,6 +57,7 @@ class Backfill:
         self._postponed: dict[int, tuple[float, Backoff]] = {}  # by gap: not before (monotonic), and its delays
         self._rows_before: dict[int, int] = {}  # by gap: what earlier attempts recovered, other than trades
         self._failed_turns = 0
+        self.problem: str | None = None  # why turn after turn fails, in a sentence
         self._audit_due_s = monotonic_s() + config.backfill.audit_interval_s
 
     async def run(self) -> None:
@@ -90,11 +92,14 @@ class Backfill:
             known = isinstance(error, (IngestdError, OSError, TimeoutError))
             self._metrics.backfill_failures.labels("", type(error).__name__).inc()
             self._failed_turns += 1
+            if self._failed_turns >= _FAILED_TURNS_SHOWN:
+                self.problem = f"Backfill and audit fail, {self._failed_turns} turns in a row: {error}"[:400]
             if self._failed_turns & (self._failed_turns - 1) == 0:  # an outage of hours must not fill the log
                 log.warning("backfill_failed", error=str(error)[:300], exc_info=None if known else error)
             self._disconnect()
         else:
             self._failed_turns = 0
+            self.problem = None
 
     async def _newest_due(self, database: Database) -> Gap | None:
         now = monotonic_s()

@@ -28,7 +28,7 @@ _ROLLUPS_EVERY_S = 2.0
 _ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
-_FAILURES_SHOWN = 2
+_REFRESHES_FAILED = 2  # in a row, until it is a problem: they come every few seconds, the other steps seldom
 
 
 def pause_s(refresh_took_s: float) -> float:
@@ -73,8 +73,8 @@ class Upkeep:
                     connected = await self._connected()
                     self._succeeded(name)
                     name = step.__name__.strip("_")
-                    await step(*connected)
-                    self._succeeded(name)
+                    if await step(*connected):
+                        self._succeeded(name)
                 except Exception as error:  # noqa: BLE001 # capture goes on whatever upkeep meets; it is counted
                     self._failed(name, error)
                     self._disconnect()
@@ -84,9 +84,9 @@ class Upkeep:
     def problems(self) -> list[str]:
         """The steps that have failed again and again, each in a sentence. That there is no connection is the sink's."""
         return [
-            f"The upkeep of the database fails at {step}, {failures} times in a row: {self._errors[step]}"
+            f"The upkeep of the database fails at {step} ({failures} in a row): {self._errors[step]}"
             for step, failures in self._failures.items()
-            if failures >= _FAILURES_SHOWN and step != "connect"
+            if failures >= (_REFRESHES_FAILED if step == "refresh_candles" else 1) and step != "connect"
         ]
 
     def _failed(self, step: str, error: Exception) -> None:
@@ -103,23 +103,32 @@ class Upkeep:
         if failures := self._failures.pop(step, 0):
             log.info("upkeep_works_again", step=step, after_attempts=failures)
 
-    async def _refresh_candles(self, database: Database, engine: Engine) -> None:
+    async def _refresh_candles(self, database: Database, engine: Engine) -> bool:
         started_s = monotonic_s()
         await rollups.refresh(database, engine)
         self._refresh_took_s = monotonic_s() - started_s
+        return True
 
-    async def _purge(self, database: Database, engine: Engine) -> None:
-        if monotonic_s() >= self._purge_due_s:
-            self._purge_due_s = monotonic_s() + _PURGE_EVERY_S
-            await retention.purge(database, engine, self._config)
+    async def _purge(self, database: Database, engine: Engine) -> bool:
+        """False: it was not due, so how it went the last time is what is known of it."""
+        if monotonic_s() < self._purge_due_s:
+            return False
+        self._purge_due_s = monotonic_s() + _PURGE_EVERY_S
+        await retention.purge(database, engine, self._config)
+        return True
 
-    async def _store_markets(self, database: Database, _engine: Engine) -> None:
+    async def _store_markets(self, database: Database, _engine: Engine) -> bool:
+        """False: it was not due."""
         markets = self._markets()
-        if markets != self._stored_markets and monotonic_s() >= self._markets_due_s:
-            self._markets_due_s = monotonic_s() + _MARKETS_AGAIN_S
-            await repository.upsert_symbols(database, markets)
-            self._stored_markets = markets
-            self._markets_due_s = 0.0
+        if markets == self._stored_markets:
+            return True
+        if monotonic_s() < self._markets_due_s:
+            return False
+        self._markets_due_s = monotonic_s() + _MARKETS_AGAIN_S
+        await repository.upsert_symbols(database, markets)
+        self._stored_markets = markets
+        self._markets_due_s = 0.0
+        return True
 
     async def close(self, *, within_s: float) -> None:
         """One last turn, so that the candles hold what was stored, if the database answers in time."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from ingestd.errors import ConnectionLost
+from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.feeds.base import MarketInfo
 from ingestd.ops.metrics import Metrics
 from ingestd.storage.access import DatabaseAccess
@@ -30,6 +30,9 @@ async def test_one_bad_market_does_not_stop_the_candles(postgres_database: Datab
     config = default_config(database={"dsn": postgres_database.dsn}, retention={"candles_1m_days": 0, "trades_days": 0})
     upkeep = Upkeep(access_to(postgres_database), config, lambda: [bad], metrics)
     await upkeep.turn()
+    await upkeep.turn()  # the markets are not due again: that they failed is still what is known
+    (problem,) = upkeep.problems()
+    assert problem.startswith("The upkeep of the database fails at store_markets (1 in a row): ")
     await upkeep.close(within_s=5)
     assert await db.fetchval("SELECT count(*) FROM candles_1m") == 1
     assert metrics.totals(metrics.upkeep_failures, "step")["store_markets"] > 0
@@ -66,3 +69,25 @@ async def test_a_known_database_that_is_busy_with_its_schema_is_an_outage(
         await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
         assert await access.look(tmp_path) is None
     await asyncio.wait_for(locker.close(), 5)
+
+
+async def test_candles_that_cannot_be_refreshed_are_a_problem_until_they_can(
+    postgres_database: DatabaseForTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep = Upkeep(
+        access_to(postgres_database), default_config(database={"dsn": postgres_database.dsn}), list, Metrics()
+    )
+
+    async def refused(*_: object) -> None:
+        raise DatabaseError("permission denied for table candles_1m", sqlstate="42501")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingestd.storage.rollups.refresh", refused)
+        await upkeep.turn()
+        assert upkeep.problems() == []  # one may be a lock that was held
+        await upkeep.turn()
+        (problem,) = upkeep.problems()
+        assert "refresh_candles (2 in a row): permission denied for table candles_1m" in problem
+    await upkeep.turn()
+    assert upkeep.problems() == []
+    await upkeep.close(within_s=5)

@@ -201,7 +201,7 @@ def test_records_that_are_received_and_stored_nowhere_make_it_unready() -> None:
 
 
 def test_upkeep_that_keeps_failing_is_said() -> None:
-    problem = "The upkeep of the database fails at refresh_candles, 2 times in a row: permission denied"
+    problem = "The upkeep of the database fails at refresh_candles (2 in a row): permission denied"
     verdict = readiness(replace(HEALTHY, upkeep_problems=[problem]))
     assert verdict.ok
     assert verdict.degraded == (problem,)
