@@ -59,7 +59,8 @@ class Auditor:
         gaps = await candle_audit.known_gaps(db, exchange, symbol, start_us, end_us)
         judged = [candle for candle in theirs if start_us <= candle.time < end_us and not _is_within(candle, gaps)]
         ours = await candle_audit.our_minutes(db, exchange, symbol, start_us, end_us)
-        agreeing, wrong = candle_audit.compare(ours, judged)
+        size = await candle_audit.comparable_volume(db, exchange, symbol)
+        agreeing, wrong = candle_audit.compare(ours, judged, size)
         self._metrics.candle_audits.labels(exchange, "agree").inc(agreeing)
         self._metrics.candle_audits.labels(exchange, "differ").inc(len(wrong))
         for disagreement in wrong:

@@ -37,13 +37,37 @@ class Disagreement:
     fields: str
 
 
-def compare(ours: Mapping[int, Minute], theirs: Sequence[Candle]) -> tuple[int, list[Disagreement]]:
-    """How many minutes agree, and those that do not. A minute without trades agrees with no candle."""
+def compare(
+    ours: Mapping[int, Minute], theirs: Sequence[Candle], contract_size: Decimal | None = Decimal(1)
+) -> tuple[int, list[Disagreement]]:
+    """How many minutes agree, and those that do not. A minute without trades agrees with no candle.
+
+    `contract_size`: see `comparable_volume`.
+    """
     found = [
-        Disagreement(candle, ours.get(candle.time), _differing(ours.get(candle.time), candle)) for candle in theirs
+        Disagreement(candle, ours.get(candle.time), _differing(ours.get(candle.time), candle, contract_size))
+        for candle in theirs
     ]
     wrong = [disagreement for disagreement in found if disagreement.fields]
     return len(found) - len(wrong), wrong
+
+
+async def comparable_volume(db: Database, exchange: str, symbol: str) -> Decimal | None:
+    """How much of the base currency one of our volume is; None: volumes are not judged.
+
+    Our volume counts what the venue's trades count; of contracts the exchange library reports candles in the base
+    currency on some venues and in contracts on others. What inverse contracts are in the base currency depends on the
+    price of each trade, and the venue rounds it.
+    """
+    row = await db.fetchrow(
+        "SELECT type, linear, contract_size, quantity_unit FROM symbols WHERE exchange = $1 AND symbol = $2",
+        exchange,
+        symbol,
+    )
+    if row is None or row["quantity_unit"] == "base" or row["type"] == "spot":
+        return Decimal(1)
+    size: Decimal | None = row["contract_size"]
+    return size if row["linear"] and row["quantity_unit"] == "contracts" else None
 
 
 async def our_minutes(db: Database, exchange: str, symbol: str, start_us: int, end_us: int) -> dict[int, Minute]:
@@ -113,7 +137,10 @@ async def record(db: Database, disagreement: Disagreement) -> bool:
     )
 
 
-def _differing(ours: Minute | None, theirs: Candle) -> str:
+def _differing(ours: Minute | None, theirs: Candle, contract_size: Decimal | None) -> str:
     if ours is None:
         return "missing" if Decimal(theirs.volume) else ""
-    return ", ".join(name for name in FIELDS if getattr(ours, name) != Decimal(getattr(theirs, name)))
+    differing = [name for name in FIELDS if getattr(ours, name) != Decimal(getattr(theirs, name))]
+    if "volume" in differing and (contract_size is None or ours.volume * contract_size == Decimal(theirs.volume)):
+        differing.remove("volume")
+    return ", ".join(differing)

@@ -14,11 +14,12 @@ import pytest
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.ccxt_records import market_info
 from ingestd.feeds.quantity_units import SAID_BY_NOBODY, unit_of
-from ingestd.records import Trade
+from ingestd.records import Candle, Trade
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage import engine as engines
 from ingestd.storage import repository, rollups
+from ingestd.storage.candle_audit import Minute, comparable_volume, compare
 from ingestd.storage.database import Database
 from ingestd.validation import all_sound, flaw, time_window
 from tests.support.records import NOW_US, trade
@@ -146,6 +147,28 @@ async def test_symbols_say_what_a_quantity_counts(db: Database) -> None:
         assert row["linear"] == (None if linear == inverse else linear)
         size = facts.get("contractSize")
         assert row["contract_size"] == (None if size in (None, "x") else Decimal(str(size)))
+
+
+async def test_the_candle_audit_compares_volumes_in_one_unit(db: Database) -> None:
+    """OKX' swaps: 7 contracts of 0.01 BTC are 0.07 in the library's candle; of inverse ones only prices are judged."""
+    cases = [
+        ("A/USDT:USDT", {**LINEAR, "contractSize": "0.01"}, ["7", "0.07"], ["0.7", "8"]),
+        ("A/USD:A", {**INVERSE, "contractSize": 100}, ["7", "0.0175", "0.0174"], []),
+        ("A/USDT", {}, ["7"], ["0.07"]),
+    ]
+    await repository.upsert_symbols(
+        db, [market_info("okx", market_of({"symbol": s, **facts})) for s, facts, *_ in cases]
+    )
+    ours = {0: Minute(Decimal(4), Decimal(4), Decimal(4), Decimal(4), Decimal(7))}
+    for symbol, _, same, different in cases:
+        size = await comparable_volume(db, "okx", symbol)
+        for volume in (*same, *different):
+            theirs = [Candle("okx", symbol, 0, 0, "1m", "4", "4", "4", "4", volume)]
+            found = [disagreement.fields for disagreement in compare(ours, theirs, size)[1]]
+            assert found == ([] if volume in same else ["volume"]), (symbol, volume)
+            wrong_price = [Candle("okx", symbol, 0, 0, "1m", "4", "5", "4", "4", volume)]
+            assert compare(ours, wrong_price, size)[1][0].fields.startswith("high")
+    assert await comparable_volume(db, "okx", "not listed") == 1
 
 
 @pytest.mark.parametrize("unit", ["", "BASE", "0 base", "-1 quote", "NaN base", "1 unknown", "base\t1", "1e999 base"])
