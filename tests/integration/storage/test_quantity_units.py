@@ -151,14 +151,13 @@ async def test_symbols_say_what_a_quantity_counts(db: Database) -> None:
 
 async def test_the_candle_audit_compares_volumes_in_one_unit(db: Database) -> None:
     """OKX' swaps: 7 contracts of 0.01 BTC are 0.07 in the library's candle; of inverse ones only prices are judged."""
-    cases = [
+    cases: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
         ("A/USDT:USDT", {**LINEAR, "contractSize": "0.01"}, ["7", "0.07"], ["0.7", "8"]),
         ("A/USD:A", {**INVERSE, "contractSize": 100}, ["7", "0.0175", "0.0174"], []),
         ("A/USDT", {}, ["7"], ["0.07"]),
     ]
-    await repository.upsert_symbols(
-        db, [market_info("okx", market_of({"symbol": s, **facts})) for s, facts, *_ in cases]
-    )
+    markets = [market_of({"symbol": symbol, **facts}) for symbol, facts, _, _ in cases]
+    await repository.upsert_symbols(db, [market_info("okx", market) for market in markets])
     ours = {0: Minute(Decimal(4), Decimal(4), Decimal(4), Decimal(4), Decimal(7))}
     for symbol, _, same, different in cases:
         size = await comparable_volume(db, "okx", symbol)
