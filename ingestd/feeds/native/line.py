@@ -113,6 +113,11 @@ class Line:
         self._again.add(asked)
         self._turn.set()
 
+    def give_up(self, reason: str) -> None:
+        """Let the socket go: its streams are asked for on the next one."""
+        if self._socket is not None:
+            self._socket.abandon(reason)
+
     def resume(self) -> None:
         """There is room again: read."""
         if self._socket is not None:

@@ -11,7 +11,9 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s
 from ingestd.errors import FeedError
+from ingestd.feeds import book_ladder
 from ingestd.feeds.base import RateLimited
+from ingestd.feeds.book_ladder import BookLadder, Rung
 from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
@@ -32,15 +34,24 @@ class Rebuilding:
     no other up.
 
     `fetch(symbol, levels)` is the venue's book over REST, in the exchange library's form (None: the stream brings it);
-    `ask_again(symbol)` ends the stream and asks for it anew.
+    `ask_again(symbol)` ends the stream and asks for it anew; when that brings no whole book, `give_up(symbol)` gives
+    its socket up.
     """
 
     def __init__(
-        self, recorder: NativeRecorder, fetch: Fetch | None, *, ask_again: Callable[[str], None], label: str
+        self,
+        recorder: NativeRecorder,
+        fetch: Fetch | None,
+        *,
+        ask_again: Callable[[str], None],
+        give_up: Callable[[str], None],
+        label: str,
     ) -> None:
         self._recorder = recorder
         self._fetch = fetch
         self._ask_again = ask_again
+        self._give_up = give_up
+        self._ladder = BookLadder(stands=True)
         self._label = label
         self._due_s: dict[str, float] = {}
         self._delays: dict[str, tuple[Backoff, float]] = {}  # and when it was last begun
@@ -55,6 +66,7 @@ class Rebuilding:
 
     def broken(self, symbol: str) -> None:
         """It is wrong: begin it anew, after a while."""
+        self._ladder.broken(symbol)
         self._later(symbol)
 
     async def run(self, stop: Stop) -> None:
@@ -65,9 +77,23 @@ class Rebuilding:
                 self._some.clear()
                 await stop.sleep_or(self._some, self._wait_s())
             elif self._fetch is None:
-                self._ask_again(symbol)
+                self._ask(symbol)
             elif self._recorder.needs_snapshot(symbol):
                 await self._from_rest(symbol, self._fetch, stop)
+
+    def _ask(self, symbol: str) -> None:
+        """Ask for its stream, and look later whether that brought a whole book."""
+        if self._recorder.book(symbol) is not None or symbol not in self._recorder.streams["order_book"]:
+            self._ladder.whole(symbol)
+            return
+        now_s = monotonic_s()
+        rung = self._ladder.asking(symbol) or dict(self._ladder.overdue(now_s)).get(symbol)
+        if rung is not None:
+            log.info("book_asked_for", feed=self._label, symbol=symbol, how=rung.name.lower())
+            ask = self._give_up if rung is Rung.SOCKET else self._ask_again
+            ask(symbol)
+            self._ladder.asked(symbol, now_s)
+        self._due_s.setdefault(symbol, now_s + book_ladder.SNAPSHOT_WITHIN_S)
 
     def _next(self) -> str | None:
         now_s = monotonic_s()

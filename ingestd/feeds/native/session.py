@@ -68,6 +68,7 @@ class NativeSession:
             recorder,
             fetch_book if venue.book_over_rest else None,
             ask_again=self._ask_for_book_again,
+            give_up=self._give_up_socket_of_book,
             label=config.label,
         )
         recorder.attach(self._rebuilding.broken)
@@ -230,6 +231,11 @@ class NativeSession:
         elif place in self._places:
             line, asked = self._places[place]
             line.ask_again(asked)
+
+    def _give_up_socket_of_book(self, symbol: str) -> None:
+        place = self._places.get(("order_book", symbol))
+        if place is not None:
+            place[0].give_up(f"the venue sends no whole book of {symbol}")
 
     def _auditor(self) -> BookAuditor:
         async def forget(symbol: str) -> None:
