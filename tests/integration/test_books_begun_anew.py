@@ -93,6 +93,10 @@ class Venue:
         """Whether the book is subscribed to."""
         raise NotImplementedError
 
+    def has_been_asked_for(self, channel: str) -> bool:
+        """Whether this is subscribed to on the last socket."""
+        raise NotImplementedError
+
     def changed(self, side: str, price: str, amount: str) -> str:
         raise NotImplementedError
 
@@ -136,7 +140,10 @@ class Bitfinex(Venue):
         return [json.dumps(begun), self.whole(channel) if name == "book" else f"[{channel},[]]"]
 
     def is_asked_for(self) -> bool:
-        return "book" in self.channels.values()
+        return self.has_been_asked_for("book")
+
+    def has_been_asked_for(self, channel: str) -> bool:
+        return channel in self.channels.values()
 
     def channel(self, name: str) -> int:
         return next(channel for channel, known in self.channels.items() if known == name)
@@ -191,7 +198,10 @@ class Okx(Venue):
         return frames
 
     def is_asked_for(self) -> bool:
-        return "books" in self.asked
+        return self.has_been_asked_for("books")
+
+    def has_been_asked_for(self, channel: str) -> bool:
+        return channel in self.asked
 
     def frame(self, action: str, bids: Any, asks: Any, before: int) -> str:
         sides = {side: [[*row, "0", "1"] for row in rows] for side, rows in (("bids", bids), ("asks", asks))}
@@ -290,6 +300,7 @@ async def test_a_broken_book_is_begun_anew_until_a_whole_one_comes(
             while len(made.books()) == before or stored(made.books()[-1]) != venue.book.as_numbers():
                 await venue.change("bids", "98.5", str(len(venue.states)))
                 await asyncio.sleep(0.05)
+        await made.until(lambda: venue.has_been_asked_for("trades"))
         await venue.send(venue.trade(7))
         await made.until(lambda: made.intake.of(Trade))
 
