@@ -41,6 +41,7 @@ from ingestd.records import (
     memory_bytes,
     stream_of,
 )
+from ingestd.rejections import Rejections
 from ingestd.spill import Spill
 
 log = structlog.get_logger()
@@ -50,7 +51,6 @@ _OVERSHOOT_RECORDS = 50_000
 # A batch of books is sealed before it holds the event loop for long.
 _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24
-_REJECTED_IN_A_ROW = 3  # records of one stream: then it is said that all of them are
 _LAST_APPEND_S = 2.0
 # After so long without another one, a stretch of dropped records is over. The journal drops a file's worth at a time.
 _INTAKE_PAUSED_US = 1_000_000
@@ -84,7 +84,7 @@ class Intake:
         self._journal = journal
         self._live = tuple(live)
         self._unshown: list[MarketRecord] = []  # what came in this loop turn, for the live sinks
-        self._rejections: dict[StreamId, tuple[int, str]] = {}  # in a row, of the streams whose last record was
+        self.rejections = Rejections(metrics)
         self._known_sound = bool(live)  # every open record was found sound when it was shown
         self._config = config
         self._time_window = time_window
@@ -378,8 +378,8 @@ class Intake:
         window = self._time_window(now_us())
         rejected: Counter[tuple[str, ...]] = Counter()
         if self._known_sound or validation.all_sound(taken, window):
-            if self._rejections:
-                self._note_accepted(taken)
+            if self.rejections:
+                self.rejections.accept(record for record in taken if not isinstance(record, FeedGap))
             return [*taken], rejected
         records: list[Record] = []
         for record in taken:
@@ -389,36 +389,13 @@ class Intake:
             reason = validation.flaw(record, window)
             if reason is None:
                 records.append(record)
-                if self._rejections:
-                    self._note_accepted([record])
+                if self.rejections:
+                    self.rejections.accept([record])
             else:
-                self._note_rejected(record, reason)
+                self.rejections.reject(stream_of(record), reason)
                 records.append(validation.rejection(record, TABLE_OF[type(record)], reason))
                 rejected[channel_of(record), reason] += 1
         return records, rejected
-
-    @property
-    def all_rejected(self) -> dict[StreamId, str]:
-        """The streams of which the last records were all put aside, and the reason of the last one."""
-        return {stream: reason for stream, (count, reason) in self._rejections.items() if count >= _REJECTED_IN_A_ROW}
-
-    def _note_rejected(self, record: MarketRecord, reason: str) -> None:
-        stream = stream_of(record)
-        count = self._rejections.get(stream, (0, ""))[0] + 1
-        self._rejections[stream] = count, reason
-        if count == _REJECTED_IN_A_ROW:
-            self._metrics.streams_rejected.set(len(self.all_rejected))
-            log.error("stream_rejected", exchange=stream[0], channel=stream[1], symbol=stream[2], reason=reason)
-
-    def _note_accepted(self, records: Sequence[MarketRecord | FeedGap]) -> None:
-        for record in records:
-            if isinstance(record, FeedGap):
-                continue
-            stream = stream_of(record)
-            count, _ = self._rejections.pop(stream, (0, ""))
-            if count >= _REJECTED_IN_A_ROW:
-                self._metrics.streams_rejected.set(len(self.all_rejected))
-                log.info("stream_accepted_again", exchange=stream[0], channel=stream[1], symbol=stream[2])
 
     async def _journaled(self, records: list[Record]) -> Batch:
         """Append, for ever: what a feed handed over is given up only by the journal's own policy."""

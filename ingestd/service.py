@@ -395,6 +395,7 @@ class Service:
         feeds = [(config.exchange, feed.status()) for feed, config in pairs]
         for gap in self.streams.let_go(following(feeds), partial(self._is_wanted, feeds)):
             self.intake.put(gap)
+        self.intake.rejections.keep(partial(self._is_wanted, feeds))
         now = now_us()
         self.intake.settle_drops(now)
         return document(feeds, self.intake, self.streams.earlier, written_at=now, stopped=stopped)
@@ -443,8 +444,9 @@ class Service:
             sinks=[SinkHealth(sink.name, sink.status().problem, sink.status().up) for sink in self._every_sink()],
             sources=[source_health(reader, needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
-            rejected=self.intake.all_rejected,
+            rejected=self.intake.rejections.all(),
             missing=self.metrics.recently_missing(),
+            refused=self.metrics.recently_refused(),
             upkeep_problems=self._upkeep_problems(),
         )
 

@@ -62,10 +62,9 @@ class SinkService:
         self._started = False
         self._stopping = False
         prefix = config.kafka.topic_prefix
-        stores: list[Store] = [
-            MarketStore(prefix, accepted_window(config), self.metrics),
-            self._event_store(prefix),
-        ]
+        market = MarketStore(prefix, accepted_window(config), self.metrics)
+        self._rejections = market.rejections
+        stores: list[Store] = [market, self._event_store(prefix)]
         self.readers: list[TopicReader] = [
             build_reader(
                 store, config.instance.name, config.kafka, config.database, self._access.connect_bounded, self.metrics
@@ -155,7 +154,9 @@ class SinkService:
             dead_tasks=tuple(self.tasks.dead),
             sinks=[SinkHealth(status.name, status.problem, status.up) for status in (sink.status() for sink in sinks)],
             sources=[source_health(reader, needed=True) for reader in self.readers],
+            rejected=self._rejections.all(),
             missing=self.metrics.recently_missing(),
+            refused=self.metrics.recently_refused(),
             upkeep_problems=self._upkeep.problems(),
         )
 

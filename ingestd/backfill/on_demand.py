@@ -33,7 +33,7 @@ from ingestd.feeds.trade_series import Series
 from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.writer import prepare, write
+from ingestd.sinks.timescale.writer import Outcome, prepare, write
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.candle_audit import MINUTE_US
@@ -283,12 +283,26 @@ class _Work:
                 self._touch(record.time, record.time)
         if self._report.rejected:
             position = self._place.position  # a later run is to find again what was put aside
-        flush = prepare([Move(self._source, self._place.position, position, self._place.epoch)], checked)
+        before_us = self._place.position
+        flush = prepare([Move(self._source, before_us, position, self._place.epoch)], checked)
         await write(self._db, flush)
         self._place = Place(position, self._place.epoch)
+        await self._note_refused(flush.outcome, before_us)
         self._report.stored += flush.outcome.stored.get(self._wanted.channel, 0)
         self._report.duplicate += flush.outcome.duplicate.get(self._wanted.channel, 0)
         self._progress(position / max(1, self._wanted.span_us), self._report)
+
+    async def _note_refused(self, outcome: Outcome, before_us: int) -> None:
+        """What the database did not take is not stored, so that a later run must find it again."""
+        refused = len(outcome.bad) + sum(outcome.missing.values())
+        if not refused:
+            return
+        log.error("rows_not_stored", rows=refused, look_at="rejected_records, and the table's triggers and policies")
+        self._report.rejected += refused
+        if self._place.position > before_us:
+            back = Move(self._source, self._place.position, before_us, self._place.epoch)
+            await write(self._db, prepare([back], []))
+            self._place = Place(before_us, self._place.epoch)
 
     def _touch(self, first_us: int, last_us: int) -> None:
         first, last = self._touched or (first_us, last_us)

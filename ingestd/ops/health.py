@@ -89,6 +89,7 @@ class Snapshot:
     open_gaps: Collection[FeedGap] | None = None
     rejected: Mapping[StreamId, str] = field(default_factory=dict)  # streams that are put aside as a whole, and why
     missing: Mapping[str, int] = field(default_factory=dict)  # rows that a table did not take, by channel
+    refused: Mapping[str, int] = field(default_factory=dict)  # rows that the database answered with an error
     upkeep_problems: Sequence[str] = ()
 
 
@@ -149,6 +150,11 @@ def readiness(snapshot: Snapshot) -> Verdict:
         if sink.problem
     )
     reasons.extend(_lost(snapshot))
+    degraded.extend(
+        f"The database refused {rows} {channel} records in the last minutes: they are in rejected_records, with its "
+        "answer."
+        for channel, rows in snapshot.refused.items()
+    )
     degraded.extend(snapshot.upkeep_problems)
     gaps = None if snapshot.open_gaps is None else _open_gaps(snapshot.open_gaps, snapshot.now_us)
     return Verdict(not reasons, tuple(reasons), tuple(degraded), gaps)

@@ -49,7 +49,7 @@ class Metrics:
         self.duplicate = self._counter("records_duplicate", "Records the sink already had", "sink", "channel")
         self.rejected = self._counter("records_rejected", "Records put aside", "channel", "reason")
         self.streams_rejected = self._gauge("streams_rejected", "Streams of which the last records were all put aside")
-        self._missing: dict[str, tuple[float, int]] = {}
+        self._missing, self._refused = _Recent(), _Recent()
         self.dropped = self._counter("records_dropped", "Records lost on purpose", "channel", "reason")
         self.gaps = self._counter("gaps", "Stretches a stream may have missed", "exchange", "channel", "cause")
         self.gaps_open = self._gauge("gaps_open", "Those that have not ended", "exchange", "channel")
@@ -141,14 +141,19 @@ class Metrics:
 
     def note_missing(self, channel: str, rows: int) -> None:
         """So many rows were sent to the database and are not in its table."""
-        known_s, before = self._missing.get(channel, (0.0, 0))
-        now_s = time.monotonic()
-        self._missing[channel] = now_s, rows + (before if now_s - known_s < _MISSING_SHOWN_S else 0)
+        self._missing.add(channel, rows)
 
     def recently_missing(self) -> dict[str, int]:
         """Such rows of the last minutes, by channel."""
-        now_s = time.monotonic()
-        return {channel: rows for channel, (at_s, rows) in self._missing.items() if now_s - at_s < _MISSING_SHOWN_S}
+        return self._missing.recent()
+
+    def note_refused(self, channel: str, rows: int) -> None:
+        """So many rows the database answered with an error, and they were put aside."""
+        self._refused.add(channel, rows)
+
+    def recently_refused(self) -> dict[str, int]:
+        """Such rows of the last minutes, by channel."""
+        return self._refused.recent()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"ingestd_{name}", text, labels, registry=self.registry)
@@ -158,6 +163,20 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"ingestd_{name}", text, labels, registry=self.registry, buckets=_LATENCY_BUCKETS_S)
+
+
+class _Recent:
+    """Sums by channel that are shown for some minutes after they last grew."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, channel: str, rows: int) -> None:
+        self._sums[channel] = time.monotonic(), rows + self.recent().get(channel, 0)
+
+    def recent(self) -> dict[str, int]:
+        now_s = time.monotonic()
+        return {channel: rows for channel, (at_s, rows) in self._sums.items() if now_s - at_s < _MISSING_SHOWN_S}
 
 
 class FeedCollector:

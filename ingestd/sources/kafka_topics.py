@@ -14,7 +14,8 @@ from ingestd.clock import now_us
 from ingestd.envelope import TopicKind
 from ingestd.errors import EnvelopeError
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected
+from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
+from ingestd.rejections import Rejections
 from ingestd.sinks.timescale.positions import Move
 from ingestd.sinks.timescale.sink import count_outcome
 from ingestd.sinks.timescale.writer import prepare, write
@@ -50,6 +51,7 @@ class MarketStore:
         self._kinds = envelope.topics(prefix)
         self._time_window = time_window
         self._metrics = metrics
+        self.rejections = Rejections(metrics)
 
     def topics(self) -> list[str]:
         """Every market topic."""
@@ -68,11 +70,19 @@ class MarketStore:
             record = envelope.decode(kind, message.value or b"")
             reason = unfit(record, window)
             if reason is None:
+                if self.rejections:
+                    self._accepted(message, channel, record)
                 return Item(part, message.offset, channel, record.exchange, record)
+            self.rejections.reject((record.exchange, channel, record.symbol), reason)
             return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
             content = poison(message, _TABLES[kind], now, why(error, message))
+            self.rejections.reject(_all_of(message, channel), "poison")
             return Item(part, message.offset, channel, "", content, "poison")
+
+    def _accepted(self, message: Message, channel: str, record: Record) -> None:
+        self.rejections.end((record.exchange, channel, record.symbol))
+        self.rejections.end(_all_of(message, channel))
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> MarketFlush:
         """One transaction of the timescale writer."""
@@ -160,6 +170,11 @@ def refused(record: Record, message: Message, reason: str, now: int) -> Rejected
     table = TABLE_OF[type(record)] if isinstance(record, MarketRecord) else _TABLES_OF_OTHERS[type(record)]
     document = {**json.loads(as_json(record)), **_place(message)}
     return Rejected("", "", now, now, table, reason, json.dumps(document))
+
+
+def _all_of(message: Message, channel: str) -> StreamId:
+    """What stands for the stream of a message that cannot be read."""
+    return f"the topic {message.topic}", channel, f"partition {message.partition}"
 
 
 def _place(message: Message) -> dict[str, Any]:

@@ -428,6 +428,39 @@ async def test_what_is_put_aside_is_not_called_stored(
         assert await stored_ids(db) == within(trades, *window) - {str(trades[200].number)}
 
 
+KEEPS_OUT = (
+    "CREATE FUNCTION keeps_out() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$BEGIN IF NEW.trade_id = '{}' THEN RETURN NULL; END IF; RETURN NEW; END$$;"
+    "CREATE TRIGGER keeps_out BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION keeps_out()"
+)
+
+
+@pytest.mark.parametrize(
+    ("harm", "cure"),
+    [
+        (KEEPS_OUT, "DROP TRIGGER keeps_out ON trades"),
+        ("ALTER TABLE trades ADD CONSTRAINT odd CHECK (trade_id <> '{}')", "ALTER TABLE trades DROP CONSTRAINT odd"),
+    ],
+    ids=["kept-out", "refused"],
+)
+async def test_what_the_database_does_not_take_is_not_called_stored(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path, harm: str, cure: str
+) -> None:
+    """A trigger or a constraint of somebody else's; once it is gone the same command stores the rest."""
+    trades = market()
+    await db.script(harm.format(trades[200].number))
+    async with rest_venue("kraken", trades) as venue:
+        backfill = Command(venue, postgres_database, tmp_path)
+        window = second_after(trades[110]), second_after(trades[300])
+        for _ in range(2):
+            assert await backfill(*window) == 1
+            assert (backfill.report["rejected"], backfill.report["proved"]) == (1, False)
+        assert await stored_ids(db) == within(trades, *window) - {str(trades[200].number)}
+        await db.execute(cure)
+        assert await backfill(*window) == 0, backfill.err
+        assert await stored_ids(db) == within(trades, *window)
+
+
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "btc/usdt", "BTC-USDT", "BTC/USDTT"])
 async def test_a_symbol_that_the_venue_does_not_list_is_an_error_with_the_nearest(
     postgres_database: DatabaseForTest, tmp_path: Path, symbol: str

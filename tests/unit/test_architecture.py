@@ -37,10 +37,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.feeds.base",
         "ingestd.gap_book",
         "ingestd.journal",
+        "ingestd.rejections",
         "ingestd.spill",
         "ingestd.validation",
     },
     "ingestd.gap_book": set(),
+    "ingestd.rejections": set(),
     "ingestd.spill": set(),
     # What a process leaves to the next: it is composed of what the feeds say and the intake holds.
     "ingestd.stream_state": {
@@ -83,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.sinks": {"ingestd.storage", "ingestd.journal", "ingestd.validation", "ingestd.kafka_client"},
     "ingestd.kafka_client": set(),
     "ingestd.sources": {
+        "ingestd.rejections",
         "ingestd.storage",
         "ingestd.sinks",
         "ingestd.validation",

@@ -596,9 +596,9 @@ async def test_a_stream_whose_records_are_all_rejected_is_named_until_one_is_not
                 await asyncio.sleep(0.001)
 
         await journaled(trade(1, time=ahead), trade(2, symbol="ETH/USDT"), trade(3, time=ahead))
-        assert rig.intake.all_rejected == {}
+        assert rig.intake.rejections.all() == {}
         await journaled(trade(4, time=ahead), trade(5, symbol="ETH/USDT"))
-        assert rig.intake.all_rejected == {("binance", "trades", "BTC/USDT"): "too_far_ahead"}
+        assert rig.intake.rejections.all() == {("binance", "trades", "BTC/USDT"): "too_far_ahead"}
         assert rig.metrics.totals(rig.metrics.rejected) == {"trades": 3}
         await journaled(trade(6))
-        assert rig.intake.all_rejected == {}
+        assert rig.intake.rejections.all() == {}

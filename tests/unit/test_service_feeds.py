@@ -10,7 +10,8 @@ import pytest
 
 from ingestd.config import FeedConfig, parse
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.base import FeedStatus, Intake, MarketInfo
+from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo
+from ingestd.ops.health import readiness
 from ingestd.service import Service
 
 
@@ -68,3 +69,24 @@ async def test_a_feed_of_which_nothing_is_listed_is_tried_again(
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+async def test_a_rejected_stream_that_is_no_longer_followed_is_told_of_no_more(tmp_path: Path) -> None:
+    """The one thing that an operator can do about it is to take the symbol out."""
+    document = {
+        "instance": {"name": "a", "state_dir": str(tmp_path)},
+        "database": {"dsn": "postgresql://nobody@127.0.0.1:1/none"},
+        "feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"], "channels": ["trades"]}],
+    }
+
+    def followed(config: FeedConfig) -> Feed:
+        return Listed(config, [])
+
+    service = Service(parse(document, {}), make_feed=followed)
+    for _ in range(3):
+        service.intake.rejections.reject(("binance", "trades", "BTC/USDT"), "price")
+    service._compose_streams(stopped=False)
+    assert any("BTC/USDT" in reason for reason in readiness(service.snapshot()).reasons)
+    next(iter(service.feeds.values())).set_symbols(["ETH/USDT"])
+    service._compose_streams(stopped=False)
+    assert not any("BTC/USDT" in reason for reason in readiness(service.snapshot()).reasons)

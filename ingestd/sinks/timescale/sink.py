@@ -272,6 +272,7 @@ def count_outcome(metrics: Metrics, sink: str, outcome: Outcome, took_s: float) 
             metrics.duplicate.labels(sink, channel).inc(count)
     for bad in outcome.bad:
         metrics.rejected.labels(bad.table.channel, f"server_{bad.sqlstate}").inc()
+        metrics.note_refused(bad.table.channel, 1)
     if outcome.bad:
         log.warning("rows_refused_by_server", rows=len(outcome.bad), first=outcome.bad[0].error)
     for channel, count in outcome.missing.items():

@@ -205,3 +205,9 @@ def test_upkeep_that_keeps_failing_is_said() -> None:
     verdict = readiness(replace(HEALTHY, upkeep_problems=[problem]))
     assert verdict.ok
     assert verdict.degraded == (problem,)
+
+
+def test_rows_that_the_database_refuses_are_said() -> None:
+    verdict = readiness(replace(HEALTHY, refused={"trades": 12}))
+    assert verdict.ok
+    assert verdict.degraded[0].startswith("The database refused 12 trades records")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd import envelope, event_messages
+from ingestd.clock import now_us
+from ingestd.config import parse
+from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Rejected
+from ingestd.records import Rejected, Trade
+from ingestd.sink_service import SinkService
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.partitions import replay_place
 from ingestd.sources.trading_events import EventStore
@@ -69,3 +74,27 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
 def test_a_header_without_a_place_makes_the_message_new() -> None:
     for value in (None, b"", b"nonsense"):
         assert replay_place(LoggedMessage("t", 0, 0, None, good, [("ingestd-position", value)])) is None
+
+
+def test_a_topic_whose_messages_are_all_put_aside_makes_the_role_sink_unready(tmp_path: Path) -> None:
+    """A clock that is ahead, and messages that nobody can read; until one is stored."""
+    kafka = {"bootstrap_servers": ["127.0.0.1:1"]}
+    document = {"instance": {"name": "a", "role": "sink", "state_dir": str(tmp_path)}, "kafka": kafka}
+    service = SinkService(parse({**document, "database": {"dsn": "postgresql://nobody@127.0.0.1:1/none"}}, {}))
+    store = service.readers[0]._store
+    prefix = service.config.kafka.topic_prefix if service.config.kafka is not None else ""
+
+    def read(*records: Trade | bytes) -> list[str]:
+        values = [record if isinstance(record, bytes) else envelope.encode(record) for record in records]
+        store.read([LoggedMessage(f"{prefix}.market.trades", 0, 5, b"k", value, []) for value in values])
+        return [reason for reason in readiness(service.snapshot()).reasons if "is rejected" in reason]
+
+    now = now_us()
+    ahead = [trade(number, time=now + 8 * 3_600_000_000, received_at=now) for number in range(3)]
+    assert read(*ahead[:2]) == []
+    (reason,) = read(ahead[2])
+    assert "trades BTC/USDT of binance (too_far_ahead)" in reason
+    assert read(trade(4, time=now, received_at=now)) == []
+    (reason,) = read(b"{", b"[", b"no")
+    assert f"the topic {prefix}.market.trades (poison)" in reason
+    assert read(trade(5, time=now, received_at=now)) == []
