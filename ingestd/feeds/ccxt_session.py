@@ -27,19 +27,11 @@ from ingestd.feeds.ccxt_channels import (
     single_method_for,
     ticks_from_tickers,
 )
+from ingestd.feeds.ccxt_forget import client_of_book, forget_book, gathers_changes
 from ingestd.feeds.ccxt_lost_streams import LostStreams
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_subscription import Subscription
-from ingestd.feeds.ccxt_tap import (
-    Tap,
-    can_forget_books,
-    client_of_book,
-    close_exchange,
-    drop_client,
-    forget_book,
-    gathers_changes,
-    make_exchange,
-)
+from ingestd.feeds.ccxt_tap import can_forget_books, close_exchange, drop_client, make_exchange
 from ingestd.feeds.listing import Choice
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.market_loader import MarketLoader
@@ -48,6 +40,7 @@ from ingestd.feeds.poller import Poller
 from ingestd.feeds.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
+from ingestd.feeds.tap import Tap
 from ingestd.records import Channel
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,22 +21,20 @@ from aiohttp import WSMsgType
 from ccxt.async_support.base.ws.client import Client
 from ccxt.async_support.base.ws.order_book import OrderBook
 
-from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
-from ingestd.feeds.book_numbers import NUMBERINGS
-from ingestd.feeds.book_samples import named_in
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, OPTIONS, names_stream
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, OPTIONS
 from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.market_names import MarketNames
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.symbols import namesakes
-from ingestd.feeds.tap_listener import TapListener
-from ingestd.feeds.tapped_stores import BookStore, Handover, TappedStore, TradeStore, UpdateStore, tap_book
+from ingestd.feeds.tap import STORES, Tap, started_for
+from ingestd.feeds.tapped_books import TappedBooks
+from ingestd.feeds.tapped_stores import BookStore, TappedStore
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
 from ingestd.feeds.venue_names import VenueNames, by_its_own_assets, venue_names
@@ -46,15 +44,10 @@ log = structlog.get_logger()
 
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
-_CONCURRENT_DIALS = 4
 _RATE_LIMIT_STATUS = (418, 429)
 _RATE_LIMITED = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 _JSON_OPENS = ("{", "[")
 _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
-_UNSUBSCRIBED_WITHIN_S = 10.0
-_RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
-_KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
-_GATHERED_CHANGES = 100  # venues' code wants 25 at most
 _SEARCHED_CHARS = 4096  # of a frame with an error, for the symbols that it names
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
@@ -68,7 +61,6 @@ _MICROSECONDS = "?timeUnit=MICROSECOND"
 _NEEDS_NO_KEY = frozenset({("binance", "public", "historicalTrades")})
 # And what they weigh by the venue's documents, in the library's units, where it says less. Spot: 0.2 for a weight of 1.
 _COSTS = {("binance", "public", "historicalTrades"): 5.0}
-_NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
 _NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
@@ -82,74 +74,10 @@ _BASE_CONFIG: dict[str, Any] = {
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
 """Where the running subscription's sockets go: every URL it watches is added, the newest last."""
 
-_started_for: ContextVar[TappedClient | None] = ContextVar("started_for", default=None)
-"""The socket for which the venue's code started the running task."""
-
 ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
 """Whether the running call asks for what the library takes for subscribed already: the venue may have refused it."""
 
 
-class Tap:
-    """Carries each update from ccxt's code to the listener, with the time its frame left the socket."""
-
-    def __init__(self, listener: TapListener) -> None:
-        self.listener = listener
-        self.dials = asyncio.Semaphore(_CONCURRENT_DIALS)
-        self.url: str | None = None  # of the frame being handled; None: a REST reply or a task of the venue's code
-        self.frame_received_at: int | None = None
-        self.frame_had_data = False
-        self.frame_is_late = False  # its socket has been given up already
-        self.frame: Any = None  # as decoded
-        self.client: TappedClient | None = None  # the socket of the frame being handled
-        self.frame_is_whole_book = False
-        self.aside: BookStore | None = None  # where the frame's books go instead of among the others
-        self.exchange = ""  # until one is made
-        self.checksums = Checksums("")
-
-    @property
-    def received_at(self) -> int:
-        """When what is being handed over was received, in microseconds."""
-        return self.frame_received_at if self.frame_received_at is not None else now_us()
-
-    def trade(self, symbol: str, trade: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_trade(symbol, trade, self.received_at)
-
-    def ticker(self, symbol: str, ticker: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_ticker(symbol, ticker, self.received_at)
-
-    def bid_ask(self, symbol: str, ticker: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_bid_ask(symbol, ticker, self.received_at)
-
-    def funding(self, symbol: str, rate: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_funding(symbol, rate, self.received_at)
-
-    def book_replaced(self, symbol: str, _: None) -> None:
-        self.listener.on_book_replaced(symbol)
-
-    def store(self, name: str) -> TappedStore:
-        """An empty store of that name."""
-        if name == "orderbooks":
-            return BookStore(self.book_replaced, lambda: self.client)
-        return _STORES[name](getattr(self, _HANDOVERS[name]))
-
-
-_HANDOVERS = {
-    "trades": "trade",
-    "tickers": "ticker",
-    "bidsasks": "bid_ask",
-    "fundingRates": "funding",
-}
-_STORES: dict[str, Callable[[Handover], TappedStore]] = {
-    "trades": TradeStore,
-    "tickers": UpdateStore,
-    "bidsasks": UpdateStore,
-    "fundingRates": UpdateStore,
-}
-STORES = (*_STORES, "orderbooks")
 MAX_FRAME_BYTES = 16 * 2**20  # unpacked; ccxt's sockets refuse 10 MiB on the wire
 
 
@@ -298,7 +226,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
         """An error that a frame brought is told to whom it may concern; who waits for another name waits on."""
-        by_task = self.tap.url is None and _started_for.get() is self and not isinstance(result, ccxt.InvalidNonce)
+        by_task = self.tap.url is None and started_for.get() is self and not isinstance(result, ccxt.InvalidNonce)
         if by_task and (books := self._books_named(message_hash)):
             self.exchange.books_not_loaded(books, result)
             return result
@@ -391,40 +319,11 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         return frozenset(self.exchange.names_in(f"{text[:_SEARCHED_CHARS]} {message_hash or ''}"))
 
 
-class _Loading:
-    """The attempts to load one book."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.backoff = Backoff(base_s=1.0, cap_s=60.0)
-
-
-class _BookOfClient:
-    """Stands for a socket while ccxt loads a book for it: what ccxt does to it when that fails is done to nothing."""
-
-    url = None
-
-    def __init__(self, client: TappedClient) -> None:
-        self._client = client
-        self.error: Exception | None = None
-        self.failure: Exception | None = None
-
-    def resolve(self, book: Any, message_hash: Any) -> Any:
-        return self._client.resolve(book, message_hash)
-
-    def reject(self, error: Exception, _message_hash: Any) -> None:
-        self.failure = error
-
-    async def close(self) -> None: ...
-
-
-class _TappedExchange(ExactReaders):
+class _TappedExchange(TappedBooks, ExactReaders):
     """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
 
     id: str
     options: dict[str, Any]
-    orderbooks: BookStore
-    fetch_order_book: Callable[..., Coroutine[Any, Any, Any]]
     markets: Any
     throttler: Any
     closed_by_user: bool
@@ -433,20 +332,20 @@ class _TappedExchange(ExactReaders):
     def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
         self._tap = tap
         self._url_map = url_map
-        self.namesakes: dict[
-            str, list[Mapping[str, Any]]
-        ] = {}  # what two markets are called; they are not in `markets`
+        # What two markets are called: they are not in `markets`.
+        self.namesakes: dict[str, list[Mapping[str, Any]]] = {}
         self.followed: Mapping[str, Mapping[str, Any]] = {}  # kept in `markets`, also when the venue's list lacks them
         self.lacking: frozenset[str] = frozenset()  # those of them
         self.listed: frozenset[str] = frozenset()
         self.code_name = _code_name(self)
         self.book_frame = book_frame_reader(self.code_name)
-        self.numbering = NUMBERINGS.get(self.code_name)
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         self._market_names = MarketNames({})
-        self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
-        self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
-        super().__init__(config)  # type: ignore[call-arg]
+        super().__init__(config)
+
+    @staticmethod
+    def translated(error: BaseException) -> FeedError:
+        return translated(error)
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
         listed = self.to_array(markets)  # type: ignore[attr-defined]
@@ -498,7 +397,7 @@ class _TappedExchange(ExactReaders):
             assert task is not None
             client = args[0] if args and isinstance(args[0], TappedClient) else None
             known = (self.background,) if client is None else (self.background, client.tasks)
-            _started_for.set(client)
+            started_for.set(client)
             for tasks in known:
                 tasks.add(task)
             try:
@@ -523,62 +422,6 @@ class _TappedExchange(ExactReaders):
             self.books_not_loaded(symbols, error)
         else:
             log.info("task_failed", exchange=self.id, task=name, error=repr(error)[:300])
-
-    def books_not_loaded(self, symbols: Iterable[str], error: Exception) -> None:
-        """The venue's code has given these up: they are asked for again."""
-        for symbol in symbols:
-            book = self.orderbooks.get(symbol)
-            if book is not None:
-                book.is_whole = False
-            self._tap.listener.on_book_not_loaded(symbol, translated(error), 1)
-            self._tap.listener.on_book_given_up(symbol)
-
-    async def fetch_rest_order_book_safe(self, symbol: str, limit: Any = None, params: Any = None) -> Any:
-        """A stream's book over REST, in the end: ccxt would give up after three attempts, and its socket with it."""
-        while _started_for.get() is not None:
-            try:
-                book = await self.fetch_order_book(symbol, limit, params or {})
-            except Exception as error:  # noqa: BLE001  # whatever it is: this book has to wait, and nothing else
-                await self._wait_to_load(symbol, error)
-            else:
-                if symbol not in self._put_together:
-                    self.loading.pop(symbol, None)
-                return book
-        return await super().fetch_rest_order_book_safe(symbol, limit, params or {})  # type: ignore[misc]
-
-    async def load_order_book(
-        self, client: Any, messageHash: Any, symbol: str, limit: Any = None, params: Any = None
-    ) -> None:
-        """As ccxt's. It would end the socket, and all that it carries, for one book that cannot be put together."""
-        if symbol in self._put_together:
-            return
-        self._put_together.add(symbol)
-        try:
-            while True:
-                only = _BookOfClient(client)
-                await super().load_order_book(only, messageHash, symbol, limit, params or {})  # type: ignore[misc]
-                if only.failure is None:
-                    return
-                await self._wait_to_load(symbol, only.failure)
-        finally:
-            self._put_together.discard(symbol)
-            self.loading.pop(symbol, None)
-
-    async def _wait_to_load(self, symbol: str, failure: Exception) -> None:
-        """The pause before the next attempt. Ends the running task when nobody wants the book any more."""
-        loading = self.loading.setdefault(symbol, _Loading())
-        loading.failures += 1
-        error = translated(failure)
-        if not self._tap.listener.follows_book(symbol):
-            raise asyncio.CancelledError
-        self._tap.listener.on_book_not_loaded(symbol, error, loading.failures)
-        at_least_s = error.retry_after_s or _RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
-        until_s = time.monotonic() + loading.backoff.next_s(at_least_s)
-        while (left_s := until_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(left_s, 1.0))
-            book = self.orderbooks.get(symbol)
-            if book is not None:
-                del book.cache[:-_KEPT_CHANGES]
 
     def names_in(self, text: str) -> frozenset[str]:
         if not self._market_names.are_of(self.markets or {}):
@@ -610,70 +453,6 @@ class _TappedExchange(ExactReaders):
             if 0 < len(missing) < len(subscribe_hashes):
                 message, subscription = _narrowed(self.id, message, subscription, missing, len(subscribe_hashes))
         return super().watch_multiple(url, message_hashes, message, subscribe_hashes, subscription)  # type: ignore[misc]
-
-    def orderbook_checksum_message(self, symbol: str) -> Any:
-        """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
-        self.book_is_wrong(symbol)
-        return super().orderbook_checksum_message(symbol)  # type: ignore[misc]
-
-    def book_is_wrong(self, symbol: str) -> None:
-        """Nothing of it is handed over any more until a whole one has come."""
-        if self._tap.aside is not None:
-            return  # said of none of the books that are followed
-        book = self.orderbooks.get(symbol)
-        if book is not None:
-            book.is_whole = False
-        self._tap.listener.on_book_broken(symbol)
-
-    def get_cache_index(self, snapshot: Any, changes: Any) -> int:
-        """The first of the changes that is newer than the book that was asked for; -1: ask for another one."""
-        if self.numbering is None:
-            index: int = super().get_cache_index(snapshot, changes)  # type: ignore[misc]
-            return index
-        start = self.numbering.start(snapshot.get("nonce"), changes)
-        return -1 if start is None else start
-
-    def handle_book_delta(self, book: Any, change: Any) -> None:
-        if self._follows(book, change):
-            super().handle_book_delta(book, change)  # type: ignore[misc]
-            self._note_number(book, change)
-
-    def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
-        # In what these two are given and return the venues' code differs.
-        if self.code_name not in _NUMBERED_MESSAGES:
-            return super().handle_order_book_message(client, message, *more)  # type: ignore[misc]
-        (book,) = more
-        if self._follows(book, message):
-            super().handle_order_book_message(client, message, book)  # type: ignore[misc]
-            self._note_number(book, message)
-        return book
-
-    def _follows(self, book: Any, change: Any) -> bool:
-        """Whether the change is to go onto the book. Where one before it is missing, the book is begun anew."""
-        if self.numbering is None:
-            return True
-        verdict = self.numbering.verdict(change, book.number)
-        if verdict == "hole":
-            book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
-            book.is_whole = False
-            self.book_is_wrong(book["symbol"])
-        return verdict == "follows"
-
-    def _note_number(self, book: Any, change: Any) -> None:
-        if self.numbering is not None and (number := self.numbering.last_number(change)) is not None:
-            book.number = book["nonce"] = number
-
-    def order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
-        return self._tapped_book(super().order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
-
-    def indexed_order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
-        return self._tapped_book(super().indexed_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
-
-    def counted_order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
-        return self._tapped_book(super().counted_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
-
-    def _tapped_book(self, book: Any, made_of: Any) -> Any:
-        return tap_book(book, is_whole=self._tap.frame_is_whole_book or (bool(made_of) and "bids" in made_of))
 
     def on_connected(self, client: Any, message: Any = None) -> None:
         super().on_connected(client, message)  # type: ignore[misc]
@@ -847,86 +626,6 @@ def can_forget_books(exchange: Any) -> bool:
     known = exchange.id in BOOKS_OVER_REST or exchange.id in BOOKS_UNSUBSCRIBED_HERE
     # What `has` says of it is not true everywhere.
     return known or type(exchange).un_watch_order_book is not ccxt.pro.Exchange.un_watch_order_book
-
-
-async def forget_book(exchange: Any, symbol: str) -> None:
-    """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
-
-    Raises what the venue's code raises, and TimeoutError; it is let go all the same.
-    """
-    by_client = [
-        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
-        for client in (exchange.clients or {}).values()
-    ]
-    if exchange.id == "bitfinex":
-        await _end_bitfinex_book(exchange, symbol)
-        return
-    if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
-        request = {"method": "unsubscribe", "params": {"channel": "book", "symbol": [symbol]}}
-        for client, names in by_client:
-            for name in names:
-                del client.subscriptions[name]
-            if names:
-                await client.send({**request, "req_id": exchange.request_id()})
-        return  # its book stays in ccxt until the snapshot: ccxt would stumble over a change of none
-    try:
-        if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
-            async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
-                await exchange.un_watch_order_book(symbol)
-    finally:
-        exchange.orderbooks.pop(symbol, None)
-        for client, names in by_client:
-            for name in names:
-                client.subscriptions.pop(name, None)
-
-
-async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
-    """By the number of its channel, which the venue answers; until then it refuses a new one ("subscribe: dup").
-
-    https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
-    """
-    exchange.orderbooks.pop(symbol, None)
-    for client in list((exchange.clients or {}).values()):
-        channel = client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
-        if channel is None:
-            continue
-        client.subscriptions.pop(channel, None)  # what it still brings belongs to no book
-        client.subscriptions.pop(f"book:{exchange.market_id(symbol)}", None)
-        client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # where ccxt looks for it
-        async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
-            await exchange.un_subscribe("book", "orderbook", symbol, {"chanId": int(channel)})
-        client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
-
-
-def gathers_changes(exchange: Any, symbol: str) -> bool:
-    """Whether the symbol's book waits for some changes before its code asks for the rest over REST."""
-    book = exchange.orderbooks.get(symbol)
-    if symbol in exchange.loading:
-        return True
-    return book is not None and not book.is_whole and 0 < len(book.cache) < _GATHERED_CHANGES
-
-
-def client_of_book(exchange: Any, symbol: str) -> Any:
-    """The socket that carries the symbol's book, if it is known."""
-    carrier = exchange.orderbooks.carrier_of(symbol)
-    return carrier if carrier in (exchange.clients or {}).values() else None
-
-
-def forget_stream(exchange: Any, channel: str, symbol: str) -> bool:
-    """Let ccxt believe that this one stream was never asked for; False where it does not know it by a name of its own.
-
-    Nothing is sent: the venue has let the stream go already.
-    """
-    market_id = str(exchange.markets[symbol]["id"]) if symbol in exchange.markets else symbol
-    found = False
-    for client in (exchange.clients or {}).values():
-        names = [name for name in client.subscriptions if names_stream(str(name), channel, symbol, market_id)]
-        for name in names:
-            del client.subscriptions[name]
-            found = True
-    if found and channel == "order_book":
-        exchange.orderbooks.pop(symbol, None)  # it begins with what the venue sends
-    return found
 
 
 def drop_client(client: Any, reason: str) -> None:

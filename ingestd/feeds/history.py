@@ -15,9 +15,10 @@ from ingestd.errors import FeedError
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.ccxt_channels import method_for
-from ingestd.feeds.ccxt_tap import Tap, close_exchange, make_exchange, translated
+from ingestd.feeds.ccxt_tap import close_exchange, make_exchange, translated
 from ingestd.feeds.id_runs import Window
 from ingestd.feeds.quantity_units import unit_of
+from ingestd.feeds.tap import Tap
 from ingestd.feeds.trade_search import Request, Unfillable
 from ingestd.feeds.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade

@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.feeds.book_checksums import kraken_checksum
 from ingestd.feeds.ccxt_channels import Method
-from ingestd.feeds.ccxt_tap import forget_book
+from ingestd.feeds.ccxt_forget import forget_book
 from ingestd.feeds.exact import ExactFloat
 from ingestd.records import BookSnapshot, FeedGap
 from tests.unit.feeds.doubles import Wire

@@ -28,7 +28,7 @@ from ingestd.event_messages import read_event
 from ingestd.feeds.base import StreamStatus
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_tap import Tap, make_exchange
+from ingestd.feeds.ccxt_tap import make_exchange
 from ingestd.feeds.listing import ListingDoubts
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.bybit import Bybit
@@ -39,6 +39,7 @@ from ingestd.feeds.native.kraken_futures import KrakenFutures
 from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
 from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
+from ingestd.feeds.tap import Tap
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch

@@ -16,10 +16,11 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from ingestd.config import FeedConfig
-from ingestd.feeds import book_ladder, ccxt_tap
+from ingestd.feeds import book_ladder, ccxt_forget
 from ingestd.feeds.ccxt_feed import CcxtFeed
-from ingestd.feeds.ccxt_tap import Tap, close_exchange, make_exchange
+from ingestd.feeds.ccxt_tap import close_exchange, make_exchange
 from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.tap import Tap
 from ingestd.records import BookSnapshot, FeedGap, Trade
 from tests.support.book_venues import ModelBook, as_numbers, stored
 from tests.unit.feeds.doubles import ListIntake, market
@@ -286,7 +287,7 @@ async def test_a_broken_book_is_begun_anew_until_a_whole_one_comes(
     kind: type[Venue], again: str, sockets: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book_ladder, "SNAPSHOT_WITHIN_S", 0.5)
-    monkeypatch.setattr(ccxt_tap, "_UNSUBSCRIBED_WITHIN_S", 0.5)
+    monkeypatch.setattr(ccxt_forget, "_UNSUBSCRIBED_WITHIN_S", 0.5)
     async with running(kind(again), tmp_path) as made:
         venue = made.venue
         await made.until_book_is_the_venues()

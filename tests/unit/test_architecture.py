@@ -165,7 +165,7 @@ LONGEST_FILE = 400
 # A file may be longer for a reason, said here.
 LONGER_FOR_A_REASON = {
     "ingestd/config.py": "every option and how the file is read, checked and shown: one page to look an option up in",
-    "ingestd/feeds/ccxt_tap.py": "the only file that may import ccxt: what touches its classes is here",
+    "ingestd/feeds/ccxt_tap.py": "the only file that may import ccxt: what derives from its classes is here",
     "ingestd/service.py": "the composition root: every part, and the one start and stop order, on one page",
     "ingestd/intake.py": "holding, giving up, sealing and counting are of one list of open records",
     "ingestd/journal.py": "appending, cursors and dropping share one account of what is where; apart, each would lie",

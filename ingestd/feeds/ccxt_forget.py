@@ -1,0 +1,95 @@
+"""One book or one stream of an exchange object is forgotten, so that the next call that names it asks the venue anew.
+
+The socket and all else that it carries stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ingestd.feeds.book_samples import named_in
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
+
+_UNSUBSCRIBED_WITHIN_S = 10.0
+_GATHERED_CHANGES = 100  # venues' code wants 25 at most
+
+
+async def forget_book(exchange: Any, symbol: str) -> None:
+    """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
+
+    Raises what the venue's code raises, and TimeoutError; it is let go all the same.
+    """
+    by_client = [
+        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
+        for client in (exchange.clients or {}).values()
+    ]
+    if exchange.id == "bitfinex":
+        await _end_bitfinex_book(exchange, symbol)
+        return
+    if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
+        request = {"method": "unsubscribe", "params": {"channel": "book", "symbol": [symbol]}}
+        for client, names in by_client:
+            for name in names:
+                del client.subscriptions[name]
+            if names:
+                await client.send({**request, "req_id": exchange.request_id()})
+        return  # its book stays in ccxt until the snapshot: ccxt would stumble over a change of none
+    try:
+        if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
+            async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+                await exchange.un_watch_order_book(symbol)
+    finally:
+        exchange.orderbooks.pop(symbol, None)
+        for client, names in by_client:
+            for name in names:
+                client.subscriptions.pop(name, None)
+
+
+async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
+    """By the number of its channel, which the venue answers; until then it refuses a new one ("subscribe: dup").
+
+    https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
+    """
+    exchange.orderbooks.pop(symbol, None)
+    for client in list((exchange.clients or {}).values()):
+        channel = client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
+        if channel is None:
+            continue
+        client.subscriptions.pop(channel, None)  # what it still brings belongs to no book
+        client.subscriptions.pop(f"book:{exchange.market_id(symbol)}", None)
+        client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # where ccxt looks for it
+        async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+            await exchange.un_subscribe("book", "orderbook", symbol, {"chanId": int(channel)})
+        client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
+
+
+def gathers_changes(exchange: Any, symbol: str) -> bool:
+    """Whether the symbol's book waits for some changes before its code asks for the rest over REST."""
+    book = exchange.orderbooks.get(symbol)
+    if symbol in exchange.loading:
+        return True
+    return book is not None and not book.is_whole and 0 < len(book.cache) < _GATHERED_CHANGES
+
+
+def client_of_book(exchange: Any, symbol: str) -> Any:
+    """The socket that carries the symbol's book, if it is known."""
+    carrier = exchange.orderbooks.carrier_of(symbol)
+    return carrier if carrier in (exchange.clients or {}).values() else None
+
+
+def forget_stream(exchange: Any, channel: str, symbol: str) -> bool:
+    """Let ccxt believe that this one stream was never asked for; False where it does not know it by a name of its own.
+
+    Nothing is sent: the venue has let the stream go already.
+    """
+    market_id = str(exchange.markets[symbol]["id"]) if symbol in exchange.markets else symbol
+    found = False
+    for client in (exchange.clients or {}).values():
+        names = [name for name in client.subscriptions if names_stream(str(name), channel, symbol, market_id)]
+        for name in names:
+            del client.subscriptions[name]
+            found = True
+    if found and channel == "order_book":
+        exchange.orderbooks.pop(symbol, None)  # it begins with what the venue sends
+    return found
