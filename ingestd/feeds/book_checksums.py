@@ -86,7 +86,7 @@ def bitget_checksum(bids: Levels, asks: Levels) -> int:
 def independentreserve_checksum(bids: Levels, asks: Levels) -> int:
     """CRC32 of the ten best bids, then asks, with eight decimals, without points and leading zeros.
 
-    https://github.com/independentreserve/websockets/blob/master/orderbook-crc32.md
+    https://github.com/independentreserve/websockets/blob/master/orderbook-snapshot.md#crc32-checksum
     """
     levels = [*bids[:_INDEPENDENTRESERVE_LEVELS], *asks[:_INDEPENDENTRESERVE_LEVELS]]
     return zlib.crc32("".join(_padded(level[0]) + _padded(level[1]) for level in levels).encode())

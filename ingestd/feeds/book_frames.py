@@ -81,7 +81,8 @@ def _dydx(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
 def _gemini(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     """The first message of a market: with its last trades (version 2), or of events whose reason is `initial`.
 
-    https://docs.gemini.com/websocket/market-data/v2/level-2-data and https://docs.gemini.com/websocket/multi-market-data
+    https://docs.gemini.com/websocket/market-data/v2/level-2-data and
+    https://docs.gemini.com/websocket-api/#multi-market-data
     """
     if not isinstance(frame, dict):
         return None

@@ -92,6 +92,6 @@ NUMBERINGS: Mapping[str, Numbering] = {
     "xt": Numbering(("fi", "fu"), ("i", "u"), before=("pu",)),
     # Their whole book comes over the socket, and their code does not see that a change is missing after it.
     "bittrade": Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
-    "bitvavo": Numbering(("nonce",), ("nonce",)),  # https://docs.bitvavo.com/docs/websocket-api/book-events/
+    "bitvavo": Numbering(("nonce",), ("nonce",)),  # https://docs.bitvavo.com/docs/manage-order-book
 }
 """By the name of the venue's code in the exchange library."""

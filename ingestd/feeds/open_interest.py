@@ -118,7 +118,7 @@ _VENUES: Mapping[str, Counting] = {
     **dict.fromkeys(_OKX, _IN_CONTRACTS),
     # open_interest: "size"; https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
     **dict.fromkeys(_GATE, _IN_CONTRACTS),
-    # volume: "Open interest (cont)"; https://www.htx.com/en-us/opend/newApiPages/?id=8cb74baf-77b5-11ed-9966-0242ac110003
+    # volume, in contracts; https://huobiapi.github.io/docs/coin_margined_swap/v1/en/#query-information-on-open-interest
     **dict.fromkeys(_HTX, _IN_CONTRACTS),
     # in lots, which are contracts; https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
     **dict.fromkeys(_KUCOIN, _IN_CONTRACTS),
@@ -137,7 +137,8 @@ _VENUES: Mapping[str, Counting] = {
     # in base; 1273.85 BTC in July 2025, which ccxt takes for 1273.85 USDC; https://docs.backpack.exchange/#tag/Markets
     "backpack": Counting("base", other="base", misplaced=_ANY),
     # Each states both, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
-    # https://docs.nado.xyz/developer-resources/api/v2/contracts, https://doc.xt.com/docs/futures/Market/GetOpenInterest
+    # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
+    # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
     **dict.fromkeys(("gemini", "nado", "xt"), Counting("base", other="base")),
     # "Current open interest in USD", which ccxt multiplies by the price once more
     # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
