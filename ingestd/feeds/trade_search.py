@@ -125,16 +125,6 @@ class TradeSearch:
         return self._request
 
     @property
-    def first_time_us(self) -> int | None:
-        """The oldest time seen, in microseconds."""
-        return self._oldest_us
-
-    @property
-    def last_time_us(self) -> int | None:
-        """The newest time seen, in microseconds."""
-        return self._newest_us
-
-    @property
     def goes_back(self) -> bool:
         """Whether the pages come from the newest trades to the oldest."""
         return self._paging in (Paging.BEFORE_ID, Paging.RECENT)
@@ -232,11 +222,6 @@ class TradeSearch:
                 "its ids are not consecutive, so they prove no more"
             )
         return f"not proved complete: {self._what_is_lacking()}"
-
-    @property
-    def is_proved_by_ids(self) -> bool:
-        """Whether consecutive ids leave no room for another trade."""
-        return self._ids is Ids.CONSECUTIVE and self._lowest is not None and not self.missing()
 
     def _what_is_lacking(self) -> str:
         if self._oldest_us is None or self._newest_us is None:
