@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ingestd.feeds.exact import decimal_text
+from ingestd.feeds.symbols import kind_by_name
 from ingestd.records import OpenInterestUnit
 
 Kind: TypeAlias = Literal["linear", "inverse", "option", "other"]
 
+_KINDS: Mapping[str, Kind] = {"linear": "linear", "inverse": "inverse", "option": "option"}
 _COIN_OF_HTX = "2"  # `amount_type` of its history: 1 contracts, 2 coins
 _FIELDS_WITH_CONTRACTS = 4  # of a row of OKX' history; three have no contracts
 
@@ -51,15 +53,8 @@ def unit_of(exchange: str, symbol: str) -> OpenInterestUnit | None:
 
 
 def kind_of(symbol: str) -> Kind:
-    """The kind of contract, by its unified name: `BTC/USDT:USDT`, `BTC/USD:BTC-261225`, `ETH/USD:ETH-261225-60-C`."""
-    pair, _, contract = symbol.partition(":")
-    base, _, quote = pair.partition("/")
-    settle, *dated = contract.split("-")
-    if len(dated) > 1:
-        return "option"
-    if settle and settle == quote:
-        return "linear"
-    return "inverse" if settle and settle == base else "other"
+    """The kind of contract, by its unified name."""
+    return _KINDS.get(kind_by_name(symbol), "other")
 
 
 def counted(
