@@ -11,6 +11,8 @@ from typing import Protocol
 from ingestd.errors import FeedError
 from ingestd.records import FeedGap, MarketRecord, earliest_us
 
+RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
+
 
 class RateLimited(FeedError):
     """The venue asks for patience; `retry_after_s` is what it named, 0 when it named nothing."""
@@ -18,6 +20,11 @@ class RateLimited(FeedError):
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+    @property
+    def pause_s(self) -> float:
+        """How long to leave the venue alone, for what the socket needs: `retry_after_s`, or ten seconds."""
+        return self.retry_after_s or RATE_LIMIT_PAUSE_S
 
 
 class BookBroken(FeedError):

@@ -31,7 +31,6 @@ QUARANTINE_AT_LEAST_S = 60.0  # also when its socket is gone: it may be the refu
 REFUSALS_TO_QUARANTINE = 3
 REFUSED_OFTEN = 8
 REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
-RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 
 _CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolve, ticks: `BIDS_ASKS_IN_TICKERS`
 
@@ -229,7 +228,7 @@ class Subscription:
         if self._received() > self._attempt_received and monotonic_s() - self._attempt_started >= SETTLED_S:
             self._backoff.settled()
         self._attempt_started, self._attempt_received = monotonic_s(), self._received()
-        at_least_s = (error.retry_after_s or RATE_LIMIT_PAUSE_S) if isinstance(error, RateLimited) else 0.0
+        at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
         if self._refusals >= REFUSED_OFTEN:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._backoff.next_s(at_least_s)

@@ -13,7 +13,6 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.errors import FeedError
 from ingestd.feeds.base import FeedStatus, RateLimited
-from ingestd.feeds.ccxt_subscription import RATE_LIMIT_PAUSE_S
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.listing import is_poor
 from ingestd.feeds.market_cache import MarketCache
@@ -51,7 +50,7 @@ class MarketLoader:
                 return True
             error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
             self._status.problem = f"its markets cannot be loaded: {error}"[:300]
-            at_least_s = error.retry_after_s or RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
+            at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
             delay_s = backoff.next_s(at_least_s)
             log.warning("markets_not_loaded", feed=self._label, error=str(error)[:300], delay_s=round(delay_s, 3))
             await self._stop.sleep(delay_s)

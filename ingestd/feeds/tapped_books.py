@@ -18,7 +18,6 @@ from ingestd.feeds.book_numbers import NUMBERINGS
 from ingestd.feeds.tap import Tap, started_for
 from ingestd.feeds.tapped_stores import BookStore, tap_book
 
-_RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 _KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
 _NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
 
@@ -114,7 +113,7 @@ class TappedBooks:
         if not self._tap.listener.follows_book(symbol):
             raise asyncio.CancelledError
         self._tap.listener.on_book_not_loaded(symbol, error, loading.failures)
-        at_least_s = error.retry_after_s or _RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
+        at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
         until_s = time.monotonic() + loading.backoff.next_s(at_least_s)
         while (left_s := until_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, 1.0))

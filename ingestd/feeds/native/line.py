@@ -31,7 +31,6 @@ QUARANTINE_S = 3600.0
 QUARANTINE_OF_ALL_S = 60.0  # where nothing else on the socket delivers, it may be the venue that is unwell
 REFUSALS_TO_QUARANTINE = 3
 REFUSED_AGAIN_S = 5.0
-RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 ANSWER_WITHIN_S = 5.0
 CONSENT_WITHIN_S = 0.5  # after a refusal that names none: it may be about another thing
 _STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
@@ -134,7 +133,7 @@ class Line:
                 return
             error = await self._once(stop)
             if error is not None and not stop.is_set():
-                at_least_s = error.retry_after_s or RATE_LIMIT_PAUSE_S if isinstance(error, RateLimited) else 0.0
+                at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
                 await stop.sleep(self._backoff.next_s(at_least_s))
 
     async def _once(self, stop: Stop) -> FeedError | None:

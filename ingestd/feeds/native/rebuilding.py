@@ -22,7 +22,6 @@ log = structlog.get_logger()
 
 SNAPSHOT_LEVELS = 1000
 SETTLED_S = 30.0  # a book that has stood so long starts its delays over
-RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 REPLY_WITHIN_S = 60.0  # the library's pace included
 _WORKERS = 4  # no more books than this wait for a reply, and gather changes meanwhile
 
@@ -123,7 +122,7 @@ class Rebuilding:
         self._recorder.snapshot_failed(symbol)
         log.warning("book_snapshot_failed", feed=self._label, symbol=symbol, error=str(raised)[:300])
         if isinstance(raised, RateLimited):
-            self._paused_until_s = monotonic_s() + (raised.retry_after_s or RATE_LIMIT_PAUSE_S)
+            self._paused_until_s = monotonic_s() + raised.pause_s
         self._later(symbol)
 
     def _later(self, symbol: str) -> None:
