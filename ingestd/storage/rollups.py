@@ -34,6 +34,26 @@ async def refresh(db: Database, engine: Engine) -> int:
     return total
 
 
+async def failing_job(db: Database, engine: Engine) -> str | None:
+    """Of the jobs by which the server keeps candles and tables itself, one that failed when it last ran, in words.
+
+    Its jobs run as their owner, who may have lost a grant; they fail in the server's log alone.
+    """
+    if not engine.has_continuous_aggregates:
+        return None
+    row = await db.fetchrow(
+        "SELECT job_id, job.proc_name, job.hypertable_name AS relation, told.total_failures"
+        " FROM timescaledb_information.job_stats told JOIN timescaledb_information.jobs job USING (job_id)"
+        " WHERE told.last_run_status = 'Failed' AND job.hypertable_schema = current_schema() ORDER BY job_id LIMIT 1"
+    )
+    if row is None:
+        return None
+    return (
+        f"job {row['job_id']} of the server ({row['proc_name']} of {row['relation']}) failed when it last ran, "
+        f"{row['total_failures']} times in all: timescaledb_information.job_errors says why"
+    )
+
+
 async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
     """Make the candles of `[start, end)` again from what the tables hold now, in every timeframe.
 

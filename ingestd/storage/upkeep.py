@@ -28,6 +28,7 @@ _ROLLUPS_EVERY_S = 2.0
 _ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
+_JOBS_EVERY_S = 60.0
 _REFRESHES_FAILED = 2  # in a row, until it is a problem: they come every few seconds, the other steps seldom
 
 
@@ -53,6 +54,7 @@ class Upkeep:
         self._refresh_took_s = 0.0
         self._purge_due_s = 0.0
         self._markets_due_s = 0.0
+        self._jobs_due_s = 0.0
         self._turn = asyncio.Lock()
         self._failures: Counter[str] = Counter()  # in a row, by step
         self._errors: dict[str, str] = {}  # of the last failure
@@ -67,7 +69,7 @@ class Upkeep:
         """Everything that is due, once. One step that fails does not keep the others from being done; without a
         connection there is none to be done."""
         async with self._turn:
-            for step in (self._refresh_candles, self._store_markets, self._purge):
+            for step in (self._refresh_candles, self._look_at_jobs, self._store_markets, self._purge):
                 name = "connect"
                 try:
                     connected = await self._connected()
@@ -107,6 +109,15 @@ class Upkeep:
         started_s = monotonic_s()
         await rollups.refresh(database, engine)
         self._refresh_took_s = monotonic_s() - started_s
+        return True
+
+    async def _look_at_jobs(self, database: Database, engine: Engine) -> bool:
+        """What the server refreshes and drops by itself. False: it was not due."""
+        if monotonic_s() < self._jobs_due_s:
+            return False
+        self._jobs_due_s = monotonic_s() + _JOBS_EVERY_S
+        if (failing := await rollups.failing_job(database, engine)) is not None:
+            raise IngestdError(failing)
         return True
 
     async def _purge(self, database: Database, engine: Engine) -> bool:

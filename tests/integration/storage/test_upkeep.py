@@ -13,7 +13,7 @@ from ingestd.feeds.base import MarketInfo
 from ingestd.ops.metrics import Metrics
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
-from tests.support.postgres import DatabaseForTest, default_config
+from tests.support.postgres import DatabaseForTest, default_config, has_timescaledb
 
 
 def access_to(database: DatabaseForTest, **options: object) -> DatabaseAccess:
@@ -91,3 +91,31 @@ async def test_candles_that_cannot_be_refreshed_are_a_problem_until_they_can(
     await upkeep.turn()
     assert upkeep.problems() == []
     await upkeep.close(within_s=5)
+
+
+async def test_a_job_of_the_server_that_fails_is_said(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TimescaleDB refreshes the candles itself, as the owner of the job, who may lack a grant."""
+    if not has_timescaledb():
+        pytest.skip("there is no TimescaleDB on this machine")
+    database: DatabaseForTest = request.getfixturevalue("timescaledb_database")
+    monkeypatch.setattr("ingestd.storage.upkeep._JOBS_EVERY_S", 0.0)
+    db = await database.connect()
+    upkeep = Upkeep(access_to(database), default_config(database={"dsn": database.dsn}), list, Metrics())
+    await upkeep.turn()
+    assert upkeep.problems() == []
+    # As the server notes it: a run that failed, none that succeeded.
+    await db.execute(
+        "INSERT INTO _timescaledb_internal.bgw_job_stat SELECT job_id, now(), now(), now() + interval '1 minute',"
+        " '-infinity', false, 3, '0', '0', 0, 3, 0, 3, 0, 0 FROM timescaledb_information.jobs"
+        " WHERE hypertable_name = 'candles_1m' AND proc_name = 'policy_refresh_continuous_aggregate'"
+    )
+    await upkeep.turn()
+    (problem,) = upkeep.problems()
+    assert "policy_refresh_continuous_aggregate of candles_1m) failed when it last ran, 3 times in all" in problem
+    await db.execute("UPDATE _timescaledb_internal.bgw_job_stat SET last_run_success = true")
+    await upkeep.turn()
+    assert upkeep.problems() == []
+    await upkeep.close(within_s=5)
+    await db.close()
