@@ -313,7 +313,10 @@ def market_list(data: bytes) -> None:
         if byte >= 128:
             streams[_LISTED[byte // 32 % len(_LISTED)]].last_received_at = now
         exchange.followed = {symbol: exchange.markets[symbol] for symbol in followed}
-        exchange.set_markets([_market(exchange, symbol, state) for symbol, state in states.items() if state != 1])
+        listed = [_market(exchange, symbol, state) for symbol, state in states.items() if state != 1]
+        if not listed:
+            continue  # the venue is not there, or it is its maintenance: the request fails
+        exchange.set_markets(listed)
         choice = feed._choose()
         judgement = doubts.judge(choice, streams.values(), now)
         assert followed <= set(choice.symbols), "a list ended a stream"

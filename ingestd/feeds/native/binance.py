@@ -143,23 +143,21 @@ class BinanceDecoder:
             return ()
         if kind is _Depth:
             return (_change(event, symbol, received_at),)
-        number, label = (event.t, event.X) if kind is _Trade else (event.a, None)
-        marked = _KINDS.get(label, "other")
-        return (
-            Trade(
-                self._exchange,
-                symbol,
-                event.T * 1000 if event.T < FIRST_MICROSECONDS else event.T,
-                received_at,
-                str(number),
-                number,
-                "sell" if event.m else "buy",
-                event.p,
-                event.q,
-                marked,
-                marked not in _LEFT_OUT,
-            ),
+        number: int = event.t if kind is _Trade else event.a
+        trade = Trade(
+            self._exchange,
+            symbol,
+            event.T * 1000 if event.T < FIRST_MICROSECONDS else event.T,
+            received_at,
+            str(number),
+            number,
+            "sell" if event.m else "buy",
+            event.p,
+            event.q,
         )
+        if kind is _Trade and event.X is not None and (mark := _KINDS.get(event.X, "other")) is not None:
+            return (msgspec.structs.replace(trade, kind=mark, in_candles=mark not in _LEFT_OUT),)
+        return (trade,)
 
     def _tick(self, ticker: _SpotTicker | _Ticker, received_at: int) -> Sequence[Message]:
         symbol = self._symbols.get(ticker.s)

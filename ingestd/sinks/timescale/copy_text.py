@@ -30,7 +30,9 @@ _SECONDS_KEPT = 10_000
 _MICROSECONDS = tuple(f"{number:03d}+00" for number in range(1000))  # the end of a timestamp
 _NULL = "\\N"
 _BACKSLASH = "\\"
-_ORDINARY = f"\t{_NULL}\tt\t{_NULL}\t{_NULL}\n"  # no kind, in candles, the base currency
+ORDINARY_END = f"\t{_NULL}\tt\t{_NULL}\t{_NULL}\n"
+"""How the line of an ordinary trade ends: no kind, in the candles, counted in the base currency. These columns have
+just these defaults."""
 
 
 def timestamp(time_us: int) -> str:
@@ -55,6 +57,13 @@ def lines(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
     return _LINES[type(records[0])][1](records)
+
+
+def ordinary_trades(records: Sequence[Any]) -> list[str] | None:
+    """Trades, and nothing else, as COPY lines without the columns of `ORDINARY_END`; None where one has marks."""
+    marked: list[Trade] = []
+    made = _trade_lines(records, "\n", marked)
+    return None if marked else made
 
 
 def payload(rows: Iterable[str]) -> bytes:
@@ -141,8 +150,13 @@ def _ticks(records: Sequence[Tick]) -> list[str]:
 
 
 def _trades(records: Sequence[Trade]) -> list[str]:
+    return _trade_lines(records, ORDINARY_END, [])
+
+
+def _trade_lines(records: Sequence[Trade], ordinary_end: str, marked: list[Trade]) -> list[str]:
+    """Those that are no ordinary ones are added to `marked`."""
     text = _Milliseconds(records[0].time)
-    start, end, null, special, ordinary = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH, _ORDINARY
+    start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
     return [
         f"{text[(at := trade.time - start) // 1000]}{end[at % 1000]}\t"
         f"{name if special not in (name := trade.exchange) else escaped(name)}\t"
@@ -150,13 +164,14 @@ def _trades(records: Sequence[Trade]) -> list[str]:
         f"{name if special not in (name := trade.trade_id) else escaped(name)}\t"
         f"{trade.seq}\t{null if (side := trade.side) is None else side}\t{trade.price}\t{trade.quantity}\t"
         f"{text[(at := trade.received_at - start) // 1000]}{end[at % 1000]}"
-        f"{ordinary if trade.kind is None and trade.unit is None and trade.in_candles else _marks(trade)}"
+        f"{ordinary_end if trade.kind is None and trade.unit is None and trade.in_candles else _end(trade, marked)}"
         for trade in records
     ]
 
 
-def _marks(trade: Trade) -> str:
+def _end(trade: Trade, marked: list[Trade]) -> str:
     """The end of the line of a trade that is no ordinary one: of contracts, or marked by the venue."""
+    marked.append(trade)
     size, _, currency = ("", "", _NULL) if trade.unit is None else trade.unit.rpartition(" ")
     return f"\t{_optional(trade.kind)}\t{'t' if trade.in_candles else 'f'}\t{size or _NULL}\t{currency}\n"
 

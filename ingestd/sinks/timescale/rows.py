@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from ingestd.records import Record, count_channels
+from ingestd.records import Record, Trade, count_channels
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.tables import TABLES, OnConflict, Table
 
@@ -24,6 +24,7 @@ class Rows:
     """The rows of one table in one flush; `order` says which of the records given each one came from."""
 
     table: Table
+    columns: tuple[str, ...]  # that the payload has; the others have their defaults
     payload: bytes  # the rows as COPY takes them
     _records: list[Record]
     _order: Sequence[int] | None
@@ -59,8 +60,11 @@ class _Lines:
     symbols: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
+    are_full: bool = False  # no columns are left out; of trades, those that ordinary ones do not need are at first
+
     def add(self, members: Sequence[Record]) -> None:
-        self.lines += copy_text.lines(members)
+        made = self._made(members)  # before `self.lines` is looked up: it may be another list then
+        self.lines += made
         self.exchanges += map(_exchange_of, members)
         self.symbols += map(_symbol_of, members)
         self.records += members
@@ -70,7 +74,17 @@ class _Lines:
         order = copy_text.index_order(self.exchanges, self.symbols)
         payload = copy_text.payload(map(self.lines.__getitem__, order))
         staged = table.on_conflict in (OnConflict.REPLACE, OnConflict.MERGE)
-        return Rows(table, payload, self.records, order, staged=staged)
+        columns = table.columns if self.are_full else table.ordinary_columns
+        return Rows(table, columns, payload, self.records, order, staged=staged)
+
+    def _made(self, members: Sequence[Record]) -> list[str]:
+        if not self.are_full:
+            short = copy_text.ordinary_trades(members) if isinstance(members[0], Trade) else None
+            if short is not None:
+                return short
+            self.lines = [line[:-1] + copy_text.ORDINARY_END for line in self.lines]
+            self.are_full = True
+        return copy_text.lines(members)
 
 
 class RowMaker:

@@ -23,6 +23,12 @@ class Table:
     key: tuple[str, ...] = ()
     on_conflict: OnConflict = OnConflict.NO_KEY
     merge: str = ""
+    seldom: tuple[str, ...] = ()  # the last columns, if most rows have their defaults in all of them
+
+    @property
+    def ordinary_columns(self) -> tuple[str, ...]:
+        """The columns of a row that has the defaults in the others."""
+        return self.columns[: len(self.columns) - len(self.seldom)]
 
     @property
     def staging(self) -> str:
@@ -67,6 +73,7 @@ class Table:
 
 
 _STREAM = ("time", "exchange", "symbol")
+_OF_MARKED_TRADES = ("kind", "in_candles", "contract_size", "contract_currency")
 
 # A gap's end only moves forward, so a record that comes late or twice opens nothing again. What a backfill said of the
 # row (filled, unfillable) stays, unless the gap turns out to have lasted longer than what was filled.
@@ -100,13 +107,11 @@ TABLES: dict[str, Table] = {
                 "price",
                 "quantity",
                 "received_at",
-                "kind",
-                "in_candles",
-                "contract_size",
-                "contract_currency",
+                *_OF_MARKED_TRADES,
             ),
             ("exchange", "symbol", "trade_id", "time"),
             OnConflict.KEEP,
+            seldom=_OF_MARKED_TRADES,
         ),
         Table(
             "order_book",

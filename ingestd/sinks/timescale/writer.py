@@ -168,9 +168,9 @@ async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int
     many the table has not taken although no row of it is theirs."""
     table = rows.table
     if not rows.staged:
-        stored = await database.copy_text(table.name, table.columns, payload)
+        stored = await database.copy_text(table.name, rows.columns, payload)
         return stored, count - stored
-    await database.copy_text(table.staging, table.columns, payload)
+    await database.copy_text(table.staging, rows.columns, payload)
     passing("database.merge")
     stored = await database.execute(table.merge_staging())
     missing = int(await database.fetchval(table.count_missing())) if stored < count else 0

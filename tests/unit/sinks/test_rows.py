@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,8 +49,30 @@ def test_every_record_is_one_row_of_its_table_and_each_row_names_its_record(batc
     for name, table in rows.items():
         assert {copy_text.table_of(record) for record in table.records} == {name}
         lines = [copy_text.lines([record])[0].encode() for record in table.records]
+        if table.columns != table.table.columns:
+            assert table.columns + table.table.seldom == table.table.columns
+            lines = [line.removesuffix(copy_text.ORDINARY_END.encode()) + b"\n" for line in lines]
         assert copy_text.split(table.payload) == lines
         assert table.count == len(lines)
+
+
+MARKED = {"kind": {"kind": "adl"}, "in_candles": {"in_candles": False}, "unit": {"unit": "100 quote"}}
+
+
+@pytest.mark.parametrize("what", MARKED)
+@pytest.mark.parametrize("place", range(4))
+def test_one_trade_that_is_no_ordinary_one_brings_the_columns_of_all(what: str, place: int) -> None:
+    trades: list[Record] = [trade(number) for number in range(4)]
+    trades[place] = msgspec.structs.replace(trades[place], **MARKED[what])  # type: ignore[arg-type]  # its own fields
+    batches = [trades[:2], trades[2:]]
+
+    rows = made(*batches).rows()["trades"]
+
+    assert rows.columns == rows.table.columns
+    assert copy_text.split(rows.payload) == [line.encode() for line in copy_text.lines(trades)]
+    ordinary = made([trade(number) for number in range(4)]).rows()["trades"]
+    assert ordinary.columns == rows.table.columns[:9]
+    assert {line.count(b"\t") for line in copy_text.split(ordinary.payload)} == {8}
 
 
 def test_a_row_is_taken_out_with_its_record() -> None:
