@@ -37,8 +37,9 @@ class LostStreams:
         self._is_any = asyncio.Event()
 
     def ask_for(self, stream: Stream, attempt: int) -> None:
-        """On its own socket first; from the second attempt on that one is dialled again, with all that it carries."""
-        if attempt == 1:
+        """On its own socket first; at the second, fourth, eighth … attempt that one is dialled again, with all that it
+        carries: the others miss something then, for one that may never come again."""
+        if attempt == 1 or attempt & (attempt - 1):
             self._lost[id(stream)] = stream
             self._is_any.set()
             return
