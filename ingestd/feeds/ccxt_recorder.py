@@ -352,7 +352,7 @@ class Recorder:
 
     def _final_candle(self, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
         timeframe = self.config.candle_timeframe
-        candle = ccxt_records.candle_record(self._exchange, symbol, timeframe, row, received_at)
+        candle = ccxt_records.streamed_candle_record(self._exchange, symbol, timeframe, row, received_at)
         if candle is None:
             raise ValueError("a candle lacks a price")
         return self._finality.accept(candle)

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.base import MarketInfo
-from ingestd.feeds.corrections import corrected
+from ingestd.feeds.corrections import corrected, streamed_candle
 from ingestd.feeds.exact import decimal_text, sent_text
 from ingestd.feeds.open_interest import counted, unit_of
 from ingestd.feeds.quantity_units import contract_of, positive_size
@@ -248,6 +248,13 @@ def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any]
         close=closed,
         volume=volume or "0",
     )
+
+
+def streamed_candle_record(
+    exchange: str, symbol: str, timeframe: str, row: Sequence[Any], received_at: int
+) -> Candle | None:
+    """The same of a candle from the venue's socket."""
+    return candle_record(exchange, symbol, timeframe, streamed_candle(exchange, row), received_at)
 
 
 class CandleFinality:

@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ingestd.feeds.exact import decimal_text
-from ingestd.feeds.venue_time import epoch_text_us
+from ingestd.feeds.venue_time import moment_us
 
 Trade = Mapping[str, Any]
 Changes = Mapping[str, Any]
 
 _OTHER_SIDE = {"buy": "sell", "sell": "buy"}
 _SIDE_OF_BITHUMB = {"1": "sell", "2": "buy"}
+# Venues whose sockets write their local time, which the library takes for UTC: how far it is ahead, in milliseconds.
+# LBank's is that of Shanghai, of which its documents say nothing; its times over REST are since the epoch.
+# https://www.lbank.com/en-US/docs/index.html#trade-record, https://github.com/thrasher-corp/gocryptotrader/pull/2272
+_AHEAD_OF_UTC_MS = {"lbank": 8 * 3_600_000}
 
 
 def corrected(exchange: str, trade: Trade) -> Trade:
@@ -37,8 +41,15 @@ def book_time_us(exchange: str, frame: Any) -> int | None:
             except (KeyError, IndexError, TypeError):
                 break
         else:
-            return epoch_text_us(value)
+            moment = moment_us(value)
+            return None if moment is None else moment - _AHEAD_OF_UTC_MS.get(exchange, 0) * 1000
     return None
+
+
+def streamed_candle(exchange: str, row: Sequence[Any]) -> Sequence[Any]:
+    """The library's row of a candle from the venue's socket, with the moment at which it opens in UTC."""
+    ahead_ms = _AHEAD_OF_UTC_MS.get(exchange)
+    return [row[0] - ahead_ms, *row[1:]] if ahead_ms and row and row[0] else row
 
 
 def _bithumb(_trade: Trade, info: Any) -> Changes:
@@ -59,6 +70,12 @@ def _bitstamp(_trade: Trade, info: Any) -> Changes:
         return {}
     texts = {"price": info.get("price_str"), "amount": info.get("amount_str")}
     return {field: text for field, text in texts.items() if isinstance(text, str) and text}
+
+
+def _lbank(trade: Trade, info: Any) -> Changes:
+    """Its socket's times are local ones: see `_AHEAD_OF_UTC_MS`."""
+    is_local = isinstance(info, Mapping) and isinstance(info.get("TS"), str) and trade.get("timestamp")
+    return {"timestamp": trade["timestamp"] - _AHEAD_OF_UTC_MS["lbank"]} if is_local else {}
 
 
 def _makers_side(_trade: Trade, info: Any) -> Changes:
@@ -98,19 +115,25 @@ _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
     "coinbase": _makers_side,
     "coinbaseexchange": _makers_side,
     "coinone": _coinone,
+    "lbank": _lbank,
     "phemex": _phemex,
 }
 
 # Where a book's change says its time, on venues of which the library keeps the snapshot's, or less of the digits.
 _BOOK_TIMES: Mapping[str, Sequence[Sequence[str | int]]] = {
     "apex": (("ts",),),  # microseconds
+    "backpack": (("data", "T"),),  # microseconds
     "bithumb": (("content", "datetime"),),  # microseconds
     "bitstamp": (("data", "microtimestamp"),),
+    "coinbaseexchange": (("time",),),  # a text with microseconds
     # Of a change the library keeps none: https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
     "cryptocom": (("result", "data", 0, "t"), ("data", 0, "t")),
+    "grvt": (("feed", "event_time"),),  # nanoseconds
     "kucoin": (("data", "M"), ("data", "ts")),  # nanoseconds
     "kucoinfutures": (("data", "M"), ("data", "ts")),
+    "lbank": (("TS",),),
     "nado": (("max_timestamp",),),  # nanoseconds
+    "onetrading": (("time",),),  # a text with microseconds
     "phemex": (("timestamp",),),  # nanoseconds
     "whitebit": (("params", 1, "timestamp"),),  # seconds, with a fraction
 }

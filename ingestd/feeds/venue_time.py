@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from ingestd.feeds.exact import ExactFloat
 
 # 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|\+00:?00)?").fullmatch
+# The same with any number of digits of a second; a local time has no zone.
+_ANY_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:?00)?").fullmatch
 # 1617986617075687, 1617986617075687123, 1617986617075.687
 _EPOCH = re.compile(r"(\d{13})\.?(\d{1,6})").fullmatch
 # 1617986617.075687
@@ -38,6 +41,18 @@ def asks_for_microseconds(exchange: str, options: Mapping[str, Any]) -> bool:
 def epoch_us(number: int) -> int:
     """A venue's time since the epoch, in milliseconds or microseconds, as microseconds: it may answer in either."""
     return number if number >= FIRST_MICROSECONDS else number * 1000
+
+
+def moment_us(value: object) -> int | None:
+    """A moment in microseconds, from a time since the epoch (`epoch_text_us`) or an ISO 8601 text of UTC."""
+    found = epoch_text_us(value)
+    if found is not None or not isinstance(value, str) or (match := _ANY_ISO(value)) is None:
+        return found
+    try:
+        second = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(second.timestamp()) * 1_000_000 + int((match[2] or "")[:6].ljust(6, "0"))
 
 
 def epoch_text_us(value: object) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.native.binance import Binance
-from ingestd.records import BookSnapshot, Tick, Trade
+from ingestd.records import BookSnapshot, Candle, Tick, Trade
 from tests.unit.feeds.doubles import Wire, market
 
 MS = 1_700_000_000_123
@@ -236,6 +236,90 @@ async def test_phemex_books_have_their_microseconds() -> None:
     times = await book_times("phemex", {"BTC/USDT:USDT": "BTCUSDT"}, PHEMEX, snapshot, change)
 
     assert times == [MS * 1000 + 456, MS * 1000 + 556]
+
+
+async def test_a_backpack_books_change_has_its_microseconds() -> None:
+    """https://docs.backpack.exchange/#tag/Streams/Public/Depth: event and engine times are in microseconds."""
+    wire = Wire("backpack", {"BTC/USDT": "BTC_USDT"}, "wss://ws.backpack.exchange", order_book_interval_ms=0)
+    wire.exchange.market("BTC/USDT")["stock"] = False  # asked for by its code
+    book = wire.exchange.orderbooks["BTC/USDT"] = wire.exchange.order_book({})
+    book.reset({"nonce": 10, "timestamp": MS, "bids": [[99.0, 1.0]], "asks": [[101.0, 1.0]]})
+    book["symbol"] = "BTC/USDT"
+    times = {"E": MS * 1000 + 999, "T": MS * 1000 + 456}
+    change = {"e": "depth", **times, "s": "BTC_USDT", "U": 11, "u": 11, "b": [["99.50", "1.0"]], "a": []}
+
+    wire.frames(json.dumps({"stream": "depth.BTC_USDT", "data": change}))
+    await wire.close()
+
+    (snapshot,) = wire.intake.of(BookSnapshot)
+    assert (snapshot.time, snapshot.bids[0]) == (MS * 1000 + 456, ("99.50", "1.0"))
+
+
+async def test_grvts_books_have_their_microseconds() -> None:
+    rows = {
+        "bids": [{"price": "99.5", "size": "1", "num_orders": 1}],
+        "asks": [{"price": "100.5", "size": "1", "num_orders": 1}],
+    }
+    frames = [
+        {
+            "stream": "v1.book.d",
+            "selector": "BTC_USDT_Perp@500",
+            "sequence_number": str(number),
+            "feed": {"event_time": str(MS * 1_000_000 + number * 1_000_000 + 456_789), **rows},
+        }
+        for number in (0, 1)
+    ]
+
+    names = {"BTC/USDT:USDT": "BTC_USDT_Perp"}
+    times = await book_times("grvt", names, "wss://market-data.grvt.io/ws/full", *frames)
+
+    assert times == [MS * 1000 + 456, MS * 1000 + 1456]
+
+
+async def test_books_whose_time_is_a_text_have_its_microseconds() -> None:
+    second = "2023-11-14T22:13:20"  # as MS
+    levels = {"bids": [["99.5", "1"]], "asks": [["100.5", "1"]]}
+    about = {"instrument_code": "BTC_EUR", "channel_name": "ORDER_BOOK"}
+    onetrading = [
+        {**about, "type": "ORDER_BOOK_SNAPSHOT", "time": f"{second}.123456Z", **levels},
+        {**about, "type": "ORDER_BOOK_UPDATE", "time": f"{second}.9Z", "changes": [["BUY", "99.6", "2"]]},
+    ]
+    coinbase = [
+        {"type": "snapshot", "product_id": "BTC-USD", "time": f"{second}.123456Z", **levels},
+        {"type": "l2update", "product_id": "BTC-USD", "time": f"{second}.9Z", "changes": [["buy", "99.6", "2"]]},
+    ]
+
+    expected = [MS * 1000 + 456, MS * 1000 + 777_000]
+    assert (
+        await book_times("onetrading", {"BTC/EUR": "BTC_EUR"}, "wss://streams.onetrading.com/", *onetrading) == expected
+    )
+    url = "wss://ws-feed.exchange.coinbase.com"
+    assert await book_times("coinbaseexchange", {"BTC/USD": "BTC-USD"}, url, *coinbase) == expected
+
+
+async def test_lbanks_socket_writes_the_time_of_shanghai() -> None:
+    """As a capture in https://github.com/thrasher-corp/gocryptotrader/pull/2272 shows; all would lie 8 h ahead."""
+    local, open_ms = "2023-11-15T06:13:20.123", MS - 20_123
+    about = {"pair": "btc_usdt", "SERVER": "V2", "TS": local}
+    sold = {"volume": 6.3607, "amount": 77148.9303, "price": 12129, "direction": "sell", "TS": local}
+    depth = {"bids": [["99.5", "1"]], "asks": [["100.5", "1"]]}
+    wire = Wire("lbank", {"BTC/USDT": "btc_usdt"}, "wss://www.lbkex.net/ws/V2/", order_book_interval_ms=0)
+    wire.frames(
+        json.dumps({"trade": sold, "type": "trade", **about}),
+        json.dumps({"depth": depth, "count": 100, "type": "depth", **about}),
+    )
+    rows = [
+        {"t": f"2023-11-15T06:{minute}:00.000", "slot": "1min", "o": 1.5, "h": 2.5, "l": 1.5, "c": 2.5, "v": 3.5}
+        for minute in (13, 14)
+    ]
+    for row in rows:
+        wire.frames(json.dumps({"kbar": row, "type": "kbar", **about}))
+    wire.recorder.on_candles("BTC/USDT", wire.exchange.ohlcvs["BTC/USDT"]["1m"], AT)
+    await wire.close()
+
+    assert {trade.time for trade in wire.intake.of(Trade)} == {MS * 1000}
+    assert {book.time for book in wire.intake.of(BookSnapshot)} == {MS * 1000}
+    assert {candle.time for candle in wire.intake.of(Candle)} == {open_ms * 1000}
 
 
 async def test_bitstamps_books_have_their_microseconds() -> None:
