@@ -52,11 +52,11 @@ CAUSES: Mapping[str, Explanation] = {
         "The detail names the missing trade ids. The venue did not send them to this connection.",
     ),
     BOOK_BROKEN: Explanation(
-        "An order book was no longer the venue's: its sequence, its checksum or an audit said so. It was begun anew.",
+        "An order book was wrong: its sequence, its checksum or an audit said so. It was asked for again.",
         "Now and then: nothing, only that book was interrupted. Many of one venue: its stream loses updates.",
     ),
     BOOK_NOT_LOADED: Explanation(
-        "The book over REST with which an order book's stream begins could not be had. It is asked for again for ever.",
+        "The REST snapshot with which an order book begins could not be loaded. It is asked for again without end.",
         "The detail has the venue's answer. Rate limits: follow fewer order books from this address.",
     ),
     RESTART: Explanation(

@@ -1,7 +1,7 @@
-"""Which frames bring a whole book, on the venues whose code in the exchange library does not say so itself.
+"""Recognises the frames that bring a whole book, for venues whose code in the exchange library treats them as changes.
 
-Elsewhere its code empties the book when a whole one comes (`reset`), or makes it of the whole one. Here it puts the
-levels of the whole book on top of those that are there, as it does with changes. Pure.
+For other venues that code calls `reset`, or makes a new book. For these it writes the levels of the whole book over the
+old ones, so the old book must be dropped first. Pure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a book that is not the venue's is begun anew: ask again, end its stream first, give its socket up. Pure."""
+"""How a wrong order book is asked for again: subscribe, unsubscribe first, at last close its socket. Pure."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class _Step:
 
 
 class BookLadder:
-    """The books that are being begun anew, and how. Only a whole book ends it: being asked for is not enough.
+    """The books that were asked for again, and the step each one is at. A whole book from the venue ends it.
 
-    `stands`: the subscription of a broken book stands, so that asking again would ask for nothing; `can_unsubscribe`:
-    whether there is a second rung.
+    `stands`: a broken book stays subscribed, so that subscribing again would send nothing; `can_unsubscribe`: whether
+    the feed can unsubscribe from one book.
     """
 
     def __init__(self, *, stands: bool = False, can_unsubscribe: bool = True) -> None:
@@ -42,7 +42,7 @@ class BookLadder:
         self._socket_given_up_at_s: dict[str, float] = {}
 
     def broken(self, symbol: str) -> None:
-        """It is wrong."""
+        """The book is wrong: it is to be asked for again."""
         if not self._stands:
             self._steps[symbol] = _Step(Rung.ASK, None)
         elif self._can_unsubscribe:
@@ -51,16 +51,16 @@ class BookLadder:
             self._steps[symbol] = _Step(Rung.ASK, -inf)
 
     def not_begun(self, symbol: str, now_s: float) -> None:
-        """It changes, and it has been asked for, and no whole book came before."""
+        """A change came before the whole book that was asked for."""
         self._steps.setdefault(symbol, _Step(Rung.ASK, now_s))
 
     def asking(self, symbol: str) -> Rung | None:
-        """How it is to be asked for, if it has not been yet."""
+        """The step to take for this book; None: none, or it has been taken."""
         step = self._steps.get(symbol)
         return step.rung if step is not None and step.asked_at_s is None else None
 
     def asked(self, symbol: str, now_s: float) -> None:
-        """It is asked for now: the time for the answer begins."""
+        """The step was taken: the venue has `SNAPSHOT_WITHIN_S` from now."""
         step = self._steps.get(symbol)
         if step is not None:
             step.asked_at_s = now_s
@@ -70,7 +70,7 @@ class BookLadder:
         self._steps.pop(symbol, None)
 
     def overdue(self, now_s: float) -> Iterator[tuple[str, Rung]]:
-        """Those that were asked for in vain, and the next rung, which is theirs now."""
+        """The books that did not come in time, each with its next step."""
         for symbol, step in list(self._steps.items()):
             if step.asked_at_s is None or now_s - step.asked_at_s < SNAPSHOT_WITHIN_S:
                 continue

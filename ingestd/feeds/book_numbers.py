@@ -39,8 +39,8 @@ class Numbering:
     def start(self, number: int | None, changes: MutableSequence[Mapping[str, Any]]) -> int | None:
         """The first of the changes that were gathered which is newer than a book of that number.
 
-        None: the book is older than what was gathered, or something is missing, and a newer one is needed. What is
-        before a hole is let go.
+        None: the book is older than what was gathered, or something is missing, and a newer one is needed. Changes
+        before a hole are dropped.
         """
         self._let_go_before_a_hole(changes)
         if number is None:

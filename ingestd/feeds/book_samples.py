@@ -23,39 +23,39 @@ class BookSamples:
         self._kept: tuple[str, deque[BookState]] | None = None
 
     def delivered(self, symbol: str, book: Book) -> None:
-        """This state is the venue's."""
+        """The book is as the venue has it now."""
         self._broken.discard(symbol)
         if self._kept is not None and self._kept[0] == symbol:
             self._kept[1].append(book_state(book, AUDITED_LEVELS))
 
     def changed(self, symbol: str, book: Book, received_at: int) -> None:
-        """This one is to be sampled."""
+        """The book is to be sampled."""
         self._changed[symbol] = book, received_at, _stamp(book)
 
     def take(self) -> Iterator[tuple[str, Book, int]]:
-        """Those to be sampled, once, unless what was done to them since has not been declared the venue's."""
+        """The books to sample, each once. One that has changed again and was not handed over since is left out."""
         changed, self._changed = self._changed, {}
         for symbol, (book, received_at, stamp) in changed.items():
             if _stamp(book) == stamp:
                 yield symbol, book, received_at
 
     def replaced(self, symbol: str) -> None:
-        """What was handed over before is no longer the symbol's book."""
+        """The symbol has another book now, or none."""
         self._changed.pop(symbol, None)
         if self._kept is not None and self._kept[0] == symbol:
             self._kept[1].clear()
 
     def interrupted(self, symbol: str) -> None:
-        """Nothing comes of it for a while."""
+        """The stream of the book is interrupted."""
         self._changed.pop(symbol, None)
         self._broken.discard(symbol)
 
     def is_broken(self, symbol: str) -> bool:
-        """Whether it is being begun anew."""
+        """Whether the book is wrong and has not been delivered since."""
         return symbol in self._broken
 
     def broken(self, symbol: str) -> None:
-        """It is wrong, until it is `delivered` again."""
+        """The book is wrong until it is `delivered` again."""
         self.replaced(symbol)
         self._broken.add(symbol)
 
@@ -73,7 +73,7 @@ class BookSamples:
         return self._kept[1]
 
     def keep_no_states(self) -> None:
-        """Let them go."""
+        """Keep the states of no book."""
         self._kept = None
 
 

@@ -1,4 +1,4 @@
-"""Streams that a socket of the exchange library does not bring any more, asked for again one at a time."""
+"""Asks again, one at a time, for the streams that a socket of the exchange library has stopped to deliver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a venue's numbered trades were seen, and when those happened that were not. Pure."""
+"""Which ids of a consecutive series were seen, and when the trades between them happened. Pure."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ followed stays subscribed, and the library keeps the last known market of it. Th
 |---|---|---|
 | calls the market closed (`active` is false) | at once | with the next delivery |
 | lacks it | once none of its streams has delivered for `SILENT_US` | with the next delivery |
-| lacks it, and its contract has expired | never: nothing is missing, and it is let go | - |
+| lacks it, and its contract has expired | never: the market is over and no longer followed | - |
 
 A market that is back in the list and has not delivered since is subscribed to again.
 """

@@ -1,4 +1,5 @@
-"""What a venue says over REST is the newest of a stream: of many at once where it can, else of one.
+"""Asks a venue over REST for the newest trade, or the best bid and ask, of silent streams: all in one request where the
+venue can, else one market at a time.
 
 | venue (the library's name) | of all its markets in one request | says                                              |
 |----------------------------|-----------------------------------|---------------------------------------------------|

@@ -1,4 +1,4 @@
-"""A stream that two sockets deliver for a while, since it was asked for anew on another. Pure."""
+"""Drops the repeats of a stream that two sockets deliver for a while: it was asked for again on another one. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _KEPT = 1024
 
 
 class Overlap:
-    """Takes what either socket brings, each once: however often one brings a content, so often it is taken."""
+    """Takes each record from the socket that brings it first. Equal records count: the second one of a socket is a
+    repeat only if another socket has brought two."""
 
     def __init__(self) -> None:
         self.heard: set[str] = set()  # the sockets that have delivered since

@@ -1,9 +1,9 @@
-"""What one of a trade's quantity is: of the base currency, of the quote currency, or a contract of so much of either.
+"""The unit of a trade's quantity: the base currency, the quote currency, or a contract of a fixed amount of either.
 
 ccxt's convention is that an amount counts contracts of `contractSize`: of the base currency where the contract is
-linear, of the quote currency where it is inverse. That is believed of the venues below, whose documents say it of the
-sizes in their public trades; `_OTHERWISE` are those whose trades count something else. Of any other venue's contracts
-nothing is claimed: what they are worth is not known.
+linear, of the quote currency where it is inverse. `_IN_CONTRACTS` are the venues of which that was looked up for the
+sizes in public trades; `_OTHERWISE` are those whose trades count something else. For contracts of any other venue the
+unit is `unknown`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ _UNWATCHED_S = 5.0  # between two looks: the process was stopped, its loop held 
 _WELL_AFTER = 10.0  # times stale_after_s, after it was asked for anew
 
 Verdict = Literal["proved", "same", "newer", "unknown"]
-"""Nothing happened since its newest record; nothing since the mark; something did; it cannot be told."""
+"""`proved`: nothing happened since the stream's newest record. `same`: nothing since an earlier answer of the venue.
+`newer`: something did. `unknown`: the answer does not tell."""
 Mark = tuple[str, object]
 Best = tuple[str | None, str | None, str | None, str | None]
 """The prices of the best bid and ask, and their sizes."""
@@ -37,7 +38,7 @@ Act = Literal["nothing", "ask_venue", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What the venue says over REST is the newest of one stream.
+    """The newest event of one stream, by the venue's REST interface.
 
     `mark` is a series and a value in it, which changes with each event and with nothing else. `trade_id` and `number`
     are the newest trade's where they are of the stream's own series, `time` is its time; `best` is the best bid
@@ -129,7 +130,7 @@ class Expectation:
         return "ask_venue" if now_s >= self.due_s else "nothing"
 
     def note(self, word: Word) -> None:
-        """It decides nothing alone: what is asked next may."""
+        """Keep this answer to compare the next one with."""
         self.word, self.is_proved = word, False
 
     def told(self, verdict: Verdict, word: Word, now_s: float) -> None:
@@ -143,7 +144,7 @@ class Expectation:
         self._wait(now_s)
 
     def untold(self, now_s: float, *, others_speak: bool) -> bool:
-        """Nobody can be asked: whether its own past, and what else is heard of its market, make it a dead one.
+        """The venue cannot be asked. Whether the stream is dead by its own past and by the other streams of its market.
 
         `others_speak`: the market is traded meanwhile.
         """
@@ -157,7 +158,7 @@ class Expectation:
         return False
 
     def is_asked_anew(self, now_s: float) -> int:
-        """It is asked for anew: how often by now. The next question waits until it could have answered."""
+        """The stream is asked for again: how often by now. The next question waits until it could have answered."""
         self.asked_anew += 1
         self._deaths += self.asked_anew == 1
         self._asked_anew_s = now_s

@@ -1,5 +1,5 @@
-"""Looks at what each stream of a feed has received, asks the venue about the silent ones, and has the dead ones asked
-for anew: a socket that lives, and its heartbeats, say nothing about one of its streams."""
+"""Finds single streams that have fallen silent, asks the venue over REST whether they miss something, and has the dead
+ones asked for again. A living socket and its heartbeats say nothing about one of its streams."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class SilenceWatch:
             self.look(monotonic_s())
 
     def look(self, now_s: float) -> None:
-        """At every stream once."""
+        """Look at each stream once: which are dead, and about which the venue is to be asked."""
         excused, expected, seen = self._blocked(), self._expected, 0
         self._due = {}
         for stream in self._streams():
@@ -152,7 +152,7 @@ class SilenceWatch:
                 await self.ask(stop)
 
     async def ask(self, stop: Stop) -> None:
-        """About those that are due, as far as it may be done now."""
+        """Ask the venue about the streams that are due, as far as the budget allows."""
         if monotonic_s() < self._paused_until_s:
             return
         await self._take_over(stop)
@@ -161,7 +161,7 @@ class SilenceWatch:
         self._judge_others()
 
     def _still_due(self, *channels: str) -> list[Key]:
-        """Who is to be asked about, the most urgent first."""
+        """The streams to ask about now, the most urgent first."""
         now_s = monotonic_s()
         due = [key for key in self._due if key[0] in channels and key in self._expected and self._acts(key, now_s)]
         return sorted(due, key=lambda key: -self._expected[key][1].urgency(now_s))
@@ -189,7 +189,7 @@ class SilenceWatch:
             await self._ask_of_one(key, stop)
 
     async def _take_over(self, stop: Stop) -> None:
-        """One that was asked for anew in vain, or has nothing to bring: backfill needs a trade to fill up to."""
+        """End the gap of a stream that stays silent with its newest trade over REST: backfill fills up to a trade."""
         while self._behind and not stop.is_set() and self._urgent.is_free(monotonic_s()):
             key = next(iter(self._behind))
             del self._behind[key]
@@ -211,7 +211,7 @@ class SilenceWatch:
                 self._count("taken_over")
 
     async def _ask_of_all(self, kind: str, stop: Stop) -> None:
-        """About every stream that is silent now, due or not: it costs the same."""
+        """Ask about every stream that is silent now, due or not: one request costs the same."""
         now_s = monotonic_s()
         silent = [
             symbol
@@ -323,7 +323,7 @@ class SilenceWatch:
             stream.is_quiet_until(asked_at - REST_BEHIND_US)
 
     def _judge_others(self) -> None:
-        """What cannot be asked about."""
+        """Judge the channels about which no venue is asked."""
         for key in self._still_due("funding", "candles"):
             self._judge(key)
 

@@ -61,7 +61,7 @@ class TradeStore(TappedStore):
 
 
 class BookStore(TappedStore):
-    """`orderbooks`: hands over (symbol, None) whenever a book is replaced or removed, so that the old one is let go.
+    """`orderbooks`: hands over (symbol, None) whenever a book is replaced or removed, so that the old one is dropped.
 
     It knows which socket a book was last touched for: `carrier` is that of the frame being handled, if one is.
     """

@@ -1,6 +1,7 @@
-"""How venues say that a trade is none of the market's own, and which of those their own candles leave out.
+"""How venues mark trades that are not ordinary ones, and which of these their own candles leave out.
 
-One table for both ways in: our decoders take their labels from here, ccxt's trades are looked up by their raw message.
+One table for both kinds of feed: our decoders take the labels from here, ccxt's trades are looked up by their raw
+message.
 A venue's label that the table does not know is `other`: counted, and left in the candles.
 """
 

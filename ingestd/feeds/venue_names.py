@@ -1,4 +1,4 @@
-"""What a venue's socket calls a market where the exchange library says another name, and the two put right.
+"""Translates the names of markets in socket messages, where the exchange library uses others than the venue.
 
 | venue | the library asks for | the venue's name |
 |---|---|---|

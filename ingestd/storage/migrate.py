@@ -221,8 +221,8 @@ async def _settle_interrupted(
     *,
     down_to: int = 0,
 ) -> None:
-    """Before anything else: end an interrupted migration whose schema is in force already, and put away one that goes
-    where nobody wants to go any more. What is left is gone on with."""
+    """Before anything else: finish an interrupted migration whose schema is in force already, and drop what one
+    has begun that goes the other way than is wanted now. Any other is continued by the caller."""
     interrupted = await migration_steps.unfinished(db)
     if interrupted is None:
         return
@@ -235,7 +235,7 @@ async def _settle_interrupted(
         async with locked(db, lock_timeout_s):
             await candle_rebuild.put_away(db)
             await migration_steps.forget(db)
-        done.append(f"put away what the interrupted migration {migration} had begun: nothing had been changed yet")
+        done.append(f"dropped what the interrupted migration {migration} had begun; the schema is as it was before")
 
 
 def _note(interrupted: migration_steps.Unfinished) -> str:

@@ -1,4 +1,4 @@
-"""A migration that is too long for one transaction, as steps: one that is interrupted goes on where it was.
+"""A migration that is too long for one transaction, as steps: after an interruption it continues where it was.
 
 Each step may be run again after it was interrupted, with the same result. That a step is done is a row of
 `ingestd_migration_steps`, which is there only while a migration of this kind is unfinished.
@@ -82,7 +82,7 @@ async def run(
 
 
 async def forget(db: Database) -> None:
-    """The migration is finished, or put away: nothing is to be gone on with."""
+    """The migration is finished, or was dropped: no step of it is left."""
     await db.script("DROP TABLE IF EXISTS ingestd_migration_steps")
 
 

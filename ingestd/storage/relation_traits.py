@@ -1,4 +1,4 @@
-"""What belongs to a continuous aggregate besides its rows, moved to another that is to take its place.
+"""Copies what belongs to a continuous aggregate besides its rows to the aggregate that replaces it.
 
 Chunk interval, indexes, owner, rights, comments, the columnstore, policies; and the views that read it.
 """

@@ -141,7 +141,7 @@ async def test_one_that_is_given_up_leaves_nothing(timescaledb_database: Databas
     assert await relations(db) > before
     assert "(done)" in await migrate.plan(db, default_config())
     assert await migrate.down(db, BEFORE) == [
-        "put away what the interrupted migration 0010_candles_again had begun: nothing had been changed yet"
+        "dropped what the interrupted migration 0010_candles_again had begun; the schema is as it was before"
     ]
     assert await relations(db) == before
     assert await candles(db, "candles_1d") == old_days()
