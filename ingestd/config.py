@@ -28,6 +28,10 @@ Channel = Literal["ticks", "trades", "order_book", "open_interest", "funding", "
 
 WhenFull = Literal["block", "drop_oldest", "conflate"]
 
+_INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+_KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
+_HOST_AND_PORT = r"^.+:\d{1,5}$"
+_EXCHANGE_ID = r"^[a-z0-9_]+$"
 _REDIS_URL = r"^(rediss?(\+(sentinel|cluster))?|unix)://"
 # Keys whose value is a path, taken from the configuration file's own folder.
 _FILE_KEYS = (
@@ -41,7 +45,7 @@ class _Section(BaseModel):
 
 
 class InstanceConfig(_Section):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "ingestd-1"
+    name: Annotated[str, Field(pattern=_INSTANCE)] = "ingestd-1"
     role: Literal["all", "feed", "sink"] = "all"
     state_dir: Path = Path("/var/lib/ingestd")
     shutdown_deadline_s: Seconds = 10.0
@@ -125,7 +129,7 @@ class RedisConfig(_Section):
 
 class KafkaConfig(_Section):
     bootstrap_servers: Annotated[list[str], Field(min_length=1)] = ["localhost:9092"]
-    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "wolfinch"
+    topic_prefix: Annotated[str, Field(pattern=_KAFKA_NAME)] = "wolfinch"
     create_topics: bool = True
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 6
     replication: Annotated[int, Field(ge=1, le=9)] = 1
@@ -138,7 +142,7 @@ class KafkaConfig(_Section):
     max_message_bytes: SizeBytes = 1_000_000
     request_timeout_s: Seconds = 10.0
     delivery_timeout_s: Seconds = 30.0
-    group_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "ingestd"
+    group_id: Annotated[str, Field(pattern=_KAFKA_NAME)] = "ingestd"
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 15.0
     tls: bool = False
     ca_file: Path | None = None
@@ -167,7 +171,7 @@ class KafkaConfig(_Section):
 
 
 class HttpConfig(_Section):
-    listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:9108"
+    listen: Annotated[str, Field(pattern=_HOST_AND_PORT)] = "127.0.0.1:9108"
 
     @model_validator(mode="after")
     def _a_port(self) -> HttpConfig:
@@ -244,7 +248,7 @@ class BackfillConfig(_Section):
 
 
 class FeedConfig(_Section):
-    exchange: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    exchange: Annotated[str, Field(pattern=_EXCHANGE_ID)]
     decoder: Literal["auto", "native", "ccxt"] = "auto"
     channels: Annotated[list[Channel], Field(min_length=1)] = ["ticks", "trades", "order_book"]
     symbols: list[str] = []
@@ -407,6 +411,22 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
             feed["symbols"] = list(dict.fromkeys([*listed, *(name for name in named if name)]))
 
 
+_MESSAGES = {
+    "list_type": "must be a list, in brackets",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "too_short": "must name at least one",
+}
+_NAME = "must be of letters, digits, dots, dashes and underscores"
+_PATTERNS = {
+    _REDIS_URL: "must begin with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://",
+    _INSTANCE: f"{_NAME}, at most 63, and begin with a letter or a digit",
+    _KAFKA_NAME: f"{_NAME}, at most 100",
+    _HOST_AND_PORT: "must be host:port, such as 127.0.0.1:9108",
+    _EXCHANGE_ID: "must be an exchange id of ccxt: small letters, digits and underscores",
+}
+
+
 def _problem(detail: Any) -> Problem:
     location = tuple(detail["loc"])
     value = None if isinstance(detail["input"], dict) else repr(detail["input"])
@@ -422,6 +442,10 @@ def _problem(detail: Any) -> Problem:
         hint = nearest(str(detail["input"]), allowed)
     elif detail["type"] == "missing":
         message, value = "is missing", None
+    elif detail["type"] in _MESSAGES:
+        message = _MESSAGES[detail["type"]]
+    elif detail["type"] == "string_pattern_mismatch":
+        message = _PATTERNS.get(detail["ctx"]["pattern"], message)
     return Problem(_path_text(location), message, value, hint)
 
 

@@ -18,7 +18,7 @@ from ingestd import config as configuration
 from ingestd.cli.options import config_option, json_option
 from ingestd.config import Config, nearest
 from ingestd.config_overlap import is_pattern
-from ingestd.errors import ConfigError, Problem
+from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gap_causes import explanation
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
@@ -97,6 +97,8 @@ def gaps(
 async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int]]:
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
     try:
+        if not await database.fetchval("SELECT to_regclass('feed_gaps') IS NOT NULL"):
+            raise SchemaError(f"{database.target}: has no table of gaps: run `ingestd migrate`")
         rows, counts = await list_gaps(database, choice, limit), await count_gaps(database, choice)
         if not rows:
             await _require_known(config, database, choice)

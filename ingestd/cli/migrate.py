@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from ingestd import config as configuration
-from ingestd.cli.options import config_option
+from ingestd.cli.options import found, later_config_option
 from ingestd.config import Config
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
@@ -23,18 +23,20 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
 
 
 @click.group(invoke_without_command=True)
-@config_option
+@later_config_option
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run; change nothing.")
 @click.option(
     "--engine", type=_ENGINES, default="auto", show_default=True, help="auto: TimescaleDB where it can be had."
 )
 @click.pass_context
-def migrate(context: click.Context, config_file: Path, dry_run: bool, engine: str) -> None:
+def migrate(context: click.Context, config_file: Path | None, dry_run: bool, engine: str) -> None:
     """Bring the database to this version's schema, and its policies to the configuration."""
-    config = configuration.load(config_file)
-    context.obj = config
+    context.obj = config_file
     if context.invoked_subcommand is not None:
+        if dry_run or engine != "auto":
+            raise click.UsageError(f"{context.invoked_subcommand} takes neither --dry-run nor --engine")
         return
+    config = configuration.load(found(config_file))
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
         click.echo(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
@@ -44,22 +46,26 @@ def migrate(context: click.Context, config_file: Path, dry_run: bool, engine: st
 
 
 @migrate.command()
+@later_config_option
 @click.pass_obj
-def status(config: Config) -> None:
+def status(of_group: Path | None, config_file: Path | None) -> None:
     """List every migration and when it was applied."""
+    config = configuration.load(found(config_file or of_group))
     for line in _with_database(config, migrations.status):
         applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
         click.echo(f"{line.version:04d} {line.name:30} {applied}{line.note and f' ({line.note})'}")
 
 
 @migrate.command()
+@later_config_option
 @click.option(
     "--to", "target", type=click.IntRange(min=0), required=True, help="Undo every migration above this number."
 )
 @click.option("--yes", is_flag=True, help="Do not ask: the data in what is dropped is lost.")
 @click.pass_obj
-def down(config: Config, target: int, yes: bool) -> None:
+def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool) -> None:
     """Undo migrations, newest first."""
+    config = configuration.load(found(config_file or of_group))
     if not yes:
         click.confirm(f"Undo every migration above {target}? The data in what they created is lost.", abort=True)
     done = _with_database(config, lambda db: migrations.down(db, target))

@@ -15,25 +15,35 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def config_option(command: _Command) -> _Command:
     """`-c FILE`, handed over as `config_file`; the system's own file when it is left out and exists."""
-    option = click.option(
-        "-c",
-        "--config",
-        "config_file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        callback=_or_default,
-        help=f"The configuration file.  [default: {DEFAULT_CONFIG}, if present]",
-    )
-    return option(command)
+    return _config_option(lambda _context, _parameter, value: found(value))(command)
 
 
-def json_option(command: _Command) -> _Command:
-    """`--json`, handed over as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")(command)
+def later_config_option(command: _Command) -> _Command:
+    """`-c FILE` of a group, or of a command of one, which takes it on either side of the command's name: None when left
+    out. Ask `found` which file it comes to."""
+    return _config_option(None)(command)
 
 
-def _or_default(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
+def found(value: Path | None) -> Path:
+    """The file that was named, or the system's own. Raises UsageError where there is neither."""
     if value is not None:
         return value
     if DEFAULT_CONFIG.is_file():
         return DEFAULT_CONFIG
     raise click.UsageError(f"no configuration: give -c FILE, or put one at {DEFAULT_CONFIG}")
+
+
+def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command], _Command]:
+    return click.option(
+        "-c",
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=callback,
+        help=f"The configuration file.  [default: {DEFAULT_CONFIG}, if present]",
+    )
+
+
+def json_option(command: _Command) -> _Command:
+    """`--json`, handed over as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")(command)

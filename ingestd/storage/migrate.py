@@ -242,7 +242,8 @@ def _note(interrupted: migration_steps.Unfinished) -> str:
     if candle_rebuild.TAKE_OVER in interrupted.done:
         return "the old candles are not dropped yet: `ingestd migrate` does it"
     back = "going back was " if interrupted.direction == "down" else ""
-    return f"{back}interrupted after {len(interrupted.done)} steps; nothing is changed yet"
+    steps = "1 step" if len(interrupted.done) == 1 else f"{len(interrupted.done)} steps"
+    return f"{back}interrupted after {steps}; nothing is changed yet"
 
 
 async def _interrupted_plan(db: Database) -> list[str]:

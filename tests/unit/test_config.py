@@ -125,6 +125,23 @@ class TestMistakes:
         assert problems
         assert all(problem.path and problem.message for problem in problems)
 
+    @pytest.mark.parametrize(
+        ("document", "message"),
+        [
+            ({"http": {"listen": "9108"}}, "must be host:port"),
+            ({"redis": {"url": "localhost"}}, "must begin with redis://"),
+            ({"kafka": {"bootstrap_servers": "localhost"}}, "must be a list"),
+            ({"kafka": {"topic_prefix": "a b"}}, "letters, digits, dots, dashes and underscores, at most 100"),
+            ({"instance": {"name": "a b"}}, "at most 63"),
+            ({"instance": {"standby": "maybe"}}, "must be true or false"),
+            ({"feeds": [{"exchange": "Kraken", "symbols": ["BTC/USD"]}]}, "small letters"),
+            ({"feeds": [{"exchange": "kraken", "channels": [], "symbols": ["BTC/USD"]}]}, "must name at least one"),
+        ],
+    )
+    def test_of_form_are_told_in_words_and_not_as_a_pattern(self, document: dict[str, Any], message: str) -> None:
+        (problem,) = problems_of(document)
+        assert message in problem.message
+
     def test_of_syntax_name_the_file(self, tmp_path: Path) -> None:
         file = tmp_path / "a.toml"
         file.write_text("[instance\n", encoding="utf-8")

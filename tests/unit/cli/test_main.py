@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,27 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["status", "down"])
+def test_a_command_of_migrate_has_its_help_and_its_configuration(command: str) -> None:
+    result = run("migrate", command, "--help")  # without a configuration, which no one needs in order to ask
+    assert result.returncode == 0, result.stderr
+    assert "--config FILE" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["-c", "FILE", "status"], ["status", "-c", "FILE"]])
+def test_migrate_takes_its_configuration_on_either_side_of_its_command(arguments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "without a database.toml"
+    file.write_text("")
+    result = run("migrate", *(str(file) if part == "FILE" else part for part in arguments))
+    assert (result.returncode, result.stderr) == (2, "ingestd: database: is missing; add [database] with a dsn\n")
+
+
+def test_a_dry_run_of_a_status_is_refused() -> None:
+    result = run("migrate", "--dry-run", "status")
+    assert result.returncode == 2
+    assert "status takes neither --dry-run nor --engine" in result.stderr
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
