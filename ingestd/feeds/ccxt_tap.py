@@ -216,7 +216,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         tap, symbol = self.tap, book.get("symbol")
         if symbol is None:
             return
-        book[BOOK_TIME] = book_time_us(tap.exchange, tap.frame)
+        book[BOOK_TIME] = book_time_us(tap.exchange, book if tap.frame is None else tap.frame)
         if not book.is_whole:
             tap.listener.on_book_without_snapshot(symbol)
         elif tap.checksums.contradict(symbol, book, tap.frame):

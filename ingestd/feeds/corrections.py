@@ -32,7 +32,10 @@ def corrected(exchange: str, trade: Trade) -> Trade:
 
 
 def book_time_us(exchange: str, frame: Any) -> int | None:
-    """When the venue says that the book of this frame changed, in microseconds; None: the library's time will do."""
+    """When the venue says that the book of this frame changed, in microseconds; None: the library's time will do.
+
+    In the place of the frame stands the library's book, where it has put that together of one over REST.
+    """
     for path in _BOOK_TIMES.get(exchange, ()):
         value = frame
         for step in path:
@@ -124,7 +127,7 @@ _BOOK_TIMES: Mapping[str, Sequence[Sequence[str | int]]] = {
     "apex": (("ts",),),  # microseconds
     "backpack": (("data", "T"),),  # microseconds
     "bithumb": (("content", "datetime"),),  # microseconds
-    "bitstamp": (("data", "microtimestamp"),),
+    "bitstamp": (("data", "microtimestamp"), ("nonce",)),  # it numbers its books by their microseconds
     "coinbaseexchange": (("time",),),  # a text with microseconds
     # Of a change the library keeps none: https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
     "cryptocom": (("result", "data", 0, "t"), ("data", 0, "t")),

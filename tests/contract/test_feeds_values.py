@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -339,3 +340,26 @@ async def test_bitstamps_books_have_their_microseconds() -> None:
 
     (snapshot,) = wire.intake.of(BookSnapshot)
     assert (snapshot.time, snapshot.bids[0]) == (MS * 1000 + 456, ("99.50", "1.0"))
+
+
+async def test_bitstamps_first_book_has_the_microseconds_of_its_last_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is put together of one over REST and the changes since."""
+
+    async def fetch(*_: Any, **__: Any) -> Any:
+        levels = {"bids": [["99.00", "1.0"]], "asks": [["101.00", "1.0"]]}
+        return {"timestamp": str(MS // 1000), "microtimestamp": str(MS * 1000 + 3), **levels}
+
+    wire = Wire("bitstamp", {"BTC/USD": "btcusd"}, BITSTAMP, order_book_interval_ms=0)
+    monkeypatch.setattr(wire.exchange, "fetch", fetch)
+    channel = "diff_order_book_btcusd"
+    wire.frames(json.dumps({"event": "bts:subscription_succeeded", "channel": channel, "data": {}}))
+    for number in range(1, 9):
+        times = {"timestamp": str(MS // 1000), "microtimestamp": str(MS * 1000 + number)}
+        data = {**times, "bids": [["99.50", str(number)]], "asks": []}
+        wire.frames(json.dumps({"data": data, "event": "data", "channel": channel}))
+    async with asyncio.timeout(10):
+        while not wire.intake.of(BookSnapshot):
+            await asyncio.sleep(0.002)
+    await wire.close()
+
+    assert [(book.time, book.bids[0]) for book in wire.intake.of(BookSnapshot)] == [(MS * 1000 + 8, ("99.50", "8"))]
