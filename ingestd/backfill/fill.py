@@ -138,7 +138,7 @@ class Filler:
         times: set[int] = set()
         key = timeframe if gap.channel == "candles" else None
         async for rows in pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
-            times.update(row.time for row in rows)
+            times.update(row.time for row in rows if self._accepts(row))  # what is put aside fills nothing
             lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
             total += len(lacking)
             await self._hand_over_rows(gap, lacking)

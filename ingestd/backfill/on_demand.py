@@ -1,8 +1,8 @@
 """One stretch of one stream's past, asked for by a person: page by page into the database.
 
 Beside a running daemon, and without its journal: what a venue was asked for once it can be asked for again, so nothing
-is kept before it is stored. Each page's rows and how far the work has come are one transaction (`ingest_positions`,
-source `backfill:…`), so it goes on where it stopped, on any machine, and storing a page twice stores nothing.
+is kept before it is stored. Each page's rows are stored, then how far the work has come (`ingest_positions`, source
+`backfill:…`), so it goes on where it stopped, on any machine, and storing a page twice stores nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ingestd.config import Config, FeedConfig
 from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, SymbolError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CcxtHistory
-from ingestd.feeds.id_runs import Window
+from ingestd.feeds.id_runs import Window, merged
 from ingestd.feeds.trade_search import Paging, Request, TradeSearch, Unfillable
 from ingestd.feeds.trade_series import Series
 from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.writer import Outcome, prepare, write
+from ingestd.sinks.timescale.writer import Flush, prepare, write
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.candle_audit import MINUTE_US
@@ -48,6 +48,7 @@ _ATTEMPTS = 6
 _STALLED_AFTER_S = 30.0
 _SETTLED_AFTER_US = 3_000_000
 _NEAR_US = 600_000_000  # a stored trade this near the edge is where the pages begin
+_NOT_PROVED = "not proved complete: "
 
 ResultT = TypeVar("ResultT")
 
@@ -85,13 +86,15 @@ class Report:
     """What was done in this run.
 
     `verdict` says what is proved about completeness, and `missing` what of the times asked for is not proved to be
-    stored. `resumed`: an earlier run had begun; `already_done`: there was nothing left to do.
+    stored. `resumed`: an earlier run had begun; `already_done`: there was nothing left to do. `rejected` are in
+    rejected_records; `kept_out`: the table took them not, and has no row of them.
     """
 
     fetched: int = 0
     stored: int = 0
     duplicate: int = 0
     rejected: int = 0
+    kept_out: int = 0
     resumed: bool = False
     already_done: bool = False
     verdict: str = ""
@@ -100,7 +103,7 @@ class Report:
     @property
     def is_proved(self) -> bool:
         """Whether all that was asked for is proved to be stored."""
-        return not self.missing and not self.rejected
+        return not self.missing and not self.rejected and not self.kept_out
 
 
 Progress = Callable[[float, Report], None]  # the share done (0 to 1), and the counts so far
@@ -139,6 +142,7 @@ class _Work:
         self._report = Report()
         self._place = Place(0, 0)
         self._touched: tuple[int, int] | None = None  # the first and the last time stored, in microseconds
+        self._lost: list[Window] = []  # of what the venue gave and the table does not hold
 
     async def run(self, *, again: bool) -> Report:
         wanted, report = self._wanted, self._report
@@ -162,8 +166,9 @@ class _Work:
             history.require(wanted.channel, wanted.symbol)
             await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
         except FeedError as error:
-            report.verdict = f"not proved complete: {error}"
+            report.verdict = f"{_NOT_PROVED}{error}"
             report.missing = [self._left()]
+        self._say_what_was_lost()
         await self._refresh()
         if report.is_proved:
             await self._store([], wanted.span_us)
@@ -196,6 +201,7 @@ class _Work:
             if oldest is not None and await self._is_first_of_all(history, oldest):
                 search.begin_with_first()
             self._report.fetched += len(page)
+            self._touch_page(page)
             await self._store(missing, self._covered_us(search))
         self._report.verdict = search.proof()
         self._report.missing = search.missing()
@@ -278,35 +284,65 @@ class _Work:
         for record in records:
             reason = flaw(record, window)
             checked.append(record if reason is None else rejection(record, TABLE_OF[type(record)], reason))
-            self._report.rejected += reason is not None
-            if reason is None:
-                self._touch(record.time, record.time)
-        if self._report.rejected:
-            position = self._place.position  # a later run is to find again what was put aside
-        before_us = self._place.position
-        flush = prepare([Move(self._source, before_us, position, self._place.epoch)], checked)
-        await write(self._db, flush)
-        self._place = Place(position, self._place.epoch)
-        await self._note_refused(flush.outcome, before_us)
-        self._report.stored += flush.outcome.stored.get(self._wanted.channel, 0)
-        self._report.duplicate += flush.outcome.duplicate.get(self._wanted.channel, 0)
+            if reason is not None:
+                self._report.rejected += 1
+                self._lost.append(Window(record.time, record.time + 1))
+        if checked:
+            await self._store_rows(checked)
+        if self._lost:
+            position = self._place.position  # a later run is to find again what is not stored
+        await self._move_to(position)
         self._progress(position / max(1, self._wanted.span_us), self._report)
 
-    async def _note_refused(self, outcome: Outcome, before_us: int) -> None:
-        """What the database did not take is not stored, so that a later run must find it again."""
-        refused = len(outcome.bad) + sum(outcome.missing.values())
-        if not refused:
+    async def _store_rows(self, records: Sequence[Record]) -> None:
+        """Before any progress is noted: what the table does not take is known once it was asked to."""
+        outcome = (await self._written(self._place.position, records)).outcome
+        kept = [record for record in records if isinstance(record, MarketRecord)]
+        for bad in outcome.bad:
+            self._lost += [Window(record.time, record.time + 1) for record in kept if record is bad.record]
+        channel = self._wanted.channel
+        if kept_out := outcome.missing.get(channel, 0):
+            self._lost.append(Window(min(record.time for record in kept), max(record.time for record in kept) + 1))
+        if outcome.bad or kept_out:
+            lacks = len(outcome.bad) + kept_out
+            log.error("rows_not_stored", rows=lacks, look_at="rejected_records, and the table's triggers and policies")
+        self._report.stored += outcome.stored.get(channel, 0)
+        self._report.duplicate += outcome.duplicate.get(channel, 0)
+        self._report.rejected += len(outcome.bad)
+        self._report.kept_out += kept_out
+
+    async def _move_to(self, position: int) -> None:
+        if position != self._place.position:
+            await self._written(position, ())
+            self._place = Place(position, self._place.epoch)
+
+    async def _written(self, position: int, records: Sequence[Record]) -> Flush:
+        flush = prepare([Move(self._source, self._place.position, position, self._place.epoch)], records)
+        await write(self._db, flush)
+        return flush
+
+    def _say_what_was_lost(self) -> None:
+        """What the venue gave is not complete where the table does not hold it."""
+        report = self._report
+        if not self._lost:
             return
-        log.error("rows_not_stored", rows=refused, look_at="rejected_records, and the table's triggers and policies")
-        self._report.rejected += refused
-        if self._place.position > before_us:
-            back = Move(self._source, self._place.position, before_us, self._place.epoch)
-            await write(self._db, prepare([back], []))
-            self._place = Place(before_us, self._place.epoch)
+        report.missing = merged([*report.missing, *self._lost])
+        said = [f"{report.rejected} rows were put aside in rejected_records"] if report.rejected else []
+        if report.kept_out:
+            said.append(f"the table did not take {report.kept_out} rows, and has none that is theirs: see its triggers")
+        lacks = report.verdict.removeprefix(_NOT_PROVED) if report.verdict.startswith(_NOT_PROVED) else ""
+        report.verdict = _NOT_PROVED + "; ".join([*said, *([lacks] if lacks else [])])
 
     def _touch(self, first_us: int, last_us: int) -> None:
         first, last = self._touched or (first_us, last_us)
         self._touched = min(first, first_us), max(last, last_us)
+
+    def _touch_page(self, page: Sequence[Trade]) -> None:
+        """Also what is stored already: a run that was killed may have stored it, and not got to the candles."""
+        wanted = Window(from_datetime(self._wanted.start), from_datetime(self._wanted.end))
+        times = [trade.time for trade in page if wanted.holds(trade.time)]
+        if times:
+            self._touch(min(times), max(times))
 
     async def _refresh(self) -> None:
         if self._wanted.channel == "trades" and self._touched is not None:

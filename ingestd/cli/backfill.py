@@ -66,8 +66,6 @@ def backfill(
         click.echo(orjson.dumps({**told, "from": wanted.start, "to": wanted.end}))
     else:
         click.echo(f"{report.stored} new rows of {report.fetched} fetched; {report.verdict}")
-        if report.rejected:
-            click.echo(f"{report.rejected} were not stored: see rejected_records and the log")
     for stretch in report.missing[:_SHOWN_AT_MOST]:
         click.echo(f"ingestd: not proved to be stored: {stretch}", err=True)
     if len(report.missing) > _SHOWN_AT_MOST:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,6 +24,16 @@ class Window:
 
     def __str__(self) -> str:
         return f"{utc_text(self.start_us)} to {utc_text(self.end_us)} UTC"
+
+
+def merged(windows: Iterable[Window]) -> list[Window]:
+    """The same times, oldest first, windows less than a second apart as one."""
+    result: list[Window] = []
+    for window in sorted(windows, key=lambda window: window.start_us):
+        if result and window.start_us - result[-1].end_us < 1_000_000:
+            window = Window(result[-1].start_us, max(result.pop().end_us, window.end_us))
+        result.append(window)
+    return result
 
 
 @dataclass(frozen=True, slots=True)

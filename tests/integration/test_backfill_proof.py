@@ -6,6 +6,7 @@ The venues are judged by what their documents say they serve; what is missing is
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -277,6 +278,50 @@ async def test_binance_spot_is_asked_for_old_trades_without_a_key(
             assert not {name.lower() for name in headers} & {"x-mbx-apikey"}
 
 
+@pytest.mark.parametrize("exchange", ["binance", "coinbaseexchange", "okx", "bybit"])
+async def test_what_validation_refuses_is_not_called_complete(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path, exchange: str
+) -> None:
+    trades = market()
+    trades[280] = bad = dataclasses.replace(trades[280], price="0")
+    async with rest_venue(exchange, trades) as venue:
+        backfill = Command(venue, postgres_database, tmp_path)
+        window = second_after(trades[270]), second_after(trades[320])
+        for _ in range(2):
+            assert await backfill(*window) == 1
+            assert backfill.report["verdict"].startswith("not proved complete: 1 rows were put aside")
+            (stretch,) = backfill.missing
+            assert within(trades, *stretch) <= {str(bad.number)}
+            assert abs(from_datetime(stretch[0]) - bad.time) < 1000
+            assert not backfill.report["already_done"]
+        assert await stored_ids(db) == within(trades, *window) - {str(bad.number)}
+
+
+@pytest.mark.parametrize("exchange", ["binance", "coinbaseexchange", "okx", "bybit"])
+@pytest.mark.parametrize("refusal", ["RETURN NULL", "RAISE check_violation"])
+async def test_what_the_table_does_not_take_is_not_called_complete(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path, exchange: str, refusal: str
+) -> None:
+    trades = market()
+    kept_out = f"{trades[280].number}"
+    await db.script(
+        "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF NEW.trade_id IN ('{kept_out}', 'x{kept_out}') THEN {refusal}; END IF; RETURN NEW; END $$; "
+        "CREATE TRIGGER keep_out BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION keep_out()"
+    )
+    async with rest_venue(exchange, trades) as venue:
+        backfill = Command(venue, postgres_database, tmp_path)
+        window = second_after(trades[270]), second_after(trades[320])
+        for _ in range(2):
+            assert await backfill(*window) == 1
+            assert backfill.report["verdict"].startswith("not proved complete: ")
+            assert any(kept_out in within(trades, start, end + timedelta(milliseconds=1))
+                       for start, end in backfill.missing)  # fmt: skip
+        await db.execute("DROP TRIGGER keep_out ON trades")
+        assert await backfill(*window) == 0, backfill.err
+        assert await stored_ids(db) == within(trades, *window)
+
+
 def trade_of(venue: RestVenue, one: Past, **changes: Any) -> Trade:
     values = {"time": one.time, "received_at": one.time + 5000, "trade_id": str(one.number), "seq": one.number}
     fields = {"exchange": venue.exchange, "symbol": venue.symbol, "price": one.price, "quantity": one.quantity}
@@ -349,6 +394,23 @@ async def test_a_candle_that_still_runs_is_not_there(postgres_database: Database
         assert await backfill(opens[0], channel="candles") == 0, backfill.err  # by default up to where it began
         assert await backfill(opens[0], running + (now - running) / 2, channel="candles") in (1,)
         assert backfill.missing[0][0] == running
+
+
+async def test_a_candle_that_validation_refuses_is_missing(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path
+) -> None:
+    end = datetime.now(UTC).replace(second=0, microsecond=0) - 5 * MINUTE
+    opens = [end - index * MINUTE for index in range(20, 0, -1)]
+    rows = [kline(at) for at in opens]
+    rows[7][1] = "0"
+    async with rest_venue("binance", candles=rows) as venue:
+        backfill = Command(venue, postgres_database, tmp_path, channels=["candles"])
+        for _ in range(2):
+            assert await backfill(opens[0], end, channel="candles") == 1
+            assert backfill.report["verdict"].startswith("not proved complete:")
+            ((first, _),) = backfill.missing
+            assert first == opens[7]
+        assert await db.fetchval("SELECT count(*) FROM ohlcv_data") == 19
 
 
 def ms(at: datetime) -> int:

@@ -12,7 +12,7 @@ from ingestd.backfill.fill import Filler
 from ingestd.clock import from_datetime
 from ingestd.feeds.trade_search import Request, Unfillable
 from ingestd.feeds.trade_series import Series
-from ingestd.records import Candle, Funding, OpenInterest, Trade
+from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
 from tests.integration.test_candle_audit import Sink, Venue, store
@@ -180,3 +180,27 @@ async def test_a_gap_of_trades_that_the_venue_leaves_out_is_not_filled(postgres_
     assert stretch.start_us <= NOON_US + 9000
     assert stretch.end_us >= NOON_US + 10_000
     assert not filled.may_come
+
+
+async def test_a_candle_that_is_put_aside_fills_no_gap(postgres_database: DatabaseForTest) -> None:
+    db, other = await postgres_database.connect(), await postgres_database.connect()
+    refused = NOON_US + 3 * STEP_US["candles"]
+
+    class Validating(Sink):
+        def put_recovered(self, record: MarketRecord) -> None:
+            if record.time != refused:
+                super().put_recovered(record)
+
+    storing = asyncio.create_task((sink := Validating(other)).run())
+    gap = gap_filling.Gap(
+        1, "binance", "BTC/USDT:USDT", "candles", NOON, NOON + timedelta(minutes=9), "disconnect", None
+    )
+    try:
+        filled = await Filler(db, sink, lambda record: record.time != refused).fill(gap, Past(4), "1m")
+    finally:
+        storing.cancel()
+        await asyncio.wait({storing})
+        await db.close()
+        await other.close()
+    assert [one.start_us for one in filled.missing] == [refused]
+    assert filled.verdict.startswith("not proved complete:")
