@@ -60,6 +60,17 @@ class Filled:
     may_come: bool = False
 
 
+def together(parts: Sequence[Filled]) -> Filled:
+    """What was done of one gap for several timeframes; what is said first is what is missing."""
+    told = sorted(parts, key=lambda part: not part.missing)
+    return Filled(
+        sum(part.rows for part in parts),
+        "; ".join(part.verdict for part in told),
+        [window for part in parts for window in part.missing],
+        may_come=all(part.may_come for part in parts if part.missing),
+    )
+
+
 class Filler:
     """Fills gaps of one daemon: through its intake and journal, so that every sink gets the rows.
 
@@ -144,7 +155,7 @@ class Filler:
             await self._hand_over_rows(gap, lacking)
         seen.see(sorted(times | await self._own_times(gap, start_us, end_us, key)))
         missing = seen.missing()
-        return Filled(total, row_proof(gap.channel, missing), missing, may_come=True)
+        return Filled(total, row_proof(gap.channel, timeframe, missing), missing, may_come=True)
 
     async def _own_times(self, gap: Gap, start_us: int, end_us: int, timeframe: str | None) -> set[int]:
         """Candles the stream has stored of it, which the venue need not give again."""

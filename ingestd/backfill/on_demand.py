@@ -275,7 +275,7 @@ class _Work:
             missing = await missing_rows(self._db, wanted.channel, inside)
             await self._store(missing, self._advanced_to(seen.proved_until_us() - start))
         self._report.missing = seen.missing()
-        self._report.verdict = row_proof(wanted.channel, self._report.missing)
+        self._report.verdict = row_proof(wanted.channel, self._timeframe, self._report.missing)
 
     async def _store(self, records: Sequence[MarketRecord], position: int) -> None:
         """A page and the progress it makes, in one transaction."""

@@ -28,9 +28,9 @@ _MONTH_US = 28 * 86_400_000_000
 _STRETCHES_AT_MOST = 1000
 
 
-_NOUNS = {"candles": "closed candle", "funding": "settlement", "open_interest": "sample"}
+_NOUNS = {"candles": "closed candle of {timeframe}", "funding": "settlement", "open_interest": "sample"}
 _COMPLETE = {
-    "candles": "every candle that it should have is stored",
+    "candles": "every candle of {timeframe} that it should have is stored",
     "funding": "every settlement is stored; rates that were announced in between are not served afterwards",
     "open_interest": "every five-minute sample of the venue is stored; what lies between them is not served afterwards",
 }
@@ -158,12 +158,13 @@ def coverage(channel: str, timeframe: str, history: History, start_us: int, end_
     return Coverage(start_us, end_us, step + step // 20 if step >= _MONTH_US else step)  # months and years differ
 
 
-def row_proof(channel: str, missing: Sequence[Window]) -> str:
+def row_proof(channel: str, timeframe: str, missing: Sequence[Window]) -> str:
     """What is known about the completeness of rows, as a sentence."""
     if not missing:
-        return f"complete: {_COMPLETE[channel]}"
+        return f"complete: {_COMPLETE[channel].format(timeframe=timeframe)}"
+    noun = _NOUNS[channel].format(timeframe=timeframe)
     more = f", and {len(missing) - 1} more such stretches" if len(missing) > 1 else ""
-    return f"not proved complete: the venue has no {_NOUNS[channel]} for {missing[0]}{more}"
+    return f"not proved complete: the venue has no {noun} for {missing[0]}{more}"
 
 
 async def pages(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ingestd.backfill.audit import Auditor
-from ingestd.backfill.fill import Filler, Intake, NotYet
+from ingestd.backfill.fill import Filler, Intake, NotYet, together
 from ingestd.backfill.venues import Venue, Venues
 from ingestd.backoff import Backoff
 from ingestd.clock import from_datetime, monotonic_s, now_us
@@ -109,20 +109,21 @@ class Backfill:
         return gaps[0] if gaps else None
 
     async def _attempt(self, database: Database, gap: Gap) -> None:
-        venue: Venue | None = None
+        following: list[Venue] = []
         try:
-            venue = await self._venues.following(gap.exchange, gap.channel, gap.symbol)
-            if venue is None:
+            following = await self._venues.following(gap.exchange, gap.channel, gap.symbol)
+            if not following:
                 self._postpone(gap, "another process's, or no longer followed", at_least_s=600.0)
                 return
             filler = Filler(database, self._intake, self._accepts)
-            filled = await filler.fill(gap, await venue.history(), venue.feed.candle_timeframe)
+            filled = together(
+                [await filler.fill(gap, await venue.history(), venue.feed.candle_timeframe) for venue in following]
+            )
         except (Unfillable, ChannelError, SymbolError) as error:
             await self._settle(database, gap, "unfillable", 0, f"unfillable: {error}")
         except RateLimited as error:
             self._metrics.backfill_failures.labels(gap.exchange, "rate_limited").inc()
-            asked = venue or self._venues.of(gap.exchange, gap.channel)[0]
-            await asked.refused(database, error)
+            await (following or self._venues.of(gap.exchange, gap.channel))[0].refused(database, error)
         except NotYet as error:
             self._postpone(gap, str(error))
         except FeedError as error:
@@ -131,7 +132,8 @@ class Backfill:
                 asked.failed()
             self._postpone(gap, str(error))
         else:
-            venue.answered()
+            for venue in following:
+                venue.answered()
             age_us = now_us() - from_datetime(gap.ended_at)
             rows = filled.rows if gap.channel == "trades" else filled.rows + self._rows_before.pop(gap.id, 0)
             if filled.missing and filled.may_come and age_us < _REST_LATE_US:

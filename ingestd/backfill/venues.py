@@ -94,17 +94,19 @@ class Venues:
         """The feeds that stream this channel of this exchange."""
         return [venue for venue in self.all if venue.exchange == exchange and channel in venue.feed.channels]
 
-    async def following(self, exchange: str, channel: str, symbol: str) -> Venue | None:
-        """The feed whose configuration names this stream, if it is this process's. Raises FeedError."""
+    async def following(self, exchange: str, channel: str, symbol: str) -> list[Venue]:
+        """The feeds whose configuration names this stream, if it is this process's: of candles there may be several,
+        each of another timeframe, and a gap of them does not say of which. Raises FeedError."""
         if not self._holds(exchange, symbol):
-            return None
+            return []
+        found = []
         for venue in self.of(exchange, channel):
             history = await venue.history()
             if symbol not in history.symbols() and symbol_names.names(venue.symbols, symbol):
                 history = await venue.history(lacks=symbol)
             if symbol in history.symbols():
-                return venue
-        return None
+                found.append(venue)
+        return found
 
     async def close(self) -> None:
         for venue in self.all:

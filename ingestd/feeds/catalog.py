@@ -8,7 +8,7 @@ from ingestd.config import FeedConfig, nearest
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import Problem
 from ingestd.feeds.ccxt_channels import offered_channels
-from ingestd.feeds.ccxt_tap import exchange_ids, features
+from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
 from ingestd.feeds.native.venues import native_exchanges, native_venue
 from ingestd.feeds.symbols import kind_by_name
 from ingestd.feeds.trade_ids import asks_for_aggregates
@@ -24,7 +24,7 @@ _TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesFor
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
-    """Every exchange ccxt does not know, every channel an exchange does not offer, every decoder there is not."""
+    """Every exchange ccxt does not know, every channel and timeframe it does not offer, every decoder there is not."""
     problems: list[Problem] = []
     for index, feed in enumerate(feeds):
         problems.extend(_check_feed(f"feeds[{index}]", feed))
@@ -56,6 +56,11 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
         for number, channel in enumerate(feed.channels)
         if channel not in offered
     ]
+    lasting = timeframes(feed.exchange)
+    if "candles" in feed.channels and lasting and feed.candle_timeframe not in lasting:
+        lacks = f"{feed.exchange} has no such candles"
+        hint = f"it has {', '.join(lasting)}"
+        problems.append(Problem(f"{path}.candle_timeframe", lacks, repr(feed.candle_timeframe), hint))
     if feed.decoder == "native" and native_venue(feed) is None:
         problems.append(_no_decoder(path, feed))
     elif feed.decoder == "native":

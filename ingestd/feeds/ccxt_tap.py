@@ -645,6 +645,12 @@ def features(exchange_id: str) -> Mapping[str, Any]:
     return has
 
 
+@functools.cache
+def timeframes(exchange_id: str) -> tuple[str, ...]:
+    """What the exchange's candles may last, in ccxt's names (`1m`, `1h`, `1M`). Opens nothing."""
+    return tuple(getattr(ccxt.pro, exchange_id)().timeframes or ())
+
+
 def translated(error: BaseException) -> FeedError:
     """A ccxt (or socket) error as one of ours."""
     text = f"{type(error).__name__}: {error}"

@@ -9,15 +9,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingestd.backfill.fill import Filler
+from ingestd.backfill.task import Backfill
 from ingestd.clock import from_datetime
+from ingestd.config import Config
 from ingestd.feeds.trade_search import Request, Unfillable
 from ingestd.feeds.trade_series import Series
+from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import gap_filling
+from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
+from ingestd.validation import accepted_window
 from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
+from tests.support.rest_venue import rest_venue
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
 NOON_US = from_datetime(NOON)
@@ -204,3 +210,50 @@ async def test_a_candle_that_is_put_aside_fills_no_gap(postgres_database: Databa
         await other.close()
     assert [one.start_us for one in filled.missing] == [refused]
     assert filled.verdict.startswith("not proved complete:")
+
+
+async def test_a_gap_of_candles_is_filled_in_each_timeframe_that_is_followed(
+    postgres_database: DatabaseForTest,
+) -> None:
+    """A row of `feed_gaps` does not say of which timeframe: two feeds of one market may have it."""
+    db, other = await postgres_database.connect(), await postgres_database.connect()
+    storing = asyncio.create_task((sink := Sink(other)).run())
+    minutes, hours = (
+        [kline(NOON_US + index * step) for index in range(-1, 200)] for step in (60_000_000, 3_600_000_000)
+    )
+    await db.execute(
+        "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
+        "VALUES ('binance', 'BTC/USDT', 'candles', $1, $2, 'disconnect', 'closed')",
+        NOON,
+        NOON + timedelta(hours=3),
+    )
+    async with rest_venue("binance", candles=minutes, hours=hours) as venue:
+        feed = {"exchange": "binance", "symbols": ["BTC/USDT"], "channels": ["candles"], "url_map": venue.url_map}
+        config = Config.model_validate(
+            {
+                "database": {"dsn": postgres_database.dsn},
+                "backfill": {"audit_interval_s": 0, "rate_share": 1.0},
+                "feeds": [feed, {**feed, "candle_timeframe": "1h"}],
+            }
+        )
+        work = Backfill(config, DatabaseAccess(config), sink, accepted_window(config), Metrics(), lambda *_: True)
+        task = asyncio.create_task(work.run())
+        try:
+            async with asyncio.timeout(30):
+                while (row := await db.fetchrow("SELECT * FROM feed_gaps WHERE status <> 'closed'")) is None:
+                    await asyncio.sleep(0.02)
+            counts = await db.fetch("SELECT timeframe, count(*) AS n FROM ohlcv_data GROUP BY timeframe")
+        finally:
+            for one in (task, storing):
+                one.cancel()
+            await asyncio.wait({task, storing})
+            await db.close()
+            await other.close()
+    assert {row["timeframe"]: row["n"] for row in counts} == {"1m": 180, "1h": 3}
+    assert (row["status"], row["recovered_rows"]) == ("filled", 183)
+    assert "1m" in row["detail"]
+    assert "1h" in row["detail"]
+
+
+def kline(at: int) -> list[object]:
+    return [at // 1000, "1", "2", "0.5", "1.5", "10", at // 1000 + 1, "1", 1, "1", "1", "0"]

@@ -46,6 +46,7 @@ class RestVenue:
     trades: list[Past] = field(default_factory=list)
     ends_at: int | None = None  # by id or time it gives none later than this id; its newest ones it gives
     candles: list[list[Any]] = field(default_factory=list)
+    hours: list[list[Any]] = field(default_factory=list)  # candles of an hour, where there are others beside them
     funding: list[dict[str, Any]] = field(default_factory=list)
     interest: list[dict[str, Any]] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)  # path, query, headers
@@ -211,7 +212,8 @@ def _binance(venue: RestVenue, path: str, query: Query) -> Any:
                 for one in found
             ]  # fmt: skip
         case "klines":
-            return [row for row in venue.candles if start <= row[0] <= end][:limit]
+            candles = venue.hours if venue.hours and query["interval"] == "1h" else venue.candles
+            return [row for row in candles if start <= row[0] <= end][:limit]
         case "fundingRate":
             return [row for row in venue.funding if start <= row["fundingTime"] <= end][:limit]
         case "openInterestHist":

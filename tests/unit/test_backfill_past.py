@@ -63,9 +63,9 @@ def test_every_step_without_a_row_is_in_a_stretch_and_no_other(present: set[int]
 
 
 def test_the_sentence_names_the_first_stretch_and_how_many_more() -> None:
-    assert row_proof("candles", []).startswith("complete: every candle")
+    assert row_proof("candles", "1m", []).startswith("complete: every candle")
     stretch = Window(0, 60_000_000)
-    assert row_proof("candles", [stretch, stretch, stretch]) == (
-        "not proved complete: the venue has no closed candle for 1970-01-01 00:00:00.000 to 1970-01-01 00:01:00.000 "
-        "UTC, and 2 more such stretches"
+    assert row_proof("candles", "1m", [stretch, stretch, stretch]) == (
+        "not proved complete: the venue has no closed candle of 1m for 1970-01-01 00:00:00.000 to 1970-01-01 "
+        "00:01:00.000 UTC, and 2 more such stretches"
     )

@@ -100,6 +100,18 @@ def test_feeds_that_share_no_stream_are_right(tmp_path: Path, one: dict[str, Any
     assert checked(tmp_path, one, other)["ok"]
 
 
+@pytest.mark.parametrize("timeframe", ["7q", "60m", "1H", "minute"])
+def test_candles_that_the_venue_does_not_have_are_refused(tmp_path: Path, timeframe: str) -> None:
+    """Of two names for one hour the venue has one, so it is not followed twice:
+    https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"""
+    one = {"symbols": ["BTC/USDT"], "channels": ["candles"], "candle_timeframe": "1h"}
+    said = checked(tmp_path, one, {**one, "candle_timeframe": timeframe})
+    (problem,) = said["problems"]
+    assert problem["path"] == "feeds[1].candle_timeframe"
+    assert "1h" in problem["hint"]
+    assert checked(tmp_path, one, {**one, "channels": ["trades"], "candle_timeframe": timeframe})["ok"]
+
+
 TEXTS = ["".join(text) for length in range(7) for text in itertools.product("ab", repeat=length)]
 PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[a]"]), max_size=4).map("".join)
 
