@@ -33,6 +33,9 @@ _HOLES_TO_DOUBT = 3
 STEPS_TO_BELIEVE = 1000
 """After so many steps without a hole a series that was not believed is believed again."""
 
+_BEHIND_TO_RESTART = 100
+"""After so many later trades with smaller ids, and none with a larger one, the numbers have begun anew."""
+
 Belief: TypeAlias = Literal["believed", "doubted", "refuted"]
 
 
@@ -81,7 +84,8 @@ class IdReport:
 
 class IdSeries:
     """The ids of one market. A frame may hold them in any order (snapshots are newest first), so a frame is judged
-    when the next one begins, or by `settle`. Ids below the highest are old trades again and say nothing."""
+    when the next one begins, or by `settle`. Ids below the highest are old trades again and say nothing, until only
+    such come and their times are new: a market that was listed anew counts from one, or one id was far too large."""
 
     def __init__(self) -> None:
         self._highest: int | None = None
@@ -98,6 +102,8 @@ class IdSeries:
         self._is_proved = False
         self._skipped = 0
         self._holes = 0
+        self._behind = 0  # later trades with smaller ids, since
+        self._behind_highest: int | None = None  # this one was the highest
 
     def take(self, trade: Trade) -> IdReport | None:
         """Note a trade; what is to be said of the frame before it, if anything."""
@@ -118,8 +124,10 @@ class IdSeries:
                 self._skip(highest + 1, number - 1)
         elif number == highest:
             self._newest = trade  # a snapshot: nothing came since
-        elif self._missing:
-            self._found(number)
+        else:
+            if self._missing:
+                self._found(number)
+            self._note_behind(trade)
         return report
 
     def follows(self, trade: Trade) -> bool:
@@ -179,6 +187,16 @@ class IdSeries:
     def is_settled(self) -> bool:
         """Whether `settle` has nothing to say."""
         return not self._missing and not self._asked
+
+    def _note_behind(self, trade: Trade) -> None:
+        if self._newest is None or trade.time <= self._newest.time or not trade.trade_id.isdecimal():
+            return
+        self._behind = 1 if self._behind_highest != self._highest else self._behind + 1
+        self._behind_highest = self._highest
+        if self._behind >= _BEHIND_TO_RESTART:
+            self._highest = self._counted_from = trade.seq
+            self._newest = trade
+            self._skipped = self._holes = 0
 
     def _skip(self, first: int, last: int) -> None:
         if len(self._missing) >= _MOST_RANGES:

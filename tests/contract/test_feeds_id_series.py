@@ -113,6 +113,29 @@ async def test_every_second_step_a_hole(venue: Venue) -> None:
     await running.close()
 
 
+@pytest.mark.parametrize("before", [[], [9_000_000_000_000_000_000]], ids=["listed anew", "one id far too large"])
+async def test_a_hole_is_noticed_after_the_numbers_have_begun_anew(venue: Venue, before: list[int]) -> None:
+    running = await start(venue)
+    await send(venue, running, [*range(5001, 5030), *before])
+    await send(venue, running, [*range(1, 160), *range(170, 200)])
+    await running.until(lambda: any("ids 160 to 169" in (row.detail or "") for row in rows(running)))
+
+    assert len(rows(running)) == 1 + len(before)
+    await running.close()
+
+
+async def test_two_series_in_one_stream_are_no_gaps(venue: Venue) -> None:
+    running = await start(venue)
+    await send(
+        venue, running, [number for pair in zip(range(5000, 5100), range(1, 101), strict=True) for number in pair]
+    )
+    await send(venue, running, [*range(5100, 5110), *range(5120, 5130)])
+    await running.until(lambda: rows(running))
+
+    assert [row.detail for row in rows(running)] == ["10 trades are missing: ids 5110 to 5119"]
+    await running.close()
+
+
 async def test_one_hole_is_one_row_with_its_ids(venue: Venue) -> None:
     running = await start(venue)
     await send(venue, running, [*range(1, 50), *range(60, 100)])
