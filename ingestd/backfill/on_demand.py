@@ -87,7 +87,7 @@ class Report:
 
     `verdict` says what is proved about completeness, and `missing` what of the times asked for is not proved to be
     stored. `resumed`: an earlier run had begun; `already_done`: there was nothing left to do. `rejected` are in
-    rejected_records; `kept_out`: the table took them not, and has no row of them.
+    rejected_records, but for those `kept_out`: the table did not take them, and has no row of them.
     """
 
     fetched: int = 0
@@ -103,7 +103,7 @@ class Report:
     @property
     def is_proved(self) -> bool:
         """Whether all that was asked for is proved to be stored."""
-        return not self.missing and not self.rejected and not self.kept_out
+        return not self.missing and not self.rejected
 
 
 Progress = Callable[[float, Report], None]  # the share done (0 to 1), and the counts so far
@@ -308,7 +308,7 @@ class _Work:
             log.error("rows_not_stored", rows=lacks, look_at="rejected_records, and the table's triggers and policies")
         self._report.stored += outcome.stored.get(channel, 0)
         self._report.duplicate += outcome.duplicate.get(channel, 0)
-        self._report.rejected += len(outcome.bad)
+        self._report.rejected += len(outcome.bad) + kept_out
         self._report.kept_out += kept_out
 
     async def _move_to(self, position: int) -> None:
@@ -327,7 +327,8 @@ class _Work:
         if not self._lost:
             return
         report.missing = merged([*report.missing, *self._lost])
-        said = [f"{report.rejected} rows were put aside in rejected_records"] if report.rejected else []
+        aside = report.rejected - report.kept_out
+        said = [f"{aside} rows were put aside in rejected_records"] if aside else []
         if report.kept_out:
             said.append(f"the table did not take {report.kept_out} rows, and has none that is theirs: see its triggers")
         lacks = report.verdict.removeprefix(_NOT_PROVED) if report.verdict.startswith(_NOT_PROVED) else ""
