@@ -30,6 +30,7 @@ VERSION = 10  # of the migration that is this
 TAKE_OVER = "take over the names"
 
 _NEXT = "ingestd_next_"
+_LEFT_OUT = "ingestd_left_out"
 _OLD = "ingestd_old_"
 _MONTHS = "candles_1M"
 _BUCKETS_AT_ONCE = 1440  # a day of minutes, two months of hours
@@ -71,14 +72,17 @@ def steps(definitions: str, recorded: Step) -> list[Step]:
     dropped = [Step(f"drop old {level.relation}", partial(_drop_old, level=level)) for level in reversed(LEVELS)]
     return [
         Step("make the new candles", partial(_make, definitions=definitions)),
+        Step("count the trades of no candle", _count_left_out),
         *filled,
         Step(TAKE_OVER, partial(_take_over, recorded=recorded)),
         *dropped,
+        Step("drop the count", _drop_left_out),
     ]
 
 
 async def put_away(db: Database) -> None:
     """Drop a new hierarchy that is not to be finished; the old one is untouched."""
+    await _drop_left_out(db)
     await db.script(f'DROP VIEW IF EXISTS "{_NEXT}{_MONTHS}"')
     for level in reversed(LEVELS):
         await db.script(f"DROP MATERIALIZED VIEW IF EXISTS {_NEXT}{level.relation}")
@@ -104,6 +108,20 @@ async def _make(db: Database, definitions: str) -> None:
         await relation_traits.copy_storage(db, level.relation, f"{_NEXT}{level.relation}")
 
 
+async def _count_left_out(db: Database) -> None:
+    """By minute and once: to ask the trades for each candle is to look into each of their chunks for each."""
+    await _drop_left_out(db)
+    await db.script(
+        f"CREATE TABLE {_LEFT_OUT} AS SELECT date_trunc('minute', time, 'UTC') AS minute, exchange, symbol,"  # noqa: S608
+        " count(*) AS trades FROM trades WHERE NOT in_candles GROUP BY 1, 2, 3;"
+        f"CREATE INDEX ON {_LEFT_OUT} (exchange, symbol, minute)"
+    )
+
+
+async def _drop_left_out(db: Database) -> None:
+    await db.script(f"DROP TABLE IF EXISTS {_LEFT_OUT}")
+
+
 async def _refresh(db: Database, level: Level) -> None:
     for start, end in windows(level, await _oldest_of_source(db, level), await _settled_until(db, level)):
         await db.execute(
@@ -119,11 +137,11 @@ async def _keep(db: Database, level: Level) -> None:
     oldest = await db.fetchval(f"SELECT min(bucket_start) FROM {old}")  # noqa: S608 # the server's own names
     if oldest is None:
         return
-    since = await db.fetchval("SELECT min(time) FROM trades")
+    await db.script(f"ANALYZE {old}; ANALYZE {new}")  # no statistics of what was just filled: joins took minutes
     for start, end in windows(level, oldest, await _settled_until(db, level)):
         async with db.transaction():
-            await db.execute(_delete_poorer(level, old, new), start, end, since)
-            await db.execute(_insert_missing(level, old, new), start, end, since)
+            await db.execute(_delete_poorer(level, old, new), start, end)
+            await db.execute(_insert_missing(level, old, new), start, end)
 
 
 def _delete_poorer(level: Level, old: str, new: str) -> str:
@@ -153,14 +171,13 @@ def _in_window(alias: str) -> str:
 
 
 def _left_out(level: Level) -> str:
-    """How many trades of the old candle are stored, but belong in no candle. Not asked where there are no trades."""
+    """How many trades of the old candle are stored, but belong in no candle."""
     assert level.width is not None
     seconds = int(level.width.total_seconds())
     return (
-        f"CASE WHEN old.bucket_start + INTERVAL '{seconds} seconds' > $3::timestamptz THEN"  # noqa: S608 # a number
-        " (SELECT count(*) FROM trades WHERE trades.exchange = old.exchange AND trades.symbol = old.symbol"
-        f" AND trades.time >= old.bucket_start AND trades.time < old.bucket_start + INTERVAL '{seconds} seconds'"
-        " AND NOT trades.in_candles) ELSE 0 END"
+        f"(SELECT coalesce(sum(trades), 0) FROM {_LEFT_OUT} AS gone WHERE gone.exchange = old.exchange"  # noqa: S608
+        " AND gone.symbol = old.symbol AND gone.minute >= old.bucket_start"
+        f" AND gone.minute < old.bucket_start + INTERVAL '{seconds} seconds')"
     )
 
 
