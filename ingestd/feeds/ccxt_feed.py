@@ -89,7 +89,7 @@ class CcxtFeed:
                     recorder.interrupted(streaming, DISCONNECT, "the exchange object was replaced")
                     await self._stop.sleep(backoff.next_s())
         finally:
-            recorder.settle_ids(now_us() + 1)
+            recorder.end()
             self._finished.set()
 
     async def close(self) -> None:

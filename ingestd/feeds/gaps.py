@@ -117,9 +117,9 @@ class GapTracker:
             return None
         return self._end(stream.channel, stream.symbol, received_at=at, ended_at=ended_at)
 
-    def release(self, at: int) -> list[FeedGap]:
-        """The gaps that were kept open for others to come and end, since their minute is over."""
-        over = [(key, merged.until) for key, merged in self._merged.items() if not merged.lasts(at)]
+    def release(self, at: int | None) -> list[FeedGap]:
+        """The gaps that were kept open for others to come and end, since their minute is over. None: no others come."""
+        over = [(key, merged.until) for key, merged in self._merged.items() if at is None or not merged.lasts(at)]
         ended = [self._end(*key, received_at=until[0], ended_at=until[1]) for key, until in over if until is not None]
         return [gap for gap in ended if gap is not None]
 

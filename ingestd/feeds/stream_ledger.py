@@ -185,6 +185,12 @@ class StreamLedger:
             self._try_again(before)
         self.counts.ids_not_consecutive = len(self._disbelieved)
 
+    def end(self) -> None:
+        """Nothing more comes: judge what has come, and end the gaps that were kept open for others."""
+        self.settle_ids(now_us() + 1)
+        for gap in self._gaps.release(None):
+            self._intake.put(gap)
+
     def settle(self, stream: Stream) -> None:
         """Judge the trade ids of the stream's last frame now."""
         if stream.ids is not None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt_feed import CcxtFeed
@@ -74,7 +73,7 @@ class NativeFeed:
             self._stop.set()
             await self._inner.close()
             await asyncio.wait({streaming, resting})
-            recorder.settle_ids(now_us() + 1)
+            recorder.end()
             self._finished.set()
         for task in (resting, streaming):
             task.result()

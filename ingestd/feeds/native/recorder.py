@@ -50,6 +50,7 @@ class NativeRecorder:
         self.expect = self._ledger.expect
         self.wants = self._ledger.wants
         self.settle_ids = self._ledger.settle_ids
+        self.end = self._ledger.end
         self.has_gap = self._ledger.has_gap
         self.taken_over = self._ledger.taken_over
         self.bad_frame = self._ledger.bad_frame

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.storage import migrations, policies
+from ingestd.storage import candle_rebuild, migrations, policies
 from ingestd.storage.candles import AGGREGATES
 from ingestd.storage.engine import Engine
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
@@ -59,14 +59,14 @@ def test_migrations_policies_candles_and_the_way_back(node: str) -> None:
     selects = {relation: _select(relation) for relation in BUCKETS}
     texts = [
         "CREATE EXTENSION timescaledb",
-        *(f"BEGIN; {step.up}; COMMIT" for step in steps),
+        *(text for step in steps for text in _with_names(step.version, step.up)),
         f"BEGIN; {' '.join(change.sql for change in changes)} COMMIT",
         _insert(early),
         *_refreshes(),
         _insert(late),
         *_refreshes(),
         *selects.values(),
-        *(f"BEGIN; {step.down}; SELECT 1; COMMIT" for step in reversed(steps)),
+        *(text for step in reversed(steps) for text in _with_names(step.version, step.down)),
         "SELECT count(*) AS left FROM pg_class WHERE relnamespace = 'public'::regnamespace",
     ]
     answers = dict(zip(texts, run(node, texts), strict=True))
@@ -74,6 +74,22 @@ def test_migrations_policies_candles_and_the_way_back(node: str) -> None:
     for relation, bucket in BUCKETS.items():
         rows = [tuple(row.values()) for row in answers[selects[relation]]]
         assert rows == expected_candles([*early, *late], bucket), relation
+
+
+def _with_names(version: int, sql: str) -> list[str]:
+    """A migration, and what the candles' steps do after theirs: the old hierarchy goes, the new one gets its names."""
+    text = f"BEGIN; {sql}; SELECT 1; COMMIT"
+    if version != candle_rebuild.VERSION:
+        return [text]
+    levels = candle_rebuild.LEVELS
+    return [
+        text,
+        'DROP VIEW IF EXISTS candles_1month; DROP VIEW "candles_1M"',
+        *(f"DROP MATERIALIZED VIEW {level.relation}" for level in reversed(levels)),
+        *(f"ALTER MATERIALIZED VIEW ingestd_next_{level.relation} RENAME TO {level.relation}" for level in levels),
+        'ALTER VIEW "ingestd_next_candles_1M" RENAME TO "candles_1M"',
+        'CREATE VIEW candles_1month AS SELECT * FROM "candles_1M"',
+    ]
 
 
 def test_the_lock_file_names_no_registry() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.feeds.base import Earlier, StreamStatus
-from ingestd.feeds.gaps import GapTracker
+from ingestd.feeds.gaps import ROWS_A_MINUTE, GapTracker
 from ingestd.feeds.trade_ids import IdReport
 from ingestd.records import FeedGap
 
@@ -217,3 +217,18 @@ def test_every_stretch_without_delivery_is_covered_by_exactly_one_gap(events: li
     assert closed == set(life.missed)
     for symbol, began, ended in closed:
         assert not [at for at in life.delivered_at[symbol] if began < at < ended]
+
+
+def test_a_gap_that_is_kept_open_for_others_ends_with_the_feed_where_its_stream_had_delivered() -> None:
+    tracker = GapTracker("x")
+    for number in range(ROWS_A_MINUTE):
+        tracker.interrupted([stream(last=100 + number)], at=200 + 10 * number, cause="disconnect")
+        ended = tracker.delivered(stream(), at=205 + 10 * number)
+    assert ended is None  # the last of them waits for the minute to be over
+
+    (last,) = tracker.release(None)
+
+    assert last.ended_at == 205 + 10 * (ROWS_A_MINUTE - 1)
+    assert tracker.open == {}
+    tracker.interrupted([stream(last=900)], at=1000, cause="disconnect")
+    assert tracker.release(None) == []  # it is interrupted, and the next process ends it
