@@ -228,7 +228,7 @@ class _Work:
             series.paging,
             series.ids,
             needs_overlap=not series.is_known,
-            stored_until_us=0 if newest is None else newest.time,
+            newest_stored=None if newest is None else as_known(newest),
         )
         if series.paging is Paging.FROM_ID:
             window = Window(start + position_us, end)

@@ -79,8 +79,8 @@ class TradeSearch:
 
     `before` and `after` are stored trades at the two edges of a gap, each oldest first. With only one of them, or none,
     `window` says what is wanted, and `missing` what of it was not proved. `needs_overlap`: refuse a first page in which
-    no stored trade is found. `stored_until_us`: the newest stored trade of the window; a venue that ends before it is
-    behind.
+    no stored trade is found. `newest_stored`: the newest stored trade from before the window's end; a venue whose
+    newest trades end before it is behind.
     """
 
     def __init__(
@@ -93,18 +93,19 @@ class TradeSearch:
         after: Sequence[Known] = (),
         start: Request | None = None,
         needs_overlap: bool = True,
-        stored_until_us: int = 0,
+        newest_stored: Known | None = None,
     ) -> None:
         self._paging = paging
         self._ids = ids
         self._window = window
         self._before = {trade.trade_id for trade in before}
         self._after = {trade.trade_id for trade in after}
-        self._edges = {trade.trade_id: trade for trade in (*before, *after)}
+        newest = () if newest_stored is None else (newest_stored,)
+        self._edges = {trade.trade_id: trade for trade in (*before, *after, *newest)}
         self._bounds = _id_bounds(before, after) if ids is not Ids.OPAQUE else None
         self._resumed_us = min((trade.time for trade in after), default=0)
         self._needs_overlap = needs_overlap
-        self._stored_until_us = stored_until_us
+        self._newest_stored = newest_stored
         self._link: frozenset[str] = frozenset()  # ids of the page before
         self._met: set[str] = set()  # of the edges
         self._leads_us = list(_LEADS_US) if paging is Paging.FROM_TIME and not (before or start) else []
@@ -245,7 +246,9 @@ class TradeSearch:
             return False
         if self._newest_us >= self._window.end_us:
             return True
-        return self._has_newest and self._newest_us + _PRECISIONS_US[0] > self._stored_until_us
+        stored = self._newest_stored
+        # Where the times are alike the id tells: the venue's may be cut to the second.
+        return self._has_newest and (stored is None or self._newest_us > stored.time or stored.trade_id in self._met)
 
     def _first_request(self, before: Sequence[Known], after: Sequence[Known]) -> Request:
         if self._paging is Paging.RECENT:

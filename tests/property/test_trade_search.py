@@ -238,20 +238,53 @@ def test_what_of_a_window_was_not_seen_is_missing(
     left_out: set[int],
     data: st.DataObject,
 ) -> None:
-    """Whatever a server has left of the past: a trade of the window that was not found is in a missing stretch."""
+    """Whatever a server has left of the past: a trade of the window that was not found is in a missing stretch.
+
+    A server that leaves out its newest trade cannot be told from one that has none: only a stored trade tells.
+    """
     start = market.trades[0].time + bounds[0]
     window = Window(start, start + bounds[1])
     left = market.trades[data.draw(st.integers(0, len(market.trades) - 1)) :]
-    left = [row for index, row in enumerate(left) if index not in left_out or not consecutive] or left
+    until = [row for row in market.trades if row.time < window.end_us]
+    has_stored = data.draw(st.booleans())
+    newest = known(until[-1]) if has_stored and until else None
+    last = len(left) if newest else len(left) - 1
+    left = [row for index, row in enumerate(left) if index not in left_out or index >= last or not consecutive] or left
     served = Market(left, frozenset(), [], [])
     begin = Request(from_id=int(left[0].trade_id)) if paging is Paging.FROM_ID else None
     search = TradeSearch(
-        paging, Ids.CONSECUTIVE if consecutive else Ids.OPAQUE, window, start=begin, needs_overlap=False
+        paging,
+        Ids.CONSECUTIVE if consecutive else Ids.OPAQUE,
+        window,
+        start=begin,
+        needs_overlap=False,
+        newest_stored=newest,
     )
-    found = set(run(search, truthful(served, data), served))
+    found = {*run(search, truthful(served, data), served), *([newest.trade_id] if newest else [])}
     missing = search.missing()
     for row in market.trades:
         if window.holds(row.time) and row.trade_id not in found:
             assert any(stretch.holds(row.time) for stretch in missing), (row, missing)
     assert all(window.start_us <= stretch.start_us < stretch.end_us <= window.end_us for stretch in missing)
     assert search.proof().startswith("not proved") is bool(missing)
+
+
+@pytest.mark.parametrize("apart_us", [0, 1, 1000, 999_999])
+@pytest.mark.parametrize("ids", [Ids.CONSECUTIVE, Ids.OPAQUE])
+@pytest.mark.parametrize("paging", [Paging.RECENT, Paging.BEFORE_ID, Paging.FROM_TIME])
+def test_newest_trades_that_end_before_a_stored_one_prove_no_end(paging: Paging, ids: Ids, apart_us: int) -> None:
+    """However little later the stored one is: what the venue has between the two, or beside them, is not seen."""
+    at = NOW_US // 1_000_000 * 1_000_000
+    everything = [trade(9, time=at - 1_000_000), trade(10, time=at), trade(11, time=at + apart_us)]
+    window = Window(at, at + apart_us + 1)
+
+    def searched(served: list[Trade], stored: Known | None) -> list[Window]:
+        search = TradeSearch(paging, ids, window, needs_overlap=False, newest_stored=stored)
+        run(search, lambda _: served, Market(served, frozenset(), [], []))
+        return search.missing()
+
+    assert searched(everything[:2], known(everything[2])) == [window]
+    assert searched(everything, known(everything[2])) == []
+    cut = [trade(row.seq, time=row.time // 1_000_000 * 1_000_000) for row in everything]
+    assert searched(cut, known(everything[2])) == []
+    assert searched(everything[:2], None) == []  # its newest trade is the newest, as far as anyone can tell
