@@ -1,4 +1,4 @@
-"""Coinbase, both of its venues: on every frame the native decoder says what ccxt's feed says, or more of a time."""
+"""Coinbase, both of its venues: on every frame the native decoder says what ccxt's feed says."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from ingestd.feeds.ccxt_channels import method_for
 from ingestd.feeds.ccxt_tap import features
 from ingestd.feeds.native.coinbase import CoinbaseAdvanced
 from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
-from ingestd.feeds.native.messages import BookChange, Message
+from ingestd.feeds.native.messages import BookChange
 from ingestd.feeds.native.venue import Venue
 from ingestd.records import Tick, Trade
 from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
-from tests.support.oracle import START, Compared, Frame, adapted, compare, numbered_frames
+from tests.support.oracle import START, Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire
 
 ADVANCED, EXCHANGE = "wss://advanced-trade-ws.coinbase.com", "wss://ws-feed.exchange.coinbase.com"
@@ -31,22 +30,13 @@ VENUE_OF: dict[str, tuple[Venue, str]] = {
 }
 
 
-def book_times_as_ccxt(message: Message) -> Message:
-    """It cuts the time of Coinbase Exchange's book changes to milliseconds, and does not read a snapshot's."""
-    if not isinstance(message, BookChange):
-        return message
-    time = message.received_at if message.is_snapshot else message.time // 1000 * 1000
-    return msgspec.structs.replace(message, time=time)
-
-
 async def compared(exchange: str, frames: list[str]) -> Compared:
     venue, url = VENUE_OF[exchange]
     wire = Wire(exchange, NAMES, url)
     markets = dict(wire.exchange.markets)
     await wire.close()
-    make = adapted(venue.decoder, book_times_as_ccxt) if exchange == "coinbaseexchange" else venue.decoder
     return await compare(
-        exchange, markets, numbered_frames(url, frames), make, followed=FOLLOWED, book_rule=venue.book_rule
+        exchange, markets, numbered_frames(url, frames), venue.decoder, followed=FOLLOWED, book_rule=venue.book_rule
     )
 
 
@@ -60,7 +50,7 @@ async def test_every_recorded_frame_of_coinbase_exchange() -> None:
         "coinbaseexchange",
         markets,
         frames,
-        adapted(venue.decoder, book_times_as_ccxt),
+        venue.decoder,
         book_rule=venue.book_rule,
         levels=5_000,
     )
