@@ -63,8 +63,7 @@ class Recorder:
         self.of_symbols = self._ledger.of_symbols
         self.wants = self._ledger.wants
         self.all_streams = self._ledger.all_streams
-        self.settle_ids = self._ledger.settle_ids
-        self.end = self._ledger.end
+        self.settle_ids, self.end = self._ledger.settle_ids, self._ledger.end
         self.has_gap = self._ledger.has_gap
         self.taken_over = self._ledger.taken_over
         self.ticks_from_tickers = False

@@ -87,12 +87,23 @@ def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) ->
 
 
 def _times(info: Any) -> Iterable[Any]:
-    """The fields of a message that may be its time. A trade's id may begin like one, so it is not looked at."""
+    """The fields of a message that may be its time and say more than milliseconds. A trade's id may begin like a time,
+    so it is not looked at."""
     if isinstance(info, Mapping):
-        return [value for key, value in info.items() if key in _TIME_KEYS or "time" in key.lower() or _is_iso(value)]
+        return [
+            value
+            for key, value in info.items()
+            if _is_long(value) and (key in _TIME_KEYS or "time" in key.lower() or _is_iso(value))
+        ]
     if isinstance(info, list):
         return [value for value in info if _is_iso(value) or _is_exact_epoch(value)]
     return ()
+
+
+def _is_long(value: Any) -> bool:
+    """Whether it has more digits than a time in milliseconds: nearly no field has."""
+    kind = type(value)
+    return (kind is str and len(value) > 13) or (kind is int and value >= FIRST_MICROSECONDS) or kind is ExactFloat
 
 
 def _is_iso(value: Any) -> bool:
