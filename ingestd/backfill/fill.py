@@ -15,13 +15,15 @@ from ingestd.backfill.past import (
     known,
     missing_rows,
     pages,
+    put_aside,
     row_proof,
+    said_of_lost,
     step_us,
     stored_beside,
 )
 from ingestd.clock import from_datetime, monotonic_s
 from ingestd.errors import FeedError
-from ingestd.feeds.id_runs import Window
+from ingestd.feeds.id_runs import Window, merged
 from ingestd.feeds.trade_search import Behind, TradeSearch, Unfillable
 from ingestd.gap_causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
@@ -106,7 +108,8 @@ class Filler:
             before=[known(trade) for trade in before],
             after=[known(trade) for trade in after],
         )
-        refused, failure = 0, None
+        refused: list[Trade] = []
+        failure = None
         try:
             while (request := search.next()) is not None:
                 page = await history.trades(gap.symbol, series, request)
@@ -122,13 +125,16 @@ class Filler:
         if failure is not None:
             verdict = f"unfillable: {failure}"
             return Filled(recovered.rows, verdict, [window], may_come=isinstance(failure, Behind))
-        verdict = search.proof() + (f"; {refused} rejected by validation" if refused else "")
-        return Filled(recovered.rows, verdict, search.missing())
+        if not refused:
+            return Filled(recovered.rows, search.proof(), search.missing())
+        aside = [Window(trade.time, trade.time + 1) for trade in refused]
+        verdict = said_of_lost(search.proof(), [put_aside(len(refused))])
+        return Filled(recovered.rows, verdict, merged([*search.missing(), *aside]))
 
-    async def _hand_over_trades(self, gap: Gap, missing: Sequence[Trade]) -> int:
-        """Until they are stored; how many validation refuses."""
+    async def _hand_over_trades(self, gap: Gap, missing: Sequence[Trade]) -> list[Trade]:
+        """Until they are stored; those that validation refuses."""
         if not missing:
-            return 0
+            return []
         awaited = await self._hand_over(missing)
         ids = {trade.trade_id for trade in awaited}
 
@@ -136,7 +142,7 @@ class Filler:
             return ids <= (await stored_beside(self._db, gap.exchange, gap.symbol, missing)).keys()
 
         await _until(all_stored)
-        return len(missing) - len(awaited)
+        return [trade for trade in missing if trade.trade_id not in ids]
 
     async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
         """Candles, funding rates, open interest: their times are their identity."""

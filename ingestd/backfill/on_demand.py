@@ -18,7 +18,16 @@ from typing import TypeVar
 
 import structlog
 
-from ingestd.backfill.past import coverage, missing_rows, pages, row_proof, stored_beside
+from ingestd.backfill.past import (
+    NOT_PROVED,
+    coverage,
+    missing_rows,
+    pages,
+    put_aside,
+    row_proof,
+    said_of_lost,
+    stored_beside,
+)
 from ingestd.backfill.past import known as as_known
 from ingestd.backfill.venues import Venue
 from ingestd.backoff import Backoff
@@ -48,7 +57,6 @@ _ATTEMPTS = 6
 _STALLED_AFTER_S = 30.0
 _SETTLED_AFTER_US = 3_000_000
 _NEAR_US = 600_000_000  # a stored trade this near the edge is where the pages begin
-_NOT_PROVED = "not proved complete: "
 
 ResultT = TypeVar("ResultT")
 
@@ -166,7 +174,7 @@ class _Work:
             history.require(wanted.channel, wanted.symbol)
             await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
         except FeedError as error:
-            report.verdict = f"{_NOT_PROVED}{error}"
+            report.verdict = f"{NOT_PROVED}{error}"
             report.missing = [self._left()]
         self._say_what_was_lost()
         await self._refresh()
@@ -328,11 +336,10 @@ class _Work:
             return
         report.missing = merged([*report.missing, *self._lost])
         aside = report.rejected - report.kept_out
-        said = [f"{aside} rows were put aside in rejected_records"] if aside else []
+        said = [put_aside(aside)] if aside else []
         if report.kept_out:
             said.append(f"the table did not take {report.kept_out} rows, and has none that is theirs: see its triggers")
-        lacks = report.verdict.removeprefix(_NOT_PROVED) if report.verdict.startswith(_NOT_PROVED) else ""
-        report.verdict = _NOT_PROVED + "; ".join([*said, *([lacks] if lacks else [])])
+        report.verdict = said_of_lost(report.verdict, said)
 
     def _touch(self, first_us: int, last_us: int) -> None:
         first, last = self._touched or (first_us, last_us)

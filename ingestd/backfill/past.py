@@ -36,6 +36,9 @@ _COMPLETE = {
 }
 
 
+NOT_PROVED = "not proved complete: "
+
+
 class Coverage:
     """Which times of `[start_us, end_us)` have a row, `step_us` after one another; what they lack is `missing`.
 
@@ -164,7 +167,19 @@ def row_proof(channel: str, timeframe: str, missing: Sequence[Window]) -> str:
         return f"complete: {_COMPLETE[channel].format(timeframe=timeframe)}"
     noun = _NOUNS[channel].format(timeframe=timeframe)
     more = f", and {len(missing) - 1} more such stretches" if len(missing) > 1 else ""
-    return f"not proved complete: the venue has no {noun} for {missing[0]}{more}"
+    return f"{NOT_PROVED}the venue has no {noun} for {missing[0]}{more}"
+
+
+def said_of_lost(verdict: str, lost: Sequence[str]) -> str:
+    """The verdict about rows that the venue gave and the table does not hold: what was proved of the answer is none of
+    what is stored. `lost` says how many, and why."""
+    lacks = [verdict.removeprefix(NOT_PROVED)] if verdict.startswith(NOT_PROVED) else []
+    return NOT_PROVED + "; ".join([*lost, *lacks])
+
+
+def put_aside(count: int) -> str:
+    """So many rows that validation, or the server, refused."""
+    return f"{count} rows were put aside in rejected_records"
 
 
 async def pages(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace as replace_series
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from ingestd.backfill.fill import Filler
 from ingestd.backfill.task import Backfill
-from ingestd.clock import from_datetime
+from ingestd.clock import from_datetime, now_us
 from ingestd.config import Config
-from ingestd.feeds.trade_search import Request, Unfillable
+from ingestd.feeds.trade_search import Ids, Request, Unfillable
 from ingestd.feeds.trade_series import Series
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
-from ingestd.validation import accepted_window
+from ingestd.validation import accepted_window, flaw
 from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
@@ -186,6 +188,52 @@ async def test_a_gap_of_trades_that_the_venue_leaves_out_is_not_filled(postgres_
     assert stretch.start_us <= NOON_US + 9000
     assert stretch.end_us >= NOON_US + 10_000
     assert not filled.may_come
+
+
+@pytest.mark.parametrize("ids", [Ids.CONSECUTIVE, Ids.OPAQUE])
+async def test_a_gap_of_which_a_trade_is_put_aside_is_not_filled(postgres_database: DatabaseForTest, ids: Ids) -> None:
+    """The venue gives all ten that were missed, and one of them is a trade at price 0: it is in no table."""
+    everything = [
+        trade(number, time=NOON_US + number * 1000, received_at=NOON_US + number * 1000) for number in range(25)
+    ]
+    everything[9] = replace(everything[9], price="0")
+    db, other = await postgres_database.connect(), await postgres_database.connect()
+    await store(db, [*everything[:6], *everything[16:]])
+    await db.execute(
+        "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
+        "VALUES ('binance', 'BTC/USDT', 'trades', $1, $2, 'disconnect', 'closed')",
+        NOON + timedelta(milliseconds=5),
+        NOON + timedelta(milliseconds=16),
+    )
+    window = accepted_window(Config())(now_us())
+
+    def is_valid(record: MarketRecord) -> bool:
+        return flaw(record, window) is None
+
+    class Validating(Sink):
+        def put_recovered(self, record: MarketRecord) -> None:
+            if is_valid(record):
+                super().put_recovered(record)
+
+    class Past(Venue):
+        def series(self, symbol: str) -> Series:
+            return replace_series(super().series(symbol), ids=ids)
+
+    storing = asyncio.create_task((sink := Validating(other)).run())
+    (gap,) = await gap_filling.due_gaps(db, ["binance"], ["trades"], but=[], limit=9)
+    try:
+        for attempt in range(2):
+            filled = await Filler(db, sink, is_valid).fill(gap, Past(everything), "1m")
+            assert filled.rows == 9, attempt
+            assert filled.verdict.startswith("not proved complete: 1 rows were put aside in rejected_records")
+            assert [(one.start_us, one.end_us) for one in filled.missing] == [(NOON_US + 9000, NOON_US + 9001)]
+        stored = [row["seq"] for row in await db.fetch("SELECT seq FROM trades ORDER BY seq")]
+    finally:
+        storing.cancel()
+        await asyncio.wait({storing})
+        await db.close()
+        await other.close()
+    assert stored == [number for number in range(25) if number != 9]
 
 
 async def test_a_candle_that_is_put_aside_fills_no_gap(postgres_database: DatabaseForTest) -> None:
