@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from ingestd.config import FeedConfig, nearest
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import Problem
-from ingestd.feeds.ccxt_channels import offered_channels
+from ingestd.feeds.ccxt_channels import is_unserved, needs_key, offered_channels, streamed
 from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
 from ingestd.feeds.native.venues import native_exchanges, native_venue
-from ingestd.feeds.symbols import kind_by_name
+from ingestd.feeds.symbols import kind_by_name, type_by_name
 from ingestd.feeds.trade_ids import asks_for_aggregates
 
 _BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})
@@ -56,16 +56,39 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
         for number, channel in enumerate(feed.channels)
         if channel not in offered
     ]
-    lasting = timeframes(feed.exchange)
-    if "candles" in feed.channels and lasting and feed.candle_timeframe not in lasting:
-        lacks = f"{feed.exchange} has no such candles"
-        hint = f"it has {', '.join(lasting)}"
-        problems.append(Problem(f"{path}.candle_timeframe", lacks, repr(feed.candle_timeframe), hint))
+    problems += _candles_not_streamed(path, feed)
+    if native_venue(feed) is None:
+        problems += _streams_refused(path, feed)
     if feed.decoder == "native" and native_venue(feed) is None:
         problems.append(_no_decoder(path, feed))
     elif feed.decoder == "native":
         problems += _markets_without_decoder(path, feed)
     return problems
+
+
+def _candles_not_streamed(path: str, feed: FeedConfig) -> list[Problem]:
+    lasting = streamed(feed.exchange, timeframes(feed.exchange))
+    if "candles" not in feed.channels or not timeframes(feed.exchange) or feed.candle_timeframe in lasting:
+        return []
+    message, hint = f"{feed.exchange} streams no such candles", f"it has {', '.join(lasting)}"
+    return [Problem(f"{path}.candle_timeframe", message, repr(feed.candle_timeframe), hint)]
+
+
+def _streams_refused(path: str, feed: FeedConfig) -> list[Problem]:
+    """Streams that the exchange library refuses to ask for: those of another type of market, those without a key."""
+    found = []
+    for number, channel in enumerate(feed.channels):
+        where = f"{path}.channels[{number}]"
+        for symbol in feed.symbols:
+            market_type = type_by_name(symbol)
+            if market_type is not None and is_unserved(feed.exchange, channel, market_type):
+                message = f"{feed.exchange} has no such channel of {market_type} markets, as {symbol} is"
+                found.append(Problem(where, message, repr(channel), "leave the channel out, or put them in two feeds"))
+                break
+        if needs_key(feed.exchange, channel) and not feed.credentials().get("apiKey"):
+            message = f"{feed.exchange} serves this channel with an API key only"
+            found.append(Problem(where, message, repr(channel), "name its file in credentials_file"))
+    return found
 
 
 def _markets_without_decoder(path: str, feed: FeedConfig) -> list[Problem]:

@@ -38,6 +38,45 @@ ccxt's code sets none, or reads what the documented message does not have (Hyper
 `test_a_ticker_stream_has_best_prices_by_its_source` looks at all others.
 """
 
+_SPOT, _SWAP, _FUTURE, _OPTION = "spot", "swap", "future", "option"
+_ANY_CHANNEL = frozenset(CHANNELS)
+
+_TICKS_FROM_BOOKS_OF: Mapping[str, frozenset[str]] = {
+    # "Option: Level 25 data … Level 100 data"; the library asks for level 1, which the venue refuses
+    # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
+    **dict.fromkeys(("bybit", "bybiteu", "bybitid"), frozenset({_OPTION})),
+    # ccxt has the stream of best prices for spot alone. The tickers of contracts are no substitute: WEEX' have neither
+    # bid nor ask, MEXC's of all symbols the day's limits.
+    "mexc": frozenset({_SWAP}),
+    "weex": frozenset({_SWAP}),
+}
+"""The market types of a venue whose best prices are the top of the book, though its other markets have a stream."""
+
+_UNSERVED: Mapping[str, Mapping[str, frozenset[Channel]]] = {
+    "bitrue": {_SPOT: frozenset({"trades", "candles"})},
+    "lbank": {_SWAP: frozenset({"ticks", "trades", "order_book", "candles"})},
+    "xt": {_FUTURE: frozenset({"open_interest"})},
+}
+"""The streams of a market type that ccxt's code refuses, though it has them of another type of the venue."""
+
+_WITH_KEY_ONLY: Mapping[str, frozenset[Channel]] = {
+    "alpaca": _ANY_CHANNEL,
+    "cex": frozenset({"ticks", "order_book"}),
+    "coinbaseexchange": frozenset({"order_book"}),
+    "luno": frozenset({"trades", "order_book"}),
+}
+"""The public streams for which ccxt asks for credentials."""
+
+_TIMEFRAMES_NOT_STREAMED: Mapping[str, frozenset[str]] = {
+    "bitget": frozenset({"2h", "3d", "1M"}),
+    **dict.fromkeys(("modetrade", "woo", "woofipro"), frozenset({"4h", "12h", "1y"})),
+    "mudrex": frozenset({"3m", "5m", "10m", "15m", "30m", "1h", "4h", "6h", "12h", "1d", "1w", "1M"}),
+    "p2b": frozenset({"1m"}),
+    "polymarket": frozenset({"1s"}),
+    "upbit": frozenset({"1m", "3m", "5m", "10m", "15m", "30m", "1h", "4h", "1d", "1w", "1M", "1y"}),
+}
+"""Candles that a venue has over REST only: ccxt's list of timeframes is that of REST."""
+
 _TICKERS_ONE_BY_ONE = frozenset({"coinbase"})  # of several its code asks for `ticker_batch`, without bid and ask
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -125,9 +164,10 @@ _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
 }
 
 
-def method_for(channel: Channel, exchange: str, has: Mapping[str, Any]) -> Method | None:
-    """The best method the venue has for the channel, or None. `has` is ccxt's own table."""
-    methods = _METHODS["order_book" if channel == "ticks" and exchange in TICKS_FROM_BOOKS else channel]
+def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_type: str = _SPOT) -> Method | None:
+    """The best method the venue has for the channel of such markets, or None. `has` is ccxt's own table."""
+    from_books = exchange in TICKS_FROM_BOOKS or market_type in _TICKS_FROM_BOOKS_OF.get(exchange, ())
+    methods = _METHODS["order_book" if channel == "ticks" and from_books else channel]
     found = [method for feature, method in methods if has.get(feature) is True]
     if channel == "ticks" and exchange in _TICKERS_ONE_BY_ONE:
         return next((method for method in found if not method.many), None)
@@ -143,6 +183,22 @@ def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) ->
 def ticks_from_tickers(exchange: str, method: Method) -> bool:
     """Which of ccxt's two stores holds what `method` streams, where it is not the books'."""
     return method.name != "watch_bids_asks" or exchange in BIDS_ASKS_IN_TICKERS
+
+
+def is_unserved(exchange: str, channel: Channel, market_type: str) -> bool:
+    """Whether ccxt's code refuses the channel of this venue's markets of a type: `spot`, `swap`, `future`, `option`."""
+    return channel in _UNSERVED.get(exchange, {}).get(market_type, ())
+
+
+def needs_key(exchange: str, channel: Channel) -> bool:
+    """Whether ccxt's code asks for credentials before it subscribes to this public channel."""
+    return channel in _WITH_KEY_ONLY.get(exchange, ())
+
+
+def streamed(exchange: str, timeframes: Iterable[str]) -> list[str]:
+    """Those of ccxt's timeframes of the venue of which candles can be streamed."""
+    not_streamed = _TIMEFRAMES_NOT_STREAMED.get(exchange, frozenset())
+    return [timeframe for timeframe in timeframes if timeframe not in not_streamed]
 
 
 def offered_channels(exchange: str, has: Mapping[str, Any]) -> list[Channel]:

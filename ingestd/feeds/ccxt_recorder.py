@@ -67,7 +67,7 @@ class Recorder:
         self.has_gap = self._ledger.has_gap
         self.taken_over = self._ledger.taken_over
         self.ticks_from_tickers = False
-        self.ticks_from_books = False
+        self.ticks_from_books: set[str] = set()  # the symbols whose best prices are the top of their book
         self._tops: dict[str, Top] = {}  # the newest of each book, where ticks are from books
         self.closing = False  # what ends now ends on purpose: no gap
 
@@ -104,6 +104,7 @@ class Recorder:
             self.ladder.whole(symbol)
             self._finality.forget(symbol)
             self._tops.pop(symbol, None)
+            self.ticks_from_books.discard(symbol)
             self._cut.discard(symbol)
             self._ids.begin_anew(symbol)
 
@@ -146,7 +147,7 @@ class Recorder:
             self._take_tick(symbol, ticker, received_at)
 
     def on_ticker(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
-        if self.ticks_from_tickers and not self.ticks_from_books:
+        if self.ticks_from_tickers and symbol not in self.ticks_from_books:
             self._take_tick(symbol, ticker, received_at)
 
     def on_funding(self, symbol: str, rate: Mapping[str, Any], received_at: int) -> None:
@@ -163,7 +164,7 @@ class Recorder:
             return
         self.books.delivered(symbol, book)
         self.ladder.whole(symbol)
-        if self.ticks_from_books:
+        if symbol in self.ticks_from_books:
             self._take_top(symbol, book, received_at)
         stream = self.streams["order_book"].get(symbol)
         if stream is None:
@@ -197,11 +198,11 @@ class Recorder:
         self.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def follows_book(self, symbol: str) -> bool:
-        return symbol in self.streams["order_book"] or (self.ticks_from_books and symbol in self.streams["ticks"])
+        return symbol in self.streams["order_book"] or symbol in self.ticks_from_books
 
     def _of_book(self, symbol: str) -> list[Stream]:
         """What is taken from the symbol's book."""
-        channels: list[Channel] = ["order_book", "ticks"] if self.ticks_from_books else ["order_book"]
+        channels: list[Channel] = ["order_book", "ticks"] if symbol in self.ticks_from_books else ["order_book"]
         return [self.streams[channel][symbol] for channel in channels if symbol in self.streams[channel]]
 
     def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
@@ -226,8 +227,7 @@ class Recorder:
             self._resynchronise(symbol)
 
     def book_named_in(self, message_hash: str) -> str | None:
-        followed = [*self.streams["order_book"], *(self.streams["ticks"] if self.ticks_from_books else ())]
-        return named_in(message_hash, followed)
+        return named_in(message_hash, [*self.streams["order_book"], *self.ticks_from_books])
 
     def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
         """This book is wrong, and that alone: a gap from the last good sample (or `since`), and it is begun anew."""
@@ -323,7 +323,7 @@ class Recorder:
                 self._finality.forget(stream.symbol)
             elif stream.channel == "order_book":
                 self.books.interrupted(stream.symbol)
-            elif stream.channel == "ticks" and self.ticks_from_books:
+            elif stream.channel == "ticks" and stream.symbol in self.ticks_from_books:
                 self.books.interrupted(stream.symbol)
                 self._tops.pop(stream.symbol, None)
                 self.ladder.whole(stream.symbol)

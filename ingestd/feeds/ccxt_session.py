@@ -20,7 +20,6 @@ from ingestd.feeds.ccxt_channels import (
     BOOKS_LEFT_STANDING,
     BOOKS_OVER_REST,
     BOOKS_UNSUBSCRIBED_HERE,
-    TICKS_FROM_BOOKS,
     Method,
     groups,
     method_for,
@@ -169,20 +168,31 @@ class CcxtSession:
 
     def _start_channel(self, tasks: asyncio.TaskGroup, channel: Channel, symbols: Sequence[str]) -> None:
         markets = self.exchange.markets
-        method = method_for(channel, self._config.exchange, self.exchange.has)
         served = [
             symbol
             for symbol in symbols
             if symbol_names.serves(channel, markets[symbol]) and self._takes(channel, markets[symbol])
         ]
-        if method is None:
-            if served:
+        by_method: dict[Method | None, list[str]] = {}
+        for symbol in served:
+            market_type = str(markets[symbol].get("type"))
+            method = method_for(channel, self._config.exchange, self.exchange.has, market_type)
+            by_method.setdefault(method, []).append(symbol)
+        for method, alike in by_method.items():
+            if method is None:
                 log.error("channel_not_offered", feed=self._config.label, channel=channel)
-            return
-        if channel == "ticks":
+            else:
+                self._start_streams(tasks, channel, method, alike)
+
+    def _start_streams(
+        self, tasks: asyncio.TaskGroup, channel: Channel, method: Method, symbols: Sequence[str]
+    ) -> None:
+        if channel == "ticks" and method.of_books:
+            self._recorder.ticks_from_books.update(symbols)
+        elif channel == "ticks":
             self._recorder.ticks_from_tickers = ticks_from_tickers(self._config.exchange, method)
-            self._recorder.ticks_from_books = self._config.exchange in TICKS_FROM_BOOKS
-        together = groups(self._config.exchange, served, markets) if method.many else ([symbol] for symbol in served)
+        markets = self.exchange.markets
+        together = groups(self._config.exchange, symbols, markets) if method.many else ([symbol] for symbol in symbols)
         streams = [[self._recorder.add_stream(channel, symbol) for symbol in group] for group in together]
         if method.polled:
             self._start_poller(tasks, channel, method, streams)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from ingestd.records import Channel
 from ingestd.symbol_names import nearest_markets
 
 _CONTRACT_CHANNELS = ("open_interest", "funding")
+_WILDCARD = re.compile(r"[*?\[\]]")
+_DASHES_OF_OPTION = 2  # at least, after what it is settled in
 _NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
 
 
@@ -107,6 +110,15 @@ def kind_by_name(symbol: str) -> str:
         return "option"
     base, _, quote = pair.partition("/")
     return "linear" if settle == quote else "inverse" if settle == base else "quanto"
+
+
+def type_by_name(name: str) -> str | None:
+    """`spot`, `swap`, `future` or `option`, by the unified symbol, or by the end of a pattern; None: it may be any."""
+    end = _WILDCARD.split(name)[-1]
+    _, settled, settlement = end.rpartition(":")
+    if not settled:
+        return "spot" if "/" in end else None
+    return ("swap", "future")[settlement.count("-")] if settlement.count("-") < _DASHES_OF_OPTION else "option"
 
 
 def _why_unknown(name: str, markets: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.tap import STORES, Tap
 from ingestd.feeds.tapped_stores import TappedStore
 from ingestd.records import CHANNELS, Channel
+from tests.support.ccxt_requests import MARKET_TYPES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding-an-exchange.md"
 
@@ -322,13 +323,19 @@ def _cell(exchange_id: str, channel: Channel) -> str:
     method = ccxt_channels.method_for(channel, exchange_id, features(exchange_id))
     if method is None:
         return "–"
+    lacking = [name for name in MARKET_TYPES if ccxt_channels.is_unserved(exchange_id, channel, name)]
+    notes = f", not of {' and '.join(lacking)} markets" if lacking else ""
+    notes += ", with a key" if ccxt_channels.needs_key(exchange_id, channel) else ""
     if method.polled:
-        return "polled"
+        return "polled" + notes
     if method.returned or (exchange_id, channel) in RETURNED_ONLY:
-        return "call"
+        return "call" + notes
     source = ""
     if channel == "ticks" and method.of_books:
         source = " (book)"
     elif channel == "ticks":
         source = " (ticker)" if ccxt_channels.ticks_from_tickers(exchange_id, method) else ""
-    return ("tap, many" if method.many else "tap") + source
+        others = [ccxt_channels.method_for(channel, exchange_id, features(exchange_id), name) for name in MARKET_TYPES]
+        by_book = [name for name, m in zip(MARKET_TYPES, others, strict=True) if m is not None and m.of_books]
+        source += "".join(f" ({name}: book)" for name in by_book)
+    return ("tap, many" if method.many else "tap") + source + notes

@@ -114,3 +114,28 @@ async def test_htx_is_asked_for_its_best_prices() -> None:
 def test_a_venue_that_has_best_prices_nowhere_is_refused() -> None:
     (problem,) = catalog.check([FeedConfig(exchange="mudrex", symbols=["BTC/USDT:USDT"], channels=["ticks"])])
     assert "mudrex has no such channel" in str(problem)
+
+
+async def test_mexcs_contracts_have_ticks_though_its_stream_of_best_prices_is_for_spot(venue: FakeVenue) -> None:
+    """https://www.mexc.com/api-docs/futures/websocket-api: depth, whose rows are price, contracts, and orders"""
+    contract = {"symbol": "BTC_USDT", "baseCoin": "BTC", "quoteCoin": "USDT", "settleCoin": "USDT", "state": 0}
+    contract |= {"contractSize": 0.0001, "priceUnit": 0.1, "volUnit": 1, "minVol": 1, "maxVol": 1000}
+    first = {"asks": [[39146.5, 100, 1]], "bids": [[39144, 200, 1]], "version": 100, "timestamp": AT_MS}
+    venue.replies["/api/v3/exchangeInfo"] = {"symbols": []}
+    venue.replies["/api/v1/contract/detail"] = {"success": True, "code": 0, "data": [contract]}
+    venue.replies["/api/v1/contract/depth/BTC_USDT"] = {"success": True, "code": 0, "data": first}
+    hosts = ("https://api.mexc.com", "wss://contract.mexc.com")
+    running = Running(venue, "mexc", *hosts, symbols=["BTC/USDT:USDT"], channels=["ticks"])
+    assert catalog.check([running.feed.config]) == []
+    await running.until(lambda: any(asked.get("method") == "sub.depth" for c in venue.open for asked in c.asked))
+    for connection in venue.open:
+        for version in range(75, 102):  # the library asks for the book after 25 changes
+            change = {"asks": [[39145.5, version, 1]], "bids": [], "version": version}
+            frame = {"channel": "push.depth", "data": change, "symbol": "BTC_USDT", "ts": AT_MS + version}
+            await connection.send(frame)
+    await running.until(lambda: running.intake.of(Tick))
+
+    tick = running.intake.of(Tick)[-1]
+    assert (tick.symbol, tick.bid_price, tick.bid_volume) == ("BTC/USDT:USDT", "39144", "200")
+    assert (tick.ask_price, tick.ask_volume) == ("39145.5", "101")
+    await running.close()

@@ -15,7 +15,7 @@ from ingestd.errors import ConfigError
 from ingestd.feeds.catalog import check
 from ingestd.feeds.native.venues import native_venue
 from ingestd.feeds.symbols import kind_by_name, kind_of
-from ingestd.records import BookSnapshot, FeedGap, Trade
+from ingestd.records import BookSnapshot, FeedGap, Tick, Trade
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.support.feeds import DECODERS
 from tests.support.small_venue import FakeVenue, RunningFeed
@@ -100,7 +100,7 @@ def answer(path: str, asked: Any) -> list[Any]:
             frames.append(trade(market, market))
         elif place == "option" and topic == "publicTrade.BTC":
             frames.append(trade("BTC", CALL, PUT, "BTC-26DEC25-999999-C"))
-        elif place == "option" and name.startswith("orderbook.") and market in (CALL, PUT):
+        elif place == "option" and name in ("orderbook.25", "orderbook.100") and market in (CALL, PUT):
             book = {"s": market, "b": [["165", "1.5"]], "a": [["170", "2"]], "u": 1, "seq": 1}
             frames.append({"topic": topic, "type": "snapshot", "ts": 1672304486868, "data": book})
         else:
@@ -148,6 +148,21 @@ async def test_books_of_options_come_through_ccxt_within_the_native_feed() -> No
         async with RunningFeed(settings, "native") as running:
             await running.until(lambda: len({book.symbol for book in running.intake.of(BookSnapshot)}) == 2)
     assert {path for path, _ in venue.asked} == {"/v5/public/option"}
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_ticks_of_options_come_from_their_books_as_they_have_no_level_1(decoder: str) -> None:
+    """https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook: options have the levels 25 and 100 alone."""
+    async with FakeVenue(rest, answer) as venue:
+        symbols = [UNIFIED[CALL], UNIFIED[PUT]]
+        changes = {"channels": ["ticks"], "symbols": symbols}
+        settings = config(venue.address, "auto" if decoder == "native" else "ccxt", **changes)
+        async with RunningFeed(settings, decoder) as running:
+            await running.until(lambda: len({tick.symbol for tick in running.intake.of(Tick)}) == len(symbols))
+            aside = running.aside()
+    assert aside == {}
+    found = {(t.symbol, t.bid_price, t.bid_volume, t.ask_price, t.ask_volume) for t in running.intake.of(Tick)}
+    assert found == {(symbol, "165", "1.5", "170", "2") for symbol in symbols}
 
 
 async def test_a_kind_without_a_native_decoder_is_put_aside_where_native_is_asked_for() -> None:

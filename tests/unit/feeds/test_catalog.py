@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ingestd.feeds.catalog import check
@@ -64,3 +65,27 @@ def test_a_stream_that_only_ccxt_knows_is_left_to_it() -> None:
     assert venue is not None
     assert "order_book" not in venue.channels
     assert "trades" in venue.channels
+
+
+def test_a_channel_that_the_venue_has_of_other_markets_only_is_a_mistake_by_name_and_by_pattern() -> None:
+    for symbol in ("BTC/USDT", "*/USDT"):
+        (problem,) = check([feed_config("bitrue", [symbol], channels=["order_book", "trades"])])
+        assert problem.path == "feeds[0].channels[1]"
+        assert problem.message == f"bitrue has no such channel of spot markets, as {symbol} is"
+    for symbol in ("BTC/USDT:USDT", "*:USDT", "BTC/*"):
+        assert check([feed_config("bitrue", [symbol], channels=["order_book", "trades"])]) == []
+
+
+def test_candles_that_the_venue_has_over_rest_only_are_a_mistake() -> None:
+    (problem,) = check([feed_config("upbit", ["BTC/KRW"], channels=["candles"])])
+    assert (problem.path, problem.value, problem.hint) == ("feeds[0].candle_timeframe", "'1m'", "it has 1s")
+
+
+def test_public_streams_that_want_a_key_are_a_mistake_without_one(tmp_path: Path) -> None:
+    (problem,) = check([feed_config("coinbaseexchange", ["*"], channels=["trades", "order_book"], decoder="ccxt")])
+    assert problem.path == "feeds[0].channels[1]"
+    assert "with an API key only" in problem.message
+    key = tmp_path / "key.toml"
+    key.write_text('apiKey = "a"\nsecret = "b"\n', encoding="utf-8")
+    assert check([feed_config("luno", ["*"], channels=["trades"], credentials_file=key)]) == []
+    assert check([feed_config("coinbaseexchange", ["*"], channels=["trades", "order_book"])]) == []  # read natively
