@@ -272,7 +272,10 @@ class TradeSearch:
     def _require_same_series(self, trades: Mapping[str, Trade], known: Mapping[str, Known]) -> int:
         """How many of the trades are known. Raises Unfillable when one of them is not what is known under its id."""
         shared = trades.keys() & known.keys()
-        precision_us = _precision_us(trades.values())
+        precision_us = max(
+            _precision_us(trade.time for trade in trades.values()),
+            _precision_us(known[trade_id].time for trade_id in shared),
+        )
         for trade_id in shared:
             if not _is_same(trades[trade_id], known[trade_id], precision_us):
                 raise Unfillable(
@@ -361,10 +364,10 @@ def _distinct(page: Sequence[Trade]) -> dict[str, Trade]:
     return trades
 
 
-def _precision_us(trades: Iterable[Trade]) -> int:
-    """How far the venue's times here may lie below those it streams: they may be cut to seconds or milliseconds."""
-    times = [trade.time for trade in trades]
-    return next((unit for unit in _PRECISIONS_US if all(time % unit == 0 for time in times)), _PRECISIONS_US[-1])
+def _precision_us(times: Iterable[int]) -> int:
+    """How far the same trades' times elsewhere may be from these: they may be cut to seconds or milliseconds."""
+    known = list(times)
+    return next((unit for unit in _PRECISIONS_US if all(time % unit == 0 for time in known)), _PRECISIONS_US[-1])
 
 
 def _is_same(trade: Trade, known: Known, precision_us: int) -> bool:

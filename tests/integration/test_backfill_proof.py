@@ -350,6 +350,32 @@ async def test_a_trade_has_one_time_whichever_way_it_came(
         assert {row["trade_id"]: from_datetime(row["time"]) for row in rows} == expected
 
 
+async def test_trades_that_were_streamed_in_whole_seconds_are_known_again(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path
+) -> None:
+    """As Coincheck's and Deepcoin's are, whose REST has milliseconds."""
+    trades = market()
+    async with rest_venue("okx", trades) as venue:
+        await store(db, [trade_of(venue, one, time=one.time // 1_000_000 * 1_000_000) for one in trades[::3]])
+        backfill = Command(venue, postgres_database, tmp_path)
+        window = second_after(trades[110]), second_after(trades[300])
+        assert await backfill(*window) == 0, backfill.err
+        assert await stored_ids(db) == within(trades, *window) | {str(one.number) for one in trades[::3]}
+
+
+async def test_what_was_fetched_is_not_stored_again_when_it_is_streamed_later(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path
+) -> None:
+    """Bitstamp's REST has whole seconds, its socket microseconds: a daemon that was behind stores the same trades."""
+    trades = market()
+    async with rest_venue("bitstamp", trades) as venue:
+        await store(db, [trade_of(venue, one) for one in trades[:100]])
+        backfill = Command(venue, postgres_database, tmp_path)
+        assert await backfill(second_after(trades[110]), second_after(trades[300])) == 0, backfill.err
+        await store(db, [trade_of(venue, one) for one in trades])
+        assert await stored_ids(db) == {str(one.number) for one in trades}
+
+
 MINUTE = timedelta(minutes=1)
 
 

@@ -24,6 +24,7 @@ LEAVES = {
     "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
+    "ingestd.trade_times",
     "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
 }
 FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.backoff"}
@@ -135,6 +136,7 @@ NOTHING_OF_OURS = {
     "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
+    "ingestd.trade_times",
     "ingestd",
 }
 EXACTLY = {

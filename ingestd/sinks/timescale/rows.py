@@ -6,14 +6,16 @@ sealed, while they are still in the processor's cache.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 from ingestd.records import Record, Trade, count_channels
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.tables import TABLES, OnConflict, Table
+from ingestd.trade_times import TWO_TIMES
 
 _exchange_of = attrgetter("exchange")
 _symbol_of = attrgetter("symbol")
@@ -30,6 +32,8 @@ class Rows:
     _order: Sequence[int] | None
     staged: bool = False  # a unique violation was met: go through the staging table
     in_portions: bool = False  # many bad rows were met
+    has_two_times: bool = False  # some are trades of venues that give one trade two times
+    left_out: int = 0  # rows that were stored with another time
 
     @property
     def count(self) -> int:
@@ -49,6 +53,13 @@ class Rows:
         del lines[line - 1]
         self.payload = b"".join(lines)
         return self.records.pop(line - 1)
+
+    def leave_out(self, indexes: Collection[int]) -> None:
+        """Remove these rows, counted from 0: they are stored."""
+        lines = copy_text.split(self.payload)
+        self.payload = b"".join(line for index, line in enumerate(lines) if index not in indexes)
+        self._records = [record for index, record in enumerate(self.records) if index not in indexes]
+        self.left_out += len(indexes)
 
 
 @dataclass(slots=True)
@@ -75,7 +86,13 @@ class _Lines:
         payload = copy_text.payload(map(self.lines.__getitem__, order))
         staged = table.on_conflict in (OnConflict.REPLACE, OnConflict.MERGE)
         columns = table.columns if self.are_full else table.ordinary_columns
-        return Rows(table, columns, payload, self.records, order, staged=staged)
+        two_times = isinstance(self.records[0], Trade) and any(self._has(exchange, order) for exchange in TWO_TIMES)
+        return Rows(table, columns, payload, self.records, order, staged=staged, has_two_times=two_times)
+
+    def _has(self, exchange: str, order: Sequence[int]) -> bool:
+        """Whether a row is of this exchange. `order` is by exchange, so few rows are looked at."""
+        place = bisect_left(order, exchange, key=self.exchanges.__getitem__)
+        return place < len(order) and self.exchanges[order[place]] == exchange
 
     def _made(self, members: Sequence[Record]) -> list[str]:
         if not self.are_full:

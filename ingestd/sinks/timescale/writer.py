@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.failpoints import passing
 from ingestd.records import Record
-from ingestd.sinks.timescale import copy_text
+from ingestd.sinks.timescale import copy_text, two_times
 from ingestd.sinks.timescale.positions import Move, advance, mark
 from ingestd.sinks.timescale.rows import RowMaker, Rows
 from ingestd.sinks.timescale.tables import TABLES, Table
@@ -135,7 +135,7 @@ async def _attempt(database: Database, flush: Flush) -> None:
         for rows in flush.tables.values():
             if flush.copying is not None and len(rows.payload) == most:
                 flush.copying.set()
-            if rows.count:
+            if rows.count or rows.left_out:
                 await _write_table(database, rows, outcome)
                 passing("database.copy.after")
         await _write_rejected(database, flush, outcome.bad)
@@ -147,6 +147,11 @@ async def _attempt(database: Database, flush: Flush) -> None:
 
 async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None:
     channel = rows.table.channel
+    if rows.has_two_times:
+        await two_times.leave_out_stored(database, rows)
+        outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + rows.left_out
+    if not rows.count:
+        return
     if rows.staged:
         await database.execute(rows.table.create_staging())
     if rows.in_portions:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from ingestd.clock import to_datetime
 from ingestd.config import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
 from ingestd.journal import Journal
@@ -131,6 +133,33 @@ async def test_duplicates_are_absorbed_and_counted(db: Database, database: Datab
     assert made.total("stored") == {"trades": 151}
     assert made.total("duplicate") == {"trades": 52}
     assert await db.fetchval("SELECT count(*) FROM trades WHERE received_at > now() + interval '1 year'") == 50
+
+
+@pytest.mark.parametrize("exchange", ["backpack", "bitstamp", "coincheck", "deepcoin", "whitebit"])
+@pytest.mark.parametrize("first", ["streamed", "fetched"])
+async def test_a_trade_with_two_times_is_one_row(
+    db: Database, database: DatabaseForTest, tmp_path: Path, exchange: str, first: str
+) -> None:
+    """These venues' sockets and REST differ in the precision of a trade's time: the one that came first is kept."""
+    second = NOW_US // 1_000_000 * 1_000_000
+    exact = [trade(number, exchange=exchange, time=second + number * 370_123) for number in range(1, 9)]
+    cut: list[Record] = [replace(one, time=one.time // 1_000_000 * 1_000_000) for one in exact]
+    # The same ids long before and in another market are other trades.
+    others: list[Record] = [replace(exact[0], time=second - 2_000_000), replace(exact[0], symbol="ETH/USDT")]
+    of_another_venue: list[Record] = [trade(1, time=second), trade(1, time=second + 1)]
+    batches: list[list[Record]] = [[*exact[:5], *others, *of_another_venue], [cut[0]], cut[2:7], [exact[7], cut[7]]]
+    if first == "fetched":
+        batches = [cut[:5], [exact[0]], [*others, *exact[2:7], *of_another_venue], [exact[7], cut[7]]]
+    made = await store(tmp_path, database, *batches)
+    stored = await rows(db, "SELECT exchange, symbol, trade_id FROM trades WHERE symbol = 'BTC/USDT' ORDER BY seq")
+    assert [row for row in stored if row[0] == exchange] == [
+        (exchange, "BTC/USDT", number) for number in ("1", "1", *"2345678")
+    ]
+    assert await db.fetchval("SELECT count(*) FROM trades") == 8 + len(others) + len(of_another_venue)
+    assert made.total("stored") == {"trades": 12}
+    assert made.total("duplicate") == {"trades": sum(map(len, batches)) - 12}
+    times = await rows(db, f"SELECT time FROM trades WHERE exchange = '{exchange}' AND trade_id = '3'")
+    assert times == [(to_datetime((exact if first == "streamed" else cut)[2].time),)]
 
 
 async def test_a_candle_or_gap_that_grew_replaces_its_row(
