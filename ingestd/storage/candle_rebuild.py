@@ -10,6 +10,9 @@ level, finest first:
 3. the new level's watermark is moved over what was put there, since below it candles are read as they are stored, and
    above it they are made of the source.
 
+The old daemon may go on meanwhile, for long if this is interrupted, and trades that made candles of the old hierarchy
+may be dropped by then. So right before the end all three are done again for what came since the beginning.
+
 Then, in one transaction, the new hierarchy gets the names, rights, comments, indexes and policies of the old one, and
 views that read the old are bound to the new. The old hierarchy is dropped last.
 """
@@ -17,23 +20,25 @@ views that read the old are bound to the new. The old hierarchy is dropped last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from ingestd.errors import SchemaError
-from ingestd.storage import relation_traits
+from ingestd.storage import migration_steps, relation_traits
 from ingestd.storage.candles import AGGREGATES, TICK_HOURS, Level
 from ingestd.storage.database import Database
 from ingestd.storage.migration_steps import Step
 
 VERSION = 10  # of the migration that is this
 TAKE_OVER = "take over the names"
+_MAKE = "make the new candles"
 
 _NEXT = "ingestd_next_"
 _LEFT_OUT = "ingestd_left_out"
 _OLD = "ingestd_old_"
 _MONTHS = "candles_1M"
 _BUCKETS_AT_ONCE = 1440  # a day of minutes, two months of hours
+_LONG = timedelta(days=1)  # the shortest time that trades are kept
 _NOBODY = ""  # the exchange of the row that moves a watermark; no venue has this name
 
 LEVELS: tuple[Level, ...] = tuple(level for level in AGGREGATES if level is not TICK_HOURS)
@@ -71,9 +76,10 @@ def steps(definitions: str, recorded: Step) -> list[Step]:
     ]
     dropped = [Step(f"drop old {level.relation}", partial(_drop_old, level=level)) for level in reversed(LEVELS)]
     return [
-        Step("make the new candles", partial(_make, definitions=definitions)),
+        Step(_MAKE, partial(_make, definitions=definitions)),
         Step("count the trades of no candle", _count_left_out),
         *filled,
+        Step("look again", _look_again, in_transaction=False, before=TAKE_OVER),
         Step(TAKE_OVER, partial(_take_over, recorded=recorded)),
         *dropped,
         Step("drop the count", _drop_left_out),
@@ -118,12 +124,47 @@ async def _count_left_out(db: Database) -> None:
     )
 
 
+async def _count_left_out_since(db: Database, since: datetime) -> None:
+    """Anew. Of minutes whose trades are gone by now the count stays."""
+    oldest = await db.fetchval("SELECT date_trunc('minute', min(time), 'UTC') FROM trades")
+    if oldest is None:
+        return
+    first = max(since.replace(second=0, microsecond=0), oldest)
+    async with db.transaction():
+        await db.execute(f"DELETE FROM {_LEFT_OUT} WHERE minute >= $1", first)  # noqa: S608 # our own name
+        await db.execute(
+            f"INSERT INTO {_LEFT_OUT} SELECT date_trunc('minute', time, 'UTC'), exchange, symbol, count(*)"  # noqa: S608
+            " FROM trades WHERE NOT in_candles AND time >= $1 GROUP BY 1, 2, 3",
+            first,
+        )
+
+
 async def _drop_left_out(db: Database) -> None:
     await db.script(f"DROP TABLE IF EXISTS {_LEFT_OUT}")
 
 
-async def _refresh(db: Database, level: Level) -> None:
-    for start, end in windows(level, await _oldest_of_source(db, level), await _settled_until(db, level)):
+async def _look_again(db: Database) -> None:
+    """For what the old daemon has stored since the beginning. What has no source any more is not refreshed: that would
+    delete what was made of it."""
+    began = await migration_steps.done_at(db, _MAKE)
+    assert began is not None
+    await _count_left_out_since(db, began)
+    # So long afterwards trades may be gone that had come late, for candles which were kept before that.
+    is_long_ago = await db.fetchval("SELECT now() - $1::timestamptz > $2::interval", began, _LONG)
+    for level in LEVELS:
+        since = level.start_of_bucket(began)
+        await _refresh(db, level, since)
+        await _keep(db, level, None if is_long_ago else since)
+        await _show(db, level)
+
+
+async def _refresh(db: Database, level: Level, since: datetime | None = None) -> None:
+    oldest = await _oldest_of_source(db, level)
+    if since is not None and oldest is None:
+        return
+    for start, end in windows(level, _later(oldest, since), await _settled_until(db, level)):
+        if since is not None and start is None:
+            continue
         await db.execute(
             f"CALL refresh_continuous_aggregate('{_NEXT}{level.relation}', $1::timestamptz, $2::timestamptz)",
             start,
@@ -131,14 +172,20 @@ async def _refresh(db: Database, level: Level) -> None:
         )
 
 
-async def _keep(db: Database, level: Level) -> None:
+def _later(oldest: datetime | None, since: datetime | None) -> datetime | None:
+    return oldest if oldest is None or since is None else max(oldest, since)
+
+
+async def _keep(db: Database, level: Level, since: datetime | None = None) -> None:
     old = await relation_traits.materialised(db, level.relation)
     new = await relation_traits.materialised(db, f"{_NEXT}{level.relation}")
     oldest = await db.fetchval(f"SELECT min(bucket_start) FROM {old}")  # noqa: S608 # the server's own names
     if oldest is None:
         return
     await db.script(f"ANALYZE {old}; ANALYZE {new}")  # no statistics of what was just filled: joins took minutes
-    for start, end in windows(level, oldest, await _settled_until(db, level)):
+    for start, end in windows(level, _later(oldest, since), await _settled_until(db, level)):
+        if since is not None and start is None:
+            continue
         async with db.transaction():
             await db.execute(_delete_poorer(level, old, new), start, end)
             await db.execute(_insert_missing(level, old, new), start, end)

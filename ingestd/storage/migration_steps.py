@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from ingestd.errors import DatabaseError, SchemaError
@@ -30,11 +31,16 @@ CREATE TABLE IF NOT EXISTS ingestd_migration_steps (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`in_transaction`: `run` is one transaction with the row that says it is done; else it makes its own."""
+    """`in_transaction`: `run` is one transaction with the row that says it is done; else it makes its own.
+
+    `before`: the step right before which this one is run, each time that it is got to: what it looks at goes on
+    changing while the migration is interrupted, so it is never done. It makes its own transactions.
+    """
 
     name: str
     run: Callable[[Database], Awaitable[None]]
     in_transaction: bool = True
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ async def run(
         try:
             if not step.in_transaction:
                 await step.run(db)
+            if step.before is not None:
+                continue
             async with locked(db, lock_timeout_s):
                 await db.script(_TABLE)
                 # Another program may have done it while this one waited for the lock.
@@ -86,9 +94,15 @@ async def forget(db: Database) -> None:
     await db.script("DROP TABLE IF EXISTS ingestd_migration_steps")
 
 
+async def done_at(db: Database, name: str) -> datetime | None:
+    """When the step of this name was done; None when it was not."""
+    at: datetime | None = await db.fetchval("SELECT done_at FROM ingestd_migration_steps WHERE step = $1", name)
+    return at
+
+
 async def _is_done(db: Database, step: Step) -> bool:
     known = await unfinished(db)
-    return known is not None and step.name in known.done
+    return known is not None and (step.before or step.name) in known.done
 
 
 async def _record(db: Database, version: int, direction: Direction, step: Step) -> None:

@@ -125,8 +125,8 @@ async def copy_policies(db: Database, old: str, new: str) -> None:
         given = "".join(f", timescaledb.{name} = '{text}'" for name, text in options.items() if text)
         await db.script(f"ALTER MATERIALIZED VIEW {new} SET (timescaledb.enable_columnstore{given})")
     for job in await db.fetch(
-        "SELECT job_id, proc_name, config FROM timescaledb_information.jobs"
-        " WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = $1::text::regclass"
+        "SELECT job_id, proc_name, config FROM timescaledb_information.jobs"  # noqa: S608 # our own text
+        f" WHERE {_RELATION_OF_JOB} = $1::text::regclass"
         " AND proc_name = ANY ($2::text[]) ORDER BY job_id",
         old,
         list(_POLICIES),
@@ -154,14 +154,15 @@ async def _copy_policy(db: Database, job: Row, new: str) -> None:
         )
     # The new job is told everything that the old one was; only which table it is about is its own.
     await db.fetch(
-        "SELECT alter_job(made.job_id, schedule_interval => old.schedule_interval, max_runtime => old.max_runtime,"
+        "SELECT alter_job(made.job_id, schedule_interval => old.schedule_interval,"  # noqa: S608 # our own text
+        " max_runtime => old.max_runtime,"
         " max_retries => old.max_retries, retry_period => old.retry_period, scheduled => old.scheduled,"
         " config => old.config || jsonb_strip_nulls(jsonb_build_object("
         "'hypertable_id', made.config->'hypertable_id', 'mat_hypertable_id', made.config->'mat_hypertable_id')),"
         " fixed_schedule => old.fixed_schedule, initial_start => old.initial_start)"
         " FROM timescaledb_information.jobs AS old, timescaledb_information.jobs AS made"
         " WHERE old.job_id = $1 AND made.proc_name = old.proc_name"
-        " AND format('%I.%I', made.hypertable_schema, made.hypertable_name)::regclass = $2::text::regclass",
+        f" AND {_RELATION_OF_JOB.replace('hypertable_', 'made.hypertable_')} = $2::text::regclass",
         job["job_id"],
         new,
     )
@@ -178,6 +179,11 @@ async def _indexes(db: Database, table: str) -> list[str]:
 def _view(row: Row) -> View:
     return View(row["name"], row["options"], row["query"])
 
+
+# Some jobs are of no relation, and the server chooses which condition it looks at first.
+_RELATION_OF_JOB = (
+    "CASE WHEN hypertable_name IS NOT NULL THEN format('%I.%I', hypertable_schema, hypertable_name)::regclass END"
+)
 
 _VIEW = (
     "SELECT format('%I.%I', relnamespace::regnamespace, relname) AS name,"

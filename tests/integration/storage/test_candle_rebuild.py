@@ -184,8 +184,41 @@ async def test_on_the_plain_engine(postgres_database: DatabaseForTest) -> None:
     await db.close()
 
 
-async def old_database(database: DatabaseForTest) -> Database:
-    """A database of the version before, with all that people add to one."""
+@pytest.mark.parametrize("steps_done", [4, 26], ids=["kept 1m", "kept all"])
+async def test_candles_that_the_old_daemon_makes_while_it_is_interrupted_are_kept(
+    timescaledb_database: DatabaseForTest, steps_done: int
+) -> None:
+    """It begins 20 days ago and goes on today. The old daemon captured all the time, and refreshed its own candles; of
+    some of what it captured the trades are gone by now, and only those candles know of them."""
+    db = await old_database(timescaledb_database, late=())
+    failpoints.arm({failpoints.VARIABLE: f"migrate.step:{steps_done}:raise", failpoints.TEST_FLAG: "1"})
+    with pytest.raises(OSError, match="failpoint"):
+        await migrate.migrate(DaysAgo(db, 20), default_config())  # type: ignore[arg-type] # a stand-in
+    db = await again(timescaledb_database, db)
+    await db.execute("UPDATE ingestd_migration_steps SET done_at = done_at - INTERVAL '20 days'")
+    left_out = [
+        TradeRow(KEPT + DAY + timedelta(hours=hour), "BTC/USDT", f"of a fund {hour}", 98, "sell", "55", "7", False)
+        for hour in (7, 9)  # beside others, and alone in its minute and hour
+    ]
+    came_late = [TradeRow(HOLE + DAY + timedelta(hours=7), "BTC/USDT", "late", 99, "buy", "99.5", "3")]
+    await store(db, [*left_out, *came_late])
+    for level in candle_rebuild.LEVELS:
+        await db.execute(
+            f"CALL refresh_continuous_aggregate('{level.relation}', $1::timestamptz, $2::timestamptz)",
+            HOLE + DAY if level.source == "trades" else HOLE - 8 * DAY,
+            TODAY - DAY,
+        )
+    await db.fetch("SELECT drop_chunks('trades', $1::timestamptz)", KEPT + DAY)
+    await migrate.migrate(db, default_config())
+    for relation, bucket in BUCKETS.items():
+        dropped = relation in ("candles_1m", "candles_5m", "candles_15m", "candles_30m")
+        rows = [row for row in [*GONE, *STORED, *came_late] if row.time > HOLE - DAY or not dropped]
+        assert await candles(db, relation) == expected_candles(rows, bucket), relation
+    await db.close()
+
+
+async def old_database(database: DatabaseForTest, *, late: Sequence[TradeRow] = (*LATE, *LEFT_OUT, *SIZED)) -> Database:
+    """A database of the version before, with all that people add to one; the candles know nothing of `late`."""
     db = await database.connect()
     await migrate.down(db, BEFORE)
     await store(db, [*GONE, *STORED])
@@ -195,7 +228,7 @@ async def old_database(database: DatabaseForTest) -> Database:
     await db.fetch("SELECT drop_chunks('trades', $1::timestamptz, $2::timestamptz)", HOLE + DAY, HOLE - DAY)
     for relation in ("candles_1m", "candles_5m", "candles_15m", "candles_30m"):
         await db.fetch(f"SELECT drop_chunks('{relation}', $1::timestamptz)", TODAY - 366 * DAY)
-    await store(db, [*LATE, *LEFT_OUT, *SIZED])
+    await store(db, late)
     await db.script(
         "ALTER MATERIALIZED VIEW candles_1d SET (timescaledb.enable_columnstore,"
         " timescaledb.segmentby = 'exchange, symbol');"
@@ -314,3 +347,17 @@ class Interrupted:
                 self._db.terminate()
                 raise ConnectionError("lost")
         return member
+
+
+class DaysAgo:
+    """A connection to a server whose clock shows an earlier time."""
+
+    def __init__(self, db: Database, days: int) -> None:
+        self._db = db
+        self._earlier = f"(now() - INTERVAL '{days} days')"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    async def fetchval(self, sql: str, *values: Any) -> Any:
+        return await self._db.fetchval(sql.replace("now()", self._earlier), *values)
