@@ -32,9 +32,14 @@ class Numbering:
         last = self.last_number(change)
         if last is None or number is None:
             return "follows"
+        part = self._part(change)
+        before = _number(part, self.before)
+        if before == number:
+            return "follows"  # also where the venue begins to count anew
         if last <= number:
             return "old"
-        return "follows" if not self.consecutive or self._start(change, last) <= number + 1 else "hole"
+        start = _number(part, self.first) if before is None else before + 1
+        return "follows" if not self.consecutive or start is None or start <= number + 1 else "hole"
 
     def start(self, number: int | None, changes: MutableSequence[Mapping[str, Any]]) -> int | None:
         """The first of the changes that were gathered which is newer than a book of that number.
@@ -58,14 +63,6 @@ class Numbering:
             if self.verdict(changes[index], self.last_number(changes[index - 1])) == "hole":
                 del changes[:index]
                 return
-
-    def _start(self, change: Mapping[str, Any], last: int) -> int:
-        part = self._part(change)
-        before = _number(part, self.before)
-        if before is not None:
-            return before + 1
-        first = _number(part, self.first)
-        return last if first is None else first
 
     def _part(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
         part = change if self.within is None else change.get(self.within)
@@ -93,5 +90,14 @@ NUMBERINGS: Mapping[str, Numbering] = {
     # Their whole book comes over the socket, and their code does not see that a change is missing after it.
     "bittrade": Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
     "bitvavo": Numbering(("nonce",), ("nonce",)),  # https://docs.bitvavo.com/docs/manage-order-book
+    # The same, and their numbers are looked at frame by frame: the documents are named in `numbered_frames`.
+    "apex": Numbering(("u",), ("u",)),
+    "blofin": Numbering((), ("seqId",), before=("prevSeqId",)),
+    "deribit": Numbering((), ("change_id",), before=("prev_change_id",)),
+    "grvt": Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
+    "hitbtc": Numbering(("s",), ("s",)),
+    "lighter": Numbering((), ("nonce",), before=("begin_nonce",)),
+    "poloniex": Numbering((), ("id",), before=("lastId",)),
+    "weex": Numbering(("U",), ("u",)),  # `U` is the number before, or the one after it: both are let pass
 }
 """By the name of the venue's code in the exchange library."""

@@ -82,21 +82,34 @@ _TICKERS_ONE_BY_ONE = frozenset({"coinbase"})  # of several its code asks for `t
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     # https://www.htx.com/en-us/opend/newApiPages/ "Best Bid/Offer": the default, `detail`, has neither
     "htx": {"watchTicker": {"name": "market.{marketId}.bbo"}},
+    # Its code names a subscription by market and interval alone: at 500 ms, the default, books are taken for tickers.
+    "grvt": {"watchOrderBook": {"interval": 100}},
 }
 """What is asked of the exchange library unless the feed's own options say otherwise."""
 
 BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusdm"})
 """Venues whose stream brings a book's changes only: it begins with a book over REST, numbered in the same series."""
 
-BOOKS_UNSUBSCRIBED_HERE = frozenset({"bitfinex", "kraken"})
+BOOKS_UNSUBSCRIBED_HERE = frozenset(
+    {"apex", "bequant", "bitfinex", "blofin", "deribit", "grvt", "hitbtc", "kraken", "poloniex"}
+)
 """Venues that send a book again after an unsubscription only, which ccxt does not know there, or leaves out."""
 
-BOOKS_LEFT_STANDING = frozenset({"bittrade", "bitvavo", "cryptocom", "htx"})
+BOOKS_LEFT_STANDING = frozenset({"bittrade", "bitvavo", "cryptocom", "htx", "lighter", "weex"})
 """Venues whose code lets a broken book, and its subscription, stand, whether it finds that it is broken or not."""
 
+LISTED_IN_REQUEST: Mapping[str, tuple[str, ...]] = {
+    "blofin": ("args",),
+    "deribit": ("params", "channels"),
+    "grvt": ("params", "selectors"),
+    "kraken": ("params", "symbol"),
+    "weex": ("params",),
+}
+"""Where a venue's request lists what it asks for, so that it can be about some of it only."""
 
-ASKED_FOR_WHAT_IS_MISSING = BOOKS_OVER_REST | {"kraken"}
-"""Venues whose call for many symbols asks for those alone that are not subscribed (`ccxt_tap` sees to it)."""
+ASKED_FOR_WHAT_IS_MISSING = BOOKS_OVER_REST | LISTED_IN_REQUEST.keys() | {"apex"}
+"""Venues whose call for many symbols asks for those alone that are not subscribed (`ccxt_tap` sees to it; Apex's code
+does)."""
 
 _CHANNEL_WORDS: Mapping[str, str] = {
     "trades": r"trade|match|deal|execution",

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 from ingestd.feeds.book_samples import named_in
+from ingestd.feeds.book_unsubscriptions import unsubscription
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
 
 _UNSUBSCRIBED_WITHIN_S = 10.0
@@ -20,21 +21,16 @@ async def forget_book(exchange: Any, symbol: str) -> None:
 
     Raises what the venue's code raises, and TimeoutError; it is let go all the same.
     """
-    by_client = [
-        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
-        for client in (exchange.clients or {}).values()
-    ]
     if exchange.id == "bitfinex":
         await _end_bitfinex_book(exchange, symbol)
         return
     if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
-        request = {"method": "unsubscribe", "params": {"channel": "book", "symbol": [symbol]}}
-        for client, names in by_client:
-            for name in names:
-                del client.subscriptions[name]
-            if names:
-                await client.send({**request, "req_id": exchange.request_id()})
-        return  # its book stays in ccxt until the snapshot: ccxt would stumble over a change of none
+        await _end_book(exchange, symbol)
+        return
+    by_client = [
+        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
+        for client in (exchange.clients or {}).values()
+    ]
     try:
         if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
             async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
@@ -44,6 +40,20 @@ async def forget_book(exchange: Any, symbol: str) -> None:
         for client, names in by_client:
             for name in names:
                 client.subscriptions.pop(name, None)
+
+
+async def _end_book(exchange: Any, symbol: str) -> None:
+    """Its book stays in ccxt until the snapshot, as none that is delivered: some venues' code would stumble over a
+    change of no book."""
+    book, market = exchange.orderbooks.get(symbol), exchange.market(symbol)
+    if book is not None:
+        book.is_whole = False
+    for client in list((exchange.clients or {}).values()):
+        for name in list(client.subscriptions):
+            request = unsubscription(exchange, market, str(name))
+            if request is not None:
+                del client.subscriptions[name]
+                await client.send(request)
 
 
 async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:

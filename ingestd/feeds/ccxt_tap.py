@@ -26,7 +26,7 @@ from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, OPTIONS
+from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
 from ingestd.feeds.corrections import book_time_us
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.market_names import MarketNames
@@ -135,6 +135,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 self.data_frames += 1
             tap.url = tap.frame_received_at = tap.frame = tap.client = tap.aside = None
             tap.frame_is_late = tap.frame_is_whole_book = False
+            tap.numbered = None
 
     def handle_text_or_binary_message(self, data: Any) -> None:
         if self.decompressBinary and isinstance(data, bytes):
@@ -158,7 +159,19 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.tap.aside = self.aside
         elif self.exchange.book_frame is not None:
             self._look_for_whole_book(self.exchange.book_frame, data)
-        self.on_message_callback(self, data)
+        if self.exchange.numbered_frames is None or not self._take_numbered(data):
+            self.on_message_callback(self, data)
+
+    def _take_numbered(self, data: Any) -> bool:
+        """A frame of numbered books, those of its changes that follow; False: it is none."""
+        is_one = False
+        for found in self.exchange.numbered_frames(data, self.url):
+            is_one = True
+            market = self.exchange.safe_market(found.market_id, None, None, found.market_type)
+            if found.is_whole or self.is_down or self.exchange.follows(market["symbol"], found.numbers):
+                self.tap.frame, self.tap.numbered = found.frame, found
+                self.on_message_callback(self, found.frame)
+        return is_one
 
     async def send(self, message: Any) -> Any:
         if self.names is not None:
@@ -216,6 +229,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         tap, symbol = self.tap, book.get("symbol")
         if symbol is None:
             return
+        if tap.numbered is not None:
+            self.exchange.note_frame(book, tap.numbered)
         book[BOOK_TIME] = book_time_us(tap.exchange, book if tap.frame is None else tap.frame)
         if not book.is_whole:
             tap.listener.on_book_without_snapshot(symbol)
@@ -689,10 +704,15 @@ def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of:
 
     if exchange_id in BOOKS_OVER_REST and isinstance(note, dict) and "symbols" in note:
         return {**message, "params": those(message["params"])}, {**note, "symbols": those(note["symbols"])}
-    if exchange_id == "kraken":
-        params = message["params"]
-        return {**message, "params": {**params, "symbol": those(params.get("symbol"))}}, note
-    return message, note
+    return _with_list(message, LISTED_IN_REQUEST.get(exchange_id, ()), those), note
+
+
+def _with_list(request: Any, path: Sequence[str], change: Callable[[Any], Any]) -> Any:
+    """The request with what is there in it changed; as it is where the path leads nowhere."""
+    if not path or not isinstance(request, dict) or path[0] not in request:
+        return request
+    inner, rest = request[path[0]], path[1:]
+    return {**request, path[0]: _with_list(inner, rest, change) if rest else change(inner)}
 
 
 def _now_ms() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ingestd.clock import now_us
 from ingestd.feeds.book_checksums import Checksums
+from ingestd.feeds.numbered_frames import NumberedFrame
 from ingestd.feeds.tap_listener import TapListener
 from ingestd.feeds.tapped_stores import BookStore, Handover, TappedStore, TradeStore, UpdateStore
 
@@ -34,6 +35,7 @@ class Tap:
         self.frame: Any = None  # as decoded
         self.client: object | None = None  # the socket of the frame being handled
         self.frame_is_whole_book = False
+        self.numbered: NumberedFrame | None = None  # what is known of its numbers
         self.aside: BookStore | None = None  # where the frame's books go instead of among the others
         self.exchange = ""  # until one is made
         self.checksums = Checksums("")

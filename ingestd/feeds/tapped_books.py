@@ -15,6 +15,7 @@ from ingestd.backoff import Backoff
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_numbers import NUMBERINGS
+from ingestd.feeds.numbered_frames import NumberedFrame, numbered_frame_reader
 from ingestd.feeds.tap import Tap, started_for
 from ingestd.feeds.tapped_stores import BookStore, tap_book
 
@@ -61,6 +62,7 @@ class TappedBooks:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.numbering = NUMBERINGS.get(self.code_name)
+        self.numbered_frames = numbered_frame_reader(self.code_name)
         self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
         self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
         super().__init__(config)  # type: ignore[call-arg]
@@ -158,20 +160,36 @@ class TappedBooks:
             self._note_number(book, message)
         return book
 
-    def _follows(self, book: Any, change: Any) -> bool:
-        """Whether the change is to go onto the book. Where one before it is missing, the book is begun anew."""
+    def follows(self, symbol: str, change: Any) -> bool:
+        """Whether a change that a socket brought is to go to the venue's code, which would look at no number."""
+        book = self.orderbooks.get(symbol)
+        if book is None or not book.is_whole:
+            return True  # it gathers them, or they are of no book
+        return self._follows(book, change, symbol, in_turn=book.was_changed)
+
+    def _follows(self, book: Any, change: Any, symbol: str | None = None, *, in_turn: bool = False) -> bool:
+        """Whether the change is to go onto the book. Where one before it is missing, the book is begun anew.
+
+        `in_turn`: no number may go back, as those gathered before the whole book do.
+        """
         if self.numbering is None:
             return True
         verdict = self.numbering.verdict(change, book.number)
-        if verdict == "hole":
+        goes_back = verdict == "old" and in_turn and self.numbering.last_number(change) != book.number
+        if verdict == "hole" or goes_back:
             book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
             book.is_whole = False
-            self.book_is_wrong(book["symbol"])
+            self.book_is_wrong(symbol or book["symbol"])
         return verdict == "follows"
 
     def _note_number(self, book: Any, change: Any) -> None:
         if self.numbering is not None and (number := self.numbering.last_number(change)) is not None:
             book.number = book["nonce"] = number
+
+    def note_frame(self, book: Any, found: NumberedFrame) -> None:
+        """The venue's code has put the frame on the book."""
+        book.was_changed = not found.is_whole
+        self._note_number(book, found.numbers)
 
     def order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
         return self._tapped_book(super().order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]

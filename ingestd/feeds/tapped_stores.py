@@ -108,12 +108,13 @@ class BookStore(TappedStore):
 def tap_book(book: Any, *, is_whole: bool) -> Any:
     """The book, which from now on knows whether it is the venue's: `is_whole`. It is once a whole one has come.
 
-    `number`: the venue's, of the last change that is in it, where that is looked at.
+    `number`: the venue's, of the last change that is in it, where that is looked at; `was_changed`: since it was whole.
     """
     original: Any = type(book)
     book.__class__ = _tapped_book_class(original)
     book.is_whole = is_whole
     book.number = book.get("nonce")
+    book.was_changed = False
     return book
 
 
@@ -123,8 +124,10 @@ def _tapped_book_class(original: Any) -> Any:
         original.reset(self, *snapshot)
         self.is_whole = True
         self.number = self.get("nonce")
+        self.was_changed = False
 
-    return type(f"Tapped{original.__name__}", (original,), {"reset": reset, "is_whole": False, "number": None})
+    known = {"reset": reset, "is_whole": False, "number": None, "was_changed": False}
+    return type(f"Tapped{original.__name__}", (original,), known)
 
 
 def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:

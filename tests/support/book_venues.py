@@ -329,6 +329,34 @@ def _blofin(action: str, bids: Any, asks: Any, before: int, number: int) -> str:
     return json.dumps({"arg": {"channel": "books", "instId": "BTC-USDT"}, "action": action, "data": data})
 
 
+def _weex(kind: str, bids: Any, asks: Any, before: int, number: int) -> str:
+    said = {"e": kind, "E": MS, "s": "BTCUSDT", "U": before + 1, "u": number, "l": 200}
+    return json.dumps({**said, "d": "SNAPSHOT" if kind == "depthSnapshot" else "CHANGED", "b": bids, "a": asks})
+
+
+def _lighter(kind: str, bids: Any, asks: Any, before: int, number: int) -> str:
+    """`offset` is of the server that one is connected to, and may leap."""
+    sides = {side: [{"price": p, "size": a} for p, a in rows] for side, rows in (("bids", bids), ("asks", asks))}
+    book = {"code": 0, **sides, "offset": 7 * number, "nonce": number, "begin_nonce": before}
+    return json.dumps({"channel": "order_book:1", "order_book": book, "timestamp": MS, "type": f"{kind}/order_book"})
+
+
+def _apex(kind: str, bids: Any, asks: Any, number: int) -> str:
+    data = {"s": "BTCUSDT", "b": bids, "a": asks, "u": number, "seq": 7 * number}
+    return json.dumps({"topic": "orderBook25.H.BTCUSDT", "type": kind, "ts": MS * 1000, "data": data})
+
+
+def _grvt(bids: Any, asks: Any, before: int, number: int) -> str:
+    """The whole book has the number 0, whatever that of the next change is."""
+    sides = {
+        side: [{"price": p, "size": a, "num_orders": 1} for p, a in rows]
+        for side, rows in (("bids", bids), ("asks", asks))
+    }
+    feed = {"event_time": str(MS * 10**6), "instrument": "BTC_USDT_Perp", **sides}
+    said = {"stream": "v1.book.d", "selector": "BTC_USDT_Perp@100", "feed": feed}
+    return json.dumps({**said, "sequence_number": str(number), "prev_sequence_number": str(before)})
+
+
 def _sided(maker: Callable[..., str], *fixed: Any, **named: Any) -> Callable[[Change, ModelBook, Numbers], str]:
     return lambda change, _book, _numbers: maker(*fixed, _one(change, "bids"), _one(change, "asks"), **named)
 
@@ -505,5 +533,34 @@ BOOK_VENUES = (
         lambda change, _, numbers: _blofin("update", _one(change, "bids"), _one(change, "asks"), *numbers.next()),
         "BTC/USDT:USDT",
         "BTC-USDT",
+    ),
+    BookVenue(
+        "weex",
+        "wss://ws-spot.weex.com/v3/ws/public",
+        lambda book, numbers: _weex("depthSnapshot", _rows(book, "bids"), _rows(book, "asks"), *numbers.next()),
+        lambda change, _, numbers: _weex("depth", _one(change, "bids"), _one(change, "asks"), *numbers.next()),
+    ),
+    BookVenue(
+        "lighter",
+        "wss://mainnet.zklighter.elliot.ai/stream",
+        lambda book, numbers: _lighter("subscribed", _rows(book, "bids"), _rows(book, "asks"), *numbers.next()),
+        lambda change, _, numbers: _lighter("update", _one(change, "bids"), _one(change, "asks"), *numbers.next()),
+        "BTC/USDC:USDC",
+        "1",
+    ),
+    BookVenue(
+        "apex",
+        "wss://quote.omni.apex.exchange/realtime_public?v=2",
+        lambda book, numbers: _apex("snapshot", _rows(book, "bids"), _rows(book, "asks"), numbers.next()[1]),
+        lambda change, _, numbers: _apex("delta", _one(change, "bids"), _one(change, "asks"), numbers.next()[1]),
+        "BTC/USDT:USDT",
+    ),
+    BookVenue(
+        "grvt",
+        "wss://market-data.grvt.io/ws/full",
+        lambda book, _: _grvt(_rows(book, "bids"), _rows(book, "asks"), 0, 0),
+        lambda change, _, numbers: _grvt(_one(change, "bids"), _one(change, "asks"), *numbers.next()),
+        "BTC/USDT:USDT",
+        "BTC_USDT_Perp",
     ),
 )

@@ -1,0 +1,174 @@
+"""A change of a book is missing: it is noticed by the venue's numbers, and the book is begun anew.
+
+A venue on this machine: its sockets send what the documents of each venue say, and leave out one message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ccxt.pro
+import pytest
+
+from ingestd.records import BookSnapshot, FeedGap
+from tests.support.book_venues import BOOK_VENUES, BookVenue, ModelBook, Numbers, stored
+from tests.support.fake_venue import Connection, FakeVenue, Running
+from tests.unit.feeds.doubles import market
+
+
+def by_result(asked: Any) -> Any:
+    return {"jsonrpc": "2.0", "id": asked["id"], "result": asked["params"].get("channels", asked["params"])}
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """`agreed` is what the venue says to a request to begin or to end a stream; `other`: a market followed beside."""
+
+    agreed: Callable[[Any], Any]
+    other: tuple[str, str] = ("ETH/USDT", "ETHUSDT")
+
+
+SPOKEN = {
+    "deribit": Spoken(by_result, ("ETH/USD:ETH", "ETH-PERPETUAL")),
+    "poloniex": Spoken(lambda asked: {**asked, "channel": "book_lv2"}, ("ETH/USDT", "ETH_USDT")),
+    "hitbtc": Spoken(
+        lambda asked: {"result": {"ch": asked["ch"], "subscriptions": asked["params"]["symbols"]}, "id": asked["id"]}
+    ),
+    "blofin": Spoken(lambda asked: {"event": asked["op"], "arg": asked["args"][0]}, ("ETH/USDT:USDT", "ETH-USDT")),
+    "weex": Spoken(lambda asked: {"result": True, "id": asked["id"]}),
+    "lighter": Spoken(
+        lambda asked: {"type": f"{asked['type']}d", "channel": asked["channel"].replace("/", ":")},
+        ("ETH/USDC:USDC", "0"),
+    ),
+    "apex": Spoken(
+        lambda asked: {"success": True, "ret_msg": "", "conn_id": "c", "request": asked}, ("ETH/USDT:USDT", "ETHUSDT")
+    ),
+    "grvt": Spoken(
+        lambda asked: {
+            "jsonrpc": "2.0",
+            "result": {"stream": "v1.book.d"},
+            "id": asked["id"],
+            "method": asked["method"],
+        },
+        ("ETH/USDT:USDT", "ETH_USDT_Perp"),
+    ),
+}
+VENUES = {venue.exchange: venue for venue in BOOK_VENUES if venue.exchange in SPOKEN}
+
+
+class Market:
+    """The venue's side of the book of one market, and all that it ever was."""
+
+    def __init__(self, venue: BookVenue, speaks: Spoken) -> None:
+        self.venue = venue
+        self.speaks = speaks
+        self.numbers = Numbers()
+        self.book = ModelBook({"100.5": "1", "99.5": "1"}, {"101.5": "1", "102.5": "1"})
+        self.past = [self.book.as_numbers()]
+        self.asked: list[str] = []
+        self.served = FakeVenue(self.answer)
+
+    def answer(self, _connection: Connection, asked: Any) -> list[Any]:
+        """The book is sent to whom it is not being sent: as at most venues, asking twice brings nothing."""
+        verb = next(str(asked[key]) for key in ("method", "op", "event", "type") if key in asked)
+        verb = verb.lower().rpartition("/")[2]
+        if verb not in ("subscribe", "unsubscribe"):
+            return []
+        words = json.dumps(asked)
+        own = self.venue.market_id in words if self.venue.exchange != "lighter" else "/1" in words
+        if not own:
+            return [self.speaks.agreed(asked)]
+        stands = bool(self.asked) and self.asked[-1] == "subscribe"
+        self.asked.append(verb)
+        if verb == "unsubscribe" or stands:
+            return [self.speaks.agreed(asked)]
+        return [self.speaks.agreed(asked), self.venue.whole(self.book, self.numbers)]
+
+    def change(self, amount: str, side: str = "bids") -> str:
+        """The frame of the best level's next change, which may then be left out."""
+        price = "100.5" if side == "bids" else "101.5"
+        self.book.change(side, price, amount)
+        frame = self.venue.change((side, price, amount), self.book, self.numbers)
+        self.past.append(self.book.as_numbers())
+        return frame
+
+    async def send(self, *frames: str) -> None:
+        (connection,) = self.served.open
+        await connection.send(*frames)
+
+
+@pytest.fixture(params=sorted(VENUES))
+async def live(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Market, Running]]:
+    venue, speaks = VENUES[request.param], SPOKEN[request.param]
+
+    async def markets(exchange: Any, _params: Any = None) -> list[Any]:
+        named = ((venue.symbol, venue.market_id), speaks.other)
+        return [market(exchange, symbol, market_id, id2=market_id) for symbol, market_id in named]
+
+    async def currencies(_exchange: Any, _params: Any = None) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(getattr(ccxt.pro, venue.exchange), "fetch_markets", markets)
+    monkeypatch.setattr(getattr(ccxt.pro, venue.exchange), "fetch_currencies", currencies)
+    made = Market(venue, speaks)
+    await made.served.start()
+    host = "/".join(venue.url.split("/")[:3])
+    running = Running(
+        made.served,
+        venue.exchange,
+        host,
+        symbols=[venue.symbol, speaks.other[0]],
+        channels=["order_book"],
+        order_book_interval_ms=0,
+        book_audit_interval_s=0,
+    )
+    try:
+        yield made, running
+    finally:
+        await running.close()
+        await made.served.stop()
+
+
+def books(running: Running) -> list[BookSnapshot]:
+    return running.intake.of(BookSnapshot)
+
+
+async def test_a_change_that_is_missing_is_noticed_and_the_book_begun_anew(live: tuple[Market, Running]) -> None:
+    venue, running = live
+    await running.until(lambda: len(books(running)) == 1)
+    await venue.send(venue.change("2"), venue.change("3", "asks"))
+    await running.until(lambda: len(books(running)) == 3)
+    venue.change("4")  # is lost: the bid that is stored would be wrong until that price changes again
+    await venue.send(venue.change("5", "asks"), venue.change("6", "asks"))
+    await running.until(lambda: len(books(running)) == 4)
+    await venue.send(venue.change("7"))
+    await running.until(lambda: len(books(running)) == 5)
+
+    for book in books(running):
+        assert book.valid
+        assert stored(book) in venue.past
+    assert stored(books(running)[-1]) == venue.book.as_numbers()
+    assert venue.asked == ["subscribe", "unsubscribe", "subscribe"]
+    opened, ended = running.intake.of(FeedGap)
+    assert (opened.cause, opened.symbol, opened.channel) == ("book_broken", venue.venue.symbol, "order_book")
+    assert ended.ended_at is not None
+    assert len(venue.served.connections) == 1
+    status = running.feed.status()
+    assert status.book_resyncs == {"sequence": 1}
+    assert status.malformed_frames == 0
+
+
+async def test_a_change_that_is_in_the_book_already_does_not_go_onto_it(live: tuple[Market, Running]) -> None:
+    venue, running = live
+    await running.until(lambda: len(books(running)) == 1)
+    again = venue.change("2")
+    await venue.send(again, again, venue.change("3"))
+    await running.until(lambda: len(books(running)) == 3)
+
+    assert [stored(book) for book in books(running)] == venue.past
+    assert running.intake.of(FeedGap) == []
