@@ -294,7 +294,7 @@ def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
         price_precision=decimal_text(precision.get("price")),
         amount_precision=decimal_text(precision.get("amount")),
         linear=contract.linear,
-        contract_size=positive_size(market),
+        contract_size=positive_size(exchange, market),
         quantity_unit=contract.quantity_unit,
         open_interest_unit=unit_of(exchange, str(market["symbol"])) if market.get("contract") else None,
     )

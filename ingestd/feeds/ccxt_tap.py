@@ -292,7 +292,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     def create_connection(self, session: Any) -> Any:
         # The URL stays the client's key and what venues read the market type from: only the dial is redirected.
         original = self.url
-        asked = original + (_MICROSECONDS if self.in_microseconds and original.startswith(_WITH_TIME_UNITS) else "")
+        theirs = original if self.names is None else self.names.dialled(original)
+        asked = theirs + (_MICROSECONDS if self.in_microseconds and original.startswith(_WITH_TIME_UNITS) else "")
         self.url = mapped_url(asked, self.url_map)
         try:
             return super().create_connection(session)
@@ -529,6 +530,14 @@ class _TappedExchange(TappedBooks, ExactReaders):
             if self.id in _NEEDS_CURRENCIES:
                 raise
             return {}
+
+    async def fetch_open_interest(self, symbol: str, params: Any = None) -> Any:
+        """As the library does it; but Phemex has two tickers, and the library asks that of the other contracts."""
+        market = self.market(symbol) if self.id == "phemex" else {}  # type: ignore[attr-defined]
+        if market.get("inverse") is not True and market.get("settle") != "USD":
+            return await super().fetch_open_interest(symbol, params or {})  # type: ignore[misc]
+        ticker = await self.fetch_ticker(symbol, params or {})  # type: ignore[attr-defined]
+        return self.parse_open_interest(ticker["info"], market)  # type: ignore[attr-defined]
 
     @staticmethod
     def on_json_response(body: str) -> Any:

@@ -25,7 +25,8 @@ class Counting:
     """What one venue counts in, by the kind of contract.
 
     `misplaced`: the library takes this count for a value. `valued`: it takes this value for a count, and makes another
-    one of it. `no_value`: what it takes for a value in quote currency is none.
+    one of it. `no_value`: what it takes for a value in quote currency is none. `unread`: the field of a count that it
+    does not read.
     """
 
     linear: OpenInterestUnit | None = None
@@ -35,6 +36,7 @@ class Counting:
     misplaced: frozenset[Kind] = frozenset()
     valued: frozenset[Kind] = frozenset()
     no_value: frozenset[Kind] = frozenset()
+    unread: str | None = None
 
     def unit(self, kind: Kind) -> OpenInterestUnit | None:
         """What contracts of this kind are counted in."""
@@ -67,6 +69,9 @@ def counted(
     amount = decimal_text(interest.get("openInterestAmount"))
     value = decimal_text(interest.get("openInterestValue"))
     venue, kind = _VENUES.get(exchange, _UNKNOWN), kind_of(symbol)
+    info = interest.get("info")
+    if amount is None and venue.unread is not None and isinstance(info, Mapping):
+        amount = decimal_text(info.get(venue.unread))
     if kind in venue.no_value:
         value = None
     if kind in venue.misplaced and amount is None:
@@ -75,7 +80,7 @@ def counted(
         amount, value = None, amount
     if amount is None:
         return None, value, "quote" if venue is not _UNKNOWN else None
-    return amount, value, _unit_of_sample(exchange, interest.get("info")) or venue.unit(kind)
+    return amount, value, _unit_of_sample(exchange, info) or venue.unit(kind)
 
 
 def _unit_of_sample(exchange: str, info: Any) -> OpenInterestUnit | None:
@@ -138,6 +143,9 @@ _VENUES: Mapping[str, Counting] = {
     # "Current open interest in USD", which ccxt multiplies by the price once more
     # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
     "pacifica": Counting("quote", other="quote", valued=_ANY),
+    # Of contracts with scaled prices an integer, as are positions, which count contracts; of the others
+    # `openInterestRv`, of which nothing is said. https://phemex-docs.github.io/#query-24-hours-ticker
+    "phemex": Counting(inverse="contracts", unread="openInterest"),
     # 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
     **dict.fromkeys(("hitbtc", "bequant"), Counting(misplaced=_ANY)),
 }

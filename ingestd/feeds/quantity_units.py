@@ -58,6 +58,8 @@ _OTHERWISE: Mapping[str, Mapping[str, Currency]] = {
     # https://www.bitget.com/api-doc/contract: sizes in the base coin, for coin-M too
     "bitget": {"linear": "base", "inverse": "base"},
 }
+_GATE = frozenset({"gate", "gateio"})
+_OKX = frozenset({"okx", "okxus", "myokx"})
 # Options of other venues count contracts whose multiplier ccxt does not always have (OKX's ctMult, Gate's multiplier).
 _OPTIONS = frozenset({"binance", "bybit", "deribit"})
 
@@ -86,27 +88,57 @@ def contract_of(exchange: str, market: Mapping[str, Any]) -> Contract:
     """What one of a trade's quantity is in this market (ccxt's dict of it)."""
     if not market.get("contract"):
         return Contract()
-    linear, inverse = market.get("linear") is True, market.get("inverse") is True
+    linear, inverse = market.get("linear") is True, _is_inverse(market)
     kind = "linear" if linear else "inverse"
     is_option = market.get("type") == "option" or market.get("option") is True
     if linear == inverse or (is_option and (inverse or exchange not in _OPTIONS)):
         return Contract(linear if linear != inverse else None, None, "unknown")
     if exchange in _OTHERWISE:
         return Contract(linear, None, _OTHERWISE[exchange][kind])
-    size = positive_size(market)
-    if exchange not in _IN_CONTRACTS or size is None:
+    size = positive_size(exchange, market)
+    if exchange not in _IN_CONTRACTS or size is None or _counts_otherwise(exchange, market):
         return Contract(linear, None, "unknown")
     return Contract(linear, None if Decimal(size) == 1 else size, "base" if linear else "quote")
 
 
-def positive_size(market: Mapping[str, Any]) -> str | None:
+def positive_size(exchange: str, market: Mapping[str, Any]) -> str | None:
     """A contract's size, of a market that has one."""
-    size = decimal_text(market.get("contractSize")) if market.get("contract") else None
+    if not market.get("contract"):
+        return None
+    size = _positive(market.get("contractSize"))
+    info = market.get("info")
+    multiplier = info.get("quanto_multiplier") if exchange in _GATE and isinstance(info, Mapping) else None
+    if multiplier is not None and _positive(multiplier) is None:  # the library takes 0 for 1, of whatever contract
+        return "1" if _is_inverse(market) else None
+    return size
+
+
+def _is_inverse(market: Mapping[str, Any]) -> bool:
+    """Whether it is settled in its base: the library also calls so what is settled in a third currency, a quanto."""
+    return market.get("inverse") is True and market.get("settle") in (None, market.get("base"))
+
+
+def _counts_otherwise(exchange: str, market: Mapping[str, Any]) -> bool:
+    """Whether a contract is not `contractSize` of its currency: OKX says of what `ctVal` is, and has a multiplier.
+
+    https://www.okx.com/docs-v5/en/#public-data-rest-api-get-instruments
+    """
+    info = market.get("info")
+    if exchange not in _OKX or not isinstance(info, Mapping):
+        return False
+    counted = info.get("ctValCcy") or None
+    own = market.get("baseId" if market.get("linear") is True else "quoteId")
+    is_multiplied = Decimal(_positive(info.get("ctMult") or "1") or "0") != 1
+    return is_multiplied or (counted is not None and own is not None and counted != own)
+
+
+def _positive(value: Any) -> str | None:
+    text = decimal_text(value)
     try:
-        value = Decimal(size or "")
+        number = Decimal(text or "")
     except InvalidOperation:
         return None
-    return size if value.is_finite() and value > 0 else None
+    return text if number.is_finite() and number > 0 else None
 
 
 def unit_of(exchange: str, market: Mapping[str, Any]) -> str | None:

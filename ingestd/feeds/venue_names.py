@@ -4,7 +4,8 @@
 |---|---|---|
 | Kraken | its unified symbol, of which `LUNA/USD` is Terra 2 | `LUNA/USD` is Terra Classic, `LUNA2/USD` Terra 2 |
 | Bybit, trades of options | `publicTrade.{symbol}` | `publicTrade.{baseCoin}`, for all options of the coin |
-| Bithumb, CEX.IO, Coinone | the codes that the library has for the coins | the venue's ids of them |
+| Bithumb, CEX.IO, Coinone, Deepcoin's spot | the codes that the library has for the coins | the venue's ids of them |
+| Independent Reserve, in the URL | the same | the same |
 
 Pure: messages as decoded JSON in and out.
 """
@@ -18,6 +19,7 @@ Markets = Mapping[str, Mapping[str, Any]]  # the exchange library's dicts, by un
 
 _OPTION_DASHES = 3  # of a Bybit option's id, such as BTC-26DEC25-100000-C
 _TRADES = "publicTrade."
+_TICKER = "ticker-"  # Independent Reserve's trades
 _NEWER = {"XBT": "BTC", "XDG": "DOGE"}
 
 # How messages write the codes of base and quote, where they are the library's codes and not the venue's ids.
@@ -25,11 +27,18 @@ _BY_CODES: Mapping[str, Sequence[str]] = {
     "bithumb": ("{0}_{1}",),
     "cex": ("pair-{0}-{1}", "{0}", "{1}"),
     "coinone": ("{0}", "{1}"),
+    "deepcoin": ("{0}/{1}",),
+    # "a primary currency code": https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
+    "independentreserve": ("{0}-{1}",),
 }
+_BETWEEN_PARTS = {"deepcoin": "_"}  # DeepCoin_BTC/USDT_0.01
 
 
 class VenueNames(Protocol):
     """One socket's."""
+
+    def dialled(self, url: str) -> str:
+        """The library's URL as it is to be dialled."""
 
     def sent(self, message: Any) -> Any:
         """The library's message as the venue is to get it; None: there is nothing to ask for that was not asked."""
@@ -43,7 +52,7 @@ def venue_names(exchange: str, markets: Callable[[], Markets]) -> VenueNames | N
     if exchange == "kraken":
         return _Kraken(markets)
     if exchange in _BY_CODES:
-        return _Codes(_BY_CODES[exchange], markets)
+        return _Codes(_BY_CODES[exchange], markets, _BETWEEN_PARTS.get(exchange))
     return _Bybit() if exchange in ("bybit", "bybiteu", "bybitid") else None
 
 
@@ -74,7 +83,12 @@ def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) 
     return {**market, "symbol": f"{base}/{quote}", "base": base, "quote": quote}
 
 
-class _Kraken:
+class _AsDialled:
+    def dialled(self, url: str) -> str:
+        return url
+
+
+class _Kraken(_AsDialled):
     """Its messages name a market in `symbol`: of `params`, `result` and the rows of `data`, and of an error."""
 
     def __init__(self, markets: Callable[[], Markets]) -> None:
@@ -112,34 +126,51 @@ class _Kraken:
             self._unified = {name: symbol for symbol, name in self._theirs.items()}
 
 
-class _Codes:
-    """The library asks for a market by its own codes of the coins, and reads the answer by the venue's ids of them."""
+class _Codes(_AsDialled):
+    """The library asks for a market by its own codes of the coins, and reads the answer by the venue's ids of them.
 
-    def __init__(self, forms: Sequence[str], markets: Callable[[], Markets]) -> None:
+    `between`: what parts the name from the rest of a text; None: the name is the whole text.
+    """
+
+    def __init__(self, forms: Sequence[str], markets: Callable[[], Markets], between: str | None = None) -> None:
         self._forms = forms
         self._markets = markets
+        self._between = between
+
+    def dialled(self, url: str) -> str:
+        """What is asked for may stand in the URL, as in `?subscribe=ticker-BTC-AUD`, and nowhere else."""
+        head, subscribe, asked = url.partition("?subscribe=")
+        kind = _TICKER if asked.startswith(_TICKER) else ""
+        name = asked.removeprefix(_TICKER)
+        return f"{head}{subscribe}{kind}{self._theirs().get(name, name)}"
 
     def sent(self, message: Any) -> Any:
+        theirs = self._theirs()
+        return self._renamed(message, theirs) if theirs else message
+
+    def received(self, frame: Any) -> Sequence[Any]:
+        return (frame,)
+
+    def _theirs(self) -> dict[str, str]:
         theirs: dict[str, str] = {}
         for market in self._markets().values():
             ours, ids = (market["base"], market["quote"]), (market["baseId"], market["quoteId"])
             if [code.upper() for code in ours] != [str(code).upper() for code in ids]:
                 theirs |= {form.format(*ours): form.format(*ids) for form in self._forms}
-        return _replaced(message, theirs) if theirs else message
+        return theirs
 
-    def received(self, frame: Any) -> Sequence[Any]:
-        return (frame,)
+    def _renamed(self, value: Any, theirs: Mapping[str, str]) -> Any:
+        if isinstance(value, str):
+            parts = [value] if self._between is None else value.split(self._between)
+            return (self._between or "").join(theirs.get(part, part) for part in parts)
+        if isinstance(value, list):
+            return [self._renamed(item, theirs) for item in value]
+        if isinstance(value, dict):
+            return {key: self._renamed(item, theirs) for key, item in value.items()}
+        return value
 
 
-def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        return texts.get(value, value)
-    if isinstance(value, list):
-        return [_replaced(item, texts) for item in value]
-    return {key: _replaced(item, texts) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-class _Bybit:
+class _Bybit(_AsDialled):
     """https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
 
     def __init__(self) -> None:

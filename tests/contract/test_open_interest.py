@@ -29,6 +29,7 @@ class Answer:
     market_id: str
     body: str
     found: Found
+    path: str = ""
 
     def __str__(self) -> str:
         return f"{self.exchange}-{self.symbol}"
@@ -70,6 +71,14 @@ ANSWERS = [
     Answer("backpack", "BTC/USDC:USDC", "BTC_USDC_PERP",
            '[{"openInterest":"1273.85214","symbol":"BTC_USDC_PERP","timestamp":1753105735301}]',
            ("1273.85214", None, "base")),
+    # https://phemex-docs.github.io/#query-24-hours-ticker: contracts with scaled prices have a ticker of their own
+    Answer("phemex", "BTC/USD:BTC", "BTCUSD",
+           '{"error":null,"id":0,"result":{"closeEp":87425000,"fundingRateEr":10000,"indexEp":87450676,"markEp":87453092,'
+           '"openInterest":7821141,"symbol":"BTCUSD","timestamp":1583646442444219017,"turnoverEv":1399362834123,'
+           '"volume":125287131}}', ("7821141", None, "contracts"), "/md/ticker/24hr"),
+    Answer("phemex", "BTC/USDT:USDT", "BTCUSDT",
+           '{"error":null,"id":0,"result":{"markPriceRp":"67550.1","openInterestRv":"1848.1144186","symbol":"BTCUSDT",'
+           '"timestamp":"1729114315443343001"}}', ("1848.1144186", None, None), "/md/v2/ticker/24hr"),
 ]  # fmt: skip
 
 
@@ -77,7 +86,8 @@ ANSWERS = [
 async def test_what_rest_answers_is_stored(answer: Answer) -> None:
     wire = Wire(answer.exchange, {answer.symbol: answer.market_id}, "wss://localhost")
 
-    async def fetch(*_asked: Any, **_more: Any) -> Any:
+    async def fetch(url: str, *_asked: Any, **_more: Any) -> Any:
+        assert answer.path in url
         return wire.exchange.parse_json(answer.body)
 
     wire.exchange.fetch = fetch

@@ -12,6 +12,7 @@ import pytest
 
 from ingestd.config import parse
 from ingestd.feeds import quantity_units
+from ingestd.feeds.ccxt_records import market_info
 from ingestd.feeds.history import CcxtHistory
 from ingestd.feeds.native.messages import Message
 from ingestd.feeds.native.okx import Okx
@@ -96,6 +97,59 @@ async def test_a_backfilled_trade_says_it() -> None:
         series = Series(Paging.RECENT, Ids.INCREASING, 100)
         (found,) = await history.trades("BTC/USD:BTC", series, Request())
         assert (found.trade_id, found.quantity, found.unit) == ("7", "3", "100 quote")
+    finally:
+        await history.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "multiplier", "symbol", "unit", "size"),
+    [
+        ("BTC_USD", "0", "BTC/USD:BTC", "quote", "1"),
+        ("BTC_USD", "0.0", "BTC/USD:BTC", "quote", "1"),
+        ("ETH_USD", "0.000001", "ETH/USD:BTC", "unknown", "0.000001"),  # a quanto: settled in neither of its currencies
+        ("BTC_USDT", "0.0001", "BTC/USDT:USDT", "0.0001 base", "0.0001"),
+        ("BTC_USDT", "0", "BTC/USDT:USDT", "unknown", None),
+    ],
+)
+async def test_gates_multiplier_of_0_is_a_contract_of_1_usd_of_an_inverse_one_alone(
+    name: str, multiplier: str, symbol: str, unit: str, size: str | None
+) -> None:
+    """https://www.gate.com/docs/developers/apiv4/en/#futures: `quanto_multiplier`; of BTC_USD a contract is 1 USD"""
+    history = CcxtHistory(parse({"feeds": [{"exchange": "gate", "symbols": [symbol]}]}, {}).feeds[0], rate_share=0.5)
+    try:
+        exchange = history._exchange
+        listed = {"name": name, "quanto_multiplier": multiplier, "order_price_deviate": "0.5", "mark_price": "100"}
+        exchange.set_markets([exchange.parse_contract_market(listed, "usdt" if name.endswith("USDT") else "btc")])
+
+        async def fetch(*_: Any, **__: Any) -> Any:
+            return [{"id": 7, "create_time": 1700000000, "contract": name, "size": 3, "price": "40000.1"}]
+
+        exchange.fetch = fetch
+        (found,) = await history.trades(symbol, Series(Paging.RECENT, Ids.INCREASING, 100), Request())
+        assert (found.quantity, found.unit) == ("3", unit)
+        listing = market_info("gate", exchange.market(symbol))
+        assert (listing.contract_size, listing.quantity_unit == "contracts") == (size, " " in unit)
+    finally:
+        await history.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "unit"),
+    [
+        ({}, "100 quote"),
+        ({"ctMult": "0.1"}, "unknown"),
+        ({"ctValCcy": "BTC"}, "unknown"),
+        ({"ctVal": ""}, "unknown"),
+        ({"ctVal": "0"}, "unknown"),
+    ],
+)
+async def test_okxs_contract_counts_what_its_list_says_or_nothing_that_is_known(
+    changes: dict[str, str], unit: str
+) -> None:
+    """https://www.okx.com/docs-v5/en/#public-data-rest-api-get-instruments: ctVal of ctValCcy, and ctMult"""
+    history = CcxtHistory(parse({"feeds": [{"exchange": "okx", "symbols": ["*"]}]}, {}).feeds[0], rate_share=0.5)
+    try:
+        assert quantity_units.unit_of("okx", history._exchange.parse_market(SWAP | changes)) == unit
     finally:
         await history.close()
 

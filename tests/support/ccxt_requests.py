@@ -64,6 +64,11 @@ class Asking:
         exchange.load_markets, exchange.fetch = self._load_markets, self._fetch
         exchange.watch = exchange.watch_multiple = self._watch
 
+    @property
+    def markets(self) -> Any:
+        """The library's markets, by unified symbol."""
+        return self._exchange.markets
+
     async def call(self, method: str, *arguments: Any) -> Outcome:
         """What the venue's code does when it is asked for this."""
         self._requests.clear()
