@@ -19,11 +19,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from ingestd.clock import now_us
+from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Earlier, FeedStatus
 from ingestd.gap_book import stream_of_gap
-from ingestd.gap_causes import LACKED, RESTART, SHUTDOWN, UNLISTED
+from ingestd.gap_causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
 from ingestd.intake import Intake
 from ingestd.journal_thread import Worker
 from ingestd.records import FeedGap, StreamId
@@ -131,12 +131,13 @@ def let_go(
     until: int,
     detail: str,
     is_wanted: Callable[[StreamId], bool] = lambda _: False,
+    over_before: int = 0,
 ) -> list[FeedGap]:
     """Take out the streams that nobody follows any more; the gaps of them that end with that, or begin.
 
     `following`: for each exchange, whether all its feeds have chosen their symbols. `until`: when they were last
     followed. `is_wanted`: whether the configuration names the stream all the same, so that the venue's list lacks it:
-    then it misses something until it is there again.
+    then it misses something until it is there again, or is taken for over since nothing came since `over_before`.
     """
     gone = [stream for stream in earlier if following.get(stream[0], True)]
     ended = []
@@ -145,9 +146,12 @@ def let_go(
             if earlier[stream].gap is None:
                 ended.append(_unlisted(stream, earlier[stream]))
                 earlier[stream] = Earlier(ended[-1].time, UNLISTED, LACKED, ended[-1])
+            elif (gap := earlier[stream].gap) is not None and gap.ended_at is None and gap.time < over_before:
+                ended.append(_over(gap))
+                earlier[stream] = Earlier(gap.time, gap.cause, gap.detail, ended[-1])
             continue
         gap = earlier.pop(stream).gap
-        if gap is not None:
+        if gap is not None and gap.ended_at is None:
             text = f"{gap.detail}; {detail}" if gap.detail else detail
             ended.append(msgspec.structs.replace(gap, ended_at=max(until, gap.time), received_at=until, detail=text))
     return ended
@@ -168,6 +172,11 @@ def _unlisted(stream: StreamId, left: Earlier) -> FeedGap:
     )
 
 
+def _over(gap: FeedGap) -> FeedGap:
+    now, detail = now_us(), f"{gap.detail}; {OVER}" if gap.detail else OVER
+    return msgspec.structs.replace(gap, ended_at=max(now, gap.time), received_at=now, detail=detail)
+
+
 class StreamState:
     """Reads the file at the start, keeps it up to date, and leaves it at the stop. Its failures cost no record."""
 
@@ -183,6 +192,7 @@ class StreamState:
         self._saved_version = 0
         self._failures = 0
         self._read_written_at = 0
+        self._began_s = monotonic_s()  # a list may lack for once what was followed before
 
     def load(self) -> None:
         """Take over what the process before has left; the state directory is locked. Fills `earlier`,
@@ -203,7 +213,8 @@ class StreamState:
 
     def let_go(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
         """See the function of that name."""
-        return let_go(self.earlier, following, self._read_written_at, "no longer followed", is_wanted)
+        over_before = now_us() - OVER_US if monotonic_s() - self._began_s > OVER_US / 1e6 else 0
+        return let_go(self.earlier, following, self._read_written_at, "no longer followed", is_wanted, over_before)
 
     def forget_restart(self) -> None:
         """Another process has captured since: only the gaps that this one's predecessor left open are gone on with."""

@@ -10,7 +10,7 @@ import msgspec
 
 from ingestd.feeds.base import Earlier, StreamStatus
 from ingestd.feeds.trade_ids import IdReport
-from ingestd.gap_causes import ID_JUMP
+from ingestd.gap_causes import ID_JUMP, OVER
 from ingestd.records import FeedGap, latest_us
 
 StreamKey = tuple[str, str]  # channel, symbol
@@ -135,8 +135,24 @@ class GapTracker:
             return None
         return self._end(*key, received_at=merged.until[0], ended_at=merged.until[1], remark=remark)
 
+    def is_over(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
+        """Nothing comes of the stream's market any more: its gap, if one is open, with that as its end.
+
+        No other one opens until it delivers after all, and then the same row ends.
+        """
+        key = stream.channel, stream.symbol
+        gap = self.open.get(key)
+        if gap is None or gap.ended_at is not None or key in self._merged:
+            return None
+        ended = msgspec.structs.replace(_remarked(gap, OVER), ended_at=max(at, gap.time), received_at=at)
+        self.open[key] = ended
+        return ended
+
     def forget(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
         """The stream is not followed any more: the gap that ends with that."""
+        gap = self.open.get((stream.channel, stream.symbol))
+        if gap is not None and gap.ended_at is not None:
+            del self.open[stream.channel, stream.symbol]
         ended = self._end(stream.channel, stream.symbol, received_at=at, ended_at=at, remark=UNFOLLOWED)
         self._ended.pop((stream.channel, stream.symbol), None)
         self._begun.pop((stream.channel, stream.symbol), None)

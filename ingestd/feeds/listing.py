@@ -10,6 +10,9 @@ followed stays subscribed, and the library keeps the last known market of it. Th
 | lacks it, and its contract has expired | never: the market is over and no longer followed | - |
 
 A market that is back in the list and has not delivered since is subscribed to again.
+
+One that is called closed or lacking, and silent for `OVER_US` or after its expiry, is taken for over: its gap ends, as
+nothing is traded there. Should it deliver after all, the same gap ends then.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestd.feeds.base import StreamStatus
+from ingestd.gap_causes import OVER_US
 
 Markets = Mapping[str, Mapping[str, Any]]
 
@@ -49,10 +53,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`doubtful`: why each of these may miss something from now on; `back`: listed again after such a doubt."""
+    """`doubtful`: why each of these may miss something from now on; `back`: listed again after such a doubt; `over`:
+    in doubt for so long that nothing is traded there any more."""
 
     doubtful: Mapping[str, str]
     back: Sequence[str]
+    over: Sequence[str] = ()
 
 
 class ListingDoubts:
@@ -66,7 +72,7 @@ class ListingDoubts:
         """What the newest list makes doubtful, once each time. A market that was closed when it was first followed is
         not: nothing has ended."""
         heard: dict[str, int] = {}
-        for stream in streams if choice.lacking else ():
+        for stream in streams if choice.lacking or choice.closed else ():
             at = stream.last_received_at or stream.followed_at or now
             heard[stream.symbol] = max(at, heard.get(stream.symbol, 0))
         followed = set(choice.symbols)
@@ -78,7 +84,12 @@ class ListingDoubts:
         back = self._in_doubt.intersection(followed).difference(choice.closed, choice.lacking)
         self._in_doubt = (self._in_doubt & followed) - back | new.keys()
         self._followed = followed
-        return Judgement(new, sorted(back))
+        over = [
+            symbol
+            for symbol in {*choice.closed, *choice.lacking}
+            if now - heard.get(symbol, now) >= OVER_US or has_expired(symbol, choice.markets.get(symbol), now)
+        ]
+        return Judgement(new, sorted(back), sorted(over))
 
 
 def has_expired(symbol: str, market: Mapping[str, Any] | None, now: int) -> bool:

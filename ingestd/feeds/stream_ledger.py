@@ -116,6 +116,8 @@ class StreamLedger:
                 stream.quarantined = reason
             elif stream.symbol in judgement.back:
                 stream.quarantined = None
+            if stream.symbol in judgement.over:
+                self._put_gap(self._gaps.is_over(stream, at=now_us()))
         return judgement
 
     def of_symbols(self, symbols: Collection[str]) -> list[Stream]:

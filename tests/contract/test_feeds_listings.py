@@ -142,6 +142,45 @@ async def test_what_the_list_lacks_and_is_silent_has_a_gap_and_is_asked_for_when
 
 
 @NAMES
+@pytest.mark.parametrize("how", ["called closed", "lacking"])
+async def test_a_market_that_is_closed_for_good_has_a_gap_with_an_end(
+    venue: Venue, names: list[str], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day without it, here no time: the row ends. A lost socket opens no other; should it come back, the row lasts
+    until it delivers."""
+    running = await started(venue, names)
+    monkeypatch.setattr("ingestd.feeds.listing.SILENT_US", 0)
+    monkeypatch.setattr("ingestd.feeds.listing.OVER_US", 300_000)
+    base = venue.markets["BTCUSDT"]
+    if how == "lacking":
+        del venue.markets["BTCUSDT"]
+    else:
+        venue.statuses["BTCUSDT"] = "SETTLING"
+    await running.until(lambda: [gap for gap in running.intake.of(FeedGap) if gap.ended_at is not None])
+    opened, ended = (gap for gap in running.intake.of(FeedGap) if gap.symbol == BTC)
+    assert (opened.cause, opened.ended_at, ended.time) == ("unlisted", None, opened.time)
+    assert (ended.ended_at or 0) >= opened.time + 300_000
+    assert "taken for closed" in (ended.detail or "")
+
+    await venue.sockets[-1].close()
+    await running.until(lambda: sum(map(len, venue.subscribed)) == 4)
+    await venue.trade(2, "ETHUSDT")
+    await listed_again(venue, running)
+    assert len([gap for gap in running.intake.of(FeedGap) if gap.symbol == BTC]) == 2
+
+    venue.markets["BTCUSDT"] = base
+    venue.statuses.clear()
+    await listed_again(venue, running)
+    await running.until(lambda: sum("btcusdt@trade" in streams for streams in venue.subscribed) >= 2)
+    await venue.trade(2, "BTCUSDT")
+    await running.until(lambda: len(ids_of(running, BTC)) == 2)
+    again = [gap for gap in running.intake.of(FeedGap) if gap.symbol == BTC]
+    assert [gap.time for gap in again] == [opened.time] * 3
+    assert (again[-1].ended_at or 0) > (ended.ended_at or 0)
+    await running.close()
+
+
+@NAMES
 async def test_a_market_with_another_id_is_asked_for_by_that(venue: Venue, names: list[str]) -> None:
     running = await started(venue, names)
 

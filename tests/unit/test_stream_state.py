@@ -127,6 +127,9 @@ def test_what_is_configured_and_not_listed_misses_something_from_then_on() -> No
     assert earlier[TRADES].gap == opened
     assert TICKS not in earlier
     assert let_go(earlier, {"binance": True}, NOW_US + 60, "no longer followed", lambda _: True) == []
+    over = let_go(dict(earlier), {"binance": True}, NOW_US + 60, "", lambda _: True, over_before=NOW_US + 1)
+    assert [(gap.time, gap.cause) for gap in over] == [(NOW_US, "unlisted")]
+    assert "taken for closed" in (over[0].detail or "")
     (ended,) = let_go(earlier, {"binance": True}, NOW_US + 70, "no longer followed")  # taken out of the configuration
     assert (ended.time, ended.ended_at) == (NOW_US, NOW_US + 70)
     assert earlier == {}
