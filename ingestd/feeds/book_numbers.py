@@ -22,6 +22,7 @@ class Numbering:
     before: tuple[str, ...] = ()
     within: str | None = None  # the part of the message that has them
     consecutive: bool = True
+    by_time: bool = False  # the whole book states no number, but a time that is not before its last change
 
     def last_number(self, change: Mapping[str, Any]) -> int | None:
         """The number of the book once the change is in it; None when it states none."""
@@ -47,7 +48,9 @@ class Numbering:
         None: the book is older than what was gathered, or something is missing, and a newer one is needed. Changes
         before a hole are dropped.
         """
-        self._let_go_before_a_hole(changes)
+        is_whole = not self._let_go_before_a_hole(changes)
+        if self.by_time:  # amounts are absolute: those that are in the book already do no harm
+            return 0 if is_whole else None
         if number is None:
             return None
         for index, change in enumerate(changes):
@@ -58,11 +61,13 @@ class Numbering:
                 return index
         return len(changes)
 
-    def _let_go_before_a_hole(self, changes: MutableSequence[Mapping[str, Any]]) -> None:
+    def _let_go_before_a_hole(self, changes: MutableSequence[Mapping[str, Any]]) -> bool:
+        """Whether there was one."""
         for index in range(len(changes) - 1, 0, -1):
             if self.verdict(changes[index], self.last_number(changes[index - 1])) == "hole":
                 del changes[:index]
-                return
+                return True
+        return False
 
     def _part(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
         part = change if self.within is None else change.get(self.within)
@@ -97,6 +102,7 @@ NUMBERINGS: Mapping[str, Numbering] = {
     "grvt": Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
     "hitbtc": Numbering(("s",), ("s",)),
     "lighter": Numbering((), ("nonce",), before=("begin_nonce",)),
+    "nado": Numbering((), ("max_timestamp",), before=("last_max_timestamp",), by_time=True),
     "poloniex": Numbering((), ("id",), before=("lastId",)),
     "weex": Numbering(("U",), ("u",)),  # `U` is the number before, or the one after it: both are let pass
 }

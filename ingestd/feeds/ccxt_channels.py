@@ -19,7 +19,6 @@ SYMBOLS_PER_CALL: Mapping[str, int] = {
     "gateeu": 30,
     "gemini": 20,  # the symbols are part of the URL
     "bitget": 30,
-    "nado": 1,  # its code asks for each book of a call over REST before it subscribes: one failure would be all theirs
 }
 
 BIDS_ASKS_IN_TICKERS = frozenset({"kraken", "modetrade", "woofipro"})
@@ -97,6 +96,9 @@ BOOKS_UNSUBSCRIBED_HERE = frozenset(
 
 BOOKS_LEFT_STANDING = frozenset({"bittrade", "bitvavo", "cryptocom", "htx", "lighter", "weex"})
 """Venues whose code lets a broken book, and its subscription, stand, whether it finds that it is broken or not."""
+
+BOOKS_GATHERED_HERE = frozenset({"nado"})
+"""Venues whose code asks for a book over REST before it subscribes to the changes: some would be lost between."""
 
 LISTED_IN_REQUEST: Mapping[str, tuple[str, ...]] = {
     "blofin": ("args",),

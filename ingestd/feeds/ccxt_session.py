@@ -252,6 +252,7 @@ class CcxtSession:
                     log.info("book_not_unsubscribed", feed=self._config.label, symbol=symbol, error=str(error)[:300])
             if rung is not None:
                 ladder.asked(symbol, monotonic_s())
+        self.exchange.await_changes(symbols)
 
     def _climb(self) -> None:
         """Books that were asked for again in vain: the next rung."""

@@ -168,7 +168,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         for found in self.exchange.numbered_frames(data, self.url):
             is_one = True
             market = self.exchange.safe_market(found.market_id, None, None, found.market_type)
-            if found.is_whole or self.is_down or self.exchange.follows(market["symbol"], found.numbers):
+            if found.is_whole or self.is_down or self.exchange.follows(market["symbol"], found.numbers, self):
                 self.tap.frame, self.tap.numbered = found.frame, found
                 self.on_message_callback(self, found.frame)
         return is_one
@@ -403,7 +403,7 @@ class _TappedExchange(TappedBooks, ExactReaders):
             never = asyncio.get_running_loop().create_future()
             never.cancel()
             return never
-        return super().spawn(self._in_background(method), *args)  # type: ignore[misc]
+        return super().spawn(self._in_background(method), *args)
 
     def _in_background(self, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         """The same coroutine function, its tasks known to `close_exchange`, and to the socket that it is given."""

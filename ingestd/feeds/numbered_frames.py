@@ -115,6 +115,12 @@ def _grvt(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, market_id, {} if is_whole else frame, is_whole)
 
 
+def _nado(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """The whole book comes over REST. https://docs.nado.xyz/developer-resources/api/subscriptions/events"""
+    if isinstance(frame, dict) and frame.get("type") == "book_depth":
+        yield NumberedFrame(frame, str(frame.get("product_id")), frame, is_whole=False)
+
+
 def _at(frame: Any, name: str) -> Mapping[str, Any]:
     part = frame.get(name) if isinstance(frame, Mapping) else None
     return part if isinstance(part, dict) else {}
@@ -127,6 +133,7 @@ _READERS: Mapping[str, Reader] = {
     "grvt": _grvt,
     "hitbtc": _hitbtc,
     "lighter": _lighter,
+    "nado": _nado,
     "poloniex": _poloniex,
     "weex": _weex,
     "xt": _xt,

@@ -15,11 +15,14 @@ from ingestd.backoff import Backoff
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_numbers import NUMBERINGS
+from ingestd.feeds.ccxt_channels import BOOKS_GATHERED_HERE
 from ingestd.feeds.numbered_frames import NumberedFrame, numbered_frame_reader
 from ingestd.feeds.tap import Tap, started_for
 from ingestd.feeds.tapped_stores import BookStore, tap_book
 
 _KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
+_NS_IN_MS = 1_000_000
+_LOOK_S = 0.02
 _NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
 
 
@@ -56,6 +59,8 @@ class TappedBooks:
     orderbooks: BookStore
     fetch_order_book: Callable[..., Coroutine[Any, Any, Any]]
     names_in: Callable[[str], frozenset[str]]
+    spawn: Callable[..., Any]
+    handle_deltas: Callable[[Any, Any], None]
     translated: Callable[[BaseException], FeedError]
     code_name: str
     _tap: Tap
@@ -84,6 +89,8 @@ class TappedBooks:
             except Exception as error:  # noqa: BLE001  # whatever it is: this book has to wait, and nothing else
                 await self._wait_to_load(symbol, error)
             else:
+                if self.code_name in BOOKS_GATHERED_HERE:
+                    await self._until_passed(symbol, book["timestamp"])
                 if symbol not in self._put_together:
                     self.loading.pop(symbol, None)
                 return book
@@ -123,6 +130,27 @@ class TappedBooks:
             if book is not None:
                 del book.cache[:-_KEPT_CHANGES]
 
+    async def _until_passed(self, symbol: str, whole_at_ms: int) -> None:
+        """Until the changes that are gathered are at least as new as a whole book that states no number."""
+        numbering = self.numbering
+        assert numbering is not None
+        while self._tap.listener.follows_book(symbol):
+            book = self.orderbooks.get(symbol)
+            changes = book.cache if book is not None else []
+            if changes and (numbering.last_number(changes[-1]) or 0) >= (whole_at_ms + 1) * _NS_IN_MS:
+                return
+            if len(changes) > _KEPT_CHANGES:
+                raise FeedError(f"its time, {whole_at_ms} ms, is after that of {_KEPT_CHANGES} changes")
+            await asyncio.sleep(_LOOK_S)
+        raise asyncio.CancelledError
+
+    def await_changes(self, symbols: Iterable[str]) -> None:
+        """Before these books are asked for: where the venue's code would ask for a whole one before it subscribes, and
+        lose what changes between, it finds one that waits for the changes."""
+        for symbol in symbols if self.code_name in BOOKS_GATHERED_HERE else ():
+            if symbol not in self.orderbooks:
+                self.orderbooks[symbol] = self.order_book()
+
     def orderbook_checksum_message(self, symbol: str) -> Any:
         """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
         self.book_is_wrong(symbol)
@@ -146,9 +174,14 @@ class TappedBooks:
         return -1 if start is None else start
 
     def handle_book_delta(self, book: Any, change: Any) -> None:
-        if self._follows(book, change):
+        if not self._follows(book, change):
+            return
+        if self.code_name in BOOKS_GATHERED_HERE:
+            for side in ("bids", "asks"):
+                self.handle_deltas(book[side], change.get(side) or ())
+        else:
             super().handle_book_delta(book, change)  # type: ignore[misc]
-            self._note_number(book, change)
+        self._note_number(book, change)
 
     def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
         # In what these two are given and return the venues' code differs.
@@ -160,9 +193,14 @@ class TappedBooks:
             self._note_number(book, message)
         return book
 
-    def follows(self, symbol: str, change: Any) -> bool:
+    def follows(self, symbol: str, change: Any, client: Any) -> bool:
         """Whether a change that a socket brought is to go to the venue's code, which would look at no number."""
         book = self.orderbooks.get(symbol)
+        if book is not None and not book.is_whole and self.code_name in BOOKS_GATHERED_HERE:
+            book.cache.append(change)
+            if symbol not in self._put_together:
+                self.spawn(self.load_order_book, client, f"orderbook:{symbol}", symbol)
+            return False
         if book is None or not book.is_whole:
             return True  # it gathers them, or they are of no book
         return self._follows(book, change, symbol, in_turn=book.was_changed)
@@ -179,7 +217,10 @@ class TappedBooks:
         if verdict == "hole" or goes_back:
             book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
             book.is_whole = False
-            self.book_is_wrong(symbol or book["symbol"])
+            name = symbol or book["symbol"]
+            self.book_is_wrong(name)
+            if self.code_name in BOOKS_GATHERED_HERE:
+                self.orderbooks[name] = self.order_book()  # its code knows a number of the old one
         return verdict == "follows"
 
     def _note_number(self, book: Any, change: Any) -> None:

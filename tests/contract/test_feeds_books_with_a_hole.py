@@ -5,6 +5,7 @@ A venue on this machine: its sockets send what the documents of each venue say, 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import ccxt.pro
 import pytest
+from aiohttp import web
 
 from ingestd.records import BookSnapshot, FeedGap
 from tests.support.book_venues import BOOK_VENUES, BookVenue, ModelBook, Numbers, stored
@@ -172,3 +174,93 @@ async def test_a_change_that_is_in_the_book_already_does_not_go_onto_it(live: tu
 
     assert [stored(book) for book in books(running)] == venue.past
     assert running.intake.of(FeedGap) == []
+
+
+class Nado:
+    """Its books: a whole one over REST with a time, and changes by the nanosecond of the last one in each.
+
+    https://docs.nado.xyz/developer-resources/api/v2/orderbook and
+    https://docs.nado.xyz/developer-resources/api/subscriptions/events
+    """
+
+    def __init__(self) -> None:
+        self.served = FakeVenue(self.answer)
+        self.served.replies["/v2/orderbook"] = self.whole
+        self.book = ModelBook({"100.5": "1", "99.5": "1"}, {"101.5": "1", "102.5": "1"})
+        self.past = [self.book.as_numbers()]
+        self.at_ns = 1_790_000_000_000_000_000
+        self.count = 0
+
+    def answer(self, _connection: Connection, asked: Any) -> list[Any]:
+        return [{"result": None, "id": asked["id"]}]
+
+    def whole(self, _request: web.Request) -> Any:
+        """At once the market moves on, as it does between any two requests."""
+        sides = {
+            side: [[float(price), float(amount)] for price, amount in self.book.rows(side)] for side in ("bids", "asks")
+        }
+        reply = {"product_id": 2, "ticker_id": "BTC-PERP_USDT0", **sides, "timestamp": self.at_ns // 10**6}
+        self.change("bids")
+        return reply
+
+    def change(self, side: str) -> str:
+        self.count += 1
+        before, self.at_ns = self.at_ns, self.at_ns + 50_000_000
+        price, amount = ("100.5" if side == "bids" else "101.5"), str(1 + self.count)
+        self.book.change(side, price, amount)
+        self.past.append(self.book.as_numbers())
+        row = [f"{float(price):.1f}".replace(".", "") + "0" * 17, amount + "0" * 18]
+        rows = {name: [row] if name == side else [] for name in ("bids", "asks")}
+        times = {"min_timestamp": str(self.at_ns), "max_timestamp": str(self.at_ns), "last_max_timestamp": str(before)}
+        self.frame = json.dumps({"type": "book_depth", **times, "product_id": 2, **rows})
+        for connection in self.served.open:
+            asyncio.get_running_loop().create_task(connection.send(self.frame))
+        return self.frame
+
+
+@pytest.mark.parametrize("lost_later", [False, True])
+async def test_nado_what_changes_while_a_book_is_asked_for_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, lost_later: bool
+) -> None:
+    async def markets(exchange: Any, _params: Any = None) -> list[Any]:
+        return [market(exchange, "BTC/USDT0:USDT0", "2", info={"ticker_id": "BTC-PERP_USDT0"})]
+
+    async def currencies(_exchange: Any, _params: Any = None) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(ccxt.pro.nado, "fetch_markets", markets)
+    monkeypatch.setattr(ccxt.pro.nado, "fetch_currencies", currencies)
+    venue = Nado()
+    await venue.served.start()
+    running = Running(
+        venue.served,
+        "nado",
+        "https://gateway.prod.nado.xyz",
+        "wss://gateway.prod.nado.xyz",
+        symbols=["BTC/USDT0:USDT0"],
+        channels=["order_book"],
+        order_book_interval_ms=0,
+        book_audit_interval_s=0,
+    )
+
+    async def until(count: int) -> None:
+        async with asyncio.timeout(20.0):
+            while len(books(running)) < count:
+                venue.change("asks")
+                await asyncio.sleep(0.01)
+
+    try:
+        await until(5)
+        if lost_later:
+            carried, venue.served.connections = venue.served.connections, []
+            venue.change("bids")
+            venue.served.connections = carried
+            await until(len(books(running)) + 5)
+        for book in books(running):
+            assert stored(book) in venue.past
+        gaps = running.intake.of(FeedGap)
+        assert [gap.cause for gap in gaps] == ["book_broken"] * 2 * lost_later
+        assert running.feed.status().malformed_frames == 0
+    finally:
+        await running.close()
+        await venue.served.stop()
