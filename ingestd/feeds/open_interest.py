@@ -1,6 +1,7 @@
 """What venues count their open interest in, by their documents, and what the exchange library misreads of it. Pure.
 
-A venue that the table does not have says neither: the unit is unknown, never guessed.
+A venue that the table does not have says neither: the unit is unknown, never guessed. What stands in quotation marks is
+the wording of the venue's documents; of the other rows the page where it should be found is named, unread.
 """
 
 from __future__ import annotations
@@ -107,18 +108,19 @@ _VENUES: Mapping[str, Counting] = {
     # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
     # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
     **dict.fromkeys(_BINANCE, Counting("base", "contracts", no_value=frozenset({"inverse"}))),
-    # "The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
+    # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
     # https://bybit-exchange.github.io/docs/v5/market/open-interest
     **dict.fromkeys(_BYBIT, Counting("base", "quote")),
     # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is the underlying
     # base currency coin." A linear perpetual is a linear future of Deribit's, which ccxt takes for an inverse one.
     # https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
     "deribit": Counting("base", "quote", "base", misplaced=frozenset({"linear"})),
-    # oi: contracts; https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
+    # oi: "Open interest in number of contracts"; https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
     **dict.fromkeys(_OKX, _IN_CONTRACTS),
-    # open_interest: "size"; https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
+    # open_interest: "Total open interest size (contracts)"; https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
     **dict.fromkeys(_GATE, _IN_CONTRACTS),
-    # volume, in contracts; https://huobiapi.github.io/docs/coin_margined_swap/v1/en/#query-information-on-open-interest
+    # volume: "Position quantity(volume)", beside the currency's; "Sum of both buy and sell sides" where settled in USDT
+    # https://huobiapi.github.io/docs/coin_margined_swap/v1/en/#query-information-on-open-interest
     **dict.fromkeys(_HTX, _IN_CONTRACTS),
     # in lots, which are contracts; https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
     **dict.fromkeys(_KUCOIN, _IN_CONTRACTS),
@@ -130,7 +132,7 @@ _VENUES: Mapping[str, Counting] = {
     "bitget": Counting("base"),
     # in coins; https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
     "hyperliquid": Counting("base", other="base"),
-    # I: in the synthetic asset, i: in collateral; https://api.docs.extended.exchange/#get-open-interest-history
+    # I: "Open interest in synthetic asset", i: "in USD"; https://api.docs.extended.exchange/#get-open-interest-history
     "extended": Counting("base", other="base"),
     # in base currency; https://docs.paradex.trade/api/prod/markets/get-markets-summary
     "paradex": Counting("base", other="base"),

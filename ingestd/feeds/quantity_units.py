@@ -1,9 +1,9 @@
 """The unit of a trade's quantity: the base currency, the quote currency, or a contract of a fixed amount of either.
 
 ccxt's convention is that an amount counts contracts of `contractSize`: of the base currency where the contract is
-linear, of the quote currency where it is inverse. `_IN_CONTRACTS` are the venues of which that was looked up for the
-sizes in public trades; `_OTHERWISE` are those whose trades count something else. For contracts of any other venue the
-unit is `unknown`.
+linear, of the quote currency where it is inverse. `_READ` are the venues whose documents say so of the sizes in public
+trades, `_BY_CONVENTION` those that ccxt says it of, and of which no page that contradicts was found; `_OTHERWISE` are
+those whose trades count something else. For contracts of any other venue the unit is `unknown`.
 """
 
 from __future__ import annotations
@@ -18,35 +18,43 @@ from ingestd.feeds.exact import decimal_text
 Currency: TypeAlias = Literal["base", "quote", "unknown"]
 Unit: TypeAlias = Literal["base", "quote", "contracts"]
 
-_IN_CONTRACTS = frozenset(
+_READ = frozenset(
     {
-        # https://developers.binance.com/docs/derivatives: USDⓈ-M counts the base asset, COIN-M `cont` of 100 or 10 USD
-        "aster",  # Binance's interface
+        # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD
+        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
         "binance",
         "binancecoinm",
         "binanceusdm",
-        "bingx",  # https://bingx-api.github.io/docs: linear in the base asset; coin-M in contracts
-        "bitfinex",  # https://docs.bitfinex.com/docs/derivatives: one contract is one of the base currency
-        "blofin",  # https://docs.blofin.com: size in contracts of contractValue
-        "coinbaseinternational",  # https://docs.cdp.coinbase.com/international-exchange: base quantity
-        "cryptocom",  # https://exchange-docs.crypto.com/exchange/v1: quantity, of contract_size
-        "gate",  # https://www.gate.com/docs/developers/futures: size in contracts of quanto_multiplier
+        "blofin",  # "number of contracts", of contractValue: https://docs.blofin.com/index.html#ws-order-book-channel
+        # "Open interest size (contracts)" and the like: https://github.com/gateio/gateapi-python/tree/master/docs
+        "gate",
         "gateio",
-        "htx",  # https://huobiapi.github.io/docs/usdt_swap/v1/en/: amount in "cont.", of contract_size
+        "htx",  # amount: "Quantity(Cont.)", of contract_size: https://huobiapi.github.io/docs/usdt_swap/v1/en/
         "huobi",
-        "hyperliquid",  # https://hyperliquid.gitbook.io: sz in the base asset
-        "krakenfutures",  # https://docs.kraken.com/api/docs/futures-api: PF_ in the base asset, PI_ and FI_ of 1 USD
-        "kucoin",  # https://www.kucoin.com/docs-new: size in lots of `multiplier`
-        "kucoinfutures",
-        "mexc",  # https://www.mexc.com/api-docs/futures: vol in contracts of contractSize
-        "modetrade",  # Orderly: the base asset
+        "mexc",  # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
+        # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
         "myokx",
-        "okx",  # https://www.okx.com/docs-v5/en/: sz in contracts of ctVal
+        "okx",
         "okxus",
-        "woo",  # https://docs.woox.io: size in the base asset
+    }
+)
+_BY_CONVENTION = frozenset(
+    {
+        "aster",
+        "bingx",
+        "bitfinex",
+        "coinbaseinternational",
+        "cryptocom",
+        "hyperliquid",
+        "krakenfutures",
+        "kucoin",
+        "kucoinfutures",
+        "modetrade",
+        "woo",
         "woofipro",
     }
 )
+_IN_CONTRACTS = _READ | _BY_CONVENTION
 # The currency that a venue's trades count, linear and inverse, where it is not contracts of `contractSize`.
 _OTHERWISE: Mapping[str, Mapping[str, Currency]] = {
     # https://docs.deribit.com/#trades-instrument_name-interval: "For perpetual and inverse futures the amount is in USD
@@ -55,7 +63,8 @@ _OTHERWISE: Mapping[str, Mapping[str, Currency]] = {
     # https://bybit-exchange.github.io/docs/v5/market/kline, volume: "USDT or USDC contract: unit is base coin (e.g.,
     # BTC). Inverse contract: unit is quote coin (e.g., USD)"; ccxt's contractSize is the least order.
     "bybit": {"linear": "base", "inverse": "quote"},
-    # https://www.bitget.com/api-doc/contract: sizes in the base coin, for coin-M too
+    # Its candles and tickers have the "trading volume of the coin", for coin-M too; of trades nothing was found
+    # https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
     "bitget": {"linear": "base", "inverse": "base"},
 }
 _GATE = frozenset({"gate", "gateio"})

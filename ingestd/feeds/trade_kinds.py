@@ -2,7 +2,8 @@
 
 One table for both kinds of feed: our decoders take the labels from here, ccxt's trades are looked up by their raw
 message.
-A venue's label that the table does not know is `other`: counted, and left in the candles.
+A venue's label that the table does not know is `other`: counted, and left in the candles. Where no sentence of the
+venue's documents, and no recording, says that its candles leave a kind out, they are taken to have it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def _value(raw: Any, name: str | int) -> Any:
 
 
 # X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
-# Insurance fund and ADL are no "market trades": neither in aggTrade nor in the candles, which RPI trades are in.
+# "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
+# Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`): so they have neither.
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Aggregate-Trade-Streams
 # https://developers.binance.com/docs/derivatives/options-trading/websocket-market-streams/Trade-Streams
 # https://developers.binance.com/docs/derivatives/change-log (2025-11: isRPITrade)
@@ -76,7 +78,9 @@ _OKX = Marks({"source": {"0": None, "1": "rpi"}})
 # https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
 _GATE = Marks(flags={"is_internal": "liquidation"}, left_out=frozenset({"liquidation"}))
 
-# A termination closes a bankrupt position against those of other traders; an assignment hands it to one who offered.
+# "liquidation if it is a result of a user being liquidated …, termination if it is a result of a user being terminated,
+# or block"; `assignment` is in the trades over REST alone. That a termination closes other traders' positions is said
+# of the venue's last step elsewhere, not in the documents of the feed.
 # https://docs.kraken.com/exchange/api-reference/futures-websocket/trade
 _KRAKEN_FUTURES = Marks(
     {

@@ -114,7 +114,8 @@ async def test_a_backfilled_trade_says_it() -> None:
 async def test_gates_multiplier_of_0_is_a_contract_of_1_usd_of_an_inverse_one_alone(
     name: str, multiplier: str, symbol: str, unit: str, size: str | None
 ) -> None:
-    """https://www.gate.com/docs/developers/apiv4/en/#futures: `quanto_multiplier`; of BTC_USD a contract is 1 USD"""
+    """https://www.gate.com/docs/developers/apiv4/en/#futures: BTC_USD has the type `inverse` and `quanto_multiplier` 0;
+    its contract is 1 USD, by the venue's site. The other types count a multiple of the base currency."""
     history = CcxtHistory(parse({"feeds": [{"exchange": "gate", "symbols": [symbol]}]}, {}).feeds[0], rate_share=0.5)
     try:
         exchange = history._exchange
