@@ -262,7 +262,7 @@ async def _watermark(db: Database, relation: str) -> datetime:
     found: datetime = await db.fetchval(
         "SELECT _timescaledb_functions.to_timestamp(_timescaledb_functions.cagg_watermark(hypertable.id))"
         " FROM _timescaledb_catalog.hypertable AS hypertable"
-        " WHERE format('%I.%I', schema_name, table_name) = $1",
+        " WHERE quote_ident(schema_name) || '.' || quote_ident(table_name) = $1",
         await relation_traits.materialised(db, relation),
     )
     return found
