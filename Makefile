@@ -42,7 +42,7 @@ lint: setup ## Check style and formatting
 types: setup ## Check types
 	$(BIN)/mypy
 
-fault: setup ## Every fault at length and 200 kills; writes docs/durability.md's table
+fault: setup ## Every fault and property at length and 200 kills; writes docs/durability.md's table
 	INGESTD_TEST_AT_LENGTH=1 INGESTD_FAULT_KILLS=200 INGESTD_FAULT_HITS=10 INGESTD_FAULT_OUTAGE_S=60 INGESTD_FAULT_SECONDS=120 \
 		$(BIN)/python -m tests.fault $(ARGS)
 

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, settings
+
+from tests.support.time_limits import examples
+
+# How fast a machine draws examples says nothing about the code.
+settings.register_profile(
+    "any machine", max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
 pytest_plugins = [
     "tests.support.postgres",
     "tests.support.redis_servers",

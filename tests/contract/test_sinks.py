@@ -26,6 +26,7 @@ from ingestd.storage.database import Database
 from tests.support.brokers import Broker, config_for
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import book, trade
+from tests.support.time_limits import examples
 from tests.support.topics import read_everything, without_replays
 
 Ids = list[str]
@@ -196,7 +197,7 @@ steps = st.lists(st.integers(1, 40) | st.floats(0, 0.03) | st.none(), min_size=2
 options = st.sampled_from([{}, {"file_bytes": 2000}, {"memory_bytes": 1, "file_bytes": 4000}])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps, journal=options)
 def test_any_crashes_lose_and_double_nothing(
     harness: Harness, script: list[int | float | None], journal: dict[str, int]

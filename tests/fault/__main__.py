@@ -1,4 +1,5 @@
-"""`python -m tests.fault`: every test the registry of faults names, at the length the environment sets.
+"""`python -m tests.fault`: every test the registry of faults names, and every property, at the length the environment
+sets.
 
 Writes what was measured into docs/durability.md. Arguments go to pytest.
 """
@@ -16,7 +17,8 @@ from tests.fault.registry import FAULTS, WRITE
 def main() -> int:
     named = sorted({test for fault in FAULTS for test in fault.tests})
     os.environ[WRITE] = "1"
-    return pytest.main(["-q", "-s", "tests/fault", *(test for test in named if "/fault/" not in test), *sys.argv[1:]])
+    apart = [test for test in named if "/fault/" not in test and "/property/" not in test]
+    return pytest.main(["-q", "-s", "tests/fault", "tests/property", *apart, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import market_records, trade
+from tests.support.time_limits import examples
 
 TABLES = ("trades", "market_ticks", "order_book", "oi_snapshots", "funding", "ohlcv_data", "rejected_records")
 
@@ -174,7 +175,7 @@ async def check(script: list[object], options: dict[str, int], dsn: str) -> None
         await db.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps, options=journal_options)
 def test_the_tables_equal_the_journal(database: DatabaseForTest, script: list[object], options: dict[str, int]) -> None:
     asyncio.run(check(script, options, database.dsn))

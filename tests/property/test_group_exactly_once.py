@@ -25,6 +25,7 @@ from ingestd.validation import TimeWindow
 from tests.property.test_exactly_once import TABLES, Forgetful, expected, stored
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import market_records
+from tests.support.time_limits import examples
 from tests.support.topic_log import MemoryConsumer, TopicLog
 
 
@@ -219,7 +220,7 @@ async def check(script: list[object], dsn: str) -> None:
         await db.close()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps)
 def test_the_tables_equal_the_topics(postgres_database: DatabaseForTest, script: list[object]) -> None:
     asyncio.run(check(script, postgres_database.dsn))

@@ -24,6 +24,7 @@ from ingestd.records import Record
 from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig
 from tests.support.records import market_records
+from tests.support.time_limits import examples
 from tests.support.topics import Place, Read, read_everything, without_replays
 
 
@@ -115,7 +116,7 @@ def expected(journaled: list[Record], found: dict[Place, list[Read]], config: Ka
     return places
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps, options=journal_options)
 def test_each_partition_is_the_journal_in_order(kafka: Broker, script: list[object], options: dict[str, int]) -> None:
     config = config_for(kafka, max_flush_records=25, flush_ms=1, max_batch_bytes=3000)

@@ -13,6 +13,7 @@ from ingestd.feeds.id_runs import Window
 from ingestd.feeds.trade_search import Behind, Ids, Known, Paging, Request, TradeSearch, Unfillable
 from ingestd.records import Trade
 from tests.support.records import NOW_US, trade
+from tests.support.time_limits import examples
 
 Server = Callable[[Request], list[Trade]]
 
@@ -106,7 +107,7 @@ def lost(market: Market) -> list[str]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(market=markets(), paging=st.sampled_from((Paging.FROM_ID, Paging.BEFORE_ID, Paging.FROM_TIME)), data=st.data())
 def test_any_paging_of_a_truthful_server_recovers_exactly_what_is_missing(
     market: Market, paging: Paging, data: st.DataObject
@@ -118,7 +119,7 @@ def test_any_paging_of_a_truthful_server_recovers_exactly_what_is_missing(
     assert search.proof().startswith("complete: ")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(market=markets(), size=st.integers(1, 70))
 def test_the_newest_trades_alone_are_enough_or_are_refused(market: Market, size: int) -> None:
     search = search_of(market, Paging.RECENT, Ids.CONSECUTIVE)
@@ -134,7 +135,7 @@ def test_the_newest_trades_alone_are_enough_or_are_refused(market: Market, size:
             run(search, lambda _: newest, market)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(market=markets(), data=st.data())
 def test_a_server_that_leaves_out_a_run_between_pages_is_refused(market: Market, data: st.DataObject) -> None:
     """Each page is right, but they do not touch: nothing may be called filled."""
@@ -149,7 +150,7 @@ def test_a_server_that_leaves_out_a_run_between_pages_is_refused(market: Market,
         run(search, lambda _: pages.pop(0) if pages else [], market)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(market=markets(), paging=st.sampled_from(tuple(Paging)), offset=st.integers(-30, 30), data=st.data())
 def test_another_id_series_is_never_taken(market: Market, paging: Paging, offset: int, data: st.DataObject) -> None:
     """Ids that count something else, as aggregate trades do; some of the numbers exist in both series."""
@@ -221,7 +222,7 @@ def test_a_past_that_lags_behind_the_stream_is_told_from_one_that_does_not_reach
     assert not isinstance(raised.value, Behind)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     market=markets(),
     paging=st.sampled_from(tuple(Paging)),

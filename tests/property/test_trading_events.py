@@ -19,6 +19,7 @@ from ingestd.event_messages import Completed, Event, Executed, Submitted, read_e
 from ingestd.sources.event_tables import store_events
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
+from tests.support.time_limits import examples
 from tests.support.topic_log import LoggedMessage
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -185,7 +186,7 @@ async def check(dsn: str, chosen: list[Event], groups: list[list[Event]]) -> Non
         await db.close()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(delivery=deliveries())
 def test_the_rows_do_not_depend_on_the_delivery(
     postgres_database: DatabaseForTest, delivery: tuple[list[Event], list[list[Event]]]
@@ -215,7 +216,7 @@ async def check_concurrent(dsn: str, chosen: list[Event], groups: list[list[Even
         await db.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(delivery=deliveries())
 def test_nor_on_how_many_store_them_at_once(
     postgres_database: DatabaseForTest, delivery: tuple[list[Event], list[list[Event]]]

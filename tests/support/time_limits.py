@@ -1,4 +1,5 @@
-"""How long something may take: as promised where the machine is ours; beside other tests only a hang is told."""
+"""How long something may take, and how often it is tried: as promised where the machine is ours; beside other tests
+only a hang is told."""
 
 from __future__ import annotations
 
@@ -7,9 +8,14 @@ import os
 AT_LENGTH = "INGESTD_TEST_AT_LENGTH" in os.environ
 """The tests run one at a time, as long as they need: `make fault`."""
 
-_BESIDE_OTHERS = 3.0
+_BESIDE_OTHERS = 3
 
 
 def within(seconds: float, limit_s: float) -> bool:
     """Whether the promise is kept. In a run that shares its cores with other tests, three times as much is a hang."""
-    return seconds <= limit_s * (1.0 if AT_LENGTH else _BESIDE_OTHERS)
+    return seconds <= limit_s * (1 if AT_LENGTH else _BESIDE_OTHERS)
+
+
+def examples(at_length: int) -> int:
+    """How many examples of a property to try: in the usual run a third of those."""
+    return at_length if AT_LENGTH else -(-at_length // _BESIDE_OTHERS)

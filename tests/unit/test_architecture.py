@@ -192,8 +192,13 @@ def module_of(file: Path) -> str:
 MODULES = {module_of(file) for file in files()}
 
 
-def imports(file: Path) -> Iterator[str]:
+@functools.cache
+def imports(file: Path) -> frozenset[str]:
     """Every module the file imports, anywhere in it."""
+    return frozenset(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[str]:
     package = module_of(file) if file.name == "__init__.py" else module_of(file).rpartition(".")[0]
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
@@ -308,6 +313,7 @@ def test_no_module_imports_itself_in_a_circle(file: Path) -> None:
         front = reached
 
 
+@functools.cache
 def _top_level_imports(module: str) -> set[str]:
     path = PACKAGE.parent.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -14,6 +14,7 @@ from ingestd.storage import rollups
 from ingestd.storage.database import Database
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.postgres import DatabaseForTest, Server, run_apart, temporary_database
+from tests.support.time_limits import examples
 
 TRADE_COLUMNS = (
     "time",
@@ -135,7 +136,7 @@ async def compare(database: DatabaseForTest, generated: Sequence[Sequence[TradeR
 
 
 def test_same_candles_as_plain_python(database_server: Server) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
     @given(batches)
     def check(generated: list[list[TradeRow]]) -> None:
         with temporary_database(database_server) as database:

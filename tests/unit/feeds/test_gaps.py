@@ -11,6 +11,7 @@ from ingestd.feeds.base import Earlier, StreamStatus
 from ingestd.feeds.gaps import ROWS_A_MINUTE, GapTracker
 from ingestd.feeds.trade_ids import IdReport
 from ingestd.records import FeedGap
+from tests.support.time_limits import examples
 
 
 def stream(symbol: str = "A/B", last: int | None = 100, followed: int | None = 10) -> StreamStatus:
@@ -193,7 +194,7 @@ class Life:
         return earlier
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(_events)
 def test_every_stretch_without_delivery_is_covered_by_exactly_one_gap(events: list[tuple[str, str]]) -> None:
     life = Life()
