@@ -98,12 +98,15 @@ NUMBERINGS: Mapping[str, Numbering] = {
     # The same, and their numbers are looked at frame by frame: the documents are named in `numbered_frames`.
     "apex": Numbering(("u",), ("u",)),
     "blofin": Numbering((), ("seqId",), before=("prevSeqId",)),
+    "bybit": Numbering(("u",), ("u",)),
     "deribit": Numbering((), ("change_id",), before=("prev_change_id",)),
     "grvt": Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
     "hitbtc": Numbering(("s",), ("s",)),
+    "krakenfutures": Numbering(("seq",), ("seq",)),
     "lighter": Numbering((), ("nonce",), before=("begin_nonce",)),
     "nado": Numbering((), ("max_timestamp",), before=("last_max_timestamp",), by_time=True),
     "poloniex": Numbering((), ("id",), before=("lastId",)),
     "weex": Numbering(("U",), ("u",)),  # `U` is the number before, or the one after it: both are let pass
+    "whitebit": Numbering((), ("update_id",), before=("past_update_id",)),
 }
 """By the name of the venue's code in the exchange library."""

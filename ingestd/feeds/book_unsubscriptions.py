@@ -54,6 +54,20 @@ def _blofin(_exchange: Any, market: Any, name: str) -> Request | None:
     return {"op": "unsubscribe", "args": [{"channel": "books", "instId": market["id"]}]}
 
 
+def _krakenfutures(_exchange: Any, market: Any, name: str) -> Request | None:
+    """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
+    if name != f"orderbook:{market['symbol']}":
+        return None
+    return {"event": "unsubscribe", "feed": "book", "product_ids": [market["id"]]}
+
+
+def _whitebit(exchange: Any, market: Any, name: str) -> Request | None:
+    """https://docs.whitebit.com/websocket/market-streams/depth"""
+    if name != f"orderbook:{market['symbol']}":
+        return None
+    return {"id": exchange.nonce(), "method": "depth_unsubscribe", "params": [market["id"]]}
+
+
 def _apex(_exchange: Any, market: Any, name: str) -> Request | None:
     """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
     if name != f"orderbook:{market['symbol']}":
@@ -77,5 +91,7 @@ _REQUESTS: Mapping[str, Callable[[Any, Any, str], Request | None]] = {
     "grvt": _grvt,
     "hitbtc": _hitbtc,
     "kraken": _kraken,
+    "krakenfutures": _krakenfutures,
     "poloniex": _poloniex,
+    "whitebit": _whitebit,
 }

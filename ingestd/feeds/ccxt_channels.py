@@ -90,11 +90,23 @@ BOOKS_OVER_REST = frozenset({"binance", "binancecoinm", "binanceus", "binanceusd
 """Venues whose stream brings a book's changes only: it begins with a book over REST, numbered in the same series."""
 
 BOOKS_UNSUBSCRIBED_HERE = frozenset(
-    {"apex", "bequant", "bitfinex", "blofin", "deribit", "grvt", "hitbtc", "kraken", "poloniex"}
+    {
+        "apex",
+        "bequant",
+        "bitfinex",
+        "blofin",
+        "deribit",
+        "grvt",
+        "hitbtc",
+        "kraken",
+        "krakenfutures",
+        "poloniex",
+        "whitebit",
+    }
 )
 """Venues that send a book again after an unsubscription only, which ccxt does not know there, or leaves out."""
 
-BOOKS_LEFT_STANDING = frozenset({"bittrade", "bitvavo", "cryptocom", "htx", "lighter", "weex"})
+BOOKS_LEFT_STANDING = frozenset({"bittrade", "bybit", "bitvavo", "cryptocom", "htx", "lighter", "weex"})
 """Venues whose code lets a broken book, and its subscription, stand, whether it finds that it is broken or not."""
 
 BOOKS_GATHERED_HERE = frozenset({"nado"})
@@ -102,6 +114,7 @@ BOOKS_GATHERED_HERE = frozenset({"nado"})
 
 LISTED_IN_REQUEST: Mapping[str, tuple[str, ...]] = {
     "blofin": ("args",),
+    "bybit": ("args",),
     "deribit": ("params", "channels"),
     "grvt": ("params", "selectors"),
     "kraken": ("params", "symbol"),
@@ -109,9 +122,9 @@ LISTED_IN_REQUEST: Mapping[str, tuple[str, ...]] = {
 }
 """Where a venue's request lists what it asks for, so that it can be about some of it only."""
 
-ASKED_FOR_WHAT_IS_MISSING = BOOKS_OVER_REST | LISTED_IN_REQUEST.keys() | {"apex"}
-"""Venues whose call for many symbols asks for those alone that are not subscribed (`ccxt_tap` sees to it; Apex's code
-does)."""
+ASKED_FOR_WHAT_IS_MISSING = BOOKS_OVER_REST | LISTED_IN_REQUEST.keys() | {"apex", "krakenfutures"}
+"""Venues whose call for many symbols asks for those alone that are not subscribed (`ccxt_tap` sees to it; the code
+of Apex and Kraken Futures does)."""
 
 _CHANNEL_WORDS: Mapping[str, str] = {
     "trades": r"trade|match|deal|execution",

@@ -70,7 +70,7 @@ class LostStreams:
             log.info("stream_not_known", exchange=exchange.id, channel=stream.channel, symbol=stream.symbol)
             return
         # Where a call asks for what is missing only, one for this stream alone would go to another socket.
-        together = exchange.id in ASKED_FOR_WHAT_IS_MISSING
+        together = exchange.code_name in ASKED_FOR_WHAT_IS_MISSING
         with contextlib.suppress(TimeoutError):  # it was asked for; one that is seldom traded takes longer to answer
             async with asyncio.timeout(_ASKED_ALONE_S):
                 await self._watch(subscription.method)(subscription.symbols if together else [stream.symbol])

@@ -85,7 +85,7 @@ class CcxtSession:
         self.exchange.followed = dict(known or {})
         self._incomplete = False
         self.markets = MarketLoader(self.exchange, recorder.counts, cache, self._stop)
-        stands = config.exchange in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
+        stands = self.exchange.code_name in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
         self._lost = LostStreams(self.exchange, self._subscriptions, self._watch)
         recorder.attach(
             lambda: self._tap.url,

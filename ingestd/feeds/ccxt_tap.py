@@ -467,7 +467,7 @@ class _TappedExchange(TappedBooks, ExactReaders):
                 held.pop(name, None)
             missing = [place for place, name in enumerate(subscribe_hashes) if name not in held]
             if 0 < len(missing) < len(subscribe_hashes):
-                message, subscription = _narrowed(self.id, message, subscription, missing, len(subscribe_hashes))
+                message, subscription = _narrowed(self.code_name, message, subscription, missing, len(subscribe_hashes))
         return super().watch_multiple(url, message_hashes, message, subscribe_hashes, subscription)  # type: ignore[misc]
 
     def on_connected(self, client: Any, message: Any = None) -> None:

@@ -31,6 +31,14 @@ def numbered_frame_reader(exchange: str) -> Reader | None:
     return _READERS.get(exchange)
 
 
+def _bybit(frame: Any, url: str) -> Iterable[NumberedFrame]:
+    """A book of one level is another one. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
+    data, topic = _at(frame, "data"), str(frame.get("topic") if isinstance(frame, dict) else None)
+    if data and topic.startswith("orderbook.") and not topic.startswith("orderbook.1."):
+        market_type = "spot" if "spot" in url else "contract"
+        yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot", market_type)
+
+
 def _deribit(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """The channel of one group and depth has no `type`: each of its messages is a whole book.
 
@@ -89,6 +97,12 @@ def _weex(frame: Any, url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(frame.get("s")), frame, kind == "depthSnapshot", market_type)
 
 
+def _krakenfutures(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
+    if isinstance(frame, dict) and frame.get("feed") in ("book", "book_snapshot") and "seq" in frame:
+        yield NumberedFrame(frame, str(frame.get("product_id")), frame, frame["feed"] == "book_snapshot")
+
+
 def _lighter(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """https://apidocs.lighter.xyz/docs/websocket-reference#order-book"""
     kind = frame.get("type") if isinstance(frame, dict) else None
@@ -115,6 +129,13 @@ def _grvt(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, market_id, {} if is_whole else frame, is_whole)
 
 
+def _whitebit(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """A whole book may lack the number. https://docs.whitebit.com/websocket/market-streams/depth"""
+    params = frame.get("params") if isinstance(frame, dict) and frame.get("method") == "depth_update" else None
+    if isinstance(params, list) and len(params) > 2 and isinstance(params[1], dict):
+        yield NumberedFrame(frame, str(params[2]), params[1], params[0] is True)
+
+
 def _nado(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """The whole book comes over REST. https://docs.nado.xyz/developer-resources/api/subscriptions/events"""
     if isinstance(frame, dict) and frame.get("type") == "book_depth":
@@ -129,12 +150,15 @@ def _at(frame: Any, name: str) -> Mapping[str, Any]:
 _READERS: Mapping[str, Reader] = {
     "apex": _apex,
     "blofin": _blofin,
+    "bybit": _bybit,
     "deribit": _deribit,
     "grvt": _grvt,
     "hitbtc": _hitbtc,
+    "krakenfutures": _krakenfutures,
     "lighter": _lighter,
     "nado": _nado,
     "poloniex": _poloniex,
     "weex": _weex,
+    "whitebit": _whitebit,
     "xt": _xt,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,13 @@ SPOKEN = {
         lambda asked: {"result": {"ch": asked["ch"], "subscriptions": asked["params"]["symbols"]}, "id": asked["id"]}
     ),
     "blofin": Spoken(lambda asked: {"event": asked["op"], "arg": asked["args"][0]}, ("ETH/USDT:USDT", "ETH-USDT")),
+    "bybit": Spoken(
+        lambda asked: {"success": True, "ret_msg": "", "op": asked["op"], "conn_id": "c", "req_id": asked["req_id"]}
+    ),
+    "krakenfutures": Spoken(lambda asked: {**asked, "event": f"{asked['event']}d"}, ("ETH/USD:USD", "PF_ETHUSD")),
+    "whitebit": Spoken(
+        lambda asked: {"id": asked["id"], "result": {"status": "success"}, "error": None}, ("ETH/USDT", "ETH_USDT")
+    ),
     "weex": Spoken(lambda asked: {"result": True, "id": asked["id"]}),
     "lighter": Spoken(
         lambda asked: {"type": f"{asked['type']}d", "channel": asked["channel"].replace("/", ":")},
@@ -76,7 +84,7 @@ class Market:
     def answer(self, _connection: Connection, asked: Any) -> list[Any]:
         """The book is sent to whom it is not being sent: as at most venues, asking twice brings nothing."""
         verb = next(str(asked[key]) for key in ("method", "op", "event", "type") if key in asked)
-        verb = verb.lower().rpartition("/")[2]
+        verb = re.split("[/_]", verb.lower())[-1]
         if verb not in ("subscribe", "unsubscribe"):
             return []
         words = json.dumps(asked)

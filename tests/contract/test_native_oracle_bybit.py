@@ -50,7 +50,6 @@ async def compared(kind: str, frames: list[str], channels: Sequence[Channel]) ->
         venue.decoder,
         followed=KINDS[kind],
         book_rule=venue.book_rule,
-        numbers_of_books=False,
         channels=channels,
     )
 

@@ -62,7 +62,6 @@ async def compared_futures(frames: list[str]) -> Compared:
         numbered_frames(FUTURES, frames),
         venue.decoder,
         book_rule=venue.book_rule,
-        numbers_of_books=False,
     )
 
 
@@ -84,7 +83,6 @@ async def test_every_recorded_frame_of_kraken_futures() -> None:
         venue.decoder,
         followed=[symbol for symbol in markets if "/" in symbol],
         book_rule=venue.book_rule,
-        numbers_of_books=False,
         levels=5_000,
     )
 

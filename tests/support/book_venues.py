@@ -192,7 +192,7 @@ def _dydx_change(change: Change, _book: ModelBook, numbers: Numbers) -> str:
 
 
 def _typed(kind: str, bids: Any, asks: Any, topic: str, **more: Any) -> str:
-    data = {"s": "BTCUSDT", "b": bids, "a": asks, "u": 1, **more}
+    data = {"s": "BTCUSDT", "b": bids, "a": asks, **more}
     return json.dumps({"topic": topic, "type": kind, "ts": MS, "data": data})
 
 
@@ -430,8 +430,12 @@ BOOK_VENUES = (
     BookVenue(
         "bybit",
         "wss://stream.bybit.com/v5/public/spot",
-        lambda book, _: _typed("snapshot", _rows(book, "bids"), _rows(book, "asks"), "orderbook.50.BTCUSDT"),
-        lambda change, _, __: _typed("delta", _one(change, "bids"), _one(change, "asks"), "orderbook.50.BTCUSDT"),
+        lambda book, numbers: _typed(
+            "snapshot", _rows(book, "bids"), _rows(book, "asks"), "orderbook.50.BTCUSDT", u=numbers.next()[1]
+        ),
+        lambda change, _, numbers: _typed(
+            "delta", _one(change, "bids"), _one(change, "asks"), "orderbook.50.BTCUSDT", u=numbers.next()[1]
+        ),
     ),
     BookVenue(
         "coinbaseexchange",
@@ -473,7 +477,11 @@ BOOK_VENUES = (
         "whitebit",
         "wss://api.whitebit.com/ws",
         lambda book, _: _whitebit({"timestamp": MS / 1000, **_sides(book)}, whole=True),
-        lambda change, _, __: _whitebit({"timestamp": MS / 1000, **_side_of(change)}, whole=False),
+        lambda change, _, numbers: _whitebit(
+            {"timestamp": MS / 1000, **dict(zip(("past_update_id", "update_id"), numbers.next(), strict=True))}
+            | _side_of(change),
+            whole=False,
+        ),
         market_id="BTC_USDT",
     ),
     BookVenue(

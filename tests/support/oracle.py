@@ -71,7 +71,6 @@ async def compare(
     books: Mapping[str, Mapping[str, Any]] | None = None,
     book_rule: BookRule | None = None,
     levels: int = 400,
-    numbers_of_books: bool = True,
     channels: Sequence[Channel] = ("trades", "ticks", "order_book", "funding"),
 ) -> Compared:
     """Raises AssertionError at the first difference. Frames of different URLs are compared apart: a decoder is a
@@ -81,8 +80,7 @@ async def compare(
     URL. `symbols`: what the decoder is given, when that is not the market ids of `followed`. `prepare`: brings ccxt's
     exchange and client where a subscription would have. `books`: REST snapshots that both sides begin with (`bids`,
     `asks` as texts, `nonce`). `book_rule`: without one every change is applied. `levels`: how deep books are compared.
-    `numbers_of_books`: False where ccxt does not number a venue's books; ours have numbers all the same. `channels`:
-    those that ccxt was asked for.
+    `channels`: those that ccxt was asked for.
     """
     wanted = list(markets if followed is None else followed)
     named = {str(markets[symbol]["id"]): symbol for symbol in wanted} if symbols is None else dict(symbols)
@@ -92,7 +90,6 @@ async def compare(
     outcome = Compared()
     for url, of_url in by_url.items():
         native = _Native(exchange, make_decoder(named, START), book_rule, dict(books or {}), levels)
-        native.says_numbers = numbers_of_books
         oracle = _Ccxt(exchange, url, markets, wanted, dict(options or {}), levels, channels)
         try:
             oracle.begin(prepare, dict(books or {}))
@@ -228,7 +225,6 @@ class _Native:
         self._decoder = decoder
         self._rule = rule
         self._levels = levels
-        self.says_numbers = True
         self._books = {
             symbol: PlainBook(book["bids"], book["asks"], book.get("nonce")) for symbol, book in books.items()
         }
@@ -278,11 +274,7 @@ class _Native:
     def book(self, symbol: str) -> BookSnapshot | None:
         """As it stands; None when there is none, or nothing in it."""
         book = self._books.get(symbol)
-        found = None if book is None else book.snapshot(self._exchange, symbol, self._levels)
-        if found is None or self.says_numbers:
-            return found
-        assert found.sequence is not None, f"the book of {symbol} has no number"
-        return msgspec.structs.replace(found, sequence=None)
+        return None if book is None else book.snapshot(self._exchange, symbol, self._levels)
 
 
 class PlainBook:
