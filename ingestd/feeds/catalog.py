@@ -57,8 +57,7 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
         if channel not in offered
     ]
     problems += _candles_not_streamed(path, feed)
-    if native_venue(feed) is None:
-        problems += _streams_refused(path, feed)
+    problems += _streams_refused(path, feed)
     if feed.decoder == "native" and native_venue(feed) is None:
         problems.append(_no_decoder(path, feed))
     elif feed.decoder == "native":
@@ -76,8 +75,11 @@ def _candles_not_streamed(path: str, feed: FeedConfig) -> list[Problem]:
 
 def _streams_refused(path: str, feed: FeedConfig) -> list[Problem]:
     """Streams that the exchange library refuses to ask for: those of another type of market, those without a key."""
+    native = native_venue(feed)
     found = []
     for number, channel in enumerate(feed.channels):
+        if native is not None and channel in native.channels:
+            continue
         where = f"{path}.channels[{number}]"
         for symbol in feed.symbols:
             market_type = type_by_name(symbol)

@@ -52,11 +52,17 @@ _TICKS_FROM_BOOKS_OF: Mapping[str, frozenset[str]] = {
 """The market types of a venue whose best prices are the top of the book, though its other markets have a stream."""
 
 _UNSERVED: Mapping[str, Mapping[str, frozenset[Channel]]] = {
+    # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same without spot
+    # https://bybit-exchange.github.io/docs/v5/market/kline, https://bybit-exchange.github.io/docs/v5/market/open-interest
+    **{name: {_OPTION: frozenset({"candles", "open_interest"})} for name in ("bybit", "bybiteu", "bybitid")},
+    # The library asks for options.candlesticks, which is options.contract_candlesticks
+    # https://www.gate.com/docs/developers/options/ws/en/#contract-candlesticks-channel
+    **{name: {_OPTION: frozenset({"candles"})} for name in ("gate", "gateeu")},
     "bitrue": {_SPOT: frozenset({"trades", "candles"})},
     "lbank": {_SWAP: frozenset({"ticks", "trades", "order_book", "candles"})},
     "xt": {_FUTURE: frozenset({"open_interest"})},
 }
-"""The streams of a market type that ccxt's code refuses, though it has them of another type of the venue."""
+"""The streams of a market type that ccxt's code or the venue refuses, though it has them of another type."""
 
 _WITH_KEY_ONLY: Mapping[str, frozenset[Channel]] = {
     "alpaca": _ANY_CHANNEL,

@@ -279,7 +279,7 @@ class Recorder:
             "funding": self.on_funding,
             "open_interest": self.on_open_interest,
         }[channel]
-        for row in _rows(result):
+        for row in ccxt_records.rows_of(result):
             symbol = row.get("symbol") or (symbols[0] if len(symbols) == 1 else None)
             if symbol is not None:
                 handover(symbol, row, received_at)
@@ -391,10 +391,3 @@ class Recorder:
             self.counts.trade_kinds[record.kind] += 1
         if stream.ids is not None and type(record) is Trade:
             self._ledger.count_id(stream, stream.ids, record, ended_gap=ended)
-
-
-def _rows(result: Any) -> Iterable[Mapping[str, Any]]:
-    """One unified dict, a list of them, or a dict of them by symbol."""
-    if isinstance(result, Mapping):
-        return [result] if isinstance(result.get("symbol"), str) else [v for v in result.values() if v]
-    return [row for row in result or () if row]

@@ -321,3 +321,10 @@ def _annualised(rate: str, interval: Any) -> str | None:
         return f"{Decimal(rate) * _HOURS_PER_YEAR / Decimal(interval[:-1]):f}"
     except (InvalidOperation, ZeroDivisionError):
         return None
+
+
+def rows_of(result: Any) -> Sequence[Mapping[str, Any]]:
+    """What a call returned: one unified dict, a list of them, or a dict of them by symbol."""
+    if isinstance(result, Mapping):
+        return [result] if isinstance(result.get("symbol"), str) else [v for v in result.values() if v]
+    return [row for row in result or () if row]

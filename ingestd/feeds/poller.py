@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Set
 from typing import Any
 
 import structlog
@@ -12,6 +12,7 @@ from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
 from ingestd.feeds.ccxt_channels import Method
 from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.ccxt_records import rows_of
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
@@ -49,6 +50,7 @@ class Poller:
         self._interval_s = interval_s
         self._quarantined_until: dict[str, float] = {}
         self._failures = 0
+        self._answered: Set[Any] = frozenset()  # the symbols of the last answer
 
     async def run(self, stop: Stop) -> None:
         """Poll until the stop. A cycle that takes longer than the interval is followed by the next at once."""
@@ -64,15 +66,19 @@ class Poller:
         return [stream for stream in wanted if self._quarantined_until.get(stream.symbol, now) <= now]
 
     async def _poll_group(self, group: Sequence[Stream], stop: Stop) -> None:
-        """All at once where the venue can; one by one when it cannot, or when it refuses one of them."""
+        """All at once where the venue can; one by one when it cannot, or refuses one of them, and what it leaves out:
+        OKX' list for all has perpetual contracts only, HTX' none that is settled in USDT."""
         if not group:
             return
+        left: Sequence[Stream] = group
         if self._method.many:
             error = await self._call(self._method, group, stop)
-            if not isinstance(error, (SymbolError, ChannelError, Refused)) or self._single is None:
+            if error is None:
+                left = [stream for stream in group if stream.symbol not in self._answered]
+            elif not isinstance(error, (SymbolError, ChannelError, Refused)):
                 return
         single = self._method if not self._method.many else self._single
-        for stream in group:
+        for stream in left:
             if stop.is_set() or single is None:
                 return
             error = await self._call(single, [stream], stop)
@@ -88,6 +94,7 @@ class Poller:
             return None
         raised = task.exception()
         if raised is None:
+            self._answered = {row.get("symbol") for row in rows_of(task.result())}
             self._recorder.on_returned(self._channel, symbols, task.result(), now_us())
             self._failures = 0
             return None

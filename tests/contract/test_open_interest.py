@@ -14,6 +14,7 @@ import pytest
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.open_interest import kind_of, unit_of
 from ingestd.records import OpenInterest
+from tests.support.fake_venue import FakeVenue, Running
 from tests.unit.feeds.doubles import Wire
 
 RECEIVED_AT = 1_790_000_000_000_000
@@ -173,3 +174,40 @@ def test_the_kind_of_a_contract_is_in_its_name(symbol: str, kind: str) -> None:
 def test_an_unknown_venue_has_no_unit() -> None:
     assert unit_of("somewhere", "BTC/USDT:USDT") is None
     assert unit_of("bybit", "BTC/USD:BTC") == "quote"
+
+
+async def test_contracts_that_the_list_of_all_leaves_out_are_asked_for_by_name() -> None:
+    """https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest: `instType` is required, and the library
+    asks for SWAP; a dated contract is in the list of FUTURES alone."""
+    row = {"uly": "BTC-USD", "settleCcy": "BTC", "ctVal": "100", "ctMult": "1", "ctValCcy": "USD", "ctType": "inverse"}
+    row |= {"tickSz": "0.1", "lotSz": "1", "minSz": "1", "state": "live", "baseCcy": "", "quoteCcy": "", "optType": ""}
+    row |= {"lever": "100", "listTime": "1606468572000", "alias": "", "stk": "", "expTime": ""}
+    swap = {**row, "instId": "BTC-USD-SWAP", "instType": "SWAP"}
+    dated = {**row, "instId": "BTC-USD-301227", "instType": "FUTURES", "expTime": "1924588800000"}
+    counts = {"BTC-USD-SWAP": "5000.5", "BTC-USD-301227": "77"}
+
+    def listed(request: Any) -> Any:
+        kind = request.query["instType"]
+        return {"code": "0", "msg": "", "data": [one for one in (swap, dated) if one["instType"] == kind]}
+
+    def open_interest(request: Any) -> Any:
+        kind, name = request.query["instType"], request.query.get("instId")
+        rows = [
+            {"instId": one["instId"], "instType": kind, "oi": counts[one["instId"]], "oiCcy": "", "ts": "1597026383085"}
+            for one in (swap, dated)
+            if one["instType"] == kind and name in (None, one["instId"])
+        ]
+        return {"code": "0", "msg": "", "data": rows}
+
+    venue = FakeVenue(lambda _connection, _message: [])
+    venue.replies |= {"/api/v5/public/instruments": listed, "/api/v5/public/open-interest": open_interest}
+    await venue.start()
+    symbols = ["BTC/USD:BTC", "BTC/USD:BTC-301227"]
+    running = Running(venue, "okx", "https://www.okx.com", symbols=symbols, channels=["open_interest"])
+    try:
+        await running.until(lambda: len(running.intake.of(OpenInterest)) == len(symbols))
+        found = {one.symbol: (one.open_interest, one.unit) for one in running.intake.of(OpenInterest)}
+    finally:
+        await running.close()
+        await venue.stop()
+    assert found == {symbols[0]: ("5000.5", "contracts"), symbols[1]: ("77", "contracts")}

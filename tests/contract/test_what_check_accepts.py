@@ -15,6 +15,14 @@ from tests.unit.feeds.doubles import feed_config
 
 REFUSALS = (ccxt.NotSupported, ccxt.BadSymbol, ccxt.BadRequest, ccxt.AuthenticationError, ccxt.ExchangeError)
 
+# By the venues' documents; the code asks for them.
+REFUSED_BY_THE_VENUE = {
+    ("bybit", "option", "candles"),  # https://bybit-exchange.github.io/docs/v5/market/kline
+    ("bybit", "option", "open_interest"),  # https://bybit-exchange.github.io/docs/v5/market/open-interest
+    ("bybitid", "option", "candles"),
+    ("bybitid", "option", "open_interest"),
+    ("gate", "option", "candles"),  # its channel is options.contract_candlesticks
+}
 LISTED = {("lbank", "swap")}  # though its table does not say so
 
 
@@ -27,7 +35,9 @@ async def test_check_refuses_the_streams_that_the_venues_code_refuses(exchange_i
         for channel in offered_channels(exchange_id, has):
             if not serves(channel, {market_type: True, "contract": market_type != "spot"}):
                 continue
-            refused = await is_refused(code, exchange_id, channel, market_type)
+            refused = (exchange_id, market_type, channel) in REFUSED_BY_THE_VENUE or await is_refused(
+                code, exchange_id, channel, market_type
+            )
             config = feed_config(
                 exchange_id, [symbol_of(market_type)], channels=[channel], decoder="ccxt",
                 candle_timeframe=a_timeframe(exchange_id),

@@ -76,6 +76,13 @@ def test_a_channel_that_the_venue_has_of_other_markets_only_is_a_mistake_by_name
         assert check([feed_config("bitrue", [symbol], channels=["order_book", "trades"])]) == []
 
 
+def test_what_the_exchange_library_is_left_with_in_a_native_feed_is_looked_at_too() -> None:
+    """https://bybit-exchange.github.io/docs/v5/market/kline: options have no candles."""
+    symbol = "BTC/USDT:USDT-261225-100000-C"
+    (problem,) = check([feed_config("bybit", [symbol], channels=["trades", "candles"])])
+    assert problem.message == f"bybit has no such channel of option markets, as {symbol} is"
+
+
 def test_candles_that_the_venue_has_over_rest_only_are_a_mistake() -> None:
     (problem,) = check([feed_config("upbit", ["BTC/KRW"], channels=["candles"])])
     assert (problem.path, problem.value, problem.hint) == ("feeds[0].candle_timeframe", "'1m'", "it has 1s")
