@@ -1,0 +1,44 @@
+"""Whether a change follows on a book, as the venues' documents say it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingestd.feeds.book_numbers import NUMBERINGS, Verdict
+from ingestd.feeds.numbered_frames import numbered_frame_reader
+
+
+@pytest.mark.parametrize(
+    ("exchange", "change", "number", "expected"),
+    [
+        ("deribit", {"prev_change_id": 10, "change_id": 14}, 10, "follows"),
+        ("deribit", {"prev_change_id": 12, "change_id": 14}, 10, "hole"),
+        ("deribit", {"prev_change_id": 8, "change_id": 10}, 10, "old"),
+        ("deribit", {"change_id": 14}, 10, "follows"),  # a channel that does not say what was before
+        ("blofin", {"prevSeqId": "10", "seqId": "14"}, 10, "follows"),
+        ("blofin", {"prevSeqId": "10", "seqId": "3"}, 10, "follows"),  # it counts anew
+        ("hitbtc", {"s": 11}, 10, "follows"),
+        ("hitbtc", {"s": 12}, 10, "hole"),
+        ("weex", {"U": 10, "u": 12}, 10, "follows"),
+        ("weex", {"U": 11, "u": 12}, 10, "follows"),
+        ("weex", {"U": 12, "u": 12}, 10, "hole"),
+        ("whitebit", {"timestamp": 1.5}, 10, "follows"),
+        ("xt", {"fi": 11, "i": 14}, 10, "follows"),
+        ("xt", {"pu": "11", "fu": "12", "u": "14"}, 10, "hole"),
+        ("grvt", {"prev_sequence_number": "41", "sequence_number": "42"}, None, "follows"),
+    ],
+)
+def test_a_change_follows_or_not(exchange: str, change: dict[str, Any], number: int | None, expected: Verdict) -> None:
+    assert NUMBERINGS[exchange].verdict(change, number) == expected
+
+
+@pytest.mark.parametrize("exchange", sorted(NUMBERINGS))
+@pytest.mark.parametrize(
+    "frame", [None, "pong", 7, [], [1, "hb"], {}, {"data": None, "params": [], "update": 1}, {"e": "depth", "topic": 1}]
+)
+def test_frames_of_anything_else_are_no_books(exchange: str, frame: Any) -> None:
+    read = numbered_frame_reader(exchange)
+    found = [] if read is None else list(read(frame, "wss://example.invalid"))
+    assert all(NUMBERINGS[exchange].last_number(one.numbers) is None for one in found)
