@@ -8,6 +8,7 @@ from dataclasses import dataclass
 DISCONNECT = "disconnect"
 STALE = "stale"
 STREAM_SILENT = "stream_silent"
+NOT_SUBSCRIBED = "not_subscribed"
 POLL_FAILED = "poll_failed"
 ID_JUMP = "id_jump"
 BOOK_BROKEN = "book_broken"
@@ -45,6 +46,11 @@ CAUSES: Mapping[str, Explanation] = {
         "The venue went on with this stream, as its REST interface showed, and the open connection brought nothing of "
         "it: this stream alone was asked for anew.",
         "Now and then it is the venue's doing. Many of one venue: follow fewer symbols on a connection, or tell it.",
+    ),
+    NOT_SUBSCRIBED: Explanation(
+        "The stream could not be asked for: the venue refused it, or what comes before its socket failed. It is asked "
+        "for again without end.",
+        "The detail has the venue's answer. A wrong symbol or channel: take it out of the configuration.",
     ),
     POLL_FAILED: Explanation(
         "A REST request for this channel failed, so a sample is missing.",

@@ -224,7 +224,7 @@ class CcxtFeed:
         streaming = any(not _is_polled(stream) for stream in recorder.all_streams())
         if streaming and not recorder.connected:
             return "no socket is connected"
-        return None
+        return self._session.problem() if self._session is not None else None
 
 
 def _is_polled(stream: StreamStatus) -> bool:

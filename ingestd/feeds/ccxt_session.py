@@ -113,6 +113,18 @@ class CcxtSession:
             if books and self._config.book_audit_interval_s:
                 tasks.create_task(self._auditor().run(self._stop), name=f"{self._config.label} book audit")
 
+    def problem(self) -> str | None:
+        """What the venue refuses without saying what, as a sentence; None: nothing."""
+        refused = [(s, error) for s in self._subscriptions if (error := s.refused_without_a_name) is not None]
+        if not refused:
+            return None
+        named = ", ".join(sorted(subscription.name for subscription, _ in refused)[:3])
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        return (
+            f"the venue answers with an error that names no symbol, and nothing comes of {named}{more}: "
+            f"{refused[0][1][:200]}"
+        )
+
     def choose_again(self) -> None:
         """The choice of symbols has changed: subscribe to what is new, let go what is no longer wanted."""
         self._choice_changed.set()

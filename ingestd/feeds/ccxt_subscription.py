@@ -78,6 +78,7 @@ class Subscription:
         self._attempt_started = monotonic_s()
         self._attempt_received = self._received()
         self._refusals = 0
+        self._unnamed = ""  # the error, if the last refusal named no symbol
         self._hold_s = QUARANTINE_AT_LEAST_S
         rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
         self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
@@ -91,6 +92,12 @@ class Subscription:
     def failures(self) -> int:
         """How often in a row it has failed; 0 once it has delivered since."""
         return self._backoff.attempts if self._received() == self._attempt_received else 0
+
+    @property
+    def refused_without_a_name(self) -> str | None:
+        """The venue's error that may be about these symbols, which it does not say: it came often, and they do not."""
+        often = self._unnamed and self._refusals >= REFUSALS_TO_QUARANTINE
+        return self._unnamed if often and self._silent() else None
 
     def wake(self, url: str) -> None:
         """A socket is gone, or the library gave up on something it carried."""
@@ -150,7 +157,9 @@ class Subscription:
             return None if stop.is_set() else FeedError("given up by the exchange library")
         error = task.exception()
         if error is not None:
-            return translated(error)
+            failure = translated(error)
+            self._recorder.not_subscribed(self._not_asked_for(failure), str(failure))
+            return failure
         self._anew = False
         self._take_returned(task.result(), received)
         if self._returned:
@@ -251,10 +260,20 @@ class Subscription:
         names_none = isinstance(error, Refused) and error.symbols == frozenset()
         self._anew = bool(blamed) and isinstance(error, Refused) and error.symbols is not None
         self._refusals = self._refusals + 1 if blamed else 0
+        self._unnamed = str(error) if names_none else ""
         may_be_transient = names_none and len(blamed) == len(self.streams) and self._refusals < REFUSALS_TO_QUARANTINE
         if blamed and len(self.streams) > 1 and not may_be_transient:
             log.info("subscription_split", feed=self._recorder.counts.label, subscription=self.name, error=str(error))
             return self._parts(blamed)
+        if names_none and self._refusals == REFUSALS_TO_QUARANTINE:
+            self._recorder.not_subscribed(blamed, str(error))
+            log.warning(
+                "refused_without_a_name",
+                feed=self._recorder.counts.label,
+                channel=self.channel,
+                symbols=self.symbols[:3],
+                error=str(error)[:300],
+            )
         often = self._refusals >= REFUSALS_TO_QUARANTINE and not names_none
         if blamed and (often or isinstance(error, ChannelError)):
             await self._quarantine(blamed[0], error, stop)
@@ -268,12 +287,17 @@ class Subscription:
         if says_subscribed(str(error)):
             return []
         symbols = error.symbols if isinstance(error, Refused) else None
-        return [
-            stream
-            for stream in self.streams
-            if stream.received <= self._received_when_asked.get(stream.symbol, 0)
-            and (not symbols or stream.symbol in symbols)
-        ]
+        return [stream for stream in self._silent() if not symbols or stream.symbol in symbols]
+
+    def _silent(self) -> list[Stream]:
+        """Those that have brought nothing since they were asked for."""
+        return [s for s in self.streams if s.received <= self._received_when_asked.get(s.symbol, 0)]
+
+    def _not_asked_for(self, error: FeedError) -> Sequence[Stream]:
+        """Those that a call which failed so has not asked for, as far as the error says."""
+        if not isinstance(error, Refused):
+            return self.streams
+        return [] if error.symbols == frozenset() else self._blamed(error)
 
     def _parts(self, blamed: Sequence[Stream]) -> list[Subscription]:
         others = [stream for stream in self.streams if stream not in blamed]

@@ -17,7 +17,7 @@ from ingestd.feeds.listing import Choice, Judgement, ListingDoubts
 from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.quantity_units import unit_of
 from ingestd.feeds.trade_ids import STEPS_TO_BELIEVE, IdReport, IdSeries, are_consecutive
-from ingestd.gap_causes import LACKED, UNLISTED
+from ingestd.gap_causes import LACKED, NOT_SUBSCRIBED, UNLISTED
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()
@@ -147,6 +147,11 @@ class StreamLedger:
             self.settle(stream)
         for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
             self._intake.put(gap)
+
+    def not_subscribed(self, streams: Iterable[Stream], detail: str) -> None:
+        """These could not be asked for: a gap for each that has brought nothing yet. (What was lost of the others has
+        one.)"""
+        self.interrupted([stream for stream in streams if not stream.received], NOT_SUBSCRIBED, detail)
 
     def delivered(self, stream: Stream, *, at: int, time: int) -> bool:
         """The stream delivers: whether that ended a gap. To be told before the record is handed over."""

@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from ingestd.backoff import Backoff
+from ingestd.clock import now_us
 from ingestd.feeds import ccxt_subscription
+from ingestd.ops.health import FeedHealth, Snapshot, readiness
 from ingestd.records import FeedGap, Tick, Trade
 from tests.support.fake_venue import Connection, FakeVenue, Running
 
@@ -370,3 +373,73 @@ async def test_a_symbol_that_was_put_aside_is_asked_for_on_the_next_socket(
     await venue.open[-1].send(bitget_trade(2, "ETH"))
     await running.until(lambda: not running.quarantined)
     await running.close()
+
+
+async def test_a_symbol_that_is_refused_without_its_name_is_shown_and_touches_no_other(venue: FakeVenue) -> None:
+    """`/readyz` says what may be refused, and the ledger that it is not followed; the other one goes on."""
+    running = bitget(venue, "BTC", "ETH")
+    of_the_test = itertools.count(1)
+
+    def answer(_connection: Connection, asked: Any) -> list[Any]:
+        if asked == "ping":
+            return ["pong"]
+        markets = [arg["instId"] for arg in asked["args"]]
+        bad = [{"event": "error", "code": "40000", "msg": "param error"}] if "ETHUSDT" in markets else []
+        good = [bitget_trade(next(of_the_test), "BTC")] if "BTCUSDT" in markets else []
+        return [*good, *bad]
+
+    venue.answer = answer
+    await running.until(lambda: "ETH/USDT" in (running.feed.status().problem or ""))
+    verdict = readiness(Snapshot(now_us(), started=True, feeds=[FeedHealth(running.feed.status())]))
+    assert any("ETH/USDT" in text and "param error" in text for text in verdict.degraded)
+    assert "BTC/USDT" not in (running.feed.status().problem or "")
+    gaps = [(gap.symbol, gap.cause, gap.ended_at) for gap in running.intake.of(FeedGap)]
+    assert gaps == [("ETH/USDT", "not_subscribed", None)]
+    assert stored(running) == {"BTC/USDT"}
+    assert running.feed.status().disconnects == 0
+
+    await venue.open[-1].send(bitget_trade(1000, "ETH"))
+    await running.until(lambda: "ETH/USDT" in stored(running))
+    assert running.feed.status().problem is None
+    assert running.intake.of(FeedGap)[-1].ended_at is not None
+    await running.close()
+
+
+async def test_a_stream_that_cannot_even_be_asked_for_has_a_gap_from_the_start(venue: FakeVenue) -> None:
+    """KuCoin's sockets need a token of REST: while that fails no socket is dialled, and none is lost."""
+    began = now_us()
+    venue.replies["/api/v2/symbols"] = {"code": "200000", "data": [KUCOIN_MARKET]}
+    venue.replies["/api/v1/currencies"] = venue.replies["/api/v3/currencies"] = {"code": "200000", "data": []}
+    venue.replies["/api/v1/market/allTickers"] = {"code": "200000", "data": {"time": 1, "ticker": []}}
+    venue.replies["/api/v1/bullet-public"] = lambda _request: web.json_response({"code": "500000"}, status=500)
+    running = Running(
+        venue, "kucoin", "https://api.kucoin.com", symbols=["BTC/USDT"], channels=["trades"],
+        options={"fetchMarkets": {"types": ["spot"]}},
+    )  # fmt: skip
+    await running.until(lambda: running.intake.of(FeedGap))
+    (gap,) = running.intake.of(FeedGap)
+    assert (gap.symbol, gap.channel, gap.cause, gap.ended_at) == ("BTC/USDT", "trades", "not_subscribed", None)
+    assert began <= gap.time <= gap.received_at
+    assert venue.connections == []
+    await running.close()
+
+
+KUCOIN_MARKET = {
+    "symbol": "BTC-USDT",
+    "name": "BTC-USDT",
+    "baseCurrency": "BTC",
+    "quoteCurrency": "USDT",
+    "feeCurrency": "USDT",
+    "market": "USDS",
+    "baseMinSize": "0.00001",
+    "quoteMinSize": "0.1",
+    "baseMaxSize": "10000000000",
+    "quoteMaxSize": "99999999",
+    "baseIncrement": "0.00000001",
+    "quoteIncrement": "0.000001",
+    "priceIncrement": "0.1",
+    "priceLimitRate": "0.1",
+    "minFunds": "0.1",
+    "isMarginEnabled": False,
+    "enableTrading": True,
+}

@@ -348,6 +348,7 @@ class Line:
             if stream is None:
                 continue
             self._subscribed.pop(asked, None)
+            self._recorder.not_subscribed([stream], text or "refused by the venue")
             self._refused[asked] += 1
             if self._refused[asked] < REFUSALS_TO_QUARANTINE:
                 self._held[asked] = monotonic_s() + REFUSED_AGAIN_S

@@ -53,6 +53,7 @@ class NativeRecorder:
         self.end = self._ledger.end
         self.has_gap = self._ledger.has_gap
         self.taken_over = self._ledger.taken_over
+        self.not_subscribed = self._ledger.not_subscribed
         self.bad_frame = self._ledger.bad_frame
         self.closing = False  # what ends now ends on purpose: no gap
         self._streams_of: dict[type, dict[str, Stream]] = {
