@@ -16,10 +16,13 @@ def stream_of_gap(gap: FeedGap) -> StreamId:
 
 
 class GapBook:
-    """The gaps that are open, as the records say that open and end them."""
+    """The gaps that are open, as the records say that open and end them.
+
+    A stream may have several: two feeds follow the candles of one market, in two timeframes.
+    """
 
     def __init__(self) -> None:
-        self.open: dict[StreamId, FeedGap] = {}
+        self.open: dict[tuple[StreamId, int], FeedGap] = {}  # by stream and start
         self.version = 0  # how many records were taken
         self._newest: dict[StreamId, int] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -38,8 +41,7 @@ class GapBook:
         self._newest[stream] = gap.time
         if gap.ended_at is None:
             self._note_open(gap)
-        elif stream in self.open and self.open[stream].time == gap.time:
-            del self.open[stream]
+        elif self.open.pop((stream, gap.time), None) is not None:
             self._counts[gap.exchange, gap.channel] -= 1
         return is_new
 
@@ -48,8 +50,9 @@ class GapBook:
         return self._counts[exchange, channel]
 
     def _note_open(self, gap: FeedGap) -> None:
-        self._counts[gap.exchange, gap.channel] += stream_of_gap(gap) not in self.open
-        self.open[stream_of_gap(gap)] = gap
+        key = stream_of_gap(gap), gap.time
+        self._counts[gap.exchange, gap.channel] += key not in self.open
+        self.open[key] = gap
 
 
 @dataclass(slots=True)

@@ -163,6 +163,7 @@ class Service:
         self.journal.open()
         try:
             self.streams.load()
+            self.streams.share(self._count_followers)
             if self._access is not None:
                 await self._access.look(self.config.instance.state_dir)
             await self.endpoint.start()
@@ -399,6 +400,13 @@ class Service:
         now = now_us()
         self.intake.settle_drops(now)
         return document(feeds, self.intake, self.streams.earlier, written_at=now, stopped=stopped)
+
+    def _count_followers(self, stream: StreamId) -> int:
+        exchange, channel, symbol = stream
+        return sum(
+            config.exchange == exchange and channel in config.channels and symbol_names.names(config.symbols, symbol)
+            for config in self.config.feeds
+        )
 
     def _is_wanted(self, feeds: Sequence[tuple[str, FeedStatus]], stream: StreamId) -> bool:
         """Whether this process is to follow it, as the configuration stands: a market whose contract has expired is

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -72,7 +73,9 @@ def document(
     for exchange, status in feeds:
         for known in status.streams:
             if known.complete_until is not None:
-                until[exchange, known.channel, known.symbol] = known.complete_until
+                # Two feeds may follow one market's candles, in two timeframes.
+                stream = exchange, known.channel, known.symbol
+                until[stream] = min(known.complete_until, until.get(stream, known.complete_until))
     for stream, at in unjournaled.items():
         if stream in until:
             until[stream] = min(until[stream], at - 1)
@@ -98,9 +101,34 @@ def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
         cause = SHUTDOWN if stream.lost else RESTART
         key = stream.exchange, stream.channel, stream.symbol
         streams[key] = Earlier(stream.complete_until, cause, text)
-    for gap in left.open_gaps:
+    for gap in longest_open(left):
         streams[stream_of_gap(gap)] = Earlier(gap.time, gap.cause, gap.detail, gap)
     return streams
+
+
+def longest_open(left: Document) -> list[FeedGap]:
+    """Of each stream the open gap that began first: until it ends, it covers the others."""
+    first: dict[StreamId, FeedGap] = {}
+    for gap in sorted(left.open_gaps, key=lambda gap: gap.time):
+        first.setdefault(stream_of_gap(gap), gap)
+    return list(first.values())
+
+
+def covered_by_another(left: Document) -> list[FeedGap]:
+    """The ends of the other ones, at the time of writing."""
+    longest = longest_open(left)
+    return [
+        msgspec.structs.replace(
+            gap, ended_at=max(gap.time, left.written_at), received_at=left.written_at, detail=_continued(gap)
+        )
+        for gap in left.open_gaps
+        if gap not in longest
+    ]
+
+
+def _continued(gap: FeedGap) -> str:
+    text = "what follows is in the row of this stream that began before"
+    return f"{gap.detail}; {text}" if gap.detail else text
 
 
 def lost_before_gaps(left: Document) -> list[FeedGap]:
@@ -208,8 +236,13 @@ class StreamState:
             return
         self.earlier.update(earlier_streams(left))
         self.open_gaps = left.open_gaps
-        self.pending_gaps = [*lost_before_gaps(left), *left.pending_gaps]
+        self.pending_gaps = [*lost_before_gaps(left), *left.pending_gaps, *covered_by_another(left)]
         self._read_written_at = left.written_at
+
+    def share(self, followers: Callable[[StreamId], int]) -> None:
+        """How many feeds of the configuration go on with each stream."""
+        for stream, earlier in self.earlier.items():
+            self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
     def let_go(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
         """See the function of that name."""

@@ -124,13 +124,15 @@ class StreamStatus:
 class Earlier:
     """What an earlier process left of a stream: `gap` is one that was still open, else it was complete until then.
 
-    `cause` and `detail` are those of the gap that begins there.
+    `cause` and `detail` are those of the gap that begins there. `followers`: how many feeds are to go on with it:
+    the candles of one market may be followed in several timeframes, and a row of the ledger is of all of them.
     """
 
     complete_until: int
     cause: str
     detail: str | None = None
     gap: FeedGap | None = None
+    followers: int = 1
 
 
 @dataclass(slots=True)

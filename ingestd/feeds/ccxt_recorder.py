@@ -65,8 +65,7 @@ class Recorder:
         self.all_streams = self._ledger.all_streams
         self.settle_ids, self.end = self._ledger.settle_ids, self._ledger.end
         self.has_gap = self._ledger.has_gap
-        self.taken_over = self._ledger.taken_over
-        self.not_subscribed = self._ledger.not_subscribed
+        self.taken_over, self.not_subscribed = self._ledger.taken_over, self._ledger.not_subscribed
         self.ticks_from_tickers = False
         self.ticks_from_books: set[str] = set()  # the symbols whose best prices are the top of their book
         self._tops: dict[str, Top] = {}  # the newest of each book, where ticks are from books

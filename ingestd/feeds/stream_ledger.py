@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,13 +66,20 @@ class StreamLedger:
             stream = self.streams[channel][symbol] = Stream(channel, symbol, followed_at=now_us())
             if channel == "trades" and are_consecutive(self._config.exchange, symbol, self._config.options):
                 stream.ids = IdSeries()
-            earlier = self._earlier.pop((self._config.exchange, channel, symbol), None)
+            earlier = self._take_over((self._config.exchange, channel, symbol))
             if earlier is None and (since := self._missing_since.get(symbol)) is not None:
                 earlier = Earlier(since, UNLISTED, LACKED)
             if earlier is not None:
                 stream.followed_at = earlier.complete_until
                 self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
         return stream
+
+    def _take_over(self, stream: StreamId) -> Earlier | None:
+        """What an earlier process left of it; the last of its followers takes it out."""
+        earlier = self._earlier.pop(stream, None)
+        if earlier is not None and earlier.followers > 1:
+            self._earlier[stream] = dataclasses.replace(earlier, followers=earlier.followers - 1)
+        return earlier
 
     def set_units(self, markets: Mapping[str, Mapping[str, Any]], symbols: Iterable[str]) -> None:
         """What the trades of these symbols count, from the venue's markets; of one that is not listed, as it was."""

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ingestd import stream_state
-from ingestd.config import IntakeConfig, JournalConfig
+from ingestd.config import FeedConfig, IntakeConfig, JournalConfig
 from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
+from ingestd.feeds.stream_ledger import StreamLedger
 from ingestd.intake import Intake
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
@@ -21,6 +22,7 @@ from ingestd.records import FeedGap, StreamId
 from ingestd.stream_state import Document, StreamState, document, earlier_streams, following, let_go, lost_before_gaps
 from ingestd.validation import TimeWindow
 from tests.support.records import NOW_US, tick, trade
+from tests.unit.feeds.doubles import ListIntake
 
 TRADES: StreamId = ("binance", "trades", "BTC/USDT")
 TICKS: StreamId = ("binance", "ticks", "BTC/USDT")
@@ -255,3 +257,46 @@ async def test_what_was_not_journaled_before_a_gap_opened_is_covered_too(tmp_pat
     assert (before.time, before.ended_at, before.cause) == (trade(10).time - 1, opened.time, "restart")
 
     assert lost_before_gaps(composed(make_intake(tmp_path), delivered("trades", NOW_US))) == []
+
+
+CANDLES: StreamId = ("binance", "candles", "BTC/USDT")
+
+
+def candle_gap(started: int) -> FeedGap:
+    return FeedGap("binance", "BTC/USDT", started, started, "candles", None, "disconnect", "reset")
+
+
+async def test_two_timeframes_of_one_market_are_complete_until_the_earlier_of_both(tmp_path: Path) -> None:
+    minutes, hours = delivered("candles", NOW_US + 90), delivered("candles", NOW_US + 10)
+    for order in ([minutes, hours], [hours, minutes]):
+        feeds = [("binance", status(one)) for one in order]
+        left = document(feeds, make_intake(tmp_path), {}, written_at=NOW_US, stopped=False)
+        assert until(left) == {CANDLES: NOW_US + 10}
+
+
+async def test_both_timeframes_go_on_with_what_was_left(tmp_path: Path) -> None:
+    """Each of the two feeds opens the row, and it lasts until the later of them delivers."""
+    earlier = {CANDLES: Earlier(NOW_US, "restart", "the process before had stopped")}
+    state = StreamState(tmp_path)
+    state.earlier.update(earlier)
+    state.share(lambda _: 2)
+    intake = ListIntake()
+    for timeframe in ("1m", "1h"):
+        config = FeedConfig(exchange="binance", symbols=["BTC/USDT"], channels=["candles"], candle_timeframe=timeframe)
+        StreamLedger(config, intake, state.earlier).add_stream("candles", "BTC/USDT")
+    assert [(gap.time, gap.cause, gap.ended_at) for gap in intake.of(FeedGap)] == [(NOW_US, "restart", None)] * 2
+    assert state.earlier == {}
+
+
+async def test_two_open_gaps_of_one_market_both_end(tmp_path: Path) -> None:
+    """The socket of each timeframe was lost at another time, and then the process was killed."""
+    intake = make_intake(tmp_path)
+    for started in (NOW_US + 5, NOW_US):
+        intake.put(candle_gap(started))
+    left = composed(intake)
+    assert sorted(gap.time for gap in left.open_gaps) == [NOW_US, NOW_US + 5]
+    stream_state._write(tmp_path / stream_state.NAME, left)
+    found = loaded(tmp_path)
+    assert found.earlier[CANDLES].gap == candle_gap(NOW_US)
+    ended = [gap for gap in found.pending_gaps if gap.ended_at is not None]
+    assert [gap.time for gap in ended] == [NOW_US + 5]
