@@ -7,6 +7,8 @@ from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ingestd.feeds.consecutive import HOLES_TO_DOUBT, STEPS_TO_BELIEVE, Consecutiveness
+
 Verdict = Literal["follows", "old", "hole"]
 
 
@@ -72,6 +74,32 @@ class Numbering:
     def _part(self, change: Mapping[str, Any]) -> Mapping[str, Any]:
         part = change if self.within is None else change.get(self.within)
         return part if isinstance(part, Mapping) else {}
+
+
+class BookSteps:
+    """The steps from one number of a market's book to the next: whether its changes are to be judged by them.
+
+    Those from a whole book to its first change and those from one change to the next are counted apart: where the
+    first ones never follow, the whole book is of another series.
+    """
+
+    def __init__(self) -> None:
+        self.are_believed = True
+        self._counts = [0, 0]
+        self._judges = Consecutiveness(), Consecutiveness()
+        self._since_hole = 0
+
+    def count(self, *, follows: bool, in_turn: bool) -> bool:
+        """Note a step, `in_turn` from a change. Whether they are no longer believed since this one."""
+        self._counts[in_turn] += 1
+        self._since_hole = self._since_hole + 1 if follows else 0
+        if follows:
+            self.are_believed = self.are_believed or self._since_hole >= STEPS_TO_BELIEVE
+            return False
+        judge, was_believed = self._judges[in_turn], self.are_believed
+        if judge.judge(self._counts[in_turn], 1) != "believed" and judge.holes >= HOLES_TO_DOUBT:
+            self.are_believed = False
+        return was_believed and not self.are_believed
 
 
 def _number(part: Mapping[str, Any], names: Sequence[str]) -> int | None:

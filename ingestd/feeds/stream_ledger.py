@@ -13,11 +13,12 @@ from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.consecutive import STEPS_TO_BELIEVE
 from ingestd.feeds.gaps import GapTracker
 from ingestd.feeds.listing import Choice, Judgement, ListingDoubts
 from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.quantity_units import unit_of
-from ingestd.feeds.trade_ids import STEPS_TO_BELIEVE, IdReport, IdSeries, are_consecutive
+from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.gap_causes import LACKED, NOT_SUBSCRIBED, UNLISTED
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
+
+import structlog
 
 from ingestd.backoff import Backoff
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.book_numbers import NUMBERINGS
+from ingestd.feeds.book_numbers import NUMBERINGS, BookSteps
 from ingestd.feeds.ccxt_channels import BOOKS_GATHERED_HERE
 from ingestd.feeds.numbered_frames import NumberedFrame, numbered_frame_reader
 from ingestd.feeds.tap import Tap, started_for
 from ingestd.feeds.tapped_stores import BookStore, tap_book
+
+log = structlog.get_logger()
 
 _KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
 _NS_IN_MS = 1_000_000
@@ -62,12 +69,14 @@ class TappedBooks:
     spawn: Callable[..., Any]
     handle_deltas: Callable[[Any, Any], None]
     translated: Callable[[BaseException], FeedError]
+    id: str
     code_name: str
     _tap: Tap
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.numbering = NUMBERINGS.get(self.code_name)
         self.numbered_frames = numbered_frame_reader(self.code_name)
+        self._steps: defaultdict[str, BookSteps] = defaultdict(BookSteps)
         self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
         self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
         super().__init__(config)  # type: ignore[call-arg]
@@ -170,7 +179,13 @@ class TappedBooks:
         if self.numbering is None:
             index: int = super().get_cache_index(snapshot, changes)  # type: ignore[misc]
             return index
-        start = self.numbering.start(snapshot.get("nonce"), changes)
+        numbering, symbol = self.numbering, str(snapshot.get("symbol"))
+        verdicts = [numbering.verdict(later, numbering.last_number(earlier)) for earlier, later in pairwise(changes)]
+        for verdict in verdicts if "hole" in verdicts else ():  # what is before it is let go, and counted but once
+            self._count_step(symbol, follows=verdict != "hole", in_turn=True)
+        if not self._steps[symbol].are_believed:
+            numbering = replace(numbering, consecutive=False)
+        start = numbering.start(snapshot.get("nonce"), changes)
         return -1 if start is None else start
 
     def handle_book_delta(self, book: Any, change: Any) -> None:
@@ -182,6 +197,7 @@ class TappedBooks:
         else:
             super().handle_book_delta(book, change)  # type: ignore[misc]
         self._note_number(book, change)
+        book.was_changed = True
 
     def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
         # In what these two are given and return the venues' code differs.
@@ -191,6 +207,7 @@ class TappedBooks:
         if self._follows(book, message):
             super().handle_order_book_message(client, message, book)  # type: ignore[misc]
             self._note_number(book, message)
+            book.was_changed = True
         return book
 
     def follows(self, symbol: str, change: Any, client: Any) -> bool:
@@ -212,16 +229,31 @@ class TappedBooks:
         """
         if self.numbering is None:
             return True
-        verdict = self.numbering.verdict(change, book.number)
-        goes_back = verdict == "old" and in_turn and self.numbering.last_number(change) != book.number
-        if verdict == "hole" or goes_back:
+        verdict, number = self.numbering.verdict(change, book.number), self.numbering.last_number(change)
+        if number is None or book.number is None or (verdict == "old" and not in_turn):
+            return verdict == "follows"
+        name = symbol or book["symbol"]
+        steps = self._steps[name]
+        was_judged = steps.are_believed
+        self._count_step(name, follows=verdict == "follows", in_turn=book.was_changed)
+        if not was_judged:
+            return True
+        if verdict == "hole" or (verdict == "old" and number != book.number):
             book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
             book.is_whole = False
-            name = symbol or book["symbol"]
             self.book_is_wrong(name)
             if self.code_name in BOOKS_GATHERED_HERE:
                 self.orderbooks[name] = self.order_book()  # its code knows a number of the old one
         return verdict == "follows"
+
+    def _count_step(self, symbol: str, *, follows: bool, in_turn: bool) -> None:
+        if self._steps[symbol].count(follows=follows, in_turn=in_turn):
+            log.warning(
+                "book_numbers_not_consecutive",
+                exchange=self.id,
+                symbol=symbol,
+                so="nearly every change leaves numbers out: none of its book is looked for as missing by them",
+            )
 
     def _note_number(self, book: Any, change: Any) -> None:
         if self.numbering is not None and (number := self.numbering.last_number(change)) is not None:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from ingestd.feeds.consecutive import Belief, Consecutiveness
 from ingestd.records import Trade, earliest_us, latest_us
 
 _SPOT_AND_AGGREGATES = frozenset({"binance", "binanceus", "binanceusdm", "binancecoinm"})
@@ -26,17 +27,8 @@ _EVERY_MARKET = frozenset({"coinbaseexchange", "coinbase", "kraken"})
 
 _MOST_RANGES = 100  # of one frame; beyond that the last ones run together
 
-# Ids are no longer believed to be consecutive when so many of so many steps from a trade to the next left numbers out.
-_STEPS = 50
-_HOLES_TO_REFUTE = 40
-_HOLES_TO_DOUBT = 3
-STEPS_TO_BELIEVE = 1000
-"""After so many steps without a hole a series that was not believed is believed again."""
-
 _BEHIND_TO_RESTART = 100
 """After so many later trades with smaller ids, and none with a larger one, the numbers have begun anew."""
-
-Belief: TypeAlias = Literal["believed", "doubted", "refuted"]
 
 
 def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> bool:
@@ -58,8 +50,7 @@ def asks_for_aggregates(options: Mapping[str, Any]) -> bool:
 class IdReport:
     """The ids that one frame skipped, as (first, last) ranges; none: the frame follows on the one before.
 
-    `belief`: whether the series still looks consecutive. `doubted`: most of its newest steps had a hole; `refuted`:
-    nearly every one of many had, so the venue leaves numbers out by itself.
+    `belief`: whether the series still looks consecutive.
     """
 
     complete_until: int
@@ -97,11 +88,9 @@ class IdSeries:
         self._asked = False
         self._joined = 0  # ranges of this frame that are in one with another,
         self._present = 0  # and the ids between them, which are there
-        # Since a hole that came after steps without one: from there on steps and holes are counted.
-        self._counted_from: int | None = None
-        self._is_proved = False
-        self._skipped = 0
-        self._holes = 0
+        self._first: int | None = None
+        self._skipped = 0  # since the first
+        self._consecutive = Consecutiveness()
         self._behind = 0  # later trades with smaller ids, since
         self._behind_highest: int | None = None  # this one was the highest
 
@@ -119,7 +108,7 @@ class IdSeries:
             self._highest = number
             self._newest = trade
             if highest is None:
-                self._counted_from = number
+                self._first = number
             elif number > highest + 1:
                 self._skip(highest + 1, number - 1)
         elif number == highest:
@@ -164,24 +153,15 @@ class IdSeries:
     @property
     def steps(self) -> int:
         """How many steps from a trade to the next there were since the holes are counted."""
-        if self._highest is None or self._counted_from is None:
-            return 0
-        return self._highest - self._counted_from - self._skipped
+        return self._all_steps - self._consecutive.since
+
+    @property
+    def _all_steps(self) -> int:
+        return 0 if self._highest is None or self._first is None else self._highest - self._first - self._skipped
 
     def _judged(self, holes_now: int, skipped_now: int) -> Belief:
-        is_first = not self._holes
-        self._holes += holes_now
         self._skipped += skipped_now
-        steps, holes = self.steps, self._holes
-        if holes >= _HOLES_TO_REFUTE and holes * _STEPS >= steps * _HOLES_TO_REFUTE:
-            return "refuted"
-        enough = _HOLES_TO_DOUBT if self._is_proved else 1
-        if holes >= enough and holes * 4 >= steps * 3:
-            return "doubted"
-        self._is_proved = True
-        if steps > _STEPS or is_first:  # count from this hole on
-            self._counted_from, self._skipped, self._holes = (self._highest or 0) - 1, 0, 1
-        return "believed"
+        return self._consecutive.judge(self._all_steps, holes_now)
 
     @property
     def is_settled(self) -> bool:
@@ -194,9 +174,10 @@ class IdSeries:
         self._behind = 1 if self._behind_highest != self._highest else self._behind + 1
         self._behind_highest = self._highest
         if self._behind >= _BEHIND_TO_RESTART:
-            self._highest = self._counted_from = trade.seq
+            self._highest = self._first = trade.seq
             self._newest = trade
-            self._skipped = self._holes = 0
+            self._skipped = 0
+            self._consecutive.begin_anew()
 
     def _skip(self, first: int, last: int) -> None:
         if len(self._missing) >= _MOST_RANGES:

@@ -10,12 +10,15 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ccxt.pro
 import pytest
+import structlog
 from aiohttp import web
 
+from ingestd.backoff import Backoff
 from ingestd.records import BookSnapshot, FeedGap
 from tests.support.book_venues import BOOK_VENUES, BookVenue, ModelBook, Numbers, stored
 from tests.support.fake_venue import Connection, FakeVenue, Running
@@ -182,6 +185,42 @@ async def test_a_change_that_is_in_the_book_already_does_not_go_onto_it(live: tu
 
     assert [stored(book) for book in books(running)] == venue.past
     assert running.intake.of(FeedGap) == []
+
+
+async def test_a_venue_that_leaves_numbers_out_by_itself_is_not_asked_again_and_again(
+    live: tuple[Market, Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue, running = live
+    monkeypatch.setattr(Backoff, "next_s", lambda _self, _at_least_s=0.0: 0.0)
+
+    def skipping() -> str:
+        venue.numbers.next()
+        return venue.change(str(2 + len(venue.past)))
+
+    def is_stored() -> bool:
+        return bool(books(running)) and stored(books(running)[-1]) == venue.book.as_numbers()
+
+    def was_begun_anew(times: int) -> bool:
+        return running.feed.status().book_resyncs.get("sequence") == times
+
+    with structlog.testing.capture_logs() as logs:
+        for count in range(1, 4):
+            await running.until(is_stored)
+            await venue.send(skipping(), skipping())  # the first one follows on a whole book without a number
+            await running.until(partial(was_begun_anew, count))
+        await running.until(is_stored)
+        before = len(books(running))
+        await venue.send(*[skipping() for _ in range(60)])
+        await running.until(is_stored)
+
+    assert [stored(book) for book in books(running)[before:]] == venue.past[-60:]
+    assert all(book.valid and stored(book) in venue.past for book in books(running))
+    assert running.feed.status().book_resyncs == {"sequence": 3}
+    assert [log["event"] for log in logs].count("book_numbers_not_consecutive") == 1
+    assert len(venue.served.connections) == 1
+    gaps = running.intake.of(FeedGap)
+    assert [gap.cause for gap in gaps] == ["book_broken"] * 6
+    assert gaps[-1].ended_at is not None
 
 
 class Nado:

@@ -40,6 +40,7 @@ class KuCoin:
         self.venue = venue
         self.refused: dict[str, web.Response] = {}  # by market id
         self.sequence = 1000
+        self.step = 1
         self.trade_id = 0
         venue.answer = self.answer
         venue.replies["/api/v1/bullet-public"] = {
@@ -98,7 +99,7 @@ class KuCoin:
 
     async def tick(self) -> None:
         """One change of each book and one trade of each market, on every open socket."""
-        self.sequence += 1
+        self.sequence += self.step
         for base in BASES:
             self.trade_id += 1
             changes = {"asks": [], "bids": [["1.6", str(self.sequence), str(self.sequence)]]}
@@ -244,6 +245,19 @@ async def test_a_token_that_is_refused_for_a_while_puts_no_stream_aside(venue: F
 
     assert running.quarantined == {}
     await running.close()
+
+
+async def test_a_book_of_a_venue_that_leaves_numbers_out_by_itself_is_stored(venue: FakeVenue, kucoin: KuCoin) -> None:
+    kucoin.step = 3
+    running = run(venue)
+    try:
+        await kucoin.run_until(running, lambda: len(books(running)) == len(BASES))
+        asked, stored = len(venue.requests), len(running.intake.of(BookSnapshot))
+        await kucoin.run_until(running, lambda: len(running.intake.of(BookSnapshot)) >= stored + 100)
+        assert len(venue.requests) == asked
+        assert len(venue.connections) == 1
+    finally:
+        await running.close()
 
 
 async def test_on_binance_one_book_that_cannot_be_loaded_costs_no_other(venue: FakeVenue) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.book_numbers import NUMBERINGS, Verdict
+from ingestd.feeds.book_numbers import NUMBERINGS, BookSteps, Verdict
 from ingestd.feeds.numbered_frames import numbered_frame_reader
 
 
@@ -42,3 +42,42 @@ def test_frames_of_anything_else_are_no_books(exchange: str, frame: Any) -> None
     read = numbered_frame_reader(exchange)
     found = [] if read is None else list(read(frame, "wss://example.invalid"))
     assert all(NUMBERINGS[exchange].last_number(one.numbers) is None for one in found)
+
+
+def counted(*steps: tuple[bool, bool]) -> BookSteps:
+    """Each step is whether the change follows, and whether a change is before it."""
+    series = BookSteps()
+    for follows, in_turn in steps:
+        series.count(follows=follows, in_turn=in_turn)
+    return series
+
+
+FIRST, NEXT = (True, False), (True, True)
+NO_FIRST, NO_NEXT = (False, False), (False, True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "are_believed"),
+    [
+        ([NO_NEXT] * 2, True),
+        ([NO_NEXT] * 3, False),
+        ([NO_FIRST] * 3, False),
+        ([FIRST, NO_NEXT] * 3, False),  # whatever is missing, the first change follows on the book it came with
+        ([NO_FIRST, NEXT, NEXT] * 3, False),  # the whole book is of another series
+        ([FIRST, NEXT, NO_NEXT] * 30, True),  # a venue that loses as much
+        ([FIRST, *[NEXT] * 500, NO_NEXT] * 30, True),
+        ([NO_NEXT] * 3 + [NEXT] * 999, False),
+        ([NO_NEXT] * 3 + [NEXT] * 1000, True),
+        ([NO_NEXT] * 3 + [NEXT, NO_NEXT] * 1000, False),
+    ],
+)
+def test_numbers_are_believed_until_nearly_every_change_leaves_some_out(
+    steps: list[tuple[bool, bool]], are_believed: bool
+) -> None:
+    assert counted(*steps).are_believed is are_believed
+
+
+def test_that_numbers_are_no_longer_believed_is_said_once() -> None:
+    series = BookSteps()
+    said = [series.count(follows=False, in_turn=turn % 2 == 0) for turn in range(200)]
+    assert said.count(True) == 1
