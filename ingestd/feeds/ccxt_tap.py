@@ -27,7 +27,7 @@ from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
-from ingestd.feeds.corrections import book_time_us
+from ingestd.feeds.corrections import book_time_us, frame_correction
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
 from ingestd.feeds.market_names import MarketNames
 from ingestd.feeds.stopping import cancelled
@@ -90,6 +90,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     exchange: Any
     aside: BookStore  # books that are not the venue's whole ones, or no more
     names: VenueNames | None
+    correct: Callable[[Any], Any] | None  # what its frames go through before the venue's code reads them
     url_map: Mapping[str, str]
     same_message: Mapping[str, str]
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
@@ -145,6 +146,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 data = decode_json(data)
             elif any(mark in data for mark in _JSON_MARKS):
                 raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
+        if self.correct is not None:
+            data = self.correct(data)
         for frame in (data,) if self.names is None else self.names.received(data):
             self._take(frame)
 
@@ -385,6 +388,7 @@ class _TappedExchange(TappedBooks, ExactReaders):
             client.aside = BookStore(_ignored)
             client.url_map = self._url_map
             client.names = venue_names(self.id, lambda: self.markets or {})
+            client.correct = frame_correction(self.id)
             client.same_message = _SAME_MESSAGE.get(self.id, {})
             client.last_data_at = time.monotonic()
             client.data_frames = 0

@@ -1,4 +1,4 @@
-"""What the exchange library says of a trade or a book against the venue's own documents, which win. Pure.
+"""What the exchange library says of a trade or a book, or leaves out, against the venue's documents, which win. Pure.
 
 One row a venue: what is wrong, and where the venue says so.
 """
@@ -6,6 +6,7 @@ One row a venue: what is wrong, and where the venue says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.exact import decimal_text
@@ -55,6 +56,68 @@ def streamed_candle(exchange: str, row: Sequence[Any]) -> Sequence[Any]:
     return [row[0] - ahead_ms, *row[1:]] if ahead_ms and row and row[0] else row
 
 
+def frame_correction(exchange: str) -> Callable[[Any], Any] | None:
+    """What the venue's frames are put through before the library reads them; None: they are read as they are."""
+    return _FRAMES.get(exchange)
+
+
+def _with_liquidations(frame: Any) -> Any:
+    """Lighter: the trades of liquidations are in a list of their own, which the library leaves out.
+
+    https://apidocs.lighter.xyz/docs/websocket-reference#trade
+    """
+    others = frame.get("liquidation_trades") if isinstance(frame, dict) else None
+    if not isinstance(others, list) or not others:
+        return frame
+    trades = frame.get("trades")
+    both = [*trades, *others] if isinstance(trades, list) else others
+    by_id = {trade.get("trade_id"): trade for trade in both if isinstance(trade, dict)}
+    newest_first = sorted(by_id.values(), key=_number_of_lighter, reverse=True)  # as the library expects them
+    return {**frame, "trades": newest_first, "liquidation_trades": []}
+
+
+def _number_of_lighter(trade: Mapping[str, Any]) -> int:
+    number = trade.get("trade_id")
+    return number if isinstance(number, int) else 0
+
+
+def _with_block_trades(frame: Any) -> Any:
+    """Gemini: a block trade is an event of its own type, which the library passes over; `block_trade` keeps the mark.
+
+    https://docs.gemini.com/websocket/market-data/v1/market-data-v1
+    """
+    events = frame.get("events") if isinstance(frame, dict) else None
+    if not isinstance(events, list) or not any(_is_block_trade(event) for event in events):
+        return frame
+    told = [{**event, "type": "trade", "block_trade": True} if _is_block_trade(event) else event for event in events]
+    return {**frame, "events": told}
+
+
+def _is_block_trade(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("type") == "block_trade"
+
+
+def _with_time(frame: Any) -> Any:
+    """Luno: the time stands beside the trades, of which the library keeps nothing else.
+
+    https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
+    """
+    trades = frame.get("trade_updates") if isinstance(frame, dict) else None
+    if not isinstance(trades, list):
+        return frame
+    time = frame.get("timestamp")
+    dated = [{"timestamp": time, **trade} if isinstance(trade, dict) else trade for trade in trades]
+    return {**frame, "trade_updates": dated}
+
+
+def _backpack(_trade: Trade, info: Any) -> Changes:
+    """Its socket: `T` is when the engine matched the trade, `E`, which the library takes, when it was told of.
+
+    Both in microseconds: https://docs.backpack.exchange/#tag/Streams/Public/Trade
+    """
+    return _at(info, "T")
+
+
 def _bithumb(_trade: Trade, info: Any) -> Changes:
     """Its first socket: `buySellGb` is 1 for a sale and 2 for a purchase; the library has it the other way round.
 
@@ -79,6 +142,50 @@ def _lbank(trade: Trade, info: Any) -> Changes:
     """Its socket's times are local ones: see `_AHEAD_OF_UTC_MS`."""
     is_local = isinstance(info, Mapping) and isinstance(info.get("TS"), str) and trade.get("timestamp")
     return {"timestamp": trade["timestamp"] - _AHEAD_OF_UTC_MS["lbank"]} if is_local else {}
+
+
+def _luno(trade: Trade, info: Any) -> Changes:
+    """Its socket says how much of both currencies went over; the price is the one by the other.
+
+    https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
+    """
+    if trade.get("price") is not None or not isinstance(info, Mapping):
+        return {}
+    base, counter = _positive(info.get("base")), _positive(info.get("counter"))
+    if base is None or counter is None:
+        return {}
+    return {"price": f"{(counter / base).normalize():f}", "timestamp": info.get("timestamp")}
+
+
+def _poloniex(_trade: Trade, info: Any) -> Changes:
+    """`createTime` is when the trade was made, `ts` when the record was pushed: the library takes that over REST.
+
+    https://api-docs.poloniex.com/spot/websocket/market-data#trades, https://api-docs.poloniex.com/spot/api/public/market-data#trades
+    """
+    return _at(info, "createTime")
+
+
+def _upbit(_trade: Trade, info: Any) -> Changes:
+    """Its socket: `trade_timestamp` is the trade's, `timestamp` the message's; over REST `timestamp` is the trade's.
+
+    https://docs.upbit.com/kr/reference/websocket-trade
+    """
+    return _at(info, "trade_timestamp")
+
+
+def _at(info: Any, field: str) -> Changes:
+    """The trade's time by this field of the message, since the epoch in milliseconds or microseconds."""
+    value = info.get(field) if isinstance(info, Mapping) else None
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+    return {"timestamp": number} if isinstance(number, int) and number > 0 else {}
+
+
+def _positive(text: Any) -> Decimal | None:
+    try:
+        number = Decimal(text) if isinstance(text, str) else None
+    except InvalidOperation:
+        return None
+    return number if number is not None and number.is_finite() and number > 0 else None
 
 
 def _makers_side(_trade: Trade, info: Any) -> Changes:
@@ -113,13 +220,23 @@ def _phemex(trade: Trade, info: Any) -> Changes:
 
 
 _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
+    "backpack": _backpack,
     "bithumb": _bithumb,
     "bitstamp": _bitstamp,
     "coinbase": _makers_side,
     "coinbaseexchange": _makers_side,
     "coinone": _coinone,
     "lbank": _lbank,
+    "luno": _luno,
     "phemex": _phemex,
+    "poloniex": _poloniex,
+    "upbit": _upbit,
+}
+
+_FRAMES: Mapping[str, Callable[[Any], Any]] = {
+    "gemini": _with_block_trades,
+    "lighter": _with_liquidations,
+    "luno": _with_time,
 }
 
 # Where a book's change says its time, on venues of which the library keeps the snapshot's, or less of the digits.

@@ -124,9 +124,11 @@ _VENUES: Mapping[str, Marks] = {
     "extended": Marks(
         {"tradeType": _EXTENDED, "tT": _EXTENDED},
     ),
-    # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary)
+    # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary); the flag is our
+    # own word for the socket's type `block_trade`: see `corrections`
     "gemini": Marks(
-        {"type": {"trade": None, "buy": None, "sell": None, "block": "block", "block_trade": "block"}},
+        {"type": {"trade": None, "buy": None, "sell": None, "block": "block"}},
+        {"block_trade": "block"},
     ),
     # https://api-docs.grvt.io/market_data_streams/#trade
     "grvt": Marks(flags={"is_rpi": "rpi"}),

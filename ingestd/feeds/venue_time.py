@@ -9,8 +9,8 @@ from typing import Any
 
 from ingestd.feeds.exact import ExactFloat
 
-# 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds
-_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|\+00:?00)?").fullmatch
+# 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds, in whatever zone
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|[+-]\d\d:?\d\d)?").fullmatch
 # The same with any number of digits of a second; a local time has no zone.
 _ANY_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:?00)?").fullmatch
 # 1617986617075687, 1617986617075687123, 1617986617075.687

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ingestd.feeds import ccxt_records
 from ingestd.feeds.native.binance import Binance
 from ingestd.records import BookSnapshot, Candle, Tick, Trade
 from tests.unit.feeds.doubles import Wire, market
@@ -363,3 +364,136 @@ async def test_bitstamps_first_book_has_the_microseconds_of_its_last_change(monk
     await wire.close()
 
     assert [(book.time, book.bids[0]) for book in wire.intake.of(BookSnapshot)] == [(MS * 1000 + 8, ("99.50", "8"))]
+
+
+async def test_a_time_in_the_venues_zone_keeps_its_microseconds() -> None:
+    """https://github.com/independentreserve/websockets/blob/master/ticker.md: the local time of Sydney."""
+    row: dict[str, Any] = {"TradeGuid": "2f316718", "Pair": "xbt-aud", "Price": 31573.8, "Volume": 0.05, "Side": "Buy"}
+    row |= {"TradeDate": "2023-11-15T09:13:20.1234567+11:00", "BidGuid": "a", "OfferGuid": "b"}
+
+    (trade,) = await trades(
+        "independentreserve",
+        {"BTC/AUD": "xbt-aud"},
+        "wss://websockets.independentreserve.com?subscribe=ticker-xbt-aud",
+        {"Channel": "ticker-xbt-aud", "Nonce": 1, "Data": row, "Time": MS, "Event": "Trade"},
+    )
+
+    assert (trade.time, trade.price) == (MS * 1000 + 456, "31573.8")
+
+
+async def test_a_trade_has_the_time_at_which_it_was_made_and_not_told_of() -> None:
+    """https://docs.upbit.com/kr/reference/websocket-trade, https://docs.backpack.exchange/#tag/Streams/Public/Trade"""
+    row = {"type": "trade", "code": "KRW-BTC", "timestamp": MS + 812, "trade_timestamp": MS, "trade_price": 6747000.0}
+    row |= {"trade_volume": 0.06499468, "ask_bid": "ASK", "sequential_id": 1584508285000002}
+    (upbit,) = await trades("upbit", {"BTC/KRW": "KRW-BTC"}, "wss://api.upbit.com/websocket/v1", row)
+    made, told = MS * 1000 + 4, MS * 1000 + 746
+    row = {"e": "trade", "E": told, "T": made, "a": "1", "b": "2", "m": False, "p": "3870.25", "q": "0.0008"}
+    row |= {"s": "BTC_USDT", "t": 10782547}
+    (backpack,) = await trades(
+        "backpack",
+        {"BTC/USDT": "BTC_USDT"},
+        "wss://ws.backpack.exchange",
+        {"stream": "trade.BTC_USDT", "data": row},
+    )
+
+    assert (upbit.time, backpack.time) == (MS * 1000, made)
+
+
+async def test_a_trade_of_poloniex_has_one_time_on_the_socket_and_over_rest() -> None:
+    """https://api-docs.poloniex.com/spot/api/public/market-data#trades: `createTime`, and `ts` of the record."""
+    row = {"id": "62486976", "price": "24983.89", "quantity": "0.000537", "amount": "13.41634893"}
+    row |= {"takerSide": "buy"}
+    times = {"createTime": MS, "ts": MS + 5}
+    (streamed,) = await trades(
+        "poloniex",
+        {"BTC/USDT": "BTC_USDT"},
+        "wss://ws.poloniex.com/ws/public",
+        {"channel": "trades", "data": [{"symbol": "BTC_USDT", **row, **times}]},
+    )
+    wire = Wire("poloniex", {"BTC/USDT": "BTC_USDT"}, "wss://localhost")
+    parsed = wire.exchange.parse_trade({**row, "takerSide": "BUY", **times}, wire.exchange.market("BTC/USDT"))
+    await wire.close()
+    fetched = ccxt_records.trade_record("poloniex", "BTC/USDT", parsed, AT, ccxt_records.TradeIds(0))
+
+    assert fetched is not None
+    assert (fetched.time, fetched.trade_id, fetched.side) == (streamed.time, streamed.trade_id, streamed.side)
+    assert streamed.time == MS * 1000
+
+
+def lighter(number: int, kind: str, price: str) -> dict[str, Any]:
+    row = {"trade_id": number, "type": kind, "market_id": 1, "size": "0.0346", "price": price, "is_maker_ask": False}
+    return {**row, "timestamp": MS, "transaction_time": MS * 1000 + number}
+
+
+async def test_lighters_liquidations_are_trades_though_they_are_listed_apart() -> None:
+    """https://apidocs.lighter.xyz/docs/websocket-reference#trade: `trades` and `liquidation_trades`, newest first."""
+    about = {"channel": "trade:1", "nonce": 7, "type": "update/trade"}
+    found = await trades(
+        "lighter",
+        {"BTC/USDC:USDC": "1"},
+        "wss://mainnet.zklighter.elliot.ai/stream",
+        {**about, "trades": [lighter(4, "trade", "3028.80")], "liquidation_trades": []},
+        {
+            **about,
+            "trades": [lighter(7, "trade", "3028.90"), lighter(5, "trade", "3028.85")],
+            "liquidation_trades": [lighter(8, "deleverage", "3000.00"), lighter(6, "liquidation", "3001.10")],
+        },
+        {**about, "trades": [], "liquidation_trades": [lighter(9, "liquidation", "3001.20")]},
+    )
+
+    assert [(trade.trade_id, trade.kind, trade.price) for trade in found] == [
+        ("4", None, "3028.80"),
+        ("5", None, "3028.85"),
+        ("6", "liquidation", "3001.10"),
+        ("7", None, "3028.90"),
+        ("8", "adl", "3000.00"),
+        ("9", "liquidation", "3001.20"),
+    ]
+    assert [trade.time - MS * 1000 for trade in found] == [4, 5, 6, 7, 8, 9]
+
+
+async def test_geminis_block_trades_are_trades() -> None:
+    """https://docs.gemini.com/websocket/market-data/v1/market-data-v1: events `trade` and `block_trade`."""
+    traded = {"type": "trade", "symbol": "BTCUSD", "tid": 7, "price": "22299.24", "amount": "0.0026620"}
+    block = {"type": "block_trade", "symbol": "BTCUSD", "tid": 8, "price": "22100.50", "amount": "1000.0"}
+    found = await trades(
+        "gemini",
+        {"BTC/USD": "btcusd"},
+        "wss://api.gemini.com/v1/multimarketdata?symbols=BTCUSD&heartbeat=true&trades=true",
+        {
+            "type": "update",
+            "eventId": 7,
+            "timestamp": MS // 1000,
+            "timestampms": MS,
+            "socket_sequence": 5,
+            "events": [{**traded, "makerSide": "bid"}, block],
+        },
+    )
+
+    assert [(trade.trade_id, trade.side, trade.kind, trade.price, trade.quantity) for trade in found] == [
+        ("7", "sell", None, "22299.24", "0.0026620"),
+        ("8", None, "block", "22100.50", "1000.0"),
+    ]
+
+
+async def test_lunos_trades_have_a_price_and_a_time() -> None:
+    """https://www.luno.com/en/developers/api#tag/Streaming-API-(beta): of a trade how much of either currency."""
+    wire = Wire("luno", {"BTC/ZAR": "XBTZAR"}, "wss://ws.luno.com/api/1/stream/XBTZAR")
+    wire.client.subscriptions["/stream/XBTZAR"] = {"symbol": "BTC/ZAR"}
+    row = {"base": "69.00000000", "counter": "113.6499000000000000", "maker_order_id": "B", "taker_order_id": "T"}
+    wire.frames(
+        json.dumps(
+            {
+                "sequence": "110980825",
+                "trade_updates": [{**row, "order_id": "B"}],
+                "create_update": None,
+                "delete_update": None,
+                "status_update": None,
+                "timestamp": MS,
+            }
+        )
+    )
+    await wire.close()
+
+    (trade,) = wire.intake.of(Trade)
+    assert (trade.price, trade.quantity, trade.time, trade.side) == ("1.6471", "69.00000000", MS * 1000, None)
