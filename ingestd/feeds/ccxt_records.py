@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.base import MarketInfo
-from ingestd.feeds.corrections import corrected, streamed_candle
+from ingestd.feeds.corrections import corrected, streamed_candle, ticker_time
 from ingestd.feeds.exact import decimal_text, sent_text
 from ingestd.feeds.open_interest import counted, unit_of
 from ingestd.feeds.quantity_units import contract_of, positive_size
@@ -139,7 +139,7 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     return Tick(
         exchange=exchange,
         symbol=symbol,
-        time=time_us(ticker.get("timestamp"), ticker.get("info"), received_at, ticker.get("datetime")),
+        time=time_us(ticker_time(exchange, ticker), ticker.get("info"), received_at, ticker.get("datetime")),
         received_at=received_at,
         bid_price=bid,
         bid_volume=decimal_text(ticker.get("bidVolume")),

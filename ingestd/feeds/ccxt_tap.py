@@ -28,7 +28,7 @@ from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_ch
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
 from ingestd.feeds.corrections import book_time_us, frame_correction
-from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json
+from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json, multiplied
 from ingestd.feeds.market_names import MarketNames
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.symbols import namesakes
@@ -534,6 +534,12 @@ class _TappedExchange(TappedBooks, ExactReaders):
             if self.id in _NEEDS_CURRENCIES:
                 raise
             return {}
+
+    def convert_from_raw_quantity(self, symbol: str, raw: Any) -> Any:
+        """Bitrue's count of contracts in the base currency, as the library has it, without the rounding of floats."""
+        market = self.market(symbol)  # type: ignore[attr-defined]
+        exact = multiplied(raw, market.get("contractSize")) if market.get("contract") else None
+        return raw if exact is None else exact
 
     async def fetch_open_interest(self, symbol: str, params: Any = None) -> Any:
         """As the library does it; but Phemex has two tickers, and the library asks that of the other contracts."""

@@ -50,6 +50,14 @@ def book_time_us(exchange: str, frame: Any) -> int | None:
     return None
 
 
+def ticker_time(exchange: str, ticker: Mapping[str, Any]) -> Any:
+    """When this ticker's (the library's dict) best prices were so, in milliseconds; None: the venue does not say."""
+    field, info = _TICKER_TIMES.get(exchange), ticker.get("info")
+    if field is not None and isinstance(info, Mapping) and info.get(field):
+        return info[field]
+    return ticker.get("timestamp")
+
+
 def streamed_candle(exchange: str, row: Sequence[Any]) -> Sequence[Any]:
     """The library's row of a candle from the venue's socket, with the moment at which it opens in UTC."""
     ahead_ms = _AHEAD_OF_UTC_MS.get(exchange)
@@ -173,6 +181,16 @@ def _upbit(_trade: Trade, info: Any) -> Changes:
     return _at(info, "trade_timestamp")
 
 
+def _xt(_trade: Trade, info: Any) -> Changes:
+    """Of contracts `a` is counted in whole contracts, as in its books; the library multiplies it by their size.
+
+    https://doc.xt.com/docs/futures/WebSocket/Public/Trade%20Record
+    """
+    is_contract = isinstance(info, Mapping) and "a" in info and "q" not in info
+    amount = decimal_text(info["a"]) if is_contract else None
+    return {} if amount is None else {"amount": amount}
+
+
 def _at(info: Any, field: str) -> Changes:
     """The trade's time by this field of the message, since the epoch in milliseconds or microseconds."""
     value = info.get(field) if isinstance(info, Mapping) else None
@@ -231,6 +249,12 @@ _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
     "phemex": _phemex,
     "poloniex": _poloniex,
     "upbit": _upbit,
+    "xt": _xt,
+}
+
+# Where a ticker says its time, on venues of which the library takes the end of the day's statistics.
+_TICKER_TIMES: Mapping[str, str] = {
+    "bingx": "E",  # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data/Subscribe%20to%2024-hour%20price%20changes
 }
 
 _FRAMES: Mapping[str, Callable[[Any], Any]] = {

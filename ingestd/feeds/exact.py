@@ -53,6 +53,14 @@ def decimal_text(value: object) -> str | None:
     return None
 
 
+def multiplied(number: object, factor: object) -> ExactFloat | None:
+    """The product to its last digit, which a float would round; None where one of the two is no number."""
+    first, second = decimal_text(number), decimal_text(factor)
+    if first is None or second is None or not _number(first) or not _number(second):
+        return None
+    return ExactFloat(f"{Decimal(first) * Decimal(second):f}")
+
+
 def sent_text(text: str, sent: Iterable[object]) -> str:
     """`text`, a number that the library has written anew, in the digits of the one of `sent` it was made from.
 

@@ -52,6 +52,7 @@ _BY_CONVENTION = frozenset(
         "modetrade",
         "woo",
         "woofipro",
+        "xt",
     }
 )
 _IN_CONTRACTS = _READ | _BY_CONVENTION

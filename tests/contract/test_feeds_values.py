@@ -10,6 +10,7 @@ import pytest
 
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.native.binance import Binance
+from ingestd.feeds.quantity_units import unit_of
 from ingestd.records import BookSnapshot, Candle, Tick, Trade
 from tests.unit.feeds.doubles import Wire, market
 
@@ -497,3 +498,46 @@ async def test_lunos_trades_have_a_price_and_a_time() -> None:
 
     (trade,) = wire.intake.of(Trade)
     assert (trade.price, trade.quantity, trade.time, trade.side) == ("1.6471", "69.00000000", MS * 1000, None)
+
+
+async def test_xts_contracts_are_counted_alike_in_trades_and_books() -> None:
+    """https://doc.xt.com/docs/futures: `a` is how many contracts, of 0.0001 BTC here."""
+    wire = Wire("xt", {"BTC/USDT:USDT": "btc_usdt"}, "wss://fstream.xt.com/ws/market", order_book_interval_ms=0)
+    wire.exchange.set_markets([market(wire.exchange, "BTC/USDT:USDT", "btc_usdt", contractSize=0.0001)])
+    data = {"s": "btc_usdt", "p": "27367.70", "a": "2707", "m": "BID", "t": MS}
+    wire.frames(json.dumps({"topic": "trade", "event": "trade@btc_usdt", "data": data}))
+    parsed = wire.exchange.parse_trade(data, wire.exchange.market("BTC/USDT:USDT"))
+    await wire.close()
+
+    (trade,) = wire.intake.of(Trade)
+    fetched = ccxt_records.trade_record("xt", "BTC/USDT:USDT", parsed, AT, ccxt_records.TradeIds(0))
+    assert fetched is not None
+    assert (trade.quantity, trade.side, trade.trade_id) == ("2707", "buy", fetched.trade_id)
+    assert unit_of("xt", {"contract": True, "linear": True, "contractSize": "0.0001"}) == "0.0001 base"
+
+
+async def test_an_amount_that_the_library_works_out_is_not_a_rounded_float() -> None:
+    """Bitrue: 3 contracts of 0.1 are 0.3, and as floats 0.30000000000000004."""
+    wire = Wire("bitrue", {"ETH/USDT:USDT": "E-ETH-USDT"}, "wss://fmarket-ws.bitrue.com/kline-api/ws")
+    made = market(wire.exchange, "ETH/USDT:USDT", "E-ETH-USDT", contractSize=0.1)
+    wire.exchange.set_markets([{**made, "baseId": "ETH", "quoteId": "USDT"}])
+    row = {"amount": "3600.3", "ds": "2023-11-15 06:13:20", "price": "1200.10", "side": "SELL", "ts": MS, "vol": "3"}
+    frame = {"event_rep": "", "channel": "market_e_ethusdt_trade_ticker", "ts": MS, "status": "ok"}
+    wire.frames(json.dumps({**frame, "tick": {"data": [row]}}))
+    await wire.close()
+
+    (trade,) = wire.intake.of(Trade)
+    assert (trade.quantity, trade.price, trade.side) == ("0.3", "1200.10", "sell")
+
+
+async def test_bingxs_best_prices_have_the_time_of_their_message() -> None:
+    """`E` is the event's time, `C` the end of the statistics: in the library's own example 40 s before it."""
+    data = {"e": "24hTicker", "E": MS, "s": "BTC-USDT", "O": MS - 901, "C": MS - 40_673, "c": "42432.5"}
+    data |= {"A": "42437.80", "a": "1.4160", "B": "42437.1", "b": "2.5747"}
+    wire = Wire("bingx", {"BTC/USDT:USDT": "BTC-USDT"}, "wss://open-api-swap.bingx.com/swap-market")
+    wire.recorder.ticks_from_tickers = True
+    wire.frames(json.dumps({"code": 0, "dataType": "BTC-USDT@ticker", "data": data}))
+    await wire.close()
+
+    (tick,) = wire.intake.of(Tick)
+    assert (tick.time, tick.ask_price, tick.ask_volume) == (MS * 1000, "42437.80", "1.4160")
