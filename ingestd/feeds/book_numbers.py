@@ -30,6 +30,12 @@ class Numbering:
         """The number of the book once the change is in it; None when it states none."""
         return _number(self._part(change), self.last)
 
+    def number_before(self, change: Mapping[str, Any]) -> int | None:
+        """The number of the book on which the change follows; None when it states none."""
+        part = self._part(change)
+        before, start = _number(part, self.before), _number(part, self.first)
+        return before if before is not None or start is None else start - 1
+
     def verdict(self, change: Mapping[str, Any], number: int | None) -> Verdict:
         """Whether the change follows on a book of that number."""
         last = self.last_number(change)
@@ -127,6 +133,7 @@ NUMBERINGS: Mapping[str, Numbering] = {
     "apex": Numbering(("u",), ("u",)),
     "blofin": Numbering((), ("seqId",), before=("prevSeqId",)),
     "bybit": Numbering(("u",), ("u",)),
+    "coinbaseinternational": Numbering((), ("change_id",), before=("prev_change_id",)),
     "deribit": Numbering((), ("change_id",), before=("prev_change_id",)),
     "grvt": Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
     "hitbtc": Numbering(("s",), ("s",)),

@@ -87,6 +87,7 @@ def _grvt(exchange: Any, market: Any, name: str) -> Request | None:
 _REQUESTS: Mapping[str, Callable[[Any, Any, str], Request | None]] = {
     "apex": _apex,
     "blofin": _blofin,
+    "coinbaseinternational": _deribit,  # which it runs on
     "deribit": _deribit,
     "grvt": _grvt,
     "hitbtc": _hitbtc,

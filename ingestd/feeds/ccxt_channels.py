@@ -64,6 +64,12 @@ _UNSERVED: Mapping[str, Mapping[str, frozenset[Channel]]] = {
 }
 """The streams of a market type that ccxt's code or the venue refuses, though it has them of another type."""
 
+_MISREAD: Mapping[str, frozenset[Channel]] = {
+    # Its messages are changes, which ccxt takes for whole books, and there is no number by which to put them on one.
+    "coincheck": frozenset({"order_book"}),  # https://coincheck.com/documents/exchange/api#websocket-order-book
+}
+"""The streams that ccxt's code takes for something else than the venue says."""
+
 _WITH_KEY_ONLY: Mapping[str, frozenset[Channel]] = {
     "alpaca": _ANY_CHANNEL,
     "cex": frozenset({"ticks", "order_book"}),
@@ -101,6 +107,7 @@ BOOKS_UNSUBSCRIBED_HERE = frozenset(
         "bequant",
         "bitfinex",
         "blofin",
+        "coinbaseinternational",
         "deribit",
         "grvt",
         "hitbtc",
@@ -121,6 +128,7 @@ BOOKS_GATHERED_HERE = frozenset({"nado"})
 LISTED_IN_REQUEST: Mapping[str, tuple[str, ...]] = {
     "blofin": ("args",),
     "bybit": ("args",),
+    "coinbaseinternational": ("params", "channels"),
     "deribit": ("params", "channels"),
     "grvt": ("params", "selectors"),
     "kraken": ("params", "symbol"),
@@ -200,6 +208,8 @@ _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
 
 def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_type: str = _SPOT) -> Method | None:
     """The best method the venue has for the channel of such markets, or None. `has` is ccxt's own table."""
+    if channel in _MISREAD.get(exchange, ()):
+        return None
     from_books = exchange in TICKS_FROM_BOOKS or market_type in _TICKS_FROM_BOOKS_OF.get(exchange, ())
     methods = _METHODS["order_book" if channel == "ticks" and from_books else channel]
     found = [method for feature, method in methods if has.get(feature) is True]

@@ -151,6 +151,7 @@ _READERS: Mapping[str, Reader] = {
     "apex": _apex,
     "blofin": _blofin,
     "bybit": _bybit,
+    "coinbaseinternational": _deribit,  # which it runs on
     "deribit": _deribit,
     "grvt": _grvt,
     "hitbtc": _hitbtc,

@@ -237,6 +237,7 @@ class TappedBooks:
         was_judged = steps.are_believed
         self._count_step(name, follows=verdict == "follows", in_turn=book.was_changed)
         if not was_judged:
+            book["nonce"] = self.numbering.number_before(change)  # of which some venues' code judges too
             return True
         if verdict == "hole" or (verdict == "old" and number != book.number):
             book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one

@@ -39,6 +39,7 @@ class Spoken:
 
 SPOKEN = {
     "deribit": Spoken(by_result, ("ETH/USD:ETH", "ETH-PERPETUAL")),
+    "coinbaseinternational": Spoken(by_result, ("ETH/USDC:USDC", "ETH-PERPETUAL")),
     "poloniex": Spoken(lambda asked: {**asked, "channel": "book_lv2"}, ("ETH/USDT", "ETH_USDT")),
     "hitbtc": Spoken(
         lambda asked: {"result": {"ch": asked["ch"], "subscriptions": asked["params"]["symbols"]}, "id": asked["id"]}

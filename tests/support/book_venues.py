@@ -426,6 +426,22 @@ BOOK_VENUES = (
         "BTC/USD:BTC",
         "BTC-PERPETUAL",
     ),
+    BookVenue(
+        "coinbaseinternational",
+        "wss://streams.drb.coinbase.com/ws/api/v2",
+        lambda book, numbers: _deribit(
+            "snapshot",
+            _deribit_rows(book.rows("bids")),
+            _deribit_rows(book.rows("asks")),
+            None,
+            numbers.next()[1],
+        ),
+        lambda change, _, numbers: _deribit(
+            "change", _deribit_rows(_one(change, "bids")), _deribit_rows(_one(change, "asks")), *numbers.next()
+        ),
+        "BTC/USDC:USDC",
+        "BTC-PERPETUAL",
+    ),
     BookVenue("dydx", "wss://indexer.dydx.trade/v4/ws", _dydx_whole, _dydx_change, "BTC/USDC:USDC", "BTC-USD"),
     BookVenue(
         "bybit",

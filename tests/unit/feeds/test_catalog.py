@@ -25,6 +25,13 @@ def test_a_channel_the_exchange_lacks() -> None:
     assert problem.hint == "it offers ticks, trades, order_book"
 
 
+def test_a_stream_of_changes_that_the_library_takes_for_whole_books_is_refused() -> None:
+    """https://coincheck.com/documents/exchange/api#websocket-order-book: each message has the levels that changed."""
+    (problem,) = check([feed_config("coincheck", ["BTC/JPY"], channels=["trades", "order_book"])])
+
+    assert (problem.path, problem.hint) == ("feeds[0].channels[1]", "it offers trades")
+
+
 def test_an_unknown_url_prefix_is_no_mistake() -> None:
     assert check([feed_config("okx", ["*"], channels=["trades"], url_map={"wss://other.example": "ws://here"})]) == []
 
