@@ -43,8 +43,10 @@ class LostStreams:
             self._lost[id(stream)] = stream
             self._is_any.set()
             return
+        carrying = next((s.urls for s in self._subscriptions if any(one is stream for one in s.streams)), {})
+        urls = carrying if stream.url is None else {stream.url}  # None: it has never delivered
         for client in list((self._exchange.clients or {}).values()):
-            if client.url == stream.url:
+            if client.url in urls:
                 drop_client(client, f"{stream.channel} {stream.symbol} does not come, however often it is asked for")
 
     async def run(self, stop: Stop) -> None:

@@ -19,7 +19,7 @@ from ingestd.feeds.ccxt_tap import close_exchange, make_exchange, translated
 from ingestd.feeds.id_runs import Window
 from ingestd.feeds.quantity_units import unit_of
 from ingestd.feeds.tap import Tap
-from ingestd.feeds.trade_search import Request, Unfillable
+from ingestd.feeds.trade_search import Ids, Request, Unfillable
 from ingestd.feeds.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
 from ingestd.symbol_names import nearest_markets
@@ -90,7 +90,7 @@ class CcxtHistory:
         return stream_series(self._exchange, symbol, has_key=self._has_key)
 
     async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]:
-        """One page, in the venue's order."""
+        """One page, in the venue's order. Raises Unfillable where a trade of it cannot be read, and no id shows it."""
         params: dict[str, Any] = dict(series.params)
         number = request.from_id if request.from_id is not None else request.before_id
         if number is not None and series.id_param is not None:
@@ -99,9 +99,12 @@ class CcxtHistory:
         rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
         self._ids.begin_anew(symbol)  # a page begins with the millisecond in which the one before it ended
         unit = unit_of(self.config.exchange, self._exchange.markets[symbol])
-        return self._records(
+        records = self._records(
             rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids, unit)
         )
+        if len(records) < len(rows or ()) and series.ids is not Ids.CONSECUTIVE:
+            raise Unfillable("a trade in the venue's answer has no price or no quantity, and cannot be stored")
+        return records
 
     async def id_at(self, symbol: str, series: Series, window: Window) -> int | None:
         """The id of the window's first trade, for a venue that pages by ids; None when it does not say."""

@@ -215,6 +215,8 @@ def verdict_on(
             verdict = "proved" if expected.is_proved and not is_open else "same"
         elif is_open or expected.is_proved:
             verdict = change
+        elif last is None and _has_moved(expected.word.best, word.best):
+            verdict = "newer"  # the stream should have brought at least that
     return "unknown" if verdict == "newer" and not word.is_certain else verdict
 
 
@@ -237,11 +239,12 @@ def _on_trade(last: Trade, word: Word) -> Verdict:
         return "newer" if word.number > ours else "proved" if word.number == ours else "unknown"
     if word.time is None:
         return "unknown"
+    if word.time % 1_000_000 == 0 and word.time // 1_000_000 == last.time // 1_000_000:
+        return "unknown"  # its times may be whole seconds: another trade of this one looks the same
     step = 1000 if word.time % 1000 == 0 else 1  # a stream may say its times more exactly
     theirs, ours = word.time // step, last.time // step
     if theirs > ours:
-        whole_seconds = word.time % 1_000_000 == 0 and word.time // 1_000_000 == last.time // 1_000_000
-        return "unknown" if whole_seconds else "newer"
+        return "newer"
     return "proved" if theirs == ours and word.trade_id is None else "unknown"
 
 
@@ -260,6 +263,11 @@ def _on_best(ours: Best, theirs: Best) -> Verdict:
         return "newer"
     known = None not in ours[2:] and None not in theirs[2:]
     return "proved" if known and all(map(_same_number, ours[2:], theirs[2:])) else "unknown"
+
+
+def _has_moved(earlier: Best | None, best: Best | None) -> bool:
+    """Whether the best prices are other ones now."""
+    return earlier is not None and best is not None and _on_best(earlier, best) == "newer"
 
 
 def _same_number(one: str | None, other: str | None) -> bool:

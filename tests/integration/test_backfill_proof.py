@@ -297,6 +297,23 @@ async def test_what_validation_refuses_is_not_called_complete(
         assert await stored_ids(db) == within(trades, *window) - {str(bad.number)}
 
 
+@pytest.mark.parametrize("exchange", ["kraken", "okx", "bybit"])
+async def test_a_trade_that_cannot_be_read_is_not_called_complete(
+    postgres_database: DatabaseForTest, db: Database, tmp_path: Path, exchange: str
+) -> None:
+    trades = market()
+    bad = trades[300]
+    trades[300] = dataclasses.replace(bad, price="")
+    async with rest_venue(exchange, trades) as venue:
+        backfill = Command(venue, postgres_database, tmp_path)
+        window = second_after(trades[270]), second_after(trades[320])
+        for _ in runs(exchange):
+            assert await backfill(*window) == 1
+            assert backfill.report["verdict"].startswith("not proved complete: ")
+            assert any(start <= to_datetime(bad.time) < end for start, end in backfill.missing)
+            assert not backfill.report["already_done"]
+
+
 @pytest.mark.parametrize("exchange", ["binance", "coinbaseexchange", "okx", "bybit"])
 @pytest.mark.parametrize("refusal", ["RETURN NULL", "RAISE check_violation"])
 async def test_what_the_table_does_not_take_is_not_called_complete(

@@ -143,6 +143,26 @@ async def test_ticks_and_books_that_are_dropped(decoder: str, channel: str, kind
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+async def test_ticks_that_never_come_are_missed_while_the_best_prices_change(
+    decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestd.feeds.silence_watch.BULK_PER_MINUTE", 240.0)
+    async with synthetic_venue(symbols=2, rate=200) as venue:
+        async with feeding(venue, decoder, channels=["trades", "ticks"]) as earlier:
+            await earlier.until(lambda: earlier.of(Tick, "BTC/USDT"))
+            await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="ticks", deaf=-1))
+        async with feeding(venue, decoder, channels=["trades", "ticks"]) as made:
+            await made.until(made.gaps)
+            stream, disconnects = made.stream("ticks", "BTC/USDT"), made.feed.status().disconnects
+            await made.until(lambda: made.feed.status().disconnects)  # then it is asked for over another socket
+
+    opened = made.gaps()[0]
+    assert (opened.symbol, opened.channel, opened.cause) == ("BTC/USDT", "ticks", STREAM_SILENT)
+    assert opened.time == stream.followed_at  # nothing ever came
+    assert (stream.received, disconnects) == (0, 0)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 async def test_a_quiet_market_has_no_gap_and_is_proved_quiet(decoder: str) -> None:
     """Nothing is traded, and the venue says so: that moves on until when the stream is known to be complete."""
     async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:

@@ -127,7 +127,9 @@ CASES = [
     (Word(("trade", 1), trade_id="ab", time=AT), trade("ab"), "proved"),
     (Word(("trade", 1), trade_id="ac", time=AT), trade("ab"), "unknown"),  # of the same millisecond
     (Word(("trade", 1), trade_id="ac", time=AT + 1000), trade("ab"), "newer"),
-    (Word(("trade", 1), time=AT), trade("ab", AT + 321), "proved"),  # the stream says its times more exactly
+    (Word(("trade", 1), time=AT + 5000), trade("ab", AT + 5321), "proved"),  # the stream says its times more exactly
+    (Word(("trade", 1), time=AT), trade("ab", AT), "unknown"),  # whole seconds: it may be another trade of this one
+    (Word(("trade", 1), time=AT), trade("ab", AT + 321), "unknown"),
     (Word(("trade", 1), time=AT + 1000), trade("ab"), "newer"),
     (Word(("trade", 1), time=AT - 1000), trade("ab"), "unknown"),
     (Word(("trade", 1), time=AT + REST_BEHIND_US + 1), None, "newer"),  # it should have delivered since AT
