@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.base import MarketInfo
-from ingestd.feeds.corrections import corrected, streamed_candle, ticker_time
+from ingestd.feeds.corrections import corrected, streamed_candle, ticker_time_us
 from ingestd.feeds.exact import decimal_text, sent_text
 from ingestd.feeds.open_interest import counted, unit_of
 from ingestd.feeds.quantity_units import contract_of, positive_size
@@ -136,10 +136,12 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     bid, ask = decimal_text(ticker.get("bid")), decimal_text(ticker.get("ask"))
     if bid is None and ask is None:
         return None
+    info = ticker.get("info")
     return Tick(
         exchange=exchange,
         symbol=symbol,
-        time=time_us(ticker_time(exchange, ticker), ticker.get("info"), received_at, ticker.get("datetime")),
+        time=ticker_time_us(exchange, info)
+        or time_us(ticker.get("timestamp"), info, received_at, ticker.get("datetime")),
         received_at=received_at,
         bid_price=bid,
         bid_volume=decimal_text(ticker.get("bidVolume")),

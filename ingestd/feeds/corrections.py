@@ -50,12 +50,10 @@ def book_time_us(exchange: str, frame: Any) -> int | None:
     return None
 
 
-def ticker_time(exchange: str, ticker: Mapping[str, Any]) -> Any:
-    """When this ticker's (the library's dict) best prices were so, in milliseconds; None: the venue does not say."""
-    field, info = _TICKER_TIMES.get(exchange), ticker.get("info")
-    if field is not None and isinstance(info, Mapping) and info.get(field):
-        return info[field]
-    return ticker.get("timestamp")
+def ticker_time_us(exchange: str, info: Any) -> int | None:
+    """When the best prices of the ticker in this message were so, in microseconds; None: the library's time will do."""
+    field = _TICKER_TIMES.get(exchange)
+    return moment_us(info.get(field)) if field is not None and isinstance(info, Mapping) else None
 
 
 def streamed_candle(exchange: str, row: Sequence[Any]) -> Sequence[Any]:
@@ -252,9 +250,11 @@ _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
     "xt": _xt,
 }
 
-# Where a ticker says its time, on venues of which the library takes the end of the day's statistics.
+# Where a ticker says its time, on venues of which the library takes none, or that of something else.
 _TICKER_TIMES: Mapping[str, str] = {
-    "bingx": "E",  # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data/Subscribe%20to%2024-hour%20price%20changes
+    # not C, the end of the day's statistics: https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data
+    "bingx": "E",
+    "kraken": "timestamp",  # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
 }
 
 _FRAMES: Mapping[str, Callable[[Any], Any]] = {
@@ -273,6 +273,7 @@ _BOOK_TIMES: Mapping[str, Sequence[Sequence[str | int]]] = {
     # Of a change the library keeps none: https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
     "cryptocom": (("result", "data", 0, "t"), ("data", 0, "t")),
     "grvt": (("feed", "event_time"),),  # nanoseconds
+    "kraken": (("data", 0, "timestamp"),),  # a text with microseconds; of a snapshot the library keeps none
     "kucoin": (("data", "M"), ("data", "ts")),  # nanoseconds
     "kucoinfutures": (("data", "M"), ("data", "ts")),
     "lbank": (("TS",),),

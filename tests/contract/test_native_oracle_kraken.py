@@ -1,7 +1,6 @@
 """Kraken, spot and futures: on every frame the native decoder says what ccxt's feed says.
 
-But for what ccxt leaves unread: the time of Kraken's tickers and book snapshots, and the numbers of Kraken Futures'
-books.
+But for what ccxt leaves unread: the numbers of Kraken Futures' books.
 """
 
 from __future__ import annotations
@@ -11,29 +10,21 @@ import random
 import zlib
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 
 from ingestd.feeds.native.kraken import Kraken
 from ingestd.feeds.native.kraken_futures import KrakenFutures
-from ingestd.feeds.native.messages import BookChange, Message
+from ingestd.feeds.native.messages import BookChange
 from ingestd.records import Tick, Trade
 from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
-from tests.support.oracle import START, Compared, Frame, PlainBook, adapted, compare, numbered_frames
+from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire
 
 SPOT, FUTURES = "wss://ws.kraken.com/v2", "wss://futures.kraken.com/ws/v1"
 SPOT_NAMES = {"BTC/USD": "XXBTZUSD", "ETH/USD": "XETHZUSD", "DOGE/USD": "XDGUSD"}
 FUTURES_NAMES = {"BTC/USD:BTC": "PI_XBTUSD", "BTC/USD:USD": "PF_XBTUSD", "ETH/USD:USD": "PF_ETHUSD"}
 CAPTURE = "krakenfutures-2021-07"
-
-
-def times_as_ccxt(message: Message) -> Message:
-    """Of a ticker and of a book's snapshot it has no time but ours."""
-    if isinstance(message, Tick) or (isinstance(message, BookChange) and message.is_snapshot):
-        return msgspec.structs.replace(message, time=message.received_at)
-    return message
 
 
 async def compared_spot(frames: list[str]) -> Compared:
@@ -45,7 +36,7 @@ async def compared_spot(frames: list[str]) -> Compared:
         "kraken",
         markets,
         numbered_frames(SPOT, frames),
-        adapted(venue.decoder, times_as_ccxt),
+        venue.decoder,
         symbols={venue.market_id(market): symbol for symbol, market in markets.items()},
         book_rule=venue.book_rule,
     )
@@ -403,7 +394,7 @@ async def test_generated_frames_of_kraken_futures(seed: int) -> None:
     assert outcome.refused == []
 
 
-async def test_ccxt_does_not_read_the_time_of_krakens_tickers_and_snapshots() -> None:
+async def test_the_times_of_krakens_tickers_and_snapshots_are_read_on_both_ways() -> None:
     said = "2023-10-06T17:35:55.440295Z"
     ticker = {"symbol": "BTC/USD", "bid": 1.5, "ask": 2.5, "timestamp": said}
     book = {"symbol": "BTC/USD", "bids": [{"price": 1.5, "qty": 1.5}], "asks": [], "timestamp": said}
@@ -422,11 +413,10 @@ async def test_ccxt_does_not_read_the_time_of_krakens_tickers_and_snapshots() ->
         for message in decode(frame.encode(), START)
         if isinstance(message, Tick | BookChange)
     ]
-    theirs = [record.time - record.received_at for record in wire.intake.records]
+    theirs = [record.time for record in wire.intake.records]
     await wire.close()
 
-    assert theirs == [0, 0]
-    assert ours == [1696613755440295] * 2
+    assert theirs == ours == [1696613755440295] * 2
 
 
 async def test_ccxt_says_all_trades_of_a_frame_are_the_first_ones_market() -> None:
