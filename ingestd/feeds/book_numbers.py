@@ -137,6 +137,7 @@ NUMBERINGS: Mapping[str, Numbering] = {
     "deribit": Numbering((), ("change_id",), before=("prev_change_id",)),
     "grvt": Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
     "hitbtc": Numbering(("s",), ("s",)),
+    "htx": Numbering(("version",), ("version",)),  # of contracts; of spot the venue's code compares the numbers
     "krakenfutures": Numbering(("seq",), ("seq",)),
     "lighter": Numbering((), ("nonce",), before=("begin_nonce",)),
     "nado": Numbering((), ("max_timestamp",), before=("last_max_timestamp",), by_time=True),

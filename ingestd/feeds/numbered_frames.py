@@ -71,6 +71,16 @@ def _hitbtc(frame: Any, _url: str) -> Iterable[NumberedFrame]:
                 yield NumberedFrame(one, market_id, book, kind == "snapshot")
 
 
+def _htx(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """Of contracts: that code passes over every change after one that is missing, and hands the book over all the same.
+
+    https://huobiapi.github.io/docs/usdt_swap/v1/en/#general-subscribe-incremental-market-depth-data
+    """
+    tick, channel = _at(frame, "tick"), str(frame.get("ch") if isinstance(frame, dict) else None)
+    if "version" in tick and ".depth.size_" in channel:
+        yield NumberedFrame(frame, channel.split(".")[1], tick, tick.get("event") == "snapshot")
+
+
 def _xt(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """The whole book comes over REST.
 
@@ -155,6 +165,7 @@ _READERS: Mapping[str, Reader] = {
     "deribit": _deribit,
     "grvt": _grvt,
     "hitbtc": _hitbtc,
+    "htx": _htx,
     "krakenfutures": _krakenfutures,
     "lighter": _lighter,
     "nado": _nado,

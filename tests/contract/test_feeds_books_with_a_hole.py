@@ -40,6 +40,13 @@ class Spoken:
 SPOKEN = {
     "deribit": Spoken(by_result, ("ETH/USD:ETH", "ETH-PERPETUAL")),
     "coinbaseinternational": Spoken(by_result, ("ETH/USDC:USDC", "ETH-PERPETUAL")),
+    "htx": Spoken(
+        lambda asked: (
+            {"id": asked["id"], "status": "ok", "ts": 1}
+            | ({"subbed": asked["sub"]} if "sub" in asked else {"unsubbed": asked["unsub"]})
+        ),
+        ("ETH/USDT:USDT", "ETH-USDT"),
+    ),
     "poloniex": Spoken(lambda asked: {**asked, "channel": "book_lv2"}, ("ETH/USDT", "ETH_USDT")),
     "hitbtc": Spoken(
         lambda asked: {"result": {"ch": asked["ch"], "subscriptions": asked["params"]["symbols"]}, "id": asked["id"]}
@@ -87,8 +94,8 @@ class Market:
 
     def answer(self, _connection: Connection, asked: Any) -> list[Any]:
         """The book is sent to whom it is not being sent: as at most venues, asking twice brings nothing."""
-        verb = next(str(asked[key]) for key in ("method", "op", "event", "type") if key in asked)
-        verb = re.split("[/_]", verb.lower())[-1]
+        verb = next((str(asked[key]) for key in ("method", "op", "event", "type") if key in asked), "")
+        verb = re.split("[/_]", verb.lower())[-1] or {"sub": "subscribe", "unsub": "unsubscribe"}[next(iter(asked))]
         if verb not in ("subscribe", "unsubscribe"):
             return []
         words = json.dumps(asked)

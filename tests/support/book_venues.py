@@ -162,6 +162,15 @@ def _bitfinex_begun(numbers: Numbers) -> Sequence[str]:
     return (json.dumps({**said, "prec": "P0", "freq": "F0", "len": "25", "pair": "BTCUSD"}),)
 
 
+def _htx(event: str, bids: Any, asks: Any, version: int) -> str:
+    """https://huobiapi.github.io/docs/usdt_swap/v1/en/#general-subscribe-incremental-market-depth-data"""
+    channel = "market.BTC-USDT.depth.size_150.high_freq"
+    rows = {side: [[float(price), float(amount)] for price, amount in levels] for side, levels in
+            (("bids", bids), ("asks", asks))}  # fmt: skip
+    tick = {**rows, "ch": channel, "event": event, "id": version, "mrid": version, "ts": MS, "version": version}
+    return json.dumps({"ch": channel, "tick": tick, "ts": MS})
+
+
 def _deribit(kind: str, bids: Any, asks: Any, before: int | None, number: int) -> str:
     data = {"type": kind, "timestamp": MS, "instrument_name": "BTC-PERPETUAL", "change_id": number}
     data |= {"bids": bids, "asks": asks} | ({"prev_change_id": before} if before is not None else {})
@@ -441,6 +450,14 @@ BOOK_VENUES = (
         ),
         "BTC/USDC:USDC",
         "BTC-PERPETUAL",
+    ),
+    BookVenue(
+        "htx",
+        "wss://api.hbdm.vn/linear-swap-ws",
+        lambda book, numbers: _htx("snapshot", _rows(book, "bids"), _rows(book, "asks"), numbers.next()[1]),
+        lambda change, _, numbers: _htx("update", _one(change, "bids"), _one(change, "asks"), numbers.next()[1]),
+        "BTC/USDT:USDT",
+        "BTC-USDT",
     ),
     BookVenue("dydx", "wss://indexer.dydx.trade/v4/ws", _dydx_whole, _dydx_change, "BTC/USDC:USDC", "BTC-USD"),
     BookVenue(
