@@ -53,7 +53,7 @@ CAUSES: Mapping[str, Explanation] = {
         "The detail has the venue's answer. A wrong symbol or channel: take it out of the configuration.",
     ),
     POLL_FAILED: Explanation(
-        "A REST request for this channel failed, so a sample is missing.",
+        "A REST request for this channel failed, or was answered without a value, so a sample is missing.",
         "Rate limits: raise poll_interval_s, or follow fewer symbols from this address.",
     ),
     ID_JUMP: Explanation(

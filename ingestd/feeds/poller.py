@@ -57,7 +57,10 @@ class Poller:
         while not stop.is_set():
             started = monotonic_s()
             for group in self._groups:
-                await self._poll_group(self._due(group), stop)
+                due = [(stream, stream.received) for stream in self._due(group)]
+                await self._poll_group([stream for stream, _ in due], stop)
+                if not stop.is_set():
+                    self._note_missing([stream for stream, received in due if stream.received == received])
             await stop.sleep(max(0.0, self._interval_s - (monotonic_s() - started)))
 
     def _due(self, group: Sequence[Stream]) -> list[Stream]:
@@ -86,6 +89,13 @@ class Poller:
                 self._quarantine(stream, error)
             elif isinstance(error, Refused):  # it names no symbol: this sample is missing, and no more is known
                 self._recorder.interrupted([stream], POLL_FAILED, str(error))
+
+    def _note_missing(self, streams: Sequence[Stream]) -> None:
+        """Nothing came of these, whether the venue refused them, or answered without them or without their value."""
+        for stream in streams:
+            if self._recorder.wants(stream) and not self._recorder.has_gap(stream):
+                why = stream.quarantined or "the venue's answer has nothing of it"
+                self._recorder.interrupted([stream], POLL_FAILED, why)
 
     async def _call(self, method: Method, group: Sequence[Stream], stop: Stop) -> FeedError | None:
         symbols = [stream.symbol for stream in group]

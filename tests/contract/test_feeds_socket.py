@@ -36,6 +36,7 @@ class Venue:
         self.market_status = 200
         self.market_requests = 0
         self.interest_status = 200
+        self.interest_instead: dict[str, Any] | None = None
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -92,6 +93,8 @@ class Venue:
             return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
         if self.interest_status != 200:
             return web.json_response({"code": -1000, "msg": "unknown"}, status=self.interest_status)
+        if self.interest_instead is not None:
+            return web.json_response(self.interest_instead, status=400 if "code" in self.interest_instead else 200)
         return web.json_response({"openInterest": "10659.509", "symbol": "BTCUSDT", "time": 1589437530011})
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
@@ -336,6 +339,26 @@ async def test_a_poll_that_fails_leaves_a_gap_until_the_next_one_that_does_not(v
     assert opened.time <= last.received_at
     assert ended.time == opened.time
     assert ended.ended_at is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"symbol": "BTCUSDT", "time": 1589437530011}, id="no value"),
+        pytest.param({"code": -1121, "msg": "Invalid symbol."}, id="refused by its name"),
+    ],
+)
+async def test_a_poll_that_is_answered_without_a_value_leaves_a_gap(venue: Venue, answer: dict[str, Any]) -> None:
+    running = Running(venue, channels=["open_interest"], symbols=["BTC/USDT:USDT"], poll_interval_s=0.02)
+    await running.until(lambda: running.intake.of(OpenInterest))
+    venue.interest_instead = answer
+    await running.until(lambda: running.intake.of(FeedGap))
+    last = running.intake.of(OpenInterest)[-1]
+    await running.close()
+
+    (opened,) = running.intake.of(FeedGap)
+    assert (opened.channel, opened.cause, opened.ended_at) == ("open_interest", "poll_failed", None)
+    assert opened.time <= last.received_at
 
 
 async def test_closing_while_the_venue_is_down_is_quick(venue: Venue) -> None:
