@@ -119,7 +119,7 @@ BOOKS_UNSUBSCRIBED_HERE = frozenset(
 )
 """Venues that send a book again after an unsubscription only, which ccxt does not know there, or leaves out."""
 
-BOOKS_LEFT_STANDING = frozenset({"bittrade", "bybit", "bitvavo", "cryptocom", "htx", "lighter", "weex"})
+BOOKS_LEFT_STANDING = frozenset({"bittrade", "bybit", "bitvavo", "cryptocom", "gate", "htx", "lighter", "weex"})
 """Venues whose code lets a broken book, and its subscription, stand, whether it finds that it is broken or not."""
 
 BOOKS_GATHERED_HERE = frozenset({"nado"})

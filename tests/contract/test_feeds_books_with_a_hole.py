@@ -40,6 +40,7 @@ class Spoken:
 SPOKEN = {
     "deribit": Spoken(by_result, ("ETH/USD:ETH", "ETH-PERPETUAL")),
     "coinbaseinternational": Spoken(by_result, ("ETH/USDC:USDC", "ETH-PERPETUAL")),
+    "gate": Spoken(lambda asked: {**asked, "result": {"status": "success"}}, ("ETH/USDT", "ETH_USDT")),
     "htx": Spoken(
         lambda asked: (
             {"id": asked["id"], "status": "ok", "ts": 1}

@@ -162,6 +162,12 @@ def _bitfinex_begun(numbers: Numbers) -> Sequence[str]:
     return (json.dumps({**said, "prec": "P0", "freq": "F0", "len": "25", "pair": "BTCUSD"}),)
 
 
+def _gate(bids: Any, asks: Any, before: int, number: int, **more: Any) -> str:
+    """https://www.gate.com/docs/developers/apiv4/ws/en/#order-book-v2-api"""
+    result = {"t": MS, "s": "ob.BTC_USDT.50", "U": before + 1, "u": number, "b": bids, "a": asks, **more}
+    return json.dumps({"channel": "spot.obu", "result": result, "time_ms": MS, "event": "update"})
+
+
 def _htx(event: str, bids: Any, asks: Any, version: int) -> str:
     """https://huobiapi.github.io/docs/usdt_swap/v1/en/#general-subscribe-incremental-market-depth-data"""
     channel = "market.BTC-USDT.depth.size_150.high_freq"
@@ -458,6 +464,13 @@ BOOK_VENUES = (
         lambda change, _, numbers: _htx("update", _one(change, "bids"), _one(change, "asks"), numbers.next()[1]),
         "BTC/USDT:USDT",
         "BTC-USDT",
+    ),
+    BookVenue(
+        "gate",
+        "wss://api.gateio.ws/ws/v4/",
+        lambda book, numbers: _gate(_rows(book, "bids"), _rows(book, "asks"), *numbers.next(), full=True),
+        lambda change, _, numbers: _gate(_one(change, "bids"), _one(change, "asks"), *numbers.next()),
+        market_id="BTC_USDT",
     ),
     BookVenue("dydx", "wss://indexer.dydx.trade/v4/ws", _dydx_whole, _dydx_change, "BTC/USDC:USDC", "BTC-USD"),
     BookVenue(
