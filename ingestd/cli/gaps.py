@@ -46,13 +46,16 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run t
         if isinstance(value, datetime):
             return value
         ago = re.fullmatch(r"(\d{1,6})([smhd])", value)
-        if ago is not None:
-            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
         try:
+            if ago is not None:
+                return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
             moment = datetime.fromisoformat(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is neither such as 30m, 2h or 7d, nor such as 2026-01-31T12:00", param, ctx)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        if moment > datetime.now(UTC):
+            self.fail(f"{value!r} is in the future, of which no gap is known", param, ctx)
+        return moment
 
 
 @click.command()

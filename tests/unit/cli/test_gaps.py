@@ -131,6 +131,8 @@ def test_every_cause_is_explained_in_two_sentences() -> None:
     ("arguments", "said"),
     [
         (["--since", "yesterday"], "30m, 2h or 7d"),
+        (["--since", "999999d"], "30m, 2h or 7d"),
+        (["--since", "9999-01-31"], "is in the future"),
         (["--limit", "0"], "0 is not in the range"),
         (["--csv", "--json"], "exclude each other"),
     ],
