@@ -87,6 +87,22 @@ def _number_of_lighter(trade: Mapping[str, Any]) -> int:
     return number if isinstance(number, int) else 0
 
 
+def _once_a_trade(frame: Any) -> Any:
+    """Derive: of a trade whose both rows are in the frame the taker's alone (see `_derive`).
+
+    The library goes through the list of trades by number, but takes it where it is a dictionary only.
+    """
+    params = frame.get("params") if isinstance(frame, dict) else None
+    if not isinstance(params, dict) or not str(params.get("channel")).startswith("trades."):
+        return frame
+    rows = params.get("data")
+    if not isinstance(rows, list):
+        return frame
+    takers = {row.get("trade_id") for row in rows if row.get("liquidity_role") != "maker"}
+    kept = [row for row in rows if row.get("liquidity_role") != "maker" or row.get("trade_id") not in takers]
+    return {**frame, "params": {**params, "data": dict(enumerate(kept))}}
+
+
 def _with_block_trades(frame: Any) -> Any:
     """Gemini: a block trade is an event of its own type, which the library passes over; `block_trade` keeps the mark.
 
@@ -142,6 +158,29 @@ def _bitstamp(_trade: Trade, info: Any) -> Changes:
         return {}
     texts = {"price": info.get("price_str"), "amount": info.get("amount_str")}
     return {field: text for field, text in texts.items() if isinstance(text, str) and text}
+
+
+def _bullish(_trade: Trade, info: Any) -> Changes:
+    """`side` is that of the order of which it says whether it was the taker.
+
+    https://api.exchange.bullish.com/docs/api/rest/trading-api/v2/ (`isTaker`)
+    """
+    is_makers = isinstance(info, Mapping) and info.get("isTaker") is False
+    return _other_side(info.get("side")) if is_makers else {}
+
+
+def _derive(_trade: Trade, info: Any) -> Changes:
+    """A trade comes as a row of the taker's and one of the maker's: `direction` is that of the one in the row.
+
+    https://docs.derive.xyz/reference/trades-instrument_name (`liquidity_role`)
+    """
+    is_makers = isinstance(info, Mapping) and info.get("liquidity_role") == "maker"
+    return _other_side(info.get("direction")) if is_makers else {}
+
+
+def _other_side(makers: Any) -> Changes:
+    takers = _OTHER_SIDE.get(str(makers).lower())
+    return {} if takers is None else {"side": takers}
 
 
 def _lbank(trade: Trade, info: Any) -> Changes:
@@ -211,9 +250,7 @@ def _makers_side(_trade: Trade, info: Any) -> Changes:
     https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json ("the maker's side of
     the trade").
     """
-    makers = info.get("side") if isinstance(info, Mapping) else None
-    takers = _OTHER_SIDE.get(str(makers).lower())
-    return {} if takers is None else {"side": takers}
+    return _other_side(info.get("side")) if isinstance(info, Mapping) else {}
 
 
 def _coinone(_trade: Trade, info: Any) -> Changes:
@@ -239,9 +276,11 @@ _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
     "backpack": _backpack,
     "bithumb": _bithumb,
     "bitstamp": _bitstamp,
+    "bullish": _bullish,
     "coinbase": _makers_side,
     "coinbaseexchange": _makers_side,
     "coinone": _coinone,
+    "derive": _derive,
     "lbank": _lbank,
     "luno": _luno,
     "phemex": _phemex,
@@ -258,6 +297,7 @@ _TICKER_TIMES: Mapping[str, str] = {
 }
 
 _FRAMES: Mapping[str, Callable[[Any], Any]] = {
+    "derive": _once_a_trade,
     "gemini": _with_block_trades,
     "lighter": _with_liquidations,
     "luno": _with_time,

@@ -116,6 +116,7 @@ _VENUES: Mapping[str, Marks] = {
     **dict.fromkeys(("deribit", "coinbaseinternational"), _DERIBIT),
     # https://www.bitget.com/api-doc/uta/websocket/public/New-Trades-Channel (yes or no)
     "bitget": Marks(flags={"isRPI": "rpi"}),
+    "derive": Marks(flags={"rfq_id": "block"}),  # https://docs.derive.xyz/reference/trades-instrument_name
     # https://docs.dydx.xyz/types/trade_type
     "dydx": Marks(
         {"type": {"LIMIT": None, "MARKET": None, "LIQUIDATED": "liquidation", "DELEVERAGED": "adl"}},
@@ -148,6 +149,7 @@ _VENUES: Mapping[str, Marks] = {
     "pacifica": Marks(
         {"cause": _PACIFICA, "tc": _PACIFICA},
     ),
+    "whitebit": Marks(flags={"rpi": "rpi"}),  # https://docs.whitebit.com/websocket/market-streams/trades
     "woo": Marks(flags={"rpi": "rpi"}),  # https://docs.woox.io/#trade
     # https://docs.paradex.trade/ws/web-socket-channels/trades/trades
     "paradex": Marks(

@@ -541,3 +541,58 @@ async def test_bingxs_best_prices_have_the_time_of_their_message() -> None:
 
     (tick,) = wire.intake.of(Tick)
     assert (tick.time, tick.ask_price, tick.ask_volume) == (MS * 1000, "42437.80", "1.4160")
+
+
+async def test_derives_two_rows_of_a_trade_are_one_of_the_takers_side() -> None:
+    """https://docs.derive.xyz/reference/trades-instrument_name: `liquidity_role`, and `direction` of who has it."""
+
+    def row(trade_id: str, role: str, direction: str, **more: Any) -> dict[str, Any]:
+        price = {"trade_price": "83863", "trade_amount": "0.0357", "timestamp": MS, "instrument_name": "BTC-PERP"}
+        return {"trade_id": trade_id, "liquidity_role": role, "direction": direction, "rfq_id": None, **price, **more}
+
+    def frame(*rows: dict[str, Any]) -> dict[str, Any]:
+        return {"method": "subscription", "params": {"channel": "trades.BTC-PERP", "data": list(rows)}}
+
+    found = await trades(
+        "derive",
+        {"BTC/USD:USDC": "BTC-PERP"},
+        "wss://api.lyra.finance/ws",
+        frame(row("a", "maker", "sell"), row("a", "taker", "buy"), row("b", "taker", "sell", rfq_id="r-1")),
+        frame(row("c", "maker", "sell")),
+    )
+
+    assert [(trade.trade_id, trade.side, trade.kind) for trade in found] == [
+        ("a", "buy", None),
+        ("b", "sell", "block"),
+        ("c", "buy", None),
+    ]
+
+
+@pytest.mark.parametrize(("is_taker", "side"), [(True, "buy"), (False, "sell")])
+async def test_bullishs_side_is_of_the_order_that_it_tells_of(is_taker: bool, side: str) -> None:
+    """https://api.exchange.bullish.com/docs/api/rest/trading-api/v2/: `isTaker`"""
+    row = {"tradeId": "100086000000609304", "isTaker": is_taker, "price": "104889.2060", "quantity": "0.01000000"}
+    row |= {"createdAtTimestamp": str(MS), "publishedAtTimestamp": str(MS + 9), "side": "BUY", "symbol": "BTCUSDC"}
+    data = {"trades": [row], "createdAtTimestamp": str(MS), "symbol": "BTCUSDC"}
+    (trade,) = await trades(
+        "bullish",
+        {"BTC/USDC": "BTCUSDC"},
+        "wss://api.exchange.bullish.com",
+        {"type": "update", "dataType": "V1TAAnonymousTradeUpdate", "data": data},
+    )
+
+    assert (trade.side, trade.quantity, trade.time) == (side, "0.01000000", MS * 1000)
+
+
+async def test_whitebits_rpi_trades_are_marked() -> None:
+    """https://docs.whitebit.com/websocket/market-streams/trades: `rpi`"""
+    rows = [{"id": 7, "time": MS / 1000, "price": "0.020857", "amount": "5.511", "type": "sell"}]
+    rows += [{**rows[0], "id": 8, "rpi": True}, {**rows[0], "id": 9, "rpi": False}]
+    found = await trades(
+        "whitebit",
+        {"ETH/BTC": "ETH_BTC"},
+        "wss://api.whitebit.com/ws",
+        {"id": None, "method": "trades_update", "params": ["ETH_BTC", rows]},
+    )
+
+    assert {trade.trade_id: trade.kind for trade in found} == {"7": None, "8": "rpi", "9": None}
