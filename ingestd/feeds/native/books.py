@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Literal
 
+from ingestd.feeds.book_checksums import Agreements
 from ingestd.feeds.book_states import AUDITED_LEVELS, BookState, book_state
 from ingestd.feeds.native.messages import BookChange, Row
 from ingestd.feeds.native.venue import BookChecks, BookRule
@@ -151,7 +152,7 @@ class Books:
         self._depth = self._checks.depth if self._checks is not None else None
         self._over_rest = over_rest
         self._books: dict[str, Book] = {}
-        self._checkable: set[str] = set()
+        self._agreements = Agreements()
         self._changed: dict[str, Book] = {}
         self._kept: tuple[str, deque[BookState]] | None = None
 
@@ -267,17 +268,12 @@ class Books:
     def _taken(self, book: Book, change: BookChange) -> Effect:
         self._note(book, change)
         checks = self._checks
-        if checks is not None and change.checksum is not None and not self._agrees(checks, book, change):
-            return "checksum"
+        if checks is not None and change.checksum is not None:
+            agrees = checks.agrees(change, book.bids.best, book.asks.best)
+            if self._agreements.contradicted(book.symbol, agrees=agrees):
+                return "checksum"
         self._mark(book)
         return "changed"
-
-    def _agrees(self, checks: BookChecks, book: Book, change: BookChange) -> bool:
-        """A market whose checksum has never agreed yet is not judged by it: of it we do not know how to compute it."""
-        if checks.agrees(change, book.bids.best, book.asks.best):
-            self._checkable.add(book.symbol)
-            return True
-        return book.symbol not in self._checkable
 
     def _note(self, book: Book, change: BookChange) -> None:
         book.sequence = change.last

@@ -186,6 +186,19 @@ def test_a_checksum_breaks_a_book_only_where_one_has_agreed() -> None:
     assert books.take(snapshot([("5", "1")], [("6", "1")], checksum=99)) == "checksum"
 
 
+def test_a_checksum_that_contradicts_book_after_book_is_not_the_books_fault() -> None:
+    """Each of them was begun anew: it would be so for ever."""
+    books = Books(Summed(), over_rest=False)
+    books.follow(SYMBOL)
+    effects = [books.take(snapshot([("5", "1")], [("6", "1")], checksum=2))]
+    for _ in range(5):
+        effects.append(books.take(snapshot([("5", "1")], [("6", "1")], checksum=99)))
+        if effects[-1] == "checksum":
+            books.interrupted(SYMBOL)
+    assert effects == ["changed", "checksum", "checksum", "changed", "changed", "changed"]
+    assert books.get(SYMBOL) is not None
+
+
 def test_before_its_first_snapshot_nothing_of_a_streamed_book_is_taken() -> None:
     books = Books(Summed(), over_rest=False)
     books.follow(SYMBOL)
