@@ -442,7 +442,9 @@ class Service:
             loop_age_s=self._heartbeat.age_s,
             dead_tasks=tuple(self.tasks.dead),
             feeds=[
-                FeedHealth(feed.status(), config.stale_after_s, config.poll_interval_s)
+                FeedHealth(
+                    feed.status(), config.stale_after_s, config.poll_interval_s, config.order_book_interval_ms / 1000
+                )
                 for feed, config in zip(self.feeds.values(), self.config.feeds, strict=True)
                 if self._captures
             ],

@@ -290,6 +290,7 @@ class CcxtSession:
             ask_anew=self._lost.ask_for,
             blocked=lambda: self._recorder.is_blocked,
             stale_after_s=self._config.stale_after_s,
+            book_interval_s=self._config.order_book_interval_ms / 1000,
         )
 
     def _speaking(self) -> list[Stream]:

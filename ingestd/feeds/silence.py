@@ -164,7 +164,7 @@ class Expectation:
         self._asked_anew_s = now_s
         self.is_suspected = False
         wait_s = max(self._stale_after_s, 2 * SETTLE_S) * 2 ** min(self.asked_anew - 1, 10)
-        self.due_s = now_s + min(wait_s, ASK_AGAIN_AT_MOST_S)
+        self.due_s = now_s + min(wait_s, max(ASK_AGAIN_AT_MOST_S, self._stale_after_s))
         return self.asked_anew
 
     def postpone(self, now_s: float, seconds: float) -> None:

@@ -73,6 +73,7 @@ class SilenceWatch:
         ask_anew: Callable[[Stream, int], None],
         blocked: Callable[[], bool],
         stale_after_s: float,
+        book_interval_s: float = 0.0,
     ) -> None:
         self._newest = newest
         self._recorder = recorder
@@ -80,6 +81,7 @@ class SilenceWatch:
         self._ask_anew = ask_anew
         self._blocked = blocked
         self._stale_after_s = stale_after_s
+        self._book_silent_s = max(stale_after_s, 2 * book_interval_s)  # a book is silent from one sample to the next
         self._expected: dict[Key, tuple[Stream, Expectation]] = {}
         self._due: dict[Key, None] = {}
         self._is_due = asyncio.Event()
@@ -112,7 +114,7 @@ class SilenceWatch:
             key = stream.channel, stream.symbol
             known = expected.get(key)
             if known is None or known[0] is not stream:
-                known = expected[key] = stream, Expectation(self._stale_after_s, stream.received, now_s)
+                known = expected[key] = stream, self._expectation(stream, now_s)
             seen += 1
             act = known[1].look(stream.received, now_s, excused=excused or stream.quarantined is not None)
             if act == "dead":
@@ -124,6 +126,10 @@ class SilenceWatch:
             self._expected = {key: known for key, known in expected.items() if key in wanted}
         if self._due:
             self._is_due.set()
+
+    def _expectation(self, stream: Stream, now_s: float) -> Expectation:
+        least_s = self._book_silent_s if stream.channel == "order_book" else self._stale_after_s
+        return Expectation(least_s, stream.received, now_s)
 
     def _is_dead(self, stream: Stream, expectation: Expectation, now_s: float, why: str) -> None:
         silent_s, usual_s = expectation.silent_s(now_s), expectation.usual_s

@@ -28,11 +28,15 @@ class FeedHealth:
     status: FeedStatus
     stale_after_s: float = 30.0
     poll_interval_s: float = 60.0
+    book_interval_s: float = 0.0
 
     def limit_s(self, stream: StreamStatus) -> float:
-        """How long this stream may be silent. A polled one is only late when several polls brought nothing."""
+        """How long this stream may be silent. A polled one is only late when several polls brought nothing, and a book
+        when two samples of it are due."""
         if stream.channel in _POLLED_CHANNELS:
             return max(self.stale_after_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
+        if stream.channel == "order_book":
+            return max(self.stale_after_s, 2 * self.book_interval_s)
         return self.stale_after_s
 
 

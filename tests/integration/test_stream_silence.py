@@ -163,6 +163,18 @@ async def test_ticks_that_never_come_are_missed_while_the_best_prices_change(
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+async def test_a_book_is_not_silent_between_two_samples(decoder: str) -> None:
+    async with (
+        synthetic_venue(symbols=2, rate=200) as venue,
+        feeding(venue, decoder, channels=["trades", "order_book"], order_book_interval_ms=2000) as made,
+    ):
+        await made.until(lambda: len(made.of(BookSnapshot, "BTC/USDT")) >= 3)
+        silences = made.feed.status().silences
+
+    assert (made.gaps(), silences["newer"], silences["dead"]) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 async def test_a_quiet_market_has_no_gap_and_is_proved_quiet(decoder: str) -> None:
     """Nothing is traded, and the venue says so: that moves on until when the stream is known to be complete."""
     async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:

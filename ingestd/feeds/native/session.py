@@ -216,6 +216,7 @@ class NativeSession:
             ask_anew=self._ask_anew,
             blocked=lambda: self._intake.is_blocked,
             stale_after_s=self._config.stale_after_s,
+            book_interval_s=self._config.order_book_interval_ms / 1000,
         )
 
     def _speaking(self) -> Iterable[Stream]:

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.base import FeedStatus, StreamStatus
-from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, SourceHealth, liveness, readiness
+from ingestd.ops.health import (
+    FeedHealth,
+    JournalHealth,
+    SinkHealth,
+    Snapshot,
+    SourceHealth,
+    Verdict,
+    liveness,
+    readiness,
+)
 from ingestd.records import FeedGap
 
 NOW = 1_800_000_000_000_000
@@ -211,3 +220,12 @@ def test_rows_that_the_database_refuses_are_said() -> None:
     verdict = readiness(replace(HEALTHY, refused={"trades": 12}))
     assert verdict.ok
     assert verdict.degraded[0].startswith("The database refused 12 trades records")
+
+
+def test_a_book_is_silent_once_two_samples_of_it_are_due() -> None:
+    def verdict(age_s: float) -> Verdict:
+        books = replace(feed(stream(age_s=age_s, channel="order_book")), book_interval_s=60.0)
+        return readiness(replace(HEALTHY, feeds=(books,)))
+
+    assert verdict(119).ok
+    assert not verdict(121).ok
