@@ -90,7 +90,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     exchange: Any
     aside: BookStore  # books that are not the venue's whole ones, or no more
     names: VenueNames | None
-    correct: Callable[[Any], Any] | None  # what its frames go through before the venue's code reads them
+    correct: Callable[[Any], Sequence[Any]] | None  # see `frame_correction`
     url_map: Mapping[str, str]
     same_message: Mapping[str, str]
     last_data_at: float  # monotonic seconds: the last frame from which anything was taken
@@ -146,10 +146,9 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
                 data = decode_json(data)
             elif any(mark in data for mark in _JSON_MARKS):
                 raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
-        if self.correct is not None:
-            data = self.correct(data)
-        for frame in (data,) if self.names is None else self.names.received(data):
-            self._take(frame)
+        for whole in (data,) if self.correct is None else self.correct(data):
+            for frame in (whole,) if self.names is None else self.names.received(whole):
+                self._take(frame)
 
     def _take(self, data: Any) -> None:
         if isinstance(data, dict) and data.get("type") in self.same_message:

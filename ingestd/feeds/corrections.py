@@ -62,24 +62,24 @@ def streamed_candle(exchange: str, row: Sequence[Any]) -> Sequence[Any]:
     return [row[0] - ahead_ms, *row[1:]] if ahead_ms and row and row[0] else row
 
 
-def frame_correction(exchange: str) -> Callable[[Any], Any] | None:
-    """What the venue's frames are put through before the library reads them; None: they are read as they are."""
+def frame_correction(exchange: str) -> Callable[[Any], Sequence[Any]] | None:
+    """What makes of a frame the ones that the library is to read in its place; None: it reads them as they are."""
     return _FRAMES.get(exchange)
 
 
-def _with_liquidations(frame: Any) -> Any:
+def _with_liquidations(frame: Any) -> Sequence[Any]:
     """Lighter: the trades of liquidations are in a list of their own, which the library leaves out.
 
     https://apidocs.lighter.xyz/docs/websocket-reference#trade
     """
     others = frame.get("liquidation_trades") if isinstance(frame, dict) else None
     if not isinstance(others, list) or not others:
-        return frame
+        return (frame,)
     trades = frame.get("trades")
     both = [*trades, *others] if isinstance(trades, list) else others
     by_id = {trade.get("trade_id"): trade for trade in both if isinstance(trade, dict)}
     newest_first = sorted(by_id.values(), key=_number_of_lighter, reverse=True)  # as the library expects them
-    return {**frame, "trades": newest_first, "liquidation_trades": []}
+    return ({**frame, "trades": newest_first, "liquidation_trades": []},)
 
 
 def _number_of_lighter(trade: Mapping[str, Any]) -> int:
@@ -87,49 +87,58 @@ def _number_of_lighter(trade: Mapping[str, Any]) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _once_a_trade(frame: Any) -> Any:
+def _one_by_one(frame: Any) -> Sequence[Any]:
+    """Deepcoin: a frame of trades holds a list of them (`r`), of which the library takes the first.
+
+    https://www.deepcoin.com/docs/publicWS/lastTransactions
+    """
+    rows = frame.get("r") if isinstance(frame, dict) and frame.get("a") == "PMT" else None
+    return [{**frame, "r": [row]} for row in rows] if isinstance(rows, list) and len(rows) > 1 else (frame,)
+
+
+def _once_a_trade(frame: Any) -> Sequence[Any]:
     """Derive: of a trade whose both rows are in the frame the taker's alone (see `_derive`).
 
     The library goes through the list of trades by number, but takes it where it is a dictionary only.
     """
     params = frame.get("params") if isinstance(frame, dict) else None
     if not isinstance(params, dict) or not str(params.get("channel")).startswith("trades."):
-        return frame
+        return (frame,)
     rows = params.get("data")
     if not isinstance(rows, list):
-        return frame
+        return (frame,)
     takers = {row.get("trade_id") for row in rows if row.get("liquidity_role") != "maker"}
     kept = [row for row in rows if row.get("liquidity_role") != "maker" or row.get("trade_id") not in takers]
-    return {**frame, "params": {**params, "data": dict(enumerate(kept))}}
+    return ({**frame, "params": {**params, "data": dict(enumerate(kept))}},)
 
 
-def _with_block_trades(frame: Any) -> Any:
+def _with_block_trades(frame: Any) -> Sequence[Any]:
     """Gemini: a block trade is an event of its own type, which the library passes over; `block_trade` keeps the mark.
 
     https://docs.gemini.com/websocket/market-data/v1/market-data-v1
     """
     events = frame.get("events") if isinstance(frame, dict) else None
     if not isinstance(events, list) or not any(_is_block_trade(event) for event in events):
-        return frame
+        return (frame,)
     told = [{**event, "type": "trade", "block_trade": True} if _is_block_trade(event) else event for event in events]
-    return {**frame, "events": told}
+    return ({**frame, "events": told},)
 
 
 def _is_block_trade(event: Any) -> bool:
     return isinstance(event, dict) and event.get("type") == "block_trade"
 
 
-def _with_time(frame: Any) -> Any:
+def _with_time(frame: Any) -> Sequence[Any]:
     """Luno: the time stands beside the trades, of which the library keeps nothing else.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """
     trades = frame.get("trade_updates") if isinstance(frame, dict) else None
     if not isinstance(trades, list):
-        return frame
+        return (frame,)
     time = frame.get("timestamp")
     dated = [{"timestamp": time, **trade} if isinstance(trade, dict) else trade for trade in trades]
-    return {**frame, "trade_updates": dated}
+    return ({**frame, "trade_updates": dated},)
 
 
 def _backpack(_trade: Trade, info: Any) -> Changes:
@@ -243,6 +252,12 @@ def _positive(text: Any) -> Decimal | None:
     return number if number is not None and number.is_finite() and number > 0 else None
 
 
+def _mexc(trade: Trade, _info: Any) -> Changes:
+    """Where a trade has no id the library writes its fields, so that two equal ones of a millisecond are one."""
+    made_up = f"{trade.get('timestamp')}-{trade.get('side')}-"
+    return {"id": None} if str(trade.get("id")).startswith(made_up) else {}
+
+
 def _makers_side(_trade: Trade, info: Any) -> Changes:
     """Coinbase, both of its venues: `side` is the maker's.
 
@@ -283,6 +298,7 @@ _TRADES: Mapping[str, Callable[[Trade, Any], Changes]] = {
     "derive": _derive,
     "lbank": _lbank,
     "luno": _luno,
+    "mexc": _mexc,
     "phemex": _phemex,
     "poloniex": _poloniex,
     "upbit": _upbit,
@@ -296,7 +312,8 @@ _TICKER_TIMES: Mapping[str, str] = {
     "kraken": "timestamp",  # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
 }
 
-_FRAMES: Mapping[str, Callable[[Any], Any]] = {
+_FRAMES: Mapping[str, Callable[[Any], Sequence[Any]]] = {
+    "deepcoin": _one_by_one,
     "derive": _once_a_trade,
     "gemini": _with_block_trades,
     "lighter": _with_liquidations,

@@ -596,3 +596,31 @@ async def test_whitebits_rpi_trades_are_marked() -> None:
     )
 
     assert {trade.trade_id: trade.kind for trade in found} == {"7": None, "8": "rpi", "9": None}
+
+
+async def test_all_trades_of_a_frame_of_deepcoin_are_stored() -> None:
+    """https://www.deepcoin.com/docs/publicWS/lastTransactions: `r` is a list."""
+    rows = [
+        {"d": {"TradeID": name, "I": "BTC/USDT", "D": "1", "P": 118.5, "V": 0.25, "T": MS // 1000}} for name in "ab"
+    ]
+    found = await trades(
+        "deepcoin",
+        {"BTC/USDT": "BTC-USDT"},
+        "wss://stream.deepcoin.com/streamlet/trade/public/spot?platform=api",
+        {"a": "PMT", "b": 0, "tt": MS, "mt": MS, "r": rows},
+    )
+
+    assert [trade.trade_id for trade in found] == ["a", "b"]
+
+
+async def test_equal_trades_without_ids_of_mexc_are_two() -> None:
+    """https://mexcdevelop.github.io/apidocs/contract_v1_en/#public-channels: its contracts' deals."""
+    row = {"p": 27307.3, "v": 5, "T": 2, "O": 3, "M": 1, "t": MS}
+    found = await trades(
+        "mexc",
+        {"BTC/USDT:USDT": "BTC_USDT"},
+        "wss://contract.mexc.com/edge",
+        {"symbol": "BTC_USDT", "data": [row, row], "channel": "push.deal", "ts": MS + 5},
+    )
+
+    assert len({trade.trade_id for trade in found}) == len(found) == 2
