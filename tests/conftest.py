@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from hypothesis import HealthCheck, settings
 
 from tests.support.time_limits import examples
@@ -16,6 +18,14 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.redis_servers",
     "tests.support.brokers",
+    "tests.support.certificates",
+    "tests.support.plain_logs",
     "tests.support.skipped",
     "tests.support.durability",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and the exchange library's classes live as long as the run: no search for garbage in them."""
+    gc.collect()
+    gc.freeze()

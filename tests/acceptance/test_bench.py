@@ -10,15 +10,15 @@ from tests.support.daemon import ingestd
 
 async def test_a_quick_run_measures_and_judges(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    parts = ("--part", "wire", "--part", "store", "--part", "outage")
+    parts = ("--part", "wire", "--part", "store")
     code, out, err = await ingestd(
-        *("bench", "--quick", "--rows", "5000", "--outage-s", "2", *parts, "--markdown", "--json", str(file)),
+        *("bench", "--quick", "--rows", "5000", *parts, "--markdown", "--json", str(file)),
         timeout_s=110,
     )
     assert code == 0, out + err
     document = json.loads(file.read_bytes())
     figures = {figure["key"]: figure for figure in document["figures"]}
-    for key in ("wire.native", "wire.psql", "wire.all_sinks", "wire.ccxt", "store.sink", "outage.catch_up"):
+    for key in ("wire.native", "wire.psql", "wire.all_sinks", "wire.ccxt", "store.sink"):
         assert figures[key]["value"] > 0, key
     ratio = figures["wire.native"]["value"] / figures["wire.psql"]["value"]
     assert figures["wire.native"]["ratio"] == ratio

@@ -19,6 +19,7 @@ from ingestd.storage.database import Database
 from tests.acceptance.test_process import _until_shown, feed, market, stop_venue
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest
+from tests.support.time_limits import examples
 
 Stream = tuple[str, str]  # channel, symbol
 
@@ -316,7 +317,7 @@ async def test_kills_around_lost_connections_leave_nothing_uncovered_and_nothing
             "feeds": [feed(venue)],
         }
         config_file = write_config(tmp_path, document)
-        for _ in range(8):
+        for _ in range(examples(8)):
             async with running(config_file) as daemon:
                 await daemon.until(lambda received: received.get("trades", 0) > 50)
                 await asyncio.sleep(chance.uniform(0, 1.5))

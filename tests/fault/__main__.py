@@ -13,12 +13,20 @@ import pytest
 
 from tests.fault.registry import FAULTS, WRITE
 
+# What else the usual run shortens.
+_SHORTER = (
+    "tests/acceptance/test_captures.py",
+    "tests/acceptance/test_gaps.py",
+    "tests/contract/test_sinks.py",
+    "tests/integration/storage",
+)
+
 
 def main() -> int:
     named = sorted({test for fault in FAULTS for test in fault.tests})
     os.environ[WRITE] = "1"
-    apart = [test for test in named if "/fault/" not in test and "/property/" not in test]
-    return pytest.main(["-q", "-s", "tests/fault", "tests/property", *apart, *sys.argv[1:]])
+    apart = [test for test in named if not test.startswith(("tests/fault/", "tests/property/", *_SHORTER))]
+    return pytest.main(["-q", "-s", "tests/fault", "tests/property", *_SHORTER, *apart, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

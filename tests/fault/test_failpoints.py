@@ -122,6 +122,7 @@ def read_topics(bootstrap: str, prefix: str) -> Stored:
     return found
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("migrate.")])
 @pytest.mark.parametrize("nth", [1, 2])
 async def test_a_migration_that_is_killed_begins_again(

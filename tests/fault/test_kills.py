@@ -15,7 +15,7 @@ import pytest
 from tests.fault.campaign import campaign
 from tests.fault.rig import fault_rig
 
-KILLS = int(os.environ.get("INGESTD_FAULT_KILLS", "20"))
+KILLS = int(os.environ.get("INGESTD_FAULT_KILLS", "12"))
 SEED = int(os.environ.get("INGESTD_FAULT_SEED", random.randrange(10**9)))
 
 

@@ -13,6 +13,7 @@ from ingestd.storage.engine import Engine
 from ingestd.storage.migration_lock import LOCK_KEY
 from ingestd.storage.migrations import Migration
 from tests.support.postgres import DatabaseForTest, default_config
+from tests.support.time_limits import AT_LENGTH
 
 
 async def test_up_down_up_leaves_nothing_behind(empty_database: DatabaseForTest) -> None:
@@ -35,8 +36,9 @@ async def test_each_step_can_be_undone_alone(database: DatabaseForTest) -> None:
         for target in sorted((line.version for line in before[:-1]), reverse=True):
             await migrate.down(db, target)
             assert max(line.version for line in await migrate.status(db) if line.applied_at is not None) == target
-            await migrate.migrate(db, default_config())
-            await migrate.check_schema(db)
+            if AT_LENGTH or target % 4 == 1:
+                await migrate.migrate(db, default_config())
+                await migrate.check_schema(db)
 
 
 async def test_markets_that_shared_a_short_name_get_their_own_at_the_next_listing(database: DatabaseForTest) -> None:

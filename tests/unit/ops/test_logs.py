@@ -24,13 +24,13 @@ CANARY = "hunter2Zx9q"
 def restored() -> Iterator[None]:
     """Logging as pytest wants it, whatever a test configured."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    handlers, level, before = list(root.handlers), root.level, structlog.get_config()
     yield
     for handler in [known for known in root.handlers if known not in handlers]:
         root.removeHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(False)
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture
