@@ -403,7 +403,7 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
         listed = feed.get("symbols", [])
         try:
             lines = Path(feed["symbols_file"]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
             problems.append(Problem(f"feeds[{index}].symbols_file", f"cannot be read: {error}", feed["symbols_file"]))
             continue
         named = [line.partition("#")[0].strip() for line in lines]

@@ -54,6 +54,6 @@ def read_secret(path: Path | None, key: str) -> str:
         raise ConfigError([Problem(key, "no secret file is named")])
     try:
         return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from error

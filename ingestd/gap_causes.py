@@ -17,10 +17,11 @@ RESTART = "restart"
 SHUTDOWN = "shutdown"
 DROPPED = "dropped"
 CANDLE_AUDIT = "candle_audit"
-TAKEOVER = "nothing came of it for a day, or its contract has expired: it is taken for closed until something comes"
+TAKEOVER = "takeover"
+UNLISTED = "unlisted"
+
 OVER_US = 86_400_000_000
 """So long no market is called closed, or left out of the list, that goes on: halts and maintenance are shorter."""
-UNLISTED = "unlisted"
 LACKED = "the venue's list of markets lacked it, or called it closed"
 OVER = "nothing came of it for a day, or it has expired, so it is taken for closed and nothing is missing since"
 

@@ -59,6 +59,11 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
                 if read.offset + 1 >= ends[place]:
                     left.discard(place)
         assert not left, f"not read to the end: {left}"
+        for place, messages in found.items():
+            offsets = [read.offset for read in messages]
+            assert offsets == list(range(ends[place])), (
+                f"of the {ends[place]} messages of {place} these were read: {offsets}"
+            )
         return found
     finally:
         consumer.close()

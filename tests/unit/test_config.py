@@ -273,8 +273,9 @@ class TestSymbolFiles:
         feed = {"exchange": "binance", "symbols": ["BTC/USDT"], "symbols_file": "s.txt"}
         assert parse({"feeds": [feed]}, {}, base=tmp_path).feeds[0].symbols == ["BTC/USDT", "ETH/USDT"]
 
-    def test_a_missing_one_is_a_mistake(self, tmp_path: Path) -> None:
-        document = {"feeds": [{"exchange": "binance", "symbols_file": "s.txt"}]}
+    @pytest.mark.parametrize("name", ["s.txt", "s\x00.txt", "\ud800"])
+    def test_one_that_cannot_be_read_is_a_mistake(self, tmp_path: Path, name: str) -> None:
+        document = {"feeds": [{"exchange": "binance", "symbols_file": name}]}
         with pytest.raises(ConfigError) as caught:
             parse(document, {}, base=tmp_path)
         assert [problem.path for problem in caught.value.problems] == ["feeds[0].symbols_file"]
