@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def test_how_long(seconds: float, text: str) -> None:
 
 
 def test_every_cause_is_explained_in_two_sentences() -> None:
-    for about in CAUSES.values():
+    for cause, about in CAUSES.items():
+        assert re.fullmatch(r"[a-z_]+", cause)
         assert about.meaning.endswith(".")
         assert about.remedy.endswith(".")
 
