@@ -16,7 +16,7 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def _certificates_read_once() -> Iterator[None]:
     make, authorities = ssl.create_default_context, {"cafile": certifi.where()}
-    known = make(**authorities)
+    known = make(cafile=authorities["cafile"])
 
     def create_default_context(*args: Any, **options: Any) -> ssl.SSLContext:
         return known if not args and options == authorities else make(*args, **options)
