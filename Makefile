@@ -33,7 +33,7 @@ demo: setup ## Run the whole daemon here on recorded traffic: make demo ARGS="--
 	$(BIN)/ingestd demo $(ARGS)
 
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
