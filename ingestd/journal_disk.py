@@ -21,6 +21,7 @@ _SMALLEST_LOCAL = 489
 # What a row costs beyond its counts and payload: header, time, checksum; rounded up.
 _ROW_BYTES = 64
 _NO_ROOM_BYTES = 64 * 1024
+_LARGE_BATCH_BYTES = 64 * 2**20
 
 
 class JournalDamaged(JournalError):
@@ -90,10 +91,24 @@ def translated(path: Path) -> Iterator[None]:
         raise _journal_error(path, error) from error
     except (msgspec.DecodeError, TypeError, ValueError) as error:
         raise JournalDamaged(f"{path}: {error}") from error
+    except MemoryError as error:
+        # SQLite says so of some damaged rows, too.
+        if _has_memory():
+            raise JournalDamaged(f"{path}: a row cannot be read") from error
+        raise JournalError(f"{path}: there is no memory left to read or write it") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_room_error(path) from error
         raise JournalError(f"{path}: {error}; check the disk and its permissions") from error
+
+
+def _has_memory() -> bool:
+    """Whether the system still gives as much as the largest batch takes."""
+    try:
+        bytearray(_LARGE_BATCH_BYTES)
+    except MemoryError:
+        return False
+    return True
 
 
 # What the system, another process or the program itself is to blame for.

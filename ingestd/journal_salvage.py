@@ -48,7 +48,7 @@ _END = 2**62
 _PAGE_BYTES = 4096
 _LEAST_PATIENCE = 1000
 # What SQLite says of a damaged schema quotes it, and the quotation may be no text.
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)  # the last: see journal_disk.translated
 
 
 @dataclass

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from ingestd import journal as journal_module
-from ingestd import journal_salvage, journal_start
+from ingestd import journal_disk, journal_salvage, journal_start
 from ingestd.config import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalVersion
 from ingestd.journal import Journal
-from ingestd.journal_disk import translated
+from ingestd.journal_disk import JournalDamaged, translated
 from ingestd.journal_file import FORMAT_VERSION, FileName, JournalFile
 from ingestd.journal_rows import StoredBatch
 from ingestd.ops.metrics import Metrics
@@ -510,3 +510,14 @@ def test_the_size_holds_for_rows_that_do_not_share_pages(tmp_path: Path) -> None
     on_disk = file.path.stat().st_size
     file.close()
     assert on_disk - 20_000 <= file.size_bytes <= 1.35 * on_disk
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_row_for_which_memory_is_said_to_lack_is_damaged_where_memory_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    if not is_there:
+        monkeypatch.setattr(journal_disk, "_LARGE_BATCH_BYTES", 2**62)
+    with pytest.raises(JournalError) as caught, translated(tmp_path):
+        raise MemoryError
+    assert isinstance(caught.value, JournalDamaged) == is_there
