@@ -92,7 +92,7 @@ def translated(path: Path) -> Iterator[None]:
     except (msgspec.DecodeError, TypeError, ValueError) as error:
         raise JournalDamaged(f"{path}: {error}") from error
     except MemoryError as error:
-        # SQLite says so of some damaged rows, too.
+        # SQLite has been seen to say so of a damaged row.
         if _has_memory():
             raise JournalDamaged(f"{path}: a row cannot be read") from error
         raise JournalError(f"{path}: there is no memory left to read or write it") from error
@@ -103,7 +103,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _has_memory() -> bool:
-    """Whether the system still gives as much as the largest batch takes."""
+    """Whether the system still gives far more than a usual batch takes."""
     try:
         bytearray(_LARGE_BATCH_BYTES)
     except MemoryError:

@@ -1,7 +1,7 @@
 """Venues that give one trade two times: over REST and on the socket in another precision, or of another clock.
 
 The time is part of what makes two rows of `trades` different, so of these venues a trade is known by its id and a time
-near it, whichever way it came first. Elsewhere both ways give the same time, or the ids differ as well.
+near it, whichever way it came first. These are the ones that were found so far.
 
 | venue     | socket                           | REST                             |
 |-----------|----------------------------------|----------------------------------|
