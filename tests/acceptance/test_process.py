@@ -74,7 +74,7 @@ def assert_conserved(counts: dict[str, dict[str, int]]) -> None:
 async def test_sigterm_drains_and_exits_0(database: DatabaseForTest, tmp_path: Path) -> None:
     async with market() as venue:
         config_file = write_config(tmp_path, {"database": {"dsn": database.dsn}, "feeds": [feed(venue)]})
-        async with running(config_file) as daemon:
+        async with running(config_file, fresh=True) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 500)
             status, body = await daemon.get("/readyz")
             assert status == 200, body

@@ -20,7 +20,9 @@ import aiohttp
 
 from ingestd.sim.child import EmbeddedServerError
 from ingestd.sim.embedded import EmbeddedPostgres
+from tests.fault import worker
 from tests.support.daemon import free_port
+from tests.support.forked import forked_with_pipes
 from tests.support.postgres import run_apart, timescaledb_binaries
 
 _LINE_LIMIT = 2**26
@@ -221,25 +223,24 @@ class Daemon:
 
 
 class Worker:
-    """`python -m tests.fault.worker`: forks daemons within milliseconds."""
+    """`tests.fault.worker`: forks daemons within milliseconds."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, told: asyncio.StreamReader, orders: asyncio.WriteTransport) -> None:
+        self._told = told
+        self._orders = orders
         self._started: asyncio.Future[int] | None = None
         self._daemons: dict[int, Daemon] = {}
         self.task: asyncio.Task[None] | None = None
 
     async def is_ready(self) -> None:
-        assert self._process.stdout is not None
-        assert json.loads(await self._process.stdout.readline()) == {"ready": True}
-        self.task = asyncio.create_task(self._follow(self._process.stdout))
+        assert json.loads(await self._told.readline()) == {"ready": True}
+        self.task = asyncio.create_task(self._follow(self._told))
 
     async def start(self, config_file: Path, url: str, log: Path, **order: object) -> Daemon:
         """Fork one. `environ`: what it finds in its environment besides ours; `broken`: see `breakage`."""
-        assert self._process.stdin is not None
         self._started = asyncio.get_running_loop().create_future()
         line = {"config": str(config_file), "log": str(log), **order}
-        self._process.stdin.write(json.dumps(line).encode() + b"\n")
+        self._orders.write(json.dumps(line).encode() + b"\n")
         daemon = Daemon(await asyncio.wait_for(self._started, 20), url)
         self._daemons[daemon.pid] = daemon
         return daemon
@@ -262,14 +263,14 @@ class Worker:
 @asynccontextmanager
 async def running_worker() -> AsyncIterator[Worker]:
     """A worker, not yet ready; what it forked is killed at the end."""
-    async with _python("tests.fault.worker") as process:
-        worker = Worker(process)
+    async with forked_with_pipes(worker.main) as (told, orders):
+        forks = Worker(told, orders)
         try:
-            yield worker
+            yield forks
         finally:
-            worker.kill_all()
-            if worker.task is not None:
-                worker.task.cancel()
+            forks.kill_all()
+            if forks.task is not None:
+                forks.task.cancel()
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ from tests.integration.test_backfill import (
     trades_of,
 )
 from tests.support.daemon import Daemon, ingestd, running, write_config
+from tests.support.forked import forked_ingestd
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
 pytestmark = pytest.mark.one_engine
@@ -108,9 +109,7 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Ser
                 *("backfill", "-c", str(config_file), "--exchange", "binance", "--symbol", "BTC/USDT"),
                 *("--channel", "trades", "--json", *range_of(happened, "BTC/USDT")),
             ]
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "ingestd", *command, stdout=asyncio.subprocess.DEVNULL
-            )
+            process = forked_ingestd(command, os.environ, tmp_path / "killed.out", tmp_path / "killed.err")
             async with asyncio.timeout(60):
                 while (stored := await db.fetchval("SELECT count(*) FROM trades")) < 1500:  # another process
                     assert process.returncode is None

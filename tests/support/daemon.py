@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ from typing import Any
 import aiohttp
 import tomlkit
 
+from tests.support.forked import Forked, forked_ingestd
+
 
 @dataclass
 class Daemon:
     """A running `ingestd run`."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     url: str
     log_file: Path
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -120,46 +123,34 @@ def _read(config_file: Path) -> dict[str, Any]:
 
 async def ingestd(*arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60) -> tuple[int, str, str]:
     """Run a command to its end: exit code, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "ingestd",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(env or {})},
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = forked_ingestd(arguments, {**os.environ, **(env or {})}, out, err)
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        return code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
 
 
 @asynccontextmanager
 async def running(
-    config_file: Path, *, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None
+    config_file: Path, *, fresh: bool = False, env: dict[str, str] | None = None
 ) -> AsyncIterator[Daemon]:
-    """`ingestd run -c config_file`; killed at the end if it still runs."""
+    """`ingestd run -c config_file`; killed at the end if it still runs. `fresh`: with an interpreter of its own."""
     document = _read(config_file)
     log_file = config_file.parent / "daemon.log"
-    with log_file.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *prefix,
-            sys.executable,
-            "-m",
-            "ingestd",
-            "run",
-            "-c",
-            str(config_file),
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **(env or {})},
-        )
+    arguments, environ = ("run", "-c", str(config_file)), {**os.environ, **(env or {})}
+    process: asyncio.subprocess.Process | Forked
+    if fresh:
+        command = (sys.executable, "-m", "ingestd", *arguments)
+        with log_file.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=environ)
+    else:
+        process = forked_ingestd(arguments, environ, log_file, log_file)
     try:
         yield Daemon(process, f"http://{document['http']['listen']}", log_file)
     finally:
