@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ingestd.envelope import POSITION_HEADER, decode, parse_position, topics
 from ingestd.records import Record
 
+T = TypeVar("T")
 Place: TypeAlias = tuple[str, int]  # topic, partition
 
 
@@ -35,13 +36,13 @@ class Read:
         return decode(topics(prefix)[self.topic], self.value)
 
 
-def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[Place, list[Read]]:
+def read_everything(bootstrap: str, prefix: str, timeout_s: float = 60) -> dict[Place, list[Read]]:
     """Every message of every market topic, by partition, in order."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False, "fetch.wait.max.ms": 20}
     )
     try:
-        known = consumer.list_topics(timeout=timeout_s).topics
+        known = _patiently(lambda: consumer.list_topics(timeout=timeout_s).topics, timeout_s)
         places = [(name, number) for name in topics(prefix) if name in known for number in known[name].partitions]
         ends = {place: _end(consumer, place, timeout_s) for place in places}
         found: dict[Place, list[Read]] = {place: [] for place in places}
@@ -51,11 +52,10 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
         consumer.assign([TopicPartition(*place, 0) for place in left])
         deadline = time.monotonic() + timeout_s
         # The embedded broker counts its last batch as one message: what the client has got is taken to its end.
-        while (messages := consumer.consume(5000, timeout=0.2)) or left:
-            assert time.monotonic() < deadline, f"not read to the end: {left}"
+        trouble: list[str] = []
+        while (messages := arrived(consumer, 5000, trouble)) or left:
+            assert time.monotonic() < deadline, f"not read to the end: {left}; the client said {trouble}"
             for message in messages:
-                if message.error() is not None:
-                    raise RuntimeError(str(message.error()))
                 read = _read(message)
                 place = read.topic, read.partition
                 found[place].append(read)
@@ -68,12 +68,27 @@ def read_everything(bootstrap: str, prefix: str, timeout_s: float = 20) -> dict[
         consumer.close()
 
 
+def arrived(consumer: Consumer, count: int, trouble: list[str]) -> list[Any]:
+    """Messages that came within a moment. A client tells in their place of what passes: a topic just made that it does
+    not know yet, a broker it lost and finds again. That is added to `trouble`; who waits has a limit of his own."""
+    came = consumer.consume(count, timeout=0.2)
+    trouble += [str(message.error()) for message in came if message.error() is not None]
+    return [message for message in came if message.error() is None]
+
+
 def _end(consumer: Consumer, place: Place, timeout_s: float) -> int:
-    """The offset after the last message. A broker denies for a moment that it leads a topic that was just made."""
+    """The offset after the last message."""
+    return _patiently(
+        lambda: int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1]), timeout_s
+    )
+
+
+def _patiently(ask: Callable[[], T], timeout_s: float) -> T:
+    """A broker denies for a moment that it leads a topic that was just made."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1])
+            return ask()
         except KafkaException:
             if time.monotonic() > deadline:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ingestd.sinks.kafka_flush import TOO_LARGE
 from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig, send
 from tests.support.records import book, trade
+from tests.support.topics import arrived
 
 PAGE = (Path(__file__).parents[3] / "docs" / "kafka.md").read_text(encoding="utf-8")
 
@@ -71,14 +73,14 @@ def consume(config: KafkaConfig, is_new: Callable[[object], bool], count: int) -
     try:
         consumer.subscribe([f"{config.topic_prefix}.market.trades"])
         seen, new = 0, []
-        for _ in range(200):
-            for message in consumer.consume(100, timeout=0.1):
-                assert message.error() is None, message.error()
+        trouble: list[str] = []
+        deadline = time.monotonic() + 60
+        while seen < count:
+            assert time.monotonic() < deadline, f"{seen} of {count} read; the client said {trouble}"
+            for message in arrived(consumer, 100, trouble):
                 seen += 1
                 if is_new(message):
                     new.append(json.loads(message.value() or b"")["data"]["trade_id"])
-            if seen >= count:
-                break
         return seen, new
     finally:
         consumer.close()
