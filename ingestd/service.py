@@ -124,8 +124,9 @@ class Service:
         return NativeFeed(config, venue, state_dir=self.config.instance.state_dir, keep=keep, earlier=earlier)
 
     def request_stop(self, reason: str) -> None:
-        """Begin the orderly stop."""
-        log.info("stop_requested", reason=reason)
+        """Begin the orderly stop; once it has begun, nothing."""
+        if not self.stop_requested:
+            log.info("stop_requested", reason=reason)
         self.stop_requested = True
         self.tasks.stop_asked.set()
 
@@ -136,7 +137,8 @@ class Service:
 
     def reload(self, config: Config) -> None:
         """Subscribe and unsubscribe the difference in symbols; what else changed waits for a restart and is named."""
-        self._notifier.reloading()
+        if self._started:  # systemd would take the `ready` below for the end of the start
+            self._notifier.reloading()
         new = [(_without_symbols(feed), feed) for feed in config.feeds]
         for feed, running in zip(self.feeds.values(), self.config.feeds, strict=True):
             # Of several that differ in their symbols only, the one that keeps the most of them.
@@ -155,7 +157,8 @@ class Service:
         if waiting := [name for name in others if getattr(config, name) != getattr(self.config, name)]:
             log.warning("reload_needs_restart", sections=waiting)
         self.metrics.config_reloads.labels("applied").inc()
-        self._notifier.ready()
+        if self._started:
+            self._notifier.ready()
         log.info("reloaded", feeds=list(self.feeds))
 
     async def run(self) -> None:
@@ -164,8 +167,10 @@ class Service:
         try:
             self.streams.load()
             self.streams.share(self._count_followers)
-            if self._access is not None:
-                await self._access.look(self.config.instance.state_dir)
+            look = self._access.look(self.config.instance.state_dir) if self._access is not None else None
+            if look is not None and not await self.tasks.before_stop(look):
+                log.info("stopped_before_the_start")
+                return
             await self.endpoint.start()
             try:
                 self._start()

@@ -73,8 +73,9 @@ class SinkService:
         ]
 
     def request_stop(self, reason: str) -> None:
-        """Begin the orderly stop."""
-        log.info("stop_requested", reason=reason)
+        """Begin the orderly stop; once it has begun, nothing."""
+        if not self.stop_requested:
+            log.info("stop_requested", reason=reason)
         self.stop_requested = True
         self.tasks.stop_asked.set()
 
@@ -85,18 +86,22 @@ class SinkService:
 
     def reload(self, config: Config) -> None:
         """This role has no symbols: whatever changed waits for a restart, and is named."""
-        self._notifier.reloading()
+        if self._started:  # systemd would take the `ready` below for the end of the start
+            self._notifier.reloading()
         changed = [name for name in Config.model_fields if getattr(config, name) != getattr(self.config, name)]
         if changed:
             log.warning("reload_needs_restart", sections=changed)
         self.metrics.config_reloads.labels("applied").inc()
-        self._notifier.ready()
+        if self._started:
+            self._notifier.ready()
 
     async def run(self) -> None:
         """Store until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
         state_dir = self.config.instance.state_dir
         state_dir.mkdir(parents=True, exist_ok=True)
-        await self._access.look(state_dir)
+        if not await self.tasks.before_stop(self._access.look(state_dir)):
+            log.info("stopped_before_the_start")
+            return
         await self.endpoint.start()
         try:
             self._start()

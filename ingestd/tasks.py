@@ -41,6 +41,20 @@ class Tasks:
             await asyncio.wait(waited, timeout=max(0.0, timeout_s))
         return [name for name in names if name in self._running]
 
+    async def before_stop(self, work: Coroutine[Any, Any, Any]) -> bool:
+        """Wait for what comes before the start. False: a stop was asked for, and the work is cancelled."""
+        working = asyncio.create_task(work, name="before-start")
+        stopping = asyncio.create_task(self.stop_asked.wait(), name="stop-before-start")
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            working.cancel()  # nothing where it is done
+            await asyncio.wait({working, stopping})
+        if not working.cancelled():
+            working.result()
+        return not self.stop_asked.is_set()
+
     async def cancel(self, names: list[str]) -> None:
         """End tasks now."""
         self.release(*names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from ingestd.backfill.on_demand import Report, Wanted
 from ingestd.backfill.on_demand import backfill as fill
 from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option, json_option
+from ingestd.cli.signals import run_to_its_end
 from ingestd.clock import to_datetime
 from ingestd.config import Config, FeedConfig, nearest
 from ingestd.errors import ConfigError, Problem
@@ -59,7 +59,7 @@ def backfill(
         raise ConfigError([Problem("--to", "is not after --from", end or f"{until:%Y-%m-%dT%H:%M:%S}")])
     if wanted.end > datetime.now(UTC):
         raise ConfigError([Problem("--to", "is in the future", end)])
-    report = asyncio.run(_with_progress_bar(config, feed, wanted, again))
+    report = run_to_its_end(_with_progress_bar(config, feed, wanted, again))
     if as_json:
         missing = [{"from": to_datetime(one.start_us), "to": to_datetime(one.end_us)} for one in report.missing]
         told = {**asdict(report), "missing": missing, "proved": report.is_proved}

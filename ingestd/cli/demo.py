@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from pathlib import Path
 
 import click
@@ -15,6 +13,7 @@ from ingestd.cli import demo_run, demo_verdict
 from ingestd.cli.demo_run import Account, Plan
 from ingestd.cli.demo_verdict import Verdict
 from ingestd.cli.options import json_option
+from ingestd.cli.signals import run_to_its_end
 
 _WIDTH_IN_A_FILE = 160
 _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "dropped")
@@ -50,10 +49,7 @@ def demo(
     if live and capture is not None:
         raise click.UsageError("--live and --capture exclude each other")
     plan = Plan(seconds, rate, symbols, capture, dsn, keep, live)
-    try:
-        account, verdict = asyncio.run(_run(plan))
-    except asyncio.CancelledError:
-        raise click.Abort from None
+    account, verdict = run_to_its_end(_run(plan))
     _print(account, verdict)
     if keep:
         click.echo(f"the database is still there: {account.dsn}")
@@ -64,10 +60,6 @@ def demo(
 
 
 async def _run(plan: Plan) -> tuple[Account, Verdict]:
-    task = asyncio.current_task()
-    assert task is not None, "it runs in one"
-    # Like Ctrl-C: everything that was started is ended.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with demo_run.run(plan, lambda text: click.echo(f"… {text}", err=True)) as account:
         return account, await demo_verdict.judge(account)
 

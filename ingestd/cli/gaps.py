@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import re
@@ -16,6 +15,7 @@ import orjson
 
 from ingestd import config as configuration
 from ingestd.cli.options import config_option, json_option
+from ingestd.cli.signals import run_to_its_end
 from ingestd.config import Config, nearest
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
@@ -87,7 +87,7 @@ def gaps(
         raise click.UsageError("--csv and --json exclude each other")
     config = configuration.load(config_file)
     choice = GapChoice(open_only, exchange, symbol, since)
-    rows, counts = asyncio.run(_read(config, choice, limit))
+    rows, counts = run_to_its_end(_read(config, choice, limit))
     now = datetime.now(UTC)
     if as_csv:
         click.echo(to_csv(rows, now), nl=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +10,7 @@ import click
 
 from ingestd import config as configuration
 from ingestd.cli.options import found, later_config_option
+from ingestd.cli.signals import run_to_its_end
 from ingestd.config import Config
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
@@ -81,4 +81,4 @@ def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]
         finally:
             await database.close()
 
-    return asyncio.run(connected())
+    return run_to_its_end(connected())

@@ -1,25 +1,25 @@
-"""`ingestd run`: the daemon in the foreground; SIGTERM or SIGINT drains and exits, a second one forces."""
+"""`ingestd run`: the daemon in the foreground; SIGTERM or SIGINT drains and exits, who insists forces the exit."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 import structlog
 import uvloop
 
-from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option
+from ingestd.cli.signals import STOPS, Listener, listening
 from ingestd.config import Config
 from ingestd.errors import ConfigError
-from ingestd.ops import garbage, logs
-from ingestd.service import Service
-from ingestd.shard import Shard
-from ingestd.sink_service import SinkService
+
+if TYPE_CHECKING:
+    from ingestd.service import Service
+    from ingestd.sink_service import SinkService
 
 log = structlog.get_logger()
 
@@ -34,16 +34,32 @@ def run(config_file: Path, role: str | None, shard: str) -> None:
     Role all: feeds, journal and every sink here. feed: no database; the sinks read Kafka. sink: from Kafka into the
     database, as a member of the group kafka.group_id.
 
-    SIGTERM closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what could
-    not be stored stays in the journal for the next start. A second SIGTERM exits at once with 1.
+    SIGTERM or SIGINT closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what
+    could not be stored stays in the journal for the next start. A second SIGINT, or a SIGTERM that comes a second or
+    more after the first, exits at once with 1. SIGHUP reads the configuration again.
     """
+    with listening(others=[signal.SIGHUP]) as listener:
+        _run(config_file, role, shard, listener)
+
+
+def _run(config_file: Path, role: str | None, shard: str, listener: Listener) -> None:
+    # Here, since it takes a second or two: a signal that comes meanwhile must find the listener.
+    from ingestd.cli.check import load_checked
+    from ingestd.ops import garbage, logs
+    from ingestd.service import Service
+    from ingestd.shard import Shard
+    from ingestd.sink_service import SinkService
+
     config = _with_role(load_checked(config_file), role)
     logs.configure(config.log)
     _hide_secrets(config)
     part = Shard.parse(shard)
     service = SinkService(config) if config.instance.role == "sink" else Service(config, part)
     garbage.tame()
-    uvloop.run(_until_stopped(service, config_file, role))
+    if (first := listener.stops.first) is not None:
+        log.info("stopped_before_the_start", reason=first.name)
+        return
+    uvloop.run(_until_stopped(service, config_file, role, listener))
 
 
 def _with_role(config: Config, role: str | None) -> Config:
@@ -52,15 +68,31 @@ def _with_role(config: Config, role: str | None) -> Config:
     return config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
 
 
-async def _until_stopped(service: Service | SinkService, config_file: Path, role: str | None) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_stop_signal, service, signal.Signals(number).name)
-    loop.add_signal_handler(signal.SIGHUP, _on_reload_signal, service, config_file, role)
+async def _until_stopped(
+    service: Service | SinkService, config_file: Path, role: str | None, listener: Listener | None = None
+) -> None:
+    """Without a listener, as in a process that is forked into this, the signals are taken from here on."""
+
+    def tell(number: signal.Signals, forced: bool) -> None:
+        if number == signal.SIGHUP:
+            _reload(service, config_file, role)
+        elif forced:
+            log.warning("forced_exit", signal=number.name, journal="holds what was not stored")
+            # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
+            os._exit(1)
+        else:
+            service.request_stop(number.name)
+
+    (listener or Listener(STOPS, [signal.SIGHUP])).hand_to(tell)
     await service.run()
 
 
-def _on_reload_signal(service: Service | SinkService, config_file: Path, role: str | None) -> None:
+def _reload(service: Service | SinkService, config_file: Path, role: str | None) -> None:
+    from ingestd.cli.check import load_checked
+
+    if service.stop_requested:  # systemd sends it with SIGTERM where SendSIGHUP is set, and so does a closing terminal
+        log.info("reload_ignored", because="the stop has begun")
+        return
     try:
         config = _with_role(load_checked(config_file), role)
     except ConfigError as error:
@@ -69,16 +101,10 @@ def _on_reload_signal(service: Service | SinkService, config_file: Path, role: s
         service.reload(config)
 
 
-def _on_stop_signal(service: Service | SinkService, name: str) -> None:
-    if service.stop_requested:
-        log.warning("forced_exit", signal=name, journal="holds what was not stored")
-        # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
-        os._exit(1)
-    service.request_stop(name)
-
-
 def _hide_secrets(config: Config) -> None:
     """What must not appear in a log line, whatever a library quotes in its errors."""
+    from ingestd.ops import logs
+
     secrets = [secret for feed in config.feeds for secret in feed.credentials().values()]
     if config.database is not None:
         secrets.append(urlsplit(config.database.resolved_dsn()).password or "")

@@ -203,7 +203,7 @@ class Database:
         try:
             yield
         except asyncio.CancelledError:
-            self.terminate()
+            await self._abandon()
             raise
         except BaseException:
             await self._rollback()
@@ -211,7 +211,7 @@ class Database:
         try:
             await self._commit()
         except asyncio.CancelledError:
-            self.terminate()
+            await self._abandon()
             raise
 
     @asynccontextmanager
@@ -224,6 +224,12 @@ class Database:
             await self.script(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
             raise
         await self.script(f"RELEASE SAVEPOINT {name}")
+
+    async def _abandon(self) -> None:
+        """Drop it; a statement that may take as long as it likes, such as a migration, is cancelled first."""
+        if self._call_timeout_s is None:
+            await self.close()
+        self.terminate()
 
     def terminate(self) -> None:
         """Drop the connection at once, without a word to the server."""

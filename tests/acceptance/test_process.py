@@ -9,6 +9,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ import pytest
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
+from ingestd.storage.migration_lock import LOCK_KEY
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
@@ -118,6 +120,55 @@ async def test_a_second_sigterm_forces(postgres_database: DatabaseForTest, tmp_p
                 assert await daemon.ended(5) == 1
             await db.close()
         assert "forced_exit" in daemon.log()
+
+
+async def test_what_sends_several_signals_at_once_means_one_stop(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """systemd and a wrapper, `timeout` and its group, Ctrl-C and a shell: the lease is given back, nothing is left."""
+    async with market() as venue:
+        document = {"database": {"dsn": postgres_database.dsn}, "feeds": [feed(venue)]}
+        config_file = write_config(tmp_path, document)
+        async with running(config_file) as daemon:
+            await daemon.until(lambda received: received.get("trades", 0) > 100)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                daemon.signal(number)
+                await asyncio.sleep(0.003)
+            assert await daemon.ended() == 0
+        assert "forced_exit" not in daemon.log()
+        assert daemon.log().count('"stop_requested"') == 1
+        assert daemon.counts()["in_journal"] == {}
+        db = await postgres_database.connect()
+        given_back = await db.fetch("SELECT renewed_at = expires_at AS is_over FROM ingest_leases")
+        assert [row["is_over"] for row in given_back] == [True]
+        await db.close()
+
+
+async def test_a_migration_that_is_stopped_leaves_no_session_behind(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """By two SIGTERMs at once, while it waits for the lock: killed, it would leave the server waiting for it."""
+    config_file = write_config(tmp_path, {"database": {"dsn": postgres_database.dsn}})
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    holder, db = await postgres_database.connect(), await postgres_database.connect()
+    async with holder.transaction():
+        await holder.execute(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ingestd", "migrate", "-c", str(config_file)), stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(30):
+            while not await db.fetchval(waiting):
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+            _, said = await process.communicate()
+        async with asyncio.timeout(5):  # it is killed, it would wait for 10 s
+            while await db.fetchval(waiting):
+                await asyncio.sleep(0.02)
+    await holder.close()
+    await db.close()
+    assert process.returncode == 1
+    assert said == b"ingestd: ended by SIGTERM before it was done\n"
 
 
 async def test_a_reload_never_ends_the_daemon(postgres_database: DatabaseForTest, tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -34,6 +32,7 @@ from ingestd.cli.bench import (
 )
 from ingestd.cli.bench.figures import Figures
 from ingestd.cli.bench.rig import Plan, Server
+from ingestd.cli.signals import run_to_its_end
 from ingestd.config import LogConfig
 from ingestd.ops import logs
 
@@ -122,10 +121,8 @@ def bench(
         plot.require()
         chosen += [name for name in ("store", "batches", "growth") if name not in chosen]
     load_before = os.getloadavg()[0]
-    try:
-        figures, server = uvloop.run(_measure(plan, dsn, chosen, peer_name is not None, peer_python))
-    except asyncio.CancelledError:
-        raise click.Abort from None
+    measured = _measure(plan, dsn, chosen, peer_name is not None, peer_python)
+    figures, server = run_to_its_end(measured, uvloop.run)
     machine = _machine(server, load_before)
     if json_file is not None:
         document = table.as_document(machine, figures)
@@ -138,10 +135,6 @@ def bench(
 async def _measure(
     plan: Plan, dsn: str | None, chosen: list[str], with_peer: bool, peer_python: Path | None
 ) -> tuple[Figures, str]:
-    task = asyncio.current_task()
-    assert task is not None, "it runs in one"
-    # Like Ctrl-C: everything that was started is ended.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     figures = Figures()
     async with rig.server(dsn, plan.say) as server:
         for name, measure in PARTS.items():
