@@ -16,6 +16,7 @@
     ├── KafkaError             a broker answered with an error (knows whether to try again)
     │   ├── MessageTooLarge    the broker takes no message of this size
     │   ├── ProducerFenced     this producer's sequence is refused: a new one must begin
+    │   ├── NotIdempotent      the broker has no idempotent producers, or refuses them to us
     │   └── AccessRefused      wrong credentials, or no right to the topic or group
     ├── EnvelopeError          a Kafka message is not what its topic promises
     ├── ConnectionLost         no answer: the outcome of what was sent is unknown
@@ -151,6 +152,10 @@ class ProducerFenced(KafkaError):
     """The broker refuses this producer's epoch or sequence; only a new producer can go on."""
 
 
+class NotIdempotent(KafkaError):
+    """The broker has no idempotent producers, or refuses them to this user: a person must act."""
+
+
 class AccessRefused(KafkaError):
     """The credentials are wrong, or they give no right to this topic or group: a person must act."""
 
@@ -208,7 +213,7 @@ def reaction_to(error: BaseException) -> Reaction:
         for prefix, reaction in _SQLSTATE_REACTIONS:
             if error.sqlstate.startswith(prefix):
                 return reaction
-    if isinstance(error, AccessRefused):
+    if isinstance(error, (AccessRefused, NotIdempotent)):
         return Reaction.PAUSE
     return Reaction.RETRY
 
@@ -218,7 +223,7 @@ def is_known(error: BaseException) -> bool:
     if isinstance(error, DatabaseError):
         return any(error.sqlstate.startswith(prefix) for prefix, _ in _SQLSTATE_REACTIONS)
     if isinstance(error, KafkaError):
-        return error.retriable or isinstance(error, (MessageTooLarge, ProducerFenced, AccessRefused))
+        return error.retriable or isinstance(error, (MessageTooLarge, ProducerFenced, NotIdempotent, AccessRefused))
     return isinstance(error, (ConnectionLost, OSError, TimeoutError))
 
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Self, TypeAlias
 
 import structlog
@@ -23,8 +22,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingestd.clock import monotonic_s
 from ingestd.config import KafkaConfig
-from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageTooLarge, ProducerFenced
+from ingestd.errors import ConnectionLost, KafkaError, MessageTooLarge
 from ingestd.failpoints import passing
+from ingestd.kafka_errors import not_idempotent, our_error, translated, unreached
 
 log = structlog.get_logger()
 
@@ -38,33 +38,7 @@ _TOPIC_EXISTS = 36
 _FRAME_BYTES = 128
 _BROKERS_DEFAULT_BYTES = 1_048_588
 
-_FENCED = (
-    library.ProducerFenced,
-    library.OutOfOrderSequenceNumber,
-    library.InvalidProducerEpoch,
-    library.UnknownProducerId,
-    library.InvalidProducerIdMapping,
-    library.ProducerClosed,
-)
-_REFUSED = (
-    library.TopicAuthorizationFailedError,
-    library.GroupAuthorizationFailedError,
-    library.ClusterAuthorizationFailedError,
-    library.AuthenticationFailedError,
-    library.AuthenticationMethodNotSupported,
-    library.SaslAuthenticationFailed,
-    library.UnsupportedSaslMechanismError,
-)
-_NO_ANSWER = (
-    library.KafkaConnectionError,
-    library.KafkaTimeoutError,
-    library.KafkaUnavailableError,
-    library.NoBrokersAvailable,
-    library.NodeNotReadyError,
-    library.RequestTimedOutError,
-)
 _LIMIT_KEPT_S = 300.0
-_TOO_LARGE = (library.MessageSizeTooLargeError, library.RecordListTooLargeError)
 
 
 def connection(config: KafkaConfig, client_id: str) -> dict[str, Any]:
@@ -96,15 +70,19 @@ def size_of(message: Message) -> int:
 
 
 async def reached(start: Callable[[], Awaitable[None]], config: KafkaConfig, client_id: str) -> None:
-    """Start a client of the library. Where it says only that no server could be reached, the reason is found out and
-    raised instead: a refused password must not pass for a broker that is away."""
+    """Start a client of the library. Where it says only that no server could be reached, each one's reason is found out
+    and raised instead: a refused password must not pass for a broker that is away."""
     try:
         await start()
-    except library.KafkaConnectionError:
+    except library.KafkaConnectionError as error:
         arguments = connection(config, client_id)
-        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
-            (await create_conn(host, port, **arguments)).close()
-        raise
+        reasons: list[str] = []
+        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers"), randomize=False):
+            try:
+                (await create_conn(host, port, **arguments)).close()
+            except (library.KafkaConnectionError, OSError, TimeoutError) as why:
+                reasons.append(f"{host}:{port} {unreached(why)}")
+        raise library.KafkaConnectionError("; ".join(reasons) or str(error)) from error
 
 
 async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str]) -> None:
@@ -112,7 +90,7 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
     retention_ms = config.retention_hours * 3_600_000 or -1
     largest = max(_BROKERS_DEFAULT_BYTES, config.max_message_bytes + _FRAME_BYTES)
     settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(largest)}
-    with translated():
+    with translated(config):
         async with asyncio.timeout(2 * _reach_timeout_s(config)):
             admin = AIOKafkaAdminClient(**connection(config, client_id))
             try:
@@ -128,7 +106,8 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
                 await admin.close()
     for name, code, reason in answer.topic_errors if answer is not None else ():
         if code not in (0, _TOPIC_EXISTS):
-            raise _ours(library.for_code(code)(f"the topic {name} cannot be created: {reason}"))
+            error = library.for_code(code)(f"the topic {name} cannot be created: {reason}")
+            raise our_error(error, config)
     if missing:
         log.info("topics_created", topics=sorted(missing), partitions=config.partitions, replication=config.replication)
 
@@ -160,6 +139,7 @@ class Producer:
         self.is_closed = False
         self.limits = SizeLimits()  # to be replaced by what producers before it have learnt
         self._config = config
+        self._client_id = client_id
         self._closing: asyncio.Task[None] | None = None
         self._producer = AIOKafkaProducer(
             **connection(config, client_id),
@@ -186,21 +166,44 @@ class Producer:
     async def _connected(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
         if config.create_topics:
             await ensure_topics(config, client_id, topics)
-        with translated():
-            producer = cls(config, client_id)
-            try:
-                async with asyncio.timeout(_reach_timeout_s(config)):
-                    await reached(producer._producer.start, config, client_id)
-            except BaseException:
-                producer.terminate()
-                raise
+        producer = cls(config, client_id)
+        try:
+            await producer.reach()
+            await producer.begin()
+        except BaseException:
+            producer.terminate()
+            raise
         return producer
+
+    async def reach(self) -> None:
+        """The first of two steps to a producer that is ready: find a broker."""
+        with translated(self._config):
+            async with asyncio.timeout(_reach_timeout_s(self._config)):
+                await reached(self._producer.client.bootstrap, self._config, self._client_id)
+
+    async def begin(self) -> None:
+        """The second: an idempotent producer gets its number. Raises NotIdempotent where the broker refuses it one."""
+        try:
+            with translated(self._config):
+                async with asyncio.timeout(self._config.request_timeout_s + 1):
+                    await self._producer._sender.start()
+        except (KafkaError, ConnectionLost) as error:
+            if self._config.idempotent:
+                raise not_idempotent(error, self._config) from error
+            raise
+
+    async def known(self) -> tuple[list[str], set[str]]:
+        """The brokers of the cluster (`host:port`, as they name themselves) and its topics."""
+        with translated(self._config):
+            async with asyncio.timeout(self._config.request_timeout_s):
+                cluster = await self._producer.client.fetch_all_metadata()
+        return sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()), set(cluster.topics())
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises KafkaError for one that does not exist; one that this program has
         just made may take a moment to be known."""
         client, answered = self._producer.client, False
-        with translated(f"the topic {topic}"):
+        with translated(self._config, f"the topic {topic}"):
             try:
                 async with asyncio.timeout(self._config.request_timeout_s):
                     while (known := client.cluster.partitions_for_topic(topic)) is None:
@@ -229,7 +232,7 @@ class Producer:
         refused = self.limits.refused(topic)
         count = 0
         try:
-            with translated(f"the topic {topic}"):
+            with translated(self._config, f"the topic {topic}"):
                 batch = self._producer.create_batch()
                 count = _filled(batch, messages if refused is None else _below(messages, refused, batch.size))
                 batch.close()
@@ -325,36 +328,6 @@ async def settled(timeout_s: float) -> None:
 def _reach_timeout_s(config: KafkaConfig) -> float:
     """How long it may take to try every bootstrap server; the library bounds each attempt itself."""
     return config.request_timeout_s * len(config.bootstrap_servers) + 1
-
-
-@contextmanager
-def translated(what: str = "Kafka") -> Iterator[None]:
-    """The client library's errors become ours, from the original."""
-    try:
-        yield
-    except library.KafkaError as error:
-        raise _ours(error, what) from error
-    except (OSError, TimeoutError) as error:
-        raise ConnectionLost(f"{what}: no broker answers ({error or type(error).__name__})") from error
-    except (AssertionError, ValueError, library.IllegalOperation) as error:
-        # The library asserts what it believes of the cluster, such as that a partition exists.
-        raise KafkaError(f"{what}: {error}", name=type(error).__name__, retriable=False) from error
-
-
-def _ours(error: library.KafkaError, what: str = "Kafka") -> KafkaError | ConnectionLost:
-    name = type(error).__name__
-    text = f"{what}: {str(error) or name}"
-    if isinstance(error, _NO_ANSWER):
-        return ConnectionLost(f"{text}; no broker answers")
-    if isinstance(error, _TOO_LARGE):
-        return MessageTooLarge(f"{text}; raise max.message.bytes of the topic", name=name, retriable=False)
-    if isinstance(error, _FENCED):
-        return ProducerFenced(f"{text}; a new producer takes over", name=name, retriable=True)
-    if isinstance(error, _REFUSED):
-        return AccessRefused(f"{text}; check kafka.username and the rights it has", name=name, retriable=False)
-    if isinstance(error, library.UnknownTopicOrPartitionError):
-        text = f"{what if what != 'Kafka' else 'a topic'} does not exist; create it, or set kafka.create_topics"
-    return KafkaError(text, name=name, retriable=bool(error.retriable))
 
 
 def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:

@@ -14,7 +14,8 @@ from aiokafka import errors as library
 
 from ingestd.config import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError
-from ingestd.kafka_client import connection, ensure_topics, translated
+from ingestd.kafka_client import connection, ensure_topics, reached
+from ingestd.kafka_errors import place, translated
 from ingestd.sources.base import Membership, Message, Part
 
 log = structlog.get_logger()
@@ -66,8 +67,8 @@ class GroupConsumer:
     async def start(self) -> None:
         if self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
-        with translated("joining the group"):
-            await self._consumer.start()
+        with translated(self._config, "joining the group"):
+            await reached(self._consumer.start, self._config, self._client_id)
             # Only now: before the start, the library would wait for topics that do not exist.
             self._consumer.subscribe(self._topics, listener=self._listener)
 
@@ -87,7 +88,7 @@ class GroupConsumer:
         found: Mapping[Any, Sequence[Message]] = {}
         try:
             # While the group is regrouped, the library waits for its end: what is held must not wait with it.
-            with translated(), contextlib.suppress(TimeoutError):
+            with translated(self._config), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s + _POLL_MARGIN_S):
                     found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except KafkaError as error:
@@ -99,7 +100,7 @@ class GroupConsumer:
 
     async def bounds(self, parts: Sequence[Part]) -> Mapping[Part, tuple[int, int]]:
         keys = [TopicPartition(*part) for part in parts]
-        with translated():
+        with translated(self._config):
             async with asyncio.timeout(_CALL_TIMEOUT_S):
                 first = await self._consumer.beginning_offsets(keys)
                 end = await self._consumer.end_offsets(keys)
@@ -118,18 +119,18 @@ class GroupConsumer:
         keys = [TopicPartition(*part) for part in parts]
         if not keys:
             return {}
-        with translated():
+        with translated(self._config):
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 found = await self._consumer.end_offsets(keys)
         return {(key.topic, key.partition): found[key] for key in keys}
 
     async def missing_topics(self) -> Collection[str]:
-        with translated():
+        with translated(self._config):
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 try:
                     known = await self._consumer.topics()
                 except library.KafkaError as error:
-                    raise ConnectionLost(f"Kafka: no broker answers ({error})") from error
+                    raise ConnectionLost(f"{place(self._config)}: no broker answers ({error})") from error
         missing: set[str] = set(self._topics) - known
         if missing and self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
@@ -157,13 +158,13 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
         *topics, **connection(config, client_id), enable_auto_commit=False, auto_offset_reset="earliest"
     )
     try:
-        with translated():
+        with translated(config):
             await consumer.start()
             keys = consumer.assignment()
             ends = await consumer.end_offsets(keys)
         left = {key for key in keys if await consumer.position(key) < ends[key]}
         while left:
-            with translated():
+            with translated(config):
                 batches = await consumer.getmany(*left, timeout_ms=1000)
             for messages in batches.values():
                 for message in messages:

@@ -1,0 +1,106 @@
+"""The words for what the Kafka client library raises: its errors become ours, each with the brokers' names."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiokafka import errors as library
+
+from ingestd.config import KafkaConfig
+from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageTooLarge, NotIdempotent, ProducerFenced
+
+_FENCED = (
+    library.ProducerFenced,
+    library.OutOfOrderSequenceNumber,
+    library.InvalidProducerEpoch,
+    library.UnknownProducerId,
+    library.InvalidProducerIdMapping,
+    library.ProducerClosed,
+)
+_REFUSED = (
+    library.TopicAuthorizationFailedError,
+    library.GroupAuthorizationFailedError,
+    library.ClusterAuthorizationFailedError,
+    library.AuthenticationFailedError,
+    library.AuthenticationMethodNotSupported,
+    library.SaslAuthenticationFailed,
+    library.UnsupportedSaslMechanismError,
+)
+_NO_ANSWER = (
+    library.KafkaConnectionError,
+    library.KafkaTimeoutError,
+    library.KafkaUnavailableError,
+    library.NoBrokersAvailable,
+    library.NodeNotReadyError,
+    library.RequestTimedOutError,
+)
+_TOO_LARGE = (library.MessageSizeTooLargeError, library.RecordListTooLargeError)
+
+_BROKERS_NAMED = 3
+
+
+@contextmanager
+def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
+    """The client library's errors become ours, from the original. `what` was being done, or is concerned."""
+    try:
+        yield
+    except library.KafkaError as error:
+        raise our_error(error, config, what) from error
+    except (OSError, TimeoutError) as error:
+        raise ConnectionLost(f"{place(config, what)}: no broker answers ({unreached(error)})") from error
+    except (AssertionError, ValueError, library.IllegalOperation) as error:
+        # The library asserts what it believes of the cluster, such as that a partition exists.
+        name = type(error).__name__
+        raise KafkaError(f"{place(config, what)}: {error}", name=name, retriable=False) from error
+
+
+def our_error(error: library.KafkaError, config: KafkaConfig, what: str = "") -> KafkaError | ConnectionLost:
+    """Ours for one of the library's."""
+    name, where = type(error).__name__, place(config, what)
+    text = f"{where}: {str(error) or name}"
+    if isinstance(error, _NO_ANSWER):
+        return ConnectionLost(f"{where}: no broker answers ({error.args[0] if error.args else name})")
+    if isinstance(error, _TOO_LARGE):
+        return MessageTooLarge(f"{text}; raise max.message.bytes of the topic", name=name, retriable=False)
+    if isinstance(error, _FENCED):
+        return ProducerFenced(f"{text}; a new producer takes over", name=name, retriable=True)
+    if isinstance(error, _REFUSED):
+        return AccessRefused(f"{text}; check kafka.username and the rights it has", name=name, retriable=False)
+    if isinstance(error, library.UnknownTopicOrPartitionError):
+        what = what or "a topic"
+        text = f"{place(config)}: {what} does not exist; create it, or set kafka.create_topics"
+    return KafkaError(text, name=name, retriable=bool(error.retriable))
+
+
+def not_idempotent(error: KafkaError | ConnectionLost, config: KafkaConfig) -> KafkaError | ConnectionLost:
+    """What to say where a broker that was reached gave no number to an idempotent producer."""
+    remedy = "if it has no idempotent producers, set kafka.idempotent = false"
+    if isinstance(error, ConnectionLost):
+        return ConnectionLost(f"{place(config)}: the broker gave an idempotent producer no number in time; {remedy}")
+    if error.name == library.ClusterAuthorizationFailedError.__name__:
+        remedy = "grant IDEMPOTENT_WRITE on the cluster, or set kafka.idempotent = false"
+    elif isinstance(error, AccessRefused) or error.retriable:
+        return error
+    text = f"{place(config)}: the broker refuses an idempotent producer ({error.name}); {remedy}"
+    return NotIdempotent(text, name=error.name, retriable=False)
+
+
+def unreached(error: BaseException) -> str:
+    """Why a broker could not be reached, in few words."""
+    if isinstance(error, ConnectionRefusedError):
+        return "refuses the connection"
+    if isinstance(error, socket.gaierror):
+        return "is not a name that can be resolved"
+    if isinstance(error, TimeoutError):
+        return "gave no answer in time"
+    return str(error) or type(error).__name__
+
+
+def place(config: KafkaConfig, what: str = "") -> str:
+    """`Kafka at host:9092, the topic x`. What stands before an @ might be a password."""
+    names = [server.rpartition("@")[2] for server in config.bootstrap_servers]
+    more = len(names) - _BROKERS_NAMED
+    where = ", ".join(names[:_BROKERS_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"Kafka at {where}: {what}" if what else f"Kafka at {where}"
