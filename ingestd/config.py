@@ -172,11 +172,18 @@ class KafkaConfig(_Section):
 
 class HttpConfig(_Section):
     listen: Annotated[str, Field(pattern=_HOST_AND_PORT)] = "127.0.0.1:9108"
+    allowed_hosts: list[str] | None = None
 
     @model_validator(mode="after")
     def _a_port(self) -> HttpConfig:
         if self.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
             raise ValueError(f"there are {_HIGHEST_PORT} ports")
+        return self
+
+    @model_validator(mode="after")
+    def _names_alone(self) -> HttpConfig:
+        if wrong := [name for name in self.allowed_hosts or () if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]:
+            raise ValueError(f"allowed_hosts are names without scheme and port, unlike {wrong[0]!r}")
         return self
 
     @property

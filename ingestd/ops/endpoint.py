@@ -11,15 +11,17 @@ import errno
 import html
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, cast
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from ingestd import __version__
 from ingestd.config import HttpConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.health import Snapshot, Verdict, liveness, readiness
+from ingestd.ops.hosts import Hosts
 from ingestd.ops.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS: Final = 32
@@ -35,6 +37,14 @@ _HEADERS = {
 }
 
 
+_NOT_OURS = (
+    "This is not a name of this endpoint. Ask by an address, localhost or the machine's own name, or add the name to "
+    "http.allowed_hosts.\n"
+)
+
+Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
 class Endpoint:
     """Serves one daemon's numbers and health until closed."""
 
@@ -46,6 +56,7 @@ class Endpoint:
         self._rendered_at = float("-inf")
         self._rendering = asyncio.Lock()
         self._gate = _Gate(metrics)
+        self._hosts = Hosts([*(config.allowed_hosts or ()), config.host])
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -58,25 +69,20 @@ class Endpoint:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the address cannot be had."""
-        app = web.Application(middlewares=[_one_request])
+        app = web.Application(middlewares=[_one_request, self._only_by_our_names])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            lingering_time=0,
-            max_line_size=MAX_REQUEST_BYTES,
-            max_field_size=MAX_REQUEST_BYTES,
-        )
+        self._runner = web.AppRunner(app, handle_signals=False)
         await self._runner.setup()
-        handler = self._runner.server
-        assert handler is not None, "setup makes the server"
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None, "setup makes the server"
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(handler(), self._gate), self._config.host, self._config.port
+            self._server = await loop.create_server(
+                lambda: _Connection(_Handler(server, loop, self._gate), self._gate),
+                self._config.host,
+                self._config.port,
             )
         except OSError as error:
             await self._runner.cleanup()
@@ -93,6 +99,17 @@ class Endpoint:
             await self._runner.cleanup()
         if self._server is not None:
             await self._server.wait_closed()
+
+    @web.middleware
+    async def _only_by_our_names(self, request: web.Request, handler: Answerer) -> web.StreamResponse:
+        named_by_rule = request.version >= HttpVersion11
+        hosts = request.headers.getall("Host", [])
+        if self._hosts.takes(hosts, request.raw_path, named_by_rule=named_by_rule):
+            return await handler(request)
+        self._gate.reject("host")
+        if len(hosts) == 1:
+            return web.Response(status=421, text=_NOT_OURS, headers=_HEADERS)
+        return web.Response(status=400, text="Give exactly one Host header.\n", headers=_HEADERS)
 
     async def _index(self, _request: web.Request) -> web.Response:
         snapshot = self._snapshot()
@@ -145,6 +162,35 @@ class _Gate:
         for connection in list(self._open):
             if not connection.requested:
                 connection.abort()
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's, but for what cannot be read as a request: anybody can send that, so it is counted and not logged."""
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, gate: _Gate) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # as AppRunner's own default of no log is written
+            lingering_time=0,
+            max_line_size=MAX_REQUEST_BYTES,
+            max_field_size=MAX_REQUEST_BYTES,
+        )
+        self._gate = gate
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        self._gate.reject("malformed")
+        response = web.Response(status=status, text="This is no HTTP request.\n", headers=_HEADERS)
+        response.force_close()
+        return response
 
 
 class _Connection(asyncio.Protocol):
@@ -229,9 +275,7 @@ class _Connection(asyncio.Protocol):
 
 
 @web.middleware
-async def _one_request(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _one_request(request: web.Request, handler: Answerer) -> web.StreamResponse:
     protocol = request.transport.get_protocol() if request.transport is not None else None
     if isinstance(protocol, _Connection):
         protocol.request_begins()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -14,6 +17,7 @@ from ingestd.errors import ConfigError
 from ingestd.ops import endpoint as endpoint_module
 from ingestd.ops.endpoint import MAX_CONNECTIONS, Endpoint
 from ingestd.ops.health import JournalHealth, Snapshot
+from ingestd.ops.hosts import Hosts
 from ingestd.ops.metrics import Metrics
 
 LARGE = bytes(50_000_000)  # more than the kernel's socket buffers hold
@@ -212,3 +216,139 @@ async def test_closing_does_not_wait_for_idle_connections() -> None:
 
 async def test_closing_before_starting_is_nothing() -> None:
     await Daemon().endpoint.close()
+
+
+def request(*hosts: str, target: str = "/livez", version: str = "1.1") -> bytes:
+    named = "".join(f"Host: {host}\r\n" for host in hosts)
+    return f"GET {target} HTTP/{version}\r\n{named}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.0.0.1:9108", "10.42.0.17:9108", "[::1]", "[::1]:9108", "[fe80::1%25eth0]:9108", "::1"),
+        *("localhost", "localhost:9108", "LOCALHOST:9108", "localhost.", "localhost.:9108", "a.localhost:1"),
+        # Prometheus asks by the name of a service, of Compose or Kubernetes, and of a host in one's own network.
+        *("ingestd:9108", "my_stack_ingestd-1", "ingestd.monitoring.svc:9108", "ingestd.ns.svc.cluster.local:9108"),
+        *("db1.local", "db1.prod.internal:9108", socket.gethostname(), f"{socket.gethostname().upper()}.:80"),
+        "",
+    ],
+)
+async def test_it_is_asked_by_its_own_names(daemon: Daemon, host: str) -> None:
+    assert (await ended(*await daemon.dial(request(host)))).startswith(b"HTTP/1.1 200 ")
+    assert daemon.rejected("host") == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:9108", "EVIL.Example.", "localhost.evil.example", "127.0.0.1.evil.example"),
+        *("evil.example.", "local.evil.example:80", "x@localhost", "localhost:9108@evil.example", "localhost evil"),
+        *("localhost:port", "localhost:999999", "[fade.cafe]", "0x7f.1", "ev\u0131l.local", "localhost, evil.example"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/nothing-here"])
+async def test_a_strangers_name_is_refused(daemon: Daemon, host: str, path: str) -> None:
+    """A page whose own name was pointed here (DNS rebinding) reads nothing."""
+    answer = await ended(*await daemon.dial(request(host, target=path)))
+    assert answer[:13] in {b"HTTP/1.1 421 ", b"HTTP/1.1 400 "}
+    assert b"ingestd_" not in answer
+    assert daemon.rejected("host") + daemon.rejected("malformed") == 1
+
+
+async def test_an_absolute_target_names_the_host_too(daemon: Daemon) -> None:
+    taken = await ended(*await daemon.dial(request("localhost", target="http://localhost:9108/livez")))
+    assert taken.startswith(b"HTTP/1.1 200 ")
+    refused = await ended(*await daemon.dial(request("localhost", target="http://evil.example/livez")))
+    assert refused.startswith(b"HTTP/1.1 421 ")
+
+
+async def test_one_host_is_named_and_in_http_1_0_perhaps_none(daemon: Daemon) -> None:
+    """RFC 9112, section 3.2."""
+    for hosts, version, status in (
+        ((), "1.0", b"200"),
+        (("localhost",), "1.0", b"200"),
+        (("evil.example",), "1.0", b"421"),
+        ((), "1.1", b"400"),
+        (("localhost", "localhost"), "1.1", b"400"),
+        (("localhost", "evil.example"), "1.0", b"400"),
+    ):
+        answer = await ended(*await daemon.dial(request(*hosts, version=version)))
+        assert answer.split(b" ")[1] == status, (hosts, version, answer)
+
+
+async def test_a_configured_name_is_taken() -> None:
+    daemon = Daemon()
+    config = HttpConfig(listen="localhost:0", allowed_hosts=["Metrics.Example.com"])
+    daemon.endpoint = Endpoint(config, daemon.metrics, lambda: daemon.state)
+    await daemon.endpoint.start()
+    for host, status in (("metrics.example.com:9108", b"200"), ("x.metrics.example.com", b"421")):
+        assert (await ended(*await daemon.dial(request(host)))).split(b" ")[1] == status
+    await daemon.endpoint.close()
+
+
+def test_the_domains_this_machine_searches_are_its_own(tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("# by hand\nnameserver 127.0.0.53\nsearch Example.com prod.example.net\noptions edns0\n")
+    hosts, short = Hosts([], resolver), socket.gethostname().partition(".")[0]
+    for name, ours in ((f"{short}.example.com", True), (f"{short}.prod.example.net:9", True), ("x.example.com", False)):
+        assert hosts.takes([name], "/", named_by_rule=True) is ours
+
+
+TLS_HELLO = bytes.fromhex("16030100a5010000a10303") + bytes(range(160))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *(
+            TLS_HELLO,
+            b"\x00\xff\r\n\r\n",
+            b"\r\n\r\n\r\n\xffGET",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"SSH-2.0-x\r\n",
+        ),
+        *(
+            b"GET\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
+        ),
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"*3\r\n$3\r\nSET\r\n",
+    ],
+)
+async def test_what_is_no_request_is_counted_and_not_logged(
+    daemon: Daemon, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await daemon.dial(sent)
+    await writer.drain()
+    writer.write_eof()
+    await ended(reader, writer)
+    assert sum(daemon.metrics.totals(daemon.metrics.http_rejected, by="reason").values()) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.INFO]
+
+
+async def test_a_body_that_is_no_body_is_not_logged(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /metrics HTTP/1.1\r\nHost: x\r\n"
+    for body in (
+        b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"Content-Length: 9\r\nContent-Encoding: gzip\r\n\r\nnot gzip!",
+    ):
+        assert (await ended(*await daemon.dial(head + body))).split(b" ")[1] in {b"400", b"405"}
+    assert not [record for record in caplog.records if record.levelno >= logging.INFO]
+
+
+async def test_a_mistake_of_ours_is_logged(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(daemon.metrics, "render", broken)
+    assert (await daemon.ask("/metrics"))[0] == 500
+    assert "ZeroDivisionError" in caplog.text

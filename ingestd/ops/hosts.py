@@ -1,0 +1,76 @@
+"""Which names a request may ask the endpoint by.
+
+A page of a stranger's site can point its own name at this machine's address (DNS rebinding); the browser then lets it
+read what it asks. Its request still carries that name, and a stranger can have none of those taken here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# Nobody can register a name under these: RFC 6761 and 6762, ICANN's `.internal`, and the short names of Kubernetes.
+_INTERNAL = ("localhost", "local", "internal", "svc")
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+|[0-9A-Fa-f:]{2,})(?::(?P<port>\d{0,5}))?", re.ASCII)
+
+
+class Hosts:
+    """The names, and addresses, that are ours."""
+
+    def __init__(self, configured: Sequence[str], resolver: Path = Path("/etc/resolv.conf")) -> None:
+        """`configured`: what the configuration calls this machine, besides its own name in the domains it searches."""
+        own = socket.gethostname()
+        short = own.partition(".")[0]
+        searched = [f"{short}.{domain}" for domain in _searched_domains(resolver)]
+        self._names = {_plain(name) for name in (*configured, own, *searched)}
+
+    def takes(self, hosts: Sequence[str], target: str, *, named_by_rule: bool) -> bool:
+        """Whether a request is meant for us. `hosts`: its Host headers; `target`: what it asks for, as it wrote it.
+
+        `named_by_rule`: HTTP/1.1, whose requests have exactly one Host header (RFC 9112, section 3.2).
+        """
+        if len(hosts) > 1 or (named_by_rule and not hosts):
+            return False
+        return all(self._is_ours(host.strip()) for host in [*hosts, *_named_in(target)])
+
+    def _is_ours(self, authority: str) -> bool:
+        if not authority:
+            return True  # a browser always names one
+        found = _AUTHORITY.fullmatch(authority)
+        if found is None:
+            return False
+        name = _plain(found["host"])
+        return "." not in name or name.rpartition(".")[2] in _INTERNAL or name in self._names or _is_address(name)
+
+
+def _named_in(target: str) -> list[str]:
+    """The absolute form of a target names the host itself, and counts (section 3.2.2)."""
+    try:
+        return [] if target.startswith("/") else [urlsplit(target).netloc]
+    except ValueError:  # [ without ], say
+        return ["?"]
+
+
+def _searched_domains(resolver: Path) -> list[str]:
+    """As resolv.conf(5) has them. Asking the resolver itself could take as long as a name server is silent."""
+    try:
+        lines = [line.split() for line in resolver.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return []
+    return [domain for words in lines if words and words[0] in ("search", "domain") for domain in words[1:]]
+
+
+def _plain(name: str) -> str:
+    return name.lower().strip("[]").removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.replace("%25", "%"))
+    except ValueError:
+        return False
+    return True
