@@ -39,6 +39,7 @@ VERSION = b"2"
 POSITION_HEADER = "ingestd-position"
 VERSION_HEADER = "ingestd-version"
 _LONGEST_POSITION = 1000
+_position = re.compile(rb"([!-9;-~]+):(0|[1-9][0-9]*):(0|[1-9][0-9]*)").fullmatch
 
 TopicKind: TypeAlias = Literal[
     "ticks", "trades", "order_book", "open_interest", "funding", "candles", "gaps", "rejected"
@@ -221,10 +222,9 @@ def position_header(journal_id: str, position: int, index: int) -> bytes:
 
 def parse_position(header: bytes) -> tuple[str, int, int]:
     """journal id, position, index. Raises EnvelopeError on anything that `position_header` did not write."""
-    parts = header.split(b":")
-    short = len(header) <= _LONGEST_POSITION  # int() refuses thousands of digits
-    if len(parts) == 3 and parts[0] and parts[1].isdigit() and parts[2].isdigit() and header.isascii() and short:
-        return parts[0].decode("ascii"), int(parts[1]), int(parts[2])
+    found = _position(header) if len(header) <= _LONGEST_POSITION else None  # int() refuses thousands of digits
+    if found is not None:
+        return found[1].decode("ascii"), int(found[2]), int(found[3])
     raise EnvelopeError(f"the header {POSITION_HEADER} is not journal_id:position:index (found {header[:80]!r})")
 
 

@@ -55,6 +55,9 @@ class Metrics:
         self.gaps_open = self._gauge("gaps_open", "Those that have not ended", "exchange", "channel")
         self.released = self._counter("records_released", "Records taken from Kafka and left to another", "channel")
         self.sources_fenced = self._counter("source_fenced", "Partitions another member had taken over", "source")
+        self.places_doubted = self._counter(
+            "source_places_doubted", "Records whose place in a journal cannot be; stored without a mark", "source"
+        )
         self.source_up = self._gauge("source_up", "Whether it is in its group and the broker answers", "source")
         self.source_partitions = self._gauge("source_partitions", "Partitions this member reads", "source")
         self.source_lag = self._gauge("source_lag_messages", "Messages in them that are not stored yet", "source")

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from ingestd.sinks.timescale.positions import Move
+from ingestd.sinks.timescale.positions import Mark, Move
 from ingestd.storage.database import Database
 
 Part: TypeAlias = tuple[str, int]  # topic, partition
+JournalPlace: TypeAlias = tuple[str, int]  # a journal's id, and where in it; places of one journal only rise
 
 
 class Message(Protocol):
@@ -75,7 +76,11 @@ class Consumer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message as it will be stored. `rejected` is why it will be put aside instead, None for a good one."""
+    """A message as it will be stored. `rejected` is why it will be put aside instead, None for a good one.
+
+    `place` is where the message says that it stands in its producer's journal. `has_id`: its table has one row of each
+    id, whatever is stored again.
+    """
 
     part: Part
     offset: int
@@ -83,6 +88,8 @@ class Item:
     exchange: str
     content: Any
     rejected: str | None = None
+    place: JournalPlace | None = None
+    has_id: bool = False
 
     def __str__(self) -> str:
         return f"{self.part[0]}, partition {self.part[1]}, offset {self.offset}"
@@ -105,6 +112,8 @@ class Store(Protocol):
     """What becomes of the messages of some topics."""
 
     name: str
+    heeds_places: bool
+    """Whether the places that messages name in their producers' journals mean anything."""
 
     def topics(self) -> Sequence[str]:
         """What to subscribe to."""
@@ -112,7 +121,7 @@ class Store(Protocol):
     def read(self, messages: Sequence[Message]) -> list[Item]:
         """One item for each message; never raises, whatever the bytes are."""
 
-    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> Prepared:
+    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> Prepared:
         """What stores these items."""
 
     def taken_over(self) -> None:

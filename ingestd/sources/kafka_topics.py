@@ -16,10 +16,12 @@ from ingestd.errors import EnvelopeError
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
 from ingestd.rejections import Rejections
-from ingestd.sinks.timescale.positions import Move
+from ingestd.sinks.timescale.positions import Mark, Move
 from ingestd.sinks.timescale.sink import count_outcome
+from ingestd.sinks.timescale.tables import TABLES, OnConflict
 from ingestd.sinks.timescale.writer import prepare, write
 from ingestd.sources.base import Item, Message
+from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, printable
 
@@ -37,6 +39,10 @@ _TABLES: dict[TopicKind, str] = {
     "rejected": "rejected_records",
 }
 _CHANNELS: dict[TopicKind, str] = {kind: "rejections" if kind == "rejected" else kind for kind in _TABLES}
+# Of these a row that is stored again changes nothing. Of candles an older one would replace a newer.
+_HAVE_IDS = {
+    kind for kind, table in _TABLES.items() if TABLES[table].on_conflict in (OnConflict.KEEP, OnConflict.MERGE)
+}
 _LONGEST_VALUE_KEPT = 10_000
 _NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
 _MAX_TEXT = 2000
@@ -46,6 +52,7 @@ class MarketStore:
     """Records of the market topics, through the same writer as the journal's."""
 
     name = "market"
+    heeds_places = True
 
     def __init__(self, prefix: str, time_window: Callable[[int], TimeWindow], metrics: Metrics) -> None:
         self._kinds = envelope.topics(prefix)
@@ -65,26 +72,26 @@ class MarketStore:
 
     def _item(self, message: Message, window: TimeWindow, now: int) -> Item:
         kind = self._kinds[message.topic]
-        part, channel = (message.topic, message.partition), _CHANNELS[kind]
+        part, channel, place = (message.topic, message.partition), _CHANNELS[kind], journal_place(message)
         try:
             record = envelope.decode(kind, message.value or b"")
             reason = unfit(record, window)
             if reason is None:
                 if self.rejections:
                     self._accepted(message, channel, record)
-                return Item(part, message.offset, channel, record.exchange, record)
+                return Item(part, message.offset, channel, record.exchange, record, None, place, kind in _HAVE_IDS)
             self.rejections.reject((record.exchange, channel, record.symbol), reason)
-            return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason)
+            return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason, place)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
             content = poison(message, _TABLES[kind], now, why(error, message))
             self.rejections.reject(_all_of(message, channel), "poison")
-            return Item(part, message.offset, channel, "", content, "poison")
+            return Item(part, message.offset, channel, "", content, "poison", place)
 
     def _accepted(self, message: Message, channel: str, record: Record) -> None:
         self.rejections.end((record.exchange, channel, record.symbol))
         self.rejections.end(_all_of(message, channel))
 
-    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> MarketFlush:
+    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> MarketFlush:
         """One transaction of the timescale writer."""
         return MarketFlush(self.name, items, moves, marks, self._metrics)
 
@@ -96,7 +103,12 @@ class MarketFlush:
     """One transaction: records, positions and marks."""
 
     def __init__(
-        self, sink: str, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int], metrics: Metrics
+        self,
+        sink: str,
+        items: Sequence[Item],
+        moves: Sequence[Move],
+        marks: Mapping[str, Mark | None],
+        metrics: Metrics,
     ) -> None:
         self._sink = sink
         self._items = items

@@ -1,30 +1,37 @@
-"""A partition that this member reads: from where, what it holds of it, and which messages it has had before.
-
-A producer that starts again sends what it is not sure of once more. Each of its messages names its place in the
-producer's journal, which only rises within a partition, so a mark per journal tells a repetition.
-"""
+"""A partition that this member reads: from where, what it holds of it, and which messages it has had before."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from ingestd.envelope import POSITION_HEADER, parse_position
-from ingestd.errors import EnvelopeError
+from ingestd.clock import from_datetime
 from ingestd.sinks.timescale import positions
-from ingestd.sinks.timescale.positions import Move, Place, Superseded
+from ingestd.sinks.timescale.positions import Mark, Move, Place, Superseded
 from ingestd.sources.base import Item, Message, Part
+from ingestd.sources.marks import JOURNALS_KEPT, Marks, Verdict, journal_place
 from ingestd.storage.database import Database
 
 log = structlog.get_logger()
 
 REPLAY_PREFIX = "kafka-replay:"
-_INDEX_BITS = 20  # a batch has fewer records than this can count
-_LARGEST_MARK = 2**63 - 1
+# The newest of each partition, the newest last; the others go. The row without a journal id is the fingerprint.
+_READ_MARKS = """
+WITH ranked AS (
+    SELECT start, source, position, epoch, updated_at,
+           row_number() OVER (PARTITION BY start ORDER BY source = start DESC, updated_at DESC, epoch DESC) AS rank
+    FROM ingest_positions JOIN unnest($1::text[]) AS wanted (start) ON starts_with(source, start)
+), gone AS (
+    DELETE FROM ingest_positions USING ranked WHERE ingest_positions.source = ranked.source AND rank > $2 + 1
+)
+SELECT start, substr(source, length(start) + 1) AS journal_id, position, epoch, updated_at
+FROM ranked WHERE rank <= $2 + 1 ORDER BY updated_at, epoch
+"""
 
 
 @dataclass(slots=True)
@@ -32,38 +39,53 @@ class Partition:
     """`next` is the offset after the last message taken; `place` is what the position row says.
 
     `proves_itself`: the message before `next` is read first, since a topic that was made anew may have grown past it.
+    `unmarked` is the fingerprint of a message that was taken although its place is beyond its journal's mark.
     """
 
     part: Part
     source: str
     place: Place
     next: int
-    marks: dict[str, int]  # journal id -> the highest place had of it, stored or held
+    marks: Marks
+    unmarked: int = 0
     held: list[Item] = field(default_factory=list)
     repeated: Counter[str] = field(default_factory=Counter)  # by channel, since the last flush
-    new_marks: dict[str, int] = field(default_factory=dict)
+    doubtful: Counter[str] = field(default_factory=Counter)  # by journal id, until somebody has told of them
     proves_itself: bool = False
+    _newest_unmarked: Message | None = None
 
     @property
     def first_read(self) -> int:
         """Where to begin reading."""
         return self.next - 1 if self.proves_itself else self.next
 
+    def begin(self, first: int) -> int:
+        """Begin at the row's offset, or at `first` when the topic begins later; then so many messages are lost."""
+        stored = self.place.position
+        self.proves_itself = stored > first
+        self.next = max(stored, first)
+        return max(0, first - stored) if stored else 0
+
     def never_had(self, message: Message) -> bool:
         """Whether the message that stands where one was stored is certainly another one."""
-        place = replay_place(message)
-        return place is not None and place[0] in self.marks and place[1] > self.marks[place[0]]
+        place = journal_place(message)
+        return place is not None and self.marks.is_beyond(place) and _fingerprint(message) != self.unmarked
 
-    def is_new(self, message: Message, channel: str) -> bool:
-        """Whether the message was not had before; then it counts as had from now on."""
-        place = replay_place(message)
-        if place is None:
+    def is_wanted(self, item: Item, message: Message) -> bool:
+        """Whether the item is to be stored. Then its place counts as had from now on, if it can be believed."""
+        if item.place is None:
             return True
-        journal_id, mark = place
-        if mark <= self.marks.get(journal_id, -1):
-            self.repeated[channel] += 1
+        if item.rejected is not None:
+            verdict = Verdict.HAD if self.marks.had(item.place) else Verdict.NEW
+            self._newest_unmarked = message
+        else:
+            verdict = self.marks.judge(item.place, item.content.received_at)
+        if verdict is Verdict.DOUBTFUL:
+            self.doubtful[item.place[0]] += 1
+            self._newest_unmarked = message
+        if verdict is Verdict.HAD and not item.has_id:
+            self.repeated[item.channel] += 1
             return False
-        self.marks[journal_id] = self.new_marks[journal_id] = mark
         return True
 
     @property
@@ -71,28 +93,31 @@ class Partition:
         """The step that storing everything held makes."""
         return Move(self.source, self.place.position, self.next, self.place.epoch)
 
-    def mark_rows(self) -> dict[str, int]:
-        """The marks to write in the same transaction, by row."""
-        return {f"{replay_source(self.part)}{journal_id}": mark for journal_id, mark in self.new_marks.items()}
+    def mark_rows(self) -> dict[str, Mark | None]:
+        """The marks to write in the same transaction, by row; None: the row goes."""
+        start = replay_source(self.part)
+        rows: dict[str, Mark | None] = {f"{start}{journal_id}": None for journal_id in self.marks.forgotten()}
+        rows.update({f"{start}{journal_id}": mark for journal_id, mark in self.marks.raised().items()})
+        newest = self._newest_unmarked
+        if newest is not None and newest.offset == self.next - 1:
+            self.unmarked = _fingerprint(newest)
+            rows[start] = Mark(self.unmarked, 0)
+        return rows
 
     def stored(self) -> None:
         """What was held is committed."""
         self.place = Place(self.next, self.place.epoch)
-        self.held, self.repeated, self.new_marks = [], Counter(), {}
+        self.held, self.repeated = [], Counter()
+        self._newest_unmarked = None
+        self.marks.stored()
 
 
-def replay_place(message: Message) -> tuple[str, int] | None:
-    """The journal and the place in it that the message names; None for a producer that has no journal. A header that
-    names none (empty, null, other text) makes the message new: what is right in it is stored."""
-    for name, value in message.headers:
-        if name == POSITION_HEADER:
-            try:
-                journal_id, position, index = parse_position(value or b"")
-            except EnvelopeError:
-                return None
-            mark = (position << _INDEX_BITS) + index
-            return (journal_id, mark) if index < 1 << _INDEX_BITS and mark <= _LARGEST_MARK else None
-    return None
+def _fingerprint(message: Message) -> int:
+    """Tells a message from every other one; never 0."""
+    digest = hashlib.blake2b(digest_size=7)
+    for part in (message.key, message.value, *(value for _, value in message.headers)):
+        digest.update(b"%d:" % len(part or b"") + (part or b""))
+    return 1 + int.from_bytes(digest.digest(), "big")
 
 
 def replay_source(part: Part) -> str:
@@ -106,23 +131,25 @@ def position_source(prefix: str, part: Part) -> str:
 
 
 async def take_over(
-    database: Database, prefix: str, parts: Sequence[Part], *, stalled_after_s: float
+    database: Database, prefix: str, parts: Sequence[Part], stalled_after_s: float, *, with_marks: bool
 ) -> list[Partition]:
     """Fence off whoever wrote these partitions before, and read how far they are stored."""
     sources = {position_source(prefix, part): part for part in parts}
     places = await positions.claim(database, sorted(sources), stalled_after_s=stalled_after_s)
     rows = await database.fetch(
-        "SELECT start, substr(source, length(start) + 1) AS journal_id, position FROM ingest_positions "
-        "JOIN unnest($1::text[]) AS wanted (start) ON starts_with(source, start)",
-        [replay_source(part) for part in parts],
+        _READ_MARKS, [replay_source(part) for part in parts] if with_marks else [], JOURNALS_KEPT
     )
-    marks: dict[str, dict[str, int]] = {}
+    marks: dict[str, dict[str, Mark]] = {}
     for row in rows:
-        marks.setdefault(row["start"], {})[row["journal_id"]] = row["position"]
-    return [
-        Partition(part, source, places[source], places[source].position, marks.get(replay_source(part), {}))
-        for source, part in sources.items()
-    ]
+        # An earlier version did not write when it was received: before the row was.
+        mark = Mark(row["position"], row["epoch"] or from_datetime(row["updated_at"]))
+        marks.setdefault(row["start"], {})[row["journal_id"]] = mark
+    taken = []
+    for source, part in sources.items():
+        of_part = marks.get(replay_source(part), {})
+        unmarked = of_part.pop("", Mark(0, 0)).position
+        taken.append(Partition(part, source, places[source], places[source].position, Marks(of_part), unmarked))
+    return taken
 
 
 async def rewind(database: Database, remade: Sequence[Partition], firsts: Mapping[Part, int]) -> None:

@@ -23,6 +23,7 @@ from ingestd.sinks.retry import PersistentWriter
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Superseded
 from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderLimits, ReaderStatus, Store
+from ingestd.sources.doubts import Doubts
 from ingestd.sources.partitions import REPLAY_PREFIX, Partition, rewind, take_over
 from ingestd.sources.watch import BrokerWatch
 from ingestd.storage.database import Database
@@ -69,6 +70,7 @@ class TopicReader:
         self._problem: str | None = "it has not reached the broker yet"
         self._consumer: Consumer | None = None
         self._watch = BrokerWatch(self.name, metrics)
+        self._doubts = Doubts(self.name, metrics)
         self._held_before: Counter[str] = Counter()
         self._told: dict[Part, int] = {}
         self._told_s = 0.0
@@ -79,7 +81,10 @@ class TopicReader:
 
     def reading(self) -> ReaderStatus:
         """The broker's side."""
-        joined, problem = self._joined and self._watch.answers, self._problem or self._watch.problem
+        joined, problem = (
+            self._joined and self._watch.answers,
+            self._problem or self._watch.problem or self._doubts.problem,
+        )
         return ReaderStatus(self.name, joined, len(self._partitions), self._lag(), problem)
 
     def held(self) -> dict[str, int]:
@@ -181,9 +186,8 @@ class TopicReader:
             nonlocal assignment
             assignment = self._assignment
             wanted = [part for part in due if part in self._assigned]
-            taken[:] = await take_over(
-                database, self._source_prefix, wanted, stalled_after_s=self._limits.stalled_after_s
-            )
+            stalled_after_s, with_marks = self._limits.stalled_after_s, self._store.heeds_places
+            taken[:] = await take_over(database, self._source_prefix, wanted, stalled_after_s, with_marks=with_marks)
 
         if not await self._writer.until_done(attempt) or not taken:
             return
@@ -209,16 +213,12 @@ class TopicReader:
         return not remade or await self._writer.until_done(lambda database: rewind(database, remade, firsts))
 
     def _choose_start(self, partition: Partition, first: int) -> None:
-        """The row's offset, unless the topic no longer has it."""
-        stored = partition.place.position
-        if stored < first:
-            partition.next = first
-            if stored:
-                channel = partition.part[0].rpartition(".")[2]
-                self._metrics.received.labels("", channel).inc(first - stored)
-                self._metrics.dropped.labels(channel, "topic_retention").inc(first - stored)
-                log.error("topic_deleted_unread_messages", partition=partition.part, messages=first - stored)
-        partition.proves_itself = stored > first
+        lost = partition.begin(first)
+        if lost:
+            channel = partition.part[0].rpartition(".")[2]
+            self._metrics.received.labels("", channel).inc(lost)
+            self._metrics.dropped.labels(channel, "topic_retention").inc(lost)
+            log.error("topic_deleted_unread_messages", partition=partition.part, messages=lost)
 
     async def _take(self, messages: Sequence[Message]) -> None:
         if not messages:
@@ -231,9 +231,10 @@ class TopicReader:
                 self._held_since_s = monotonic_s()
             partition.next = item.offset + 1
             received[item.exchange, item.channel] += 1
-            if partition.is_new(message, item.channel):
+            if partition.is_wanted(item, message):
                 partition.held.append(item)
         count_by(self._metrics.received, received)
+        self._doubts.look(self._partitions.values())
 
     def _expects(self, message: Message) -> bool:
         part = (message.topic, message.partition)

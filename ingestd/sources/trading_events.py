@@ -11,7 +11,7 @@ from ingestd.errors import DatabaseError, Reaction, reaction_to
 from ingestd.event_messages import Event, read_event
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.positions import Move, advance, mark
+from ingestd.sinks.timescale.positions import Mark, Move, advance
 from ingestd.sinks.timescale.tables import TABLES
 from ingestd.sources.base import Item, Message
 from ingestd.sources.event_tables import Change, store_events
@@ -41,6 +41,7 @@ class EventStore:
     """The event topics."""
 
     name = "events"
+    heeds_places = False
 
     def __init__(
         self,
@@ -74,27 +75,30 @@ class EventStore:
             return Item(part, message.offset, channel, "", content, "poison")
         return Item(part, message.offset, channel, event.exchange or "", event)
 
-    def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, int]) -> EventFlush:
+    def prepare(
+        self,
+        items: Sequence[Item],
+        moves: Sequence[Move],
+        marks: Mapping[str, Mark | None],  # noqa: ARG002 # there are none: an event is told from another by its id
+    ) -> EventFlush:
         """One transaction over all event tables."""
-        return EventFlush(self.name, items, moves, marks, self._metrics, self._order_update)
+        return EventFlush(self.name, items, moves, self._metrics, self._order_update)
 
 
 class EventFlush:
-    """One transaction: events, positions and marks."""
+    """One transaction: events and positions."""
 
     def __init__(
         self,
         sink: str,
         items: Sequence[Item],
         moves: Sequence[Move],
-        marks: Mapping[str, int],
         metrics: Metrics,
         order_update: OrderUpdate,
     ) -> None:
         self._sink = sink
         self._items = items
         self._moves = moves
-        self._marks = marks
         self._metrics = metrics
         self._order_update = order_update
         self._one_by_one = False  # the server refused one of them: which?
@@ -115,7 +119,6 @@ class EventFlush:
         good = [item for item in self._items if item.rejected is None]
         async with database.transaction():
             await advance(database, self._moves)
-            await mark(database, self._marks)
             if self._one_by_one:
                 changes, refused = await _store_one_by_one(database, good)
             else:

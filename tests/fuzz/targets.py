@@ -44,10 +44,13 @@ from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text
+from ingestd.sources.marks import journal_place
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
 from tests.fuzz.id_history import IdHistory
+from tests.fuzz.place_history import PlaceHistory
 from tests.support.records import NOW_US, book, tick, trade
+from tests.support.topic_log import LoggedMessage
 from tests.unit.feeds.doubles import market
 
 SYMBOL = "BTC/USDT"
@@ -190,6 +193,17 @@ def kafka_position(data: bytes) -> None:
     except EnvelopeError:
         return
     assert envelope.parse_position(envelope.position_header(*position)) == position
+    assert envelope.position_header(*position) == data
+    place = journal_place(LoggedMessage("topic", 0, 0, None, None, [(envelope.POSITION_HEADER, data)]))
+    if place is not None:
+        assert place[0].isprintable(), "a database and a terminal take it"
+        assert len(place[0]) <= 64
+        assert 0 <= place[1] < 2**63
+
+
+def kafka_places(data: bytes) -> None:
+    """A daemon among forgers: none of its records is lost or doubled but by a place that could be its own."""
+    PlaceHistory().play(data)
 
 
 def trading_event(data: bytes) -> None:
@@ -369,6 +383,8 @@ def seeds(target: str) -> list[bytes]:
         "batch": [encode_batch([record]) for record in records],
         "kafka_message": [envelope.encode(record) for record in records],
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
+        # The daemon publishes, sends again, is forged far ahead and nearby, its reader restarts, it goes on.
+        "kafka_places": [bytes([0, 1, 1] * 5 + [130, 3, 0, 161, 255, 43, 162, 9, 9, 250, 0, 0, 0, 1, 1, 140, 9, 0])],
         "trading_event": [json.dumps({"event_type": kind, "data": order}).encode() for kind in _EVENTS],
         "configuration": [b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n'],
         "journal_file": [
@@ -475,6 +491,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "batch": batch,
     "kafka_message": kafka_message,
     "kafka_position": kafka_position,
+    "kafka_places": kafka_places,
     "trading_event": trading_event,
     "configuration": configuration,
     "journal_file": journal_file,

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from ingestd import envelope
 from ingestd.config import Config, DatabaseConfig, FeedConfig, InstanceConfig, IntakeConfig, JournalConfig, KafkaConfig
 from ingestd.records import encode_batch
+from ingestd.sources.marks import Marks, Verdict
 from tests.fuzz import targets
 from tests.fuzz.id_history import IdHistory
 from tests.support.records import market_records, trade
@@ -30,6 +31,7 @@ EXAMPLES = {
     "batch": 2500,
     "kafka_message": 2500,
     "kafka_position": 2500,
+    "kafka_places": 300,
     "trading_event": 800,
     "configuration": 1000,
     "journal_file": 200,
@@ -141,6 +143,14 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
     "kafka_message": mutated(market_records().map(envelope.encode)) | wire_documents() | st.binary(max_size=60),
     "kafka_position": mutated(st.just(b"0123456789abcdef:17:3")) | st.binary(max_size=20),
+    "kafka_places": st.lists(
+        st.tuples(
+            st.sampled_from([0, 0, 0, 130, 160, 163, 175, 190, 230, 250]) | st.integers(0, 255),
+            st.integers(0, 255),
+            st.integers(0, 255),
+        ).map(bytes),
+        max_size=60,
+    ).map(b"".join),
     "trading_event": dumped(events) | mutated(dumped(events)),
     "configuration": st.binary(max_size=60) | mutated(st.just(b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n')),
     "journal_file": st.binary(min_size=4, max_size=40),
@@ -191,6 +201,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "batch": ("encode_batch", b"\x90"),
         "kafka_message": ("envelope.encode", b""),
         "kafka_position": ("envelope.position_header", b"a:1:2"),
+        "kafka_places": ("Marks.judge", b"\x00\x01\x01"),
         "trading_event": ("read_event", b'{"event_type": "X", "data": {}}'),
         "configuration": ("parse", b""),
         "journal_file": ("decode_batch", b"\x00\x00\x00\x01"),
@@ -211,6 +222,8 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tests.support.book_venues.stored", lambda _record: ([], []))
     elif name == "id_series":
         monkeypatch.setattr(IdHistory, "judge", broken)
+    elif name == "kafka_places":
+        monkeypatch.setattr(Marks, "judge", lambda *_: Verdict.HAD)
     elif "." in where:
         monkeypatch.setattr(envelope, where.partition(".")[2], broken)
     else:

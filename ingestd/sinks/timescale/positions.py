@@ -44,6 +44,15 @@ class Move:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The highest place of a replayable origin that is stored, and when the newest record that it counts was received,
+    in microseconds since the epoch. Nobody is fenced off by such a row: that time stands in its column `epoch`."""
+
+    position: int
+    received_at: int
+
+
 async def advance(database: Database, moves: Sequence[Move], fence: Fence | None = None) -> None:
     """Make the steps, in the caller's transaction. Raises Superseded, naming the rows that are not where they were,
     or Fenced when the lease is in a newer term than the fence names.
@@ -110,17 +119,21 @@ async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: 
     return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
 
 
-async def mark(database: Database, marks: Mapping[str, int]) -> None:
-    """Raise the marks of replayable origins, inside the caller's transaction."""
-    if marks:
-        ordered = sorted(marks.items())
+async def mark(database: Database, marks: Mapping[str, Mark | None]) -> None:
+    """Raise the marks of replayable origins, and delete those that are None, inside the caller's transaction."""
+    raised = sorted((source, mark) for source, mark in marks.items() if mark is not None)
+    if raised:
         await database.execute(
-            "INSERT INTO ingest_positions (source, position) "
-            "SELECT * FROM unnest($1::text[], $2::bigint[]) ON CONFLICT (source) "
-            "DO UPDATE SET position = EXCLUDED.position, updated_at = now()",
-            [source for source, _ in ordered],
-            [position for _, position in ordered],
+            "INSERT INTO ingest_positions (source, position, epoch) "
+            "SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ON CONFLICT (source) "
+            "DO UPDATE SET position = EXCLUDED.position, epoch = EXCLUDED.epoch, updated_at = now()",
+            [source for source, _ in raised],
+            [mark.position for _, mark in raised],
+            [mark.received_at for _, mark in raised],
         )
+    gone = sorted(source for source, mark in marks.items() if mark is None)
+    if gone:
+        await database.execute("DELETE FROM ingest_positions WHERE source = ANY($1::text[])", gone)
 
 
 async def forget(database: Database, prefix: str, *, older_than_days: int, but: Sequence[str] = ()) -> None:

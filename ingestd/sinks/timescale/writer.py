@@ -16,7 +16,7 @@ from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
 from ingestd.failpoints import passing
 from ingestd.records import Record
 from ingestd.sinks.timescale import copy_text, two_times
-from ingestd.sinks.timescale.positions import Move, advance, mark
+from ingestd.sinks.timescale.positions import Mark, Move, advance, mark
 from ingestd.sinks.timescale.rows import RowMaker, Rows
 from ingestd.sinks.timescale.tables import TABLES, Table
 from ingestd.storage.database import Database
@@ -59,7 +59,7 @@ class Flush:
     """
 
     moves: tuple[Move, ...]
-    marks: Mapping[str, int]
+    marks: Mapping[str, Mark | None]
     tables: dict[str, Rows]
     origin: Callable[[Record], str] | None = None
     fence: Fence | None = None
@@ -74,7 +74,7 @@ def prepare(
     moves: Sequence[Move],
     records: Sequence[Record],
     *,
-    marks: Mapping[str, int] | None = None,
+    marks: Mapping[str, Mark | None] | None = None,
     origin: Callable[[Record], str] | None = None,
 ) -> Flush:
     """Build the text of every row once; a retry reuses it."""

@@ -17,7 +17,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Rejected, Trade
 from ingestd.sink_service import SinkService
 from ingestd.sources.kafka_topics import MarketStore
-from ingestd.sources.partitions import replay_place
+from ingestd.sources.marks import journal_place
 from ingestd.sources.trading_events import EventStore
 from ingestd.validation import TimeWindow
 from tests.support.records import trade
@@ -48,7 +48,7 @@ def test_any_market_message_is_read(value: bytes | None, given_headers: list[tup
     message = LoggedMessage("wolfinch.market.trades", 0, 5, b"k", value, given_headers)
     [item] = store.read([message])
     assert (item.offset, item.rejected is None) == (5, value == good)
-    replay_place(message)
+    journal_place(message)
 
 
 @given(bodies | event_bodies, headers)
@@ -73,7 +73,7 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
 
 def test_a_header_without_a_place_makes_the_message_new() -> None:
     for value in (None, b"", b"nonsense"):
-        assert replay_place(LoggedMessage("t", 0, 0, None, good, [("ingestd-position", value)])) is None
+        assert journal_place(LoggedMessage("t", 0, 0, None, good, [("ingestd-position", value)])) is None
 
 
 def test_a_topic_whose_messages_are_all_put_aside_makes_the_role_sink_unready(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Places that no journal can have: somebody else writes to the topic under a daemon's name, and a person must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from ingestd.clock import monotonic_s
+from ingestd.ops.metrics import Metrics
+from ingestd.sources.partitions import Partition
+
+log = structlog.get_logger()
+
+_TELL_EVERY_S = 60.0
+_SHOWN_S = 300.0
+
+
+class Doubts:
+    """Counts them; tells of them in the log at most once a minute, and in the status for five minutes."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._name = name
+        self._metrics = metrics
+        self._told_s = self._last_s = float("-inf")
+        self._untold = 0
+        self._where = ""
+
+    def look(self, partitions: Iterable[Partition]) -> None:
+        """Take up what these have found doubtful."""
+        for partition in partitions:
+            if partition.doubtful:
+                self._note(partition)
+
+    def _note(self, partition: Partition) -> None:
+        messages, journal_id = partition.doubtful.total(), next(iter(partition.doubtful))
+        partition.doubtful.clear()
+        self._metrics.places_doubted.labels(self._name).inc(messages)
+        self._untold += messages
+        self._where = f"the journal {journal_id} on {partition.part[0]}, partition {partition.part[1]}"
+        self._last_s = monotonic_s()
+        if self._last_s < self._told_s + _TELL_EVERY_S:
+            return
+        self._metrics.sink_alarms.labels(self._name).inc()
+        log.error(
+            "journal_place_cannot_be",
+            source=self._name,
+            partition=partition.part,
+            journal_id=journal_id,
+            messages=self._untold,
+            effect="stored without a mark; one that has no id is stored again if it is sent again",
+            remedy="see who else may write to the topic; or the clock of that daemon was set back by far",
+        )
+        self._told_s, self._untold = self._last_s, 0
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence while it goes on, else None."""
+        if monotonic_s() - self._last_s >= _SHOWN_S:
+            return None
+        return f"messages name places that cannot be in {self._where}; see who else may write to the topic"

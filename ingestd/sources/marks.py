@@ -1,0 +1,134 @@
+"""Which messages of a partition were had before, told by the places that they name in their producers' journals.
+
+A producer that starts again sends what it is not sure of once more. Within a partition the places of a journal only
+rise, so a mark for each journal, the highest place stored, tells a repetition. Whoever may write to a topic may name
+any place of any journal. So a header is never taken at its word alone:
+
+- a mark is raised by a record that is stored, and not further than a daemon could have sealed batches since the record
+  that raised it last was received, by the records' own `received_at`, which lies in no future of ours. Where the reader
+  stands in a backlog, or for how long it was away, makes no difference to that;
+- what lies at or below the mark is a repetition only if it was received no later than what the mark has counted.
+
+What breaks one of the two is stored all the same, without a mark. Of a journal that has no mark here nothing is known:
+its first place is believed as far as any daemon could have come since there have been journals.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from ingestd.envelope import POSITION_HEADER, parse_position
+from ingestd.errors import EnvelopeError
+from ingestd.sinks.timescale.positions import Mark
+from ingestd.sources.base import JournalPlace, Message
+
+JOURNALS_KEPT = 100  # in each partition: beyond them the one is forgotten whose mark was raised longest ago
+_INDEX_BITS = 20  # a batch has fewer records than this can count
+_LARGEST_MARK = 2**63 - 1
+_LONGEST_ID = 64  # ingestd's own have 16 characters
+# A daemon seals a batch a millisecond at most, or one for each record; a journal in memory takes 2,300 a second.
+_BATCH_US = 100
+# How far a journal may be ahead of that rate: half an hour of usual batches, for clocks that were set back.
+_AHEAD_US = 100_000 * _BATCH_US
+_NO_JOURNAL_BEFORE_US = 1_767_225_600_000_000  # 2026-01-01
+
+
+class Verdict(enum.Enum):
+    """What a place says of its record."""
+
+    NEW = "new"
+    HAD = "had"  # it was had before
+    DOUBTFUL = "doubtful"  # no daemon can have written this place, or the mark that it is compared with
+
+
+def journal_place(message: Message) -> JournalPlace | None:
+    """The journal and the place in it that the message names; None for a producer that has no journal, and for a header
+    that names no place (empty, null, other text): then what is right in it is stored, repetitions of it too."""
+    for name, value in message.headers:
+        if name == POSITION_HEADER:
+            try:
+                journal_id, position, index = parse_position(value or b"")
+            except EnvelopeError:
+                return None
+            mark = (position << _INDEX_BITS) + index
+            fits = index < 1 << _INDEX_BITS and mark <= _LARGEST_MARK and len(journal_id) <= _LONGEST_ID
+            return (journal_id, mark) if fits else None
+    return None
+
+
+class _Journal:
+    """The highest place had of it, when the newest record had of it was received, and by how much it is ahead."""
+
+    __slots__ = ("ahead_us", "mark", "received_at")
+
+    def __init__(self, mark: int, received_at: int) -> None:
+        self.mark = mark
+        self.received_at = received_at
+        self.ahead_us = 0
+
+
+class Marks:
+    """The marks of one partition, of the journals that were heard of last. Pure."""
+
+    def __init__(self, stored: Mapping[str, Mark]) -> None:
+        """`stored`: by journal id, the one first whose mark was raised longest ago."""
+        self._journals = {journal_id: _Journal(mark.position, mark.received_at) for journal_id, mark in stored.items()}
+        self._newest = next(reversed(self._journals), "")
+        self._raised: dict[str, None] = {}
+        self._forgotten: dict[str, None] = {}
+
+    def is_beyond(self, place: JournalPlace) -> bool:
+        """Whether no record that raised a mark can have named this place."""
+        known = self._journals.get(place[0])
+        return known is not None and place[1] > known.mark
+
+    def had(self, place: JournalPlace) -> bool:
+        """Whether the mark has passed this place, whatever raised it."""
+        known = self._journals.get(place[0])
+        return known is not None and place[1] <= known.mark
+
+    def judge(self, place: JournalPlace, received_at: int) -> Verdict:
+        """What the place of a record that can be stored says of it. A new one raises the mark."""
+        journal_id, mark = place
+        known = self._journals.get(journal_id)
+        if known is None:
+            known = _Journal(0, _NO_JOURNAL_BEFORE_US)
+        elif mark <= known.mark:
+            return Verdict.HAD if received_at <= known.received_at else Verdict.DOUBTFUL
+        ahead_us = known.ahead_us + ((mark >> _INDEX_BITS) - (known.mark >> _INDEX_BITS)) * _BATCH_US
+        if received_at > known.received_at:
+            ahead_us -= received_at - known.received_at
+        if ahead_us > _AHEAD_US:
+            return Verdict.DOUBTFUL
+        if journal_id != self._newest:
+            self._move_last(journal_id, known)
+        known.mark, known.ahead_us = mark, max(0, ahead_us)
+        known.received_at = max(known.received_at, received_at)
+        self._raised[journal_id] = None
+        return Verdict.NEW
+
+    def raised(self) -> dict[str, Mark]:
+        """By journal id, the marks raised since `stored`."""
+        return {journal_id: Mark(known.mark, known.received_at) for journal_id in self._raised
+                if (known := self._journals.get(journal_id)) is not None}  # fmt: skip
+
+    def forgotten(self) -> list[str]:
+        """The journals forgotten since `stored`."""
+        return list(self._forgotten)
+
+    def stored(self) -> None:
+        """What was raised is stored, and what was forgotten deleted."""
+        self._raised.clear()
+        self._forgotten.clear()
+
+    def _move_last(self, journal_id: str, known: _Journal) -> None:
+        self._journals.pop(journal_id, None)
+        self._journals[journal_id] = known
+        self._newest = journal_id
+        self._forgotten.pop(journal_id, None)
+        if len(self._journals) > JOURNALS_KEPT:
+            oldest = next(iter(self._journals))
+            del self._journals[oldest]
+            self._raised.pop(oldest, None)
+            self._forgotten[oldest] = None
