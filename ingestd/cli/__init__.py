@@ -71,15 +71,16 @@ def report(error: Exception) -> int:
 
     What ingestd can explain is a message; everything else is a bug and shows its traceback.
     """
+    from ingestd.cli.say import say
     from ingestd.ops.logs import redact
 
     leaves = list(_leaves(error))
     if not all(isinstance(leaf, IngestdError) for leaf in leaves):
-        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+        say(redact("".join(traceback.format_exception(error))), err=True, nl=False)
         return EXIT_FAILED
     for leaf in leaves:
-        for line in redact(str(leaf)).splitlines() or [type(leaf).__name__]:
-            click.echo(f"ingestd: {line}", err=True)
+        for line in (redact(str(leaf)).rstrip("\n") or type(leaf).__name__).split("\n"):
+            say(f"ingestd: {line}", err=True)
     return EXIT_USAGE if any(isinstance(leaf, ConfigError) for leaf in leaves) else EXIT_FAILED
 
 

@@ -16,6 +16,7 @@ from ingestd.backfill.on_demand import Report, Wanted
 from ingestd.backfill.on_demand import backfill as fill
 from ingestd.cli.check import load_checked
 from ingestd.cli.options import config_option, json_option
+from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.clock import to_datetime
 from ingestd.config import Config, FeedConfig, nearest
@@ -63,13 +64,13 @@ def backfill(
     if as_json:
         missing = [{"from": to_datetime(one.start_us), "to": to_datetime(one.end_us)} for one in report.missing]
         told = {**asdict(report), "missing": missing, "proved": report.is_proved}
-        click.echo(orjson.dumps({**told, "from": wanted.start, "to": wanted.end}))
+        say_json(orjson.dumps({**told, "from": wanted.start, "to": wanted.end}))
     else:
-        click.echo(f"{report.stored} new rows of {report.fetched} fetched; {report.verdict}")
+        say(f"{report.stored} new rows of {report.fetched} fetched; {report.verdict}")
     for stretch in report.missing[:_SHOWN_AT_MOST]:
-        click.echo(f"ingestd: not proved to be stored: {stretch}", err=True)
+        say(f"ingestd: not proved to be stored: {stretch}", err=True)
     if len(report.missing) > _SHOWN_AT_MOST:
-        click.echo(f"ingestd: and {len(report.missing) - _SHOWN_AT_MOST} more stretches; --json lists all", err=True)
+        say(f"ingestd: and {len(report.missing) - _SHOWN_AT_MOST} more stretches; --json lists all", err=True)
     if not report.is_proved:
         raise SystemExit(1)
 

@@ -14,6 +14,7 @@ import orjson
 
 from ingestd import config as configuration
 from ingestd.cli.options import config_option, json_option
+from ingestd.cli.say import say, say_json
 from ingestd.cli.toml_text import to_toml
 from ingestd.config import Config
 from ingestd.errors import ConfigError, Problem
@@ -35,16 +36,16 @@ def check(config_file: Path, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        click.echo(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
+        say_json(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
         raise SystemExit(2) from error
     effective = redact_value(configuration.effective(config))
     notes = _notes(config)
     if as_json:
-        click.echo(orjson.dumps({"ok": True, "config": effective, "notes": [_shown(note) for note in notes]}))
+        say_json(orjson.dumps({"ok": True, "config": effective, "notes": [_shown(note) for note in notes]}))
         return
-    click.echo(to_toml(effective), nl=False)
+    say(to_toml(effective), nl=False)
     for note in notes:
-        click.echo(f"ingestd: note: {note}", err=True)
+        say(f"ingestd: note: {note}", err=True)
 
 
 def load_checked(config_file: Path) -> Config:

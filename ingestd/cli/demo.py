@@ -13,7 +13,9 @@ from ingestd.cli import demo_run, demo_verdict
 from ingestd.cli.demo_run import Account, Plan
 from ingestd.cli.demo_verdict import Verdict
 from ingestd.cli.options import json_option
+from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
+from ingestd.ops.printable import printable
 
 _WIDTH_IN_A_FILE = 160
 _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "dropped")
@@ -52,27 +54,28 @@ def demo(
     account, verdict = run_to_its_end(_run(plan))
     _print(account, verdict)
     if keep:
-        click.echo(f"the database is still there: {account.dsn}")
+        say(f"the database is still there: {account.dsn}")
     if as_json:
-        click.echo(orjson.dumps(_document(account, verdict)))
+        say_json(orjson.dumps(_document(account, verdict)))
     if not verdict.ok:
         raise SystemExit(1)
 
 
 async def _run(plan: Plan) -> tuple[Account, Verdict]:
-    async with demo_run.run(plan, lambda text: click.echo(f"… {text}", err=True)) as account:
+    async with demo_run.run(plan, lambda text: say(f"… {text}", err=True)) as account:
         return account, await demo_verdict.judge(account)
 
 
 def _print(account: Account, verdict: Verdict) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH_IN_A_FILE)
+        console = Console(highlight=False, markup=False, width=_WIDTH_IN_A_FILE)
     console.print(_flow_table(account, verdict))
     if verdict.last_candles:
         console.print(_candle_table(verdict))
     for check in verdict.checks:
-        console.print(f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}", markup=False, soft_wrap=True)
+        line = f"{'ok  ' if check.holds else 'FAIL'} {check.name}: {check.found}"
+        console.print(printable(line), soft_wrap=True)
     console.print(
         f"\nverdict: {'ok' if verdict.ok else 'failed'} "
         f"({len(verdict.checks)} checks, {account.seconds:g} s, {verdict.gaps} gaps)"
@@ -103,7 +106,10 @@ def _candle_table(verdict: Verdict) -> Table:
         table.add_column(name, justify="left" if name in ("exchange", "symbol", "bucket_start") else "right")
     for candle in verdict.last_candles:
         table.add_row(
-            *(f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "hour") else str(value) for value in candle.values())
+            *(
+                f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "hour") else printable(str(value))
+                for value in candle.values()
+            )
         )
     return table
 

@@ -15,11 +15,13 @@ import orjson
 
 from ingestd import config as configuration
 from ingestd.cli.options import config_option, json_option
+from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import Config, nearest
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gap_causes import explanation
+from ingestd.ops.printable import printable
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, has_data, known_streams, list_gaps
@@ -28,6 +30,7 @@ from ingestd.symbol_names import nearest_markets
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CALL_TIMEOUT_S = 60.0
 
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and as a Japanese keyboard writes them
 _UNKNOWN = "neither the configuration nor the database has it"
 _STATUSES = {
     "open": "open: it has not ended; the stream has not delivered since.",
@@ -90,11 +93,11 @@ def gaps(
     rows, counts = run_to_its_end(_read(config, choice, limit))
     now = datetime.now(UTC)
     if as_csv:
-        click.echo(to_csv(rows, now), nl=False)
+        say(to_csv(rows, now), nl=False)
     elif as_json:
-        click.echo(to_json(rows, counts, now))
+        say_json(to_json(rows, counts, now))
     else:
-        click.echo(to_text(rows, counts, now))
+        say(to_text(rows, counts, now))
 
 
 async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int]]:
@@ -146,14 +149,14 @@ def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> st
     table = [header, *(_cells(row, now) for row in rows)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(header) - 1)]
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=False)), cells[-1]]) for cells in table]
-    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    summary = ", ".join(f"{count} {printable(status)}" for status, count in counts.items())
     shown = "" if len(rows) == total else f"; the newest {len(rows)} are shown, --limit shows more"
     noun = "gap" if total == 1 else "gaps"
     lines += ["", f"{total} {noun}: {summary}{shown}.", ""]
     lines += [_STATUSES[status] for status in counts if status in _STATUSES]
     for cause in sorted({row.cause for row in rows}):
         about = explanation(cause)
-        lines += ["", f"{cause}: {about.meaning}", f"    What to do: {about.remedy}"]
+        lines += ["", f"{printable(cause)}: {about.meaning}", f"    What to do: {about.remedy}"]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -165,14 +168,14 @@ def to_json(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> by
 
 
 def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
-    """A header and a line each; times in ISO 8601, UTC."""
+    """A header and a line each; times in ISO 8601, UTC. Without control characters, and nothing that is a formula."""
     out = io.StringIO()
     names = [field.name for field in fields(GapRow)]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, "lasted_s"])
     for row in rows:
         values = asdict(row).values()
-        cells = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+        cells = [_spreadsheet_cell(value) if isinstance(value, str) else value for value in map(_plain, values)]
         writer.writerow([*cells, f"{row.lasted_s(now):.6f}"])
     return out.getvalue()
 
@@ -182,19 +185,20 @@ def _cells(row: GapRow, now: datetime) -> tuple[str, ...]:
     return (
         f"{row.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3],
         lasted,
-        row.status,
-        row.exchange,
-        row.channel,
-        row.symbol,
-        row.cause,
+        *(printable(text) for text in (row.status, row.exchange, row.channel, row.symbol, row.cause)),
         str(row.recovered_rows),
-        _printable(row.detail or ""),
+        printable(row.detail or ""),
     )
 
 
-def _printable(text: str) -> str:
-    """A venue's last words may hold what a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _spreadsheet_cell(text: str) -> str:
+    """A spreadsheet computes a cell that begins like a formula; a quote before it says that it is text."""
+    text = printable(text)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def lasted_text(seconds: float) -> str:

@@ -10,6 +10,7 @@ import click
 
 from ingestd import config as configuration
 from ingestd.cli.options import found, later_config_option
+from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import Config
 from ingestd.storage import migrate as migrations
@@ -39,10 +40,10 @@ def migrate(context: click.Context, config_file: Path | None, dry_run: bool, eng
     config = configuration.load(found(config_file))
     choice: EngineChoice = engine  # type: ignore[assignment] # click.Choice lets only these through
     if dry_run:
-        click.echo(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
+        say(_with_database(config, lambda db: migrations.plan(db, config, engine=choice)) or "-- nothing to do")
         return
     done = _with_database(config, lambda db: migrations.migrate(db, config, engine=choice))
-    click.echo("\n".join(done) or "nothing to do: schema and policies are as configured")
+    say("\n".join(done) or "nothing to do: schema and policies are as configured")
 
 
 @migrate.command()
@@ -53,7 +54,7 @@ def status(of_group: Path | None, config_file: Path | None) -> None:
     config = configuration.load(found(config_file or of_group))
     for line in _with_database(config, migrations.status):
         applied = "not applied" if line.applied_at is None else f"applied {line.applied_at:%Y-%m-%d %H:%M:%S}Z"
-        click.echo(f"{line.version:04d} {line.name:30} {applied}{line.note and f' ({line.note})'}")
+        say(f"{line.version:04d} {line.name:30} {applied}{line.note and f' ({line.note})'}")
 
 
 @migrate.command()
@@ -69,7 +70,7 @@ def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool
     if not yes:
         click.confirm(f"Undo every migration above {target}? The data in what they created is lost.", abort=True)
     done = _with_database(config, lambda db: migrations.down(db, target))
-    click.echo("\n".join(done) or "nothing to undo")
+    say("\n".join(done) or "nothing to undo")
 
 
 def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]) -> Result:

@@ -23,6 +23,7 @@ from ingestd.errors import ConfigError, Problem
 from ingestd.ops.health import Snapshot, Verdict, liveness, readiness
 from ingestd.ops.hosts import Hosts
 from ingestd.ops.metrics import CONTENT_TYPE, Metrics
+from ingestd.ops.printable import printable, printable_json
 
 MAX_CONNECTIONS: Final = 32
 MAX_REQUEST_BYTES: Final = 8192
@@ -289,14 +290,15 @@ async def _one_request(request: web.Request, handler: Answerer) -> web.StreamRes
 
 
 def _answer(verdict: Verdict) -> web.Response:
-    body = orjson.dumps(verdict.body(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    text = orjson.dumps(verdict.body(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    body = printable_json(text).encode()
     status = 200 if verdict.ok else 503
     return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
 
 
 def _page(verdict: Verdict, lines: list[str]) -> str:
     state = "ready" if verdict.ok else "not ready"
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{html.escape(printable(line))}</li>" for line in lines)
     links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in ("/readyz", "/livez", "/metrics"))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>ingestd</title>'

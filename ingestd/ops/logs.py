@@ -18,6 +18,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from ingestd.config import LogConfig
+from ingestd.ops.printable import printable, printable_json
 
 _MASK = "***"
 
@@ -68,7 +69,7 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,
                 _redact_event,
-                _console(stream) if as_console else _json(),
+                *([_readable_event, _console(stream)] if as_console else [_json()]),
             ],
         )
     )
@@ -122,13 +123,24 @@ def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     return {key: redact_value(value, key) for key, value in event.items()}
 
 
+def _readable_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What came from outside neither steers the terminal nor looks like a line of its own."""
+    return {key: _readable(key, value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _readable(key: str, text: str) -> str:
+    if key in ("exception", "stack"):
+        return printable(text, keep="\n\t").replace("\n", "\n    ")
+    return printable(text)
+
+
 def _json() -> Processor:
     return structlog.processors.JSONRenderer(serializer=_to_json)
 
 
 def _to_json(event: Any, **_options: Any) -> str:
     try:
-        return orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode()
+        return printable_json(orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode())
     except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: better plain than lost
         return orjson.dumps({"event": ascii(event), "level": "error"}).decode()
 

@@ -32,6 +32,7 @@ from ingestd.cli.bench import (
 )
 from ingestd.cli.bench.figures import Figures
 from ingestd.cli.bench.rig import Plan, Server
+from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import LogConfig
 from ingestd.ops import logs
@@ -127,7 +128,7 @@ def bench(
     if json_file is not None:
         document = table.as_document(machine, figures)
         json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
-    click.echo(table.as_markdown(machine, figures) if markdown else table.as_text(machine, figures), nl=False)
+    say(table.as_markdown(machine, figures) if markdown else table.as_text(machine, figures), nl=False)
     if plot_file is not None:
         plot.draw(figures, plot_file)
 
@@ -166,4 +167,4 @@ def _processor() -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(f"… {text}", err=True)
+    say(f"… {text}", err=True)

@@ -185,3 +185,13 @@ def test_what_migrate_and_run_would_refuse_is_found_here(tmp_path: Path) -> None
         load_checked(write(tmp_path, text))
     paths = {problem.path for problem in caught.value.problems}
     assert {"database.dsn", "retention.candles_1d_days"} <= paths
+
+
+def test_a_symbol_in_the_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    symbols = '"BTC/\\u202eUSDT\\u009b2J\\u001b[31m\\U000E0041"'
+    file = write(tmp_path, f'[[feeds]]\nexchange = "binance"\nsymbols = [{symbols}]\nchannels = ["trades"]\n')
+    for arguments in ([], ["--json"]):
+        result = CliRunner().invoke(check, ["-c", str(file), *arguments])
+        printed = result.output + result.stderr
+        assert all(character.isprintable() or character == "\n" for character in printed)
+    assert "202e" in result.stdout

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from ingestd.cli.gaps import gaps, lasted_text, to_csv, to_json, to_text
 from ingestd.gap_causes import CAUSES
+from ingestd.ops.printable import printable_json
 from ingestd.storage.gap_ledger import GapRow
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -145,3 +146,32 @@ def test_wrong_usage_is_told(tmp_path: Path, arguments: list[str], said: str) ->
     outcome = CliRunner().invoke(gaps, ["-c", str(config), *arguments])
     assert outcome.exit_code == 2
     assert said in outcome.output
+
+
+EVIL = "a\x1b[2Jb\rc\x00d\x9b31me\u202ef\u2066g\x7fh\U000e0041i\nj"
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e0fff]")
+
+
+@pytest.mark.parametrize("field", ["exchange", "symbol", "channel", "cause", "status", "detail"])
+def test_no_column_steers_the_terminal_or_begins_a_line(field: str) -> None:
+    texts = {"exchange": "x", "symbol": "A/B", "channel": "trades", "cause": "disconnect", "status": "closed"}
+    row = GapRow(**{**texts, "detail": "", field: EVIL}, started_at=NOW, ended_at=NOW, recovered_rows=0)
+    as_text, as_csv = to_text([row], {row.status: 1}, NOW), to_csv([row], NOW)
+    for printed in (as_text, as_csv):
+        assert not CONTROL.search(printed)
+        assert "a?[2Jb?c?d?31me?f?g?h?i?j" in printed
+    assert len(as_csv.splitlines()) == 2
+    as_json = printable_json(to_json([row], {"closed": 1}, NOW).decode())
+    assert not CONTROL.search(as_json)
+    assert json.loads(as_json)["gaps"][0][field] == EVIL
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "\uff1d1+1"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    row = GapRow("x", text, "trades", NOW, NOW, "disconnect", "closed", 0, text)
+    (read,) = csv.DictReader(io.StringIO(to_csv([row], NOW)))
+    for column in ("symbol", "detail"):
+        assert read[column][0] in "'?"
+    plain = GapRow("x", "BTC/USDT:USDT-260327", "trades", NOW, NOW, "disconnect", "closed", 0, "1 = 1")
+    (read,) = csv.DictReader(io.StringIO(to_csv([plain], NOW)))
+    assert (read["symbol"], read["detail"]) == ("BTC/USDT:USDT-260327", "1 = 1")

@@ -65,6 +65,9 @@ def test_a_dry_run_of_a_status_is_refused() -> None:
     assert "status takes neither --dry-run nor --engine" in result.stderr
 
 
+EVIL = "a\x1b[2Jb\rc\x00d\x9b31me\u202ef\u2066g\x7fh"
+
+
 def ended(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
     def fail(**_: object) -> None:
         raise error
@@ -116,3 +119,20 @@ def test_messages_carry_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     for error in (RuntimeError(dsn), SchemaError(f"cannot dial {dsn}")):
         ended(monkeypatch, error)
     assert "hunter2Zx9q" not in capsys.readouterr().err
+
+
+def test_what_a_venue_or_a_server_says_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (SchemaError(EVIL), RuntimeError(EVIL), ConfigError([Problem("feeds[0]", EVIL, EVIL, EVIL)])):
+        ended(monkeypatch, error)
+        printed = capsys.readouterr().err
+        assert "a?[2Jb?c" in printed
+        assert all(character.isprintable() or character == "\n" for character in printed)
+
+
+def test_every_command_prints_by_the_same_way() -> None:
+    """Which is the one that leaves control characters out."""
+    folder = Path(cli.__file__).parent
+    printing = {file.name for file in folder.glob("*.py") if "click.echo(" in file.read_text(encoding="utf-8")}
+    assert printing == {"say.py"}

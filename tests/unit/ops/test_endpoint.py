@@ -352,3 +352,13 @@ async def test_a_mistake_of_ours_is_logged(
     monkeypatch.setattr(daemon.metrics, "render", broken)
     assert (await daemon.ask("/metrics"))[0] == 500
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_what_a_venue_says_cannot_steer_who_reads_it(daemon: Daemon) -> None:
+    evil = "a\x1b[2J\x9b31m\u202eb"
+    daemon.state = Snapshot(now_us=0, started=True, dead_tasks=(evil,))
+    for path in ("/readyz", "/"):
+        _, body = await daemon.ask(path)
+        assert all(character.isprintable() or character == "\n" for character in body)
+    _, body = await daemon.ask("/readyz")
+    assert evil in json.loads(body)["reasons"][0]

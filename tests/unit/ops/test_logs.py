@@ -216,3 +216,30 @@ class TestRedaction:
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=40))
     def test_any_dsn_password_is_hidden(self, password: str) -> None:
         assert logs.redact(f"dial postgresql://u:{password}@db/market") == "dial postgresql://u:***@db/market"
+
+
+class TestATerminal:
+    EVIL = "a\x1b[2Jb\rc\x00d\x9b31me\u202ef\u2066g\x7fh\n2026-01-01T00:00:00Z [error    ] forged"
+
+    def test_is_not_steered_by_what_came_from_outside(self, stream: io.StringIO) -> None:
+        log = configured(stream, form="console")
+        log.warning(
+            self.EVIL, reason=self.EVIL, problems=[self.EVIL], counts={self.EVIL: 1}, error=ValueError(self.EVIL)
+        )
+        logging.getLogger("aiohttp").warning("lost: %s", self.EVIL)
+        try:
+            raise ValueError(self.EVIL)
+        except ValueError:
+            log.exception("broken")
+        printed = stream.getvalue()
+        assert all(character.isprintable() or character == "\n" for character in printed)
+        assert not [line for line in printed.splitlines() if line.startswith("2026-01-01")]
+        assert "a?[2Jb?c?d?31me?f?g?h" in printed
+
+    def test_reads_json_lines_of_the_same_meaning(self, stream: io.StringIO) -> None:
+        configured(stream).warning("disconnected", reason=self.EVIL, name="\u6bd4\u7279\u5e01 \U000e0041\U0001f600")
+        (line,) = stream.getvalue().splitlines()
+        assert line.isprintable()
+        assert json.loads(line)["reason"] == self.EVIL
+        assert json.loads(line)["name"] == "\u6bd4\u7279\u5e01 \U000e0041\U0001f600"
+        assert "\u6bd4\u7279\u5e01" in line, "other scripts stay readable"

@@ -1,0 +1,31 @@
+"""Text from outside, made harmless where a terminal reads it.
+
+Names, close reasons and errors come from venues, brokers and databases. A terminal obeys escape sequences in them, a
+line break or a carriage return forges a line, a bidirectional override shows another text than there is.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NOT_PRINTABLE = re.compile(r"[^ -~]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with `?` for every character that is not for reading, but for those to `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _NOT_PRINTABLE.sub(lambda found: found[0] if found[0].isprintable() or found[0] in keep else "?", text)
+
+
+def printable_json(text: str) -> str:
+    """JSON of the same meaning, with every such character escaped; JSON itself asks for that of some only."""
+    return text if text.isprintable() else _NOT_PRINTABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if character.isprintable() or character == "\n":  # a line break outside of the strings, of a document in lines
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
