@@ -317,30 +317,43 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     Relative `symbols_file` and `*_file` paths are taken from the file's own folder; symbol files are read here and
     merged into `symbols`.
     """
+    return parse(read(path), os.environ if environ is None else environ, base=path.parent)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file as it is. Raises ConfigError when there is none, or it is no TOML."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([Problem(str(path), f"is not valid TOML: {error}")]) from error
-    return parse(document, os.environ if environ is None else environ, base=path.parent)
 
 
 def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()) -> Config:
     """Check a document that is already read. Raises ConfigError with every mistake."""
+    config, problems = examine(document, environ, base)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def examine(
+    document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()
+) -> tuple[Config | None, list[Problem]]:
+    """What the document says, None where it says nothing that can be understood, and every mistake in it.
+
+    The document is changed: overrides, paths and symbol files are filled in.
+    """
     problems: list[Problem] = []
     _apply_environment(document, environ, problems)
     _resolve_paths(document, base)
     _merge_symbol_files(document, problems)
-    config: Config | None = None
     try:
         config = Config.model_validate(document)
-        problems.extend(overlaps(config.feeds))
     except ValidationError as error:
-        problems.extend(_problem(detail) for detail in error.errors())
-    if problems or config is None:
-        raise ConfigError(problems)
-    return config
+        return None, [*problems, *(_problem(detail) for detail in error.errors())]
+    return config, [*problems, *overlaps(config.feeds)]
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -356,8 +369,9 @@ def effective(config: Config) -> dict[str, Any]:
 
 def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
     """`did you mean "…"?` for the closest known name, or None."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else None
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
+    return f'did you mean "{folded[close[0]]}"?' if close else None
 
 
 def _redacted_option(key: str, value: Any) -> Any:
@@ -418,11 +432,23 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
             feed["symbols"] = list(dict.fromkeys([*listed, *(name for name in named if name)]))
 
 
+# What is said in the place of the library's words; the braces are filled from what it knows of the limit.
 _MESSAGES = {
     "list_type": "must be a list, in brackets",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "too_short": "must name at least one",
+    "string_type": "must be a text, in quotes",
+    "path_type": "must be the path of a file, in quotes",
+    "dict_type": "must be a table, as {{ key = value }}",
+    "model_type": "must be a section of keys and values",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
 }
 _NAME = "must be of letters, digits, dots, dashes and underscores"
 _PATTERNS = {
@@ -450,7 +476,7 @@ def _problem(detail: Any) -> Problem:
     elif detail["type"] == "missing":
         message, value = "is missing", None
     elif detail["type"] in _MESSAGES:
-        message = _MESSAGES[detail["type"]]
+        message = _MESSAGES[detail["type"]].format(**detail.get("ctx", {}))
     elif detail["type"] == "string_pattern_mismatch":
         message = _PATTERNS.get(detail["ctx"]["pattern"], message)
     return Problem(_path_text(location), message, value, hint)

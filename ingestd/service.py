@@ -19,7 +19,8 @@ import structlog
 from ingestd.backfill.task import Backfill
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
-from ingestd.errors import ConfigError, Problem
+from ingestd.config_runnable import require_runnable
+from ingestd.errors import ConfigError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Feed, FeedStatus, MarketInfo
 from ingestd.feeds.ccxt_feed import CcxtFeed
@@ -69,7 +70,7 @@ class Service:
     def __init__(
         self, config: Config, shard: Shard | None = None, make_feed: Callable[[FeedConfig], Feed] | None = None
     ) -> None:
-        _refuse_what_is_not_there(config)
+        require_runnable(config)
         shard = self._shard = shard or Shard()
         self.config = config
         self._instance = config.instance.name + shard.suffix
@@ -497,21 +498,3 @@ class Service:
 def _without_symbols(feed: FeedConfig) -> str:
     """What makes two feed sections the same connection."""
     return feed.model_dump_json(exclude={"symbols", "symbols_file"})
-
-
-def _refuse_what_is_not_there(config: Config) -> None:
-    """A section this version cannot serve is refused, not ignored: nobody may believe that it works."""
-    problems = []
-    role = config.instance.role
-    if role == "sink":
-        problems.append(Problem("instance.role", "the role sink has a composition root of its own: sink_service", role))
-    if not config.feeds:
-        problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
-    if role == "feed" and config.kafka is None:
-        problems.append(Problem("kafka", "the role feed stores in Kafka only", hint="add [kafka]"))
-    if role == "all" and config.database is None and config.kafka is None:
-        problems.append(
-            Problem("database", "there is nowhere to store: no sink is configured", hint="add [database] or [kafka]")
-        )
-    if problems:
-        raise ConfigError(problems)

@@ -13,7 +13,8 @@ import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config
-from ingestd.errors import ConfigError, Problem
+from ingestd.config_runnable import require_runnable
+from ingestd.errors import ConfigError
 from ingestd.ops.account import account
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import SinkHealth, Snapshot, liveness
@@ -42,11 +43,9 @@ class SinkService:
     """One daemon of the role `sink`; run as many as there are partitions."""
 
     def __init__(self, config: Config) -> None:
-        if config.kafka is None or config.database is None:
-            missing = [section for section in ("kafka", "database") if getattr(config, section) is None]
-            raise ConfigError(
-                [Problem(name, "is missing: the role sink reads Kafka and writes the database") for name in missing]
-            )
+        require_runnable(config)
+        assert config.kafka is not None
+        assert config.database is not None
         self.config = config
         self.metrics = Metrics()
         self.tasks = Tasks()

@@ -66,6 +66,17 @@ def dash_symbol(exchange: str, symbol: str) -> str:
     return f"{base}-{quote}{rest}"
 
 
+def unified_guess(name: str) -> str:
+    """The unified symbol that a name may stand for: itself where it has that form, empty where none comes to mind."""
+    if _terms("", name) is not None and not name.islower():
+        return name
+    pair = name.upper().replace("-", "/").replace("_", "/")
+    if "/" not in pair:
+        base, quote = _read("", pair)
+        pair = f"{base}/{quote}" if base and quote in _QUOTES else ""
+    return pair if pair.count("/") == 1 and _terms("", pair) is not None else ""
+
+
 def _terms(exchange: str, symbol: str) -> tuple[str, str, str] | None:
     """Base, quote, and what the names of both kinds end with. None: the symbol is not of the unified form."""
     pair, has_settlement, settlement = symbol.partition(":")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ingestd.backfill.on_demand import Report, Wanted
 from ingestd.backfill.on_demand import backfill as fill
-from ingestd.cli.check import load_checked
+from ingestd.cli.loading import load_checked
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end

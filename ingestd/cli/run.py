@@ -44,13 +44,13 @@ def run(config_file: Path, role: str | None, shard: str) -> None:
 
 def _run(config_file: Path, role: str | None, shard: str, listener: Listener) -> None:
     # Here, since it takes a second or two: a signal that comes meanwhile must find the listener.
-    from ingestd.cli.check import load_checked
+    from ingestd.cli.loading import load_runnable
     from ingestd.ops import garbage, logs
     from ingestd.service import Service
     from ingestd.shard import Shard
     from ingestd.sink_service import SinkService
 
-    config = _with_role(load_checked(config_file), role)
+    config = load_runnable(config_file, role)
     logs.configure(config.log)
     _hide_secrets(config)
     part = Shard.parse(shard)
@@ -60,12 +60,6 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
         log.info("stopped_before_the_start", reason=first.name)
         return
     uvloop.run(_until_stopped(service, config_file, role, listener))
-
-
-def _with_role(config: Config, role: str | None) -> Config:
-    if role is None:
-        return config
-    return config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
 
 
 async def _until_stopped(
@@ -88,13 +82,13 @@ async def _until_stopped(
 
 
 def _reload(service: Service | SinkService, config_file: Path, role: str | None) -> None:
-    from ingestd.cli.check import load_checked
+    from ingestd.cli.loading import load_runnable
 
     if service.stop_requested:  # systemd sends it with SIGTERM where SendSIGHUP is set, and so does a closing terminal
         log.info("reload_ignored", because="the stop has begun")
         return
     try:
-        config = _with_role(load_checked(config_file), role)
+        config = load_runnable(config_file, role)
     except ConfigError as error:
         service.refuse_reload(error)
     else:

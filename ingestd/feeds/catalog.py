@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from ingestd.clock import now_us
 from ingestd.config import FeedConfig, nearest
 from ingestd.config_overlap import is_pattern
-from ingestd.errors import Problem
+from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.ccxt_channels import is_unserved, needs_key, offered_channels, streamed
 from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
+from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.native.venues import native_exchanges, native_venue
-from ingestd.feeds.symbols import kind_by_name, type_by_name
+from ingestd.feeds.symbols import kind_by_name, resolve, type_by_name
 from ingestd.feeds.trade_ids import asks_for_aggregates
+from ingestd.symbol_names import unified_guess
 
 _BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Old-Trades-Lookup
@@ -39,16 +43,61 @@ def advice(feeds: Sequence[FeedConfig]) -> list[Problem]:
             feed.exchange == "binance" and any(":" in symbol for symbol in feed.symbols)
         )
         if futures and "trades" in feed.channels and not asks_for_aggregates(feed.options):
-            has_key = bool(feed.credentials().get("apiKey"))
-            found.append(Problem(f"feeds[{index}].options", _DEAR if has_key else _NEWEST_ONLY, None, _TAKE_AGGREGATES))
+            found.append(
+                Problem(f"feeds[{index}].options", _DEAR if _has_key(feed) else _NEWEST_ONLY, None, _TAKE_AGGREGATES)
+            )
     return found
+
+
+def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
+    """Every symbol that its venue did not list when a daemon asked last, where that was within a day."""
+    problems = []
+    for index, feed in enumerate(feeds):
+        cache = MarketCache(state_dir, feed)
+        markets = cache.read()
+        if markets is None:
+            continue
+        missing = resolve(feed.symbols, {market["symbol"]: market for market in markets}).unknown
+        age_h = (now_us() - cache.loaded_at) / 3.6e9
+        problems += [
+            Problem(
+                f"feeds[{index}].symbols[{number}]", f"{missing[symbol]} (it listed them {age_h:.0f} h ago)", symbol
+            )
+            for number, symbol in enumerate(feed.symbols)
+            if symbol in missing
+        ]
+    return problems
+
+
+def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
+    """Symbols that are not written as a unified symbol, where no list of the venue's markets is at hand."""
+    found = []
+    for index, feed in enumerate(feeds):
+        written = [(number, s, unified_guess(s)) for number, s in enumerate(feed.symbols) if not is_pattern(s)]
+        unusual = [(number, symbol, guess) for number, symbol, guess in written if guess != symbol]
+        if unusual and MarketCache(state_dir, feed).read() is None:
+            found += [
+                Problem(
+                    f"feeds[{index}].symbols[{number}]",
+                    "is not written as the unified symbol of a market is, such as BTC/USDT or BTC/USDT:USDT",
+                    repr(symbol),
+                    f'did you mean "{guess}"?' if guess else None,
+                )
+                for number, symbol, guess in unusual
+            ]
+    return found
+
+
+def nearest_exchange(name: str) -> str:
+    """What may have been meant by a name that no exchange has."""
+    return nearest(name, exchange_ids()) or "the names are those of ccxt, as binance, kraken or okx"
 
 
 def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
     known = exchange_ids()
     if feed.exchange not in known:
         message = "is not an exchange that can be streamed"
-        return [Problem(f"{path}.exchange", message, repr(feed.exchange), nearest(feed.exchange, known))]
+        return [Problem(f"{path}.exchange", message, repr(feed.exchange), nearest_exchange(feed.exchange))]
     offered = offered_channels(feed.exchange, features(feed.exchange))
     hint = f"it offers {', '.join(offered)}"
     problems = [
@@ -66,8 +115,9 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
 
 
 def _candles_not_streamed(path: str, feed: FeedConfig) -> list[Problem]:
+    asked_for = "candles" in feed.channels or "candle_timeframe" in feed.model_fields_set
     lasting = streamed(feed.exchange, timeframes(feed.exchange))
-    if "candles" not in feed.channels or not timeframes(feed.exchange) or feed.candle_timeframe in lasting:
+    if not asked_for or not timeframes(feed.exchange) or feed.candle_timeframe in lasting:
         return []
     message, hint = f"{feed.exchange} streams no such candles", f"it has {', '.join(lasting)}"
     return [Problem(f"{path}.candle_timeframe", message, repr(feed.candle_timeframe), hint)]
@@ -87,7 +137,7 @@ def _streams_refused(path: str, feed: FeedConfig) -> list[Problem]:
                 message = f"{feed.exchange} has no such channel of {market_type} markets, as {symbol} is"
                 found.append(Problem(where, message, repr(channel), "leave the channel out, or put them in two feeds"))
                 break
-        if needs_key(feed.exchange, channel) and not feed.credentials().get("apiKey"):
+        if needs_key(feed.exchange, channel) and not _has_key(feed):
             message = f"{feed.exchange} serves this channel with an API key only"
             found.append(Problem(where, message, repr(channel), "name its file in credentials_file"))
     return found
@@ -107,6 +157,14 @@ def _markets_without_decoder(path: str, feed: FeedConfig) -> list[Problem]:
         for number, symbol in enumerate(feed.symbols)
         if not is_pattern(symbol) and kind_by_name(symbol) not in kinds
     ]
+
+
+def _has_key(feed: FeedConfig) -> bool:
+    """Whether it has an API key; a file that cannot be read is complained of where the files are read."""
+    try:
+        return bool(feed.credentials().get("apiKey"))
+    except ConfigError:
+        return True
 
 
 def _no_decoder(path: str, feed: FeedConfig) -> Problem:

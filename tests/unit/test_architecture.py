@@ -19,6 +19,7 @@ LEAVES = {
     "ingestd.clock",
     "ingestd.config",
     "ingestd.config_overlap",
+    "ingestd.config_runnable",
     "ingestd.config_values",
     "ingestd.envelope",
     "ingestd.iso_time",
@@ -145,6 +146,7 @@ NOTHING_OF_OURS = {
 EXACTLY = {
     "ingestd.config": {"ingestd.config_overlap", "ingestd.config_values", "ingestd.errors"},
     "ingestd.config_overlap": {"ingestd.errors"},
+    "ingestd.config_runnable": {"ingestd.config", "ingestd.errors"},
     "ingestd.config_values": {"ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
     "ingestd.kafka_client": {

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd import config as configuration
-from ingestd.cli.check import check, load_checked
+from ingestd.cli.check import check
+from ingestd.cli.loading import load_checked
 from ingestd.cli.toml_text import to_toml
 from ingestd.config import FeedConfig
 from ingestd.errors import ConfigError, Problem
@@ -44,6 +45,10 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
+# The least that a daemon can do something with.
+SOUND = '[database]\ndsn = "postgresql://u@h/d"\n[[feeds]]\nexchange = "kraken"\nsymbols = ["BTC/USD"]\n'
+
+
 def test_what_is_printed_is_toml_with_the_same_meaning() -> None:
     result = CliRunner().invoke(check, ["-c", str(EXAMPLE)])
     assert result.exit_code == 0
@@ -57,7 +62,7 @@ def test_sections_are_in_the_order_of_the_example() -> None:
 
 def test_the_environment_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INGESTD_HTTP__LISTEN", "0.0.0.0:1234")
-    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, ""))])
+    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, SOUND))])
     assert tomllib.loads(result.stdout)["http"] == {"listen": "0.0.0.0:1234"}
 
 
@@ -114,7 +119,7 @@ def test_mistakes_as_json(tmp_path: Path) -> None:
 
 
 def test_a_sound_file_as_json(tmp_path: Path) -> None:
-    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, "")), "--json"])
+    result = CliRunner().invoke(check, ["-c", str(write(tmp_path, SOUND)), "--json"])
     shown = json.loads(result.stdout.splitlines()[-1])
     assert shown["ok"] is True
     assert shown["config"]["instance"]["role"] == "all"
@@ -140,7 +145,7 @@ def test_a_stream_whose_gaps_are_hard_to_fill_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str, more: str, noted: bool
 ) -> None:
     monkeypatch.setattr("ingestd.feeds.catalog.check", lambda _: [])
-    file = write(tmp_path, f"{more}[[feeds]]\n{feed}\n")
+    file = write(tmp_path, f"{more}[kafka]\n[[feeds]]\n{feed}\n")
     result = CliRunner().invoke(check, ["-c", str(file)])
     assert result.exit_code == 0
     assert ("feeds[0].options" in result.stderr and "aggTrade" in result.stderr) is noted
@@ -163,7 +168,7 @@ def test_without_a_file_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_systems_own_file_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ingestd.cli.options.DEFAULT_CONFIG", write(tmp_path, "[intake]\nlinger_ms = 7\n"))
+    monkeypatch.setattr("ingestd.cli.options.DEFAULT_CONFIG", write(tmp_path, "[intake]\nlinger_ms = 7\n" + SOUND))
     assert "linger_ms = 7" in CliRunner().invoke(check, []).stdout
 
 

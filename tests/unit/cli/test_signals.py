@@ -94,17 +94,17 @@ def test_a_signal_before_the_loop_runs_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While the exchange library is loaded, which takes a second."""
-    from ingestd.cli import check
+    from ingestd.cli import loading
 
-    load = check.load_checked
+    load = loading.load_runnable
 
-    def loading(file: Path) -> object:
+    def slowly(file: Path, role: str | None) -> object:
         os.kill(os.getpid(), HUP)  # such as that of `systemctl reload`, or of somebody who waits for no start
         os.kill(os.getpid(), TERM)
         os.kill(os.getpid(), TERM)
-        return load(file)
+        return load(file, role)
 
-    monkeypatch.setattr(check, "load_checked", loading)
+    monkeypatch.setattr(loading, "load_runnable", slowly)
     file = tmp_path / "ingestd.toml"
     state = tmp_path / "state"
     file.write_text(

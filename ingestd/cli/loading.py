@@ -1,0 +1,164 @@
+"""A configuration file read for a command that acts by it, or every mistake that is in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ingestd import config as configuration
+from ingestd.config import Config
+from ingestd.config_runnable import what_is_lacking
+from ingestd.errors import ConfigError, Problem
+
+_ANY_FEED = {
+    "exchange": "binance",
+    "symbols": ["*"],
+}  # stands where a feed is beyond repair: the others keep their place
+_ROUNDS = 5  # of leaving out what is wrong: a key left out may show another mistake
+_PLACE = re.compile(r"^feeds\[(\d+)\](?:\.(\w+))?(?:\[(\d+)\])?")
+
+
+def load_checked(config_file: Path) -> Config:
+    """The configuration, held against what the exchanges offer too. Raises ConfigError with every mistake."""
+    config, problems = _examined(config_file)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: bool = False) -> Config:
+    """The same for a daemon, of this role instead of the file's: what it cannot do without is there too.
+
+    `by_kept_lists`: the symbols are held against the markets that the venues listed last. A daemon asks the venue.
+    """
+    config, problems = _examined(config_file, by_kept_lists=by_kept_lists)
+    if config is not None:
+        if role is not None:
+            config = config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
+        problems += what_is_lacking(config)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def _examined(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config | None, list[Problem]]:
+    """Raises ConfigError where there is no such file, or it is no TOML."""
+    document = configuration.read(config_file)
+    config, problems = configuration.examine(document, os.environ, base=config_file.parent)
+    if config is not None:
+        return config, [*problems, *_found_in(config, by_kept_lists)]
+    sound, beyond_repair = _without_mistakes(document, problems)
+    if sound is None:
+        return None, problems
+    known = {problem.path for problem in problems}
+    also = (_as_written(problem, document) for problem in _found_in(sound, by_kept_lists))
+    more = [problem for problem in also if problem.path not in known and not problem.path.startswith(beyond_repair)]
+    return None, [*_in_the_catalogs_words(problems), *more]
+
+
+def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
+    """What is wrong with values that can be read."""
+    yield from _of_database(config)
+    yield from _of_secrets(config)
+    if config.feeds:  # the exchange library takes a second: only where there is a feed to ask about
+        from ingestd.feeds import catalog
+
+        yield from catalog.check(config.feeds)
+        if by_kept_lists:
+            yield from catalog.unlisted(config.feeds, config.instance.state_dir)
+
+
+def _of_database(config: Config) -> Iterator[Problem]:
+    """What can be said of the database's settings without a connection."""
+    from ingestd.storage.candles import require_room
+    from ingestd.storage.dsn import describe_target
+
+    try:
+        require_room(config.retention)
+    except ConfigError as error:
+        yield from error.problems
+    try:
+        if config.database is not None:
+            describe_target(config.database.resolved_dsn())
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _of_secrets(config: Config) -> Iterator[Problem]:
+    """Files that are read when a connection is made: a name that is wrong shall be found before."""
+    readings = [feed.credentials for feed in config.feeds]
+    if config.redis is not None:
+        readings.append(config.redis.password)
+    if config.kafka is not None and config.kafka.password_file is not None:
+        readings.append(config.kafka.password)
+    for read in readings:
+        try:
+            read()
+        except ConfigError as error:
+            yield from error.problems
+    if config.kafka is not None:
+        for key in ("ca_file", "certificate_file", "key_file"):
+            file: Path | None = getattr(config.kafka, key)
+            if file is not None and not os.access(file, os.R_OK):
+                yield Problem(f"kafka.{key}", "cannot be read", str(file), "is it there, and may this user read it?")
+
+
+def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tuple[Config | None, tuple[str, ...]]:
+    """What the document says without the keys that are wrong, so that a misspelt key and a misspelt exchange are both
+    found at the first try; and the places of the feeds of which nothing can be said."""
+    left = {key: list(value) if isinstance(value, list) else value for key, value in document.items()}
+    left = {key: dict(value) if isinstance(value, dict) else value for key, value in left.items()}
+    beyond_repair: set[str] = set()
+    for _ in range(_ROUNDS):
+        for problem in reversed(problems):  # of a list the last item first: the places of the others stay
+            if (place := _PLACE.match(problem.path)) is not None:
+                index = int(place[1])
+                left["feeds"][index] = feed = _mended(left["feeds"][index], place[2], place[3])
+                if feed is _ANY_FEED:
+                    beyond_repair.add(f"feeds[{index}]")
+            else:
+                section, _, key = problem.path.partition(".")
+                inside = left.get(section)
+                if key and isinstance(inside, dict) and key.partition("[")[0] in inside:
+                    del inside[key.partition("[")[0]]
+                else:
+                    left.pop(section, None)
+        config, problems = configuration.examine(left, {})
+        if config is not None:
+            return config, tuple(beyond_repair)
+    return None, ()
+
+
+def _mended(feed: Any, key: str | None, item: str | None) -> dict[str, Any]:
+    """A feed without what is wrong with it."""
+    if not isinstance(feed, dict) or key == "exchange":
+        return _ANY_FEED
+    if key is None or key in ("symbols", "symbols_file"):
+        return {**{name: value for name, value in feed.items() if name != "symbols_file"}, "symbols": ["*"]}
+    value = feed.get(key)
+    if item is not None and isinstance(value, list) and len(value) > 1:
+        return {**feed, key: [each for number, each in enumerate(value) if number != int(item)]}
+    return {name: value for name, value in feed.items() if name != key}
+
+
+def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
+    """The same, at its place in the file: a list that a wrong item was left out of is shorter."""
+    place = re.match(r"^feeds\[(\d+)\]\.(channels|symbols)\[\d+\]$", problem.path)
+    if place is None:
+        return problem
+    values = document["feeds"][int(place[1])].get(place[2])
+    number = next((n for n, each in enumerate(values or ()) if repr(each) == problem.value), None)
+    return problem if number is None else replace(problem, path=f"feeds[{place[1]}].{place[2]}[{number}]")
+
+
+def _in_the_catalogs_words(problems: list[Problem]) -> Iterator[Problem]:
+    """Of a name that no exchange can have, what the catalog says of one that none has: with the nearest."""
+    from ingestd.feeds import catalog
+
+    for problem in problems:
+        is_exchange = re.fullmatch(r"feeds\[\d+\]\.exchange", problem.path) and problem.value is not None
+        yield replace(problem, hint=catalog.nearest_exchange(problem.value or "")) if is_exchange else problem

@@ -1,0 +1,29 @@
+"""What a configuration lacks before a daemon of its role can do anything with it. Pure."""
+
+from __future__ import annotations
+
+from ingestd.config import Config
+from ingestd.errors import ConfigError, Problem
+
+
+def require_runnable(config: Config) -> None:
+    """Raises ConfigError: a daemon that captures nothing, or keeps it nowhere, does not start."""
+    if problems := what_is_lacking(config):
+        raise ConfigError(problems)
+
+
+def what_is_lacking(config: Config) -> list[Problem]:
+    """A problem for each section without which `ingestd run` has nothing to do in this role."""
+    if config.instance.role == "sink":
+        missing = [section for section in ("kafka", "database") if getattr(config, section) is None]
+        return [Problem(name, "is missing: the role sink reads Kafka and writes the database") for name in missing]
+    problems = []
+    if not config.feeds:
+        problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
+    if config.instance.role == "feed" and config.kafka is None:
+        problems.append(Problem("kafka", "the role feed stores in Kafka only", hint="add [kafka]"))
+    if config.instance.role == "all" and config.database is None and config.kafka is None:
+        problems.append(
+            Problem("database", "there is nowhere to store: no sink is configured", hint="add [database] or [kafka]")
+        )
+    return problems
