@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def _of_database(config: Config) -> Iterator[Problem]:
 
 def _of_secrets(config: Config) -> Iterator[Problem]:
     """Files that are read when a connection is made: a name that is wrong shall be found before."""
-    readings = [feed.credentials for feed in config.feeds]
+    readings: list[Callable[[], object]] = [feed.credentials for feed in config.feeds]
     if config.redis is not None:
         readings.append(config.redis.password)
     if config.kafka is not None and config.kafka.password_file is not None:
