@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from ingestd.config_overlap import overlaps
+from ingestd.config_overlap import is_pattern, overlaps
 from ingestd.config_values import Days, Seconds, SizeBytes, dsn_with_password, read_secret, redacted_url
 from ingestd.errors import ConfigError, Problem
 
@@ -260,6 +260,7 @@ class FeedConfig(_Section):
     channels: Annotated[list[Channel], Field(min_length=1)] = ["ticks", "trades", "order_book"]
     symbols: list[str] = []
     symbols_file: Path | None = None
+    max_symbols: Annotated[int, Field(ge=1, le=100_000)] = 5000
     options: dict[str, Any] = {}
     url_map: dict[str, str] = {}
     credentials_file: Path | None = None
@@ -274,6 +275,11 @@ class FeedConfig(_Section):
     def _some_symbols(self) -> FeedConfig:
         if not self.symbols and self.symbols_file is None:
             raise ValueError("give symbols or symbols_file")
+        named = sum(not is_pattern(name) for name in self.symbols)
+        if named > self.max_symbols:
+            raise ValueError(
+                f"names {named} symbols, and max_symbols is {self.max_symbols}: raise it, or use two feeds"
+            )
         return self
 
     def credentials(self) -> dict[str, str]:

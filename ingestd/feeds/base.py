@@ -150,6 +150,9 @@ class FeedStatus:
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
     unrequested_records: int = 0  # updates for symbols that were not asked for
     ids_not_consecutive: int = 0  # markets whose ids were to have no holes, and have
+    markets_put_aside: int = 0  # of the venue's newest list: malformed, and named in the log
+    market_lists_missing: int = 0  # families of markets that a symbol of the feed may need, and that cannot be had
+    symbols_refused: int = 0  # more than `max_symbols`
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
     book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
     trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from ingestd.feeds.ccxt_session import CcxtSession
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.listing import Choice, has_expired
 from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.market_families import Family, may_hold, needed
 from ingestd.feeds.stopping import Stop
 from ingestd.gap_causes import DISCONNECT
 from ingestd.records import Channel, StreamId
@@ -68,6 +69,9 @@ class CcxtFeed:
         self._unknown_since: dict[str, int] = {}
         self._followed: dict[str, Mapping[str, Any]] = {}  # their last known markets
         self._symbols: list[str] = list(config.symbols)
+        self._missing: dict[Family, str] = {}  # families of markets that a symbol may be of, and why they cannot be had
+        self._said_missing: frozenset[Family] = frozenset()
+        self._refused = 0  # symbols beyond `max_symbols`
         self._finished = Stop()
         self._has_run = False
 
@@ -117,6 +121,8 @@ class CcxtFeed:
             recorder.counts,
             connected=recorder.connected,
             problem=self._problem(),
+            market_lists_missing=len(self._missing),
+            symbols_refused=self._refused,
             streams=streams,
             wanted=self._symbols,
         )
@@ -148,7 +154,7 @@ class CcxtFeed:
             await session.markets.load_again()
         markets = session.exchange.markets
         if not self._resolve().symbols:
-            if markets and not self._has_run and not self._has_captured() and not self._stop.is_set():
+            if markets and self._is_a_mistake(session.exchange):
                 path = f"feeds[{self.config.exchange}].symbols"
                 raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
@@ -157,6 +163,13 @@ class CcxtFeed:
             return
         self._has_run = True
         await session.run(self._choose)
+
+    def _is_a_mistake(self, exchange: Any) -> bool:
+        """Whether the configuration is wrong where none of its symbols is there: not while the venue does not list a
+        family that they may be of, or lists them in a form that cannot be read."""
+        if self._has_run or self._stop.is_set() or self._missing or self._has_captured():
+            return False
+        return not any(name in exchange.aside for name in self._unknown)
 
     def _has_captured(self) -> bool:
         """Whether an earlier process followed something of what is configured: then it is no mistake."""
@@ -172,7 +185,7 @@ class CcxtFeed:
         markets = exchange.markets
         self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
         resolution = self._resolve()
-        kept = [symbol for symbol in resolution.symbols if self._keep is None or self._keep(symbol)]
+        kept = self._bounded([s for s in resolution.symbols if self._keep is None or self._keep(s)])
         self._followed = {symbol: markets[symbol] for symbol in kept}
         lacking = exchange.lacking.intersection(kept)
         choice = Choice(
@@ -180,7 +193,7 @@ class CcxtFeed:
             markets,
             closed={symbol for symbol in kept if markets[symbol].get("active") is False} - lacking,
             lacking=lacking,
-            incomplete=bool(lacking or resolution.unknown),
+            incomplete=bool(lacking or resolution.unknown or self._missing),
             missing_since={s: since for s in kept if (since := self._unknown_since.pop(s, None)) is not None},
         )
         self._unknown_since = {name: self._unknown_since.get(name, now_us()) for name in self._unknown}
@@ -189,6 +202,31 @@ class CcxtFeed:
         if self._chosen is not None:
             self._chosen(choice)
         return choice
+
+    def _bounded(self, symbols: list[str]) -> list[str]:
+        """At most `max_symbols` of them, in their order: those that are named, those that are followed or were so by an
+        earlier process, and then the first by name, so that each start takes the same ones."""
+        most = self.config.max_symbols
+        refused, before = max(0, len(symbols) - most), self._refused
+        self._refused = refused
+        if not refused:
+            return symbols
+        named = set(self._symbols)
+        earlier = {symbol for exchange, _, symbol in self._earlier if exchange == self.config.exchange}
+        held = earlier.union(self._followed)
+        ranked = sorted(symbols, key=lambda symbol: (symbol not in named, symbol not in held, symbol))
+        if refused != before:
+            log.error(
+                "too_many_symbols",
+                feed=self.config.label,
+                match=len(symbols),
+                max_symbols=most,
+                refused=refused,
+                such_as=ranked[most : most + 3],
+                remedy="narrow the patterns, raise max_symbols, or share them with --shard",
+            )
+        taken = set(ranked[:most])
+        return [symbol for symbol in symbols if symbol in taken]
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
         """The venue's own book over REST, in its turn among the feed's other requests. Raises FeedError."""
@@ -212,19 +250,60 @@ class CcxtFeed:
             refused = {symbol: why for symbol in resolution.symbols if (why := self._refuses(markets[symbol]))}
             resolution.symbols = [symbol for symbol in resolution.symbols if symbol not in refused]
             resolution.unknown.update(refused)
+        resolution.unknown.update(self._excuses(resolution.unknown))
+        self._say_missing()
         for symbol in resolution.unknown.keys() - self._unknown.keys():
             log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=resolution.unknown[symbol])
         self._unknown = resolution.unknown
         return resolution
 
+    def _excuses(self, unknown: Collection[str]) -> dict[str, str]:
+        """Why the venue may have some of these after all. Notes the families that are missing."""
+        assert self._session is not None
+        exchange = self._session.exchange
+        lacking = needed(self._symbols, unknown, exchange.missing)
+        self._missing = {family: exchange.missing[family] for family in lacking}
+        excuses: dict[str, str] = {}
+        for name in unknown:
+            if name in exchange.aside:
+                excuses[name] = f"the venue lists it in a form that cannot be used: {exchange.aside[name]}"
+                continue
+            family = next((family for family in lacking if may_hold(family, name)), None)
+            if family is not None:
+                excuses[name] = _why_missing(family, self._missing[family])
+        return excuses
+
+    def _say_missing(self) -> None:
+        assert self._session is not None
+        missing = self._session.exchange.missing
+        for family in missing.keys() - self._said_missing:
+            said = log.warning if family in self._missing else log.info
+            said(
+                "market_list_missing",
+                feed=self.config.label,
+                family=family.name,
+                needed=family in self._missing,
+                error=missing[family],
+            )
+        self._said_missing = frozenset(missing)
+
     def _problem(self) -> str | None:
         recorder = self._recorder
         if recorder is None or recorder.counts.problem is not None:
             return recorder.counts.problem if recorder is not None else None
+        if self._missing:
+            return "; ".join(_why_missing(family, why) for family, why in self._missing.items())
+        if self._refused:
+            most = self.config.max_symbols
+            return f"{self._refused} markets that match are not followed: max_symbols is {most}"
         streaming = any(not _is_polled(stream) for stream in recorder.all_streams())
         if streaming and not recorder.connected:
             return "no socket is connected"
         return self._session.problem() if self._session is not None else None
+
+
+def _why_missing(family: Family, why: str) -> str:
+    return f"the venue's list of {family.name} markets cannot be had, and is asked for again: {why}"
 
 
 def _is_polled(stream: StreamStatus) -> bool:

@@ -34,10 +34,11 @@ from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.symbols import namesakes
 from ingestd.feeds.tap import STORES, Tap, started_for
 from ingestd.feeds.tapped_books import TappedBooks
+from ingestd.feeds.tapped_markets import TappedMarkets
 from ingestd.feeds.tapped_stores import BookStore, TappedStore
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
-from ingestd.feeds.venue_names import VenueNames, by_its_own_assets, venue_names
+from ingestd.feeds.venue_names import VenueNames, venue_names
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
@@ -337,7 +338,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         return frozenset(self.exchange.names_in(f"{text[:_SEARCHED_CHARS]} {message_hash or ''}"))
 
 
-class _TappedExchange(TappedBooks, ExactReaders):
+class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
     """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
 
     id: str
@@ -359,6 +360,7 @@ class _TappedExchange(TappedBooks, ExactReaders):
         self.book_frame = book_frame_reader(self.code_name)
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         self._market_names = MarketNames({})
+        self.begin_markets()
         super().__init__(config)
 
     @staticmethod
@@ -366,11 +368,9 @@ class _TappedExchange(TappedBooks, ExactReaders):
         return translated(error)
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
-        listed = self.to_array(markets)  # type: ignore[attr-defined]
+        listed = self.sound_markets(self.to_array(markets), self.followed)  # type: ignore[attr-defined]
         if not listed and self.markets:
             raise ccxt.ExchangeNotAvailable(f"{self.id} lists no market at all")
-        if self.id == "kraken":
-            listed = [by_its_own_assets(market, self.common_currency_code) for market in listed]  # type: ignore[attr-defined]
         self.namesakes = namesakes(listed)
         unique = [market for market in listed if market["symbol"] not in self.namesakes]
         self.listed = frozenset(market["symbol"] for market in unique)
@@ -547,10 +547,6 @@ class _TappedExchange(TappedBooks, ExactReaders):
             return await super().fetch_open_interest(symbol, params or {})  # type: ignore[misc]
         ticker = await self.fetch_ticker(symbol, params or {})  # type: ignore[attr-defined]
         return self.parse_open_interest(ticker["info"], market)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def on_json_response(body: str) -> Any:
-        return decode_json(body)
 
     @staticmethod
     def json(data: Any, _params: Any = None) -> str:

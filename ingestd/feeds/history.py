@@ -17,6 +17,7 @@ from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.ccxt_channels import method_for
 from ingestd.feeds.ccxt_tap import close_exchange, make_exchange, translated
 from ingestd.feeds.id_runs import Window
+from ingestd.feeds.market_families import may_hold
 from ingestd.feeds.quantity_units import unit_of
 from ingestd.feeds.tap import Tap
 from ingestd.feeds.trade_search import Ids, Request, Unfillable
@@ -70,7 +71,8 @@ class CcxtHistory:
         return list(symbol_names.resolve(self.wanted, self._exchange.markets, self._exchange.namesakes).symbols)
 
     def require(self, channel: str, symbol: str) -> None:
-        """Raises Unfillable when the venue has no past for this channel, or no such market."""
+        """Raises Unfillable when the venue has no past for this channel, or no such market; FeedError while it may have
+        one that it does not list for now."""
         feature = _FEATURES.get(channel)
         if feature is None or not self._exchange.has.get(feature):
             raise Unfillable(f"{self.config.exchange} serves no past {channel} over REST")
@@ -80,9 +82,13 @@ class CcxtHistory:
             raise Unfillable(f"{self.config.exchange} does not list {symbol}" + (f"; {hint}" if hint else ""))
 
     def unlisted(self, symbol: str) -> str | None:
-        """None where the venue lists it; else the nearest names as a hint, empty when none is near."""
+        """None where the venue lists it; else the nearest names as a hint, empty when none is near.
+        Raises FeedError where the list in which it may be cannot be had."""
         if symbol in self._exchange.markets or symbol in self._exchange.namesakes:
             return None
+        for family, why in self._exchange.missing.items():
+            if may_hold(family, symbol):
+                raise FeedError(f"the venue's list of {family.name} markets cannot be had: {why}")
         return nearest_markets(symbol, self._exchange.markets)
 
     def series(self, symbol: str) -> Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import structlog
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
 from ingestd.feeds.exact import decode_json, encode_json
+from ingestd.feeds.market_families import Family
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ class MarketCache:
         name = f"{config.exchange}-{hashlib.blake2b(asked, digest_size=6).hexdigest()}.json"
         self.path = state_dir / "markets" / name
         self.loaded_at = 0
+        self.missing: dict[Family, str] = {}  # what the venue did not list then, and why
         # Two feeds of one exchange have one file, and each writes it as a whole.
         self._number = next(_numbers)
 
@@ -45,6 +47,7 @@ class MarketCache:
             if document["version"] != _VERSION or not all(isinstance(m["symbol"], str) for m in document["markets"]):
                 return None
             loaded_at = int(document["loaded_at"])
+            missing = {Family(m["name"], frozenset(m["kinds"])): str(m["why"]) for m in document.get("missing", ())}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -52,17 +55,19 @@ class MarketCache:
             return None
         if not document["markets"] or not 0 <= now_us() - loaded_at <= FRESH_FOR_S * 1e6:
             return None
-        self.loaded_at = loaded_at
+        self.loaded_at, self.missing = loaded_at, missing
         markets: list[dict[str, Any]] = document["markets"]
         return markets
 
-    def write(self, markets: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the file as a whole. May run in a thread."""
+    def write(self, markets: Sequence[Mapping[str, Any]], missing: Iterable[tuple[Family, str]] = ()) -> None:
+        """Replace the file as a whole; `missing` families are asked for again. May run in a thread."""
         loaded_at = now_us()
+        lacks = [{"name": family.name, "kinds": sorted(family.kinds), "why": why} for family, why in missing]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             beside = self.path.with_suffix(f".{self._number}.part")
-            beside.write_bytes(encode_json({"version": _VERSION, "loaded_at": loaded_at, "markets": list(markets)}))
+            kept = {"version": _VERSION, "loaded_at": loaded_at, "missing": lacks, "markets": list(markets)}
+            beside.write_bytes(encode_json(kept))
             os.replace(beside, self.path)
         except (OSError, ValueError, TypeError) as error:
             log.warning("markets_not_written", path=str(self.path), error=str(error)[:300])

@@ -20,6 +20,8 @@ from ingestd.feeds.stopping import Stop
 
 log = structlog.get_logger()
 
+_NAMED = 10  # markets in one line of the log
+
 
 class MarketLoader:
     """`status` is told why they cannot be loaded. `are_old`: they are those that an earlier start kept."""
@@ -31,11 +33,13 @@ class MarketLoader:
         self._cache = cache
         self._stop = stop
         self.are_old = False
+        self._said_aside: frozenset[str] = frozenset()
 
     async def load(self) -> bool:
         """Ask for the venue's markets until it gives them; False when the stop came first."""
         if self._cache is not None and (kept := self._cache.read()) is not None:
             self._exchange.set_markets(kept)
+            self._exchange.missing = dict(self._cache.missing)
             self.are_old = True
             return True
         backoff = Backoff(cap_s=60.0)
@@ -67,15 +71,27 @@ class MarketLoader:
         await self._keep_markets(known)
         return True
 
+    def _say_aside(self) -> None:
+        """Name the malformed markets that were not named before."""
+        aside: dict[str, str] = self._exchange.aside
+        self._status.markets_put_aside = len(aside)
+        new = [name for name in aside if name not in self._said_aside]
+        self._said_aside = frozenset(aside)
+        if new:
+            named = {name: aside[name] for name in new[:_NAMED]}
+            log.warning("markets_put_aside", feed=self._label, markets=len(new), in_all=len(aside), why=named)
+
     async def _keep_markets(self, known: Collection[str]) -> None:
         """Write them for the next start, in a thread: a venue's markets are megabytes, and the disk may hang. Not those
         of a poor list: what it lacks may go on trading."""
+        self._say_aside()
         if is_poor(known, self._exchange.listed, self._exchange.followed):
             lacks = sorted({*known, *self._exchange.followed}.difference(self._exchange.listed))
             log.warning("markets_list_poor", feed=self._label, lacks=len(lacks), of=len(known), some=lacks[:3])
         elif self._cache is not None:
             listed = [*self._exchange.markets.values(), *chain.from_iterable(self._exchange.namesakes.values())]
-            await self._stop.run(asyncio.to_thread(self._cache.write, listed))
+            missing = tuple(self._exchange.missing.items())
+            await self._stop.run(asyncio.to_thread(self._cache.write, listed, missing))
 
     def age_s(self) -> float:
         """How long ago the venue listed them; the age of those that an earlier start kept, too."""

@@ -232,11 +232,6 @@ def _feed_gauges(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
     connected = GaugeMetricFamily("ingestd_feed_connected", "1 while the feed is connected", labels=("feed",))
     streams = GaugeMetricFamily("ingestd_feed_streams", "Streams the feed serves", labels=("feed",))
     quarantined = GaugeMetricFamily("ingestd_feed_quarantined", "Streams the venue refuses", labels=("feed",))
-    holes = GaugeMetricFamily(
-        "ingestd_feed_ids_not_consecutive",
-        "Markets whose trade ids have holes by themselves",
-        labels=("feed",),
-    )
     last = GaugeMetricFamily(
         "ingestd_feed_last_received_timestamp_seconds", "When any stream last delivered; 0: not yet", labels=("feed",)
     )
@@ -246,9 +241,33 @@ def _feed_gauges(by_feed: Mapping[str, list[FeedStatus]]) -> Iterator[Metric]:
         connected.add_metric((label,), float(all(status.connected for status in statuses)))
         streams.add_metric((label,), len(every) - refused)
         quarantined.add_metric((label,), refused)
-        holes.add_metric((label,), sum(status.ids_not_consecutive for status in statuses))
         last.add_metric((label,), max((stream.last_received_at or 0 for stream in every), default=0) / 1_000_000)
-    yield from (connected, streams, quarantined, holes, last)
+    yield from (connected, streams, quarantined, last)
+    for name, text, count in _FEED_STATES:
+        family = GaugeMetricFamily(f"ingestd_feed_{name}", text, labels=("feed",))
+        for label, statuses in by_feed.items():
+            family.add_metric((label,), sum(count(status) for status in statuses))
+        yield family
+
+
+_FEED_STATES: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
+    (
+        "ids_not_consecutive",
+        "Markets whose trade ids have holes by themselves",
+        lambda status: status.ids_not_consecutive,
+    ),
+    (
+        "markets_put_aside",
+        "Malformed markets of the venue's newest list; the log names them",
+        lambda status: status.markets_put_aside,
+    ),
+    (
+        "market_lists_missing",
+        "Families of markets that the feed may need and that the venue does not list",
+        lambda status: status.market_lists_missing,
+    ),
+    ("symbols_refused", "Markets that match beyond max_symbols", lambda status: status.symbols_refused),
+)
 
 
 _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (

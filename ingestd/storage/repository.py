@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, DecimalException, InvalidOperation
 
+import structlog
+
+from ingestd.errors import DatabaseError
 from ingestd.feeds.base import MarketInfo
 from ingestd.storage.database import Database
 from ingestd.storage.sql_files import read_sql
 from ingestd.symbol_names import compact_symbol, dash_symbol
 
+log = structlog.get_logger()
+
+_OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes: the server refuses the values, and will refuse them again
+
 
 async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
-    """Insert or update markets, all or none; how many differed from what was stored.
+    """Insert or update markets; how many differed from what was stored. One that the server refuses is left out, and
+    named in the log.
 
     Ordered by key, so that two daemons at it at once cannot deadlock; the last of two rows of one key counts.
     """
     markets = {(row.exchange, row.symbol): row for row in rows}
+    return await _upsert(db, [markets[key] for key in sorted(markets)])
+
+
+async def _upsert(db: Database, markets: Sequence[MarketInfo]) -> int:
+    """All in one statement, or where that is refused each half by itself."""
     if not markets:
         return 0
-    ordered = [_columns_of(markets[key]) for key in sorted(markets)]
-    columns = [list(column) for column in zip(*ordered, strict=True)]
-    return await db.execute(read_sql("queries/upsert_symbols.sql"), *columns)
+    try:
+        columns = [list(column) for column in zip(*map(_columns_of, markets), strict=True)]
+        return await db.execute(read_sql("queries/upsert_symbols.sql"), *columns)
+    except (DatabaseError, DecimalException, ValueError) as error:  # a ValueError: the driver cannot send it
+        if isinstance(error, DatabaseError) and not error.sqlstate.startswith(_OF_THE_ROW):
+            raise
+        if len(markets) == 1:
+            log.warning("market_not_stored", exchange=markets[0].exchange, symbol=markets[0].symbol, error=str(error))
+            return 0
+    half = len(markets) // 2
+    return await _upsert(db, markets[:half]) + await _upsert(db, markets[half:])
 
 
 def decimals_of(step: str | None) -> int | None:

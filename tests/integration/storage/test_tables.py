@@ -221,3 +221,20 @@ async def test_open_interest_may_be_a_value_only_and_says_its_unit(database: Dat
     await migrate.down(db, 10)
     assert await db.fetchval("SELECT count(*) FROM oi_snapshots") == 1
     await db.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(MARKET, symbol="B\0D/USDT", base="B\0D"),
+        replace(MARKET, symbol="BAD/USDT", base="\ud800"),
+        replace(MARKET, symbol="".join(chr(0x4E00 + 7919 * n % 20_000) for n in range(1900))),
+        replace(MARKET, symbol="BAD/USDT", min_amount="a lot"),
+    ],
+    ids=["NUL", "half a surrogate pair", "too long for an index", "no number"],
+)
+async def test_a_market_that_cannot_be_stored_empties_no_table(db: Database, bad: MarketInfo) -> None:
+    sound = [replace(MARKET, symbol=f"C{number}/USDT", market_id=f"C{number}USDT") for number in range(20)]
+    assert await repository.upsert_symbols(db, [*sound[:7], bad, *sound[7:]]) == 20
+    rows = await db.fetch("SELECT symbol FROM symbols")
+    assert {row["symbol"] for row in rows} == {market.symbol for market in sound}

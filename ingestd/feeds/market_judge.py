@@ -1,0 +1,128 @@
+"""Whether a market of a venue's list can be followed and stored. Pure.
+
+A list is what others send: a market may have a name that no database takes, or a number that none holds.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Container, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ingestd.feeds.exact import decimal_text
+
+MAX_NAME = 128  # characters: longer symbols are refused with their records
+_MAX_NAME_BYTES = 384
+_MAX_DIGITS = 60
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what was there was no text
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TEXTS = ("symbol", "id", "base", "quote", "settle", "baseId", "quoteId", "settleId", "type")
+_NEEDED = ("symbol", "id")
+_FLAGS = ("active", "spot", "contract", "swap", "future", "option", "linear", "inverse")
+_NUMBERS = (("limits", "amount", "min"), ("limits", "amount", "max"), ("precision", "price"), ("precision", "amount"))
+_LATEST_MS = 253_402_300_800_000  # the year 10000
+
+
+def why_malformed(market: Any) -> str | None:
+    """What is wrong with a market in the exchange library's form; None: nothing."""
+    if not isinstance(market, Mapping):
+        return "is no market"
+    for key in _TEXTS:
+        value = market.get(key)
+        if value is None and key not in _NEEDED:
+            continue
+        if (why := _why_no_name(value)) is not None:
+            return f"its {key} {why}"
+    for key in _FLAGS:
+        if not (market.get(key) is None or isinstance(market[key], bool)):
+            return f"its {key} is neither true nor false"
+    if market.get("base") is not None and market.get("settle") is None and market["base"] == market.get("quote"):
+        return "its base is its quote"
+    if _has_its_id_for_base(market):
+        return "its base is missing"
+    return _why_numbers(market)
+
+
+def _has_its_id_for_base(market: Mapping[str, Any]) -> bool:
+    """The library takes the id of Binance's `BTCUSDT` for its base where the list does not say that."""
+    base, quote = market.get("base"), market.get("quote")
+    return bool(market.get("spot") and base and quote and base == market["id"] != quote and base.endswith(quote))
+
+
+def _why_no_name(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "is missing" if value is None else "is no text"
+    if not value.strip():
+        return "is empty"
+    if value.isascii() and value.isprintable() and len(value) <= MAX_NAME:
+        return None
+    if _REPLACEMENT in value or any(unicodedata.category(character) in _UNPRINTABLE for character in value):
+        return "has characters that cannot be printed"
+    if len(value) > MAX_NAME or len(value.encode()) > _MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME} characters"
+    return None
+
+
+def _why_numbers(market: Mapping[str, Any]) -> str | None:
+    for path in _NUMBERS:
+        value: Any = market
+        for key in path:
+            if value is not None and not isinstance(value, Mapping):
+                return f"its {path[0]} are no table"
+            value = None if value is None else value.get(key)
+        if value is not None and not _is_number(value):
+            return f"its {'.'.join(path)} is no number that can be stored"
+    size = market.get("contractSize")
+    if size is not None and not _is_number(size):
+        return "its contractSize is no number that can be stored"
+    expiry = market.get("expiry")
+    if expiry is None:
+        return None
+    is_time = isinstance(expiry, (int, float)) and not isinstance(expiry, bool) and 0 <= expiry < _LATEST_MS
+    return None if is_time else "its expiry is no time"
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        number = Decimal(decimal_text(value) or "")
+    except InvalidOperation:
+        return False
+    digits = number.as_tuple().digits
+    return number.is_finite() and len(digits) <= _MAX_DIGITS and abs(number.adjusted()) <= _MAX_DIGITS
+
+
+def with_ids_of_others(markets: Iterable[Mapping[str, Any]], followed: Container[str]) -> dict[str, str]:
+    """Why each market is put aside that has the id of another one of its type: a message that names it would be stored
+    under either. The one that is followed already keeps the id, else one whose base the id names, else the first."""
+    holders: dict[tuple[Any, ...], str] = {}
+    aside: dict[str, str] = {}
+    for market in sorted(markets, key=lambda market: (market["symbol"] not in followed, not _names_its_base(market))):
+        key = market["id"], market.get("type"), market.get("settle")
+        holder = holders.setdefault(key, market["symbol"])
+        if holder != market["symbol"]:
+            aside[market["symbol"]] = f"has the id of {holder}, {market['id']}"
+    return aside
+
+
+def _names_its_base(market: Mapping[str, Any]) -> bool:
+    base = market.get("baseId") or market.get("base")
+    return base is not None and base.lower() in market["id"].lower()
+
+
+def shown_name(entry: Any) -> str:
+    """What to call a market of the venue's own list in a message: its id, else how it begins. Printable, and short."""
+    named = ""
+    if isinstance(entry, Mapping):
+        values = (entry.get(key) for key in _ID_KEYS)
+        named = next((value for value in values if isinstance(value, str) and value), "")
+    elif isinstance(entry, list) and entry and isinstance(entry[0], str):
+        named = entry[0]
+    text = named or repr(entry)[:200]
+    return "".join(character if character.isprintable() else "?" for character in text)[:80]
+
+
+_ID_KEYS = (
+    "symbol", "instId", "instrument_name", "id", "market", "name", "ticker", "pair", "product_id", "contract_code",
+    "altname", "market_id", "marketId", "symbol_id", "ticker_id", "code", "base_currency", "baseAsset", "baseCoin",
+)  # fmt: skip
