@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import orjson
@@ -11,22 +13,30 @@ from ingestd import config as configuration
 from ingestd.cli.loading import load_runnable
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
+from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.toml_text import to_toml
 from ingestd.config import Config
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.logs import redact, redact_value
 
+if TYPE_CHECKING:
+    from ingestd.cli.connecting import Answer
+
 
 @click.command()
 @config_option
+@click.option("--connect", is_flag=True, help="Ask the database, Redis, Kafka and each venue's REST too.")
 @json_option
-def check(config_file: Path, as_json: bool) -> None:
+def check(config_file: Path, connect: bool, as_json: bool) -> None:
     """Check a configuration and print what it comes to.
 
     Prints the effective configuration: defaults filled in, environment overrides applied, symbol files merged, secrets
     as ***. What could be better is a note on standard error. Where something is wrong, prints every mistake and ends
     with exit code 2. Opens no connection: symbols are held against the markets that a daemon with this state directory
     was told within the last day, where there was one.
+
+    With --connect says of each server and venue, on standard error, whether it answered and what a daemon would lack
+    there, and ends with 1 where it would lack something. Changes nothing there.
     """
     try:
         config = load_runnable(config_file, by_kept_lists=True)
@@ -37,12 +47,33 @@ def check(config_file: Path, as_json: bool) -> None:
         raise SystemExit(2) from error
     effective = redact_value(configuration.effective(config))
     notes = _notes(config)
+    answers = _answers(config) if connect else []
+    good = not any(answer.problems for answer in answers)
     if as_json:
-        say_json(orjson.dumps({"ok": True, "config": effective, "notes": [_shown(note) for note in notes]}))
-        return
-    say(to_toml(effective), nl=False)
-    for note in notes:
-        say(f"ingestd: note: {note}", err=True)
+        told = {"ok": good, "config": effective, "notes": [_shown(note) for note in notes]}
+        say_json(orjson.dumps({**told, "answers": answers} if connect else told))
+    else:
+        say(to_toml(effective), nl=False)
+        for note in notes:
+            say(f"ingestd: note: {note}", err=True)
+        for answer in answers:
+            say(f"ingestd: {answer.who}: {answer.said}", err=True)
+            for problem in answer.problems:
+                say(f"ingestd: {answer.who}: PROBLEM: {problem}", err=True)
+    if not good:
+        raise SystemExit(1)
+
+
+def _answers(config: Config) -> list[Answer]:
+    """Loads every library there is: only where it is asked for."""
+    from ingestd.cli.connecting import ask_all
+    from ingestd.ops import logs
+
+    logs.configure(config.log.model_copy(update={"level": "error"}))  # what fails is in the answers
+    return [
+        replace(answer, said=redact(answer.said), problems=tuple(redact(problem) for problem in answer.problems))
+        for answer in run_to_its_end(ask_all(config))
+    ]
 
 
 def _notes(config: Config) -> list[Problem]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ingestd import config as configuration
-from ingestd.config import Config
+from ingestd.config import Config, RedisConfig
 from ingestd.config_runnable import what_is_lacking
-from ingestd.errors import ConfigError, Problem
+from ingestd.errors import ConfigError, LiveServerError, Problem
 
 _ANY_FEED = {
     "exchange": "binance",
@@ -64,6 +64,8 @@ def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
     """What is wrong with values that can be read."""
     yield from _of_database(config)
     yield from _of_secrets(config)
+    if config.redis is not None:
+        yield from _of_redis(config.redis)
     if config.feeds:  # the exchange library takes a second: only where there is a feed to ask about
         from ingestd.feeds import catalog
 
@@ -86,6 +88,16 @@ def _of_database(config: Config) -> Iterator[Problem]:
             describe_target(config.database.resolved_dsn())
     except ConfigError as error:
         yield from error.problems
+
+
+def _of_redis(config: RedisConfig) -> Iterator[Problem]:
+    """A URL that begins as it should, and of which no connection can be made all the same."""
+    from ingestd.sinks.redis_live import address_of
+
+    try:
+        address_of(config)
+    except LiveServerError as error:
+        yield Problem("redis.url", str(error).partition(": redis.url ")[2] or str(error).removeprefix("redis.url "))
 
 
 def _of_secrets(config: Config) -> Iterator[Problem]:

@@ -68,7 +68,14 @@ class CcxtHistory:
 
     def symbols(self) -> list[str]:
         """Those the feed follows, of those the venue lists."""
-        return list(symbol_names.resolve(self.wanted, self._exchange.markets, self._exchange.namesakes).symbols)
+        return list(self._resolved().symbols)
+
+    def unknown(self) -> dict[str, str]:
+        """Why each other name or glob of the feed is none of them."""
+        return self._resolved().unknown
+
+    def _resolved(self) -> symbol_names.Resolution:
+        return symbol_names.resolve(self.wanted, self._exchange.markets, self._exchange.namesakes)
 
     def require(self, channel: str, symbol: str) -> None:
         """Raises Unfillable when the venue has no past for this channel, or no such market; FeedError while it may have

@@ -117,8 +117,8 @@ class RedisLive:
         try:
             while not self._finish_asked.is_set():
                 try:
-                    address = parse_address(self._config.url)
-                    server = await self._connected(address)
+                    address = address_of(self._config)
+                    server = await reach(address, self._config)
                 except (LiveServerError, ConfigError) as error:
                     self._note(error)
                     await self._pause(self._retry.next_s(_REFUSED_PAUSE_S if _is_refusal(error) else 0.0))
@@ -222,20 +222,6 @@ class RedisLive:
             for metric, value in self._own_metrics().items()
         ]
 
-    async def _connected(self, address: Address) -> Server:
-        """A server that answers. Raises LiveServerError within a few timeouts."""
-        config = self._config
-        try:
-            async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
-                return await connect(address, config)
-        except _DRIVER_ERRORS as error:
-            raise LiveServerError(f"{address}: {_explained(str(error))}") from error
-        except TimeoutError as error:
-            raise LiveServerError(f"{address}: no answer in time") from error
-        except (OSError, ValueError, TypeError) as error:
-            # The library hands options of the URL to its constructors, which raise TypeError on what they do not know.
-            raise LiveServerError(f"{address}: {error}") from error
-
     async def _pause(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
@@ -258,7 +244,37 @@ class RedisLive:
         self._metrics.sink_up.labels(self.name).set(1)
 
 
-async def connect(address: Address, config: RedisConfig) -> Server:
+async def reach(address: Address, config: RedisConfig) -> Server:
+    """A server that answers. Raises LiveServerError within a few timeouts."""
+    try:
+        async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
+            return await _connect(address, config)
+    except _DRIVER_ERRORS as error:
+        raise LiveServerError(f"{address}: {_explained(str(error))}") from error
+    except TimeoutError as error:
+        raise LiveServerError(f"{address}: no answer in time") from error
+    except (OSError, ValueError, TypeError) as error:
+        # The library hands options of the URL to its constructors, which raise TypeError on what they do not know.
+        raise LiveServerError(f"{address}: {error}") from error
+
+
+def address_of(config: RedisConfig) -> Address:
+    """Where it is. Raises LiveServerError for a URL that no connection can be made of."""
+    address = parse_address(config.url)
+    try:
+        options: dict[str, Any] = {**parse_url(address.plain_url)}
+        kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+        theirs = {key: value for key, value in options.items() if not key.startswith("sentinel_")}
+        kind(**theirs)  # it takes the options; it connects later
+    except ValueError as error:
+        raise LiveServerError(f"{address}: redis.url cannot be used: {error}") from error
+    except TypeError as error:  # "__init__() got an unexpected keyword argument 'foo'"
+        option = str(error).rpartition(" ")[2]
+        raise LiveServerError(f"{address}: redis.url has the option {option}, which no connection knows") from error
+    return address
+
+
+async def _connect(address: Address, config: RedisConfig) -> Server:
     """Connect to the server, the master the Sentinels name, or every master of the cluster; each has answered."""
     options: dict[str, Any] = {**parse_url(address.plain_url)}
     kind: type[AbstractConnection] = options.pop("connection_class", Connection)

@@ -129,6 +129,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # It measures every part alone and all together, so it sees them all.
     "ingestd.cli.bench": {"ingestd"},
+    # It asks each server and venue once, by the part that will use it.
+    "ingestd.cli.connecting": {"ingestd"},
+    "ingestd.cli.loading": {"ingestd.feeds.catalog", "ingestd.sinks.redis_live", "ingestd.storage"},
     # It listens to what the daemon sends.
     "ingestd.cli.demo_fanout": {"ingestd.sim", "ingestd.kafka_consumer"},
     "ingestd.__main__": {"ingestd.cli"},

@@ -194,7 +194,7 @@ def test_what_migrate_and_run_would_refuse_is_found_here(tmp_path: Path) -> None
 
 def test_a_symbol_in_the_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
     symbols = '"BTC/\\u202eUSDT\\u009b2J\\u001b[31m\\U000E0041"'
-    file = write(tmp_path, f'[[feeds]]\nexchange = "binance"\nsymbols = [{symbols}]\nchannels = ["trades"]\n')
+    file = write(tmp_path, f'[kafka]\n[[feeds]]\nexchange = "binance"\nsymbols = [{symbols}]\nchannels = ["trades"]\n')
     for arguments in ([], ["--json"]):
         result = CliRunner().invoke(check, ["-c", str(file), *arguments])
         printed = result.output + result.stderr
