@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ingestd import envelope
 from ingestd.config import Config, FeedConfig, KafkaConfig, RedisConfig
@@ -40,7 +41,8 @@ async def ask_all(config: Config) -> list[Answer]:
         asked.append(("kafka", lambda: _ask_kafka(kafka, config.instance.name, role)))
     if role != "sink":
         for index, feed in enumerate(config.feeds):
-            asked.append((f"feeds[{index}]", lambda index=index, feed=feed: _ask_venue(f"feeds[{index}]", feed)))
+            who = f"feeds[{index}]"
+            asked.append((who, partial(_ask_venue, who, feed)))
     return list(await asyncio.gather(*(_answered(who, ask) for who, ask in asked)))
 
 

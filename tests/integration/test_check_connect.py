@@ -39,7 +39,7 @@ async def test_everything_that_answers_is_named(
     prefix = f"t{uuid.uuid4().hex[:10]}"
     async with synthetic_venue(symbols=2, rate=1.0) as venue:
         feed = {"exchange": "binance", "symbols": ["*/USDT"], "url_map": venue.url_map}
-        document = {
+        document: dict[str, Any] = {
             "database": {"dsn": postgres_database.dsn},
             "redis": {"url": valkey.url},
             "kafka": {
