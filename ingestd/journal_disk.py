@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ingestd.errors import JournalError, JournalFull
+from ingestd.state_files import open_own
 
 _PAGE = 4096
 _LEAF_BYTES = _PAGE - 8
@@ -30,6 +31,8 @@ class JournalDamaged(JournalError):
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Autocommit: one INSERT is one transaction, so one batch is one sync. Only mode `rwc` makes the file."""
+    if mode == "rwc":
+        os.close(open_own(path))  # SQLite gives its log and the log's index the rights of this file
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from ingestd import state_files
 from ingestd.gap_book import Dropped, dropped
 from ingestd.journal_disk import connect, sync_directory, translated, with_companions
 from ingestd.journal_file import (
@@ -175,7 +176,8 @@ def keep_aside(path: Path) -> list[Path]:
                 try:
                     os.link(name, aside)
                 except OSError:  # not every file system has hard links
-                    shutil.copy2(name, aside)
+                    shutil.copyfile(name, aside)
+                    aside.chmod(0o600)
             kept.append(aside)
     sync_directory(bad)
     return kept
@@ -183,14 +185,14 @@ def keep_aside(path: Path) -> list[Path]:
 
 def _keep_payload(file: JournalFile, batch: StoredBatch) -> Path:
     kept = _bad_directory(file.path.parent) / f"{file.name}-{batch.position}.msgpack"
-    kept.write_bytes(batch.payload)
+    state_files.replace(kept, batch.payload, synced=False)
     return kept
 
 
 def _bad_directory(directory: Path) -> Path:
     bad = directory / "bad"
     if not bad.is_dir():
-        bad.mkdir(exist_ok=True)
+        state_files.make_directory(bad)
         sync_directory(directory)
     return bad
 

@@ -20,6 +20,7 @@ from ingestd.journal_disk import JournalDamaged, sync_directory, translated
 from ingestd.journal_file import FileName, JournalFile, add_counts
 from ingestd.journal_salvage import Rewritten, keep_aside, salvage, sweep
 from ingestd.records import FeedGap
+from ingestd.state_files import close_to_others, make_directory, open_own
 
 log = structlog.get_logger()
 
@@ -45,10 +46,10 @@ def take_directory(directory: Path) -> IO[str]:
     """
     state_dir = directory.parent
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         sync_directory(state_dir)
         sync_directory(state_dir.absolute().parent)
-        lock = (state_dir / "lock").open("a+")
+        lock = os.fdopen(open_own(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, sole=True), "a+")
     except OSError as error:
         raise JournalError(
             f"the state directory {state_dir} cannot be used: {error.strerror}; "
@@ -64,6 +65,8 @@ def take_directory(directory: Path) -> IO[str]:
             f"another ingestd owns {state_dir}{f' ({holder})' if holder else ''}; "
             "stop it, or give this one its own instance.state_dir"
         ) from error
+    with contextlib.suppress(OSError):
+        close_to_others(directory)
     with contextlib.suppress(OSError):  # the name is for people; a full disk must not keep the journal shut
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {isoformat(now_us())}\n")

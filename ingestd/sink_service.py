@@ -27,6 +27,7 @@ from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore
+from ingestd.state_files import make_directory
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
 from ingestd.tasks import Tasks
@@ -97,7 +98,7 @@ class SinkService:
     async def run(self) -> None:
         """Store until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
         state_dir = self.config.instance.state_dir
-        state_dir.mkdir(parents=True, exist_ok=True)
+        make_directory(state_dir)
         if not await self.tasks.before_stop(self._access.look(state_dir)):
             log.info("stopped_before_the_start")
             return

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from ingestd import state_files
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Earlier, FeedStatus
@@ -303,20 +304,14 @@ class StreamState:
 
 
 def _read(path: Path) -> Document:
-    left = msgspec.json.decode(path.read_bytes(), type=Document)
+    left = msgspec.json.decode(state_files.read(path), type=Document)
     if left.version != _VERSION:
         raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
     return left
 
 
 def _write(path: Path, left: Document) -> None:
-    """Replace the file; synced first, since a host that crashes must not leave an empty one."""
-    beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
-        file.write(msgspec.json.encode(left))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    state_files.replace(path, msgspec.json.encode(left))
 
 
 def following(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:

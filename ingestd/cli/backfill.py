@@ -22,6 +22,7 @@ from ingestd.clock import to_datetime
 from ingestd.config import Config, FeedConfig, nearest
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops import logs
+from ingestd.state_files import private
 
 _SHOWN_AT_MOST = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -60,7 +61,8 @@ def backfill(
         raise ConfigError([Problem("--to", "is not after --from", end or f"{until:%Y-%m-%dT%H:%M:%S}")])
     if wanted.end > datetime.now(UTC):
         raise ConfigError([Problem("--to", "is in the future", end)])
-    report = run_to_its_end(_with_progress_bar(config, feed, wanted, again))
+    with private():
+        report = run_to_its_end(_with_progress_bar(config, feed, wanted, again))
     if as_json:
         missing = [{"from": to_datetime(one.start_us), "to": to_datetime(one.end_us)} for one in report.missing]
         told = {**asdict(report), "missing": missing, "proved": report.is_proved}

@@ -13,6 +13,7 @@ from ingestd import config as configuration
 from ingestd.cli.loading import load_runnable
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
+from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.toml_text import to_toml
 from ingestd.config import Config
@@ -46,7 +47,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
         say_json(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
         raise SystemExit(2) from error
     effective = redact_value(configuration.effective(config))
-    notes = _notes(config)
+    notes = [*_notes(config), *readable_by_all(config, config_file)]
     answers = _answers(config) if connect else []
     good = not any(answer.problems for answer in answers)
     if as_json:

@@ -16,6 +16,7 @@ from ingestd.cli.options import json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.ops.printable import printable
+from ingestd.state_files import private
 
 _WIDTH_IN_A_FILE = 160
 _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "dropped")
@@ -51,7 +52,8 @@ def demo(
     if live and capture is not None:
         raise click.UsageError("--live and --capture exclude each other")
     plan = Plan(seconds, rate, symbols, capture, dsn, keep, live)
-    account, verdict = run_to_its_end(_run(plan))
+    with private():
+        account, verdict = run_to_its_end(_run(plan))
     _print(account, verdict)
     if keep:
         say(f"the database is still there: {account.dsn}")

@@ -16,6 +16,7 @@ from ingestd.cli.options import config_option
 from ingestd.cli.signals import STOPS, Listener, listening
 from ingestd.config import Config
 from ingestd.errors import ConfigError
+from ingestd.state_files import private
 
 if TYPE_CHECKING:
     from ingestd.service import Service
@@ -38,13 +39,14 @@ def run(config_file: Path, role: str | None, shard: str) -> None:
     could not be stored stays in the journal for the next start. A second SIGINT, or a SIGTERM that comes a second or
     more after the first, exits at once with 1. SIGHUP reads the configuration again.
     """
-    with listening(others=[signal.SIGHUP]) as listener:
+    with private(), listening(others=[signal.SIGHUP]) as listener:
         _run(config_file, role, shard, listener)
 
 
 def _run(config_file: Path, role: str | None, shard: str, listener: Listener) -> None:
     # Here, since it takes a second or two: a signal that comes meanwhile must find the listener.
     from ingestd.cli.loading import load_runnable
+    from ingestd.cli.secret_files import readable_by_all
     from ingestd.ops import garbage, logs
     from ingestd.service import Service
     from ingestd.shard import Shard
@@ -53,6 +55,8 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
     config = load_runnable(config_file, role)
     logs.configure(config.log)
     _hide_secrets(config)
+    for secret in readable_by_all(config, config_file):
+        log.warning("secret_readable_by_all", of=secret.path, file=secret.value, because=secret.message, do=secret.hint)
     part = Shard.parse(shard)
     service = SinkService(config) if config.instance.role == "sink" else Service(config, part)
     garbage.tame()

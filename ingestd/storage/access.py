@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from ingestd import state_files
 from ingestd.config import Config
 from ingestd.config_values import redacted_url
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
@@ -61,5 +62,5 @@ class DatabaseAccess:
             log.error("database_unreachable_at_start", error=str(error), until_then="records are kept in the journal")
             return None
         if not seen.exists():
-            seen.write_text(f"{redacted_url(str(database.target))}\n", encoding="utf-8")
+            state_files.replace(seen, f"{redacted_url(str(database.target))}\n".encode(), synced=False)
         return engine

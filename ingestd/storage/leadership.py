@@ -8,6 +8,7 @@ when it is stored (`lease_terms`). Only a newer term, read from the database, en
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from ingestd import state_files
 from ingestd.clock import isoformat, monotonic_s
 from ingestd.config import InstanceConfig
 from ingestd.errors import ConfigError, IngestdError, LeaseLost
@@ -220,7 +222,7 @@ class Leadership:
         path = self._state_dir / _HELD
         try:
             if held:
-                path.touch()
+                os.close(state_files.open_own(path))
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:  # a full disk: it only matters at a start without the database
@@ -233,10 +235,10 @@ class Leadership:
     def _holder(self) -> str:
         path = self._state_dir / _HOLDER
         try:
-            mark = path.read_text(encoding="ascii").strip()
+            mark = state_files.read(path).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             mark = ""
         if not mark:
             mark = secrets.token_hex(4)
-            path.write_text(f"{mark}\n", encoding="ascii")
+            state_files.replace(path, f"{mark}\n".encode(), synced=False)
         return f"{socket.gethostname()}:{self._state_dir.absolute()}#{mark}"

@@ -139,6 +139,9 @@ async def test_what_sends_several_signals_at_once_means_one_stop(
         assert daemon.log().count('"stop_requested"') == 1
         assert daemon.counts()["in_journal"] == {}
         db = await postgres_database.connect()
+        state = [tmp_path / "state", *(tmp_path / "state").rglob("*")]
+        assert {path.name for path in state if path.stat().st_mode & 0o077} == set()
+        assert len(state) > 5
         given_back = await db.fetch("SELECT renewed_at = expires_at AS is_over FROM ingest_leases")
         assert [row["is_over"] for row in given_back] == [True]
         await db.close()

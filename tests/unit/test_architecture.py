@@ -26,6 +26,7 @@ LEAVES = {
     "ingestd.symbol_names",
     "ingestd.gap_causes",
     "ingestd.trade_times",
+    "ingestd.state_files",  # every part that keeps something between runs
     "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
 }
 FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.backoff"}
@@ -141,6 +142,7 @@ NOTHING_OF_OURS = {
     "ingestd.errors",
     "ingestd.clock",
     "ingestd.iso_time",
+    "ingestd.state_files",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
     "ingestd.trade_times",

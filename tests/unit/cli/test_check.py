@@ -193,10 +193,34 @@ def test_what_migrate_and_run_would_refuse_is_found_here(tmp_path: Path) -> None
 
 
 def test_a_symbol_in_the_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    symbols = '"BTC/\\u202eUSDT\\u009b2J\\u001b[31m\\U000E0041"'
-    file = write(tmp_path, f'[kafka]\n[[feeds]]\nexchange = "binance"\nsymbols = [{symbols}]\nchannels = ["trades"]\n')
+    evil = r"BTC/\u202eUSDT\u009b2J\u001b[31m\U000E0041"
+    file = write(tmp_path, f'[instance]\nstate_dir = "{tmp_path}{evil}"\n{SOUND}')
     for arguments in ([], ["--json"]):
         result = CliRunner().invoke(check, ["-c", str(file), *arguments])
         printed = result.output + result.stderr
         assert all(character.isprintable() or character == "\n" for character in printed)
     assert "202e" in result.stdout
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o640, 0o600])
+def test_a_secret_that_everybody_may_read_is_noted(mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("password", "dsn", "key.pem", "cert.pem", "ca.pem"):
+        (tmp_path / name).write_text("postgresql://u@h/d")
+        (tmp_path / name).chmod(mode)
+    feeds = SOUND.partition('d"\n')[2]
+    kafka = '[kafka]\ntls = true\ncertificate_file = "cert.pem"\nkey_file = "key.pem"\nca_file = "ca.pem"\n'
+    file = write(tmp_path, f'[database]\ndsn_file = "dsn"\npassword_file = "password"\n{kafka}{feeds}')
+    file.chmod(0o644)
+    noted = CliRunner().invoke(check, ["-c", str(file)]).stderr
+    shown = {"dsn", "password", "key.pem"} if mode & 0o004 else set()
+    assert {path.name for path in tmp_path.iterdir() if f"chmod o-rwx {path}" in noted} == shown
+
+    file = write(tmp_path, '[database]\ndsn = "postgresql://u:pw@h/d?sslkey=key.pem"\n' + feeds)
+    file.chmod(mode)
+    noted = CliRunner().invoke(check, ["-c", str(file)]).stderr
+    assert (f"chmod o-rwx {file}" in noted) is bool(mode & 0o004)
+
+    file = write(tmp_path, SOUND)
+    file.chmod(0o644)
+    monkeypatch.setenv("INGESTD_DATABASE__DSN", "postgresql://u:pw@h/d")
+    assert "chmod" not in CliRunner().invoke(check, ["-c", str(file)]).stderr
