@@ -14,7 +14,8 @@ log = structlog.get_logger()
 
 _IN_A_ROW = 3  # records of one stream: then it is said that all of them are
 _TOLD_S = 3600.0  # after its last record, so that a stream that ended is not told of for ever
-_STREAMS_KEPT = 10_000  # any program may publish under any name
+_STREAMS_KEPT = 10_000  # any program may publish under any name; beyond them the one that was heard of longest ago goes
+_LINES_A_MINUTE = 20
 
 
 class Rejections:
@@ -23,6 +24,9 @@ class Rejections:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._runs: dict[StreamId, tuple[int, str, float]] = {}  # how many, why the last one, and when
+        self._told: dict[StreamId, None] = {}
+        self._minute_s = float("-inf")
+        self._lines = 0  # in that minute
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -30,17 +34,21 @@ class Rejections:
     def all(self) -> dict[StreamId, str]:
         """The streams of which the last records were all put aside, and the reason of the last one."""
         since_s = monotonic_s() - _TOLD_S
-        return {s: reason for s, (count, reason, at_s) in self._runs.items() if count >= _IN_A_ROW and at_s > since_s}
+        for stream in [stream for stream in self._told if self._runs[stream][2] <= since_s]:
+            self._forget(stream)
+        return {stream: self._runs[stream][1] for stream in self._told}
 
     def reject(self, stream: StreamId, reason: str) -> None:
         """One record more of it was put aside."""
-        if stream not in self._runs and len(self._runs) >= _STREAMS_KEPT:
-            return
-        count = self._runs.get(stream, (0, "", 0.0))[0] + 1
+        count = self._runs.pop(stream, (0, "", 0.0))[0] + 1
         self._runs[stream] = count, reason, monotonic_s()
+        if len(self._runs) > _STREAMS_KEPT:
+            self._forget(next(iter(self._runs)))
         if count == _IN_A_ROW:
+            self._told[stream] = None
             self._show()
-            log.error("stream_rejected", exchange=stream[0], channel=stream[1], symbol=stream[2], reason=reason)
+            if self._may_tell():
+                log.error("stream_rejected", exchange=stream[0], channel=stream[1], symbol=stream[2], reason=reason)
 
     def accept(self, records: Iterable[MarketRecord]) -> None:
         """These were not."""
@@ -49,18 +57,33 @@ class Rejections:
 
     def end(self, stream: StreamId) -> None:
         """A record of it was not put aside."""
-        run = self._runs.pop(stream, None)
-        if run is not None and run[0] >= _IN_A_ROW:
-            self._show()
+        if stream not in self._runs:
+            return
+        was_told = stream in self._told
+        self._forget(stream)
+        if was_told and self._may_tell():
             log.info("stream_accepted_again", exchange=stream[0], channel=stream[1], symbol=stream[2])
 
     def keep(self, is_wanted: Callable[[StreamId], bool]) -> None:
         """Forget the streams that nobody follows any more."""
-        gone = [stream for stream in self._runs if not is_wanted(stream)]
-        for stream in gone:
-            del self._runs[stream]
-        if gone:
+        for stream in [stream for stream in self._runs if not is_wanted(stream)]:
+            self._forget(stream)
+
+    def _forget(self, stream: StreamId) -> None:
+        del self._runs[stream]
+        if stream in self._told:
+            del self._told[stream]
             self._show()
 
     def _show(self) -> None:
-        self._metrics.streams_rejected.set(len(self.all()))
+        self._metrics.streams_rejected.set(len(self._told))
+
+    def _may_tell(self) -> bool:
+        """Whether the log has room: a flood of invented streams must not fill the disk with its report."""
+        now_s = monotonic_s()
+        if now_s >= self._minute_s + 60:
+            if self._lines > _LINES_A_MINUTE:
+                log.error("streams_rejected_untold", lines=self._lines - _LINES_A_MINUTE, streams=len(self._told))
+            self._minute_s, self._lines = now_s, 0
+        self._lines += 1
+        return self._lines <= _LINES_A_MINUTE

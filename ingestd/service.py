@@ -74,7 +74,7 @@ class Service:
         shard = self._shard = shard or Shard()
         self.config = config
         self._instance = config.instance.name + shard.suffix
-        self.metrics = Metrics()
+        self.metrics = Metrics(feed.exchange for feed in config.feeds)
         self.tasks = Tasks()
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
         self.live = self._live_sink()

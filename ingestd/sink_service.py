@@ -48,7 +48,7 @@ class SinkService:
         assert config.kafka is not None
         assert config.database is not None
         self.config = config
-        self.metrics = Metrics()
+        self.metrics = Metrics(feed.exchange for feed in config.feeds)
         self.tasks = Tasks()
         self.endpoint = Endpoint(config.http, self.metrics, self.snapshot)
         self._access = DatabaseAccess(config)

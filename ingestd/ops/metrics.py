@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -28,15 +30,73 @@ _MISSING_SHOWN_S = 300.0
 MAX_STREAM_SERIES = 10_000
 
 LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
+BoundedT = TypeVar("BoundedT", bound="_Bounded")
+
+log = structlog.get_logger()
+
+OTHER = "other"
+VALUES_KEPT = 200  # of one label, over all metrics of a daemon; ccxt has some 110 exchanges
 
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-class Metrics:
-    """The counters of one daemon, in a registry of their own."""
+class LabelValues:
+    """The values each label has. Of a label that has had `VALUES_KEPT`, a new one is shown as `other`."""
 
     def __init__(self) -> None:
+        self._values: dict[str, set[str]] = {}
+        self._full: set[str] = set()
+
+    def reserve(self, label: str, values: Iterable[str]) -> None:
+        """These are shown by their names, whatever comes before them."""
+        self._values.setdefault(label, set()).update(values)
+
+    def shown(self, label: str, value: str) -> str:
+        """The value as it is shown."""
+        known = self._values.setdefault(label, set())
+        if value in known:
+            return value
+        if len(known) < VALUES_KEPT:
+            known.add(value)
+            return value
+        if label not in self._full:
+            self._full.add(label)
+            log.warning("label_values_limited", label=label, kept=VALUES_KEPT, first_left_out=value, shown_as=OTHER)
+        return OTHER
+
+
+class _Bounded(MetricWrapperBase):
+    """Asks for the child of the values that are shown."""
+
+    values: LabelValues | None = None  # of the metric itself; what `labels` returns has none
+
+    def labels(self: BoundedT, *labelvalues: object, **labelkwargs: object) -> BoundedT:
+        if self.values is not None:
+            given = zip(self._labelnames, labelvalues, strict=False)
+            labelvalues = tuple(self.values.shown(name, str(value)) for name, value in given)
+        return super().labels(*labelvalues, **labelkwargs)
+
+
+class _BoundedCounter(_Bounded, Counter):
+    """A counter with such labels."""
+
+
+class _BoundedGauge(_Bounded, Gauge):
+    """A gauge with such labels."""
+
+
+class _BoundedHistogram(_Bounded, Histogram):
+    """A histogram with such labels."""
+
+
+class Metrics:
+    """The counters of one daemon, in a registry of their own. No label has more than some values."""
+
+    def __init__(self, exchanges: Iterable[str] = ()) -> None:
+        """`exchanges`: those of the configuration, which are shown by their names in any case."""
         self.registry = CollectorRegistry()
+        self._label_values = LabelValues()
+        self._label_values.reserve("exchange", exchanges)
         self._feeds: list[Callable[[], FeedStatus]] = []
         self._feed_collector = FeedCollector()
         self.registry.register(self._feed_collector)
@@ -159,13 +219,20 @@ class Metrics:
         return self._refused.recent()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"ingestd_{name}", text, labels, registry=self.registry)
+        return self._bounded(_BoundedCounter(f"ingestd_{name}", text, labels, registry=self.registry))
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"ingestd_{name}", text, labels, registry=self.registry)
+        return self._bounded(_BoundedGauge(f"ingestd_{name}", text, labels, registry=self.registry))
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(f"ingestd_{name}", text, labels, registry=self.registry, buckets=_LATENCY_BUCKETS_S)
+        buckets = _LATENCY_BUCKETS_S
+        return self._bounded(
+            _BoundedHistogram(f"ingestd_{name}", text, labels, registry=self.registry, buckets=buckets)
+        )
+
+    def _bounded(self, metric: BoundedT) -> BoundedT:
+        metric.values = self._label_values
+        return metric
 
 
 class _Recent:

@@ -46,6 +46,7 @@ _HAVE_IDS = {
 _LONGEST_VALUE_KEPT = 10_000
 _NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
 _MAX_TEXT = 2000
+_LONGEST_NAME = 128  # of an exchange or symbol: what a record that is accepted may have
 
 
 class MarketStore:
@@ -80,7 +81,7 @@ class MarketStore:
                 if self.rejections:
                     self._accepted(message, channel, record)
                 return Item(part, message.offset, channel, record.exchange, record, None, place, kind in _HAVE_IDS)
-            self.rejections.reject((record.exchange, channel, record.symbol), reason)
+            self.rejections.reject(_stream_of(record, message, channel), reason)
             return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason, place)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
             content = poison(message, _TABLES[kind], now, why(error, message))
@@ -182,6 +183,13 @@ def refused(record: Record, message: Message, reason: str, now: int) -> Rejected
     table = TABLE_OF[type(record)] if isinstance(record, MarketRecord) else _TABLES_OF_OTHERS[type(record)]
     document = {**json.loads(as_json(record)), **_place(message)}
     return Rejected("", "", now, now, table, reason, json.dumps(document))
+
+
+def _stream_of(record: Record, message: Message, channel: str) -> StreamId:
+    """The record's stream, if it has names that may be kept and shown."""
+    stream = record.exchange, channel, record.symbol
+    sane = all(0 < len(name) <= _LONGEST_NAME and name.isprintable() for name in stream)
+    return stream if sane else _all_of(message, channel)
 
 
 def _all_of(message: Message, channel: str) -> StreamId:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ingestd import envelope
-from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
-from ingestd.sources.base import Consumer, Membership, ReaderLimits, Store
-from ingestd.sources.kafka_topics import MarketStore
-from ingestd.sources.partitions import position_source
-from ingestd.sources.reader import TopicReader
-from ingestd.sources.trading_events import EventStore
-from ingestd.storage.database import Database
-from ingestd.validation import TimeWindow
 from tests.support.postgres import DatabaseForTest
+from tests.support.reader_rig import Topics
 from tests.support.records import NOW_US, book, tick, trade
-from tests.support.topic_log import MemoryConsumer, TopicLog
 
 TRADES = "wolfinch.market.trades"
 SUBMITTED = "wolfinch.orders.submitted"
@@ -59,80 +49,6 @@ NO_PLACES = [
     b"",
     None,
 ]
-
-
-class Topics:
-    """Topics of one partition each in memory, and a real database behind the reader."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.broker = TopicLog(partitions=1)
-        self.metrics = Metrics()
-        self.reader: TopicReader | None = None
-
-    @asynccontextmanager
-    async def reading(self, events: bool = False) -> AsyncIterator[None]:
-        """A member that has read everything when the block begins, and again when it ends."""
-        store: Store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), self.metrics)
-        if events:
-            store = EventStore("wolfinch", self.metrics)
-        limits = ReaderLimits(flush_s=0.002, max_records=5000, session_timeout_s=1, stalled_after_s=5)
-        self.reader = TopicReader(store, self._consumer, self._connect, "wolfinch", limits, self.metrics)
-        task = asyncio.create_task(self.reader.run())
-        try:
-            await self.until_stored()
-            yield
-            await self.until_stored()
-            self.reader.finish()
-            await asyncio.wait_for(task, 10)
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-
-    def _consumer(self, topics: Sequence[str], membership: Membership) -> Consumer:
-        return MemoryConsumer(self.broker, topics, membership)
-
-    async def _connect(self) -> Database:
-        return await Database.connect(self.dsn, call_timeout_s=5)
-
-    def send(self, record: Record, journal: str, position: int, index: int = 0) -> None:
-        self.broker.append_record(record, journal, position, index)
-
-    def send_raw(self, topic: str, value: bytes, header: bytes | None) -> None:
-        self.broker.append(topic, b"k", value, [("ingestd-position", header)])
-
-    async def until_stored(self) -> None:
-        """Until the position rows are where the topics end: nothing stands still."""
-        async with self.database() as db, asyncio.timeout(20):
-            while not self.broker.log or not await self._is_stored(db):
-                await asyncio.sleep(0.002)
-
-    async def _is_stored(self, db: Database) -> bool:
-        rows = await db.fetch("SELECT source, position FROM ingest_positions WHERE starts_with(source, 'kafka:')")
-        places = {row["source"]: row["position"] for row in rows}
-        ends = {position_source("wolfinch", part): self.broker.end(part) for part in self.broker.log}
-        return all(places.get(source, 0) == end for source, end in ends.items())
-
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[Database]:
-        db = await Database.connect(self.dsn)
-        try:
-            yield db
-        finally:
-            await db.close()
-
-    async def ask(self, sql: str) -> Any:
-        async with self.database() as db:
-            return await db.fetchval(sql)
-
-    def total(self, name: str) -> int:
-        return sum(
-            self.metrics.totals(getattr(self.metrics, name), by="source" if "places" in name else "sink").values()
-        )
-
-    def problem(self) -> str:
-        assert self.reader is not None
-        return self.reader.reading().problem or ""
 
 
 @pytest.fixture
