@@ -177,7 +177,8 @@ class Reaction(enum.Enum):
 
     RETRY = "retry"  # the same batch again, after a delay; unknown errors too, with an alarm
     DEDUPLICATE = "deduplicate"  # the same batch again, through the staging table
-    REJECT_ROW = "reject_row"  # the row the server names goes to rejected_records
+    REJECT_ROW = "reject_row"  # the row goes to rejected_records: no table of this kind could take it
+    REJECT_AMONG_OTHERS = "reject_among_others"  # so does this one, unless the table refuses all of several rows
     RECONNECT = "reconnect"  # the schema changed under a cached statement: reconnect once, then pause
     PAUSE = "pause"  # nothing succeeds until a person acts: long delays, loud
 
@@ -190,8 +191,11 @@ _SQLSTATE_REACTIONS: tuple[tuple[str, Reaction], ...] = (
     ("42804", Reaction.RECONNECT),
     ("0A000", Reaction.RECONNECT),
     ("22", Reaction.REJECT_ROW),
-    ("23502", Reaction.REJECT_ROW),
-    ("23514", Reaction.REJECT_ROW),
+    ("54", Reaction.REJECT_ROW),
+    ("21", Reaction.REJECT_AMONG_OTHERS),
+    ("23", Reaction.REJECT_AMONG_OTHERS),
+    ("44", Reaction.REJECT_AMONG_OTHERS),
+    ("P000", Reaction.REJECT_AMONG_OTHERS),
     ("28", Reaction.PAUSE),
     ("42501", Reaction.PAUSE),
     ("3D000", Reaction.PAUSE),
@@ -205,6 +209,16 @@ _SQLSTATE_REACTIONS: tuple[tuple[str, Reaction], ...] = (
     ("58", Reaction.RETRY),
     ("XX", Reaction.RETRY),
 )
+
+
+# What these say is of the server, the session or the schema: no row is given up for it, however often it comes.
+_NEVER_OF_A_ROW = frozenset({"08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"})
+
+
+def may_be_of_a_row(error: BaseException) -> bool:
+    """Whether what the database refused may be the fault of one row of what was sent: a wrong value, a rule of the
+    table, or something nobody foresaw."""
+    return isinstance(error, DatabaseError) and error.sqlstate[:2] not in _NEVER_OF_A_ROW
 
 
 def reaction_to(error: BaseException) -> Reaction:
@@ -237,3 +251,10 @@ def copy_line(context: str) -> int | None:
     """
     match = _COPY_LINE.search(context)
     return int(match.group(1)) if match else None
+
+
+def copy_line_is_certain(context: str) -> bool:
+    """Whether that row is the one: the line quotes it. Without that the server was storing what it had read before,
+    and may name the last row it read."""
+    match = _COPY_LINE.search(context)
+    return match is not None and context[match.end() : match.end() + 1] in (",", ":")

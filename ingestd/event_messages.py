@@ -18,6 +18,7 @@ from decimal import Context, Decimal
 from typing import Any, NoReturn, TypeAlias
 
 from ingestd.errors import EnvelopeError
+from ingestd.indexed_texts import LONGEST_ID, is_id
 
 EVENT_ID_HEADER = "ingestd-event-id"
 
@@ -25,7 +26,6 @@ _NAMESPACE = uuid.UUID("8b0d3bd5-6a3c-5f0b-9c53-2f1f0f3f7f6a")
 _NUMBER = re.compile(r"-?(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 _OLDEST = datetime(2009, 1, 1, tzinfo=UTC)
 _MAX_AHEAD = timedelta(days=1)
-_MAX_TEXT = 200
 _MAX_DEPTH = 64  # far from what recursion bears, here and in the server
 _EXACT = Context(prec=400)  # more digits than _NUMBER lets through
 # The fields whose identity is their value; of all others it is what is written.
@@ -195,8 +195,8 @@ class _Fields:
         value = self.data.get(name)
         if value is None:
             return None
-        if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
-            raise EnvelopeError(f"data.{name} is not a text of 1 to {_MAX_TEXT} printable characters")
+        if not isinstance(value, str) or not is_id(value):
+            raise EnvelopeError(f"data.{name} is not a text of 1 to {LONGEST_ID} printable characters")
         return str(value)
 
     def number(self, name: str, *, negative: bool = False) -> str:

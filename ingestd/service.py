@@ -457,7 +457,10 @@ class Service:
             standby=self._leadership.waits_for if self._leadership is not None and not self._captures else None,
             lease_problem=self._leadership.problem if self._leadership is not None else None,
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
-            sinks=[SinkHealth(sink.name, sink.status().problem, sink.status().up) for sink in self._every_sink()],
+            sinks=[
+                SinkHealth(status.name, status.problem, status.up, status.stands_still)
+                for status in (sink.status() for sink in self._every_sink())
+            ],
             sources=[source_health(reader, needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
             rejected=self.intake.rejections.all(),

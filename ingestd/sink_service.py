@@ -157,7 +157,10 @@ class SinkService:
             stopping=self._stopping,
             loop_age_s=self._heartbeat.age_s,
             dead_tasks=tuple(self.tasks.dead),
-            sinks=[SinkHealth(status.name, status.problem, status.up) for status in (sink.status() for sink in sinks)],
+            sinks=[
+                SinkHealth(status.name, status.problem, status.up, status.stands_still)
+                for status in (sink.status() for sink in sinks)
+            ],
             sources=[source_health(reader, needed=True) for reader in self.readers],
             rejected=self._rejections.all(),
             missing=self.metrics.recently_missing(),

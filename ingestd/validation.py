@@ -17,6 +17,7 @@ import msgspec
 
 from ingestd.clock import MICROSECONDS_PER_DAY
 from ingestd.config import Config
+from ingestd.indexed_texts import LONGEST_NAME, is_name
 from ingestd.records import (
     OPEN_INTEREST_UNITS,
     TRADE_KINDS,
@@ -36,7 +37,6 @@ OLDEST_TIME_US = 1_230_768_000_000_000  # 2009-01-01
 _MAX_BIGINT = 2**63 - 1
 _MAX_INTEGER = 2**31 - 1
 _MAX_TIME_US = 253_402_300_799_000_000  # the end of the year 9999: what a datetime can be
-_MAX_TEXT = 128
 _MAX_LEVELS = 10_000  # on one side of a book
 _MAX_REJECTION_CHARACTERS = 16_000
 _SIDES = frozenset({"buy", "sell", None})
@@ -93,7 +93,7 @@ def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
     reason = _CHECKS[type(record)](record)
     if reason is not None:
         return reason
-    if not _sane_text(record.exchange) or not _sane_text(record.symbol):
+    if not is_name(record.exchange) or not is_name(record.symbol):
         return "text"
     if not OLDEST_TIME_US <= record.received_at <= _MAX_TIME_US:
         return "received_at"
@@ -129,7 +129,7 @@ def _all_trades(trades: Sequence[Trade], window: TimeWindow) -> bool:
     return (
         all(map(_positive, [trade.price for trade in trades]))
         and all(map(_positive, [trade.quantity for trade in trades]))
-        and all(map(_sane_text, [trade.trade_id for trade in trades]))
+        and all(map(is_name, [trade.trade_id for trade in trades]))
         and {trade.side for trade in trades} <= _SIDES
         and {trade.kind for trade in trades} <= _KINDS
         and all(unit is None or _unit(unit) for unit in {trade.unit for trade in trades})
@@ -156,8 +156,8 @@ def _all_in_place(records: Sequence[Trade] | Sequence[Tick], window: TimeWindow)
     times = [record.time for record in records]
     oldest = max(OLDEST_TIME_US, window.oldest.get(type(records[0]), OLDEST_TIME_US))
     return (
-        all(map(_sane_text, {record.exchange for record in records}))
-        and all(map(_sane_text, {record.symbol for record in records}))
+        all(map(is_name, {record.exchange for record in records}))
+        and all(map(is_name, {record.symbol for record in records}))
         and min(received) >= OLDEST_TIME_US
         and max(received) <= _MAX_TIME_US
         and min(times) >= oldest
@@ -171,8 +171,8 @@ def storable_gap(gap: FeedGap) -> FeedGap:
     return msgspec.structs.replace(
         gap,
         detail=detail,
-        exchange=printable(gap.exchange)[:_MAX_TEXT],
-        symbol=printable(gap.symbol)[:_MAX_TEXT],
+        exchange=printable(gap.exchange)[:LONGEST_NAME],
+        symbol=printable(gap.symbol)[:LONGEST_NAME],
     )
 
 
@@ -215,11 +215,6 @@ def _cleaned(value: Any) -> Any:
     return value
 
 
-def _sane_text(text: str) -> bool:
-    # isprintable is false for control characters and for half surrogate pairs, which no encoding takes.
-    return 0 < len(text) <= _MAX_TEXT and text.isprintable()
-
-
 def _tick(record: Tick) -> str | None:
     if record.bid_price is None and record.ask_price is None:
         return "no_price"
@@ -237,7 +232,7 @@ def _trade(record: Trade) -> str | None:
         return "price"
     if not _positive(record.quantity):
         return "quantity"
-    if not _sane_text(record.trade_id):
+    if not is_name(record.trade_id):
         return "trade_id"
     if record.side not in _SIDES:
         return "side"
@@ -287,7 +282,7 @@ def _candle(record: Candle) -> str | None:
         return "quantity"
     if record.trades_count is not None and not 0 <= record.trades_count <= _MAX_INTEGER:
         return "trades_count"
-    return None if _sane_text(record.timeframe) else "timeframe"
+    return None if is_name(record.timeframe) else "timeframe"
 
 
 def _all_match(matches: Callable[[str], object], texts: Iterable[str | None]) -> bool:

@@ -2,7 +2,7 @@
 
 Liveness asks only what a restart would cure: the event loop runs and no task has died. Readiness asks whether data
 flows into the journal. A sink that is down is neither: the journal holds what it has not stored, so the daemon stays
-ready and says what is degraded.
+ready and says what is degraded. One whose server refuses the same records each time is not ready: a person must act.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ class JournalHealth:
 
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
-    """A sink and what is wrong with it, None while nothing is. `up`: it stores, or publishes, all the same."""
+    """A sink and what is wrong with it, None while nothing is. `up`: it stores, or publishes, all the same.
+    `stands_still`: its server answers and refuses the same records each time, so no time will cure it.
+    """
 
     name: str
     problem: str | None = None
     up: bool = False
+    stands_still: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,13 @@ def readiness(snapshot: Snapshot) -> Verdict:
     degraded.extend(
         f"The sink {sink.name} {'has a problem' if sink.up else 'is down'}: {sink.problem}"
         for sink in snapshot.sinks
-        if sink.problem
+        if sink.problem and not sink.stands_still
+    )
+    reasons.extend(
+        f"The sink {sink.name} stands still: the server refuses the same records each time: {sink.problem}. Nothing is "
+        "given up: look at the table's constraints, indexes and triggers."
+        for sink in snapshot.sinks
+        if sink.stands_still
     )
     reasons.extend(_lost(snapshot))
     degraded.extend(

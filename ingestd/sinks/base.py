@@ -14,6 +14,7 @@ class SinkStatus:
     up: bool = False
     problem: str | None = None
     attempts_failed: int = 0  # in a row
+    stands_still: bool = False  # its server answers, and refuses the same records each time
 
 
 class Sink(Protocol):

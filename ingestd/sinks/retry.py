@@ -14,7 +14,16 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from ingestd.backoff import Backoff
-from ingestd.errors import ConnectionLost, DatabaseError, KafkaError, Reaction, SchemaError, is_known, reaction_to
+from ingestd.errors import (
+    ConnectionLost,
+    DatabaseError,
+    KafkaError,
+    Reaction,
+    SchemaError,
+    is_known,
+    may_be_of_a_row,
+    reaction_to,
+)
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
 
@@ -22,7 +31,8 @@ log = structlog.get_logger()
 
 _RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
-_NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.DEDUPLICATE)
+_NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
+_STANDS_STILL = 3  # refusals in a row
 _LAST_RETRY_S = 0.2  # between the attempts that are left once finishing
 _LAST_CONNECT_S = 4.0  # and what connecting may take in them
 
@@ -116,17 +126,20 @@ class PersistentWriter(Generic[ConnectionT]):
         reaction = reaction_to(error)
         if reaction is Reaction.PAUSE or (reaction is Reaction.RECONNECT and self.status.attempts_failed > 1):
             return self._pause.next_s()
+        if self.status.stands_still:
+            return self._pause.next_s()
         return self._retry.next_s()
 
     def _note(self, error: Exception) -> None:
         status = self.status
         status.up, status.problem = False, str(error) or type(error).__name__
         status.attempts_failed += 1
+        status.stands_still = status.attempts_failed >= _STANDS_STILL and may_be_of_a_row(error)
         self._metrics.sink_up.labels(self.name).set(0)
         kind = _kind(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
         # A row the writer could not isolate and a duplicate it could not merge come here too: both need a person.
-        alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON
+        alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.stands_still
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
@@ -146,6 +159,7 @@ class PersistentWriter(Generic[ConnectionT]):
         if self.status.attempts_failed:
             log.info("sink_writes_again", sink=self.name, after_attempts=self.status.attempts_failed)
         self.status.up, self.status.problem, self.status.attempts_failed = True, None, 0
+        self.status.stands_still = False
         self._metrics.sink_up.labels(self.name).set(1)
         self._retry.settled()
         self._pause.settled()

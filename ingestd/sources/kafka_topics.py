@@ -13,6 +13,7 @@ from ingestd import envelope
 from ingestd.clock import now_us
 from ingestd.envelope import TopicKind
 from ingestd.errors import EnvelopeError
+from ingestd.indexed_texts import is_name
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
 from ingestd.rejections import Rejections
@@ -123,11 +124,15 @@ class MarketFlush:
         rejected: Counter[tuple[str, ...]] = Counter(
             (item.channel, item.rejected) for item in self._items if item.rejected is not None
         )
-        # Their rows are stored, but as what they are: rejections of their own channel.
-        stored = self._flush.outcome.stored
-        if _REJECTIONS in stored:
-            stored[_REJECTIONS] -= rejected.total()
-        count_outcome(self._metrics, self._sink, self._flush.outcome, took_s)
+        # Their rows are stored, but as what they are: rejections of their own channel. Those that were refused in their
+        # turn are counted once all the same.
+        outcome = self._flush.outcome
+        of_others = {id(item.content) for item in self._items if item.rejected is not None}
+        shortened = [bad for bad in outcome.bad if id(bad.record) in of_others]
+        outcome.bad = [bad for bad in outcome.bad if id(bad.record) not in of_others]
+        if _REJECTIONS in outcome.stored:
+            outcome.stored[_REJECTIONS] -= rejected.total() - len(shortened)
+        count_outcome(self._metrics, self._sink, outcome, took_s)
         count_by(self._metrics.rejected, rejected)
         if self._items:
             age_s = max(0, now_us() - self._items[0].content.received_at) / 1e6
@@ -147,9 +152,9 @@ def unfit(record: Record, window: TimeWindow) -> str | None:
     if isinstance(record, Rejected):
         return None if _fits(record.table, record.reason) and _is_json(record.record) else "text"
     if isinstance(record, FeedGap):
-        texts = (record.exchange, record.symbol, record.channel, record.cause, record.detail or "-")
+        names = (record.exchange, record.symbol, record.channel)
         times = (record.time, record.received_at if record.ended_at is None else record.ended_at)
-        if not _fits(*texts):
+        if not all(map(is_name, names)) or not _fits(record.cause, record.detail or "-"):
             return "text"
         return None if all(OLDEST_TIME_US <= time <= _NEWEST_TIME_US for time in times) else "time"
     if isinstance(record, Funding) and not 0 <= (record.next_funding_time or 0) <= _NEWEST_TIME_US:

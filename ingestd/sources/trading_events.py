@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.errors import DatabaseError, Reaction, reaction_to
+from ingestd.errors import DatabaseError, may_be_of_a_row
 from ingestd.event_messages import Event, read_event
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.sinks.timescale import copy_text
+from ingestd.records import Rejected
 from ingestd.sinks.timescale.positions import Mark, Move, advance
-from ingestd.sinks.timescale.tables import TABLES
+from ingestd.sinks.timescale.refused import Kept, is_blamed, must_wait, put_aside
 from ingestd.sources.base import Item, Message
 from ingestd.sources.event_tables import Change, store_events
 from ingestd.sources.kafka_topics import poison, why
@@ -102,32 +102,37 @@ class EventFlush:
         self._metrics = metrics
         self._order_update = order_update
         self._one_by_one = False  # the server refused one of them: which?
+        self._doubts = 0  # so often in a row it refused something that nobody foresaw
         self._new: set[UUID] = set()
         self._orders: dict[str, Mapping[str, str]] = {}
         self._refused: list[tuple[Item, DatabaseError]] = []
 
     async def write(self, database: Database) -> None:
-        try:
-            await self._attempt(database)
-        except DatabaseError as error:
-            if self._one_by_one or reaction_to(error) is not Reaction.REJECT_ROW:
-                raise
-            self._one_by_one = True
-            await self._attempt(database)
+        while True:
+            try:
+                await self._attempt(database)
+            except DatabaseError as error:
+                if not is_blamed(error, self._doubts) and may_be_of_a_row(error):
+                    self._doubts += 1
+                if self._one_by_one or not is_blamed(error, self._doubts):
+                    self._one_by_one = False  # the next time all of them are tried at once
+                    raise
+                self._one_by_one = True
+            else:
+                return
 
     async def _attempt(self, database: Database) -> None:
         good = [item for item in self._items if item.rejected is None]
         async with database.transaction():
+            if self._one_by_one:
+                await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # else some are checked at the commit
             await advance(database, self._moves)
             if self._one_by_one:
-                changes, refused = await _store_one_by_one(database, good)
+                changes, refused = await _store_one_by_one(database, good, self._doubts)
             else:
                 changes, refused = [await store_events(database, _events(good))] if good else [], []
-            lines = [copy_text.lines([item.content])[0] for item in self._items if item.rejected is not None]
-            lines += [_refused_line(item, error) for item, error in refused]
-            if lines:
-                columns = TABLES["rejected_records"].columns
-                await database.copy_text("rejected_records", columns, copy_text.payload(lines))
+            kept = [_kept(item.content) for item in self._items if item.rejected is not None]
+            await put_aside(database, [*kept, *(_kept_event(item, error) for item, error in refused)])
             self._new = {new for change in changes for new in change.new}
             self._orders = {order_id: order for change in changes for order_id, order in change.orders.items()}
             self._refused = refused
@@ -165,23 +170,50 @@ def _events(items: Sequence[Item]) -> list[Event]:
 
 
 async def _store_one_by_one(
-    database: Database, items: Sequence[Item]
+    database: Database, items: Sequence[Item], doubts: int
 ) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
     """Each in a savepoint: what the server refuses is returned, the others are stored."""
     changes: list[Change] = []
     refused: list[tuple[Item, DatabaseError]] = []
+    stored: Counter[str] = Counter()
     for item in items:
         try:
             async with database.savepoint():
-                changes.append(await store_events(database, [item.content]))
+                change = await store_events(database, [item.content])
         except DatabaseError as error:
-            if reaction_to(error) is not Reaction.REJECT_ROW:
+            if not is_blamed(error, doubts):
                 raise
             refused.append((item, error))
+        else:
+            changes.append(change)
+            stored[item.channel] += len(change.new)
+    _require_company(items, refused, stored)
     return changes, refused
 
 
-def _refused_line(item: Item, error: DatabaseError) -> str:
-    """The `rejected_records` line of an event that the server refused."""
+def _require_company(
+    items: Sequence[Item], refused: Sequence[tuple[Item, DatabaseError]], stored: Mapping[str, int]
+) -> None:
+    """Raise the server's answer where none of the events of one kind may be given up for it."""
+    tried = Counter(item.channel for item in items)
+    for channel in {item.channel for item, _ in refused}:
+        errors = [error for item, error in refused if item.channel == channel]
+        error = must_wait(
+            errors, tried=tried[channel], passed=tried[channel] - len(errors), stored=stored.get(channel, 0)
+        )
+        if error is not None:
+            raise DatabaseError(
+                f"the tables take none of the {tried[channel]} {channel} that wait: {error}",
+                sqlstate=error.sqlstate,
+                context=error.context,
+                detail=error.detail,
+            )
+
+
+def _kept(content: Rejected) -> Kept:
+    return Kept(content.received_at, content.table, content.reason, None, content.record, None)
+
+
+def _kept_event(item: Item, error: DatabaseError) -> Kept:
     table = KINDS[".".join(item.part[0].rsplit(".", 2)[1:])][2]
-    return copy_text.rejected_document(now_us(), item.content.data, table, error.sqlstate, f"{error} ({item})")
+    return Kept(now_us(), table, "server", error.sqlstate, item.content.data, f"{error} ({item})")

@@ -4,5 +4,5 @@ SELECT DISTINCT ON (id) *
 FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::numeric[],
             $9::text[], $10::text[], $11::text[], $12::text[]::jsonb[]) AS row (id)
 ORDER BY id
-ON CONFLICT DO NOTHING
+ON CONFLICT (id) DO NOTHING
 RETURNING id

@@ -25,6 +25,7 @@ LEAVES = {
     "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
+    "ingestd.indexed_texts",
     "ingestd.trade_times",
     "ingestd.state_files",  # every part that keeps something between runs
     "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
@@ -162,7 +163,7 @@ EXACTLY = {
         "ingestd.kafka_errors",
     },
     "ingestd.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
-    "ingestd.event_messages": {"ingestd.errors"},
+    "ingestd.event_messages": {"ingestd.errors", "ingestd.indexed_texts"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
 }
 

@@ -13,7 +13,9 @@ from ingestd.errors import (
     Problem,
     Reaction,
     copy_line,
+    copy_line_is_certain,
     is_known,
+    may_be_of_a_row,
     reaction_to,
 )
 
@@ -72,8 +74,6 @@ SQLSTATES = """
 
 SINGLE = {
     "23505": Reaction.DEDUPLICATE,  # unique_violation
-    "23502": Reaction.REJECT_ROW,  # not_null_violation
-    "23514": Reaction.REJECT_ROW,  # check_violation
     "22P03": Reaction.RECONNECT,  # invalid_binary_representation: a column changed its type under us
     "42703": Reaction.RECONNECT,  # undefined_column
     "42P01": Reaction.RECONNECT,  # undefined_table
@@ -82,7 +82,15 @@ SINGLE = {
     "42501": Reaction.PAUSE,  # insufficient_privilege
     "3D000": Reaction.PAUSE,  # invalid_catalog_name: the database does not exist
 }
-WHOLE_CLASS = {"22": Reaction.REJECT_ROW, "28": Reaction.PAUSE}
+WHOLE_CLASS = {
+    "22": Reaction.REJECT_ROW,  # data exceptions
+    "54": Reaction.REJECT_ROW,  # program limits: an index row that is too large
+    "21": Reaction.REJECT_AMONG_OTHERS,  # cardinality violation
+    "23": Reaction.REJECT_AMONG_OTHERS,  # integrity constraints
+    "44": Reaction.REJECT_AMONG_OTHERS,  # WITH CHECK OPTION
+    "P0": Reaction.REJECT_AMONG_OTHERS,  # a trigger's RAISE
+    "28": Reaction.PAUSE,
+}
 TRANSIENT = re.compile(r"08...|40...|53...|58...|XX...|55P03|57014|57P..|25006")
 
 
@@ -106,10 +114,32 @@ def test_only_foreseen_sqlstates_are_known(sqlstate: str) -> None:
 
 
 def test_no_row_is_given_up_for_an_error_that_is_not_about_its_values() -> None:
-    given_up = {code for code in SQLSTATES if reaction_to(answered(code)) is Reaction.REJECT_ROW}
-    assert {code[:2] for code in given_up} == {"22", "23"}
+    reasons = (Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS)
+    given_up = {code for code in SQLSTATES if reaction_to(answered(code)) in reasons}
+    assert {code[:2] for code in given_up} == {"21", "22", "23", "44", "54", "P0"}
     assert "23505" not in given_up
     assert "22P03" not in given_up
+
+
+@pytest.mark.parametrize("sqlstate", SQLSTATES)
+def test_what_the_server_or_the_schema_lacks_is_never_of_a_row(sqlstate: str) -> None:
+    never = sqlstate[:2] in {"08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"}
+    assert may_be_of_a_row(answered(sqlstate)) is not never
+    assert not may_be_of_a_row(ConnectionLost("gone"))
+
+
+@pytest.mark.parametrize(
+    ("context", "certain"),
+    [
+        ('COPY trades, line 777, column price: "NaNN"', True),
+        ('COPY trades, line 777: "2026-01-06\t1"', True),
+        ("COPY trades, line 777", False),
+        ('COPY trades, line 777\nwhile "x"', False),
+        ("", False),
+    ],
+)
+def test_a_row_is_certain_where_the_server_quotes_it(context: str, certain: bool) -> None:
+    assert copy_line_is_certain(context) is certain
 
 
 @pytest.mark.parametrize("sqlstate", ["", "99999", "P0ABC", "ZZ000"])

@@ -23,7 +23,7 @@ from ingestd.records import (
     Tick,
     Trade,
 )
-from ingestd.validation import as_json, printable
+from ingestd.validation import printable
 
 _seconds: dict[int, str] = {}
 _SECONDS_KEPT = 10_000
@@ -76,14 +76,13 @@ def split(rows: bytes) -> list[bytes]:
     return [line + b"\n" for line in rows.split(b"\n")[:-1]]
 
 
-def rejected_row(record: Record, table: str, sqlstate: str, error: str) -> str:
-    """The `rejected_records` line of a row that the server refused."""
-    return rejected_document(record.received_at, as_json(record), table, sqlstate, error)
-
-
-def rejected_document(at_us: int, document: str, table: str, sqlstate: str, error: str) -> str:
-    """The same of what is no record: a JSON text that JSONB takes."""
-    return f"{timestamp(at_us)}\t{table}\tserver\t{sqlstate}\t{escaped(document)}\t{escaped(printable(error))}\n"
+def rejected(at_us: int, table: str, reason: str, sqlstate: str | None, document: str, error: str | None) -> str:
+    """The `rejected_records` line of what was put aside; `document` is a JSON text that JSONB takes."""
+    answer = _NULL if error is None else escaped(printable(error))
+    return (
+        f"{timestamp(at_us)}\t{escaped(table)}\t{escaped(reason)}\t{_optional(sqlstate)}\t{escaped(document)}\t"
+        f"{answer}\n"
+    )
 
 
 def escaped(text: str) -> str:
@@ -232,10 +231,7 @@ def _gap(record: FeedGap) -> str:
 
 
 def _rejected(record: Rejected) -> str:
-    return (
-        f"{timestamp(record.received_at)}\t{escaped(record.table)}\t{escaped(record.reason)}\t\\N\t"
-        f"{escaped(record.record)}\t\\N\n"
-    )
+    return rejected(record.received_at, record.table, record.reason, None, record.record, None)
 
 
 def _each(line: Callable[[Any], str]) -> Callable[[Sequence[Any]], list[str]]:

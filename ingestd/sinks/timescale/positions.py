@@ -6,16 +6,26 @@ and a writer whose source was given to another one (the other raised the epoch) 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from ingestd.errors import DatabaseError, IngestdError
+from ingestd.sinks.timescale.refused import is_blamed
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
 from ingestd.storage.stalled import disconnect_stalled
 
+log = structlog.get_logger()
+
 _LOCK_NOT_AVAILABLE = "55P03"
+
+
+class MarkRefused(IngestdError):
+    """A mark is none that the table takes: write each by itself."""
 
 
 class Superseded(IngestdError):
@@ -119,21 +129,37 @@ async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: 
     return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
 
 
-async def mark(database: Database, marks: Mapping[str, Mark | None]) -> None:
-    """Raise the marks of replayable origins, and delete those that are None, inside the caller's transaction."""
+async def mark(database: Database, marks: Mapping[str, Mark | None], *, apart: bool = False) -> None:
+    """Raise the marks of replayable origins, and delete those that are None, inside the caller's transaction.
+
+    Raises MarkRefused for one that the table does not take. `apart`: each is written by itself then, and such a one is
+    left out: what it would have told is known by the records' own keys.
+    """
     raised = sorted((source, mark) for source, mark in marks.items() if mark is not None)
-    if raised:
-        await database.execute(
-            "INSERT INTO ingest_positions (source, position, epoch) "
-            "SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ON CONFLICT (source) "
-            "DO UPDATE SET position = EXCLUDED.position, epoch = EXCLUDED.epoch, updated_at = now()",
-            [source for source, _ in raised],
-            [mark.position for _, mark in raised],
-            [mark.received_at for _, mark in raised],
-        )
+    for some in [[one] for one in raised] if apart else [raised] if raised else []:
+        try:
+            async with database.savepoint() if apart else contextlib.nullcontext():
+                await _raise(database, some)
+        except DatabaseError as error:
+            if not is_blamed(error, doubts=0):
+                raise
+            if not apart:
+                raise MarkRefused(str(error)) from error
+            log.error("mark_refused", source=some[0][0][:200], error=str(error))
     gone = sorted(source for source, mark in marks.items() if mark is None)
     if gone:
         await database.execute("DELETE FROM ingest_positions WHERE source = ANY($1::text[])", gone)
+
+
+async def _raise(database: Database, marks: Sequence[tuple[str, Mark]]) -> None:
+    await database.execute(
+        "INSERT INTO ingest_positions (source, position, epoch) "
+        "SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ON CONFLICT (source) "
+        "DO UPDATE SET position = EXCLUDED.position, epoch = EXCLUDED.epoch, updated_at = now()",
+        [source for source, _ in marks],
+        [mark.position for _, mark in marks],
+        [mark.received_at for _, mark in marks],
+    )
 
 
 async def forget(database: Database, prefix: str, *, older_than_days: int, but: Sequence[str] = ()) -> None:

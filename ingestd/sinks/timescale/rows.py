@@ -31,7 +31,8 @@ class Rows:
     _records: list[Record]
     _order: Sequence[int] | None
     staged: bool = False  # a unique violation was met: go through the staging table
-    in_portions: bool = False  # many bad rows were met
+    in_portions: bool = False  # many bad rows were met, or one that the server did not name
+    doubts: int = 0  # so often in a row it failed with what nobody foresaw
     has_two_times: bool = False  # some are trades of venues that give one trade two times
     left_out: int = 0  # rows that were stored with another time
 

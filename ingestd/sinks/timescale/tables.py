@@ -44,9 +44,15 @@ class Table:
     def merge_staging(self) -> str:
         """From staging into the table, in key order: two writers that sort alike cannot deadlock.
 
-        Of rows with one key the last one staged wins where rows replace each other, the first where they are kept.
+        Of rows with one key the last one staged wins where rows replace each other, the first where they are kept. A
+        table without a key of ours was given one by whoever runs the database: by that the first is kept.
         """
         columns, key = ", ".join(self.columns), ", ".join(self.key)
+        if not key:
+            return (
+                f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
+                f"SELECT {columns} FROM {self.staging} ORDER BY ctid ON CONFLICT DO NOTHING"
+            )
         last = "ASC" if self.on_conflict is OnConflict.KEEP else "DESC"
         return (
             f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
@@ -55,7 +61,10 @@ class Table:
         )
 
     def count_missing(self) -> str:
-        """How many staged rows the table has under no name: a trigger, a rule or a policy kept them out."""
+        """How many staged rows the table has under no name: a trigger, a rule or a policy kept them out. Without a key
+        nobody can tell."""
+        if not self.key:
+            return "SELECT 0"
         same = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
         return (
             f"SELECT count(*) FROM {self.staging} s "  # noqa: S608 # every name is a constant of this file
@@ -64,7 +73,7 @@ class Table:
 
     def _resolution(self) -> str:
         if self.on_conflict is OnConflict.KEEP:
-            return "DO NOTHING"
+            return f"({', '.join(self.key)}) DO NOTHING"
         if self.on_conflict is OnConflict.MERGE:
             return f"({', '.join(self.key)}) DO UPDATE SET {self.merge}"
         changed = [name for name in self.columns if name not in self.key]

@@ -12,15 +12,24 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
+from ingestd.errors import (
+    DatabaseError,
+    Reaction,
+    copy_line,
+    copy_line_is_certain,
+    may_be_of_a_row,
+    reaction_to,
+)
 from ingestd.failpoints import passing
 from ingestd.records import Record
 from ingestd.sinks.timescale import copy_text, two_times
-from ingestd.sinks.timescale.positions import Mark, Move, advance, mark
+from ingestd.sinks.timescale.positions import Mark, MarkRefused, Move, advance, mark
+from ingestd.sinks.timescale.refused import Kept, is_blamed, must_wait, put_aside
 from ingestd.sinks.timescale.rows import RowMaker, Rows
-from ingestd.sinks.timescale.tables import TABLES, Table
+from ingestd.sinks.timescale.tables import Table
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
+from ingestd.validation import as_json
 
 # So many bad rows are picked out one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
@@ -36,8 +45,15 @@ class BadRow:
 
     table: Table
     record: Record
-    sqlstate: str
-    error: str
+    answer: DatabaseError
+
+    @property
+    def sqlstate(self) -> str:
+        return self.answer.sqlstate
+
+    @property
+    def error(self) -> str:
+        return str(self.answer)
 
 
 @dataclass(slots=True)
@@ -55,7 +71,8 @@ class Flush:
     """What is to be stored with which steps, and what the last transaction that reached its COMMIT did.
 
     `origin` says where a row came from, for the error text of one that the server refuses. `copying` is set when the
-    server gets the most of it.
+    server gets the most of it. `marks_apart` and `checked_at_once` were learnt from a failure: each mark is written by
+    itself, and constraints are checked with each statement instead of at the commit.
     """
 
     moves: tuple[Move, ...]
@@ -67,6 +84,8 @@ class Flush:
     copying: asyncio.Event | None = None
     stored_by_another: Mapping[str, int] = field(default_factory=dict)  # by channel, counted as duplicates
     bad: list[BadRow] = field(default_factory=list)
+    marks_apart: bool = False
+    checked_at_once: bool = False
     outcome: Outcome = field(default_factory=Outcome)
 
 
@@ -94,6 +113,10 @@ async def write(database: Database, flush: Flush) -> None:
             await _attempt(database, flush)
         except _TableError as failure:
             _learn(flush, failure)
+        except MarkRefused:
+            flush.marks_apart = True
+        except _CommitError:
+            flush.checked_at_once = True
         else:
             return
 
@@ -107,42 +130,62 @@ class _TableError(Exception):
         self.error = error
 
 
+class _CommitError(Exception):
+    """The server refused the commit: a constraint that it checks only then."""
+
+
 def _learn(flush: Flush, failure: _TableError) -> None:
     """Change the flush so that the next attempt gets further: every call shrinks, stages or splits something."""
     rows, error = failure.rows, failure.error
     if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
         rows.staged = True
         return
-    if rows.in_portions:
+    if not is_blamed(error, rows.doubts):
+        rows.doubts += 1
+    if rows.in_portions or not is_blamed(error, rows.doubts):
         raise error
-    line = copy_line(error.context)
+    line = copy_line(error.context) if copy_line_is_certain(error.context) else None
     few = sum(bad.table is rows.table for bad in flush.bad) < _FEW_BAD_ROWS
-    if line is not None and few and 0 < line <= rows.count:
-        flush.bad.append(_bad_row(rows.table, rows.take_out(line), error))
+    if line is not None and few and line <= rows.count and reaction_to(error) is Reaction.REJECT_ROW:
+        flush.bad.append(BadRow(rows.table, rows.take_out(line), error))
     else:
         rows.in_portions = True
 
 
 async def _attempt(database: Database, flush: Flush) -> None:
     outcome = Outcome(bad=list(flush.bad), duplicate=dict(flush.stored_by_another))
-    async with database.transaction():
-        await advance(database, flush.moves, flush.fence)
-        await mark(database, flush.marks)
-        if flush.direct_compress:
-            await database.script(f"SET LOCAL {DIRECT_COMPRESS} = on")
-        passing("database.position")
-        most = max((len(rows.payload) for rows in flush.tables.values()), default=0)
-        for rows in flush.tables.values():
-            if flush.copying is not None and len(rows.payload) == most:
-                flush.copying.set()
-            if rows.count or rows.left_out:
-                await _write_table(database, rows, outcome)
-                passing("database.copy.after")
-        await _write_rejected(database, flush, outcome.bad)
-        # Set before the COMMIT is sent: when its reply is lost and the position says committed, this is what it did.
-        flush.outcome = outcome
-        passing("database.commit.before")
+    is_committing = False
+    try:
+        async with database.transaction():
+            await _write_all(database, flush, outcome)
+            # Set before the COMMIT is sent: when its reply is lost and the position says committed, this is what it
+            # did.
+            flush.outcome = outcome
+            passing("database.commit.before")
+            is_committing = True
+    except DatabaseError as error:
+        if is_committing and may_be_of_a_row(error) and not flush.checked_at_once:
+            raise _CommitError from error
+        raise
     passing("database.commit.after")
+
+
+async def _write_all(database: Database, flush: Flush, outcome: Outcome) -> None:
+    if flush.checked_at_once:
+        await database.script("SET CONSTRAINTS ALL IMMEDIATE")
+    await advance(database, flush.moves, flush.fence)
+    await mark(database, flush.marks, apart=flush.marks_apart)
+    if flush.direct_compress:
+        await database.script(f"SET LOCAL {DIRECT_COMPRESS} = on")
+    passing("database.position")
+    most = max((len(rows.payload) for rows in flush.tables.values()), default=0)
+    for rows in flush.tables.values():
+        if flush.copying is not None and len(rows.payload) == most:
+            flush.copying.set()
+        if rows.count or rows.left_out:
+            await _write_table(database, rows, outcome)
+            passing("database.copy.after")
+    await put_aside(database, [_kept(flush, row) for row in outcome.bad])
 
 
 async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None:
@@ -156,6 +199,7 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
         await database.execute(rows.table.create_staging())
     if rows.in_portions:
         stored, missing, bad = await _store_in_portions(database, rows)
+        _require_company(rows, bad, stored, missing)
         outcome.bad.extend(bad)
     else:
         bad = []
@@ -209,11 +253,12 @@ async def _store_portion(
                 stored += new
                 missing += lost
         except DatabaseError as error:
-            if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
+            unstaged = reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged
+            if unstaged or (may_be_of_a_row(error) and not is_blamed(error, rows.doubts)):
                 raise _TableError(rows, error) from error
-            if reaction_to(error) is not Reaction.REJECT_ROW:
+            if not may_be_of_a_row(error):
                 raise
-            line = copy_line(error.context)
+            line = copy_line(error.context) if copy_line_is_certain(error.context) else None
             if line is None and len(lines) > 1:
                 half = len(lines) // 2
                 new, lost, refused = await _store_portion(database, rows, lines[:half], records[:half])
@@ -223,7 +268,7 @@ async def _store_portion(
                 lines, records = lines[half:], records[half:]
                 continue
             index = (line or 1) - 1
-            bad.append(_bad_row(rows.table, records[index], error))
+            bad.append(BadRow(rows.table, records[index], error))
             lines = lines[:index] + lines[index + 1 :]
             records = records[:index] + records[index + 1 :]
         else:
@@ -231,26 +276,37 @@ async def _store_portion(
     return stored, missing, bad
 
 
+def _require_company(rows: Rows, bad: Sequence[BadRow], stored: int, missing: int) -> None:
+    """Raise the server's answer where no row may be given up for it. The next time all of them are tried at once."""
+    error = must_wait(
+        [row.answer for row in bad],
+        tried=rows.count,
+        passed=rows.count - len(bad) - missing,
+        stored=stored,
+    )
+    if error is not None:
+        rows.in_portions = False
+        raise DatabaseError(
+            f"{rows.table.name} takes none of the {rows.count} rows that wait: {error}",
+            sqlstate=error.sqlstate,
+            context=error.context,
+            detail=error.detail,
+        )
+
+
 @asynccontextmanager
 async def _blamed_on(rows: Rows) -> AsyncIterator[None]:
     try:
         yield
     except DatabaseError as error:
-        if reaction_to(error) in (Reaction.DEDUPLICATE, Reaction.REJECT_ROW):
+        if may_be_of_a_row(error):
             raise _TableError(rows, error) from error
         raise
 
 
-def _bad_row(table: Table, record: Record, error: DatabaseError) -> BadRow:
-    return BadRow(table, record, error.sqlstate, str(error))
-
-
-async def _write_rejected(database: Database, flush: Flush, bad: list[BadRow]) -> None:
-    if bad:
-        lines = [
-            copy_text.rejected_row(row.record, row.table.name, row.sqlstate, _with_origin(flush, row)) for row in bad
-        ]
-        await database.copy_text("rejected_records", TABLES["rejected_records"].columns, copy_text.payload(lines))
+def _kept(flush: Flush, row: BadRow) -> Kept:
+    record = row.record
+    return Kept(record.received_at, row.table.name, "server", row.sqlstate, as_json(record), _with_origin(flush, row))
 
 
 def _with_origin(flush: Flush, row: BadRow) -> str:

@@ -98,6 +98,11 @@ def test_a_loop_that_stands_still_ends_liveness(age_s: float, alive: bool) -> No
             {"feeds": (feed(stream("NO/PE", refused="no such market")),)},
             "kraken refuses every symbol of its feed: trades NO/PE (no such market).",
         ),
+        (
+            {"sinks": (SinkHealth("market", "trades takes none of the 5 rows", stands_still=True),)},
+            "The sink market stands still: the server refuses the same records each time: trades takes none of the 5 "
+            "rows. Nothing is given up: look at the table's constraints, indexes and triggers.",
+        ),
     ],
 )
 def test_what_ends_readiness_is_a_sentence(change: dict[str, object], reason: str) -> None:
