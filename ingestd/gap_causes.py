@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 DISCONNECT = "disconnect"
@@ -98,9 +98,31 @@ CAUSES: Mapping[str, Explanation] = {
     ),
 }
 
+NOT_SERVED = ("ticks", "order_book")
+"""The channels of which no venue serves the past: what is missing there stays missing."""
+
+_STATUSES: Mapping[str, str] = {
+    "open": "open: it has not ended; the stream has not delivered since.",
+    "filled": "filled: what was missing was fetched; `recovered` says how many rows.",
+    "unfillable": "unfillable: the venue does not give it afterwards; the detail says why.",
+}
+_CLOSED = "closed: it has ended, and what is missing has not been fetched yet; backfill asks the venue for it in turn."
+_CLOSED_FOR_GOOD = (
+    "closed, of ticks or order_book: it has ended, and what is missing cannot be fetched afterwards, because no venue "
+    "serves the quotes and books of the past. It stays closed; there is nothing to do."
+)
+
 UNKNOWN = Explanation("A cause this version does not know.", "Use the version that wrote it.")
 
 
 def explanation(cause: str) -> Explanation:
     """What a cause means."""
     return CAUSES.get(cause, UNKNOWN)
+
+
+def status_meanings(status: str, channels: Collection[str]) -> list[str]:
+    """A sentence for what a gap's status means in these channels; of no channel, in every one."""
+    if status != "closed":
+        return [_STATUSES[status]] if status in _STATUSES else []
+    meanings = {_CLOSED_FOR_GOOD if channel in NOT_SERVED else _CLOSED for channel in channels}
+    return sorted(meanings or {_CLOSED, _CLOSED_FOR_GOOD}, key=len)

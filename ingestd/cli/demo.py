@@ -45,9 +45,16 @@ def demo(
     keep: bool,
     as_json: bool,
 ) -> None:
-    """Run everything here: a database, a simulated venue, the real daemon; then say what arrived.
+    """Run everything here, and say what arrived where.
 
-    Exit code 1 when one count does not add up.
+    Starts an embedded PostgreSQL (or makes a database on --dsn), Valkey and a Kafka-compatible broker, a simulated
+    Binance (or a recorded capture, or with --live the real one) and the daemon itself, all on free ports of 127.0.0.1.
+    Captures for --seconds, stops the daemon as systemd would, and compares what the venue says it sent with what is in
+    the tables, in the topics and at a subscriber: every trade and tick, digit for digit, once; and the candles.
+
+    Prints a line for each comparison, with ok or FAIL, and a verdict; exit code 1 when one does not hold. Takes about
+    half a minute, writes to a temporary folder only, and leaves nothing running unless --keep asks for it. Needs the
+    extra `embedded`, and no access to the internet but for --live.
     """
     if live and capture is not None:
         raise click.UsageError("--live and --capture exclude each other")

@@ -24,6 +24,7 @@ from ingestd.cli import demo_fanout
 from ingestd.cli.demo_fanout import Fanout, Say
 from ingestd.clock import monotonic_s
 from ingestd.errors import IngestdError
+from ingestd.sim import embedded, embedded_kafka, embedded_valkey
 from ingestd.sim.child import free_port
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
@@ -80,6 +81,10 @@ class Venue:
 @contextlib.asynccontextmanager
 async def run(plan: Plan, say: Say) -> AsyncIterator[Account]:
     """Run the whole demo; the database is still there inside the block."""
+    if plan.dsn is None:
+        embedded.wheel_binaries()  # that a server is not installed is said before anything is started
+    embedded_valkey.wheel_binary()
+    embedded_kafka.wheel_binary()
     with tempfile.TemporaryDirectory(prefix="ingestd-demo-") as folder:
         async with database(plan, say) as dsn:
             account = Account(dsn=dsn)

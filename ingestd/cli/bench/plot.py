@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ingestd.cli.bench.figures import Figures
 from ingestd.errors import ConfigError, Problem
+from ingestd.sim.child import how_to_install
 
 Curve = list[tuple[float, float]]
 
@@ -19,9 +20,7 @@ def require() -> None:
     try:
         import matplotlib.figure  # noqa: F401  # its parts too: half an installation is none
     except ImportError as error:
-        raise ConfigError(
-            [Problem("--plot", f"needs matplotlib: {error}", hint="pip install 'ingestd[plot]'")]
-        ) from error
+        raise ConfigError([Problem("--plot", f"needs matplotlib: {error}", hint=how_to_install("plot"))]) from error
 
 
 def by_batch_size(figures: Figures) -> Curve:

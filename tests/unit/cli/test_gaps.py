@@ -175,3 +175,23 @@ def test_no_cell_is_a_formula(text: str) -> None:
     plain = GapRow("x", "BTC/USDT:USDT-260327", "trades", NOW, NOW, "disconnect", "closed", 0, "1 = 1")
     (read,) = csv.DictReader(io.StringIO(to_csv([plain], NOW)))
     assert (read["symbol"], read["detail"]) == ("BTC/USDT:USDT-260327", "1 = 1")
+
+
+@pytest.mark.parametrize(
+    ("channels", "for_good", "to_come"),
+    [
+        (["ticks"], True, False),
+        (["order_book"], True, False),
+        (["trades", "candles"], False, True),
+        (["funding", "ticks"], True, True),
+        (["open_interest"], False, True),
+    ],
+)
+def test_closed_is_said_to_be_for_good_where_nothing_can_be_fetched(
+    channels: list[str], for_good: bool, to_come: bool
+) -> None:
+    rows = [GapRow("x", "A/B", channel, NOW, NOW, "disconnect", "closed", 0, None) for channel in channels]
+    as_json = json.loads(to_json(rows, {"closed": len(rows)}, NOW))["statuses"]["closed"]
+    for told in (to_text(rows, {"closed": len(rows)}, NOW), as_json):
+        assert ("cannot be fetched afterwards" in told) is for_good
+        assert ("has not been fetched yet" in told) is to_come
