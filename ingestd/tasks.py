@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from ingestd.errors import ConfigError, IngestdError
+
 log = structlog.get_logger()
 
 
@@ -73,5 +75,7 @@ class Tasks:
         self.dead.append(name)
         if self.fatal is None:
             self.fatal = error or RuntimeError(f"the task {name} ended by itself")
-        log.error("task_died", task=name, error=repr(self.fatal), exc_info=error)
+        if not isinstance(error, ConfigError):  # a mistake of a person's is what the process ends with
+            bug = None if isinstance(error, IngestdError) else error
+            log.error("task_died", task=name, error=repr(self.fatal), exc_info=bug)
         self.stop_asked.set()

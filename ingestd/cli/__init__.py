@@ -22,6 +22,8 @@ EXIT_USAGE = 2
 
 # name: (where the command is, what `ingestd --help` says of it). The texts are here so that help imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("ingestd.cli.init:init", "Write a configuration to begin with."),
+    "exchanges": ("ingestd.cli.exchanges:exchanges", "List exchanges, their channels and their markets."),
     "run": ("ingestd.cli.run:run", "Capture until stopped."),
     "check": ("ingestd.cli.check:check", "Check a configuration and print what it comes to."),
     "migrate": ("ingestd.cli.migrate:migrate", "Bring the database to this version's schema."),

@@ -12,6 +12,7 @@ from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.ccxt_channels import is_unserved, needs_key, offered_channels, streamed
 from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
 from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.market_families import may_hold
 from ingestd.feeds.native.venues import native_exchanges, native_venue
 from ingestd.feeds.symbols import kind_by_name, resolve, type_by_name
 from ingestd.feeds.trade_ids import asks_for_aggregates
@@ -58,6 +59,8 @@ def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
         if markets is None:
             continue
         missing = resolve(feed.symbols, {market["symbol"]: market for market in markets}).unknown
+        for symbol in [s for s in missing if any(may_hold(family, s) for family in cache.missing)]:
+            del missing[symbol]  # in a list that could not be had
         age_h = (now_us() - cache.loaded_at) / 3.6e9
         problems += [
             Problem(

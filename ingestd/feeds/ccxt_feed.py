@@ -67,6 +67,7 @@ class CcxtFeed:
         self._markets: list[MarketInfo] = []
         self._unknown: dict[str, str] = {}
         self._unknown_since: dict[str, int] = {}
+        self._said_unknown: frozenset[str] = frozenset()
         self._followed: dict[str, Mapping[str, Any]] = {}  # their last known markets
         self._symbols: list[str] = list(config.symbols)
         self._missing: dict[Family, str] = {}  # families of markets that a symbol may be of, and why they cannot be had
@@ -158,6 +159,7 @@ class CcxtFeed:
                 path = f"feeds[{self.config.exchange}].symbols"
                 raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
+            self._say_unknown()
             log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), again_in_s=_NOTHING_LISTED_S)
             await self._stop.sleep(_NOTHING_LISTED_S)
             return
@@ -185,6 +187,7 @@ class CcxtFeed:
         markets = exchange.markets
         self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
         resolution = self._resolve()
+        self._say_unknown()
         kept = self._bounded([s for s in resolution.symbols if self._keep is None or self._keep(s)])
         self._followed = {symbol: markets[symbol] for symbol in kept}
         lacking = exchange.lacking.intersection(kept)
@@ -251,9 +254,6 @@ class CcxtFeed:
             resolution.symbols = [symbol for symbol in resolution.symbols if symbol not in refused]
             resolution.unknown.update(refused)
         resolution.unknown.update(self._excuses(resolution.unknown))
-        self._say_missing()
-        for symbol in resolution.unknown.keys() - self._unknown.keys():
-            log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=resolution.unknown[symbol])
         self._unknown = resolution.unknown
         return resolution
 
@@ -273,8 +273,12 @@ class CcxtFeed:
                 excuses[name] = _why_missing(family, self._missing[family])
         return excuses
 
-    def _say_missing(self) -> None:
+    def _say_unknown(self) -> None:
+        """Which symbols cannot be had, and which lists of markets, where that is new."""
         assert self._session is not None
+        for symbol in self._unknown.keys() - self._said_unknown:
+            log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=self._unknown[symbol])
+        self._said_unknown = frozenset(self._unknown)
         missing = self._session.exchange.missing
         for family in missing.keys() - self._said_missing:
             said = log.warning if family in self._missing else log.info

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from itertools import chain
 from typing import Any
 
 from ingestd.clock import now_us
@@ -76,6 +77,14 @@ class CcxtHistory:
 
     def _resolved(self) -> symbol_names.Resolution:
         return symbol_names.resolve(self.wanted, self._exchange.markets, self._exchange.namesakes)
+
+    def listed(self) -> list[Mapping[str, Any]]:
+        """Every market of the venue in the exchange library's form, those that share a name among them."""
+        return [*self._exchange.markets.values(), *chain.from_iterable(self._exchange.namesakes.values())]
+
+    def missing(self) -> Mapping[str, str]:
+        """Which families of markets the venue did not list, and why."""
+        return {family.name: why for family, why in self._exchange.missing.items()}
 
     def require(self, channel: str, symbol: str) -> None:
         """Raises Unfillable when the venue has no past for this channel, or no such market; FeedError while it may have

@@ -126,6 +126,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.sim",
         "ingestd.ops",
         "ingestd.feeds.catalog",
+        "ingestd.feeds.directory",
         "ingestd.backfill.on_demand",
         "ingestd.kafka_check",
     },

@@ -1,0 +1,157 @@
+"""`ingestd exchanges`: which there are, what each offers, and its markets."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from ingestd import config as configuration
+from ingestd.cli.options import json_option
+from ingestd.cli.say import say, say_json
+from ingestd.cli.signals import run_to_its_end
+from ingestd.config import FeedConfig
+from ingestd.errors import FeedError, IngestdError
+
+if TYPE_CHECKING:  # the exchange library takes a second: only when it is asked
+    from ingestd.feeds.directory import Listing, Offer
+
+_ASKED_FOR_S = 60.0
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--match",
+    "patterns",
+    multiple=True,
+    metavar="SYMBOL",
+    help='List the markets of this name or pattern, such as "*/USDT". Several add up.',
+)
+@click.option(
+    "-c",
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Ask as the feed of this exchange does in this file: its url_map, options and credentials, and the list that "
+    "its daemon keeps.",
+)
+@json_option
+def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
+    """List the exchanges; of one, NAME, its channels; with --match, its markets, a symbol a line.
+
+    Only --match opens a connection: it asks the venue, or with -c reads the list of markets that a daemon keeps, where
+    that is of the last day. Exit code 1 where the venue cannot be reached, or nothing matches.
+    """
+    if name is None:
+        if patterns or config_file is not None:
+            raise click.UsageError("--match and -c want the NAME of an exchange")
+        _list_all(as_json)
+    elif patterns:
+        _list_markets(name, patterns, config_file, as_json)
+    else:
+        _describe(name, as_json)
+
+
+def _list_all(as_json: bool) -> None:
+    from ingestd.feeds import directory
+
+    offers = directory.offers()
+    if as_json:
+        say_json(orjson.dumps({"exchanges": [_document(offer) for offer in offers]}))
+        return
+    width = max(len(offer.exchange) for offer in offers)
+    for offer in offers:
+        say(f"{offer.exchange:{width}}  {offer.decoder:6}  {' '.join(offer.channels)}")
+
+
+def _describe(name: str, as_json: bool) -> None:
+    from ingestd.feeds import directory
+
+    offer = directory.offer(name)
+    if as_json:
+        say_json(orjson.dumps(_document(offer)))
+        return
+    say(f"{offer.exchange}: read by {'a decoder of our own, and ccxt' if offer.decoder == 'native' else 'ccxt'}")
+    for channel, decoder in offer.channels.items():
+        notes = [f"of {', '.join(offer.candles)}"] if channel == "candles" and offer.candles else []
+        notes += ["with an API key only: credentials_file"] if channel in offer.with_key else []
+        say(f"  {channel:13}  {decoder:6}  {'; '.join(notes)}".rstrip())
+    say(f'Its markets: ingestd exchanges {name} --match "{directory.first_symbol(name).partition("/")[0]}/*"')
+
+
+def _document(offer: Offer) -> dict[str, Any]:
+    return {
+        "exchange": offer.exchange,
+        "decoder": offer.decoder,
+        "channels": dict(offer.channels),
+        "candles": list(offer.candles),
+        "with_key": list(offer.with_key),
+    }
+
+
+def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
+    from ingestd.feeds import directory
+
+    feed, state_dir = _asking(directory.known(name), patterns, config_file)
+    try:
+        listing = run_to_its_end(_asked(feed, state_dir))
+    except FeedError as error:
+        raise FeedError(
+            f"the markets of {name} cannot be had: {error}. Is this machine online, and does the venue serve its "
+            "country? A mirror or proxy: -c with a file whose feed has a url_map"
+        ) from error
+    if as_json:
+        say_json(orjson.dumps(_listed(name, listing)))
+    else:
+        for symbol, _ in listing.markets:
+            say(symbol)
+        for line in _notes(name, listing):
+            say(f"ingestd: note: {line}", err=True)
+    if not listing.markets:
+        raise SystemExit(1)
+
+
+async def _asked(feed: FeedConfig, state_dir: Path | None) -> Listing:
+    from ingestd.feeds import directory
+
+    try:
+        async with asyncio.timeout(_ASKED_FOR_S):
+            return await directory.listed(feed, state_dir)
+    except TimeoutError as late:
+        raise FeedError(f"no answer within {_ASKED_FOR_S:g} s") from late
+
+
+def _asking(name: str, patterns: tuple[str, ...], config_file: Path | None) -> tuple[FeedConfig, Path | None]:
+    """A feed of these symbols, as the file has it, and the state directory of its daemon."""
+    wanted = {"symbols": list(patterns), "max_symbols": max(1, len(patterns))}
+    if config_file is None:
+        return FeedConfig(exchange=name, **wanted), None
+    config = configuration.load(config_file)
+    feed = next((feed for feed in config.feeds if feed.exchange == name), None)
+    if feed is None:
+        raise IngestdError(f"{config_file} has no feed of {name}: leave -c out to ask the venue itself")
+    return feed.model_copy(update=wanted), config.instance.state_dir
+
+
+def _notes(name: str, listing: Listing) -> list[str]:
+    kept = "" if listing.age_s is None else f", as a daemon was told {listing.age_s / 3600:.1f} h ago"
+    return [
+        f"{len(listing.markets)} of the {listing.of} markets of {name}{kept}",
+        *(f"{symbol}: {why}" for symbol, why in listing.unknown.items()),
+        *(f"the list of {family} markets cannot be had: {why}" for family, why in listing.missing.items()),
+    ]
+
+
+def _listed(name: str, listing: Listing) -> dict[str, Any]:
+    return {
+        "exchange": name,
+        "markets": [{"symbol": symbol, "kind": kind} for symbol, kind in listing.markets],
+        "listed": listing.of,
+        "age_s": listing.age_s,
+        "unknown": dict(listing.unknown),
+        "missing": dict(listing.missing),
+    }

@@ -1,0 +1,159 @@
+"""`ingestd init`: a configuration to begin with, which `ingestd check` accepts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ingestd.cli.loading import load_runnable
+from ingestd.cli.options import DEFAULT_CONFIG
+from ingestd.cli.say import say
+from ingestd.cli.toml_text import to_toml
+from ingestd.config_values import redacted_url
+from ingestd.errors import ConfigError, Problem
+
+_DSN = "postgresql://ingestd@localhost:5432/market"
+_SYSTEM_STATE = Path("/var/lib/ingestd")
+_STANDARD_OUTPUT = "-"
+
+_HEAD = """\
+# Check it: ingestd check -c FILE. Make its tables: ingestd migrate -c FILE. Capture: ingestd run -c FILE.
+# Every option has a default; all of them, with what they mean: config/ingestd.toml in the source.
+
+[instance]
+{name}             # in the database, and of its lease: one daemon of a name captures
+{state_dir} # the journal: what is captured and not stored yet
+
+# A sink exists when its section does: [database], [redis], [kafka].
+[database]                    # TimescaleDB or plain PostgreSQL; the password may be in a file: password_file = "..."
+{dsn}
+
+# [redis]                     # live channels and caches
+# url = "redis://localhost:6379/0"
+
+# [kafka]                     # a topic for each channel
+# bootstrap_servers = ["localhost:9092"]
+
+[http]
+listen = "127.0.0.1:9108"     # /metrics, /livez, /readyz
+"""
+
+_FEED = """
+[[feeds]]
+{exchange}
+{channels} # it has {offered}
+{symbols} # a pattern such as "*/USDT" takes all that match: ingestd exchanges {name} --match "*/USDT"
+"""
+
+
+@click.command()
+@click.option(
+    "--exchange", "exchanges", multiple=True, help="An exchange to capture; again for more. [default: binance]"
+)
+@click.option(
+    "--symbols",
+    multiple=True,
+    metavar="SYMBOL[,SYMBOL]",
+    help="What to capture of each: unified symbols or patterns. [default: bitcoin]",
+)
+@click.option("--dsn", default=_DSN, show_default=True, help="The database.")
+@click.option(
+    "-o",
+    "--output",
+    default="ingestd.toml",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write it; -: to standard output.",
+)
+@click.option("--force", is_flag=True, help="Replace the file that is there.")
+def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output: str, force: bool) -> None:
+    """Write a commented configuration to begin with. Asks nothing, opens no connection.
+
+    Nobody else may read the file where the DSN holds a password. Exit code 2, and no file, where `ingestd check` would
+    refuse it.
+    """
+    wanted = [symbol.strip() for listed in symbols for symbol in listed.split(",") if symbol.strip()]
+    if symbols and not wanted:
+        raise click.UsageError("--symbols names none")
+    if output != _STANDARD_OUTPUT and not force and os.path.lexists(output):
+        raise click.UsageError(f"{output} exists: --force replaces it, --output names another file")
+    text = _composed(tuple(dict.fromkeys(exchanges)) or ("binance",), wanted, dsn)
+    if output == _STANDARD_OUTPUT:
+        _require_sound(text)
+        say(text, nl=False)
+        return
+    _write(Path(output), text, is_secret=_holds_password(dsn), force=force)
+    given = "" if Path(output).absolute() == DEFAULT_CONFIG else f" -c {output}"
+    say(f"wrote {output}. Next: ingestd check{given}, ingestd migrate{given}, ingestd run{given}", err=True)
+
+
+def _composed(exchanges: Sequence[str], wanted: Sequence[str], dsn: str) -> str:
+    from ingestd.feeds import directory
+
+    text = _HEAD.format(
+        name=_line("name", "ingestd-1"), state_dir=_line("state_dir", str(_state_dir())), dsn=_line("dsn", dsn)
+    )
+    for exchange in exchanges:
+        offered = directory.offer(exchange).channels
+        symbols = list(wanted) or [directory.first_symbol(exchange)]
+        channels = directory.usual_channels(exchange, symbols)
+        if not channels:
+            message = "serves nothing of these symbols without an API key"
+            raise ConfigError(
+                [Problem(exchange, message, ", ".join(symbols), "write its feed by hand: credentials_file")]
+            )
+        text += _FEED.format(
+            exchange=_line("exchange", exchange),
+            channels=_line("channels", list(channels)),
+            offered=", ".join(offered),
+            symbols=_line("symbols", symbols),
+            name=exchange,
+        )
+    return text
+
+
+def _line(key: str, value: object) -> str:
+    return to_toml({key: value}).strip()
+
+
+def _state_dir() -> Path:
+    """Where this user may write: the system's own for root and for a service, else the user's."""
+    if os.geteuid() == 0 or os.access(_SYSTEM_STATE, os.W_OK):
+        return _SYSTEM_STATE
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "ingestd"
+
+
+def _holds_password(dsn: str) -> bool:
+    return redacted_url(dsn) != dsn or "password" in dsn.lower()
+
+
+def _require_sound(text: str) -> None:
+    """Raises ConfigError where `ingestd check` would."""
+    with tempfile.TemporaryDirectory(prefix="ingestd-init-") as folder:  # for this user only
+        file = Path(folder) / "ingestd.toml"
+        file.write_text(text, encoding="utf-8")
+        load_runnable(file)
+
+
+def _write(path: Path, text: str, *, is_secret: bool, force: bool) -> None:
+    """Whole or not at all; what is there is kept unless `force`. Raises ConfigError."""
+    _require_sound(text)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_secret else 0o644)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            if force:
+                os.replace(beside, path)
+            else:
+                os.link(beside, path)  # fails where somebody was quicker
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be written: {error.strerror or error}")]) from error
