@@ -9,17 +9,24 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingestd.errors import FeedError
+from ingestd.feeds.named_waits import cut
 from ingestd.records import FeedGap, MarketRecord, earliest_us
 
 RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 
 
 class RateLimited(FeedError):
-    """The venue asks for patience; `retry_after_s` is what it named, 0 when it named nothing."""
+    """The venue asks for patience; `retry_after_s` is what it named, at most an hour, 0 when it named nothing.
+
+    `is_cut`: it named more.
+    """
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = cut(retry_after_s)
+        self.is_cut = self.retry_after_s < retry_after_s
+        if self.is_cut:
+            message += f" (asks for a wait of {retry_after_s:.6g} s, and is asked again after {self.retry_after_s:g} s)"
         super().__init__(message)
-        self.retry_after_s = retry_after_s
 
     @property
     def pause_s(self) -> float:
@@ -147,6 +154,7 @@ class FeedStatus:
     stale_reconnects: int = 0
     malformed_frames: int = 0  # of which nothing could be taken: not decodable, or of a kind that is not known
     error_frames: int = 0  # errors that the venue sent, whatever they were about
+    waits_cut: int = 0  # the venue asked for more patience than anybody is given
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
     unrequested_records: int = 0  # updates for symbols that were not asked for
     ids_not_consecutive: int = 0  # markets whose ids were to have no holes, and have

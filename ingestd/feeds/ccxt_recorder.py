@@ -306,6 +306,9 @@ class Recorder:
     def on_rejected(self, url: str) -> None:
         self._wake(url)
 
+    def on_wait_cut(self) -> None:
+        self.counts.waits_cut += 1
+
     def on_refused(self, url: str, error: FeedError) -> None:
         self._ledger.refused(url, error)
         self._refused(url, error)

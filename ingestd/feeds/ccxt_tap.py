@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
 
 import ccxt
@@ -26,10 +27,12 @@ from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
+from ingestd.feeds.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
 from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
 from ingestd.feeds.corrections import book_time_us, frame_correction
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json, multiplied
 from ingestd.feeds.market_names import MarketNames
+from ingestd.feeds.named_waits import cut, retry_after_s
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.symbols import namesakes
 from ingestd.feeds.tap import STORES, Tap, started_for
@@ -38,13 +41,17 @@ from ingestd.feeds.tapped_markets import TappedMarkets
 from ingestd.feeds.tapped_stores import BookStore, TappedStore
 from ingestd.feeds.unpacking import unpacked
 from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.venue_hosts import addresses, why_not_the_venues
 from ingestd.feeds.venue_names import VenueNames, venue_names
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
+from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger()
 
 _KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
 _QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
+_FAREWELL_S = 1.0
+_SHORTEST_KEEP_ALIVE_MS = 1_000  # between pings, whatever a venue asks for
 _RATE_LIMIT_STATUS = (418, 429)
 _RATE_LIMITED = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 _JSON_OPENS = ("{", "[")
@@ -62,6 +69,9 @@ _MICROSECONDS = "?timeUnit=MICROSECOND"
 _NEEDS_NO_KEY = frozenset({("binance", "public", "historicalTrades")})
 # And what they weigh by the venue's documents, in the library's units, where it says less. Spot: 0.2 for a weight of 1.
 _COSTS = {("binance", "public", "historicalTrades"): 5.0}
+_NO_SERVERS = ("doc", "fees", "logo", "referral")  # among ccxt's `urls`: pages for people, of whoever hosts them
+# Servers of a venue that ccxt has in its code and not in its `urls`: of contracts that Coinbase leaves to Deribit.
+_IN_ITS_CODE = {"coinbaseinternational": ("wss://www.deribit.com",)}
 _NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
@@ -77,9 +87,6 @@ dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", de
 
 ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
 """Whether the running call asks for what the library takes for subscribed already: the venue may have refused it."""
-
-
-MAX_FRAME_BYTES = 16 * 2**20  # unpacked; ccxt's sockets refuse 10 MiB on the wire
 
 
 class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
@@ -101,6 +108,27 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
     held_back: bool  # it is not read, since what it brings could not be kept
     in_microseconds: bool  # what it is asked for, where the venue can
     _last_pong: int | None = None
+    _retry_after_s: float | None = None
+
+    @property
+    def keepAlive(self) -> Any:  # ccxt's name
+        """Between two pings, in milliseconds."""
+        return self.__dict__.get("keepAlive")
+
+    @keepAlive.setter
+    def keepAlive(self, asked_ms: Any) -> None:
+        # KuCoin names it in a reply: none, or a negative one, and the pings would never cease, or never come.
+        if isinstance(asked_ms, (int, float)) and not isinstance(asked_ms, bool) and asked_ms == asked_ms:
+            self.__dict__["keepAlive"] = min(max(asked_ms, _SHORTEST_KEEP_ALIVE_MS), _QUIET_KEEP_ALIVE_MS)
+
+    @property
+    def last_retry_after(self) -> float | None:  # ccxt's name
+        """How long not to dial again, in seconds, as the venue said it when it refused a handshake."""
+        return self._retry_after_s
+
+    @last_retry_after.setter
+    def last_retry_after(self, asked_s: float | None) -> None:
+        self._retry_after_s = None if asked_s is None else cut(retry_after_s(str(asked_s), _now()))
 
     @property
     def lastPong(self) -> int | None:  # ccxt's name: its ping loop and venues use it
@@ -115,7 +143,11 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         """Never raises: an exception here would end ccxt's receive loop with the socket still open."""
         tap = self.tap
         if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-            super().handle_message(message)
+            if message.type is WSMsgType.PING and reads_nothing(self.connection):
+                hang_up(self.connection)
+                self.give_up("the venue does not read what is sent to it")
+            else:
+                super().handle_message(message)
             return
         tap.url, tap.frame_received_at, tap.frame_had_data = self.url, now_us(), False
         tap.client, tap.frame_is_late = self, self.is_down
@@ -125,7 +157,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             if message.type is WSMsgType.BINARY and (self.gunzip or self.inflate):
                 # ccxt would unpack it without a limit
                 self.last_message_at = now_us() // 1000
-                data = unpacked(message.data, gzip=bool(self.gunzip), limit_bytes=MAX_FRAME_BYTES)
+                data = unpacked(message.data, gzip=bool(self.gunzip), limit_bytes=MAX_MESSAGE_BYTES)
                 self.handle_text_or_binary_message(data.decode())
             else:
                 super().handle_message(message)
@@ -288,6 +320,18 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if not self.is_down:
             self.on_error(ccxt.NetworkError(reason))
 
+    async def aiohttp_close(self) -> None:  # ccxt's name
+        """Say goodbye, and hang up: the library would read what comes until the venue says goodbye too."""
+        connection = self.connection
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await super().aiohttp_close()
+        except TimeoutError:
+            log.info("hung_up", exchange=self.exchange.id, url=self.url)
+        finally:
+            if connection is not None:
+                hang_up(connection)
+
     async def open(self, session: Any, backoff_delay: float = 0) -> None:
         async with self.tap.dials:
             await super().open(session, backoff_delay)
@@ -346,7 +390,13 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
     markets: Any
     throttler: Any
     closed_by_user: bool
+    urls: Mapping[str, Any]
+    clients: dict[str, Any] | None
+    session: Any
+    tcp_connector: Any
+    aiohttp_trust_env: bool
     number = ExactFloat
+    _bounded: Any = None  # the session, once its replies have limits
 
     def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
         self._tap = tap
@@ -379,6 +429,10 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         return super().set_markets([*unique, *kept], currencies)  # type: ignore[misc]
 
     def client(self, url: str) -> Any:
+        if url not in (self.clients or {}):  # here and not at the dial: the venue's code then asks for another server
+            why_not = why_not_the_venues(url, mapped_url(url, self._url_map), self.own_addresses(), self._url_map)
+            if why_not is not None:
+                raise ccxt.NetworkError(f"{self.id}: {why_not}")
         client = super().client(url)  # type: ignore[misc]
         if not isinstance(client, TappedClient):
             client.__class__ = TappedClient
@@ -514,10 +568,32 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         cost = _COSTS.get((self.id, _family((api,)), path))
         return super().calculate_rate_limiter_cost(api, method, path, *args) if cost is None else cost  # type: ignore[misc]
 
+    def own_addresses(self) -> list[str]:
+        """Where the library asks this venue."""
+        urls = {name: of_kind for name, of_kind in self.urls.items() if name not in _NO_SERVERS}
+        listed = [self.implode_hostname(url) for url in addresses(urls)]  # type: ignore[attr-defined]
+        return [*listed, *_IN_ITS_CODE.get(self.id, ())]
+
+    def open(self, lazy: bool = False) -> None:
+        super().open(lazy)  # type: ignore[misc]
+        if self.session is not None and self.session is not self._bounded:
+            self.session.detach()
+            self.session = self._bounded = bounded_session(
+                self.tcp_connector, trust_env=self.aiohttp_trust_env, on_long_wait=self._on_long_wait
+            )
+
+    def _on_long_wait(self, url: str, asked_s: float) -> None:
+        log.warning("wait_cut", exchange=self.id, url=url, asked_s=asked_s, waits_s=cut(asked_s))
+        self._tap.listener.on_wait_cut()
+
     async def fetch(self, url: str, *args: Any, **named: Any) -> Any:
         try:
             return await super().fetch(mapped_url(url, self._url_map), *args, **named)  # type: ignore[misc]
         except ccxt.BaseError as error:
+            if isinstance(
+                error.__cause__, ReplyRefused
+            ):  # of which the venue's code knows but the URL, secrets included
+                raise ccxt.ExchangeNotAvailable(f"{self.id}: {error.__cause__}") from error.__cause__
             error.sent_by_venue = True
             if isinstance(error, _RATE_LIMITED):
                 error.retry_after_s = _retry_after_s(getattr(self, "last_response_headers", None))
@@ -746,12 +822,11 @@ def _note_dialled(url: str) -> None:
         urls[url] = None
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _retry_after_s(headers: Any) -> float:
-    """The Retry-After header in seconds; 0 when absent or a date."""
-    for name, value in dict(headers or {}).items():
-        if name.lower() == "retry-after":
-            try:
-                return max(0.0, float(value))
-            except ValueError:
-                return 0.0
-    return 0.0
+    """The Retry-After header in seconds; 0 when absent."""
+    said = next((value for name, value in dict(headers or {}).items() if name.lower() == "retry-after"), None)
+    return retry_after_s(said, _now())

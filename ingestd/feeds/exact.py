@@ -168,7 +168,10 @@ _decoder = msgspec.json.Decoder(float_hook=ExactFloat)
 
 def decode_json(text: str | bytes) -> Any:
     """JSON with every fractional number an `ExactFloat`. Raises ValueError on anything that is not JSON."""
-    return _decoder.decode(text)
+    try:
+        return _decoder.decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep to be read") from error
 
 
 def encode_json(value: Any) -> bytes:

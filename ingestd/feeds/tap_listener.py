@@ -47,4 +47,7 @@ class TapListener(Protocol):
     def on_rejected(self, url: str) -> None:
         """The library gave up on a subscription of this socket: it must be asked for again."""
 
+    def on_wait_cut(self) -> None:
+        """The venue asked for more patience than it is given."""
+
     async def writable(self) -> None: ...

@@ -1,28 +1,97 @@
-"""Compressed frames, unpacked no further than a limit: a few kilobytes can stand for gigabytes."""
+"""Compressed frames and replies, unpacked no further than a limit: a few kilobytes can stand for gigabytes."""
 
 from __future__ import annotations
 
 import zlib
 
 _GZIP_BITS = zlib.MAX_WBITS | 16
+_DEFLATE_METHOD = 8  # in the first byte of zlib's header: https://www.rfc-editor.org/rfc/rfc1950#section-2.2
+MAX_MEMBERS = 64  # of one gzip text; the rest of the text is copied for each, and an empty one takes 20 bytes
+ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+"""What a reply may be encoded with: what is asked for, and each only once."""
 
 
 class FrameTooLarge(ValueError):
-    """What a frame holds is larger than any message a venue has reason to send."""
+    """What a frame or a reply holds is larger than any that a venue has reason to send."""
+
+
+class Unpacker:
+    """A gzip text (of one or more members), or a deflate one, as it comes in."""
+
+    def __init__(self, wbits: int, limit_bytes: int) -> None:
+        self._wbits = wbits
+        self._room = self._limit_bytes = limit_bytes
+        self._member = zlib.decompressobj(wbits)
+        self._members = 1
+        self._begun = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has ended where it may end."""
+        return self._member.eof or not self._begun
+
+    def feed(self, data: bytes) -> bytes:
+        """What comes of the next bytes. Raises FrameTooLarge, or zlib.error when it is damaged."""
+        parts: list[bytes] = []
+        while data:
+            if self._member.eof:
+                if self._wbits != _GZIP_BITS:
+                    break  # nothing belongs behind it
+                self._members += 1
+                if self._members > MAX_MEMBERS:
+                    raise FrameTooLarge(f"a gzip text of more than {MAX_MEMBERS} members")
+                self._member = zlib.decompressobj(self._wbits)
+            self._begun = True
+            part = self._member.decompress(data, self._room + 1)
+            self._room -= len(part)
+            if self._room < 0:
+                raise FrameTooLarge(f"it unpacks to more than {self._limit_bytes} bytes")
+            parts.append(part)
+            data = self._member.unused_data
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def unpacked(data: bytes, *, gzip: bool, limit_bytes: int) -> bytes:
     """A gzip frame (of one or more members) or a raw deflate one. Raises FrameTooLarge, or zlib.error when damaged."""
-    parts: list[bytes] = []
-    room = limit_bytes
-    while data:
-        unpacker = zlib.decompressobj(_GZIP_BITS if gzip else -zlib.MAX_WBITS)
-        part = unpacker.decompress(data, room + 1)
-        room -= len(part)
-        if room < 0:
-            raise FrameTooLarge(f"a compressed frame holds more than {limit_bytes} bytes")
-        if not unpacker.eof:
-            raise zlib.error("the compressed frame ends too early")
-        parts.append(part)
-        data = unpacker.unused_data if gzip else b""
-    return b"".join(parts)
+    unpacker = Unpacker(_GZIP_BITS if gzip else -zlib.MAX_WBITS, limit_bytes)
+    whole = unpacker.feed(data)
+    if not unpacker.is_whole:
+        raise zlib.error("the compressed frame ends too early")
+    return whole
+
+
+class Reply:
+    """The body of a reply, put together while it is read. `encoding` is its `Content-Encoding`."""
+
+    def __init__(self, encoding: str, limit_bytes: int) -> None:
+        """Raises ValueError for an encoding that nobody asked for."""
+        self._encoding = encoding.strip().lower()
+        if self._encoding not in ENCODINGS:
+            raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")
+        self._limit_bytes = limit_bytes
+        self._wire_bytes = 0
+        self._parts: list[bytes] = []
+        self._unpacker: Unpacker | None = None
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes as they came. Raises FrameTooLarge, or zlib.error when they are damaged."""
+        self._wire_bytes += len(data)
+        if self._wire_bytes > self._limit_bytes:
+            raise FrameTooLarge(f"it is longer than {self._limit_bytes} bytes")
+        if self._encoding in ("", "identity"):
+            self._parts.append(data)
+        elif data:
+            if self._unpacker is None:
+                self._unpacker = Unpacker(self._wbits(data), self._limit_bytes)
+            self._parts.append(self._unpacker.feed(data))
+
+    def whole(self) -> bytes:
+        """All of it, unpacked. Raises zlib.error when it ends too early."""
+        if self._unpacker is not None and not self._unpacker.is_whole:
+            raise zlib.error("the compressed reply ends too early")
+        return b"".join(self._parts)
+
+    def _wbits(self, data: bytes) -> int:
+        if self._encoding != "deflate":
+            return _GZIP_BITS
+        return zlib.MAX_WBITS if data[0] & 0x0F == _DEFLATE_METHOD else -zlib.MAX_WBITS  # some leave its header out

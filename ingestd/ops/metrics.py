@@ -343,6 +343,7 @@ _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
     ("stale_reconnects", "Connections given up for their silence", lambda status: status.stale_reconnects),
     ("malformed_frames", "Frames that could not be decoded", lambda status: status.malformed_frames),
     ("error_frames", "Errors that the venue sent on a socket", lambda status: status.error_frames),
+    ("waits_cut", "Waits the venue named that were cut to an hour", lambda status: status.waits_cut),
     ("incomplete_records", "Updates without what a record needs", lambda status: status.incomplete_records),
 )
 

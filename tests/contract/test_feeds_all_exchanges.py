@@ -22,6 +22,7 @@ from ingestd.feeds.ccxt_tap import TappedClient, exchange_ids, features, make_ex
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.tap import STORES, Tap
 from ingestd.feeds.tapped_stores import TappedStore
+from ingestd.feeds.venue_hosts import why_not_the_venues
 from ingestd.records import CHANNELS, Channel
 from tests.support.ccxt_requests import MARKET_TYPES
 
@@ -66,10 +67,20 @@ async def test_its_sockets_are_tapped(exchange_id: str) -> None:
     exchange = make_exchange(exchange_id, Tap(_Deaf()))
     exchange.open = lambda: None  # no session: nothing is dialled
 
-    client = exchange.client("wss://example.invalid/stream")
+    url = next(url for url in exchange.own_addresses() if url.startswith("ws"))
+    client = exchange.client(url)
 
     assert isinstance(client, TappedClient)
-    assert exchange.client("wss://example.invalid/stream") is client
+    assert exchange.client(url) is client
+
+
+@pytest.mark.parametrize("exchange_id", exchange_ids())
+def test_every_socket_in_its_source_is_on_a_server_of_its_own(exchange_id: str) -> None:
+    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+    source = inspect.getsource(inspect.getmodule(_pro_classes(exchange_id)[0]))  # type: ignore[arg-type]
+    for url in re.findall(r"['\"](wss?://[^'\"\s]+)['\"]", source):
+        dialled = exchange.implode_hostname(url)
+        assert why_not_the_venues(dialled, dialled, exchange.own_addresses(), {}) is None
 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())

@@ -8,10 +8,12 @@ batches that were written; never another error, never a wrong record.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import shutil
 import tempfile
 import tomllib
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -49,6 +51,7 @@ from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
 from tests.fuzz.id_history import IdHistory
 from tests.fuzz.place_history import PlaceHistory
+from tests.fuzz.wire import judge_frames, judge_headers, judge_reply
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.topic_log import LoggedMessage
 from tests.unit.feeds.doubles import market
@@ -352,6 +355,27 @@ def _market(exchange: Any, symbol: str, state: int) -> dict[str, Any]:
     return market(exchange, symbol, f"{base}USDT{'-2' * (state == 3)}{'_991225' * (expiry is not None)}", **changes)
 
 
+def fragments(data: bytes) -> None:
+    """Frames of a socket, a byte each or some hundreds."""
+    judge_frames(data)
+
+
+def rest_reply(data: bytes) -> None:
+    """The body of a reply, as it comes in; and what is in it, read as the exchange library does."""
+    judge_reply(data)
+    _any_exchange().parse_json(data.decode(errors="replace"))
+
+
+@cache
+def _any_exchange() -> Any:
+    return make_exchange("binance", Tap(Recorder(FeedConfig(exchange="binance", symbols=[SYMBOL]), _Taken())))
+
+
+def http_headers(data: bytes) -> None:
+    """A line for `Retry-After`, the rest for `Location`."""
+    judge_headers(data)
+
+
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
@@ -372,6 +396,16 @@ def seeds(target: str) -> list[bytes]:
             b"\x04\x01" * 200,
             b"\x40\x04" * 40 + b"\x43\x04" * 40,
         ],
+        # A message, one in two frames with a ping between, one in hundreds of nothing, a flood of pongs.
+        "fragments": [b"\x08", b"\x09\x04\x03", b"\x01\x06\x03\x00", b"\x07\x07\x00"],
+        "rest_reply": [
+            b"\x00\xff{}",
+            b"\x02\x01" + gzip.compress(b"{}"),
+            b"\x02\x10" + gzip.compress(b" " * 10_000),
+            b"\x01\x01" + zlib.compress(b"[]"),
+            b"\x00\xff" + b"[" * 3000,
+        ],
+        "http_headers": [b"1\n/v2", b"1e308\nhttps://other.example/", b"Fri, 31 Dec 9999 23:59:59 GMT\n//other"],
         "market_list": [bytes([0, 4, 0x84, 0]), bytes([1, 9, 5, 0x85, 1])],
         # Of each venue: a book, a change, a cut, a change, a smaller book, another cut, the same book, late changes.
         "books_after_cut": [
@@ -487,6 +521,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ccxt_update": ccxt_update,
     "id_series": id_series,
     "market_list": market_list,
+    "fragments": fragments,
+    "rest_reply": rest_reply,
+    "http_headers": http_headers,
     "books_after_cut": books_after_cut,
     "batch": batch,
     "kafka_message": kafka_message,

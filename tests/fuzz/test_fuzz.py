@@ -6,7 +6,9 @@ not. `make fuzz` runs the same targets under atheris, which finds its way in by 
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,9 @@ EXAMPLES = {
     "ccxt_update": 1500,
     "id_series": 500,
     "market_list": 60,
+    "fragments": 60,
+    "rest_reply": 500,
+    "http_headers": 500,
     "books_after_cut": 100,
     "batch": 2500,
     "kafka_message": 2500,
@@ -135,11 +140,44 @@ def native_frames(exchange: str) -> st.SearchStrategy[bytes]:
     return st.lists(frame, min_size=1, max_size=4).map(b"\n".join)
 
 
+TEXTS = [b"", b"{}", b"[" * 2000, b" " * 5000]
+PACKED = [pack(text) for text in TEXTS for pack in (bytes, gzip.compress, zlib.compress)]
+PACKED += [gzip.compress(b" " * 1000) * 3, gzip.compress(b" " * 1000) * 5, gzip.compress(b"") * 70]
+replies = st.builds(
+    lambda head, body: bytes(head) + body,
+    st.tuples(st.integers(0, 255), st.integers(0, 255)),
+    mutated(st.sampled_from(PACKED) | st.binary(max_size=50)),
+)
+WAITS = [
+    b"1",
+    b"-1",
+    b"nan",
+    b"inf",
+    b"1e308",
+    b"9" * 400,
+    b"soon",
+    b"Fri, 31 Dec 9999 23:59:59 GMT",
+    b"Fri, 1 Jan 1 0:0 +9999",
+]
+PLACES = [b"/v2", b"//other/", b"https://other/", b"http://api.venue.example/", b"https://api.venue.example:444/"]
+PLACES += [
+    b"https:\\\\other",
+    b"https:/v2",
+    b"https://u:p@api.venue.example@other/",
+    b"https://[::1",
+    b"?a=\0",
+    b"https://x:y/",
+]
+header_texts = mutated(st.sampled_from(WAITS + PLACES)) | st.binary(max_size=30)
+
 BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
     "books_after_cut": st.binary(min_size=2, max_size=60),
     "id_series": st.lists(st.integers(0, 255) | st.sampled_from([0, 1, 5, 4, 2, 0x43]), max_size=40).map(bytes),
     "market_list": st.binary(max_size=40),
+    "fragments": st.lists(st.integers(0, 255) | st.sampled_from([1, 2, 3, 9, 2, 11, 6]), max_size=20).map(bytes),
+    "rest_reply": replies,
+    "http_headers": st.builds(lambda a, b: b"\n".join([a, b]), header_texts, header_texts),
     "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
     "kafka_message": mutated(market_records().map(envelope.encode)) | wire_documents() | st.binary(max_size=60),
     "kafka_position": mutated(st.just(b"0123456789abcdef:17:3")) | st.binary(max_size=20),
@@ -198,6 +236,9 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "books_after_cut": ("book_venues.stored", b""),
         "id_series": ("IdHistory.judge", b""),
         "market_list": ("ListingDoubts", b""),
+        "fragments": ("judge_frames", b"\x08"),
+        "rest_reply": ("judge_reply", b"\0\0{}"),
+        "http_headers": ("judge_headers", b"1"),
         "batch": ("encode_batch", b"\x90"),
         "kafka_message": ("envelope.encode", b""),
         "kafka_position": ("envelope.position_header", b"a:1:2"),

@@ -130,6 +130,7 @@ _COUNTED = (
     "stale_reconnects",
     "malformed_frames",
     "error_frames",
+    "waits_cut",
     "incomplete_records",
     "unrequested_records",
     "ids_not_consecutive",

@@ -147,6 +147,7 @@ class Line:
         if raised is not None:
             if not isinstance(raised, FeedError):
                 raise raised
+            self._recorder.counts.waits_cut += isinstance(raised, RateLimited) and raised.is_cut
             self._recorder.disconnected(self.url, self._all(), str(raised), was_connected=False)
             return raised
         self._socket = socket = task.result()

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from picows import (
@@ -24,8 +25,17 @@ from picows import (
 from ingestd.clock import monotonic_s
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
+from ingestd.feeds.named_waits import retry_after_s
+from ingestd.feeds.redirects import MAX_REDIRECTS, REDIRECTS, redirected
+from ingestd.feeds.wire_limits import (
+    CONTROL_FRAME_COST,
+    FRAGMENT_COST,
+    MAX_MESSAGE_BYTES,
+    MAX_UNSENT_BYTES,
+    FrameBudget,
+    too_fragmented,
+)
 
-MAX_FRAME_BYTES = 10 * 2**20
 _RECEIVE_BUFFER_BYTES = 2**20  # what one read may bring at most, and so what comes after reading was paused
 _TURN_S = 0.002  # one read may bring ten thousand frames; the loop's other work gets its turn in between
 _CHUNK_FRAMES = 32  # between two looks at the clock
@@ -144,9 +154,18 @@ class _Listener(WSListener):
         self._arrived = owner._waiting.append
         self._parts: list[bytes] = []  # of a message in several frames
         self._parts_bytes = 0
+        self._budget = FrameBudget()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._owner._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+
+    def pause_writing(self) -> None:
+        # Nobody waits to send more: each ping that it does send would add an answer to the pile.
+        self._owner.ended("the venue does not read what is sent to it")
+
+    def resume_writing(self) -> None:
+        """It reads after all, and is given up already."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         owner = self._owner
@@ -157,15 +176,15 @@ class _Listener(WSListener):
             self._fail(transport, "a compressed message, which was not agreed on")
         elif frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
             payload = frame.get_payload_as_bytes()
-            if len(payload) > MAX_FRAME_BYTES:  # the library hangs up, and still hands over what has arrived by then
+            if len(payload) > MAX_MESSAGE_BYTES:  # the library hangs up, and still hands over what has arrived by then
                 self._fail(transport, "a message is too large")
             else:
                 self._arrived(payload)
         elif kind is WSMsgType.CLOSE:
             code, said = frame.get_close_code(), frame.get_close_reason()
             self._fail(transport, f"closed by the venue, code {getattr(code, 'value', code)}: {said}"[:300])
-        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self._join(transport, frame)
+        else:
+            self._take_other(transport, frame, kind)
         if frame.last_in_buffer and not owner.is_paused:
             owner.work_off()
 
@@ -177,11 +196,23 @@ class _Listener(WSListener):
         transport.send_close()
         transport.disconnect()
 
+    def _take_other(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
+        """A frame that is no whole message."""
+        is_control = kind is WSMsgType.PING or kind is WSMsgType.PONG
+        if self._budget.is_overdrawn(CONTROL_FRAME_COST if is_control else FRAGMENT_COST, monotonic_s()):
+            self._fail(transport, "a flood of frames that are no message")
+        elif kind is WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif not is_control:
+            self._join(transport, frame)
+
     def _join(self, transport: WSTransport, frame: WSFrame) -> None:
         self._parts.append(frame.get_payload_as_bytes())
         self._parts_bytes += len(self._parts[-1])
-        if self._parts_bytes > MAX_FRAME_BYTES:
+        if self._parts_bytes > MAX_MESSAGE_BYTES:
             self._fail(transport, "a message in several frames is too large")
+        elif too_fragmented(len(self._parts), self._parts_bytes):
+            self._fail(transport, f"a message in {len(self._parts)} frames of {self._parts_bytes} bytes in all")
         elif frame.fin:
             whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
             self._arrived(whole)
@@ -201,23 +232,15 @@ async def connect(
     *,
     within_s: float = 15.0,
 ) -> Socket:
-    """Dial. `after_read` is called once for each read of the socket, after its last frame: the place to `pause`.
-    `on_lost` is called when it is over.
+    """Dial, and go where the venue sends us on its own server. `after_read` is called once for each read of the
+    socket, after its last frame: the place to `pause`. `on_lost` is called when it is over.
 
     Raises FeedError, RateLimited among them.
     """
     made = Socket(on_frame, after_read, on_lost)
     try:
         async with asyncio.timeout(within_s):
-            transport, _ = await ws_connect(
-                lambda: _Listener(made),
-                url,
-                ssl_context=tls_context() if url.startswith("wss:") else None,
-                websocket_handshake_timeout=within_s,
-                max_frame_size=MAX_FRAME_BYTES,
-                use_aiofastnet=False,  # the loop's own transports: on plain sockets they measured faster
-                logger_name="ingestd",
-            )
+            transport = await _dial(made, url, within_s)
     except WSHandshakeError as error:
         raise _refused(error) from error
     except (OSError, WSError, TimeoutError, ValueError) as error:
@@ -228,15 +251,43 @@ async def connect(
     return made
 
 
+async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
+    for left in reversed(range(MAX_REDIRECTS + 1)):
+        try:
+            transport, _ = await ws_connect(
+                lambda: _Listener(made),
+                url,
+                ssl_context=tls_context() if url.startswith("wss:") else None,
+                websocket_handshake_timeout=within_s,
+                enable_auto_pong=False,  # it would go on for ever, whether the venue reads the answers or not
+                max_frame_size=MAX_MESSAGE_BYTES,
+                max_redirects=0,  # the library would go anywhere
+                use_aiofastnet=False,  # the loop's own transports: on plain sockets they measured faster
+                logger_name="ingestd",
+            )
+        except WSHandshakeError as error:
+            location = _header(error, "Location") if _status(error) in REDIRECTS else None
+            if location is None or not left:
+                raise
+            url = redirected(url, location)
+        else:
+            return transport
+    raise AssertionError("the last attempt returns or raises")
+
+
 def _refused(error: WSHandshakeError) -> FeedError:
     """A venue that answers the dial with an HTTP status."""
-    response: Any = getattr(error, "response", None)
-    status = int(getattr(response, "status", 0) or 0)
     text = f"{type(error).__name__}: {error}"[:300]
-    if status not in _RATE_LIMIT_STATUS:
+    if _status(error) not in _RATE_LIMIT_STATUS:
         return FeedError(text)
-    try:
-        retry_after_s = max(0.0, float(response.headers.get("Retry-After", 0)))
-    except ValueError:  # a date
-        retry_after_s = 0.0
-    return RateLimited(text, retry_after_s)
+    return RateLimited(text, retry_after_s(_header(error, "Retry-After"), datetime.now(UTC)))
+
+
+def _status(error: WSHandshakeError) -> int:
+    return int(getattr(error.response, "status", 0) or 0)
+
+
+def _header(error: WSHandshakeError, name: str) -> str | None:
+    headers: Any = getattr(error.response, "headers", {})
+    value = headers.get(name)
+    return value if isinstance(value, str) else None

@@ -18,7 +18,8 @@ import pytest
 from picows import WSListener, WSMsgType, WSTransport
 
 from ingestd.errors import FeedError
-from ingestd.feeds.native.socket import MAX_FRAME_BYTES, Socket, connect, tls_context
+from ingestd.feeds.native.socket import Socket, connect, tls_context
+from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 
 WITHIN_S = 10.0
 
@@ -143,7 +144,7 @@ async def test_a_connection_that_is_cut_is_told(wire: Wire) -> None:
 @pytest.mark.parametrize("parts", [1, 2])
 async def test_what_is_too_large_ends_the_connection(wire: Wire, parts: int) -> None:
     socket = await wire.dial()
-    size = MAX_FRAME_BYTES // parts + 1
+    size = MAX_MESSAGE_BYTES // parts + 1
     for part in range(parts):
         kind = WSMsgType.TEXT if part == 0 else WSMsgType.CONTINUATION
         wire.peer.send(b" " * size, kind, fin=part == parts - 1)

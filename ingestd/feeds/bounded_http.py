@@ -1,0 +1,174 @@
+"""The HTTP client that the exchange library is given: replies, redirects and messages of a venue have their limits.
+
+The one file that knows the insides of aiohttp.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientWebSocketResponse,
+    TCPConnector,
+    WebSocketError,
+    WSCloseCode,
+    WSMsgType,
+)
+from aiohttp._websocket.reader import WebSocketReader
+from yarl import URL
+
+from ingestd.clock import monotonic_s
+from ingestd.feeds.named_waits import cut, retry_after_s
+from ingestd.feeds.redirects import REDIRECTS, RedirectRefused, redirected, shown
+from ingestd.feeds.unpacking import FrameTooLarge, Reply
+from ingestd.feeds.wire_limits import (
+    CONTROL_FRAME_COST,
+    FRAGMENT_COST,
+    MAX_MESSAGE_BYTES,
+    MAX_REPLY_BYTES,
+    MAX_UNSENT_BYTES,
+    FrameBudget,
+    too_fragmented,
+)
+
+_FIRST_ERROR = 400  # statuses from here on are errors
+_CONTROL = frozenset({WSMsgType.CLOSE.value, WSMsgType.PING.value, WSMsgType.PONG.value})
+_CONTINUATION = WSMsgType.CONTINUATION.value
+
+
+class ReplyRefused(ClientError):
+    """A reply that is not read, or a redirect that is not followed. The message says which and why."""
+
+
+def bounded_session(
+    connector: TCPConnector, *, trust_env: bool, on_long_wait: Callable[[str, float], None]
+) -> ClientSession:
+    """A session that reads no more than `MAX_REPLY_BYTES` of a reply and follows redirects within one server only.
+
+    `on_long_wait` is told the URL and the seconds when a venue asks for more patience than it is given.
+    """
+
+    async def guarded(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+        response = await send(request)
+        if response.status in REDIRECTS:
+            _look_at_redirect(request.url, response)
+        if response.status >= _FIRST_ERROR:
+            asked_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
+            if cut(asked_s) < asked_s:
+                on_long_wait(shown(str(request.url)), asked_s)
+        return response
+
+    return ClientSession(
+        connector=connector,
+        trust_env=trust_env,
+        auto_decompress=False,
+        response_class=_Response,
+        ws_response_class=_WebSocket,
+        middlewares=(guarded,),
+    )
+
+
+def unsent_bytes(connection: Any) -> int:
+    """Of a socket of such a session: what the venue has not read yet, beyond what the kernel holds."""
+    transport = connection._conn.transport if connection._conn is not None else None
+    return 0 if transport is None else int(transport.get_write_buffer_size())
+
+
+def reads_nothing(connection: Any) -> bool:
+    """Whether the venue lets pile up what is sent to it."""
+    return unsent_bytes(connection) > MAX_UNSENT_BYTES
+
+
+def hang_up(connection: Any) -> None:
+    """End it at once: a farewell would wait behind what the venue does not read."""
+    if connection._conn is not None and connection._conn.transport is not None:
+        connection._conn.transport.abort()
+
+
+def _look_at_redirect(url: URL, response: ClientResponse) -> None:
+    location = response.headers.get("Location") or response.headers.get("URI")
+    if location is None:
+        return
+    try:
+        # As the library reads it, which is not how others do: what is judged must be what is asked.
+        target = URL(location)
+        target = target if target.host is not None else url.join(target)
+        redirected(str(url), str(target))
+    except (RedirectRefused, ValueError) as error:
+        response.close()
+        raise ReplyRefused(str(error)) from error
+
+
+class _Response(ClientResponse):
+    """One whose body is put together no further than the limit."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            try:
+                self._body = await self._read()
+            except BaseException:
+                self.close()  # what is still to come is not read either
+                raise
+        return self._body
+
+    async def _read(self) -> bytes:
+        what_to_do = "it is not read: look at what answers there, and at `url_map`"
+        try:
+            length = self.content_length or 0
+            if length > MAX_REPLY_BYTES:
+                raise FrameTooLarge(f"it says that it is {length} bytes long, and {MAX_REPLY_BYTES} is the limit")
+            reply = Reply(self.headers.get("Content-Encoding", ""), MAX_REPLY_BYTES)
+            while data := await self.content.readany():
+                reply.feed(data)
+            return reply.whole()
+        except (ValueError, zlib.error) as error:
+            raise ReplyRefused(f"the reply of {shown(str(self.url))} is refused: {error}; {what_to_do}") from error
+
+
+class _Reader(WebSocketReader):
+    """Of frames: no more of them in one message than its bytes explain, and no flood of those that are no message."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._budget = FrameBudget()
+        self._fragments = self._fragment_bytes = 0
+
+    def _handle_frame(self, fin: bool, opcode: int, payload: bytes | bytearray, compressed: int) -> None:
+        if not fin or opcode == _CONTINUATION or opcode in _CONTROL:
+            self._count(fin, opcode, len(payload))
+        super()._handle_frame(fin, opcode, payload, compressed)
+
+    def _count(self, fin: bool, opcode: int, payload_bytes: int) -> None:
+        if opcode not in _CONTROL:
+            self._fragments += 1
+            self._fragment_bytes += payload_bytes
+            if too_fragmented(self._fragments, self._fragment_bytes):
+                why = f"a message in {self._fragments} frames of {self._fragment_bytes} bytes in all"
+                raise WebSocketError(WSCloseCode.POLICY_VIOLATION, why)
+            if fin:
+                self._fragments = self._fragment_bytes = 0
+        if self._budget.is_overdrawn(CONTROL_FRAME_COST if opcode in _CONTROL else FRAGMENT_COST, monotonic_s()):
+            raise WebSocketError(WSCloseCode.POLICY_VIOLATION, "a flood of frames that are no message")
+
+
+class _WebSocket(ClientWebSocketResponse):
+    """Its frames are read by a `_Reader`: the session makes the library's own, and hands it over here."""
+
+    @property
+    def _parser(self) -> WebSocketReader | None:
+        return self.__dict__.get("bounded_reader")
+
+    @_parser.setter
+    def _parser(self, made: WebSocketReader | None) -> None:
+        bounded = None
+        if made is not None:
+            bounded = _Reader(self._reader, MAX_MESSAGE_BYTES, compress=bool(self._compress), decode_text=True)
+        self.__dict__["bounded_reader"] = bounded

@@ -1,0 +1,36 @@
+"""How long a venue asks to be left alone: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+LONGEST_WAIT_S = 3600.0
+"""No venue is left alone for longer, whatever it names: one reply must not end the capture for good."""
+
+
+def cut(asked_s: float) -> float:
+    """How long a venue that asks for that is left alone, in seconds."""
+    return min(asked_s, LONGEST_WAIT_S)
+
+
+def retry_after_s(said: object, now: datetime) -> float:
+    """The seconds that a `Retry-After` header names, as a number or as a date; 0 where it names none. May be infinite.
+
+    `now` is an aware time.
+    """
+    text = said if isinstance(said, str) else ""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = _until_s(text, now)
+    return 0.0 if math.isnan(seconds) else max(0.0, seconds)
+
+
+def _until_s(date: str, now: datetime) -> float:
+    try:
+        until = parsedate_to_datetime(date)
+        return ((until if until.tzinfo is not None else until.replace(tzinfo=UTC)) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return 0.0

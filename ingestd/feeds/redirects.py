@@ -1,0 +1,58 @@
+"""Where a venue may send a request on to: to another path of the same server, and nowhere else."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from ingestd.errors import FeedError
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 5
+_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_SHOWN_CHARS = 200
+
+
+class RedirectRefused(FeedError):
+    """The venue sends a request to another server. Who could make it do so could read and forge all that follows."""
+
+
+def redirected(url: str, location: str) -> str:
+    """The URL to ask instead, in the scheme of `url`. Raises RedirectRefused when it is of another server, port, or
+    without the encryption that `url` has."""
+    try:
+        target = urlsplit(urljoin(url, location))
+        same = _server(target) == _server(urlsplit(url)) and target.geturl().isprintable()
+    except ValueError:
+        same = False
+    if not same:
+        raise RedirectRefused(
+            f"{shown(url)} redirects to {shown(urljoin_or(location, url))}: refused, since only redirects within one "
+            "server are followed; if the venue has moved, name the new address in `url_map`"
+        )
+    return target._replace(scheme=urlsplit(url).scheme).geturl()
+
+
+def shown(url: str) -> str:
+    """The URL as a message may show it: without user, query and fragment, which may hold secrets."""
+    try:
+        parts = urlsplit(url)
+        text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    except ValueError:
+        return "a URL that cannot be read"
+    return "".join(char if char.isprintable() else "_" for char in text)[:_SHOWN_CHARS]
+
+
+def urljoin_or(location: str, url: str) -> str:
+    """`location` as `url` would resolve it; as it is where that cannot be done."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
+
+
+def _server(parts: SplitResult) -> tuple[bool, str | None, int | None]:
+    """Whether it is encrypted, its host and its port. Raises ValueError when the port is none."""
+    scheme = parts.scheme.lower()
+    if scheme not in _PORTS or parts.hostname is None:
+        raise ValueError(f"{scheme!r} is no scheme of a venue")
+    return scheme in ("https", "wss"), parts.hostname.rstrip("."), parts.port or _PORTS[scheme]

@@ -1,0 +1,38 @@
+"""How much of anything a venue may send. Nothing here does I/O.
+
+Far above what any venue has reason to send, and far below what would stop the daemon.
+"""
+
+from __future__ import annotations
+
+MAX_MESSAGE_BYTES = 10 * 2**20  # of one WebSocket message, whole and unpacked
+MAX_REPLY_BYTES = 32 * 2**20  # of one REST reply, on the wire and unpacked; the longest list of markets has some 16 MiB
+MAX_UNSENT_BYTES = 2**18  # that wait to be sent since the venue does not read: what is asked for is far less
+_FREE_FRAGMENTS = 256
+_BYTES_A_FRAGMENT = 256
+_BUDGET_A_SECOND = 20_000
+CONTROL_FRAME_COST = 20  # a thousand pings a second; a venue sends one in some seconds
+FRAGMENT_COST = 1
+
+
+def too_fragmented(fragments: int, payload_bytes: int) -> bool:
+    """Whether a message comes in more frames than its bytes explain: some, or 256 bytes a frame on average."""
+    return fragments > _FREE_FRAGMENTS + payload_bytes // _BYTES_A_FRAGMENT
+
+
+class FrameBudget:
+    """What one connection may spend in a second on frames that are no whole message: control frames, fragments."""
+
+    def __init__(self) -> None:
+        self._since_s = float("-inf")
+        self._spent = 0
+
+    def is_overdrawn(self, cost: int, now_s: float) -> bool:
+        """Spend that much; whether it was more than there is."""
+        self._spent += cost
+        if self._spent <= _BUDGET_A_SECOND:
+            return False
+        if now_s - self._since_s < 1.0:
+            return True
+        self._since_s, self._spent = now_s, cost
+        return False
