@@ -97,7 +97,7 @@ def gaps(
 async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int]]:
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
     try:
-        if not await database.fetchval("SELECT to_regclass('feed_gaps') IS NOT NULL"):
+        if not await database.fetchval("SELECT to_regclass('public.feed_gaps') IS NOT NULL"):
             raise SchemaError(f"{database.target}: has no table of gaps: run `ingestd migrate`")
         rows, counts = await list_gaps(database, choice, limit), await count_gaps(database, choice)
         if not rows:

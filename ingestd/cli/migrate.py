@@ -1,4 +1,4 @@
-"""`ingestd migrate`, `migrate status`, `migrate down`: the database's schema and policies."""
+"""`ingestd migrate`, `migrate status`, `migrate down`, `migrate roles`: the database's schema, policies and roles."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
+from ingestd.storage.sql_files import read_sql
 
 Result = TypeVar("Result")
 
@@ -71,6 +72,12 @@ def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool
         click.confirm(f"Undo every migration above {target}? The data in what they created is lost.", abort=True)
     done = _with_database(config, lambda db: migrations.down(db, target))
     say("\n".join(done) or "nothing to undo")
+
+
+@migrate.command()
+def roles() -> None:
+    """Print the SQL that makes roles of few rights: for `psql -d DATABASE`, as a superuser."""
+    say(read_sql("roles/roles.sql"), nl=False)
 
 
 def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]) -> Result:

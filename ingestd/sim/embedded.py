@@ -163,7 +163,7 @@ class EmbeddedPostgres:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 return False
-            if _postmaster_status(home / "data" / "postmaster.pid", self._process.pid) == "ready":
+            if _postmaster_status(home / "data" / "postmaster.pid", self._process.pid) in ("ready", "standby"):
                 return True
             time.sleep(0.02)
         self._process.kill()
@@ -244,7 +244,7 @@ def _initdb(binaries: Path, home: Path, account: pwd.struct_passwd | None) -> No
 
 
 def _postmaster_status(pid_file: Path, pid: int) -> str:
-    """The last line of postmaster.pid: starting, ready, stopping; empty while it is being written, or another's."""
+    """The last line of postmaster.pid: starting, ready (or standby), stopping; empty while written, or another's."""
     try:
         lines = pid_file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -13,11 +13,13 @@ from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.migrate import check_schema
+from ingestd.storage.rights import missing_grants
 
 log = structlog.get_logger()
 
 # Left in the state directory once the database was reached: from then on its absence is an outage, not a mistake.
 _SEEN = "database-seen"
+_MISTAKES = ("28", "3D", "42")  # who we are, which database, what we may
 
 
 class DatabaseAccess:
@@ -44,23 +46,28 @@ class DatabaseAccess:
         )
 
     async def look(self, state_dir: Path) -> Engine | None:
-        """Is this a database we can write to? None when it cannot be reached just now but could be before.
+        """Is this a database we can write to? None when it cannot be reached just now: capture goes on meanwhile.
 
-        A database that never answered this state directory is taken for a mistake in the configuration and the error
-        is raised; one that did is down, and capture goes on into the journal. A schema that does not fit always raises.
+        One that refuses who we are, or that does not exist, is taken for a mistake in the configuration while this
+        state directory has never seen it, and the error is raised. A schema that does not fit always raises. What the
+        role may not do is said, each with the GRANT that mends it; the tables that it may write are written.
         """
         seen = state_dir / _SEEN
         try:
             database = await self.connect_bounded()
             try:
                 engine = await check_schema(database)
+                grants = await missing_grants(database, engine)
             finally:
                 await database.close()
         except (ConnectionLost, DatabaseError) as error:
-            if not seen.exists():
+            if isinstance(error, DatabaseError) and error.sqlstate.startswith(_MISTAKES) and not seen.exists():
                 raise
-            log.error("database_unreachable_at_start", error=str(error), until_then="records are kept in the journal")
+            until_then = "records are kept in the journal" if seen.exists() else "it is waited for"
+            log.error("database_unreachable_at_start", error=str(error), until_then=until_then)
             return None
+        for grant in grants:
+            log.error("database_right_missing", database=str(database.target), mend=grant)
         if not seen.exists():
             state_files.replace(seen, f"{redacted_url(str(database.target))}\n".encode(), synced=False)
         return engine

@@ -28,6 +28,7 @@ from ingestd.storage import migration_steps, relation_traits
 from ingestd.storage.candles import AGGREGATES, TICK_HOURS, Level
 from ingestd.storage.database import Database
 from ingestd.storage.migration_steps import Step
+from ingestd.storage.rollups import refresh_call
 
 VERSION = 10  # of the migration that is this
 TAKE_OVER = "take over the names"
@@ -165,11 +166,7 @@ async def _refresh(db: Database, level: Level, since: datetime | None = None) ->
     for start, end in windows(level, _later(oldest, since), await _settled_until(db, level)):
         if since is not None and start is None:
             continue
-        await db.execute(
-            f"CALL refresh_continuous_aggregate('{_NEXT}{level.relation}', $1::timestamptz, $2::timestamptz)",
-            start,
-            end,
-        )
+        await db.execute(refresh_call(db, f"{_NEXT}{level.relation}"), start, end)
 
 
 def _later(oldest: datetime | None, since: datetime | None) -> datetime | None:
@@ -248,11 +245,7 @@ async def _show(db: Database, level: Level) -> None:
         before,
         _NOBODY,
     )
-    await db.execute(
-        f"CALL refresh_continuous_aggregate('{relation}', $1::timestamptz, $2::timestamptz, force => true)",
-        before,
-        span["oldest"],
-    )
+    await db.execute(refresh_call(db, relation, force=True), before, span["oldest"])
     if await _watermark(db, relation) <= span["newest"]:
         raise SchemaError(f"{db.target}: the candles that were kept in {relation} stay out of sight; report this")
 

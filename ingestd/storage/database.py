@@ -17,11 +17,13 @@ from typing import Any, Self, TypeAlias
 import asyncpg
 
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, IngestdError, Problem
+from ingestd.storage import refusals, session_settings
 from ingestd.storage.dsn import Target, describe_target
 
 Row: TypeAlias = Mapping[str, Any]
 
 _CLOSE_TIMEOUT_S = 2.0
+_IN_TRANSACTION = "25001"  # of a statement that the server runs outside of transactions only
 
 # RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
 _NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -39,7 +41,8 @@ class Database:
     """One connection. Not shared between tasks: a second statement while one runs is refused by the driver.
 
     Fit for PgBouncer in transaction mode: no prepared statement outlives its call, and every setting is made with
-    SET LOCAL inside a transaction.
+    SET LOCAL inside a transaction (`session_settings`). A statement outside of `transaction()` is one of its own, so
+    that it means the same whatever is set on the role or the database.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Database:
         self._target = target
         self._lock_timeout_s = lock_timeout_s
         self._statement_timeout_s = statement_timeout_s
+        self.extension_schema = session_settings.SCHEMA  # where TimescaleDB's functions are, once that is asked
 
     @classmethod
     async def connect(
@@ -70,7 +74,8 @@ class Database:
     ) -> Self:
         """Open a connection.
 
-        `lock_timeout_s` and `statement_timeout_s` hold inside `transaction()`; None leaves the server's setting.
+        `lock_timeout_s` and `statement_timeout_s` hold inside `transaction()`; None: no limit, whatever the server's
+        setting is.
         `call_timeout_s` bounds, on this side, every call that is given no limit of its own.
         Raises ConfigError for a DSN that cannot be understood, ConnectionLost when nothing answers, DatabaseError
         when the server refuses (password, database, too many connections).
@@ -122,40 +127,48 @@ class Database:
 
     async def fetch(self, sql: str, *args: object, timeout_s: float | None = None) -> Sequence[Row]:
         """Every row. Parameters are `$1`, `$2`, …; NUMERIC comes as Decimal, JSONB as text."""
-        async with self._seam(timeout_s):
+        async with self._seam(timeout_s), self._in_transaction():
             rows: Sequence[Row] = await self._connection.fetch(sql, *args)
         return rows
 
     async def fetchrow(self, sql: str, *args: object, timeout_s: float | None = None) -> Row | None:
         """The first row, or None."""
-        async with self._seam(timeout_s):
+        async with self._seam(timeout_s), self._in_transaction():
             row: Row | None = await self._connection.fetchrow(sql, *args)
         return row
 
     async def fetchval(self, sql: str, *args: object, timeout_s: float | None = None) -> Any:
         """The first column of the first row, or None."""
-        async with self._seam(timeout_s):
+        async with self._seam(timeout_s), self._in_transaction():
             return await self._connection.fetchval(sql, *args)
 
     async def execute(self, sql: str, *args: object, timeout_s: float | None = None) -> int:
-        """Run one statement; the number of rows it touched (0 where the command counts none)."""
+        """Run one statement; the number of rows it touched (0 where the command counts none).
+
+        One that the server runs in no transaction (`CALL refresh_continuous_aggregate`, `CREATE DATABASE`) is run
+        outside of any. It must name every schema itself: behind a pooler, no setting can be made for it.
+        """
+        try:
+            async with self._seam(timeout_s), self._in_transaction():
+                return await self._execute(sql, args)
+        except DatabaseError as error:
+            if error.sqlstate != _IN_TRANSACTION or self.in_transaction:
+                raise
         async with self._seam(timeout_s):
-            if not args:
-                return _row_count(await self._connection.execute(sql))
-            # asyncpg's execute() with arguments always reports the tag of one row; fetch keeps the real one.
-            statement = await self._connection.prepare(sql)
-            await statement.fetch(*args)
-            return _row_count(statement.get_statusmsg())
+            if not await self._is_pooled():
+                await self._connection.execute(
+                    session_settings.for_session(self._server_version, self.extension_schema)
+                )
+            return await self._execute(sql, args)
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[object]], *, timeout_s: float | None = None) -> None:
         """Run one statement for each row of arguments, pipelined; all or none of them."""
-        async with self._seam(timeout_s):
+        async with self._seam(timeout_s), self._in_transaction():
             await self._connection.executemany(sql, rows)
 
     async def script(self, sql: str, *, timeout_s: float | None = None) -> None:
-        """Run several statements separated by semicolons, in one go."""
-        async with self._seam(timeout_s):
-            await self._connection.execute(sql)
+        """Run several statements separated by semicolons, in one go and one transaction."""
+        await self.execute(sql, timeout_s=timeout_s)
 
     async def copy_text(
         self,
@@ -163,6 +176,7 @@ class Database:
         columns: Sequence[str],
         payload: bytes | AsyncIterable[bytes],
         *,
+        schema: str | None = None,
         timeout_s: float | None = None,
     ) -> int:
         """COPY rows that are already in PostgreSQL's text format into a table; the number of rows stored.
@@ -171,8 +185,11 @@ class Database:
         """
         # bytes would pass for a file's path: asyncpg asks os.fspath() first.
         source = memoryview(payload) if isinstance(payload, bytes) else payload
-        async with self._seam(timeout_s):
-            return _row_count(await self._connection.copy_to_table(table, columns=list(columns), source=source))
+        async with self._seam(timeout_s, f"COPY {table} FROM STDIN"), self._in_transaction():
+            copied = await self._connection.copy_to_table(
+                table, schema_name=schema, columns=list(columns), source=source
+            )
+        return _row_count(copied)
 
     async def copy_out(
         self,
@@ -182,7 +199,7 @@ class Database:
         timeout_s: float | None = None,
     ) -> int:
         """COPY a query's rows out in text format, chunk by chunk into `write`; the number of rows."""
-        async with self._seam(timeout_s):
+        async with self._seam(timeout_s), self._in_transaction():
             return _row_count(await self._connection.copy_from_query(query, *args, output=write))
 
     @asynccontextmanager
@@ -199,7 +216,10 @@ class Database:
         """
         if self.in_transaction:
             raise RuntimeError("transactions do not nest")
-        await self.script(self._begin(lock_timeout_s, statement_timeout_s))
+        await self._begin(
+            self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s,
+            self._statement_timeout_s if statement_timeout_s is None else statement_timeout_s,
+        )
         try:
             yield
         except asyncio.CancelledError:
@@ -245,12 +265,52 @@ class Database:
         except (*_NO_ANSWER, asyncpg.PostgresError):
             self.terminate()
 
-    def _begin(self, lock_timeout_s: float | None, statement_timeout_s: float | None) -> str:
-        lock = self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s
-        statement = self._statement_timeout_s if statement_timeout_s is None else statement_timeout_s
-        settings = (("lock_timeout", lock), ("statement_timeout", statement))
-        local = [f"SET LOCAL {name} = {round(seconds * 1000)}" for name, seconds in settings if seconds is not None]
-        return "; ".join(["BEGIN", *local])
+    @asynccontextmanager
+    async def _in_transaction(self) -> AsyncIterator[None]:
+        """The running transaction, or one of its own. Without limits: every call has its own on this side."""
+        if self.in_transaction:
+            yield
+            return
+        async with self.transaction(lock_timeout_s=0, statement_timeout_s=self._statement_timeout_s or 0):
+            yield
+
+    async def _begin(self, lock_timeout_s: float | None, statement_timeout_s: float | None) -> None:
+        begin = session_settings.begin(
+            server_version=self._server_version,
+            read_only=self._is_standby,
+            extension_schema=self.extension_schema,
+            lock_timeout_s=lock_timeout_s,
+            statement_timeout_s=statement_timeout_s,
+        )
+        try:
+            async with self._seam(None):
+                await self._connection.execute(begin)
+        except asyncio.CancelledError:
+            self.terminate()
+            raise
+        except DatabaseError:
+            await self._rollback()
+            raise
+
+    @property
+    def _server_version(self) -> int:
+        return int(self._connection.get_server_version().major)
+
+    @property
+    def _is_standby(self) -> bool:
+        return not self.is_closed and getattr(self._connection.get_settings(), "in_hot_standby", "off") == "on"
+
+    async def _is_pooled(self) -> bool:
+        """Whether strangers share this session: a pooler invents the number of the process at its other side."""
+        return bool(await self._connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != self.server_pid)
+
+    async def _execute(self, sql: str, args: Sequence[object]) -> int:
+        if not args:
+            return _row_count(await self._connection.execute(sql))
+        # asyncpg's execute() with arguments always reports the tag of one row; fetch keeps the real one.
+        statement = await self._connection.prepare(sql)
+        await statement.fetch(*args)
+        return _row_count(statement.get_statusmsg())
 
     async def _commit(self) -> None:
         async with self._seam(self._statement_timeout_s):
@@ -269,20 +329,20 @@ class Database:
             self.terminate()
 
     @asynccontextmanager
-    async def _seam(self, timeout_s: float | None) -> AsyncIterator[None]:
+    async def _seam(self, timeout_s: float | None, statement: str = "") -> AsyncIterator[None]:
         # asyncpg's own timeout does not bound a COPY that the server stopped reading.
-        with self._translated():
+        with self._translated(statement):
             async with asyncio.timeout(self._call_timeout_s if timeout_s is None else timeout_s):
                 yield
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, statement: str) -> Iterator[None]:
         try:
             yield
         except asyncpg.PostgresError as exc:
             if _ended_connection(exc):
                 self.terminate()
-            raise _server_error(exc, self._target) from exc
+            raise _server_error(exc, self._target, statement) from exc
         except _NO_ANSWER as exc:
             self.terminate()
             what = "did not answer in time" if isinstance(exc, TimeoutError) else f"is gone ({exc})"
@@ -299,12 +359,15 @@ def _ended_connection(exc: asyncpg.PostgresError) -> bool:
     return (exc.sqlstate or "").startswith(("08", "57P"))
 
 
-def _server_error(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
+def _server_error(exc: asyncpg.PostgresError, target: Target, statement: str) -> IngestdError:
     sqlstate = exc.sqlstate or "XX000"
     if sqlstate.startswith("08"):
         return ConnectionLost(f"the connection to {target} is gone ({exc})")
+    message, statement = _first_line(exc), statement or getattr(exc, "query", None) or ""
+    if (advice := refusals.advice(sqlstate, message, statement, target.user, target.database)) is not None:
+        message += f"; {advice} ({target})"
     return DatabaseError(
-        _first_line(exc),
+        message,
         sqlstate=sqlstate,
         context=getattr(exc, "context", None) or "",
         detail=getattr(exc, "detail", None) or "",
@@ -322,9 +385,10 @@ def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
         sqlstate = _pooler_refusal(_first_line(exc)) or sqlstate
     if sqlstate.startswith("08"):
         return ConnectionLost(target.unreachable(exc))
-    return DatabaseError(
-        f"{target} refused the connection: {_first_line(exc)}{target.advice(sqlstate)}", sqlstate=sqlstate
-    )
+    message = _first_line(exc)
+    advice = refusals.advice(sqlstate, message, "", target.user, target.database)
+    told = target.advice(sqlstate) if advice is None else f"; {advice}"
+    return DatabaseError(f"{target} refused the connection: {message}{told}", sqlstate=sqlstate)
 
 
 def _first_line(exc: asyncpg.PostgresError) -> str:

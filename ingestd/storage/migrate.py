@@ -22,6 +22,7 @@ from ingestd.storage.engine import Engine, EngineChoice
 from ingestd.storage.migration_lock import locked
 from ingestd.storage.migration_steps import Direction, Step
 from ingestd.storage.migrations import Applied, Migration
+from ingestd.storage.session_settings import SCHEMA, quoted
 
 _RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS ingestd_migrations (
@@ -76,10 +77,10 @@ async def migrate(
 
 async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -> str:
     """The SQL `migrate` would run now, as text; changes nothing."""
-    present = await engines.detect(db)
-    parts: list[str] = []
-    if present is Engine.POSTGRES and await _wants_extension(db, engine):
-        parts.append("CREATE EXTENSION IF NOT EXISTS timescaledb;")
+    present, extension, note = await _choose_engine(db, engine)
+    parts = [] if note is None else [f"-- {note}"]
+    if extension:
+        parts.append(f"{engines.CREATE_EXTENSION};")
         present = Engine.TIMESCALEDB
     waiting = migrations.pending(present, migrations.load(present), await _applied(db))
     parts += await _interrupted_plan(db)
@@ -140,34 +141,77 @@ async def check_schema(db: Database) -> Engine:
 
 
 async def _settle_engine(db: Database, choice: EngineChoice, done: list[str], lock_timeout_s: float) -> Engine:
-    present = await engines.detect(db)
-    if present is not Engine.POSTGRES:
-        if choice == "postgres":
-            raise SchemaError(f"{db.target}: has the timescaledb extension; the plain engine needs a database without")
-        return present
-    if not await _wants_extension(db, choice):
+    present, extension, note = await _choose_engine(db, choice)
+    if note is not None:
+        done.append(note)
+    if not extension:
         return present
     async with locked(db, lock_timeout_s):
         await engines.create_extension(db)
     done.append("created extension timescaledb")
-    return await engines.detect(db)
+    present = await engines.detect(db)
+    if present is Engine.TIMESCALEDB_APACHE:
+        done.append(
+            "the server has TimescaleDB's Apache edition: the daemon refreshes the candles and drops what is too old; "
+            "for the Community edition set timescaledb.license = 'timescale' and migrate a new database"
+        )
+    return present
 
 
-async def _wants_extension(db: Database, choice: EngineChoice) -> bool:
-    """Whether to add TimescaleDB: never to a database that was set up without it."""
-    if choice == "postgres" or await _applied(db):
-        return False
+async def _choose_engine(db: Database, choice: EngineChoice) -> tuple[Engine, bool, str | None]:
+    """What the database is, whether TimescaleDB is to be added, and what is to be said where it is not.
+
+    It is never added to a database that was set up without it. Raises SchemaError for a choice that is not to be had.
+    """
+    present = await engines.detect(db)
+    is_set_up = bool(await _applied(db))
+    if present is not Engine.POSTGRES or choice == "postgres" or is_set_up:
+        _require_choice(db, present, choice)
+        return present, False, None
     obstacle = await engines.obstacle_to_extension(db)
-    if obstacle is not None and choice == "timescaledb":
+    if obstacle is None:
+        return present, True, None
+    if choice == "timescaledb":
         raise SchemaError(f"{db.target}: {obstacle}")
-    return obstacle is None
+    return present, False, f"made for plain PostgreSQL, and stays so: {obstacle}"
+
+
+def _require_choice(db: Database, present: Engine, choice: EngineChoice) -> None:
+    if choice == "postgres" and present is not Engine.POSTGRES:
+        raise SchemaError(f"{db.target}: has the timescaledb extension; the plain engine needs a database without")
+    if choice == "timescaledb" and present is Engine.POSTGRES:
+        raise SchemaError(
+            f"{db.target}: was set up for plain PostgreSQL, and TimescaleDB cannot be added to it any more: "
+            "migrate a new database and move the data there, or leave --engine timescaledb out"
+        )
 
 
 async def _applied(db: Database) -> Sequence[Applied]:
-    if await db.fetchval("SELECT to_regclass('ingestd_migrations')::text") is None:
+    if await db.fetchval("SELECT to_regclass($1::text)::text", f"{SCHEMA}.ingestd_migrations") is None:
+        await _require_no_other_home(db)
         return []
     rows = await db.fetch("SELECT version, name, checksum, engine, applied_at FROM ingestd_migrations ORDER BY version")
     return [Applied(**dict(row)) for row in rows]
+
+
+async def _require_no_other_home(db: Database) -> None:
+    """Raises SchemaError where the role's own search_path leads to tables of ours in another schema, which earlier
+    versions followed: to begin anew beside them would leave everything behind that is stored."""
+    rows = await db.fetch(
+        "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE relname = 'ingestd_migrations' AND relkind = 'r' AND has_schema_privilege(nspname, 'USAGE')"
+        " AND has_table_privilege(pg_class.oid, 'SELECT') AND nspname = ANY (SELECT trim(both ' \"' FROM entry)"
+        " FROM pg_settings, unnest(string_to_array(replace(reset_val, '$user', current_user), ',')) AS entry"
+        " WHERE pg_settings.name = 'search_path')"
+    )
+    for row in rows:
+        schema = quoted(row["nspname"])
+        if await db.fetchval(f"SELECT EXISTS (SELECT FROM {schema}.ingestd_migrations)"):  # noqa: S608 # quoted
+            raise SchemaError(
+                f"{db.target}: the tables are in the schema {schema}, to which the search_path of the role or the "
+                f"database leads, and belong in {SCHEMA}: move each with ALTER TABLE {schema}.name SET SCHEMA {SCHEMA}"
+                " (functions, views and continuous aggregates too), or migrate a new database and move the rows there"
+            )
 
 
 async def _apply(db: Database, migration: Migration, engine: Engine) -> None:

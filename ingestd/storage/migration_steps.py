@@ -54,7 +54,7 @@ class Unfinished:
 
 async def unfinished(db: Database) -> Unfinished | None:
     """The migration that was interrupted, if there is one."""
-    if await db.fetchval("SELECT to_regclass('ingestd_migration_steps')::text") is None:
+    if await db.fetchval("SELECT to_regclass('public.ingestd_migration_steps')::text") is None:
         return None
     rows = await db.fetch("SELECT version, direction, step FROM ingestd_migration_steps")
     if not rows:

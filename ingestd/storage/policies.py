@@ -12,6 +12,7 @@ from ingestd.config import Config, RetentionConfig
 from ingestd.storage.candles import AGGREGATES, FOR_EVER, Level, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
+from ingestd.storage.session_settings import SCHEMA
 
 HYPERTABLES = ("market_ticks", "trades", "order_book", "oi_snapshots", "funding", "ohlcv_data")
 
@@ -74,6 +75,8 @@ async def _read(db: Database) -> Present:
     # Two statements, since continuous aggregates show their materialised table's name among the dimensions.
     dimensions = await db.fetch(
         "SELECT hypertable_name AS name, time_interval::text AS interval FROM timescaledb_information.dimensions"
+        " WHERE hypertable_schema = $1",
+        SCHEMA,
     )
     jobs = await db.fetch(
         "SELECT hypertable_name AS name, proc_name, schedule_interval::text AS every,"
@@ -81,7 +84,8 @@ async def _read(db: Database) -> Present:
         " (config->>'drop_after')::interval::text AS drop_after,"
         " (config->>'start_offset')::interval::text AS start_offset,"
         " (config->>'end_offset')::interval::text AS end_offset"
-        " FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL"
+        " FROM timescaledb_information.jobs WHERE hypertable_schema = $1",
+        SCHEMA,
     )
     return Present(
         chunks={row["name"]: row["interval"] for row in dimensions},

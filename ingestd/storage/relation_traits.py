@@ -80,7 +80,7 @@ async def copy_storage(db: Database, old: str, new: str) -> None:
     present, wanted = [await _indexes(db, table) for table in reversed(tables)]
     for index in wanted:
         if index not in present:
-            await db.script(f"CREATE INDEX ON {tables[1]} USING {index}")
+            await db.script(f"CREATE INDEX ON {new} USING {index}")  # on the table behind it, only a superuser may
 
 
 async def copy_rights(db: Database, old: str, new: str) -> None:

@@ -11,6 +11,7 @@ from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.policies import HYPERTABLES
+from ingestd.storage.rights import owns
 
 _ROWS_PER_DELETE = 20_000
 _SLICE = timedelta(days=1)
@@ -97,11 +98,13 @@ async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
 
 
 async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) -> None:
+    """Whole chunks where this role owns the table, which alone may drop them; else their rows."""
     for table in HYPERTABLES:
-        if table == "ohlcv_data":
+        days = FOR_EVER if table == "ohlcv_data" else getattr(retention, f"{table}_days")
+        if days == FOR_EVER:
             continue
-        days = getattr(retention, f"{table}_days")
-        if days != FOR_EVER:
-            await db.fetch(
-                "SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", table, now - timedelta(days=days)
-            )
+        cutoff = now - timedelta(days=days)
+        if await owns(db, table):
+            await db.fetch("SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", table, cutoff)
+        else:
+            await _delete_slices(db, Expiry(table, "time", days), cutoff)

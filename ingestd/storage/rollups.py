@@ -12,6 +12,8 @@ from ingestd.storage import engine as engines
 from ingestd.storage.candles import AGGREGATES, Level
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
+from ingestd.storage.rights import owns
+from ingestd.storage.session_settings import SCHEMA, quoted
 
 # So many marks are some 100 ms of work: one transaction stays short.
 _MARKS_PER_TRANSACTION = 2000
@@ -44,7 +46,8 @@ async def failing_job(db: Database, engine: Engine) -> str | None:
     row = await db.fetchrow(
         "SELECT job_id, job.proc_name, job.hypertable_name AS relation, told.total_failures"
         " FROM timescaledb_information.job_stats told JOIN timescaledb_information.jobs job USING (job_id)"
-        " WHERE told.last_run_status = 'Failed' AND job.hypertable_schema = current_schema() ORDER BY job_id LIMIT 1"
+        " WHERE told.last_run_status = 'Failed' AND job.hypertable_schema = $1 ORDER BY job_id LIMIT 1",
+        SCHEMA,
     )
     if row is None:
         return None
@@ -58,21 +61,22 @@ async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
     """Make the candles of `[start, end)` again from what the tables hold now, in every timeframe.
 
     Must not run inside a transaction. Only that window is touched, widened to whole buckets; nothing older than what
-    the level's source keeps is refreshed, since that would delete its candles.
+    the level's source keeps is refreshed, since that would delete its candles. On TimescaleDB the owner of the candles
+    alone can; where it is another role, the server's policies do it within minutes.
     """
     engine = await engines.detect(db)
     if not engine.has_continuous_aggregates:
         await _mark_window(db, start, end)
         await refresh(db, engine)
         return
+    if not await owns(db, AGGREGATES[0].relation):
+        return
     kept_since = await _kept_since(db)
     materialised = await _materialised_until(db)
     for level in AGGREGATES:
         window = bucket_window(level, start, end, materialised[level.relation], kept_since.get(level.source))
         if window is not None:
-            await db.execute(
-                f"CALL refresh_continuous_aggregate('{level.identifier}', $1::timestamptz, $2::timestamptz)", *window
-            )
+            await db.execute(refresh_call(db, level.identifier), *window)
 
 
 def bucket_window(
@@ -92,6 +96,14 @@ def bucket_window(
         last = level.next_bucket(last)
     last = min(last, level.start_of_bucket(until))
     return (first, last) if first < last else None
+
+
+def refresh_call(db: Database, aggregate: str, *, force: bool = False) -> str:
+    """Refreshes `[$1, $2)` of an aggregate of ours. It runs in no transaction, so it names every schema itself."""
+    return (
+        f"CALL {quoted(db.extension_schema)}.refresh_continuous_aggregate('{SCHEMA}.{aggregate}',"
+        f" $1::pg_catalog.timestamptz, $2::pg_catalog.timestamptz{', force => true' if force else ''})"
+    )
 
 
 async def _refresh_some(db: Database, function: str) -> int:
@@ -114,7 +126,8 @@ async def _materialised_until(db: Database) -> dict[str, datetime]:
     rows = await db.fetch(
         "SELECT user_view_name AS relation, greatest('2000-01-01T00:00:00Z', _timescaledb_functions.to_timestamp("
         "_timescaledb_functions.cagg_watermark(mat_hypertable_id))) AS until "
-        "FROM _timescaledb_catalog.continuous_agg"
+        "FROM _timescaledb_catalog.continuous_agg WHERE user_view_schema = $1",
+        SCHEMA,
     )
     return {row["relation"]: row["until"].astimezone(UTC) for row in rows}
 
@@ -123,6 +136,7 @@ async def _kept_since(db: Database) -> dict[str, datetime]:
     """From when on each relation still has all its rows, by its retention policy."""
     rows = await db.fetch(
         "SELECT hypertable_name, now() - (config->>'drop_after')::interval AS since"
-        " FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
+        " FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention' AND hypertable_schema = $1",
+        SCHEMA,
     )
     return {row["hypertable_name"]: row["since"].astimezone(UTC) + timedelta(minutes=1) for row in rows}

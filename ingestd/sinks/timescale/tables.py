@@ -32,12 +32,13 @@ class Table:
 
     @property
     def staging(self) -> str:
+        """A name in the schema `pg_temp`, where it is looked for: whatever else has it is not meant."""
         return f"staging_{self.name}"
 
     def create_staging(self) -> str:
         """DDL of the staging table of one transaction; CHECK and NOT NULL are kept, so COPY names a bad row."""
         return (
-            f"CREATE TEMP TABLE {self.staging} (LIKE {self.name} "
+            f"CREATE TEMP TABLE pg_temp.{self.staging} (LIKE {self.name} "
             "INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING CONSTRAINTS) ON COMMIT DROP"
         )
 
@@ -51,12 +52,12 @@ class Table:
         if not key:
             return (
                 f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
-                f"SELECT {columns} FROM {self.staging} ORDER BY ctid ON CONFLICT DO NOTHING"
+                f"SELECT {columns} FROM pg_temp.{self.staging} ORDER BY ctid ON CONFLICT DO NOTHING"
             )
         last = "ASC" if self.on_conflict is OnConflict.KEEP else "DESC"
         return (
             f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
-            f"SELECT DISTINCT ON ({key}) {columns} FROM {self.staging} ORDER BY {key}, ctid {last} "
+            f"SELECT DISTINCT ON ({key}) {columns} FROM pg_temp.{self.staging} ORDER BY {key}, ctid {last} "
             f"ON CONFLICT {self._resolution()}"
         )
 
@@ -67,7 +68,7 @@ class Table:
             return "SELECT 0"
         same = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
         return (
-            f"SELECT count(*) FROM {self.staging} s "  # noqa: S608 # every name is a constant of this file
+            f"SELECT count(*) FROM pg_temp.{self.staging} s "  # noqa: S608 # every name is a constant of this file
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.name} t WHERE {same})"
         )
 

@@ -219,12 +219,12 @@ async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int
     if not rows.staged:
         stored = await database.copy_text(table.name, rows.columns, payload)
         return stored, count - stored
-    await database.copy_text(table.staging, rows.columns, payload)
+    await database.copy_text(table.staging, rows.columns, payload, schema="pg_temp")
     passing("database.merge")
     stored = await database.execute(table.merge_staging())
     missing = int(await database.fetchval(table.count_missing())) if stored < count else 0
     if rows.in_portions:
-        await database.execute(f"TRUNCATE {table.staging}")
+        await database.execute(f"TRUNCATE pg_temp.{table.staging}")
     return stored, missing
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.errors import DatabaseError
 from ingestd.feeds.base import MarketInfo
 from ingestd.ops.metrics import Metrics
 from ingestd.storage.access import DatabaseAccess
@@ -25,10 +25,11 @@ async def test_one_bad_market_does_not_stop_the_candles(postgres_database: Datab
     await db.execute(
         "INSERT INTO trades VALUES ('2026-01-01', 'x', 'A/B', '1', 1, 'buy', 1.5, 2, now())",
     )
-    bad = MarketInfo("x", "A/B", "nul\x00", "A", "B", "spot", True, price_precision="not a number")
+    await db.execute("ALTER TABLE symbols RENAME TO symbols_elsewhere")
+    market = MarketInfo("x", "A/B", "ab", "A", "B", "spot", True)
     metrics = Metrics()
     config = default_config(database={"dsn": postgres_database.dsn}, retention={"candles_1m_days": 0, "trades_days": 0})
-    upkeep = Upkeep(access_to(postgres_database), config, lambda: [bad], metrics)
+    upkeep = Upkeep(access_to(postgres_database), config, lambda: [market], metrics)
     await upkeep.turn()
     await upkeep.turn()  # the markets are not due again: that they failed is still what is known
     (problem,) = upkeep.problems()
@@ -55,19 +56,20 @@ async def test_an_outage_is_told_of_at_its_beginning_and_now_and_then(postgres_d
     await upkeep.close(within_s=5)
 
 
-async def test_a_known_database_that_is_busy_with_its_schema_is_an_outage(
+async def test_a_database_that_is_busy_with_its_schema_is_an_outage_at_the_first_start_too(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
     access = access_to(postgres_database, flush_timeout_s=0.3)
     locker = await postgres_database.connect()
-    async with locker.transaction():
-        await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(ConnectionLost):
-            await access.look(tmp_path)
-    assert await access.look(tmp_path) is not None
-    async with locker.transaction():
-        await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
-        assert await access.look(tmp_path) is None
+    for meanwhile in ("it is waited for", "records are kept in the journal"):
+        async with locker.transaction():
+            await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
+            with structlog.testing.capture_logs() as logs:
+                assert await access.look(tmp_path) is None
+            assert [(line["event"], line["until_then"]) for line in logs] == [
+                ("database_unreachable_at_start", meanwhile)
+            ]
+        assert await access.look(tmp_path) is not None
     await asyncio.wait_for(locker.close(), 5)
 
 

@@ -1,0 +1,84 @@
+"""What to do about an error of the server: the statement that mends it, or the command."""
+
+from __future__ import annotations
+
+import re
+
+from ingestd.storage.session_settings import SCHEMA, qualified, quoted
+
+_ROLES = "docs/operations.md, Roles of the database"
+_OF_OBJECT = re.compile(
+    r"permission denied for (?P<kind>\w+(?: \w+)?) (?P<name>\S+)$|"
+    r'permission denied to create temporary tables in database "(?P<temporary>.+)"|'
+    r"must be owner of (?P<owned>\w+(?: \w+)*?) (?P<relation>\S+)$|"
+    r'permission denied to set parameter "(?P<parameter>.+)"|'
+    r'permission denied to create (?P<extension>extension) "'
+)
+_VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
+
+
+_MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate`"
+_ADVICE = {
+    "25006": "it is a standby, or was made read-only: let database.dsn name the primary",
+    "42P01": _MIGRATE,
+    "42703": _MIGRATE,
+    "42883": _MIGRATE,
+    "53100": "make room on the server's disk",
+}
+OTHER_TIMESCALEDB = (
+    "the server no longer has the version of TimescaleDB that this database was made with: install it beside the new "
+    "one, or run ALTER EXTENSION timescaledb UPDATE as the first command of a session (psql -X)"
+)
+
+
+def advice(sqlstate: str, message: str, statement: str, role: str, database: str) -> str | None:
+    """What to do about an error, None where the server's own words have to do. `statement` empty: the connection's."""
+    if sqlstate == "42501":
+        return _missing_right(message, statement, role, database)
+    if sqlstate == "3F000":  # none of the path may be used
+        return f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {quoted(role)}"
+    if sqlstate == "58P01" and "timescaledb" in message:
+        return OTHER_TIMESCALEDB
+    return _ADVICE.get(sqlstate)
+
+
+def _missing_right(message: str, statement: str, role: str, database: str) -> str:
+    """The statement that gives the right for want of which one was refused, where the words say which."""
+    found = _OF_OBJECT.search(message)
+    to = f"TO {quoted(role)}"
+    if found is None:
+        return f"give the role {role} the right ({_ROLES})"
+    if found["temporary"]:
+        return f"GRANT TEMPORARY ON DATABASE {quoted(found['temporary'])} {to}"
+    if found["extension"]:
+        return f"GRANT CREATE ON DATABASE {quoted(database)} {to}"
+    if found["parameter"]:
+        return f"ALTER ROLE {quoted(role)} RESET {found['parameter']}, and of the database: ALTER DATABASE … RESET"
+    if found["relation"]:
+        return (
+            f"only the owner of {found['relation']} may do that: connect as it, or let the SQL that `ingestd migrate "
+            "roles` prints give everything to ingestd_migrator, and connect as that"
+        )
+    return f"GRANT {', '.join(_privileges(found['kind'], statement))} ON {_object(found['kind'], found['name'])} {to}"
+
+
+def _privileges(kind: str, statement: str) -> list[str]:
+    """What the statement wanted to do with the object; none: it is the connection that is refused."""
+    words = re.findall(r"[A-Z]+", statement.upper())
+    if kind == "database":
+        return ["CREATE" if words else "CONNECT"]
+    if kind == "schema":
+        return ["USAGE", "CREATE"] if {"CREATE", "ALTER"} & set(words) else ["USAGE"]
+    if kind in ("function", "procedure"):
+        return ["EXECUTE"]
+    if words[:1] == ["COPY"] and "STDIN" in words:
+        return ["INSERT"]
+    return [verb for verb in _VERBS if verb in words] or ["SELECT"]
+
+
+def _object(kind: str, name: str) -> str:
+    if kind in ("schema", "database"):
+        return f"{kind.upper()} {quoted(name.strip(chr(34)))}"
+    if kind in ("function", "procedure"):
+        return f"{kind.upper()} {SCHEMA}.{name}"
+    return "audit.trade_logs" if name == "trade_logs" else qualified(name)
