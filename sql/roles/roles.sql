@@ -1,0 +1,109 @@
+-- Three roles: ingestd_migrator owns everything and runs `ingestd migrate`, ingestd_writer runs the daemon and
+-- `ingestd backfill`, ingestd_reader reads (`ingestd gaps`, dashboards). To be run in the database, by a superuser:
+-- before the first `ingestd migrate`, after each later one, or as often as you like; it changes nothing twice.
+--
+-- They have no password. Give each one, or make users members of the writer and of the reader:
+--     ALTER ROLE ingestd_migrator LOGIN PASSWORD '…';
+--     CREATE ROLE alice LOGIN PASSWORD '…' IN ROLE ingestd_reader;
+-- Who migrates must be ingestd_migrator itself: what a member makes would be the member's.
+
+SET search_path = pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['ingestd_migrator', 'ingestd_writer', 'ingestd_reader'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+            EXECUTE format('CREATE ROLE %I', wanted);
+        END IF;
+    END LOOP;
+    EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO ingestd_migrator', current_database());
+    EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO ingestd_writer', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO ingestd_reader', current_database());
+END
+$$;
+
+GRANT USAGE, CREATE ON SCHEMA public TO ingestd_migrator;
+GRANT USAGE ON SCHEMA public TO ingestd_writer, ingestd_reader;
+
+-- What ingestd_migrator makes from now on: tables, chunks, candles, whatever schema they are in.
+ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT USAGE ON SCHEMAS TO ingestd_writer, ingestd_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT ON TABLES TO ingestd_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO ingestd_writer;
+
+-- What there is already, made by ingestd_migrator or by whoever migrated before there were roles. The writer gets what
+-- the daemon does to each table, and no more: it neither changes nor deletes what was captured, except where it is the
+-- daemon that drops what is too old (without TimescaleDB's policies).
+DO $$
+DECLARE
+    -- The candles are tables where the daemon refreshes them, and drops what is too old.
+    by_daemon boolean := EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('public.candles_1m') AND relkind = 'r');
+    relation record;
+    function record;
+BEGIN
+    IF to_regclass('public.ingestd_migrations') IS NULL THEN
+        RETURN;
+    END IF;
+    FOR relation IN
+        SELECT pg_class.oid::regclass AS name, 'TABLE' AS kind, pg_get_userbyid(relowner) AS owner, privileges
+        FROM (VALUES ('public', 'market_ticks', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'trades',       CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'order_book',   CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'oi_snapshots', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'funding',      CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'ohlcv_data', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'symbols', 'INSERT, UPDATE'),
+                     ('public', 'feed_gaps', 'INSERT, UPDATE'),
+                     ('public', 'rejected_records', 'INSERT, DELETE'),
+                     ('public', 'candle_audit', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'venue_pauses', 'INSERT, UPDATE'),
+                     ('public', 'ingest_positions', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'ingest_leases', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'orders', 'INSERT, UPDATE'),
+                     ('public', 'executions', 'INSERT'),
+                     ('public', 'completed_trades', 'INSERT, UPDATE'),
+                     ('audit', 'trade_logs', 'INSERT, UPDATE'),
+                     ('public', 'ingestd_migrations', NULL),
+                     ('public', 'ingestd_migration_steps', NULL),
+                     ('public', 'candles_marks', 'INSERT, DELETE'),
+                     ('public', 'ohlcv_1h_marks', 'INSERT, DELETE'),
+                     ('public', 'ohlcv_1h_minutes', 'INSERT, UPDATE, DELETE'),
+                     ('public', 'candles_1month', NULL)) AS ours (schema, table_name, privileges)
+        JOIN pg_namespace ON nspname = schema
+        JOIN pg_class ON relnamespace = pg_namespace.oid AND relname = table_name
+        UNION ALL
+        SELECT pg_class.oid::regclass,
+               CASE WHEN by_daemon OR relname = 'candles_1M' THEN 'TABLE' ELSE 'MATERIALIZED VIEW' END,
+               pg_get_userbyid(relowner),
+               CASE WHEN by_daemon THEN 'INSERT, UPDATE, DELETE' END
+        FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+          AND relname ~ '^(candles_[0-9]+[mhdwM]|ohlcv_1h)$'
+    LOOP
+        IF relation.owner <> 'ingestd_migrator' THEN
+            EXECUTE format('ALTER %s %s OWNER TO ingestd_migrator', relation.kind, relation.name);
+        END IF;
+        EXECUTE format('REVOKE ALL ON %s FROM ingestd_writer, ingestd_reader', relation.name);
+        EXECUTE format('GRANT SELECT ON %s TO ingestd_writer, ingestd_reader', relation.name);
+        IF relation.privileges IS NOT NULL THEN
+            EXECUTE format('GRANT %s ON %s TO ingestd_writer', relation.privileges, relation.name);
+        END IF;
+    END LOOP;
+    FOR function IN
+        SELECT oid::regprocedure AS name, pg_get_userbyid(proowner) AS owner FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND starts_with(proname, 'ingestd_')
+    LOOP
+        IF function.owner <> 'ingestd_migrator' THEN
+            EXECUTE format('ALTER FUNCTION %s OWNER TO ingestd_migrator', function.name);
+        END IF;
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO ingestd_writer, ingestd_reader', function.name);
+    END LOOP;
+    IF to_regnamespace('audit') IS NOT NULL THEN
+        ALTER SCHEMA audit OWNER TO ingestd_migrator;
+        GRANT USAGE ON SCHEMA audit TO ingestd_writer, ingestd_reader;
+    END IF;
+END
+$$;
+
+RESET search_path;

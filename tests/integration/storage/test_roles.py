@@ -1,0 +1,264 @@
+"""The roles of `sql/roles/roles.sql`: each does its work and no more; what one lacks is named with its GRANT."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import asyncpg
+import pytest
+import structlog.testing
+from click.testing import CliRunner
+
+from ingestd import cli
+from ingestd.clock import from_datetime, to_datetime
+from ingestd.errors import DatabaseError
+from ingestd.event_messages import Completed, Executed, Submitted
+from ingestd.feeds.base import MarketInfo
+from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
+from ingestd.sinks.timescale import positions
+from ingestd.sources.event_tables import store_events
+from ingestd.storage import candle_audit, gap_filling, leases, repository, retention, rights, rollups
+from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.database import Database
+from ingestd.storage.engine import Engine
+from ingestd.storage.leases import Tenant
+from ingestd.storage.migrate import check_schema, migrate
+from ingestd.storage.sql_files import read_sql
+from tests.integration.sinks.test_timescale import rig, store
+from tests.support.postgres import DatabaseForTest, default_config, running_server, temporary_database
+from tests.support.records import NOW_US, book, tick, trade
+
+T0 = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+T0_US = from_datetime(T0)
+DENIED = "42501"
+RECORDS: list[Record] = [
+    *(trade(number, time=T0_US + number) for number in range(5)),
+    tick(1),
+    book(2),
+    OpenInterest("binance", "BTC/USDT:USDT", NOW_US, NOW_US, "12.5", None, None),
+    Funding("binance", "BTC/USDT:USDT", NOW_US, NOW_US, "0.0001", None),
+    Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1", "2", "1", "2", "10", None, 7),
+    FeedGap("binance", "BTC/USDT", T0_US, T0_US, "trades", T0_US + 1_000_000, "disconnect", None),
+    Rejected("binance", "BTC/USDT", NOW_US, NOW_US, "trades", "of a test", "{}"),
+]
+
+
+async def superuser(database: DatabaseForTest, *statements: str) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def make_roles(database: DatabaseForTest) -> None:
+    logins = [f"ALTER ROLE ingestd_{name} LOGIN PASSWORD 'x'" for name in ("migrator", "writer", "reader")]
+    await superuser(database, read_sql("roles/roles.sql"), *logins)
+
+
+def dsn_of(database: DatabaseForTest, role: str) -> str:
+    server = database.dsn.rpartition("@")[2]
+    return f"postgresql://ingestd_{role}:x@{server}"
+
+
+@asynccontextmanager
+async def connected(database: DatabaseForTest, role: str) -> AsyncIterator[Database]:
+    db = await Database.connect(dsn_of(database, role))
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+async def denied(db: Database, sql: str) -> str:
+    with pytest.raises(DatabaseError) as caught:
+        await db.execute(sql)
+    assert caught.value.sqlstate == DENIED, f"{sql}: {caught.value}"
+    return str(caught.value)
+
+
+async def test_each_role_does_its_work_and_no_more(empty_database: DatabaseForTest, tmp_path: Path) -> None:
+    await make_roles(empty_database)
+    async with connected(empty_database, "migrator") as db:
+        done = await migrate(db, default_config(), engine=empty_database.choice)
+        assert "applied 0012_symbol_names" in done
+        engine = await check_schema(db)
+    # Before the script has seen the tables, the daemon can work by what is granted for all that the migrator makes.
+    async with connected(empty_database, "writer") as db:
+        assert await rights.missing_grants(db, engine) == []
+    await make_roles(empty_database)
+    await the_daemon_works(empty_database, engine, tmp_path)
+    await the_writer_does_no_more(empty_database, engine)
+    await the_reader_reads(empty_database, tmp_path)
+    async with connected(empty_database, "migrator") as db:
+        changed = default_config(retention={"trades_days": 30}, chunks={"trades_days": 2})
+        assert bool(await migrate(db, changed)) == engine.has_hypertables
+
+
+async def test_a_database_that_somebody_else_had_migrated(database: DatabaseForTest, tmp_path: Path) -> None:
+    await make_roles(database)
+    engine = Engine(database.engine)
+    await the_daemon_works(database, engine, tmp_path)
+    await the_writer_does_no_more(database, engine)
+    async with connected(database, "migrator") as db:
+        changed = default_config(retention={"trades_days": 30}, compression={"trades_after_days": 3})
+        assert bool(await migrate(db, changed)) == engine.has_hypertables
+        assert await migrate(db, changed) == []
+        await db.execute("CREATE TABLE later (x integer)")
+        await db.execute("ALTER TABLE trades ADD COLUMN later integer")
+    async with connected(database, "reader") as db:
+        assert await db.fetch("SELECT * FROM later") == []
+
+
+async def test_the_apache_edition(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("INGESTD_TEST_DSN", raising=False)
+    with (
+        running_server("timescaledb", **{"timescaledb.license": "apache"}) as server,
+        temporary_database(server) as database,
+    ):
+        await make_roles(database)
+        await the_daemon_works(database, Engine.TIMESCALEDB_APACHE, tmp_path)
+        await the_writer_does_no_more(database, Engine.TIMESCALEDB_APACHE)
+
+
+async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: Path) -> None:
+    """All that `run` of every role, `backfill` and `gaps` do to a database."""
+    as_writer = DatabaseForTest(dsn_of(database, "writer"), database.engine)
+    config = default_config(database={"dsn": as_writer.dsn}, retention={"market_ticks_days": 30})
+    with structlog.testing.capture_logs() as logs:
+        assert await DatabaseAccess(config).look(tmp_path) is engine
+    assert logs == []
+    made = await store(tmp_path / "journal", as_writer, RECORDS, RECORDS)  # the second time through staging
+    assert made.total("stored")["trades"] == 5
+    assert made.total("duplicate")["trades"] == 5
+    async with connected(database, "writer") as db:
+        assert await rights.missing_grants(db, engine) == []
+        term = await leases.take(db, Tenant("desk", "one"), None, 60)
+        assert term is not None
+        assert await leases.renew(db, "desk", term.epoch, 60)
+        await leases.release(db, "desk", term.epoch)
+        await positions.claim(db, ["kafka:a"], stalled_after_s=1)
+        await positions.forget(db, "kafka:", older_than_days=1)
+        market = MarketInfo("binance", "BTC/USDT", "BTCUSDT", "BTC", "USDT", "spot", True)
+        assert await repository.upsert_symbols(db, [market]) == 1
+        (gap,) = await gap_filling.due_gaps(db, ["binance"], ["trades"], but=[], limit=9)
+        await gap_filling.settle(db, gap, "filled", 3, "found")
+        await gap_filling.pause_venue(db, "binance", NOW_US, "test")
+        theirs = Candle("binance", "BTC/USDT", T0_US, T0_US, "1m", "1", "2", "1", "2", "10", None, 7)
+        for _ in range(2):
+            await candle_audit.record(db, candle_audit.Disagreement(theirs, None, "missing"))
+        async with db.transaction():
+            await store_events(db, events())
+        async with db.transaction():
+            await store_events(db, events())
+        await rollups.refresh(db, engine)
+        await rollups.refresh_window(db, T0, T0 + timedelta(days=1))
+        assert await db.fetchval("SELECT sum(trades_count) FROM candles_1d") == Decimal(5)
+        await retention.purge(db, engine, config)
+        assert await db.fetchval("SELECT count(*) FROM trades") == 5
+
+
+def events() -> list[Submitted | Executed | Completed]:
+    at, one, two, three = to_datetime(NOW_US), *(uuid.UUID(int=number) for number in (1, 2, 3))
+    return [
+        Submitted(one, at, None, "BTC/USDT", "o", "buy", "2", None, None, None, None, "{}"),
+        Executed(two, at, None, "BTC/USDT", "o", None, "1", "5", None, None, None, "{}"),
+        Completed(three, at, None, "BTC/USDT", "t", None, None, "1", "2", "3", None, "{}"),
+    ]
+
+
+async def the_writer_does_no_more(database: DatabaseForTest, engine: Engine) -> None:
+    async with connected(database, "writer") as db:
+        for sql in (
+            "DROP TABLE trades",
+            "TRUNCATE trades",
+            "TRUNCATE ingest_positions",
+            "ALTER TABLE trades ADD COLUMN mine integer",
+            "UPDATE trades SET price = 1",
+            "UPDATE market_ticks SET bid_price = 1",
+            "DELETE FROM feed_gaps",
+            "DELETE FROM orders",
+            "DELETE FROM audit.trade_logs",
+            "CREATE TABLE public.mine (x integer)",
+            "CREATE SCHEMA mine",
+            "DELETE FROM ingestd_migrations",
+            "UPDATE ingestd_migrations SET checksum = 'x'",
+        ):
+            await denied(db, sql)
+        if engine.has_continuous_aggregates:
+            await denied(db, "DELETE FROM trades")
+
+
+async def the_reader_reads(database: DatabaseForTest, tmp_path: Path) -> None:
+    async with connected(database, "reader") as db:
+        rows = await db.fetch(
+            "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind IN ('r', 'v')"
+            " AND relnamespace IN ('public'::regnamespace, 'audit'::regnamespace) AND pg_get_userbyid(relowner) ="
+            " 'ingestd_migrator'"
+        )
+        names = [row["name"] for row in rows]
+        assert {"trades", "audit.trade_logs", "candles_1m", '"candles_1M"', "ohlcv_1h", "feed_gaps"} <= set(names)
+        for name in names:
+            await db.fetch(f"SELECT * FROM {name} LIMIT 1")
+            for sql in (f"DELETE FROM {name}", f"TRUNCATE {name}", f"INSERT INTO {name} SELECT * FROM {name}"):
+                with pytest.raises(DatabaseError):
+                    await db.execute(sql)
+        assert "GRANT INSERT, SELECT" not in await denied(db, "DELETE FROM trades")
+    file = tmp_path / "reader.toml"
+    file.write_text(f'[database]\ndsn = "{dsn_of(database, "reader")}"\n')
+    for command in (["gaps", "-c", str(file)], ["migrate", "status", "-c", str(file)]):
+        listed = await asyncio.to_thread(CliRunner().invoke, cli.cli, command)
+        assert listed.exit_code == 0, listed.output
+
+
+@pytest.mark.parametrize(
+    ("revoke", "grant"),
+    [
+        ("REVOKE INSERT ON trades FROM ingestd_writer", 'GRANT INSERT ON public.trades TO "ingestd_writer"'),
+        (
+            "REVOKE UPDATE, SELECT ON ingest_positions FROM ingestd_writer",
+            'GRANT SELECT, UPDATE ON public.ingest_positions TO "ingestd_writer"',
+        ),
+        (
+            'REVOKE INSERT ON "candles_1M" FROM ingestd_writer',
+            'GRANT INSERT ON public."candles_1M" TO "ingestd_writer"',
+        ),
+    ],
+)
+async def test_a_right_that_is_missing_is_named_at_the_start(
+    postgres_database: DatabaseForTest, tmp_path: Path, revoke: str, grant: str
+) -> None:
+    await make_roles(postgres_database)
+    await superuser(postgres_database, revoke)
+    config = default_config(database={"dsn": dsn_of(postgres_database, "writer")})
+    with structlog.testing.capture_logs() as logs:
+        await DatabaseAccess(config).look(tmp_path)
+    assert [line["mend"] for line in logs] == [grant]
+    await superuser(postgres_database, grant)
+    with structlog.testing.capture_logs() as logs:
+        await DatabaseAccess(config).look(tmp_path)
+    assert logs == []
+
+
+async def test_a_right_that_is_taken_away_is_named_until_it_is_given_back(
+    database: DatabaseForTest, tmp_path: Path
+) -> None:
+    await make_roles(database)
+    await superuser(database, "REVOKE INSERT ON trades FROM ingestd_writer")
+    as_writer = DatabaseForTest(dsn_of(database, "writer"), database.engine)
+    async with rig(tmp_path, as_writer) as made:
+        await made.journal.append([trade(1), tick(2)])
+        async with asyncio.timeout(20):
+            while "GRANT" not in (made.sink.status().problem or ""):
+                await asyncio.sleep(0.01)
+        assert 'GRANT INSERT ON public.trades TO "ingestd_writer"' in str(made.sink.status().problem)
+        await superuser(database, 'GRANT INSERT ON public.trades TO "ingestd_writer"')
+    assert made.total("stored") == {"trades": 1, "ticks": 1}
+    assert made.total("rejected") == {}
