@@ -118,9 +118,8 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
 
 
 def _candles_not_streamed(path: str, feed: FeedConfig) -> list[Problem]:
-    asked_for = "candles" in feed.channels or "candle_timeframe" in feed.model_fields_set
     lasting = streamed(feed.exchange, timeframes(feed.exchange))
-    if not asked_for or not timeframes(feed.exchange) or feed.candle_timeframe in lasting:
+    if "candles" not in feed.channels or not timeframes(feed.exchange) or feed.candle_timeframe in lasting:
         return []
     message, hint = f"{feed.exchange} streams no such candles", f"it has {', '.join(lasting)}"
     return [Problem(f"{path}.candle_timeframe", message, repr(feed.candle_timeframe), hint)]

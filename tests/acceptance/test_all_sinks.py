@@ -84,7 +84,7 @@ async def submit_an_order(
     db = await database.connect()
     await until(db, "SELECT quantity::text FROM orders WHERE order_id = '12345'", "0.10")
     await db.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (shown := client.hgetall("order:12345")):
             await asyncio.sleep(0.05)
     assert shown["symbol"] == "BTC-USD"

@@ -246,7 +246,6 @@ async def replayed(
         return dict(venue.symbols), venue.source.adaptations.as_list(), daemon
 
 
-@pytest.mark.timeout(180)
 # Beside other tests one by each decoder in turn: both are compared frame by frame in the contract tests.
 @pytest.mark.parametrize(
     ("case", "decoder"),

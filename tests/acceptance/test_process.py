@@ -159,7 +159,7 @@ async def test_a_migration_that_is_stopped_leaves_no_session_behind(
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ingestd", "migrate", "-c", str(config_file)), stderr=asyncio.subprocess.PIPE
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await db.fetchval(waiting):
                 await asyncio.sleep(0.05)
             process.send_signal(signal.SIGTERM)
@@ -226,7 +226,7 @@ async def test_an_outage_at_the_start_is_ridden_out_once_the_database_is_known(
 
 
 async def _until_stored(daemon: Daemon, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await daemon.total("ingestd_records_stored_total")).get("trades", 0) < count:
             await asyncio.sleep(0.1)
 
@@ -442,7 +442,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-@pytest.mark.timeout(180)
 async def test_a_full_disk_holds_the_feeds_back_and_loses_nothing(
     postgres_database: DatabaseForTest, tmp_path: Path, small_disk: Path
 ) -> None:

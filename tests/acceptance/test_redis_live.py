@@ -38,7 +38,7 @@ async def degraded(daemon: Daemon) -> str:
 
 
 async def until_degraded(daemon: Daemon, holds: Callable[[str], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             if holds(await degraded(daemon)):
                 return

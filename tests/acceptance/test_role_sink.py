@@ -28,7 +28,7 @@ async def test_it_is_ready_stores_and_stops(
     )
     db = await postgres_database.connect()
     async with running(config_file) as daemon:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await daemon.get("/readyz"))[0] != 200:
                 await asyncio.sleep(0.05)
         await publish(kafka, market_messages(kafka, "j", 1, [trade(number) for number in range(100)]))

@@ -61,7 +61,7 @@ def own_kafka() -> Iterator[Broker]:
 
 
 async def ready(daemon: Daemon) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while (await daemon.get("/readyz"))[0] != 200:
             await asyncio.sleep(0.05)
 

@@ -300,7 +300,7 @@ async def test_nado_what_changes_while_a_book_is_asked_for_is_in_it(
     )
 
     async def until(count: int) -> None:
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(60):
             while len(books(running)) < count:
                 venue.change("asks")
                 await asyncio.sleep(0.01)

@@ -19,6 +19,7 @@ from ingestd.feeds import ccxt_subscription
 from ingestd.feeds.base import Earlier
 from ingestd.records import FeedGap, OpenInterest, StreamId, Trade
 from tests.support.feeds import DECODERS, make_feed
+from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 20.0
@@ -366,7 +367,7 @@ async def test_closing_while_the_venue_is_down_is_quick(venue: Venue) -> None:
     running = Running(venue)
     await running.until(lambda: venue.market_requests >= 1)
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(limit_s(2)):
         await running.close()
 
 

@@ -359,7 +359,7 @@ async def test_bitstamps_first_book_has_the_microseconds_of_its_last_change(monk
         times = {"timestamp": str(MS // 1000), "microtimestamp": str(MS * 1000 + number)}
         data = {**times, "bids": [["99.50", str(number)]], "asks": []}
         wire.frames(json.dumps({"data": data, "event": "data", "channel": channel}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not wire.intake.of(BookSnapshot):
             await asyncio.sleep(0.002)
     await wire.close()

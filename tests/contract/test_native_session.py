@@ -24,6 +24,7 @@ from ingestd.feeds.native.unnumbered import Unnumbered
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
 from ingestd.feeds.stopping import Stop
 from ingestd.records import BookSnapshot, Channel, FeedGap, Trade
+from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 20.0
@@ -526,5 +527,5 @@ async def test_a_stop_does_not_wait_for_a_dial_that_nobody_answers(server: Serve
         running = Running(server, "a")
         await running.until(lambda: any("dial" in task.get_name() for task in asyncio.all_tasks()))
 
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(limit_s(1)):
             await running.close()

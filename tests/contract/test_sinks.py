@@ -26,7 +26,7 @@ from ingestd.storage.database import Database
 from tests.support.brokers import Broker, config_for
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import book, trade
-from tests.support.time_limits import examples
+from tests.support.time_limits import examples, limit_s
 from tests.support.topics import read_everything, without_replays
 
 Ids = list[str]
@@ -122,7 +122,7 @@ class Process:
 
     async def drain(self) -> None:
         self.sink.finish()
-        await asyncio.wait_for(self.task, 30)
+        await asyncio.wait_for(self.task, 60)
         self.journal.close()
 
     async def crash(self) -> None:
@@ -183,7 +183,7 @@ async def test_a_stop_without_a_server_is_soon_over_and_leaves_all(harness: Harn
     await process.journal.append(trades(range(10)))
     await until(lambda: process.sink.status().attempts_failed > 0)
     process.sink.finish()
-    await asyncio.wait_for(process.task, 5)
+    await asyncio.wait_for(process.task, limit_s(5))
     assert process.cursor.pending_records == 10
     process.journal.close()
     harness.trouble = None
@@ -233,7 +233,7 @@ async def play(harness: Harness, script: list[int | float | None], journal: Jour
     assert sorted(mine, key=int) == ids(range(first, _next_number))
 
 
-async def until(true: Callable[[], object], timeout_s: float = 20) -> None:
+async def until(true: Callable[[], object], timeout_s: float = 60) -> None:
     """Wait for something that comes to be true by itself."""
     async with asyncio.timeout(timeout_s):
         while not true():

@@ -161,7 +161,7 @@ class EmitterProcess:
         self.order(report=True)
         return await asyncio.wait_for(self._report, 60)
 
-    async def next_state(self, timeout_s: float = 10) -> dict[str, Any]:
+    async def next_state(self, timeout_s: float = 60) -> dict[str, Any]:
         self._told.clear()
         await asyncio.wait_for(self._told.wait(), timeout_s)
         return self.state
@@ -203,7 +203,7 @@ class Daemon:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    async def end(self, timeout_s: float = 30) -> int:
+    async def end(self, timeout_s: float = 60) -> int:
         """The exit code, once it has ended."""
         return await asyncio.wait_for(asyncio.shield(self.ended), timeout_s)
 
@@ -241,7 +241,7 @@ class Worker:
         self._started = asyncio.get_running_loop().create_future()
         line = {"config": str(config_file), "log": str(log), **order}
         self._orders.write(json.dumps(line).encode() + b"\n")
-        daemon = Daemon(await asyncio.wait_for(self._started, 20), url)
+        daemon = Daemon(await asyncio.wait_for(self._started, 60), url)
         self._daemons[daemon.pid] = daemon
         return daemon
 

@@ -92,7 +92,7 @@ class Rig:
         )
         return self.daemon
 
-    async def journaled(self, count: int, timeout_s: float = 20) -> None:
+    async def journaled(self, count: int, timeout_s: float = 60) -> None:
         """Until the daemon has answered so many events more. Raises when it ends instead."""
         goal = self.emitter.state.get("answered", 0) + count
         async with asyncio.timeout(timeout_s):
@@ -101,7 +101,7 @@ class Rig:
                     raise DaemonEnded(self.daemon.ended.result(), self.tail())
                 await self.emitter.next_state()
 
-    async def committed(self, timeout_s: float = 30) -> None:
+    async def committed(self, timeout_s: float = 60) -> None:
         """Until the daemon has stored something more."""
         async with asyncio.timeout(timeout_s):
             db = await self.connect()
@@ -116,7 +116,7 @@ class Rig:
                 await asyncio.sleep(0.01)
             await db.close()
 
-    async def shown(self, metric: str, at_least: float, timeout_s: float = 20) -> float:
+    async def shown(self, metric: str, at_least: float, timeout_s: float = 60) -> float:
         """Until a metric has reached a value; the value."""
         assert self.daemon is not None
         async with asyncio.timeout(timeout_s):
@@ -175,7 +175,7 @@ class Rig:
     async def _quiet(self) -> None:
         """Until a client is connected and answers nothing new."""
         assert self.daemon is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             last, since_s = -1, 0.0
             while since_s < _SETTLED_S:
                 state = await self.emitter.next_state()

@@ -60,7 +60,7 @@ def errors_in(rig: Rig, kind: str) -> int:
     return sum(f'"kind":"{kind}"' in line.replace(" ", "") for line in rig.tail(1000).splitlines())
 
 
-async def failed(rig: Rig, kind: str, timeout_s: float = 20) -> None:
+async def failed(rig: Rig, kind: str, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not errors_in(rig, kind):
             await asyncio.sleep(0.05)
@@ -91,7 +91,7 @@ async def test_frozen_for_a_second_nobody_notices(tmp_path: Path, record_propert
     assert within(seconds, 1)
 
 
-@pytest.mark.timeout(180 + 3 * OUTAGE_S)
+@pytest.mark.timeout(300 + 3 * OUTAGE_S)
 async def test_down_for_long_memory_stays_flat_and_the_backlog_is_gone_soon(
     tmp_path: Path, record_property: Measured
 ) -> None:
@@ -149,7 +149,7 @@ async def test_the_backend_is_killed_in_the_middle_of_a_copy(tmp_path: Path, rec
     async with running(tmp_path) as rig:
         rig.proxy.slice_bytes, rig.proxy.delay_s = 200, 0.02  # a COPY takes its time
         db = await rig.connect()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await db.fetchval("SELECT count(*) FROM pg_stat_progress_copy"):
                 await asyncio.sleep(0.005)
         for pid in rig.server.backends(DATABASE):
@@ -180,7 +180,7 @@ async def test_the_reply_to_the_commit_is_lost(tmp_path: Path, record_property: 
     async with running(tmp_path) as rig:
         for _ in range(6):  # one or the other is the upkeep's
             rig.proxy.drop_reply_to(b"COMMIT\0")
-            await asyncio.wait_for(rig.proxy.cut_happened.wait(), 10)
+            await asyncio.wait_for(rig.proxy.cut_happened.wait(), 60)
             seconds = await back_s(rig)
         resolved = await rig.shown("ingestd_sink_commits_resolved_total", 3)
         kept = await assert_kept(rig)

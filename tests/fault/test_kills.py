@@ -19,7 +19,7 @@ KILLS = int(os.environ.get("INGESTD_FAULT_KILLS", "12"))
 SEED = int(os.environ.get("INGESTD_FAULT_SEED", random.randrange(10**9)))
 
 
-@pytest.mark.timeout(120 + 8 * KILLS)
+@pytest.mark.timeout(300 + 8 * KILLS)
 @pytest.mark.parametrize(("engine", "kills"), [("postgres", KILLS), ("timescaledb", KILLS // 4)])
 async def test_killed_again_and_again_nothing_journaled_is_lost_or_doubled(
     engine: str, kills: int, tmp_path: Path, record_property: Callable[[str, object], None]

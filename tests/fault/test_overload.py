@@ -12,8 +12,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from ingestd.sim.synthetic.venue import synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
@@ -38,7 +36,6 @@ async def stored_trades(dsn: str) -> Counter[tuple[Any, ...]]:
         await db.close()
 
 
-@pytest.mark.timeout(240)
 async def test_a_flood_that_cannot_be_stored(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
     """The tables are locked and the journal is small, so the intake fills within a second of the flood."""
     async with synthetic_venue(symbols=5, rate=QUIET_RATE) as venue:

@@ -147,7 +147,6 @@ async def said(notify: socket.socket, seconds: float) -> list[tuple[float, str]]
     return heard
 
 
-@pytest.mark.timeout(240)
 async def test_a_flood_of_twenty_times_the_usual(tmp_path: Path, record_property: Measured) -> None:
     """What cannot be taken in is not read: the venue's own buffers fill, the memory here does not."""
     usual, seconds = 2000, min(30.0, OUTAGE_S)

@@ -205,7 +205,6 @@ def fuzzed(name: str) -> Callable[[], None]:
     return run
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_no_input_crashes_it_or_gives_a_wrong_record(name: str) -> None:
     fuzzed(name)()

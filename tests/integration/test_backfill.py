@@ -99,7 +99,6 @@ async def assert_candles(db: Database, trades: Trades) -> None:
         assert got == expected_candles(rows, BUCKETS[relation]), relation
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("stream", ["trade", "aggTrade"])
 async def test_a_cut_connection_is_filled_digit_for_digit(
     database: DatabaseForTest, tmp_path: Path, stream: str
@@ -126,7 +125,6 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
         await assert_candles(db, happened)
 
 
-@pytest.mark.timeout(180)
 async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseForTest, tmp_path: Path) -> None:
     """Killed with the market going on: the restart is a gap like any other."""
     async with synthetic_venue(symbols=2, rate=400.0) as venue, connected(database) as db:
@@ -136,7 +134,7 @@ async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseFor
             daemon.process.kill()
             await daemon.ended()
         sent_before = venue.ledger.distinct_trades + venue.ledger.withheld_trades
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while venue.ledger.distinct_trades + venue.ledger.withheld_trades < sent_before + 1500:
                 await asyncio.sleep(0.05)
         async with running(config_file) as daemon:
@@ -152,7 +150,6 @@ async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseFor
         await assert_candles(db, happened)
 
 
-@pytest.mark.timeout(120)
 async def test_without_a_key_the_newest_trades_of_a_future_fill_a_short_gap_and_a_long_one_is_refused(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
@@ -179,7 +176,6 @@ async def test_without_a_key_the_newest_trades_of_a_future_fill_a_short_gap_and_
         assert (happened - stored).total() >= 2500
 
 
-@pytest.mark.timeout(120)
 async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
@@ -201,7 +197,7 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
         assert waiting["status"] == "closed"
         config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(60):
                 while (settled := (await gaps(db))[0])["status"] == "closed":
                     await asyncio.sleep(0.05)
             assert await daemon.stop() == 0, daemon.log()
@@ -210,7 +206,6 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
         assert await stored_trades(db) == before
 
 
-@pytest.mark.timeout(120)
 async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
     async with synthetic_venue(symbols=1, rate=300.0) as venue, connected(postgres_database) as db:
         config_file = write_config(tmp_path, document(venue, postgres_database))
@@ -218,7 +213,7 @@ async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: Da
             await daemon.until(lambda received: received.get("trades", 0) > 100)
             await venue.server.apply(Fault("rate_limit", n=1, status=418, retry_after_s=4))
             await venue.server.apply(Fault("drop"))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (until := await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = 'binance'")) is None:
                     await asyncio.sleep(0.05)
             daemon.process.kill()

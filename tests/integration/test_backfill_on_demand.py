@@ -56,7 +56,6 @@ async def until_past(venue: SyntheticVenue, last_ms: int) -> None:
     await asyncio.sleep(max(0.0, last_ms / 1000 + 1.1 - datetime.now(UTC).timestamp()))
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("stream", ["trade", "aggTrade"])
 async def test_a_range_is_fetched_once_and_is_the_venues_own(
     database_server: Server, tmp_path: Path, stream: str
@@ -89,7 +88,6 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
                 await assert_candles(db, happened)
 
 
-@pytest.mark.timeout(180)
 async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Server, tmp_path: Path) -> None:
     with temporary_database(postgres_server) as live, temporary_database(postgres_server) as other:
         async with synthetic_venue(symbols=1, rate=600.0) as venue, connected(other) as db:
@@ -126,7 +124,6 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Ser
             await assert_candles(db, happened)
 
 
-@pytest.mark.timeout(120)
 async def test_beside_the_daemon_it_changes_nothing_that_is_there(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
@@ -155,7 +152,6 @@ async def test_beside_the_daemon_it_changes_nothing_that_is_there(
         await assert_candles(db, happened)
 
 
-@pytest.mark.timeout(120)
 async def test_funding_and_open_interest_have_a_past_too(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
     async with synthetic_venue(symbols=0, futures_symbols=1) as venue, connected(postgres_database) as db:
         feed = {"symbols": ["BTC/USDT:USDT"], "channels": ["funding", "open_interest"]}

@@ -287,7 +287,7 @@ async def test_a_gap_of_candles_is_filled_in_each_timeframe_that_is_followed(
         work = Backfill(config, DatabaseAccess(config), sink, accepted_window(config), Metrics(), lambda *_: True)
         task = asyncio.create_task(work.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (row := await db.fetchrow("SELECT * FROM feed_gaps WHERE status <> 'closed'")) is None:
                     await asyncio.sleep(0.02)
             counts = await db.fetch("SELECT timeframe, count(*) AS n FROM ohlcv_data GROUP BY timeframe")

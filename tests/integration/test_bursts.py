@@ -30,7 +30,7 @@ async def test_a_burst_is_stored_whole(venue: Venue, db: Database, database: Dat
 
         await wire.close()
         intake.close()
-        await asyncio.wait_for(sealing, 10)
+        await asyncio.wait_for(sealing, 60)
     stored = await db.fetch("SELECT trade_id, price::text, quantity::text FROM trades ORDER BY seq")
     assert [int(row["trade_id"].rpartition("-")[2]) for row in stored] == list(range(1, BURST + 1))
     assert {(row["price"], row["quantity"]) for row in stored} == {

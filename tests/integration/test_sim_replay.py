@@ -221,7 +221,7 @@ async def test_a_client_that_comes_back_gets_what_comes_next_and_a_book_to_put_i
         await until(lambda: len(client.of("type", "l2update")) > 100, 10, "updates")
         await venue.server.apply(Fault("drop"))
         assert client.task is not None
-        await asyncio.wait_for(client.task, 5)
+        await asyncio.wait_for(client.task, 60)
         before, client.frames = client.frames, []
         await client.open("", coinbase("level2", "SKL-USD"))
         await until(lambda: len(client.of("type", "l2update")) > 100, 10, "updates again")
@@ -295,7 +295,7 @@ async def test_the_process_replays() -> None:
     command = [sys.executable, "-m", "ingestd.sim", "replay", str(path), "--speed", "max", "--hold"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 15))
+    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
     assert sorted(ready["symbols"]) == ["BTC/USD:BTC-220527", "BTC/USDT", "UNI/USD:UNI"]
     async with aiohttp.ClientSession() as session:
         async with session.ws_connect(ready["url_map"]["wss://ws.okx.com:8443"] + "/ws/v5/public") as socket:
@@ -307,7 +307,7 @@ async def test_the_process_replays() -> None:
         async with session.get(ready["control"] + "/_sim/adaptations") as answer:
             assert await answer.json() == []
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_a_file_that_is_no_capture_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from tests.support.postgres import DatabaseForTest
 pytestmark = pytest.mark.one_engine
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("decoder", "deaf"), [("ccxt", 0), ("native", -1)])
 async def test_what_a_dropped_stream_missed_is_filled_trade_by_trade(
     database: DatabaseForTest, tmp_path: Path, decoder: str, deaf: int

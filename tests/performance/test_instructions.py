@@ -13,7 +13,6 @@ from tests.performance.venues import EXCHANGES
 REGENERATE = "`make instructions` counts them anew"
 
 
-@pytest.mark.timeout(240)  # a machine shared with other tests takes a minute for what it does alone in a quarter of one
 def test_no_venue_became_dearer_or_cheaper_unnoticed() -> None:
     committed = read()
     if shutil.which("valgrind") is None:

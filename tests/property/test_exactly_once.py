@@ -98,7 +98,7 @@ class Process:
 
     async def drain(self) -> None:
         self.sink.finish()
-        await asyncio.wait_for(self.task, 30)
+        await asyncio.wait_for(self.task, 60)
         self.journal.close()
 
 

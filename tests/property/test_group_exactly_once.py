@@ -128,7 +128,7 @@ class Group:
 
     async def is_at_work(self) -> None:
         """Until every partition is claimed: from here on the steps meet members that read and write."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not 0 < len(self.broker.log) == sum(reader.reading().partitions for reader, _, _ in self.members):
                 await asyncio.sleep(0.002)
 
@@ -155,14 +155,14 @@ class Group:
             self.join()
         db = await Database.connect(self.dsn)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await self.is_stored(db):
                     await asyncio.sleep(0.005)
         finally:
             await db.close()
         for reader, task, _ in self.members:
             reader.finish()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 60)
 
     async def is_stored(self, db: Database) -> bool:
         rows = await db.fetch("SELECT source, position FROM ingest_positions WHERE starts_with(source, 'kafka:')")

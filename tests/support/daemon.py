@@ -52,7 +52,7 @@ class Daemon:
                 sums[key] = sums.get(key, 0) + int(float(line.rpartition(" ")[2]))
         return sums
 
-    async def until(self, holds: Callable[[dict[str, int]], bool], timeout_s: float = 30) -> dict[str, int]:
+    async def until(self, holds: Callable[[dict[str, int]], bool], timeout_s: float = 60) -> dict[str, int]:
         """Wait until what was received satisfies `holds`."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -75,13 +75,13 @@ class Daemon:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def stop(self, timeout_s: float = 30) -> int:
+    async def stop(self, timeout_s: float = 60) -> int:
         """SIGTERM; the exit code."""
         if self.process.returncode is None:
             self.signal(signal.SIGTERM)
         return await self.ended(timeout_s)
 
-    async def ended(self, timeout_s: float = 30) -> int:
+    async def ended(self, timeout_s: float = 60) -> int:
         async with asyncio.timeout(timeout_s):
             return await self.process.wait()
 

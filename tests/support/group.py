@@ -51,7 +51,7 @@ class Member:
     def total(self, name: str) -> dict[str, int]:
         return {channel: count for channel, count in self.metrics.totals(getattr(self.metrics, name)).items() if count}
 
-    async def until_joined(self, timeout_s: float = 30) -> None:
+    async def until_joined(self, timeout_s: float = 60) -> None:
         async with asyncio.timeout(timeout_s):
             while not self.reader.reading().joined or not self.reader.reading().partitions:
                 await asyncio.sleep(0.01)
@@ -59,7 +59,7 @@ class Member:
     async def leave(self) -> None:
         """The orderly end."""
         self.reader.finish()
-        await asyncio.wait_for(self.task, 20)
+        await asyncio.wait_for(self.task, 60)
 
     async def crash(self) -> None:
         self.task.cancel()
@@ -117,7 +117,7 @@ async def publish(config: KafkaConfig, messages: Sequence[tuple[str, Message]]) 
         await producer.close()
 
 
-async def until(db: Database, sql: str, wanted: object, timeout_s: float = 40) -> None:
+async def until(db: Database, sql: str, wanted: object, timeout_s: float = 60) -> None:
     """Wait until the query's one value is this."""
     found = None
     try:

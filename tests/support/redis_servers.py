@@ -94,7 +94,7 @@ async def running(url: str, **options: Any) -> AsyncIterator[Rig]:
         yield rig
     finally:
         rig.live.finish()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
 
 
 def reader(url: str, **options: Any) -> Any:

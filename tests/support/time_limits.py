@@ -11,9 +11,14 @@ AT_LENGTH = "INGESTD_TEST_AT_LENGTH" in os.environ
 _BESIDE_OTHERS = 3
 
 
-def within(seconds: float, limit_s: float) -> bool:
+def limit_s(promised_s: float) -> float:
+    """Until when something promised for this time is waited for."""
+    return promised_s * (1 if AT_LENGTH else _BESIDE_OTHERS)
+
+
+def within(seconds: float, promised_s: float) -> bool:
     """Whether the promise is kept. In a run that shares its cores with other tests, three times as much is a hang."""
-    return seconds <= limit_s * (1 if AT_LENGTH else _BESIDE_OTHERS)
+    return seconds <= limit_s(promised_s)
 
 
 def examples(at_length: int) -> int:

@@ -56,7 +56,7 @@ async def running(tmp_path: Path, **options: int) -> AsyncIterator[Rig]:
     try:
         yield rig
         rig.intake.close()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
     finally:
         task.cancel()
         rig.journal.close()
@@ -99,7 +99,7 @@ async def test_a_batch_is_sealed_when_it_is_large_enough(tmp_path: Path) -> None
 async def test_a_lone_record_does_not_wait_for_company(tmp_path: Path) -> None:
     async with running(tmp_path, linger_ms=5) as rig:
         rig.intake.put(trade(1))
-        await asyncio.wait_for(rig.cursor.wait(), 1)
+        await asyncio.wait_for(rig.cursor.wait(), 60)
         assert records_of(await rig.batches()) == [trade(1)]
 
 
@@ -144,9 +144,9 @@ async def test_feeds_are_held_back_while_the_journal_refuses_and_nothing_is_lost
     assert intake.is_blocked
     assert not waiting.done()
     journal.refusing = False
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
     intake.close()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     stored = records_of(await cursor.read(1000))
     journal.close()
     assert stored == [trade(number) for number in range(100)]
@@ -318,7 +318,7 @@ async def test_what_is_not_journaled_as_valid_is_not_shown_live(tmp_path: Path, 
     running_intake = asyncio.create_task(intake.run())
     intake.close()
     intake.put(trade(4))
-    await asyncio.wait_for(running_intake, 5)
+    await asyncio.wait_for(running_intake, 60)
     journal.close()
     *journaled, last = records_of(await _read_again(tmp_path))
     assert isinstance(journaled[2], Rejected)
@@ -342,9 +342,9 @@ async def test_a_record_after_a_flawed_one_is_judged_as_ever(tmp_path: Path) -> 
         if number % 11 == 0:
             await asyncio.sleep(0)
         if number % 100 == 99:
-            await asyncio.wait_for(cursor.wait(), 5)
+            await asyncio.wait_for(cursor.wait(), 60)
     intake.close()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     stored: list[Record] = []
     while more := await cursor.read(1000):
         stored += records_of(more)
@@ -404,7 +404,7 @@ async def test_what_is_left_to_the_next_process_knows_of_a_gap_before_the_journa
     intake.put(trade(1))
     intake.put(gap_record(2, None))
     intake.close()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     journal.close()
     assert journaled_when_asked == [{}]
     assert metrics.totals(metrics.journaled) == {"trades": 1, "gaps": 1}
@@ -446,11 +446,11 @@ async def test_what_the_journal_dropped_becomes_gap_records_in_it(tmp_path: Path
         sent += batch
         for record in batch:
             intake.put(record)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while intake.open_records:
                 await asyncio.sleep(0)
     intake.close()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     kept: list[Record] = []
     while batches := await cursor.read(1000):
         kept += records_of(batches)
@@ -492,7 +492,7 @@ async def test_large_books_hold_the_feeds_back_before_their_number_does(tmp_path
         rig.intake.put(book(number, bids=deep, asks=deep))
     assert rig.intake.open_records < 12
     async with driven(rig):
-        await asyncio.wait_for(rig.intake.writable(), 5)
+        await asyncio.wait_for(rig.intake.writable(), 60)
     stored = sum(type(record) is BookSnapshot for record in records_of(await rig.batches()))
     assert stored + rig.metrics.totals(rig.metrics.dropped)["order_book"] == 29
     rig.journal.close()
@@ -503,7 +503,7 @@ async def driven(rig: Rig) -> AsyncIterator[None]:
     task = asyncio.create_task(rig.intake.run())
     yield
     rig.intake.close()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
 
 
 async def test_an_overload_gives_up_what_it_may_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -545,7 +545,7 @@ async def test_what_was_spilled_comes_back_before_what_follows_it(tmp_path: Path
     for record in first:
         rig.intake.put(record)
     async with driven(rig):
-        await asyncio.wait_for(until_empty(rig), 5)
+        await asyncio.wait_for(until_empty(rig), 60)
         rig.intake.put(tick(1000))
     assert records_of(await rig.batches()) == [*first, tick(1000)]
     rig.journal.close()
@@ -573,7 +573,7 @@ async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_i
     intake.put(new)
     intake.put_recovered(old)
     intake.close()
-    await asyncio.wait_for(intake.run(), 5)
+    await asyncio.wait_for(intake.run(), 60)
     journal.close()
     assert records_of(await _read_again(tmp_path)) == [new, old]
     assert live.taken == [new]

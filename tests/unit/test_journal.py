@@ -66,7 +66,7 @@ async def test_a_cursor_waits_for_the_next_batch(tmp_path: Path) -> None:
         cursor = journal.cursor("one")
         waiting = asyncio.create_task(cursor.wait())
         await append(journal, 1)
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 60)
         assert numbers(await cursor.read(10)) == [1, 2, 3]
         assert await cursor.read(10) == []
 

@@ -60,7 +60,7 @@ async def test_a_feed_of_which_nothing_is_listed_is_tried_again(
     service.feeds[name].set_symbols(["ETH/USD"])
     running = asyncio.create_task(service._run_feed(name, service.feeds[name]))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(made) < 3:
                 await asyncio.sleep(0.005)
             await made[-1].runs.wait()

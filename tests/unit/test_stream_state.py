@@ -229,7 +229,7 @@ async def test_a_disk_that_hangs_holds_nothing_up_for_long(tmp_path: Path, monke
     monkeypatch.setattr(stream_state, "_write", hanging)
     intake = make_intake(tmp_path)
     try:
-        async with running(tmp_path, intake) as state, asyncio.timeout(10):
+        async with running(tmp_path, intake) as state, asyncio.timeout(60):
             intake.put(gap())
             await state.save_gaps()
             await state.save_gaps()

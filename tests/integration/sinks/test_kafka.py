@@ -22,7 +22,7 @@ from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Reje
 from tests.support.brokers import BROKERS, Broker, config_for, frozen, running_broker
 from tests.support.kafka_rig import KafkaRig, kafka_rig, send
 from tests.support.records import NOW_US, book, tick, trade
-from tests.support.time_limits import within
+from tests.support.time_limits import limit_s, within
 from tests.support.topics import Place, Read, read_everything, without_replays
 
 SYMBOLS = [f"S{number}/USDT" for number in range(7)]
@@ -361,7 +361,7 @@ async def test_a_stop_while_the_broker_is_frozen_leaves_the_rest_in_the_journal(
             await made.journal.append([trade(2)])
             await asyncio.sleep(0.2)
             made.sink.finish()
-            await asyncio.wait_for(made.task, 12)
+            await asyncio.wait_for(made.task, limit_s(12))
             assert made.sink._cursor.pending_records == 1
         made.journal.close()
         await send(tmp_path, config, [trade(3)])
@@ -390,7 +390,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     await until(lambda: made.sink.status().attempts_failed > 0)
     assert "127.0.0.1:1 refuses the connection" in (made.sink.status().problem or "")
     made.sink.finish()
-    await asyncio.wait_for(made.task, 10)
+    await asyncio.wait_for(made.task, limit_s(10))
     made.journal.close()
     assert made.total("stored") == {}
 

@@ -37,7 +37,7 @@ async def connections_have_said_goodbye() -> AsyncIterator[None]:
     """A TLS connection that is closed waits for the other side's last word, a moment longer than its test."""
     yield
     transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(transport._sock is not None for transport in list(transports.values())):
             await asyncio.sleep(0.01)
 

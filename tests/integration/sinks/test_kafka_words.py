@@ -26,7 +26,7 @@ async def test_a_broker_without_idempotence_says_which_option_to_set(embedded_ka
     config = config_for(embedded_kafka, idempotent=True)
     with structlog.testing.capture_logs() as lines:
         made = KafkaRig(tmp_path, config)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not made.sink.status().attempts_failed:
                 await asyncio.sleep(0.01)
         problem = made.sink.status().problem
@@ -80,7 +80,7 @@ async def test_the_broker_that_was_lost_is_named_in_the_log(postgres_database: D
         broker.stop()
         with structlog.testing.capture_logs() as lines:
             lost = Member(config, postgres_database.dsn)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not any(line["event"] == "source_lost_broker" for line in lines):
                     await asyncio.sleep(0.02)
             await lost.crash()

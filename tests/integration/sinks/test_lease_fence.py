@@ -46,7 +46,7 @@ class Rig:
         return {channel: count for channel, count in self.metrics.totals(getattr(self.metrics, name)).items() if count}
 
     async def until_stored(self, trades: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.total("stored").get("trades", 0) < trades:
                 await asyncio.sleep(0.01)
 
@@ -59,7 +59,7 @@ async def rig(state_dir: Path, database: DatabaseForTest) -> AsyncIterator[Rig]:
     try:
         yield made
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     finally:
         task.cancel()
         await asyncio.wait({task})

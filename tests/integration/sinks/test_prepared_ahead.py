@@ -59,7 +59,7 @@ class Rig:
 
     async def until_read(self, position: int) -> None:
         """The sink has read so far: what lies beyond what it stores is prepared, or about to be."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.cursor.read_at[1] < position:
                 await asyncio.sleep(0.005)
 
@@ -85,7 +85,7 @@ async def running(made: Rig) -> AsyncIterator[asyncio.Task[None]]:
 async def drained(made: Rig) -> None:
     async with running(made) as task:
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 async def stored(db: Database) -> list[int]:
@@ -112,7 +112,7 @@ async def test_one_flush_and_no_more_is_read_ahead(db: Database, database: Datab
             assert made.cursor.read_at[1] == 2
             assert made.cursor.pending == {"ticks": BATCHES * OF_A_FLUSH}
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     assert await stored(db) == list(range(BATCHES * OF_A_FLUSH))
 
 
@@ -129,7 +129,7 @@ async def test_what_comes_while_the_server_is_busy_goes_with_the_next_flush(
                 await made.journal.append([tick(number)])
                 await made.until_read(number)
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     assert made.metrics.totals(made.metrics.flushes, "sink") == {"timescale": 2}
 
 
@@ -147,7 +147,7 @@ async def test_stopped_with_a_flush_prepared_the_next_start_stores_the_rest_once
                 await asyncio.wait({task})
         if way == "told to stop":
             made.sink.finish()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 60)
     assert {other for other in asyncio.all_tasks() if other is not asyncio.current_task()} == set()
     again = Rig(tmp_path, database.dsn)
     await again.fill(first=BATCHES * OF_A_FLUSH)
@@ -179,7 +179,7 @@ async def test_given_up_at_the_stop_a_prepared_flush_stays_in_the_journal(
             "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     assert made.cursor.pending_records == BATCHES * OF_A_FLUSH
     assert await stored(db) == []
     await drained(Rig(tmp_path, database.dsn))
@@ -233,7 +233,7 @@ async def test_somebody_elses_step_while_a_flush_is_prepared(
             moved = asyncio.create_task(_advance_after(database.dsn, 1, 2))
         await moved
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     skipped = set(_numbers(OF_A_FLUSH))
     missing = set(range(BATCHES * OF_A_FLUSH)) - set(await stored(db))
     assert missing in (set(), skipped)  # the sink may have been the quicker one; nothing else is ever left out
@@ -243,7 +243,7 @@ async def test_somebody_elses_step_while_a_flush_is_prepared(
 async def _advance_after(dsn: str, seen: int, to: int) -> None:
     other = await Database.connect(dsn)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await other.fetchval("SELECT max(position) FROM ingest_positions") or 0) < seen:
                 await asyncio.sleep(0)
         await other.execute("UPDATE ingest_positions SET position = $2 WHERE position = $1", seen, to)
@@ -263,7 +263,7 @@ async def test_a_title_that_ends_while_a_flush_is_prepared_stores_nothing_of_the
     mine: list[Record] = [tick(100 + number, received_at=before) for number in range(OF_A_FLUSH // 2)]
     async with running(made) as task:
         await made.journal.append([trade(1, received_at=before)])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not made.total("stored"):
                 await asyncio.sleep(0.005)
         async with held_up(db):
@@ -278,7 +278,7 @@ async def test_a_title_that_ends_while_a_flush_is_prepared_stores_nothing_of_the
             assert await leases.take(taker, NEW, term, 60) is not None
             await taker.close()
         made.sink.finish()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
     assert await db.fetchval("SELECT count(*) FROM market_ticks") == len(first) + len(mine)
     assert made.total("stored") == {"trades": 1, "ticks": len(first) + len(mine)}
     assert made.total("duplicate") == {"ticks": len(others)}

@@ -35,7 +35,7 @@ async def cli(program: str, server: EmbeddedValkey, *words: str) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         program, "-p", str(server.port), *words, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 10)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     return out.decode().splitlines()
 
 
@@ -66,7 +66,7 @@ async def test_the_keys_are_what_the_page_shows(make_server: Make, redis_cli: st
         await rig.up()
         show_everything(rig)
         for key, fields in hashes.items():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 lines = await cli(redis_cli, server, "HGETALL", key)
                 while not any(lines):  # of a key that is not there yet it prints an empty line
                     await asyncio.sleep(0.05)
@@ -87,7 +87,7 @@ async def test_the_messages_are_what_the_page_shows(make_server: Make, redis_cli
     assert listener.stdout is not None
     heard: dict[str, str] = {}
     try:
-        async with running(server.url) as rig, asyncio.timeout(20):
+        async with running(server.url) as rig, asyncio.timeout(60):
             await rig.up()
             for _ in range(6):  # two subscriptions of three lines each
                 await listener.stdout.readline()

@@ -128,7 +128,7 @@ async def test_topics_that_were_deleted_are_made_again_and_read(
         await publish(config, market_messages(config, "j", 1, [trade(1)]))
         await until(db, "SELECT count(*) FROM trades", 1)
         await asyncio.to_thread(delete, config, list(envelope.topics(config.topic_prefix)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
             topic = f"{config.topic_prefix}.market.trades"
             while topic not in (await asyncio.to_thread(admin.list_topics, timeout=5)).topics:
@@ -151,7 +151,7 @@ async def test_a_topic_made_anew_is_read_from_its_start_also_when_it_has_outgrow
         await publish(config, market_messages(config, "j", 1, [trade(1), trade(2)]))
         await until(db, "SELECT count(*) FROM trades", 2)
     await asyncio.to_thread(delete, config, topics)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         admin = AdminClient({"bootstrap.servers": config.bootstrap_servers[0]})
         while set(topics) & (await asyncio.to_thread(admin.list_topics, timeout=5)).topics.keys():
             await asyncio.sleep(0.2)

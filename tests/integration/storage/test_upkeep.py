@@ -70,7 +70,7 @@ async def test_a_database_that_is_busy_with_its_schema_is_an_outage_at_the_first
                 ("database_unreachable_at_start", meanwhile)
             ]
         assert await access.look(tmp_path) is not None
-    await asyncio.wait_for(locker.close(), 5)
+    await asyncio.wait_for(locker.close(), 60)
 
 
 async def test_candles_that_cannot_be_refreshed_are_a_problem_until_they_can(

@@ -77,7 +77,7 @@ class Audited:
             interval_s=0.001,
             one_series=False,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await auditor.run(stop)
 
 

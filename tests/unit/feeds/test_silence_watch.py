@@ -180,4 +180,4 @@ async def test_the_watch_ends_with_the_stop(monkeypatch: pytest.MonkeyPatch) -> 
     made = Rig(Clock(monkeypatch), 1, has_bulk=True)
     task = asyncio.create_task(made.watch.run(made.stop))
     made.stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)

@@ -19,6 +19,7 @@ from ingestd.ops.endpoint import MAX_CONNECTIONS, Endpoint
 from ingestd.ops.health import JournalHealth, Snapshot
 from ingestd.ops.hosts import Hosts
 from ingestd.ops.metrics import Metrics
+from tests.support.time_limits import limit_s
 
 LARGE = bytes(50_000_000)  # more than the kernel's socket buffers hold
 ANY_PORT = HttpConfig(listen="127.0.0.1:0")
@@ -56,7 +57,7 @@ async def daemon() -> AsyncIterator[Daemon]:
 
 async def ended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
     """All that came until the other side closed."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         received = await reader.read()
     writer.close()
     return received
@@ -160,7 +161,7 @@ async def test_a_slow_reader_is_cut_off(daemon: Daemon, monkeypatch: pytest.Monk
     reader, writer = await daemon.dial(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.sleep(0.5)
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(len(LARGE)), 5)
+        await asyncio.wait_for(reader.readexactly(len(LARGE)), 60)
     writer.close()
     assert daemon.rejected("slow_reader") == 1
 
@@ -184,7 +185,7 @@ async def test_garbage_is_refused(daemon: Daemon, sent: bytes) -> None:
 
 async def test_idle_connections_make_room(daemon: Daemon) -> None:
     idle = [await daemon.dial() for _ in range(200)]
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(limit_s(2)):
         assert (await daemon.ask("/livez"))[0] == 200
     assert daemon.rejected("evicted") == 200 + 1 - MAX_CONNECTIONS
     for _, writer in idle:
@@ -208,7 +209,7 @@ async def test_closing_does_not_wait_for_idle_connections() -> None:
     await daemon.endpoint.start()
     reader, writer = await daemon.dial()
     await daemon.ask("/livez")
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(limit_s(0.5)):
         await daemon.endpoint.close()
         assert await reader.read() == b""
     writer.close()

@@ -47,7 +47,7 @@ async def test_a_stream_without_a_whole_book_is_asked_for_then_its_socket_given_
     )
     rebuilding.broken("A/B")
     running = asyncio.create_task(rebuilding.run(stop))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while recorder.found is None:
             await some.wait()
             some.clear()
