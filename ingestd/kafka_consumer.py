@@ -11,9 +11,18 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as library
+from aiokafka.consumer import fetcher
 
 from ingestd.config import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError
+from ingestd.kafka_batches import (
+    LARGEST_BATCH_BYTES,
+    LARGEST_MESSAGE_BYTES,
+    Bounds,
+    FetchedBatches,
+    FetchResult,
+    PartitionRecords,
+)
 from ingestd.kafka_client import connection, ensure_topics, reached
 from ingestd.kafka_errors import place, translated
 from ingestd.sources.base import Membership, Message, Part
@@ -28,6 +37,11 @@ _JOIN_MARGIN_S = 5.0
 # Whether a member is alive is told by its heartbeats. How long it takes over a flush is its own affair: while the
 # database is down it holds what it has, and leaving the group would only make the others hold the same.
 _NEVER_MS = 7 * 24 * 3600 * 1000
+
+# The library has no option for how much it unpacks, and stands still at what it cannot read. These are of the whole
+# process; a consumer's own bounds reach them as what it has for a deserializer, which the library hands on.
+fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBatches, PartitionRecords
+fetcher.FetchResult = FetchResult
 
 
 class GroupConsumer:
@@ -48,7 +62,9 @@ class GroupConsumer:
         self._topics = list(topics)
         self._config = config
         self._client_id = client_id
+        self._bounds = bounds_of(config)
         self._consumer = AIOKafkaConsumer(
+            value_deserializer=self._bounds,
             **{**connection(config, client_id), "request_timeout_ms": request_ms},
             group_id=group_id,
             enable_auto_commit=False,
@@ -86,6 +102,7 @@ class GroupConsumer:
 
     async def poll(self, timeout_s: float, max_records: int) -> Sequence[Message]:
         found: Mapping[Any, Sequence[Message]] = {}
+        self._bounds.begin_poll()
         try:
             # While the group is regrouped, the library waits for its end: what is held must not wait with it.
             with translated(self._config), contextlib.suppress(TimeoutError):
@@ -154,8 +171,13 @@ class GroupConsumer:
 
 async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]) -> AsyncIterator[Message]:
     """Everything that the topics hold at this moment, in order within each partition. Belongs to no group."""
+    bounds = bounds_of(config)
     consumer = AIOKafkaConsumer(
-        *topics, **connection(config, client_id), enable_auto_commit=False, auto_offset_reset="earliest"
+        *topics,
+        **connection(config, client_id),
+        value_deserializer=bounds,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
     )
     try:
         with translated(config):
@@ -164,6 +186,7 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
             ends = await consumer.end_offsets(keys)
         left = {key for key in keys if await consumer.position(key) < ends[key]}
         while left:
+            bounds.begin_poll()
             with translated(config):
                 batches = await consumer.getmany(*left, timeout_ms=1000)
             for messages in batches.values():
@@ -174,6 +197,12 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
         with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await consumer.stop()
+
+
+def bounds_of(config: KafkaConfig) -> Bounds:
+    """How much is unpacked: more than a broker lets in of what is not packed, also where it is told to let in more."""
+    largest = 2 * max(config.max_message_bytes, config.max_batch_bytes)
+    return Bounds(max(LARGEST_BATCH_BYTES, largest), max(LARGEST_MESSAGE_BYTES, largest))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library ships no types

@@ -32,6 +32,25 @@ class Message(Protocol):
     def timestamp(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A Message in the place of those from `first_offset` to `offset`, which nobody can read, or may: it is put aside.
+
+    `reason` is a short word for the metrics, `error` a sentence for people.
+    """
+
+    topic: str
+    partition: int
+    first_offset: int
+    offset: int
+    reason: str
+    error: str
+    key: None = None
+    value: None = None
+    headers: tuple[()] = ()
+    timestamp: int = 0
+
+
 class Membership(Protocol):
     """Who is told which partitions come and go."""
 

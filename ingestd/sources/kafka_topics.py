@@ -21,7 +21,7 @@ from ingestd.sinks.timescale.positions import Mark, Move
 from ingestd.sinks.timescale.sink import count_outcome
 from ingestd.sinks.timescale.tables import TABLES, OnConflict
 from ingestd.sinks.timescale.writer import prepare, write
-from ingestd.sources.base import Item, Message
+from ingestd.sources.base import Item, Message, Unreadable
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, printable
@@ -86,8 +86,8 @@ class MarketStore:
             return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason, place)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
             content = poison(message, _TABLES[kind], now, why(error, message))
-            self.rejections.reject(_all_of(message, channel), "poison")
-            return Item(part, message.offset, channel, "", content, "poison", place)
+            self.rejections.reject(_all_of(message, channel), content.reason)
+            return Item(part, message.offset, channel, "", content, content.reason, place)
 
     def _accepted(self, message: Message, channel: str, record: Record) -> None:
         self.rejections.end((record.exchange, channel, record.symbol))
@@ -164,6 +164,9 @@ def unfit(record: Record, window: TimeWindow) -> str | None:
 
 def poison(message: Message, table: str, now: int, error: str) -> Rejected:
     """The row that keeps a message nobody can read, with where it is in Kafka."""
+    if isinstance(message, Unreadable):
+        place = {**_place(message), "first_offset": message.first_offset, "error": printable(message.error)}
+        return Rejected("", "", now, now, table, message.reason, json.dumps(place))
     value = (message.value or b"").decode("utf-8", "backslashreplace")
     document = {
         **_place(message),
@@ -177,7 +180,7 @@ def poison(message: Message, table: str, now: int, error: str) -> Rejected:
 
 def why(error: Exception, message: Message) -> str:
     """What to say of a message that could not be read. What nobody foresaw is our mistake, and told as one."""
-    if isinstance(error, EnvelopeError):
+    if isinstance(error, EnvelopeError) or isinstance(message, Unreadable):
         return str(error)
     log.error("message_not_understood", **_place(message), exc_info=error)
     return f"{type(error).__name__}: {error}"

@@ -72,7 +72,7 @@ class EventStore:
             event = read_event(event_type, message.value or b"", message.headers, to_datetime(now))
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
             content = poison(message, table, now, why(error, message))
-            return Item(part, message.offset, channel, "", content, "poison")
+            return Item(part, message.offset, channel, "", content, content.reason)
         return Item(part, message.offset, channel, event.exchange or "", event)
 
     def prepare(

@@ -49,9 +49,11 @@ from ingestd.sinks.timescale import copy_text
 from ingestd.sources.marks import journal_place
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
+from tests.fuzz.fetches import KINDS, read_fetch
 from tests.fuzz.id_history import IdHistory
 from tests.fuzz.place_history import PlaceHistory
 from tests.fuzz.wire import judge_frames, judge_headers, judge_reply
+from tests.support.batches import old_message, pack, sound
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.topic_log import LoggedMessage
 from tests.unit.feeds.doubles import market
@@ -207,6 +209,11 @@ def kafka_position(data: bytes) -> None:
 def kafka_places(data: bytes) -> None:
     """A daemon among forgers: none of its records is lost or doubled but by a place that could be its own."""
     PlaceHistory().play(data)
+
+
+def compressed_batch(data: bytes) -> None:
+    """What a broker may answer to a fetch, sound or not: see `read_fetch`."""
+    read_fetch(data)
 
 
 def trading_event(data: bytes) -> None:
@@ -419,6 +426,14 @@ def seeds(target: str) -> list[bytes]:
         "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
         # The daemon publishes, sends again, is forged far ahead and nearby, its reader restarts, it goes on.
         "kafka_places": [bytes([0, 1, 1] * 5 + [130, 3, 0, 161, 255, 43, 162, 9, 9, 250, 0, 0, 0, 1, 1, 140, 9, 0])],
+        "compressed_batch": [
+            *(bytes([kind + len(KINDS) * 5]) + b"a value of sorts" * 9 for kind in range(len(KINDS))),
+            *(bytes([kind + len(KINDS) * 2]) + bytes(900) for kind in range(len(KINDS))),
+            *(bytes([kind + len(KINDS)]) + pack(name, bytes(10**6)) for kind, name in enumerate(KINDS) if kind),
+            bytes([len(KINDS) * 3]) + old_message(0, b"x"),
+            bytes([len(KINDS) * 4]) + b"\x08\xff\x17\x01",
+            b"\x00" + sound(0, [b"a", b"b"]),
+        ],
         "trading_event": [json.dumps({"event_type": kind, "data": order}).encode() for kind in _EVENTS],
         "configuration": [b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n'],
         "journal_file": [
@@ -529,6 +544,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "kafka_message": kafka_message,
     "kafka_position": kafka_position,
     "kafka_places": kafka_places,
+    "compressed_batch": compressed_batch,
     "trading_event": trading_event,
     "configuration": configuration,
     "journal_file": journal_file,

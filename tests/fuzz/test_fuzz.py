@@ -37,6 +37,7 @@ EXAMPLES = {
     "kafka_message": 2500,
     "kafka_position": 2500,
     "kafka_places": 300,
+    "compressed_batch": 250,
     "trading_event": 800,
     "configuration": 1000,
     "journal_file": 200,
@@ -189,6 +190,11 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
         ).map(bytes),
         max_size=60,
     ).map(b"".join),
+    "compressed_batch": st.builds(
+        lambda first, rest: bytes([first]) + rest,
+        st.integers(0, 255),
+        st.binary(max_size=80) | mutated(st.sampled_from([seed[1:] for seed in targets.seeds("compressed_batch")])),
+    ),
     "trading_event": dumped(events) | mutated(dumped(events)),
     "configuration": st.binary(max_size=60) | mutated(st.just(b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n')),
     "journal_file": st.binary(min_size=4, max_size=40),
@@ -242,6 +248,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "kafka_message": ("envelope.encode", b""),
         "kafka_position": ("envelope.position_header", b"a:1:2"),
         "kafka_places": ("Marks.judge", b"\x00\x01\x01"),
+        "compressed_batch": ("kafka_batches.unpacked", b""),
         "trading_event": ("read_event", b'{"event_type": "X", "data": {}}'),
         "configuration": ("parse", b""),
         "journal_file": ("decode_batch", b"\x00\x00\x00\x01"),
@@ -257,6 +264,9 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif name == "kafka_message":
         data = envelope.encode(trade(1))
         monkeypatch.setattr(envelope, "encode", broken)
+    elif name == "compressed_batch":
+        data = targets.seeds(name)[1]
+        monkeypatch.setattr("ingestd.kafka_batches.unpacked", lambda *_: b"")
     elif name == "books_after_cut":
         data = targets.seeds(name)[0]
         monkeypatch.setattr("tests.support.book_venues.stored", lambda _record: ([], []))

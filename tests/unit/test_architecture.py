@@ -102,7 +102,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Publisher and consumer of trading events share one reading of them.
     "ingestd.events": {"ingestd.kafka_client", "ingestd.event_messages"},
     "ingestd.event_messages": set(),
-    "ingestd.kafka_consumer": {"ingestd.sources.base", "ingestd.kafka_client", "ingestd.kafka_errors"},
+    "ingestd.kafka_consumer": {
+        "ingestd.sources.base",
+        "ingestd.kafka_batches",
+        "ingestd.kafka_client",
+        "ingestd.kafka_errors",
+    },
+    "ingestd.kafka_batches": {"ingestd.sources.base", "ingestd.kafka_codecs"},
+    "ingestd.kafka_codecs": set(),
     "ingestd.storage": {"ingestd.feeds.base"},
     "ingestd.ops": {"ingestd.feeds.base"},
     # It compares a venue's past with what is stored, so it sees both; rows go to the intake it is given.
@@ -178,7 +185,8 @@ SEAMS = {
     "redis": {"ingestd/sinks/redis_live.py"},
     "matplotlib": {"ingestd/cli/bench/plot.py"},
     "cryptofeed": {"ingestd/cli/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
-    "aiokafka": {  # producing, a group's member, and the words for its errors
+    "aiokafka": {  # producing, a group's member, what a fetch brings, and the words for its errors
+        "ingestd/kafka_batches.py",
         "ingestd/kafka_client.py",
         "ingestd/kafka_consumer.py",
         "ingestd/kafka_errors.py",

@@ -1,0 +1,89 @@
+"""Unpack a Kafka batch within a bound on what comes out, whatever the sizes in its headers say.
+
+The client library unpacks whole: a zstd batch of 21 KB can hold 700 MB. Here the output has a fixed room, so that no
+more than that is ever made, for each of the four codecs, and for streams of several frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import cramjam
+
+_SNAPPY = 2
+_INTO: dict[int, Callable[[memoryview, bytearray], int]] = {
+    1: cramjam.gzip.decompress_into,
+    3: cramjam.lz4.decompress_into,
+    4: cramjam.zstd.decompress_into,
+}
+NAMES = {1: "gzip", _SNAPPY: "snappy", 3: "lz4", 4: "zstd"}
+_NO_ROOM = "failed to write whole buffer"
+_FIRST_ROOM_BYTES = 64 * 2**10
+_USUAL_RATIO = 16
+# Snappy as Java's library frames it: this, two version numbers, and blocks with their packed length in front.
+_XERIAL = b"\x82SNAPPY\x00"
+_XERIAL_HEADER_BYTES = 16
+
+
+class TooLarge(ValueError):
+    """More comes out than the bound allows."""
+
+
+def unpacked(codec: int, packed: memoryview, limit_bytes: int) -> bytes | bytearray:
+    """What the batch holds, at most `limit_bytes` of it. `codec` is the number in the batch's attributes.
+
+    Raises TooLarge, or another ValueError for what cannot be unpacked.
+    """
+    try:
+        if codec == _SNAPPY:
+            return _snappy(packed, limit_bytes)
+        return _into(_INTO[codec], packed, limit_bytes)
+    except KeyError as error:
+        raise ValueError(f"no codec has the number {codec}") from error
+    except cramjam.DecompressionError as error:
+        raise ValueError(f"{NAMES[codec]}: {error}") from error
+
+
+def _into(decompress_into: Callable[[memoryview, bytearray], int], packed: memoryview, limit_bytes: int) -> bytearray:
+    """The room grows with what there is: most batches need little of the bound."""
+    size = max(_FIRST_ROOM_BYTES, _USUAL_RATIO * len(packed))
+    while True:
+        size = min(size, limit_bytes)
+        room = bytearray(size)
+        try:
+            count = decompress_into(packed, room)
+        except cramjam.DecompressionError as error:
+            if _NO_ROOM not in str(error):
+                raise
+            if size == limit_bytes:
+                raise TooLarge(f"it holds more than {limit_bytes} bytes") from error
+            size *= 8
+        else:
+            del room[count:]
+            return room
+
+
+def _snappy(packed: memoryview, limit_bytes: int) -> bytes:
+    if packed[: len(_XERIAL)] != _XERIAL or len(packed) <= _XERIAL_HEADER_BYTES:
+        return _snappy_block(packed, limit_bytes)
+    blocks: list[bytes] = []
+    at, left = _XERIAL_HEADER_BYTES, limit_bytes
+    while at < len(packed):
+        if len(packed) - at < 4:
+            raise ValueError("snappy: a block is cut off")
+        (size,) = struct.unpack_from(">i", packed, at)
+        at += 4
+        if not 0 < size <= len(packed) - at:
+            raise ValueError(f"snappy: a block of {size} bytes")
+        blocks.append(_snappy_block(packed[at : at + size], left))
+        left -= len(blocks[-1])
+        at += size
+    return b"".join(blocks)
+
+
+def _snappy_block(packed: memoryview, limit_bytes: int) -> bytes:
+    # Room is made for the size that the block says, and what does not come out to exactly that is an error.
+    if cramjam.snappy.decompress_raw_len(packed) > limit_bytes:
+        raise TooLarge(f"it says that it holds more than {limit_bytes} bytes")
+    return bytes(cramjam.snappy.decompress_raw(packed))
