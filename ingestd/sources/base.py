@@ -97,8 +97,7 @@ class Consumer(Protocol):
 class Item:
     """A message as it will be stored. `rejected` is why it will be put aside instead, None for a good one.
 
-    `place` is where the message says that it stands in its producer's journal. `has_id`: its table has one row of each
-    id, whatever is stored again.
+    `place` is where the message says that it stands in its producer's journal.
     """
 
     part: Part
@@ -108,7 +107,6 @@ class Item:
     content: Any
     rejected: str | None = None
     place: JournalPlace | None = None
-    has_id: bool = False
 
     def __str__(self) -> str:
         return f"{self.part[0]}, partition {self.part[1]}, offset {self.offset}"

@@ -19,7 +19,6 @@ from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Re
 from ingestd.rejections import Rejections
 from ingestd.sinks.timescale.positions import Mark, Move
 from ingestd.sinks.timescale.sink import count_outcome
-from ingestd.sinks.timescale.tables import TABLES, OnConflict
 from ingestd.sinks.timescale.writer import prepare, write
 from ingestd.sources.base import Item, Message, Unreadable
 from ingestd.sources.marks import journal_place
@@ -40,10 +39,6 @@ _TABLES: dict[TopicKind, str] = {
     "rejected": "rejected_records",
 }
 _CHANNELS: dict[TopicKind, str] = {kind: "rejections" if kind == "rejected" else kind for kind in _TABLES}
-# Of these a row that is stored again changes nothing. Of candles an older one would replace a newer.
-_HAVE_IDS = {
-    kind for kind, table in _TABLES.items() if TABLES[table].on_conflict in (OnConflict.KEEP, OnConflict.MERGE)
-}
 _LONGEST_VALUE_KEPT = 10_000
 _NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
 _MAX_TEXT = 2000
@@ -81,7 +76,7 @@ class MarketStore:
             if reason is None:
                 if self.rejections:
                     self._accepted(message, channel, record)
-                return Item(part, message.offset, channel, record.exchange, record, None, place, kind in _HAVE_IDS)
+                return Item(part, message.offset, channel, record.exchange, record, None, place)
             self.rejections.reject(_stream_of(record, message, channel), reason)
             return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason, place)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself

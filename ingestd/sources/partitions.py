@@ -13,12 +13,15 @@ import structlog
 from ingestd.clock import from_datetime
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Mark, Move, Place, Superseded
+from ingestd.sinks.timescale.tables import TABLES, OnConflict
 from ingestd.sources.base import Item, Message, Part
 from ingestd.sources.marks import JOURNALS_KEPT, Marks, Verdict, journal_place
 from ingestd.storage.database import Database
 
 log = structlog.get_logger()
 
+# The channels of which a row that is stored again changes nothing. Of candles an older one would replace a newer.
+_HAVE_IDS = frozenset(t.channel for t in TABLES.values() if t.on_conflict in (OnConflict.KEEP, OnConflict.MERGE))
 REPLAY_PREFIX = "kafka-replay:"
 # The newest of each partition, the newest last; the others go. The row without a journal id is the fingerprint.
 _READ_MARKS = """
@@ -75,17 +78,18 @@ class Partition:
         """Whether the item is to be stored. Then its place counts as had from now on, if it can be believed."""
         if item.place is None:
             return True
-        if item.rejected is not None:
-            verdict = Verdict.HAD if self.marks.had(item.place) else Verdict.NEW
-            self._newest_unmarked = message
-        else:
+        if item.rejected is None:
             verdict = self.marks.judge(item.place, item.content.received_at)
-        if verdict is Verdict.DOUBTFUL:
-            self.doubtful[item.place[0]] += 1
-            self._newest_unmarked = message
-        if verdict is Verdict.HAD and not item.has_id:
+            if verdict is Verdict.NEW:
+                return True
+        else:
+            verdict = Verdict.HAD if self.marks.had(item.place) else Verdict.NEW
+        if verdict is Verdict.HAD and item.channel not in _HAVE_IDS:
             self.repeated[item.channel] += 1
             return False
+        self._newest_unmarked = message
+        if verdict is Verdict.DOUBTFUL:
+            self.doubtful[item.place[0]] += 1
         return True
 
     @property
