@@ -16,6 +16,7 @@ from ingestd.sinks.redis_live import address_of, reach
 from ingestd.sources.trading_events import KINDS
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.migrate import check_schema
+from ingestd.storage.rights import missing_grants
 
 _VENUE_TIMEOUT_S = 60.0  # the exchange library may load several lists, each with its own limit
 
@@ -58,11 +59,11 @@ async def _ask_database(config: Config) -> Answer:
     try:
         version = await database.fetchval("SELECT current_setting('server_version')")
         engine = await check_schema(database)
+        grants = await missing_grants(database, engine)
     finally:
         await database.close()
-    return Answer(
-        "database", f"{database.target}: answered, version {version}, engine {engine.value}, schema up to date"
-    )
+    said = f"{database.target}: answered, version {version}, engine {engine.value}, schema up to date"
+    return Answer("database", said, tuple(f"a right is missing: {grant}" for grant in grants))
 
 
 async def _ask_redis(config: RedisConfig) -> Answer:

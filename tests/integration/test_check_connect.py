@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from ingestd.sim.synthetic.venue import synthetic_venue
 from tests.support.brokers import Broker
 from tests.support.daemon import free_port, ingestd, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
+
+NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -100,3 +103,32 @@ async def test_a_database_without_the_schema_says_what_to_run(postgres_server: S
         code, answers = await ask(tmp_path, document)
     assert (code, list(answers)) == (1, ["database", "kafka"])
     assert "ingestd migrate" in answers["database"]["problems"][0]
+
+
+async def test_a_right_that_is_missing_is_named_with_its_grant(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    owner = await postgres_database.connect()
+    try:
+        await owner.script(
+            f"CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT SELECT ON ALL TABLES IN SCHEMA public, audit TO {role};"
+            f" GRANT USAGE ON SCHEMA audit TO {role}"
+        )
+        document = {
+            "database": {"dsn": re.sub("//[^@]*@", f"//{role}:secret@", postgres_database.dsn)},
+            "feeds": [
+                {"exchange": "binance", "symbols": ["BTC/USDT"], "url_map": {"https://api.binance.com": NOWHERE}}
+            ],
+        }
+        code, answers = await ask(tmp_path, document)
+        assert code == 1
+        missing = answers["database"]["problems"]
+        assert f"a right is missing: GRANT INSERT ON public.trades TO {role}" in missing
+        for problem in missing:
+            await owner.execute(problem.removeprefix("a right is missing: "))
+        _, answers = await ask(tmp_path, document)
+        assert answers["database"]["problems"] == []
+    finally:
+        await owner.script(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await owner.close()
