@@ -36,6 +36,7 @@ from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, 
 from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
+from ingestd.ops.summary import Summary
 from ingestd.records import StreamId
 from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
@@ -188,6 +189,7 @@ class Service:
     def _start(self) -> None:
         self._build_sinks()
         self.tasks.spawn("heartbeat", self._heartbeat.run())
+        self.tasks.spawn("summary", Summary(self.metrics).run())
         for sink in self._sinks:
             self.tasks.spawn(f"sink-{sink.name}", sink.run())
         if self.live is not None:
@@ -305,7 +307,7 @@ class Service:
         await self._close_live()
         if self._upkeep is not None:
             await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - _EXIT_S - monotonic_s()))
-        await self.tasks.cancel(["upkeep", "heartbeat", "streams"])
+        await self.tasks.cancel(["upkeep", "heartbeat", "summary", "streams"])
         self._show_gauges()
 
     async def _close_feeds(self) -> None:

@@ -21,6 +21,7 @@ from ingestd.ops.health import SinkHealth, Snapshot, liveness
 from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
+from ingestd.ops.summary import Summary
 from ingestd.sinks.redis_live import RedisLive
 from ingestd.sources.base import Store
 from ingestd.sources.build import build_reader, show_source, source_health
@@ -115,6 +116,7 @@ class SinkService:
 
     def _start(self) -> None:
         self.tasks.spawn("heartbeat", self._heartbeat.run())
+        self.tasks.spawn("summary", Summary(self.metrics).run())
         self.tasks.spawn("upkeep", self._upkeep.run())
         if self.live is not None:
             self.tasks.spawn("live-redis", self.live.run())
@@ -145,7 +147,7 @@ class SinkService:
             await self.tasks.cancel(late)
         await self._close_live()
         await self._upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline_s - _EXIT_S - monotonic_s()))
-        await self.tasks.cancel(["upkeep", "heartbeat"])
+        await self.tasks.cancel(["upkeep", "heartbeat", "summary"])
         self._show_gauges()
 
     def snapshot(self) -> Snapshot:

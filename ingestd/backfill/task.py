@@ -13,7 +13,7 @@ from ingestd.backfill.venues import Venue, Venues
 from ingestd.backoff import Backoff
 from ingestd.clock import from_datetime, monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
-from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError
+from ingestd.errors import ChannelError, ConnectionLost, DatabaseError, FeedError, IngestdError, SymbolError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS
 from ingestd.feeds.trade_search import Unfillable
@@ -88,14 +88,23 @@ class Backfill:
             if self._config.audit_interval_s and monotonic_s() >= self._audit_due_s:
                 self._audit_due_s = monotonic_s() + self._config.audit_interval_s
                 await self._audit(database)
-        except Exception as error:  # capture goes on whatever backfill meets; it is counted and tried again
+        except Exception as error:  # noqa: BLE001 # capture goes on whatever backfill meets; it is counted
             known = isinstance(error, (IngestdError, OSError, TimeoutError))
             self._metrics.backfill_failures.labels("", type(error).__name__).inc()
             self._failed_turns += 1
             if self._failed_turns >= _FAILED_TURNS_SHOWN:
                 self.problem = f"Backfill and audit fail, {self._failed_turns} turns in a row: {error}"[:400]
             if self._failed_turns & (self._failed_turns - 1) == 0:  # an outage of hours must not fill the log
-                log.warning("backfill_failed", error=str(error)[:300], exc_info=None if known else error)
+                # That there is no database is the sink's to tell.
+                refused = isinstance(error, DatabaseError) and error.sqlstate.startswith("57P")
+                is_away = refused or isinstance(error, ConnectionLost)
+                report = log.debug if is_away else log.warning
+                report(
+                    "backfill_failed",
+                    error=str(error)[:300],
+                    exc_info=None if known else error,
+                    retry_in_s=self._config.interval_s,
+                )
             self._disconnect()
         else:
             self._failed_turns = 0

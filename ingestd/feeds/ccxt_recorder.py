@@ -17,6 +17,8 @@ from ingestd.feeds.book_ladder import BookLadder
 from ingestd.feeds.book_samples import BookSamples, named_in
 from ingestd.feeds.listing import Choice
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
+from ingestd.feeds.telling import Telling
+from ingestd.feeds.url_map import shown_url
 from ingestd.gap_causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
 
@@ -53,6 +55,7 @@ class Recorder:
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
         self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
+        self.telling = Telling()
         self._cut: set[str] = set()  # the symbols whose trades were interrupted, until the next connection brings some
         self._units = self._ledger.units
         self.set_units = self._ledger.set_units
@@ -290,7 +293,7 @@ class Recorder:
     def on_connected(self, url: str) -> None:
         self._connected.add(url)
         self.counts.connects += 1
-        log.info("connected", feed=self.config.label, url=url)
+        log.info("connected", feed=self.config.label, **shown_url(url, self.config.url_map))
 
     def on_disconnected(self, url: str, reason: str) -> None:
         was_connected = url in self._connected
@@ -298,8 +301,9 @@ class Recorder:
         if self.closing:
             return
         self.counts.disconnects += was_connected
-        event = "disconnected" if was_connected else "dial_failed"
-        log.warning(event, feed=self.config.label, url=url, reason=reason[:300])
+        # Who asks for the streams again tells of a dial that failed, and when the next one is.
+        event, report = ("disconnected", log.warning) if was_connected else ("dial_failed", log.debug)
+        report(event, feed=self.config.label, **shown_url(url, self.config.url_map), reason=reason[:300])
         self.interrupted(self._streams_on(url), DISCONNECT, reason)
         self._wake(url)
 

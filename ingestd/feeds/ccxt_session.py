@@ -170,7 +170,8 @@ class CcxtSession:
         renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]
         self._ask_anew(self._recorder.judge_listing(choice), "the venue lists again what it carried")
         self._ask_anew(self._recorder.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
-        log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
+        if any(self._recorder.streams.values()):  # a native feed may leave it none
+            log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
 
     def _ask_anew(self, streams: Sequence[Stream], reason: str) -> None:
         """Dial their sockets anew: the library takes them for subscribed."""

@@ -241,12 +241,14 @@ class Subscription:
         if self._refusals >= REFUSED_OFTEN:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._backoff.next_s(at_least_s)
-        log.info(
+        # A lost connection ends every subscription on it: one of them tells when it is tried again.
+        report = log.info if self._recorder.telling.is_news(str(error)) else log.debug
+        report(
             "resubscribing",
             feed=self._recorder.counts.label,
             subscription=self.name,
             failures=self.failures,
-            delay_s=round(delay_s, 3),
+            retry_in_s=round(delay_s, 1),
             error=str(error)[:300],
         )
         return delay_s

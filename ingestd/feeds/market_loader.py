@@ -56,7 +56,7 @@ class MarketLoader:
             self._status.problem = f"its markets cannot be loaded: {error}"[:300]
             at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
             delay_s = backoff.next_s(at_least_s)
-            log.warning("markets_not_loaded", feed=self._label, error=str(error)[:300], delay_s=round(delay_s, 3))
+            log.warning("markets_not_loaded", feed=self._label, error=str(error)[:300], retry_in_s=round(delay_s, 1))
             await self._stop.sleep(delay_s)
         return False
 

@@ -43,8 +43,7 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
 _SHORTEST_HIDDEN = 4  # hiding "a" would blot out the whole log
 _hidden: set[str] = set()
 
-# ccxt logs every request with its headers at DEBUG, aiokafka every poll: below INFO they are not ours to show.
-_LIBRARIES = ("aiohttp", "aiokafka", "asyncio", "ccxt", "redis", "urllib3")
+_OURS = "ingestd"
 # Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
 _TALKATIVE = "aiokafka"
 
@@ -157,9 +156,9 @@ def _route_stdlib(handler: logging.Handler, level: int) -> None:
         root.removeHandler(old)
     handler._ingestd = True  # type: ignore[attr-defined] # how the next configure finds its own
     root.addHandler(handler)
-    root.setLevel(level)
-    for name in _LIBRARIES:
-        logging.getLogger(name).setLevel(max(level, logging.INFO))
+    # What goes well is ours to tell: a library's sockets come and go. At DEBUG ccxt logs requests with their headers.
+    root.setLevel(max(level, logging.INFO if level <= logging.DEBUG else logging.WARNING))
+    logging.getLogger(_OURS).setLevel(level)
     if level > logging.DEBUG:
         logging.getLogger(_TALKATIVE).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)

@@ -202,6 +202,14 @@ class Metrics:
                     sums[key] = sums.get(key, 0) + int(sample.value)
         return sums
 
+    def values(self, gauge: Gauge, by: str) -> dict[str, float]:
+        """A gauge summed over all labels but `by`."""
+        sums: dict[str, float] = {}
+        for metric in gauge.collect():
+            for sample in metric.samples:
+                sums[sample.labels[by]] = sums.get(sample.labels[by], 0.0) + sample.value
+        return sums
+
     def note_missing(self, channel: str, rows: int) -> None:
         """So many rows were sent to the database and are not in its table."""
         self._missing.add(channel, rows)

@@ -120,14 +120,16 @@ class RedisLive:
                     address = address_of(self._config)
                     server = await reach(address, self._config)
                 except (LiveServerError, ConfigError) as error:
-                    self._note(error)
-                    await self._pause(self._retry.next_s(_REFUSED_PAUSE_S if _is_refusal(error) else 0.0))
+                    delay_s = self._retry.next_s(_REFUSED_PAUSE_S if _is_refusal(error) else 0.0)
+                    self._note(error, delay_s)
+                    await self._pause(delay_s)
                     continue
                 try:
                     await self._serve(server)
                 except LiveServerError as error:
-                    self._note(LiveServerError(f"{address}: {error}"))
-                    await self._pause(self._retry.next_s())
+                    delay_s = self._retry.next_s()
+                    self._note(LiveServerError(f"{address}: {error}"), delay_s)
+                    await self._pause(delay_s)
         finally:
             self._metrics.sink_up.labels(self.name).set(0)
 
@@ -227,15 +229,21 @@ class RedisLive:
             async with asyncio.timeout(delay_s):
                 await self._finish_asked.wait()
 
-    def _note(self, error: Exception) -> None:
-        status = self._status
+    def _note(self, error: Exception, delay_s: float) -> None:
+        status, before = self._status, self._status.problem
         status.up, status.problem = False, str(error)
         status.attempts_failed += 1
         self._metrics.sink_up.labels(self.name).set(0)
         self._metrics.sink_errors.labels(self.name, "refused" if _is_refusal(error) else "connection").inc()
-        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
-        if status.attempts_failed <= 3 or status.attempts_failed % 16 == 0:
-            log.warning("live_sink_down", sink=self.name, error=status.problem, attempts=status.attempts_failed)
+        is_news = status.attempts_failed == 1 or (status.attempts_failed <= 3 and status.problem != before)
+        if is_news or status.attempts_failed % 16 == 0:  # an outage of hours must not fill the disk with its report
+            log.warning(
+                "live_sink_down",
+                sink=self.name,
+                error=status.problem,
+                attempts=status.attempts_failed,
+                retry_in_s=round(delay_s, 1),
+            )
 
     def _recovered(self) -> None:
         if self._status.attempts_failed:

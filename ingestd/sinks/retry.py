@@ -81,13 +81,14 @@ class PersistentWriter(Generic[ConnectionT]):
             try:
                 await attempt(await self._connected())
             except Exception as error:  # noqa: BLE001 # unknown is retried and alarmed: it must not end the capture
-                self._note(error)
+                delay_s = self._note(error)
                 self.disconnect()
                 after_failure()
                 if self.finish_asked.is_set() and self.status.attempts_failed > 1:
-                    log.warning("sink_leaves_records", sink=self.name, records=self._waiting())
+                    if records := self._waiting():
+                        log.warning("sink_leaves_records", sink=self.name, records=records)
                     return False
-                await self._pause_for(self._delay_s(error))
+                await self._pause_for(delay_s)
             else:
                 self._recovered()
                 return True
@@ -130,8 +131,9 @@ class PersistentWriter(Generic[ConnectionT]):
             return self._pause.next_s()
         return self._retry.next_s()
 
-    def _note(self, error: Exception) -> None:
-        status = self.status
+    def _note(self, error: Exception) -> float:
+        """Count and tell it; in how many seconds to try again."""
+        status, before = self.status, self.status.problem
         status.up, status.problem = False, str(error) or type(error).__name__
         status.attempts_failed += 1
         status.stands_still = status.attempts_failed >= _STANDS_STILL and may_be_of_a_row(error)
@@ -142,8 +144,10 @@ class PersistentWriter(Generic[ConnectionT]):
         alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.stands_still
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
-        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
-        if status.attempts_failed <= 3 or status.attempts_failed % 16 == 0:
+        delay_s = self._delay_s(error)
+        # The first, what the next two add, every 16th: an outage of hours must not fill the disk with its report.
+        is_news = status.attempts_failed == 1 or (status.attempts_failed <= 3 and status.problem != before)
+        if is_news or status.attempts_failed % 16 == 0:
             report = log.error if alarming else log.warning
             report(
                 "sink_write_failed",
@@ -153,7 +157,9 @@ class PersistentWriter(Generic[ConnectionT]):
                 exc_info=None if is_known(error) else error,
                 attempts=status.attempts_failed,
                 records_waiting=self._waiting(),
+                retry_in_s=round(delay_s, 1),
             )
+        return delay_s
 
     def _recovered(self) -> None:
         if self.status.attempts_failed:

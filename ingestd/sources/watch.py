@@ -75,6 +75,6 @@ class BrokerWatch:
 
     def _report(self, event: str, problem: str) -> None:
         self._failures += 1
-        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
-        if self._failures <= 3 or self._failures % 16 == 0:
-            log.warning(event, source=self._name, error=problem, attempts=self._failures)
+        # The first and then every 16th: an outage of hours must not fill the disk with its own report.
+        if self._failures == 1 or self._failures % 16 == 0:
+            log.warning(event, source=self._name, error=problem, attempts=self._failures, retry_in_s=_ASK_EVERY_S)

@@ -214,7 +214,13 @@ class Leadership:
         self._over_since = None  # the time runs only while the database answers
         text = str(error) or type(error).__name__
         if self.problem is None:
-            log.warning("lease_not_renewed", lease=self._lease, error=text, until_then="capture goes on if it did")
+            log.warning(
+                "lease_not_renewed",
+                lease=self._lease,
+                error=text,
+                until_then="capture goes on if it did",
+                retry_in_s=round(self._ttl_s / 4, 1),
+            )
         self.problem = text
         self._show(held=False)
 

@@ -97,13 +97,19 @@ class Upkeep:
         self._failures[step] += 1
         # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
         if self._failures[step] <= 3 or self._failures[step] % 16 == 0:
-            log.warning(
-                "upkeep_failed", step=step, error=str(error), attempts=self._failures[step], exc_info=_bug(error)
+            report = log.debug if step == "connect" and _bug(error) is None else log.warning  # the sink tells of it
+            report(
+                "upkeep_failed",
+                step=step,
+                error=str(error),
+                attempts=self._failures[step],
+                exc_info=_bug(error),
+                retry_in_s=round(pause_s(self._refresh_took_s), 1),
             )
 
     def _succeeded(self, step: str) -> None:
         if failures := self._failures.pop(step, 0):
-            log.info("upkeep_works_again", step=step, after_attempts=failures)
+            (log.debug if step == "connect" else log.info)("upkeep_works_again", step=step, after_attempts=failures)
 
     async def _refresh_candles(self, database: Database, engine: Engine) -> bool:
         started_s = monotonic_s()

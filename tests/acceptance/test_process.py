@@ -138,6 +138,10 @@ async def test_what_sends_several_signals_at_once_means_one_stop(
         assert "forced_exit" not in daemon.log()
         assert daemon.log().count('"stop_requested"') == 1
         assert daemon.counts()["in_journal"] == {}
+        events = [json.loads(line) for line in daemon.log().splitlines()]
+        assert {event["logger"].partition(".")[0] for event in events} == {"ingestd"}
+        (connected,) = (event for event in events if event["event"] == "connected")
+        assert connected["mapped_to"].startswith("ws://127.0.0.1:")
         db = await postgres_database.connect()
         state = [tmp_path / "state", *(tmp_path / "state").rglob("*")]
         assert {path.name for path in state if path.stat().st_mode & 0o077} == set()

@@ -131,25 +131,25 @@ class Line:
                 return
             if not await stop.sleep(self._dials.take(monotonic_s())):
                 return
-            error = await self._once(stop)
-            if error is not None and not stop.is_set():
-                at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
-                await stop.sleep(self._backoff.next_s(at_least_s))
+            pause_s = await self._once(stop)
+            if pause_s is not None and not stop.is_set():
+                await stop.sleep(pause_s)
 
-    async def _once(self, stop: Stop) -> FeedError | None:
-        """One connection, from the dial to its end."""
+    async def _once(self, stop: Stop) -> float | None:
+        """One connection, from the dial to its end; in how many seconds to dial again, unless it is over."""
         dialled_s = monotonic_s()
         url = mapped_url(self.url, self._config.url_map)
         task = await stop.run(connect(url, self._on_frame, self._after_read, self._turn.set), name=f"dial {url}")
         if task.cancelled():
-            return None if stop.is_set() else FeedError("the dial was cancelled")
+            return None if stop.is_set() else self._backoff.next_s()
         raised = task.exception()
         if raised is not None:
             if not isinstance(raised, FeedError):
                 raise raised
             self._recorder.counts.waits_cut += isinstance(raised, RateLimited) and raised.is_cut
-            self._recorder.disconnected(self.url, self._all(), str(raised), was_connected=False)
-            return raised
+            pause_s = self._backoff.next_s(raised.pause_s if isinstance(raised, RateLimited) else 0.0)
+            self._recorder.disconnected(self.url, self._all(), str(raised), was_connected=False, retry_in_s=pause_s)
+            return pause_s
         self._socket = socket = task.result()
         self.is_connected = True
         self._recorder.connected(self.url)
@@ -160,12 +160,14 @@ class Line:
             self._socket = None
             socket.abandon("closed here")
             self._subscribed.clear()
+            if self._data_frames and monotonic_s() - dialled_s >= SETTLED_S:
+                self._backoff.settled()
+            pause_s = self._backoff.next_s()
             if not stop.is_set() and self.streams:
-                self._recorder.disconnected(self.url, self._all(), socket.reason, was_connected=True)
+                reason, streams = socket.reason, self._all()
+                self._recorder.disconnected(self.url, streams, reason, was_connected=True, retry_in_s=pause_s)
             await socket.close()
-        if self._data_frames and monotonic_s() - dialled_s >= SETTLED_S:
-            self._backoff.settled()
-        return FeedError(socket.reason)
+        return pause_s
 
     async def _serve(self, socket: Socket, stop: Stop) -> None:
         """Until the connection is over, the stop, or nothing is carried any more."""

@@ -17,6 +17,7 @@ from ingestd.feeds.native.books import Book, Books
 from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
+from ingestd.feeds.url_map import shown_url
 from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, Funding, StreamId, Tick, Trade
 
@@ -185,15 +186,23 @@ class NativeRecorder:
     def connected(self, url: str) -> None:
         """A socket is up."""
         self.counts.connects += 1
-        log.info("connected", feed=self._config.label, url=url)
+        log.info("connected", feed=self._config.label, **shown_url(url, self._config.url_map))
 
-    def disconnected(self, url: str, streams: Sequence[Stream], reason: str, *, was_connected: bool) -> None:
+    def disconnected(
+        self, url: str, streams: Sequence[Stream], reason: str, *, was_connected: bool, retry_in_s: float
+    ) -> None:
         """A socket is gone, or could not be dialled."""
         if self.closing:
             return
         self.counts.disconnects += was_connected
         event = "disconnected" if was_connected else "dial_failed"
-        log.warning(event, feed=self._config.label, url=url, reason=reason[:300])
+        log.warning(
+            event,
+            feed=self._config.label,
+            **shown_url(url, self._config.url_map),
+            reason=reason[:300],
+            retry_in_s=round(retry_in_s, 1),
+        )
         self.interrupted(streams, DISCONNECT, reason)
 
     def stale(self, url: str, streams: Sequence[Stream], detail: str) -> None:

@@ -91,6 +91,15 @@ class TestForm:
         assert lines(stream)[0]["event"] == "Task x was destroyed"
         assert lines(stream)[0]["logger"] == "asyncio"
 
+    @pytest.mark.parametrize(
+        "library",
+        ["picows.ingestd.26", "websockets.client", "aiohttp.access", "aiokafka.cluster", "redis", "ccxt", "asyncio"],
+    )
+    def test_no_librarys_socket_is_a_line(self, library: str, stream: io.StringIO) -> None:
+        configured(stream).info("ours")
+        logging.getLogger(library).info("WS connection established")
+        assert [line["event"] for line in lines(stream)] == ["ours"]
+
     def test_chatty_libraries_stay_at_info(self, stream: io.StringIO) -> None:
         configured(stream, "debug").debug("ours")
         logging.getLogger("ccxt.base.exchange").debug("headers and all")

@@ -1,0 +1,42 @@
+"""What the log says of a server that is away: its beginning, when it is tried again, and now and then that it lasts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingestd.errors import ConnectionLost
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks import retry
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (["nothing listens"] * 33, [1, 16, 32]),
+        (["the connection is gone", *["nothing listens"] * 16], [1, 2, 16]),
+        (["a", "b", "a", "b", "a", "b"], [1, 2, 3]),
+    ],
+)
+async def test_one_line_for_one_outage(said: list[str], told: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_RETRY_CAP_S", 0.0)
+    answers = iter(said)
+
+    async def connect() -> Any:
+        if (text := next(answers, None)) is not None:
+            raise ConnectionLost(text)
+        return SimpleNamespace(is_closed=False, terminate=lambda: None)
+
+    async def attempt(_: Any) -> None:
+        """Works once there is a connection."""
+
+    work = retry.PersistentWriter("timescale", connect, Metrics(), lambda: 7)
+    with capture_logs() as lines:
+        assert await work.until_done(attempt)
+    failed = [line for line in lines if line["event"] == "sink_write_failed"]
+    assert [line["attempts"] for line in failed] == told
+    assert all(line["retry_in_s"] >= 0 for line in failed)
+    assert [line["after_attempts"] for line in lines if line["event"] == "sink_writes_again"] == [len(said)]
