@@ -605,7 +605,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
             return await super().fetch_currencies(params or {})  # type: ignore[misc]
         except _RATE_LIMITED:
             raise
-        except ccxt.BaseError:
+        except Exception:  # the venue's code may raise anything over a list that it cannot read
             if self.id in _NEEDS_CURRENCIES:
                 raise
             return {}

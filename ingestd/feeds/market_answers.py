@@ -50,6 +50,7 @@ class MarketAnswers:
         self._families: dict[tuple[str, int], Family] = {}
         self._asked: Counter[str] = Counter()
         self._errors: list[Exception] = []
+        self._refusal: Exception | None = None  # of a request that is needed
         self._mended = 0
         self._were_sorted_out = False
         self._suspects: list[tuple[str, int]] | None = None  # families whose answer may be what cannot be read
@@ -71,6 +72,7 @@ class MarketAnswers:
             answer = await fetch()
         except Exception as error:
             if family is None:
+                self._refusal = error
                 raise
             self._errors.append(error)
             self.missing.setdefault(family, f"{type(error).__name__}: {error}"[:300])
@@ -94,7 +96,7 @@ class MarketAnswers:
 
     def mend(self, error: Exception) -> bool:
         """Take out what the library could not read; False: nothing that could be."""
-        if not self._families and self._errors:
+        if error is self._refusal or (not self._families and self._errors):
             return False
         if self._exchange not in _BY_PLACE and self._mended < MOST_MENDED:
             if not self._were_sorted_out:

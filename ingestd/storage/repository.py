@@ -33,7 +33,7 @@ async def _upsert(db: Database, markets: Sequence[MarketInfo]) -> int:
     if not markets:
         return 0
     try:
-        columns = [list(column) for column in zip(*map(_columns_of, markets), strict=True)]
+        columns = [list(column) for column in zip(*map(columns_of, markets), strict=True)]
         return await db.execute(read_sql("queries/upsert_symbols.sql"), *columns)
     except (DatabaseError, DecimalException, ValueError) as error:  # a ValueError: the driver cannot send it
         if isinstance(error, DatabaseError) and not error.sqlstate.startswith(_OF_THE_ROW):
@@ -63,7 +63,8 @@ def decimals_of(step: str | None) -> int | None:
     return max(0, -exponent)
 
 
-def _columns_of(market: MarketInfo) -> tuple[object, ...]:
+def columns_of(market: MarketInfo) -> tuple[object, ...]:
+    """Its row, in the order of the statement. Raises ValueError or DecimalException where a number of it is none."""
     return (
         market.exchange,
         market.symbol,

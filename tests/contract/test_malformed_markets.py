@@ -227,3 +227,33 @@ def test_more_names_than_max_symbols_are_a_mistake() -> None:
     feed = {"exchange": "binance", "symbols": ["A/USDT", "B/USDT", "C/USDT"], "max_symbols": 2}
     with pytest.raises(ConfigError, match="names 3 symbols, and max_symbols is 2"):
         parse({"feeds": [feed]}, {})
+
+
+async def test_a_request_that_is_needed_and_fails_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nado's names follow from all of its lists."""
+    waits: list[float] = []
+
+    def next_s(*_: object) -> float:
+        waits.append(60.0)
+        return 60.0
+
+    monkeypatch.setattr("ingestd.backoff.Backoff.next_s", next_s)
+    pairs = [{"product_id": 1, "ticker_id": "BTC_USDT0", "base": "BTC", "quote": "USDT0"}]
+    async with ListVenue({"v2/pairs": pairs, "v2/assets": []}, status=500) as venue:
+        feed = CcxtFeed(venue.config("nado", ["*"]))
+        task = asyncio.create_task(feed.run(ListIntake()))
+        await until(lambda: waits, of=task)
+        requests = [asked.partition("?")[0] for asked in venue.requests]
+        await feed.close()
+        await task
+    assert len(requests) == len(set(requests))
+
+
+async def test_currencies_that_cannot_be_read_stop_no_market() -> None:
+    part, body = SPOT_ONLY["gate"]
+    async with ListVenue({part: body, "spot/currencies": [None, 5, {"currency": {}}]}) as venue:
+        feed = CcxtFeed(venue.config("gate", ["BTC/USDT"]))
+        task = asyncio.create_task(feed.run(ListIntake()))
+        await until(lambda: any(s.symbol == "BTC/USDT" for s in feed.status().streams), of=task)
+        await feed.close()
+        await task

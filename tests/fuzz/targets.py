@@ -16,6 +16,7 @@ import tomllib
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from ingestd.event_messages import read_event
 from ingestd.feeds.base import StreamStatus
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.ccxt_records import market_info
 from ingestd.feeds.ccxt_tap import make_exchange
 from ingestd.feeds.listing import ListingDoubts
 from ingestd.feeds.native.binance import Binance
@@ -47,6 +49,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text
 from ingestd.sources.marks import journal_place
+from ingestd.storage.repository import columns_of
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
 from tests.fuzz.fetches import KINDS, read_fetch
@@ -54,6 +57,7 @@ from tests.fuzz.id_history import IdHistory
 from tests.fuzz.place_history import PlaceHistory
 from tests.fuzz.wire import judge_frames, judge_headers, judge_reply
 from tests.support.batches import old_message, pack, sound
+from tests.support.list_venue import SPOT_ONLY
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.topic_log import LoggedMessage
 from tests.unit.feeds.doubles import market
@@ -383,6 +387,44 @@ def http_headers(data: bytes) -> None:
     judge_headers(data)
 
 
+LISTING = ("binance", "bybit", "okx", "gate", "kucoin", "mexc", "htx", "bingx", "poloniex", "lbank")
+
+
+@cache
+def _listing_exchange(name: str) -> Any:
+    exchange = make_exchange(name, Tap(Recorder(FeedConfig(exchange=name, symbols=[SYMBOL]), _Taken())))
+    exchange.enableRateLimit = False
+    return exchange
+
+
+def market_answer(data: bytes) -> None:
+    """A venue's list with one more entry in it, whose fields the document replaces: the first byte says of which venue.
+    The sound market is always there, and of every other one there is a row that the database takes."""
+    name, entry = LISTING[data[0] % len(LISTING)], _json(data[1:])
+    part, body = SPOT_ONLY[name]
+    body = json.loads(json.dumps(body))
+    entries = body
+    while isinstance(entries, dict):
+        entries = next(value for value in entries.values() if isinstance(value, (dict, list)))
+    another = json.loads(json.dumps(entries[0]).replace("BTC", "XYZ").replace("btc", "xyz"))
+    entries.insert(0, {**another, **entry} if isinstance(entry, dict) else entry)
+    exchange, text = _listing_exchange(name), json.dumps(body)
+
+    async def fetch(url: str, *_: object) -> Any:
+        if part.partition("=")[2] in url.replace("%2F", "/") and part.rpartition("/")[2] in url:
+            return exchange.on_json_response(text)
+        raise exchange.unreachable
+
+    exchange.unreachable, exchange.fetch = OSError("cut"), fetch
+    asyncio.run(exchange.load_markets(True))
+    infos = [market_info(name, market) for market in exchange.markets.values()]
+    assert SYMBOL in {info.symbol for info in infos}, "the sound market is gone"
+    for info in infos:
+        for column in columns_of(info):
+            assert not isinstance(column, str) or (len(column) <= 1600 and "\0" not in column and column.encode())
+            assert not isinstance(column, Decimal) or (column.is_finite() and abs(column.adjusted()) < 100)
+
+
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
@@ -413,6 +455,7 @@ def seeds(target: str) -> list[bytes]:
             b"\x00\xff" + b"[" * 3000,
         ],
         "http_headers": [b"1\n/v2", b"1e308\nhttps://other.example/", b"Fri, 31 Dec 9999 23:59:59 GMT\n//other"],
+        "market_answer": [bytes([venue]) + b"{}" for venue in range(len(LISTING))],
         "market_list": [bytes([0, 4, 0x84, 0]), bytes([1, 9, 5, 0x85, 1])],
         # Of each venue: a book, a change, a cut, a change, a smaller book, another cut, the same book, late changes.
         "books_after_cut": [
@@ -539,6 +582,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "fragments": fragments,
     "rest_reply": rest_reply,
     "http_headers": http_headers,
+    "market_answer": market_answer,
     "books_after_cut": books_after_cut,
     "batch": batch,
     "kafka_message": kafka_message,

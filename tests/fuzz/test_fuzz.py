@@ -32,6 +32,7 @@ EXAMPLES = {
     "fragments": 60,
     "rest_reply": 500,
     "http_headers": 500,
+    "market_answer": 200,
     "books_after_cut": 100,
     "batch": 2500,
     "kafka_message": 2500,
@@ -170,6 +171,14 @@ PLACES += [
     b"https://x:y/",
 ]
 header_texts = mutated(st.sampled_from(WAITS + PLACES)) | st.binary(max_size=30)
+# Fields of markets as the venues of the target `market_answer` write them.
+LISTED_FIELDS = (
+    "symbol", "id", "instId", "baseAsset", "quoteAsset", "baseCoin", "quoteCoin", "base", "quote", "baseCcy",
+    "quoteCcy", "baseCurrency", "quoteCurrency", "base-currency", "quote-currency", "status", "state", "filters",
+    "lotSizeFilter", "priceFilter", "tickSz", "lotSz", "minSz", "precision", "amount_precision", "baseIncrement",
+    "priceIncrement", "symbolTradeLimit", "minQty", "tickSize", "price-precision", "trade_status", "fee", "orderTypes",
+    "permissions",
+)  # fmt: skip
 
 BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
@@ -179,6 +188,11 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "fragments": st.lists(st.integers(0, 255) | st.sampled_from([1, 2, 3, 9, 2, 11, 6]), max_size=20).map(bytes),
     "rest_reply": replies,
     "http_headers": st.builds(lambda a, b: b"\n".join([a, b]), header_texts, header_texts),
+    "market_answer": st.builds(
+        lambda venue, entry: bytes([venue]) + entry,
+        st.integers(0, 255),
+        dumped(st.dictionaries(st.sampled_from(LISTED_FIELDS), values, max_size=6) | values),
+    ),
     "batch": mutated(st.lists(market_records(), max_size=4).map(encode_batch)) | st.binary(max_size=60),
     "kafka_message": mutated(market_records().map(envelope.encode)) | wire_documents() | st.binary(max_size=60),
     "kafka_position": mutated(st.just(b"0123456789abcdef:17:3")) | st.binary(max_size=20),
@@ -244,6 +258,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "fragments": ("judge_frames", b"\x08"),
         "rest_reply": ("judge_reply", b"\0\0{}"),
         "http_headers": ("judge_headers", b"1"),
+        "market_answer": ("market_info", b"\x00{}"),
         "batch": ("encode_batch", b"\x90"),
         "kafka_message": ("envelope.encode", b""),
         "kafka_position": ("envelope.position_header", b"a:1:2"),
