@@ -124,7 +124,7 @@ async def test_a_right_that_is_missing_is_named_with_its_grant(
         code, answers = await ask(tmp_path, document)
         assert code == 1
         missing = answers["database"]["problems"]
-        assert f"a right is missing: GRANT INSERT ON public.trades TO {role}" in missing
+        assert f'a right is missing: GRANT INSERT, DELETE ON public.trades TO "{role}"' in missing
         for problem in missing:
             await owner.execute(problem.removeprefix("a right is missing: "))
         _, answers = await ask(tmp_path, document)
