@@ -28,14 +28,6 @@ _IN_TRANSACTION = "25001"  # of a statement that the server runs outside of tran
 # RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
 _NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
-_POOLER_REFUSALS = (
-    ("authentication failed", "28P01"),
-    ("no such user", "28P01"),
-    ("no such database", "3D000"),
-    ("does not exist", "3D000"),
-    ("no more connections allowed", "53300"),
-)
-
 
 class Database:
     """One connection. Not shared between tasks: a second statement while one runs is refused by the driver.
@@ -220,19 +212,8 @@ class Database:
             self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s,
             self._statement_timeout_s if statement_timeout_s is None else statement_timeout_s,
         )
-        try:
+        async with self._ended_by(self._commit):
             yield
-        except asyncio.CancelledError:
-            await self._abandon()
-            raise
-        except BaseException:
-            await self._rollback()
-            raise
-        try:
-            await self._commit()
-        except asyncio.CancelledError:
-            await self._abandon()
-            raise
 
     @asynccontextmanager
     async def savepoint(self, name: str = "ingestd") -> AsyncIterator[None]:
@@ -271,8 +252,25 @@ class Database:
         if self.in_transaction:
             yield
             return
-        async with self.transaction(lock_timeout_s=0, statement_timeout_s=self._statement_timeout_s or 0):
+        await self._begin(None, self._statement_timeout_s)
+        async with self._ended_by(self._send_commit):
             yield
+
+    @asynccontextmanager
+    async def _ended_by(self, commit: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
+        except BaseException:
+            await self._rollback()
+            raise
+        try:
+            await commit()
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
 
     async def _begin(self, lock_timeout_s: float | None, statement_timeout_s: float | None) -> None:
         begin = session_settings.begin(
@@ -313,6 +311,10 @@ class Database:
         return _row_count(statement.get_statusmsg())
 
     async def _commit(self) -> None:
+        """The end of a transaction that was asked for."""
+        await self._send_commit()
+
+    async def _send_commit(self) -> None:
         async with self._seam(self._statement_timeout_s):
             tag = await self._connection.execute("COMMIT")
         if tag != "COMMIT":
@@ -374,15 +376,10 @@ def _server_error(exc: asyncpg.PostgresError, target: Target, statement: str) ->
     )
 
 
-def _pooler_refusal(message: str) -> str | None:
-    """What PostgreSQL would have said: PgBouncer has one SQLSTATE, a protocol error, for all it refuses itself."""
-    return next((sqlstate for words, sqlstate in _POOLER_REFUSALS if words in message), None)
-
-
 def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
     sqlstate = exc.sqlstate or "XX000"
     if sqlstate.startswith("08"):
-        sqlstate = _pooler_refusal(_first_line(exc)) or sqlstate
+        sqlstate = refusals.of_pooler(_first_line(exc)) or sqlstate
     if sqlstate.startswith("08"):
         return ConnectionLost(target.unreachable(exc))
     message = _first_line(exc)

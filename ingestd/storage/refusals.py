@@ -82,3 +82,17 @@ def _object(kind: str, name: str) -> str:
     if kind in ("function", "procedure"):
         return f"{kind.upper()} {SCHEMA}.{name}"
     return "audit.trade_logs" if name == "trade_logs" else qualified(name)
+
+
+_POOLER_REFUSALS = (
+    ("authentication failed", "28P01"),
+    ("no such user", "28P01"),
+    ("no such database", "3D000"),
+    ("does not exist", "3D000"),
+    ("no more connections allowed", "53300"),
+)
+
+
+def of_pooler(message: str) -> str | None:
+    """What PostgreSQL would have said: PgBouncer has one SQLSTATE, a protocol error, for all it refuses itself."""
+    return next((sqlstate for words, sqlstate in _POOLER_REFUSALS if words in message), None)

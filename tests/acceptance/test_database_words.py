@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,6 +32,12 @@ COMMANDS = (
     BACKFILL,
     ("run",),
 )
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Server) -> Iterator[DatabaseForTest]:
+    with temporary_database(postgres_server.direct()) as created:
+        yield created
 
 
 async def superuser(dsn: str, *statements: str) -> None:
@@ -98,7 +104,7 @@ async def test_who_may_nothing_is_told_the_grant(postgres_database: DatabaseForT
 
 
 async def test_an_empty_database(postgres_server: Server, tmp_path: Path) -> None:
-    with temporary_database(postgres_server, migrated=False) as database:
+    with temporary_database(postgres_server.direct(), migrated=False) as database:
         for command in (("gaps",), ("run",), BACKFILL):
             assert "run `ingestd migrate`" in await said(tmp_path, database.dsn, command)
         # Only the owner of the database may make anything in it, as of PostgreSQL 15.

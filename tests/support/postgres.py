@@ -58,6 +58,10 @@ class Server:
         """By way of the pooler where there is one."""
         return urlunsplit(urlsplit(self.pooler_dsn or self.admin_dsn)._replace(path=f"/{database}"))
 
+    def direct(self) -> Server:
+        """The same without its pooler: for other roles, and for what is set on a session."""
+        return self if self.pooler_dsn is None else Server(self.engine, self.admin_dsn, self.migrated_template())
+
     def migrated_template(self) -> str:
         """The name of a database that holds the whole schema, to be cloned."""
         with self._lock:

@@ -24,7 +24,7 @@ PRELOAD = "add timescaledb to shared_preload_libraries in postgresql.conf, and r
 
 @contextmanager
 def empty(server: Server) -> Iterator[DatabaseForTest]:
-    with temporary_database(server, migrated=False) as created:
+    with temporary_database(server.direct(), migrated=False) as created:
         yield created
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +73,18 @@ CREATE PROCEDURE traps.refresh_continuous_aggregate(regclass, timestamptz, times
 CREATE DOMAIN traps.timestamptz AS text;
 """
 TABLES = ("trades", "feed_gaps", "ingest_positions", "ingest_leases", "symbols", "candles_marks", "candles_1m")
+
+
+@pytest.fixture
+def database(database_server: Server) -> Iterator[DatabaseForTest]:
+    with temporary_database(database_server.direct()) as created:
+        yield created
+
+
+@pytest.fixture
+def empty_database(database_server: Server) -> Iterator[DatabaseForTest]:
+    with temporary_database(database_server.direct(), migrated=False) as created:
+        yield created
 
 
 async def _prepare(dsn: str, *statements: str) -> None:
@@ -163,7 +175,7 @@ async def test_what_another_client_left_in_the_session_is_not_ours(database: Dat
 
 
 async def test_a_pooler_changes_none_of_it(database_server: Server, tmp_path: Path) -> None:
-    with temporary_database(database_server) as direct:
+    with temporary_database(database_server.direct()) as direct:
         await _prepare(direct.dsn, TRAPS, "CREATE TABLE traps.trades (LIKE public.trades)", *hostile(direct.dsn))
         with pooled(database_server.admin_dsn, pool_size=2) as dsn:
             behind = DatabaseForTest(dsn.rpartition("/")[0] + "/" + direct.dsn.rpartition("/")[2], direct.engine)

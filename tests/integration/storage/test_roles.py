@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,7 +31,7 @@ from ingestd.storage.leases import Tenant
 from ingestd.storage.migrate import check_schema, migrate
 from ingestd.storage.sql_files import read_sql
 from tests.integration.sinks.test_timescale import rig, store
-from tests.support.postgres import DatabaseForTest, default_config, running_server, temporary_database
+from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database
 from tests.support.records import NOW_US, book, tick, trade
 
 T0 = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
@@ -47,6 +47,24 @@ RECORDS: list[Record] = [
     FeedGap("binance", "BTC/USDT", T0_US, T0_US, "trades", T0_US + 1_000_000, "disconnect", None),
     Rejected("binance", "BTC/USDT", NOW_US, NOW_US, "trades", "of a test", "{}"),
 ]
+
+
+@pytest.fixture
+def database(database_server: Server) -> Iterator[DatabaseForTest]:
+    with temporary_database(database_server.direct()) as created:
+        yield created
+
+
+@pytest.fixture
+def empty_database(database_server: Server) -> Iterator[DatabaseForTest]:
+    with temporary_database(database_server.direct(), migrated=False) as created:
+        yield created
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Server) -> Iterator[DatabaseForTest]:
+    with temporary_database(postgres_server.direct()) as created:
+        yield created
 
 
 async def superuser(database: DatabaseForTest, *statements: str) -> None:
@@ -121,7 +139,7 @@ async def test_the_apache_edition(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.delenv("INGESTD_TEST_DSN", raising=False)
     with (
         running_server("timescaledb", **{"timescaledb.license": "apache"}) as server,
-        temporary_database(server) as database,
+        temporary_database(server.direct()) as database,
     ):
         await make_roles(database)
         await the_daemon_works(database, Engine.TIMESCALEDB_APACHE, tmp_path)
