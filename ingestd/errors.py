@@ -13,6 +13,7 @@
     │   ├── SymbolError        one symbol is refused by the venue
     │   └── ChannelError       the venue has no such channel
     ├── DatabaseError          the server answered with an error (has a SQLSTATE)
+    │   └── NoneTaken          … to every row of a table that was sent
     ├── KafkaError             a broker answered with an error (knows whether to try again)
     │   ├── MessageTooLarge    the broker takes no message of this size
     │   ├── ProducerFenced     this producer's sequence is refused: a new one must begin
@@ -119,6 +120,10 @@ class DatabaseError(IngestdError):
         self.sqlstate = sqlstate
         self.context = context
         self.detail = detail
+
+
+class NoneTaken(DatabaseError):
+    """A table refuses every row of a flush: whether a row of it is at fault can be told once others have come."""
 
 
 class KafkaError(IngestdError):

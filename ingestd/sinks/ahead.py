@@ -24,6 +24,13 @@ class Ahead(Generic[T]):
         self._making = self._begin()
         return made
 
+    def made(self) -> T | None:
+        """The next, if it is made: then `take` need not wait."""
+        making = self._making
+        if making is None or not making.done() or making.cancelled() or making.exception() is not None:
+            return None
+        return making.result()
+
     async def close(self) -> None:
         """Nothing is being made any more; what was made and not taken is dropped."""
         if self._making is None:

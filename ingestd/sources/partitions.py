@@ -93,6 +93,11 @@ class Partition:
         return True
 
     @property
+    def has_some(self) -> bool:
+        """Whether more was taken than is stored."""
+        return self.next != self.place.position
+
+    @property
     def move(self) -> Move:
         """The step that storing everything held makes."""
         return Move(self.source, self.place.position, self.next, self.place.epoch)
@@ -122,6 +127,17 @@ def _fingerprint(message: Message) -> int:
     for part in (message.key, message.value, *(value for _, value in message.headers)):
         digest.update(b"%d:" % len(part or b"") + (part or b""))
     return 1 + int.from_bytes(digest.digest(), "big")
+
+
+def released(lost: Sequence[Partition]) -> Counter[tuple[str, ...]]:
+    """Let go of what was taken of these; how many messages, by channel."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for partition in lost:
+        counts.update((item.channel,) for item in partition.held)
+        for channel, count in partition.repeated.items():
+            counts[channel,] += count
+        partition.held, partition.repeated = [], Counter()
+    return counts
 
 
 def replay_source(part: Part) -> str:

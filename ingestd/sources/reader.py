@@ -16,7 +16,7 @@ import structlog
 
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s
-from ingestd.errors import ConnectionLost, KafkaError, Reaction, reaction_to
+from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reaction_to
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.retry import PersistentWriter
@@ -24,7 +24,7 @@ from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Superseded
 from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderLimits, ReaderStatus, Store
 from ingestd.sources.doubts import Doubts
-from ingestd.sources.partitions import REPLAY_PREFIX, Partition, rewind, take_over
+from ingestd.sources.partitions import REPLAY_PREFIX, Partition, released, rewind, take_over
 from ingestd.sources.watch import BrokerWatch
 from ingestd.storage.database import Database
 from ingestd.storage.stalled import disconnect_stalled
@@ -81,10 +81,8 @@ class TopicReader:
 
     def reading(self) -> ReaderStatus:
         """The broker's side."""
-        joined, problem = (
-            self._joined and self._watch.answers,
-            self._problem or self._watch.problem or self._doubts.problem,
-        )
+        joined = self._joined and self._watch.answers
+        problem = self._problem or self._watch.problem or self._doubts.problem
         return ReaderStatus(self.name, joined, len(self._partitions), self._lag(), problem)
 
     def held(self) -> dict[str, int]:
@@ -186,8 +184,8 @@ class TopicReader:
             nonlocal assignment
             assignment = self._assignment
             wanted = [part for part in due if part in self._assigned]
-            stalled_after_s, with_marks = self._limits.stalled_after_s, self._store.heeds_places
-            taken[:] = await take_over(database, self._source_prefix, wanted, stalled_after_s, with_marks=with_marks)
+            limit_s, with_marks = self._limits.stalled_after_s, self._store.heeds_places
+            taken[:] = await take_over(database, self._source_prefix, wanted, limit_s, with_marks=with_marks)
 
         if not await self._writer.until_done(attempt) or not taken:
             return
@@ -213,8 +211,7 @@ class TopicReader:
         return not remade or await self._writer.until_done(lambda database: rewind(database, remade, firsts))
 
     def _choose_start(self, partition: Partition, first: int) -> None:
-        lost = partition.begin(first)
-        if lost:
+        if lost := partition.begin(first):
             channel = partition.part[0].rpartition(".")[2]
             self._metrics.received.labels("", channel).inc(lost)
             self._metrics.dropped.labels(channel, "topic_retention").inc(lost)
@@ -267,15 +264,13 @@ class TopicReader:
     def _is_due(self) -> bool:
         if not self._held_since_s:
             return False
-        late = monotonic_s() >= self._held_since_s + self._limits.flush_s
-        return late or self._count_held() >= self._limits.max_records
+        due_s = self._held_since_s + self._limits.flush_s
+        return monotonic_s() >= due_s or self._count_held() >= self._limits.max_records
 
     async def _flush(self) -> None:
         """Store what is held. When it returns, all of it is settled: stored, or released."""
         self._held_since_s = 0.0
-        self._flying = [
-            partition for partition in self._partitions.values() if partition.next != partition.place.position
-        ]
+        self._flying = [partition for partition in self._partitions.values() if partition.has_some]
         if not self._flying:
             return
         self._landed.clear()
@@ -319,11 +314,25 @@ class TopicReader:
                 except Superseded as error:
                     self._fence(error.sources)
                     prepared = None
+                except NoneTaken:
+                    if not await self._take_company():
+                        raise
+                    prepared = None
                 else:
                     return
 
         done = await self._writer.until_done(attempt, after_failure=doubt)
         return prepared if done and self._flying else None
+
+    async def _take_company(self) -> bool:
+        """Add what has come meanwhile to a flush of which a table takes nothing. False: nothing came, or was taken."""
+        messages: Sequence[Message] = ()
+        if self._consumer is not None and self._count_held() < self._limits.max_records:
+            with contextlib.suppress(KafkaError, ConnectionLost):  # the next poll tells of it
+                messages = await self._consumer.poll(0.0, self._room())
+        await self._take(messages)
+        self._flying += [more for more in self._partitions.values() if more.has_some and more not in self._flying]
+        return bool(messages)
 
     def _prepared(self) -> Prepared:
         items = [item for partition in self._flying for item in partition.held]
@@ -366,13 +375,7 @@ class TopicReader:
 
     def _release(self, lost: list[Partition]) -> None:
         """Count what was taken of these and is left to whoever reads them next, from the row's offset."""
-        counts: Counter[tuple[str, ...]] = Counter()
-        for partition in lost:
-            counts.update((item.channel,) for item in partition.held)
-            for channel, count in partition.repeated.items():
-                counts[channel,] += count
-            partition.held, partition.repeated = [], Counter()
-        count_by(self._metrics.released, counts)
+        count_by(self._metrics.released, released(lost))
 
     async def _tell_broker(self, consumer: Consumer, *, at_once: bool = False) -> None:
         if not at_once and monotonic_s() < self._told_s + _COMMIT_EVERY_S:
@@ -394,5 +397,4 @@ class TopicReader:
     def _lag(self) -> int:
         """Of a partition that is not claimed yet, the database being away: by how far it was stored when last seen."""
         places = {**self._told, **{part: partition.place.position for part, partition in self._partitions.items()}}
-        ends = self._watch.ends
-        return sum(max(0, ends.get(part, 0) - places[part]) for part in self._assigned if part in places)
+        return sum(max(0, self._watch.ends.get(part, 0) - places[part]) for part in self._assigned if part in places)

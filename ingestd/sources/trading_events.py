@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.errors import DatabaseError, may_be_of_a_row
+from ingestd.errors import DatabaseError, NoneTaken, may_be_of_a_row
 from ingestd.event_messages import Event, read_event
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
@@ -202,7 +202,7 @@ def _require_company(
             errors, tried=tried[channel], passed=tried[channel] - len(errors), stored=stored.get(channel, 0)
         )
         if error is not None:
-            raise DatabaseError(
+            raise NoneTaken(
                 f"the tables take none of the {tried[channel]} {channel} that wait: {error}",
                 sqlstate=error.sqlstate,
                 context=error.context,

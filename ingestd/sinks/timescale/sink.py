@@ -13,7 +13,7 @@ import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config import DatabaseConfig
-from ingestd.errors import SchemaError
+from ingestd.errors import NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
@@ -73,6 +73,7 @@ class TimescaleSink:
         self._finish_asked = self._writer.finish_asked
         self._direct_compress = config.direct_compress
         self._stalled_after_s = config.flush_timeout_s
+        self._max_flush_records = config.max_flush_records
         self._gatherer = Gatherer(cursor, config.flush_ms, config.max_flush_records, self._finish_asked, metrics)
 
     def status(self) -> SinkStatus:
@@ -89,7 +90,7 @@ class TimescaleSink:
             ahead = Ahead(self._make_portion)
             try:
                 while (portion := await self._taken(ahead)).batches:
-                    if not await self._store(portion):
+                    if not await self._store(portion, ahead):
                         return
             finally:
                 await ahead.close()
@@ -135,28 +136,31 @@ class TimescaleSink:
         self._held += [batch for batch in batches if batch.journal_id != journal_id]
         return [batch for batch in batches if batch.journal_id == journal_id]
 
-    async def _store(self, portion: _Portion) -> bool:
+    async def _store(self, portion: _Portion, ahead: Ahead[_Portion]) -> bool:
         """Until it is stored. False: given up at shutdown, it stays in the journal."""
         batches = portion.batches
         tried: Flush | None = None
-        journal_id, last = batches[0].journal_id, batches[-1].position
+        journal_id = batches[0].journal_id
 
         async def attempt(database: Database) -> None:
             nonlocal tried
             await self._free_rows(database)
             place = await self._place(database, journal_id)
-            if tried is not None and place.position >= last:
+            if tried is not None and place.position >= batches[-1].position:
                 self._metrics.commits_resolved.labels(self.name, "committed").inc()
                 return None
-            left = [batch for batch in batches if batch.position > place.position]
-            if not left:
-                tried = None
-                return None
-            move = Move(_source(journal_id), place.position, last, place.epoch)
             while True:
+                left = [batch for batch in batches if batch.position > place.position]
+                if not left:
+                    tried = None
+                    return None
+                move = Move(_source(journal_id), place.position, batches[-1].position, place.epoch)
                 tried = await self._prepared(database, move, left, portion)
                 try:
                     return await write(database, tried)
+                except NoneTaken:
+                    if not await self._take_company(batches, ahead):
+                        raise
                 except Fenced as fenced:
                     log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
                     self._metrics.lease_fenced.inc()
@@ -169,11 +173,24 @@ class TimescaleSink:
                 return False
         finally:
             self._copying.set()
-        self._places[journal_id] = Place(last, self._places[journal_id].epoch)
+        self._places[journal_id] = Place(batches[-1].position, self._places[journal_id].epoch)
         if tried is not None:
             self._count(tried.outcome, batches, monotonic_s() - started_s)
         passing("sink.acknowledge")
         self._cursor.acknowledge(batches)
+        return True
+
+    async def _take_company(self, batches: list[Batch], ahead: Ahead[_Portion]) -> bool:
+        """Add what comes next in the journal to a flush of which a table takes nothing. False: nothing has come yet, or
+        it is of another journal, or there is enough."""
+        self._gatherer.asked.set()
+        self._cursor.wake()
+        more = ahead.made()
+        if more is None or not more.batches or more.batches[0].journal_id != batches[0].journal_id:
+            return False
+        if sum(map(_size, batches)) >= 2 * self._max_flush_records:
+            return False
+        batches += (await ahead.take()).batches
         return True
 
     def _forget(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ingestd.errors import (
     DatabaseError,
+    NoneTaken,
     Reaction,
     copy_line,
     copy_line_is_certain,
@@ -286,7 +287,7 @@ def _require_company(rows: Rows, bad: Sequence[BadRow], stored: int, missing: in
     )
     if error is not None:
         rows.in_portions = False
-        raise DatabaseError(
+        raise NoneTaken(
             f"{rows.table.name} takes none of the {rows.count} rows that wait: {error}",
             sqlstate=error.sqlstate,
             context=error.context,

@@ -159,6 +159,25 @@ async def test_a_lone_row_is_put_aside_for_a_rule_and_not_for_what_nobody_knows(
     assert await count(plain, "funding") == 1
 
 
+async def test_what_comes_later_tells_whether_a_row_is_at_fault(
+    plain: Database, postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """A table that refuses all there is of it waits for more, and not for ever in front of it."""
+    await judged(plain, "funding", "exchange")
+    await plain.execute("INSERT INTO rule VALUES ('unknown', 'XX000'), ('known', '23514')")
+    async with rig(tmp_path, postgres_database) as made:
+        for name, refused in (("unknown", 1), ("known", 2)):
+            await made.journal.append([Funding(name, str(at), NOW_US, NOW_US, "0.1") for at in range(refused)])
+            await until_it_stands_still(made)
+            await made.journal.append([Funding(name + " good", "X", NOW_US, NOW_US, "0.1"), tick(1)])
+            async with asyncio.timeout(30):
+                while made.sink.status().stands_still:
+                    await asyncio.sleep(0.01)
+    assert await rows(plain, "SELECT exchange FROM funding ORDER BY 1") == [("known good",), ("unknown good",)]
+    assert await aside(plain) == ["XX000", "23514", "23514"]
+    assert made.total("stored") == {"funding": 2, "ticks": 2}
+
+
 async def test_constraints_that_are_checked_at_the_commit(db: Database, database: DatabaseForTest) -> None:
     await db.script(
         "CREATE TABLE listed (symbol text PRIMARY KEY); INSERT INTO listed VALUES ('A'), ('B');"

@@ -110,6 +110,28 @@ async def test_a_header_without_a_value_costs_nothing(
     await db.close()
 
 
+async def test_messages_that_are_all_refused_wait_for_others_of_their_table(
+    postgres_database: DatabaseForTest, apache_config: KafkaConfig
+) -> None:
+    db = await postgres_database.connect()
+    await db.execute("ALTER TABLE feed_gaps ADD CONSTRAINT known CHECK (exchange <> 'bad')")
+
+    def gaps(exchange: str) -> list[Record]:
+        return [FeedGap(exchange, symbol, NOW_US, NOW_US, "trades", None, "c") for symbol in "AB"]
+
+    async with member(apache_config, postgres_database.dsn) as made:
+        await publish(apache_config, market_messages(apache_config, "j", 1, gaps("bad")))
+        async with asyncio.timeout(40):
+            while not (made.reader.status().stands_still or await db.fetchval("SELECT count(*) FROM rejected_records")):
+                await asyncio.sleep(0.02)
+        await publish(apache_config, market_messages(apache_config, "j", 2, gaps("good")))
+        await until(db, "SELECT count(*) FROM feed_gaps", 2)
+        await until(db, "SELECT count(*) FROM rejected_records", 2)
+    assert made.total("rejected") == {"gaps": 2}
+    assert made.balance() == 0
+    await db.close()
+
+
 async def test_a_row_that_the_server_refuses_names_its_place(
     postgres_database: DatabaseForTest, apache_config: KafkaConfig
 ) -> None:
