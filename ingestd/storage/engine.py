@@ -47,6 +47,7 @@ async def detect(db: Database) -> Engine:
         row = await db.fetchrow(
             "SELECT current_setting('server_version_num')::integer AS server, extversion AS extension,"  # noqa: S608
             f" nspname AS schema, current_setting('timescaledb.license', true) AS license, {_IS_PRELOADED} AS preloaded"
+            ", current_setting('server_encoding') AS encoding"
             " FROM (VALUES (1)) AS one LEFT JOIN pg_extension ON extname = 'timescaledb'"
             " LEFT JOIN pg_namespace ON pg_namespace.oid = extnamespace"
         )
@@ -57,6 +58,11 @@ async def detect(db: Database) -> Engine:
     assert row is not None
     if row["server"] < MINIMUM_POSTGRES * 10_000:
         raise SchemaError(f"{db.target}: PostgreSQL {MINIMUM_POSTGRES} or newer is needed")
+    if row["encoding"] != "UTF8":
+        raise SchemaError(
+            f"{db.target}: its encoding is {row['encoding']}, which cannot hold every text that a venue sends; make "
+            "one with CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8', and name it in database.dsn"
+        )
     if row["extension"] is None:
         return Engine.POSTGRES
     if not row["preloaded"]:
