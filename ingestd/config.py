@@ -17,8 +17,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from ingestd import config_dsn
 from ingestd.config_overlap import is_pattern, overlaps
-from ingestd.config_values import Days, Seconds, SizeBytes, dsn_with_password, read_secret, redacted_url
+from ingestd.config_secrets import hide, secrets_in, secrets_of_url, shown_url, shown_value
+from ingestd.config_values import Broker, Days, RedisUrl, Seconds, SizeBytes, read_password, read_secret, read_text
 from ingestd.errors import ConfigError, Problem
 
 ENV_PREFIX = "INGESTD_"
@@ -32,7 +34,6 @@ _INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
 _HOST_AND_PORT = r"^.+:\d{1,5}$"
 _EXCHANGE_ID = r"^[a-z0-9_]+$"
-_REDIS_URL = r"^(rediss?(\+(sentinel|cluster))?|unix)://"
 # Keys whose value is a path, taken from the configuration file's own folder.
 _FILE_KEYS = (
     "dsn_file", "password_file", "symbols_file", "credentials_file", "ca_file", "certificate_file", "key_file",
@@ -107,11 +108,11 @@ class DatabaseConfig(_Section):
         dsn = self.dsn if self.dsn is not None else read_secret(self.dsn_file, "database.dsn_file")
         if self.password_file is None:
             return dsn
-        return dsn_with_password(dsn, read_secret(self.password_file, "database.password_file"))
+        return config_dsn.changed(dsn, password=read_password(self.password_file, "database.password_file"))
 
 
 class RedisConfig(_Section):
-    url: Annotated[str, Field(pattern=_REDIS_URL)] = "redis://localhost:6379/0"
+    url: RedisUrl = "redis://localhost:6379/0"
     password_file: Path | None = None
     primary_exchange: str = "binance"
     symbol_style: Literal["compact", "unified"] = "compact"
@@ -124,11 +125,11 @@ class RedisConfig(_Section):
 
     def password(self) -> str | None:
         """The secret in `password_file`, read now."""
-        return None if self.password_file is None else read_secret(self.password_file, "redis.password_file")
+        return None if self.password_file is None else read_password(self.password_file, "redis.password_file")
 
 
 class KafkaConfig(_Section):
-    bootstrap_servers: Annotated[list[str], Field(min_length=1)] = ["localhost:9092"]
+    bootstrap_servers: Annotated[list[Broker], Field(min_length=1)] = ["localhost:9092"]
     topic_prefix: Annotated[str, Field(pattern=_KAFKA_NAME)] = "wolfinch"
     create_topics: bool = True
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 6
@@ -167,7 +168,7 @@ class KafkaConfig(_Section):
 
     def password(self) -> str:
         """The SASL password, read now: a rotated one is picked up at the next connection."""
-        return read_secret(self.password_file, "kafka.password_file")
+        return read_password(self.password_file, "kafka.password_file")
 
 
 class HttpConfig(_Section):
@@ -290,7 +291,10 @@ class FeedConfig(_Section):
             document = tomllib.loads(read_secret(self.credentials_file, "feeds.credentials_file"))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError([Problem(str(self.credentials_file), f"is not valid TOML: {error}")]) from error
-        return {name: str(value) for name, value in document.items()}
+        credentials = {name: str(value) for name, value in document.items()}
+        for secret in credentials.values():
+            hide(secret)
+        return credentials
 
     @property
     def label(self) -> str:
@@ -329,10 +333,10 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 def read(path: Path) -> dict[str, Any]:
     """The file as it is. Raises ConfigError when there is none, or it is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, or of the file's encoding
         raise ConfigError([Problem(str(path), f"is not valid TOML: {error}")]) from error
 
 
@@ -357,6 +361,7 @@ def examine(
     _merge_symbol_files(document, problems)
     try:
         config = Config.model_validate(document)
+        _hide_secrets(config)
     except ValidationError as error:
         return None, [*problems, *(_problem(detail) for detail in error.errors())]
     return config, [*problems, *overlaps(config.feeds)]
@@ -365,12 +370,22 @@ def examine(
 def effective(config: Config) -> dict[str, Any]:
     """The configuration as plain values for printing, passwords replaced by `***`."""
     document: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    for section, key in (("database", "dsn"), ("redis", "url")):
-        if key in document.get(section, {}):
-            document[section][key] = redacted_url(document[section][key])
+    if "dsn" in document.get("database", {}):
+        document["database"]["dsn"] = config_dsn.shown(document["database"]["dsn"])
+    if "redis" in document:
+        document["redis"]["url"] = shown_url(document["redis"]["url"])
     for feed in document["feeds"]:
-        feed["options"] = {key: _redacted_option(key, value) for key, value in feed["options"].items()}
+        feed["options"], feed["url_map"] = shown_value(feed["options"]), shown_value(feed["url_map"])
     return document
+
+
+def _hide_secrets(config: Config) -> None:
+    """From now on no message shows what is secret in it; a DSN and a file are hidden when they are read."""
+    for feed in config.feeds:
+        for secret in [*secrets_in(feed.options), *secrets_in(feed.url_map)]:
+            hide(secret)
+    for secret in secrets_of_url(config.redis.url) if config.redis is not None else ():
+        hide(secret)
 
 
 def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
@@ -378,10 +393,6 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
     folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
     return f'did you mean "{folded[close[0]]}"?' if close else None
-
-
-def _redacted_option(key: str, value: Any) -> Any:
-    return "***" if re.search(r"secret|password|apikey|api_key|token|private", key, re.IGNORECASE) else value
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:
@@ -429,7 +440,7 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
             continue
         listed = feed.get("symbols", [])
         try:
-            lines = Path(feed["symbols_file"]).read_text(encoding="utf-8").splitlines()
+            lines = read_text(Path(feed["symbols_file"])).splitlines()
         except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
             problems.append(Problem(f"feeds[{index}].symbols_file", f"cannot be read: {error}", feed["symbols_file"]))
             continue
@@ -456,9 +467,9 @@ _MESSAGES = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
 }
+_NEVER_SHOWN = {"dsn", "url", "bootstrap_servers", "options", "url_map"}
 _NAME = "must be of letters, digits, dots, dashes and underscores"
 _PATTERNS = {
-    _REDIS_URL: "must begin with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://",
     _INSTANCE: f"{_NAME}, at most 63, and begin with a letter or a digit",
     _KAFKA_NAME: f"{_NAME}, at most 100",
     _HOST_AND_PORT: "must be host:port, such as 127.0.0.1:9108",
@@ -468,7 +479,7 @@ _PATTERNS = {
 
 def _problem(detail: Any) -> Problem:
     location = tuple(detail["loc"])
-    value = None if isinstance(detail["input"], dict) else repr(detail["input"])
+    value = _shown_input(location, detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
     hint = None
     if detail["type"] == "extra_forbidden":
@@ -486,6 +497,14 @@ def _problem(detail: Any) -> Problem:
     elif detail["type"] == "string_pattern_mismatch":
         message = _PATTERNS.get(detail["ctx"]["pattern"], message)
     return Problem(_path_text(location), message, value, hint)
+
+
+def _shown_input(location: tuple[int | str, ...], value: Any) -> str | None:
+    """What was written, unless a secret may be in it: in an address, and in anything of an unexpected shape."""
+    if not set(location).isdisjoint(_NEVER_SHOWN) or not isinstance(value, str | bool | int | float):
+        return None
+    text = repr(value)
+    return None if re.search("@|://|password", text, re.IGNORECASE) else text
 
 
 def _path_text(location: tuple[int | str, ...]) -> str:

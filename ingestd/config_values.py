@@ -1,14 +1,16 @@
-"""What configuration values are made of: sizes, durations, secrets in files, URLs without their passwords."""
+"""What configuration values are made of: sizes, durations, texts and secrets in files, addresses."""
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from ingestd.config_secrets import hide
 from ingestd.errors import ConfigError, Problem
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?\s*", re.IGNORECASE)
@@ -35,17 +37,15 @@ Days = Annotated[int, Field(ge=0, le=36_500)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-def redacted_url(url: str) -> str:
-    """The URL without its password: `postgresql://user:***@host/db`."""
-    return re.sub(r"(//[^/@:]*:)[^@]*(@)", r"\1***\2", re.sub(r"(password=)[^&\s]+", r"\1***", url))
-
-
-def dsn_with_password(dsn: str, password: str) -> str:
-    """The same DSN with this password in its user part."""
-    parts = urlsplit(dsn)
-    user = (parts.username or "").strip()
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+def read_text(path: Path) -> str:
+    """A file somebody wrote, without a byte order mark. Raises OSError, or ValueError saying how it is to be saved."""
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
+        raise ValueError("it is UTF-16, or no text at all: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
 def read_secret(path: Path | None, key: str) -> str:
@@ -53,7 +53,85 @@ def read_secret(path: Path | None, key: str) -> str:
     if path is None:
         raise ConfigError([Problem(key, "no secret file is named")])
     try:
-        return path.read_text(encoding="utf-8").strip()
+        secret = read_text(path).strip()
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from error
+    if not secret:
+        raise ConfigError([Problem(str(path), f"is empty; {key} names it as a secret's file")])
+    return secret
+
+
+def read_password(path: Path | None, key: str) -> str:
+    """The same, of a file that holds a password alone: from then on it is shown nowhere."""
+    password = read_secret(path, key)
+    hide(password)
+    return password
+
+
+def require_redis_url(url: str) -> str:
+    """The URL, where the client can use it. Raises ValueError; no message shows a part of the URL."""
+    if _REDIS_SCHEME.match(url) is None:
+        raise ValueError("must begin with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://")
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        _ = [urlsplit(f"//{host}").port for host in hosts]
+    except ValueError:
+        raise ValueError("has a host or a port that is none; in a password write @ as %40 and / as %2F") from None
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}" or re.search(r"\s", url):
+        raise ValueError("has an @ or a blank that could be of its password: write @ as %40, / as %2F, a blank as %20")
+    if parts.fragment:
+        raise ValueError("has a #: write it as %23")
+    kind = parts.scheme.partition("+")[2]
+    if not kind and parts.scheme != "unix" and re.fullmatch(r"/?|/\d{1,6}", parts.path) is None:
+        raise ValueError("must end with the database's number, such as redis://localhost:6379/0")
+    if kind == "sentinel" and not parts.path.strip("/"):
+        raise ValueError("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
+    if not kind and len(hosts) > 1:
+        raise ValueError("has several hosts: begin it with redis+sentinel:// or redis+cluster://")
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        _require_redis_option(name, value, tls=parts.scheme.startswith("rediss"))
+    return url
+
+
+def require_broker(server: str) -> str:
+    """The address, where it is `host:port` and nothing else. Raises ValueError that does not show it."""
+    if _BROKER.fullmatch(server) is None:
+        raise ValueError("must be host:port, one a broker; a user goes into username, a password into password_file")
+    return server
+
+
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+_REDIS_SCHEME = re.compile(r"(rediss?(\+(sentinel|cluster))?|unix)://")
+_BOOLEAN = r"(?i:true|false|yes|no|on|off|[tfyn01])"
+_NUMBER = r"\d{1,9}(\.\d{1,6})?"
+# What a URL may set: the client's parameters that are not set by options of the configuration.
+_REDIS_OPTIONS = {
+    **dict.fromkeys(("username", "password", "sentinel_username", "sentinel_password", "client_name"), r".+"),
+    "db": r"\d{1,6}",
+    "health_check_interval": _NUMBER,
+    "socket_keepalive": _BOOLEAN,
+}
+_REDIS_TLS_OPTIONS = {
+    **dict.fromkeys(
+        ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers"), r".+"
+    ),
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": _BOOLEAN,
+}
+
+
+def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
+    pattern = (_REDIS_OPTIONS | _REDIS_TLS_OPTIONS).get(name)
+    if pattern is None:
+        known = ", ".join(_REDIS_OPTIONS | _REDIS_TLS_OPTIONS)
+        raise ValueError(f"has a parameter that is none of {known}")
+    if name in _REDIS_TLS_OPTIONS and not tls:
+        raise ValueError(f"has {name}, which needs rediss://")
+    if re.fullmatch(pattern, value) is None:
+        raise ValueError(f"has a value of {name} that cannot be used")
+
+
+RedisUrl = Annotated[str, AfterValidator(require_redis_url)]
+Broker = Annotated[str, AfterValidator(require_broker)]

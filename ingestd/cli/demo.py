@@ -15,6 +15,7 @@ from ingestd.cli.demo_verdict import Verdict
 from ingestd.cli.options import json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
+from ingestd.config_dsn import shown
 from ingestd.ops.printable import printable
 from ingestd.state_files import private
 
@@ -63,7 +64,7 @@ def demo(
         account, verdict = run_to_its_end(_run(plan))
     _print(account, verdict)
     if keep:
-        say(f"the database is still there: {account.dsn}")
+        say(f"the database is still there: {shown(account.dsn)}")
     if as_json:
         say_json(orjson.dumps(_document(account, verdict)))
     if not verdict.ok:

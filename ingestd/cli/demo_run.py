@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
 from ingestd import config as configuration
+from ingestd import config_dsn
 from ingestd.cli import demo_fanout
 from ingestd.cli.demo_fanout import Fanout, Say
 from ingestd.clock import monotonic_s
@@ -130,7 +130,7 @@ async def _administer(dsn: str, sql: str) -> None:
 
 
 def _with_database(dsn: str, name: str) -> str:
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+    return config_dsn.changed(dsn, dbname=name)
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,8 @@ from ingestd.cli.loading import load_runnable
 from ingestd.cli.options import DEFAULT_CONFIG
 from ingestd.cli.say import say
 from ingestd.cli.toml_text import to_toml
-from ingestd.config_values import redacted_url
+from ingestd.config_dsn import shown
+from ingestd.config_secrets import MASK
 from ingestd.errors import ConfigError, Problem
 
 _DSN = "postgresql://ingestd@localhost:5432/market"
@@ -129,7 +130,7 @@ def _state_dir() -> Path:
 
 
 def _holds_password(dsn: str) -> bool:
-    return redacted_url(dsn) != dsn or "password" in dsn.lower()
+    return MASK in shown(dsn)
 
 
 def _require_sound(text: str) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -14,7 +13,6 @@ import uvloop
 
 from ingestd.cli.options import config_option
 from ingestd.cli.signals import STOPS, Listener, listening
-from ingestd.config import Config
 from ingestd.errors import ConfigError
 from ingestd.state_files import private
 
@@ -54,7 +52,6 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
 
     config = load_runnable(config_file, role)
     logs.configure(config.log)
-    _hide_secrets(config)
     for secret in readable_by_all(config, config_file):
         log.warning("secret_readable_by_all", of=secret.path, file=secret.value, because=secret.message, do=secret.hint)
     part = Shard.parse(shard)
@@ -97,18 +94,3 @@ def _reload(service: Service | SinkService, config_file: Path, role: str | None)
         service.refuse_reload(error)
     else:
         service.reload(config)
-
-
-def _hide_secrets(config: Config) -> None:
-    """What must not appear in a log line, whatever a library quotes in its errors."""
-    from ingestd.ops import logs
-
-    secrets = [secret for feed in config.feeds for secret in feed.credentials().values()]
-    if config.database is not None:
-        secrets.append(urlsplit(config.database.resolved_dsn()).password or "")
-    sections = [section for section in (config.redis, config.kafka) if section is not None]
-    secrets += [section.password() or "" for section in sections if section.password_file is not None]
-    if config.redis is not None:
-        secrets.append(urlsplit(config.redis.url).password or "")
-    for secret in secrets:
-        logs.hide(secret)

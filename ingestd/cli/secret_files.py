@@ -7,12 +7,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from ingestd import config as configuration
+from ingestd import config_dsn
 from ingestd.config import Config
-from ingestd.errors import Problem
-from ingestd.ops.logs import redact_value
+from ingestd.errors import ConfigError, Problem
 
 _SECRET_FILE_KEYS = ("dsn_file", "password_file", "credentials_file", "key_file")
 
@@ -31,7 +30,7 @@ def readable_by_all(config: Config, config_file: Path) -> list[Problem]:
 
 def _secret_files(config: Config, config_file: Path) -> Iterator[tuple[str, Path]]:
     document = config.model_dump(mode="json", exclude_none=True)
-    if _holds_secret(config_file, document, redact_value(configuration.effective(config))):
+    if _holds_secret(config_file, document, configuration.effective(config)):
         yield "the configuration", config_file
     for section, table in document.items():
         for index, member in enumerate(table if isinstance(table, list) else [table]):
@@ -40,10 +39,10 @@ def _secret_files(config: Config, config_file: Path) -> Iterator[tuple[str, Path
                 if isinstance(member, dict) and key in member:
                     yield f"{name}.{key}", Path(member[key])
     if config.database is not None and config.database.dsn is not None:
-        with contextlib.suppress(ValueError):  # no URL
-            for key, values in parse_qs(urlsplit(config.database.dsn).query).items():
+        with contextlib.suppress(ConfigError):  # it cannot be read
+            for key, value in config_dsn.read(config.database.dsn).items():
                 if key in ("sslkey", "passfile"):
-                    yield f"database.dsn: {key}", Path(values[-1])
+                    yield f"database.dsn: {key}", Path(value)
 
 
 def _holds_secret(config_file: Path, plain: Any, shown: Any) -> bool:

@@ -12,36 +12,30 @@ import re
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
+from urllib.parse import unquote
 
 import orjson
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from ingestd.config import LogConfig
+from ingestd.config_secrets import MASK, SECRET_NAME, hide, is_secret_name, without_hidden
 from ingestd.ops.printable import printable, printable_json
 
-_MASK = "***"
+__all__ = ["configure", "hide", "redact", "redact_value"]
 
-_SECRET_NAME = (
-    r"(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"  # a word of its own, be it only by camel case: clientSecret
-    r"(?:pass(?:word|wd|phrase)|pwd|secret|credentials?|private[-_]?key|authorization"
-    r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)|token|signature|sign)"
+# The user part of a URL. Of a data store's it goes up to the last @, since people forget to quote a / or @ in a
+# password; of any other not past the host, because a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
+_USER_PART = re.compile(
+    r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://)(\S*)@|(://)([^\s/]*)@", re.IGNORECASE
 )
-_SECRET_KEY = re.compile(rf"{_SECRET_NAME}$", re.IGNORECASE)
+_ENCODED_NAME = re.compile(r"([\w.-]*%[\w.%-]+)=[^\s&]+")
 _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A data store's DSN: everything up to the last @, since people forget to quote a / or @ in a password.
-    (re.compile(r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://[^\s/:@]*:)\S*@", re.IGNORECASE),
-     rf"\1{_MASK}@"),
-    # Any other URL: not past the host, because a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
-    (re.compile(r"(://[^\s/:@]*:)[^\s/]*@"), rf"\1{_MASK}@"),
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_MASK}"),
+    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(
-        rf"""({_SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
-        re.IGNORECASE), rf"\1{_MASK}"),
+        rf"""({SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
+        re.IGNORECASE), rf"\1{MASK}"),
 )  # fmt: skip
-
-_SHORTEST_HIDDEN = 4  # hiding "a" would blot out the whole log
-_hidden: set[str] = set()
 
 _OURS = "ingestd"
 # Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
@@ -86,25 +80,32 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
     _route_stdlib(handler, level)
 
 
-def hide(secret: str) -> None:
-    """Never show this value again, wherever it turns up."""
-    if len(secret) >= _SHORTEST_HIDDEN:
-        _hidden.add(secret)
-
-
 def redact(text: str) -> str:
     """The text without passwords, keys, tokens and signatures."""
-    for secret in _hidden:
-        text = text.replace(secret, _MASK)
+    text = without_hidden(text)
+    text = _USER_PART.sub(_without_password, text)
+    text = _ENCODED_NAME.sub(_without_encoded, text)
     for pattern, replacement in _REDACTIONS:
         text = pattern.sub(replacement, text)
     return text
 
 
+def _without_password(match: re.Match[str]) -> str:
+    scheme, user = match[1] or match[3], match[2] or match[4] or ""
+    if match[1] and re.search("[:/@?#]", user) is None:
+        return match[0]  # a user alone; of another URL it would be a key
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{name}:{MASK}@" if colon and re.search("[/@?#]", name) is None else f"{scheme}{MASK}@"
+
+
+def _without_encoded(match: re.Match[str]) -> str:
+    return f"{match[1]}={MASK}" if is_secret_name(unquote(match[1])) else match[0]
+
+
 def redact_value(value: Any, name: str = "") -> Any:
     """The same for a field: hidden by its name, or within its text; containers are looked into."""
-    if name and value is not None and _SECRET_KEY.search(name):
-        return _MASK
+    if name and value is not None and is_secret_name(name):
+        return MASK
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):

@@ -8,7 +8,6 @@ import structlog
 
 from ingestd import state_files
 from ingestd.config import Config
-from ingestd.config_values import redacted_url
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -69,5 +68,5 @@ class DatabaseAccess:
         for grant in grants:
             log.error("database_right_missing", database=str(database.target), mend=grant)
         if not seen.exists():
-            state_files.replace(seen, f"{redacted_url(str(database.target))}\n".encode(), synced=False)
+            state_files.replace(seen, f"{database.target}\n".encode(), synced=False)
         return engine

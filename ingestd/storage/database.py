@@ -1,4 +1,4 @@
-"""The only file that talks to asyncpg: connections, transactions, COPY, and the driver's errors made ours.
+"""What talks to asyncpg once it is connected (`dialling`): transactions, COPY, and the driver's errors made ours.
 
 Three outcomes of whatever is sent:
 
@@ -16,17 +16,15 @@ from typing import Any, Self, TypeAlias
 
 import asyncpg
 
-from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, IngestdError, Problem
+from ingestd.errors import ConnectionLost, DatabaseError, IngestdError
 from ingestd.storage import refusals, session_settings
+from ingestd.storage.dialling import NO_ANSWER, first_line, first_that_serves
 from ingestd.storage.dsn import Target, describe_target
 
 Row: TypeAlias = Mapping[str, Any]
 
 _CLOSE_TIMEOUT_S = 2.0
 _IN_TRANSACTION = "25001"  # of a statement that the server runs outside of transactions only
-
-# RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
-_NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Database:
@@ -64,8 +62,9 @@ class Database:
         statement_timeout_s: float | None = None,
         call_timeout_s: float | None = None,
     ) -> Self:
-        """Open a connection.
+        """Open a connection to the first server of the DSN that serves.
 
+        Each server has a limit of its own, and each address of its name: `connect_timeout_s`, or the DSN's.
         `lock_timeout_s` and `statement_timeout_s` hold inside `transaction()`; None: no limit, whatever the server's
         setting is.
         `call_timeout_s` bounds, on this side, every call that is given no limit of its own.
@@ -73,26 +72,11 @@ class Database:
         when the server refuses (password, database, too many connections).
         """
         target = describe_target(dsn)
-        try:
-            async with asyncio.timeout(connect_timeout_s):
-                connection = await asyncpg.connect(
-                    dsn,
-                    timeout=connect_timeout_s,
-                    statement_cache_size=0,
-                    server_settings={"application_name": application_name},
-                )
-        except asyncpg.PostgresError as exc:
-            raise _refused(exc, target) from exc
-        except asyncpg.ClientConfigurationError as exc:
-            raise ConfigError([Problem("database.dsn", str(exc), target.redacted, target.example)]) from exc
-        except TimeoutError as exc:
-            what = f"{target} did not answer within {connect_timeout_s:g} s"
-            raise ConnectionLost(f"{what}: is the address right, and does a firewall let it through?") from exc
-        except _NO_ANSWER as exc:
-            raise ConnectionLost(target.unreachable(exc)) from exc
+        name = target.application_name or application_name
+        connection, place = await first_that_serves(target, name, target.timeout_s or connect_timeout_s)
         return cls(
             connection,
-            target,
+            target.at(place),
             lock_timeout_s=lock_timeout_s,
             statement_timeout_s=statement_timeout_s,
             call_timeout_s=call_timeout_s,
@@ -243,7 +227,7 @@ class Database:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._connection.close()
-        except (*_NO_ANSWER, asyncpg.PostgresError):
+        except (*NO_ANSWER, asyncpg.PostgresError):
             self.terminate()
 
     @asynccontextmanager
@@ -327,7 +311,7 @@ class Database:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._connection.execute("ROLLBACK")
-        except (*_NO_ANSWER, asyncpg.PostgresError):
+        except (*NO_ANSWER, asyncpg.PostgresError):
             self.terminate()
 
     @asynccontextmanager
@@ -345,7 +329,7 @@ class Database:
             if _ended_connection(exc):
                 self.terminate()
             raise _server_error(exc, self._target, statement) from exc
-        except _NO_ANSWER as exc:
+        except NO_ANSWER as exc:
             self.terminate()
             what = "did not answer in time" if isinstance(exc, TimeoutError) else f"is gone ({exc})"
             raise ConnectionLost(f"the connection to {self._target} {what}") from exc
@@ -365,7 +349,7 @@ def _server_error(exc: asyncpg.PostgresError, target: Target, statement: str) ->
     sqlstate = exc.sqlstate or "XX000"
     if sqlstate.startswith("08"):
         return ConnectionLost(f"the connection to {target} is gone ({exc})")
-    message, statement = _first_line(exc), statement or getattr(exc, "query", None) or ""
+    message, statement = first_line(exc), statement or getattr(exc, "query", None) or ""
     if (advice := refusals.advice(sqlstate, message, statement, target.user, target.database)) is not None:
         message += f"; {advice} ({target})"
     return DatabaseError(
@@ -374,19 +358,3 @@ def _server_error(exc: asyncpg.PostgresError, target: Target, statement: str) ->
         context=getattr(exc, "context", None) or "",
         detail=getattr(exc, "detail", None) or "",
     )
-
-
-def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
-    sqlstate = exc.sqlstate or "XX000"
-    if sqlstate.startswith("08"):
-        sqlstate = refusals.of_pooler(_first_line(exc)) or sqlstate
-    if sqlstate.startswith("08"):
-        return ConnectionLost(target.unreachable(exc))
-    message = _first_line(exc)
-    advice = refusals.advice(sqlstate, message, "", target.user, target.database)
-    told = target.advice(sqlstate) if advice is None else f"; {advice}"
-    return DatabaseError(f"{target} refused the connection: {message}{told}", sqlstate=sqlstate)
-
-
-def _first_line(exc: asyncpg.PostgresError) -> str:
-    return str(getattr(exc, "message", None) or exc).partition("\n")[0]

@@ -1,16 +1,28 @@
-"""What a DSN points at, said without its password, and what to do when nothing answers there."""
+"""What a DSN points at: the servers to try, who logs in to what and how, and what to say when nothing answers there."""
 
 from __future__ import annotations
 
+import asyncio
+import getpass
 import os
+import random
 import re
 import socket
-from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote, urlsplit
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
+from ingestd import config_dsn
+from ingestd.config_dsn import shown_name
+from ingestd.config_secrets import hide
+from ingestd.config_values import read_text
 from ingestd.errors import ConfigError, Problem
+from ingestd.storage.tls import TlsMode, contexts, require_usable
 
-_EXAMPLE = "write postgresql://user@host:5432/database"
+_DEFAULT_PORT: Final = "5432"
+_SOCKET_FOLDERS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp")
 _ADVICE = {
     "28P01": "check the password (database.password_file)",
     "28000": "check the user name and the server's pg_hba.conf",
@@ -18,32 +30,73 @@ _ADVICE = {
     "53300": "raise the server's max_connections; a daemon needs four",
     "57P03": "the server is starting or stopping; it is tried again",
 }
+# What fills in for a parameter that the DSN leaves out, as in libpq. Not PGAPPNAME and PGCONNECT_TIMEOUT, which the
+# configuration has its own options for, nor PGOPTIONS and PGCLIENTENCODING, which are meant for psql.
+_ENVIRONMENT = {
+    "PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user",
+    "PGPASSWORD": "password", "PGPASSFILE": "passfile", "PGSSLMODE": "sslmode", "PGSSLNEGOTIATION": "sslnegotiation",
+    "PGSSLCERT": "sslcert", "PGSSLKEY": "sslkey", "PGSSLROOTCERT": "sslrootcert", "PGSSLCRL": "sslcrl",
+    "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version", "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
+    "PGTARGETSESSIONATTRS": "target_session_attrs", "PGLOADBALANCEHOSTS": "load_balance_hosts",
+    "PGCHANNELBINDING": "channel_binding", "PGREQUIREAUTH": "require_auth", "PGGSSENCMODE": "gssencmode",
+}  # fmt: skip
+# host:port:database:user:password, a colon or backslash in one of them behind a backslash.
+_PASSWORD_LINE = re.compile(r"((?:[^\\:]|\\.)*):" * 4 + r"(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One server of the list: a host name or a socket's folder, and the address to use instead of looking it up."""
+
+    host: str
+    port: int
+    hostaddr: str
+    password: str = field(repr=False)
+
+    def __str__(self) -> str:
+        if self.is_socket:
+            return self.host
+        return f"{self.host or self.hostaddr}:{self.port}"
+
+    @property
+    def is_socket(self) -> bool:
+        return self.host.startswith("/") and not self.hostaddr
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Host, port, database and user of a DSN; prints as `postgresql at db1:5432/market as ingestd`."""
+    """A DSN with all that fills it in; prints as `PostgreSQL at db1:5432, database 'market', user 'ingestd'`."""
 
-    host: str
-    port: int
+    places: tuple[Place, ...]
     database: str
     user: str
+    session: str  # `any`, `read-write` or `primary`
+    tls: TlsMode
+    timeout_s: float | None  # of the DSN, for each address
+    application_name: str | None
+    at_random: bool
     redacted: str
-    example: str = _EXAMPLE
+    example: str = config_dsn.EXAMPLE
 
     def __str__(self) -> str:
-        where = self.host if self.host.startswith("/") else f"{self.host}:{self.port}"
-        return f"PostgreSQL at {where}, database {self.database!r}, user {self.user!r}"
+        where = ",".join(map(str, self.places))
+        return f"PostgreSQL at {where}, database {shown_name(self.database)!r}, user {shown_name(self.user)!r}"
+
+    def at(self, place: Place) -> Target:
+        """The same, of one of its servers."""
+        return replace(self, places=(place,))
+
+    def in_order(self) -> list[Place]:
+        """The servers as they are to be tried."""
+        return random.sample(self.places, len(self.places)) if self.at_random else list(self.places)
+
+    def tls_attempts(self, place: Place) -> list[ssl.SSLContext | None]:
+        """How to speak to this server, the first choice first; None: without TLS."""
+        return [None] if place.is_socket else contexts(self.tls, place.host or place.hostaddr)
 
     def unreachable(self, exc: BaseException) -> str:
         """Why there was no connection, and what to look at."""
-        if isinstance(exc, socket.gaierror):
-            return f"{self}: the host name is not known; correct database.dsn or the resolver"
-        if isinstance(exc, ConnectionRefusedError):
-            return f"{self}: nothing listens there; is the server running, and on this port?"
-        if isinstance(exc, FileNotFoundError):
-            return f"{self}: there is no such socket; is the server running?"
-        return f"{self}: no connection ({_plain(exc)})"
+        return f"{self}: {why_unreachable(exc)}"
 
     def advice(self, sqlstate: str) -> str:
         """What to do about a refusal, to be appended to the server's own words."""
@@ -51,44 +104,147 @@ class Target:
         return f"; {advice}" if advice else ""
 
 
-def describe_target(dsn: str) -> Target:
-    """Read a DSN for its messages. Raises ConfigError when it is no PostgreSQL URL.
+def why_unreachable(exc: BaseException) -> str:
+    """Why one server could not be reached, and what to look at."""
+    if isinstance(exc, socket.gaierror):
+        return "the host name is not known; correct database.dsn or the resolver"
+    if isinstance(exc, ConnectionRefusedError):
+        return "nothing listens there; is the server running, and on this port?"
+    if isinstance(exc, FileNotFoundError):
+        return "there is no such socket; is the server running?"
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({exc.verify_message}); check sslrootcert and the host's name"
+    if isinstance(exc, ssl.SSLError):
+        return f"no TLS connection ({exc.reason or 'the handshake failed'}); check sslmode and the certificates"
+    return f"no connection ({str(exc) or type(exc).__name__})"
 
-    What the URL leaves out comes from PGHOST, PGPORT, PGDATABASE and PGUSER, as in the driver.
-    """
+
+async def addresses(place: Place) -> list[str]:
+    """Where this server is: every address of its name, at most eight; a name that is not known as it is."""
+    if place.is_socket or place.hostaddr:
+        return [place.host if place.is_socket else place.hostaddr]
     try:
-        parts = urlsplit(dsn)
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        first_host, port = _first_host(parts.netloc.rpartition("@")[2])
-    except ValueError as exc:
-        raise ConfigError([Problem("database.dsn", f"is not a URL: {exc}", redact(dsn), _EXAMPLE)]) from exc
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ConfigError([Problem("database.dsn", "is not a PostgreSQL URL", redact(dsn), _EXAMPLE)])
-    environ = os.environ
-    user = unquote(parts.username or "") or query.get("user") or environ.get("PGUSER") or environ.get("USER", "")
+        found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return [place.host]
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))[:8]
+
+
+def describe_target(dsn: str) -> Target:
+    """Read a DSN, and what it leaves out from the service, the environment and the password file, as libpq does.
+
+    Opens no connection. Raises ConfigError with every mistake; no message shows a value of the DSN.
+    """
+    given = config_dsn.read(dsn)
+    parameters = _defaults() | _service(given) | given
+    problems = list(config_dsn.mistakes(parameters))
+    if problems:
+        raise ConfigError([Problem(config_dsn.PATH, f"with PG… variables and service, {text}") for text in problems])
+    user = parameters.get("user") or _account()
+    database = parameters.get("dbname") or user
+    several = parameters.get("host", "").count(",") + parameters.get("hostaddr", "").count(",")
+    timeout_s = int(parameters.get("connect_timeout") or 0)
+    tls = TlsMode.of(parameters)
+    require_usable(tls)
     return Target(
-        host=first_host or query.get("host") or environ.get("PGHOST") or "localhost",
-        port=port or int(query.get("port") or environ.get("PGPORT") or 5432),
-        database=unquote(parts.path.lstrip("/")) or query.get("database") or environ.get("PGDATABASE") or user,
+        places=tuple(_places(parameters, user, database)),
+        database=database,
         user=user,
-        redacted=redact(dsn),
+        # libpq would take the first that answers; we write.
+        session=parameters.get("target_session_attrs") or ("read-write" if several else "any"),
+        tls=tls,
+        timeout_s=timeout_s if timeout_s > 0 else None,
+        application_name=parameters.get("application_name") or parameters.get("fallback_application_name"),
+        at_random=parameters.get("load_balance_hosts") == "random",
+        redacted=config_dsn.shown(dsn),
     )
 
 
-def redact(dsn: str) -> str:
-    """The DSN without its password, whatever its form."""
-    text = re.sub(r"(//[^/@:]*:).*(@)", r"\1***\2", dsn)
-    return re.sub(r"(password=)[^&\s]+", r"\1***", text)
+def _places(parameters: Mapping[str, str], user: str, database: str) -> list[Place]:
+    hosts, hostaddrs = parameters.get("host", "").split(","), parameters.get("hostaddr", "").split(",")
+    count = max(len(hosts), len(hostaddrs))
+    ports = [port.strip() or _DEFAULT_PORT for port in parameters.get("port", "").split(",")]
+    ports = ports * count if len(ports) == 1 else ports
+    hosts, hostaddrs = (
+        hosts * count if len(hosts) == 1 else hosts,
+        hostaddrs * count if len(hostaddrs) == 1 else hostaddrs,
+    )
+    places = []
+    for host, hostaddr, port in zip(hosts, hostaddrs, ports, strict=True):
+        name = host if host or hostaddr else _local(port)
+        password = parameters.get("password") or _from_password_file(parameters, name or hostaddr, port, database, user)
+        hide(password)
+        places.append(Place(name, int(port), hostaddr, password))
+    return places
 
 
-def _first_host(hosts: str) -> tuple[str, int]:
-    first = hosts.partition(",")[0]
-    if first.startswith("["):
-        host, _, rest = first[1:].partition("]")
-        return host, int(rest.lstrip(":") or 0)
-    host, _, port = first.partition(":")
-    return unquote(host), int(port or 0)
+def _local(port: str) -> str:
+    """The folder of a server's socket on this machine; without one, its name."""
+    return next((folder for folder in _SOCKET_FOLDERS if Path(folder, f".s.PGSQL.{port}").exists()), "localhost")
 
 
-def _plain(exc: BaseException) -> str:
-    return str(exc) or type(exc).__name__
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        raise ConfigError([Problem(config_dsn.PATH, "names no user", hint=config_dsn.EXAMPLE)]) from None
+
+
+def _defaults() -> dict[str, str]:
+    return {name: os.environ[variable] for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
+
+
+def _home(name: str) -> Path:
+    try:
+        return Path.home() / name
+    except RuntimeError:
+        return Path("/nonexistent")
+
+
+def _service(given: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of the named service (https://www.postgresql.org/docs/18/libpq-pgservice.html)."""
+    service = given.get("service") or os.environ.get("PGSERVICE")
+    if not service:
+        return {}
+    named = given.get("servicefile") or os.environ.get("PGSERVICEFILE")
+    files = [Path(named) if named else _home(".pg_service.conf")]
+    files.append(Path(os.environ.get("PGSYSCONFDIR", "/etc/postgresql-common")) / "pg_service.conf")
+    for file in files:
+        try:
+            lines = read_text(file).splitlines() if file.exists() else []
+        except (OSError, ValueError):
+            raise ConfigError([Problem("service", "its file cannot be read", str(file))]) from None
+        sections = [match[1] if (match := re.fullmatch(r"\[(.*)\]", line.strip())) else None for line in lines]
+        if service in sections:
+            at = sections.index(service) + 1
+            end = next((index for index in range(at, len(sections)) if sections[index] is not None), len(sections))
+            return _service_parameters(lines[at:end], file)
+    raise ConfigError([Problem(config_dsn.PATH, "names a service that no service file has", str(files[0]))])
+
+
+def _service_parameters(lines: list[str], file: Path) -> dict[str, str]:
+    pairs = [line.strip().partition("=") for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not all(equals and name not in ("service", "servicefile") for name, equals, _ in pairs):
+        raise ConfigError([Problem(config_dsn.PATH, "names a service whose lines are not key=value", str(file))])
+    return config_dsn.of_pairs((name, value) for name, _, value in pairs)
+
+
+def _from_password_file(parameters: Mapping[str, str], host: str, port: str, database: str, user: str) -> str:
+    """The password of the first line that fits; "" where there is none (libpq-pgpass.html)."""
+    file = Path(parameters.get("passfile") or _home(".pgpass"))
+    host = "localhost" if host in _SOCKET_FOLDERS else host
+    try:
+        if not file.is_file() or file.stat().st_mode & 0o077:  # libpq takes no file that others may read
+            return ""
+        lines = read_text(file).splitlines()
+    except (OSError, ValueError):
+        return ""
+    wanted = (host, port, database, user)
+    for line in lines:
+        match = _PASSWORD_LINE.fullmatch(line)
+        if match is None or line.startswith("#"):
+            continue
+        *fields, password = (re.sub(r"\\(.)", r"\1", text) for text in match.groups())
+        if all(field in ("*", value) for field, value in zip(fields, wanted, strict=True)):
+            return password
+    return ""

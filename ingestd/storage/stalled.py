@@ -20,7 +20,8 @@ async def disconnect_stalled(database: Database, stalled_after_s: float) -> None
             "SELECT pid, application_name, pg_terminate_backend(pid) AS ended "
             "FROM (SELECT DISTINCT pid, application_name FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
             "WHERE relation = 'ingest_positions'::regclass AND mode = 'RowExclusiveLock' AND granted "
-            "AND pid <> pg_backend_pid() AND application_name LIKE 'ingestd %' AND wait_event = 'ClientRead' "
+            "AND pid <> pg_backend_pid() AND wait_event = 'ClientRead' "
+            "AND (application_name LIKE 'ingestd %' OR application_name = current_setting('application_name')) "
             "AND xact_start < now() - make_interval(secs => $1)) AS stalled",
             stalled_after_s,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import shutil
 import tempfile
 import tomllib
@@ -24,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from ingestd import envelope, validation
+from ingestd import config_dsn, config_secrets, envelope, validation
 from ingestd.config import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.event_messages import read_event
@@ -56,6 +57,7 @@ from tests.fuzz.fetches import KINDS, read_fetch
 from tests.fuzz.id_history import IdHistory
 from tests.fuzz.place_history import PlaceHistory
 from tests.fuzz.wire import judge_frames, judge_headers, judge_reply
+from tests.support import libpq
 from tests.support.batches import old_message, pack, sound
 from tests.support.list_venue import SPOT_ONLY
 from tests.support.records import NOW_US, book, tick, trade
@@ -248,6 +250,31 @@ def config_document(document: dict[str, Any]) -> None:
         problems = error.problems
     assert problems
     assert all(problem.path and problem.message for problem in problems)
+
+
+def dsn(data: bytes) -> None:
+    """A connection string: read as libpq reads it, or refused; its password shown in neither case."""
+    text = data.decode(errors="replace")
+    config_secrets._hidden.clear()
+    shown = config_dsn.shown(text)
+    parameters = _parameters_of(text)
+    if parameters is None:
+        assert shown == "***"
+        return
+    if re.match(r"\s*[A-Z]|.*(database|servicefile)", text, re.DOTALL) is None:  # of ours alone
+        assert parameters == libpq.parsed(text.strip(" \t\n\r\f\v"))
+    again = config_dsn.read(config_dsn.render(parameters))
+    assert again == {name: value for name, value in parameters.items() if value}
+    secret = parameters.get("password", "")
+    others = "".join(value for name, value in parameters.items() if name != "password")
+    assert len(secret) < 4 or secret in others + "postgresql://password" or secret not in shown
+
+
+def _parameters_of(text: str) -> dict[str, str] | None:
+    try:
+        return config_dsn.read(text)
+    except ConfigError:
+        return None
 
 
 def journal_file(data: bytes) -> None:
@@ -479,6 +506,10 @@ def seeds(target: str) -> list[bytes]:
         ],
         "trading_event": [json.dumps({"event_type": kind, "data": order}).encode() for kind in _EVENTS],
         "configuration": [b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n'],
+        "dsn": [
+            b"postgresql://u:p%40ss@a,[::1]:5433/db?sslmode=require&passwor%64=secret",
+            b"host=h port=5432 user=u password='a \\' b' dbname=db target_session_attrs=read-write",
+        ],
         "journal_file": [
             b"\x00\x10\x00\x01\x00\x00\x00\x00",
             # These lead a walk over the file back to where it was.
@@ -591,6 +622,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "compressed_batch": compressed_batch,
     "trading_event": trading_event,
     "configuration": configuration,
+    "dsn": dsn,
     "journal_file": journal_file,
     **{f"native_{exchange}": partial(native_frame, exchange) for exchange in NATIVE},
 }

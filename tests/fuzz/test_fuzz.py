@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ingestd import envelope
+from ingestd import config_dsn, envelope
 from ingestd.config import Config, DatabaseConfig, FeedConfig, InstanceConfig, IntakeConfig, JournalConfig, KafkaConfig
 from ingestd.records import encode_batch
 from ingestd.sources.marks import Marks, Verdict
@@ -41,6 +41,7 @@ EXAMPLES = {
     "compressed_batch": 250,
     "trading_event": 800,
     "configuration": 1000,
+    "dsn": 600,
     "journal_file": 200,
     **dict.fromkeys((f"native_{exchange}" for exchange in targets.NATIVE), 1500),
 }
@@ -180,6 +181,44 @@ LISTED_FIELDS = (
     "permissions",
 )  # fmt: skip
 
+
+def dsns() -> st.SearchStrategy[bytes]:
+    """URLs and words of sound parts, of which some are put where they do not belong."""
+    parts = [
+        "postgresql://",
+        "u",
+        ":",
+        "p%40w",
+        "@",
+        "h",
+        ",",
+        "[::1]",
+        ":5432",
+        "/db",
+        "?",
+        "&",
+        "sslmode",
+        "=require",
+    ]
+    parts += [
+        "password=",
+        "passwor%64=",
+        "host=a,b",
+        " port=1,2",
+        " user = ",
+        "'a \\' b'",
+        "\\",
+        "%",
+        "%zz",
+        "#",
+        " ",
+        "x=1",
+    ]
+    return st.lists(st.sampled_from(parts), max_size=12).map(lambda chosen: "".join(chosen).encode()) | mutated(
+        st.sampled_from(targets.seeds("dsn"))
+    )
+
+
 BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "ccxt_update": dumped(st.fixed_dictionaries({}, optional=UPDATE)),
     "books_after_cut": st.binary(min_size=2, max_size=60),
@@ -211,6 +250,7 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     ),
     "trading_event": dumped(events) | mutated(dumped(events)),
     "configuration": st.binary(max_size=60) | mutated(st.just(b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n')),
+    "dsn": dsns(),
     "journal_file": st.binary(min_size=4, max_size=40),
     **{f"native_{exchange}": native_frames(exchange) for exchange in targets.NATIVE},
 }
@@ -266,6 +306,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "compressed_batch": ("kafka_batches.unpacked", b""),
         "trading_event": ("read_event", b'{"event_type": "X", "data": {}}'),
         "configuration": ("parse", b""),
+        "dsn": ("config_dsn.shown", b"mysql://u:p@h"),
         "journal_file": ("decode_batch", b"\x00\x00\x00\x01"),
         **{f"native_{exchange}": ("_check_storable", frames[0]) for exchange, frames in targets.FRAMES.items()},
     }
@@ -282,6 +323,8 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif name == "compressed_batch":
         data = targets.seeds(name)[1]
         monkeypatch.setattr("ingestd.kafka_batches.unpacked", lambda *_: b"")
+    elif name == "dsn":
+        monkeypatch.setattr(config_dsn, "shown", lambda text: text)
     elif name == "books_after_cut":
         data = targets.seeds(name)[0]
         monkeypatch.setattr("tests.support.book_venues.stored", lambda _record: ([], []))

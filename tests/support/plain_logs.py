@@ -6,7 +6,10 @@ fails a hundred connections drew for half of its time.
 
 from __future__ import annotations
 
+import pytest
 import structlog
+
+from ingestd import config_secrets
 
 structlog.configure(
     processors=[
@@ -16,3 +19,9 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test's configuration called a password is a word of the next one's messages."""
+    monkeypatch.setattr(config_secrets, "_hidden", {})

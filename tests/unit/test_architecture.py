@@ -18,8 +18,10 @@ LEAVES = {
     "ingestd.errors",
     "ingestd.clock",
     "ingestd.config",
+    "ingestd.config_dsn",
     "ingestd.config_overlap",
     "ingestd.config_runnable",
+    "ingestd.config_secrets",
     "ingestd.config_values",
     "ingestd.envelope",
     "ingestd.iso_time",
@@ -158,10 +160,19 @@ NOTHING_OF_OURS = {
     "ingestd",
 }
 EXACTLY = {
-    "ingestd.config": {"ingestd.config_overlap", "ingestd.config_values", "ingestd.errors"},
+    "ingestd.config": {
+        "ingestd",
+        "ingestd.config_dsn",
+        "ingestd.config_overlap",
+        "ingestd.config_secrets",
+        "ingestd.config_values",
+        "ingestd.errors",
+    },
+    "ingestd.config_dsn": {"ingestd.config_secrets", "ingestd.errors"},
     "ingestd.config_overlap": {"ingestd.errors"},
     "ingestd.config_runnable": {"ingestd.config", "ingestd.errors"},
-    "ingestd.config_values": {"ingestd.errors"},
+    "ingestd.config_secrets": set(),
+    "ingestd.config_values": {"ingestd.config_secrets", "ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
     "ingestd.kafka_client": {
         "ingestd.clock",
@@ -179,7 +190,7 @@ EXACTLY = {
 # translated there.
 SEAMS = {
     "ccxt": {"ingestd/feeds/ccxt_tap.py"},
-    "asyncpg": {"ingestd/storage/database.py"},
+    "asyncpg": {"ingestd/storage/database.py", "ingestd/storage/dialling.py"},  # in use, and being connected
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
     "redis": {"ingestd/sinks/redis_live.py"},

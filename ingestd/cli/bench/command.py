@@ -155,7 +155,7 @@ def _machine(server: str, load_before: float) -> table.Machine:
         server=server,
         load_before=load_before,
         load_after=os.getloadavg()[0],
-        command=" ".join(["ingestd", *sys.argv[1:]]) if sys.argv[1:2] == ["bench"] else "ingestd bench",
+        command=logs.redact(" ".join(["ingestd", *sys.argv[1:]])) if sys.argv[1:2] == ["bench"] else "ingestd bench",
     )
 
 

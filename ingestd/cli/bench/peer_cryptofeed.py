@@ -1,8 +1,9 @@
 """Runs in a virtual environment of its own, in which cryptofeed is installed and ingestd is not.
 
-`python peer_cryptofeed.py BACKEND FRAMES OPTIONS`: gives the frames of a file (one a line) to cryptofeed's own message
-handler for Binance, with one of its backends as the callback, and prints a JSON line with how long it took until the
-backend's writer had worked off its queue. No socket is read: what a frame costs there is not held against it.
+`python peer_cryptofeed.py BACKEND FRAMES`, the backend's options on standard input: gives the frames of a file (one a
+line) to cryptofeed's own message handler for Binance, with one of its backends as the callback, and prints a JSON line
+with how long it took until the backend's writer had worked off its queue. No socket is read: what a frame costs there
+is not held against it.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ async def _measure(name: str, frames: list[str], options: dict[str, Any]) -> dic
 
 def main(arguments: list[str]) -> None:
     """Measure one backend."""
-    name, file, options = arguments
+    name, file = arguments
     frames = Path(file).read_text(encoding="ascii").splitlines()
-    print(json.dumps(asyncio.run(_measure(name, frames, json.loads(options)))), flush=True)
+    print(json.dumps(asyncio.run(_measure(name, frames, json.load(sys.stdin)))), flush=True)
 
 
 if __name__ == "__main__":

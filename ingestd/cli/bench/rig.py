@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
 from ingestd import config as configuration
+from ingestd import config_dsn
 from ingestd.cli import demo_run
 from ingestd.cli.demo_run import DemoError
 from ingestd.cli.toml_text import to_toml
@@ -67,7 +67,7 @@ class Server:
         name = f"ingestd_bench_{secrets.token_hex(4)}"
         await self._administer(f'CREATE DATABASE "{name}"')
         try:
-            dsn = urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
+            dsn = config_dsn.changed(self.dsn, dbname=name)
             async with connected(dsn) as database:
                 await migrate(database, configuration.parse({"database": {"dsn": dsn}, **(sections or {})}, {}))
             yield dsn
@@ -76,7 +76,7 @@ class Server:
 
     async def admit(self, dsn: str, *, admitted: bool) -> None:
         """Whether anybody may use this database: refused, it is down for whoever is connected."""
-        name = urlsplit(dsn).path.lstrip("/")
+        name = config_dsn.read(dsn)["dbname"]
         await self._administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {"true" if admitted else "false"}')
         if not admitted:
             async with connected(self.dsn) as database:
@@ -134,7 +134,12 @@ async def psql(dsn: str, command: str) -> float:
     """Seconds that psql takes for it. Raises DemoError when it fails."""
     started_s = monotonic_s()
     options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
-    process = await asyncio.create_subprocess_exec(str(wheel_binaries() / "psql"), *options, "--command", command, dsn)
+    # Not as an argument: what a process was started with is seen by everybody on the machine.
+    parameters = config_dsn.read(dsn)
+    environment = os.environ | {"PGPASSWORD": parameters.pop("password", os.environ.get("PGPASSWORD", ""))}
+    process = await asyncio.create_subprocess_exec(
+        str(wheel_binaries() / "psql"), *options, "--command", command, config_dsn.render(parameters), env=environment
+    )
     if await process.wait() != 0:
         raise DemoError("psql failed; its message is above")
     return monotonic_s() - started_s

@@ -7,14 +7,15 @@ import socket
 import asyncpg
 import pytest
 
+from ingestd.config_dsn import shown
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
-from ingestd.storage.dsn import describe_target, redact
+from ingestd.storage.dsn import describe_target
 
 
 @pytest.mark.parametrize(
     "dsn",
-    ["mysql://u:secret@h/db", "host=h dbname=db password=secret", "", "postgresql://u:secret@h:port/db"],
+    ["mysql://u:secret@h/db", "host=h dbname=db password=a secret", "", "postgresql://u:secret@h/d@b"],
 )
 async def test_what_is_no_postgresql_url(dsn: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -77,10 +78,11 @@ async def test_a_refusal_says_what_to_do(
 @pytest.mark.parametrize(
     ("dsn", "shown"),
     [
-        ("postgresql://me:a@b:c@db1:6432/market", "PostgreSQL at db1:6432, database 'market', user 'me'"),
+        ("postgresql://me:a%40b:c@db1:6432/market", "PostgreSQL at db1:6432, database 'market', user 'me'"),
         ("postgresql://me@[::1]:6432/market", "PostgreSQL at ::1:6432, database 'market', user 'me'"),
         ("postgresql://me@/market?host=/run/postgresql", "PostgreSQL at /run/postgresql, database 'market', user 'me'"),
-        ("postgresql://me@db1,db2/market", "PostgreSQL at db1:5432, database 'market', user 'me'"),
+        ("postgresql://me@db1,db2/market", "PostgreSQL at db1:5432,db2:5432, database 'market', user 'me'"),
+        ("host=db1 port=6432 user=me dbname=market", "PostgreSQL at db1:6432, database 'market', user 'me'"),
     ],
 )
 def test_targets(dsn: str, shown: str) -> None:
@@ -89,5 +91,5 @@ def test_targets(dsn: str, shown: str) -> None:
 
 @pytest.mark.parametrize("dsn", ["postgresql://me:p@ss:w/rd@db1/market", "postgresql://db1/market?password=secret"])
 def test_passwords_are_never_shown(dsn: str) -> None:
-    assert "rd" not in redact(dsn).replace("password", "")
-    assert "secret" not in redact(dsn)
+    assert "rd" not in shown(dsn).replace("password", "")
+    assert "secret" not in shown(dsn)

@@ -1,0 +1,334 @@
+"""A PostgreSQL connection string, read as libpq reads it: a URL, or `key=value` words.
+
+Every parameter that libpq 18 has is taken with its meaning or refused by its name
+(https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS). What cannot be read is never shown, not
+even in part: nobody knows where its password is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import quote, unquote
+
+from ingestd.config_secrets import MASK, hide
+from ingestd.errors import ConfigError, Problem
+
+PATH: Final = "database.dsn"
+EXAMPLE: Final = "write postgresql://user@host:5432/database"
+
+_FREE: Final = (
+    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "servicefile", "connect_timeout",
+    "application_name", "fallback_application_name", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
+)  # fmt: skip
+_TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+# The values that are taken, and why no other is: those that say what is done anyway, or none at all.
+_KERBEROS = ((), "Kerberos is not supported; leave it out")
+_KEEPALIVE = ((), "is not supported; leave it out: every call has its own time limit (database.flush_timeout_s)")
+_LOGIN = ((), "is not supported; leave it out")
+_CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "sslmode": (
+        ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+        "must be disable, allow, prefer, require, verify-ca or verify-full",
+    ),
+    "sslnegotiation": (("postgres", "direct"), "must be postgres or direct"),
+    "ssl_min_protocol_version": (_TLS_VERSIONS, f"must be one of {', '.join(_TLS_VERSIONS)}"),
+    "ssl_max_protocol_version": (_TLS_VERSIONS, f"must be one of {', '.join(_TLS_VERSIONS)}"),
+    "target_session_attrs": (
+        ("any", "read-write", "primary"),
+        "must be any, read-write or primary: ingestd writes, which a standby refuses",
+    ),
+    "load_balance_hosts": (("disable", "random"), "must be disable or random"),
+    "channel_binding": (
+        ("disable", "prefer"),
+        "must be disable or prefer: this client cannot bind a login to its TLS channel; sslmode=verify-full proves the "
+        "server too",
+    ),
+    "client_encoding": (("utf8", "utf-8", "UTF8", "UTF-8"), "must be utf8: all text is sent so"),
+    "gssencmode": (("disable", "prefer"), "must be disable or prefer: Kerberos is not supported"),
+    "gssdelegation": (("0",), _KERBEROS[1]),
+    "gsslib": _KERBEROS,
+    "krbsrvname": _KERBEROS,
+    "keepalives": _KEEPALIVE,
+    "keepalives_idle": _KEEPALIVE,
+    "keepalives_interval": _KEEPALIVE,
+    "keepalives_count": _KEEPALIVE,
+    "tcp_user_timeout": _KEEPALIVE,
+    "max_protocol_version": (("3.0", "3.2", "latest"), "must be 3.0, 3.2 or latest"),
+    "min_protocol_version": (("3.0",), "must be 3.0: this client speaks no newer one"),
+    "options": (
+        (),
+        "is not supported, since PgBouncer refuses it; set it on the server: ALTER ROLE … IN DATABASE … SET …",
+    ),
+    "replication": (("false", "off", "no", "0"), "must be off: rows are stored, not replicated"),
+    "requirepeer": ((), "is not supported; leave it out"),
+    "requiressl": ((), "is obsolete: write sslmode=require"),
+    "require_auth": ((), "is not supported: this client takes the method that the server asks for; leave it out"),
+    "sslcertmode": (("allow",), "must be allow"),
+    "sslcompression": (("0",), "must be 0: TLS is not compressed"),
+    "sslcrldir": ((), "is not supported: name one file with sslcrl"),
+    "sslkeylogfile": ((), "is not supported; leave it out"),
+    "sslsni": (("1",), "must be 1: the server's name is always sent"),
+    "authtype": ((), "is obsolete; leave it out"),
+    "tty": ((), "is obsolete; leave it out"),
+    "oauth_issuer": _LOGIN,
+    "oauth_client_id": _LOGIN,
+    "oauth_client_secret": _LOGIN,
+    "oauth_scope": _LOGIN,
+    "scram_client_key": _LOGIN,
+    "scram_server_key": _LOGIN,
+}
+_SECRET: Final = ("password", "sslpassword")
+_KNOWN: Final = (*_FREE, *_CHOICES)
+_ALIASES: Final = {"database": "dbname"}
+_PRINTABLE_NAME = re.compile(r"[a-z][a-z_]{1,40}")
+_BLANKS = " \t\n\r\f\v"  # the C library's, as everywhere in libpq
+_WORD = re.compile(
+    r"\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*)?)(?=\s|\Z)", re.DOTALL | re.ASCII
+)
+_NUMBER = re.compile(r"\s*-?[0-9]{1,5}\s*")
+_LONGEST_SOCKET_BYTES = 107  # of a UNIX socket's whole path, on Linux
+_HIGHEST_PORT = 65_535
+
+
+class _Refused(Exception):
+    """The string cannot be read; the message shows nothing of it."""
+
+
+def read(text: str) -> dict[str, str]:
+    """The parameters by libpq's names. Its passwords are hidden from then on.
+
+    Raises ConfigError with every mistake; no message has a value of the string in it.
+    """
+    try:
+        parameters = _parsed(text)
+    except _Refused as error:
+        raise ConfigError([Problem(PATH, str(error), hint=EXAMPLE)]) from None
+    return _sound(parameters)
+
+
+def of_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The parameters of a service file's lines. Raises ConfigError as `read`."""
+    try:
+        parameters = _collected(pairs)
+    except _Refused as error:
+        raise ConfigError([Problem(PATH, f"names a service that {error}")]) from None
+    return _sound(parameters)
+
+
+def shown(text: str) -> str:
+    """The string without its passwords, as a URL; all of it masked when it cannot be read."""
+    try:
+        parameters = read(text)
+    except ConfigError:
+        return MASK
+    return render({name: MASK if name in _SECRET else shown_name(value) for name, value in parameters.items()})
+
+
+def shown_name(value: str) -> str:
+    """The name of a user or a database, unless it looks as if it held a password as well: `user:password`."""
+    return MASK if ":" in value and not _is_address(value.split(",")[0]) else value
+
+
+def changed(text: str, **values: str) -> str:
+    """The same string with other values of some parameters. Raises ConfigError when it cannot be read."""
+    return render({**read(text), **values})
+
+
+def render(parameters: Mapping[str, str]) -> str:
+    """The URL of these parameters."""
+    rest = {name: value for name, value in parameters.items() if name not in ("user", "password", "dbname")}
+    hosts, ports = rest.get("host", "").split(","), rest.get("port", "").split(",")
+    place = ""
+    if "port" not in rest or len(ports) == len(hosts):
+        ends = ports if "port" in rest else [""] * len(hosts)
+        place = ",".join(
+            _authority(host) + (f":{port}" if port else "") for host, port in zip(hosts, ends, strict=True)
+        )
+        rest = {name: value for name, value in rest.items() if name not in ("host", "port")}
+    user = quote(parameters.get("user", ""), safe="")
+    if "password" in parameters:
+        user += f":{quote(parameters['password'], safe='*')}"
+    query = "&".join(f"{name}={quote(value, safe='/,*')}" for name, value in rest.items())
+    url = f"postgresql://{user}@{place}" if user else f"postgresql://{place}"
+    return f"{url}/{quote(parameters.get('dbname', ''), safe='')}{query and f'?{query}'}"
+
+
+def _sound(parameters: dict[str, str]) -> dict[str, str]:
+    problems = list(mistakes(parameters))
+    if problems:
+        raise ConfigError([Problem(PATH, problem) for problem in problems])
+    return parameters
+
+
+def mistakes(parameters: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with these parameters, in words that show no value."""
+    for name, value in parameters.items():
+        if not _is_text(value):
+            yield f"{name} holds a character that no value can have"
+        elif name in _CHOICES and value not in _CHOICES[name][0]:
+            yield f"{name} {_CHOICES[name][1]}"
+    if "connect_timeout" in parameters and _NUMBER.fullmatch(parameters["connect_timeout"]) is None:
+        yield "connect_timeout must be a whole number of seconds"
+    yield from _mistakes_of_hosts(parameters)
+    yield from _mistakes_of_tls(parameters)
+
+
+def _mistakes_of_hosts(parameters: Mapping[str, str]) -> Iterator[str]:
+    hosts, addresses = parameters.get("host", "").split(","), parameters.get("hostaddr", "").split(",")
+    ports = parameters.get("port", "").split(",")
+    if not all(_is_host(host) for host in hosts):
+        yield "host must be a name, an address, or the folder of a socket"
+    if not all(not address or _is_address(address) for address in addresses):
+        yield "hostaddr must be an IP address"
+    if not all(not port.strip() or (_NUMBER.fullmatch(port) and 0 < int(port) <= _HIGHEST_PORT) for port in ports):
+        yield f"port must be a number up to {_HIGHEST_PORT}"
+    if "hostaddr" in parameters and "host" in parameters and len(addresses) != len(hosts):
+        yield "hostaddr must have one address for each host"
+    if len(ports) not in (1, max(len(hosts), len(addresses))):
+        yield "port must have one port, or one for each host"
+
+
+def _mistakes_of_tls(parameters: Mapping[str, str]) -> Iterator[str]:
+    mode = parameters.get("sslmode")
+    if parameters.get("sslnegotiation") == "direct" and mode not in ("require", "verify-ca", "verify-full"):
+        yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full"
+    if parameters.get("sslrootcert") == "system" and mode not in (None, "verify-full"):
+        yield "sslrootcert=system needs sslmode=verify-full"
+    lowest, highest = (parameters.get(f"ssl_{end}_protocol_version") for end in ("min", "max"))
+    known = lowest in _TLS_VERSIONS and highest in _TLS_VERSIONS
+    if known and _TLS_VERSIONS.index(str(lowest)) > _TLS_VERSIONS.index(str(highest)):
+        yield "ssl_min_protocol_version is above ssl_max_protocol_version"
+
+
+def _parsed(text: str) -> dict[str, str]:
+    text = text.strip(_BLANKS)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() in ("postgresql", "postgres"):
+        return _collected(_url_pairs(rest))
+    if not text:
+        raise _Refused("is empty")
+    if re.match(r"\w+\s*=", text, re.ASCII) is None:
+        raise _Refused("is neither a PostgreSQL URL nor key=value words")
+    return _collected(_word_pairs(text))
+
+
+def _collected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        known = _ALIASES.get(name, name)
+        if known not in _KNOWN:
+            raise _Refused(_unknown(name, after_secret=any(secret in parameters for secret in _SECRET)))
+        parameters[known] = value
+    if "://" in parameters.get("dbname", "") or "://" in parameters.get("host", ""):
+        raise _Refused("has a URL within a value")
+    for secret in _SECRET:
+        hide(parameters.get(secret, ""))
+    return parameters
+
+
+def _unknown(name: str, *, after_secret: bool) -> str:
+    """Behind a password, what looks like a name may be the rest of it."""
+    close = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.75)
+    if close:
+        return f"has a parameter that libpq does not know: did you mean {close[0]}?"
+    if after_secret or _PRINTABLE_NAME.fullmatch(name) is None:
+        return (
+            "has a parameter that libpq does not know; in a URL write & as %26 and = as %3D, in words quote 'a value'"
+        )
+    return f"{name} is no parameter of libpq"
+
+
+def _url_pairs(rest: str) -> Iterator[tuple[str, str]]:
+    """As `conninfo_uri_parse_options` of libpq; stricter on `@` and blanks, which are mistakes in quoting."""
+    if re.search(r"\s", rest):
+        raise _Refused("has a blank in its URL: write it as %20")
+    credentials = re.match(r"([^@/:]*)(?::([^@/]*))?@", rest)
+    place = rest[credentials.end() :] if credentials else rest
+    if "@" in place:
+        raise _Refused("has an @ that could be of its password: in user and password write @ as %40 and / as %2F")
+    if credentials and credentials[1]:
+        yield "user", _decoded(credentials[1])
+    if credentials and credentials[2]:
+        yield "password", _decoded(credentials[2])
+    authority = re.match(r"[^/?]*", place)
+    assert authority is not None, "it matches the empty text"
+    ends = [_host_and_port(part) for part in authority[0].split(",")]
+    if any(host for host, _ in ends):
+        yield "host", ",".join(_decoded(host) for host, _ in ends)
+    if any(port for _, port in ends):
+        yield "port", ",".join(_decoded(port) for _, port in ends)
+    path, _, query = place[authority.end() :].partition("?")
+    if path[1:]:
+        yield "dbname", _decoded(path[1:])
+    for pair in query.split("&") if query else ():
+        name, equals, value = pair.partition("=")
+        if not equals or "=" in value:
+            which = f"the parameter {name}" if name in _KNOWN else "a parameter"
+            raise _Refused(f"has {which} that is not name=value: write & as %26 and = as %3D")
+        decoded = (_decoded(name), _decoded(value))
+        yield ("sslmode", "require") if decoded == ("ssl", "true") else decoded
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    match = re.fullmatch(r"\[([^\]]+)\](?::(.*))?", text) if text.startswith("[") else re.match(r"([^:]*):?(.*)", text)
+    if match is None:
+        raise _Refused("has a host in brackets that is no IPv6 address")
+    return match[1], match[2] or ""
+
+
+def _word_pairs(text: str) -> Iterator[tuple[str, str]]:
+    """As `conninfo_parse` of libpq."""
+    at = 0
+    while at < len(text):
+        match = _WORD.match(text, at)
+        if match is None:
+            raise _Refused("is not key=value words: quote a value with blanks, 'a value', and write ' as \\'")
+        at = match.end()
+        value = match[2] or match[3] or ""
+        yield match[1], re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+
+
+def _decoded(text: str) -> str:
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise _Refused("has a % that is no %xx: write it as %25")
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise _Refused("has a %xx that is not UTF-8") from None
+
+
+def _authority(host: str) -> str:
+    return f"[{host}]" if ":" in host else quote(host, safe="")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _is_host(host: str) -> bool:
+    """A name that can be looked up, an address, or a folder whose socket's path fits."""
+    if host.startswith("/"):
+        return len(f"{host}/.s.PGSQL.{_HIGHEST_PORT}".encode(errors="replace")) <= _LONGEST_SOCKET_BYTES
+    if not host or _is_address(host):
+        return True
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return re.search(r"[\s/:?#@=\\'\"\[\]\x00-\x1f]", host) is None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

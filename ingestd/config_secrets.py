@@ -1,0 +1,105 @@
+"""What must not be shown: how a secret is known by its name, and the values that were met, for whoever prints."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+MASK: Final = "***"
+
+SECRET_NAME: Final = (
+    r"(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"  # a word of its own, be it only by camel case: clientSecret
+    r"(?:ssl)?(?:pass(?:word|wd|phrase)|pwd|secret|credentials?|private[-_]?key|authorization"
+    r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)|token|signature|sign)"
+)
+_SECRET_KEY = re.compile(rf"{SECRET_NAME}$", re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+# Hiding "a", or "market", would blot out the whole log: what has only such a password is known by its place alone.
+_A_PLAIN_WORD = re.compile(r"[a-z]{0,8}|.{0,3}", re.DOTALL)
+_HIDDEN_AT_MOST = 4000  # a password may be rotated every hour
+_hidden: dict[str, None] = {}
+
+
+def hide(secret: str) -> None:
+    """Never show this value again, wherever it turns up, as it is or percent-encoded."""
+    if _A_PLAIN_WORD.fullmatch(secret) is None:
+        _hidden.update(dict.fromkeys((secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1])))
+    while len(_hidden) > _HIDDEN_AT_MOST:
+        del _hidden[next(iter(_hidden))]
+
+
+def without_hidden(text: str) -> str:
+    """The text with every hidden value masked."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what has this name is a secret: `password`, `apiKey`, `X-MBX-APIKEY`."""
+    return _SECRET_KEY.search(name) is not None
+
+
+def shown_url(url: str) -> str:
+    """The URL without its user part's password and its secret parameters; all of it masked when in doubt.
+
+    In doubt is a URL that cannot be taken apart, and one with an `@` behind its host, where a `/` or `?` of a password
+    ended the host too early.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+    except ValueError:
+        return MASK
+    if not parts.scheme or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return MASK
+    user, at, hosts = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    netloc = (f"{name}:{MASK}@" if colon and "@" not in name else f"{MASK}@") if at else ""
+    return urlunsplit(parts._replace(netloc=netloc + hosts, query=_shown_query(parts.query)))
+
+
+def shown_value(value: Any, name: str = "") -> Any:
+    """An option's value as it may be printed: masked by its name, URLs by their parts; containers are looked into."""
+    if name and value is not None and is_secret_name(name):
+        return MASK
+    if isinstance(value, dict):
+        return {shown_value(key): shown_value(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shown_value(item) for item in value]
+    return shown_url(value) if isinstance(value, str) and _URL.match(value) else value
+
+
+def secrets_of_url(url: str) -> list[str]:
+    """The secrets in a URL: of its user part up to the last @, and the parameters with a secret's name."""
+    user, _, _ = url.partition("://")[2].rpartition("@")
+    secret = user.partition(":")[2] or user
+    named = [value for key, value in parse_qsl(url.partition("?")[2]) if is_secret_name(key)]
+    return [secret, unquote(secret), *named]
+
+
+def secrets_in(value: Any, name: str = "") -> list[str]:
+    """Every secret text in an option's value, found as `shown_value` finds it."""
+    if isinstance(value, dict):
+        return [
+            secret
+            for key, item in value.items()
+            for secret in [*secrets_in(item, name if is_secret_name(name) else str(key)), *secrets_in(key)]
+        ]
+    if isinstance(value, list):
+        return [secret for item in value for secret in secrets_in(item, name)]
+    if not isinstance(value, str):
+        return []
+    if name and is_secret_name(name):
+        return [value]
+    return secrets_of_url(value) if _URL.match(value) else []
+
+
+def _shown_query(query: str) -> str:
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    return "&".join(
+        f"{name}={MASK}" if equals and is_secret_name(unquote(name)) else f"{name}{equals}{value}"
+        for name, equals, value in pairs
+    )

@@ -1,0 +1,116 @@
+"""How a connection is made: the servers of a DSN one by one, each address of a name by itself, with TLS or without.
+
+It and `database` are the only files that talk to asyncpg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import asyncpg
+
+from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, IngestdError, Problem
+from ingestd.storage import refusals
+from ingestd.storage.dsn import Place, Target, addresses
+
+# RuntimeError and InternalClientError are what a connection that died under uvloop in the middle of a COPY gives.
+NO_ANSWER = (OSError, EOFError, TimeoutError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# A server that starts, stops, or has no connection left: the next may serve. A wrong password is wrong there too.
+_NEXT_SERVER = ("53", "57", "58")
+
+
+async def first_that_serves(target: Target, name: str, timeout_s: float) -> tuple[Any, Place]:
+    """A connection, and to which server. Tried one by one: asyncpg's own limit would cover all of them together."""
+    errors: dict[Place, IngestdError] = {}
+    for place in target.in_order():
+        try:
+            return await _to_place(target.at(place), place, name, timeout_s), place
+        except ConnectionLost as error:
+            errors[place] = error
+        except DatabaseError as error:
+            if not error.sqlstate.startswith(_NEXT_SERVER):
+                raise
+            errors[place] = error
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    raise ConnectionLost("no server of database.dsn can be used:\n" + "\n".join(map(str, errors.values())))
+
+
+async def _to_place(target: Target, place: Place, name: str, timeout_s: float) -> Any:
+    failure: BaseException = OSError("the host name has no address")
+    try:
+        async with asyncio.timeout(timeout_s):
+            known = await addresses(place)
+    except TimeoutError as exc:
+        known, failure = [], exc
+    for address in known:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await _dialled(target, place, address, name, timeout_s)
+        except asyncpg.PostgresError as exc:
+            if address is known[-1] or not (exc.sqlstate or "").startswith(_NEXT_SERVER):
+                raise _refused(exc, target) from exc
+            failure = exc
+        except asyncpg.TargetServerAttributeNotMatched as exc:
+            if address is known[-1]:
+                raise ConnectionLost(f"{target}: is a standby or read-only, and ingestd writes") from exc
+            failure = exc
+        except ssl.SSLError as exc:  # a refused certificate is a ValueError too
+            failure = exc
+        except (asyncpg.ClientConfigurationError, ValueError, TypeError) as exc:
+            what = f"cannot be used ({type(exc).__name__})"
+            raise ConfigError([Problem("database.dsn", what, target.redacted, target.example)]) from exc
+        except NO_ANSWER as exc:
+            failure = exc
+    if isinstance(failure, TimeoutError):
+        what = f"{target} did not answer within {timeout_s:g} s"
+        raise ConnectionLost(f"{what}: is the address right, and does a firewall let it through?") from failure
+    raise ConnectionLost(target.unreachable(failure)) from failure
+
+
+async def _dialled(target: Target, place: Place, address: str, name: str, timeout_s: float) -> Any:
+    """All that asyncpg would take from the DSN and the environment is given, so that it reads neither."""
+    attempts = target.tls_attempts(place)
+    for context in attempts:
+        try:
+            return await asyncpg.connect(
+                host=address,
+                port=place.port,
+                user=target.user,
+                password=place.password,
+                database=target.database,
+                ssl=context or False,
+                direct_tls=target.tls.direct and context is not None,
+                target_session_attrs=target.session,
+                gsslib="gssapi",
+                timeout=timeout_s,
+                statement_cache_size=0,
+                server_settings={"application_name": name},
+            )
+        except asyncpg.InvalidPasswordError:
+            raise
+        except (asyncpg.InvalidAuthorizationSpecificationError, ssl.SSLError, ConnectionError) as exc:
+            # sslmode allow and prefer: a server, or its pg_hba.conf, that wants it the other way.
+            if context is attempts[-1] or isinstance(exc, ConnectionRefusedError):
+                raise
+    raise AssertionError("there is at least one attempt")
+
+
+def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
+    sqlstate = exc.sqlstate or "XX000"
+    if sqlstate.startswith("08"):
+        sqlstate = refusals.of_pooler(first_line(exc)) or sqlstate
+    if sqlstate.startswith("08"):
+        return ConnectionLost(target.unreachable(exc))
+    message = first_line(exc)
+    advice = refusals.advice(sqlstate, message, "", target.user, target.database)
+    told = target.advice(sqlstate) if advice is None else f"; {advice}"
+    return DatabaseError(f"{target} refused the connection: {message}{told}", sqlstate=sqlstate)
+
+
+def first_line(exc: asyncpg.PostgresError) -> str:
+    """The server's message, without what a driver adds below it."""
+    return str(getattr(exc, "message", None) or exc).partition("\n")[0]

@@ -1,0 +1,159 @@
+"""How a PostgreSQL connection string is read: as libpq itself reads it, or refused without showing any of it."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd import config_dsn
+from ingestd.errors import ConfigError
+from tests.support import libpq
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://",
+        "postgresql://h",
+        "postgresql://u@h:5432/db",
+        "postgres://u:p@h:5432/db?sslmode=require",
+        "postgresql://u:p%40ss%2Fw%3Ard%3F%25@h/db",
+        "postgresql://u:p?w#x&y=z@h/db",
+        "postgresql://:p@h",
+        "postgresql://u:@h",
+        "postgresql://[::1]:5432,h2:6432/db",
+        "postgresql://a,b,c:1/db?target_session_attrs=read-write&load_balance_hosts=random",
+        "postgresql://x/db?host=a,b&port=1,2",
+        "postgresql://%2Frun%2Fpostgresql/db",
+        "postgresql:///db?host=/run/postgresql&user=u&passwor%64=PW",
+        "postgresql://h/db?ssl=true&connect_timeout=10&application_name=a%20b",
+        "postgresql://h/db?channel_binding=prefer&gssencmode=disable&sslcompression=0&client_encoding=UTF8",
+        "host=h port=5432 user=u password=p dbname=db",
+        "host = 'h'  password='a \\' b' dbname = db",
+        "password=a\\ b host=''",
+        " host=h hostaddr=127.0.0.1 service=x passfile=/p ",
+    ],
+)
+def test_it_is_read_as_libpq_reads_it(text: str) -> None:
+    assert config_dsn.read(text) == libpq.parsed(text)
+    again = config_dsn.read(config_dsn.render(config_dsn.read(text)))
+    assert again == {name: value for name, value in config_dsn.read(text).items() if value}
+
+
+CANARY = "S3cret-Canary"
+FORMS = [
+    "postgresql://u:{}@127.0.0.1:1/db",
+    "postgresql://u@corp:{}@127.0.0.1:1/db",
+    "postgresql://u@corp.example:{}@127.0.0.1:1/db",
+    "u:{}@127.0.0.1",
+    "u:{}@127.0.0.1:1/db",
+    "//u:{}@127.0.0.1:1/db",
+    "mysql://u:{}@127.0.0.1:1/db",
+    "jdbc:postgresql://127.0.0.1:1/db?user=u&password={}",
+    "postgresql+asyncpg://u:{}@127.0.0.1:1/db",
+    "postgresql:/u:{}@127.0.0.1:1/db",
+    "postgresql:// u:{}@127.0.0.1:1/db",
+    "postgresql://u:p {}@127.0.0.1:1/db",
+    "postgresql://u:p@a/{}@127.0.0.1:1/db",
+    "postgresql://u:p/{}@127.0.0.1:1/db",
+    "postgresql://u:p?{}@127.0.0.1:1/db",
+    "postgresql://u:p#{}@127.0.0.1:1/db",
+    "postgresql://u:p@{}@127.0.0.1:1/db",
+    "postgresql://u:%zz{}@127.0.0.1:1/db",
+    "postgresql://u:%00{}@127.0.0.1:1/db",
+    "postgresql://u:%ff{}@127.0.0.1:1/db",
+    "postgresql://u:{}@127.0.0.1:port/db",
+    "postgresql://u:{}@[::1/db",
+    "postgresql://u:[{}@127.0.0.1:1/db",
+    "postgresql://u:{}",
+    "postgresql://u:{}/db",
+    "postgresql://127.0.0.1:1/db?user=u&password={}",
+    "postgresql://127.0.0.1:1/db?user=u&passwor%64={}",
+    "postgresql://127.0.0.1:1/db?user=u&%70assword=x%20{}",
+    "postgresql://127.0.0.1:1/db?user=u&password=a&{}=1",
+    "postgresql://127.0.0.1:1/db?user=u&password=a={}",
+    "postgresql://127.0.0.1:1/db?user=u&password=a@{}",
+    "postgresql://127.0.0.1:1/db?user=u&pasword={}",
+    "postgresql://127.0.0.1:1/db?user=u&passwd={}",
+    "postgresql://u@127.0.0.1:1/db?sslpassword={}",
+    "postgresql://u@127.0.0.1:1/db?scram_client_key={}",
+    "postgresql://u@127.0.0.1:1/db?oauth_client_secret={}",
+    "postgresql://u@127.0.0.1:1/db?options=-c%20x.y={}",
+    "postgresql://u:{}@127.0.0.1:1/db?channel_binding=require&sslmode=maybe",
+    "host=127.0.0.1 port=1 user=u dbname=db password={}",
+    "host=127.0.0.1 port=1 user=u dbname=db password='x {}'",
+    "host=127.0.0.1 port=1 user=u dbname=db password = 'x \\' {}'",
+    "host=127.0.0.1 port=1 user=u dbname=db password=x\\ {}",
+    "host=127.0.0.1 port=1 password=x {}",
+    "host=127.0.0.1 port=1 password=x {}=1",
+    "host=127.0.0.1 port=1 password='x {}",
+    "host=127.0.0.1 port=1 PASSWORD={}",
+    "host=127.0.0.1 port=1 user=u:{}",
+    "host=u:{}@127.0.0.1",
+    "host=127.0.0.1 dbname=postgresql://u:{}@h/db",
+    "{}",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_password_is_never_shown(form: str) -> None:
+    text = form.format(CANARY)
+    assert CANARY not in config_dsn.shown(text)
+    assert CANARY not in refusal(text)
+
+
+@given(st.text(max_size=60), st.text(max_size=40))
+def test_no_refusal_depends_on_what_was_written(before: str, after: str) -> None:
+    for form in ("{}", "postgresql://{}", "host=h {}", "postgresql://u:{}@h/db"):
+        assert CANARY not in refusal(form.format(before + CANARY + after))
+
+
+def refusal(text: str) -> str:
+    """What is said of it, a traceback too; "" when it is read."""
+    try:
+        config_dsn.read(text)
+    except ConfigError:
+        return traceback.format_exc()
+    return ""
+
+
+def test_what_is_shown_is_read_again() -> None:
+    assert config_dsn.shown("host=h user=u password='a b' dbname=db port=1") == "postgresql://u:***@h:1/db"
+    assert config_dsn.shown("postgresql://u@a,b:2/db?sslpassword=x") == "postgresql://u@a,b:2/db?sslpassword=***"
+    assert config_dsn.shown("postgresql://db") == "postgresql://db/"
+
+
+def test_a_password_put_in_is_read_again() -> None:
+    for dsn in ("postgresql://u@h:1/db", "host=h user=u dbname=db port=1", "postgresql://u:old@h:1/db"):
+        assert config_dsn.changed(dsn, password="p@ss/w:rd? %") == "postgresql://u:p%40ss%2Fw%3Ard%3F%20%25@h:1/db"
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("channel_binding=require", "channel_binding must be disable or prefer"),
+        ("options=-csearch_path%3Dx", "options is not supported, since PgBouncer refuses it"),
+        ("connect_timeout=soon", "connect_timeout must be a whole number of seconds"),
+        ("connect_timeout=99999999999999999999", "connect_timeout must be a whole number"),
+        ("target_session_attrs=standby", "target_session_attrs must be any, read-write or primary"),
+        ("sslmode=yes", "sslmode must be disable, allow"),
+        ("sslnegotiation=direct", "needs sslmode=require"),
+        ("sslrootcert=system&sslmode=require", "needs sslmode=verify-full"),
+        ("ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2", "is above"),
+        ("host=a,b&port=1,2,3", "one for each host"),
+        ("port=70000", "port must be a number up to 65535"),
+        ("hostaddr=name", "hostaddr must be an IP address"),
+        ("host=a,b&hostaddr=127.0.0.1", "one address for each host"),
+        ("host=a..b", "host must be a name"),
+        ("host=/" + "x" * 120, "the folder of a socket"),
+        ("sslmod=require", "did you mean sslmode?"),
+        ("pool_size=5", "pool_size is no parameter of libpq"),
+        ("keepalives=1", "keepalives is not supported"),
+    ],
+)
+def test_what_is_refused_is_named(query: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        config_dsn.read(f"postgresql:///db?{query}")
