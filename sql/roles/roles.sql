@@ -1,11 +1,11 @@
 -- Three roles: ingestd_migrator owns everything and runs `ingestd migrate`, ingestd_writer runs the daemon and
--- `ingestd backfill`, ingestd_reader reads (`ingestd gaps`, dashboards). To be run in the database, by a superuser:
--- before the first `ingestd migrate`, after each later one, or as often as you like; it changes nothing twice.
+-- `ingestd backfill`, ingestd_reader reads (`ingestd gaps`, dashboards). Run this in the database as a superuser,
+-- before the first `ingestd migrate` and after each later one; a second run changes nothing.
 --
 -- They have no password. Give each one, or make users members of the writer and of the reader:
 --     ALTER ROLE ingestd_migrator LOGIN PASSWORD '…';
 --     CREATE ROLE alice LOGIN PASSWORD '…' IN ROLE ingestd_reader;
--- Who migrates must be ingestd_migrator itself: what a member makes would be the member's.
+-- Run `ingestd migrate` as ingestd_migrator itself: a member of it would own what it creates.
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -27,14 +27,14 @@ $$;
 GRANT USAGE, CREATE ON SCHEMA public TO ingestd_migrator;
 GRANT USAGE ON SCHEMA public TO ingestd_writer, ingestd_reader;
 
--- What ingestd_migrator makes from now on: tables, chunks, candles, whatever schema they are in.
+-- Rights on what ingestd_migrator creates from now on: tables, chunks and candles, in any schema.
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT USAGE ON SCHEMAS TO ingestd_writer, ingestd_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT ON TABLES TO ingestd_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE ingestd_migrator GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO ingestd_writer;
 
--- What there is already, made by ingestd_migrator or by whoever migrated before there were roles. The writer gets what
--- the daemon does to each table, and no more: it neither changes nor deletes what was captured, except where it is the
--- daemon that drops what is too old (without TimescaleDB's policies).
+-- Rights on what there is already, created by ingestd_migrator or by whoever migrated before there were roles. The
+-- writer gets only the rights that the daemon uses. It neither changes nor deletes captured rows, except where the
+-- daemon itself drops what is too old (without TimescaleDB's policies).
 DO $$
 DECLARE
     -- The candles are tables where the daemon refreshes them, and drops what is too old.
