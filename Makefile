@@ -13,7 +13,7 @@ POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py te
 ATHERIS := 3.0.0
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
+.PHONY: setup demo test campaigns lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -35,6 +35,9 @@ demo: setup ## Run the whole daemon here on recorded traffic: make demo ARGS="--
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
+campaigns: setup ## The tests that are too long for make test, which has a short form of each
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m campaign $(ARGS)
+
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,10 +50,10 @@ fault: setup ## Every fault and property at length and 200 kills; writes docs/du
 		$(BIN)/python -m tests.fault $(ARGS)
 
 kills: setup ## 200 kills of process, backend and server under load, judged against the venue's ledger
-	INGESTD_FAULT_KILLS=200 $(BIN)/python -m pytest -q -s tests/fault/test_kills.py -k again_and_again $(ARGS)
+	INGESTD_FAULT_KILLS=200 $(BIN)/python -m pytest -q -s -m '' tests/fault/test_kills.py -k again_and_again $(ARGS)
 
 soak: setup ## Hours of faults in one life, and of kills: make soak HOURS=6
-	INGESTD_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -q -s tests/fault/test_soak.py $(ARGS)
+	INGESTD_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -q -s -m '' tests/fault/test_soak.py $(ARGS)
 
 fuzz: setup ## Fuzz by coverage: make fuzz TARGET=journal_file SECONDS=3600 (no TARGET: a minute of each)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==$(ATHERIS)
@@ -62,7 +65,7 @@ fuzz: setup ## Fuzz by coverage: make fuzz TARGET=journal_file SECONDS=3600 (no 
 pgbouncer: setup ## Run the tests that use a database through PgBouncer in transaction mode (Debian: pgbouncer)
 	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || { \
 		echo "NOT RUN: there is no PgBouncer here. Install it (on Debian: apt-get install pgbouncer)." >&2; exit 1; }
-	INGESTD_TEST_PGBOUNCER=1 $(BIN)/python -m pytest -q $(POOLED) $(ARGS)
+	INGESTD_TEST_PGBOUNCER=1 $(BIN)/python -m pytest -q -m '' $(POOLED) $(ARGS)
 
 bench: setup ## Measure this machine
 	$(BIN)/ingestd bench $(if $(wildcard ../shared/data/captures),--captures ../shared/data/captures) $(ARGS)

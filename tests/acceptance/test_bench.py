@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.daemon import ingestd
 
 
+@pytest.mark.campaign
 async def test_a_quick_run_measures_and_judges(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     parts = ("--part", "wire", "--part", "store", "--part", "outage")

@@ -101,7 +101,7 @@ async def assert_ledger_covers(venue: SyntheticVenue, dsn: str) -> dict[str, dic
     return missing
 
 
-@pytest.mark.parametrize("rate", [600.0, 3000.0])
+@pytest.mark.parametrize("rate", [600.0, pytest.param(3000.0, marks=pytest.mark.campaign)])
 async def test_a_kill_leaves_a_gap_that_contains_all_that_was_missed(
     postgres_database: DatabaseForTest, tmp_path: Path, rate: float
 ) -> None:
@@ -260,6 +260,7 @@ async def test_a_process_that_was_stopped_does_not_take_it_for_the_venues_silenc
         assert await gap_rows(postgres_database.dsn) == {}
 
 
+@pytest.mark.campaign
 async def test_what_could_not_be_journaled_at_the_stop_lies_inside_a_gap(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:
@@ -301,6 +302,7 @@ async def test_what_could_not_be_journaled_at_the_stop_lies_inside_a_gap(
         assert "could not be journaled" in out
 
 
+@pytest.mark.campaign
 async def test_kills_around_lost_connections_leave_nothing_uncovered_and_nothing_open(
     postgres_database: DatabaseForTest, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ async def test_both_sinks_store_everything(
         assert counts["sinks"][name]["stored"]["trades"] == sent.total()
 
 
+@pytest.mark.campaign
 async def test_killed_under_load_every_journaled_trade_is_in_the_topic(apache_kafka: Broker, tmp_path: Path) -> None:
     settings = section(apache_kafka)
     async with market(rate=2000.0) as venue:

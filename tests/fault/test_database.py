@@ -80,6 +80,7 @@ async def execute(rig: Rig, *statements: str) -> None:
     await db.close()
 
 
+@pytest.mark.campaign
 async def test_frozen_for_a_second_nobody_notices(tmp_path: Path, record_property: Measured) -> None:
     async with running(tmp_path) as rig:
         with rig.server.frozen():
@@ -91,6 +92,7 @@ async def test_frozen_for_a_second_nobody_notices(tmp_path: Path, record_propert
     assert within(seconds, 1)
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(300 + 3 * OUTAGE_S)
 async def test_down_for_long_memory_stays_flat_and_the_backlog_is_gone_soon(
     tmp_path: Path, record_property: Measured
@@ -162,6 +164,7 @@ async def test_the_backend_is_killed_in_the_middle_of_a_copy(tmp_path: Path, rec
     assert within(seconds, 3)
 
 
+@pytest.mark.campaign
 async def test_the_backend_is_frozen_longer_than_a_flush_may_take(tmp_path: Path, record_property: Measured) -> None:
     async with running(tmp_path) as rig:
         pids = rig.server.backends(DATABASE)
@@ -187,7 +190,9 @@ async def test_the_reply_to_the_commit_is_lost(tmp_path: Path, record_property: 
     record_property("measured", f"{kept}, {resolved:.0f} of 6 resolved by their position, back in {seconds:.2f} s")
 
 
-@pytest.mark.parametrize("how", ["blackhole", "reset", "slice", "delay"])
+@pytest.mark.parametrize(
+    "how", ["blackhole", *(pytest.param(how, marks=pytest.mark.campaign) for how in ("reset", "slice", "delay"))]
+)
 async def test_the_network_between_misbehaves(how: str, tmp_path: Path, record_property: Measured) -> None:
     async with running(tmp_path) as rig:
         match how:
@@ -259,6 +264,7 @@ async def test_a_server_that_became_read_only(tmp_path: Path, record_property: M
     assert within(seconds, 5)
 
 
+@pytest.mark.campaign
 async def test_a_lock_that_another_holds(tmp_path: Path, record_property: Measured) -> None:
     async with running(tmp_path) as rig:
         db = await rig.connect()
@@ -273,6 +279,7 @@ async def test_a_lock_that_another_holds(tmp_path: Path, record_property: Measur
     assert within(seconds, 2.5)
 
 
+@pytest.mark.campaign
 async def test_a_column_that_was_renamed(tmp_path: Path, record_property: Measured) -> None:
     async with running(tmp_path) as rig:
         await execute(rig, "ALTER TABLE market_ticks RENAME COLUMN bid_volume TO bid_size")
@@ -285,6 +292,7 @@ async def test_a_column_that_was_renamed(tmp_path: Path, record_property: Measur
     assert within(seconds, 15)
 
 
+@pytest.mark.campaign
 async def test_no_connection_left_and_a_rotated_password(tmp_path: Path, record_property: Measured) -> None:
     async with fault_rig(tmp_path) as rig:
         secret = tmp_path / "password"
@@ -315,6 +323,7 @@ async def test_no_connection_left_and_a_rotated_password(tmp_path: Path, record_
     assert within(rotated_s, 15)
 
 
+@pytest.mark.campaign
 async def test_two_writers_of_the_same_trades_in_opposite_order(
     database: DatabaseForTest, tmp_path: Path, record_property: Measured
 ) -> None:
@@ -358,6 +367,7 @@ def pgbouncer() -> Path:
     return Path(found)
 
 
+@pytest.mark.campaign
 async def test_behind_pgbouncer_in_transaction_mode(pgbouncer: Path, tmp_path: Path, record_property: Measured) -> None:
     async with fault_rig(tmp_path) as rig:
         port, folder = free_port(), Path("/tmp") / f"ingestd-pgbouncer-{os.getpid()}"

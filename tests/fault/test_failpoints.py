@@ -87,6 +87,7 @@ async def test_every_place_on_the_way_to_the_database(
     assert verdict.journaled > 50 * len(hits)
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(300 + 60 * HITS)
 async def test_every_place_on_the_way_to_kafka(
     embedded_kafka: Broker, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -124,7 +125,7 @@ def read_topics(bootstrap: str, prefix: str) -> Stored:
 
 @pytest.mark.one_engine
 @pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("migrate.")])
-@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("nth", [1, pytest.param(2, marks=pytest.mark.campaign)])
 async def test_a_migration_that_is_killed_begins_again(
     place: str, nth: int, empty_database: DatabaseForTest, tmp_path: Path
 ) -> None:

@@ -20,7 +20,10 @@ SEED = int(os.environ.get("INGESTD_FAULT_SEED", random.randrange(10**9)))
 
 
 @pytest.mark.timeout(300 + 8 * KILLS)
-@pytest.mark.parametrize(("engine", "kills"), [("postgres", KILLS), ("timescaledb", KILLS // 4)])
+@pytest.mark.parametrize(
+    ("engine", "kills"),
+    [pytest.param("postgres", KILLS, marks=pytest.mark.campaign), ("timescaledb", KILLS // 4)],
+)
 async def test_killed_again_and_again_nothing_journaled_is_lost_or_doubled(
     engine: str, kills: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

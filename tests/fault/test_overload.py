@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ingestd.sim.synthetic.venue import synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
@@ -36,6 +38,7 @@ async def stored_trades(dsn: str) -> Counter[tuple[Any, ...]]:
         await db.close()
 
 
+@pytest.mark.campaign
 async def test_a_flood_that_cannot_be_stored(postgres_database: DatabaseForTest, tmp_path: Path) -> None:
     """The tables are locked and the journal is small, so the intake fills within a second of the flood."""
     async with synthetic_venue(symbols=5, rate=QUIET_RATE) as venue:

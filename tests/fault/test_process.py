@@ -98,6 +98,7 @@ async def test_killed_for_its_memory(tmp_path: Path, memory_group: Path, record_
     assert within(back_s, 5)
 
 
+@pytest.mark.campaign
 async def test_the_loop_is_blocked_for_two_seconds(tmp_path: Path, record_property: Measured) -> None:
     async with fault_rig(tmp_path) as rig:
         daemon = await rig.start("database.commit.before:5:sleep(2)")
@@ -147,6 +148,7 @@ async def said(notify: socket.socket, seconds: float) -> list[tuple[float, str]]
     return heard
 
 
+@pytest.mark.campaign
 async def test_a_flood_of_twenty_times_the_usual(tmp_path: Path, record_property: Measured) -> None:
     """What cannot be taken in is not read: the venue's own buffers fill, the memory here does not."""
     usual, seconds = 2000, min(30.0, OUTAGE_S)
@@ -178,7 +180,7 @@ async def test_a_flood_of_twenty_times_the_usual(tmp_path: Path, record_property
     assert within(caught_up_s, 10)
 
 
-@pytest.mark.parametrize("by_s", [3600.0, -3600.0])
+@pytest.mark.parametrize("by_s", [pytest.param(3600.0, marks=pytest.mark.campaign), -3600.0])
 async def test_the_wall_clock_jumps(by_s: float, tmp_path: Path, record_property: Measured) -> None:
     async with fault_rig(tmp_path) as rig:
         rig.configure(validation={"max_ahead_s": 7200})

@@ -134,6 +134,7 @@ def configuration(database: DatabaseForTest, kafka: KafkaConfig, number: int) ->
     }
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(SECONDS + 300)
 async def test_three_sinks_store_every_message_once(
     postgres_database: DatabaseForTest, apache_kafka: Broker, tmp_path: Path

@@ -147,6 +147,7 @@ async def leader_and_standby(pair: Pair) -> AsyncIterator[tuple[Daemon, Daemon]]
         yield leader, standby
 
 
+@pytest.mark.campaign
 async def test_a_frozen_leader_is_replaced_and_stores_nothing_twice_when_it_comes_back(pair: Pair) -> None:
     async with leader_and_standby(pair) as (leader, standby):
         leader.signal(signal.SIGSTOP)
@@ -169,6 +170,7 @@ async def test_a_frozen_leader_is_replaced_and_stores_nothing_twice_when_it_come
     assert gaps == {("takeover", "closed", "ticks", 3): 1, ("takeover", "closed", "trades", 3): 1}
 
 
+@pytest.mark.campaign
 async def test_a_killed_leader_is_replaced_and_its_journal_is_stored_when_it_returns(pair: Pair) -> None:
     """The database is locked before the kill, so that the journal holds what nobody else has."""
     async with leader_and_standby(pair) as (leader, standby):
@@ -227,6 +229,7 @@ def signal_all(postmaster: int, number: signal.Signals) -> None:
                 os.kill(pid, number)
 
 
+@pytest.mark.campaign
 async def test_an_outage_of_the_database_ends_nobodys_term(own_server: EmbeddedPostgres, tmp_path: Path) -> None:
     """Longer than the lease lives: the leader captures on, and comes first when the server answers again."""
     assert own_server.pid is not None

@@ -56,7 +56,7 @@ async def until_past(venue: SyntheticVenue, last_ms: int) -> None:
     await asyncio.sleep(max(0.0, last_ms / 1000 + 1.1 - datetime.now(UTC).timestamp()))
 
 
-@pytest.mark.parametrize("stream", ["trade", "aggTrade"])
+@pytest.mark.parametrize("stream", ["trade", pytest.param("aggTrade", marks=pytest.mark.campaign)])
 async def test_a_range_is_fetched_once_and_is_the_venues_own(
     database_server: Server, tmp_path: Path, stream: str
 ) -> None:
