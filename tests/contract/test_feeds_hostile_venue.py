@@ -19,6 +19,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
 from tests.support.feeds import DECODERS
 from tests.support.raw_venue import MARKETS, RawVenue, Running, Speak, frame, reply
+from tests.support.time_limits import cases
 
 MIB = 2**20
 LONGEST_TURN_S = 0.5  # of processor time; it is a tenth of that, and the watchdog waits for 20
@@ -101,7 +102,7 @@ async def test_a_flood_of_frames_costs_its_socket_and_nothing_else(venue: RawVen
     await running.close()
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"nonsense"], ids=["empty", "of a byte", "of a word"])
+@pytest.mark.parametrize("data", cases([b"", b"{"], [b"nonsense"]), ids=repr)
 async def test_endless_messages_that_say_nothing_leave_turns_to_others(
     venue: RawVenue, decoder: str, data: bytes
 ) -> None:
@@ -277,18 +278,11 @@ async def test_a_redirect_to_itself_is_followed_only_some_times(venue: RawVenue,
 # ---- waits that a venue names
 
 
-FOR_EVER = ["1e308", "inf", "Infinity", "9" * 400, "4000000000", "Fri, 31 Dec 9999 23:59:59 GMT"]
-NOT_LONG = [
-    "nan",
-    "-1",
-    "-1e308",
-    "",
-    "soon",
-    "0",
-    "Fri, 31 Dec 1999 23:59:59 GMT",
-    "Fri, 99 Foo 99999 99:99:99",
-    "\xff",
-]
+FOR_EVER = cases(["1e308", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"], ["Infinity", "9" * 400, "4000000000"])
+NOT_LONG = cases(
+    ["nan", "-1e308", "soon", "\xff"],
+    ["-1", "", "0", "Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 99 Foo 99999 99:99:99"],
+)
 
 
 @pytest.fixture

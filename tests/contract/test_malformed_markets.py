@@ -22,6 +22,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
 from tests.support.feeds import DECODERS, make_feed
 from tests.support.list_venue import SPOT_ONLY, ListVenue, binance_spot, binance_trades, until
+from tests.support.time_limits import cases
 from tests.unit.feeds.doubles import ListIntake
 
 LIST = "api.binance.com/api/v3/exchangeInfo"
@@ -70,9 +71,25 @@ def with_text(name: str) -> str:
 
 CASES: dict[str, Any] = {name: {"symbols": [BTC, market, ETH]} for name, market in MALFORMED.items()}
 CASES |= {name: with_text(name) for name in IN_TEXT}
+LIKE_OTHERS = [
+    "control character",
+    "no base",
+    "base is an object",
+    "base is blank",
+    "filters are null",
+    "number",
+    "list",
+    "empty",
+    "raw control character",
+    "number out of range",
+    "NaN",
+]
+USUAL = [case for case in CASES if case not in LIKE_OTHERS]
 
 
-@pytest.mark.parametrize(("case", "decoder"), [*((case, "ccxt") for case in CASES), ("NUL", "native")])
+@pytest.mark.parametrize(
+    ("case", "decoder"), [*((case, "ccxt") for case in cases(USUAL, LIKE_OTHERS)), ("NUL", "native")]
+)
 async def test_the_others_are_captured(case: str, decoder: str) -> None:
     async with ListVenue({LIST: CASES[case], "fapi": {"symbols": []}, "dapi": {"symbols": []}}) as venue:
         venue.answer = binance_trades
@@ -140,10 +157,17 @@ KRAKEN = {"altname": "XBTUSD", "wsname": "XBT/USD", "base": "XXBT", "quote": "ZU
           "lot_multiplier": 1}  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", [None, 5, {}, {**KRAKEN, "wsname": "\0/USD", "base": "\0"}])
-async def test_markets_by_name_are_judged_one_by_one(bad: Any) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    cases(
+        [[None, 5, {}, {**KRAKEN, "wsname": "\0/USD", "base": "\0"}]],
+        [[None], [5], [{}], [{**KRAKEN, "wsname": "\0/USD", "base": "\0"}]],
+    ),
+)
+async def test_markets_by_name_are_judged_one_by_one(bad: list[Any]) -> None:
     """Kraken's, which are no list: https://docs.kraken.com/api/docs/rest-api/get-tradable-asset-pairs"""
-    body = {"error": [], "result": {"BAD": bad, "XXBTZUSD": KRAKEN}}
+    spoiled_ones = {f"BAD{number}": market for number, market in enumerate(bad)}
+    body = {"error": [], "result": {**spoiled_ones, "XXBTZUSD": KRAKEN}}
     async with ListVenue({"AssetPairs": body}) as venue:
         feed = CcxtFeed(venue.config("kraken", ["BTC/USD"]))
         task = asyncio.create_task(feed.run(ListIntake()))

@@ -4,6 +4,10 @@ only a hang is told."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+_Case = TypeVar("_Case")
 
 AT_LENGTH = "INGESTD_TEST_AT_LENGTH" in os.environ
 """The tests run one at a time, as long as they need: `make fault`."""
@@ -24,3 +28,8 @@ def within(seconds: float, promised_s: float) -> bool:
 def examples(at_length: int) -> int:
     """How many examples of a property to try: in the usual run a third of those."""
     return at_length if AT_LENGTH else -(-at_length // _BESIDE_OTHERS)
+
+
+def cases(usual: Iterable[_Case], at_length: Iterable[_Case]) -> list[_Case]:
+    """Which cases of a test to run: in the usual run one of each kind, and those that are like them at length only."""
+    return [*usual, *at_length] if AT_LENGTH else [*usual]
