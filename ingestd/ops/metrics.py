@@ -41,14 +41,14 @@ _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 
 class LabelValues:
-    """The values each label has. Of a label that has had `VALUES_KEPT`, a new one is shown as `other`."""
+    """The values that each label has had. Once a label has had `VALUES_KEPT`, further values are shown as `other`."""
 
     def __init__(self) -> None:
         self._values: dict[str, set[str]] = {}
         self._full: set[str] = set()
 
     def reserve(self, label: str, values: Iterable[str]) -> None:
-        """These are shown by their names, whatever comes before them."""
+        """Always show these values by their names."""
         self._values.setdefault(label, set()).update(values)
 
     def shown(self, label: str, value: str) -> str:
@@ -66,7 +66,7 @@ class LabelValues:
 
 
 class _Bounded(MetricWrapperBase):
-    """Asks for the child of the values that are shown."""
+    """A metric whose labels have a limited number of values."""
 
     values: LabelValues | None = None  # of the metric itself; what `labels` returns has none
 
@@ -90,10 +90,10 @@ class _BoundedHistogram(_Bounded, Histogram):
 
 
 class Metrics:
-    """The counters of one daemon, in a registry of their own. No label has more than some values."""
+    """The metrics of one daemon, in a registry of their own. The number of values of each label is limited."""
 
     def __init__(self, exchanges: Iterable[str] = ()) -> None:
-        """`exchanges`: those of the configuration, which are shown by their names in any case."""
+        """`exchanges`: those of the configuration, which are always shown by their names."""
         self.registry = CollectorRegistry()
         self._label_values = LabelValues()
         self._label_values.reserve("exchange", exchanges)
@@ -116,7 +116,7 @@ class Metrics:
         self.released = self._counter("records_released", "Records taken from Kafka and left to another", "channel")
         self.sources_fenced = self._counter("source_fenced", "Partitions another member had taken over", "source")
         self.places_doubted = self._counter(
-            "source_places_doubted", "Records whose place in a journal cannot be; stored without a mark", "source"
+            "source_places_doubted", "Records at an impossible place in a journal; stored without a mark", "source"
         )
         self.source_up = self._gauge("source_up", "Whether it is in its group and the broker answers", "source")
         self.source_partitions = self._gauge("source_partitions", "Partitions this member reads", "source")
@@ -338,7 +338,7 @@ _FEED_STATES: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
     ),
     (
         "market_lists_missing",
-        "Families of markets that the feed may need and that the venue does not list",
+        "Lists of markets that the feed may need and the venue does not give",
         lambda status: status.market_lists_missing,
     ),
     ("symbols_refused", "Markets that match beyond max_symbols", lambda status: status.symbols_refused),
@@ -351,7 +351,7 @@ _FEED_COUNTS: tuple[tuple[str, str, Callable[[FeedStatus], int]], ...] = (
     ("stale_reconnects", "Connections given up for their silence", lambda status: status.stale_reconnects),
     ("malformed_frames", "Frames that could not be decoded", lambda status: status.malformed_frames),
     ("error_frames", "Errors that the venue sent on a socket", lambda status: status.error_frames),
-    ("waits_cut", "Waits the venue named that were cut to an hour", lambda status: status.waits_cut),
+    ("waits_cut", "Waits the venue asked for that were cut to an hour", lambda status: status.waits_cut),
     ("incomplete_records", "Updates without what a record needs", lambda status: status.incomplete_records),
 )
 

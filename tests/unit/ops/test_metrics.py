@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from ingestd import __version__
 from ingestd.feeds.base import FeedStatus, StreamStatus
@@ -97,3 +98,14 @@ def test_counts_are_added_by_label_and_summed() -> None:
     count_by(metrics.received, {("kraken", "trades"): 3, ("binance", "trades"): 4, ("kraken", "ticks"): 0})
     assert metrics.totals(metrics.received) == {"trades": 7}
     assert metrics.totals(metrics.received, by="exchange") == {"kraken": 3, "binance": 4}
+
+
+def test_the_docs_name_every_metric() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in (Path(__file__).parents[3] / "docs").glob("*.md")]
+    named = set(re.findall(r"ingestd_\w+", " ".join(texts)))
+    for start, inner, end in re.findall(r"(ingestd_\w+_)\{([a-z_,]+)\}(\w+)", " ".join(texts)):
+        named |= {f"{start}{each}{end}" for each in inner.split(",")}
+    families = [family for family in Metrics().registry.collect() if family.name.startswith("ingestd_")]
+    shown = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    assert len(shown) > 50
+    assert shown <= named
