@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: the one place that computes it."""
+"""How long to wait before the next attempt, and which failures the log tells: the one place that says so."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from collections.abc import Callable
 def delay_s(attempt: int, *, base_s: float, cap_s: float, draw: float) -> float:
     """Full jitter: a share `draw` (0 to 1) of the exponential limit of this attempt (0, 1, 2 …), at most `cap_s`."""
     return draw * min(cap_s, base_s * 2.0 ** min(attempt, 32))
+
+
+def is_logged(failures: int, *, is_news: bool = False) -> bool:
+    """Whether a failure in a row (1, 2, …) is logged: the first, the next two if they are news, and every 16th.
+
+    An outage of hours must not fill the disk with its own report.
+    """
+    return failures == 1 or failures % 16 == 0 or (is_news and failures <= 3)
 
 
 class Backoff:

@@ -1,12 +1,11 @@
-"""What a fetch brings of one partition, read within bounds: what cannot be read is put aside, and never stops the rest.
+"""Reads what a fetch brings of one partition within limits. What cannot be read is put aside and stops nothing else.
 
-The client library unpacks a batch whole and raises at one that is damaged, from which no consumer gets on by itself.
-These classes stand in the place of three of its own (see `kafka_consumer`), before the compiled readers of records and
-the ones in Python alike: both get only batches that are unpacked already. A batch past a bound, or one that cannot be
-read, becomes one `Unreadable` with its offsets.
+The client library unpacks a batch whole, and raises at each attempt to read a damaged one. The classes here replace
+three of its own (see `kafka_consumer`) and give its readers of records, compiled or in Python, only batches that are
+unpacked already. A batch beyond a limit, or one that cannot be read, becomes one `Unreadable` with its offsets.
 
-A batch is laid out as https://kafka.apache.org/documentation/#messageformat says; the message sets of before Kafka 0.11
-are read here, without the library, whose compiled reader goes round in circles at a negative length.
+The layout of a batch: https://kafka.apache.org/documentation/#messageformat. The message sets of before Kafka 0.11 are
+read here without the library, whose compiled reader never ends at a negative length.
 """
 
 from __future__ import annotations
@@ -24,14 +23,15 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord
 
+from ingestd.backoff import is_logged
 from ingestd.kafka_codecs import NAMES, TooLarge, unpacked
 from ingestd.sources.base import Message, Part, Unreadable
 
 log = structlog.get_logger()
 
-LARGEST_BATCH_BYTES = 32 * 2**20  # unpacked; brokers take a megabyte of a batch, packed, which is a tenth of it or less
+LARGEST_BATCH_BYTES = 32 * 2**20  # unpacked; by default a broker takes 1 MiB packed, some 14 MiB of ours with zstd
 LARGEST_MESSAGE_BYTES = 4 * 2**20
-_POLL_BYTES = 64 * 2**20  # unpacked for one poll, so that neither memory nor the event loop suffers from many at once
+_POLL_BYTES = 64 * 2**20  # unpacked in one poll, so that many large batches take neither the memory nor the event loop
 _TRIES = 3  # what may be the network's fault is fetched again before it is put aside
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _ATTRIBUTES_AT = 21
@@ -47,7 +47,7 @@ _Slice: TypeAlias = memoryview
 
 
 class Damaged(ValueError):
-    """Bytes that are not what was written: fetched again, they may be right."""
+    """The bytes are not what was written. Fetched again, they may be right."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Bounds:
     _told: int = 0
 
     def begin_poll(self) -> None:
-        """From here on as much again may be unpacked."""
+        """Allow the bytes of one more poll."""
         self.left_bytes = _POLL_BYTES
 
     def try_again(self, part: Part, offset: int) -> bool:
@@ -74,7 +74,7 @@ class Bounds:
     def tell(self, aside: Unreadable) -> None:
         """Log it; of many, the first ones and every 16th."""
         self._told += 1
-        if self._told <= 3 or self._told % 16 == 0:
+        if is_logged(self._told, is_news=True):
             log.error(
                 "messages_put_aside",
                 topic=aside.topic,
@@ -88,18 +88,18 @@ class Bounds:
 
 
 class FetchedBatches:
-    """The bytes of a partition in an answer to a fetch, batch by batch. In the place of the library's MemoryRecords."""
+    """The bytes of one partition in a fetch response, batch by batch. Replaces the library's MemoryRecords."""
 
     def __init__(self, data: bytes | memoryview | None) -> None:
         self._data = memoryview(data or b"")
         self._at = 0
 
     def has_next(self) -> bool:
-        """Whether there is anything."""
+        """Whether any bytes are left to read."""
         return self._at < len(self._data)
 
     def size_in_bytes(self) -> int:
-        """All of it."""
+        """How many bytes there are in all, read or not."""
         return len(self._data)
 
     @property
@@ -108,7 +108,7 @@ class FetchedBatches:
         return self._data[self._at :]
 
     def next_batch(self) -> _Slice | None:
-        """None at the end, which may be a batch that is cut off. Raises Damaged where not even one is whole."""
+        """The next batch; None at the end, or if the rest is cut off. Raises Damaged if not even the first is whole."""
         data = self.rest
         if len(data) > _MAGIC_AT:
             (length,) = struct.unpack_from(">i", data, 8)
@@ -121,9 +121,9 @@ class FetchedBatches:
 
 
 class PartitionRecords:
-    """The messages of a fetch, from `next_fetch_offset` on. In the place of the library's class of that name.
+    """The messages of a fetch, from `next_fetch_offset` on. Replaces the library's class of that name.
 
-    Iterated again, it goes on where it was left. It ends early where the poll's bound is reached; `ended`: for good.
+    A new iteration goes on where the last one stopped. It stops early at the poll's limit; `ended`: nothing is left.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class PartitionRecords:
         value_deserializer: object,
         *_settings: object,
     ) -> None:
-        """The arguments are the library's; what a consumer has for `value_deserializer` comes here: its bounds."""
+        """The library's arguments. The consumer's Bounds come as `value_deserializer`, which the library hands on."""
         self.next_fetch_offset = fetch_offset
         self.ended = False
         self._part: Part = (tp.topic, tp.partition)
@@ -230,7 +230,7 @@ class PartitionRecords:
         self.next_fetch_offset = max(self.next_fetch_offset, batch.last_offset + 1)
 
     def _opened(self, batch: _Batch | _Old) -> int:
-        """Unpack it; its size then, which the poll is charged. One that is too large has cost the work of the bound."""
+        """Unpack it; its size then, in bytes. The poll is charged with it, or with the limit if it is too large."""
         try:
             size = batch.unpack(self._bounds.batch_bytes)
         except TooLarge:
@@ -280,7 +280,7 @@ class _Batch:
             raise Damaged("its checksum is wrong")
 
     def unpack(self, limit_bytes: int) -> int:
-        """Its size then, in bytes. Raises TooLarge, or another ValueError."""
+        """Unpack it; its size then, in bytes. Raises TooLarge, or another ValueError."""
         if codec := self._attributes & _CODEC_MASK:
             plain = unpacked(codec, self._data[_HEADER.size :], limit_bytes)
             attributes = struct.pack(">h", self._attributes & ~_CODEC_MASK)
@@ -322,7 +322,7 @@ class _Old:
         self._shift = 0
 
     def unpack(self, limit_bytes: int) -> int:
-        """Its size then, in bytes. Raises TooLarge, or another ValueError."""
+        """Unpack it; its size then, in bytes. Raises TooLarge, or another ValueError."""
         if not (codec := self._attributes & _CODEC_MASK):
             return len(self._data)
         self._plain = memoryview(unpacked(codec, memoryview(self._outer.value or b""), limit_bytes))

@@ -381,7 +381,7 @@ class Service:
                     "feed_misconfigured",
                     feed=name,
                     problems=[str(problem) for problem in error.problems],
-                    again_in_s=_MISCONFIGURED_S,
+                    retry_in_s=_MISCONFIGURED_S,
                 )
             else:
                 return

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from ingestd import state_files
+from ingestd.backoff import is_logged
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Earlier, FeedStatus
@@ -297,7 +298,7 @@ class StreamState:
             writing.result()
         except (OSError, JournalError) as error:
             self._failures += 1
-            if self._failures & (self._failures - 1) == 0:
+            if is_logged(self._failures):
                 log.error("stream_state_not_written", path=str(self._path), failures=self._failures, error=str(error))
         else:
             self._saved_version = version

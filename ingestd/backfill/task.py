@@ -10,7 +10,7 @@ import structlog
 from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler, Intake, NotYet, together
 from ingestd.backfill.venues import Venue, Venues
-from ingestd.backoff import Backoff
+from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import from_datetime, monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
 from ingestd.errors import ChannelError, ConnectionLost, DatabaseError, FeedError, IngestdError, SymbolError
@@ -94,7 +94,7 @@ class Backfill:
             self._failed_turns += 1
             if self._failed_turns >= _FAILED_TURNS_SHOWN:
                 self.problem = f"Backfill and audit fail, {self._failed_turns} turns in a row: {error}"[:400]
-            if self._failed_turns & (self._failed_turns - 1) == 0:  # an outage of hours must not fill the log
+            if is_logged(self._failed_turns):
                 # That there is no database is the sink's to tell.
                 refused = isinstance(error, DatabaseError) and error.sqlstate.startswith("57P")
                 is_away = refused or isinstance(error, ConnectionLost)

@@ -160,7 +160,7 @@ class CcxtFeed:
                 raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
             self._say_unknown()
-            log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), again_in_s=_NOTHING_LISTED_S)
+            log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), retry_in_s=_NOTHING_LISTED_S)
             await self._stop.sleep(_NOTHING_LISTED_S)
             return
         self._has_run = True

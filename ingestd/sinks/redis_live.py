@@ -23,7 +23,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from ingestd.backoff import Backoff
+from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import isoformat, monotonic_s, now_us
 from ingestd.config import RedisConfig
 from ingestd.errors import ConfigError, LiveServerError
@@ -235,8 +235,7 @@ class RedisLive:
         status.attempts_failed += 1
         self._metrics.sink_up.labels(self.name).set(0)
         self._metrics.sink_errors.labels(self.name, "refused" if _is_refusal(error) else "connection").inc()
-        is_news = status.attempts_failed == 1 or (status.attempts_failed <= 3 and status.problem != before)
-        if is_news or status.attempts_failed % 16 == 0:  # an outage of hours must not fill the disk with its report
+        if is_logged(status.attempts_failed, is_news=status.problem != before):
             log.warning(
                 "live_sink_down",
                 sink=self.name,

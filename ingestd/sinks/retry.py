@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from ingestd.backoff import Backoff
+from ingestd.backoff import Backoff, is_logged
 from ingestd.errors import (
     ConnectionLost,
     DatabaseError,
@@ -145,9 +145,7 @@ class PersistentWriter(Generic[ConnectionT]):
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         delay_s = self._delay_s(error)
-        # The first, what the next two add, every 16th: an outage of hours must not fill the disk with its report.
-        is_news = status.attempts_failed == 1 or (status.attempts_failed <= 3 and status.problem != before)
-        if is_news or status.attempts_failed % 16 == 0:
+        if is_logged(status.attempts_failed, is_news=status.problem != before):
             report = log.error if alarming else log.warning
             report(
                 "sink_write_failed",

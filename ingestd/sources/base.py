@@ -34,7 +34,7 @@ class Message(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A Message in the place of those from `first_offset` to `offset`, which nobody can read, or may: it is put aside.
+    """Stands for the messages from `first_offset` to `offset`, which cannot be read or are too large: it is put aside.
 
     `reason` is a short word for the metrics, `error` a sentence for people.
     """
@@ -97,7 +97,7 @@ class Consumer(Protocol):
 class Item:
     """A message as it will be stored. `rejected` is why it will be put aside instead, None for a good one.
 
-    `place` is where the message says that it stands in its producer's journal.
+    `place` is the place in its producer's journal that the message names.
     """
 
     part: Part
@@ -130,7 +130,7 @@ class Store(Protocol):
 
     name: str
     heeds_places: bool
-    """Whether the places that messages name in their producers' journals mean anything."""
+    """Whether repeated messages are told by the places that they name in their producers' journals."""
 
     def topics(self) -> Sequence[str]:
         """What to subscribe to."""

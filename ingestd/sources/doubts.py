@@ -1,4 +1,4 @@
-"""Places that no journal can have: somebody else writes to the topic under a daemon's name, and a person must know."""
+"""Tells a person of records at impossible places: somebody else may write to the topic under a daemon's name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_S = 300.0
 
 
 class Doubts:
-    """Counts them; tells of them in the log at most once a minute, and in the status for five minutes."""
+    """Counts doubtful places, logs them at most once a minute, and keeps them in the status for five minutes."""
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self._name = name
@@ -27,7 +27,7 @@ class Doubts:
         self._where = ""
 
     def look(self, partitions: Iterable[Partition]) -> None:
-        """Take up what these have found doubtful."""
+        """Collect what these partitions found doubtful."""
         for partition in partitions:
             if partition.doubtful:
                 self._note(partition)
@@ -48,8 +48,8 @@ class Doubts:
             partition=partition.part,
             journal_id=journal_id,
             messages=self._untold,
-            effect="stored without a mark; one that has no id is stored again if it is sent again",
-            remedy="see who else may write to the topic; or the clock of that daemon was set back by far",
+            effect="stored without a mark: a record without an id is stored again if it is sent again",
+            remedy="see who else may write to the topic, and whether that daemon's clock was set back far",
         )
         self._told_s, self._untold = self._last_s, 0
 
@@ -58,4 +58,4 @@ class Doubts:
         """A sentence while it goes on, else None."""
         if monotonic_s() - self._last_s >= _SHOWN_S:
             return None
-        return f"messages name places that cannot be in {self._where}; see who else may write to the topic"
+        return f"messages name impossible places in {self._where}; see who else may write to the topic"

@@ -42,7 +42,6 @@ _CHANNELS: dict[TopicKind, str] = {kind: "rejections" if kind == "rejected" else
 _LONGEST_VALUE_KEPT = 10_000
 _NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
 _MAX_TEXT = 2000
-_LONGEST_NAME = 128  # of an exchange or symbol: what a record that is accepted may have
 
 
 class MarketStore:
@@ -189,10 +188,9 @@ def refused(record: Record, message: Message, reason: str, now: int) -> Rejected
 
 
 def _stream_of(record: Record, message: Message, channel: str) -> StreamId:
-    """The record's stream, if it has names that may be kept and shown."""
+    """The record's stream, or the partition's where its names are not fit to be kept and shown."""
     stream = record.exchange, channel, record.symbol
-    sane = all(0 < len(name) <= _LONGEST_NAME and name.isprintable() for name in stream)
-    return stream if sane else _all_of(message, channel)
+    return stream if all(map(is_name, stream)) else _all_of(message, channel)
 
 
 def _all_of(message: Message, channel: str) -> StreamId:

@@ -1,16 +1,16 @@
-"""Which messages of a partition were had before, told by the places that they name in their producers' journals.
+"""Tells repeated messages of a partition by their places: the position and index in their producer's journal.
 
-A producer that starts again sends what it is not sure of once more. Within a partition the places of a journal only
-rise, so a mark for each journal, the highest place stored, tells a repetition. Whoever may write to a topic may name
-any place of any journal. So a header is never taken at its word alone:
+A producer that restarts sends again what it is not sure of. Within a partition the places of a journal only rise, so
+its mark, the highest place stored, tells a repetition. But whoever may write to a topic may name any place of any
+journal. So two rules limit what a header can do:
 
-- a mark is raised by a record that is stored, and not further than a daemon could have sealed batches since the record
-  that raised it last was received, by the records' own `received_at`, which lies in no future of ours. Where the reader
-  stands in a backlog, or for how long it was away, makes no difference to that;
-- what lies at or below the mark is a repetition only if it was received no later than what the mark has counted.
+- Only a stored record raises a mark, and only as far as a daemon can have sealed batches between the `received_at` of
+  the record that raised it last and its own, which is never far ahead of our clock. So neither a backlog nor a long
+  pause of the reader matters.
+- A record at or below the mark is a repetition only if it was received no later than the newest record up to the mark.
 
-What breaks one of the two is stored all the same, without a mark. Of a journal that has no mark here nothing is known:
-its first place is believed as far as any daemon could have come since there have been journals.
+A record that breaks a rule is stored, and raises no mark. The first place of an unknown journal is believed as far as a
+daemon could have come since the first journals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ JOURNALS_KEPT = 100  # in each partition: beyond them the one is forgotten whose
 _INDEX_BITS = 20  # a batch has fewer records than this can count
 _LARGEST_MARK = 2**63 - 1
 _LONGEST_ID = 64  # ingestd's own have 16 characters
-# A daemon seals a batch a millisecond at most, or one for each record; a journal in memory takes 2,300 a second.
+# At least this long from one batch to the next: 10,000 a second. Usual are 50; with its journal in memory a daemon can
+# seal 2,300.
 _BATCH_US = 100
 # How far a journal may be ahead of that rate: half an hour of usual batches, for clocks that were set back.
 _AHEAD_US = 100_000 * _BATCH_US
@@ -35,16 +36,16 @@ _NO_JOURNAL_BEFORE_US = 1_767_225_600_000_000  # 2026-01-01
 
 
 class Verdict(enum.Enum):
-    """What a place says of its record."""
+    """What a record's place says of the record."""
 
     NEW = "new"
-    HAD = "had"  # it was had before
+    HAD = "had"  # a repetition
     DOUBTFUL = "doubtful"  # no daemon can have written this place, or the mark that it is compared with
 
 
 def journal_place(message: Message) -> JournalPlace | None:
-    """The journal and the place in it that the message names; None for a producer that has no journal, and for a header
-    that names no place (empty, null, other text): then what is right in it is stored, repetitions of it too."""
+    """The journal and the place in it that the message names; None without the header, or if it names no place (empty,
+    null, other text): such a message is always new."""
     for name, value in message.headers:
         if name == POSITION_HEADER:
             try:
@@ -58,7 +59,7 @@ def journal_place(message: Message) -> JournalPlace | None:
 
 
 class _Journal:
-    """The highest place had of it, when the newest record had of it was received, and by how much it is ahead."""
+    """Its highest place so far, when the newest record up to it was received, how far it is ahead of the rate."""
 
     __slots__ = ("ahead_us", "batch_end", "mark", "received_at")
 
@@ -80,21 +81,21 @@ class Marks:
         self._last = _NONE  # whose mark was raised last, since `stored`
 
     def is_beyond(self, place: JournalPlace) -> bool:
-        """Whether no record that raised a mark can have named this place."""
+        """Whether the journal has a mark, and this place is above it."""
         known = self._journals.get(place[0])
         return known is not None and place[1] > known.mark
 
     def had(self, place: JournalPlace) -> bool:
-        """Whether the mark has passed this place, whatever raised it."""
+        """Whether this place is at or below the journal's mark."""
         known = self._journals.get(place[0])
         return known is not None and place[1] <= known.mark
 
     def judge(self, place: JournalPlace, received_at: int) -> Verdict:
-        """What the place of a record that can be stored says of it. A new one raises the mark."""
+        """Judge a record that can be stored by its place. A new one raises the mark."""
         journal_id, mark = place
         known = self._journals.get(journal_id)
         if known is self._last and known.mark < mark < known.batch_end:
-            # What the rest of this method comes to for nearly every record: the next of the same batch.
+            # Nearly every record is the next of the same batch: the rest of this method would come to the same.
             known.mark = mark
             if received_at > known.received_at:
                 known.ahead_us = known.ahead_us and max(0, known.ahead_us - received_at + known.received_at)

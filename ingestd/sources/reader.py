@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from ingestd.backoff import Backoff
+from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import monotonic_s
 from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reaction_to
 from ingestd.ops.metrics import Metrics, count_by
@@ -107,9 +107,10 @@ class TopicReader:
                 try:
                     await self._as_member(backoff)
                 except (KafkaError, ConnectionLost) as error:
-                    self._note(error, backoff)
+                    delay_s = backoff.next_s()
+                    self._note(error, backoff.attempts, delay_s)
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(backoff.next_s()):
+                        async with asyncio.timeout(delay_s):
                             await self._finish_asked.wait()
         finally:
             self._writer.disconnect()
@@ -160,16 +161,15 @@ class TopicReader:
             self._release(list(self._partitions.values()))
             self._partitions.clear()
 
-    def _note(self, error: KafkaError | ConnectionLost, backoff: Backoff) -> None:
-        self._problem = str(error)
+    def _note(self, error: KafkaError | ConnectionLost, failures: int, delay_s: float) -> None:
+        before, self._problem = self._problem, str(error)
         kind = error.name if isinstance(error, KafkaError) else type(error).__name__
         self._metrics.sink_errors.labels(self.name, kind).inc()
-        alarming = reaction_to(error) is Reaction.PAUSE
-        if alarming:
+        if alarming := reaction_to(error) is Reaction.PAUSE:
             self._metrics.sink_alarms.labels(self.name).inc()
-        if backoff.attempts < 3 or backoff.attempts % 16 == 0:
-            report = log.error if alarming else log.warning
-            report("source_lost_broker", source=self.name, error=str(error), attempts=backoff.attempts + 1)
+        if is_logged(failures, is_news=self._problem != before):
+            report, retry_in_s = (log.error if alarming else log.warning), round(delay_s, 1)
+            report("source_lost_broker", source=self.name, error=str(error), attempts=failures, retry_in_s=retry_in_s)
 
     async def _claim(self, consumer: Consumer) -> None:
         now_s = monotonic_s()

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.errors import DatabaseError, NoneTaken, may_be_of_a_row
+from ingestd.errors import DatabaseError, may_be_of_a_row
 from ingestd.event_messages import Event, read_event
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
 from ingestd.sinks.timescale.positions import Mark, Move, advance
-from ingestd.sinks.timescale.refused import Kept, is_blamed, must_wait, put_aside
+from ingestd.sinks.timescale.refused import Kept, is_blamed, put_aside, require_some_taken
 from ingestd.sources.base import Item, Message
 from ingestd.sources.event_tables import Change, store_events
 from ingestd.sources.kafka_topics import poison, why
@@ -187,27 +187,19 @@ async def _store_one_by_one(
         else:
             changes.append(change)
             stored[item.channel] += len(change.new)
-    _require_company(items, refused, stored)
+    _require_some_taken(items, refused, stored)
     return changes, refused
 
 
-def _require_company(
+def _require_some_taken(
     items: Sequence[Item], refused: Sequence[tuple[Item, DatabaseError]], stored: Mapping[str, int]
 ) -> None:
-    """Raise the server's answer where none of the events of one kind may be given up for it."""
+    """Raises NoneTaken if none of the refused events of one kind may be put aside."""
     tried = Counter(item.channel for item in items)
     for channel in {item.channel for item, _ in refused}:
         errors = [error for item, error in refused if item.channel == channel]
-        error = must_wait(
-            errors, tried=tried[channel], passed=tried[channel] - len(errors), stored=stored.get(channel, 0)
-        )
-        if error is not None:
-            raise NoneTaken(
-                f"the tables take none of the {tried[channel]} {channel} that wait: {error}",
-                sqlstate=error.sqlstate,
-                context=error.context,
-                detail=error.detail,
-            )
+        sent, passed = tried[channel], tried[channel] - len(errors)
+        require_some_taken("the tables take", channel, errors, tried=sent, passed=passed, stored=stored.get(channel, 0))
 
 
 def _kept(content: Rejected) -> Kept:

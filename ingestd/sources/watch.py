@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from ingestd.backoff import is_logged
 from ingestd.errors import KafkaError
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Consumer, Part
@@ -75,6 +76,5 @@ class BrokerWatch:
 
     def _report(self, event: str, problem: str) -> None:
         self._failures += 1
-        # The first and then every 16th: an outage of hours must not fill the disk with its own report.
-        if self._failures == 1 or self._failures % 16 == 0:
+        if is_logged(self._failures):
             log.warning(event, source=self._name, error=problem, attempts=self._failures, retry_in_s=_ASK_EVERY_S)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from ingestd.backoff import is_logged
 from ingestd.clock import monotonic_s
 from ingestd.config import Config
 from ingestd.errors import IngestdError
@@ -95,8 +96,7 @@ class Upkeep:
         self._errors[step] = str(error)[:300]
         self._metrics.upkeep_failures.labels(step).inc()
         self._failures[step] += 1
-        # The first failures and then every 16th: an outage of hours must not fill the disk with its own report.
-        if self._failures[step] <= 3 or self._failures[step] % 16 == 0:
+        if is_logged(self._failures[step], is_news=True):
             report = log.debug if step == "connect" and _bug(error) is None else log.warning  # the sink tells of it
             report(
                 "upkeep_failed",

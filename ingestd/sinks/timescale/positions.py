@@ -25,7 +25,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class MarkRefused(IngestdError):
-    """A mark is none that the table takes: write each by itself."""
+    """The table refuses one of the marks: write each by itself."""
 
 
 class Superseded(IngestdError):
@@ -56,8 +56,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The highest place of a replayable origin that is stored, and when the newest record that it counts was received,
-    in microseconds since the epoch. Nobody is fenced off by such a row: that time stands in its column `epoch`."""
+    """The highest place of a replayable origin that is stored, and when the newest record up to it was received, in
+    microseconds since 1970. The row's column `epoch` holds that time: such a row fences nobody off."""
 
     position: int
     received_at: int
@@ -132,11 +132,12 @@ async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: 
 async def mark(database: Database, marks: Mapping[str, Mark | None], *, apart: bool = False) -> None:
     """Raise the marks of replayable origins, and delete those that are None, inside the caller's transaction.
 
-    Raises MarkRefused for one that the table does not take. `apart`: each is written by itself then, and such a one is
-    left out: what it would have told is known by the records' own keys.
+    Raises MarkRefused if the table refuses one of them. With `apart` each is written by itself, and one that is refused
+    is left out and logged.
     """
     raised = sorted((source, mark) for source, mark in marks.items() if mark is not None)
-    for some in [[one] for one in raised] if apart else [raised] if raised else []:
+    written_together = [[one] for one in raised] if apart or not raised else [raised]
+    for some in written_together:
         try:
             async with database.savepoint() if apart else contextlib.nullcontext():
                 await _raise(database, some)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ingestd.errors import DatabaseError, Reaction, may_be_of_a_row, reaction_to
+from ingestd.errors import DatabaseError, NoneTaken, Reaction, may_be_of_a_row, reaction_to
 from ingestd.sinks.timescale import copy_text
 from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage.database import Database
@@ -49,12 +49,14 @@ def is_blamed(error: DatabaseError, doubts: int) -> bool:
     return reaction_to(error) in _BLAMED or (may_be_of_a_row(error) and doubts >= DOUBTS_ENOUGH)
 
 
-def must_wait(errors: Sequence[DatabaseError], *, tried: int, passed: int, stored: int) -> DatabaseError | None:
-    """Of the refusals of one table's rows the first for which none may be given up, or None.
+def require_some_taken(
+    taker: str, what: str, errors: Sequence[DatabaseError], *, tried: int, passed: int, stored: int
+) -> None:
+    """Raises NoneTaken, with the server's answer, if a table refused rows of which none may be put aside.
 
     `tried` rows were sent, `passed` of them were not refused, `stored` of these are stored by the same transaction. A
-    rule that refuses all of several rows is wrong itself, or what it needs is not there yet. Of an error that nobody
-    foresaw only a row beside it that is stored tells that the table is well.
+    rule that refuses all of several rows is wrong itself, or what it needs is not there yet. After an error that nobody
+    foresaw, only another row that is stored shows that the table works.
     """
     for error in errors:
         reaction = reaction_to(error)
@@ -62,8 +64,12 @@ def must_wait(errors: Sequence[DatabaseError], *, tried: int, passed: int, store
             continue
         may_go = stored if reaction not in _BLAMED else passed or tried == 1
         if not may_go:
-            return error
-    return None
+            raise NoneTaken(
+                f"{taker} none of the {tried} {what} that wait: {error}",
+                sqlstate=error.sqlstate,
+                context=error.context,
+                detail=error.detail,
+            )
 
 
 async def put_aside(database: Database, rows: Sequence[Kept]) -> None:

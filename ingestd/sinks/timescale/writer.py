@@ -25,7 +25,7 @@ from ingestd.failpoints import passing
 from ingestd.records import Record
 from ingestd.sinks.timescale import copy_text, two_times
 from ingestd.sinks.timescale.positions import Mark, MarkRefused, Move, advance, mark
-from ingestd.sinks.timescale.refused import Kept, is_blamed, must_wait, put_aside
+from ingestd.sinks.timescale.refused import Kept, is_blamed, put_aside, require_some_taken
 from ingestd.sinks.timescale.rows import RowMaker, Rows
 from ingestd.sinks.timescale.tables import Table
 from ingestd.storage.database import Database
@@ -200,7 +200,7 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
         await database.execute(rows.table.create_staging())
     if rows.in_portions:
         stored, missing, bad = await _store_in_portions(database, rows)
-        _require_company(rows, bad, stored, missing)
+        _require_some_taken(rows, bad, stored, missing)
         outcome.bad.extend(bad)
     else:
         bad = []
@@ -277,22 +277,14 @@ async def _store_portion(
     return stored, missing, bad
 
 
-def _require_company(rows: Rows, bad: Sequence[BadRow], stored: int, missing: int) -> None:
-    """Raise the server's answer where no row may be given up for it. The next time all of them are tried at once."""
-    error = must_wait(
-        [row.answer for row in bad],
-        tried=rows.count,
-        passed=rows.count - len(bad) - missing,
-        stored=stored,
-    )
-    if error is not None:
+def _require_some_taken(rows: Rows, bad: Sequence[BadRow], stored: int, missing: int) -> None:
+    """Raises NoneTaken if none of the bad rows may be put aside. The next time all rows are tried at once."""
+    answers, passed = [row.answer for row in bad], rows.count - len(bad) - missing
+    try:
+        require_some_taken(f"{rows.table.name} takes", "rows", answers, tried=rows.count, passed=passed, stored=stored)
+    except NoneTaken:
         rows.in_portions = False
-        raise NoneTaken(
-            f"{rows.table.name} takes none of the {rows.count} rows that wait: {error}",
-            sqlstate=error.sqlstate,
-            context=error.context,
-            detail=error.detail,
-        )
+        raise
 
 
 @asynccontextmanager
