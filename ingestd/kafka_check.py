@@ -1,4 +1,4 @@
-"""Try Kafka once, for `ingestd check --connect`: is a broker there, can it do what the configuration asks of it?"""
+"""Try Kafka once, for `ingestd check --connect`: does a broker answer, and can it do what the configuration needs?"""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ingestd.kafka_client import Producer
 class KafkaAnswer:
     """What the brokers answered.
 
-    `brokers` are the cluster's, as they name themselves (`host:port`): clients are sent there. `idempotence` is None
-    where an idempotent producer gets its number, else a sentence that says why not and what to do. `missing_topics` do
-    not exist; with `kafka.create_topics` a start makes them.
+    `brokers`: those of the cluster, as they advertise themselves (`host:port`). `idempotence`: None if the brokers give
+    an idempotent producer its producer id, else a sentence that says why not and what to do. `missing_topics` do not
+    exist; with `kafka.create_topics` a start creates them.
     """
 
     brokers: tuple[str, ...]
@@ -25,11 +25,11 @@ class KafkaAnswer:
 
 
 async def try_kafka(config: KafkaConfig, client_id: str, topics: Collection[str]) -> KafkaAnswer:
-    """Ask the brokers, and change nothing. `topics` are those that the program will use. Takes at most
-    `kafka.request_timeout_s` for each bootstrap server, and twice that besides.
+    """Ask the brokers, and change nothing. `topics` are those that the program will use.
 
-    Raises ConnectionLost when none can be reached, KafkaError (AccessRefused) when it refuses us. The sentence names
-    the brokers and never a password.
+    Takes at most `kafka.request_timeout_s` for each bootstrap server and twice more. Raises ConnectionLost when no
+    broker can be reached, KafkaError (AccessRefused) when one refuses the client; the message names the brokers and
+    never a password.
     """
     producer = Producer(config.model_copy(update={"idempotent": True}), client_id)
     try:

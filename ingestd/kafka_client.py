@@ -182,7 +182,7 @@ class Producer:
                 await reached(self._producer.client.bootstrap, self._config, self._client_id)
 
     async def begin(self) -> None:
-        """The second: an idempotent producer gets its number. Raises NotIdempotent where the broker refuses it one."""
+        """The second: an idempotent producer gets its producer id. Raises NotIdempotent when the broker refuses."""
         try:
             with translated(self._config):
                 async with asyncio.timeout(self._config.request_timeout_s + 1):

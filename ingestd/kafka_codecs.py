@@ -1,7 +1,7 @@
-"""Unpack a Kafka batch within a bound on what comes out, whatever the sizes in its headers say.
+"""Unpacks a Kafka batch into a buffer of limited size, whatever the sizes in its headers say.
 
-The client library unpacks whole: a zstd batch of 21 KB can hold 700 MB. Here the output has a fixed room, so that no
-more than that is ever made, for each of the four codecs, and for streams of several frames.
+The client library unpacks a batch whole: 21 KB of zstd can hold 700 MB. Here no codec, and no stream of several frames,
+can write more than the limit.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _XERIAL_HEADER_BYTES = 16
 
 
 class TooLarge(ValueError):
-    """More comes out than the bound allows."""
+    """The batch unpacks to more than the limit."""
 
 
 def unpacked(codec: int, packed: memoryview, limit_bytes: int) -> bytes | bytearray:
-    """What the batch holds, at most `limit_bytes` of it. `codec` is the number in the batch's attributes.
+    """The unpacked records of a batch. `codec` is the number in the batch's attributes.
 
-    Raises TooLarge, or another ValueError for what cannot be unpacked.
+    Raises TooLarge if they are more than `limit_bytes`, another ValueError if they cannot be unpacked.
     """
     try:
         if codec == _SNAPPY:
@@ -46,7 +46,7 @@ def unpacked(codec: int, packed: memoryview, limit_bytes: int) -> bytes | bytear
 
 
 def _into(decompress_into: Callable[[memoryview, bytearray], int], packed: memoryview, limit_bytes: int) -> bytearray:
-    """The room grows with what there is: most batches need little of the bound."""
+    """Tries a small buffer first: few batches come near the limit."""
     size = max(_FIRST_ROOM_BYTES, _USUAL_RATIO * len(packed))
     while True:
         size = min(size, limit_bytes)
@@ -57,7 +57,7 @@ def _into(decompress_into: Callable[[memoryview, bytearray], int], packed: memor
             if _NO_ROOM not in str(error):
                 raise
             if size == limit_bytes:
-                raise TooLarge(f"it holds more than {limit_bytes} bytes") from error
+                raise TooLarge(f"it unpacks to more than {limit_bytes} bytes") from error
             size *= 8
         else:
             del room[count:]
@@ -83,7 +83,7 @@ def _snappy(packed: memoryview, limit_bytes: int) -> bytes:
 
 
 def _snappy_block(packed: memoryview, limit_bytes: int) -> bytes:
-    # Room is made for the size that the block says, and what does not come out to exactly that is an error.
+    # The codec allocates the size that the block states, and raises unless it unpacks to exactly that.
     if cramjam.snappy.decompress_raw_len(packed) > limit_bytes:
-        raise TooLarge(f"it says that it holds more than {limit_bytes} bytes")
+        raise TooLarge(f"it states a size of more than {limit_bytes} bytes")
     return bytes(cramjam.snappy.decompress_raw(packed))

@@ -38,8 +38,8 @@ _JOIN_MARGIN_S = 5.0
 # database is down it holds what it has, and leaving the group would only make the others hold the same.
 _NEVER_MS = 7 * 24 * 3600 * 1000
 
-# The library has no option for how much it unpacks, and stands still at what it cannot read. These are of the whole
-# process; a consumer's own bounds reach them as what it has for a deserializer, which the library hands on.
+# The library has no option for how much it unpacks, and stops at what it cannot read. This replaces its classes in the
+# whole process; each consumer gives them its limits as its deserializer.
 fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBatches, PartitionRecords
 fetcher.FetchResult = FetchResult
 
@@ -200,7 +200,7 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
 
 
 def bounds_of(config: KafkaConfig) -> Bounds:
-    """How much is unpacked: more than a broker lets in of what is not packed, also where it is told to let in more."""
+    """How much is unpacked: at least twice what the configuration lets a broker take unpacked."""
     largest = 2 * max(config.max_message_bytes, config.max_batch_bytes)
     return Bounds(max(LARGEST_BATCH_BYTES, largest), max(LARGEST_MESSAGE_BYTES, largest))
 

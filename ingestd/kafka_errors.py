@@ -43,7 +43,7 @@ _BROKERS_NAMED = 3
 
 @contextmanager
 def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
-    """The client library's errors become ours, from the original. `what` was being done, or is concerned."""
+    """Raise the client library's errors as ours, from the original. `what` says what was done, or to which topic."""
     try:
         yield
     except library.KafkaError as error:
@@ -75,10 +75,10 @@ def our_error(error: library.KafkaError, config: KafkaConfig, what: str = "") ->
 
 
 def not_idempotent(error: KafkaError | ConnectionLost, config: KafkaConfig) -> KafkaError | ConnectionLost:
-    """What to say where a broker that was reached gave no number to an idempotent producer."""
+    """The error to raise when a broker that was reached assigned no producer id to an idempotent producer."""
     remedy = "if it has no idempotent producers, set kafka.idempotent = false"
     if isinstance(error, ConnectionLost):
-        return ConnectionLost(f"{place(config)}: the broker gave an idempotent producer no number in time; {remedy}")
+        return ConnectionLost(f"{place(config)}: the broker assigned no producer id in time; {remedy}")
     if error.name == library.ClusterAuthorizationFailedError.__name__:
         remedy = "grant IDEMPOTENT_WRITE on the cluster, or set kafka.idempotent = false"
     elif isinstance(error, AccessRefused) or error.retriable:
@@ -99,7 +99,7 @@ def unreached(error: BaseException) -> str:
 
 
 def place(config: KafkaConfig, what: str = "") -> str:
-    """`Kafka at host:9092, the topic x`. What stands before an @ might be a password."""
+    """`Kafka at host:9092: the topic x`. Text before an @ is left out: it might be a password."""
     names = [server.rpartition("@")[2] for server in config.bootstrap_servers]
     more = len(names) - _BROKERS_NAMED
     where = ", ".join(names[:_BROKERS_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""The files of `instance.state_dir`: for this user alone, and never somebody else's file under the name of ours.
+"""The files of `instance.state_dir`: readable by this user only, and never another user's file under one of our names.
 
-The directory may be one that others can write to, such as /tmp: a name in it may be a symbolic link, a second name of
-another file, or a FIFO, put there so that we write to, wait for, or read something else.
+Others may be able to write to the directory, as to /tmp. They may put a symbolic link, a hard link or a FIFO there, so
+that the daemon writes to, reads or waits for something else.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 _FILE = 0o600
 _DIRECTORY = 0o700
-# Of a FIFO nobody has opened, an open without the last would wait for ever.
+# Without O_NONBLOCK, opening a FIFO that nobody else has opened would wait for ever.
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @contextlib.contextmanager
 def private() -> Iterator[None]:
-    """What is made inside the block is for this user alone, whatever umask the process was started with."""
+    """Files and directories made inside the block are readable by this user only, whatever the umask was before."""
     before = os.umask(0o777 & ~_DIRECTORY)
     try:
         yield
@@ -42,9 +42,9 @@ def make_directory(path: Path) -> None:
 
 
 def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, sole: bool = False) -> int:
-    """A descriptor of our file, made if there is none, and closed to others. `sole`: it may have no second name.
+    """Open our file, made if there is none, and take others' rights to it away. `sole`: it may have no hard link.
 
-    Raises OSError, with what is wrong as its text, where the name is not a file of ours.
+    Raises OSError, whose text says what is wrong, if the name is not a file of ours.
     """
     try:
         descriptor = os.open(path, flags | _FLAGS, _FILE)
@@ -71,7 +71,7 @@ def read(path: Path) -> bytes:
 
 
 def write_beside(path: Path, payload: bytes, *, synced: bool = True) -> Path:
-    """Write what `os.replace` is to put there; synced, since a host that crashes must not leave an empty one."""
+    """Write a new file beside `path`, for `os.replace`. Synced, so that a host that crashes leaves no empty one."""
     beside = path.with_name(f"{path.name}.part")
     beside.unlink(missing_ok=True)  # what a crash left, or a link that somebody put there
     with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
@@ -88,7 +88,7 @@ def replace(path: Path, payload: bytes, *, synced: bool = True) -> None:
 
 
 def close_to_others(directory: Path) -> None:
-    """A directory of ours and all that is in it, made by an earlier version under another umask."""
+    """Take others' rights away from a directory and all that is in it, as an earlier version may have left them."""
     for folder, _, names in os.walk(directory):
         os.chmod(folder, _DIRECTORY)
         for name in names:
@@ -103,8 +103,8 @@ def _require_own(path: Path, found: os.stat_result, sole: bool) -> None:
     if os.geteuid() not in (found.st_uid, 0):
         raise _foreign(path, "the file of another user")
     if sole and found.st_nlink > 1:
-        raise _foreign(path, "a second name of another file")
+        raise _foreign(path, "a hard link to another file")
 
 
 def _foreign(path: Path, what: str) -> OSError:
-    return OSError(errno.EPERM, f"{path.name} is {what}: look who put it there, and remove it", str(path))
+    return OSError(errno.EPERM, f"{path.name} is {what}: find out who put it there, and remove it", str(path))

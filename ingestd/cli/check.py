@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Ask the database, Redis, Kafka and each venue's REST too.")
+@click.option("--connect", is_flag=True, help="Also ask the database, Redis, Kafka and each venue's REST API.")
 @json_option
 def check(config_file: Path, connect: bool, as_json: bool) -> None:
     """Check a configuration and print what it comes to.
 
     Prints the effective configuration: defaults filled in, environment overrides applied, symbol files merged, secrets
-    as ***. What could be better is a note on standard error. Where something is wrong, prints every mistake and ends
-    with exit code 2. Opens no connection: symbols are held against the markets that a daemon with this state directory
-    was told within the last day, where there was one.
+    as ***. Prints advice as notes on standard error. If anything is wrong, prints every mistake and ends with exit code
+    2. Opens no connection: checks symbols against the market list that a daemon with this state directory kept, if the
+    list is at most a day old.
 
-    With --connect says of each server and venue, on standard error, whether it answered and what a daemon would lack
-    there, and ends with 1 where it would lack something. Changes nothing there.
+    With --connect also asks each server and venue, changes nothing there, and prints on standard error whether it
+    answered and what a daemon would lack there. If it would lack anything, the exit code is 1.
     """
     try:
         config = load_runnable(config_file, by_kept_lists=True)
@@ -66,7 +66,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
 
 
 def _answers(config: Config) -> list[Answer]:
-    """Loads every library there is: only where it is asked for."""
+    """Imports every client library, so only --connect calls it."""
     from ingestd.cli.connecting import ask_all
     from ingestd.ops import logs
 

@@ -23,7 +23,10 @@ _VENUE_TIMEOUT_S = 60.0  # the exchange library may load several lists, each wit
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of asking one of them. `who` is the place in the configuration; `problems`: what a run would lack."""
+    """What one server or venue answered.
+
+    `who`: its key path in the configuration. `problems`: what a daemon would lack.
+    """
 
     who: str
     said: str
@@ -31,7 +34,10 @@ class Answer:
 
 
 async def ask_all(config: Config) -> list[Answer]:
-    """Everything at once; each answer or its lack in the order of the configuration. Takes a minute at most."""
+    """Ask all of them at once; the answers have a fixed order: database, Redis, Kafka, then each feed.
+
+    Each has time limits of its own: those of its section, and a minute for a venue.
+    """
     asked: list[tuple[str, Callable[[], Awaitable[Answer]]]] = []
     role = config.instance.role
     if config.database is not None and role != "feed":
@@ -51,7 +57,7 @@ async def _answered(who: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
     try:
         return await ask()
     except IngestdError as error:
-        return Answer(who, "no answer that can be used", (str(error),))
+        return Answer(who, "gave no usable answer", (str(error),))
 
 
 async def _ask_database(config: Config) -> Answer:
@@ -102,8 +108,8 @@ async def _ask_venue(who: str, feed: FeedConfig) -> Answer:
         followed = history.symbols()
         wrong = history.unknown()
     except TimeoutError as error:
-        raise FeedError(f"{feed.exchange}: no whole answer within {_VENUE_TIMEOUT_S:g} s") from error
+        raise FeedError(f"{feed.exchange}: its REST gave no complete answer within {_VENUE_TIMEOUT_S:g} s") from error
     finally:
         await history.close()
-    said = f"{feed.exchange}: its REST answered; {len(followed)} of the symbols that it lists are followed"
+    said = f"{feed.exchange}: its REST answered; {len(followed)} of its symbols would be followed"
     return Answer(who, said, tuple(f"{symbol}: {reason}" for symbol, reason in wrong.items()))

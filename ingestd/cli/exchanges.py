@@ -1,4 +1,4 @@
-"""`ingestd exchanges`: which there are, what each offers, and its markets."""
+"""`ingestd exchanges`: the exchanges, the channels of each, and its markets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ingestd.cli.options import json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import FeedConfig
-from ingestd.errors import FeedError, IngestdError
+from ingestd.errors import ConfigError, FeedError, Problem
 
-if TYPE_CHECKING:  # the exchange library takes a second: only when it is asked
+if TYPE_CHECKING:  # importing the exchange library takes a second
     from ingestd.feeds.directory import Listing, Offer
 
 _ASKED_FOR_S = 60.0
@@ -36,15 +36,15 @@ _ASKED_FOR_S = 60.0
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Ask as the feed of this exchange does in this file: its url_map, options and credentials, and the list that "
-    "its daemon keeps.",
+    help="Ask with the url_map, options and credentials of this exchange's feed in this file, and use the list of "
+    "markets that its daemon keeps.",
 )
 @json_option
 def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
-    """List the exchanges; of one, NAME, its channels; with --match, its markets, a symbol a line.
+    """List the exchanges; with NAME, the channels of one; with --match, its markets, one symbol a line.
 
-    Only --match opens a connection: it asks the venue, or with -c reads the list of markets that a daemon keeps, where
-    that is of the last day. Exit code 1 where the venue cannot be reached, or nothing matches.
+    Only --match may open a connection. It asks the venue; with -c it first looks for the list of markets that a daemon
+    keeps, at most a day old. Exit code 1: the venue cannot be reached, or nothing matches.
     """
     if name is None:
         if patterns or config_file is not None:
@@ -77,8 +77,8 @@ def _describe(name: str, as_json: bool) -> None:
         return
     say(f"{offer.exchange}: read by {'a decoder of our own, and ccxt' if offer.decoder == 'native' else 'ccxt'}")
     for channel, decoder in offer.channels.items():
-        notes = [f"of {', '.join(offer.candles)}"] if channel == "candles" and offer.candles else []
-        notes += ["with an API key only: credentials_file"] if channel in offer.with_key else []
+        notes = [f"timeframes {', '.join(offer.candles)}"] if channel == "candles" and offer.candles else []
+        notes += ["needs an API key: set credentials_file"] if channel in offer.with_key else []
         say(f"  {channel:13}  {decoder:6}  {'; '.join(notes)}".rstrip())
     say(f'Its markets: ingestd exchanges {name} --match "{directory.first_symbol(name).partition("/")[0]}/*"')
 
@@ -101,8 +101,8 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
         listing = run_to_its_end(_asked(feed, state_dir))
     except FeedError as error:
         raise FeedError(
-            f"the markets of {name} cannot be had: {error}. Is this machine online, and does the venue serve its "
-            "country? A mirror or proxy: -c with a file whose feed has a url_map"
+            f"the markets of {name} cannot be had: {error}. Check that this machine is online and that the venue "
+            "serves its country; to ask a mirror or proxy, use -c with a file whose feed has a url_map"
         ) from error
     if as_json:
         say_json(orjson.dumps(_listed(name, listing)))
@@ -133,7 +133,7 @@ def _asking(name: str, patterns: tuple[str, ...], config_file: Path | None) -> t
     config = configuration.load(config_file)
     feed = next((feed for feed in config.feeds if feed.exchange == name), None)
     if feed is None:
-        raise IngestdError(f"{config_file} has no feed of {name}: leave -c out to ask the venue itself")
+        raise ConfigError([Problem(str(config_file), f"has no feed of {name}", hint="leave -c out to ask the venue")])
     return feed.model_copy(update=wanted), config.instance.state_dir
 
 

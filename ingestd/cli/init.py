@@ -26,8 +26,8 @@ _HEAD = """\
 # Every option has a default; all of them, with what they mean: config/ingestd.toml in the source.
 
 [instance]
-{name}             # in the database, and of its lease: one daemon of a name captures
-{state_dir} # the journal: what is captured and not stored yet
+{name}             # of this daemon; of several with one name only one captures
+{state_dir} # the journal is here: what is captured and not stored yet
 
 # A sink exists when its section does: [database], [redis], [kafka].
 [database]                    # TimescaleDB or plain PostgreSQL; the password may be in a file: password_file = "..."
@@ -46,20 +46,20 @@ listen = "127.0.0.1:9108"     # /metrics, /livez, /readyz
 _FEED = """
 [[feeds]]
 {exchange}
-{channels} # it has {offered}
-{symbols} # a pattern such as "*/USDT" takes all that match: ingestd exchanges {name} --match "*/USDT"
+{channels} # offered: {offered}
+{symbols} # names or patterns; to list its markets: ingestd exchanges {name} --match "*/USDT"
 """
 
 
 @click.command()
 @click.option(
-    "--exchange", "exchanges", multiple=True, help="An exchange to capture; again for more. [default: binance]"
+    "--exchange", "exchanges", multiple=True, help="An exchange to capture; may be repeated. [default: binance]"
 )
 @click.option(
     "--symbols",
     multiple=True,
     metavar="SYMBOL[,SYMBOL]",
-    help="What to capture of each: unified symbols or patterns. [default: bitcoin]",
+    help="What to capture: unified symbols or patterns. [default: BTC/USDT, or what the exchange trades bitcoin in]",
 )
 @click.option("--dsn", default=_DSN, show_default=True, help="The database.")
 @click.option(
@@ -72,14 +72,14 @@ _FEED = """
 )
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output: str, force: bool) -> None:
-    """Write a commented configuration to begin with. Asks nothing, opens no connection.
+    """Write a first configuration, with comments. Asks nothing, opens no connection.
 
-    Nobody else may read the file where the DSN holds a password. Exit code 2, and no file, where `ingestd check` would
-    refuse it.
+    If the DSN holds a password, only you may read the file. If `ingestd check` would refuse the file, the exit code is
+    2 and none is written.
     """
     wanted = [symbol.strip() for listed in symbols for symbol in listed.split(",") if symbol.strip()]
     if symbols and not wanted:
-        raise click.UsageError("--symbols names none")
+        raise click.UsageError("--symbols names no symbol")
     if output != _STANDARD_OUTPUT and not force and os.path.lexists(output):
         raise click.UsageError(f"{output} exists: --force replaces it, --output names another file")
     text = _composed(tuple(dict.fromkeys(exchanges)) or ("binance",), wanted, dsn)
@@ -103,9 +103,9 @@ def _composed(exchanges: Sequence[str], wanted: Sequence[str], dsn: str) -> str:
         symbols = list(wanted) or [directory.first_symbol(exchange)]
         channels = directory.usual_channels(exchange, symbols)
         if not channels:
-            message = "serves nothing of these symbols without an API key"
+            message = "serves no channel of these symbols without an API key"
             raise ConfigError(
-                [Problem(exchange, message, ", ".join(symbols), "write its feed by hand: credentials_file")]
+                [Problem(exchange, message, ", ".join(symbols), "write its feed by hand, with credentials_file")]
             )
         text += _FEED.format(
             exchange=_line("exchange", exchange),
@@ -122,7 +122,7 @@ def _line(key: str, value: object) -> str:
 
 
 def _state_dir() -> Path:
-    """Where this user may write: the system's own for root and for a service, else the user's."""
+    """A directory that this user may write to: the system's for root and the service's user, else the user's own."""
     if os.geteuid() == 0 or os.access(_SYSTEM_STATE, os.W_OK):
         return _SYSTEM_STATE
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")

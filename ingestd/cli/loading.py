@@ -14,10 +14,8 @@ from ingestd.config import Config, RedisConfig
 from ingestd.config_runnable import what_is_lacking
 from ingestd.errors import ConfigError, LiveServerError, Problem
 
-_ANY_FEED = {
-    "exchange": "binance",
-    "symbols": ["*"],
-}  # stands where a feed is beyond repair: the others keep their place
+# Stands where a feed is beyond repair, so that the others keep their place.
+_ANY_FEED = {"exchange": "binance", "symbols": ["*"]}
 _ROUNDS = 5  # of leaving out what is wrong: a key left out may show another mistake
 _PLACE = re.compile(r"^feeds\[(\d+)\](?:\.(\w+))?(?:\[(\d+)\])?")
 

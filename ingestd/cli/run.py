@@ -1,4 +1,4 @@
-"""`ingestd run`: the daemon in the foreground; SIGTERM or SIGINT drains and exits, who insists forces the exit."""
+"""`ingestd run`: the daemon in the foreground. SIGTERM or SIGINT stops it in order, a later one at once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(config_file: Path, role: str | None, shard: str) -> None:
 
 
 def _run(config_file: Path, role: str | None, shard: str, listener: Listener) -> None:
-    # Here, since it takes a second or two: a signal that comes meanwhile must find the listener.
+    # Imported here, since it takes a second or two: a signal that comes meanwhile must find the listener.
     from ingestd.cli.loading import load_runnable
     from ingestd.cli.secret_files import readable_by_all
     from ingestd.ops import garbage, logs
@@ -53,7 +53,9 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
     config = load_runnable(config_file, role)
     logs.configure(config.log)
     for secret in readable_by_all(config, config_file):
-        log.warning("secret_readable_by_all", of=secret.path, file=secret.value, because=secret.message, do=secret.hint)
+        log.warning(
+            "secret_readable_by_all", of=secret.path, file=secret.value, because=secret.message, remedy=secret.hint
+        )
     part = Shard.parse(shard)
     service = SinkService(config) if config.instance.role == "sink" else Service(config, part)
     garbage.tame()

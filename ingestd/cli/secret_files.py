@@ -17,7 +17,7 @@ _SECRET_FILE_KEYS = ("dsn_file", "password_file", "credentials_file", "key_file"
 
 
 def readable_by_all(config: Config, config_file: Path) -> list[Problem]:
-    """One for each such file; the configuration itself where a password is written in it."""
+    """A problem for each such file; the configuration file counts if a password is written in it."""
     found = []
     for name, path in _secret_files(config, config_file):
         with contextlib.suppress(OSError):  # that it cannot be read is said by who needs it

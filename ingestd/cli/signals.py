@@ -1,8 +1,8 @@
 """What SIGTERM, SIGINT and SIGHUP do to a command, from its first line on.
 
-The first stop signal asks for the orderly end. Only insistence cuts that short: a second SIGINT, or a SIGTERM that
-comes a second or more after the first stop signal. What sends two within milliseconds (systemd and a wrapper, `timeout`
-and a process group, a terminal and its shell) means one stop.
+The first stop signal asks for an orderly end. A second SIGINT, or a SIGTERM at least 1 s after the first stop signal,
+cuts that short. Two signals within milliseconds (from systemd and a wrapper, `timeout` and a process group, a terminal
+and its shell) mean one stop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tell = Callable[[signal.Signals, bool], None]
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 _ONE_STOP_S = 1.0
-_ONE_KEYPRESS_S = 0.1  # as often as a finger presses Ctrl-C twice, and a wrapper passes it on sooner
+_ONE_KEYPRESS_S = 0.1  # a finger is slower than this between two Ctrl-C; a wrapper that passes one on is faster
 
 
 class Interrupted(IngestdError):
@@ -30,7 +30,7 @@ class Interrupted(IngestdError):
 
 
 class StopSignals:
-    """The stop signals that came, judged by when each arrived: a loop that was busy meanwhile sees both at once."""
+    """The stop signals that came, judged by their times of arrival: a busy event loop sees several at once."""
 
     def __init__(self) -> None:
         self.first: signal.Signals | None = None
@@ -38,7 +38,7 @@ class StopSignals:
         self._interrupted_s: float | None = None
 
     def forces(self, number: signal.Signals, at_s: float) -> bool:
-        """Take one more. True: the orderly end has taken too long for whoever sent it."""
+        """Take one more signal, which arrived at `at_s`. True: it cuts the orderly end short."""
         interrupted_s = self._interrupted_s
         if number == signal.SIGINT and interrupted_s is None:
             self._interrupted_s = at_s
@@ -64,13 +64,13 @@ class Listener:
         self._before = {number: signal.signal(number, self._came) for number in (*stops, *others) if at_home}
 
     def hand_to(self, tell: Tell) -> None:
-        """From now on `tell(signal, forced)` is called on the running loop; for those that came before, at once."""
+        """From now on call `tell(signal, forced)` on the running loop, at once for the signals that came before."""
         self._loop, self._tell = asyncio.get_running_loop(), tell
         while self._early:
             tell(*self._early.pop(0))
 
     def close(self) -> None:
-        """Everything as it was before."""
+        """Put the handlers back that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -85,7 +85,7 @@ class Listener:
 
 @contextlib.contextmanager
 def listening(stops: Collection[signal.Signals] = STOPS, others: Collection[signal.Signals] = ()) -> Iterator[Listener]:
-    """These signals are ours inside the block."""
+    """Listen to these signals inside the block."""
     listener = Listener(stops, others)
     try:
         yield listener
@@ -96,11 +96,11 @@ def listening(stops: Collection[signal.Signals] = STOPS, others: Collection[sign
 def run_to_its_end(
     work: Coroutine[Any, Any, Result], run: Callable[[Coroutine[Any, Any, Result]], Result] = asyncio.run
 ) -> Result:
-    """Run a command's work; the first stop signal cancels it, so that all it opened is closed. Raises Interrupted then.
+    """Run a command's work. The first stop signal cancels it, so that it closes what it opened; Interrupted is raised.
 
-    A signal that forces cancels what it waits for while it closes.
+    A signal that cuts this short cancels the closing too.
     """
-    # `nohup` says that a terminal which goes away is to end nothing.
+    # `nohup` ignores SIGHUP, so that a terminal that goes away ends nothing.
     hangup = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
     with listening((*STOPS, *hangup)) as listener:
         try:

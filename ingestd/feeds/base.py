@@ -16,9 +16,9 @@ RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
 
 
 class RateLimited(FeedError):
-    """The venue asks for patience; `retry_after_s` is what it named, at most an hour, 0 when it named nothing.
+    """The venue asks us to wait. `retry_after_s`: for how long, at most an hour; 0 if it did not say.
 
-    `is_cut`: it named more.
+    `is_cut`: it asked for more than an hour.
     """
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
@@ -154,13 +154,13 @@ class FeedStatus:
     stale_reconnects: int = 0
     malformed_frames: int = 0  # of which nothing could be taken: not decodable, or of a kind that is not known
     error_frames: int = 0  # errors that the venue sent, whatever they were about
-    waits_cut: int = 0  # the venue asked for more patience than anybody is given
+    waits_cut: int = 0  # the venue asked for a longer wait than an hour
     incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
     unrequested_records: int = 0  # updates for symbols that were not asked for
     ids_not_consecutive: int = 0  # markets whose ids were to have no holes, and have
     markets_put_aside: int = 0  # of the venue's newest list: malformed, and named in the log
-    market_lists_missing: int = 0  # families of markets that a symbol of the feed may need, and that cannot be had
-    symbols_refused: int = 0  # more than `max_symbols`
+    market_lists_missing: int = 0  # that a symbol of the feed may be in, and that the venue does not give
+    symbols_refused: int = 0  # beyond `max_symbols`
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
     book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
     trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did

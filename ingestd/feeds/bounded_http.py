@@ -1,6 +1,6 @@
-"""The HTTP client that the exchange library is given: replies, redirects and messages of a venue have their limits.
+"""The HTTP client for the exchange library, with limits for a venue's replies, redirects and WebSocket messages.
 
-The one file that knows the insides of aiohttp.
+The one file that relies on private parts of aiohttp's client.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def bounded_session(
 ) -> ClientSession:
     """A session that reads no more than `MAX_REPLY_BYTES` of a reply and follows redirects within one server only.
 
-    `on_long_wait` is told the URL and the seconds when a venue asks for more patience than it is given.
+    `on_long_wait` is told the URL and the seconds when a venue asks for a longer wait than it gets.
     """
 
     async def guarded(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
@@ -77,18 +77,18 @@ def bounded_session(
 
 
 def unsent_bytes(connection: Any) -> int:
-    """Of a socket of such a session: what the venue has not read yet, beyond what the kernel holds."""
+    """How many bytes wait in this process to be sent on a socket of such a session."""
     transport = connection._conn.transport if connection._conn is not None else None
     return 0 if transport is None else int(transport.get_write_buffer_size())
 
 
 def reads_nothing(connection: Any) -> bool:
-    """Whether the venue lets pile up what is sent to it."""
+    """Whether more than `MAX_UNSENT_BYTES` wait because the venue does not read."""
     return unsent_bytes(connection) > MAX_UNSENT_BYTES
 
 
 def hang_up(connection: Any) -> None:
-    """End it at once: a farewell would wait behind what the venue does not read."""
+    """Close the socket at once, without a close frame, which would wait behind what the venue does not read."""
     if connection._conn is not None and connection._conn.transport is not None:
         connection._conn.transport.abort()
 
@@ -98,7 +98,7 @@ def _look_at_redirect(url: URL, response: ClientResponse) -> None:
     if location is None:
         return
     try:
-        # As the library reads it, which is not how others do: what is judged must be what is asked.
+        # Read as aiohttp reads it, not as others do: the URL that is judged must be the one that is requested.
         target = URL(location)
         target = target if target.host is not None else url.join(target)
         redirected(str(url), str(target))
@@ -108,7 +108,7 @@ def _look_at_redirect(url: URL, response: ClientResponse) -> None:
 
 
 class _Response(ClientResponse):
-    """One whose body is put together no further than the limit."""
+    """A response that reads no more of its body than the limit."""
 
     async def read(self) -> bytes:
         if self._body is None:
@@ -124,7 +124,7 @@ class _Response(ClientResponse):
         try:
             length = self.content_length or 0
             if length > MAX_REPLY_BYTES:
-                raise FrameTooLarge(f"it says that it is {length} bytes long, and {MAX_REPLY_BYTES} is the limit")
+                raise FrameTooLarge(f"its Content-Length is {length} bytes, and the limit is {MAX_REPLY_BYTES}")
             reply = Reply(self.headers.get("Content-Encoding", ""), MAX_REPLY_BYTES)
             while data := await self.content.readany():
                 reply.feed(data)
@@ -134,7 +134,7 @@ class _Response(ClientResponse):
 
 
 class _Reader(WebSocketReader):
-    """Of frames: no more of them in one message than its bytes explain, and no flood of those that are no message."""
+    """Refuses a message in far more frames than its bytes need, and a flood of frames that are no whole message."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)

@@ -590,9 +590,8 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         try:
             return await super().fetch(mapped_url(url, self._url_map), *args, **named)  # type: ignore[misc]
         except ccxt.BaseError as error:
-            if isinstance(
-                error.__cause__, ReplyRefused
-            ):  # of which the venue's code knows but the URL, secrets included
+            if isinstance(error.__cause__, ReplyRefused):
+                # The library's own message would be the URL alone, secrets included.
                 raise ccxt.ExchangeNotAvailable(f"{self.id}: {error.__cause__}") from error.__cause__
             error.sent_by_venue = True
             if isinstance(error, _RATE_LIMITED):

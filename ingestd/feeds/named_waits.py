@@ -1,4 +1,4 @@
-"""How long a venue asks to be left alone: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3"""
+"""How long a venue asks us to wait: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3"""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 LONGEST_WAIT_S = 3600.0
-"""No venue is left alone for longer, whatever it names: one reply must not end the capture for good."""
+"""The longest wait that a venue gets: one reply must not end the capture for good."""
 
 
 def cut(asked_s: float) -> float:
-    """How long a venue that asks for that is left alone, in seconds."""
+    """The wait in seconds that a venue gets which asks for `asked_s`."""
     return min(asked_s, LONGEST_WAIT_S)
 
 
 def retry_after_s(said: object, now: datetime) -> float:
-    """The seconds that a `Retry-After` header names, as a number or as a date; 0 where it names none. May be infinite.
+    """The seconds that a `Retry-After` header asks for, as a number or a date; 0 without one. May be infinite.
 
-    `now` is an aware time.
+    `now` has a time zone.
     """
     text = said if isinstance(said, str) else ""
     try:

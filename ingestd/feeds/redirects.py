@@ -1,4 +1,4 @@
-"""Where a venue may send a request on to: to another path of the same server, and nowhere else."""
+"""Where a venue may redirect a request to: another path of the same server, and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SHOWN_CHARS = 200
 
 
 class RedirectRefused(FeedError):
-    """The venue sends a request to another server. Who could make it do so could read and forge all that follows."""
+    """The venue redirects to another server, which could read and forge everything that follows."""
 
 
 def redirected(url: str, location: str) -> str:
-    """The URL to ask instead, in the scheme of `url`. Raises RedirectRefused when it is of another server, port, or
-    without the encryption that `url` has."""
+    """The URL to ask instead, in the scheme of `url`. Raises RedirectRefused if it is on another server or port, or
+    is not encrypted as `url` is."""
     try:
         target = urlsplit(urljoin(url, location))
         same = _server(target) == _server(urlsplit(url)) and target.geturl().isprintable()
@@ -33,7 +33,7 @@ def redirected(url: str, location: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL as a message may show it: without user, query and fragment, which may hold secrets."""
+    """The URL for a message: without user, query and fragment, which may hold secrets."""
     try:
         parts = urlsplit(url)
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
@@ -43,7 +43,7 @@ def shown(url: str) -> str:
 
 
 def urljoin_or(location: str, url: str) -> str:
-    """`location` as `url` would resolve it; as it is where that cannot be done."""
+    """`location` resolved against `url`; unchanged if that is impossible."""
     try:
         return urljoin(url, location)
     except ValueError:

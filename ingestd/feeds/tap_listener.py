@@ -48,6 +48,6 @@ class TapListener(Protocol):
         """The library gave up on a subscription of this socket: it must be asked for again."""
 
     def on_wait_cut(self) -> None:
-        """The venue asked for more patience than it is given."""
+        """The venue asked for a longer wait than it gets."""
 
     async def writable(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What many streams meet at once, told once."""
+"""Logs once an error that many streams of a feed meet at the same time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _AT_MOST = 100
 
 
 class Telling:
-    """The errors that were told lately."""
+    """Remembers the errors that were logged within the last second."""
 
     def __init__(self) -> None:
         self._told_s: dict[str, float] = {}
 
     def is_news(self, error: str) -> bool:
-        """Whether nobody has told of such an error within the last second; from now on somebody has."""
+        """Whether no such error was logged within the last second. The caller logs it then."""
         now_s = monotonic_s()
         if len(self._told_s) >= _AT_MOST:
             self._told_s.clear()

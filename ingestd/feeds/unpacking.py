@@ -6,9 +6,9 @@ import zlib
 
 _GZIP_BITS = zlib.MAX_WBITS | 16
 _DEFLATE_METHOD = 8  # in the first byte of zlib's header: https://www.rfc-editor.org/rfc/rfc1950#section-2.2
-MAX_MEMBERS = 64  # of one gzip text; the rest of the text is copied for each, and an empty one takes 20 bytes
+MAX_MEMBERS = 64  # of one gzip stream: each copies the rest of the data, and an empty one takes 20 bytes
 ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
-"""What a reply may be encoded with: what is asked for, and each only once."""
+"""The encodings of a reply that are read: those that were asked for, one at a time."""
 
 
 class FrameTooLarge(ValueError):
@@ -16,7 +16,7 @@ class FrameTooLarge(ValueError):
 
 
 class Unpacker:
-    """A gzip text (of one or more members), or a deflate one, as it comes in."""
+    """Unpacks gzip data (of one or more members) or deflate data as it arrives."""
 
     def __init__(self, wbits: int, limit_bytes: int) -> None:
         self._wbits = wbits
@@ -27,11 +27,11 @@ class Unpacker:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has ended where it may end."""
+        """Whether the data that came so far is complete."""
         return self._member.eof or not self._begun
 
     def feed(self, data: bytes) -> bytes:
-        """What comes of the next bytes. Raises FrameTooLarge, or zlib.error when it is damaged."""
+        """Unpack the next bytes. Raises FrameTooLarge, or zlib.error if they are damaged."""
         parts: list[bytes] = []
         while data:
             if self._member.eof:
@@ -39,7 +39,7 @@ class Unpacker:
                     break  # nothing belongs behind it
                 self._members += 1
                 if self._members > MAX_MEMBERS:
-                    raise FrameTooLarge(f"a gzip text of more than {MAX_MEMBERS} members")
+                    raise FrameTooLarge(f"it has more than {MAX_MEMBERS} gzip members")
                 self._member = zlib.decompressobj(self._wbits)
             self._begun = True
             part = self._member.decompress(data, self._room + 1)
@@ -64,7 +64,7 @@ class Reply:
     """The body of a reply, put together while it is read. `encoding` is its `Content-Encoding`."""
 
     def __init__(self, encoding: str, limit_bytes: int) -> None:
-        """Raises ValueError for an encoding that nobody asked for."""
+        """Raises ValueError for an encoding that was not asked for."""
         self._encoding = encoding.strip().lower()
         if self._encoding not in ENCODINGS:
             raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")

@@ -1,8 +1,8 @@
-"""Whose servers the sockets of a venue may be on.
+"""Which servers a feed may open a venue's sockets to.
 
-Most addresses are the exchange library's own. A few venues name the server in a reply: KuCoin's `bullet-public` hands
-out `instanceServers`, on hosts that change (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction).
-Such a one has to be encrypted, and of a domain that the library has for the venue; or it is what `url_map` names.
+The exchange library knows most addresses. A few venues name the server in a reply: KuCoin's `bullet-public` gives out
+`instanceServers`, on hosts that change (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction). Such a
+server must be encrypted and on a domain that the library has for the venue, or be named in `url_map`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def why_not_the_venues(url: str, dialled: str, known: Iterable[str], url_map: Ma
         return None
     return (
         f"{shown(url)} was named as the server of its streams: refused, since it is "
-        f"{'not encrypted' if of_domain else 'of none of its domains'}; if it is right, name it in `url_map`"
+        f"{'not encrypted' if of_domain else 'on none of its domains'}; if it is right, name it in `url_map`"
     )
 
 

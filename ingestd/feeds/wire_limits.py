@@ -1,22 +1,22 @@
-"""How much of anything a venue may send. Nothing here does I/O.
+"""Limits of what a venue may send. Pure.
 
-Far above what any venue has reason to send, and far below what would stop the daemon.
+They are far above what any venue has reason to send, and far below what would stop the daemon.
 """
 
 from __future__ import annotations
 
 MAX_MESSAGE_BYTES = 10 * 2**20  # of one WebSocket message, whole and unpacked
 MAX_REPLY_BYTES = 32 * 2**20  # of one REST reply, on the wire and unpacked; the longest list of markets has some 16 MiB
-MAX_UNSENT_BYTES = 2**18  # that wait to be sent since the venue does not read: what is asked for is far less
+MAX_UNSENT_BYTES = 2**18  # that wait to be sent because the venue does not read; subscriptions need far less
 _FREE_FRAGMENTS = 256
 _BYTES_A_FRAGMENT = 256
 _BUDGET_A_SECOND = 20_000
-CONTROL_FRAME_COST = 20  # a thousand pings a second; a venue sends one in some seconds
+CONTROL_FRAME_COST = 20  # so 1,000 pings a second; a venue sends one every few seconds
 FRAGMENT_COST = 1
 
 
 def too_fragmented(fragments: int, payload_bytes: int) -> bool:
-    """Whether a message comes in more frames than its bytes explain: some, or 256 bytes a frame on average."""
+    """Whether a message comes in more than 256 frames and one more for each 256 bytes."""
     return fragments > _FREE_FRAGMENTS + payload_bytes // _BYTES_A_FRAGMENT
 
 
@@ -28,7 +28,7 @@ class FrameBudget:
         self._spent = 0
 
     def is_overdrawn(self, cost: int, now_s: float) -> bool:
-        """Spend that much; whether it was more than there is."""
+        """Spend `cost`; whether that was more than a second's budget."""
         self._spent += cost
         if self._spent <= _BUDGET_A_SECOND:
             return False

@@ -210,7 +210,7 @@ def _may_enter(folder: Path, account: pwd.struct_passwd) -> bool:
 def _reachable_binaries(binaries: Path, home: Path, account: pwd.struct_passwd | None) -> Path:
     """The binaries, copied beside the data when the account cannot reach them (a package below /root)."""
     if account is None or _may_enter(binaries.resolve(), account):
-        return binaries
+        return binaries.resolve()
     installed = binaries.parent
     package, copy = installed.parent, home / "wheel"
     if not copy.exists():

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 # Left in the state directory once the database was reached: from then on its absence is an outage, not a mistake.
 _SEEN = "database-seen"
-_MISTAKES = ("28", "3D", "42")  # who we are, which database, what we may
+_MISTAKES = ("28", "3D", "42")  # SQLSTATE classes: wrong role or password, wrong database, a missing right
 
 
 class DatabaseAccess:
@@ -45,11 +45,11 @@ class DatabaseAccess:
         )
 
     async def look(self, state_dir: Path) -> Engine | None:
-        """Is this a database we can write to? None when it cannot be reached just now: capture goes on meanwhile.
+        """Look whether this database can be written to. None if it does not answer now: capture goes on meanwhile.
 
-        One that refuses who we are, or that does not exist, is taken for a mistake in the configuration while this
-        state directory has never seen it, and the error is raised. A schema that does not fit always raises. What the
-        role may not do is said, each with the GRANT that mends it; the tables that it may write are written.
+        If it refuses the role or does not exist, and this state directory has never seen it, the configuration is taken
+        for wrong and the error is raised. A schema that does not fit always raises. Each right that the role lacks is
+        logged with its GRANT, and the tables that it may write are written.
         """
         seen = state_dir / _SEEN
         try:
@@ -66,7 +66,7 @@ class DatabaseAccess:
             log.error("database_unreachable_at_start", error=str(error), until_then=until_then)
             return None
         for grant in grants:
-            log.error("database_right_missing", database=str(database.target), mend=grant)
+            log.error("database_right_missing", database=str(database.target), remedy=grant)
         if not seen.exists():
             state_files.replace(seen, f"{database.target}\n".encode(), synced=False)
         return engine

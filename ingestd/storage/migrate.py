@@ -159,9 +159,9 @@ async def _settle_engine(db: Database, choice: EngineChoice, done: list[str], lo
 
 
 async def _choose_engine(db: Database, choice: EngineChoice) -> tuple[Engine, bool, str | None]:
-    """What the database is, whether TimescaleDB is to be added, and what is to be said where it is not.
+    """The engine of the database, whether to add TimescaleDB, and if it cannot be added, a note that says why.
 
-    It is never added to a database that was set up without it. Raises SchemaError for a choice that is not to be had.
+    It is never added to a database that was set up without it. Raises SchemaError if the choice is not possible.
     """
     present = await engines.detect(db)
     is_set_up = bool(await _applied(db))
@@ -195,8 +195,8 @@ async def _applied(db: Database) -> Sequence[Applied]:
 
 
 async def _require_no_other_home(db: Database) -> None:
-    """Raises SchemaError where the role's own search_path leads to tables of ours in another schema, which earlier
-    versions followed: to begin anew beside them would leave everything behind that is stored."""
+    """Raises SchemaError if the role's search_path leads to our tables in another schema, as earlier versions allowed:
+    new tables beside them would leave behind everything that is stored."""
     rows = await db.fetch(
         "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE relname = 'ingestd_migrations' AND relkind = 'r' AND has_schema_privilege(nspname, 'USAGE')"

@@ -1,4 +1,4 @@
-"""What to do about an error of the server: the statement that mends it, or the command."""
+"""Advice for errors of the server: the SQL statement or the command that mends each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHER_TIMESCALEDB = (
 
 
 def advice(sqlstate: str, message: str, statement: str, role: str, database: str) -> str | None:
-    """What to do about an error, None where the server's own words have to do. `statement` empty: the connection's."""
+    """What to do about an error; None if there is only the server's message. `statement` is empty for a connection."""
     if sqlstate == "42501":
         return _missing_right(message, statement, role, database)
     if sqlstate == "3F000":  # none of the path may be used
@@ -43,7 +43,7 @@ def advice(sqlstate: str, message: str, statement: str, role: str, database: str
 
 
 def _missing_right(message: str, statement: str, role: str, database: str) -> str:
-    """The statement that gives the right for want of which one was refused, where the words say which."""
+    """The statement that gives the missing right, if the server's message names it."""
     found = _OF_OBJECT.search(message)
     to = f"TO {quoted(role)}"
     if found is None:
@@ -63,7 +63,7 @@ def _missing_right(message: str, statement: str, role: str, database: str) -> st
 
 
 def _privileges(kind: str, statement: str) -> list[str]:
-    """What the statement wanted to do with the object; none: it is the connection that is refused."""
+    """The privileges that the statement needs on the object; an empty statement stands for the connection."""
     words = re.findall(r"[A-Z]+", statement.upper())
     if kind == "database":
         return ["CREATE" if words else "CONNECT"]

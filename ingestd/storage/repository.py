@@ -15,12 +15,12 @@ from ingestd.symbol_names import compact_symbol, dash_symbol
 
 log = structlog.get_logger()
 
-_OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes: the server refuses the values, and will refuse them again
+_OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes: the server refuses these values each time
 
 
 async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
-    """Insert or update markets; how many differed from what was stored. One that the server refuses is left out, and
-    named in the log.
+    """Insert or update markets; how many differed from what was stored. One that the server refuses is left out and
+    logged.
 
     Ordered by key, so that two daemons at it at once cannot deadlock; the last of two rows of one key counts.
     """
@@ -29,7 +29,7 @@ async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
 
 
 async def _upsert(db: Database, markets: Sequence[MarketInfo]) -> int:
-    """All in one statement, or where that is refused each half by itself."""
+    """Store all in one statement; if the server refuses that, each half by itself."""
     if not markets:
         return 0
     try:
@@ -64,7 +64,7 @@ def decimals_of(step: str | None) -> int | None:
 
 
 def columns_of(market: MarketInfo) -> tuple[object, ...]:
-    """Its row, in the order of the statement. Raises ValueError or DecimalException where a number of it is none."""
+    """Its row, in the order of the statement. Raises ValueError or DecimalException for a malformed number."""
     return (
         market.exchange,
         market.symbol,

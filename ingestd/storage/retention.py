@@ -98,7 +98,7 @@ async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
 
 
 async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) -> None:
-    """Whole chunks where this role owns the table, which alone may drop them; else their rows."""
+    """Drop whole chunks if this role owns the table, as only an owner may; else delete their rows."""
     for table in HYPERTABLES:
         days = FOR_EVER if table == "ohlcv_data" else getattr(retention, f"{table}_days")
         if days == FOR_EVER:

@@ -1,6 +1,6 @@
-"""What the daemon's role needs to be allowed, and the statement that allows what is missing.
+"""The rights that the daemon's role needs, and the GRANT for each that is missing.
 
-`sql/roles/roles.sql` gives a role of its own to whoever migrates, writes and reads; these are the writer's needs.
+`sql/roles/roles.sql` makes roles to migrate, write and read with; these are the rights of the writer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DROPPED_BY_THE_DAEMON = ("market_ticks", "trades", "order_book", "oi_snapshots"
 
 
 def needed(engine: Engine) -> dict[str, str]:
-    """The privileges of whoever runs the daemon, by relation as SQL names it."""
+    """The privileges that the daemon's role needs, by relation as SQL names it."""
     rights = {qualified(name): privileges for name, privileges in _ALWAYS.items()}
     candles = {qualified(name): _READ if engine.has_continuous_aggregates else _ALL for name in _CANDLES}
     if engine.has_continuous_aggregates:
@@ -49,7 +49,7 @@ def needed(engine: Engine) -> dict[str, str]:
 
 
 async def missing_grants(db: Database, engine: Engine) -> list[str]:
-    """A GRANT for each relation on which this role lacks what the daemon needs."""
+    """A GRANT for each relation on which this role lacks a right that the daemon needs."""
     wanted = [(name, privilege) for name, all_of_it in needed(engine).items() for privilege in all_of_it.split(", ")]
     rows = await db.fetch(
         "SELECT name, string_agg(privilege, ', ') AS privileges, current_user AS role"
@@ -62,7 +62,7 @@ async def missing_grants(db: Database, engine: Engine) -> list[str]:
 
 
 async def owns(db: Database, relation: str) -> bool:
-    """Whether this role may do what only the owner may: refresh an aggregate, drop chunks."""
+    """Whether this role may act as the relation's owner, who alone may refresh an aggregate or drop chunks."""
     return bool(
         await db.fetchval(
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = $1::text::regclass", qualified(relation)

@@ -61,8 +61,8 @@ async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
     """Make the candles of `[start, end)` again from what the tables hold now, in every timeframe.
 
     Must not run inside a transaction. Only that window is touched, widened to whole buckets; nothing older than what
-    the level's source keeps is refreshed, since that would delete its candles. On TimescaleDB the owner of the candles
-    alone can; where it is another role, the server's policies do it within minutes.
+    the level's source keeps is refreshed, since that would delete its candles. On TimescaleDB only the owner of the
+    candles can do this; for another role the server's policies do it within minutes.
     """
     engine = await engines.detect(db)
     if not engine.has_continuous_aggregates:
@@ -99,7 +99,7 @@ def bucket_window(
 
 
 def refresh_call(db: Database, aggregate: str, *, force: bool = False) -> str:
-    """Refreshes `[$1, $2)` of an aggregate of ours. It runs in no transaction, so it names every schema itself."""
+    """The CALL that refreshes `[$1, $2)` of an aggregate. It runs in no transaction, so it names every schema."""
     return (
         f"CALL {quoted(db.extension_schema)}.refresh_continuous_aggregate('{SCHEMA}.{aggregate}',"
         f" $1::pg_catalog.timestamptz, $2::pg_catalog.timestamptz{', force => true' if force else ''})"

@@ -1,32 +1,31 @@
-"""What every transaction of ours sets for itself, so that nothing set on the role, the database or the server matters.
+"""The settings that every transaction makes for itself, so that those of the role, database or server do not matter.
 
-Sent with the BEGIN, in one message. Never as parameters of the connection's start, which PgBouncer refuses, and never
-for a session, which strangers share behind it.
+They go with the BEGIN, in one message: PgBouncer refuses startup parameters, and behind it others share the session.
 
-Left as an administrator has set it: what changes neither rows nor words nor what may take how long (memory, planner,
-tablespaces, logging, row security). `client_encoding` the driver sets. `idle_session_timeout` ends a connection
-between transactions, and the next one is made when it is needed.
+An administrator's settings of memory, planner, tablespaces, logging and row security stay: they change neither rows nor
+texts nor time limits. The driver sets `client_encoding`. `idle_session_timeout` may end a connection between two
+transactions; the next one is made when it is needed.
 """
 
 from __future__ import annotations
 
 SCHEMA = "public"
-"""Where our tables are, and nowhere else; those of the audit are in `audit`."""
+"""The schema of our tables, except `audit.trade_logs`."""
 
 _FIXED = {
-    # A backslash in a text of a migration, how a text is read as a time, how an interval is written.
+    # They say what a backslash in a migration means, how a time is read, and how an interval is written.
     "standard_conforming_strings": "on",
     "DateStyle": "'ISO, MDY'",
     "IntervalStyle": "postgres",
     "TimeZone": "'UTC'",  # a day of an interval is not 24 hours in every zone
-    "jit": "off",  # with a low cost set for it, it takes seconds over statements of milliseconds
-    # We are never idle for so long in the middle of a transaction: a client that froze gives its locks back.
+    "jit": "off",  # with a low jit_above_cost it takes seconds for statements of milliseconds
+    # No transaction of ours is idle for so long, unless the daemon froze: then its locks are released.
     "idle_in_transaction_session_timeout": "'10min'",
 }
 _TRANSACTION_TIMEOUT_SINCE = 17
 
-# Only where they are not as we need them: to set the first takes a superuser, and of the second there are more values
-# than these that keep a commit. `replica` fires no trigger: no candle would be marked; `off` forgets commits.
+# Set only if needed: setting the first takes a superuser, and several values of the second keep commits. With `replica`
+# no trigger fires, so no candle would be marked; with `off` the server may forget commits.
 _CONDITIONAL = (
     "SELECT CASE current_setting('session_replication_role') WHEN 'replica'"
     " THEN set_config('session_replication_role', 'origin', true) END,"
@@ -42,7 +41,7 @@ def begin(
     lock_timeout_s: float | None,
     statement_timeout_s: float | None,
 ) -> str:
-    """The statements that begin a transaction. `read_only`: the server is a standby, which can begin no other."""
+    """The statements that begin a transaction. `read_only`: the server is a standby, which allows only that."""
     access = "READ ONLY" if read_only else "READ WRITE"
     settings = _settings(server_version, extension_schema, lock_timeout_s, statement_timeout_s)
     local = [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
@@ -50,7 +49,7 @@ def begin(
 
 
 def for_session(server_version: int, extension_schema: str) -> str:
-    """The same for a statement that runs outside of transactions, on a connection of which no stranger has a part."""
+    """The same for a statement that runs outside of a transaction, on a connection that nobody else shares."""
     settings = {
         **_settings(server_version, extension_schema, None, None),
         "default_transaction_isolation": "'read committed'",
@@ -64,10 +63,10 @@ def _settings(
 ) -> dict[str, str]:
     also = "" if extension_schema == SCHEMA else f"{quoted(extension_schema)}, "
     settings = {
-        # First: the server's limit of before holds for each of the statements up to this one.
+        # First, since the server's own limit holds for every statement before it.
         "statement_timeout": str(round((statement_timeout_s or 0) * 1000)),
         "lock_timeout": str(round((lock_timeout_s or 0) * 1000)),
-        # pg_catalog is searched before all of them; what others left in pg_temp, after.
+        # pg_catalog is searched before them; pg_temp comes last, since others may have left tables there.
         "search_path": f"{SCHEMA}, {also}pg_temp",
         **_FIXED,
     }
@@ -77,10 +76,10 @@ def _settings(
 
 
 def quoted(name: str) -> str:
-    """A name as SQL wants it, whatever is in it."""
+    """A name as a quoted SQL identifier, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def qualified(name: str) -> str:
-    """A relation of ours as SQL wants it from anywhere; one with a dot says its schema itself."""
+    """One of our relations with its schema, as an SQL identifier; a name with a dot has its schema already."""
     return name if "." in name else f"{SCHEMA}.{name if name == name.lower() else quoted(name)}"

@@ -95,7 +95,7 @@ def somebody_elses(path: Path, _victim: Path) -> None:
     [
         (symbolic_link, "lock is a symbolic link"),
         (dangling_link, "lock is a symbolic link"),
-        (hard_link, "lock is a second name of another file"),
+        (hard_link, "lock is a hard link to another file"),
         (fifo, "lock is no plain file"),
         (directory, "lock is no plain file"),
     ],
@@ -105,7 +105,7 @@ def test_the_lock_is_a_file_of_our_own(plant: Callable[[Path, Path], None], said
     victim.write_text("worth keeping")
     state.mkdir()
     plant(state / "lock", victim)
-    with pytest.raises(JournalError, match=f"{said}: look who put it there, and remove it"):
+    with pytest.raises(JournalError, match=f"{said}: find out who put it there, and remove it"):
         open_journal(state)
     assert victim.read_text() == "worth keeping"
     assert not (tmp_path / "to-be-made").exists()

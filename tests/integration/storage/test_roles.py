@@ -258,7 +258,7 @@ async def test_a_right_that_is_missing_is_named_at_the_start(
     config = default_config(database={"dsn": dsn_of(postgres_database, "writer")})
     with structlog.testing.capture_logs() as logs:
         await DatabaseAccess(config).look(tmp_path)
-    assert [line["mend"] for line in logs] == [grant]
+    assert [line["remedy"] for line in logs] == [grant]
     await superuser(postgres_database, grant)
     with structlog.testing.capture_logs() as logs:
         await DatabaseAccess(config).look(tmp_path)
