@@ -1,8 +1,8 @@
 """A PostgreSQL connection string, read as libpq reads it: a URL, or `key=value` words.
 
-Every parameter that libpq 18 has is taken with its meaning or refused by its name
-(https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS). What cannot be read is never shown, not
-even in part: nobody knows where its password is.
+Each parameter of libpq 18 keeps its meaning or is refused by its name
+(https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS). A string that cannot be read is never
+shown, not even in part, since nobody knows where its password is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FREE: Final = (
     "application_name", "fallback_application_name", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
 )  # fmt: skip
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-# The values that are taken, and why no other is: those that say what is done anyway, or none at all.
+# The values that are accepted, which may be none, and why no other is.
 _KERBEROS = ((), "Kerberos is not supported; leave it out")
 _KEEPALIVE = ((), "is not supported; leave it out: every call has its own time limit (database.flush_timeout_s)")
 _LOGIN = ((), "is not supported; leave it out")
@@ -47,7 +47,7 @@ _CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
         "must be disable or prefer: this client cannot bind a login to its TLS channel; sslmode=verify-full proves the "
         "server too",
     ),
-    "client_encoding": (("utf8", "utf-8", "UTF8", "UTF-8"), "must be utf8: all text is sent so"),
+    "client_encoding": (("utf8", "utf-8", "UTF8", "UTF-8"), "must be utf8: all text is sent in it"),
     "gssencmode": (("disable", "prefer"), "must be disable or prefer: Kerberos is not supported"),
     "gssdelegation": (("0",), _KERBEROS[1]),
     "gsslib": _KERBEROS,
@@ -58,12 +58,12 @@ _CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "keepalives_count": _KEEPALIVE,
     "tcp_user_timeout": _KEEPALIVE,
     "max_protocol_version": (("3.0", "3.2", "latest"), "must be 3.0, 3.2 or latest"),
-    "min_protocol_version": (("3.0",), "must be 3.0: this client speaks no newer one"),
+    "min_protocol_version": (("3.0",), "must be 3.0: this client speaks no newer protocol"),
     "options": (
         (),
         "is not supported, since PgBouncer refuses it; set it on the server: ALTER ROLE … IN DATABASE … SET …",
     ),
-    "replication": (("false", "off", "no", "0"), "must be off: rows are stored, not replicated"),
+    "replication": (("false", "off", "no", "0"), "must be off: ingestd stores rows and replicates none"),
     "requirepeer": ((), "is not supported; leave it out"),
     "requiressl": ((), "is obsolete: write sslmode=require"),
     "require_auth": ((), "is not supported: this client takes the method that the server asks for; leave it out"),
@@ -95,7 +95,7 @@ _HIGHEST_PORT = 65_535
 
 
 class _Refused(Exception):
-    """The string cannot be read; the message shows nothing of it."""
+    """The string cannot be read. The message quotes nothing from it."""
 
 
 def read(text: str) -> dict[str, str]:
@@ -168,7 +168,7 @@ def mistakes(parameters: Mapping[str, str]) -> Iterator[str]:
     """What is wrong with these parameters, in words that show no value."""
     for name, value in parameters.items():
         if not _is_text(value):
-            yield f"{name} holds a character that no value can have"
+            yield f"{name} has a NUL or half a surrogate pair in it: no value can have that"
         elif name in _CHOICES and value not in _CHOICES[name][0]:
             yield f"{name} {_CHOICES[name][1]}"
     if "connect_timeout" in parameters and _NUMBER.fullmatch(parameters["connect_timeout"]) is None:
@@ -249,7 +249,7 @@ def _url_pairs(rest: str) -> Iterator[tuple[str, str]]:
     credentials = re.match(r"([^@/:]*)(?::([^@/]*))?@", rest)
     place = rest[credentials.end() :] if credentials else rest
     if "@" in place:
-        raise _Refused("has an @ that could be of its password: in user and password write @ as %40 and / as %2F")
+        raise _Refused("has an @ that may be in the password: in user and password write @ as %40 and / as %2F")
     if credentials and credentials[1]:
         yield "user", _decoded(credentials[1])
     if credentials and credentials[2]:
@@ -294,11 +294,11 @@ def _word_pairs(text: str) -> Iterator[tuple[str, str]]:
 
 def _decoded(text: str) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
-        raise _Refused("has a % that is no %xx: write it as %25")
+        raise _Refused("has a % that is no %xx escape: write it as %25")
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise _Refused("has a %xx that is not UTF-8") from None
+        raise _Refused("has a %xx escape that is not UTF-8") from None
 
 
 def _authority(host: str) -> str:

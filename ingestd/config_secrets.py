@@ -1,4 +1,4 @@
-"""What must not be shown: how a secret is known by its name, and the values that were met, for whoever prints."""
+"""Keeps secrets out of messages: knows them by the names of their keys, and remembers the values that were read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET_NAME: Final = (
 _SECRET_KEY = re.compile(rf"{SECRET_NAME}$", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
-# Hiding "a", or "market", would blot out the whole log: what has only such a password is known by its place alone.
+# Hiding "a", or "market", would blot out the whole log: such a password is masked only where its key stands beside it.
 _A_PLAIN_WORD = re.compile(r"[a-z]{0,8}|.{0,3}", re.DOTALL)
 _HIDDEN_AT_MOST = 4000  # a password may be rotated every hour
 _hidden: dict[str, None] = {}

@@ -38,7 +38,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def read_text(path: Path) -> str:
-    """A file somebody wrote, without a byte order mark. Raises OSError, or ValueError saying how it is to be saved."""
+    """The text of a file, without a byte order mark. Raises OSError, or ValueError that says how to save the file."""
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
         raise ValueError("it is UTF-16, or no text at all: save it as UTF-8")
@@ -63,7 +63,7 @@ def read_secret(path: Path | None, key: str) -> str:
 
 
 def read_password(path: Path | None, key: str) -> str:
-    """The same, of a file that holds a password alone: from then on it is shown nowhere."""
+    """The same for a file that holds only a password; from then on no message shows it."""
     password = read_secret(path, key)
     hide(password)
     return password
@@ -78,9 +78,9 @@ def require_redis_url(url: str) -> str:
         hosts = parts.netloc.rpartition("@")[2].split(",")
         _ = [urlsplit(f"//{host}").port for host in hosts]
     except ValueError:
-        raise ValueError("has a host or a port that is none; in a password write @ as %40 and / as %2F") from None
+        raise ValueError("has a malformed host or port; in a password write @ as %40 and / as %2F") from None
     if "@" in f"{parts.path}{parts.query}{parts.fragment}" or re.search(r"\s", url):
-        raise ValueError("has an @ or a blank that could be of its password: write @ as %40, / as %2F, a blank as %20")
+        raise ValueError("has an @ or a blank that may be in the password: write @ as %40, / as %2F, a blank as %20")
     if parts.fragment:
         raise ValueError("has a #: write it as %23")
     kind = parts.scheme.partition("+")[2]
@@ -98,7 +98,7 @@ def require_redis_url(url: str) -> str:
 def require_broker(server: str) -> str:
     """The address, where it is `host:port` and nothing else. Raises ValueError that does not show it."""
     if _BROKER.fullmatch(server) is None:
-        raise ValueError("must be host:port, one a broker; a user goes into username, a password into password_file")
+        raise ValueError("must be host:port of one broker; put a user into username, a password into password_file")
     return server
 
 
@@ -126,11 +126,11 @@ def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
     pattern = (_REDIS_OPTIONS | _REDIS_TLS_OPTIONS).get(name)
     if pattern is None:
         known = ", ".join(_REDIS_OPTIONS | _REDIS_TLS_OPTIONS)
-        raise ValueError(f"has a parameter that is none of {known}")
+        raise ValueError(f"has a parameter that it cannot have; it may have {known}")
     if name in _REDIS_TLS_OPTIONS and not tls:
         raise ValueError(f"has {name}, which needs rediss://")
     if re.fullmatch(pattern, value) is None:
-        raise ValueError(f"has a value of {name} that cannot be used")
+        raise ValueError(f"has a value of {name} that is not allowed")
 
 
 RedisUrl = Annotated[str, AfterValidator(require_redis_url)]

@@ -168,14 +168,19 @@ class PartitionRecords:
                 return
             batch = _Old(data) if data[_MAGIC_AT] < 2 else _Batch(data)
         except Damaged as error:
-            # Where not even one is whole, nothing is known of what comes behind it; nor where it is fetched again.
+            # Stop if the bytes will be fetched again, or if no batch is whole: nothing shows where the next begins.
             again = self._bounds.try_again(self._part, self.next_fetch_offset)
             self.ended = again or data is None
             if not again:
                 last = self._believable_end(self._batches.rest if data is None else data)
                 yield self._aside(last, "unreadable", str(error))
             return
-        yield from self._read(batch)
+        if batch.last_offset < 0:
+            yield self._aside(self.next_fetch_offset, "unreadable", f"{batch.codec} with impossible offsets")
+        elif batch.last_offset < self.next_fetch_offset or batch.is_control:
+            self.next_fetch_offset = max(self.next_fetch_offset, batch.last_offset + 1)
+        else:
+            yield from self._read(batch)
 
     def _believable_end(self, data: _Slice) -> int:
         """The last offset of damaged bytes: what their header says, unless that is far from what was asked for."""
@@ -183,12 +188,6 @@ class PartitionRecords:
         return last if base <= self.next_fetch_offset + _LARGEST_LEAP else self.next_fetch_offset
 
     def _read(self, batch: _Batch | _Old) -> Iterator[Message]:
-        if batch.last_offset < 0:
-            yield self._aside(self.next_fetch_offset, "unreadable", f"{batch.codec} with offsets that cannot be")
-            return
-        if batch.last_offset < self.next_fetch_offset or batch.is_control:
-            self.next_fetch_offset = max(self.next_fetch_offset, batch.last_offset + 1)
-            return
         topic, partition = self._part
         largest = self._bounds.message_bytes
         expected = self.next_fetch_offset

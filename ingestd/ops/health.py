@@ -1,8 +1,9 @@
 """Is the daemon alive, is it doing its work, and if not, why: two pure functions over a snapshot.
 
 Liveness asks only what a restart would cure: the event loop runs and no task has died. Readiness asks whether data
-flows into the journal. A sink that is down is neither: the journal holds what it has not stored, so the daemon stays
-ready and says what is degraded. One whose server refuses the same records each time is not ready: a person must act.
+flows into the journal. A sink that is down matters to neither: the journal holds what it has not stored, so the daemon
+stays ready and says what is degraded. Only a sink whose server refuses the same records each time makes the daemon not
+ready: a person must act.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class JournalHealth:
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
     """A sink and what is wrong with it, None while nothing is. `up`: it stores, or publishes, all the same.
-    `stands_still`: its server answers and refuses the same records each time, so no time will cure it.
+
+    `stands_still`: its server answers and refuses the same records each time, so that waiting does not help.
     """
 
     name: str
@@ -151,17 +153,9 @@ def readiness(snapshot: Snapshot) -> Verdict:
         failing, limping = _feed_reasons(feed, snapshot.now_us)
         reasons.extend(failing)
         degraded.extend(limping)
-    degraded.extend(
-        f"The sink {sink.name} {'has a problem' if sink.up else 'is down'}: {sink.problem}"
-        for sink in snapshot.sinks
-        if sink.problem and not sink.stands_still
-    )
-    reasons.extend(
-        f"The sink {sink.name} stands still: the server refuses the same records each time: {sink.problem}. Nothing is "
-        "given up: look at the table's constraints, indexes and triggers."
-        for sink in snapshot.sinks
-        if sink.stands_still
-    )
+    for sink in snapshot.sinks:
+        if sink.problem:
+            (reasons if sink.stands_still else degraded).append(_sink_problem(sink))
     reasons.extend(_lost(snapshot))
     degraded.extend(
         f"The database refused {rows} {channel} records in the last minutes: they are in rejected_records, with its "
@@ -171,6 +165,15 @@ def readiness(snapshot: Snapshot) -> Verdict:
     degraded.extend(snapshot.upkeep_problems)
     gaps = None if snapshot.open_gaps is None else _open_gaps(snapshot.open_gaps, snapshot.now_us)
     return Verdict(not reasons, tuple(reasons), tuple(degraded), gaps)
+
+
+def _sink_problem(sink: SinkHealth) -> str:
+    if not sink.stands_still:
+        return f"The sink {sink.name} {'has a problem' if sink.up else 'is down'}: {sink.problem}"
+    return (
+        f"The sink {sink.name} stands still: the server refuses the same records each time: {sink.problem}. Nothing is "
+        "given up: look at the table's constraints, indexes and triggers."
+    )
 
 
 def _lost(snapshot: Snapshot) -> list[str]:

@@ -20,7 +20,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from ingestd import __version__
 from ingestd.feeds.base import FeedStatus, StreamStatus
@@ -168,10 +167,6 @@ class Metrics:
             __version__, platform.python_version()
         ).set(1)
         ProcessCollector(registry=self.registry)
-
-    def add_collector(self, collector: Collector) -> None:
-        """Show what an object computes when it is scraped."""
-        self.registry.register(collector)
 
     def watch_feed(self, status: Callable[[], FeedStatus]) -> None:
         """Ask for this feed's status at each scrape, and show it with every stream's freshness."""

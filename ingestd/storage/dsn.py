@@ -30,7 +30,7 @@ _ADVICE = {
     "53300": "raise the server's max_connections; a daemon needs four",
     "57P03": "the server is starting or stopping; it is tried again",
 }
-# What fills in for a parameter that the DSN leaves out, as in libpq. Not PGAPPNAME and PGCONNECT_TIMEOUT, which the
+# Where a parameter comes from that the DSN leaves out, as in libpq. Not PGAPPNAME and PGCONNECT_TIMEOUT, which the
 # configuration has its own options for, nor PGOPTIONS and PGCLIENTENCODING, which are meant for psql.
 _ENVIRONMENT = {
     "PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port", "PGDATABASE": "dbname", "PGUSER": "user",
