@@ -16,6 +16,19 @@ SECRET_NAME: Final = (
 _SECRET_KEY = re.compile(rf"{SECRET_NAME}$", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
+# The user part of a URL. Of a data store's it goes up to the last @, since people forget to quote a / or @ in a
+# password; of any other not past the host, because a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
+_USER_PART = re.compile(
+    r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://)(\S*)@|(://)([^\s/]*)@", re.IGNORECASE
+)
+_ENCODED_NAME = re.compile(r"([\w.-]*%[\w.%-]+)=[^\s&]+")
+_REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(
+        rf"""({SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
+        re.IGNORECASE), rf"\1{MASK}"),
+)  # fmt: skip
+
 # Hiding "a", or "market", would blot out the whole log: such a password is masked only where its key stands beside it.
 _A_PLAIN_WORD = re.compile(r"[a-z]{0,8}|.{0,3}", re.DOTALL)
 _HIDDEN_AT_MOST = 4000  # a password may be rotated every hour
@@ -34,6 +47,16 @@ def without_hidden(text: str) -> str:
     """The text with every hidden value masked."""
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, MASK)
+    return text
+
+
+def redact(text: str) -> str:
+    """The text without passwords, keys, tokens and signatures, known by name, by shape, or met before (`hide`)."""
+    text = without_hidden(text)
+    text = _USER_PART.sub(_without_password, text)
+    text = _ENCODED_NAME.sub(_without_encoded, text)
+    for pattern, replacement in _REDACTIONS:
+        text = pattern.sub(replacement, text)
     return text
 
 
@@ -103,3 +126,15 @@ def _shown_query(query: str) -> str:
         f"{name}={MASK}" if equals and is_secret_name(unquote(name)) else f"{name}{equals}{value}"
         for name, equals, value in pairs
     )
+
+
+def _without_password(match: re.Match[str]) -> str:
+    scheme, user = match[1] or match[3], match[2] or match[4] or ""
+    if match[1] and re.search("[:/@?#]", user) is None:
+        return match[0]  # a user alone; of another URL it would be a key
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{name}:{MASK}@" if colon and re.search("[/@?#]", name) is None else f"{scheme}{MASK}@"
+
+
+def _without_encoded(match: re.Match[str]) -> str:
+    return f"{match[1]}={MASK}" if is_secret_name(unquote(match[1])) else match[0]

@@ -23,6 +23,7 @@ from ccxt.async_support.base.ws.client import Client
 from ccxt.async_support.base.ws.order_book import OrderBook
 
 from ingestd.clock import now_us
+from ingestd.config_secrets import redact
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
@@ -757,7 +758,7 @@ def timeframes(exchange_id: str) -> tuple[str, ...]:
 
 def translated(error: BaseException) -> FeedError:
     """A ccxt (or socket) error as one of ours."""
-    text = f"{type(error).__name__}: {error}"
+    text = redact(f"{type(error).__name__}: {error}")
     if isinstance(error, _RATE_LIMITED):
         return RateLimited(text, getattr(error, "retry_after_s", 0.0))
     if isinstance(error, ccxt.InvalidNonce):  # of which the checksum error is one

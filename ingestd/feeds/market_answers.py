@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from ingestd.config_secrets import redact
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.market_families import Family
 from ingestd.feeds.market_judge import shown_name
@@ -75,7 +76,7 @@ class MarketAnswers:
                 self._refusal = error
                 raise
             self._errors.append(error)
-            self.missing.setdefault(family, f"{type(error).__name__}: {error}"[:300])
+            self.missing.setdefault(family, redact(f"{type(error).__name__}: {error}")[:300])
             answer = NoAnswer()
         else:
             if family is not None and not isinstance(answer, (dict, list)):

@@ -11,6 +11,7 @@ import structlog
 
 from ingestd.clock import now_us
 from ingestd.config import FeedConfig
+from ingestd.config_secrets import redact
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.consecutive import STEPS_TO_BELIEVE
@@ -154,7 +155,7 @@ class StreamLedger:
         """Open a gap for each of these streams. `since`: when it began, if known."""
         for stream in streams:
             self.settle(stream)
-        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail[:300], since=since):
+        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=redact(detail)[:300], since=since):
             self._intake.put(gap)
 
     def not_subscribed(self, streams: Iterable[Stream], detail: str) -> None:

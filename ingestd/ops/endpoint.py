@@ -19,9 +19,11 @@ from aiohttp import HttpVersion11, web
 
 from ingestd import __version__
 from ingestd.config import HttpConfig
+from ingestd.config_secrets import redact
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.health import Snapshot, Verdict, liveness, readiness
 from ingestd.ops.hosts import Hosts
+from ingestd.ops.logs import redact_value
 from ingestd.ops.metrics import CONTENT_TYPE, Metrics
 from ingestd.ops.printable import printable, printable_json
 
@@ -290,7 +292,7 @@ async def _one_request(request: web.Request, handler: Answerer) -> web.StreamRes
 
 
 def _answer(verdict: Verdict) -> web.Response:
-    text = orjson.dumps(verdict.body(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    text = orjson.dumps(redact_value(verdict.body()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
     body = printable_json(text).encode()
     status = 200 if verdict.ok else 503
     return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
@@ -298,7 +300,7 @@ def _answer(verdict: Verdict) -> web.Response:
 
 def _page(verdict: Verdict, lines: list[str]) -> str:
     state = "ready" if verdict.ok else "not ready"
-    items = "".join(f"<li>{html.escape(printable(line))}</li>" for line in lines)
+    items = "".join(f"<li>{html.escape(printable(redact(line)))}</li>" for line in lines)
     links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in ("/readyz", "/livez", "/metrics"))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>ingestd</title>'

@@ -8,34 +8,19 @@ tracebacks alike: exchange libraries quote signed URLs in their errors.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
-from urllib.parse import unquote
 
 import orjson
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from ingestd.config import LogConfig
-from ingestd.config_secrets import MASK, SECRET_NAME, hide, is_secret_name, without_hidden
+from ingestd.config_secrets import MASK, hide, is_secret_name, redact
 from ingestd.ops.printable import printable, printable_json
 
 __all__ = ["configure", "hide", "redact", "redact_value"]
-
-# The user part of a URL. Of a data store's it goes up to the last @, since people forget to quote a / or @ in a
-# password; of any other not past the host, because a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
-_USER_PART = re.compile(
-    r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://)(\S*)@|(://)([^\s/]*)@", re.IGNORECASE
-)
-_ENCODED_NAME = re.compile(r"([\w.-]*%[\w.%-]+)=[^\s&]+")
-_REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
-    (re.compile(
-        rf"""({SECRET_NAME}["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;"'()}}\]]+)""",
-        re.IGNORECASE), rf"\1{MASK}"),
-)  # fmt: skip
 
 _OURS = "ingestd"
 # Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
@@ -78,28 +63,6 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=False,  # a second configure must reach loggers made before it
     )
     _route_stdlib(handler, level)
-
-
-def redact(text: str) -> str:
-    """The text without passwords, keys, tokens and signatures."""
-    text = without_hidden(text)
-    text = _USER_PART.sub(_without_password, text)
-    text = _ENCODED_NAME.sub(_without_encoded, text)
-    for pattern, replacement in _REDACTIONS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def _without_password(match: re.Match[str]) -> str:
-    scheme, user = match[1] or match[3], match[2] or match[4] or ""
-    if match[1] and re.search("[:/@?#]", user) is None:
-        return match[0]  # a user alone; of another URL it would be a key
-    name, colon, _ = user.partition(":")
-    return f"{scheme}{name}:{MASK}@" if colon and re.search("[/@?#]", name) is None else f"{scheme}{MASK}@"
-
-
-def _without_encoded(match: re.Match[str]) -> str:
-    return f"{match[1]}={MASK}" if is_secret_name(unquote(match[1])) else match[0]
 
 
 def redact_value(value: Any, name: str = "") -> Any:

@@ -23,6 +23,7 @@ from picows import (
 )
 
 from ingestd.clock import monotonic_s
+from ingestd.config_secrets import redact
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.named_waits import retry_after_s
@@ -244,7 +245,7 @@ async def connect(
     except WSHandshakeError as error:
         raise _refused(error) from error
     except (OSError, WSError, TimeoutError, ValueError) as error:
-        raise FeedError(f"{type(error).__name__}: {error}"[:300]) from error
+        raise FeedError(redact(f"{type(error).__name__}: {error}")[:300]) from error
     plain = transport.underlying_transport.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
@@ -277,7 +278,7 @@ async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
 
 def _refused(error: WSHandshakeError) -> FeedError:
     """A venue that answers the dial with an HTTP status."""
-    text = f"{type(error).__name__}: {error}"[:300]
+    text = redact(f"{type(error).__name__}: {error}")[:300]
     if _status(error) not in _RATE_LIMIT_STATUS:
         return FeedError(text)
     return RateLimited(text, retry_after_s(_header(error, "Retry-After"), datetime.now(UTC)))

@@ -363,3 +363,12 @@ async def test_what_a_venue_says_cannot_steer_who_reads_it(daemon: Daemon) -> No
         assert all(character.isprintable() or character == "\n" for character in body)
     _, body = await daemon.ask("/readyz")
     assert evil in json.loads(body)["reasons"][0]
+
+
+async def test_no_secret_is_shown_to_who_may_read_it_without_a_password(daemon: Daemon) -> None:
+    address = "http://proxy:s3cret-of-mine@h:1/x?api_key=s3cret-too"
+    daemon.state = Snapshot(now_us=0, started=True, dead_tasks=(f"GET {address}",), upkeep_problems=(address,))
+    for path in ("/readyz", "/livez", "/"):
+        _, body = await daemon.ask(path)
+        assert "s3cret" not in body
+        assert "http://proxy:***@h:1/x?api_key=***" in body
