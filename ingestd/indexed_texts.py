@@ -1,4 +1,4 @@
-"""How long a text may be that ends in an index.
+"""How long a text may be that is stored in an indexed column.
 
 PostgreSQL takes at most 2,704 bytes of one row into a B-tree, and answers 54000 to more:
 https://www.postgresql.org/docs/current/btree.html. Our indexes hold up to three names, or one id, beside numbers and

@@ -51,7 +51,7 @@ def advice(feeds: Sequence[FeedConfig]) -> list[Problem]:
 
 
 def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
-    """Every symbol that its venue did not list when a daemon asked last, where that was within a day."""
+    """Every symbol that is not in the list that a daemon kept, if the list is at most a day old."""
     problems = []
     for index, feed in enumerate(feeds):
         cache = MarketCache(state_dir, feed)
@@ -73,7 +73,7 @@ def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
 
 
 def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
-    """Symbols that are not written as a unified symbol, where no list of the venue's markets is at hand."""
+    """Symbols that do not look like unified symbols, if there is no list of the venue's markets to check them by."""
     found = []
     for index, feed in enumerate(feeds):
         written = [(number, s, unified_guess(s)) for number, s in enumerate(feed.symbols) if not is_pattern(s)]
@@ -82,7 +82,7 @@ def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
             found += [
                 Problem(
                     f"feeds[{index}].symbols[{number}]",
-                    "is not written as the unified symbol of a market is, such as BTC/USDT or BTC/USDT:USDT",
+                    "does not look like a unified symbol, such as BTC/USDT or BTC/USDT:USDT",
                     repr(symbol),
                     f'did you mean "{guess}"?' if guess else None,
                 )
@@ -92,7 +92,7 @@ def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
 
 
 def nearest_exchange(name: str) -> str:
-    """What may have been meant by a name that no exchange has."""
+    """A hint at the exchange that an unknown name may mean."""
     return nearest(name, exchange_ids()) or "the names are those of ccxt, as binance, kraken or okx"
 
 
@@ -162,7 +162,7 @@ def _markets_without_decoder(path: str, feed: FeedConfig) -> list[Problem]:
 
 
 def _has_key(feed: FeedConfig) -> bool:
-    """Whether it has an API key; a file that cannot be read is complained of where the files are read."""
+    """Whether it has an API key. True for a file that cannot be read: that mistake is reported elsewhere."""
     try:
         return bool(feed.credentials().get("apiKey"))
     except ConfigError:

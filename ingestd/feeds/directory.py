@@ -41,8 +41,8 @@ _FIRST_MARKETS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An exchange: which decoder reads each of its channels (`native` or `ccxt`), how long its candles may last, and
-    which channels it serves with an API key only."""
+    """An exchange: the decoder of each of its channels (`native` or `ccxt`), the timeframes of its candles, and the
+    channels that need an API key."""
 
     exchange: str
     channels: Mapping[Channel, str]
@@ -59,8 +59,8 @@ class Offer:
 class Listing:
     """Markets of a venue: symbol and kind (`spot`, `linear`, `inverse`, `option`), by symbol.
 
-    `of`: how many it lists in all. `age_s`: how long ago, where they are those that a daemon keeps; None: just now.
-    `unknown`: why each name or pattern has none. `missing`: the lists that could not be had, and why.
+    `of`: how many the venue lists in all. `age_s`: the age of a list that a daemon keeps; None if the venue was asked.
+    `unknown`: why a name or pattern has no market. `missing`: why the venue did not give a list.
     """
 
     markets: Sequence[tuple[str, str]]
@@ -71,7 +71,7 @@ class Listing:
 
 
 def known(exchange: str) -> str:
-    """The exchange itself. Raises ConfigError, with the nearest name, where there is none of that name."""
+    """The exchange's name. Raises ConfigError, with the nearest name, if there is no such exchange."""
     if exchange in exchange_ids():
         return exchange
     message = "is not an exchange that can be streamed"
@@ -79,12 +79,12 @@ def known(exchange: str) -> str:
 
 
 def offers() -> list[Offer]:
-    """Every exchange, by name. Opens nothing."""
+    """Every exchange, by name. Opens no connection."""
     return [offer(exchange) for exchange in sorted(exchange_ids())]
 
 
 def offer(exchange: str) -> Offer:
-    """One of them. Raises ConfigError where there is no such exchange."""
+    """What one exchange offers. Raises ConfigError if there is no such exchange."""
     channels = offered_channels(known(exchange), features(exchange))
     venue = native_venue(FeedConfig(exchange=exchange, symbols=["*"], channels=list(CHANNELS)))
     native = frozenset[str]() if venue is None else venue.channels
@@ -97,13 +97,13 @@ def offer(exchange: str) -> Offer:
 
 
 def first_symbol(exchange: str) -> str:
-    """A market to begin with: bitcoin, in what the venue quotes it."""
+    """A market to begin with: bitcoin, in a currency that the venue quotes it in."""
     return _FIRST_MARKETS.get(exchange, "BTC/USDT")
 
 
 def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:
-    """Ticks, trades and order books, of these what the venue serves for the symbols without a key; else whatever else
-    it serves of them."""
+    """The channels among ticks, trades and order books that the venue serves of these symbols without an API key; if
+    there are none, its other channels that it serves so."""
     offered = offer(exchange).channels
     served = [
         channel
@@ -114,9 +114,9 @@ def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:
 
 
 async def listed(feed: FeedConfig, state_dir: Path | None) -> Listing:
-    """The markets that the feed's symbols name or match. `state_dir`: where a daemon keeps the venue's list.
+    """The markets that the feed's symbols name or match: of the list kept in `state_dir`, else of the venue's.
 
-    Raises FeedError where there is none, and the venue cannot be reached.
+    Raises FeedError if the venue cannot be reached.
     """
     kept = MarketCache(state_dir, feed) if state_dir is not None else None
     if kept is not None and (markets := kept.read()) is not None:

@@ -1,9 +1,8 @@
-"""A venue's answers to one load of its markets, kept so that a market which the exchange library cannot read is taken
-out and the rest is read again.
+"""Keeps a venue's answers while its markets load, takes out an entry that the exchange library cannot read, and lets
+the library read the rest again.
 
-The library reads a list in one go: one entry that it cannot read is an error of the whole. Where its code has a method
-for one market, that method is asked entry by entry (`ccxt_tap`). Elsewhere the error tells which entry it was, since
-the frames of its traceback hold it. No I/O of its own.
+The library reads a whole list at once, so that one bad entry fails them all. If the venue's code has a method for one
+market, `TappedMarkets` catches the error there. Otherwise the traceback's frames hold the bad entry. Does no I/O.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ingestd.feeds.market_families import Family
 from ingestd.feeds.market_judge import shown_name
 
 MOST_MENDED = 200
-"""Entries that are taken out of one load one by one: a list with more of them is no list of markets."""
+"""How many bad entries one load may have: a list with more is no list of markets."""
 
 _DEEPEST = 4  # where an answer holds its entries
 _BY_PLACE = frozenset({"hyperliquid"})  # the library numbers markets by their place in the list: nothing is taken out
@@ -30,7 +29,7 @@ _MOST_DIGITS = 400
 
 
 class NoAnswer(dict[Any, Any]):
-    """What stands for the answer that did not come: empty, whatever is looked for in it."""
+    """Stands for an answer that did not come: empty, whatever the library looks for in it."""
 
     def __missing__(self, _key: object) -> NoAnswer:
         return NoAnswer()
@@ -43,7 +42,7 @@ class NoAnswer(dict[Any, Any]):
 
 
 class MarketAnswers:
-    """`aside`: why each entry was taken out, by its name; `missing`: why each family cannot be had."""
+    """The answers of one load. `aside`: why each entry was taken out. `missing`: why each family is missing."""
 
     def __init__(self, exchange: str) -> None:
         self._exchange = exchange
@@ -60,11 +59,11 @@ class MarketAnswers:
         self.missing: dict[Family, str] = {}
 
     def read_again(self) -> None:
-        """The same questions come again, from the first on."""
+        """The library starts over and asks the same questions again."""
         self._asked.clear()
 
     async def ask(self, request: str, family: Family | None, fetch: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer that is kept, else the venue's. The failure of a family's request is noted, any other raised."""
+        """The kept answer, else the venue's. A family's request may fail and is noted; any other failure is raised."""
         place = request, self._asked[request]
         self._asked[request] += 1
         if place in self._answers:
@@ -88,7 +87,7 @@ class MarketAnswers:
         return answer
 
     def require_one(self) -> None:
-        """Raises the first error where every family failed."""
+        """Raises the first error if every family failed."""
         if self._errors and not self._families:
             raise self._errors[0]
 
@@ -96,7 +95,7 @@ class MarketAnswers:
         self.aside.setdefault(shown_name(entry), reason)
 
     def mend(self, error: Exception) -> bool:
-        """Take out what the library could not read; False: nothing that could be."""
+        """Take out the entry that the library could not read. False: there is none to take out."""
         if error is self._refusal or (not self._families and self._errors):
             return False
         if self._exchange not in _BY_PLACE and self._mended < MOST_MENDED:
@@ -110,12 +109,12 @@ class MarketAnswers:
         return self._suspect_a_family(error)
 
     def was_read(self) -> None:
-        """The library read everything: a family that was left out for it is missing."""
+        """The library has read everything. A family that was left out for that is missing."""
         if self._suspected is not None:
             self.missing[self._families.pop(self._suspected[0])] = "its answer cannot be read"
 
     def note_passed_over(self, markets: Iterable[Any]) -> None:
-        """Entries of which the library made no market and said nothing, beside others of which it did."""
+        """Put aside entries of which the library silently made no market, if it made markets of others in the list."""
         used = {id(market["info"]) for market in markets if isinstance(market, Mapping) and "info" in market}
         for container, _ in self._lists():
             entries = list(container.values() if isinstance(container, dict) else container)
@@ -125,7 +124,7 @@ class MarketAnswers:
                     self.put_aside(entry, "the exchange library makes no market of it")
 
     def _sort_out(self) -> bool:
-        """Take out what is no object among objects."""
+        """Take out entries that are not objects from lists of objects."""
         found = False
         for container, _ in list(self._lists()):
             for key in reversed(list(container) if isinstance(container, dict) else range(len(container))):
@@ -169,7 +168,7 @@ class MarketAnswers:
 
 
 def _lists_in(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
-    """The lists of entries in an answer, and the objects that hold them by name; not what an entry holds itself."""
+    """The lists of entries in an answer, and the objects that hold entries by name. Does not look into an entry."""
     if depth > _DEEPEST or not isinstance(value, (dict, list)) or isinstance(value, NoAnswer):
         return
     children = list(value.values()) if isinstance(value, dict) else value
@@ -191,7 +190,7 @@ def _holds_entries(table: dict[Any, Any]) -> bool:
 
 
 def _held_by(error: Exception) -> Iterator[Any]:
-    """What the frames of the traceback hold, the innermost first: locals, and what an index of theirs points to."""
+    """The local variables of the traceback's frames, innermost first, and the list items at their loop indexes."""
     frames = []
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
@@ -207,8 +206,8 @@ def _held_by(error: Exception) -> Iterator[Any]:
 
 
 def read_leniently(text: str) -> Any:
-    """JSON with what its rules forbid inside texts (control characters, half surrogate pairs, which become the
-    replacement character) and in numbers of any size. Raises ValueError on anything else."""
+    """Read JSON that may also have control characters or half surrogate pairs (which become the replacement character)
+    in strings, and numbers of any size. Raises ValueError on anything else."""
     try:
         return _repaired(json.loads(text, strict=False, parse_float=ExactFloat, parse_int=_whole))
     except RecursionError:

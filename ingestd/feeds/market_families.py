@@ -1,8 +1,8 @@
 """Which of a venue's lists of markets a request asks for, and which of them a feed needs. Pure.
 
-Most venues list spot, linear, inverse and options apart, and one of these may be out of reach on its own: Binance's
-futures answer 451 in some countries. Such a family is not required where no symbol of the feed is of it. Requests that
-are not in the table are: names of markets follow from their answers, or they ask for every market at once.
+Most venues list spot, linear, inverse and option markets separately, and one list may be out of reach alone: Binance's
+futures answer 451 in some countries. A family is not required if no symbol of the feed is in it. Every request that is
+not in the table is required: the names of markets follow from its answer, or it asks for all markets at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ingestd.feeds.symbols import kind_by_name, type_by_name
 class Family:
     """Markets that a venue lists together; `kinds` are those of `symbols.kind_of`.
 
-    None of them: what is told beside the markets (margin, fees), which no record needs.
+    Without kinds it is what a venue tells besides its markets (margin, fees), which no record needs.
     """
 
     name: str
@@ -36,8 +36,8 @@ _CONTRACTS = Family("contract", frozenset({"linear", "inverse", "quanto"}))
 _BESIDE = Family("margin and fees", frozenset())
 _SINGLE = Family("details of single markets", frozenset({"spot", "linear", "inverse", "quanto"}))
 
-# By the exchange whose code the library runs: words of a request (its interface, path and parameters), the first that
-# is there counts, and what it asks for.
+# By the exchange whose code the library runs: a text in the request (its interface, path and parameters), and the
+# family that such a request asks for. The first text that is found counts.
 _ASKED: Mapping[str, Sequence[tuple[str, Family]]] = {
     "aster": (("sapiPublic", _SPOT), ("fapiPublic", _LINEAR)),
     "binance": (
@@ -95,7 +95,7 @@ _ASKED: Mapping[str, Sequence[tuple[str, Family]]] = {
 
 
 def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
-    """What a request for markets asks for; None: it is needed whatever the symbols.
+    """The family that a request for markets asks for; None: it is required for any symbol.
 
     `exchange` is the one whose code asks, `api` the library's name of the venue's interface, or its parts.
     """
@@ -106,7 +106,7 @@ def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
 
 
 def needed(wanted: Iterable[str], unknown: Collection[str], missing: Iterable[Family]) -> list[Family]:
-    """Those of the missing families in which a pattern may have markets, or a name of `unknown` may be."""
+    """The missing families that a pattern may match markets of, or that a name in `unknown` may be in."""
     names = [name for name in wanted if is_pattern(name) or name in unknown]
     kinds = [_kinds(name) for name in names]
     return [family for family in missing if family.kinds and any(k is None or k & family.kinds for k in kinds)]
@@ -119,7 +119,7 @@ def may_hold(family: Family, name: str) -> bool:
 
 
 def _kinds(name: str) -> frozenset[str] | None:
-    """What kind of market a name or pattern means; None: any."""
+    """The kinds of market that a name or pattern can mean; None: any."""
     if not is_pattern(name):
         return frozenset({kind_by_name(name)})
     sort = type_by_name(name)

@@ -1,6 +1,6 @@
 """Whether a market of a venue's list can be followed and stored. Pure.
 
-A list is what others send: a market may have a name that no database takes, or a number that none holds.
+A venue may list a market with a name that no database takes, or a number that no column holds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def why_malformed(market: Any) -> str | None:
 
 
 def _has_its_id_for_base(market: Mapping[str, Any]) -> bool:
-    """The library takes the id of Binance's `BTCUSDT` for its base where the list does not say that."""
+    """Where Binance's list names no base of `BTCUSDT`, the library takes the id for it."""
     base, quote = market.get("base"), market.get("quote")
     return bool(market.get("spot") and base and quote and base == market["id"] != quote and base.endswith(quote))
 
@@ -93,8 +93,8 @@ def _is_number(value: Any) -> bool:
 
 
 def with_ids_of_others(markets: Iterable[Mapping[str, Any]], followed: Container[str]) -> dict[str, str]:
-    """Why each market is put aside that has the id of another one of its type: a message that names it would be stored
-    under either. The one that is followed already keeps the id, else one whose base the id names, else the first."""
+    """Why each market is put aside that shares its id with another of its type: a message could mean either. The market
+    that is followed already keeps the id, else the one whose base the id names, else the first."""
     holders: dict[tuple[Any, ...], str] = {}
     aside: dict[str, str] = {}
     for market in sorted(markets, key=lambda market: (market["symbol"] not in followed, not _names_its_base(market))):
@@ -111,7 +111,7 @@ def _names_its_base(market: Mapping[str, Any]) -> bool:
 
 
 def shown_name(entry: Any) -> str:
-    """What to call a market of the venue's own list in a message: its id, else how it begins. Printable, and short."""
+    """An entry's name in messages: its id, else its beginning. Printable, at most 80 characters."""
     named = ""
     if isinstance(entry, Mapping):
         values = (entry.get(key) for key in _ID_KEYS)

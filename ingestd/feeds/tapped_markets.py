@@ -1,4 +1,4 @@
-"""The markets of a tapped exchange: each judged by itself, whatever the venue lists beside it.
+"""The markets of a tapped exchange, each judged alone, so that a bad one spoils no other.
 
 A class to go in front of a ccxt.pro exchange class. Nothing here imports ccxt.
 """
@@ -35,8 +35,8 @@ class TappedMarkets:
         self._unread: dict[str, str] = {}  # put aside by the load that is to be set next
 
     async def fetch_markets(self, params: Any = None) -> Any:
-        """As the library does it; but an entry that it cannot read is taken out, and a family that cannot be had is
-        left out. Raises what the library raises where that is no remedy."""
+        """Fetch as the library does, without entries that it cannot read and families that the venue does not give.
+        Raises the library's error if that does not help."""
         if self._answers is not None:  # the venue's code calls it again
             return await super().fetch_markets(params or {})  # type: ignore[misc]
         self._answers = answers = MarketAnswers(self.code_name)
@@ -70,7 +70,7 @@ class TappedMarkets:
         return await self._answers.ask(request, family_of(self.code_name, api, path, params), fetch)
 
     async def fetch_markets_by_type_and_sub_type(self, *args: Any) -> Any:
-        """HTX's: a list that did not come is an empty one."""
+        """HTX's code raises at an empty list; here a list that did not come is one."""
         try:
             return await super().fetch_markets_by_type_and_sub_type(*args)  # type: ignore[misc]
         except Exception as error:
@@ -94,7 +94,7 @@ class TappedMarkets:
         return self._read(super().parse_contract_market, market, *args)  # type: ignore[misc]
 
     def _read(self, read: Callable[..., Any], market: Any, *args: Any) -> Any:
-        """One market by the library's own code; None, which it passes over, where that cannot read it."""
+        """One market, by the library's own code. None if that cannot read it; the library skips it then."""
         if self._answers is None:
             return read(market, *args)
         try:
@@ -107,7 +107,7 @@ class TappedMarkets:
         return found
 
     def sound_markets(self, listed: Sequence[Any], followed: Container[str] = frozenset()) -> list[Mapping[str, Any]]:
-        """Those of a list that can be followed and stored; why the others cannot is in `aside`."""
+        """The markets of a list that can be followed and stored; `aside` says why the others cannot."""
         self.aside, self._unread = self._unread, {}
         sound = []
         for market in listed:

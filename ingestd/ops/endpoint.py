@@ -41,8 +41,8 @@ _HEADERS = {
 
 
 _NOT_OURS = (
-    "This is not a name of this endpoint. Ask by an address, localhost or the machine's own name, or add the name to "
-    "http.allowed_hosts.\n"
+    "The request's Host is not a name of this endpoint. Use an address, localhost or the machine's own name, or add "
+    "the name to http.allowed_hosts.\n"
 )
 
 Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]

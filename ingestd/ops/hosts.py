@@ -1,4 +1,4 @@
-"""Which names a request may ask the endpoint by.
+"""Which host names a request to the endpoint may use.
 
 A page of a stranger's site can point its own name at this machine's address (DNS rebinding); the browser then lets it
 read what it asks. Its request still carries that name, and a stranger can have none of those taken here.

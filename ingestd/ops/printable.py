@@ -1,4 +1,4 @@
-"""Text from outside, made harmless where a terminal reads it.
+"""Makes text from outside harmless for a terminal.
 
 Names, close reasons and errors come from venues, brokers and databases. A terminal obeys escape sequences in them, a
 line break or a carriage return forges a line, a bidirectional override shows another text than there is.
@@ -12,14 +12,14 @@ _NOT_PRINTABLE = re.compile(r"[^ -~]")
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with `?` for every character that is not for reading, but for those to `keep`."""
+    """The text with `?` for each character that is not printable, except those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return _NOT_PRINTABLE.sub(lambda found: found[0] if found[0].isprintable() or found[0] in keep else "?", text)
 
 
 def printable_json(text: str) -> str:
-    """JSON of the same meaning, with every such character escaped; JSON itself asks for that of some only."""
+    """The same JSON with every character escaped that is not printable; JSON itself escapes only some."""
     return text if text.isprintable() else _NOT_PRINTABLE.sub(_escaped, text)
 
 
