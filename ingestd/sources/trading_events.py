@@ -101,7 +101,7 @@ class EventFlush:
         self._moves = moves
         self._metrics = metrics
         self._order_update = order_update
-        self._one_by_one = False  # the server refused one of them: which?
+        self._in_parts = False  # the server refused one of them: which?
         self._doubts = 0  # so often in a row it refused something that nobody foresaw
         self._new: set[UUID] = set()
         self._orders: dict[str, Mapping[str, str]] = {}
@@ -114,21 +114,21 @@ class EventFlush:
             except DatabaseError as error:
                 if not is_blamed(error, self._doubts) and may_be_of_a_row(error):
                     self._doubts += 1
-                if self._one_by_one or not is_blamed(error, self._doubts):
-                    self._one_by_one = False  # the next time all of them are tried at once
+                if self._in_parts or not is_blamed(error, self._doubts):
+                    self._in_parts = False  # the next time all of them are tried at once
                     raise
-                self._one_by_one = True
+                self._in_parts = True
             else:
                 return
 
     async def _attempt(self, database: Database) -> None:
         good = [item for item in self._items if item.rejected is None]
         async with database.transaction():
-            if self._one_by_one:
+            if self._in_parts:
                 await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # else some are checked at the commit
             await advance(database, self._moves)
-            if self._one_by_one:
-                changes, refused = await _store_one_by_one(database, good, self._doubts)
+            if self._in_parts:
+                changes, refused = await _store_in_parts(database, good, self._doubts)
             else:
                 changes, refused = [await store_events(database, _events(good))] if good else [], []
             kept = [_kept(item.content) for item in self._items if item.rejected is not None]
@@ -169,25 +169,30 @@ def _events(items: Sequence[Item]) -> list[Event]:
     return [item.content for item in items]
 
 
-async def _store_one_by_one(
+async def _store_in_parts(
     database: Database, items: Sequence[Item], doubts: int
 ) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
-    """Each in a savepoint: what the server refuses is returned, the others are stored."""
+    """What the server refuses is found by halves and returned, the others are stored."""
     changes: list[Change] = []
     refused: list[tuple[Item, DatabaseError]] = []
-    stored: Counter[str] = Counter()
-    for item in items:
+    parts = [items] if items else []
+    while parts:
+        part = parts.pop()
         try:
             async with database.savepoint():
-                change = await store_events(database, [item.content])
+                change = await store_events(database, _events(part))
         except DatabaseError as error:
             if not is_blamed(error, doubts):
                 raise
-            refused.append((item, error))
+            if len(part) == 1:
+                refused.append((part[0], error))
+            else:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
         else:
             changes.append(change)
-            stored[item.channel] += len(change.new)
-    _require_some_taken(items, refused, stored)
+    new = {new for change in changes for new in change.new}
+    _require_some_taken(items, refused, Counter(item.channel for item in items if item.content.id in new))
     return changes, refused
 
 

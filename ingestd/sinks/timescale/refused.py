@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 DOUBTS_ENOUGH = 3
 
 _BEGINNING = 500  # characters of a document of which the whole is refused
+_of_code = re.compile(r"^(?:PL/|SQL)", re.MULTILINE).search  # a line of CONTEXT about a function
 _BLAMED = (Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
 
 
@@ -49,6 +51,11 @@ def is_blamed(error: DatabaseError, doubts: int) -> bool:
     return reaction_to(error) in _BLAMED or (may_be_of_a_row(error) and doubts >= DOUBTS_ENOUGH)
 
 
+def no_table_takes_it(error: DatabaseError) -> bool:
+    """Whether the row is refused for its values alone. Code that somebody hung on the table may raise what it likes."""
+    return reaction_to(error) is Reaction.REJECT_ROW and not _of_code(error.context)
+
+
 def require_some_taken(
     taker: str, what: str, errors: Sequence[DatabaseError], *, tried: int, passed: int, stored: int
 ) -> None:
@@ -59,10 +66,9 @@ def require_some_taken(
     foresaw, only another row that is stored shows that the table works.
     """
     for error in errors:
-        reaction = reaction_to(error)
-        if reaction is Reaction.REJECT_ROW:
+        if no_table_takes_it(error):
             continue
-        may_go = stored if reaction not in _BLAMED else passed or tried == 1
+        may_go = stored if reaction_to(error) not in _BLAMED else passed or tried == 1
         if not may_go:
             raise NoneTaken(
                 f"{taker} none of the {tried} {what} that wait: {error}",

@@ -25,7 +25,7 @@ from ingestd.failpoints import passing
 from ingestd.records import Record
 from ingestd.sinks.timescale import copy_text, two_times
 from ingestd.sinks.timescale.positions import Mark, MarkRefused, Move, advance, mark
-from ingestd.sinks.timescale.refused import Kept, is_blamed, put_aside, require_some_taken
+from ingestd.sinks.timescale.refused import Kept, is_blamed, no_table_takes_it, put_aside, require_some_taken
 from ingestd.sinks.timescale.rows import RowMaker, Rows
 from ingestd.sinks.timescale.tables import Table
 from ingestd.storage.database import Database
@@ -35,6 +35,10 @@ from ingestd.validation import as_json
 # So many bad rows are picked out one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
 _PORTION_ROWS = 100
+
+# A row of one key as one in a compressed batch unpacks that batch: the server gives up beyond 100,000 rows of them.
+_TOO_MUCH_UNPACKED = "53400"
+_UNPACK_FREELY = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 
 DIRECT_COMPRESS = "timescaledb.enable_direct_compress_copy"
 """The server's setting by which a COPY into a table without a unique index writes columnar chunks. Since 2.21."""
@@ -72,8 +76,8 @@ class Flush:
     """What is to be stored with which steps, and what the last transaction that reached its COMMIT did.
 
     `origin` says where a row came from, for the error text of one that the server refuses. `copying` is set when the
-    server gets the most of it. `marks_apart` and `checked_at_once` were learnt from a failure: each mark is written by
-    itself, and constraints are checked with each statement instead of at the commit.
+    server gets the most of it. The last three were learnt from a failure: each mark is written by itself, constraints
+    are checked with each statement instead of at the commit, and any number of compressed rows may be unpacked.
     """
 
     moves: tuple[Move, ...]
@@ -85,9 +89,10 @@ class Flush:
     copying: asyncio.Event | None = None
     stored_by_another: Mapping[str, int] = field(default_factory=dict)  # by channel, counted as duplicates
     bad: list[BadRow] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
     marks_apart: bool = False
     checked_at_once: bool = False
-    outcome: Outcome = field(default_factory=Outcome)
+    unpacks_freely: bool = False
 
 
 def prepare(
@@ -141,13 +146,18 @@ def _learn(flush: Flush, failure: _TableError) -> None:
     if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
         rows.staged = True
         return
+    if error.sqlstate == _TOO_MUCH_UNPACKED:
+        if flush.unpacks_freely:
+            raise error
+        flush.unpacks_freely = rows.in_portions = True  # each of which takes no longer than a call may
+        return
     if not is_blamed(error, rows.doubts):
         rows.doubts += 1
     if rows.in_portions or not is_blamed(error, rows.doubts):
         raise error
     line = copy_line(error.context) if copy_line_is_certain(error.context) else None
     few = sum(bad.table is rows.table for bad in flush.bad) < _FEW_BAD_ROWS
-    if line is not None and few and line <= rows.count and reaction_to(error) is Reaction.REJECT_ROW:
+    if line is not None and few and line <= rows.count and no_table_takes_it(error):
         flush.bad.append(BadRow(rows.table, rows.take_out(line), error))
     else:
         rows.in_portions = True
@@ -174,6 +184,8 @@ async def _attempt(database: Database, flush: Flush) -> None:
 async def _write_all(database: Database, flush: Flush, outcome: Outcome) -> None:
     if flush.checked_at_once:
         await database.script("SET CONSTRAINTS ALL IMMEDIATE")
+    if flush.unpacks_freely:
+        await database.script(_UNPACK_FREELY)
     await advance(database, flush.moves, flush.fence)
     await mark(database, flush.marks, apart=flush.marks_apart)
     if flush.direct_compress:
@@ -255,7 +267,8 @@ async def _store_portion(
                 missing += lost
         except DatabaseError as error:
             unstaged = reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged
-            if unstaged or (may_be_of_a_row(error) and not is_blamed(error, rows.doubts)):
+            unforeseen = may_be_of_a_row(error) and not is_blamed(error, rows.doubts)
+            if unstaged or unforeseen or error.sqlstate == _TOO_MUCH_UNPACKED:
                 raise _TableError(rows, error) from error
             if not may_be_of_a_row(error):
                 raise
@@ -292,7 +305,7 @@ async def _blamed_on(rows: Rows) -> AsyncIterator[None]:
     try:
         yield
     except DatabaseError as error:
-        if may_be_of_a_row(error):
+        if may_be_of_a_row(error) or error.sqlstate == _TOO_MUCH_UNPACKED:
             raise _TableError(rows, error) from error
         raise
 
