@@ -167,12 +167,12 @@ def _all_in_place(records: Sequence[Trade] | Sequence[Tick], window: TimeWindow)
 
 def storable_gap(gap: FeedGap) -> FeedGap:
     """The gap with its texts fit for every database: a venue's last words are in `detail`."""
-    detail = None if gap.detail is None else printable(gap.detail)[:1000]
+    detail = None if gap.detail is None else storable_text(gap.detail)[:1000]
     return msgspec.structs.replace(
         gap,
         detail=detail,
-        exchange=printable(gap.exchange)[:LONGEST_NAME],
-        symbol=printable(gap.symbol)[:LONGEST_NAME],
+        exchange=storable_text(gap.exchange)[:LONGEST_NAME],
+        symbol=storable_text(gap.symbol)[:LONGEST_NAME],
     )
 
 
@@ -182,8 +182,8 @@ def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
     if len(text) > _MAX_REJECTION_CHARACTERS:
         text = json.dumps({"characters": len(text), "begins": text[: _MAX_REJECTION_CHARACTERS // 2]})
     return Rejected(
-        exchange=printable(record.exchange),
-        symbol=printable(record.symbol),
+        exchange=storable_text(record.exchange),
+        symbol=storable_text(record.symbol),
         time=min(max(record.time, 0), _MAX_TIME_US),
         received_at=min(max(record.received_at, 0), _MAX_TIME_US),
         table=table,
@@ -198,14 +198,14 @@ def as_json(record: msgspec.Struct) -> str:
     return json.dumps(_cleaned(values), ensure_ascii=True, separators=(",", ":"))
 
 
-def printable(text: str) -> str:
+def storable_text(text: str) -> str:
     """The text with what no database takes (NUL, half surrogate pairs) written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return printable(value)
+        return storable_text(value)
     if isinstance(value, int) and not -_MAX_BIGINT <= value <= _MAX_BIGINT:
         return hex(value)  # no limit on its digits, unlike JSON's
     if isinstance(value, dict):

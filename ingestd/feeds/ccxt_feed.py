@@ -298,8 +298,8 @@ class CcxtFeed:
         if self._missing:
             return "; ".join(_why_missing(family, why) for family, why in self._missing.items())
         if self._refused:
-            most = self.config.max_symbols
-            return f"{self._refused} markets that match are not followed: max_symbols is {most}"
+            said = f"{self._refused} markets that match are not followed: max_symbols is {self.config.max_symbols}"
+            return f"{said}; raise it, or narrow the patterns"
         streaming = any(not _is_polled(stream) for stream in recorder.all_streams())
         if streaming and not recorder.connected:
             return "no socket is connected"

@@ -11,8 +11,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.exact import decimal_text
+from ingestd.indexed_texts import LONGEST_NAME
 
-MAX_NAME = 128  # characters: longer symbols are refused with their records
 _MAX_NAME_BYTES = 384
 _MAX_DIGITS = 60
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what was there was no text
@@ -55,13 +55,13 @@ def _why_no_name(value: Any) -> str | None:
         return "is missing" if value is None else "is no text"
     if not value.strip():
         return "is empty"
-    if value.isascii() and value.isprintable() and len(value) <= MAX_NAME:
+    if value.isascii() and value.isprintable() and len(value) <= LONGEST_NAME:
         return None
     if _REPLACEMENT in value or any(unicodedata.category(character) in _UNPRINTABLE for character in value):
         return "has characters that cannot be printed"
-    if len(value) > MAX_NAME or len(value.encode()) > _MAX_NAME_BYTES:
-        return f"is longer than {MAX_NAME} characters"
-    return None
+    if len(value) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} characters"
+    return f"is longer than {_MAX_NAME_BYTES} bytes" if len(value.encode()) > _MAX_NAME_BYTES else None
 
 
 def _why_numbers(market: Mapping[str, Any]) -> str | None:

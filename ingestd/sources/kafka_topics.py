@@ -23,7 +23,7 @@ from ingestd.sinks.timescale.writer import prepare, write
 from ingestd.sources.base import Item, Message, Unreadable
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
-from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, printable
+from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, storable_text
 
 log = structlog.get_logger()
 
@@ -159,15 +159,15 @@ def unfit(record: Record, window: TimeWindow) -> str | None:
 def poison(message: Message, table: str, now: int, error: str) -> Rejected:
     """The row that keeps a message nobody can read, with where it is in Kafka."""
     if isinstance(message, Unreadable):
-        place = {**_place(message), "first_offset": message.first_offset, "error": printable(message.error)}
+        place = {**_place(message), "first_offset": message.first_offset, "error": storable_text(message.error)}
         return Rejected("", "", now, now, table, message.reason, json.dumps(place))
     value = (message.value or b"").decode("utf-8", "backslashreplace")
     document = {
         **_place(message),
-        "key": None if message.key is None else printable(message.key.decode("utf-8", "backslashreplace")),
-        "value": printable(value[:_LONGEST_VALUE_KEPT]),
+        "key": None if message.key is None else storable_text(message.key.decode("utf-8", "backslashreplace")),
+        "value": storable_text(value[:_LONGEST_VALUE_KEPT]),
         "value_bytes": len(message.value or b""),
-        "error": printable(error),
+        "error": storable_text(error),
     }
     return Rejected("", "", now, now, table, "poison", json.dumps(document))
 

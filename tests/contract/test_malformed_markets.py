@@ -215,7 +215,9 @@ async def test_a_pattern_that_matches_too_much_is_bounded_and_says_so(decoder: s
     first = [f"C{number:05}/USDT" for number in range(19)]
     assert {trade.symbol for trade in intake.of(Trade)} == {*first, "C00299/USDT"}
     assert status.symbols_refused == 280
-    assert status.problem == "280 markets that match are not followed: max_symbols is 20"
+    assert status.problem == (
+        "280 markets that match are not followed: max_symbols is 20; raise it, or narrow the patterns"
+    )
     (said,) = [entry for entry in logged if entry["event"] == "too_many_symbols"]
     assert (said["match"], said["max_symbols"], said["refused"]) == (300, 20, 280)
     assert "raise max_symbols" in said["remedy"]

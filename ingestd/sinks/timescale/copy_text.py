@@ -23,7 +23,7 @@ from ingestd.records import (
     Tick,
     Trade,
 )
-from ingestd.validation import printable
+from ingestd.validation import storable_text
 
 _seconds: dict[int, str] = {}
 _SECONDS_KEPT = 10_000
@@ -78,7 +78,7 @@ def split(rows: bytes) -> list[bytes]:
 
 def rejected(at_us: int, table: str, reason: str, sqlstate: str | None, document: str, error: str | None) -> str:
     """The `rejected_records` line of what was put aside; `document` is a JSON text that JSONB takes."""
-    answer = _NULL if error is None else escaped(printable(error))
+    answer = _NULL if error is None else escaped(storable_text(error))
     return (
         f"{timestamp(at_us)}\t{escaped(table)}\t{escaped(reason)}\t{_optional(sqlstate)}\t{escaped(document)}\t"
         f"{answer}\n"
