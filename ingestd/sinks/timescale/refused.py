@@ -52,7 +52,7 @@ def is_blamed(error: DatabaseError, doubts: int) -> bool:
 
 
 def no_table_takes_it(error: DatabaseError) -> bool:
-    """Whether the row is refused for its values alone. Code that somebody hung on the table may raise what it likes."""
+    """Whether the row is refused for its values alone: a trigger or function of the table may raise any error."""
     return reaction_to(error) is Reaction.REJECT_ROW and not _of_code(error.context)
 
 

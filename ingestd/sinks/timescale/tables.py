@@ -36,8 +36,8 @@ class Table:
         return f"staging_{self.name}"
 
     def create_staging(self) -> str:
-        """DDL of the staging table of one transaction; CHECK and NOT NULL are kept, so COPY names a bad row. So what
-        makes the other columns must be kept too: whoever runs the database may have added one that is never NULL."""
+        """DDL of the staging table of one transaction. It keeps CHECK and NOT NULL, so that COPY names a bad row, and
+        generated columns, since whoever runs the database may have added one that is NOT NULL."""
         return (
             f"CREATE TEMP TABLE pg_temp.{self.staging} (LIKE {self.name} "
             "INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING CONSTRAINTS) ON COMMIT DROP"

@@ -36,7 +36,7 @@ from ingestd.validation import as_json
 _FEW_BAD_ROWS = 8
 _PORTION_ROWS = 100
 
-# A row of one key as one in a compressed batch unpacks that batch: the server gives up beyond 100,000 rows of them.
+# A row with the key of a compressed one makes the server decompress that batch; it refuses beyond 100,000 rows of them.
 _TOO_MUCH_UNPACKED = "53400"
 _UNPACK_FREELY = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 
@@ -149,7 +149,7 @@ def _learn(flush: Flush, failure: _TableError) -> None:
     if error.sqlstate == _TOO_MUCH_UNPACKED:
         if flush.unpacks_freely:
             raise error
-        flush.unpacks_freely = rows.in_portions = True  # each of which takes no longer than a call may
+        flush.unpacks_freely = rows.in_portions = True  # a small portion stays within the call's time limit
         return
     if not is_blamed(error, rows.doubts):
         rows.doubts += 1
