@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Run the whole daemon here on recorded traffic: make demo ARGS="--seconds 30"
+demo: setup ## Run the whole daemon here against a simulated exchange: make demo ARGS="--seconds 30"
 	$(BIN)/ingestd demo $(ARGS)
 
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"

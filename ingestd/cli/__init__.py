@@ -22,14 +22,14 @@ EXIT_USAGE = 2
 
 # name: (where the command is, what `ingestd --help` says of it). The texts are here so that help imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("ingestd.cli.init:init", "Write a configuration to begin with."),
-    "exchanges": ("ingestd.cli.exchanges:exchanges", "List exchanges, their channels and their markets."),
+    "init": ("ingestd.cli.init:init", "Write a first configuration."),
+    "exchanges": ("ingestd.cli.exchanges:exchanges", "List exchanges, their channels and markets."),
     "run": ("ingestd.cli.run:run", "Capture until stopped."),
     "check": ("ingestd.cli.check:check", "Check a configuration and print what it comes to."),
     "migrate": ("ingestd.cli.migrate:migrate", "Bring the database to this version's schema."),
     "gaps": ("ingestd.cli.gaps:gaps", "List what may be missing, and why."),
     "backfill": ("ingestd.cli.backfill:backfill", "Fetch a stretch of the past from a venue and store it."),
-    "demo": ("ingestd.cli.demo:demo", "Run everything here, on recorded traffic; needs nothing installed."),
+    "demo": ("ingestd.cli.demo:demo", "Run everything here, and say what arrived where."),
     "bench": ("ingestd.cli.bench.command:bench", "Measure this machine against the design's numbers."),
 }
 

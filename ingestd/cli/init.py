@@ -1,4 +1,4 @@
-"""`ingestd init`: a configuration to begin with, which `ingestd check` accepts."""
+"""`ingestd init`: writes a first configuration that `ingestd check` accepts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _FEED = """
     "--symbols",
     multiple=True,
     metavar="SYMBOL[,SYMBOL]",
-    help="What to capture: unified symbols or patterns. [default: BTC/USDT, or what the exchange trades bitcoin in]",
+    help="What to capture: unified symbols or patterns. [default: its bitcoin market, such as BTC/USDT]",
 )
 @click.option("--dsn", default=_DSN, show_default=True, help="The database.")
 @click.option(
@@ -68,7 +68,7 @@ _FEED = """
     default="ingestd.toml",
     show_default=True,
     metavar="FILE",
-    help="Where to write it; -: to standard output.",
+    help="Where to write it; - is standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output: str, force: bool) -> None:

@@ -76,7 +76,10 @@ def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool
 
 @migrate.command()
 def roles() -> None:
-    """Print the SQL that makes roles of few rights: for `psql -d DATABASE`, as a superuser."""
+    """Print the SQL that makes roles to migrate, write and read with.
+
+    Run it with `psql -d DATABASE`, as a superuser.
+    """
     say(read_sql("roles/roles.sql"), nl=False)
 
 
