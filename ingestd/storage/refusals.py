@@ -52,6 +52,8 @@ def _missing_right(message: str, statement: str, role: str, database: str) -> st
         return f"GRANT TEMPORARY ON DATABASE {quoted(found['temporary'])} {to}"
     if found["extension"]:
         return f"GRANT CREATE ON DATABASE {quoted(database)} {to}"
+    if found["parameter"] == "timescaledb.restoring":
+        return "a restore has not been ended: SELECT timescaledb_post_restore(), as a superuser"
     if found["parameter"]:
         return f"ALTER ROLE {quoted(role)} RESET {found['parameter']}, and of the database: ALTER DATABASE … RESET"
     if found["relation"]:

@@ -23,13 +23,22 @@ _FIXED = {
     "idle_in_transaction_session_timeout": "'10min'",
 }
 _TRANSACTION_TIMEOUT_SINCE = 17
+_DECOMPRESSED = "timescaledb.max_tuples_decompressed_per_dml_transaction"
 
 # Set only if needed: setting the first takes a superuser, and several values of the second keep commits. With `replica`
 # no trigger fires, so no candle would be marked; with `off` the server may forget commits.
 _CONDITIONAL = (
     "SELECT CASE current_setting('session_replication_role') WHEN 'replica'"
     " THEN set_config('session_replication_role', 'origin', true) END,"
-    " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END,"
+    # What TimescaleDB takes for its restore, which sets it on the database, goes past its chunks, and no query finds it
+    # again. To end it takes a superuser too.
+    " CASE current_setting('timescaledb.restoring', true) WHEN 'on'"
+    " THEN set_config('timescaledb.restoring', 'off', true) END,"
+    # Without the first no late trade enters a columnar chunk, with a limit not all that come at once.
+    " CASE current_setting('timescaledb.enable_dml_decompression', true) WHEN 'off'"
+    " THEN set_config('timescaledb.enable_dml_decompression', 'on', true) END,"
+    f" CASE WHEN current_setting('{_DECOMPRESSED}', true) <> '0' THEN set_config('{_DECOMPRESSED}', '0', true) END"
 )
 
 
