@@ -19,7 +19,7 @@ _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 _MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate`"
 _ADVICE = {
-    "25006": "it is a standby, or was made read-only: let database.dsn name the primary",
+    "25006": "a standby, or default_transaction_read_only is on: let database.dsn name the primary, or set that off",
     "42P01": _MIGRATE,
     "42703": _MIGRATE,
     "42883": _MIGRATE,

@@ -2,9 +2,10 @@
 
 They go with the BEGIN, in one message: PgBouncer refuses startup parameters, and behind it others share the session.
 
-An administrator's settings of memory, planner, tablespaces, logging and row security stay: they change neither rows nor
-texts nor time limits. The driver sets `client_encoding`. `idle_session_timeout` may end a connection between two
-transactions; the next one is made when it is needed.
+An administrator's settings of memory, planner, tablespaces, logging and row security stay: they change neither rows
+nor texts nor time limits. So does `default_transaction_read_only`: clouds set it when a disk is nearly full. The
+driver sets `client_encoding`. `idle_session_timeout` may end a connection between two transactions; the next one is
+made when it is needed.
 """
 
 from __future__ import annotations
@@ -45,16 +46,14 @@ _CONDITIONAL = (
 def begin(
     *,
     server_version: int,
-    read_only: bool,
     extension_schema: str,
     lock_timeout_s: float | None,
     statement_timeout_s: float | None,
 ) -> str:
-    """The statements that begin a transaction. `read_only`: the server is a standby, which allows only that."""
-    access = "READ ONLY" if read_only else "READ WRITE"
+    """The statements that begin a transaction."""
     settings = _settings(server_version, extension_schema, lock_timeout_s, statement_timeout_s)
     local = [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
-    return "; ".join([f"BEGIN ISOLATION LEVEL READ COMMITTED, {access}", *local, _CONDITIONAL])
+    return "; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *local, _CONDITIONAL])
 
 
 def for_session(server_version: int, extension_schema: str) -> str:
@@ -62,7 +61,6 @@ def for_session(server_version: int, extension_schema: str) -> str:
     settings = {
         **_settings(server_version, extension_schema, None, None),
         "default_transaction_isolation": "'read committed'",
-        "default_transaction_read_only": "off",
     }
     return "; ".join(f"SET {name} = {value}" for name, value in settings.items())
 

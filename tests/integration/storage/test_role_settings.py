@@ -38,7 +38,6 @@ SETTINGS = {
     "IntervalStyle": "iso_8601",
     "TimeZone": "'America/St_Johns'",
     "standard_conforming_strings": "off",
-    "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
     "session_replication_role": "replica",
