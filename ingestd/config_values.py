@@ -133,5 +133,13 @@ def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
         raise ValueError(f"has a value of {name} that is not allowed")
 
 
+def require_path(path: Path) -> Path:
+    """Raises ValueError for what can be no name of a file."""
+    if "\0" in str(path):
+        raise ValueError("has a NUL character, which no name of a file can have")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(require_path)]
 RedisUrl = Annotated[str, AfterValidator(require_redis_url)]
 Broker = Annotated[str, AfterValidator(require_broker)]

@@ -33,6 +33,8 @@ OTHER_TIMESCALEDB = (
 
 def advice(sqlstate: str, message: str, statement: str, role: str, database: str) -> str | None:
     """What to do about an error; None if there is only the server's message. `statement` is empty for a connection."""
+    if "row-level security" in message:
+        return f"ALTER ROLE {quoted(role)} BYPASSRLS: the daemon writes every row, and by COPY"
     if sqlstate == "42501":
         return _missing_right(message, statement, role, database)
     if sqlstate == "3F000":  # none of the path may be used

@@ -135,6 +135,8 @@ class TestMistakes:
             ({"kafka": {"topic_prefix": "a b"}}, "letters, digits, dots, dashes and underscores, at most 100"),
             ({"instance": {"name": "a b"}}, "at most 63"),
             ({"instance": {"standby": "maybe"}}, "must be true or false"),
+            ({"instance": {"state_dir": "a\0b"}}, "has a NUL character"),
+            ({"kafka": {"ca_file": "a\0b"}}, "has a NUL character"),
             ({"feeds": [{"exchange": "Kraken", "symbols": ["BTC/USD"]}]}, "small letters"),
             ({"feeds": [{"exchange": "kraken", "channels": [], "symbols": ["BTC/USD"]}]}, "must name at least one"),
         ],
