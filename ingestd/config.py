@@ -270,7 +270,7 @@ class FeedConfig(_Section):
     decoder: Literal["auto", "native", "ccxt"] = "auto"
     channels: Annotated[list[Channel], Field(min_length=1)] = ["ticks", "trades", "order_book"]
     symbols: list[str] = []
-    symbols_file: FilePath | None = None
+    symbols_file: Path | None = None
     max_symbols: Annotated[int, Field(ge=1, le=100_000)] = 5000
     options: dict[str, Any] = {}
     url_map: dict[str, str] = {}
