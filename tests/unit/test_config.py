@@ -135,6 +135,7 @@ class TestMistakes:
             ({"kafka": {"topic_prefix": "a b"}}, "letters, digits, dots, dashes and underscores, at most 100"),
             ({"instance": {"name": "a b"}}, "at most 63"),
             ({"instance": {"standby": "maybe"}}, "must be true or false"),
+            ({"redis": {"url": "redis://h?socket_timeout=5"}}, "set redis.reply_timeout_s instead"),
             ({"instance": {"state_dir": "a\0b"}}, "has a NUL character"),
             ({"kafka": {"ca_file": "a\0b"}}, "has a NUL character"),
             ({"feeds": [{"exchange": "Kraken", "symbols": ["BTC/USD"]}]}, "small letters"),
