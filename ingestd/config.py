@@ -23,13 +23,13 @@ from ingestd.config_secrets import hide, secrets_in, secrets_of_url, shown_url, 
 from ingestd.config_values import (
     Broker,
     Days,
-    FilePath,
     RedisUrl,
     Seconds,
     SizeBytes,
     read_password,
     read_secret,
     read_text,
+    why_unreadable,
 )
 from ingestd.errors import ConfigError, Problem
 
@@ -58,7 +58,7 @@ class _Section(BaseModel):
 class InstanceConfig(_Section):
     name: Annotated[str, Field(pattern=_INSTANCE)] = "ingestd-1"
     role: Literal["all", "feed", "sink"] = "all"
-    state_dir: FilePath = Path("/var/lib/ingestd")
+    state_dir: Path = Path("/var/lib/ingestd")
     shutdown_deadline_s: Seconds = 10.0
     standby: bool = False
     lease_ttl_s: Annotated[float, Field(ge=1, le=600)] = 6.0
@@ -97,8 +97,8 @@ class JournalConfig(_Section):
 
 class DatabaseConfig(_Section):
     dsn: str | None = None
-    dsn_file: FilePath | None = None
-    password_file: FilePath | None = None
+    dsn_file: Path | None = None
+    password_file: Path | None = None
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
     max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     pool_size: Annotated[int, Field(ge=1, le=32)] = 2  # of no effect: docs/performance.md, "How many connections"
@@ -123,7 +123,7 @@ class DatabaseConfig(_Section):
 
 class RedisConfig(_Section):
     url: RedisUrl = "redis://localhost:6379/0"
-    password_file: FilePath | None = None
+    password_file: Path | None = None
     primary_exchange: str = "binance"
     symbol_style: Literal["compact", "unified"] = "compact"
     connect_timeout_s: Seconds = 1.0
@@ -156,12 +156,12 @@ class KafkaConfig(_Section):
     group_id: Annotated[str, Field(pattern=_KAFKA_NAME)] = "ingestd"
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 15.0
     tls: bool = False
-    ca_file: FilePath | None = None
-    certificate_file: FilePath | None = None
-    key_file: FilePath | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str | None = None
-    password_file: FilePath | None = None
+    password_file: Path | None = None
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> KafkaConfig:
@@ -274,7 +274,7 @@ class FeedConfig(_Section):
     max_symbols: Annotated[int, Field(ge=1, le=100_000)] = 5000
     options: dict[str, Any] = {}
     url_map: dict[str, str] = {}
-    credentials_file: FilePath | None = None
+    credentials_file: Path | None = None
     stale_after_s: Seconds = 30.0
     poll_interval_s: Seconds = 60.0
     order_book_levels: Annotated[int, Field(ge=1, le=5000)] = 20
@@ -300,7 +300,9 @@ class FeedConfig(_Section):
         try:
             document = tomllib.loads(read_secret(self.credentials_file, "feeds.credentials_file"))
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError([Problem(str(self.credentials_file), f"is not valid TOML: {error}")]) from error
+            raise ConfigError(
+                [Problem("feeds.credentials_file", f"{self.credentials_file} is not valid TOML: {error}")]
+            ) from error
         credentials = {name: str(value) for name, value in document.items()}
         for secret in credentials.values():
             hide(secret)
@@ -345,7 +347,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
-        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from error
+        raise ConfigError([Problem(str(path), f"cannot be read: {why_unreadable(error)}")]) from error
     except ValueError as error:  # of TOML, or of the file's encoding
         raise ConfigError([Problem(str(path), f"is not valid TOML: {error}")]) from error
 
@@ -452,7 +454,8 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
         try:
             lines = read_text(Path(feed["symbols_file"])).splitlines()
         except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
-            problems.append(Problem(f"feeds[{index}].symbols_file", f"cannot be read: {error}", feed["symbols_file"]))
+            file = feed["symbols_file"]
+            problems.append(Problem(f"feeds[{index}].symbols_file", f"{file} cannot be read: {why_unreadable(error)}"))
             continue
         named = [line.partition("#")[0].strip() for line in lines]
         if isinstance(listed, list):

@@ -48,6 +48,17 @@ def read_text(path: Path) -> str:
         raise ValueError(f"it is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
+def why_unreadable(error: OSError | ValueError) -> str:
+    """Why a file cannot be read or written, in a few words and without its name."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "this user may not"
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def read_secret(path: Path | None, key: str) -> str:
     """What the file holds, without the blanks around it; `key` names the option in a complaint."""
     if path is None:
@@ -55,10 +66,9 @@ def read_secret(path: Path | None, key: str) -> str:
     try:
         secret = read_text(path).strip()
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from error
+        raise ConfigError([Problem(key, f"{path} cannot be read: {why_unreadable(error)}")]) from error
     if not secret:
-        raise ConfigError([Problem(str(path), f"is empty; {key} names it as a secret's file")])
+        raise ConfigError([Problem(key, f"{path} is empty")])
     return secret
 
 
@@ -113,13 +123,6 @@ _REDIS_OPTIONS = {
     "health_check_interval": _NUMBER,
     "socket_keepalive": _BOOLEAN,
 }
-# What the library takes in a URL, and earlier versions took there without any effect.
-_REDIS_ELSEWHERE = {
-    "socket_timeout": "set redis.reply_timeout_s instead",
-    "socket_connect_timeout": "set redis.connect_timeout_s instead",
-    "protocol": "leave it out, it has no effect",
-    "retry_on_timeout": "leave it out, every failure is tried again",
-}
 _REDIS_TLS_OPTIONS = {
     **dict.fromkeys(
         ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers"), r".+"
@@ -131,8 +134,6 @@ _REDIS_TLS_OPTIONS = {
 
 def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
     pattern = (_REDIS_OPTIONS | _REDIS_TLS_OPTIONS).get(name)
-    if name in _REDIS_ELSEWHERE:
-        raise ValueError(f"has {name}: {_REDIS_ELSEWHERE[name]}")
     if pattern is None:
         known = ", ".join(_REDIS_OPTIONS | _REDIS_TLS_OPTIONS)
         raise ValueError(f"has a parameter that it cannot have; it may have {known}")
@@ -142,13 +143,5 @@ def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
         raise ValueError(f"has a value of {name} that is not allowed")
 
 
-def require_path(path: Path) -> Path:
-    """Raises ValueError for what can be no name of a file."""
-    if "\0" in str(path):
-        raise ValueError("has a NUL character, which no name of a file can have")
-    return path
-
-
-FilePath = Annotated[Path, AfterValidator(require_path)]
 RedisUrl = Annotated[str, AfterValidator(require_redis_url)]
 Broker = Annotated[str, AfterValidator(require_broker)]

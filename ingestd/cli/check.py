@@ -84,7 +84,8 @@ def _notes(config: Config) -> list[Problem]:
     from ingestd.feeds import catalog
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
-    return [*hard_to_fill, *catalog.doubtful(config.feeds, config.instance.state_dir)]
+    doubtful = catalog.doubtful(config.feeds, config.instance.state_dir)
+    return [*hard_to_fill, *catalog.pointless(config.feeds), *doubtful]
 
 
 def _shown(problem: Problem) -> dict[str, str | None]:

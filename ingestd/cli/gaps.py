@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,27 +84,42 @@ def gaps(
         raise click.UsageError("--csv and --json exclude each other")
     config = configuration.load(config_file)
     choice = GapChoice(open_only, exchange, symbol, since)
-    rows, counts = run_to_its_end(_read(config, choice, limit))
+    rows, counts, none = run_to_its_end(_read(config, choice, limit))
     now = datetime.now(UTC)
     if as_csv:
         say(to_csv(rows, now), nl=False)
     elif as_json:
         say_json(to_json(rows, counts, now))
     else:
-        say(to_text(rows, counts, now))
+        say(to_text(rows, counts, now) if rows else none)
 
 
-async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int]]:
+async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int], str]:
+    """The rows, how many there are of each status, and what it means if there are none."""
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
     try:
         if not await database.fetchval("SELECT to_regclass('public.feed_gaps') IS NOT NULL"):
             raise SchemaError(f"{database.target}: has no table of gaps: run `ingestd migrate`")
         rows, counts = await list_gaps(database, choice, limit), await count_gaps(database, choice)
-        if not rows:
-            await _require_known(config, database, choice)
-        return rows, counts
+        if rows:
+            return rows, counts, ""
+        await _require_known(config, database, choice)
+        return rows, counts, await _of_none(database, choice)
     finally:
         await database.close()
+
+
+async def _of_none(database: Database, choice: GapChoice) -> str:
+    """What it means that no gap was found: there may be others, or nothing that could have one."""
+    unfilled = await count_gaps(database, replace(choice, open_only=False, since=None))
+    unfilled.pop("filled", None)
+    if left := sum(unfilled.values()):
+        none = "No gap is open now" if choice.open_only else "No gap lasted until then"
+        verbs = ("has", "is") if left == 1 else ("have", "are")
+        return f"{none}; {left} {verbs[0]} ended and {verbs[1]} not filled: ingestd gaps"
+    if not await known_streams(database) and not await has_data(database, None, None):
+        return "No gap: nothing has been captured into this database yet."
+    return "No gap: nothing that was asked for is known to be missing."
 
 
 async def _require_known(config: Config, database: Database, choice: GapChoice) -> None:
@@ -137,8 +152,6 @@ def _known(names: Collection[str]) -> str:
 def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> str:
     """A table, and under it what its statuses and causes mean."""
     total = sum(counts.values())
-    if not rows:
-        return "No gap: nothing that was asked for is known to be missing."
     header = ("started (UTC)", "lasted", "status", "exchange", "channel", "symbol", "cause", "recovered", "detail")
     table = [header, *(_cells(row, now) for row in rows)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(header) - 1)]

@@ -114,7 +114,8 @@ def _of_secrets(config: Config) -> Iterator[Problem]:
         for key in ("ca_file", "certificate_file", "key_file"):
             file: Path | None = getattr(config.kafka, key)
             if file is not None and not os.access(file, os.R_OK):
-                yield Problem(f"kafka.{key}", "cannot be read", str(file), "is it there, and may this user read it?")
+                why = "this user may not" if file.exists() else "no such file"
+                yield Problem(f"kafka.{key}", f"{file} cannot be read: {why}")
 
 
 def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tuple[Config | None, tuple[str, ...]]:

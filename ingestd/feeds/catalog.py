@@ -14,7 +14,7 @@ from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.market_families import may_hold
 from ingestd.feeds.native.venues import native_exchanges, native_venue
-from ingestd.feeds.symbols import kind_by_name, resolve, type_by_name
+from ingestd.feeds.symbols import kind_by_name, may_serve, resolve, type_by_name
 from ingestd.feeds.trade_ids import asks_for_aggregates
 from ingestd.symbol_names import unified_guess
 
@@ -26,6 +26,7 @@ _NEWEST_ONLY = (
 )
 _DEAR = "a page of 500 past trades of the stream @trade weighs 200 of the 2400 that Binance's futures allow a minute"
 _TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesForSymbols = { name = "aggTrade" }'
+_OF_CONTRACTS = {"funding": "perpetual contracts", "open_interest": "contracts"}
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
@@ -48,6 +49,21 @@ def advice(feeds: Sequence[FeedConfig]) -> list[Problem]:
                 Problem(f"feeds[{index}].options", _DEAR if _has_key(feed) else _NEWEST_ONLY, None, _TAKE_AGGREGATES)
             )
     return found
+
+
+def pointless(feeds: Sequence[FeedConfig]) -> list[Problem]:
+    """Every channel that no symbol of its feed has: a spot market has neither funding rate nor open interest."""
+    return [
+        Problem(
+            f"feeds[{index}].channels[{number}]",
+            f"no symbol of this feed has {channel}, which is of {_OF_CONTRACTS[channel]} only: nothing is captured",
+            repr(channel),
+            "leave the channel out, or add such contracts to symbols, as in BTC/USDT:USDT",
+        )
+        for index, feed in enumerate(feeds)
+        for number, channel in enumerate(feed.channels)
+        if not any(may_serve(channel, name) for name in feed.symbols)
+    ]
 
 
 def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:

@@ -73,6 +73,7 @@ class CcxtFeed:
         self._missing: dict[Family, str] = {}  # families of markets that a symbol may be of, and why they cannot be had
         self._said_missing: frozenset[Family] = frozenset()
         self._refused = 0  # symbols beyond `max_symbols`
+        self._pointless: list[Channel] = []  # channels that mean nothing for any of the symbols
         self._finished = Stop()
         self._has_run = False
 
@@ -190,6 +191,7 @@ class CcxtFeed:
         self._say_unknown()
         kept = self._bounded([s for s in resolution.symbols if self._keep is None or self._keep(s)])
         self._followed = {symbol: markets[symbol] for symbol in kept}
+        self._say_pointless([markets[symbol] for symbol in resolution.symbols])
         lacking = exchange.lacking.intersection(kept)
         choice = Choice(
             kept,
@@ -291,6 +293,20 @@ class CcxtFeed:
             )
         self._said_missing = frozenset(missing)
 
+    def _say_pointless(self, markets: Sequence[Mapping[str, Any]]) -> None:
+        """Which channels no symbol of the feed has, where that is new."""
+        before, channels = self._pointless, self.config.channels if markets else []
+        self._pointless = [c for c in channels if not any(symbol_names.serves(c, market) for market in markets)]
+        for channel in self._pointless:
+            if channel not in before:
+                log.warning(
+                    "channel_of_no_symbol",
+                    feed=self.config.label,
+                    channel=channel,
+                    because="only contracts have it, and funding only perpetual ones",
+                    remedy="leave the channel out, or add such contracts to symbols",
+                )
+
     def _problem(self) -> str | None:
         recorder = self._recorder
         if recorder is None or recorder.counts.problem is not None:
@@ -303,7 +319,10 @@ class CcxtFeed:
         streaming = any(not _is_polled(stream) for stream in recorder.all_streams())
         if streaming and not recorder.connected:
             return "no socket is connected"
-        return self._session.problem() if self._session is not None else None
+        problem = self._session.problem() if self._session is not None else None
+        if problem is None and self._pointless:
+            return f"none of its symbols has {' or '.join(self._pointless)}, so nothing is captured of that"
+        return problem
 
 
 def _why_missing(family: Family, why: str) -> str:

@@ -82,6 +82,13 @@ def serves(channel: Channel, market: Mapping[str, Any]) -> bool:
     return channel not in _CONTRACT_CHANNELS or bool(market.get("contract"))
 
 
+def may_serve(channel: Channel, name: str) -> bool:
+    """The same, by a symbol or pattern alone: whether it may name a market that the channel means anything for."""
+    if channel == "funding":
+        return type_by_name(name) in (None, "swap")
+    return channel not in _CONTRACT_CHANNELS or type_by_name(name) != "spot"
+
+
 def why_shared(markets: Sequence[Mapping[str, Any]]) -> str:
     """Why a name of `namesakes` is not followed; a sentence without its subject, the name."""
     ids = " and ".join(sorted(str(market.get("id")) for market in markets))

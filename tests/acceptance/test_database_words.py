@@ -166,14 +166,14 @@ async def _as_primary_and_as_standby(data: Path, tmp_path: Path) -> None:
         config = write_config(tmp_path, {"database": {"dsn": standby.dsn()}})
         assert (await ingestd("gaps", "-c", str(config)))[:2] == (
             0,
-            "No gap: nothing that was asked for is known to be missing.\n",
+            "No gap: nothing has been captured into this database yet.\n",
         )
         code, listed, error = await ingestd("migrate", "status", "-c", str(config))
         assert (code, error) == (0, "")
         assert "not applied" not in listed
         code, _, error = await ingestd("migrate", "down", "--to", "0", "--yes", "-c", str(config))
         assert code == 1
-        assert "a standby, or default_transaction_read_only is on: let database.dsn name the primary" in error
+        assert "it is a standby, or was made read-only: let database.dsn name the primary" in error
         assert "Traceback" not in error
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from ingestd.clock import now_us
 from ingestd.errors import ConfigError
 from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.ops.health import FeedHealth, Snapshot, readiness
 from ingestd.records import Trade
 from tests.contract.test_malformed_markets import SECOND as SPOILED
 from tests.support.feeds import DECODERS, make_feed
@@ -168,3 +171,25 @@ async def test_an_answer_that_is_no_list_is_a_missing_one() -> None:
         await running.until(lambda: SPOT in running.symbols())
         assert "list of linear markets" in running.aside()[LINEAR]
         await running.close()
+
+
+@pytest.mark.parametrize("decoder", ["native", "ccxt"])
+async def test_a_channel_that_no_symbol_of_the_feed_has_is_said_once_at_the_start(decoder: str) -> None:
+    part, body = SPOT_ONLY["binance"]
+    channels = ["funding", "open_interest", "trades"]
+    async with ListVenue({part: body, "fapi": {"symbols": []}, "dapi": {"symbols": []}}) as venue:
+        venue.answer = binance_trades
+        intake = ListIntake()
+        feed = make_feed(venue.config("binance", ["BTC/*"], channels=channels), decoder)
+        with structlog.testing.capture_logs() as logged:
+            task = asyncio.create_task(feed.run(intake))
+            await until(lambda: intake.of(Trade), of=task)
+        status = feed.status()
+        await feed.close()
+        await task
+    said = [(entry["log_level"], entry["channel"]) for entry in logged if entry["event"] == "channel_of_no_symbol"]
+    assert said == [("warning", "funding"), ("warning", "open_interest")]
+    (degraded,) = readiness(
+        Snapshot(now_us=now_us(), started=True, feeds=(FeedHealth(status, stale_after_s=30, poll_interval_s=60),))
+    ).degraded
+    assert "none of its symbols has funding or open_interest" in degraded

@@ -102,3 +102,30 @@ async def test_backfill_names_the_nearest_exchange(tmp_path: Path, exchange: str
     assert isinstance(result.exception, Exception)
     assert report(result.exception) == 2
     assert f'did you mean "{hint}"?' in str(result.exception)
+
+
+async def test_no_open_gap_hides_none_that_ended_and_is_not_filled(
+    postgres_database: DatabaseForTest, tmp_path: Path
+) -> None:
+    config_file = write_config(tmp_path, {"database": {"dsn": postgres_database.dsn}, "feeds": FEEDS})
+
+    async def said(*arguments: str) -> str:
+        code, out, _ = await gaps(config_file, *arguments)
+        assert code == 0
+        return out.strip()
+
+    for arguments in ([], ["--open"]):
+        assert await said(*arguments) == "No gap: nothing has been captured into this database yet."
+    await filled(postgres_database, tmp_path)
+    assert await said("--open") == "No gap is open now; 1 has ended and is not filled: ingestd gaps"
+    assert (await said("--open", "--exchange", "kraken")).startswith("No gap: nothing that was asked for")
+    db = await postgres_database.connect()
+    await db.execute(
+        "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
+        "SELECT 'okx', symbol, 'trades', now() - interval '3 hours', now() - interval '2 hours', 'disconnect', symbol "
+        "FROM unnest(array['unfillable', 'filled']) AS symbol"
+    )
+    await db.execute("UPDATE feed_gaps SET ended_at = now() - interval '1 minute' WHERE status = 'closed'")
+    await db.close()
+    assert await said("--open") == "No gap is open now; 2 have ended and are not filled: ingestd gaps"
+    assert await said("--since", "10s") == "No gap lasted until then; 2 have ended and are not filled: ingestd gaps"

@@ -135,9 +135,6 @@ class TestMistakes:
             ({"kafka": {"topic_prefix": "a b"}}, "letters, digits, dots, dashes and underscores, at most 100"),
             ({"instance": {"name": "a b"}}, "at most 63"),
             ({"instance": {"standby": "maybe"}}, "must be true or false"),
-            ({"redis": {"url": "redis://h?socket_timeout=5"}}, "set redis.reply_timeout_s instead"),
-            ({"instance": {"state_dir": "a\0b"}}, "has a NUL character"),
-            ({"kafka": {"ca_file": "a\0b"}}, "has a NUL character"),
             ({"feeds": [{"exchange": "Kraken", "symbols": ["BTC/USD"]}]}, "small letters"),
             ({"feeds": [{"exchange": "kraken", "channels": [], "symbols": ["BTC/USD"]}]}, "must name at least one"),
         ],
@@ -153,7 +150,7 @@ class TestMistakes:
             load(file, {})
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"no\.toml: cannot be read: No such file"):
+        with pytest.raises(ConfigError, match=r"no\.toml: cannot be read: no such file"):
             load(tmp_path / "no.toml", {})
 
     def test_both_dsn_and_dsn_file_are_refused(self) -> None:

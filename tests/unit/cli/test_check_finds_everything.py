@@ -91,7 +91,7 @@ def test_mistakes_of_every_kind_are_found_at_once(tmp_path: Path) -> None:
         "database.flush_ms",
         "kafka.ca_file",
         "kafka.partitions",
-        str(tmp_path / "missing"),
+        "redis.password_file",
         "feeds[0].exchange",
         "feeds[0].channels[0]",
         "feeds[1].channels[0]",
@@ -101,7 +101,7 @@ def test_mistakes_of_every_kind_are_found_at_once(tmp_path: Path) -> None:
         "feeds[3].candle_timeframe",
         "feeds[4].exchange",
         "feeds[5].chanels",
-        str(tmp_path / "missing.toml"),
+        "feeds.credentials_file",
     }
     assert problems["feeds[0].exchange"]["hint"] == 'did you mean "binance"?'
     assert problems["feeds[2].exchange"]["hint"] == 'did you mean "binance"?'

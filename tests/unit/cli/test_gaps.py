@@ -74,10 +74,6 @@ def test_what_the_limit_hides_is_said() -> None:
     assert "250 gaps: 250 open; the newest 1 are shown, --limit shows more." in to_text([OPEN], {"open": 250}, NOW)
 
 
-def test_no_gap() -> None:
-    assert to_text([], {}, NOW).startswith("No gap")
-
-
 def test_a_venues_last_words_cannot_steer_the_terminal() -> None:
     row = GapRow("x", "A/B", "trades", NOW, NOW, "disconnect", "closed", 0, "bye\x1b[2J\n")
     assert "bye?[2J?" in to_text([row], {"closed": 1}, NOW)

@@ -1,0 +1,92 @@
+"""What the commands say to one who uses them for the first time: what is wrong, where, and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestd.cli import main
+
+SINK = '[database]\ndsn = "postgresql://u@h/d"\n'
+FEED = '[[feeds]]\nexchange = "binance"\nchannels = ["trades"]\nsymbols = ["BTC/USDT"]\n'
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command: its exit code and what it printed on standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code, out, err
+
+    return run
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "ingestd.toml"
+    file.write_text(text.replace("[database]", f'[instance]\nstate_dir = "{folder}"\n[database]', 1), encoding="utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("channels", "symbols", "pointless"),
+    [
+        (["funding", "open_interest", "trades"], ["BTC/USDT"], ["funding", "open_interest"]),
+        (["trades", "funding"], ["*/USDT", "BTC/USDC"], ["funding"]),
+        (["trades", "funding", "open_interest"], ["BTC/USDT:USDT-261225"], ["funding"]),
+        (["trades", "funding", "open_interest"], ["BTC/USDT", "BTC/USDT:USDT"], []),
+        (["trades", "funding", "open_interest"], ["*"], []),
+        (["trades", "funding", "open_interest"], ["BTC/*"], []),
+    ],
+)
+def test_a_channel_that_no_symbol_of_the_feed_has_is_noted(
+    told: Any, tmp_path: Path, channels: list[str], symbols: list[str], pointless: list[str]
+) -> None:
+    file = write(tmp_path, f'{SINK}[[feeds]]\nexchange = "binance"\nchannels = {channels}\nsymbols = {symbols}\n')
+    code, _, err = told("check", "-c", file)
+    assert code == 0
+    noted = [line for line in err.splitlines() if "no symbol of this feed has" in line]
+    assert len(noted) == len(pointless)
+    for line, channel in zip(noted, pointless, strict=True):
+        assert line.startswith(f"ingestd: note: feeds[0].channels[{channels.index(channel)}]: ")
+        assert channel in line
+
+
+@pytest.mark.parametrize("section", ["database", "redis", "kafka"])
+def test_a_password_file_that_is_not_there_is_named_with_its_option(told: Any, tmp_path: Path, section: str) -> None:
+    missing = tmp_path / "credentials" / "ingestd.service" / "password"
+    more = {"redis": "[redis]\n", "kafka": '[kafka]\nsasl_mechanism = "PLAIN"\nusername = "u"\n'}.get(section, "")
+    code, _, err = told("check", "-c", write(tmp_path, f'{SINK}{more}password_file = "{missing}"\n{FEED}'))
+    assert code == 2
+    assert f"{section}.password_file: {missing} cannot be read: no such file" in err
+    assert "***" not in err
+
+
+@pytest.mark.parametrize("name", ["password", "secret", "token", "credentials"])
+def test_the_name_of_a_file_makes_no_secret_of_the_sentence(told: Any, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    for text, why in ((None, "cannot be read: no such file"), ("", "is empty")):
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        for key in ("database.dsn_file", "feeds.credentials_file"):
+            section, _, option = key.partition(".")
+            line = f'{option} = "{file}"\n'
+            sink = f"[database]\n{line}" if section == "database" else SINK
+            code, _, err = told("check", "-c", write(tmp_path, sink + FEED + (line if section == "feeds" else "")))
+            assert code == 2
+            assert f"ingestd: {key}: {file} {why}\n" in err
+
+
+@pytest.mark.parametrize("section", ["redis", "kafka"])
+def test_a_password_as_a_key_is_an_unknown_key_and_not_shown(told: Any, tmp_path: Path, section: str) -> None:
+    code, _, err = told("check", "-c", write(tmp_path, f'{SINK}{FEED}[{section}]\npassword = "CANARY"\n'))
+    assert code == 2
+    assert f'ingestd: {section}.password: unknown key; did you mean "password_file"?\n' in err
+    assert "CANARY" not in err
