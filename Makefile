@@ -58,7 +58,7 @@ soak: setup ## Hours of faults in one life, and of kills: make soak HOURS=6
 fuzz: setup ## Fuzz by coverage: make fuzz TARGET=journal_file SECONDS=3600 (no TARGET: a minute of each)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==$(ATHERIS)
 	@for target in $(or $(TARGET),ccxt_update id_series market_list books_after_cut batch kafka_message kafka_position \
-			kafka_places compressed_batch fragments rest_reply http_headers trading_event configuration dsn journal_file \
+			kafka_places compressed_batch fragments rest_reply http_headers market_answer trading_event configuration dsn journal_file \
 			native_binance native_bybit native_okx); do \
 		$(BIN)/python -m tests.fuzz.run_atheris $$target -max_total_time=$(or $(SECONDS),60) $(ARGS) || exit 1; done
 
