@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from ingestd import config_dsn
@@ -269,7 +269,7 @@ class FeedConfig(_Section):
     exchange: Annotated[str, Field(pattern=_EXCHANGE_ID)]
     decoder: Literal["auto", "native", "ccxt"] = "auto"
     channels: Annotated[list[Channel], Field(min_length=1)] = ["ticks", "trades", "order_book"]
-    symbols: list[str] = []
+    symbols: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]] = []
     symbols_file: Path | None = None
     max_symbols: Annotated[int, Field(ge=1, le=100_000)] = 5000
     options: dict[str, Any] = {}
@@ -339,7 +339,11 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     Relative `symbols_file` and `*_file` paths are taken from the file's own folder; symbol files are read here and
     merged into `symbols`.
     """
-    return parse(read(path), os.environ if environ is None else environ, base=path.parent)
+    document = read(path)
+    try:
+        return parse(document, os.environ if environ is None else environ, base=path.parent)
+    except ConfigError as error:
+        raise ConfigError(error.problems, path) from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -409,20 +413,31 @@ def nearest(name: str, known: Iterator[str] | list[str]) -> str | None:
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:
     for name, text in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or "__" not in name:
+        if not name.startswith(ENV_PREFIX):
+            continue
+        if "__" not in name:
+            problems += _with_one_underscore(name)
             continue
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
         field = Config.model_fields.get(section)
         if field is None or section == "feeds":
             sections = [known for known in Config.model_fields if known != "feeds"]
             hint = nearest(section, sections)
-            problems.append(Problem(name, "names no section that can be overridden", section, hint))
+            problems.append(Problem(name, "names no section that can be overridden", repr(section), hint))
             continue
         known_keys = _fields_of(field)
         key = next((known for known in known_keys if known.lower() == key), key)
         target = document.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = _environment_value(text)
+
+
+def _with_one_underscore(name: str) -> Iterator[Problem]:
+    """A variable that is meant to be an override, and is none."""
+    section, _, key = name.removeprefix(ENV_PREFIX).partition("_")
+    if key and section.lower() in Config.model_fields and section.lower() != "feeds":
+        meant = f"{ENV_PREFIX}{section}__{key}"
+        yield Problem(name, "overrides nothing", None, f"write {meant}, with two underscores")
 
 
 def _environment_value(text: str) -> Any:
@@ -452,14 +467,18 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
             continue
         listed = feed.get("symbols", [])
         try:
-            lines = read_text(Path(feed["symbols_file"])).splitlines()
+            named = symbols_in(Path(feed["symbols_file"]))
         except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
             file = feed["symbols_file"]
             problems.append(Problem(f"feeds[{index}].symbols_file", f"{file} cannot be read: {why_unreadable(error)}"))
             continue
-        named = [line.partition("#")[0].strip() for line in lines]
         if isinstance(listed, list):
             feed["symbols"] = list(dict.fromkeys([*listed, *(name for name in named if name)]))
+
+
+def symbols_in(file: Path) -> list[str]:
+    """What each line of a symbols file names; empty: nothing. Raises OSError, or ValueError for what is no text."""
+    return [line.partition("#")[0].strip() for line in read_text(file).splitlines()]
 
 
 # What is said in the place of the library's words; the braces are filled from what it knows of the limit.
@@ -469,6 +488,7 @@ _MESSAGES = {
     "bool_type": "must be true or false",
     "too_short": "must name at least one",
     "string_type": "must be a text, in quotes",
+    "string_too_short": "must not be empty",
     "path_type": "must be the path of a file, in quotes",
     "dict_type": "must be a table, as {{ key = value }}",
     "model_type": "must be a section of keys and values",
@@ -495,7 +515,11 @@ def _problem(detail: Any) -> Problem:
     value = _shown_input(location, detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
     hint = None
-    if detail["type"] == "extra_forbidden":
+    if location == ("feeds",) and isinstance(detail["input"], dict):
+        message = "must be a list of feeds: write [[feeds]], with two brackets"
+    elif detail["type"] == "model_type" and isinstance(detail["input"], list) and len(location) == 1:
+        message = f"is one section: write [{location[0]}], with one bracket"
+    elif detail["type"] == "extra_forbidden":
         message = "unknown key"
         value = None
         hint = nearest(str(location[-1]), _keys_at(location[:-1]))

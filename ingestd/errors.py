@@ -32,6 +32,7 @@ import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class IngestdError(Exception):
@@ -61,10 +62,11 @@ class Problem:
 
 
 class ConfigError(IngestdError):
-    """The configuration cannot be used; carries every mistake at once."""
+    """The configuration cannot be used; carries every mistake at once. `file`: where they are; None: not known."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], file: Path | None = None) -> None:
         self.problems = tuple(problems)
+        self.file = file
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -83,6 +83,9 @@ def report(error: Exception) -> int:
     for leaf in leaves:
         for line in (redact(str(leaf)).rstrip("\n") or type(leaf).__name__).split("\n"):
             say(f"ingestd: {line}", err=True)
+        if isinstance(leaf, ConfigError) and leaf.file is not None:
+            mistakes = "1 mistake" if len(leaf.problems) == 1 else f"{len(leaf.problems)} mistakes"
+            say(f"ingestd: {mistakes} in {leaf.file}", err=True)
     return EXIT_USAGE if any(isinstance(leaf, ConfigError) for leaf in leaves) else EXIT_FAILED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,13 +11,14 @@ import click
 import orjson
 
 from ingestd import config as configuration
-from ingestd.cli.loading import load_runnable
+from ingestd.cli.loading import in_their_files, load_runnable
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.toml_text import to_toml
-from ingestd.config import Config
+from ingestd.config import Config, FeedConfig
+from ingestd.config_overlap import is_pattern
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.logs import redact, redact_value
 
@@ -58,9 +60,11 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
         for note in notes:
             say(f"ingestd: note: {note}", err=True)
         for answer in answers:
-            say(f"ingestd: {answer.who}: {answer.said}", err=True)
+            if answer.said:
+                say(f"ingestd: {answer.who}: {answer.said}", err=True)
             for problem in answer.problems:
                 say(f"ingestd: {answer.who}: PROBLEM: {problem}", err=True)
+        say(f"ingestd: {_verdict(config, len(notes), sum(len(answer.problems) for answer in answers))}", err=True)
     if not good:
         raise SystemExit(1)
 
@@ -77,6 +81,26 @@ def _answers(config: Config) -> list[Answer]:
     ]
 
 
+def _verdict(config: Config, notes: int, problems: int) -> str:
+    """What it comes to, in a line."""
+    names = [name for feed in config.feeds for name in feed.symbols]
+    patterns = sum(map(is_pattern, names))
+    counted = [_count(len(config.feeds), "feed")]
+    counted += [_count(len(names) - patterns, "symbol")] if len(names) > patterns else []
+    counted += [_count(patterns, "pattern")] if patterns else []
+    sinks = [name for name in ("database", "redis", "kafka") if getattr(config, name) is not None]
+    role = config.instance.role
+    parts = [f"role {role}"] if role != "all" else []
+    parts += [", ".join(counted)] if role != "sink" else []
+    parts += [f"sinks: {', '.join(sinks)}"] if role != "sink" else []
+    parts += [_count(notes, "note")] if notes else []
+    return f"{_count(problems, 'problem') if problems else 'ok'}: {'; '.join(parts)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _notes(config: Config) -> list[Problem]:
     """What could be better."""
     if not config.feeds:
@@ -84,8 +108,18 @@ def _notes(config: Config) -> list[Problem]:
     from ingestd.feeds import catalog
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
-    doubtful = catalog.doubtful(config.feeds, config.instance.state_dir)
-    return [*hard_to_fill, *catalog.pointless(config.feeds), *doubtful]
+    doubtful = in_their_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))
+    return [*hard_to_fill, *catalog.pointless(config.feeds), *doubtful, *_named_twice(config.feeds)]
+
+
+def _named_twice(feeds: Sequence[FeedConfig]) -> Iterator[Problem]:
+    for index, feed in enumerate(feeds):
+        for key, names in (("channels", feed.channels), ("symbols", feed.symbols)):
+            seen: set[str] = set()
+            for number, name in enumerate(names):
+                if name in seen:
+                    yield Problem(f"feeds[{index}].{key}[{number}]", "is named twice", repr(name))
+                seen.add(name)
 
 
 def _shown(problem: Problem) -> dict[str, str | None]:

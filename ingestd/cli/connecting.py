@@ -9,7 +9,7 @@ from functools import partial
 
 from ingestd import envelope
 from ingestd.config import Config, FeedConfig, KafkaConfig, RedisConfig
-from ingestd.errors import FeedError, IngestdError
+from ingestd.errors import FeedError, IngestdError, SchemaError
 from ingestd.feeds.history import CcxtHistory
 from ingestd.kafka_check import try_kafka
 from ingestd.sinks.redis_live import address_of, reach
@@ -25,7 +25,7 @@ _VENUE_TIMEOUT_S = 60.0  # the exchange library may load several lists, each wit
 class Answer:
     """What one server or venue answered.
 
-    `who`: its key path in the configuration. `problems`: what a daemon would lack.
+    `who`: its key path in the configuration. `said`: empty if it did not answer. `problems`: what a daemon would lack.
     """
 
     who: str
@@ -57,18 +57,25 @@ async def _answered(who: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
     try:
         return await ask()
     except IngestdError as error:
-        return Answer(who, "gave no usable answer", (str(error),))
+        return Answer(who, "", (str(error),))
 
 
 async def _ask_database(config: Config) -> Answer:
     database = await DatabaseAccess(config).connect_bounded()
     try:
         version = await database.fetchval("SELECT current_setting('server_version')")
-        engine = await check_schema(database)
+        said = f"{database.target}: answered, version {version}"
+        try:
+            engine = await check_schema(database)
+        except SchemaError as error:
+            lack = (
+                str(error).removeprefix(f"{database.target}: ").replace("ingestd migrate`", "ingestd migrate -c FILE`")
+            )
+            return Answer("database", said, (lack,))
         grants = await missing_grants(database, engine)
     finally:
         await database.close()
-    said = f"{database.target}: answered, version {version}, engine {engine.value}, schema up to date"
+    said += f", engine {engine.value}, schema up to date"
     return Answer("database", said, tuple(f"a right is missing: {grant}" for grant in grants))
 
 
@@ -111,5 +118,6 @@ async def _ask_venue(who: str, feed: FeedConfig) -> Answer:
         raise FeedError(f"{feed.exchange}: its REST gave no complete answer within {_VENUE_TIMEOUT_S:g} s") from error
     finally:
         await history.close()
-    said = f"{feed.exchange}: its REST answered; {len(followed)} of its symbols would be followed"
+    markets = "1 market" if len(followed) == 1 else f"{len(followed)} markets"
+    said = f"{feed.exchange}: its REST answered; {markets} would be followed"
     return Answer(who, said, tuple(f"{symbol}: {reason}" for symbol, reason in wrong.items()))

@@ -138,7 +138,10 @@ def _require_sound(text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="ingestd-init-") as folder:  # for this user only
         file = Path(folder) / "ingestd.toml"
         file.write_text(text, encoding="utf-8")
-        load_runnable(file)
+        try:
+            load_runnable(file)
+        except ConfigError as error:
+            raise ConfigError(error.problems) from error
 
 
 def _write(path: Path, text: str, *, is_secret: bool, force: bool) -> None:

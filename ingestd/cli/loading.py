@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def load_checked(config_file: Path) -> Config:
     """The configuration, held against what the exchanges offer too. Raises ConfigError with every mistake."""
     config, problems = _examined(config_file)
     if problems or config is None:
-        raise ConfigError(problems)
+        raise ConfigError(problems, config_file)
     return config
 
 
@@ -39,7 +40,7 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: 
             config = config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
         problems += what_is_lacking(config)
     if problems or config is None:
-        raise ConfigError(problems)
+        raise ConfigError(problems, config_file)
     return config
 
 
@@ -69,7 +70,24 @@ def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
 
         yield from catalog.check(config.feeds)
         if by_kept_lists:
-            yield from catalog.unlisted(config.feeds, config.instance.state_dir)
+            yield from in_their_files(config, catalog.unlisted(config.feeds, config.instance.state_dir))
+
+
+def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """The same, those of symbols that a symbols file names at its line."""
+    for problem in problems:
+        place = _PLACE.match(problem.path)
+        feed = config.feeds[int(place[1])] if place is not None and place[2] == "symbols" and place[3] else None
+        line = _line_of(feed.symbols[int(place[3])], feed.symbols_file) if place and feed and feed.symbols_file else 0
+        yield replace(problem, path=f"{feed.symbols_file}:{line}") if feed is not None and line else problem
+
+
+def _line_of(symbol: str, file: Path) -> int:
+    """The number of the first line that names it; 0: none does."""
+    with contextlib.suppress(OSError, ValueError):
+        lines = configuration.symbols_in(file)
+        return lines.index(symbol) + 1 if symbol in lines else 0
+    return 0
 
 
 def _of_database(config: Config) -> Iterator[Problem]:

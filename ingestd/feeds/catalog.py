@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig, nearest
+from ingestd.config import FeedConfig
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.ccxt_channels import is_unserved, needs_key, offered_channels, streamed
@@ -26,6 +27,21 @@ _NEWEST_ONLY = (
 )
 _DEAR = "a page of 500 past trades of the stream @trade weighs 200 of the 2400 that Binance's futures allow a minute"
 _TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesForSymbols = { name = "aggTrade" }'
+# What other programs call them, or what they were called: https://github.com/bmoscon/cryptofeed (defines.py), ccxt.
+_FORMER_NAMES = {
+    "binancefutures": "binanceusdm",
+    "binancedelivery": "binancecoinm",
+    "blockchain": "blockchaincom",
+    "coinbaseadvanced": "coinbase",
+    "coinbasepro": "coinbaseexchange",
+    "gdax": "coinbaseexchange",
+    "cryptodotcom": "cryptocom",
+    **dict.fromkeys(("gateio", "gateiofutures"), "gate"),
+    **dict.fromkeys(("huobi", "huobipro", "huobidm", "huobiswap"), "htx"),
+    **dict.fromkeys(("okex", "okex5"), "okx"),
+    "bitfinex2": "bitfinex",
+}
+_NEAR = 0.82  # bittrex and bittrade, which are two exchanges, are 0.8
 _OF_CONTRACTS = {"funding": "perpetual contracts", "open_interest": "contracts"}
 
 
@@ -78,10 +94,9 @@ def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
         for symbol in [s for s in missing if any(may_hold(family, s) for family in cache.missing)]:
             del missing[symbol]  # in a list that could not be had
         age_h = (now_us() - cache.loaded_at) / 3.6e9
+        age = f"{age_h:.0f} h ago" if age_h >= 1 else "just now" if age_h < 1 / 60 else f"{age_h * 60:.0f} min ago"
         problems += [
-            Problem(
-                f"feeds[{index}].symbols[{number}]", f"{missing[symbol]} (it listed them {age_h:.0f} h ago)", symbol
-            )
+            Problem(f"feeds[{index}].symbols[{number}]", f"{missing[symbol]} (it listed them {age})", repr(symbol))
             for number, symbol in enumerate(feed.symbols)
             if symbol in missing
         ]
@@ -108,8 +123,17 @@ def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
 
 
 def nearest_exchange(name: str) -> str:
-    """A hint at the exchange that an unknown name may mean."""
-    return nearest(name, exchange_ids()) or "the names are those of ccxt, as binance, kraken or okx"
+    """A hint at the exchange that an unknown name may mean, and at the list of all."""
+    ids = {_letters(each): each for each in exchange_ids()}
+    written = _letters(name)
+    meant = ids.get(_FORMER_NAMES.get(written, written))
+    if meant is None and (close := difflib.get_close_matches(written, list(ids), n=1, cutoff=_NEAR)):
+        meant = ids[close[0]]
+    return (f'did you mean "{meant}"? ' if meant else "") + "`ingestd exchanges` lists them"
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:

@@ -158,7 +158,7 @@ class CcxtFeed:
         if not self._resolve().symbols:
             if markets and self._is_a_mistake(session.exchange):
                 path = f"feeds[{self.config.exchange}].symbols"
-                raise ConfigError([Problem(path, reason, symbol) for symbol, reason in self._unknown.items()])
+                raise ConfigError([Problem(path, reason, repr(symbol)) for symbol, reason in self._unknown.items()])
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
             self._say_unknown()
             log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), retry_in_s=_NOTHING_LISTED_S)

@@ -133,7 +133,10 @@ async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[s
 async def check_schema(db: Database) -> Engine:
     """The engine, when the schema is the one this program needs; else SchemaError. Two short queries."""
     engine = await engines.detect(db)
-    waiting = migrations.pending(engine, migrations.load(engine), await _applied(db))
+    applied = await _applied(db)
+    waiting = migrations.pending(engine, migrations.load(engine), applied)
+    if waiting and not applied:
+        raise SchemaError(f"{db.target}: the database is empty: run `ingestd migrate`")
     if waiting:
         names = ", ".join(str(migration) for migration in waiting)
         raise SchemaError(f"{db.target}: the schema lacks {names}: run `ingestd migrate`")

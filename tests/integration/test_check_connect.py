@@ -60,7 +60,7 @@ async def test_everything_that_answers_is_named(
             assert "answered" in answers["redis"]["said"]
             assert embedded_kafka.bootstrap in answers["kafka"]["said"]
             assert "8 of 8 topics do not exist" in answers["kafka"]["said"]
-            assert "binance: its REST answered; 2 of" in answers["feeds[0]"]["said"]
+            assert "binance: its REST answered; 2 markets would be followed" in answers["feeds[0]"]["said"]
         document["kafka"]["create_topics"] = False
         document["feeds"] = [{**feed, "symbols": ["BTC/USDT", "BTCUSDT", "NO/SUCH"]}]
         code, answers = await ask(tmp_path, document)
@@ -102,7 +102,9 @@ async def test_a_database_without_the_schema_says_what_to_run(postgres_server: S
         }
         code, answers = await ask(tmp_path, document)
     assert (code, list(answers)) == (1, ["database", "kafka"])
-    assert "ingestd migrate" in answers["database"]["problems"][0]
+    assert answers["database"]["problems"] == ["the database is empty: run `ingestd migrate -c FILE`"]
+    assert ": answered, version " in answers["database"]["said"]
+    assert answers["kafka"]["said"] == ""
 
 
 async def test_a_right_that_is_missing_is_named_with_its_grant(

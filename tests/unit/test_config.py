@@ -182,7 +182,7 @@ class TestEnvironment:
 
     def test_an_unknown_section_is_a_mistake(self) -> None:
         assert problems_of({}, {"INGESTD_HTPP__LISTEN": "x"}) == [
-            Problem("INGESTD_HTPP__LISTEN", "names no section that can be overridden", "htpp", 'did you mean "http"?')
+            Problem("INGESTD_HTPP__LISTEN", "names no section that can be overridden", "'htpp'", 'did you mean "http"?')
         ]
 
     def test_an_unknown_key_is_a_mistake(self) -> None:

@@ -103,8 +103,8 @@ def test_mistakes_of_every_kind_are_found_at_once(tmp_path: Path) -> None:
         "feeds[5].chanels",
         "feeds.credentials_file",
     }
-    assert problems["feeds[0].exchange"]["hint"] == 'did you mean "binance"?'
-    assert problems["feeds[2].exchange"]["hint"] == 'did you mean "binance"?'
+    assert problems["feeds[0].exchange"]["hint"].startswith('did you mean "binance"?')
+    assert problems["feeds[2].exchange"]["hint"].startswith('did you mean "binance"?')
     assert "15m" in problems["feeds[3].candle_timeframe"]["hint"]
 
 
@@ -133,7 +133,7 @@ def test_a_symbol_that_the_venue_did_not_list_is_found_with_the_nearest(tmp_path
     code, problems, _ = check(tmp_path, {"database": DATABASE, "feeds": [feed]})
     assert (code, set(problems)) == (2, {"feeds[0].symbols[1]"})
     assert "BTC/USDT" in problems["feeds[0].symbols[1]"]["message"]
-    assert "h ago" in problems["feeds[0].symbols[1]"]["message"]
+    assert "just now" in problems["feeds[0].symbols[1]"]["message"]
 
 
 @pytest.mark.parametrize("written", ["BTCUSDT", "btc/usdt", "BTC-USDT", "btc_usdt"])

@@ -73,5 +73,5 @@ def test_another_encoding_is_named(tmp_path: Path, name: str, encoding: str) -> 
 @pytest.mark.parametrize("blank", [b"", b"\n", b" \r\n", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("name", ["dsn", "password"])
 def test_an_empty_secret_is_a_mistake(tmp_path: Path, name: str, blank: bytes) -> None:
-    with pytest.raises(ConfigError, match=rf"{name}: is empty"):
+    with pytest.raises(ConfigError, match=rf"{name}_file: .*{name} is empty"):
         load_checked(write(tmp_path, **{name: blank}))

@@ -40,7 +40,7 @@ def test_what_it_writes_is_accepted_and_a_daemon_is_made_of_it(here: Path) -> No
     assert [feed["exchange"] for feed in document["feeds"]] == ["binance"]
     checked = CliRunner().invoke(cli, ["check", "-c", "ingestd.toml"])
     assert checked.exit_code == 0
-    assert checked.stderr == ""
+    assert checked.stderr == "ingestd: ok: 1 feed, 1 symbol; sinks: database\n"
     Service(load_runnable(here / "ingestd.toml"))
     text = (here / "ingestd.toml").read_text(encoding="utf-8")
     assert text.count("#") > 10

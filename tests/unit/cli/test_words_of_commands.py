@@ -90,3 +90,110 @@ def test_a_password_as_a_key_is_an_unknown_key_and_not_shown(told: Any, tmp_path
     assert code == 2
     assert f'ingestd: {section}.password: unknown key; did you mean "password_file"?\n' in err
     assert "CANARY" not in err
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        (FEED, "ok: 1 feed, 1 symbol; sinks: database"),
+        (
+            f'[redis]\n{FEED.replace("BTC/USDT", "*/USDT")}[[feeds]]\nexchange = "kraken"\nsymbols = ["BTC/USD"]\n',
+            "ok: 2 feeds, 1 symbol, 1 pattern; sinks: database, redis",
+        ),
+        (FEED.replace('["BTC/USDT"]', '["BTC/USDT", " BTC/USDT "]'), "ok: 1 feed, 2 symbols; sinks: database; 1 note"),
+        (
+            FEED.replace('["trades"]', '["trades", "trades", "funding"]'),
+            "ok: 1 feed, 1 symbol; sinks: database; 2 notes",
+        ),
+    ],
+)
+def test_the_last_line_of_check_is_its_verdict(told: Any, tmp_path: Path, more: str, verdict: str) -> None:
+    code, _, err = told("check", "-c", write(tmp_path, SINK + more))
+    assert (code, err.splitlines()[-1]) == (0, f"ingestd: {verdict}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SINK + FEED.replace("BTC/USDT", ""), "feeds[0].symbols[0]: must not be empty (found '')"),
+        (SINK + FEED.replace("BTC/USDT", "  "), "feeds[0].symbols[0]: must not be empty (found '  ')"),
+        (SINK + FEED.replace("[[feeds]]", "[feeds]"), "write [[feeds]], with two brackets"),
+        (SINK + FEED.replace("[[feeds]]", "[feeds.binance]"), "write [[feeds]], with two brackets"),
+        (SINK.replace("[database]", "[[database]]") + FEED, "write [database], with one bracket"),
+        (SINK + FEED + "[[redis]]\n", "write [redis], with one bracket"),
+    ],
+)
+def test_a_mistake_says_what_to_write_and_the_last_line_the_file(
+    told: Any, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "ingestd.toml"
+    file.write_text(text, encoding="utf-8")
+    code, _, err = told("check", "-c", str(file))
+    assert code == 2
+    assert said in err
+    assert err.splitlines()[-1] == f"ingestd: 1 mistake in {file}"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("INGESTD_HTTP_LISTEN", "INGESTD_HTTP__LISTEN"),
+        ("INGESTD_DATABASE_PASSWORD_FILE", "INGESTD_DATABASE__PASSWORD_FILE"),
+        ("INGESTD_LOG_LEVEL", "INGESTD_LOG__LEVEL"),
+        ("INGESTD_TEST_DSN", None),
+        ("INGESTD_FAILPOINT", None),
+        ("INGESTD_HOME", None),
+    ],
+)
+def test_one_underscore_in_the_place_of_two(
+    told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str | None
+) -> None:
+    monkeypatch.setenv(name, "CANARY" if meant else "")
+    code, _, err = told("check", "-c", write(tmp_path, SINK + FEED))
+    assert code == (2 if meant else 0)
+    assert (f"ingestd: {name}: overrides nothing; write {meant}, with two underscores\n" in err) == (meant is not None)
+    assert "CANARY" not in err
+
+
+# cryptofeed's ids are those of its defines.py.
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("BINANCE", "binance"),
+        ("BINANCE_FUTURES", "binanceusdm"),
+        ("BINANCE_DELIVERY", "binancecoinm"),
+        ("BINANCE_US", "binanceus"),
+        ("KRAKEN_FUTURES", "krakenfutures"),
+        ("HUOBI", "htx"),
+        ("HUOBI_SWAP", "htx"),
+        ("GATEIO", "gate"),
+        ("OKX", "okx"),
+        ("CRYPTO.COM", "cryptocom"),
+        ("krakne", "kraken"),
+        ("bittrex", None),
+        ("nonesuch", None),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "exchanges"])
+def test_the_nearest_exchange_is_near_or_none(
+    told: Any, tmp_path: Path, command: str, name: str, meant: str | None
+) -> None:
+    file = write(tmp_path, SINK + FEED.replace("binance", name))
+    code, _, err = told(*(["check", "-c", file] if command == "check" else ["exchanges", name]))
+    assert code == 2
+    assert ("did you mean" in err) == (meant is not None)
+    assert (f'did you mean "{meant}"?' in err) == (meant is not None)
+    assert "`ingestd exchanges` lists them" in err
+
+
+def test_a_mistake_in_a_symbols_file_is_at_its_line(told: Any, tmp_path: Path) -> None:
+    symbols = tmp_path / "symbols.txt"
+    symbols.write_text("# spot\nBTC/USDT\n\nBTCUSDT # compact\n", encoding="utf-8")
+    feed = FEED.replace('symbols = ["BTC/USDT"]', f'symbols = ["ETH/USDT"]\nsymbols_file = "{symbols}"')
+    code, _, err = told("check", "-c", write(tmp_path, SINK + feed))
+    assert code == 0
+    assert f"ingestd: note: {symbols}:4: does not look like a unified symbol" in err
+    symbols.unlink()
+    code, _, err = told("check", "-c", write(tmp_path, SINK + feed))
+    assert code == 2
+    assert err.splitlines()[0] == f"ingestd: feeds[0].symbols_file: {symbols} cannot be read: no such file"

@@ -15,7 +15,7 @@ def test_a_misspelt_exchange_is_named_with_the_nearest() -> None:
     (problem,) = check([feed_config("okx", ["*"], channels=["trades"]), feed_config("binanse", ["*"])])
 
     assert problem.path == "feeds[1].exchange"
-    assert problem.hint == 'did you mean "binance"?'
+    assert problem.hint == 'did you mean "binance"? `ingestd exchanges` lists them'
 
 
 def test_a_channel_the_exchange_lacks() -> None:
