@@ -248,6 +248,11 @@ def is_known(error: BaseException) -> bool:
     return isinstance(error, (ConnectionLost, OSError, TimeoutError))
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether the server is not there now: it does not answer, or it is being stopped or started."""
+    return isinstance(error, ConnectionLost) or (isinstance(error, DatabaseError) and error.sqlstate.startswith("57P"))
+
+
 _COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)", re.MULTILINE)
 
 

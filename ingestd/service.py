@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from ingestd.feeds.native.venues import native_venue
 from ingestd.intake import Intake
 from ingestd.journal import Cursor, Journal
 from ingestd.kafka_client import Producer
-from ingestd.ops.account import account
+from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness
 from ingestd.ops.heartbeat import Heartbeat
@@ -130,7 +131,7 @@ class Service:
         if not self.stop_requested:
             log.info("stop_requested", reason=reason)
         self.stop_requested = True
-        self.tasks.stop_asked.set()
+        self.tasks.ask_stop(reason)
 
     def refuse_reload(self, error: ConfigError) -> None:
         """The new file cannot be used: say why, and go on with what runs."""
@@ -182,7 +183,12 @@ class Service:
                 await self.endpoint.close()
         finally:
             self.journal.close()
-        log.info("stopped", counts=self.counts(), journal_bytes=self.journal.size_bytes)
+        log.info(
+            "stopped",
+            reason=self.tasks.stop_reason,
+            counts=without_zeros(self.counts()),
+            journal_bytes=self.journal.size_bytes,
+        )
         if self.tasks.fatal is not None:
             raise self.tasks.fatal
 
@@ -213,7 +219,7 @@ class Service:
             feeds=list(self.feeds),
             listen=f"{self.config.http.host}:{self.endpoint.port}",
             journal=str(self.journal.directory),
-            recovered_batches_of=self.journal.journal_ids,
+            records_left_by_earlier_runs=sum(self.journal.recovered.values()),
         )
 
     def _start_feeds(self) -> None:
@@ -293,7 +299,7 @@ class Service:
         cache = (self.live.order_update, self.live.forget_orders) if self.live is not None else ()
         store = EventStore(kafka.topic_prefix, self.metrics, *cache)
         connect = self._access.connect_bounded
-        self._readers.append(build_reader(store, self._instance, kafka, database, connect, self.metrics))
+        self._readers.append(build_reader(store, self._instance, kafka, database, connect, self.metrics, tells=False))
 
     async def _stop(self) -> None:
         deadline_s = monotonic_s() + self.config.instance.shutdown_deadline_s
@@ -374,6 +380,8 @@ class Service:
             try:
                 await feed.run(self.intake)
             except ConfigError as error:
+                path = f"feeds[{list(self.feeds).index(name)}]."
+                error = ConfigError([replace(problem, path=path + problem.path) for problem in error.problems])
                 self._misconfigured[name] = error
                 if len(self._misconfigured) == len(self.feeds):
                     raise ConfigError([p for wrong in self._misconfigured.values() for p in wrong.problems]) from error

@@ -15,7 +15,7 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config import Config
 from ingestd.config_runnable import require_runnable
 from ingestd.errors import ConfigError
-from ingestd.ops.account import account
+from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import SinkHealth, Snapshot, liveness
 from ingestd.ops.heartbeat import Heartbeat
@@ -68,7 +68,13 @@ class SinkService:
         stores: list[Store] = [market, self._event_store(prefix)]
         self.readers: list[TopicReader] = [
             build_reader(
-                store, config.instance.name, config.kafka, config.database, self._access.connect_bounded, self.metrics
+                store,
+                config.instance.name,
+                config.kafka,
+                config.database,
+                self._access.connect_bounded,
+                self.metrics,
+                tells=store is market,
             )
             for store in stores
         ]
@@ -78,7 +84,7 @@ class SinkService:
         if not self.stop_requested:
             log.info("stop_requested", reason=reason)
         self.stop_requested = True
-        self.tasks.stop_asked.set()
+        self.tasks.ask_stop(reason)
 
     def refuse_reload(self, error: ConfigError) -> None:
         """The new file cannot be used: say why, and go on with what runs."""
@@ -110,7 +116,7 @@ class SinkService:
             await self._stop()
         finally:
             await self.endpoint.close()
-        log.info("stopped", counts=self.counts())
+        log.info("stopped", reason=self.tasks.stop_reason, counts=without_zeros(self.counts()))
         if self.tasks.fatal is not None:
             raise self.tasks.fatal
 

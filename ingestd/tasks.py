@@ -20,8 +20,14 @@ class Tasks:
         self.fatal: BaseException | None = None
         self.dead: list[str] = []
         self.stop_asked = asyncio.Event()
+        self.stop_reason: str | None = None  # of the first that asked
         self._running: dict[str, asyncio.Task[None]] = {}
         self._may_end: set[str] = set()
+
+    def ask_stop(self, reason: str) -> None:
+        """End what waits for `stop_asked`."""
+        self.stop_reason = self.stop_reason or reason
+        self.stop_asked.set()
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Start a task that is expected to run until `release` or `cancel` names it."""
@@ -75,7 +81,10 @@ class Tasks:
         self.dead.append(name)
         if self.fatal is None:
             self.fatal = error or RuntimeError(f"the task {name} ended by itself")
-        if not isinstance(error, ConfigError):  # a mistake of a person's is what the process ends with
+        if isinstance(error, ConfigError):
+            log.error("configuration_wrong", problems=[str(problem) for problem in error.problems])
+            self.ask_stop("the configuration is wrong")
+        else:
             bug = None if isinstance(error, IngestdError) else error
             log.error("task_died", task=name, error=repr(self.fatal), exc_info=bug)
-        self.stop_asked.set()
+            self.ask_stop(f"the task {name} died")

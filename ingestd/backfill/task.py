@@ -11,9 +11,9 @@ from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler, Intake, NotYet, together
 from ingestd.backfill.venues import Venue, Venues
 from ingestd.backoff import Backoff, is_logged
-from ingestd.clock import from_datetime, monotonic_s, now_us
+from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
 from ingestd.config import Config, FeedConfig
-from ingestd.errors import ChannelError, ConnectionLost, DatabaseError, FeedError, IngestdError, SymbolError
+from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError, is_away
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS
 from ingestd.feeds.trade_search import Unfillable
@@ -92,13 +92,13 @@ class Backfill:
             known = isinstance(error, (IngestdError, OSError, TimeoutError))
             self._metrics.backfill_failures.labels("", type(error).__name__).inc()
             self._failed_turns += 1
-            if self._failed_turns >= _FAILED_TURNS_SHOWN:
+            # That there is no database is the sink's to tell, as long as there is none.
+            if is_away(error):
+                self.problem = None
+            elif self._failed_turns >= _FAILED_TURNS_SHOWN:
                 self.problem = f"Backfill and audit fail, {self._failed_turns} turns in a row: {error}"[:400]
             if is_logged(self._failed_turns):
-                # That there is no database is the sink's to tell.
-                refused = isinstance(error, DatabaseError) and error.sqlstate.startswith("57P")
-                is_away = refused or isinstance(error, ConnectionLost)
-                report = log.debug if is_away else log.warning
+                report = log.debug if is_away(error) else log.warning
                 report(
                     "backfill_failed",
                     error=str(error)[:300],
@@ -122,7 +122,7 @@ class Backfill:
         try:
             following = await self._venues.following(gap.exchange, gap.channel, gap.symbol)
             if not following:
-                self._postpone(gap, "another process's, or no longer followed", at_least_s=600.0)
+                self._postpone(gap, "no feed here follows this stream: another daemon may fill it", at_least_s=600.0)
                 return
             filler = Filler(database, self._intake, self._accepts)
             filled = together(
@@ -163,6 +163,8 @@ class Backfill:
             symbol=gap.symbol,
             channel=gap.channel,
             gap=gap.id,
+            begins=isoformat(from_datetime(gap.started_at)),
+            ends=isoformat(from_datetime(gap.ended_at)),
             rows=rows,
             verdict=verdict[:300],
         )

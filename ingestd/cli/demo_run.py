@@ -24,6 +24,7 @@ from ingestd.cli import demo_fanout
 from ingestd.cli.demo_fanout import Fanout, Say
 from ingestd.clock import monotonic_s
 from ingestd.errors import IngestdError
+from ingestd.ops.account import with_zeros
 from ingestd.sim import embedded, embedded_kafka, embedded_valkey
 from ingestd.sim.child import free_port
 from ingestd.sim.embedded import EmbeddedPostgres
@@ -386,8 +387,7 @@ def _final_counts(log_file: Path) -> dict[str, Any]:
         with contextlib.suppress(json.JSONDecodeError):
             event = json.loads(line)
             if isinstance(event, dict) and event.get("event") == "stopped":
-                counts: dict[str, Any] = event["counts"]
-                return counts
+                return with_zeros(event["counts"])
     raise DemoError(f"the daemon did not say what it counted\n{_tail(log_file)}")
 
 

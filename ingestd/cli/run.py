@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 import structlog
 import uvloop
 
+from ingestd.cli import EXIT_USAGE
 from ingestd.cli.options import config_option
 from ingestd.cli.signals import STOPS, Listener, listening
 from ingestd.errors import ConfigError
@@ -34,8 +36,8 @@ def run(config_file: Path, role: str | None, shard: str) -> None:
     database, as a member of the group kafka.group_id.
 
     SIGTERM or SIGINT closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what
-    could not be stored stays in the journal for the next start. A second SIGINT, or a SIGTERM that comes a second or
-    more after the first, exits at once with 1. SIGHUP reads the configuration again.
+    could not be stored stays in the journal for the next start. A second SIGINT (two within 0.1 s are one), or a
+    SIGTERM a second or more after the first, exits at once with 1. SIGHUP reads the configuration again.
     """
     with private(), listening(others=[signal.SIGHUP]) as listener:
         _run(config_file, role, shard, listener)
@@ -62,7 +64,12 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
     if (first := listener.stops.first) is not None:
         log.info("stopped_before_the_start", reason=first.name)
         return
-    uvloop.run(_until_stopped(service, config_file, role, listener))
+    try:
+        uvloop.run(_until_stopped(service, config_file, role, listener))
+    except ConfigError as error:
+        if error is not service.tasks.fatal:
+            raise
+        sys.exit(EXIT_USAGE)  # the log has named each mistake
 
 
 async def _until_stopped(

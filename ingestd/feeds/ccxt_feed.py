@@ -78,7 +78,7 @@ class CcxtFeed:
         self._has_run = False
 
     async def run(self, intake: Intake) -> None:
-        """Deliver until closed. Raises ConfigError when none of the symbols exists."""
+        """Deliver until closed. Raises ConfigError when none of the symbols exists: its paths begin at the feed."""
         self._recorder = recorder = Recorder(self.config, intake, self._earlier)
         backoff = Backoff(cap_s=60.0)
         try:
@@ -157,8 +157,7 @@ class CcxtFeed:
         markets = session.exchange.markets
         if not self._resolve().symbols:
             if markets and self._is_a_mistake(session.exchange):
-                path = f"feeds[{self.config.exchange}].symbols"
-                raise ConfigError([Problem(path, reason, repr(symbol)) for symbol, reason in self._unknown.items()])
+                raise ConfigError(self._mistakes())
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
             self._say_unknown()
             log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), retry_in_s=_NOTHING_LISTED_S)
@@ -166,6 +165,14 @@ class CcxtFeed:
             return
         self._has_run = True
         await session.run(self._choose)
+
+    def _mistakes(self) -> list[Problem]:
+        """What is wrong with each symbol, at its place in the feed."""
+        return [
+            Problem(f"symbols[{number}]", self._unknown[symbol], repr(symbol))
+            for number, symbol in enumerate(self._symbols)
+            if symbol in self._unknown
+        ]
 
     def _is_a_mistake(self, exchange: Any) -> bool:
         """Whether the configuration is wrong where none of its symbols is there: not while the venue does not list a
@@ -283,7 +290,7 @@ class CcxtFeed:
         self._said_unknown = frozenset(self._unknown)
         missing = self._session.exchange.missing
         for family in missing.keys() - self._said_missing:
-            said = log.warning if family in self._missing else log.info
+            said = log.warning if family in self._missing else log.debug
             said(
                 "market_list_missing",
                 feed=self.config.label,

@@ -10,6 +10,9 @@ from ingestd.ops.metrics import Metrics
 # The rejections that are a sink's own, by how their reason begins; the others happened before the journal.
 _REASONS_OF = {"timescale": "server_", "kafka": "kafka_"}
 
+_BEFORE = ("received", "journaled", "dropped", "released")
+_OF_A_SINK = ("recovered", "stored", "duplicate", "rejected", "in_journal")
+
 # Whose account stands for the daemon's where there are several sinks.
 _FIRST = ("timescale", "kafka")
 
@@ -42,6 +45,29 @@ def account(
         **_terms(metrics, {*held, *([first] if first is not None else [])}, cursors, held),
         "sinks": sinks,
     }
+
+
+def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a line of the log: no zeros, and no account of a sink by itself where there is only one."""
+    terms = {
+        term: {channel: count for channel, count in by_channel.items() if count}
+        for term, by_channel in counts.items()
+        if term != "sinks"
+    }
+    told: dict[str, Any] = {term: by_channel for term, by_channel in terms.items() if by_channel}
+    if len(sinks := counts.get("sinks", {})) > 1:
+        told["sinks"] = {name: without_zeros(account) for name, account in sinks.items()}
+    return told
+
+
+def with_zeros(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What such a line says, for who adds it up: each term is there, if empty."""
+    sinks = {name: _filled(account, _OF_A_SINK) for name, account in told.get("sinks", {}).items()}
+    return {**_filled(told, (*_BEFORE, *_OF_A_SINK)), "sinks": sinks}
+
+
+def _filled(told: Mapping[str, Any], terms: Collection[str]) -> dict[str, Any]:
+    return {term: told.get(term, {}) for term in terms}
 
 
 def _terms(

@@ -145,7 +145,7 @@ def readiness(snapshot: Snapshot) -> Verdict:
     reasons.extend(_journal_reasons(snapshot.journal))
     for source in snapshot.sources:
         if not source.joined:
-            text = f"The source {source.name} is not in touch with its group{_because(source.problem)}."
+            text = f"Kafka's topics of {source.name} are not read now{_because(source.problem)}."
             (reasons if source.needed else degraded).append(text)
         elif source.problem is not None:
             degraded.append(f"The source {source.name} has a problem: {source.problem}")

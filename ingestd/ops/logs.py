@@ -23,6 +23,7 @@ from ingestd.ops.printable import printable, printable_json
 __all__ = ["configure", "hide", "redact", "redact_value"]
 
 _OURS = "ingestd"
+_FIRST = ("timestamp", "level", "event")  # what an eye looks for at the beginning of a line
 # Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
 _TALKATIVE = "aiokafka"
 
@@ -102,6 +103,7 @@ def _json() -> Processor:
 
 
 def _to_json(event: Any, **_options: Any) -> str:
+    event = {name: event[name] for name in (*(key for key in _FIRST if key in event), *event)}
     try:
         return printable_json(orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode())
     except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: better plain than lost

@@ -14,12 +14,14 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from ingestd.backoff import Backoff, is_logged
+from ingestd.clock import monotonic_s
 from ingestd.errors import (
     ConnectionLost,
     DatabaseError,
     KafkaError,
     Reaction,
     SchemaError,
+    is_away,
     is_known,
     may_be_of_a_row,
     reaction_to,
@@ -53,12 +55,20 @@ ConnectionT = TypeVar("ConnectionT", bound=Connection)
 class PersistentWriter(Generic[ConnectionT]):
     """Carries out attempts on a connection of its own until they succeed.
 
-    `waiting` tells how many records would be left behind, for the log. After `finish` it gives up at the second failure
-    in a row: what is not stored waits where it came from.
+    `waiting` tells how many records would be left behind, for the log; `doubtful`, how many of them are of an earlier
+    run, which may have stored them. `tells`: whether the log hears from it that its server is away; another one tells
+    otherwise. After `finish` it gives up at the second failure in a row: what is not stored waits where it came from.
     """
 
     def __init__(
-        self, name: str, connect: Callable[[], Awaitable[ConnectionT]], metrics: Metrics, waiting: Callable[[], int]
+        self,
+        name: str,
+        connect: Callable[[], Awaitable[ConnectionT]],
+        metrics: Metrics,
+        waiting: Callable[[], int],
+        doubtful: Callable[[], int] = lambda: 0,
+        *,
+        tells: bool = True,
     ) -> None:
         self.name = name
         self.status = SinkStatus(name, problem="it has not reached its server yet")
@@ -66,7 +76,11 @@ class PersistentWriter(Generic[ConnectionT]):
         self._connect = connect
         self._metrics = metrics
         self._waiting = waiting
+        self._doubtful = doubtful
+        self._tells = tells
         self._connection: ConnectionT | None = None
+        self._failing_since_s = 0.0
+        self._told = False  # of this outage
         self._retry = Backoff(base_s=0.1, cap_s=_RETRY_CAP_S)
         self._pause = Backoff(base_s=1.0, cap_s=_PAUSE_CAP_S)
 
@@ -104,6 +118,12 @@ class PersistentWriter(Generic[ConnectionT]):
         self.disconnect()
         return await self._connected()
 
+    def level_of(self, error: Exception, *, alarming: bool) -> str:
+        """At which level the log is told of an error."""
+        if alarming:
+            return "error"
+        return "warning" if self._tells or not is_away(error) else "debug"
+
     async def _connected(self) -> ConnectionT:
         if self._connection is None or self._connection.is_closed:
             limit_s = _LAST_CONNECT_S if self.finish_asked.is_set() else None
@@ -135,10 +155,12 @@ class PersistentWriter(Generic[ConnectionT]):
         """Count and tell it; in how many seconds to try again."""
         status, before = self.status, self.status.problem
         status.up, status.problem = False, str(error) or type(error).__name__
+        if not status.attempts_failed:
+            self._failing_since_s = monotonic_s()
         status.attempts_failed += 1
         status.stands_still = status.attempts_failed >= _STANDS_STILL and may_be_of_a_row(error)
         self._metrics.sink_up.labels(self.name).set(0)
-        kind = _kind(error)
+        kind = kind_of(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
         # A row the writer could not isolate and a duplicate it could not merge come here too: both need a person.
         alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.stands_still
@@ -146,8 +168,9 @@ class PersistentWriter(Generic[ConnectionT]):
             self._metrics.sink_alarms.labels(self.name).inc()
         delay_s = self._delay_s(error)
         if is_logged(status.attempts_failed, is_news=status.problem != before):
-            report = log.error if alarming else log.warning
-            report(
+            level = self.level_of(error, alarming=alarming)
+            self._told |= level != "debug"
+            getattr(log, level)(
                 "sink_write_failed",
                 sink=self.name,
                 error=status.problem,
@@ -155,21 +178,28 @@ class PersistentWriter(Generic[ConnectionT]):
                 exc_info=None if is_known(error) else error,
                 attempts=status.attempts_failed,
                 records_waiting=self._waiting(),
+                **({"of_an_earlier_run_and_maybe_stored": doubtful} if (doubtful := self._doubtful()) else {}),
                 retry_in_s=round(delay_s, 1),
             )
         return delay_s
 
     def _recovered(self) -> None:
         if self.status.attempts_failed:
-            log.info("sink_writes_again", sink=self.name, after_attempts=self.status.attempts_failed)
+            (log.info if self._told else log.debug)(
+                "sink_writes_again",
+                sink=self.name,
+                after_s=round(monotonic_s() - self._failing_since_s, 1),
+                after_attempts=self.status.attempts_failed,
+                records_to_catch_up=self._waiting(),
+            )
         self.status.up, self.status.problem, self.status.attempts_failed = True, None, 0
-        self.status.stands_still = False
+        self.status.stands_still = self._told = False
         self._metrics.sink_up.labels(self.name).set(1)
         self._retry.settled()
         self._pause.settled()
 
 
-def _kind(error: Exception) -> str:
+def kind_of(error: Exception) -> str:
     """The label of an error in the metrics: the server's own name for it where it has one."""
     if isinstance(error, DatabaseError):
         return error.sqlstate

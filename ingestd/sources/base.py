@@ -147,12 +147,14 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReaderLimits:
-    """How much is held for how long. `stalled_after_s`: a frozen writer's database session is ended after this."""
+    """How much is held for how long. `stalled_after_s`: a frozen writer's database session is ended after this.
+    `tells`: whether the log hears from this reader that a server is away; another one tells otherwise."""
 
     flush_s: float
     max_records: int
     session_timeout_s: float
     stalled_after_s: float
+    tells: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,13 @@ def build_reader(
     database: DatabaseConfig,
     connect: Callable[[], Awaitable[Database]],
     metrics: Metrics,
+    *,
+    tells: bool = True,
 ) -> TopicReader:
-    """A reader of this store's topics, in a group of its own: `group_id-market`, `group_id-events`."""
+    """A reader of this store's topics, in a group of its own: `group_id-market`, `group_id-events`.
+
+    `tells`: whether the log hears from it that a server is away. One of those that use a server does.
+    """
 
     def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
         client_id = f"ingestd {instance}"
@@ -34,6 +39,7 @@ def build_reader(
         max_records=database.max_flush_records,
         session_timeout_s=kafka.session_timeout_s,
         stalled_after_s=database.flush_timeout_s,
+        tells=tells,
     )
     return TopicReader(store, make_consumer, connect, kafka.topic_prefix, limits, metrics)
 

@@ -19,7 +19,7 @@ from ingestd.clock import monotonic_s
 from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reaction_to
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.sinks.base import SinkStatus
-from ingestd.sinks.retry import PersistentWriter
+from ingestd.sinks.retry import PersistentWriter, kind_of
 from ingestd.sinks.timescale import positions
 from ingestd.sinks.timescale.positions import Superseded
 from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderLimits, ReaderStatus, Store
@@ -54,7 +54,7 @@ class TopicReader:
         self._source_prefix = source_prefix
         self._limits = limits
         self._metrics = metrics
-        self._writer = PersistentWriter(self.name, connect, metrics, waiting=self._count_held)
+        self._writer = PersistentWriter(self.name, connect, metrics, waiting=self._count_held, tells=limits.tells)
         self._finish_asked = self._writer.finish_asked
         self._assigned: set[Part] = set()
         self._served: set[Part] = set()  # as the last assignment was, whatever became of it
@@ -163,13 +163,13 @@ class TopicReader:
 
     def _note(self, error: KafkaError | ConnectionLost, failures: int, delay_s: float) -> None:
         before, self._problem = self._problem, str(error)
-        kind = error.name if isinstance(error, KafkaError) else type(error).__name__
-        self._metrics.sink_errors.labels(self.name, kind).inc()
+        self._metrics.sink_errors.labels(self.name, kind_of(error)).inc()
         if alarming := reaction_to(error) is Reaction.PAUSE:
             self._metrics.sink_alarms.labels(self.name).inc()
         if is_logged(failures, is_news=self._problem != before):
-            report, retry_in_s = (log.error if alarming else log.warning), round(delay_s, 1)
-            report("source_lost_broker", source=self.name, error=str(error), attempts=failures, retry_in_s=retry_in_s)
+            report = getattr(log, self._writer.level_of(error, alarming=alarming))
+            event = "source_lost_broker" if self._served else "source_waits_for_broker"
+            report(event, source=self.name, error=str(error), attempts=failures, retry_in_s=round(delay_s, 1))
 
     async def _claim(self, consumer: Consumer) -> None:
         now_s = monotonic_s()

@@ -29,6 +29,7 @@ class DatabaseAccess:
             raise ConfigError([Problem("database", "is missing", hint="add [database] with a dsn")])
         self._config = config.database
         self._instance = config.instance.name
+        self._role = config.instance.role
 
     async def connect_bounded(self) -> Database:
         """A connection for rows or upkeep: every call on it ends within `database.flush_timeout_s`."""
@@ -62,8 +63,13 @@ class DatabaseAccess:
         except (ConnectionLost, DatabaseError) as error:
             if isinstance(error, DatabaseError) and error.sqlstate.startswith(_MISTAKES) and not seen.exists():
                 raise
-            until_then = "records are kept in the journal" if seen.exists() else "it is waited for"
-            log.error("database_unreachable_at_start", error=str(error), until_then=until_then)
+            if self._role == "sink":
+                meanwhile = "nothing is stored, Kafka keeps the messages"
+            elif seen.exists():
+                meanwhile = "the journal keeps what is captured"
+            else:
+                meanwhile = "nothing is captured, until the database says who leads"
+            log.error("database_unreachable_at_start", error=str(error), until_then=meanwhile)
             return None
         for grant in grants:
             log.error("database_right_missing", database=str(database.target), remedy=grant)

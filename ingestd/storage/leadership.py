@@ -19,7 +19,7 @@ import structlog
 from ingestd import state_files
 from ingestd.clock import isoformat, monotonic_s
 from ingestd.config import InstanceConfig
-from ingestd.errors import ConfigError, IngestdError, LeaseLost
+from ingestd.errors import ConfigError, IngestdError, LeaseLost, is_away
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import leases
 from ingestd.storage.access import DatabaseAccess
@@ -33,6 +33,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _HOLDER = "lease-holder"  # the mark that tells this state directory from a copy on another host
+# What becomes of the capture while the database cannot be asked.
+_NOTHING_YET = "none, until the database says who leads"
+_WITHOUT_LEASE = "goes on without the lease: this one led when the database last said"
+_GOES_ON = "goes on: nobody else can take the lease meanwhile"
 _HELD = "lease-held"  # there while this one captured when it last could tell
 
 
@@ -89,9 +93,9 @@ class Leadership:
                     return await self._taken_over(before)
                 self._wait_for(before)
             except (IngestdError, OSError, TimeoutError) as error:
-                self._note(error)
-                if (self._state_dir / _HELD).exists() and not self._standby:
-                    log.warning("captures_without_lease", lease=self._lease, because=self.problem)
+                goes_on = (self._state_dir / _HELD).exists() and not self._standby
+                self._note(error, _WITHOUT_LEASE if goes_on else _NOTHING_YET, self._ttl_s / 12)
+                if goes_on:
                     self.waits_for = None
                     return None
                 self.waits_for = f"The database does not say who captures: {self.problem}"
@@ -109,7 +113,7 @@ class Leadership:
                 self._show(held=False)
                 raise
             except (IngestdError, OSError, TimeoutError) as error:
-                self._note(error)
+                self._note(error, _GOES_ON, self._ttl_s / 4)
 
     async def release(self, within_s: float) -> None:
         """Give the lease back, if the database answers in time: a standby need not wait then."""
@@ -133,6 +137,8 @@ class Leadership:
         elif not await self._asked(lambda database: leases.renew(database, self._lease, term.epoch, self._ttl_s)):
             before = await self._asked(self._newest)
             raise LeaseLost(self._lost_to(None if before is None else before[0]))
+        if self.problem is not None and term is not None:
+            log.info("lease_renewed_again", lease=self._lease, term=term.epoch)
         self.problem = None
         self._show(held=self._term is not None)
 
@@ -145,7 +151,8 @@ class Leadership:
         self._mark_held(held=True)
         self.waits_for = self.problem = None
         self._show(held=True)
-        log.info("lease_taken", lease=self._lease, epoch=term.epoch, after=None if before is None else before.holder)
+        after = None if before is None else "itself" if before.mine else before.holder
+        log.info("lease_taken", lease=self._lease, term=term.epoch, after=after)
         return True
 
     async def _taken_over(self, before: tuple[Term, bool] | None) -> Term | None:
@@ -177,7 +184,7 @@ class Leadership:
             self._mark_held(held=False)  # an outage from now on does not make this one the leader
         text = "ran out, it is about to be taken over" if over else "is renewed"
         if self.waits_for is None or term.holder not in self.waits_for:
-            log.info("standing_by", lease=self._lease, epoch=term.epoch, holder=term.holder)
+            log.info("standing_by", lease=self._lease, term=term.epoch, holder=term.holder)
         self.waits_for = f"This is a standby: {term.holder} holds the lease {self._lease}, which {text}."
 
     def _lost_to(self, term: Term | None) -> str:
@@ -208,18 +215,18 @@ class Leadership:
             self._database.terminate()
             self._database = None
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, capture: str, retry_in_s: float) -> None:
         if isinstance(error, ConfigError):
             raise error
         self._over_since = None  # the time runs only while the database answers
         text = str(error) or type(error).__name__
         if self.problem is None:
             log.warning(
-                "lease_not_renewed",
+                "lease_not_renewed" if self._term is not None else "lease_not_taken",
                 lease=self._lease,
-                error=text,
-                until_then="capture goes on if it did",
-                retry_in_s=round(self._ttl_s / 4, 1),
+                because="the database is away" if is_away(error) else text,
+                capture=capture,
+                retry_in_s=round(retry_in_s, 1),
             )
         self.problem = text
         self._show(held=False)

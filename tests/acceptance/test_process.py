@@ -300,7 +300,13 @@ async def test_an_unknown_symbol_names_the_nearest_and_ends_with_2(
             assert await daemon.ended() == 2
         told = [line for line in daemon.log().splitlines() if "BTC/USTD" in line]
         assert len(told) == 1
-        assert "nearest: BTC/USDT" in told[0]
+        event, last = json.loads(told[0]), json.loads(daemon.log().splitlines()[-1])
+        assert (event["level"], event["event"]) == ("error", "configuration_wrong")
+        assert list(event)[:3] == ["timestamp", "level", "event"]
+        (problem,) = event["problems"]
+        assert problem.startswith("feeds[0].symbols[0]: ")
+        assert "nearest: BTC/USDT" in problem
+        assert (last["event"], last["reason"], last["counts"]) == ("stopped", "the configuration is wrong", {})
         assert "Traceback" not in daemon.log()
 
 

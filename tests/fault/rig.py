@@ -12,6 +12,7 @@ from typing import Any
 
 from ingestd import failpoints
 from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.ops.account import with_zeros
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import migrate
 from tests.fault import events
@@ -188,7 +189,7 @@ class Rig:
         for line in reversed(self.log.read_text(encoding="utf-8").splitlines()):
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "stopped":
-                counts: Counts = event["counts"]
+                counts: Counts = with_zeros(event["counts"])
                 return counts
         raise AssertionError(f"the daemon did not report its counts:\n{self.tail()}")
 

@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import tomlkit
 
+from ingestd.ops.account import with_zeros
 from tests.support.forked import Forked, forked_ingestd
 
 
@@ -93,8 +94,7 @@ class Daemon:
         for line in reversed(self.log().splitlines()):
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "stopped":
-                counts: dict[str, Any] = event["counts"]
-                return counts
+                return with_zeros(event["counts"])
         raise AssertionError(f"the daemon did not report its counts:\n{self.log()}")
 
 

@@ -27,7 +27,7 @@ class Listed:
 
     async def run(self, intake: Intake) -> None:
         if self._is_first:
-            raise ConfigError([Problem("feeds[kraken].symbols", "the venue has no such market", "BTC/USD")])
+            raise ConfigError([Problem("symbols[0]", "the venue has no such market", "BTC/USD")])
         self.runs.set()
         await asyncio.Event().wait()
 

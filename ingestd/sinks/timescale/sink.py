@@ -69,7 +69,10 @@ class TimescaleSink:
         self._copying = asyncio.Event()  # the server has got its work: there is time to make the next flush
         self._copying.set()
         self._held: list[Batch] = []  # read, and of another journal than the flush before them
-        self._writer = PersistentWriter(self.name, connect, metrics, waiting=lambda: cursor.pending_records)
+        self._writer = PersistentWriter(
+            self.name, connect, metrics, waiting=lambda: cursor.pending_records, doubtful=self._count_doubtful
+        )
+        self._knows_places = False
         self._finish_asked = self._writer.finish_asked
         self._direct_compress = config.direct_compress
         self._stalled_after_s = config.flush_timeout_s
@@ -87,6 +90,7 @@ class TimescaleSink:
         try:
             if not await self._writer.until_done(self._catch_up_with_positions):
                 return
+            self._knows_places = True
             ahead = Ahead(self._make_portion)
             try:
                 while (portion := await self._taken(ahead)).batches:
@@ -96,6 +100,10 @@ class TimescaleSink:
                 await ahead.close()
         finally:
             self._writer.disconnect()
+
+    def _count_doubtful(self) -> int:
+        """Records of an earlier run, as long as the database has not said what it has of them."""
+        return 0 if self._knows_places else sum(self._cursor.recovered.values())
 
     async def _taken(self, ahead: Ahead[_Portion]) -> _Portion:
         self._gatherer.asked.set()

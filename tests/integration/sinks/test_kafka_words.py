@@ -81,10 +81,10 @@ async def test_the_broker_that_was_lost_is_named_in_the_log(postgres_database: D
         with structlog.testing.capture_logs() as lines:
             lost = Member(config, postgres_database.dsn)
             async with asyncio.timeout(60):
-                while not any(line["event"] == "source_lost_broker" for line in lines):
+                while not any(line["event"] == "source_waits_for_broker" for line in lines):
                     await asyncio.sleep(0.02)
             await lost.crash()
-        line = next(line for line in lines if line["event"] == "source_lost_broker")
+        line = next(line for line in lines if line["event"] == "source_waits_for_broker")
         assert broker.bootstrap in line["error"]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from ingestd.clock import to_datetime
 from ingestd.config import DatabaseConfig, JournalConfig
@@ -279,6 +280,22 @@ async def test_rejections_from_validation_are_stored(db: Database, database: Dat
     ]
 
 
+async def refuse_once(state_dir: Path, database: DatabaseForTest) -> None:
+    """A start that reaches no server."""
+    refused = asyncio.Event()
+
+    async def connect() -> Database:
+        refused.set()
+        raise ConnectionLost("nothing listens")
+
+    made = Rig(state_dir, database, connect)
+    task = asyncio.create_task(made.sink.run())
+    await asyncio.wait_for(refused.wait(), 60)
+    task.cancel()
+    await asyncio.wait({task})
+    made.journal.close()
+
+
 async def test_a_restart_stores_what_was_left_and_nothing_twice(
     db: Database, database: DatabaseForTest, tmp_path: Path
 ) -> None:
@@ -286,6 +303,9 @@ async def test_a_restart_stores_what_was_left_and_nothing_twice(
     left = Rig(tmp_path, database)
     await left.journal.append([tick(number) for number in range(10, 20)])
     left.journal.close()
+    with capture_logs() as lines:
+        await refuse_once(tmp_path, database)
+    assert [(line["records_waiting"], line["of_an_earlier_run_and_maybe_stored"]) for line in lines] == [(20, 20)]
     made = await store(tmp_path, database, [tick(20)])
     assert await db.fetchval("SELECT count(*) FROM market_ticks") == 21
     assert made.cursor.recovered == {"ticks": 10}

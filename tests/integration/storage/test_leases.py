@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingestd.config import InstanceConfig
 from ingestd.errors import ConnectionLost, DatabaseError, LeaseLost
@@ -19,6 +20,7 @@ from ingestd.storage.lease_terms import Term
 from ingestd.storage.leases import Fence, Fenced, Tenant
 from tests.support.postgres import DatabaseForTest, default_config
 
+NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
 A, B = Tenant("ingestd-1", "host-a"), Tenant("ingestd-1", "host-b")
 
 
@@ -182,8 +184,31 @@ async def test_a_restart_of_the_leader_goes_on_at_once(rig: Rig) -> None:
     first = rig.claim("a", lease_ttl_s=600)
     await first.gain()
     again = rig.claim("a", lease_ttl_s=600)
-    assert await asyncio.wait_for(again.gain(), 60) is None
+    with capture_logs() as lines:
+        assert await asyncio.wait_for(again.gain(), 60) is None
     assert again.epoch == 2
+    assert [(line["event"], line["term"], line["after"]) for line in lines] == [("lease_taken", 2, "itself")]
+
+
+async def test_an_outage_of_the_database_and_its_end_are_told_by_the_leader(rig: Rig) -> None:
+    leader = rig.claim("a")
+    await leader.gain()
+    there, leader._access = leader._access, DatabaseAccess(default_config(database={"dsn": NOWHERE}))
+    leader._disconnect()
+    with capture_logs() as lines:
+        holding = asyncio.create_task(leader.hold())
+        async with asyncio.timeout(60):
+            while lines == []:
+                await asyncio.sleep(0.01)
+            leader._access = there
+            while len(lines) == 1:
+                await asyncio.sleep(0.01)
+        holding.cancel()
+    assert [(line["event"], line["lease"]) for line in lines] == [
+        ("lease_not_renewed", "ingestd-1"),
+        ("lease_renewed_again", "ingestd-1"),
+    ]
+    assert lines[0]["capture"] == "goes on: nobody else can take the lease meanwhile"
 
 
 async def test_a_designated_standby_lets_the_other_begin(rig: Rig) -> None:
@@ -204,12 +229,20 @@ async def test_without_the_database_only_the_one_who_led_captures(rig: Rig) -> N
     gaining = asyncio.create_task(standby.gain())
     await asyncio.wait({gaining}, timeout=0.5)
     gaining.cancel()
-    rig.dsn = "postgresql://postgres@127.0.0.1:1/nowhere"
+    rig.dsn = NOWHERE
     again, stranger = rig.claim("a"), rig.claim("b")
-    assert await asyncio.wait_for(again.gain(), 60) is None
-    assert again.epoch == 0
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(stranger.gain(), 2)
+    with capture_logs() as lines:
+        assert await asyncio.wait_for(again.gain(), 60) is None
+        assert again.epoch == 0
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stranger.gain(), 2)
+    assert [(line["event"], line["because"], line["capture"]) for line in lines] == [
+        ("lease_not_taken", "the database is away", capture)
+        for capture in (
+            "goes on without the lease: this one led when the database last said",
+            "none, until the database says who leads",
+        )
+    ]
     assert stranger.waits_for is not None
     assert "does not say who captures" in stranger.waits_for
 
@@ -218,7 +251,7 @@ async def test_one_that_captured_without_the_database_gives_way_when_it_hears_of
     leader, other = rig.claim("a"), rig.claim("b")
     await leader.gain()
     await leader.release(1)
-    there, rig.dsn = rig.dsn, "postgresql://postgres@127.0.0.1:1/nowhere"
+    there, rig.dsn = rig.dsn, NOWHERE
     alone = rig.claim("a")
     assert await alone.gain() is None
     rig.dsn = there
@@ -259,7 +292,7 @@ async def test_one_that_knows_of_another_does_not_capture_when_the_database_goes
     back = rig.claim("a", lease_ttl_s=600)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(back.gain(), 1)
-    rig.dsn = "postgresql://postgres@127.0.0.1:1/nowhere"
+    rig.dsn = NOWHERE
     alone = rig.claim("a")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(alone.gain(), 2)

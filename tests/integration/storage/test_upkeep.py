@@ -61,7 +61,10 @@ async def test_a_database_that_is_busy_with_its_schema_is_an_outage_at_the_first
 ) -> None:
     access = access_to(postgres_database, flush_timeout_s=0.3)
     locker = await postgres_database.connect()
-    for meanwhile in ("it is waited for", "records are kept in the journal"):
+    for meanwhile in (
+        "nothing is captured, until the database says who leads",
+        "the journal keeps what is captured",
+    ):
         async with locker.transaction():
             await locker.execute("LOCK TABLE ingestd_migrations IN ACCESS EXCLUSIVE MODE")
             with structlog.testing.capture_logs() as logs:

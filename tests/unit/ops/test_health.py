@@ -163,7 +163,7 @@ def test_a_source_that_is_no_member_is_not_ready() -> None:
         ],
     )
     verdict = readiness(snapshot)
-    assert verdict.reasons == ("The source events is not in touch with its group (no broker answers).",)
+    assert verdict.reasons == ("Kafka's topics of events are not read now (no broker answers).",)
     assert verdict.degraded == ("The sink market is down: the server does not answer",)
 
 

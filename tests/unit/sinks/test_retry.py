@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from ingestd.errors import ConnectionLost
+from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks import retry
 
@@ -40,3 +40,28 @@ async def test_one_line_for_one_outage(said: list[str], told: list[int], monkeyp
     assert [line["attempts"] for line in failed] == told
     assert all(line["retry_in_s"] >= 0 for line in failed)
     assert [line["after_attempts"] for line in lines if line["event"] == "sink_writes_again"] == [len(said)]
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_an_outage_and_its_end_are_told_by_one_of_those_that_use_the_server(
+    tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_RETRY_CAP_S", 0.0)
+    answers = iter([ConnectionLost("nothing listens"), DatabaseError("it starts", sqlstate="57P03"), None])
+
+    async def connect() -> Any:
+        if (error := next(answers)) is not None:
+            raise error
+        return SimpleNamespace(is_closed=False, terminate=lambda: None)
+
+    async def attempt(_: Any) -> None:
+        """Works once there is a connection."""
+
+    work = retry.PersistentWriter("events", connect, Metrics(), lambda: 558, tells=tells)
+    with capture_logs() as lines:
+        assert await work.until_done(attempt)
+    assert [line["event"] for line in lines if line["log_level"] != "debug"] == (
+        ["sink_write_failed", "sink_write_failed", "sink_writes_again"] if tells else []
+    )
+    assert 0 <= lines[-1]["after_s"] < 60
+    assert lines[-1]["records_to_catch_up"] == 558
