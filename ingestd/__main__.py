@@ -1,5 +1,13 @@
 """`python -m ingestd`."""
 
-from ingestd.cli import main
+import sys
+
+try:
+    from ingestd.cli import main
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] == "ingestd":
+        raise
+    what = f"the Python package {error.name} is not installed"
+    sys.exit(f"ingestd: {what}: install ingestd with its dependencies (pip install .)")
 
 main()

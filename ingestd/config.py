@@ -120,6 +120,12 @@ class DatabaseConfig(_Section):
             return dsn
         return config_dsn.changed(dsn, password=read_password(self.password_file, "database.password_file"))
 
+    def password_from(self) -> str:
+        """The option that the password of `resolved_dsn` comes from, if it has one."""
+        if self.password_file is not None:
+            return f"database.password_file: {self.password_file}"
+        return "database.dsn" if self.dsn is not None else f"database.dsn_file: {self.dsn_file}"
+
 
 class RedisConfig(_Section):
     url: RedisUrl = "redis://localhost:6379/0"

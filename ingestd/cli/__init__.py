@@ -5,11 +5,15 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import click
@@ -47,6 +51,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name.casefold(), list(COMMANDS), n=1)
+            meant = f'did you mean "{near[0]}"? ' if near else ""
+            raise click.UsageError(f"there is no command {name!r}; {meant}`ingestd --help` lists them", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -61,11 +75,40 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and end the process with the exit code it earned."""
+    with _interrupted_like_terminated():
+        _run(arguments)
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def _interrupted_like_terminated() -> Iterator[None]:
+    """Ctrl-C ends a command that has not begun to listen (cli.signals) as SIGTERM does, and says nothing."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         cli.main(args=None if arguments is None else list(arguments), prog_name="ingestd")
+    except ModuleNotFoundError as error:
+        foreign = error.name is not None and error.name.partition(".")[0] != "ingestd"
+        sys.exit(lacking(error.name) if foreign else report(error))
     except Exception as error:  # noqa: BLE001  # the last line of defence: every error gets its message and exit code
         sys.exit(report(error))
-    sys.exit(0)
+
+
+def lacking(module: str | None) -> str:
+    """What to do about a package that is not installed."""
+    return (
+        f"ingestd: the Python package {module} is not installed: install ingestd with its dependencies (pip install .)"
+    )
 
 
 def report(error: Exception) -> int:

@@ -18,6 +18,7 @@ from ingestd.cli.loading import load_checked
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
+from ingestd.cli.times import HOW, moment
 from ingestd.clock import to_datetime
 from ingestd.config import Config, FeedConfig, nearest
 from ingestd.errors import ConfigError, Problem
@@ -34,7 +35,13 @@ CHANNELS = ["trades", "candles", "funding", "open_interest"]
 @click.option("--exchange", required=True, help="The exchange id of one of the configured feeds.")
 @click.option("--symbol", required=True, help="The unified symbol, such as BTC/USDT.")
 @click.option("--channel", required=True, type=click.Choice(CHANNELS))
-@click.option("--from", "start", required=True, metavar="TIME", help="The first exchange time, UTC: 2026-11-01T12:00")
+@click.option(
+    "--from",
+    "start",
+    required=True,
+    metavar="TIME",
+    help="The first exchange time, UTC: 2026-11-01T12:00, or 2h (ago).",
+)
 @click.option(
     "--to",
     "end",
@@ -57,10 +64,11 @@ def backfill(
     feed = _feed(config, exchange, symbol, channel)
     until = _default_end(channel, feed.candle_timeframe) if end is None else _instant("--to", end)
     wanted = Wanted(exchange, symbol, channel, _instant("--from", start), until)
+    if wanted.span_us <= 0 and end is None:
+        late = f"is not before the end, which is {until:%Y-%m-%dT%H:%M:%S}: what is newer may not be final"
+        raise ConfigError([Problem("--from", late, repr(start))])
     if wanted.span_us <= 0:
-        raise ConfigError([Problem("--to", "is not after --from", end or f"{until:%Y-%m-%dT%H:%M:%S}")])
-    if wanted.end > datetime.now(UTC):
-        raise ConfigError([Problem("--to", "is in the future", end)])
+        raise ConfigError([Problem("--to", "is not after --from", repr(end))])
     with private():
         report = run_to_its_end(_with_progress_bar(config, feed, wanted, again))
     if as_json:
@@ -96,7 +104,7 @@ def _feed(config: Config, exchange: str, symbol: str, channel: str) -> FeedConfi
     if not feeds:
         known = sorted({feed.exchange for feed in config.feeds})
         hint = nearest(exchange.lower(), known) or f"there is {', '.join(known) or 'none'}"
-        raise ConfigError([Problem("--exchange", "no feed of this exchange is configured", exchange, hint)])
+        raise ConfigError([Problem("--exchange", "no feed of this exchange is configured", repr(exchange), hint)])
 
     def fits(feed: FeedConfig) -> tuple[bool, bool, bool]:
         globbed = any(fnmatch.fnmatchcase(symbol, name) for name in feed.symbols)
@@ -124,7 +132,9 @@ def _default_end(channel: str, timeframe: str) -> datetime:
 
 def _instant(option: str, text: str) -> datetime:
     try:
-        instant = datetime.fromisoformat(text)
+        instant = moment(text)
     except ValueError as error:
-        raise ConfigError([Problem(option, "is no time", text, "write 2026-11-01T12:00:00")]) from error
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        raise ConfigError([Problem(option, "is no time", repr(text), HOW)]) from error
+    if instant > datetime.now(UTC):
+        raise ConfigError([Problem(option, "is in the future", repr(text))])
+    return instant

@@ -49,7 +49,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
         say_json(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
         raise SystemExit(2) from error
     effective = redact_value(configuration.effective(config))
-    notes = [*_notes(config), *readable_by_all(config, config_file)]
+    notes = [*notes_of(config), *readable_by_all(config, config_file)]
     answers = _answers(config) if connect else []
     good = not any(answer.problems for answer in answers)
     if as_json:
@@ -101,8 +101,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _notes(config: Config) -> list[Problem]:
-    """What could be better."""
+def notes_of(config: Config) -> list[Problem]:
+    """What could be better. Opens no connection."""
     if not config.feeds:
         return []
     from ingestd.feeds import catalog

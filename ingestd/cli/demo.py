@@ -12,7 +12,7 @@ from rich.table import Table
 from ingestd.cli import demo_run, demo_verdict
 from ingestd.cli.demo_run import Account, Plan
 from ingestd.cli.demo_verdict import Verdict
-from ingestd.cli.options import json_option
+from ingestd.cli.options import Integer, Number, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config_dsn import shown
@@ -24,11 +24,9 @@ _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "d
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=1), default=15.0, show_default=True, help="How long to capture.")
-@click.option(
-    "--rate", type=click.FloatRange(min=1), default=500.0, show_default=True, help="Trades and ticks a second."
-)
-@click.option("--symbols", type=click.IntRange(min=1), default=6, show_default=True, help="How many markets.")
+@click.option("--seconds", type=Number(min=1), default=15.0, show_default=True, help="How long to capture.")
+@click.option("--rate", type=Number(min=1), default=500.0, show_default=True, help="Trades and ticks a second.")
+@click.option("--symbols", type=Integer(min=1), default=6, show_default=True, help="How many markets.")
 @click.option(
     "--capture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replay a recorded capture."
 )

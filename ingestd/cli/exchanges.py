@@ -35,7 +35,8 @@ _ASKED_FOR_S = 60.0
     "-c",
     "--config",
     "config_file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Ask with the url_map, options and credentials of this exchange's feed in this file, and use the list of "
     "markets that its daemon keeps.",
 )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import orjson
 
 from ingestd import config as configuration
-from ingestd.cli.options import config_option, json_option
+from ingestd.cli.options import Integer, config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
+from ingestd.cli.times import HOW, moment
 from ingestd.config import Config, nearest
 from ingestd.config_overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
@@ -27,7 +27,6 @@ from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, has_data, known_streams, list_gaps
 from ingestd.symbol_names import nearest_markets
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CALL_TIMEOUT_S = 60.0
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and as a Japanese keyboard writes them
@@ -42,17 +41,13 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run t
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        ago = re.fullmatch(r"(\d{1,6})([smhd])", value)
         try:
-            if ago is not None:
-                return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
-            moment = datetime.fromisoformat(value)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither such as 30m, 2h or 7d, nor such as 2026-01-31T12:00", param, ctx)
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        if moment > datetime.now(UTC):
+            since = moment(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; {HOW}", param, ctx)
+        if since > datetime.now(UTC):
             self.fail(f"{value!r} is in the future, of which no gap is known", param, ctx)
-        return moment
+        return since
 
 
 @click.command()
@@ -61,7 +56,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run t
 @click.option("--exchange", help="Only this exchange.")
 @click.option("--symbol", help="Only this symbol, such as BTC/USDT.")
 @click.option("--since", type=_Moment(), help="Only those that lasted beyond then: 2h, 7d, or a time (UTC).")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="The newest so many.")
+@click.option("--limit", type=Integer(1, 1_000_000), default=100, show_default=True, help="The newest so many.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print them as CSV.")
 @json_option
 def gaps(

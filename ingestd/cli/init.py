@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ingestd.cli.check import notes_of
 from ingestd.cli.loading import load_runnable
 from ingestd.cli.options import DEFAULT_CONFIG
 from ingestd.cli.say import say
@@ -134,14 +135,16 @@ def _holds_password(dsn: str) -> bool:
 
 
 def _require_sound(text: str) -> None:
-    """Raises ConfigError where `ingestd check` would."""
+    """Raises ConfigError where `ingestd check` would, and prints its notes."""
     with tempfile.TemporaryDirectory(prefix="ingestd-init-") as folder:  # for this user only
         file = Path(folder) / "ingestd.toml"
         file.write_text(text, encoding="utf-8")
         try:
-            load_runnable(file)
+            config = load_runnable(file)
         except ConfigError as error:
             raise ConfigError(error.problems) from error
+    for note in notes_of(config):
+        say(f"ingestd: note: {note}", err=True)
 
 
 def _write(path: Path, text: str, *, is_secret: bool, force: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from ingestd import config as configuration
-from ingestd.cli.options import found, later_config_option
+from ingestd.cli.options import Integer, found, later_config_option
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import Config
@@ -60,9 +60,7 @@ def status(of_group: Path | None, config_file: Path | None) -> None:
 
 @migrate.command()
 @later_config_option
-@click.option(
-    "--to", "target", type=click.IntRange(min=0), required=True, help="Undo every migration above this number."
-)
+@click.option("--to", "target", type=Integer(min=0), required=True, help="Undo every migration above this number.")
 @click.option("--yes", is_flag=True, help="Do not ask: the data in what is dropped is lost.")
 @click.pass_obj
 def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool) -> None:
@@ -75,7 +73,8 @@ def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool
 
 
 @migrate.command()
-def roles() -> None:
+@later_config_option
+def roles(config_file: Path | None) -> None:  # noqa: ARG001  # taken as by the others, and not needed
     """Print the SQL that makes roles to migrate, write and read with.
 
     Run it with `psql -d DATABASE`, as a superuser.

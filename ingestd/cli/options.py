@@ -30,7 +30,9 @@ def found(value: Path | None) -> Path:
         return value
     if DEFAULT_CONFIG.is_file():
         return DEFAULT_CONFIG
-    raise click.UsageError(f"no configuration: give -c FILE, or put one at {DEFAULT_CONFIG}")
+    here = Path("ingestd.toml")
+    file = f"-c {here} for the one that is here" if here.is_file() else "-c FILE"
+    raise click.UsageError(f"no configuration: give {file}, or put one at {DEFAULT_CONFIG}")
 
 
 def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command], _Command]:
@@ -38,10 +40,23 @@ def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command],
         "-c",
         "--config",
         "config_file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path),
+        metavar="FILE",
         callback=callback,
         help=f"The configuration file.  [default: {DEFAULT_CONFIG}, if present]",
     )
+
+
+class Number(click.FloatRange):
+    """A number; the message about a text that is none calls it so."""
+
+    name = "number"
+
+
+class Integer(click.IntRange):
+    """A whole number; the message about a text that is none calls it so."""
+
+    name = "integer"
 
 
 def json_option(command: _Command) -> _Command:

@@ -34,6 +34,7 @@ from ingestd.sinks.live.link import Link
 from ingestd.sinks.live.publisher import NAME, Links, Publisher
 from ingestd.sinks.live.resp import pack
 from ingestd.sinks.live.view import METRIC_TTL_S, Command, View, hash_command
+from ingestd.sinks.live.words import explained
 from ingestd.symbol_names import compact_symbol
 
 log = structlog.get_logger()
@@ -105,7 +106,7 @@ class RedisLive:
         error = self._publisher.last_error
         if self._status.up:
             recent = error is not None and monotonic_s() - error[0] < _ERRORS_SHOWN_S
-            self._status.problem = _explained(error[1]) if error is not None and recent else None
+            self._status.problem = explained(error[1]) if error is not None and recent else None
         return self._status
 
     def finish(self) -> None:
@@ -257,7 +258,7 @@ async def reach(address: Address, config: RedisConfig) -> Server:
         async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
             return await _connect(address, config)
     except _DRIVER_ERRORS as error:
-        raise LiveServerError(f"{address}: {_explained(str(error))}") from error
+        raise LiveServerError(f"{address}: {explained(str(error))}") from error
     except TimeoutError as error:
         raise LiveServerError(f"{address}: no answer in time") from error
     except (OSError, ValueError, TypeError) as error:
@@ -371,24 +372,3 @@ def _unified(_exchange: str, symbol: str) -> str:
 
 def _is_refusal(error: Exception) -> bool:
     return isinstance(error.__cause__, (driver.AuthenticationError, driver.NoPermissionError))
-
-
-def _explained(text: str) -> str:
-    """The server's error and what to do about it."""
-    for mark, advice in _ADVICE:
-        if mark in text:
-            return f"{text.rstrip('.')}; {advice}"
-    return text
-
-
-_ADVICE = (
-    ("OOM", "messages go on, caches do not: raise maxmemory or set maxmemory-policy to volatile-ttl"),
-    ("WRONGPASS", "check the user in redis.url and redis.password_file"),
-    ("invalid username-password", "check the user in redis.url and redis.password_file"),
-    ("Authentication required", "set redis.password_file, and the user in redis.url"),
-    ("NOAUTH", "set redis.password_file, and the user in redis.url"),
-    ("NOPERM", "the user needs the commands, keys and channels that docs/redis.md lists"),
-    ("no permissions", "the user needs the commands, keys and channels that docs/redis.md lists"),
-    ("READONLY", "this is a replica: name the master, or the sentinels that know it"),
-    ("WRONGTYPE", "another program uses the same key: give ingestd a database of its own"),
-)

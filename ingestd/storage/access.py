@@ -39,6 +39,7 @@ class DatabaseAccess:
         """A connection; a rotated password is read now."""
         return await Database.connect(
             self._config.resolved_dsn(),
+            dsn_from=self._config.password_from(),
             application_name=f"ingestd {self._instance}",
             connect_timeout_s=self._config.connect_timeout_s,
             lock_timeout_s=self._config.lock_timeout_s,

@@ -56,6 +56,7 @@ class Database:
         cls,
         dsn: str,
         *,
+        dsn_from: str = "database.dsn",
         application_name: str = "ingestd",
         connect_timeout_s: float = 5.0,
         lock_timeout_s: float | None = 5.0,
@@ -64,6 +65,7 @@ class Database:
     ) -> Self:
         """Open a connection to the first server of the DSN that serves.
 
+        `dsn_from`: the option that its password came from, for messages.
         Each server has a limit of its own, and each address of its name: `connect_timeout_s`, or the DSN's.
         `lock_timeout_s` and `statement_timeout_s` hold inside `transaction()`; None: no limit, whatever the server's
         setting is.
@@ -71,7 +73,7 @@ class Database:
         Raises ConfigError for a DSN that cannot be understood, ConnectionLost when nothing answers, DatabaseError
         when the server refuses (password, database, too many connections).
         """
-        target = describe_target(dsn)
+        target = describe_target(dsn, dsn_from)
         name = target.application_name or application_name
         connection, place = await first_that_serves(target, name, target.timeout_s or connect_timeout_s)
         return cls(

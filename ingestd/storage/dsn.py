@@ -24,7 +24,6 @@ from ingestd.storage.tls import TlsMode, contexts, require_usable
 _DEFAULT_PORT: Final = "5432"
 _SOCKET_FOLDERS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp")
 _ADVICE = {
-    "28P01": "check the password (database.password_file)",
     "28000": "check the user name and the server's pg_hba.conf",
     "3D000": "create it with CREATE DATABASE, or correct database.dsn",
     "53300": "raise the server's max_connections; a daemon needs four",
@@ -76,6 +75,7 @@ class Target:
     application_name: str | None
     at_random: bool
     redacted: str
+    password_from: str  # where it was read; empty: there is none
     example: str = config_dsn.EXAMPLE
 
     def __str__(self) -> str:
@@ -101,6 +101,10 @@ class Target:
     def advice(self, sqlstate: str) -> str:
         """What to do about a refusal, to be appended to the server's own words."""
         advice = _ADVICE.get(sqlstate)
+        if sqlstate == "28P01" and self.password_from:
+            advice = f"check the password ({self.password_from}) and the user"
+        elif sqlstate == "28P01":
+            advice = "no password was given: name its file in database.password_file"
         return f"; {advice}" if advice else ""
 
 
@@ -130,13 +134,15 @@ async def addresses(place: Place) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))[:8]
 
 
-def describe_target(dsn: str) -> Target:
+def describe_target(dsn: str, dsn_from: str = "database.dsn") -> Target:
     """Read a DSN, and what it leaves out from the service, the environment and the password file, as libpq does.
 
+    `dsn_from`: the option that its password came from, for messages.
     Opens no connection. Raises ConfigError with every mistake; no message shows a value of the DSN.
     """
     given = config_dsn.read(dsn)
-    parameters = _defaults() | _service(given) | given
+    service, defaults = _service(given), _defaults()
+    parameters = defaults | service | given
     problems = list(config_dsn.mistakes(parameters))
     if problems:
         raise ConfigError([Problem(config_dsn.PATH, f"with PG… variables and service, {text}") for text in problems])
@@ -146,8 +152,11 @@ def describe_target(dsn: str) -> Target:
     timeout_s = int(parameters.get("connect_timeout") or 0)
     tls = TlsMode.of(parameters)
     require_usable(tls)
+    places = tuple(_places(parameters, user, database))
+    named = (dsn_from, given), ("its service", service), ("the variable PGPASSWORD", defaults)
+    password_from = next((source for source, of in named if of.get("password")), str(_password_file(parameters)))
     return Target(
-        places=tuple(_places(parameters, user, database)),
+        places=places,
         database=database,
         user=user,
         # libpq would take the first that answers; we write.
@@ -157,6 +166,7 @@ def describe_target(dsn: str) -> Target:
         application_name=parameters.get("application_name") or parameters.get("fallback_application_name"),
         at_random=parameters.get("load_balance_hosts") == "random",
         redacted=config_dsn.shown(dsn),
+        password_from=password_from if any(place.password for place in places) else "",
     )
 
 
@@ -229,9 +239,13 @@ def _service_parameters(lines: list[str], file: Path) -> dict[str, str]:
     return config_dsn.of_pairs((name, value) for name, _, value in pairs)
 
 
+def _password_file(parameters: Mapping[str, str]) -> Path:
+    return Path(parameters.get("passfile") or _home(".pgpass"))
+
+
 def _from_password_file(parameters: Mapping[str, str], host: str, port: str, database: str, user: str) -> str:
     """The password of the first line that fits; "" where there is none (libpq-pgpass.html)."""
-    file = Path(parameters.get("passfile") or _home(".pgpass"))
+    file = _password_file(parameters)
     host = "localhost" if host in _SOCKET_FOLDERS else host
     try:
         if not file.is_file() or file.stat().st_mode & 0o077:  # libpq takes no file that others may read

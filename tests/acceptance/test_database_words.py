@@ -134,7 +134,7 @@ async def test_a_connection_that_is_refused(
     parts = urlsplit(postgres_database.dsn)
     server = f"{parts.hostname}:{parts.port}"
     wrong = f"postgresql://{role}:not-{PASSWORD}@{server}{parts.path}"
-    assert "check the password (database.password_file)" in await said(tmp_path, wrong, command)
+    assert "check the password (database.dsn) and the user" in await said(tmp_path, wrong, command)
     missing = f"postgresql://{role}:{PASSWORD}@{server}/nowhere"
     error = await said(tmp_path, missing, command)
     assert "create it with CREATE DATABASE, or correct database.dsn" in error

@@ -87,8 +87,12 @@ async def test_whatever_does_not_answer_is_named_without_its_password(tmp_path: 
     }
     code, answers = await ask(tmp_path, document)
     assert (code, list(answers)) == (1, ["database", "redis", "kafka", "feeds[0]"])
+    for who in ("database", "redis"):
+        assert "nothing listens there; is the server running, and on this port?" in answers[who]["problems"][0]
     for answer in answers.values():
         (problem,) = answer["problems"]
+        assert answer["said"] == ""
+        assert "Error 111" not in problem
         assert f"127.0.0.1:{port}" in problem
         assert "CANARY" not in problem
 
@@ -134,3 +138,33 @@ async def test_a_right_that_is_missing_is_named_with_its_grant(
     finally:
         await owner.script(f"DROP OWNED BY {role}; DROP ROLE {role}")
         await owner.close()
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("dsn", "check the password (database.dsn) and the user"),
+        ("dsn_file", "check the password (database.dsn_file: {}/dsn) and the user"),
+        ("password_file", "check the password (database.password_file: {}/word) and the user"),
+        ("PGPASSWORD", "check the password (the variable PGPASSWORD) and the user"),
+        ("none", "no password was given: name its file in database.password_file"),
+    ],
+)
+async def test_a_refused_password_is_told_by_where_it_came_from(
+    postgres_database: DatabaseForTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, advice: str
+) -> None:
+    password = {"dsn": ":wrong-one", "dsn_file": ":wrong-one"}.get(source, "")
+    database = {"dsn": re.sub("//[^:@]*(:[^@]*)?@", f"//nobody{password}@", postgres_database.dsn)}
+    if source == "dsn_file":
+        (tmp_path / "dsn").write_text(database.pop("dsn"))
+        database["dsn_file"] = str(tmp_path / "dsn")
+    elif source == "password_file":
+        (tmp_path / "word").write_text("wrong-one")
+        database["password_file"] = str(tmp_path / "word")
+    monkeypatch.setenv("PGPASSWORD", "wrong-one" if source == "PGPASSWORD" else "")
+    kafka = {"bootstrap_servers": ["127.0.0.1:1"], "request_timeout_s": 1.0}
+    _, answers = await ask(tmp_path, {"instance": {"role": "sink"}, "database": database, "kafka": kafka})
+    (problem,) = answers["database"]["problems"]
+    assert problem.partition("; ")[2].startswith(advice.format(tmp_path)), problem
+    assert "wrong-one" not in problem

@@ -32,6 +32,7 @@ from ingestd.cli.bench import (
 )
 from ingestd.cli.bench.figures import Figures
 from ingestd.cli.bench.rig import Plan, Server
+from ingestd.cli.options import Integer, Number
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import LogConfig
@@ -74,10 +75,10 @@ _QUICK = ("wire", "socket", "store", "latency", "start", "outage")
 @click.command()
 @click.option("--quick", is_flag=True, help="The table in about a minute: fewer rows, one round, a short outage.")
 @click.option("--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Only this; repeat for several.")
-@click.option("--rows", type=click.IntRange(min=1000), help="Trades a round.  [default: 600,000]")
-@click.option("--rounds", type=click.IntRange(min=1), help="Rounds whose median counts.  [default: 3]")
-@click.option("--seconds", type=click.FloatRange(min=1), help="Of each latency and each cost.  [default: 15]")
-@click.option("--outage-s", type=click.FloatRange(min=1), help="How long the database is away.  [default: 600]")
+@click.option("--rows", type=Integer(min=1000), help="Trades a round.  [default: 600,000]")
+@click.option("--rounds", type=Integer(min=1), help="Rounds whose median counts.  [default: 3]")
+@click.option("--seconds", type=Number(min=1), help="Of each latency and each cost.  [default: 15]")
+@click.option("--outage-s", type=Number(min=1), help="How long the database is away.  [default: 600]")
 @click.option("--dsn", help="Use this server; databases of their own are created on it and dropped.")
 @click.option("--kafka", help="Use the broker at this host:port; else one of the wheel is started.")
 @click.option("--captures", type=click.Path(file_okay=False, path_type=Path), help="A folder of recorded traffic.")

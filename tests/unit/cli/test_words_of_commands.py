@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +200,84 @@ def test_a_mistake_in_a_symbols_file_is_at_its_line(told: Any, tmp_path: Path) -
     code, _, err = told("check", "-c", write(tmp_path, SINK + feed))
     assert code == 2
     assert err.splitlines()[0] == f"ingestd: feeds[0].symbols_file: {symbols} cannot be read: no such file"
+
+
+def test_init_prints_the_notes_of_check(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = told("init", "--symbols", "BTCUSDT")
+    assert code == 0
+    assert (tmp_path / "ingestd.toml").exists()
+    assert "feeds[0].symbols[0]: does not look like a unified symbol" in err
+    assert 'did you mean "BTC/USDT"?' in err
+    code, _, err = told("check")
+    assert code == 2
+    assert "-c ingestd.toml" in err
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (["--from", "2999-01-01"], "--from: is in the future (found '2999-01-01')"),
+        (["--from", "2h", "--to", "2999-01-01"], "--to: is in the future"),
+        (["--from", "1h", "--to", "2h"], "--to: is not after --from (found '2h')"),
+        (["--from", "1s"], "--from: is not before the end, which is 20"),
+        (["--from", "2 hours"], "--from: is no time (found '2 hours'); write 30m, 2h or 7d (ago)"),
+    ],
+)
+def test_times_have_one_grammar_and_are_blamed_on_their_option(
+    told: Any, tmp_path: Path, times: list[str], said: str
+) -> None:
+    stream = ["--exchange", "binance", "--symbol", "BTC/USDT", "--channel", "trades"]
+    code, _, err = told("backfill", "-c", write(tmp_path, SINK + FEED), *stream, *times)
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["chekc"], 2, "there is no command 'chekc'; did you mean \"check\"?"),
+        (["xyz"], 2, "there is no command 'xyz'; `ingestd --help` lists them"),
+        (["demo", "--seconds", "abc"], 2, "'abc' is not a valid number"),
+        (["gaps", "--limit", "abc"], 2, "'abc' is not a valid integer"),
+        (["check", "-c", "/tmp"], 2, "ingestd: /tmp: cannot be read: it is a directory\n"),
+        (
+            ["exchanges", "binance", "--match", "*", "-c", "/nowhere"],
+            2,
+            "ingestd: /nowhere: cannot be read: no such file\n",
+        ),
+        (["migrate", "roles", "-c", "/nowhere"], 0, ""),
+    ],
+)
+def test_wrong_usage_is_told_in_plain_words(told: Any, arguments: list[str], code: int, said: str) -> None:
+    ended, _, err = told(*arguments)
+    assert ended == code
+    assert said in err
+
+
+@pytest.mark.parametrize("package", ["click", "structlog"])
+def test_a_package_that_is_not_installed_is_named_once(package: str) -> None:
+    program = f"import sys, runpy; sys.modules[{package!r}] = None; sys.argv = ['ingestd', 'check', '-c', '/nowhere']"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{program}; runpy.run_module('ingestd', run_name='__main__')"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"ingestd: the Python package {package} is not installed: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_before_a_command_listens_ends_it_as_sigterm_does() -> None:
+    """By the signal, without a word."""
+    program = (
+        "import os, signal, sys\nfrom ingestd import cli\n"
+        "class Importing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'ingestd.cli.check': os.kill(os.getpid(), signal.{})\n"
+        "sys.meta_path.insert(0, Importing())\ncli.main(['check', '-c', '/nowhere'])"
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        result = subprocess.run(
+            [sys.executable, "-c", program.replace("{}", number.name)], capture_output=True, text=True, timeout=60
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (-number, "", "")
