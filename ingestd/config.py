@@ -23,6 +23,7 @@ from ingestd.config_secrets import hide, secrets_in, secrets_of_url, shown_url, 
 from ingestd.config_values import (
     Broker,
     Days,
+    FilePath,
     RedisUrl,
     Seconds,
     SizeBytes,
@@ -58,7 +59,7 @@ class _Section(BaseModel):
 class InstanceConfig(_Section):
     name: Annotated[str, Field(pattern=_INSTANCE)] = "ingestd-1"
     role: Literal["all", "feed", "sink"] = "all"
-    state_dir: Path = Path("/var/lib/ingestd")
+    state_dir: FilePath = Path("/var/lib/ingestd")
     shutdown_deadline_s: Seconds = 10.0
     standby: bool = False
     lease_ttl_s: Annotated[float, Field(ge=1, le=600)] = 6.0
@@ -97,8 +98,8 @@ class JournalConfig(_Section):
 
 class DatabaseConfig(_Section):
     dsn: str | None = None
-    dsn_file: Path | None = None
-    password_file: Path | None = None
+    dsn_file: FilePath | None = None
+    password_file: FilePath | None = None
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
     max_flush_records: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     pool_size: Annotated[int, Field(ge=1, le=32)] = 2  # of no effect: docs/performance.md, "How many connections"
@@ -129,7 +130,7 @@ class DatabaseConfig(_Section):
 
 class RedisConfig(_Section):
     url: RedisUrl = "redis://localhost:6379/0"
-    password_file: Path | None = None
+    password_file: FilePath | None = None
     primary_exchange: str = "binance"
     symbol_style: Literal["compact", "unified"] = "compact"
     connect_timeout_s: Seconds = 1.0
@@ -162,12 +163,12 @@ class KafkaConfig(_Section):
     group_id: Annotated[str, Field(pattern=_KAFKA_NAME)] = "ingestd"
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 15.0
     tls: bool = False
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
+    ca_file: FilePath | None = None
+    certificate_file: FilePath | None = None
+    key_file: FilePath | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str | None = None
-    password_file: Path | None = None
+    password_file: FilePath | None = None
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> KafkaConfig:
@@ -280,7 +281,7 @@ class FeedConfig(_Section):
     max_symbols: Annotated[int, Field(ge=1, le=100_000)] = 5000
     options: dict[str, Any] = {}
     url_map: dict[str, str] = {}
-    credentials_file: Path | None = None
+    credentials_file: FilePath | None = None
     stale_after_s: Seconds = 30.0
     poll_interval_s: Seconds = 60.0
     order_book_levels: Annotated[int, Field(ge=1, le=5000)] = 20

@@ -21,7 +21,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _USER_PART = re.compile(
     r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://)(\S*)@|(://)([^\s/]*)@", re.IGNORECASE
 )
-_ENCODED_NAME = re.compile(r"([\w.-]*%[\w.%-]+)=[^\s&]+")
+_ENCODED_NAME = re.compile(r"(?<![\w.%-])([\w.-]*%[\w.%-]+)=[^\s&]+")
 # "database.password: unknown key" is a message about the key.
 _NO_SENTENCE = r"(?!(?-i:unknown key|cannot be|must be|is (?:missing|empty|no|not))\b)"
 _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -34,6 +34,7 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
 # Hiding "a", or "market", would blot out the whole log: such a password is masked only where its key stands beside it.
 _A_PLAIN_WORD = re.compile(r"[a-z]{0,8}|.{0,3}", re.DOTALL)
 _HIDDEN_AT_MOST = 4000  # a password may be rotated every hour
+_SEARCHED_CHARS = 16_384
 _hidden: dict[str, None] = {}
 
 
@@ -54,6 +55,8 @@ def without_hidden(text: str) -> str:
 
 def redact(text: str) -> str:
     """The text without passwords, keys, tokens and signatures, known by name, by shape, or met before (`hide`)."""
+    if len(text) > _SEARCHED_CHARS:  # a venue may send a megabyte, and the search is not linear
+        text = f"{text[:_SEARCHED_CHARS]}..."
     text = without_hidden(text)
     text = _USER_PART.sub(_without_password, text)
     text = _ENCODED_NAME.sub(_without_encoded, text)

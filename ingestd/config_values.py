@@ -123,6 +123,13 @@ _REDIS_OPTIONS = {
     "health_check_interval": _NUMBER,
     "socket_keepalive": _BOOLEAN,
 }
+# What the library takes in a URL, and earlier versions took there without any effect.
+_REDIS_ELSEWHERE = {
+    "socket_timeout": "set redis.reply_timeout_s instead",
+    "socket_connect_timeout": "set redis.connect_timeout_s instead",
+    "protocol": "leave it out, it has no effect",
+    "retry_on_timeout": "leave it out, every failure is tried again",
+}
 _REDIS_TLS_OPTIONS = {
     **dict.fromkeys(
         ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers"), r".+"
@@ -134,6 +141,8 @@ _REDIS_TLS_OPTIONS = {
 
 def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
     pattern = (_REDIS_OPTIONS | _REDIS_TLS_OPTIONS).get(name)
+    if name in _REDIS_ELSEWHERE:
+        raise ValueError(f"has {name}: {_REDIS_ELSEWHERE[name]}")
     if pattern is None:
         known = ", ".join(_REDIS_OPTIONS | _REDIS_TLS_OPTIONS)
         raise ValueError(f"has a parameter that it cannot have; it may have {known}")
@@ -143,5 +152,13 @@ def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
         raise ValueError(f"has a value of {name} that is not allowed")
 
 
+def require_path(path: Path) -> Path:
+    """Raises ValueError for what can be no name of a file."""
+    if "\0" in str(path):
+        raise ValueError("has a NUL character, which no name of a file can have")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(require_path)]
 RedisUrl = Annotated[str, AfterValidator(require_redis_url)]
 Broker = Annotated[str, AfterValidator(require_broker)]

@@ -6,7 +6,7 @@ The one file that relies on private parts of aiohttp's client.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientWebSocketResponse,
+    CookieJar,
     TCPConnector,
     WebSocketError,
     WSCloseCode,
@@ -32,16 +33,28 @@ from ingestd.feeds.unpacking import FrameTooLarge, Reply
 from ingestd.feeds.wire_limits import (
     CONTROL_FRAME_COST,
     FRAGMENT_COST,
+    MAX_COOKIE_CHARS,
     MAX_MESSAGE_BYTES,
     MAX_REPLY_BYTES,
     MAX_UNSENT_BYTES,
     FrameBudget,
+    holds_too_much,
     too_fragmented,
 )
 
 _FIRST_ERROR = 400  # statuses from here on are errors
 _CONTROL = frozenset({WSMsgType.CLOSE.value, WSMsgType.PING.value, WSMsgType.PONG.value})
 _CONTINUATION = WSMsgType.CONTINUATION.value
+
+
+class _FewCookies(CookieJar):
+    """Cookies that fit into a request. More of them, which one bad reply may bring, and every later request would be
+    refused: they are all forgotten."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        super().update_cookies_from_headers(headers, response_url)
+        if sum(len(cookie.key) + len(cookie.value) for cookie in self) > MAX_COOKIE_CHARS:
+            self.clear()
 
 
 class ReplyRefused(ClientError):
@@ -68,6 +81,7 @@ def bounded_session(
 
     return ClientSession(
         connector=connector,
+        cookie_jar=_FewCookies(),
         trust_env=trust_env,
         auto_decompress=False,
         response_class=_Response,
@@ -128,7 +142,10 @@ class _Response(ClientResponse):
             reply = Reply(self.headers.get("Content-Encoding", ""), MAX_REPLY_BYTES)
             while data := await self.content.readany():
                 reply.feed(data)
-            return reply.whole()
+            body = reply.whole()
+            if holds_too_much(body):
+                raise FrameTooLarge("it holds more values than any that a venue has reason to send")
+            return body
         except (ValueError, zlib.error) as error:
             raise ReplyRefused(f"the reply of {shown(str(self.url))} is refused: {error}; {what_to_do}") from error
 

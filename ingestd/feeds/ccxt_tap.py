@@ -439,7 +439,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
             client.__class__ = TappedClient
             client.tap = self._tap
             client.exchange = self
-            client.aside = BookStore(_ignored)
+            client.aside = BookStore(_ignored, is_market=self._tap.is_market)
             client.url_map = self._url_map
             client.names = venue_names(self.id, lambda: self.markets or {})
             client.correct = frame_correction(self.id)
@@ -699,6 +699,7 @@ def make_exchange(
     tap.exchange = exchange_id
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
     tap.checksums = Checksums(exchange.code_name)
+    tap.is_market = lambda symbol: symbol in (exchange.markets or ())
     if exchange.code_name in CHECKED_HERE:
         exchange.options["watchOrderBook"] = {**exchange.options.get("watchOrderBook", {}), "checksum": False}
     keep_alive = exchange.streaming.get("keepAlive")

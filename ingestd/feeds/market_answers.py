@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ingestd.config_secrets import redact
+from ingestd.errors import FeedError
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.market_families import Family
 from ingestd.feeds.market_judge import shown_name
@@ -22,10 +23,23 @@ from ingestd.feeds.market_judge import shown_name
 MOST_MENDED = 200
 """How many bad entries one load may have: a list with more is no list of markets."""
 
+MOST_ENTRIES = 50_000
+"""In all lists of one load: the library reads each in about 0.2 ms and gives nobody a turn meanwhile."""
+
+MOST_REQUESTS = 5_000
+"""Of one load: some venues are asked market by market, and some page until the venue names no next page."""
+
+MOST_CHARS = 2**27
+"""In all answers of one load, which are kept until it has ended."""
+
 _DEEPEST = 4  # where an answer holds its entries
 _BY_PLACE = frozenset({"hyperliquid"})  # the library numbers markets by their place in the list: nothing is taken out
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_DIGITS = 400
+
+
+class TooMany(FeedError):
+    """What a venue lists is more than any venue has."""
 
 
 class NoAnswer(dict[Any, Any]):
@@ -52,6 +66,8 @@ class MarketAnswers:
         self._errors: list[Exception] = []
         self._refusal: Exception | None = None  # of a request that is needed
         self._mended = 0
+        self._entries = 0
+        self._chars = 0
         self._were_sorted_out = False
         self._suspects: list[tuple[str, int]] | None = None  # families whose answer may be what cannot be read
         self._suspected: tuple[tuple[str, int], Any] | None = None
@@ -69,7 +85,11 @@ class MarketAnswers:
         if place in self._answers:
             return self._answers[place]
         try:
+            self._refuse_too_much(0)
             answer = await fetch()
+            entries = sum(len(container) for container, _ in _lists_in(answer, 0))
+            self._refuse_too_much(entries)
+            self._entries += entries
         except Exception as error:
             if family is None:
                 self._refusal = error
@@ -85,6 +105,18 @@ class MarketAnswers:
                 self._families[place] = family
         self._answers[place] = answer
         return answer
+
+    def note_text(self, chars: int) -> None:
+        """An answer that long has come."""
+        self._chars += chars
+
+    def _refuse_too_much(self, more: int) -> None:
+        entries = self._entries + more
+        if entries > MOST_ENTRIES or len(self._answers) >= MOST_REQUESTS or self._chars > MOST_CHARS:
+            raise TooMany(
+                f"it lists more than any venue has, {entries} markets in {len(self._answers) + 1} answers of "
+                f"{self._chars} characters: look at what answers there, and at `url_map`"
+            )
 
     def require_one(self) -> None:
         """Raises the first error if every family failed."""

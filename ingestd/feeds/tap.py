@@ -14,7 +14,7 @@ from ingestd.clock import now_us
 from ingestd.feeds.book_checksums import Checksums
 from ingestd.feeds.numbered_frames import NumberedFrame
 from ingestd.feeds.tap_listener import TapListener
-from ingestd.feeds.tapped_stores import BookStore, Handover, TappedStore, TradeStore, UpdateStore
+from ingestd.feeds.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
 
 _CONCURRENT_DIALS = 4
 
@@ -39,6 +39,7 @@ class Tap:
         self.aside: BookStore | None = None  # where the frame's books go instead of among the others
         self.exchange = ""  # until one is made
         self.checksums = Checksums("")
+        self.is_market: Callable[[str], bool] = lambda _symbol: True  # until an exchange is made
 
     @property
     def received_at(self) -> int:
@@ -67,8 +68,11 @@ class Tap:
     def store(self, name: str) -> TappedStore:
         """An empty store of that name."""
         if name == "orderbooks":
-            return BookStore(self.book_replaced, lambda: self.client)
-        return _STORES[name](getattr(self, _HANDOVERS[name]))
+            return BookStore(self.book_replaced, lambda: self.client, self._is_market)
+        return _STORES[name](getattr(self, _HANDOVERS[name]), self._is_market)
+
+    def _is_market(self, symbol: str) -> bool:
+        return self.is_market(symbol)
 
 
 _HANDOVERS = {
@@ -77,7 +81,7 @@ _HANDOVERS = {
     "bidsasks": "bid_ask",
     "fundingRates": "funding",
 }
-_STORES: dict[str, Callable[[Handover], TappedStore]] = {
+_STORES: dict[str, type[TradeStore | UpdateStore]] = {
     "trades": TradeStore,
     "tickers": UpdateStore,
     "bidsasks": UpdateStore,

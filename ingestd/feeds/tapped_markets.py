@@ -57,6 +57,7 @@ class TappedMarkets:
         finally:
             self._answers = None
         self._unread, self.missing = answers.aside, answers.missing
+        await asyncio.sleep(0)  # what the library does with a long list next takes a while too
         return markets
 
     async def fetch2(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *args: Any) -> Any:
@@ -124,6 +125,8 @@ class TappedMarkets:
         return [market for market in sound if market["symbol"] not in doubles]
 
     def on_json_response(self, body: str) -> Any:
+        if self._answers is not None:
+            self._answers.note_text(len(body))
         try:
             return decode_json(body)
         except ValueError:

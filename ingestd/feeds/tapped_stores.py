@@ -18,12 +18,32 @@ KEPT_TRADES = 16
 """What ccxt's own cache keeps per symbol once it is tapped: only `watch_trades` returns it, which nobody reads."""
 
 
-class TappedStore(dict[str, Any]):
-    """A dict whose every way of writing goes through `__setitem__`."""
+MOST_STRANGERS = 1_000
+"""Names that are none of a market's, kept in one store: a message may invent any. The oldest goes first."""
 
-    def __init__(self, handover: Handover) -> None:
+
+def _anything(_symbol: str) -> bool:
+    return True
+
+
+class TappedStore(dict[str, Any]):
+    """A dict whose every way of writing goes through `__setitem__`. `is_market`: whether a name is one of a market."""
+
+    def __init__(self, handover: Handover, is_market: Callable[[str], bool] = _anything) -> None:
         super().__init__()
         self._handover = handover
+        self._is_market = is_market
+        self._strangers: deque[str] = deque()
+
+    def __setitem__(self, symbol: str, value: Any) -> None:
+        if symbol not in self and not self._is_market(symbol):
+            self._strangers.append(symbol)
+            if len(self._strangers) > MOST_STRANGERS:
+                self._forget(self._strangers.popleft())
+        super().__setitem__(symbol, value)
+
+    def _forget(self, symbol: str) -> None:
+        super().pop(symbol, None)
 
     def update(self, *others: Any, **named: Any) -> None:
         for key, value in dict(*others, **named).items():
@@ -66,8 +86,13 @@ class BookStore(TappedStore):
     It knows which socket a book was last touched for: `carrier` is that of the frame being handled, if one is.
     """
 
-    def __init__(self, handover: Handover, carrier: Callable[[], object | None] = lambda: None) -> None:
-        super().__init__(handover)
+    def __init__(
+        self,
+        handover: Handover,
+        carrier: Callable[[], object | None] = lambda: None,
+        is_market: Callable[[str], bool] = _anything,
+    ) -> None:
+        super().__init__(handover, is_market)
         self._carrier = carrier
         self._carriers: dict[str, object] = {}
 
@@ -91,9 +116,14 @@ class BookStore(TappedStore):
         if self.get(symbol) is not book:
             self._handover(symbol, None)
         super().__setitem__(symbol, book)
+        self._note(symbol)
+
+    def _forget(self, symbol: str) -> None:
+        self.pop(symbol, None)
+        self._carriers.pop(symbol, None)
 
     def _note(self, symbol: str) -> None:
-        if (carrier := self._carrier()) is not None:
+        if symbol in self and (carrier := self._carrier()) is not None:
             self._carriers[symbol] = carrier
 
     def __delitem__(self, symbol: str) -> None:

@@ -7,8 +7,9 @@ import zlib
 _GZIP_BITS = zlib.MAX_WBITS | 16
 _DEFLATE_METHOD = 8  # in the first byte of zlib's header: https://www.rfc-editor.org/rfc/rfc1950#section-2.2
 MAX_MEMBERS = 64  # of one gzip stream: each copies the rest of the data, and an empty one takes 20 bytes
-ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
-"""The encodings of a reply that are read: those that were asked for, one at a time."""
+_PACKED = frozenset({"gzip", "x-gzip", "deflate"})  # what is asked for, and each only once
+_OTHERWISE_PACKED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+# Any other word says nothing about how the reply is packed: some servers name its characters there, `utf-8`.
 
 
 class FrameTooLarge(ValueError):
@@ -66,7 +67,7 @@ class Reply:
     def __init__(self, encoding: str, limit_bytes: int) -> None:
         """Raises ValueError for an encoding that was not asked for."""
         self._encoding = encoding.strip().lower()
-        if self._encoding not in ENCODINGS:
+        if self._encoding in _OTHERWISE_PACKED or "," in self._encoding:
             raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")
         self._limit_bytes = limit_bytes
         self._wire_bytes = 0
@@ -78,7 +79,7 @@ class Reply:
         self._wire_bytes += len(data)
         if self._wire_bytes > self._limit_bytes:
             raise FrameTooLarge(f"it is longer than {self._limit_bytes} bytes")
-        if self._encoding in ("", "identity"):
+        if self._encoding not in _PACKED:
             self._parts.append(data)
         elif data:
             if self._unpacker is None:

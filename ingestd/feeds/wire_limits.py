@@ -7,6 +7,9 @@ from __future__ import annotations
 
 MAX_MESSAGE_BYTES = 10 * 2**20  # of one WebSocket message, whole and unpacked
 MAX_REPLY_BYTES = 32 * 2**20  # of one REST reply, on the wire and unpacked; the longest list of markets has some 16 MiB
+MAX_REPLY_COMMAS = 4_000_000  # and as many values: each takes far more memory than its text
+MAX_REPLY_CONTAINERS = 1_000_000  # objects and lists; the longest list of markets has some 100,000
+MAX_COOKIE_CHARS = 4096  # all of a session's: servers refuse requests with headers of 8 KiB
 MAX_UNSENT_BYTES = 2**18  # that wait to be sent because the venue does not read; subscriptions need far less
 _FREE_FRAGMENTS = 256
 _BYTES_A_FRAGMENT = 256
@@ -18,6 +21,11 @@ FRAGMENT_COST = 1
 def too_fragmented(fragments: int, payload_bytes: int) -> bool:
     """Whether a message comes in more than 256 frames and one more for each 256 bytes."""
     return fragments > _FREE_FRAGMENTS + payload_bytes // _BYTES_A_FRAGMENT
+
+
+def holds_too_much(reply: bytes) -> bool:
+    """Whether a reply has more values than its reader may make: 32 MiB of `{},{},` would take a gigabyte."""
+    return reply.count(b",") > MAX_REPLY_COMMAS or reply.count(b"{") + reply.count(b"[") > MAX_REPLY_CONTAINERS
 
 
 class FrameBudget:

@@ -161,15 +161,20 @@ def poison(message: Message, table: str, now: int, error: str) -> Rejected:
     if isinstance(message, Unreadable):
         place = {**_place(message), "first_offset": message.first_offset, "error": storable_text(message.error)}
         return Rejected("", "", now, now, table, message.reason, json.dumps(place))
-    value = (message.value or b"").decode("utf-8", "backslashreplace")
     document = {
         **_place(message),
-        "key": None if message.key is None else storable_text(message.key.decode("utf-8", "backslashreplace")),
-        "value": storable_text(value[:_LONGEST_VALUE_KEPT]),
+        "key": None if message.key is None else _beginning(message.key),
+        "value": _beginning(message.value or b""),
         "value_bytes": len(message.value or b""),
         "error": storable_text(error),
     }
     return Rejected("", "", now, now, table, "poison", json.dumps(document))
+
+
+def _beginning(data: bytes) -> str:
+    """As text. A character takes four bytes at most; to escape megabytes that are none takes seconds."""
+    text = data[: 4 * _LONGEST_VALUE_KEPT].decode("utf-8", "backslashreplace")
+    return storable_text(text[:_LONGEST_VALUE_KEPT])
 
 
 def why(error: Exception, message: Message) -> str:

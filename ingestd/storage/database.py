@@ -261,7 +261,6 @@ class Database:
     async def _begin(self, lock_timeout_s: float | None, statement_timeout_s: float | None) -> None:
         begin = session_settings.begin(
             server_version=self._server_version,
-            read_only=self._is_standby,
             extension_schema=self.extension_schema,
             lock_timeout_s=lock_timeout_s,
             statement_timeout_s=statement_timeout_s,
@@ -279,10 +278,6 @@ class Database:
     @property
     def _server_version(self) -> int:
         return int(self._connection.get_server_version().major)
-
-    @property
-    def _is_standby(self) -> bool:
-        return not self.is_closed and getattr(self._connection.get_settings(), "in_hot_standby", "off") == "on"
 
     async def _is_pooled(self) -> bool:
         """Whether strangers share this session: a pooler invents the number of the process at its other side."""

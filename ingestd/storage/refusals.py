@@ -19,7 +19,7 @@ _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
 _MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate`"
 _ADVICE = {
-    "25006": "it is a standby, or was made read-only: let database.dsn name the primary",
+    "25006": "a standby, or default_transaction_read_only is on: let database.dsn name the primary, or set that off",
     "42P01": _MIGRATE,
     "42703": _MIGRATE,
     "42883": _MIGRATE,
@@ -33,6 +33,8 @@ OTHER_TIMESCALEDB = (
 
 def advice(sqlstate: str, message: str, statement: str, role: str, database: str) -> str | None:
     """What to do about an error; None if there is only the server's message. `statement` is empty for a connection."""
+    if "row-level security" in message:
+        return f"ALTER ROLE {quoted(role)} BYPASSRLS: the daemon writes every row, and by COPY"
     if sqlstate == "42501":
         return _missing_right(message, statement, role, database)
     if sqlstate == "3F000":  # none of the path may be used
@@ -52,6 +54,8 @@ def _missing_right(message: str, statement: str, role: str, database: str) -> st
         return f"GRANT TEMPORARY ON DATABASE {quoted(found['temporary'])} {to}"
     if found["extension"]:
         return f"GRANT CREATE ON DATABASE {quoted(database)} {to}"
+    if found["parameter"] == "timescaledb.restoring":
+        return "a restore has not been ended: SELECT timescaledb_post_restore(), as a superuser"
     if found["parameter"]:
         return f"ALTER ROLE {quoted(role)} RESET {found['parameter']}, and of the database: ALTER DATABASE … RESET"
     if found["relation"]:

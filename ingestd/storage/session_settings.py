@@ -2,9 +2,10 @@
 
 They go with the BEGIN, in one message: PgBouncer refuses startup parameters, and behind it others share the session.
 
-An administrator's settings of memory, planner, tablespaces, logging and row security stay: they change neither rows nor
-texts nor time limits. The driver sets `client_encoding`. `idle_session_timeout` may end a connection between two
-transactions; the next one is made when it is needed.
+An administrator's settings of memory, planner, tablespaces, logging and row security stay: they change neither rows
+nor texts nor time limits. So does `default_transaction_read_only`: clouds set it when a disk is nearly full. The
+driver sets `client_encoding`. `idle_session_timeout` may end a connection between two transactions; the next one is
+made when it is needed.
 """
 
 from __future__ import annotations
@@ -23,29 +24,36 @@ _FIXED = {
     "idle_in_transaction_session_timeout": "'10min'",
 }
 _TRANSACTION_TIMEOUT_SINCE = 17
+_DECOMPRESSED = "timescaledb.max_tuples_decompressed_per_dml_transaction"
 
 # Set only if needed: setting the first takes a superuser, and several values of the second keep commits. With `replica`
 # no trigger fires, so no candle would be marked; with `off` the server may forget commits.
 _CONDITIONAL = (
     "SELECT CASE current_setting('session_replication_role') WHEN 'replica'"
     " THEN set_config('session_replication_role', 'origin', true) END,"
-    " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END,"
+    # What TimescaleDB takes for its restore, which sets it on the database, goes past its chunks, and no query finds it
+    # again. To end it takes a superuser too.
+    " CASE current_setting('timescaledb.restoring', true) WHEN 'on'"
+    " THEN set_config('timescaledb.restoring', 'off', true) END,"
+    # Without the first no late trade enters a columnar chunk, with a limit not all that come at once.
+    " CASE current_setting('timescaledb.enable_dml_decompression', true) WHEN 'off'"
+    " THEN set_config('timescaledb.enable_dml_decompression', 'on', true) END,"
+    f" CASE WHEN current_setting('{_DECOMPRESSED}', true) <> '0' THEN set_config('{_DECOMPRESSED}', '0', true) END"
 )
 
 
 def begin(
     *,
     server_version: int,
-    read_only: bool,
     extension_schema: str,
     lock_timeout_s: float | None,
     statement_timeout_s: float | None,
 ) -> str:
-    """The statements that begin a transaction. `read_only`: the server is a standby, which allows only that."""
-    access = "READ ONLY" if read_only else "READ WRITE"
+    """The statements that begin a transaction."""
     settings = _settings(server_version, extension_schema, lock_timeout_s, statement_timeout_s)
     local = [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
-    return "; ".join([f"BEGIN ISOLATION LEVEL READ COMMITTED, {access}", *local, _CONDITIONAL])
+    return "; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *local, _CONDITIONAL])
 
 
 def for_session(server_version: int, extension_schema: str) -> str:
@@ -53,7 +61,6 @@ def for_session(server_version: int, extension_schema: str) -> str:
     settings = {
         **_settings(server_version, extension_schema, None, None),
         "default_transaction_isolation": "'read committed'",
-        "default_transaction_read_only": "off",
     }
     return "; ".join(f"SET {name} = {value}" for name, value in settings.items())
 

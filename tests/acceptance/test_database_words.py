@@ -173,7 +173,7 @@ async def _as_primary_and_as_standby(data: Path, tmp_path: Path) -> None:
         assert "not applied" not in listed
         code, _, error = await ingestd("migrate", "down", "--to", "0", "--yes", "-c", str(config))
         assert code == 1
-        assert "it is a standby, or was made read-only: let database.dsn name the primary" in error
+        assert "a standby, or default_transaction_read_only is on: let database.dsn name the primary" in error
         assert "Traceback" not in error
 
 

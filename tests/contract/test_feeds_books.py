@@ -234,11 +234,14 @@ async def test_kraken_is_asked_to_end_the_subscription_of_that_book_only(monkeyp
     await wire.close()
 
 
-@pytest.mark.parametrize("exchange", ["cryptocom", "htx"])
+@pytest.mark.parametrize(
+    ("exchange", "url"),
+    [("cryptocom", "wss://stream.crypto.com/exchange/v1/market"), ("htx", "wss://api.huobi.pro/ws")],
+)
 async def test_a_book_that_the_venues_code_lets_stand_is_let_go_before_it_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, exchange: str
+    monkeypatch: pytest.MonkeyPatch, exchange: str, url: str
 ) -> None:
-    wire = Wire(exchange, {"BTC/USDT": "BTC_USDT", "ETH/USDT": "ETH_USDT"}, "wss://example.invalid/market")
+    wire = Wire(exchange, {"BTC/USDT": "BTC_USDT", "ETH/USDT": "ETH_USDT"}, url)
     calls: list[tuple[str, Any]] = []
 
     async def ends(symbol: str) -> None:

@@ -185,6 +185,8 @@ REPLIES: dict[str, Callable[[], bytes | Speak]] = {
     "brotli": lambda: reply(b"\x1b\xff", "Content-Encoding: br"),
     "zstd": lambda: reply(b"\x28\xb5\x2f\xfd", "Content-Encoding: zstd"),
     "an error page": lambda: reply(bomb(31), "Content-Encoding: gzip", status="503 Service Unavailable"),
+    "a million empty entries": lambda: reply(gzip.compress(b"[" + b"{}," * MIB + b"{}]"), "Content-Encoding: gzip"),
+    "millions of numbers": lambda: reply(gzip.compress(b"[" + b"1," * 5 * MIB + b"1]"), "Content-Encoding: gzip"),
     "a length of exabytes": lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000000\r\n\r\n",
     "chunks without end": lambda: chunked,
 }
@@ -208,15 +210,28 @@ async def test_a_reply_that_is_too_much_is_refused_in_words(venue: RawVenue, nam
     assert peak_mib() - before_mib < MOST_GROWTH_MIB
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "raw deflate", "identity"])
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "raw deflate", "identity", "UTF-8"])
 async def test_a_reply_that_is_packed_as_it_was_asked_for_is_read(venue: RawVenue, encoding: str) -> None:
     packer = zlib.compressobj(wbits={"deflate": 15, "raw deflate": -15}.get(encoding, 31))
     packed = packer.compress(MARKETS) + packer.flush()
-    body = MARKETS if encoding == "identity" else packed
+    body = MARKETS if encoding in ("identity", "UTF-8") else packed
     venue.replies.append(reply(body, f"Content-Encoding: {encoding.removeprefix('raw ')}", "Content-Type: text/json"))
     running = Running(venue, "ccxt")
     await running.until(lambda: running.intake.of(Trade))
     await running.close()
+
+
+async def test_a_reply_with_more_cookies_than_fit_into_a_request_spoils_no_later_one(venue: RawVenue) -> None:
+    venue.replies.append(reply(b"", *[f"Set-Cookie: c{n}={'x' * 1000}" for n in range(60)], status="500 No"))
+    port = venue.address.rpartition(":")[2]
+    named = {  # the library takes no cookies from an address in numbers
+        "https://fapi.binance.com": f"http://localhost:{port}",
+        "wss://fstream.binance.com": f"ws://localhost:{port}",
+    }
+    running = Running(venue, "ccxt", url_map=named)
+    await running.until(lambda: running.intake.of(Trade))
+    await running.close()
+    assert max(venue.header_bytes) < 1000
 
 
 # ---- redirects

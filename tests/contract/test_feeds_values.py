@@ -411,7 +411,7 @@ async def test_a_trade_of_poloniex_has_one_time_on_the_socket_and_over_rest() ->
         "wss://ws.poloniex.com/ws/public",
         {"channel": "trades", "data": [{"symbol": "BTC_USDT", **row, **times}]},
     )
-    wire = Wire("poloniex", {"BTC/USDT": "BTC_USDT"}, "wss://localhost")
+    wire = Wire("poloniex", {"BTC/USDT": "BTC_USDT"}, "wss://ws.poloniex.com/ws/public")
     parsed = wire.exchange.parse_trade({**row, "takerSide": "BUY", **times}, wire.exchange.market("BTC/USDT"))
     await wire.close()
     fetched = ccxt_records.trade_record("poloniex", "BTC/USDT", parsed, AT, ccxt_records.TradeIds(0))
@@ -556,7 +556,7 @@ async def test_derives_two_rows_of_a_trade_are_one_of_the_takers_side() -> None:
     found = await trades(
         "derive",
         {"BTC/USD:USDC": "BTC-PERP"},
-        "wss://api.lyra.finance/ws",
+        "wss://api.derive.xyz/v3/ws",
         frame(row("a", "maker", "sell"), row("a", "taker", "buy"), row("b", "taker", "sell", rfq_id="r-1")),
         frame(row("c", "maker", "sell")),
     )

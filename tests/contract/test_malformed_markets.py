@@ -283,3 +283,35 @@ async def test_currencies_that_cannot_be_read_stop_no_market() -> None:
         await until(lambda: any(s.symbol == "BTC/USDT" for s in feed.status().streams), of=task)
         await feed.close()
         await task
+
+
+async def test_a_list_that_is_longer_than_any_stops_nobody_and_no_other_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library reads a list in one turn of the loop: a hundred thousand markets would take it half a minute."""
+    monkeypatch.setattr("ingestd.feeds.market_answers.MOST_ENTRIES", 250)
+    async with ListVenue({LIST: {"symbols": [BTC]}, "fapi": MANY, "dapi": {"symbols": []}}) as venue:
+        venue.answer = binance_trades
+        intake = ListIntake()
+        feed = CcxtFeed(venue.config("binance", ["*"]))
+        task = asyncio.create_task(feed.run(intake))
+        await until(lambda: intake.of(Trade), of=task)
+        problem = feed.status().problem or ""
+        await feed.close()
+        await task
+    assert "list of linear markets cannot be had" in problem
+    assert "it lists more than any venue has" in problem
+
+
+async def test_pages_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bybit names the next page in each: https://bybit-exchange.github.io/docs/v5/market/instrument"""
+    monkeypatch.setattr("ingestd.feeds.market_answers.MOST_REQUESTS", 12)
+    monkeypatch.setattr("ingestd.feeds.ccxt_tap._BASE_CONFIG", {"enableRateLimit": False, "newUpdates": True})
+    part, spot = SPOT_ONLY["bybit"]
+    linear = {**spot["result"]["list"][0], "contractType": "LinearPerpetual", "settleCoin": "USDT"}
+    page = {"category": "linear", "list": [linear], "nextPageCursor": "on"}
+    endless = {"retCode": 0, "retMsg": "OK", "result": page}
+    async with ListVenue({part: spot, "category=linear": endless}) as venue:
+        feed = CcxtFeed(venue.config("bybit", ["BTC/USDT"]))
+        task = asyncio.create_task(feed.run(ListIntake()))
+        await until(lambda: any(s.symbol == "BTC/USDT" for s in feed.status().streams), of=task)
+        await feed.close()
+        await task

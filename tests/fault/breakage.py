@@ -10,7 +10,7 @@ from ingestd.sinks.timescale import sink as module
 from ingestd.sinks.timescale.writer import Outcome
 from ingestd.storage.database import Database
 
-_AT = 5  # the COPY of ticks it happens to
+_AT = 2  # the COPY of ticks it happens to
 
 
 def break_sink(way: str) -> None:

@@ -72,6 +72,7 @@ class RawVenue:
         self.handshakes: list[bytes | Speak] = []
         self.streams: list[Speak] = []
         self.requests: list[str] = []  # the first lines of all
+        self.header_bytes: list[int] = []  # how long each request was
         self.subscribed = 0
         self._stopped = threading.Event()
         self._open: list[socket.socket] = []
@@ -104,6 +105,7 @@ class RawVenue:
         with connection, contextlib.suppress(OSError):
             request = _received(connection, b"\r\n\r\n").decode()
             self.requests.append(request.partition("\r\n")[0])
+            self.header_bytes.append(len(request))
             is_dial = "upgrade: websocket" in request.lower()
             scripted = self.handshakes if is_dial else self.replies
             if scripted:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ingestd.cli.gaps import gaps
 from ingestd.clock import from_datetime
-from ingestd.errors import SchemaError
+from ingestd.errors import DatabaseError, SchemaError
 from ingestd.records import FeedGap, Record
 from ingestd.storage import leases, retention, rollups
 from ingestd.storage.database import Database
@@ -38,7 +38,6 @@ SETTINGS = {
     "IntervalStyle": "iso_8601",
     "TimeZone": "'America/St_Johns'",
     "standard_conforming_strings": "off",
-    "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
     "session_replication_role": "replica",
@@ -205,6 +204,43 @@ async def test_tables_that_a_search_path_had_led_elsewhere_are_not_left_behind(e
         for work in (migrate(db, default_config(), engine="postgres"), check_schema(db)):
             with pytest.raises(SchemaError, match=r'the tables are in the schema "market".*SET SCHEMA public'):
                 await work
+
+
+async def test_rows_go_into_their_chunks_whatever_timescaledb_is_told(
+    timescaledb_server: Server, tmp_path: Path
+) -> None:
+    """A restore that nobody ended lets rows past the chunks; the others keep late trades out of columnar ones."""
+    with temporary_database(timescaledb_server.direct()) as database:
+        assert (await store(tmp_path, database, [trade(1)])).total("stored") == {"trades": 1}
+        await _prepare(database.dsn, "SELECT compress_chunk(chunk) FROM show_chunks('trades') AS chunk")
+        name = database.dsn.rpartition("/")[2]
+        await _prepare(
+            database.dsn,
+            f"ALTER DATABASE {name} SET timescaledb.restoring = on",
+            f"ALTER DATABASE {name} SET timescaledb.enable_dml_decompression = off",
+            f"ALTER DATABASE {name} SET timescaledb.max_tuples_decompressed_per_dml_transaction = 1",
+        )
+        made = await store(tmp_path, database, [trade(1), trade(2)], [trade(1), trade(2)])
+        assert made.total("stored") == {"trades": 1}
+        assert made.total("rejected") == {}
+        await _prepare(database.dsn, f"ALTER DATABASE {name} RESET timescaledb.restoring")
+        assert await seen(database.dsn, "SELECT count(*) FROM public.trades") == [(2,)]
+        assert await seen(database.dsn, "SELECT count(*) FROM ONLY public.trades") == [(0,)]
+
+
+async def test_a_restore_that_nobody_ended_is_named_to_who_may_not_end_it(timescaledb_server: Server) -> None:
+    with temporary_database(timescaledb_server.direct()) as database:
+        name = database.dsn.rpartition("/")[2]
+        await _prepare(
+            database.dsn,
+            "CREATE ROLE ingestd_of_a_restore LOGIN PASSWORD 'x'",
+            f"ALTER DATABASE {name} SET timescaledb.restoring = on",
+        )
+        other = DatabaseForTest(f"postgresql://ingestd_of_a_restore:x@{database.dsn.rpartition('@')[2]}", "timescaledb")
+        async with connected(other) as db:
+            with pytest.raises(DatabaseError, match=r"a restore has not been ended.*timescaledb_post_restore"):
+                await db.fetchval("SELECT 1")
+        await _prepare(database.dsn, "DROP ROLE ingestd_of_a_restore")
 
 
 @asynccontextmanager

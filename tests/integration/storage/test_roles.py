@@ -265,6 +265,14 @@ async def test_a_right_that_is_missing_is_named_at_the_start(
     assert logs == []
 
 
+async def test_row_security_that_keeps_the_writer_out_is_named(postgres_database: DatabaseForTest) -> None:
+    await make_roles(postgres_database)
+    await superuser(postgres_database, "ALTER TABLE trades ENABLE ROW LEVEL SECURITY")
+    async with connected(postgres_database, "writer") as db:
+        with pytest.raises(DatabaseError, match='ALTER ROLE "ingestd_writer" BYPASSRLS'):
+            await db.copy_text("trades", ("exchange",), b"binance\n", schema="public")
+
+
 async def test_a_right_that_is_taken_away_is_named_until_it_is_given_back(
     database: DatabaseForTest, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ccxt.async_support.base.ws.cache import ArrayCache, ArrayCacheBySymbolById
 
-from ingestd.feeds.tapped_stores import KEPT_TRADES, BookStore, TradeStore, UpdateStore
+from ingestd.feeds.tapped_stores import KEPT_TRADES, MOST_STRANGERS, BookStore, TradeStore, UpdateStore
 
 
 class Heard:
@@ -121,3 +121,18 @@ def test_a_book_that_is_replaced_or_removed_is_let_go() -> None:
     del store["A"]
 
     assert heard.updates == [("A", None), ("A", None)]
+
+
+@pytest.mark.parametrize("kind", [TradeStore, UpdateStore, BookStore])
+def test_names_that_a_message_invents_are_kept_only_for_a_while(kind: Any) -> None:
+    carrier = object()
+    more = {"carrier": lambda: carrier} if kind is BookStore else {}
+    store = kind(Heard(), is_market=lambda symbol: symbol == "A/B", **more)
+    for number in range(3 * MOST_STRANGERS):
+        store["A/B"] = store.get("A/B", {})
+        store[f"X{number}/B"] = {}
+        store.get(f"Y{number}/B")
+
+    assert len(store) == MOST_STRANGERS + 1
+    assert {"A/B", f"X{3 * MOST_STRANGERS - 1}/B"} <= store.keys()
+    assert store.carried_by(carrier) == [*store] if kind is BookStore else True

@@ -240,6 +240,19 @@ def test_a_fetch_of_many_large_batches_is_read_over_several_polls() -> None:
     assert fetch.ended
 
 
+def test_a_batch_of_more_than_a_poll_is_given_over_several() -> None:
+    """What a poll brings is read at one go, and stored by one flush."""
+    bounds = Bounds(BOUND, BOUND, left_bytes=BOUND // 10)
+    fetch = fetched(sound(0, [bytes(BOUND // 100) for _ in range(90)], "zstd"), 0, bounds)
+    seen: list[int] = []
+    polls = 0
+    while not fetch.ended:
+        given = [message.offset for message in fetch]
+        assert len(given) <= 10
+        seen, polls, bounds.left_bytes = seen + given, polls + 1, BOUND // 10
+    assert (seen, polls >= 9) == (list(range(90)), True)
+
+
 def test_bombs_are_charged_too() -> None:
     bounds = Bounds(BOUND, BOUND, left_bytes=3 * BOUND)
     fetch = fetched(b"".join(sound(offset, [bytes(2 * BOUND)], "zstd") for offset in range(50)), 0, bounds)

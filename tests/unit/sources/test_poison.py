@@ -71,6 +71,16 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
     assert "nobody thought of it" in item.content.record
 
 
+def test_of_a_long_key_and_value_the_beginning_is_kept() -> None:
+    """Bytes that are no text are five characters each once they are escaped."""
+    store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
+    for data, beginning in ((b"\xff" * 100_000, "\\xff"), ("界".encode() * 100_000, "界"), (b"x" * 100_000, "x")):
+        [item] = store.read([LoggedMessage("wolfinch.market.trades", 0, 5, data, data)])
+        kept = json.loads(item.content.record)
+        assert (kept["key"], kept["value"]) == ((beginning * 10_000)[:10_000],) * 2
+        assert kept["value_bytes"] == len(data)
+
+
 def test_a_header_without_a_place_makes_the_message_new() -> None:
     for value in (None, b"", b"nonsense"):
         assert journal_place(LoggedMessage("t", 0, 0, None, good, [("ingestd-position", value)])) is None
