@@ -302,7 +302,7 @@ def _decoded(text: str) -> str:
 
 
 def _authority(host: str) -> str:
-    return f"[{host}]" if ":" in host else quote(host, safe="")
+    return f"[{host}]" if _is_address(host) and ":" in host else quote(host, safe="")
 
 
 def _is_text(value: str) -> bool:

@@ -60,7 +60,7 @@ class Server:
 
     def direct(self) -> Server:
         """The same without its pooler: for other roles, and for what is set on a session."""
-        return self if self.pooler_dsn is None else Server(self.engine, self.admin_dsn, self.migrated_template())
+        return self if self.pooler_dsn is None else Server(self.engine, self.admin_dsn, self.template)
 
     def migrated_template(self) -> str:
         """The name of a database that holds the whole schema, to be cloned."""

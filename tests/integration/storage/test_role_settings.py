@@ -31,7 +31,7 @@ MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 # None of them is one that a database is given in earnest; each changed rows, words or times.
 SETTINGS = {
     "search_path": "traps, pg_catalog, public",
-    "statement_timeout": "'250ms'",
+    "statement_timeout": "'1500ms'",  # a busy machine takes longer than a quarter of a second for a SET
     "lock_timeout": "'1ms'",
     "idle_in_transaction_session_timeout": "'300ms'",
     "DateStyle": "'SQL, DMY'",
