@@ -41,6 +41,7 @@ from ingestd.feeds.tapped_books import TappedBooks
 from ingestd.feeds.tapped_markets import TappedMarkets
 from ingestd.feeds.tapped_stores import BookStore, TappedStore
 from ingestd.feeds.unpacking import unpacked
+from ingestd.feeds.unreached import unreached
 from ingestd.feeds.url_map import mapped_url
 from ingestd.feeds.venue_hosts import addresses, why_not_the_venues
 from ingestd.feeds.venue_names import VenueNames, venue_names
@@ -759,7 +760,7 @@ def timeframes(exchange_id: str) -> tuple[str, ...]:
 
 def translated(error: BaseException) -> FeedError:
     """A ccxt (or socket) error as one of ours."""
-    text = redact(f"{type(error).__name__}: {error}")
+    text = redact(unreached(error) or f"{type(error).__name__}: {error}")
     if isinstance(error, _RATE_LIMITED):
         return RateLimited(text, getattr(error, "retry_after_s", 0.0))
     if isinstance(error, ccxt.InvalidNonce):  # of which the checksum error is one

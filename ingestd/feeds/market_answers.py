@@ -19,6 +19,7 @@ from ingestd.errors import FeedError
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.market_families import Family
 from ingestd.feeds.market_judge import shown_name
+from ingestd.feeds.unreached import unreached
 
 MOST_MENDED = 200
 """How many bad entries one load may have: a list with more is no list of markets."""
@@ -95,7 +96,8 @@ class MarketAnswers:
                 self._refusal = error
                 raise
             self._errors.append(error)
-            self.missing.setdefault(family, redact(f"{type(error).__name__}: {error}")[:300])
+            why = unreached(error) or f"{type(error).__name__}: {error}"
+            self.missing.setdefault(family, redact(why)[:300])
             answer = NoAnswer()
         else:
             if family is not None and not isinstance(answer, (dict, list)):

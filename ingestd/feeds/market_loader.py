@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff
+from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import now_us
 from ingestd.errors import FeedError
 from ingestd.feeds.base import FeedStatus, RateLimited
@@ -20,6 +20,7 @@ from ingestd.feeds.stopping import Stop
 
 log = structlog.get_logger()
 
+_RETRY_CAP_S = 60.0
 _NAMED = 10  # markets in one line of the log
 
 
@@ -42,7 +43,7 @@ class MarketLoader:
             self._exchange.missing = dict(self._cache.missing)
             self.are_old = True
             return True
-        backoff = Backoff(cap_s=60.0)
+        backoff = Backoff(cap_s=_RETRY_CAP_S)
         while not self._stop.is_set():
             task = await self._stop.run(self._exchange.load_markets(), name=f"{self._label} markets")
             if self._stop.is_set():
@@ -50,13 +51,22 @@ class MarketLoader:
             raised = None if task.cancelled() else task.exception()
             if not task.cancelled() and raised is None:
                 self._status.problem = None
+                if backoff.attempts:
+                    log.info("markets_loaded", feed=self._label, after_attempts=backoff.attempts)
                 await self._keep_markets(())
                 return True
             error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
-            self._status.problem = f"its markets cannot be loaded: {error}"[:300]
+            before, self._status.problem = self._status.problem, f"its markets cannot be loaded: {error}"[:300]
             at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
             delay_s = backoff.next_s(at_least_s)
-            log.warning("markets_not_loaded", feed=self._label, error=str(error)[:300], retry_in_s=round(delay_s, 1))
+            if is_logged(backoff.attempts, is_news=self._status.problem != before):
+                log.warning(
+                    "markets_not_loaded",
+                    feed=self._label,
+                    error=str(error)[:300],
+                    attempts=backoff.attempts,
+                    retry_in_s=round(delay_s, 1),
+                )
             await self._stop.sleep(delay_s)
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +51,30 @@ def test_the_longest_prefix_is_replaced(url: str, expected: str) -> None:
 )
 def test_errors_become_ours(error: Exception, kind: type[FeedError]) -> None:
     assert type(translated(error)) is kind
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"), "the connection is refused"),
+        (OSError(errno.ECONNREFUSED, "Multiple exceptions: [Errno 111]"), "the connection is refused"),
+        (socket.gaierror(-2, "Name or service not known"), "its name cannot be resolved"),
+        (TimeoutError(), "no answer in time"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "there is no way to it"),
+    ],
+)
+def test_a_venue_that_is_not_reached_is_named_with_why(cause: Exception, words: str) -> None:
+    error = ccxt.ExchangeNotAvailable("x GET https://x.example/time?signature=s3cret")
+    error.__cause__ = cause
+    assert str(translated(error)) == (
+        f"x: https://x.example/time: {words}; is this machine online, and is `url_map` right?"
+    )
+
+
+def test_another_error_keeps_its_words() -> None:
+    error = ccxt.ExchangeNotAvailable("x 503 Service Unavailable: down for an hour")
+    error.__cause__ = OSError(errno.ECONNRESET, "Connection reset by peer")
+    assert str(translated(error)) == "ExchangeNotAvailable: x 503 Service Unavailable: down for an hour"
 
 
 def test_a_refused_handshake_is_a_rate_limit_with_its_pause() -> None:

@@ -1,0 +1,49 @@
+"""A venue that is nowhere: what the log says of it, how often, and when it is there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingestd.feeds import market_loader
+from ingestd.feeds.base import FeedStatus
+from ingestd.feeds.ccxt_tap import close_exchange, make_exchange
+from ingestd.feeds.market_loader import MarketLoader
+from ingestd.feeds.stopping import Stop
+from ingestd.feeds.tap import Tap
+from tests.support.daemon import free_port
+
+
+class _Deaf:
+    """Hears nothing of what the tap tells."""
+
+    def __getattr__(self, _name: str) -> object:
+        return lambda *_arguments, **_named: None
+
+
+async def test_a_venue_that_is_nowhere_is_told_of_once_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_loader, "_RETRY_CAP_S", 0.0)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    exchange = make_exchange("kraken", Tap(_Deaf()), url_map={"https://api.kraken.com": nowhere})  # type: ignore[arg-type]
+    exchange.enableRateLimit = False
+    status, stop = FeedStatus("kraken"), Stop()
+    try:
+        with capture_logs() as lines:
+            loading = asyncio.create_task(MarketLoader(exchange, status, None, stop).load())
+            async with asyncio.timeout(60):
+                while len(lines) < 2:
+                    await asyncio.sleep(0.01)
+            stop.set()
+            await loading
+    finally:
+        await close_exchange(exchange)
+    assert [(line["event"], line["attempts"]) for line in lines] == [
+        ("markets_not_loaded", 1),
+        ("markets_not_loaded", 16),
+    ]
+    for text in (lines[0]["error"], status.problem or ""):
+        assert f"kraken: {nowhere}/0/public/" in text
+        assert "the connection is refused" in text
+        assert "url_map" in text
