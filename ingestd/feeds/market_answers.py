@@ -21,6 +21,8 @@ from ingestd.feeds.market_families import Family
 from ingestd.feeds.market_judge import shown_name
 from ingestd.feeds.unreached import unreached
 
+_WAIT_ERRORS = frozenset({"DDoSProtection", "RateLimitExceeded"})  # the exchange library's, by name
+
 MOST_MENDED = 200
 """How many bad entries one load may have: a list with more is no list of markets."""
 
@@ -56,6 +58,11 @@ class NoAnswer(dict[Any, Any]):
         return other
 
 
+def _asks_to_wait(error: Exception) -> bool:
+    """Whether it is one of the exchange library's errors for a limit of requests or a ban (429, 418)."""
+    return not _WAIT_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+
+
 class MarketAnswers:
     """The answers of one load. `aside`: why each entry was taken out. `missing`: why each family is missing."""
 
@@ -80,7 +87,8 @@ class MarketAnswers:
         self._asked.clear()
 
     async def ask(self, request: str, family: Family | None, fetch: Callable[[], Awaitable[Any]]) -> Any:
-        """The kept answer, else the venue's. A family's request may fail and is noted; any other failure is raised."""
+        """The kept answer, else the venue's. A family's request may fail and is noted; any other failure is raised, and
+        so is a venue's wish to be left alone, which means all of its lists."""
         place = request, self._asked[request]
         self._asked[request] += 1
         if place in self._answers:
@@ -92,7 +100,7 @@ class MarketAnswers:
             self._refuse_too_much(entries)
             self._entries += entries
         except Exception as error:
-            if family is None:
+            if family is None or _asks_to_wait(error):
                 self._refusal = error
                 raise
             self._errors.append(error)
