@@ -89,7 +89,7 @@ _BLANKS = " \t\n\r\f\v"  # the C library's, as everywhere in libpq
 _WORD = re.compile(
     r"\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*)?)(?=\s|\Z)", re.DOTALL | re.ASCII
 )
-_NUMBER = re.compile(r"\s*-?[0-9]{1,5}\s*")
+_NUMBER = re.compile(r"[ \t\n\r\f\v]*-?[0-9]{1,5}[ \t\n\r\f\v]*")  # the blanks that C knows, and int() takes
 _LONGEST_SOCKET_BYTES = 107  # of a UNIX socket's whole path, on Linux
 _HIGHEST_PORT = 65_535
 

@@ -157,3 +157,10 @@ def test_a_password_put_in_is_read_again() -> None:
 def test_what_is_refused_is_named(query: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         config_dsn.read(f"postgresql:///db?{query}")
+
+
+@pytest.mark.parametrize("blank", ["\x1c", "\x1e", "\x85", "\u2003"])
+@pytest.mark.parametrize("name", ["port", "connect_timeout"])
+def test_a_number_behind_a_blank_that_is_none_to_c_is_refused(name: str, blank: str) -> None:
+    with pytest.raises(ConfigError):
+        config_dsn.read(f"host=h {name}='{blank}5432'")
