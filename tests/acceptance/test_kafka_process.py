@@ -47,6 +47,7 @@ async def test_the_role_feed_stores_in_kafka_alone(kafka: Broker, tmp_path: Path
         async with running(write_config(tmp_path, document)) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 500)
             assert (await daemon.get("/readyz"))[0] == 200
+            assert await daemon.total("ingestd_sink_up", "sink") == {"kafka": 1}
             await stop_venue(venue, daemon)
             sent = sent_trades(venue)
             assert await daemon.stop() == 0

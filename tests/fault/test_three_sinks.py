@@ -27,6 +27,7 @@ from tests.support.daemon import Daemon, running, write_config
 from tests.support.group import market_messages, until
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import tick, trade
+from tests.support.time_limits import within
 
 SECONDS = float(os.environ.get("INGESTD_FAULT_SECONDS", "25"))
 SESSION_TIMEOUT_S = 2.0
@@ -173,6 +174,7 @@ async def test_three_sinks_store_every_message_once(
         f"\nseed {seed}: {len(publisher.records)} records at {rate:.0f}/s, {dict(done)}, "
         f"caught up in {caught_up_s:.1f} s"
     )
+    assert within(publisher.took_s, len(publisher.records) / 2_000), "the load is not what the campaign promises"
     assert stored == published, f"seed {seed}"
     assert await db.fetchval("SELECT count(*) FROM trades") == trades
     assert await db.fetchval("SELECT count(*) FROM rejected_records") == 0
