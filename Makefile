@@ -12,6 +12,9 @@ POOLED := tests/integration/storage tests/integration/sinks/test_timescale.py te
 # A version of its own, outside the lock: only `make fuzz` needs it, and it has wheels for few versions of Python.
 ATHERIS := 3.0.0
 
+# The tests start hundreds of processes and read their own files once a worker: compile them once.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: setup demo test campaigns lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
 
@@ -33,7 +36,7 @@ demo: setup ## Run the whole daemon here against a simulated exchange: make demo
 	$(BIN)/ingestd demo $(ARGS)
 
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
 
 campaigns: setup ## The tests that are too long for make test, which has a short form of each
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m campaign $(ARGS)
