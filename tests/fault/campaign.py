@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.fault.oracle import Verdict
-from tests.fault.rig import DATABASE, DaemonEnded, Rig
+from tests.fault.processes import DATABASE
+from tests.fault.rig import DaemonEnded, Rig
 
 SHARES = {"process": 0.6, "backend": 0.2, "postmaster": 0.1, "stop": 0.1}
 ROUND_KILLS = 50  # then everything is drained, compared, and forgotten

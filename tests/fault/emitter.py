@@ -1,7 +1,5 @@
 """A venue with a ledger, in a process of its own: sends numbered events to whoever is connected, and keeps the answers.
 
-    python -m tests.fault.emitter RATE
-
 A client is told of events from where the last one was cut off; the last trades are told again, as venues do. It answers
 with the numbers of what it has journaled. Standard input takes one JSON object a line (`rate`, `paused`, `replay`,
 `forget`, `report`), standard output gives the state ten times a second, and the whole ledger when it is asked for.
@@ -113,7 +111,12 @@ def _tell(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-async def main(rate: float) -> None:
+def main(rate: float) -> None:
+    """Serve so many events a second until standard input ends."""
+    uvloop.run(_serve(rate))
+
+
+async def _serve(rate: float) -> None:
     emitter = Emitter(rate)
     server = await asyncio.start_server(emitter.serve, "127.0.0.1", 0, limit=2**26)
     _tell({"port": server.sockets[0].getsockname()[1]})
@@ -129,7 +132,3 @@ async def main(rate: float) -> None:
             emitter.order(json.loads(text))
             line = None
         _tell(emitter.state())
-
-
-if __name__ == "__main__":
-    uvloop.run(main(float(sys.argv[1])))

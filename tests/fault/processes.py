@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +22,15 @@ import aiohttp
 
 from ingestd.sim.child import EmbeddedServerError
 from ingestd.sim.embedded import EmbeddedPostgres
-from tests.fault import worker
+from ingestd.storage.database import Database
+from ingestd.storage.engine import EngineChoice
+from ingestd.storage.migrate import migrate
+from tests.fault import emitter, worker
 from tests.support.daemon import free_port
 from tests.support.forked import forked_with_pipes
-from tests.support.postgres import run_apart, timescaledb_binaries
+from tests.support.postgres import default_config, fastest_folder, run_apart, timescaledb_binaries
 
-_LINE_LIMIT = 2**26
+DATABASE = "market"
 # As in production where it matters: what is committed is written when it is said to be. Processes die here, not hosts.
 _SETTINGS = {"fsync": "off", "autovacuum": "off", "max_connections": "30", "restart_after_crash": "on"}
 _TIMESCALE = {
@@ -38,19 +43,11 @@ _TIMESCALE = {
 class KillableServer:
     """A PostgreSQL server whose processes may be killed and which comes back with its data, at another port."""
 
-    def __init__(self, engine: str = "postgres", directory: Path | None = None, **settings: str) -> None:
-        """`directory`: where its data is, instead of a temporary folder; the account that runs it must reach it."""
-        timescale = engine == "timescaledb"
-        self._temporary = None if directory is not None else Path(tempfile.mkdtemp(prefix="ingestd-fault-"))
-        if self._temporary is not None:
-            self._temporary.chmod(0o755)
-            directory = self._temporary / "server"
-        self.postgres = EmbeddedPostgres(
-            directory,
-            binaries=timescaledb_binaries() if timescale else None,
-            settings={**_SETTINGS, **(_TIMESCALE if timescale else {}), **settings},
-        )
-        self.engine = engine
+    def __init__(self, engine: str = "postgres", **settings: str) -> None:
+        """With a migrated `DATABASE`."""
+        self._folder = _temporary_folder()
+        subprocess.run(["cp", "-a", _migrated_server(engine), self._folder / "server"], check=True)
+        self.postgres = _postgres(engine, self._folder / "server", **settings)
 
     def __enter__(self) -> Self:
         self.postgres.start()
@@ -61,8 +58,7 @@ class KillableServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         self.postgres.stop()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def pid(self) -> int:
@@ -118,6 +114,41 @@ class KillableServer:
                     os.kill(pid, signal.SIGCONT)
 
 
+@functools.cache
+def _migrated_server(engine: str) -> Path:
+    """The folder of a server that has `DATABASE` and does not run: to be copied."""
+    folder = _temporary_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with _postgres(engine, folder / "server") as postgres:
+        run_apart(_migrate(postgres, "timescaledb" if engine == "timescaledb" else "postgres"))
+    return folder / "server"
+
+
+async def _migrate(postgres: EmbeddedPostgres, engine: EngineChoice) -> None:
+    admin = await Database.connect(postgres.dsn())
+    await admin.execute(f"CREATE DATABASE {DATABASE}")
+    await admin.close()
+    db = await Database.connect(postgres.dsn(DATABASE))
+    await migrate(db, default_config(), engine=engine)
+    await db.close()
+
+
+def _postgres(engine: str, folder: Path, **settings: str) -> EmbeddedPostgres:
+    timescale = engine == "timescaledb"
+    return EmbeddedPostgres(
+        folder,
+        binaries=timescaledb_binaries() if timescale else None,
+        settings={**_SETTINGS, **(_TIMESCALE if timescale else {}), **settings},
+    )
+
+
+def _temporary_folder() -> Path:
+    """One that the account which runs the server can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="ingestd-fault-", dir=fastest_folder()))
+    folder.chmod(0o755)
+    return folder
+
+
 def _children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -136,10 +167,11 @@ def rss_bytes(pid: int) -> int:
 
 
 class EmitterProcess:
-    """`python -m tests.fault.emitter`, asked and told over its pipes."""
+    """`tests.fault.emitter`, asked and told over its pipes."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, told: asyncio.StreamReader, orders: asyncio.WriteTransport) -> None:
+        self._told_by = told
+        self._orders = orders
         self.port = 0
         self.state: dict[str, Any] = {}
         self._report: asyncio.Future[dict[str, Any]] | None = None
@@ -147,13 +179,11 @@ class EmitterProcess:
         self.task: asyncio.Task[None] | None = None
 
     async def follow(self) -> None:
-        assert self._process.stdout is not None
-        self.port = json.loads(await self._process.stdout.readline())["port"]
-        self.task = asyncio.create_task(self._follow(self._process.stdout))
+        self.port = json.loads(await self._told_by.readline())["port"]
+        self.task = asyncio.create_task(self._follow(self._told_by))
 
     def order(self, **wanted: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        self._orders.write(json.dumps(wanted).encode() + b"\n")
 
     async def report(self) -> dict[str, Any]:
         """The whole ledger of this round."""
@@ -180,14 +210,14 @@ class EmitterProcess:
 @asynccontextmanager
 async def running_emitter(rate: float) -> AsyncIterator[EmitterProcess]:
     """An emitter of so many events a second."""
-    async with _python("tests.fault.emitter", str(rate)) as process:
-        emitter = EmitterProcess(process)
-        await emitter.follow()
+    async with forked_with_pipes(partial(emitter.main, rate)) as (told, orders):
+        process = EmitterProcess(told, orders)
+        await process.follow()
         try:
-            yield emitter
+            yield process
         finally:
-            assert emitter.task is not None
-            emitter.task.cancel()
+            assert process.task is not None
+            process.task.cancel()
 
 
 class Daemon:
@@ -271,26 +301,6 @@ async def running_worker() -> AsyncIterator[Worker]:
             forks.kill_all()
             if forks.task is not None:
                 forks.task.cancel()
-
-
-@asynccontextmanager
-async def _python(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *arguments,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        limit=_LINE_LIMIT,
-        cwd=Path(__file__).parents[2],
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 __all__ = ["Daemon", "EmitterProcess", "KillableServer", "Worker", "free_port", "run_apart"]

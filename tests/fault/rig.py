@@ -14,15 +14,20 @@ from ingestd import failpoints
 from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.ops.account import with_zeros
 from ingestd.storage.database import Database
-from ingestd.storage.migrate import migrate
 from tests.fault import events
 from tests.fault.oracle import Counts, Ledger, Row, Stored, Verdict, judge
-from tests.fault.processes import Daemon, EmitterProcess, KillableServer, Worker, running_emitter, running_worker
+from tests.fault.processes import (
+    DATABASE,
+    Daemon,
+    EmitterProcess,
+    KillableServer,
+    Worker,
+    running_emitter,
+    running_worker,
+)
 from tests.fault.proxy import Proxy, proxying
 from tests.support.daemon import free_port, write_config
-from tests.support.postgres import default_config, run_apart
 
-DATABASE = "market"
 _SETTLED_S = 0.3
 
 
@@ -229,24 +234,14 @@ class DaemonEnded(Exception):
 
 @asynccontextmanager
 async def fault_rig(
-    folder: Path, *, rate: float = 2500, engine: str = "postgres", server_folder: Path | None = None, **settings: str
+    folder: Path, *, rate: float = 2500, engine: str = "postgres", **settings: str
 ) -> AsyncIterator[Rig]:
     """Everything running but the daemon, with a migrated database."""
     async with running_worker() as worker, running_emitter(rate) as emitter:
-        with KillableServer(engine, server_folder, **settings) as server:  # while the worker imports
-            run_apart(_prepare(server))
+        with KillableServer(engine, **settings) as server:
             await worker.is_ready()
             async with proxying(server.port) as proxy:
                 rig = Rig(folder, server, proxy, emitter, worker)
                 rig.configure()
                 yield rig
                 worker.kill_all()
-
-
-async def _prepare(server: KillableServer) -> None:
-    admin = await Database.connect(server.dsn())
-    await admin.execute(f"CREATE DATABASE {DATABASE}")
-    await admin.close()
-    db = await Database.connect(server.dsn(DATABASE))
-    await migrate(db, default_config(), engine="timescaledb" if server.engine == "timescaledb" else "postgres")
-    await db.close()

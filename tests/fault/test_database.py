@@ -25,8 +25,8 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
-from tests.fault.processes import rss_bytes
-from tests.fault.rig import DATABASE, Rig, fault_rig
+from tests.fault.processes import DATABASE, rss_bytes
+from tests.fault.rig import Rig, fault_rig
 from tests.support.daemon import free_port
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.fault.campaign import campaign
-from tests.fault.rig import DATABASE, Rig, fault_rig
+from tests.fault.processes import DATABASE
+from tests.fault.rig import Rig, fault_rig
 
 HOURS = float(os.environ.get("INGESTD_SOAK_HOURS", "0"))
 SEED = int(os.environ.get("INGESTD_FAULT_SEED", random.randrange(10**9)))

@@ -25,6 +25,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         __name__,
+        "tests.fault.emitter",
         "tests.fault.worker",
         *(f"ingestd.cli.{name}" for name in ("run", "check", "migrate", "gaps", "backfill")),
     ]

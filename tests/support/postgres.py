@@ -168,13 +168,13 @@ def _server(engine: str, **settings: str) -> Iterator[Server]:
             pytest.skip("no TimescaleDB: no server on this machine has the extension and INGESTD_TEST_DSN is not set")
         settings = {**_TIMESCALE, **settings}
     with (
-        tempfile.TemporaryDirectory(prefix="ingestd-postgres-", dir=_fastest_folder()) as folder,
+        tempfile.TemporaryDirectory(prefix="ingestd-postgres-", dir=fastest_folder()) as folder,
         EmbeddedPostgres(Path(folder), binaries=binaries, settings=settings) as server,
     ):
         yield Server(engine, server.dsn())
 
 
-def _fastest_folder() -> Path | None:
+def fastest_folder() -> Path | None:
     """Memory where there is plenty, else the usual place: each test's database is a thousand files made and removed."""
     with contextlib.suppress(OSError):
         if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC == 0 and shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED_BYTES:
