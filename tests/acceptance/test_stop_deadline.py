@@ -46,14 +46,14 @@ def all_frozen(*pids: int | None) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server this test may stop."""
     with EmbeddedPostgres() as postgres:
         yield postgres
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_kafka() -> Iterator[Broker]:
     """A broker this test may stop."""
     with running_broker("apache-kafka") as broker:
