@@ -36,7 +36,7 @@ demo: setup ## Run the whole daemon here against a simulated exchange: make demo
 	$(BIN)/ingestd demo $(ARGS)
 
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 5 --dist worksteal $(ARGS)
 
 campaigns: setup ## The tests that are too long for make test, which has a short form of each
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m campaign $(ARGS)
