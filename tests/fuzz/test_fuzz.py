@@ -24,27 +24,29 @@ from ingestd.sources.marks import Marks, Verdict
 from tests.fuzz import targets
 from tests.fuzz.id_history import IdHistory
 from tests.support.records import market_records, trade
+from tests.support.time_limits import examples
 
 EXAMPLES = {
-    "ccxt_update": 1500,
-    "id_series": 500,
-    "market_list": 60,
-    "fragments": 60,
-    "rest_reply": 500,
-    "http_headers": 500,
-    "market_answer": 200,
-    "books_after_cut": 100,
-    "batch": 2500,
-    "kafka_message": 2500,
-    "kafka_position": 2500,
-    "kafka_places": 300,
-    "compressed_batch": 250,
-    "trading_event": 800,
-    "configuration": 1000,
-    "dsn": 600,
-    "journal_file": 200,
-    **dict.fromkeys((f"native_{exchange}" for exchange in targets.NATIVE), 1500),
+    "ccxt_update": 2100,
+    "id_series": 1500,
+    "market_list": 180,
+    "fragments": 180,
+    "rest_reply": 1500,
+    "http_headers": 1500,
+    "market_answer": 600,
+    "books_after_cut": 300,
+    "batch": 3000,
+    "kafka_message": 3000,
+    "kafka_position": 3000,
+    "kafka_places": 900,
+    "compressed_batch": 750,
+    "trading_event": 2400,
+    "configuration": 3000,
+    "dsn": 1800,
+    "journal_file": 600,
+    **dict.fromkeys((f"native_{exchange}" for exchange in targets.NATIVE), 2100),
 }
+"""At length; see `examples`."""
 
 NASTY: list[Any] = [None, True, 0, 1, -1, 2**31, 2**63, -(2**70), 1.5, float("nan"), float("inf"), 1e308, [], {}]
 NASTY += ["", "0", "1", "-1", "1e-8", "64000.10", "NaN", "Infinity", "-inf", "1e999", "9" * 70, "0x10", " 1", "1_0"]
@@ -257,7 +259,9 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
 
 
 def fuzzed(name: str) -> Callable[[], None]:
-    @settings(max_examples=EXAMPLES[name], deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=examples(EXAMPLES[name]), deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(BYTES[name])
     def run(data: bytes) -> None:
         targets.TARGETS[name](data)
@@ -278,7 +282,7 @@ def test_no_document_crashes_the_configuration(document: dict[str, Any]) -> None
 
 def test_there_are_enough_examples() -> None:
     assert EXAMPLES.keys() == targets.TARGETS.keys()
-    assert sum(EXAMPLES.values()) >= 10_000
+    assert sum(map(examples, EXAMPLES.values())) >= 10_000
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
