@@ -286,7 +286,7 @@ class _Work:
         self._report.verdict = row_proof(wanted.channel, self._timeframe, self._report.missing)
 
     async def _store(self, records: Sequence[MarketRecord], position: int) -> None:
-        """A page and the progress it makes, in one transaction."""
+        """A page, and then the progress it makes: a kill in between costs asking for the page again."""
         window = self._time_window(now_us())
         checked: list[Record] = []
         for record in records:

@@ -78,9 +78,12 @@ def arrived(consumer: Consumer, count: int, trouble: list[str]) -> list[Any]:
 
 def _end(consumer: Consumer, place: Place, timeout_s: float) -> int:
     """The offset after the last message."""
-    return _patiently(
-        lambda: int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1]), timeout_s
-    )
+
+    def ask() -> int:
+        consumer.list_topics(place[0], timeout=timeout_s)  # a client keeps saying what it was told while none led it
+        return int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1])
+
+    return _patiently(ask, timeout_s)
 
 
 def _patiently(ask: Callable[[], T], timeout_s: float) -> T:

@@ -116,7 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.ops": {"ingestd.feeds.base"},
     # It compares a venue's past with what is stored, so it sees both; rows go to the intake it is given.
     "ingestd.backfill": {"ingestd.feeds", "ingestd.storage", "ingestd.validation"},
-    # On demand nothing is journaled, since the venue can be asked again: rows and progress in one transaction.
+    # On demand nothing is journaled, since the venue can be asked again: rows are stored at once.
     "ingestd.backfill.on_demand": {
         "ingestd.backfill",
         "ingestd.feeds",

@@ -76,10 +76,19 @@ def client(offsets: list[int], end: int, monkeypatch: pytest.MonkeyPatch) -> Non
         def __init__(self, config: dict[str, object]) -> None:
             self.config = config
 
-        def list_topics(self, timeout: float) -> Any:  # the client's signature
-            return say(listed)
+        knows_the_leader = False
+
+        def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:  # the client's signature
+            if topic is None:
+                return say(listed)
+            self.knows_the_leader = True
+            return SimpleNamespace(topics=known)
 
         def get_watermark_offsets(self, place: object, timeout: float) -> Any:
+            """What it was told while none led the partition, it says again until it looks anew."""
+            if not self.knows_the_leader:
+                raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
+            self.knows_the_leader = False
             return say(ends)
 
         def assign(self, places: object) -> None:
