@@ -209,7 +209,7 @@ async def test_a_first_start_waits_for_the_database_and_says_so(
     async with market() as venue:
         config = write_config(tmp_path, {"database": {"dsn": dsn}, "feeds": [feed(venue)]})
         async with running(config) as daemon:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "nothing listens there" not in (await daemon.get("/readyz"))[1]:
                     assert daemon.process.returncode is None, daemon.log()
                     await asyncio.sleep(0.05)

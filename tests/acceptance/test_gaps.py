@@ -68,7 +68,7 @@ async def until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 async def until_readyz(
-    daemon: Daemon, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 20
+    daemon: Daemon, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 60
 ) -> dict[str, Any]:
     async with asyncio.timeout(timeout_s):
         while True:

@@ -22,7 +22,7 @@ from tests.support.feeds import DECODERS, make_feed
 from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 class Venue:

@@ -18,7 +18,7 @@ from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.records import Trade
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 Row = tuple[str, float, str]  # the time of day within a minute, the quantity, the side
 

@@ -27,7 +27,7 @@ from ingestd.records import BookSnapshot, Channel, FeedGap, Trade
 from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 class Numbered:

@@ -63,7 +63,7 @@ async def gaps(db: Database, *, status: str | None = None) -> list[Any]:
 
 async def until_settled(db: Database, count: int, daemon: Daemon) -> list[Any]:
     """Until so many gaps are there and none is open or waiting."""
-    deadline = monotonic_s() + 40
+    deadline = monotonic_s() + 120
     while True:
         found = await gaps(db)
         if len(found) >= count and all(row["status"] in ("filled", "unfillable") for row in found):

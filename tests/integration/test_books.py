@@ -24,7 +24,7 @@ from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
 LEVELS = 20
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 Side = tuple[tuple[str, str], ...]
 

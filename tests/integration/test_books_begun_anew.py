@@ -25,7 +25,7 @@ from ingestd.records import BookSnapshot, FeedGap, Trade
 from tests.support.book_venues import ModelBook, as_numbers, stored
 from tests.unit.feeds.doubles import ListIntake, market
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 
 
 class Venue:

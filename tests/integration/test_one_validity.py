@@ -16,7 +16,7 @@ from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.postgres import DatabaseForTest
 from tests.support.redis_servers import reader
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 def flawed_frames(market_id: str, now_ms: int) -> list[dict[str, Any]]:

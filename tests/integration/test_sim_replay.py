@@ -108,13 +108,13 @@ async def test_ccxt_sees_exactly_the_recorded_trades(case: Case, capsys: pytest.
                 keep(partial(exchange.watch_trades, symbol), f"trades {symbol}")
                 keep(partial(exchange.watch_order_book, symbol), f"book {symbol}")
                 keep(partial(getattr(exchange, case.ticks_method), [symbol]), f"ticks {symbol}")
-            await until(lambda: venue.source.finished, 25, "the end of the replay")
+            await until(lambda: venue.source.finished, "the end of the replay")
             await venue.server.stop()
             expected = recorded_trades(path)
-            await until(lambda: len(received_trades(exchange)) >= len(expected), 5, "the last trades")
+            await until(lambda: len(received_trades(exchange)) >= len(expected), "the last trades")
             assert received_trades(exchange) == {key: as_numbers(value) for key, value in expected.items()}
             assert received_bids(exchange) == last_recorded_bids(path)
-            await until(lambda: any(book["bids"] for book in exchange.orderbooks.values()), 5, "a book")
+            await until(lambda: any(book["bids"] for book in exchange.orderbooks.values()), "a book")
         adaptations = venue.source.adaptations.as_list()
         with capsys.disabled():
             print(f"\n{case.exchange}: adapted {json.dumps(adaptations[:3])} … {len(adaptations)} in all")
@@ -180,7 +180,7 @@ async def test_times_are_shifted_by_one_constant_and_nothing_else_changes() -> N
     for shift in (True, False):
         async with raw_client("binance-usdm-2021-07", USDM_WS, shift_to_now=shift, **options) as (_, client):
             await client.open(f"/stream?streams={streams}")
-            await until(lambda: len(client.frames) == 91, 10, "the recorded trades")
+            await until(lambda: len(client.frames) == 91, "the recorded trades")
             moved = {frame["data"]["a"]: frame["data"] for frame in client.frames}
         recorded = recorded_aggregates(capture_path("binance-usdm-2021-07"))
         deltas = {moved[number]["T"] - recorded[number]["T"] for number in recorded}
@@ -206,9 +206,9 @@ async def test_only_what_is_subscribed_is_sent() -> None:
     options: dict[str, Any] = {"speed": MAX_SPEED, "quiet_s": 0.1}
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, **options) as (venue, client):
         await client.open("", coinbase("matches", "SKL-USD"))
-        await until(lambda: venue.source.finished, 10, "the end")
+        await until(lambda: venue.source.finished, "the end")
         await venue.server.stop()
-        await until(lambda: len(client.frames) > 1, 5, "frames")
+        await until(lambda: len(client.frames) > 1, "frames")
         assert {frame["type"] for frame in client.frames} <= {"subscriptions", "match", "last_match"}
         assert {frame.get("product_id", "SKL-USD") for frame in client.frames} == {"SKL-USD"}
         assert venue.ledger.sent["trades"] == len(client.frames) - 1
@@ -218,13 +218,13 @@ async def test_only_what_is_subscribed_is_sent() -> None:
 async def test_a_client_that_comes_back_gets_what_comes_next_and_a_book_to_put_it_on() -> None:
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, speed=10, quiet_s=0.1) as (venue, client):
         await client.open("", coinbase("level2", "SKL-USD"))
-        await until(lambda: len(client.of("type", "l2update")) > 100, 10, "updates")
+        await until(lambda: len(client.of("type", "l2update")) > 100, "updates")
         await venue.server.apply(Fault("drop"))
         assert client.task is not None
         await asyncio.wait_for(client.task, 60)
         before, client.frames = client.frames, []
         await client.open("", coinbase("level2", "SKL-USD"))
-        await until(lambda: len(client.of("type", "l2update")) > 100, 10, "updates again")
+        await until(lambda: len(client.of("type", "l2update")) > 100, "updates again")
         assert [frame["type"] for frame in client.frames[:3]] == ["subscriptions", "snapshot", "l2update"]
         assert client.frames[2]["time"] >= before[-1]["time"]
         book = {level[0]: level[1] for frame in before if frame["type"] == "snapshot" for level in frame["bids"]}
@@ -239,11 +239,11 @@ async def test_a_client_that_comes_back_gets_what_comes_next_and_a_book_to_put_i
 async def test_a_binance_snapshot_taken_late_fits_the_diffs_that_follow() -> None:
     async with raw_client("binance-usdm-2021-07", USDM_WS, speed=10, quiet_s=0.1) as (venue, client):
         await client.open("/stream?streams=sushiusdt@depth@100ms")
-        await until(lambda: len(client.frames) > 120, 10, "diffs")
+        await until(lambda: len(client.frames) > 120, "diffs")
         url = venue.url_map["https://fapi.binance.com"] + "/fapi/v1/depth?symbol=SUSHIUSDT&limit=1000"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             snapshot = await answer.json()
-        await until(lambda: len(client.frames) > 180, 10, "diffs after it")
+        await until(lambda: len(client.frames) > 180, "diffs after it")
         last = snapshot["lastUpdateId"]
         diffs = [frame["data"] for frame in client.frames if frame["data"]["u"] > last]
         assert diffs[0]["pu"] <= last <= diffs[0]["u"]
@@ -264,14 +264,14 @@ async def test_the_recorded_pace_is_kept_and_a_stop_holds_it() -> None:
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, speed=20, quiet_s=0.1) as (venue, client):
         started = time.monotonic()
         await client.open("", coinbase("level2", "SKL-USD", "YFI-BTC", "NMR-EUR"))
-        await until(lambda: venue.source.describe()["cursor"] != 0, 5, "the start")
+        await until(lambda: venue.source.describe()["cursor"] != 0, "the start")
         await asyncio.sleep(0.5)
         assert await venue.server.stop()
         held = venue.source.describe()["cursor"]
         await asyncio.sleep(0.5)
         assert venue.source.describe()["cursor"] == held
         venue.source.switch.start()
-        await until(lambda: venue.source.finished, 10, "the end")
+        await until(lambda: venue.source.finished, "the end")
         took_s = time.monotonic() - started  # 31 s at 20 times, and half a second held
         assert took_s > 2
         assert within(took_s, 3.5)
@@ -280,9 +280,9 @@ async def test_the_recorded_pace_is_kept_and_a_stop_holds_it() -> None:
 async def test_replayed_trades_can_be_duplicated_withheld_and_hurried() -> None:
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, speed=1, quiet_s=0.1) as (venue, client):
         await client.open("", coinbase("matches", *(market for market in venue.symbols.values())))
-        await until(lambda: venue.source.describe()["cursor"] != 0, 5, "the start")
+        await until(lambda: venue.source.describe()["cursor"] != 0, "the start")
         assert (await venue.server.apply(Fault("burst", n=40)))["touched"] == 40
-        await until(lambda: len(client.of("type", "match")) >= 30, 2, "the burst")
+        await until(lambda: len(client.of("type", "match")) >= 30, "the burst")
         await venue.server.apply(Fault("id_jump", n=5))
         await venue.server.apply(Fault("burst", n=15))
         assert venue.ledger.withheld_trades == 5

@@ -22,7 +22,7 @@ from tests.support.captures import shared
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 40.0
+WITHIN_S = 60.0
 STALE_AFTER_S = 0.4
 
 

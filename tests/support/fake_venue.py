@@ -13,7 +13,7 @@ from ingestd.config import FeedConfig
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 class Connection:

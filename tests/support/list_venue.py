@@ -75,7 +75,7 @@ class ListVenue:
         return socket
 
 
-async def until(condition: Callable[[], Any], *, of: asyncio.Task[Any], within_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], *, of: asyncio.Task[Any], within_s: float = 60.0) -> None:
     """Yield to the loop until the condition holds; raises the task's own error if it ends first."""
     async with asyncio.timeout(within_s):
         while not condition():

@@ -21,7 +21,7 @@ from ingestd.feeds.base import Feed
 from tests.support.feeds import make_feed
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 _MARKET = {
     "symbol": "BTCUSDT",
     "pair": "BTCUSDT",

@@ -61,7 +61,7 @@ class Topics:
 
     async def until_stored(self) -> None:
         """Until the position rows are where the topics end: nothing stands still."""
-        async with self.database() as db, asyncio.timeout(20):
+        async with self.database() as db, asyncio.timeout(60):
             while not self.broker.log or not await self._is_stored(db):
                 await asyncio.sleep(0.002)
 

@@ -62,7 +62,7 @@ class Rig:
         own = {"records_received": 12.0}
         self.live = RedisLive(config, self.metrics, instance="ingestd-1", own_metrics=lambda: own)
 
-    async def until(self, holds: Callable[[], Any], timeout_s: float = 10.0) -> float:
+    async def until(self, holds: Callable[[], Any], timeout_s: float = 60.0) -> float:
         """Wait until `holds`, which may raise meanwhile; how long it took."""
         started_s = time.monotonic()
         failure: Exception | None = None

@@ -14,7 +14,7 @@ from ingestd.feeds.base import Feed
 from tests.support.feeds import make_feed
 from tests.unit.feeds.doubles import ListIntake
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 Answer = Callable[[str, Any], list[Any]]  # from the socket's path and what was asked on it, the frames to send
 Rest = Callable[[str, dict[str, str]], Any]  # from the path and the query, the body; None: 404

@@ -403,7 +403,7 @@ async def more(made: KafkaRig, journaled: list[Record], count: int) -> None:
     await made.journal.append(records)
 
 
-async def until(true: Callable[[], object], timeout_s: float = 20) -> None:
+async def until(true: Callable[[], object], timeout_s: float = 60) -> None:
     """Wait for something that comes to be true by itself."""
     async with asyncio.timeout(timeout_s):
         while not true():

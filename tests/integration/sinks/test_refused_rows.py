@@ -398,7 +398,7 @@ async def test_where_every_event_is_refused_none_is_given_up(plain: Database) ->
 
 
 async def until_it_stands_still(made: Rig) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not made.sink.status().stands_still:
             await asyncio.sleep(0.01)
 

@@ -281,7 +281,7 @@ async def test_a_right_that_is_taken_away_is_named_until_it_is_given_back(
     as_writer = DatabaseForTest(dsn_of(database, "writer"), database.engine)
     async with rig(tmp_path, as_writer) as made:
         await made.journal.append([trade(1), tick(2)])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "GRANT" not in (made.sink.status().problem or ""):
                 await asyncio.sleep(0.01)
         assert 'GRANT INSERT ON public.trades TO "ingestd_writer"' in str(made.sink.status().problem)

@@ -11,6 +11,8 @@ import ccxt.pro
 
 Watch = Callable[[], Awaitable[Any]]
 
+_WITHIN_S = 60.0
+
 
 def mapped(url: str, url_map: dict[str, str]) -> str:
     """The longest real prefix replaced; any other URL is an error here, not a request to the internet."""
@@ -68,10 +70,11 @@ async def watching(exchange: Any) -> AsyncIterator[Callable[[Watch, str], None]]
             await exchange.close()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for it, up to a limit that only a hang meets."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(_WITHIN_S):
             while not condition():
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"waited {timeout_s} s for {what}") from None
+        raise AssertionError(f"waited {_WITHIN_S} s for {what}") from None

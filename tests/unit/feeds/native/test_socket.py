@@ -21,7 +21,7 @@ from ingestd.errors import FeedError
 from ingestd.feeds.native.socket import Socket, connect, tls_context
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 
 
 class Peer(WSListener):
