@@ -85,7 +85,7 @@ async def test_every_record_arrives_as_documented(kafka_config: KafkaConfig, tmp
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_order_is_kept_within_each_symbol(kafka: Broker, tmp_path: Path, compression: str) -> None:
-    config = config_for(kafka, compression=compression, max_batch_bytes=20_000)
+    config = config_for(kafka, compression=compression, max_batch_bytes=20_000, delivery_timeout_s=60)
     journaled: list[Record] = [trade(number, symbol=SYMBOLS[number % 7]) for number in range(6000)]
     async with kafka_rig(tmp_path, config) as made:
         for start in range(0, 6000, 250):
@@ -286,6 +286,7 @@ async def test_after_an_error_a_new_producer_sends_again_from_there(
         for start in range(0, 500, 100):
             await made.journal.append(journaled[start : start + 100])
         await until(lambda: not Mine.errors)
+        await until(lambda: made.total("stored") == {"trades": 500}, 60)
     in_order(await everything(kafka_config), journaled, kafka_config)
     assert Mine.made >= 2
     assert made.total("stored") == {"trades": 500}

@@ -124,8 +124,8 @@ async def test_every_message_arrives_once_and_in_order(make_server: Make) -> Non
                 heard.append((message["channel"], content.get("tradeId", content.get("bidPrice"))))
             assert heard == sent
             last = {name: value for name, value in sent if name.startswith("market_data:")}
-            for channel, value in last.items():
-                assert client.hget(f"market:tick:{channel.partition(':')[2]}", "bidPrice") == str(value)
+            caches = {f"market:tick:{channel.partition(':')[2]}": str(value) for channel, value in last.items()}
+            await rig.until(lambda: {name: client.hget(name, "bidPrice") for name in caches} == caches)
         assert rig.dropped() == {}
 
 
