@@ -150,7 +150,9 @@ async def test_a_slow_request_is_cut_off(daemon: Daemon, monkeypatch: pytest.Mon
             await asyncio.sleep(0.02)
 
     dripping = asyncio.create_task(drip())
-    assert (await ended(reader, writer)).startswith(b"HTTP/1.1 408 ")
+    # Not to the end: what is dripped onto a closed connection resets it.
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
     await dripping
     assert daemon.rejected("slow_request") == 1
 
