@@ -26,7 +26,6 @@ from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
 from tests.fault import emitter, worker
-from tests.support.daemon import free_port
 from tests.support.forked import forked_with_pipes
 from tests.support.postgres import default_config, fastest_folder, run_apart, timescaledb_binaries
 
@@ -301,6 +300,3 @@ async def running_worker() -> AsyncIterator[Worker]:
             forks.kill_all()
             if forks.task is not None:
                 forks.task.cancel()
-
-
-__all__ = ["Daemon", "EmitterProcess", "KillableServer", "Worker", "free_port", "run_apart"]
