@@ -186,7 +186,10 @@ class Subscription:
         """The sockets that it was asked for on before are no longer needed, or are those of the newest call."""
         newest = next(reversed(self.urls), None)
         for stream in self.streams:
-            stream.overlap = None
+            if stream.overlap is not None and stream.overlap.heard & self.urls.keys():
+                stream.overlap.is_over = True
+            else:
+                stream.overlap = None
             if stream.url in self.left_urls - self.urls.keys() and not self.method.of_books:
                 stream.url = newest
         self.left_urls.clear()
@@ -198,6 +201,7 @@ class Subscription:
         self._called_s = monotonic_s()
         for stream in self.streams if self.left_urls else ():
             stream.overlap = stream.overlap or Overlap()
+            stream.overlap.is_over = False
         dialled_urls.set(self.urls)
         ask_anew.set(self._anew)
         return await self._watch(self.symbols)

@@ -16,6 +16,7 @@ class Overlap:
 
     def __init__(self) -> None:
         self.heard: set[str] = set()  # the sockets that have delivered since
+        self.is_over = False  # one socket is left: what the closed one brought first may still be under way on it
         self._counts: dict[Hashable, Counter[str]] = {}
 
     def is_repeat(self, url: str, record: MarketRecord) -> bool:

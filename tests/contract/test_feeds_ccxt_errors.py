@@ -220,6 +220,37 @@ async def test_an_error_that_names_nothing_leaves_no_stream_on_two_sockets(venue
     await running.close()
 
 
+async def test_a_socket_that_is_behind_the_one_that_was_closed_repeats_nothing(venue: FakeVenue) -> None:
+    running = binance(venue, "ticks", "BTC", "ETH")
+    await running.until(lambda: venue.open and carried(venue.open[-1]))
+    old = venue.open[0]
+    await old.send(book_ticker(1, "BTC"))
+    await running.until(lambda: running.intake.of(Tick))
+    await old.send({"error": {"code": 2, "msg": "Invalid request: unknown variant"}})
+    await running.until(lambda: sockets_of_each_stream(venue) == {"btcusdt@bookTicker": 2, "ethusdt@bookTicker": 2})
+    of_btc, of_eth = (
+        next(one for one in venue.open if one is not old and f"{base}usdt@bookTicker" in carried(one))
+        for base in ("btc", "eth")
+    )
+
+    await of_btc.send(book_ticker(2, "BTC"))
+    await running.until(lambda: newest(running) == {"BTC/USDT": 2})
+    await old.send(book_ticker(2, "BTC"))
+    await old.send(book_ticker(3, "BTC"))
+    await running.until(lambda: newest(running) == {"BTC/USDT": 3})
+    await of_eth.send(book_ticker(3, "ETH"))  # now all that the old one carried has come from elsewhere
+    await running.until(lambda: old not in venue.open)
+    await of_btc.send(book_ticker(3, "BTC"))
+    await of_btc.send(book_ticker(4, "BTC"))
+    await of_btc.send(book_ticker(3, "BTC"))  # the price is what it was: an update as any other
+    await of_btc.send(book_ticker(5, "BTC"))
+    await running.until(lambda: newest(running)["BTC/USDT"] == 5)
+
+    prices = [str(tick.bid_price) for tick in running.intake.of(Tick) if tick.symbol == "BTC/USDT"]
+    assert prices == ["1.10", "2.10", "3.10", "4.10", "3.10", "5.10"]
+    await running.close()
+
+
 def book_ticker(number: int, base: str) -> dict[str, Any]:
     return {"u": number, "s": f"{base}USDT", "b": f"{number}.10", "B": "31.21", "a": f"{number}.20", "A": "40.66"}
 
