@@ -382,11 +382,8 @@ class Recorder:
                 self._ledger.incomplete(stream, "lacks what the record needs")
             return
         url = self._frame_url()
-        if stream.overlap is not None and url is not None:
-            if stream.overlap.is_repeat(url, record):
-                return
-            if stream.overlap.is_over:  # the socket that is left has come to what the closed one did not bring
-                stream.overlap = None
+        if url is not None and stream.is_repeat(url, record):
+            return
         # What a lost socket had still brought is taken, and is no sign that the next one delivers.
         ends = bool(self._ledger.open_gaps) and not self._is_late()
         ended = ends and self._ledger.delivered(stream, at=received_at, time=record.time)

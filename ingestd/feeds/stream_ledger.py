@@ -41,6 +41,16 @@ class Stream(StreamStatus):
     ids: IdSeries | None = None  # while the venue's trade ids have no holes
     last: MarketRecord | None = None  # what was received last
 
+    def is_repeat(self, url: str, record: MarketRecord) -> bool:
+        """Whether another socket has brought this record already."""
+        if self.overlap is None:
+            return False
+        if self.overlap.is_repeat(url, record):
+            return True
+        if self.overlap.is_over:  # the socket that is left has come to what the closed one did not bring
+            self.overlap = None
+        return False
+
 
 class StreamLedger:
     """Outlives every connection of the feed, so that gaps and counts do. No clock but for what is noted as "now"."""
