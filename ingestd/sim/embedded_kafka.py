@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from ingestd.sim.child import EmbeddedServerError, Guard, free_port, not_installed
 
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 60.0
 _PORT_ATTEMPTS = 5
 
 

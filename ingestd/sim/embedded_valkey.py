@@ -17,7 +17,7 @@ from typing import Self
 
 from ingestd.sim.child import EmbeddedServerError, Guard, free_port, not_installed
 
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
 _PORT_ATTEMPTS = 5
 

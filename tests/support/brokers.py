@@ -30,7 +30,7 @@ from ingestd.sim.embedded_kafka import EmbeddedKafka
 BROKERS = ("apache-kafka", "embedded")
 _POM = Path(__file__).parent / "kafka" / "pom.xml"
 _FETCH_TIMEOUT_S = 300
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 240.0
 _JAVA = ("java", "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _used: set[str] = set()
 

@@ -47,6 +47,12 @@ class KafkaRig:
     def total(self, name: str) -> dict[str, int]:
         return {channel: count for channel, count in self.metrics.totals(getattr(self.metrics, name)).items() if count}
 
+    async def stored(self, records: int, timeout_s: float = 120) -> None:
+        """Wait until so many records are acknowledged: a sink that finishes waits a few seconds only."""
+        async with asyncio.timeout(timeout_s):
+            while sum(self.total("stored").values()) < records:
+                await asyncio.sleep(0.02)
+
     async def drain(self, timeout_s: float = 60) -> None:
         """The orderly end: everything is sent."""
         self.sink.finish()

@@ -90,6 +90,7 @@ async def test_order_is_kept_within_each_symbol(kafka: Broker, tmp_path: Path, c
     async with kafka_rig(tmp_path, config) as made:
         for start in range(0, 6000, 250):
             await made.journal.append(journaled[start : start + 250])
+        await made.stored(6000)
     found = await everything(config)
     assert len(records_of(found, config.topic_prefix)) == 6000
     in_order(found, journaled, config)
