@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from ingestd.clock import now_us
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.kafka_client import Message, Producer, partition_for
 from ingestd.storage.database import Database
 from tests.support.brokers import config_for, running_broker

@@ -31,7 +31,7 @@ from typing import Any, Self, TypeAlias
 
 import msgspec
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import EnvelopeError
 from ingestd.event_messages import EVENT_ID_HEADER, NUMBER_FIELDS, Headers, read_event
 from ingestd.kafka_client import Producer, partition_for

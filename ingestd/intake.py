@@ -18,7 +18,7 @@ import structlog
 from ingestd import validation
 from ingestd.backoff import Backoff
 from ingestd.clock import now_us
-from ingestd.config import IntakeConfig
+from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap

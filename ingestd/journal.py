@@ -27,7 +27,7 @@ import msgspec
 import structlog
 
 from ingestd.clock import now_us
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped

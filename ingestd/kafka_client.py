@@ -21,7 +21,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingestd.clock import monotonic_s
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, MessageTooLarge
 from ingestd.failpoints import passing
 from ingestd.kafka_errors import not_idempotent, our_error, translated, unreached

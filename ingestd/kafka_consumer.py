@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as library
 from aiokafka.consumer import fetcher
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError
 from ingestd.kafka_batches import (
     LARGEST_BATCH_BYTES,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from aiokafka import errors as library
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost, KafkaError, MessageTooLarge, NotIdempotent, ProducerFenced
 
 _FENCED = (

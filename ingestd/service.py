@@ -19,8 +19,8 @@ import structlog
 
 from ingestd.backfill.task import Backfill
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import Config, FeedConfig
-from ingestd.config_runnable import require_runnable
+from ingestd.config.models import Config, FeedConfig
+from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Feed, FeedStatus, MarketInfo

@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import Config
-from ingestd.config_runnable import require_runnable
+from ingestd.config.models import Config
+from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
 from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint

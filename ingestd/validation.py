@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ingestd.clock import MICROSECONDS_PER_DAY
-from ingestd.config import Config
+from ingestd.config.models import Config
 from ingestd.indexed_texts import LONGEST_NAME, is_name
 from ingestd.records import (
     OPEN_INTEREST_UNITS,

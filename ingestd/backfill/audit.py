@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from ingestd.clock import now_us, to_datetime
-from ingestd.config import BackfillConfig, FeedConfig
+from ingestd.config.models import BackfillConfig, FeedConfig
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle
 from ingestd.storage import candle_audit

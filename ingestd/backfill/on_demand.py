@@ -32,7 +32,7 @@ from ingestd.backfill.past import known as as_known
 from ingestd.backfill.venues import Venue
 from ingestd.backoff import Backoff
 from ingestd.clock import from_datetime, now_us, to_datetime
-from ingestd.config import Config, FeedConfig
+from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, SymbolError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CcxtHistory

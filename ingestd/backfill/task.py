@@ -12,7 +12,7 @@ from ingestd.backfill.fill import Filler, Intake, NotYet, together
 from ingestd.backfill.venues import Venue, Venues
 from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
-from ingestd.config import Config, FeedConfig
+from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError, is_away
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS

@@ -8,7 +8,7 @@ import structlog
 
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.history import CHANNELS, CcxtHistory

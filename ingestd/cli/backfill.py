@@ -20,7 +20,7 @@ from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.times import HOW, moment
 from ingestd.clock import to_datetime
-from ingestd.config import Config, FeedConfig, nearest
+from ingestd.config.models import Config, FeedConfig, nearest
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops import logs
 from ingestd.state_files import private

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from ingestd import config as configuration
 from ingestd.cli.loading import in_their_files, load_runnable
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.toml_text import to_toml
-from ingestd.config import Config, FeedConfig
-from ingestd.config_overlap import is_pattern
+from ingestd.config import models as configuration
+from ingestd.config.models import Config, FeedConfig
+from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.logs import redact, redact_value
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ingestd import envelope
-from ingestd.config import Config, FeedConfig, KafkaConfig, RedisConfig
+from ingestd.config.models import Config, FeedConfig, KafkaConfig, RedisConfig
 from ingestd.errors import FeedError, IngestdError, SchemaError
 from ingestd.feeds.history import CcxtHistory
 from ingestd.kafka_check import try_kafka

@@ -15,7 +15,7 @@ from ingestd.cli.demo_verdict import Verdict
 from ingestd.cli.options import Integer, Number, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config_dsn import shown
+from ingestd.config.dsn import shown
 from ingestd.ops.printable import printable
 from ingestd.state_files import private
 

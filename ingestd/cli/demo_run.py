@@ -18,11 +18,11 @@ from typing import Any
 
 import aiohttp
 
-from ingestd import config as configuration
-from ingestd import config_dsn
 from ingestd.cli import demo_fanout
 from ingestd.cli.demo_fanout import Fanout, Say
 from ingestd.clock import monotonic_s
+from ingestd.config import dsn as config_dsn
+from ingestd.config import models as configuration
 from ingestd.errors import IngestdError
 from ingestd.ops.account import with_zeros
 from ingestd.sim import embedded, embedded_kafka, embedded_valkey

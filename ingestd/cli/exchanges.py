@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from ingestd import config as configuration
 from ingestd.cli.options import json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import FeedConfig
+from ingestd.config import models as configuration
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
 
 if TYPE_CHECKING:  # importing the exchange library takes a second

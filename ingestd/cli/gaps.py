@@ -12,13 +12,13 @@ from pathlib import Path
 import click
 import orjson
 
-from ingestd import config as configuration
 from ingestd.cli.options import Integer, config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.times import HOW, moment
-from ingestd.config import Config, nearest
-from ingestd.config_overlap import is_pattern
+from ingestd.config import models as configuration
+from ingestd.config.models import Config, nearest
+from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gap_causes import explanation, status_meanings
 from ingestd.ops.printable import printable

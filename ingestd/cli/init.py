@@ -14,8 +14,8 @@ from ingestd.cli.loading import load_runnable
 from ingestd.cli.options import DEFAULT_CONFIG
 from ingestd.cli.say import say
 from ingestd.cli.toml_text import to_toml
-from ingestd.config_dsn import shown
-from ingestd.config_secrets import MASK
+from ingestd.config.dsn import shown
+from ingestd.config.secrets import MASK
 from ingestd.errors import ConfigError, Problem
 
 _DSN = "postgresql://ingestd@localhost:5432/market"

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingestd import config as configuration
-from ingestd.config import Config, RedisConfig
-from ingestd.config_runnable import what_is_lacking
+from ingestd.config import models as configuration
+from ingestd.config.models import Config, RedisConfig
+from ingestd.config.runnable import what_is_lacking
 from ingestd.errors import ConfigError, LiveServerError, Problem
 
 # Stands where a feed is beyond repair, so that the others keep their place.

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ingestd import config as configuration
-from ingestd import config_dsn
-from ingestd.config import Config
+from ingestd.config import dsn
+from ingestd.config import models as configuration
+from ingestd.config.models import Config
 from ingestd.errors import ConfigError, Problem
 
 _SECRET_FILE_KEYS = ("dsn_file", "password_file", "credentials_file", "key_file")
@@ -40,7 +40,7 @@ def _secret_files(config: Config, config_file: Path) -> Iterator[tuple[str, Path
                     yield f"{name}.{key}", Path(member[key])
     if config.database is not None and config.database.dsn is not None:
         with contextlib.suppress(ConfigError):  # it cannot be read
-            for key, value in config_dsn.read(config.database.dsn).items():
+            for key, value in dsn.read(config.database.dsn).items():
                 if key in ("sslkey", "passfile"):
                     yield f"database.dsn: {key}", Path(value)
 

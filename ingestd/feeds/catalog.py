@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
-from ingestd.config_overlap import is_pattern
+from ingestd.config.models import FeedConfig
+from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.ccxt_channels import is_unserved, needs_key, offered_channels, streamed
 from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes

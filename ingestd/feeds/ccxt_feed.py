@@ -10,7 +10,7 @@ import structlog
 
 from ingestd.backoff import Backoff
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, Intake

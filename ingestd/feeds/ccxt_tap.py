@@ -23,7 +23,7 @@ from ccxt.async_support.base.ws.client import Client
 from ccxt.async_support.base.ws.order_book import OrderBook
 
 from ingestd.clock import now_us
-from ingestd.config_secrets import redact
+from ingestd.config.secrets import redact
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum

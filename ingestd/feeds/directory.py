@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.clock import now_us
-from ingestd.config import Channel, FeedConfig
+from ingestd.config.models import Channel, FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.catalog import check, nearest_exchange
 from ingestd.feeds.ccxt_channels import needs_key, offered_channels, streamed

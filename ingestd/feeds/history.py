@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names

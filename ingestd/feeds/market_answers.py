@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from ingestd.config_secrets import redact
+from ingestd.config.secrets import redact
 from ingestd.errors import FeedError
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.market_families import Family

@@ -14,7 +14,7 @@ import structlog
 
 from ingestd import state_files
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.exact import decode_json, encode_json
 from ingestd.feeds.market_families import Family
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingestd.config_overlap import is_pattern
+from ingestd.config.overlap import is_pattern
 from ingestd.feeds.symbols import kind_by_name, type_by_name
 
 

@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Any
 
 from ingestd.clock import from_datetime, now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ChannelError, FeedError
 from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import RateLimited

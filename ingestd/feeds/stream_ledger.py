@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
-from ingestd.config_secrets import redact
+from ingestd.config.models import FeedConfig
+from ingestd.config.secrets import redact
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.consecutive import STEPS_TO_BELIEVE

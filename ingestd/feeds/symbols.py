@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingestd.config_overlap import is_pattern
+from ingestd.config.overlap import is_pattern
 from ingestd.records import Channel
 from ingestd.symbol_names import nearest_markets
 

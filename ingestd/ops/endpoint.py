@@ -18,8 +18,8 @@ import orjson
 from aiohttp import HttpVersion11, web
 
 from ingestd import __version__
-from ingestd.config import HttpConfig
-from ingestd.config_secrets import redact
+from ingestd.config.models import HttpConfig
+from ingestd.config.secrets import redact
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.health import Snapshot, Verdict, liveness, readiness
 from ingestd.ops.hosts import Hosts

@@ -16,8 +16,8 @@ import orjson
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from ingestd.config import LogConfig
-from ingestd.config_secrets import MASK, hide, is_secret_name, redact
+from ingestd.config.models import LogConfig
+from ingestd.config.secrets import MASK, hide, is_secret_name, redact
 from ingestd.ops.printable import printable, printable_json
 
 __all__ = ["configure", "hide", "redact", "redact_value"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost
 from ingestd.journal import Batch, Cursor
 from ingestd.kafka_client import Producer, SizeLimits, settled

@@ -25,7 +25,7 @@ from redis.crc import key_slot
 
 from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import isoformat, monotonic_s, now_us
-from ingestd.config import RedisConfig
+from ingestd.config.models import RedisConfig
 from ingestd.errors import ConfigError, LiveServerError
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus

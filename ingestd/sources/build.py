@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from ingestd.config import DatabaseConfig, KafkaConfig
+from ingestd.config.models import DatabaseConfig, KafkaConfig
 from ingestd.kafka_consumer import GroupConsumer
 from ingestd.ops.health import SourceHealth
 from ingestd.ops.metrics import Metrics

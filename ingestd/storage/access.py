@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from ingestd import state_files
-from ingestd.config import Config
+from ingestd.config.models import Config
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ingestd.config import RetentionConfig
+from ingestd.config.models import RetentionConfig
 from ingestd.errors import ConfigError, Problem
 
 FOR_EVER = 0

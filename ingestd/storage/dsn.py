@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from ingestd import config_dsn
-from ingestd.config_dsn import shown_name
-from ingestd.config_secrets import hide
-from ingestd.config_values import read_text
+from ingestd.config import dsn as config_dsn
+from ingestd.config.dsn import shown_name
+from ingestd.config.secrets import hide
+from ingestd.config.values import read_text
 from ingestd.errors import ConfigError, Problem
 from ingestd.storage.tls import TlsMode, contexts, require_usable
 

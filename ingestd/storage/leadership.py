@@ -18,7 +18,7 @@ import structlog
 
 from ingestd import state_files
 from ingestd.clock import isoformat, monotonic_s
-from ingestd.config import InstanceConfig
+from ingestd.config.models import InstanceConfig
 from ingestd.errors import ConfigError, IngestdError, LeaseLost, is_away
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import leases

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 
 import ingestd
-from ingestd.config import Config
+from ingestd.config.models import Config
 from ingestd.errors import DatabaseError, SchemaError
 from ingestd.failpoints import passing
 from ingestd.storage import candle_rebuild, migration_steps, migrations, policies

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ingestd.config import Config, RetentionConfig
+from ingestd.config.models import Config, RetentionConfig
 from ingestd.storage.candles import AGGREGATES, FOR_EVER, Level, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine

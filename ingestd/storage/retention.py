@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ingestd.config import Config, RetentionConfig
+from ingestd.config.models import Config, RetentionConfig
 from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine

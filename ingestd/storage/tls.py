@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from ingestd import config_dsn
+from ingestd.config import dsn
 from ingestd.errors import ConfigError, Problem
 
 _ALPN = ["postgresql"]  # what a server wants to hear when TLS begins at once
@@ -103,7 +103,7 @@ def _context(tls: TlsMode) -> _Named:
 def _verify(context: _Named, tls: TlsMode) -> None:
     if tls.root is None:
         hint = "name the root certificate's file, or write sslrootcert=system"
-        raise ConfigError([Problem(config_dsn.PATH, f"sslmode={tls.mode} needs sslrootcert", hint=hint)])
+        raise ConfigError([Problem(dsn.PATH, f"sslmode={tls.mode} needs sslrootcert", hint=hint)])
     if tls.root == "system":
         context.load_default_certs()
     else:
@@ -121,7 +121,7 @@ def _blamed_on(parameter: str, file: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "is no such file"
-        raise ConfigError([Problem(config_dsn.PATH, f"{parameter} cannot be used: {reason}", file)]) from error
+        raise ConfigError([Problem(dsn.PATH, f"{parameter} cannot be used: {reason}", file)]) from error
 
 
 def _own(name: str) -> str | None:

@@ -13,7 +13,7 @@ import structlog
 
 from ingestd.backoff import is_logged
 from ingestd.clock import monotonic_s
-from ingestd.config import Config
+from ingestd.config.models import Config
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import MarketInfo
 from ingestd.ops.metrics import Metrics

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.events import publish
 from ingestd.sim.embedded_kafka import EmbeddedKafka
 from ingestd.sim.embedded_valkey import EmbeddedValkey

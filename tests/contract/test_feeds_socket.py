@@ -13,7 +13,7 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from ingestd.backoff import Backoff
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds import ccxt_subscription
 from ingestd.feeds.base import Earlier

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import catalog
 from ingestd.records import BookSnapshot, FeedGap, Tick
 from tests.support.fake_venue import FakeVenue, Running

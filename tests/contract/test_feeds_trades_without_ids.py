@@ -12,7 +12,7 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from ingestd.backoff import Backoff
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import ccxt_subscription
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.records import Trade

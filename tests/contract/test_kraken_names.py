@@ -13,7 +13,7 @@ from zlib import crc32
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.native import line
 from ingestd.feeds.native.kraken import Kraken
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade

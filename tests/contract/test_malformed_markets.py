@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from ingestd.config import parse
+from ingestd.config.models import parse
 from ingestd.errors import ConfigError
 from ingestd.feeds.base import Earlier
 from ingestd.feeds.ccxt_feed import CcxtFeed

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds.catalog import check
 from ingestd.feeds.native.venues import native_venue

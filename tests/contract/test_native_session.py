@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.listing import Choice

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import parse
+from ingestd.config.models import parse
 from ingestd.feeds import quantity_units
 from ingestd.feeds.ccxt_records import market_info
 from ingestd.feeds.history import CcxtHistory

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.config import DatabaseConfig, JournalConfig, KafkaConfig
+from ingestd.config.models import DatabaseConfig, JournalConfig, KafkaConfig
 from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.journal import Cursor, Journal
 from ingestd.kafka_client import Producer

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import ccxt_records, trade_kinds
 from ingestd.feeds.native.venues import native_venue
 from ingestd.feeds.trade_kinds import marks_of

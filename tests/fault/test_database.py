@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import DatabaseConfig, JournalConfig
+from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record

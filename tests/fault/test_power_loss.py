@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record

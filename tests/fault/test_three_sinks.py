@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ingestd.clock import now_us
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.kafka_client import Message, Producer, partition_for
 from ingestd.records import Record, Tick
 from tests.support.brokers import Broker, config_for

@@ -26,11 +26,11 @@ from typing import Any, NoReturn
 import uvloop
 
 from ingestd import clock, failpoints
-from ingestd import config as configuration
 from ingestd.cli import report
 from ingestd.cli.run import _until_stopped
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
+from ingestd.config import models as configuration
+from ingestd.config.models import FeedConfig
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.journal import Journal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import stream_ledger
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.exact import ExactFloat

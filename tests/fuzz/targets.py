@@ -25,8 +25,10 @@ from typing import Any
 
 import msgspec
 
-from ingestd import config_dsn, config_secrets, envelope, validation
-from ingestd.config import FeedConfig, JournalConfig, parse
+from ingestd import envelope, validation
+from ingestd.config import dsn as config_dsn
+from ingestd.config import secrets
+from ingestd.config.models import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.event_messages import read_event
 from ingestd.feeds.base import StreamStatus
@@ -260,7 +262,7 @@ def _without_empty_lists(parameters: dict[str, str]) -> dict[str, str]:
 def dsn(data: bytes) -> None:
     """A connection string: read as libpq reads it, or refused; its password shown in neither case."""
     text = data.decode(errors="replace")
-    config_secrets._hidden.clear()
+    secrets._hidden.clear()
     shown = config_dsn.shown(text)
     parameters = _parameters_of(text)
     if parameters is None:

@@ -17,8 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ingestd import config_dsn, envelope
-from ingestd.config import Config, DatabaseConfig, FeedConfig, InstanceConfig, IntakeConfig, JournalConfig, KafkaConfig
+from ingestd import envelope
+from ingestd.config import dsn
+from ingestd.config.models import (
+    Config,
+    DatabaseConfig,
+    FeedConfig,
+    InstanceConfig,
+    IntakeConfig,
+    JournalConfig,
+    KafkaConfig,
+)
 from ingestd.records import encode_batch
 from ingestd.sources.marks import Marks, Verdict
 from tests.fuzz import targets
@@ -328,7 +337,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         data = targets.seeds(name)[1]
         monkeypatch.setattr("ingestd.kafka_batches.unpacked", lambda *_: b"")
     elif name == "dsn":
-        monkeypatch.setattr(config_dsn, "shown", lambda text: text)
+        monkeypatch.setattr(dsn, "shown", lambda text: text)
     elif name == "books_after_cut":
         data = targets.seeds(name)[0]
         monkeypatch.setattr("tests.support.book_venues.stored", lambda _record: ([], []))

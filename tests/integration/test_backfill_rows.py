@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ingestd.backfill.fill import Filler
 from ingestd.backfill.task import Backfill
 from ingestd.clock import from_datetime, now_us
-from ingestd.config import Config
+from ingestd.config.models import Config
 from ingestd.feeds.trade_search import Ids, Request, Unfillable
 from ingestd.feeds.trade_series import Series
 from ingestd.ops.metrics import Metrics

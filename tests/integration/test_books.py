@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import book_audit
 from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt_feed import CcxtFeed

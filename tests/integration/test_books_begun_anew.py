@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import book_ladder, ccxt_forget
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.ccxt_tap import close_exchange, make_exchange

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import IntakeConfig
+from ingestd.config.models import IntakeConfig
 from ingestd.intake import Intake
 from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
 from ingestd.storage.database import Database

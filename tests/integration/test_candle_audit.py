@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler
 from ingestd.clock import now_us, to_datetime
-from ingestd.config import BackfillConfig, FeedConfig
+from ingestd.config.models import BackfillConfig, FeedConfig
 from ingestd.feeds.trade_search import Ids, Paging, Request
 from ingestd.feeds.trade_series import Series
 from ingestd.ops.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ingestd.backoff import Backoff
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.records import FeedGap, Tick, Trade
 from ingestd.sim.faults import Fault

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ingestd.config import parse
+from ingestd.config.models import parse
 from ingestd.service import Service
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed, StreamStatus
 from ingestd.gap_causes import STREAM_SILENT
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade

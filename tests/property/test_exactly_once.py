@@ -16,7 +16,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.config import DatabaseConfig, JournalConfig
+from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics

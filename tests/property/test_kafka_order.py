@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd import envelope
-from ingestd.config import JournalConfig, KafkaConfig
+from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.errors import ConnectionLost, ProducerFenced
 from ingestd.kafka_client import Message, Producer, partition_for
 from ingestd.records import Record

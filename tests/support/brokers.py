@@ -24,7 +24,7 @@ from typing import Any, Protocol, Self
 
 import pytest
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.sim.embedded_kafka import EmbeddedKafka
 
 BROKERS = ("apache-kafka", "embedded")

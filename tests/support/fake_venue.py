@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from tests.unit.feeds.doubles import ListIntake
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, Feed
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed

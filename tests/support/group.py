@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from ingestd import envelope
-from ingestd.config import DatabaseConfig, KafkaConfig
+from ingestd.config.models import DatabaseConfig, KafkaConfig
 from ingestd.kafka_client import Message, Producer, partition_for
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record

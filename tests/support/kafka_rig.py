@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ingestd.config import JournalConfig, KafkaConfig
+from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.journal import Journal
 from ingestd.kafka_client import Producer
 from ingestd.ops.metrics import Metrics

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from ingestd.config import FeedConfig, parse
+from ingestd.config.models import FeedConfig, parse
 
 Answer = Callable[[Any], list[Any]]  # from what was asked on a socket, the frames to send
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from ingestd.config import Config, parse
+from ingestd.config.models import Config, parse
 from ingestd.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice

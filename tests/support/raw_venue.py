@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from tests.support.feeds import make_feed
 from tests.unit.feeds.doubles import ListIntake

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from ingestd.config import RedisConfig
+from ingestd.config.models import RedisConfig
 from ingestd.ops.metrics import Metrics
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sinks.redis_live import RedisLive

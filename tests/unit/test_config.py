@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ingestd import config_dsn
-from ingestd.config import Config, FeedConfig, effective, load, parse
-from ingestd.config_values import parse_size_bytes
+from ingestd.config import dsn
+from ingestd.config.models import Config, FeedConfig, effective, load, parse
+from ingestd.config.values import parse_size_bytes
 from ingestd.errors import ConfigError, Problem
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "ingestd.toml"
@@ -255,14 +255,14 @@ class TestSecrets:
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="@"), min_size=8))
     def test_a_password_never_survives_redaction(self, password: str) -> None:
-        shown = config_dsn.shown(f"postgresql://user:{password}@host/db")
+        shown = dsn.shown(f"postgresql://user:{password}@host/db")
         assert shown in ("postgresql://user:***@host/db", "***")
 
     @given(password=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
     def test_any_password_fits_into_a_dsn(self, password: str) -> None:
         from urllib.parse import unquote, urlsplit
 
-        parts = urlsplit(config_dsn.changed("postgresql://user@host:5432/db?sslmode=require", password=password))
+        parts = urlsplit(dsn.changed("postgresql://user@host:5432/db?sslmode=require", password=password))
         assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == (
             "user",
             password,

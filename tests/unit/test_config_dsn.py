@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import config_dsn
+from ingestd.config import dsn as config_dsn
 from ingestd.errors import ConfigError
 from tests.support import libpq
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.cli.check import check
-from ingestd.config_overlap import may_be_one
+from ingestd.config.overlap import may_be_one
 
 
 def checked(folder: Path, *feeds: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import IntakeConfig, JournalConfig
+from ingestd.config.models import IntakeConfig, JournalConfig
 from ingestd.errors import JournalError
 from ingestd.intake import Intake
 from ingestd.journal import Batch, Cursor, Journal

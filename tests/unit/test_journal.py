@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalLocked, JournalVersion
 from ingestd.journal import Batch, Cursor, Journal
 from ingestd.journal_file import FileName, JournalFile

@@ -18,7 +18,7 @@ import pytest
 
 from ingestd import journal as journal_module
 from ingestd import journal_disk, journal_salvage, journal_start
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalVersion
 from ingestd.journal import Journal
 from ingestd.journal_disk import JournalDamaged, translated
@@ -59,7 +59,7 @@ def change(path: Path, statement: str) -> None:
 FILL_AND_DIE = """
 import asyncio, os, sys
 from pathlib import Path
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics

@@ -14,7 +14,7 @@ import pytest
 
 from ingestd import journal as journal_module
 from ingestd.clock import now_us
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalFull
 from ingestd.journal import Batch, Journal
 from ingestd.journal_file import JournalFile

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import FeedConfig, parse
+from ingestd.config.models import FeedConfig, parse
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo
 from ingestd.ops.health import readiness

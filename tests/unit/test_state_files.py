@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingestd import state_files
-from ingestd.config import FeedConfig, JournalConfig
+from ingestd.config.models import FeedConfig, JournalConfig
 from ingestd.errors import JournalError, SinkStateError
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.journal import Journal

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ingestd import stream_state
-from ingestd.config import FeedConfig, IntakeConfig, JournalConfig
+from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
 from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
 from ingestd.feeds.stream_ledger import StreamLedger
 from ingestd.intake import Intake

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import IntakeConfig, JournalConfig
+from ingestd.config.models import IntakeConfig, JournalConfig
 from ingestd.feeds.wire_limits import MAX_REPLY_BYTES
 
 UNITS = Path(__file__).parents[2] / "systemd"

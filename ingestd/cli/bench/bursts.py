@@ -13,7 +13,7 @@ from ingestd.cli.bench import rig
 from ingestd.cli.bench.figures import Figure, Figures
 from ingestd.cli.bench.rig import Plan, Sections, Server
 from ingestd.clock import monotonic_s
-from ingestd.config import RetentionConfig
+from ingestd.config.models import RetentionConfig
 
 SPEEDS = ("1", "10", "max")
 _BURSTS_S = 60.0

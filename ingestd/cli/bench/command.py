@@ -35,7 +35,7 @@ from ingestd.cli.bench.rig import Plan, Server
 from ingestd.cli.options import Integer, Number
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import LogConfig
+from ingestd.config.models import LogConfig
 from ingestd.ops import logs
 
 _FROZEN_S = 30.0

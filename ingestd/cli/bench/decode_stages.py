@@ -14,7 +14,7 @@ from ingestd.cli.bench.figures import Figure, Figures, us_each
 from ingestd.cli.bench.rig import Plan
 from ingestd.cli.bench.socket_stages import Counter
 from ingestd.cli.demo_run import DemoError
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession

@@ -13,7 +13,7 @@ from ingestd.cli.bench.figures import Figure, Figures
 from ingestd.cli.bench.rig import Plan
 from ingestd.cli.bench.sample import trades
 from ingestd.clock import monotonic_s
-from ingestd.config import JournalConfig, KafkaConfig
+from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.journal import Journal
 from ingestd.kafka_client import Producer
 from ingestd.ops.metrics import Metrics

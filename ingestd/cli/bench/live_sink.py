@@ -18,7 +18,7 @@ from typing import Any
 from ingestd.cli.bench.figures import Figure, Figures, percentile
 from ingestd.cli.bench.rig import Plan, Server
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import RedisConfig, parse
+from ingestd.config.models import RedisConfig, parse
 from ingestd.feeds.base import FeedStatus, Intake, MarketInfo
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Tick, Trade

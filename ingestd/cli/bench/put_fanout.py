@@ -15,7 +15,7 @@ from ingestd.cli.bench.rig import Plan, Server
 from ingestd.cli.bench.wire import all_sinks
 from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s
-from ingestd.config import parse
+from ingestd.config.models import parse
 from ingestd.service import Service
 
 _PUT_RATE = 200_000  # more than the journal takes

@@ -17,12 +17,12 @@ from typing import Any
 
 import aiohttp
 
-from ingestd import config as configuration
-from ingestd import config_dsn
 from ingestd.cli import demo_run
 from ingestd.cli.demo_run import DemoError
 from ingestd.cli.toml_text import to_toml
 from ingestd.clock import monotonic_s
+from ingestd.config import dsn as config_dsn
+from ingestd.config import models as configuration
 from ingestd.sim.child import free_port
 from ingestd.sim.embedded import EmbeddedPostgres, wheel_binaries
 from ingestd.storage.database import Database

@@ -16,7 +16,7 @@ from ingestd.cli.bench.figures import Figure, Figures, us_each
 from ingestd.cli.bench.rig import Plan, Venue
 from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed

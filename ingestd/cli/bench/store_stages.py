@@ -12,7 +12,7 @@ from ingestd.cli.bench.rig import Plan, Server
 from ingestd.cli.bench.sample import trades
 from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s
-from ingestd.config import Config, DatabaseConfig, parse
+from ingestd.config.models import Config, DatabaseConfig, parse
 from ingestd.intake import Intake
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics

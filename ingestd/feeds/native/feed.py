@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.listing import Choice

@@ -11,7 +11,7 @@ import structlog
 
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited, says_subscribed
 from ingestd.feeds.native.messages import FrameNumber, Message, Notice

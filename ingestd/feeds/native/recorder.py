@@ -9,7 +9,7 @@ import structlog
 from msgspec.structs import replace
 
 from ingestd.clock import now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_states import BookState
 from ingestd.feeds.listing import Choice

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Intake
 from ingestd.feeds.book_audit import BookAuditor

@@ -23,7 +23,7 @@ from picows import (
 )
 
 from ingestd.clock import monotonic_s
-from ingestd.config_secrets import redact
+from ingestd.config.secrets import redact
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.named_waits import retry_after_s

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.coinbase import CoinbaseAdvanced

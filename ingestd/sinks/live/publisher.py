@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingestd.clock import monotonic_s
-from ingestd.config import RedisConfig
+from ingestd.config.models import RedisConfig
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import CHANNEL_OF, MarketRecord, channel_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config import DatabaseConfig
+from ingestd.config.models import DatabaseConfig
 from ingestd.errors import NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal import Batch, Cursor

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from ingestd import envelope
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, ProducerFenced
 from ingestd.kafka_client import Message, Producer, ensure_topics, partition_for
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected

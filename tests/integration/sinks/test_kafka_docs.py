@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from ingestd import envelope
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.records import Record
 from ingestd.sinks.kafka_flush import TOO_LARGE
 from tests.support.brokers import Broker, config_for

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost
 from ingestd.kafka_client import Producer
 from tests.support.brokers import ApacheKafka, Secured, apache_jars, config_for

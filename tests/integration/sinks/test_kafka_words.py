@@ -11,7 +11,7 @@ import pytest
 import structlog.testing
 from aiokafka import errors as library
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost, NotIdempotent, Reaction, is_known, reaction_to
 from ingestd.kafka_check import try_kafka
 from ingestd.kafka_client import ensure_topics

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.clock import now_us
-from ingestd.config import DatabaseConfig, JournalConfig
+from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Record

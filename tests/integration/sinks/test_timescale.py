@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from ingestd.clock import to_datetime
-from ingestd.config import DatabaseConfig, JournalConfig
+from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from confluent_kafka.admin import AdminClient
 
 from ingestd import envelope
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.kafka_client import ensure_topics, partition_for
 from ingestd.records import Record
 from ingestd.sources.base import ReaderStatus

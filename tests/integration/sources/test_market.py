@@ -10,7 +10,7 @@ import pytest
 
 from ingestd import envelope
 from ingestd.clock import now_us
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.kafka_client import Message
 from ingestd.records import Candle, FeedGap, Record, Rejected
 from ingestd.storage.database import Database

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.event_messages import EVENT_ID_HEADER
 from ingestd.events import EventPublisher, envelope, publish
 from ingestd.ops.metrics import Metrics

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from ingestd.config import KafkaConfig
+from ingestd.config.models import KafkaConfig
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Store
 from ingestd.sources.trading_events import EventStore

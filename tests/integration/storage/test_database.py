@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestd import config_dsn
+from ingestd.config import dsn
 from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
@@ -146,7 +146,7 @@ async def test_an_argument_of_the_wrong_type_keeps_the_connection(one: Database)
 
 async def test_the_wrong_password_and_database(postgres_database: DatabaseForTest) -> None:
     with pytest.raises(DatabaseError, match="check the password") as caught:
-        await Database.connect(config_dsn.changed(postgres_database.dsn, password="wrong"))
+        await Database.connect(dsn.changed(postgres_database.dsn, password="wrong"))
     assert caught.value.sqlstate == "28P01"
     with pytest.raises(DatabaseError, match="CREATE DATABASE") as missing:
         await Database.connect(postgres_database.dsn.rpartition("/")[0] + "/nowhere")

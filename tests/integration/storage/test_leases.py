@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from ingestd.config import InstanceConfig
+from ingestd.config.models import InstanceConfig
 from ingestd.errors import ConnectionLost, DatabaseError, LeaseLost
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import leases

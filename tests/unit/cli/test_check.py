@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import config as configuration
 from ingestd.cli.check import check
 from ingestd.cli.loading import load_checked
 from ingestd.cli.toml_text import to_toml
-from ingestd.config import FeedConfig
+from ingestd.config import models as configuration
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, Problem
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "ingestd.toml"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from ingestd.cli import cli
-from ingestd.config import Config, FeedConfig, examine
+from ingestd.config.models import Config, FeedConfig, examine
 from ingestd.errors import ConfigError
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.service import Service

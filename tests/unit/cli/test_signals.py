@@ -14,7 +14,7 @@ import pytest
 
 from ingestd.cli import main
 from ingestd.cli.signals import Interrupted, StopSignals, run_to_its_end
-from ingestd.config import JournalConfig
+from ingestd.config.models import JournalConfig
 from ingestd.journal import Journal
 from ingestd.ops.metrics import Metrics
 

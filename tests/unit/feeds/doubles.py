@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from aiohttp import WSMessage, WSMsgType
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt_recorder import Recorder
 from ingestd.feeds.ccxt_session import CcxtSession

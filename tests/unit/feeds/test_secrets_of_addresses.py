@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from ingestd.config import FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.records import FeedGap
 from tests.support.small_venue import RunningFeed
 from tests.unit.feeds.doubles import Wire

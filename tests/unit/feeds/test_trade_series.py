@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import parse
+from ingestd.config.models import parse
 from ingestd.feeds.history import CcxtHistory
 from ingestd.feeds.trade_search import Ids, Paging, Unfillable
 from ingestd.feeds.trade_series import series_for

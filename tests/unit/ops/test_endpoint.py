@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ingestd.config import HttpConfig
+from ingestd.config.models import HttpConfig
 from ingestd.errors import ConfigError
 from ingestd.ops import endpoint as endpoint_module
 from ingestd.ops.endpoint import MAX_CONNECTIONS, Endpoint

@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import LogConfig
+from ingestd.config.models import LogConfig
 from ingestd.ops import logs
 
 CANARY = "hunter2Zx9q"

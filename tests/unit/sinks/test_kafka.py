@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd import envelope, kafka_client
-from ingestd.config import KafkaConfig, parse
+from ingestd.config.models import KafkaConfig, parse
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
 from ingestd.journal import Batch
 from ingestd.kafka_client import Message, connection, partition_for, size_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ingestd import envelope, event_messages
 from ingestd.clock import now_us
-from ingestd.config import parse
+from ingestd.config.models import parse
 from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Rejected, Trade

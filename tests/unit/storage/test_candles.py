@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import RetentionConfig
+from ingestd.config.models import RetentionConfig
 from ingestd.errors import ConfigError
 from ingestd.storage import candle_rebuild
 from ingestd.storage.candles import AGGREGATES, LEVELS, Level, interval_days, require_room

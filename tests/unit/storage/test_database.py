@@ -7,7 +7,7 @@ import socket
 import asyncpg
 import pytest
 
-from ingestd.config_dsn import shown
+from ingestd.config.dsn import shown
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
 from ingestd.storage.dsn import describe_target

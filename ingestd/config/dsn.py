@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote, unquote
 
-from ingestd.config_secrets import MASK, hide
+from ingestd.config.secrets import MASK, hide
 from ingestd.errors import ConfigError, Problem
 
 PATH: Final = "database.dsn"

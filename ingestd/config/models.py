@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from ingestd import config_dsn
-from ingestd.config_overlap import is_pattern, overlaps
-from ingestd.config_secrets import hide, secrets_in, secrets_of_url, shown_url, shown_value
-from ingestd.config_values import (
+from ingestd.config import dsn as config_dsn
+from ingestd.config.overlap import is_pattern, overlaps
+from ingestd.config.secrets import hide, secrets_in, secrets_of_url, shown_url, shown_value
+from ingestd.config.values import (
     Broker,
     Days,
     FilePath,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestd.config import Config
+from ingestd.config.models import Config
 from ingestd.errors import ConfigError, Problem
 
 
