@@ -22,7 +22,7 @@ from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
-from ingestd.journal import Batch, Journal
+from ingestd.journal.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
     CHANNEL_OF,

@@ -29,7 +29,7 @@ from ingestd.feeds.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues import native_venue
 from ingestd.intake import Intake
-from ingestd.journal import Cursor, Journal
+from ingestd.journal.journal import Cursor, Journal
 from ingestd.kafka_client import Producer
 from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint

@@ -28,7 +28,7 @@ from ingestd.feeds.base import Earlier, FeedStatus
 from ingestd.gap_book import stream_of_gap
 from ingestd.gap_causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
 from ingestd.intake import Intake
-from ingestd.journal_thread import Worker
+from ingestd.journal.thread import Worker
 from ingestd.records import FeedGap, StreamId
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
-from ingestd.journal import Batch, Cursor
+from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost
-from ingestd.journal import Batch, Cursor
+from ingestd.journal.journal import Batch, Cursor
 from ingestd.kafka_client import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus

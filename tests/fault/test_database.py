@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.config.models import DatabaseConfig, JournalConfig
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sinks.timescale.sink import TimescaleSink

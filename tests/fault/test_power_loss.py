@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.config.models import JournalConfig
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from tests.support.records import trade

@@ -33,7 +33,7 @@ from ingestd.config import models as configuration
 from ingestd.config.models import FeedConfig
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo, StreamStatus
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops import logs
 from ingestd.records import FeedGap, Rejected, Tick, Trade
 from ingestd.service import Service

@@ -47,7 +47,7 @@ from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
 from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.tap import Tap
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, OpenInterest, Record, Tick, Trade
 from ingestd.sinks.timescale.sink import TimescaleSink

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ingestd.config.models import JournalConfig, KafkaConfig
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.kafka_client import Producer
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record

@@ -17,8 +17,8 @@ import pytest
 
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalLocked, JournalVersion
-from ingestd.journal import Batch, Cursor, Journal
-from ingestd.journal_file import FileName, JournalFile
+from ingestd.journal.file import FileName, JournalFile
+from ingestd.journal.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, decode_batch, encode_batch
 from tests.support.records import book, tick, trade

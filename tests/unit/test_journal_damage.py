@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.journal_damage import damage_gaps, missing_span
+from ingestd.journal.damage import damage_gaps, missing_span
 
 KEPT = [(2, 20), (3, 30), (6, 60), (7, 70)]
 STREAMS = {("binance", "trades", "BTC/USDT"), ("binance", "ticks", "BTC/USDT"), ("okx", "trades", "ETH/USDT")}

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import journal as journal_module
-from ingestd import journal_disk, journal_salvage, journal_start
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull, JournalVersion
-from ingestd.journal import Journal
-from ingestd.journal_disk import JournalDamaged, translated
-from ingestd.journal_file import FORMAT_VERSION, FileName, JournalFile
-from ingestd.journal_rows import StoredBatch
+from ingestd.journal import disk, recovery, salvage
+from ingestd.journal import journal as journal_module
+from ingestd.journal.disk import JournalDamaged, translated
+from ingestd.journal.file import FORMAT_VERSION, FileName, JournalFile
+from ingestd.journal.journal import Journal
+from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import WIRE_VERSION
 from tests.unit.test_journal import append, filled, numbers, opened, read_all
@@ -61,7 +61,7 @@ import asyncio, os, sys
 from pathlib import Path
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from tests.support.records import book
 
@@ -252,7 +252,7 @@ def test_a_finished_rewriting_wins_over_the_old_log(tmp_path: Path) -> None:
     path.rename(new)
     path.write_bytes(b"the old file")
     path.with_name(path.name + "-wal").write_bytes(b"its log")
-    journal_salvage.sweep(path.parent)
+    salvage.sweep(path.parent)
     assert [kept.name for kept in path.parent.iterdir()] == [path.name]
 
     async def after() -> None:
@@ -352,7 +352,7 @@ async def test_a_damaged_file_on_a_full_disk_waits_for_the_next_start(
         raise JournalFull("no room left")
 
     with monkeypatch.context() as full:
-        full.setattr(journal_start, "salvage", no_room)
+        full.setattr(recovery, "salvage", no_room)
         with opened(tmp_path) as journal:
             assert await read_all(journal.cursor("one")) == []
             await append(journal, 1000)
@@ -397,14 +397,14 @@ async def test_salvaging_does_not_hold_the_loop(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batches SET crc = 1 WHERE position = 20")
     threads: set[str] = set()
-    real = journal_salvage._write
+    real = salvage._write
 
     def noted(*args: object) -> None:
         threads.add(threading.current_thread().name)
         real(*args)  # type: ignore[arg-type] # handed on as they came
 
     with opened(tmp_path) as journal, pytest.MonkeyPatch.context() as watched:
-        watched.setattr(journal_salvage, "_write", noted)
+        watched.setattr(salvage, "_write", noted)
         assert len(await read_all(journal.cursor("one"))) == 59
     assert threads == {"journal-reader"}
 
@@ -433,7 +433,7 @@ async def test_the_directory_is_durable_before_anything_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(journal_start, "sync_directory", synced.append)
+    monkeypatch.setattr(recovery, "sync_directory", synced.append)
     with opened(tmp_path / "state"):
         pass
     assert synced[:2] == [tmp_path / "state", tmp_path]
@@ -517,7 +517,7 @@ def test_a_row_for_which_memory_is_said_to_lack_is_damaged_where_memory_is_there
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     if not is_there:
-        monkeypatch.setattr(journal_disk, "_LARGE_BATCH_BYTES", 2**62)
+        monkeypatch.setattr(disk, "_LARGE_BATCH_BYTES", 2**62)
     with pytest.raises(JournalError) as caught, translated(tmp_path):
         raise MemoryError
     assert isinstance(caught.value, JournalDamaged) == is_there

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import journal as journal_module
 from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalFull
-from ingestd.journal import Batch, Journal
-from ingestd.journal_file import JournalFile
-from ingestd.journal_rows import StoredBatch
+from ingestd.journal import journal as journal_module
+from ingestd.journal.file import JournalFile
+from ingestd.journal.journal import Batch, Journal
+from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import decode_batch
 from tests.support.records import book, tick, trade
@@ -123,7 +123,7 @@ async def test_a_rewriting_that_found_no_room_does_not_stop_the_next(
         cursor = journal.cursor("one")
         number = 0
         with monkeypatch.context() as full:
-            full.setattr("ingestd.journal_salvage.os.replace", no_room)
+            full.setattr("ingestd.journal.salvage.os.replace", no_room)
             with contextlib.suppress(JournalFull):
                 while True:
                     await append_each(journal, number)

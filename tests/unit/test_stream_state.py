@@ -16,7 +16,7 @@ from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
 from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
 from ingestd.feeds.stream_ledger import StreamLedger
 from ingestd.intake import Intake
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, StreamId
 from ingestd.stream_state import Document, StreamState, document, earlier_streams, following, let_go, lost_before_gaps

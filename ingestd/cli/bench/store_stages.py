@@ -14,7 +14,7 @@ from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s
 from ingestd.config.models import Config, DatabaseConfig, parse
 from ingestd.intake import Intake
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade
 from ingestd.sinks.timescale import copy_text

@@ -15,7 +15,7 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import DatabaseConfig
 from ingestd.errors import NoneTaken, SchemaError
 from ingestd.failpoints import passing
-from ingestd.journal import Batch, Cursor
+from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.ahead import Ahead
 from ingestd.sinks.base import SinkStatus

@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.clock import now_us
 from ingestd.config.models import DatabaseConfig, JournalConfig
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Record
 from ingestd.sinks.timescale.positions import Move, advance

@@ -13,7 +13,7 @@ import pytest
 from ingestd.clock import now_us
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sinks.timescale.sink import TimescaleSink

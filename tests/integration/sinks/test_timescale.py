@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from ingestd.clock import to_datetime
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected, Tick
 from ingestd.sinks.timescale.sink import TimescaleSink

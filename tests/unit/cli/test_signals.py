@@ -15,7 +15,7 @@ import pytest
 from ingestd.cli import main
 from ingestd.cli.signals import Interrupted, StopSignals, run_to_its_end
 from ingestd.config.models import JournalConfig
-from ingestd.journal import Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ingestd import envelope, kafka_client
 from ingestd.config.models import KafkaConfig, parse
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
-from ingestd.journal import Batch
+from ingestd.journal.journal import Batch
 from ingestd.kafka_client import Message, connection, partition_for, size_of
 from ingestd.records import Record, Rejected, count_channels
 from ingestd.sinks.kafka_cursor import CursorFile

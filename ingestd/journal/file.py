@@ -19,8 +19,8 @@ from pathlib import Path
 
 from ingestd.errors import JournalError, JournalFull, JournalVersion
 from ingestd.failpoints import passing
-from ingestd.journal_disk import JournalDamaged, Pages, connect, sync_directory, translated, with_companions
-from ingestd.journal_rows import StoredBatch, Totals, counts_of, row_of, stored, stored_totals, totals_row
+from ingestd.journal.disk import JournalDamaged, Pages, connect, sync_directory, translated, with_companions
+from ingestd.journal.rows import StoredBatch, Totals, counts_of, row_of, stored, stored_totals, totals_row
 from ingestd.records import WIRE_VERSION
 
 FORMAT_VERSION = 1  # of the tables below; together with the version of the records it is the file's `user_version`

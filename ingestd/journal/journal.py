@@ -31,13 +31,13 @@ from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped
-from ingestd.journal_cursor import Batch, Cursor, Place
-from ingestd.journal_disk import JournalDamaged, row_bytes
-from ingestd.journal_file import FileName, JournalFile, add_counts
-from ingestd.journal_rows import StoredBatch
-from ingestd.journal_salvage import Rewritten, salvage, without_channel
-from ingestd.journal_start import files_left, gaps_left_by, take_directory
-from ingestd.journal_thread import Worker
+from ingestd.journal.cursor import Batch, Cursor, Place
+from ingestd.journal.disk import JournalDamaged, row_bytes
+from ingestd.journal.file import FileName, JournalFile, add_counts
+from ingestd.journal.recovery import files_left, gaps_left_by, take_directory
+from ingestd.journal.rows import StoredBatch
+from ingestd.journal.salvage import Rewritten, salvage, without_channel
+from ingestd.journal.thread import Worker
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, Record, StreamId, count_channels, decode_batch, encode_batch
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ingestd.errors import JournalError
-from ingestd.journal_file import JournalFile, add_counts
+from ingestd.journal.file import JournalFile, add_counts
 from ingestd.records import Record, all_memory_bytes
 
 T = TypeVar("T")

@@ -22,16 +22,9 @@ import msgspec
 
 from ingestd import state_files
 from ingestd.gap_book import Dropped, dropped
-from ingestd.journal_disk import connect, sync_directory, translated, with_companions
-from ingestd.journal_file import (
-    NEW,
-    PART,
-    FileName,
-    JournalFile,
-    add_counts,
-    write_schema,
-)
-from ingestd.journal_rows import StoredBatch, row_of, stored
+from ingestd.journal.disk import connect, sync_directory, translated, with_companions
+from ingestd.journal.file import NEW, PART, FileName, JournalFile, add_counts, write_schema
+from ingestd.journal.rows import StoredBatch, row_of, stored
 from ingestd.records import (
     FeedGap,
     Record,
