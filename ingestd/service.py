@@ -28,7 +28,7 @@ from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues import native_venue
-from ingestd.intake import Intake
+from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Cursor, Journal
 from ingestd.kafka_client import Producer
 from ingestd.ops.account import account, without_zeros

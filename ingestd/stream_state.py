@@ -27,7 +27,7 @@ from ingestd.errors import JournalError
 from ingestd.feeds.base import Earlier, FeedStatus
 from ingestd.gap_book import stream_of_gap
 from ingestd.gap_causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
-from ingestd.intake import Intake
+from ingestd.intake.intake import Intake
 from ingestd.journal.thread import Worker
 from ingestd.records import FeedGap, StreamId
 

@@ -14,9 +14,9 @@ from ingestd.clock import now_us
 from ingestd.envelope import TopicKind
 from ingestd.errors import EnvelopeError
 from ingestd.indexed_texts import is_name
+from ingestd.intake.rejections import Rejections
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
-from ingestd.rejections import Rejections
 from ingestd.sinks.timescale.positions import Mark, Move
 from ingestd.sinks.timescale.sink import count_outcome
 from ingestd.sinks.timescale.writer import prepare, write

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.config.models import IntakeConfig
-from ingestd.intake import Intake
+from ingestd.intake.intake import Intake
 from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow

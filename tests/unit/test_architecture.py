@@ -39,22 +39,22 @@ FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.backoff"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.feeds": {"ingestd.feeds.base"},
     "ingestd.validation": set(),
-    "ingestd.intake": {
+    "ingestd.intake.intake": {
         "ingestd.feeds.base",
         "ingestd.gap_book",
         "ingestd.journal.journal",
-        "ingestd.rejections",
-        "ingestd.spill",
+        "ingestd.intake.rejections",
+        "ingestd.intake.spill",
         "ingestd.validation",
     },
     "ingestd.gap_book": set(),
-    "ingestd.rejections": set(),
-    "ingestd.spill": set(),
+    "ingestd.intake.rejections": set(),
+    "ingestd.intake.spill": set(),
     # What a process leaves to the next: it is composed of what the feeds say and the intake holds.
     "ingestd.stream_state": {
         "ingestd.feeds.base",
         "ingestd.gap_book",
-        "ingestd.intake",
+        "ingestd.intake.intake",
         "ingestd.journal.thread",
     },
     "ingestd.journal.journal": {
@@ -93,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.kafka_errors": set(),
     "ingestd.kafka_check": {"ingestd.kafka_client"},
     "ingestd.sources": {
-        "ingestd.rejections",
+        "ingestd.intake.rejections",
         "ingestd.storage",
         "ingestd.sinks",
         "ingestd.validation",
@@ -210,7 +210,7 @@ LONGER_FOR_A_REASON = {
     "ingestd/config/models.py": "every option and how the file is read, checked and shown: one page to look an option up in",
     "ingestd/feeds/ccxt_tap.py": "the only file that may import ccxt: what derives from its classes is here",
     "ingestd/service.py": "the composition root: every part, and the one start and stop order, on one page",
-    "ingestd/intake.py": "holding, giving up, sealing and counting are of one list of open records",
+    "ingestd/intake/intake.py": "holding, giving up, sealing and counting are of one list of open records",
     "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where; apart, each would lie",
 }
 
@@ -302,7 +302,7 @@ def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
         ("ingestd.cli.run", "ingestd.service", True),
         ("ingestd.cli.run", "ingestd.sinks.redis_live", False),
         ("ingestd.service", "ingestd.sinks.redis_live", True),
-        ("ingestd.intake", "ingestd.sinks.redis_live", False),
+        ("ingestd.intake.intake", "ingestd.sinks.redis_live", False),
         ("ingestd.sim.embedded_valkey", "ingestd.sinks.redis_live", False),
         ("ingestd.newcomer", "ingestd.sinks.base", False),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.config.models import IntakeConfig, JournalConfig
 from ingestd.errors import JournalError
-from ingestd.intake import Intake
+from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import (

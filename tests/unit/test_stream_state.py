@@ -15,7 +15,7 @@ from ingestd import stream_state
 from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
 from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
 from ingestd.feeds.stream_ledger import StreamLedger
-from ingestd.intake import Intake
+from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, StreamId

@@ -13,7 +13,7 @@ from ingestd.cli.bench.sample import trades
 from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s
 from ingestd.config.models import Config, DatabaseConfig, parse
-from ingestd.intake import Intake
+from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade

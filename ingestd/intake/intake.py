@@ -22,6 +22,8 @@ from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
+from ingestd.intake.rejections import Rejections
+from ingestd.intake.spill import Spill
 from ingestd.journal.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import (
@@ -41,8 +43,6 @@ from ingestd.records import (
     memory_bytes,
     stream_of,
 )
-from ingestd.rejections import Rejections
-from ingestd.spill import Spill
 
 log = structlog.get_logger()
 
