@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ingestd.clock import now_us
 from ingestd.config.models import KafkaConfig
-from ingestd.kafka_client import Message, Producer, partition_for
+from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.storage.database import Database
 from tests.support.brokers import config_for, running_broker
 from tests.support.daemon import running, write_config

@@ -30,7 +30,7 @@ from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues import native_venue
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Cursor, Journal
-from ingestd.kafka_client import Producer
+from ingestd.kafka.producer import Producer
 from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ingestd import envelope
 from ingestd.config.models import Config, FeedConfig, KafkaConfig, RedisConfig
 from ingestd.errors import FeedError, IngestdError, SchemaError
 from ingestd.feeds.history import CcxtHistory
-from ingestd.kafka_check import try_kafka
+from ingestd.kafka import envelope
+from ingestd.kafka.check import try_kafka
 from ingestd.sinks.redis_live import address_of, reach
 from ingestd.sources.trading_events import KINDS
 from ingestd.storage.access import DatabaseAccess

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ingestd import envelope
 from ingestd.config.models import KafkaConfig
-from ingestd.kafka_consumer import read_to_end
+from ingestd.kafka import envelope
+from ingestd.kafka.consumer import read_to_end
 from ingestd.sim.embedded_kafka import EmbeddedKafka
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 

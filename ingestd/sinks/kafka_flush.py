@@ -15,11 +15,11 @@ from typing import Protocol, TypeAlias
 
 import structlog
 
-from ingestd import envelope
 from ingestd.clock import monotonic_s
 from ingestd.errors import MessageTooLarge
 from ingestd.journal.journal import Batch
-from ingestd.kafka_client import Message, partition_for, size_of
+from ingestd.kafka import envelope
+from ingestd.kafka.producer import Message, partition_for, size_of
 from ingestd.records import CHANNEL_OF, TABLE_OF, Record, Rejected, channel_of
 
 log = structlog.get_logger()

@@ -17,7 +17,7 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Batch, Cursor
-from ingestd.kafka_client import Producer, SizeLimits, settled
+from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer

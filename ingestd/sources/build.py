@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from ingestd.config.models import DatabaseConfig, KafkaConfig
-from ingestd.kafka_consumer import GroupConsumer
+from ingestd.kafka.consumer import GroupConsumer
 from ingestd.ops.health import SourceHealth
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Consumer, Membership, ReaderLimits, Store

@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 
-from ingestd import envelope
 from ingestd.clock import now_us
-from ingestd.envelope import TopicKind
 from ingestd.errors import EnvelopeError
 from ingestd.indexed_texts import is_name
 from ingestd.intake.rejections import Rejections
+from ingestd.kafka import envelope
+from ingestd.kafka.envelope import TopicKind
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
 from ingestd.sinks.timescale.positions import Mark, Move

@@ -18,8 +18,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from ingestd.envelope import POSITION_HEADER, parse_position
 from ingestd.errors import EnvelopeError
+from ingestd.kafka.envelope import POSITION_HEADER, parse_position
 from ingestd.sinks.timescale.positions import Mark
 from ingestd.sources.base import JournalPlace, Message
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ingestd.config.models import DatabaseConfig, JournalConfig, KafkaConfig
 from ingestd.errors import ConnectionLost, DatabaseError
 from ingestd.journal.journal import Cursor, Journal
-from ingestd.kafka_client import Producer
+from ingestd.kafka.producer import Producer
 from ingestd.ops.account import account
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, Record

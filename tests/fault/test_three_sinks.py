@@ -20,7 +20,7 @@ import pytest
 
 from ingestd.clock import now_us
 from ingestd.config.models import KafkaConfig
-from ingestd.kafka_client import Message, Producer, partition_for
+from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.records import Record, Tick
 from tests.support.brokers import Broker, config_for
 from tests.support.daemon import Daemon, running, write_config

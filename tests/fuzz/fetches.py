@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka.structs import TopicPartition
 
-from ingestd.kafka_batches import Bounds, FetchedBatches, PartitionRecords
+from ingestd.kafka.batches import Bounds, FetchedBatches, PartitionRecords
 from ingestd.sources.base import Message, Unreadable
 from tests.support.batches import CODECS, batch, old_message, pack, records, sound
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from ingestd import envelope, validation
+from ingestd import validation
 from ingestd.config import dsn as config_dsn
 from ingestd.config import secrets
 from ingestd.config.models import FeedConfig, JournalConfig, parse
@@ -48,6 +48,7 @@ from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.tap import Tap
 from ingestd.journal.journal import Journal
+from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sinks.timescale import copy_text

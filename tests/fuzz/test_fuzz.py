@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from ingestd import envelope
 from ingestd.config import dsn
 from ingestd.config.models import (
     Config,
@@ -28,6 +27,7 @@ from ingestd.config.models import (
     JournalConfig,
     KafkaConfig,
 )
+from ingestd.kafka import envelope
 from ingestd.records import encode_batch
 from ingestd.sources.marks import Marks, Verdict
 from tests.fuzz import targets
@@ -335,7 +335,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(envelope, "encode", broken)
     elif name == "compressed_batch":
         data = targets.seeds(name)[1]
-        monkeypatch.setattr("ingestd.kafka_batches.unpacked", lambda *_: b"")
+        monkeypatch.setattr("ingestd.kafka.batches.unpacked", lambda *_: b"")
     elif name == "dsn":
         monkeypatch.setattr(dsn, "shown", lambda text: text)
     elif name == "books_after_cut":

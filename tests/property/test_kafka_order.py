@@ -16,10 +16,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd import envelope
 from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.errors import ConnectionLost, ProducerFenced
-from ingestd.kafka_client import Message, Producer, partition_for
+from ingestd.kafka import envelope
+from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.records import Record
 from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from ingestd import envelope
 from ingestd.config.models import DatabaseConfig, KafkaConfig
-from ingestd.kafka_client import Message, Producer, partition_for
+from ingestd.kafka import envelope
+from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sources.base import Store

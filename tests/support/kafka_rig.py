@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.journal.journal import Journal
-from ingestd.kafka_client import Producer
+from ingestd.kafka.producer import Producer
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sinks.kafka_topics import KafkaSink

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ingestd import envelope
+from ingestd.kafka import envelope
 from ingestd.records import Record
 from ingestd.sources.base import Membership, Message, Part
 

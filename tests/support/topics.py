@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from ingestd.envelope import POSITION_HEADER, decode, parse_position, topics
+from ingestd.kafka.envelope import POSITION_HEADER, decode, parse_position, topics
 from ingestd.records import Record
 
 T = TypeVar("T")

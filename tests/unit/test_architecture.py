@@ -23,7 +23,7 @@ LEAVES = {
     "ingestd.config.runnable",
     "ingestd.config.secrets",
     "ingestd.config.values",
-    "ingestd.envelope",
+    "ingestd.kafka.envelope",
     "ingestd.iso_time",
     "ingestd.symbol_names",
     "ingestd.gap_causes",
@@ -88,30 +88,30 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.takeover": {"ingestd.feeds.base", "ingestd.feeds.gaps", "ingestd.storage"},  # gaps, from what is stored
     "ingestd.tasks": set(),
     "ingestd.shard": set(),
-    "ingestd.sinks": {"ingestd.storage", "ingestd.journal.journal", "ingestd.validation", "ingestd.kafka_client"},
-    "ingestd.kafka_client": {"ingestd.kafka_errors"},
-    "ingestd.kafka_errors": set(),
-    "ingestd.kafka_check": {"ingestd.kafka_client"},
+    "ingestd.sinks": {"ingestd.storage", "ingestd.journal.journal", "ingestd.validation", "ingestd.kafka.producer"},
+    "ingestd.kafka.producer": {"ingestd.kafka.errors"},
+    "ingestd.kafka.errors": set(),
+    "ingestd.kafka.check": {"ingestd.kafka.producer"},
     "ingestd.sources": {
         "ingestd.intake.rejections",
         "ingestd.storage",
         "ingestd.sinks",
         "ingestd.validation",
         "ingestd.event_messages",
-        "ingestd.kafka_consumer",
+        "ingestd.kafka.consumer",
         "ingestd.ops.health",
     },
     # Publisher and consumer of trading events share one reading of them.
-    "ingestd.events": {"ingestd.kafka_client", "ingestd.event_messages"},
+    "ingestd.events": {"ingestd.kafka.producer", "ingestd.event_messages"},
     "ingestd.event_messages": set(),
-    "ingestd.kafka_consumer": {
+    "ingestd.kafka.consumer": {
         "ingestd.sources.base",
-        "ingestd.kafka_batches",
-        "ingestd.kafka_client",
-        "ingestd.kafka_errors",
+        "ingestd.kafka.batches",
+        "ingestd.kafka.producer",
+        "ingestd.kafka.errors",
     },
-    "ingestd.kafka_batches": {"ingestd.sources.base", "ingestd.kafka_codecs"},
-    "ingestd.kafka_codecs": set(),
+    "ingestd.kafka.batches": {"ingestd.sources.base", "ingestd.kafka.codecs"},
+    "ingestd.kafka.codecs": set(),
     "ingestd.storage": {"ingestd.feeds.base"},
     "ingestd.ops": {"ingestd.feeds.base"},
     # It compares a venue's past with what is stored, so it sees both; rows go to the intake it is given.
@@ -137,7 +137,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.feeds.catalog",
         "ingestd.feeds.directory",
         "ingestd.backfill.on_demand",
-        "ingestd.kafka_check",
+        "ingestd.kafka.check",
     },
     # It measures every part alone and all together, so it sees them all.
     "ingestd.cli.bench": {"ingestd"},
@@ -145,7 +145,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.cli.connecting": {"ingestd"},
     "ingestd.cli.loading": {"ingestd.feeds.catalog", "ingestd.sinks.redis_live", "ingestd.storage"},
     # It listens to what the daemon sends.
-    "ingestd.cli.demo_fanout": {"ingestd.sim", "ingestd.kafka_consumer"},
+    "ingestd.cli.demo_fanout": {"ingestd.sim", "ingestd.kafka.consumer"},
     "ingestd.__main__": {"ingestd.cli"},
 }
 NOTHING_OF_OURS = {
@@ -174,14 +174,14 @@ EXACTLY = {
     "ingestd.config.secrets": set(),
     "ingestd.config.values": {"ingestd.config.secrets", "ingestd.errors"},
     "ingestd.failpoints": {"ingestd.errors"},
-    "ingestd.kafka_client": {
+    "ingestd.kafka.producer": {
         "ingestd.clock",
         "ingestd.config.models",
         "ingestd.errors",
         "ingestd.failpoints",
-        "ingestd.kafka_errors",
+        "ingestd.kafka.errors",
     },
-    "ingestd.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
+    "ingestd.kafka.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
     "ingestd.event_messages": {"ingestd.errors", "ingestd.indexed_texts"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
 }
@@ -197,10 +197,10 @@ SEAMS = {
     "matplotlib": {"ingestd/cli/bench/plot.py"},
     "cryptofeed": {"ingestd/cli/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
     "aiokafka": {  # producing, a group's member, what a fetch brings, and the words for its errors
-        "ingestd/kafka_batches.py",
-        "ingestd/kafka_client.py",
-        "ingestd/kafka_consumer.py",
-        "ingestd/kafka_errors.py",
+        "ingestd/kafka/batches.py",
+        "ingestd/kafka/producer.py",
+        "ingestd/kafka/consumer.py",
+        "ingestd/kafka/errors.py",
     },
 }
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import envelope
-from ingestd.envelope import (
+from ingestd.errors import EnvelopeError
+from ingestd.kafka import envelope
+from ingestd.kafka.envelope import (
     TOPIC_KINDS,
     decode,
     encode,
@@ -21,7 +22,6 @@ from ingestd.envelope import (
     topic,
     topic_kind,
 )
-from ingestd.errors import EnvelopeError
 from ingestd.records import (
     CHANNELS,
     BookSnapshot,

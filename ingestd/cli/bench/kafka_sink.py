@@ -15,7 +15,7 @@ from ingestd.cli.bench.sample import trades
 from ingestd.clock import monotonic_s
 from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.journal.journal import Journal
-from ingestd.kafka_client import Producer
+from ingestd.kafka.producer import Producer
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sim.embedded_kafka import EmbeddedKafka

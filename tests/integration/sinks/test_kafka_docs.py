@@ -11,8 +11,8 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
-from ingestd import envelope
 from ingestd.config.models import KafkaConfig
+from ingestd.kafka import envelope
 from ingestd.records import Record
 from ingestd.sinks.kafka_flush import TOO_LARGE
 from tests.support.brokers import Broker, config_for

@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost
-from ingestd.kafka_client import Producer
+from ingestd.kafka.producer import Producer
 from tests.support.brokers import ApacheKafka, Secured, apache_jars, config_for
 from tests.support.kafka_rig import send
 from tests.support.records import trade

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from confluent_kafka.admin import AdminClient
 
-from ingestd import envelope
 from ingestd.config.models import KafkaConfig
-from ingestd.kafka_client import ensure_topics, partition_for
+from ingestd.kafka import envelope
+from ingestd.kafka.producer import ensure_topics, partition_for
 from ingestd.records import Record
 from ingestd.sources.base import ReaderStatus
 from tests.support.brokers import Broker, config_for, frozen, running_broker

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingestd import envelope
+from ingestd.kafka import envelope
 from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected
 from tests.support.postgres import DatabaseForTest
 from tests.support.reader_rig import Topics

@@ -8,7 +8,7 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
-from ingestd import envelope
+from ingestd.kafka import envelope
 from ingestd.ops.health import Snapshot, readiness
 from ingestd.sources.kafka_topics import MarketStore
 from tests.support.postgres import DatabaseForTest

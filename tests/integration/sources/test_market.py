@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ingestd import envelope
 from ingestd.clock import now_us
 from ingestd.config.models import KafkaConfig
-from ingestd.kafka_client import Message
+from ingestd.kafka import envelope
+from ingestd.kafka.producer import Message
 from ingestd.records import Candle, FeedGap, Record, Rejected
 from ingestd.storage.database import Database
 from tests.support.brokers import Broker, config_for

@@ -12,11 +12,11 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import envelope, kafka_client
 from ingestd.config.models import KafkaConfig, parse
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
 from ingestd.journal.journal import Batch
-from ingestd.kafka_client import Message, connection, partition_for, size_of
+from ingestd.kafka import envelope, producer
+from ingestd.kafka.producer import Message, connection, partition_for, size_of
 from ingestd.records import Record, Rejected, count_channels
 from ingestd.sinks.kafka_cursor import CursorFile
 from ingestd.sinks.kafka_flush import Flush, Preparer
@@ -237,7 +237,7 @@ def test_a_batch_is_the_one_the_library_builds_itself(messages: list[Message], b
         if theirs.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
             break
         taken += 1
-    assert kafka_client._filled(ours, messages) == taken
+    assert producer._filled(ours, messages) == taken
     assert ours.record_count() == theirs.record_count() == taken
     assert bytes(ours._build()) == bytes(theirs._build())
 
@@ -246,6 +246,6 @@ def test_a_batch_stays_below_the_size_that_was_refused() -> None:
     message: Message = 1, b"k", b"v" * 100, []
     for refused in (1, 500, 1000):
         batch = BatchBuilder(100_000, 0)
-        count = kafka_client._filled(batch, kafka_client._below([message] * 20, refused, batch.size))
+        count = producer._filled(batch, producer._below([message] * 20, refused, batch.size))
         assert count == 1 or batch.size() < refused
         assert count == 1 or batch.size() + 2 * size_of(message) >= refused, "no smaller than it need be"

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import envelope, event_messages
+from ingestd import event_messages
 from ingestd.clock import now_us
 from ingestd.config.models import parse
+from ingestd.kafka import envelope
 from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Rejected, Trade

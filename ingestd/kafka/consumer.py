@@ -15,7 +15,7 @@ from aiokafka.consumer import fetcher
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError
-from ingestd.kafka_batches import (
+from ingestd.kafka.batches import (
     LARGEST_BATCH_BYTES,
     LARGEST_MESSAGE_BYTES,
     Bounds,
@@ -23,8 +23,8 @@ from ingestd.kafka_batches import (
     FetchResult,
     PartitionRecords,
 )
-from ingestd.kafka_client import connection, ensure_topics, reached
-from ingestd.kafka_errors import place, translated
+from ingestd.kafka.errors import place, translated
+from ingestd.kafka.producer import connection, ensure_topics, reached
 from ingestd.sources.base import Membership, Message, Part
 
 log = structlog.get_logger()

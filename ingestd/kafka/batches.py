@@ -24,7 +24,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord
 
 from ingestd.backoff import is_logged
-from ingestd.kafka_codecs import NAMES, TooLarge, unpacked
+from ingestd.kafka.codecs import NAMES, TooLarge, unpacked
 from ingestd.sources.base import Message, Part, Unreadable
 
 log = structlog.get_logger()

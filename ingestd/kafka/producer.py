@@ -24,7 +24,7 @@ from ingestd.clock import monotonic_s
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, MessageTooLarge
 from ingestd.failpoints import passing
-from ingestd.kafka_errors import not_idempotent, our_error, translated, unreached
+from ingestd.kafka.errors import not_idempotent, our_error, translated, unreached
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError
-from ingestd.kafka_client import Producer
+from ingestd.kafka.producer import Producer
 
 
 @dataclass(frozen=True, slots=True)
