@@ -28,6 +28,7 @@ from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues import native_venue
+from ingestd.gaps.stream_state import Document, StreamState, document, following
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Cursor, Journal
 from ingestd.kafka.producer import Producer
@@ -50,7 +51,6 @@ from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.leadership import Leadership
 from ingestd.storage.upkeep import Upkeep
-from ingestd.stream_state import Document, StreamState, document, following
 from ingestd.takeover import TakeoverGaps
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window

@@ -16,7 +16,7 @@ from ingestd.clock import isoformat, monotonic_s, now_us
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker, StreamKey
-from ingestd.gap_causes import TAKEOVER
+from ingestd.gaps.causes import TAKEOVER
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.last_stored import last_stored
 from ingestd.storage.lease_terms import Term

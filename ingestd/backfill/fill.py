@@ -25,7 +25,7 @@ from ingestd.clock import from_datetime, monotonic_s
 from ingestd.errors import FeedError
 from ingestd.feeds.id_runs import Window, merged
 from ingestd.feeds.trade_search import Behind, TradeSearch, Unfillable
-from ingestd.gap_causes import CANDLE_AUDIT
+from ingestd.gaps.causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.database import Database

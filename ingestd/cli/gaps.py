@@ -20,7 +20,7 @@ from ingestd.config import models as configuration
 from ingestd.config.models import Config, nearest
 from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
-from ingestd.gap_causes import explanation, status_meanings
+from ingestd.gaps.causes import explanation, status_meanings
 from ingestd.ops.printable import printable
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database

@@ -22,7 +22,7 @@ from ingestd.feeds.listing import Choice, has_expired
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.market_families import Family, may_hold, needed
 from ingestd.feeds.stopping import Stop
-from ingestd.gap_causes import DISCONNECT
+from ingestd.gaps.causes import DISCONNECT
 from ingestd.records import Channel, StreamId
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from ingestd.feeds.listing import Choice
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
 from ingestd.feeds.telling import Telling
 from ingestd.feeds.url_map import shown_url
-from ingestd.gap_causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
+from ingestd.gaps.causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()

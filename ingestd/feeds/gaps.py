@@ -10,7 +10,7 @@ import msgspec
 
 from ingestd.feeds.base import Earlier, StreamStatus
 from ingestd.feeds.trade_ids import IdReport
-from ingestd.gap_causes import ID_JUMP, OVER
+from ingestd.gaps.causes import ID_JUMP, OVER
 from ingestd.records import FeedGap, latest_us
 
 StreamKey = tuple[str, str]  # channel, symbol

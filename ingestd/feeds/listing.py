@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestd.feeds.base import StreamStatus
-from ingestd.gap_causes import OVER_US
+from ingestd.gaps.causes import OVER_US
 
 Markets = Mapping[str, Mapping[str, Any]]
 

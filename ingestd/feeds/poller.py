@@ -16,7 +16,7 @@ from ingestd.feeds.ccxt_records import rows_of
 from ingestd.feeds.ccxt_tap import translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
-from ingestd.gap_causes import POLL_FAILED
+from ingestd.gaps.causes import POLL_FAILED
 from ingestd.records import Channel
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from ingestd.feeds.newest import Newest
 from ingestd.feeds.silence import REST_BEHIND_US, Expectation, Word, verdict_on
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
-from ingestd.gap_causes import STREAM_SILENT
+from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import Trade
 
 log = structlog.get_logger()

@@ -20,7 +20,7 @@ from ingestd.feeds.listing import Choice, Judgement, ListingDoubts
 from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.quantity_units import unit_of
 from ingestd.feeds.trade_ids import IdReport, IdSeries, are_consecutive
-from ingestd.gap_causes import LACKED, NOT_SUBSCRIBED, UNLISTED
+from ingestd.gaps.causes import LACKED, NOT_SUBSCRIBED, UNLISTED
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 
 log = structlog.get_logger()

@@ -21,7 +21,7 @@ from ingestd.clock import now_us
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
-from ingestd.gap_book import Dropped, DropSpans, GapBook, dropped, stream_of_gap
+from ingestd.gaps.open_gaps import Dropped, DropSpans, GapBook, dropped, stream_of_gap
 from ingestd.intake.rejections import Rejections
 from ingestd.intake.spill import Spill
 from ingestd.journal.journal import Batch, Journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 
-from ingestd.gap_causes import DROPPED
+from ingestd.gaps.causes import DROPPED
 from ingestd.records import FeedGap, StreamId
 
 # The records of a batch may have been received while the one before it was sealed, and sent a while before that.

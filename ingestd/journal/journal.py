@@ -30,7 +30,7 @@ from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
-from ingestd.gap_book import Dropped
+from ingestd.gaps.open_gaps import Dropped
 from ingestd.journal.cursor import Batch, Cursor, Place
 from ingestd.journal.disk import JournalDamaged, row_bytes
 from ingestd.journal.file import FileName, JournalFile, add_counts

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from ingestd import state_files
-from ingestd.gap_book import Dropped, dropped
+from ingestd.gaps.open_gaps import Dropped, dropped
 from ingestd.journal.disk import connect, sync_directory, translated, with_companions
 from ingestd.journal.file import NEW, PART, FileName, JournalFile, add_counts, write_schema
 from ingestd.journal.rows import StoredBatch, row_of, stored

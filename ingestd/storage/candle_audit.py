@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from ingestd.clock import from_datetime, to_datetime
-from ingestd.gap_causes import CANDLE_AUDIT
+from ingestd.gaps.causes import CANDLE_AUDIT
 from ingestd.records import Candle
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database

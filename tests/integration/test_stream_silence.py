@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed, StreamStatus
-from ingestd.gap_causes import STREAM_SILENT
+from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
 from ingestd.sim.faults import Fault
 from ingestd.sim.local import LocalVenue

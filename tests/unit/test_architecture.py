@@ -26,7 +26,7 @@ LEAVES = {
     "ingestd.kafka.envelope",
     "ingestd.iso_time",
     "ingestd.symbol_names",
-    "ingestd.gap_causes",
+    "ingestd.gaps.causes",
     "ingestd.indexed_texts",
     "ingestd.trade_times",
     "ingestd.state_files",  # every part that keeps something between runs
@@ -41,24 +41,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.validation": set(),
     "ingestd.intake.intake": {
         "ingestd.feeds.base",
-        "ingestd.gap_book",
+        "ingestd.gaps.open_gaps",
         "ingestd.journal.journal",
         "ingestd.intake.rejections",
         "ingestd.intake.spill",
         "ingestd.validation",
     },
-    "ingestd.gap_book": set(),
+    "ingestd.gaps.open_gaps": set(),
     "ingestd.intake.rejections": set(),
     "ingestd.intake.spill": set(),
     # What a process leaves to the next: it is composed of what the feeds say and the intake holds.
-    "ingestd.stream_state": {
+    "ingestd.gaps.stream_state": {
         "ingestd.feeds.base",
-        "ingestd.gap_book",
+        "ingestd.gaps.open_gaps",
         "ingestd.intake.intake",
         "ingestd.journal.thread",
     },
     "ingestd.journal.journal": {
-        "ingestd.gap_book",
+        "ingestd.gaps.open_gaps",
         "ingestd.journal.cursor",
         "ingestd.journal.disk",
         "ingestd.journal.file",
@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.journal.file": {"ingestd.journal.disk", "ingestd.journal.rows"},
     "ingestd.journal.rows": set(),
     "ingestd.journal.salvage": {
-        "ingestd.gap_book",
+        "ingestd.gaps.open_gaps",
         "ingestd.journal.disk",
         "ingestd.journal.file",
         "ingestd.journal.rows",
@@ -155,7 +155,7 @@ NOTHING_OF_OURS = {
     "ingestd.iso_time",
     "ingestd.state_files",
     "ingestd.symbol_names",
-    "ingestd.gap_causes",
+    "ingestd.gaps.causes",
     "ingestd.trade_times",
     "ingestd",
 }

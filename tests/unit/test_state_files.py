@@ -14,10 +14,10 @@ from ingestd import state_files
 from ingestd.config.models import FeedConfig, JournalConfig
 from ingestd.errors import JournalError, SinkStateError
 from ingestd.feeds.market_cache import MarketCache
+from ingestd.gaps.stream_state import StreamState
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.kafka_cursor import CursorFile
-from ingestd.stream_state import StreamState
 
 
 def modes(folder: Path) -> dict[str, int]:

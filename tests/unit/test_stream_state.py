@@ -11,15 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import stream_state
 from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
 from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
 from ingestd.feeds.stream_ledger import StreamLedger
+from ingestd.gaps import stream_state
+from ingestd.gaps.stream_state import (
+    Document,
+    StreamState,
+    document,
+    earlier_streams,
+    following,
+    let_go,
+    lost_before_gaps,
+)
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, StreamId
-from ingestd.stream_state import Document, StreamState, document, earlier_streams, following, let_go, lost_before_gaps
 from ingestd.validation import TimeWindow
 from tests.support.records import NOW_US, tick, trade
 from tests.unit.feeds.doubles import ListIntake

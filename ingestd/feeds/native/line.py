@@ -22,7 +22,7 @@ from ingestd.feeds.native.venue import Asked, Greets, Limits, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.feeds.url_map import mapped_url
-from ingestd.gap_causes import DISCONNECT
+from ingestd.gaps.causes import DISCONNECT
 
 log = structlog.get_logger()
 

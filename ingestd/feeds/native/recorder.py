@@ -18,7 +18,7 @@ from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
-from ingestd.gap_causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
+from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, Funding, StreamId, Tick, Trade
 
 log = structlog.get_logger()

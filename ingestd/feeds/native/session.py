@@ -23,7 +23,7 @@ from ingestd.feeds.newest import Newest
 from ingestd.feeds.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
-from ingestd.gap_causes import UNLISTED
+from ingestd.gaps.causes import UNLISTED
 from ingestd.records import Channel
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from ingestd.cli.gaps import gaps, lasted_text, to_csv, to_json, to_text
-from ingestd.gap_causes import CAUSES
+from ingestd.gaps.causes import CAUSES
 from ingestd.ops.printable import printable_json
 from ingestd.storage.gap_ledger import GapRow
 

@@ -25,8 +25,8 @@ from ingestd.backoff import is_logged
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Earlier, FeedStatus
-from ingestd.gap_book import stream_of_gap
-from ingestd.gap_causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
+from ingestd.gaps.causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
+from ingestd.gaps.open_gaps import stream_of_gap
 from ingestd.intake.intake import Intake
 from ingestd.journal.thread import Worker
 from ingestd.records import FeedGap, StreamId

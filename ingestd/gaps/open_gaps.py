@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ingestd.gap_causes import DROPPED
+from ingestd.gaps.causes import DROPPED
 from ingestd.records import FeedGap, MarketRecord, StreamId, earliest_us, latest_us
 
 
