@@ -48,10 +48,10 @@ from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore
+from ingestd.standby.leadership import Leadership
+from ingestd.standby.takeover import TakeoverGaps
 from ingestd.storage.access import DatabaseAccess
-from ingestd.storage.leadership import Leadership
 from ingestd.storage.upkeep import Upkeep
-from ingestd.takeover import TakeoverGaps
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window
 

@@ -85,7 +85,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.journal.salvage",
     },
     "ingestd.journal.thread": set(),
-    "ingestd.takeover": {"ingestd.feeds.base", "ingestd.feeds.gaps", "ingestd.storage"},  # gaps, from what is stored
+    "ingestd.standby.takeover": {
+        "ingestd.feeds.base",
+        "ingestd.feeds.gaps",
+        "ingestd.storage",
+    },  # gaps, from what is stored
     "ingestd.tasks": set(),
     "ingestd.shard": set(),
     "ingestd.sinks": {"ingestd.storage", "ingestd.journal.journal", "ingestd.validation", "ingestd.kafka.producer"},

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 from ingestd.config.models import InstanceConfig
 from ingestd.errors import ConnectionLost, DatabaseError, LeaseLost
 from ingestd.ops.metrics import Metrics
+from ingestd.standby.leadership import Leadership
 from ingestd.storage import leases
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
-from ingestd.storage.leadership import Leadership
 from ingestd.storage.lease_terms import Term
 from ingestd.storage.leases import Fence, Fenced, Tenant
 from tests.support.postgres import DatabaseForTest, default_config

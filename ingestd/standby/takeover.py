@@ -17,8 +17,8 @@ from ingestd.errors import IngestdError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, StreamStatus
 from ingestd.feeds.gaps import GapTracker, StreamKey
 from ingestd.gaps.causes import TAKEOVER
+from ingestd.standby.last_stored import last_stored
 from ingestd.storage.access import DatabaseAccess
-from ingestd.storage.last_stored import last_stored
 from ingestd.storage.lease_terms import Term
 
 log = structlog.get_logger()
