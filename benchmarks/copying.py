@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from ingestd.clock import now_us
 from ingestd.records import Record
-from ingestd.sinks.timescale.rows import RowMaker
-from ingestd.sinks.timescale.tables import TABLES
-from ingestd.sinks.timescale.writer import DIRECT_COMPRESS
 from ingestd.storage.database import Database
+from ingestd.storage.writer.rows import RowMaker
+from ingestd.storage.writer.tables import TABLES
+from ingestd.storage.writer.writer import DIRECT_COMPRESS
 from tests.support.postgres import DatabaseForTest, has_timescaledb, running_server, temporary_database
 from tests.support.records import tick, trade
 

@@ -44,7 +44,7 @@ from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
 from ingestd.sinks.kafka_topics import KafkaSink
 from ingestd.sinks.redis_live import RedisLive
-from ingestd.sinks.timescale.sink import TimescaleSink
+from ingestd.sinks.timescale import TimescaleSink
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore

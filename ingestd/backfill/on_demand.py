@@ -40,14 +40,14 @@ from ingestd.feeds.id_runs import Window, merged
 from ingestd.feeds.trade_search import Paging, Request, TradeSearch, Unfillable
 from ingestd.feeds.trade_series import Series
 from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
-from ingestd.sinks.timescale import positions
-from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.writer import Flush, prepare, write
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.candle_audit import MINUTE_US
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema
+from ingestd.storage.writer import positions
+from ingestd.storage.writer.positions import Move, Place
+from ingestd.storage.writer.writer import Flush, prepare, write
 from ingestd.validation import accepted_window, flaw, rejection
 
 log = structlog.get_logger()

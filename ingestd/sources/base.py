@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from ingestd.sinks.timescale.positions import Mark, Move
 from ingestd.storage.database import Database
+from ingestd.storage.writer.positions import Mark, Move
 
 Part: TypeAlias = tuple[str, int]  # topic, partition
 JournalPlace: TypeAlias = tuple[str, int]  # a journal's id, and where in it; places of one journal only rise

@@ -17,12 +17,12 @@ from ingestd.kafka import envelope
 from ingestd.kafka.envelope import TopicKind
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
-from ingestd.sinks.timescale.positions import Mark, Move
-from ingestd.sinks.timescale.sink import count_outcome
-from ingestd.sinks.timescale.writer import prepare, write
+from ingestd.sinks.timescale import count_outcome
 from ingestd.sources.base import Item, Message, Unreadable
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
+from ingestd.storage.writer.positions import Mark, Move
+from ingestd.storage.writer.writer import prepare, write
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, storable_text
 
 log = structlog.get_logger()

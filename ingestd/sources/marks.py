@@ -20,8 +20,8 @@ from collections.abc import Mapping
 
 from ingestd.errors import EnvelopeError
 from ingestd.kafka.envelope import POSITION_HEADER, parse_position
-from ingestd.sinks.timescale.positions import Mark
 from ingestd.sources.base import JournalPlace, Message
+from ingestd.storage.writer.positions import Mark
 
 JOURNALS_KEPT = 100  # in each partition: beyond them the one is forgotten whose mark was raised longest ago
 _INDEX_BITS = 20  # a batch has fewer records than this can count

@@ -20,14 +20,14 @@ from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reac
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.retry import PersistentWriter, kind_of
-from ingestd.sinks.timescale import positions
-from ingestd.sinks.timescale.positions import Superseded
 from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderLimits, ReaderStatus, Store
 from ingestd.sources.doubts import Doubts
 from ingestd.sources.partitions import REPLAY_PREFIX, Partition, released, rewind, take_over
 from ingestd.sources.watch import BrokerWatch
 from ingestd.storage.database import Database
 from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.writer import positions
+from ingestd.storage.writer.positions import Superseded
 
 log = structlog.get_logger()
 

@@ -11,12 +11,12 @@ from ingestd.errors import DatabaseError, may_be_of_a_row
 from ingestd.event_messages import Event, read_event
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
-from ingestd.sinks.timescale.positions import Mark, Move, advance
-from ingestd.sinks.timescale.refused import Kept, is_blamed, put_aside, require_some_taken
 from ingestd.sources.base import Item, Message
 from ingestd.sources.event_tables import Change, store_events
 from ingestd.sources.kafka_topics import poison, why
 from ingestd.storage.database import Database
+from ingestd.storage.writer.positions import Mark, Move, advance
+from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_some_taken
 
 # Told of every order that changed, with its fields as the cache `order:{orderId}` shows them.
 OrderUpdate = Callable[[str, Mapping[str, str]], None]

@@ -5,8 +5,8 @@ Every three bytes are a step. The oracle keeps lists of what was sent and believ
 
 from __future__ import annotations
 
-from ingestd.sinks.timescale.positions import Mark
 from ingestd.sources.marks import Marks, Verdict
+from ingestd.storage.writer.positions import Mark
 
 BEGIN_US = 1_790_000_000_000_000
 SECOND_US = 1_000_000

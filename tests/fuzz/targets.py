@@ -51,9 +51,9 @@ from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
-from ingestd.sinks.timescale import copy_text
 from ingestd.sources.marks import journal_place
 from ingestd.storage.repository import columns_of
+from ingestd.storage.writer import copy_text
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
 from tests.fuzz.fetches import KINDS, read_fetch

@@ -18,10 +18,10 @@ from ingestd.feeds.trade_search import Ids, Paging, Request
 from ingestd.feeds.trade_series import Series
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
-from ingestd.sinks.timescale.writer import prepare, write
 from ingestd.storage import candle_audit, engine, gap_filling, rollups
 from ingestd.storage.candle_audit import Minute
 from ingestd.storage.database import Database
+from ingestd.storage.writer.writer import prepare, write
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ingestd.feeds.native.messages import Decoder
 from ingestd.records import Record, Trade
 from ingestd.sim.venue_frames import VENUES, numbered, raw
-from ingestd.sinks.timescale import copy_text
+from ingestd.storage.writer import copy_text
 from tests.performance.venues import decoder_of
 
 _RECEIVED_AT = 1_790_000_000_000_000

@@ -21,7 +21,7 @@ from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, OpenInterest, Record, Tick, Trade
-from ingestd.sinks.timescale.sink import TimescaleSink
+from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import market_records, trade

@@ -21,9 +21,9 @@ from ingestd.records import (
     Record,
     Trade,
 )
-from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage.database import Database
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.tables import TABLES
 from ingestd.validation import OLDEST_TIME_US, flaw, rejection, storable_gap, time_window
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, market_records

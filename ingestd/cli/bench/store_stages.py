@@ -17,10 +17,10 @@ from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade
-from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.sink import TimescaleSink
-from ingestd.sinks.timescale.tables import TABLES
+from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage.database import Database
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.tables import TABLES
 from ingestd.tasks import Tasks
 from ingestd.validation import accepted_window
 

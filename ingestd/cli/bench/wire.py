@@ -18,7 +18,7 @@ from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s, now_us
 from ingestd.sim.embedded_kafka import EmbeddedKafka
 from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sinks.timescale.tables import TABLES
+from ingestd.storage.writer.tables import TABLES
 
 _CCXT_SHARE = 5  # of the rows: it takes so many times less, at least
 

@@ -21,12 +21,12 @@ from ingestd.events import envelope as event_envelope
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
-from ingestd.sinks.timescale.positions import Mark, Move
-from ingestd.sinks.timescale.writer import Flush, prepare, write
 from ingestd.sources.base import Item, Message, Prepared
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.trading_events import EventStore
 from ingestd.storage.database import Database
+from ingestd.storage.writer.positions import Mark, Move
+from ingestd.storage.writer.writer import Flush, prepare, write
 from ingestd.validation import TimeWindow
 from tests.integration.sinks.test_timescale import Rig, rig, rows, store
 from tests.support.postgres import DatabaseForTest

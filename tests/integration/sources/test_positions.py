@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from ingestd.errors import ConnectionLost, DatabaseError
-from ingestd.sinks.timescale import positions
-from ingestd.sinks.timescale.positions import Move, Place, Superseded
+from ingestd.storage.writer import positions
+from ingestd.storage.writer.positions import Move, Place, Superseded
 from tests.support.postgres import DatabaseForTest
 
 SOURCES = ["kafka:p:t:0", "kafka:p:t:1"]

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from ingestd.errors import DatabaseError
-from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Tenant
 from ingestd.storage.migrate import check_schema, migrate
+from ingestd.storage.writer.tables import TABLES
 from tests.support.pgbouncer import pooled
 from tests.support.postgres import DatabaseForTest, Server, default_config, temporary_database
 

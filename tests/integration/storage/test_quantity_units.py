@@ -15,12 +15,12 @@ from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.ccxt_records import market_info
 from ingestd.feeds.quantity_units import SAID_BY_NOBODY, unit_of
 from ingestd.records import Candle, Trade
-from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage import engine as engines
 from ingestd.storage import repository, rollups
 from ingestd.storage.candle_audit import Minute, comparable_volume, compare
 from ingestd.storage.database import Database
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.tables import TABLES
 from ingestd.validation import all_sound, flaw, time_window
 from tests.support.records import NOW_US, trade
 

@@ -21,7 +21,6 @@ from ingestd.errors import DatabaseError
 from ingestd.event_messages import Completed, Executed, Submitted
 from ingestd.feeds.base import MarketInfo
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
-from ingestd.sinks.timescale import positions
 from ingestd.sources.event_tables import store_events
 from ingestd.storage import candle_audit, gap_filling, leases, repository, retention, rights, rollups
 from ingestd.storage.access import DatabaseAccess
@@ -30,6 +29,7 @@ from ingestd.storage.engine import Engine
 from ingestd.storage.leases import Tenant
 from ingestd.storage.migrate import check_schema, migrate
 from ingestd.storage.sql_files import read_sql
+from ingestd.storage.writer import positions
 from tests.integration.sinks.test_timescale import rig, store
 from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database
 from tests.support.records import NOW_US, book, tick, trade

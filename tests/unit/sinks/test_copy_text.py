@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.records import BookSnapshot, Record, Tick, Trade
-from ingestd.sinks.timescale import copy_text
+from ingestd.storage.writer import copy_text
 from tests.support.records import NOW_US, book, tick
 
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.records import Record, Tick, Trade
-from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.rows import RowMaker
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.rows import RowMaker
 from tests.support.records import market_records, tick, trade
 
 

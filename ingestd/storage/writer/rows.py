@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from ingestd.records import Record, Trade, count_channels
-from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.tables import TABLES, OnConflict, Table
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.tables import TABLES, OnConflict, Table
 from ingestd.trade_times import TWO_TIMES
 
 _exchange_of = attrgetter("exchange")

@@ -23,13 +23,13 @@ from ingestd.errors import (
 )
 from ingestd.failpoints import passing
 from ingestd.records import Record
-from ingestd.sinks.timescale import copy_text, two_times
-from ingestd.sinks.timescale.positions import Mark, MarkRefused, Move, advance, mark
-from ingestd.sinks.timescale.refused import Kept, is_blamed, no_table_takes_it, put_aside, require_some_taken
-from ingestd.sinks.timescale.rows import RowMaker, Rows
-from ingestd.sinks.timescale.tables import Table
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
+from ingestd.storage.writer import copy_text, two_times
+from ingestd.storage.writer.positions import Mark, MarkRefused, Move, advance, mark
+from ingestd.storage.writer.refused import Kept, is_blamed, no_table_takes_it, put_aside, require_some_taken
+from ingestd.storage.writer.rows import RowMaker, Rows
+from ingestd.storage.writer.tables import Table
 from ingestd.validation import as_json
 
 # So many bad rows are picked out one COPY each; beyond that the table is written in small portions.

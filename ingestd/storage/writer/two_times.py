@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from ingestd.clock import to_datetime
 from ingestd.records import Trade
-from ingestd.sinks.timescale.rows import Rows
 from ingestd.storage.database import Database
+from ingestd.storage.writer.rows import Rows
 from ingestd.trade_times import APART_US, TWO_TIMES
 
 # Held until the commit: two programs that store one trade with its two times would not see each other's row.

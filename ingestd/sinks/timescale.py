@@ -21,14 +21,14 @@ from ingestd.sinks.ahead import Ahead
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
-from ingestd.sinks.timescale import positions
-from ingestd.sinks.timescale.positions import Move, Place
-from ingestd.sinks.timescale.rows import RowMaker
-from ingestd.sinks.timescale.writer import DIRECT_COMPRESS, Flush, Outcome, write
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
 from ingestd.storage.leases import Fenced, Title
 from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.writer import positions
+from ingestd.storage.writer.positions import Move, Place
+from ingestd.storage.writer.rows import RowMaker
+from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, Outcome, write
 
 log = structlog.get_logger()
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import structlog
 
 from ingestd.errors import DatabaseError, IngestdError
-from ingestd.sinks.timescale.refused import is_blamed
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
 from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.writer.refused import is_blamed
 
 log = structlog.get_logger()
 

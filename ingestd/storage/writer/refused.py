@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import structlog
 
 from ingestd.errors import DatabaseError, NoneTaken, Reaction, may_be_of_a_row, reaction_to
-from ingestd.sinks.timescale import copy_text
-from ingestd.sinks.timescale.tables import TABLES
 from ingestd.storage.database import Database
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.tables import TABLES
 
 log = structlog.get_logger()
 
