@@ -42,8 +42,8 @@ from ingestd.ops.summary import Summary
 from ingestd.records import StreamId
 from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
-from ingestd.sinks.kafka_topics import KafkaSink
-from ingestd.sinks.redis_live import RedisLive
+from ingestd.sinks.kafka.sink import KafkaSink
+from ingestd.sinks.redis.sink import RedisLive
 from ingestd.sinks.timescale import TimescaleSink
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader

@@ -22,7 +22,7 @@ from ingestd.ops.heartbeat import Heartbeat
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
 from ingestd.ops.summary import Summary
-from ingestd.sinks.redis_live import RedisLive
+from ingestd.sinks.redis.sink import RedisLive
 from ingestd.sources.base import Store
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.kafka_topics import MarketStore

@@ -12,7 +12,7 @@ from ingestd.errors import FeedError, IngestdError, SchemaError
 from ingestd.feeds.history import CcxtHistory
 from ingestd.kafka import envelope
 from ingestd.kafka.check import try_kafka
-from ingestd.sinks.redis_live import address_of, reach
+from ingestd.sinks.redis.sink import address_of, reach
 from ingestd.sources.trading_events import KINDS
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.migrate import check_schema

@@ -108,7 +108,7 @@ def _of_database(config: Config) -> Iterator[Problem]:
 
 def _of_redis(config: RedisConfig) -> Iterator[Problem]:
     """A URL that begins as it should, and of which no connection can be made all the same."""
-    from ingestd.sinks.redis_live import address_of
+    from ingestd.sinks.redis.sink import address_of
 
     try:
         address_of(config)

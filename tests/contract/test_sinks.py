@@ -20,7 +20,7 @@ from ingestd.ops.account import account
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, Record
 from ingestd.sinks.base import Sink
-from ingestd.sinks.kafka_topics import KafkaSink
+from ingestd.sinks.kafka.sink import KafkaSink
 from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.brokers import Broker, config_for

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
-from ingestd.sinks.live.view import View
+from ingestd.sinks.redis.view import View
 from tests.support.records import market_records
 from tests.support.redis_model import RedisModel
 

@@ -12,7 +12,7 @@ from ingestd.journal.journal import Journal
 from ingestd.kafka.producer import Producer
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
-from ingestd.sinks.kafka_topics import KafkaSink
+from ingestd.sinks.kafka.sink import KafkaSink
 
 Connect = Callable[[list[str]], Awaitable[Producer]]
 

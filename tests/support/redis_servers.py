@@ -18,7 +18,7 @@ import redis
 from ingestd.config.models import RedisConfig
 from ingestd.ops.metrics import Metrics
 from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sinks.redis_live import RedisLive
+from ingestd.sinks.redis.sink import RedisLive
 
 SERVERS = ("valkey", "redis")
 

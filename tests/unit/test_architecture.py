@@ -147,7 +147,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.cli.bench": {"ingestd"},
     # It asks each server and venue once, by the part that will use it.
     "ingestd.cli.connecting": {"ingestd"},
-    "ingestd.cli.loading": {"ingestd.feeds.catalog", "ingestd.sinks.redis_live", "ingestd.storage"},
+    "ingestd.cli.loading": {"ingestd.feeds.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
     # It listens to what the daemon sends.
     "ingestd.cli.demo_fanout": {"ingestd.sim", "ingestd.kafka.consumer"},
     "ingestd.__main__": {"ingestd.cli"},
@@ -197,7 +197,7 @@ SEAMS = {
     "asyncpg": {"ingestd/storage/database.py", "ingestd/storage/dialling.py"},  # in use, and being connected
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
-    "redis": {"ingestd/sinks/redis_live.py"},
+    "redis": {"ingestd/sinks/redis/sink.py"},
     "matplotlib": {"ingestd/cli/bench/plot.py"},
     "cryptofeed": {"ingestd/cli/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
     "aiokafka": {  # producing, a group's member, what a fetch brings, and the words for its errors
@@ -304,10 +304,10 @@ def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
         ("ingestd.ops.health", "ingestd.feeds.base", True),
         ("ingestd.ops.health", "ingestd.feeds.ccxt_feed", False),
         ("ingestd.cli.run", "ingestd.service", True),
-        ("ingestd.cli.run", "ingestd.sinks.redis_live", False),
-        ("ingestd.service", "ingestd.sinks.redis_live", True),
-        ("ingestd.intake.intake", "ingestd.sinks.redis_live", False),
-        ("ingestd.sim.embedded_valkey", "ingestd.sinks.redis_live", False),
+        ("ingestd.cli.run", "ingestd.sinks.redis.sink", False),
+        ("ingestd.service", "ingestd.sinks.redis.sink", True),
+        ("ingestd.intake.intake", "ingestd.sinks.redis.sink", False),
+        ("ingestd.sim.embedded_valkey", "ingestd.sinks.redis.sink", False),
         ("ingestd.newcomer", "ingestd.sinks.base", False),
     ],
 )

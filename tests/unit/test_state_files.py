@@ -17,7 +17,7 @@ from ingestd.feeds.market_cache import MarketCache
 from ingestd.gaps.stream_state import StreamState
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.kafka_cursor import CursorFile
+from ingestd.sinks.kafka.cursor import CursorFile
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -19,7 +19,7 @@ from ingestd.kafka.producer import Producer
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sim.embedded_kafka import EmbeddedKafka
-from ingestd.sinks.kafka_topics import KafkaSink
+from ingestd.sinks.kafka.sink import KafkaSink
 
 _BATCH_RECORDS = 2000
 _LIVE_PER_S = 5000

@@ -24,7 +24,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Tick, Trade
 from ingestd.service import Service
 from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sinks.redis_live import RedisLive
+from ingestd.sinks.redis.sink import RedisLive
 
 PUT_RATES = (1_000, 10_000, 30_000)
 _MORE_THAN_IT_TAKES = 150_000

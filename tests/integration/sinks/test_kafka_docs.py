@@ -14,7 +14,7 @@ from confluent_kafka import Consumer
 from ingestd.config.models import KafkaConfig
 from ingestd.kafka import envelope
 from ingestd.records import Record
-from ingestd.sinks.kafka_flush import TOO_LARGE
+from ingestd.sinks.kafka.flush import TOO_LARGE
 from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig, send
 from tests.support.records import book, trade

@@ -18,8 +18,8 @@ from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope, producer
 from ingestd.kafka.producer import Message, connection, partition_for, size_of
 from ingestd.records import Record, Rejected, count_channels
-from ingestd.sinks.kafka_cursor import CursorFile
-from ingestd.sinks.kafka_flush import Flush, Preparer
+from ingestd.sinks.kafka.cursor import CursorFile
+from ingestd.sinks.kafka.flush import Flush, Preparer
 from tests.support.records import book, tick, trade
 
 # Of Java's Utils.murmur2, from Apache Kafka's own UtilsTest.

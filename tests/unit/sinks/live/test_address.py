@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingestd.errors import LiveServerError
-from ingestd.sinks.live.address import Address, parse_address
+from ingestd.sinks.redis.address import Address, parse_address
 
 
 def test_an_ordinary_url_is_the_librarys() -> None:

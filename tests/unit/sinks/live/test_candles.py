@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ingestd.iso_time import iso_text
 from ingestd.records import Candle
-from ingestd.sinks.live import payloads
-from ingestd.sinks.live.candles import MINUTE_US, RecentCandles
+from ingestd.sinks.redis import payloads
+from ingestd.sinks.redis.candles import MINUTE_US, RecentCandles
 from tests.support.records import NOW_US, trade
 from tests.support.redis_model import RedisModel, parsed
 

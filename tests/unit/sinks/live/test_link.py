@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingestd.errors import LiveServerError
-from ingestd.sinks.live.link import Answered, Link, Sent
+from ingestd.sinks.redis.link import Answered, Link, Sent
 
 
 class Transport:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ingestd.iso_time import iso_text
 from ingestd.records import Candle
-from ingestd.sinks.live import payloads
+from ingestd.sinks.redis import payloads
 from tests.support.records import NOW_US, book, tick, trade
 
 HEAD = payloads.head("BTCUSDT", "binance")

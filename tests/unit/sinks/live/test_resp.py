@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sinks.live.resp import Replies, error_class, pack, publish, publish_head
+from ingestd.sinks.redis.resp import Replies, error_class, pack, publish, publish_head
 from tests.support.redis_model import parsed
 
 

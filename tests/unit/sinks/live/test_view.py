@@ -7,8 +7,8 @@ import json
 import pytest
 
 from ingestd.records import OpenInterest
-from ingestd.sinks.live.orders import MAX_ORDERS_KEPT
-from ingestd.sinks.live.view import View
+from ingestd.sinks.redis.orders import MAX_ORDERS_KEPT
+from ingestd.sinks.redis.view import View
 from ingestd.symbol_names import compact_symbol
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.redis_model import RedisModel

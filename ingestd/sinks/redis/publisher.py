@@ -18,9 +18,9 @@ from ingestd.config.models import RedisConfig
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import CHANNEL_OF, MarketRecord, channel_of
-from ingestd.sinks.live.link import Answered, Link, Sent
-from ingestd.sinks.live.resp import error_class
-from ingestd.sinks.live.view import Command, View
+from ingestd.sinks.redis.link import Answered, Link, Sent
+from ingestd.sinks.redis.resp import error_class
+from ingestd.sinks.redis.view import Command, View
 
 _FLUSH_EVERY_S = 0.0005
 _CHUNK_RECORDS = 1000  # worked off in one loop turn: about 5 ms

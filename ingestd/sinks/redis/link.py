@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ingestd.errors import LiveServerError
-from ingestd.sinks.live.resp import CODES_TO_RECONNECT_ON, Replies, error_class
+from ingestd.sinks.redis.resp import CODES_TO_RECONNECT_ON, Replies, error_class
 
 _READ_BYTES = 1 << 16
 _CHECKS_PER_TIMEOUT = 3

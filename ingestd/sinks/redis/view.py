@@ -12,10 +12,10 @@ import msgspec
 
 from ingestd.iso_time import iso_text
 from ingestd.records import BookSnapshot, Candle, MarketRecord, Tick, Trade
-from ingestd.sinks.live import payloads
-from ingestd.sinks.live.candles import BUILT_INTERVAL, RecentCandles
-from ingestd.sinks.live.orders import Order, Orders
-from ingestd.sinks.live.resp import pack, publish, publish_head
+from ingestd.sinks.redis import payloads
+from ingestd.sinks.redis.candles import BUILT_INTERVAL, RecentCandles
+from ingestd.sinks.redis.orders import Order, Orders
+from ingestd.sinks.redis.resp import pack, publish, publish_head
 
 MARKET_TTL_S = 60
 METRIC_TTL_S = 300

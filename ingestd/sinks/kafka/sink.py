@@ -21,8 +21,8 @@ from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
-from ingestd.sinks.kafka_cursor import CursorFile
-from ingestd.sinks.kafka_flush import TOO_LARGE, Chain, Flush, Preparer
+from ingestd.sinks.kafka.cursor import CursorFile
+from ingestd.sinks.kafka.flush import TOO_LARGE, Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
 
 log = structlog.get_logger()

@@ -12,8 +12,8 @@ from decimal import Context, Decimal, localcontext
 from operator import mul
 
 from ingestd.records import Candle, Trade
-from ingestd.sinks.live import payloads
-from ingestd.sinks.live.resp import pack
+from ingestd.sinks.redis import payloads
+from ingestd.sinks.redis.resp import pack
 
 MINUTE_US = 60_000_000
 BUILT_INTERVAL = "1m"
