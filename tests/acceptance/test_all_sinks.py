@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config.models import KafkaConfig
-from ingestd.events import publish
+from ingestd.events.publisher import publish
 from ingestd.sim.embedded_kafka import EmbeddedKafka
 from ingestd.sim.embedded_valkey import EmbeddedValkey
 from tests.acceptance.test_kafka_process import section, trades_in

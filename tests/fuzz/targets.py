@@ -30,7 +30,7 @@ from ingestd.config import dsn as config_dsn
 from ingestd.config import secrets
 from ingestd.config.models import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
-from ingestd.event_messages import read_event
+from ingestd.events.messages import read_event
 from ingestd.feeds.base import StreamStatus
 from ingestd.feeds.ccxt_feed import CcxtFeed
 from ingestd.feeds.ccxt_recorder import Recorder

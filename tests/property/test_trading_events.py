@@ -15,8 +15,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.event_messages import Completed, Event, Executed, Submitted, read_event
-from ingestd.sources.event_tables import store_events
+from ingestd.events.messages import Completed, Event, Executed, Submitted, read_event
+from ingestd.events.tables import store_events
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
 from tests.support.time_limits import examples

@@ -101,13 +101,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.storage",
         "ingestd.sinks",
         "ingestd.validation",
-        "ingestd.event_messages",
+        "ingestd.events.messages",
         "ingestd.kafka.consumer",
         "ingestd.ops.health",
     },
     # Publisher and consumer of trading events share one reading of them.
-    "ingestd.events": {"ingestd.kafka.producer", "ingestd.event_messages"},
-    "ingestd.event_messages": set(),
+    "ingestd.events.publisher": {"ingestd.kafka.producer", "ingestd.events.messages"},
+    "ingestd.events.messages": set(),
     "ingestd.kafka.consumer": {
         "ingestd.sources.base",
         "ingestd.kafka.batches",
@@ -186,7 +186,7 @@ EXACTLY = {
         "ingestd.kafka.errors",
     },
     "ingestd.kafka.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
-    "ingestd.event_messages": {"ingestd.errors", "ingestd.indexed_texts"},
+    "ingestd.events.messages": {"ingestd.errors", "ingestd.indexed_texts"},
     "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
 }
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ingestd import event_messages, events
 from ingestd.errors import EnvelopeError
+from ingestd.events import messages
+from ingestd.events import publisher as events
 from ingestd.sources.trading_events import KINDS
 
 AT = datetime(2024, 10, 23, 18, tzinfo=UTC)
@@ -79,8 +80,8 @@ def test_a_time_that_the_consumer_refuses_is_refused() -> None:
 @pytest.mark.parametrize(("said", "stored"), [("BUY", "buy"), ("long", "buy"), ("Short", "sell")])
 def test_the_sides_that_the_consumer_knows_may_be_published(said: str, stored: str) -> None:
     _, value = events.envelope("ORDER_SUBMITTED", AT, {**ORDER, "side": said})
-    event = event_messages.read_event("ORDER_SUBMITTED", value, [], AT)
-    assert isinstance(event, event_messages.Submitted)
+    event = messages.read_event("ORDER_SUBMITTED", value, [], AT)
+    assert isinstance(event, messages.Submitted)
     assert event.side == stored
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from ingestd.clock import now_us, to_datetime
 from ingestd.errors import DatabaseError
-from ingestd.event_messages import EVENT_ID_HEADER
-from ingestd.events import envelope as event_envelope
+from ingestd.events.messages import EVENT_ID_HEADER
+from ingestd.events.publisher import envelope as event_envelope
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from ingestd.config.models import KafkaConfig
-from ingestd.event_messages import EVENT_ID_HEADER
-from ingestd.events import EventPublisher, envelope, publish
+from ingestd.events.messages import EVENT_ID_HEADER
+from ingestd.events.publisher import EventPublisher, envelope, publish
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.base import Store
 from ingestd.sources.trading_events import EventStore

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from ingestd import cli
 from ingestd.clock import from_datetime, to_datetime
 from ingestd.errors import DatabaseError
-from ingestd.event_messages import Completed, Executed, Submitted
+from ingestd.events.messages import Completed, Executed, Submitted
+from ingestd.events.tables import store_events
 from ingestd.feeds.base import MarketInfo
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
-from ingestd.sources.event_tables import store_events
 from ingestd.storage import candle_audit, gap_filling, leases, repository, retention, rights, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database

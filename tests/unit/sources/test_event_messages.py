@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.errors import EnvelopeError
-from ingestd.event_messages import Completed, Event, Executed, Submitted, read_event
+from ingestd.events.messages import Completed, Event, Executed, Submitted, read_event
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 

@@ -33,7 +33,7 @@ import msgspec
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import EnvelopeError
-from ingestd.event_messages import EVENT_ID_HEADER, NUMBER_FIELDS, Headers, read_event
+from ingestd.events.messages import EVENT_ID_HEADER, NUMBER_FIELDS, Headers, read_event
 from ingestd.kafka.producer import Producer, partition_for
 
 Number: TypeAlias = str | int | Decimal | float

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
-from ingestd.event_messages import Completed, Event, Executed, Submitted
+from ingestd.events.messages import Completed, Event, Executed, Submitted
 from ingestd.storage.database import Database
 from ingestd.storage.sql_files import read_sql
 
