@@ -24,7 +24,7 @@ from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Feed, FeedStatus, MarketInfo
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues import native_venue

@@ -11,7 +11,7 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.feeds.base import FeedStatus, RateLimited, Refused
 from ingestd.feeds.book_states import AUDITED_LEVELS, BookState, Place, Result, Verdict, book_state, compare, has_passed
-from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.stopping import Stop
 
 log = structlog.get_logger()

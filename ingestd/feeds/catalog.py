@@ -10,8 +10,8 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.ccxt_channels import is_unserved, needs_key, offered_channels, streamed
-from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
+from ingestd.feeds.ccxt.channels import is_unserved, needs_key, offered_channels, streamed
+from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.market_families import may_hold
 from ingestd.feeds.native.venues import native_exchanges, native_venue

@@ -11,8 +11,8 @@ from ingestd.clock import now_us
 from ingestd.config.models import Channel, FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.catalog import check, nearest_exchange
-from ingestd.feeds.ccxt_channels import needs_key, offered_channels, streamed
-from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
+from ingestd.feeds.ccxt.channels import needs_key, offered_channels, streamed
+from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.history import CcxtHistory
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.native.venues import native_venue

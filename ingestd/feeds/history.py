@@ -13,10 +13,10 @@ from typing import Any
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
-from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.ccxt_channels import method_for
-from ingestd.feeds.ccxt_tap import close_exchange, make_exchange, translated
+from ingestd.feeds.ccxt import records as ccxt_records
+from ingestd.feeds.ccxt.channels import method_for
+from ingestd.feeds.ccxt.tap import close_exchange, make_exchange, translated
 from ingestd.feeds.id_runs import Window
 from ingestd.feeds.market_families import may_hold
 from ingestd.feeds.quantity_units import unit_of

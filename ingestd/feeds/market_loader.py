@@ -13,7 +13,7 @@ from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import now_us
 from ingestd.errors import FeedError
 from ingestd.feeds.base import FeedStatus, RateLimited
-from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.listing import is_poor
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.stopping import Stop

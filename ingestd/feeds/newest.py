@@ -24,9 +24,9 @@ from typing import Any
 from ingestd.clock import from_datetime, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ChannelError, FeedError
-from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.ccxt import records
+from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.history import stream_series
 from ingestd.feeds.silence import Word
@@ -114,7 +114,7 @@ class Newest:
     def __init__(self, config: FeedConfig, exchange: Callable[[], Any]) -> None:
         self._config = config
         self._exchange = exchange
-        self._ids = ccxt_records.TradeIds(now_us())
+        self._ids = records.TradeIds(now_us())
         self._useless: set[str] = set()
         self._has_key = bool(config.credentials().get("apiKey"))
 
@@ -174,7 +174,7 @@ class Newest:
         mark = "trade", (time_us, trade_id)
         if not own or trade_id is None:
             return Word(mark, time=time_us or None)
-        record = ccxt_records.trade_record(self._config.exchange, symbol, newest, now_us(), self._ids)
+        record = records.trade_record(self._config.exchange, symbol, newest, now_us(), self._ids)
         return Word(mark, trade_id, number if numbered and number >= 0 else None, time_us or None, record=record)
 
     async def best(self, symbols: Collection[str]) -> dict[str, Word]:

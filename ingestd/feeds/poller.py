@@ -10,10 +10,10 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
-from ingestd.feeds.ccxt_channels import Method
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_records import rows_of
-from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.ccxt.channels import Method
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.records import rows_of
+from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 from ingestd.gaps.causes import POLL_FAILED

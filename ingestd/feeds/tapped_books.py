@@ -20,7 +20,7 @@ from ingestd.backoff import Backoff
 from ingestd.errors import FeedError
 from ingestd.feeds.base import RateLimited
 from ingestd.feeds.book_numbers import NUMBERINGS, BookSteps
-from ingestd.feeds.ccxt_channels import BOOKS_GATHERED_HERE
+from ingestd.feeds.ccxt.channels import BOOKS_GATHERED_HERE
 from ingestd.feeds.numbered_frames import NumberedFrame, numbered_frame_reader
 from ingestd.feeds.tap import Tap, started_for
 from ingestd.feeds.tapped_stores import BookStore, tap_book

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds import ccxt_channels
 from ingestd.feeds.book_numbers import NUMBERINGS
-from ingestd.feeds.ccxt_tap import TappedClient, exchange_ids, features, make_exchange, tapped_class
+from ingestd.feeds.ccxt import channels
+from ingestd.feeds.ccxt.tap import TappedClient, exchange_ids, features, make_exchange, tapped_class
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.tap import STORES, Tap
 from ingestd.feeds.tapped_stores import TappedStore
@@ -108,8 +108,8 @@ def test_it_writes_to_the_stores_only_in_ways_the_tap_sees(exchange_id: str) -> 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
-    for channel in ccxt_channels.offered_channels(exchange_id, features(exchange_id)):
-        method = ccxt_channels.method_for(channel, exchange_id, features(exchange_id))
+    for channel in channels.offered_channels(exchange_id, features(exchange_id)):
+        method = channels.method_for(channel, exchange_id, features(exchange_id))
         assert method is not None
         if method.polled or method.returned:
             continue
@@ -120,13 +120,13 @@ def test_each_channel_is_written_where_the_tap_looks(exchange_id: str) -> None:
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_a_ticker_stream_has_best_prices_by_its_source(exchange_id: str) -> None:
     """The code reads a bid, from a field that the message shown beside that code has; else ticks are from books."""
-    method = ccxt_channels.method_for("ticks", exchange_id, features(exchange_id))
+    method = channels.method_for("ticks", exchange_id, features(exchange_id))
     if method is None or method.of_books or exchange_id in DOCUMENTED_ELSEWHERE:
         return
     assert _bid_fields(exchange_id) & set(re.findall(r"\w+", _comments(exchange_id))), _bid_fields(exchange_id)
 
 
-@pytest.mark.parametrize("exchange_id", sorted(ccxt_channels.TICKS_FROM_BOOKS))
+@pytest.mark.parametrize("exchange_id", sorted(channels.TICKS_FROM_BOOKS))
 def test_ticks_are_from_books_only_where_the_ticker_stream_has_no_best_prices(exchange_id: str) -> None:
     shown = set(re.findall(r"\w+", _comments(exchange_id, "ticker")))
     assert not _bid_fields(exchange_id) & shown or exchange_id in NOT_OF_ALL_MARKETS
@@ -135,7 +135,7 @@ def test_ticks_are_from_books_only_where_the_ticker_stream_has_no_best_prices(ex
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_a_whole_book_is_known_as_one(exchange_id: str) -> None:
     """Its code empties the book, or makes it of the whole one; or we know its whole books by their frames."""
-    if "order_book" not in ccxt_channels.offered_channels(exchange_id, features(exchange_id)):
+    if "order_book" not in channels.offered_channels(exchange_id, features(exchange_id)):
         return
     made = make_exchange(exchange_id, Tap(_Deaf()))
     source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
@@ -151,7 +151,7 @@ def test_a_broken_book_is_announced_where_the_tap_hears_it(exchange_id: str) -> 
         assert "orderbook_checksum_message" in ast.unparse(call), f"line {call.lineno}"
         raised = isinstance(call.parent, ast.Raise)  # type: ignore[attr-defined]
         stands = raised and not any(isinstance(parent, ast.Try) for parent in _parents(call))
-        left_standing = ccxt_channels.BOOKS_LEFT_STANDING - {"gate"}  # its code asks again, in a way that sends nothing
+        left_standing = channels.BOOKS_LEFT_STANDING - {"gate"}  # its code asks again, in a way that sends nothing
         assert stands == (exchange_id in left_standing), f"line {call.lineno}"
 
 
@@ -263,13 +263,13 @@ def _is_written_by(function: Any, name: str) -> bool:
     )
 
 
-def _is_written(exchange_id: str, channel: Channel, method: ccxt_channels.Method) -> bool:
+def _is_written(exchange_id: str, channel: Channel, method: channels.Method) -> bool:
     """Whether the venue's code, or that of the class it extends, writes to the store the tap reads."""
     source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
     if method.of_books:
         return bool(re.search(r"self\.\w*order_book\(", source)) and "client.resolve(" in source  # seen as it resolves
     if channel == "ticks" and not method.of_books:
-        from_tickers = ccxt_channels.ticks_from_tickers(exchange_id, method)
+        from_tickers = channels.ticks_from_tickers(exchange_id, method)
         return f"self.{'tickers' if from_tickers else 'bidsasks'}[" in _assignments(source)
     return f"self.{'trades' if channel == 'trades' else 'fundingRates'}[" in _assignments(source)
 
@@ -334,12 +334,12 @@ def _table() -> str:
 
 
 def _cell(exchange_id: str, channel: Channel) -> str:
-    method = ccxt_channels.method_for(channel, exchange_id, features(exchange_id))
+    method = channels.method_for(channel, exchange_id, features(exchange_id))
     if method is None:
         return "–"
-    lacking = [name for name in MARKET_TYPES if ccxt_channels.is_unserved(exchange_id, channel, name)]
+    lacking = [name for name in MARKET_TYPES if channels.is_unserved(exchange_id, channel, name)]
     notes = f", not of {' and '.join(lacking)} markets" if lacking else ""
-    notes += ", with a key" if ccxt_channels.needs_key(exchange_id, channel) else ""
+    notes += ", with a key" if channels.needs_key(exchange_id, channel) else ""
     if method.polled:
         return "polled" + notes
     if method.returned or (exchange_id, channel) in RETURNED_ONLY:
@@ -348,8 +348,8 @@ def _cell(exchange_id: str, channel: Channel) -> str:
     if channel == "ticks" and method.of_books:
         source = " (book)"
     elif channel == "ticks":
-        source = " (ticker)" if ccxt_channels.ticks_from_tickers(exchange_id, method) else ""
-        others = [ccxt_channels.method_for(channel, exchange_id, features(exchange_id), name) for name in MARKET_TYPES]
+        source = " (ticker)" if channels.ticks_from_tickers(exchange_id, method) else ""
+        others = [channels.method_for(channel, exchange_id, features(exchange_id), name) for name in MARKET_TYPES]
         by_book = [name for name, m in zip(MARKET_TYPES, others, strict=True) if m is not None and m.of_books]
         source += "".join(f" ({name}: book)" for name in by_book)
     return ("tap, many" if method.many else "tap") + source + notes

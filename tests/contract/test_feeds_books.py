@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.book_checksums import kraken_checksum
-from ingestd.feeds.ccxt_channels import Method
-from ingestd.feeds.ccxt_forget import forget_book
+from ingestd.feeds.ccxt.channels import Method
+from ingestd.feeds.ccxt.forget import forget_book
 from ingestd.feeds.exact import ExactFloat
 from ingestd.records import BookSnapshot, FeedGap
 from tests.unit.feeds.doubles import Wire

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import WSMessage, WSMsgType
 
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_session import CcxtSession
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.exact import decode_json
 from ingestd.records import BookSnapshot, Tick, Trade
 from tests.support.captures import capture_bodies, capture_lines, recorded_body

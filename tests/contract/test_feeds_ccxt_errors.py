@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ingestd.backoff import Backoff
 from ingestd.clock import now_us
-from ingestd.feeds import ccxt_subscription
+from ingestd.feeds.ccxt import subscription
 from ingestd.ops.health import FeedHealth, Snapshot, readiness
 from ingestd.records import FeedGap, Tick, Trade
 from tests.support.fake_venue import Connection, FakeVenue, Running
@@ -24,9 +24,9 @@ NOW_MS = 1_790_000_000_000
 @pytest.fixture(autouse=True)
 def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a real backoff; its arithmetic has tests of its own."""
-    real = ccxt_subscription.Subscription.__init__
+    real = subscription.Subscription.__init__
     monkeypatch.setattr(
-        ccxt_subscription.Subscription,
+        subscription.Subscription,
         "__init__",
         lambda self, *a, **k: real(self, *a, **{**k, "backoff": lambda: Backoff(base_s=0.001, cap_s=0.005)}),
     )
@@ -379,7 +379,7 @@ async def test_errors_that_name_nothing_put_no_symbol_aside_however_many_they_ar
 async def test_a_symbol_that_was_put_aside_is_asked_for_on_the_next_socket(
     venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ccxt_subscription, "QUARANTINE_AT_LEAST_S", 0.01)
+    monkeypatch.setattr(subscription, "QUARANTINE_AT_LEAST_S", 0.01)
     running = bitget(venue, "BTC", "ETH")
     refuses = True
 

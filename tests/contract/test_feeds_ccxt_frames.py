@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from ingestd.feeds.ccxt_channels import method_for, ticks_from_tickers
+from ingestd.feeds.ccxt.channels import method_for, ticks_from_tickers
 from ingestd.records import BookSnapshot, Tick, Trade
 from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
 from tests.support.venue_frames import text_of

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestd.backoff import Backoff
-from ingestd.feeds import ccxt_subscription
+from ingestd.feeds.ccxt import subscription
 from ingestd.feeds.wire_limits import MAX_REPLY_BYTES
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
@@ -45,9 +45,9 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in ("ccxt_feed", "market_loader", "native.line"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
-    real = ccxt_subscription.Subscription.__init__
+    real = subscription.Subscription.__init__
     monkeypatch.setattr(
-        ccxt_subscription.Subscription,
+        subscription.Subscription,
         "__init__",
         lambda self, *a, **k: real(self, *a, **{**k, "backoff": quick}),
     )

@@ -22,7 +22,7 @@ NAMES = pytest.mark.parametrize("names", [[BTC, ETH], ["*/USDT:USDT"]], ids=["li
 
 @pytest.fixture(autouse=True)
 def lists_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 0.05)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_S", 0.05)
 
 
 async def listed_again(venue: Venue, running: Running, times: int = 3) -> None:
@@ -225,8 +225,8 @@ async def test_a_first_list_without_a_symbol_is_asked_for_again_soon(
     venue: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was missing meanwhile is a gap: the configuration had asked for it."""
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 3600.0)
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_SOON_S", 0.05)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_S", 3600.0)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_SOON_S", 0.05)
     base = venue.markets.pop("BTCUSDT")
     running = Running(venue, symbols=[BTC, ETH])
     await running.until(lambda: venue.subscribed)
@@ -245,7 +245,7 @@ async def test_a_first_list_without_a_symbol_is_asked_for_again_soon(
 async def test_a_first_list_without_the_only_symbol_is_no_mistake_when_it_was_captured_before(
     venue: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt_feed._NOTHING_LISTED_S", 0.05)
+    monkeypatch.setattr("ingestd.feeds.ccxt.feed._NOTHING_LISTED_S", 0.05)
     earlier: dict[StreamId, Earlier] = {("binanceusdm", "trades", BTC): Earlier(1_672_515_000_000_000, "restart")}
     base = venue.markets.pop("BTCUSDT")
     running = Running(venue, earlier=earlier)
@@ -276,7 +276,7 @@ async def test_a_poor_list_replaces_no_good_one_on_disk(venue: Venue, tmp_path: 
 async def test_a_list_on_disk_without_a_symbol_is_not_believed(
     venue: Venue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 3600.0)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_S", 3600.0)
     base = venue.markets.pop("BTCUSDT")
     running = Running(venue, symbols=[ETH], state_dir=tmp_path)
     await running.until(lambda: venue.subscribed)

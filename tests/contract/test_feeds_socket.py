@@ -15,8 +15,8 @@ from aiohttp import WSMsgType, web
 from ingestd.backoff import Backoff
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
-from ingestd.feeds import ccxt_subscription
 from ingestd.feeds.base import Earlier
+from ingestd.feeds.ccxt import subscription
 from ingestd.records import FeedGap, OpenInterest, StreamId, Trade
 from tests.support.feeds import DECODERS, make_feed
 from tests.support.time_limits import limit_s
@@ -130,9 +130,9 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingestd.feeds.native.session.DIALS_AT_ONCE", 1000)
     for module in ("ccxt_feed", "market_loader", "native.line", "native.rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
-    real = ccxt_subscription.Subscription.__init__
+    real = subscription.Subscription.__init__
     monkeypatch.setattr(
-        ccxt_subscription.Subscription,
+        subscription.Subscription,
         "__init__",
         lambda self, *a, **k: real(self, *a, **{**k, "backoff": quick}),
     )
@@ -425,7 +425,7 @@ async def test_symbols_are_added_and_removed_while_it_runs(venue: Venue) -> None
 
 
 async def test_a_new_listing_is_followed(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 0.05)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_S", 0.05)
     running = Running(venue, symbols=["*/USDT:USDT"])
     await running.until(lambda: venue.sockets)
 
@@ -493,7 +493,7 @@ async def test_kept_markets_that_are_an_hour_old_are_loaded_again_after_the_star
     await running.close()
     venue.markets["SOLUSDT"] = "SOL"
     venue.subscribed.clear()
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_S", 0.01)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_S", 0.01)
 
     running = Running(venue, symbols=["*/USDT:USDT"], state_dir=tmp_path)
     await running.until(lambda: len(venue.subscribed) == 2)

@@ -13,8 +13,8 @@ from aiohttp import WSMsgType, web
 
 from ingestd.backoff import Backoff
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import ccxt_subscription
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt import subscription
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.records import Trade
 from tests.unit.feeds.doubles import ListIntake
 
@@ -130,9 +130,9 @@ async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     def quick(**_: Any) -> Backoff:
         return Backoff(base_s=0.001, cap_s=0.005)
 
-    real = ccxt_subscription.Subscription.__init__
+    real = subscription.Subscription.__init__
     monkeypatch.setattr(
-        ccxt_subscription.Subscription, "__init__", lambda self, *a, **k: real(self, *a, **{**k, "backoff": quick})
+        subscription.Subscription, "__init__", lambda self, *a, **k: real(self, *a, **{**k, "backoff": quick})
     )
     venue = Lbank()
     await venue.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds import ccxt_records
+from ingestd.feeds.ccxt import records
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.quantity_units import unit_of
 from ingestd.records import BookSnapshot, Candle, Tick, Trade
@@ -414,7 +414,7 @@ async def test_a_trade_of_poloniex_has_one_time_on_the_socket_and_over_rest() ->
     wire = Wire("poloniex", {"BTC/USDT": "BTC_USDT"}, "wss://ws.poloniex.com/ws/public")
     parsed = wire.exchange.parse_trade({**row, "takerSide": "BUY", **times}, wire.exchange.market("BTC/USDT"))
     await wire.close()
-    fetched = ccxt_records.trade_record("poloniex", "BTC/USDT", parsed, AT, ccxt_records.TradeIds(0))
+    fetched = records.trade_record("poloniex", "BTC/USDT", parsed, AT, records.TradeIds(0))
 
     assert fetched is not None
     assert (fetched.time, fetched.trade_id, fetched.side) == (streamed.time, streamed.trade_id, streamed.side)
@@ -510,7 +510,7 @@ async def test_xts_contracts_are_counted_alike_in_trades_and_books() -> None:
     await wire.close()
 
     (trade,) = wire.intake.of(Trade)
-    fetched = ccxt_records.trade_record("xt", "BTC/USDT:USDT", parsed, AT, ccxt_records.TradeIds(0))
+    fetched = records.trade_record("xt", "BTC/USDT:USDT", parsed, AT, records.TradeIds(0))
     assert fetched is not None
     assert (trade.quantity, trade.side, trade.trade_id) == ("2707", "buy", fetched.trade_id)
     assert unit_of("xt", {"contract": True, "linear": True, "contractSize": "0.0001"}) == "0.0001 base"

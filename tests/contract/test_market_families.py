@@ -11,7 +11,7 @@ import structlog
 
 from ingestd.clock import now_us
 from ingestd.errors import ConfigError
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.ops.health import FeedHealth, Snapshot, readiness
 from ingestd.records import Trade
 from tests.contract.test_malformed_markets import SECOND as SPOILED
@@ -28,8 +28,8 @@ LINEAR_LIST = {"symbols": [binance_linear("BTCUSDT", "BTC")]}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt_session.RELIST_SOON_S", 0.05)
-    monkeypatch.setattr("ingestd.feeds.ccxt_feed._NOTHING_LISTED_S", 0.01)
+    monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_SOON_S", 0.05)
+    monkeypatch.setattr("ingestd.feeds.ccxt.feed._NOTHING_LISTED_S", 0.01)
     monkeypatch.setattr("ingestd.backoff.Backoff.next_s", lambda *_: 0.01)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.ccxt_channels import method_for
-from ingestd.feeds.ccxt_tap import features
+from ingestd.feeds.ccxt.channels import method_for
+from ingestd.feeds.ccxt.tap import features
 from ingestd.feeds.native.coinbase import CoinbaseAdvanced
 from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
 from ingestd.feeds.native.messages import BookChange

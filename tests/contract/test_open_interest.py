@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds import ccxt_records
+from ingestd.feeds.ccxt import records as ccxt_records
 from ingestd.feeds.open_interest import kind_of, unit_of
 from ingestd.records import OpenInterest
 from tests.support.fake_venue import FakeVenue, Running

@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.config.models import parse
 from ingestd.feeds import quantity_units
-from ingestd.feeds.ccxt_records import market_info
+from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.history import CcxtHistory
 from ingestd.feeds.native.messages import Message
 from ingestd.feeds.native.okx import Okx

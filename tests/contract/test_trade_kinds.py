@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import ccxt_records, trade_kinds
+from ingestd.feeds import trade_kinds
+from ingestd.feeds.ccxt import records
 from ingestd.feeds.native.venues import native_venue
 from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import TRADE_KINDS, Trade
@@ -187,7 +188,7 @@ async def test_over_rest(
     wire = Wire(exchange, {symbol: market_id}, "wss://localhost")
     parsed = wire.exchange.parse_trade(json.loads(json.dumps(raw)), wire.exchange.market(symbol))
     await wire.close()
-    record = ccxt_records.trade_record(exchange, symbol, parsed, RECEIVED_AT, ccxt_records.TradeIds(0))
+    record = records.trade_record(exchange, symbol, parsed, RECEIVED_AT, records.TradeIds(0))
     assert record is not None
     assert (record.kind, record.in_candles) == (kind, in_candles)
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from ingestd.feeds import market_loader
 from ingestd.feeds.base import FeedStatus
-from ingestd.feeds.ccxt_tap import close_exchange, make_exchange
+from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
 from ingestd.feeds.market_loader import MarketLoader
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.tap import Tap

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.ccxt_channels import method_for, offered_channels
-from ingestd.feeds.ccxt_tap import exchange_ids, features
+from ingestd.feeds.ccxt.channels import method_for, offered_channels
+from ingestd.feeds.ccxt.tap import exchange_ids, features
 from ingestd.feeds.venue_names import venue_names
 from ingestd.records import Trade
 from tests.support.ccxt_requests import MARKET_TYPES, Asking, symbol_of

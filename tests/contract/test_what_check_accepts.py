@@ -6,8 +6,8 @@ import ccxt
 import pytest
 
 from ingestd.feeds import catalog
-from ingestd.feeds.ccxt_channels import method_for, offered_channels, single_method_for
-from ingestd.feeds.ccxt_tap import exchange_ids, features, timeframes
+from ingestd.feeds.ccxt.channels import method_for, offered_channels, single_method_for
+from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.symbols import serves
 from ingestd.records import Channel
 from tests.support.ccxt_requests import MARKET_TYPES, Asking, symbol_of

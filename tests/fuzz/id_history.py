@@ -6,7 +6,7 @@ from unittest import mock
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds import stream_ledger
-from ingestd.feeds.ccxt_recorder import Recorder
+from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.exact import ExactFloat
 from ingestd.records import FeedGap
 from tests.support.records import NOW_US

@@ -32,10 +32,10 @@ from ingestd.config.models import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.events.messages import read_event
 from ingestd.feeds.base import StreamStatus
-from ingestd.feeds.ccxt_feed import CcxtFeed
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_records import market_info
-from ingestd.feeds.ccxt_tap import make_exchange
+from ingestd.feeds.ccxt.feed import CcxtFeed
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.records import market_info
+from ingestd.feeds.ccxt.tap import make_exchange
 from ingestd.feeds.listing import ListingDoubts
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.bybit import Bybit

@@ -12,7 +12,7 @@ import pytest
 from ingestd.config.models import FeedConfig
 from ingestd.feeds import book_audit
 from ingestd.feeds.base import Feed
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.ops.metrics import Metrics

@@ -16,9 +16,10 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import book_ladder, ccxt_forget
-from ingestd.feeds.ccxt_feed import CcxtFeed
-from ingestd.feeds.ccxt_tap import close_exchange, make_exchange
+from ingestd.feeds import book_ladder
+from ingestd.feeds.ccxt import forget
+from ingestd.feeds.ccxt.feed import CcxtFeed
+from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.tap import Tap
 from ingestd.records import BookSnapshot, FeedGap, Trade
@@ -287,7 +288,7 @@ async def test_a_broken_book_is_begun_anew_until_a_whole_one_comes(
     kind: type[Venue], again: str, sockets: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book_ladder, "SNAPSHOT_WITHIN_S", 0.5)
-    monkeypatch.setattr(ccxt_forget, "_UNSUBSCRIBED_WITHIN_S", 0.5)
+    monkeypatch.setattr(forget, "_UNSUBSCRIBED_WITHIN_S", 0.5)
     async with running(kind(again), tmp_path) as made:
         venue = made.venue
         await made.until_book_is_the_venues()

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_session import CcxtSession
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.exact import decode_json
 from tests.unit.feeds.doubles import SHARED_DATA, ListIntake, feed_config
 

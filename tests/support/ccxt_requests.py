@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from ingestd.feeds.ccxt_tap import make_exchange
+from ingestd.feeds.ccxt.tap import make_exchange
 from ingestd.feeds.tap import Tap
 
 MARKET_TYPES = ("spot", "swap", "future", "option")

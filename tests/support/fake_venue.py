@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 60.0

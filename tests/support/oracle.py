@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from ingestd.feeds.ccxt_channels import method_for, ticks_from_tickers
+from ingestd.feeds.ccxt.channels import method_for, ticks_from_tickers
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.feeds.native.venue import BookRule
@@ -176,7 +176,7 @@ class _Ccxt:
         levels: int,
         channels: Sequence[Channel],
     ) -> None:
-        with patch("ingestd.feeds.ccxt_recorder.now_us", lambda: START):
+        with patch("ingestd.feeds.ccxt.recorder.now_us", lambda: START):
             ids = {symbol: str(markets[symbol]["id"]) for symbol in followed}
             self._wire = Wire(exchange, ids, url, options=options, order_book_levels=levels, order_book_interval_ms=0)
         for channel, streams in self._wire.recorder.streams.items():
@@ -198,7 +198,7 @@ class _Ccxt:
         """The records of this frame."""
         records = self._wire.intake.records
         before = len(records)
-        with patch("ingestd.feeds.ccxt_tap.now_us", lambda: frame.received_at):
+        with patch("ingestd.feeds.ccxt.tap.now_us", lambda: frame.received_at):
             self._wire.frames(frame.data)
         return _by_stream(record for record in records[before:] if not isinstance(record, FeedGap))
 

@@ -193,7 +193,7 @@ EXACTLY = {
 # Each outside service is reached through one file: an upgrade of its library touches that file, and its errors are
 # translated there.
 SEAMS = {
-    "ccxt": {"ingestd/feeds/ccxt_tap.py"},
+    "ccxt": {"ingestd/feeds/ccxt/tap.py"},
     "asyncpg": {"ingestd/storage/database.py", "ingestd/storage/dialling.py"},  # in use, and being connected
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
@@ -212,7 +212,7 @@ LONGEST_FILE = 400
 # A file may be longer for a reason, said here.
 LONGER_FOR_A_REASON = {
     "ingestd/config/models.py": "every option and how the file is read, checked and shown: one page to look an option up in",
-    "ingestd/feeds/ccxt_tap.py": "the only file that may import ccxt: what derives from its classes is here",
+    "ingestd/feeds/ccxt/tap.py": "the only file that may import ccxt: what derives from its classes is here",
     "ingestd/service.py": "the composition root: every part, and the one start and stop order, on one page",
     "ingestd/intake/intake.py": "holding, giving up, sealing and counting are of one list of open records",
     "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where; apart, each would lie",
@@ -290,11 +290,11 @@ def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "imported", "may"),
     [
-        ("ingestd.feeds.ccxt_feed", "ingestd.sinks.base", False),
+        ("ingestd.feeds.ccxt.feed", "ingestd.sinks.base", False),
         ("ingestd.feeds.native.binance", "ingestd.feeds.websocket", True),
-        ("ingestd.feeds.ccxt_feed", "ingestd.storage.database", False),
-        ("ingestd.feeds.ccxt_feed", "ingestd.ops.metrics", True),
-        ("ingestd.feeds.ccxt_feed", "ingestd.ops.health", False),
+        ("ingestd.feeds.ccxt.feed", "ingestd.storage.database", False),
+        ("ingestd.feeds.ccxt.feed", "ingestd.ops.metrics", True),
+        ("ingestd.feeds.ccxt.feed", "ingestd.ops.health", False),
         ("ingestd.storage.writer.writer", "ingestd.feeds.base", False),
         ("ingestd.storage.writer.writer", "ingestd.storage.database", True),
         ("ingestd.storage.database", "ingestd.sinks.base", False),
@@ -302,7 +302,7 @@ def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
         ("ingestd.config.models", "ingestd.errors", True),
         ("ingestd.config.models", "ingestd.records", False),
         ("ingestd.ops.health", "ingestd.feeds.base", True),
-        ("ingestd.ops.health", "ingestd.feeds.ccxt_feed", False),
+        ("ingestd.ops.health", "ingestd.feeds.ccxt.feed", False),
         ("ingestd.cli.run", "ingestd.service", True),
         ("ingestd.cli.run", "ingestd.sinks.redis.sink", False),
         ("ingestd.service", "ingestd.sinks.redis.sink", True),

@@ -16,8 +16,8 @@ from ingestd.cli.bench.socket_stages import Counter
 from ingestd.cli.demo_run import DemoError
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_session import CcxtSession
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.native.venues import native_venue
 from ingestd.sim.venue_frames import VENUES, Venue, numbered, raw
 

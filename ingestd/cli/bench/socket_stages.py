@@ -18,7 +18,7 @@ from ingestd.cli.demo_run import DemoError
 from ingestd.clock import monotonic_s
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.socket import Socket, connect
 from ingestd.feeds.native.venues import native_venue

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ingestd.feeds.ccxt_records import TradeIds
+from ingestd.feeds.ccxt.records import TradeIds
 from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.feeds.ccxt_records import TradeIds
+from ingestd.feeds.ccxt.records import TradeIds
 from ingestd.feeds.native.fields import Text
 from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.feeds.native.numbers import best_price

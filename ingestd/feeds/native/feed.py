@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
-from ingestd.feeds.ccxt_feed import CcxtFeed
+from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.listing import Choice
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.native.recorder import NativeRecorder

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.feeds.ccxt_records import TradeIds
+from ingestd.feeds.ccxt.records import TradeIds
 from ingestd.feeds.native.fields import Milliseconds
 from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.feeds.native.numbers import best_price, number_text, optional_number

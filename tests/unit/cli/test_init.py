@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from ingestd.cli import cli
 from ingestd.cli.loading import load_runnable
 from ingestd.errors import ConfigError
-from ingestd.feeds.ccxt_tap import exchange_ids
+from ingestd.feeds.ccxt.tap import exchange_ids
 from ingestd.service import Service
 
 SECRET = "postgresql://u:gr%C3%BCn%22%5C%27%20pw@h:5433/market"

@@ -11,8 +11,8 @@ from aiohttp import WSMessage, WSMsgType
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_session import CcxtSession
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord
 
 SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"

@@ -11,8 +11,8 @@ import pytest
 
 from ingestd.feeds import book_audit
 from ingestd.feeds.book_audit import BookAuditor
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_tap import can_forget_books, make_exchange
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.tap import can_forget_books, make_exchange
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.tap import Tap
 from ingestd.records import FeedGap

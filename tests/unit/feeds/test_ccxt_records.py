@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds import ccxt_records as convert
-from ingestd.feeds.ccxt_records import CandleFinality, TradeIds
+from ingestd.feeds.ccxt import records as convert
+from ingestd.feeds.ccxt.records import CandleFinality, TradeIds
 from ingestd.feeds.exact import ExactFloat
 from ingestd.records import Candle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ingestd.feeds.ccxt_lost_streams import LostStreams
+from ingestd.feeds.ccxt.lost_streams import LostStreams
 from tests.unit.feeds.doubles import Wire
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingestd.errors import ChannelError, FeedError
-from ingestd.feeds.ccxt_channels import names_stream
+from ingestd.feeds.ccxt.channels import names_stream
 from ingestd.feeds.newest import Newest, bulk_for
 from ingestd.feeds.silence import Word
 from tests.unit.feeds.doubles import feed_config

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.ccxt_session import FAILURES_TO_RECREATE
+from ingestd.feeds.ccxt.session import FAILURES_TO_RECREATE
 from ingestd.records import FeedGap, Trade
 from tests.unit.feeds.doubles import Wire
 

@@ -9,10 +9,10 @@ from typing import Any
 import ccxt
 
 from ingestd.backoff import Backoff
-from ingestd.feeds.ccxt_channels import Method
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_subscription import QUARANTINE_S, Subscription
-from ingestd.feeds.ccxt_tap import dialled_urls
+from ingestd.feeds.ccxt.channels import Method
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.subscription import QUARANTINE_S, Subscription
+from ingestd.feeds.ccxt.tap import dialled_urls
 from ingestd.feeds.stopping import Stop
 from tests.unit.feeds.doubles import ListIntake, feed_config
 

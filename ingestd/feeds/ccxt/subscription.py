@@ -13,9 +13,9 @@ from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused, says_subscribed
-from ingestd.feeds.ccxt_channels import Method
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_tap import ask_anew, dialled_urls, translated
+from ingestd.feeds.ccxt.channels import Method
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
 from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream

@@ -16,7 +16,7 @@ from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.book_audit import BookAuditor
 from ingestd.feeds.book_checksums import CHECKED_HERE
 from ingestd.feeds.book_ladder import BookLadder, Rung
-from ingestd.feeds.ccxt_channels import (
+from ingestd.feeds.ccxt.channels import (
     BOOKS_LEFT_STANDING,
     BOOKS_OVER_REST,
     BOOKS_UNSUBSCRIBED_HERE,
@@ -26,11 +26,11 @@ from ingestd.feeds.ccxt_channels import (
     single_method_for,
     ticks_from_tickers,
 )
-from ingestd.feeds.ccxt_forget import client_of_book, forget_book, gathers_changes
-from ingestd.feeds.ccxt_lost_streams import LostStreams
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_subscription import Subscription
-from ingestd.feeds.ccxt_tap import can_forget_books, close_exchange, drop_client, make_exchange
+from ingestd.feeds.ccxt.forget import client_of_book, forget_book, gathers_changes
+from ingestd.feeds.ccxt.lost_streams import LostStreams
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.subscription import Subscription
+from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange
 from ingestd.feeds.listing import Choice
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.market_loader import MarketLoader

@@ -29,7 +29,7 @@ from ingestd.feeds.base import BookBroken, RateLimited, Refused
 from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
 from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
+from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
 from ingestd.feeds.corrections import book_time_us, frame_correction
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json, multiplied
 from ingestd.feeds.market_names import MarketNames

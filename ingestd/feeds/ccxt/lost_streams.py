@@ -9,10 +9,10 @@ from typing import Any
 
 import structlog
 
-from ingestd.feeds.ccxt_channels import ASKED_FOR_WHAT_IS_MISSING, Method
-from ingestd.feeds.ccxt_forget import forget_book, forget_stream
-from ingestd.feeds.ccxt_subscription import Subscription, Watch
-from ingestd.feeds.ccxt_tap import can_forget_books, drop_client
+from ingestd.feeds.ccxt.channels import ASKED_FOR_WHAT_IS_MISSING, Method
+from ingestd.feeds.ccxt.forget import forget_book, forget_stream
+from ingestd.feeds.ccxt.subscription import Subscription, Watch
+from ingestd.feeds.ccxt.tap import can_forget_books, drop_client
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.stream_ledger import Stream
 

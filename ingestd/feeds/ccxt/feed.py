@@ -12,12 +12,12 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
-from ingestd.feeds import ccxt_records
 from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
-from ingestd.feeds.ccxt_recorder import Recorder
-from ingestd.feeds.ccxt_session import CcxtSession
-from ingestd.feeds.ccxt_tap import translated
+from ingestd.feeds.ccxt import records
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.listing import Choice, has_expired
 from ingestd.feeds.market_cache import MarketCache
 from ingestd.feeds.market_families import Family, may_hold, needed
@@ -193,7 +193,7 @@ class CcxtFeed:
         assert self._session is not None
         exchange = self._session.exchange
         markets = exchange.markets
-        self._markets = [ccxt_records.market_info(self.config.exchange, market) for market in markets.values()]
+        self._markets = [records.market_info(self.config.exchange, market) for market in markets.values()]
         resolution = self._resolve()
         self._say_unknown()
         kept = self._bounded([s for s in resolution.symbols if self._keep is None or self._keep(s)])

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestd.feeds.book_samples import named_in
 from ingestd.feeds.book_unsubscriptions import unsubscription
-from ingestd.feeds.ccxt_channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
+from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
 
 _UNSUBSCRIBED_WITHIN_S = 10.0
 _GATHERED_CHANGES = 100  # venues' code wants 25 at most

@@ -10,11 +10,11 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
-from ingestd.feeds import ccxt_records
 from ingestd.feeds.base import Earlier, Intake
 from ingestd.feeds.book_checksums import CHECKED_HERE
 from ingestd.feeds.book_ladder import BookLadder
 from ingestd.feeds.book_samples import BookSamples, named_in
+from ingestd.feeds.ccxt import records
 from ingestd.feeds.listing import Choice
 from ingestd.feeds.stream_ledger import Stream, StreamLedger
 from ingestd.feeds.telling import Telling
@@ -41,8 +41,8 @@ class Recorder:
         self._exchange = config.exchange
         self.config = config
         self._intake = intake
-        self._ids = ccxt_records.TradeIds(now_us())
-        self._finality = ccxt_records.CandleFinality()
+        self._ids = records.TradeIds(now_us())
+        self._finality = records.CandleFinality()
         self._ledger = StreamLedger(config, intake, earlier)
         self.books = BookSamples()
         self.keep_states = self.books.keep_states
@@ -140,7 +140,7 @@ class Recorder:
             "trades",
             symbol,
             received_at,
-            lambda: ccxt_records.trade_record(
+            lambda: records.trade_record(
                 self._exchange, symbol, trade, received_at, self._ids, self._units.get(symbol)
             ),
         )
@@ -158,7 +158,7 @@ class Recorder:
             "funding",
             symbol,
             received_at,
-            lambda: ccxt_records.funding_record(self._exchange, symbol, rate, received_at),
+            lambda: records.funding_record(self._exchange, symbol, rate, received_at),
         )
 
     def on_book(self, book: Mapping[str, Any], received_at: int) -> None:
@@ -180,7 +180,7 @@ class Recorder:
 
     def _take_top(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
         """A tick when the best prices or what is offered there are not those of the tick before."""
-        tick = ccxt_records.top_record(self._exchange, symbol, book, received_at)
+        tick = records.top_record(self._exchange, symbol, book, received_at)
         if tick is None or symbol not in self.streams["ticks"]:
             return
         top = tick.bid_price, tick.bid_volume, tick.ask_price, tick.ask_volume
@@ -260,7 +260,7 @@ class Recorder:
             "open_interest",
             symbol,
             received_at,
-            lambda: ccxt_records.open_interest_record(self._exchange, symbol, interest, received_at),
+            lambda: records.open_interest_record(self._exchange, symbol, interest, received_at),
         )
 
     def on_candles(self, symbol: str, rows: Iterable[Sequence[Any]], received_at: int) -> None:
@@ -282,7 +282,7 @@ class Recorder:
             "funding": self.on_funding,
             "open_interest": self.on_open_interest,
         }[channel]
-        for row in ccxt_records.rows_of(result):
+        for row in records.rows_of(result):
             symbol = row.get("symbol") or (symbols[0] if len(symbols) == 1 else None)
             if symbol is not None:
                 handover(symbol, row, received_at)
@@ -345,7 +345,7 @@ class Recorder:
 
     def _take_tick(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
         self._take(
-            "ticks", symbol, received_at, lambda: ccxt_records.tick_record(self._exchange, symbol, ticker, received_at)
+            "ticks", symbol, received_at, lambda: records.tick_record(self._exchange, symbol, ticker, received_at)
         )
 
     def _take_book(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
@@ -354,12 +354,12 @@ class Recorder:
             "order_book",
             symbol,
             received_at,
-            lambda: ccxt_records.book_record(self._exchange, symbol, book, received_at, levels),
+            lambda: records.book_record(self._exchange, symbol, book, received_at, levels),
         )
 
     def _final_candle(self, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
         timeframe = self.config.candle_timeframe
-        candle = ccxt_records.streamed_candle_record(self._exchange, symbol, timeframe, row, received_at)
+        candle = records.streamed_candle_record(self._exchange, symbol, timeframe, row, received_at)
         if candle is None:
             raise ValueError("a candle lacks a price")
         return self._finality.accept(candle)
