@@ -9,13 +9,14 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from ingestd.cli import demo_run, demo_verdict
-from ingestd.cli.demo_run import Account, Plan
-from ingestd.cli.demo_verdict import Verdict
 from ingestd.cli.options import Integer, Number, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.dsn import shown
+from ingestd.lab.demo import run
+from ingestd.lab.demo import verdict as demo_verdict
+from ingestd.lab.demo.run import Account, Plan
+from ingestd.lab.demo.verdict import Verdict
 from ingestd.ops.printable import printable
 from ingestd.state_files import private
 
@@ -70,7 +71,7 @@ def demo(
 
 
 async def _run(plan: Plan) -> tuple[Account, Verdict]:
-    async with demo_run.run(plan, lambda text: say(f"… {text}", err=True)) as account:
+    async with run.run(plan, lambda text: say(f"… {text}", err=True)) as account:
         return account, await demo_verdict.judge(account)
 
 

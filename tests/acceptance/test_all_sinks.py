@@ -8,8 +8,8 @@ from typing import Any
 
 from ingestd.config.models import KafkaConfig
 from ingestd.events.publisher import publish
-from ingestd.sim.embedded_kafka import EmbeddedKafka
-from ingestd.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from tests.acceptance.test_kafka_process import section, trades_in
 from tests.acceptance.test_process import assert_conserved, feed, market, sent_trades, stop_venue, stored_trades
 from tests.support.brokers import Broker

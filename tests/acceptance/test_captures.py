@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ingestd.config.models import RetentionConfig
-from ingestd.sim.replay import MAX_SPEED, replay_venue
+from ingestd.lab.sim.replay import MAX_SPEED, replay_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.feeds import DECODERS

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from ingestd.sim.embedded import EmbeddedPostgres
+from ingestd.lab.sim.embedded import EmbeddedPostgres
 from ingestd.storage.sql_files import read_sql
 from tests.acceptance.test_process import feed, market
 from tests.support.daemon import free_port, ingestd, running, write_config

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from ingestd.cli import demo_verdict
-from ingestd.cli.demo_fanout import Arrivals, Fanout, ShownTrade, Subscriber
-from ingestd.cli.demo_run import Account
+from ingestd.lab.demo import verdict as demo_verdict
+from ingestd.lab.demo.fanout import Arrivals, Fanout, ShownTrade, Subscriber
+from ingestd.lab.demo.run import Account
 from tests.support.daemon import ingestd
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue
+from ingestd.lab.sim.faults import Fault
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue
 from ingestd.storage.database import Database
 from tests.acceptance.test_process import _until_shown, feed, market, stop_venue
 from tests.support.daemon import Daemon, ingestd, running, write_config

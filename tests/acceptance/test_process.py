@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.sim.embedded import EmbeddedPostgres
-from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from ingestd.lab.sim.embedded import EmbeddedPostgres
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
 from ingestd.storage.migration_lock import LOCK_KEY
 from tests.support.daemon import Daemon, ingestd, running, write_config

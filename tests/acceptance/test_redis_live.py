@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ingestd.cli.bench import live_sink, rig
-from ingestd.cli.bench.figures import Figures
-from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from ingestd.lab.bench import live_sink, rig
+from ingestd.lab.bench.figures import Figures
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.postgres import DatabaseForTest
 from tests.support.redis_servers import reader

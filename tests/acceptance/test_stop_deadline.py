@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.sim.embedded import EmbeddedPostgres
+from ingestd.lab.sim.embedded import EmbeddedPostgres
 from tests.acceptance.test_process import feed, market
 from tests.support.brokers import Broker, config_for, running_broker
 from tests.support.daemon import Daemon, running, write_config

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from ingestd.feeds.ccxt.channels import method_for, ticks_from_tickers
+from ingestd.lab.sim.venue_frames import BURST, VENUES, Venue, numbered
 from ingestd.records import BookSnapshot, Tick, Trade
-from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
 from tests.support.venue_frames import text_of
 from tests.unit.feeds.doubles import Wire
 

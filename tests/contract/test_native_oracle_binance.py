@@ -14,7 +14,7 @@ import pytest
 from ingestd.feeds.native.binance import Binance
 from ingestd.feeds.native.messages import BookChange
 from ingestd.feeds.native.venue import Venue
-from ingestd.sim.venue_frames import VENUES, numbered
+from ingestd.lab.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

@@ -15,8 +15,8 @@ import pytest
 
 from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.venue import Venue
+from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import BookSnapshot, Channel, Tick
-from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import shared
 from tests.support.oracle import Compared, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

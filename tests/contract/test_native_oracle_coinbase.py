@@ -15,8 +15,8 @@ from ingestd.feeds.native.coinbase import CoinbaseAdvanced
 from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
 from ingestd.feeds.native.messages import BookChange
 from ingestd.feeds.native.venue import Venue
+from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import Tick, Trade
-from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

@@ -15,8 +15,8 @@ import pytest
 from ingestd.feeds.native.kraken import Kraken
 from ingestd.feeds.native.kraken_futures import KrakenFutures
 from ingestd.feeds.native.messages import BookChange
+from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import Tick, Trade
-from ingestd.sim.venue_frames import VENUES, numbered
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

@@ -20,8 +20,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from ingestd.sim.child import EmbeddedServerError
-from ingestd.sim.embedded import EmbeddedPostgres
+from ingestd.lab.sim.child import EmbeddedServerError
+from ingestd.lab.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.sim.synthetic.venue import synthetic_venue
+from ingestd.lab.sim.synthetic.venue import synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.postgres import DatabaseForTest

@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-from ingestd.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from tests.support.records import tick, trade
 from tests.support.redis_servers import Rig, reader, running
 from tests.support.time_limits import within

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ingestd.clock import monotonic_s
-from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from ingestd.lab.sim.faults import Fault
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
 from tests.support.candles import BUCKETS, COLUMNS, TradeRow, expected_candles
 from tests.support.daemon import Daemon, running, write_config

@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.config.models import IntakeConfig
 from ingestd.intake.intake import Intake
-from ingestd.sim.venue_frames import BURST, VENUES, Venue, numbered
+from ingestd.lab.sim.venue_frames import BURST, VENUES, Venue, numbered
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
 from tests.integration.sinks.test_timescale import rig

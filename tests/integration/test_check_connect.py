@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.sim.embedded_kafka import EmbeddedKafka
-from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sim.synthetic.venue import synthetic_venue
+from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.synthetic.venue import synthetic_venue
 from tests.support.brokers import Broker
 from tests.support.daemon import free_port, ingestd, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config.models import parse
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.service import Service
-from ingestd.sim.embedded_valkey import EmbeddedValkey
-from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.postgres import DatabaseForTest
 from tests.support.redis_servers import reader
 

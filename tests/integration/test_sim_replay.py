@@ -18,9 +18,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ingestd.sim.capture import CaptureError
-from ingestd.sim.faults import Fault
-from ingestd.sim.replay import MAX_SPEED, ReplayVenue, replay_venue
+from ingestd.lab.sim.capture import CaptureError
+from ingestd.lab.sim.faults import Fault
+from ingestd.lab.sim.replay import MAX_SPEED, ReplayVenue, replay_venue
 from tests.support.time_limits import within
 from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
@@ -292,7 +292,7 @@ async def test_replayed_trades_can_be_duplicated_withheld_and_hurried() -> None:
 
 async def test_the_process_replays() -> None:
     path = capture_path("okx-v5-2022-05")
-    command = [sys.executable, "-m", "ingestd.sim", "replay", str(path), "--speed", "max", "--hold"]
+    command = [sys.executable, "-m", "ingestd.lab.sim", "replay", str(path), "--speed", "max", "--hold"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))

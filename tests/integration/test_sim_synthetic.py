@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from ingestd.lab.sim.faults import Fault
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 SPOT_WS = "wss://stream.binance.com:9443"
@@ -279,7 +279,7 @@ async def test_futures_polls_answer() -> None:
 
 
 async def test_the_process_says_it_is_ready_and_ends_on_sigterm() -> None:
-    command = [sys.executable, "-m", "ingestd.sim", "synthetic", "--symbols", "2", "--fault", "malformed@0.1:3"]
+    command = [sys.executable, "-m", "ingestd.lab.sim", "synthetic", "--symbols", "2", "--fault", "malformed@0.1:3"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))

@@ -9,7 +9,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from ingestd.sim.volley import Pace, Steady, volley_venue
+from ingestd.lab.sim.volley import Pace, Steady, volley_venue
 
 COUNT = 3_000
 

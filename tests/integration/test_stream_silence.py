@@ -12,12 +12,12 @@ import pytest
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed, StreamStatus
 from ingestd.gaps.causes import STREAM_SILENT
+from ingestd.lab.sim.faults import Fault
+from ingestd.lab.sim.local import LocalVenue
+from ingestd.lab.sim.replay import replay_venue
+from ingestd.lab.sim.synthetic.rest import Rest
+from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
-from ingestd.sim.faults import Fault
-from ingestd.sim.local import LocalVenue
-from ingestd.sim.replay import replay_venue
-from ingestd.sim.synthetic.rest import Rest
-from ingestd.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from tests.support.captures import shared
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sim.faults import Fault
-from ingestd.sim.synthetic.venue import synthetic_venue
+from ingestd.lab.sim.faults import Fault
+from ingestd.lab.sim.synthetic.venue import synthetic_venue
 from tests.integration.test_backfill import connected, document, stored_trades, trades_of, until_settled
 from tests.support.daemon import running, write_config
 from tests.support.postgres import DatabaseForTest

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from ingestd.feeds.native.messages import Decoder
+from ingestd.lab.sim.venue_frames import VENUES, numbered, raw
 from ingestd.records import Record, Trade
-from ingestd.sim.venue_frames import VENUES, numbered, raw
 from ingestd.storage.writer import copy_text
 from tests.performance.venues import decoder_of
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 import pytest
 
 from ingestd.config.models import KafkaConfig
-from ingestd.sim.embedded_kafka import EmbeddedKafka
+from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
 
 BROKERS = ("apache-kafka", "embedded")
 _POM = Path(__file__).parent / "kafka" / "pom.xml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
-from ingestd.sim.embedded import wheel_binaries
+from ingestd.lab.sim.embedded import wheel_binaries
 
 
 class _Option(ctypes.Structure):

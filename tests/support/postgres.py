@@ -25,7 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from ingestd.config.models import Config, parse
-from ingestd.sim.embedded import EmbeddedPostgres
+from ingestd.lab.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate

@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from ingestd.config.models import RedisConfig
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.ops.metrics import Metrics
-from ingestd.sim.embedded_valkey import EmbeddedValkey
 from ingestd.sinks.redis.sink import RedisLive
 
 SERVERS = ("valkey", "redis")

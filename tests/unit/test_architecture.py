@@ -128,7 +128,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.storage",
         "ingestd.validation",
     },
-    "ingestd.sim": set(),
+    "ingestd.lab.sim": set(),
     "ingestd.service": {"ingestd"},
     "ingestd.sink_service": {"ingestd"},
     "ingestd.cli": {
@@ -136,7 +136,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.shard",
         "ingestd.sink_service",
         "ingestd.storage",
-        "ingestd.sim",
+        "ingestd.lab.sim",
         "ingestd.ops",
         "ingestd.feeds.catalog",
         "ingestd.feeds.directory",
@@ -144,12 +144,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.kafka.check",
     },
     # It measures every part alone and all together, so it sees them all.
-    "ingestd.cli.bench": {"ingestd"},
+    "ingestd.lab.bench": {"ingestd"},
     # It asks each server and venue once, by the part that will use it.
     "ingestd.cli.connecting": {"ingestd"},
     "ingestd.cli.loading": {"ingestd.feeds.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
     # It listens to what the daemon sends.
-    "ingestd.cli.demo_fanout": {"ingestd.sim", "ingestd.kafka.consumer"},
+    "ingestd.lab.demo.fanout": {"ingestd.lab.sim", "ingestd.kafka.consumer"},
     "ingestd.__main__": {"ingestd.cli"},
 }
 NOTHING_OF_OURS = {
@@ -198,8 +198,8 @@ SEAMS = {
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
     "redis": {"ingestd/sinks/redis/sink.py"},
-    "matplotlib": {"ingestd/cli/bench/plot.py"},
-    "cryptofeed": {"ingestd/cli/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
+    "matplotlib": {"ingestd/lab/bench/plot.py"},
+    "cryptofeed": {"ingestd/lab/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
     "aiokafka": {  # producing, a group's member, what a fetch brings, and the words for its errors
         "ingestd/kafka/batches.py",
         "ingestd/kafka/producer.py",
@@ -307,7 +307,7 @@ def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
         ("ingestd.cli.run", "ingestd.sinks.redis.sink", False),
         ("ingestd.service", "ingestd.sinks.redis.sink", True),
         ("ingestd.intake.intake", "ingestd.sinks.redis.sink", False),
-        ("ingestd.sim.embedded_valkey", "ingestd.sinks.redis.sink", False),
+        ("ingestd.lab.sim.embedded_valkey", "ingestd.sinks.redis.sink", False),
         ("ingestd.newcomer", "ingestd.sinks.base", False),
     ],
 )

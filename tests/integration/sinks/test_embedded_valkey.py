@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sim.child import EmbeddedServerError
-from ingestd.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.child import EmbeddedServerError
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from tests.support.redis_servers import reader
 
 
@@ -39,7 +39,7 @@ def test_a_wrong_setting_shows_the_servers_words() -> None:
 
 def test_it_ends_with_the_program_that_started_it() -> None:
     code = (
-        "from ingestd.sim.embedded_valkey import EmbeddedValkey\n"
+        "from ingestd.lab.sim.embedded_valkey import EmbeddedValkey\n"
         "server = EmbeddedValkey()\nserver.start()\nprint(server.pid, flush=True)\nimport os\nos._exit(1)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)

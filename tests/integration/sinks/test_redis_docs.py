@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.records import BookSnapshot, Tick, Trade
-from ingestd.sim.embedded_valkey import EmbeddedValkey
 from tests.support.redis_servers import Rig, running
 
 PAGE = (Path(__file__).parents[3] / "docs" / "redis.md").read_text(encoding="utf-8")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from ingestd.iso_time import iso_text
+from ingestd.lab.sim.child import EmbeddedServerError
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.records import Candle
-from ingestd.sim.child import EmbeddedServerError
-from ingestd.sim.embedded_valkey import EmbeddedValkey
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.redis_servers import reader, running, server_binary
 

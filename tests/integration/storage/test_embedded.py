@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sim.child import EmbeddedServerError
-from ingestd.sim.embedded import EmbeddedPostgres, wheel_binaries
+from ingestd.lab.sim.child import EmbeddedServerError
+from ingestd.lab.sim.embedded import EmbeddedPostgres, wheel_binaries
 from ingestd.storage.database import Database
 
 
@@ -86,7 +86,7 @@ def test_a_cluster_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.Monkey
 def test_the_server_does_not_outlive_a_killed_parent() -> None:
     program = (
         "import os, signal\n"
-        "from ingestd.sim.embedded import EmbeddedPostgres\n"
+        "from ingestd.lab.sim.embedded import EmbeddedPostgres\n"
         "server = EmbeddedPostgres()\n"
         "server.start()\n"
         "print(server.pid, server._temporary, flush=True)\n"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ingestd.cli import main
 from ingestd.cli.demo import demo
-from ingestd.sim import child
+from ingestd.lab.sim import child
 
 ROOT = Path(__file__).parents[3]
 

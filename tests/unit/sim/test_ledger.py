@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.sim.faults import Fault, FaultError, RateLimit, parse_fault, parse_schedule
-from ingestd.sim.hub import text_frame
-from ingestd.sim.ledger import Ledger
-from ingestd.sim.switch import Switch
-from ingestd.sim.venues.base import Stream
-from ingestd.sim.venues.binance import Binance
+from ingestd.lab.sim.faults import Fault, FaultError, RateLimit, parse_fault, parse_schedule
+from ingestd.lab.sim.hub import text_frame
+from ingestd.lab.sim.ledger import Ledger
+from ingestd.lab.sim.switch import Switch
+from ingestd.lab.sim.venues.base import Stream
+from ingestd.lab.sim.venues.binance import Binance
 
 TRADES = Stream("btcusdt@trade", "trades", "BTCUSDT")
 TICKS = Stream("btcusdt@bookTicker", "ticks", "BTCUSDT")

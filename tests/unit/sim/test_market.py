@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ingestd.sim.synthetic.market import DEPTH, Listing, Market, decimal_text
-from ingestd.sim.synthetic.wire import Wire
+from ingestd.lab.sim.synthetic.market import DEPTH, Listing, Market, decimal_text
+from ingestd.lab.sim.synthetic.wire import Wire
 
 SPOT = Listing("BTC/USDT", "BTC", "USDT", False, 2, 100_000)
 LINEAR = SPOT._replace(symbol="BTC/USDT:USDT", linear=True)

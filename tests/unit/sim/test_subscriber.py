@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingestd.clock import isoformat
-from ingestd.sim.subscriber import Ages
+from ingestd.lab.sim.subscriber import Ages
 from tests.support.records import NOW_US
 
 

@@ -8,12 +8,12 @@ import zlib
 
 import pytest
 
-from ingestd.sim.venues import venue_of_url
-from ingestd.sim.venues.base import RecordedBook, Stream, Venue, shift_instant
-from ingestd.sim.venues.binance import Binance
-from ingestd.sim.venues.coinbase import Coinbase
-from ingestd.sim.venues.kraken_futures import KrakenFutures
-from ingestd.sim.venues.okx import Okx
+from ingestd.lab.sim.venues import venue_of_url
+from ingestd.lab.sim.venues.base import RecordedBook, Stream, Venue, shift_instant
+from ingestd.lab.sim.venues.binance import Binance
+from ingestd.lab.sim.venues.coinbase import Coinbase
+from ingestd.lab.sim.venues.kraken_futures import KrakenFutures
+from ingestd.lab.sim.venues.okx import Okx
 
 BINANCE_TRADE = (
     '{"e":"trade","E":1633998523963,"s":"NKNUSDT","t":1633998523000,"p":"0.35280000","q":"58.00000000",'

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sim.venue_frames import raw
-from ingestd.sim.volley import Bursts, Pace, Steady, burst_offsets
+from ingestd.lab.sim.venue_frames import raw
+from ingestd.lab.sim.volley import Bursts, Pace, Steady, burst_offsets
 
 
 def test_a_steady_pace_is_so_many_a_second() -> None:

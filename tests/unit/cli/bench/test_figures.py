@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.cli.bench.figures import Figure, Figures, percentile, us_each
+from ingestd.lab.bench.figures import Figure, Figures, percentile, us_each
 
 
 def test_percentiles_are_values_that_were_measured() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from ingestd.cli.bench.peer import write_frames
-from ingestd.cli.bench.sample import trades
+from ingestd.lab.bench.peer import write_frames
+from ingestd.lab.bench.sample import trades
+from ingestd.lab.sim.venues.binance import Binance
 from ingestd.records import Trade
-from ingestd.sim.venues.binance import Binance
 
 
 def test_the_frames_hold_the_sample(tmp_path: Path) -> None:

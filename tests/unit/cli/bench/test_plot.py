@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.cli.bench import plot
-from ingestd.cli.bench.figures import Figure, Figures
 from ingestd.errors import ConfigError
+from ingestd.lab.bench import plot
+from ingestd.lab.bench.figures import Figure, Figures
 
 FIGURES = Figures(
     [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.cli.bench.figures import Figure, Figures
-from ingestd.cli.bench.table import Machine, as_document, as_markdown, as_text, shown
-from ingestd.cli.bench.targets import TARGETS, judge
+from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench.table import Machine, as_document, as_markdown, as_text, shown
+from ingestd.lab.bench.targets import TARGETS, judge
 
 MACHINE = Machine("a processor", 2, 24.0, "3.11.7", "PostgreSQL 18.6", 0.5, 3.0, "ingestd bench --quick")
 

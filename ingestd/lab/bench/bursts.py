@@ -1,0 +1,108 @@
+"""The same stretch of bursts at its own pace, ten times as fast, and as fast as the sockets take it: nothing is lost.
+
+The stretches are recorded public traffic where a folder of it is given, and a made-up minute of bursts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingestd.clock import monotonic_s
+from ingestd.config.models import RetentionConfig
+from ingestd.lab.bench import rig
+from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench.rig import Plan, Sections, Server
+
+SPEEDS = ("1", "10", "max")
+_BURSTS_S = 60.0
+_QUICK_BURSTS_S = 5.0
+_PER_S = 2_000
+_STILL_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What is played. `origin`: the column that says when an event was due or, where it is old, when it came."""
+
+    name: str
+    arguments: Sequence[object]
+    channels: Sequence[str]
+    sections: Sections
+    origin: str
+
+
+async def measure(plan: Plan, server: Server, figures: Figures) -> None:
+    """Each stretch at each speed. What was sent is the simulator's own ledger."""
+    lost = 0
+    for stretch in _stretches(plan):
+        for speed in SPEEDS:
+            lost += await _played(plan, server, figures, stretch, speed)
+    figures.add(Figure("bursts.lost", "bursts: trades sent and not stored, all in all", lost, "trades"))
+
+
+def _stretches(plan: Plan) -> list[Stretch]:
+    seconds = _QUICK_BURSTS_S if plan.quick else _BURSTS_S
+    made_up = ("volley", "--symbols", plan.symbols, "--rate", _PER_S, "--bursts", seconds)
+    stretches = [Stretch(f"made-up {seconds:g} s", made_up, ("trades",), {}, "time")]
+    # A recording is as old as it is: nothing in it may be refused for its age.
+    keep = {"retention": dict.fromkeys(RetentionConfig.model_fields, 0)}
+    captures = sorted(plan.captures.glob("*.ndjson.gz")) if plan.captures is not None else []
+    for file in [] if plan.quick else captures:
+        name = file.name.removesuffix(".ndjson.gz")
+        stretches.append(Stretch(name, ("replay", file), ("trades", "ticks", "order_book"), keep, "received_at"))
+    return stretches
+
+
+async def _played(plan: Plan, server: Server, figures: Figures, stretch: Stretch, speed: str) -> int:
+    """How many trades were lost."""
+    plan.say(f"bursts: {stretch.name} at {speed}×")
+    # What is made up beforehand says nothing about when it was due.
+    origin = "received_at" if speed == "max" else stretch.origin
+    async with server.database(stretch.sections) as dsn:
+        sections = {"database": {"dsn": dsn}, **stretch.sections}
+        arguments = (*stretch.arguments, "--speed", speed, "--hold")
+        async with (
+            rig.venue(*arguments) as venue,
+            rig.daemon([venue.feed("auto", stretch.channels)], sections) as daemon,
+        ):
+            await _until_subscribed(venue)
+            await venue.start()
+            ledger = await venue.until(lambda found: found["finished"], within_s=300.0)
+            sent = int(ledger["distinct_trades"])
+            stored = await _stored_trades(daemon, sent)
+            gaps = sum((await daemon.counted("ingestd_gaps_total")).values())
+        ages: list[float] = []
+        if server.stamps_commits and stored:
+            async with rig.connected(dsn) as database:
+                ages = await rig.commit_ages_ms(database, "trades", 0, (0.5, 0.99, 1.0), origin)
+    note = f"{sent:,} trades sent, {stored:,} stored" + (f", {gaps} gaps" if gaps else "")
+    since = "its time" if origin == "time" else "its arrival"
+    if ages:
+        note += f"; from {since}: p50 {ages[0]:,.0f} ms, worst {ages[2]:,.0f} ms"
+    what = f"bursts, {stretch.name} at {speed}×: committed, p99"
+    key = f"bursts.{stretch.name.replace(' ', '_')}_{speed}"
+    figures.add(Figure(key, what, ages[1] if ages else float("nan"), "ms", note=note))
+    return sent - stored
+
+
+async def _until_subscribed(venue: rig.Venue) -> None:
+    """Until nothing more is asked for: what a capture lacks is acknowledged and stays silent."""
+    last, since_s = 0, monotonic_s()
+    while not last or monotonic_s() - since_s < 1.0:
+        found = int((await venue.ledger())["subscriptions"])
+        if found != last:
+            last, since_s = found, monotonic_s()
+        await asyncio.sleep(0.1)
+
+
+async def _stored_trades(daemon: rig.Daemon, sent: int) -> int:
+    """What has been stored once all of it has, or nothing more is."""
+    last, since_s = 0, monotonic_s()
+    while last < sent and monotonic_s() - since_s < _STILL_S:
+        stored = (await daemon.counted("ingestd_records_stored_total", "channel")).get("trades", 0)
+        if stored != last:
+            last, since_s = stored, monotonic_s()
+        await asyncio.sleep(0.1)
+    return last

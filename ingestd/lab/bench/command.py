@@ -1,0 +1,171 @@
+"""`ingestd bench`: the design's table, measured here; each figure beside its limit in the same run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import orjson
+import uvloop
+
+from ingestd.cli.options import Integer, Number
+from ingestd.cli.say import say
+from ingestd.cli.signals import run_to_its_end
+from ingestd.config.models import LogConfig
+from ingestd.lab.bench import (
+    bursts,
+    decode_stages,
+    growth,
+    kafka_sink,
+    latency,
+    live_sink,
+    outage,
+    peer,
+    plot,
+    put_fanout,
+    rig,
+    socket_stages,
+    start,
+    store_stages,
+    table,
+    wire,
+)
+from ingestd.lab.bench.figures import Figures
+from ingestd.lab.bench.rig import Plan, Server
+from ingestd.ops import logs
+
+_FROZEN_S = 30.0
+
+Part = Callable[[Plan, Server, Figures], Awaitable[None]]
+
+
+def _without_server(measure: Callable[[Plan, Figures], Awaitable[None]]) -> Part:
+    return lambda plan, _server, figures: measure(plan, figures)
+
+
+async def _frozen(plan: Plan, server: Server, figures: Figures) -> None:
+    await live_sink.frozen(plan, server, figures, seconds_frozen=_FROZEN_S)
+
+
+# In the order they run: what is compared with one another stands together.
+PARTS: dict[str, Part] = {
+    "wire": wire.measure,
+    "socket": _without_server(socket_stages.measure),
+    "decode": _without_server(decode_stages.measure),
+    "store": store_stages.measure,
+    "redis": _without_server(live_sink.measure),
+    "kafka": _without_server(kafka_sink.measure),
+    "latency": latency.measure,
+    "start": start.measure,
+    "outage": outage.measure,
+    "growth": growth.measure,
+    "bursts": bursts.measure,
+    "batches": store_stages.batch_sizes,
+    "fanout": put_fanout.measure,
+    "redis-frozen": _frozen,
+}
+_USUAL = tuple(name for name in PARTS if name not in ("batches", "fanout", "redis-frozen"))
+_QUICK = ("wire", "socket", "store", "latency", "start", "outage")
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="The table in about a minute: fewer rows, one round, a short outage.")
+@click.option("--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Only this; repeat for several.")
+@click.option("--rows", type=Integer(min=1000), help="Trades a round.  [default: 600,000]")
+@click.option("--rounds", type=Integer(min=1), help="Rounds whose median counts.  [default: 3]")
+@click.option("--seconds", type=Number(min=1), help="Of each latency and each cost.  [default: 15]")
+@click.option("--outage-s", type=Number(min=1), help="How long the database is away.  [default: 600]")
+@click.option("--dsn", help="Use this server; databases of their own are created on it and dropped.")
+@click.option("--kafka", help="Use the broker at this host:port; else one of the wheel is started.")
+@click.option("--captures", type=click.Path(file_okay=False, path_type=Path), help="A folder of recorded traffic.")
+@click.option("--peer", "peer_name", type=click.Choice(["cryptofeed"]), help="Measure this on the same trades too.")
+@click.option("--peer-python", type=click.Path(path_type=Path), help="An interpreter that has the peer installed.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), help="Draw to this PNG file.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all to this file.")
+def bench(
+    quick: bool,
+    parts: tuple[str, ...],
+    rows: int | None,
+    rounds: int | None,
+    seconds: float | None,
+    outage_s: float | None,
+    dsn: str | None,
+    kafka: str | None,
+    captures: Path | None,
+    peer_name: str | None,
+    peer_python: Path | None,
+    plot_file: Path | None,
+    markdown: bool,
+    json_file: Path | None,
+) -> None:
+    """Measure this machine, and hold it against the numbers to reach.
+
+    Exit code 0 whatever the figures are; 1 when something could not be measured that should have been.
+    """
+    logs.configure(LogConfig(level="error"))
+    plan = Plan(
+        quick=quick,
+        rows=rows or (150_000 if quick else 600_000),
+        rounds=rounds or (1 if quick else 3),
+        seconds=seconds or (3.0 if quick else 15.0),
+        outage_s=outage_s or (5.0 if quick else 600.0),
+        captures=captures if captures is not None and captures.is_dir() else None,
+        kafka=kafka,
+        say=_say,
+    )
+    chosen = list(parts or (_QUICK if quick else _USUAL))
+    if plot_file is not None:
+        plot.require()
+        chosen += [name for name in ("store", "batches", "growth") if name not in chosen]
+    load_before = os.getloadavg()[0]
+    measured = _measure(plan, dsn, chosen, peer_name is not None, peer_python)
+    figures, server = run_to_its_end(measured, uvloop.run)
+    machine = _machine(server, load_before)
+    if json_file is not None:
+        document = table.as_document(machine, figures)
+        json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    say(table.as_markdown(machine, figures) if markdown else table.as_text(machine, figures), nl=False)
+    if plot_file is not None:
+        plot.draw(figures, plot_file)
+
+
+async def _measure(
+    plan: Plan, dsn: str | None, chosen: list[str], with_peer: bool, peer_python: Path | None
+) -> tuple[Figures, str]:
+    figures = Figures()
+    async with rig.server(dsn, plan.say) as server:
+        for name, measure in PARTS.items():
+            if name in chosen:
+                await measure(plan, server, figures)
+        if with_peer:
+            await peer.measure(plan, server, figures, peer_python)
+        return figures, server.version
+
+
+def _machine(server: str, load_before: float) -> table.Machine:
+    return table.Machine(
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        python=platform.python_version(),
+        server=server,
+        load_before=load_before,
+        load_after=os.getloadavg()[0],
+        command=logs.redact(" ".join(["ingestd", *sys.argv[1:]])) if sys.argv[1:2] == ["bench"] else "ingestd bench",
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _say(text: str) -> None:
+    say(f"… {text}", err=True)

@@ -1,0 +1,128 @@
+"""Decoding alone, in memory: a bare JSON decoder, every native decoder, the exchange library, on the same frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import orjson
+from aiohttp import WSMessage, WSMsgType
+
+from ingestd.config.models import FeedConfig
+from ingestd.feeds.base import Intake
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.native.venues import native_venue
+from ingestd.lab.bench.figures import Figure, Figures, us_each
+from ingestd.lab.bench.rig import Plan
+from ingestd.lab.bench.socket_stages import Counter
+from ingestd.lab.demo.run import DemoError
+from ingestd.lab.sim.venue_frames import VENUES, Venue, numbered, raw
+
+_FRAMES = 50_000
+_QUICK_FRAMES = 5_000
+_CCXT_SHARE = 10
+_RECEIVED_AT = 1_790_000_000_000_000
+
+
+class _Trade(msgspec.Struct, gc=False):
+    """What a decoder cannot do without: Binance's trade, typed."""
+
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+async def measure(plan: Plan, figures: Figures) -> None:
+    """Microseconds of processor time a frame; the median of the rounds."""
+    plan.say("decoders, in memory")
+    count = _QUICK_FRAMES if plan.quick else _FRAMES
+    binance = [frame.encode() for frame in numbered(raw(VENUES[0].trade), count)]
+    typed = msgspec.json.Decoder(_Trade).decode
+    _add(figures, "decode.orjson", "bare decoder, orjson", _us(plan, binance, orjson.loads))
+    _add(figures, "decode.msgspec", "bare decoder, msgspec with types", _us(plan, binance, typed))
+    for venue in VENUES:
+        frames = [frame.encode() for frame in numbered(raw(venue.trade), count)]
+        native = _us(plan, frames, _native(venue))
+        _add(figures, f"decode.native_{venue.exchange}", f"{venue.exchange}: native decoder", native, "decode.msgspec")
+        through_library = await _ccxt_us(plan, venue, frames[: count // _CCXT_SHARE])
+        what = f"{venue.exchange}: exchange library"
+        _add(figures, f"decode.ccxt_{venue.exchange}", what, through_library, f"decode.native_{venue.exchange}")
+
+
+def _add(figures: Figures, key: str, what: str, value: float, limit: str | None = None) -> None:
+    figures.add(Figure(key, what, value, "µs per trade", limit))
+
+
+def _us(plan: Plan, frames: Sequence[bytes], decode: Callable[[bytes], object]) -> float:
+    times = []
+    for _ in range(plan.rounds):
+        started_s = time.process_time()
+        for frame in frames:
+            decode(frame)
+        times.append(us_each(time.process_time() - started_s, len(frames)))
+    return sorted(times)[len(times) // 2]
+
+
+def _native(venue: Venue) -> Callable[[bytes], object]:
+    found = native_venue(FeedConfig(exchange=venue.exchange, symbols=[venue.symbol], channels=["trades"]))
+    if found is None:
+        raise DemoError(f"{venue.exchange} has no native decoder")
+    names = {venue.market_id: venue.symbol, venue.symbol: venue.symbol}  # some sockets name markets otherwise
+    decode = found.decoder(names, 0)
+    if not decode(raw(venue.trade).replace("{n}", "1").encode(), _RECEIVED_AT):
+        raise DemoError(f"{venue.exchange}: the decoder takes nothing from the frame it is measured on")
+    return lambda frame: decode(frame, _RECEIVED_AT)
+
+
+async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
+    """The whole way from the frame to the record: parsing, its store, the record."""
+    taken = Counter(0)
+    session = _offline_session(venue, taken)
+    try:
+        client = session.exchange.client(venue.url)
+        messages = [WSMessage(WSMsgType.TEXT, frame.decode(), None) for frame in frames]
+        rounds = 1 if plan.quick else plan.rounds
+        started_s = time.process_time()
+        for _ in range(rounds):
+            for message in messages:
+                client.handle_message(message)
+        took_s = time.process_time() - started_s
+        if not taken.count:
+            raise DemoError(f"{venue.exchange}: the exchange library took nothing from the frames")
+        return us_each(took_s, rounds * len(frames))
+    finally:
+        await session.close()
+
+
+def _offline_session(venue: Venue, intake: Intake) -> CcxtSession:
+    """It has one market, made by hand, and no network."""
+    config = FeedConfig(exchange=venue.exchange, symbols=[venue.symbol], channels=["trades"])
+    recorder = Recorder(config, intake)
+    session = CcxtSession(config, recorder)
+    pair, _, settle = venue.symbol.partition(":")
+    base, quote = pair.split("/")
+    market: dict[str, Any] = {
+        "id": venue.market_id,
+        "symbol": venue.symbol,
+        "base": base,
+        "quote": quote,
+        "settle": settle or None,
+        "type": "swap" if settle else "spot",
+        "spot": not settle,
+        "swap": bool(settle),
+        "contract": bool(settle),
+        "linear": settle == quote if settle else None,
+        "inverse": settle != quote if settle else None,
+        "active": True,
+        "precision": {"price": 0.01, "amount": 0.0001},
+        "info": {},
+    }
+    session.exchange.set_markets([session.exchange.safe_market_structure(market)])
+    recorder.add_stream("trades", venue.symbol)
+    return session

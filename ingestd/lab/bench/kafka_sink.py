@@ -1,0 +1,134 @@
+"""The Kafka part of `ingestd bench`: how fast the sink empties a journal, and catches up while live goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ingestd.clock import monotonic_s
+from ingestd.config.models import JournalConfig, KafkaConfig
+from ingestd.journal.journal import Journal
+from ingestd.kafka.producer import Producer
+from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench.rig import Plan
+from ingestd.lab.bench.sample import trades
+from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from ingestd.ops.metrics import Metrics
+from ingestd.records import Record
+from ingestd.sinks.kafka.sink import KafkaSink
+
+_BATCH_RECORDS = 2000
+_LIVE_PER_S = 5000
+_LIVE_EVERY_S = 0.02
+_BACKLOG_SHARE = 0.75  # of the rows: the outage; it ends when no more than a second of live is waiting
+
+
+async def measure(plan: Plan, figures: Figures) -> None:
+    """Send the trades `rounds` times, then once more behind a live stream."""
+    records = trades(plan.rows)
+    with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as state:
+        folder = Path(state)
+        async with _broker(plan.kafka) as (name, settings):
+            rates = []
+            for number in range(plan.rounds):
+                plan.say(f"round {number + 1} of {plan.rounds}: {plan.rows:,} trades to Kafka")
+                rates.append(await _sink_run(settings, folder / f"kafka-{number}", records))
+            plan.say(f"catching up with {_LIVE_PER_S:,} records/s going on")
+            caught_up = await _catch_up(settings, folder / "kafka-catch-up", records)
+    figures.rate("kafka.sink", "Kafka: the sink, from the journal", rates, note=f"broker: {name}")
+    figures.add(Figure("kafka.live", "Kafka: live while it catches up", _LIVE_PER_S, "/s"))
+    figures.add(Figure("kafka.catch_up", "Kafka: catching up, live going on", caught_up, "/s", "kafka.live"))
+
+
+@asynccontextmanager
+async def _broker(bootstrap: str | None) -> AsyncIterator[tuple[str, dict[str, object]]]:
+    if bootstrap is not None:
+        yield bootstrap, {"bootstrap_servers": [bootstrap]}
+        return
+    broker = EmbeddedKafka()
+    await asyncio.to_thread(broker.start)
+    try:
+        yield "embedded", broker.settings()
+    finally:
+        broker.stop()
+
+
+class _Run:
+    """A journal and the sink on topics of their own."""
+
+    def __init__(self, settings: dict[str, object], state_dir: Path) -> None:
+        config = KafkaConfig.model_validate({**settings, "topic_prefix": f"bench{uuid.uuid4().hex[:8]}"})
+        self.metrics = Metrics()
+        self.journal = Journal(state_dir, JournalConfig(), self.metrics)
+        self.journal.open()
+        self.cursor = self.journal.cursor("kafka")
+        self.sink = KafkaSink(
+            cursor=self.cursor,
+            journal_ids=lambda: self.journal.journal_ids,
+            connect=lambda topics: Producer.connect(config, "bench", topics),
+            config=config,
+            state_dir=state_dir,
+            metrics=self.metrics,
+        )
+
+    async def fill(self, trades: list[Record]) -> None:
+        for start in range(0, len(trades), _BATCH_RECORDS):
+            await self.journal.append(trades[start : start + _BATCH_RECORDS])
+
+    async def connected(self) -> None:
+        while not self.sink.status().up:  # noqa: ASYNC110 # the status announces nothing
+            await asyncio.sleep(0.001)
+
+
+async def _sink_run(settings: dict[str, object], state_dir: Path, trades: list[Record]) -> float:
+    """The sink empties a journal that was filled before the clock started; connecting does not count."""
+    run = _Run(settings, state_dir)
+    await run.fill(trades)
+    sending = asyncio.create_task(run.sink.run())
+    try:
+        await run.connected()
+        started_s = monotonic_s()
+        run.sink.finish()
+        await sending
+        return len(trades) / (monotonic_s() - started_s)
+    finally:
+        sending.cancel()
+        await asyncio.wait({sending})
+        run.journal.close()
+
+
+async def _catch_up(settings: dict[str, object], state_dir: Path, trades: list[Record]) -> float:
+    run = _Run(settings, state_dir)
+    backlog = int(len(trades) * _BACKLOG_SHARE)
+    await run.fill(trades[:backlog])
+    sending = asyncio.create_task(run.sink.run())
+    live = asyncio.create_task(_live(run, trades[backlog:]))
+    try:
+        await run.connected()
+        started_s = monotonic_s()
+        while run.cursor.pending_records > _LIVE_PER_S:  # noqa: ASYNC110 # the cursor announces nothing
+            await asyncio.sleep(0.01)
+        took_s = monotonic_s() - started_s
+        stored = sum(run.metrics.totals(run.metrics.stored).values())
+        return stored / took_s
+    finally:
+        for task in (live, sending):
+            task.cancel()
+        await asyncio.wait({live, sending})
+        run.journal.close()
+
+
+async def _live(run: _Run, trades: list[Record]) -> None:
+    """The same trades again and again, at the live rate."""
+    portion = int(_LIVE_PER_S * _LIVE_EVERY_S)
+    due_s = monotonic_s()
+    start = 0
+    while True:
+        await run.journal.append(trades[start : start + portion])
+        start = (start + portion) % (len(trades) - portion)
+        due_s += _LIVE_EVERY_S
+        await asyncio.sleep(max(0, due_s - monotonic_s()))

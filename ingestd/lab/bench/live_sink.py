@@ -1,0 +1,194 @@
+"""How old a message is when a subscriber has it, how many are published, and what a frozen Redis costs the database.
+
+The subscriber is a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config.models import RedisConfig, parse
+from ingestd.feeds.base import FeedStatus, Intake, MarketInfo
+from ingestd.lab.bench.figures import Figure, Figures, percentile
+from ingestd.lab.bench.rig import Plan, Server
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
+from ingestd.ops.metrics import Metrics
+from ingestd.records import Tick, Trade
+from ingestd.service import Service
+from ingestd.sinks.redis.sink import RedisLive
+
+PUT_RATES = (1_000, 10_000, 30_000)
+_MORE_THAN_IT_TAKES = 150_000
+_STEP_S = 0.001
+_PATTERNS = ("market_data:*", "trades:*")
+_SYMBOLS = 20
+
+
+async def measure(plan: Plan, figures: Figures) -> None:
+    """Ages at the subscriber, by how many records a second are put; and how many are published at most."""
+    seconds = min(plan.seconds, 10.0)
+    with EmbeddedValkey() as valkey:
+        for rate in (10_000,) if plan.quick else PUT_RATES:
+            plan.say(f"put_all() to subscriber at {rate:,} records/s for {seconds:g} s")
+            ages = await put_to_subscriber(valkey, rate, seconds)
+            what = f"put → Redis subscriber at {rate:,}/s"
+            figures.add(Figure(f"redis.put_p50_at_{rate}", f"{what}, p50", ages["p50_ms"], "ms"))
+            figures.add(Figure(f"redis.put_p99_at_{rate}", f"{what}, p99", ages["p99_ms"], "ms"))
+        plan.say("the most that is published")
+        most = await put_to_subscriber(valkey, _MORE_THAN_IT_TAKES, min(seconds, 5.0))
+    rate_most = most["messages"] / (most["offered"] / _MORE_THAN_IT_TAKES)
+    figures.rate("redis.published", "Redis: published and received, caches kept", [rate_most])
+
+
+async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -> dict[str, float]:
+    """Trades and ticks, half each, evenly through each millisecond."""
+    live = RedisLive(RedisConfig(url=valkey.url), Metrics(), instance="bench")
+    running = asyncio.create_task(live.run())
+    try:
+        async with asyncio.timeout(5):
+            while not live.status().up:  # noqa: ASYNC110 # a status is polled, here as by health
+                await asyncio.sleep(0.01)
+        async with subscriber(valkey.port) as summary:
+            await _paced(live.put_all, rate, seconds)
+        return {**summary, "offered": int(rate * seconds)}
+    finally:
+        live.finish()
+        await running
+
+
+@contextlib.asynccontextmanager
+async def subscriber(port: int) -> AsyncIterator[dict[str, float]]:
+    """A subscriber in its own process; what it measured is in the dict after the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ingestd.lab.sim.subscriber", str(port), *_PATTERNS, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None, "it was asked for"
+    await process.stdout.readline()
+    summary: dict[str, float] = {}
+    try:
+        yield summary
+        await asyncio.sleep(0.5)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        answer, _ = await process.communicate()
+        summary.update(json.loads(answer))
+
+
+async def frozen(plan: Plan, server: Server, figures: Figures, *, seconds_frozen: float, rate: int = 5000) -> None:
+    """Database flushes while Redis answers and while it is stopped (SIGSTOP), in turn, in one run."""
+    with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder, EmbeddedValkey() as valkey:
+        async with server.database() as dsn:
+            document: dict[str, Any] = {
+                "instance": {"name": "bench", "state_dir": folder},
+                "database": {"dsn": dsn, "flush_ms": 50},
+                "redis": {"url": valkey.url},
+                "http": {"listen": "127.0.0.1:0"},
+                "feeds": [{"exchange": "bench", "symbols": ["BTC/USDT"]}],
+            }
+            service = Service(parse(document, {}), make_feed=lambda _feed: PacedFeed(rate))
+            flushes = FlushTimes()
+            service.metrics.flush_s = flushes  # type: ignore[assignment] # what it is used for
+            running = asyncio.create_task(service.run())
+            try:
+                await asyncio.sleep(3)
+                answering, stopped = await _in_turn(plan, valkey, flushes, seconds_frozen)
+            finally:
+                service.request_stop("measured")
+                await running
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        before, during = (percentile(times, share) * 1000 for times in (answering, stopped))
+        key, what = f"frozen.answering_{name}", "database flush, Redis"
+        figures.add(Figure(key, f"{what} answering, {name}", before, "ms"))
+        figures.add(Figure(f"frozen.stopped_{name}", f"{what} frozen, {name}", during, "ms", key))
+
+
+async def _in_turn(
+    plan: Plan, valkey: EmbeddedValkey, flushes: FlushTimes, seconds: float
+) -> tuple[list[float], list[float]]:
+    answering: list[float] = []
+    stopped: list[float] = []
+    assert valkey.pid is not None, "it runs"
+    for number in range(plan.rounds):
+        plan.say(f"round {number + 1} of {plan.rounds}: {seconds:g} s answering, {seconds:g} s frozen")
+        flushes.times.clear()
+        await asyncio.sleep(seconds)
+        answering += flushes.times
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            flushes.times.clear()
+            await asyncio.sleep(seconds)
+            stopped += flushes.times
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        await asyncio.sleep(3)
+    return answering, stopped
+
+
+class FlushTimes:
+    """Stands in for the histogram of flushes and keeps each."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def labels(self, _sink: str) -> FlushTimes:
+        return self
+
+    def observe(self, took_s: float) -> None:
+        self.times.append(took_s)
+
+
+class PacedFeed:
+    """A feed without an exchange: records at a steady rate."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._closed = asyncio.Event()
+
+    async def run(self, intake: Intake) -> None:
+        while not self._closed.is_set():
+            await _paced(lambda records: _put_each(intake, records), self._rate, 0.1)
+            await intake.writable()
+
+    async def close(self) -> None:
+        self._closed.set()
+
+    def status(self) -> FeedStatus:
+        return FeedStatus("bench", connected=True)
+
+    def markets(self) -> Sequence[MarketInfo]:
+        return ()
+
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """There are none to follow."""
+
+
+def _put_each(intake: Intake, records: Sequence[Tick | Trade]) -> None:
+    for record in records:
+        intake.put(record)
+
+
+async def _paced(put_all: Callable[[Sequence[Tick | Trade]], None], rate: int, seconds: float) -> None:
+    started_s = monotonic_s()
+    done = 0
+    while (elapsed_s := monotonic_s() - started_s) < seconds:
+        due = int(rate * elapsed_s)
+        put_all([_record(number) for number in range(done + 1, due + 1)])
+        done = due
+        await asyncio.sleep(_STEP_S)
+
+
+def _record(number: int) -> Tick | Trade:
+    symbol, now = f"SYM{number % _SYMBOLS}/USDT", now_us()
+    if number % 2:
+        return Tick("binance", symbol, now, now, "64000.10", "1.50", "64000.20", "0.75")
+    identity = now * 1000 + number % 1000
+    return Trade("binance", symbol, now, now, str(identity), identity, "buy", "64000.10", "0.00100000")

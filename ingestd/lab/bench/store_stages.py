@@ -1,0 +1,165 @@
+"""From records to rows, stage by stage: intake, journal, COPY text, COPY, and the sink; psql in the same rounds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ingestd.clock import monotonic_s
+from ingestd.config.models import Config, DatabaseConfig, parse
+from ingestd.intake.intake import Intake
+from ingestd.journal.journal import Journal
+from ingestd.lab.bench import rig
+from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench.rig import Plan, Server
+from ingestd.lab.bench.sample import trades
+from ingestd.lab.demo.run import DemoError
+from ingestd.ops.metrics import Metrics
+from ingestd.records import Record, Trade
+from ingestd.sinks.timescale import TimescaleSink
+from ingestd.storage.database import Database
+from ingestd.storage.writer import copy_text
+from ingestd.storage.writer.tables import TABLES
+from ingestd.tasks import Tasks
+from ingestd.validation import accepted_window
+
+_BATCH_RECORDS = 2000
+BATCH_SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+QUICK_BATCH_SIZES = (1000, 10_000)
+
+
+async def measure(plan: Plan, server: Server, figures: Figures) -> None:
+    """Rows a second of each stage; in turn, so that what else the machine does meets all alike."""
+    records = trades(plan.rows)
+    rates: dict[str, list[float]] = {key: [] for key in ("psql", "intake", "journal", "text", "copy", "sink")}
+    async with server.database() as dsn:
+        with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
+            file = Path(folder) / "trades.copy"
+            file.write_bytes(copy_text.payload(copy_text.lines(records)))
+            config = parse({"database": {"dsn": dsn}, "instance": {"state_dir": folder}}, {})
+            assert config.database is not None, "it was given"
+            for number in range(plan.rounds):
+                plan.say(f"stages, round {number + 1} of {plan.rounds}: {plan.rows:,} trades")
+                home = Path(folder) / str(number)
+                rates["intake"].append(await _intake(config, home / "intake", records))
+                rates["journal"].append(await _journal(config, home / "journal", records))
+                rates["text"].append(_text(records, config.database.max_flush_records))
+                rates["psql"].append(await _psql(dsn, file, plan.rows))
+                rates["copy"].append(await _copy(dsn, records, config.database.max_flush_records))
+                rates["sink"].append(await drained(dsn, home / "sink", records, config.database))
+    figures.rate("store.intake", "intake and journal: put, validated, sealed, durable", rates["intake"])
+    figures.rate("store.journal", f"journal alone, batches of {_BATCH_RECORDS:,}", rates["journal"])
+    figures.rate("store.text", "COPY text", rates["text"])
+    figures.rate("store.psql", "psql \\copy, one transaction", rates["psql"])
+    figures.rate("store.copy", "COPY of ready text, a transaction each flush", rates["copy"], limit="store.psql")
+    figures.rate("store.sink", "the sink, from the journal's disk to the commit", rates["sink"], limit="store.psql")
+
+
+async def batch_sizes(plan: Plan, server: Server, figures: Figures) -> None:
+    """The sink's rate by how many rows it commits at once."""
+    records = trades(plan.rows)
+    async with server.database() as dsn:
+        for size in QUICK_BATCH_SIZES if plan.quick else BATCH_SIZES:
+            plan.say(f"the sink with {size:,} rows a commit")
+            database = DatabaseConfig(dsn=dsn, max_flush_records=size)
+            with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
+                rate = await drained(dsn, Path(folder), records, database, min(size, _BATCH_RECORDS))
+            figures.add(Figure(f"batch.{size}", f"the sink, {size:,} rows a commit", rate, "/s", "store.psql"))
+
+
+async def _intake(config: Config, state_dir: Path, records: Sequence[Record]) -> float:
+    metrics = Metrics()
+    journal = Journal(state_dir, config.journal, metrics)
+    journal.open()
+    try:
+        intake = Intake(journal, config.intake, accepted_window(config), metrics)
+        tasks = Tasks()
+        tasks.spawn("intake", intake.run())
+        started_s = monotonic_s()
+        for start in range(0, len(records), _BATCH_RECORDS):
+            await intake.writable()
+            for record in records[start : start + _BATCH_RECORDS]:
+                assert type(record) is Trade, "it was made up so"
+                intake.put(record)
+        tasks.release("intake")
+        intake.close()
+        if await tasks.finished(["intake"], 600.0):
+            raise DemoError("the intake did not end")
+        return len(records) / (monotonic_s() - started_s)
+    finally:
+        journal.close()
+
+
+async def _journal(config: Config, state_dir: Path, records: list[Record]) -> float:
+    journal = Journal(state_dir, config.journal, Metrics())
+    journal.open()
+    try:
+        started_s = monotonic_s()
+        for start in range(0, len(records), _BATCH_RECORDS):
+            await journal.append(records[start : start + _BATCH_RECORDS])
+        return len(records) / (monotonic_s() - started_s)
+    finally:
+        journal.close()
+
+
+def _text(records: Sequence[Record], flush_records: int) -> float:
+    started_s = monotonic_s()
+    for start in range(0, len(records), flush_records):
+        copy_text.payload(copy_text.lines(records[start : start + flush_records]))
+    return len(records) / (monotonic_s() - started_s)
+
+
+async def _psql(dsn: str, file: Path, rows: int) -> float:
+    columns = ", ".join(TABLES["trades"].columns)
+    async with rig.connected(dsn) as database:
+        await rig.emptied(database)
+        took_s = await rig.psql(dsn, f"\\copy trades ({columns}) FROM '{file}'")
+        await _all_there(database, rows)
+    return rows / took_s
+
+
+async def _copy(dsn: str, records: Sequence[Record], flush_records: int) -> float:
+    payloads = [
+        copy_text.payload(copy_text.lines(records[start : start + flush_records]))
+        for start in range(0, len(records), flush_records)
+    ]
+    async with rig.connected(dsn) as database:
+        await rig.emptied(database)
+        started_s = monotonic_s()
+        for payload in payloads:
+            async with database.transaction():
+                await database.copy_text("trades", TABLES["trades"].columns, payload)
+        took_s = monotonic_s() - started_s
+        await _all_there(database, len(records))
+    return len(records) / took_s
+
+
+async def drained(
+    dsn: str, state_dir: Path, records: list[Record], config: DatabaseConfig, batch_records: int = _BATCH_RECORDS
+) -> float:
+    """Rows a second of the sink that drains a journal which was filled before the clock started."""
+    metrics = Metrics()
+    journal = Journal(state_dir, parse({}, {}).journal, metrics)
+    journal.open()
+    try:
+        cursor = journal.cursor("timescale")
+        for start in range(0, len(records), batch_records):
+            await journal.append(records[start : start + batch_records])
+        sink = TimescaleSink(cursor, lambda: journal.journal_ids, lambda: Database.connect(dsn), config, metrics)
+        sink.finish()
+        async with rig.connected(dsn) as database:
+            await rig.emptied(database)
+            started_s = monotonic_s()
+            await sink.run()
+            took_s = monotonic_s() - started_s
+            await _all_there(database, len(records))
+        return len(records) / took_s
+    finally:
+        journal.close()
+
+
+async def _all_there(database: Database, rows: int) -> None:
+    stored = await database.fetchval("SELECT count(*) FROM trades")
+    if stored != rows:
+        raise DemoError(f"{stored} of {rows} rows were stored: the measurement means nothing")

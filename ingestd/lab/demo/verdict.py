@@ -1,0 +1,205 @@
+"""What the demo proves, computed: the venue's own ledger against the database, value by value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from ingestd.lab.demo.run import Account
+from ingestd.storage.database import Database
+
+CHANNEL_TABLES = {
+    "trades": "trades",
+    "ticks": "market_ticks",
+    "order_book": "order_book",
+    "open_interest": "oi_snapshots",
+    "funding": "funding",
+    "candles": "ohlcv_data",
+}
+_MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold, and what was found."""
+
+    name: str
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    checks: Sequence[Check]
+    rows: dict[str, int]
+    candles: dict[str, int]
+    gaps: int
+    last_candles: Sequence[dict[str, Any]]
+
+    @property
+    def ok(self) -> bool:
+        return all(check.holds for check in self.checks)
+
+
+async def judge(account: Account) -> Verdict:
+    """Read the database and hold it against the account."""
+    database = await Database.connect(account.dsn, application_name="ingestd demo", call_timeout_s=300)
+    try:
+        rows = {table: await _count(database, table) for table in (*CHANNEL_TABLES.values(), "rejected_records")}
+        candles = {name: await _count(database, f'"{name}"') for name in ("candles_1m", "candles_1h", "candles_1d")}
+        gaps = await _count(database, "feed_gaps")
+        checks = [_exit_check(account), *_law_checks(account), *_row_checks(account, rows)]
+        checks += fanout_checks(account)
+        if account.ledger_trades is not None and account.ledger_ticks is not None:
+            checks.append(await _trades_check(database, account.ledger_trades))
+            checks.append(await _ticks_check(database, account.ledger_ticks))
+            checks.append(await _candles_check(database, account.ledger_trades))
+        return Verdict(checks, rows, candles, gaps, await _last_candles(database))
+    finally:
+        await database.close()
+
+
+def _exit_check(account: Account) -> Check:
+    return Check("the daemon drained and ended with 0", account.exit_code == 0, f"exit code {account.exit_code}")
+
+
+def _law_checks(account: Account) -> list[Check]:
+    """received + recovered = stored + duplicate + rejected + dropped + in journal, for each channel."""
+    counts = account.counts
+    checks = []
+    for channel in sorted({*counts["received"], *counts["recovered"]}):
+        came = counts["received"].get(channel, 0) + counts["recovered"].get(channel, 0)
+        went = {
+            term: counts[term].get(channel, 0) for term in ("stored", "duplicate", "rejected", "dropped", "in_journal")
+        }
+        text = f"{came} = " + " + ".join(f"{count} {term}" for term, count in went.items())
+        checks.append(Check(f"every received {channel} record is accounted for", came == sum(went.values()), text))
+    return checks
+
+
+def _row_checks(account: Account, rows: dict[str, int]) -> list[Check]:
+    stored = account.counts["stored"]
+    return [
+        Check(f"{table} has the rows the daemon says it stored", rows[table] == stored.get(channel, 0),
+              f"{rows[table]} rows, {stored.get(channel, 0)} stored")
+        for channel, table in CHANNEL_TABLES.items()
+        if rows[table] or stored.get(channel, 0)
+    ]  # fmt: skip
+
+
+def arrived(account: Account) -> tuple[dict[str, int], dict[str, int]]:
+    """Messages by channel: what the subscriber of Redis got, and what the topics of Kafka hold."""
+    fanout = account.fanout
+    return (dict(fanout.redis.counts), dict(fanout.topics.counts)) if fanout is not None else ({}, {})
+
+
+def fanout_checks(account: Account) -> list[Check]:
+    """What the daemon says it sent, by what a subscriber and a consumer got; and the trades by the venue's ledger."""
+    fanout = account.fanout
+    assert fanout is not None, "its servers were started"
+    redis, kafka = arrived(account)
+    told = {
+        "Redis channel of": (account.live, redis),
+        "Kafka topic of": (account.counts["sinks"]["kafka"]["stored"], kafka),
+    }
+    checks = [
+        Check(f"every message to the {where} {channel} arrived once", sent.get(channel, 0) == got.get(channel, 0),
+              f"{sent.get(channel, 0)} sent, {got.get(channel, 0)} arrived")
+        for where, (sent, got) in told.items()
+        for channel in sorted({*sent, *got})
+    ]  # fmt: skip
+    if account.ledger_trades is not None:
+        ledger = Counter(
+            (trade["trade_id"], trade["price"], trade["quantity"], trade["side"])
+            for trade in account.ledger_trades
+            if not trade.get("uncertain")
+        )
+        checks.append(
+            _same("every trade the venue sent reached the subscriber, digit for digit", ledger, fanout.redis.trades)
+        )
+        checks.append(
+            _same("every trade the venue sent is in its topic once, digit for digit", ledger, fanout.topics.trades)
+        )
+    return checks
+
+
+async def _trades_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
+    sent = Counter(
+        (trade["symbol"], trade["trade_id"], trade["time_us"], trade["price"], trade["quantity"], trade["side"])
+        for trade in ledger
+        if not trade.get("uncertain")
+    )
+    stored = Counter(
+        tuple(row.values())
+        for row in await database.fetch(
+            "SELECT symbol, trade_id, (extract(epoch FROM time) * 1000000)::bigint, price::text, quantity::text, side "
+            "FROM trades"
+        )
+    )
+    return _same("every trade the venue sent is stored once, digit for digit", sent, stored)
+
+
+async def _ticks_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
+    sent = Counter(
+        (tick["symbol"], tick["bid_price"], tick["bid_volume"], tick["ask_price"], tick["ask_volume"])
+        for tick in ledger
+    )
+    stored = Counter(
+        tuple(row.values())
+        for row in await database.fetch(
+            "SELECT symbol, bid_price::text, bid_volume::text, ask_price::text, ask_volume::text FROM market_ticks"
+        )
+    )
+    return _same("every tick the venue sent is stored once, digit for digit", sent, stored)
+
+
+def _same(name: str, sent: Counter[Any], stored: Counter[Any]) -> Check:
+    missing, extra = sent - stored, stored - sent
+    text = f"{sent.total()} sent, {stored.total()} there"
+    if missing:
+        text += f"; {missing.total()} missing, first {next(iter(missing))}"
+    if extra:
+        text += f"; {extra.total()} not sent so, first {next(iter(extra))}"
+    return Check(name, not missing and not extra, text)
+
+
+async def _candles_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
+    """The 1-minute candles, made again here from the ledger."""
+    expected: dict[tuple[str, int], list[Any]] = {}
+    trades = sorted(ledger, key=lambda trade: (trade["time_us"], _sequence(trade["trade_id"])))
+    for trade in trades:
+        price, quantity = Decimal(trade["price"]), Decimal(trade["quantity"])
+        key = trade["symbol"], trade["time_us"] // _MINUTE_US
+        candle = expected.setdefault(key, [price, price, price, price, Decimal(0), 0])
+        candle[1], candle[2], candle[3] = max(candle[1], price), min(candle[2], price), price
+        candle[4] += quantity
+        candle[5] += 1
+    stored = {
+        (row["symbol"], row["minute"]): [row[name] for name in ("open", "high", "low", "close", "volume", "trades")]
+        for row in await database.fetch(
+            "SELECT symbol, (extract(epoch FROM bucket_start) / 60)::bigint AS minute, open, high, low, close, volume, "
+            "trades_count AS trades FROM candles_1m"
+        )
+    }
+    wrong = [key for key in {*expected, *stored} if expected.get(key) != stored.get(key)]
+    text = f"{len(stored)} candles" + (f"; {len(wrong)} differ, first {wrong[0]}" if wrong else "")
+    return Check("the 1-minute candles are those of the trades sent", not wrong, text)
+
+
+def _sequence(trade_id: str) -> int:
+    return int(trade_id) if trade_id.isdigit() else 0
+
+
+async def _count(database: Database, relation: str) -> int:
+    return int(await database.fetchval(f"SELECT count(*) FROM {relation}"))  # noqa: S608 # our own names
+
+
+async def _last_candles(database: Database) -> list[dict[str, Any]]:
+    rows = await database.fetch(
+        "SELECT exchange, symbol, bucket_start, open, high, low, close, volume, trades_count FROM candles_1m "
+        "ORDER BY bucket_start DESC, exchange, symbol LIMIT 8"
+    )
+    return [dict(row) for row in rows]

@@ -1,0 +1,182 @@
+"""The open sockets, who is subscribed to what, and the writing itself.
+
+Frames are put into the socket's own text framing here and written many at a time: aiohttp's `send_str` costs one
+system call a frame, which is most of what a fast generator would spend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from ingestd.clock import monotonic_s
+from ingestd.lab.sim.ledger import Ledger
+from ingestd.lab.sim.venues.base import Stream
+
+_SMALL = tuple(bytes((0x81, length)) for length in range(126))
+_DRAIN_POLL_S = 0.005
+Wrap = Callable[[str, str], str]
+
+
+class Drainable(Protocol):
+    """aiohttp's stream writer, as far as it is needed here."""
+
+    async def drain(self) -> None:
+        """Return once the transport takes more."""
+
+
+def text_frame(payload: bytes) -> bytes:
+    """An unmasked, final text frame (RFC 6455 §5.2)."""
+    length = len(payload)
+    if length < 126:
+        return _SMALL[length] + payload
+    if length < 1 << 16:
+        return b"\x81\x7e" + length.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+class Connection:
+    """One open socket. `streams` maps what is sent to what the client asked for (another name in its envelope)."""
+
+    def __init__(self, transport: asyncio.Transport, writer: Drainable, host: str, *, combined: bool) -> None:
+        self.transport = transport
+        self.host = host
+        self.combined = combined
+        self.streams: dict[str, tuple[Stream, str]] = {}
+        self.deaf: dict[str, int] = {}  # how often it will not hear that this stream is asked for
+        self.frozen = False
+        self.frozen_until_reconnect = False
+        self.log_mark = 0  # the ledger's position when this socket last had nothing left to send
+        self.write_mark = 0  # and when it was last written to
+        self._writer = writer
+        self._outbox: list[bytes] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether bytes written now have somewhere to go."""
+        return not self.transport.is_closing()
+
+    def carries(self, market_id: str) -> bool:
+        """Whether a stream of this market is subscribed here."""
+        return any(stream.market_id == market_id for stream, _ in self.streams.values())
+
+    def put(self, payload: bytes) -> None:
+        """Add a frame to what the next `write` sends."""
+        self._outbox.append(text_frame(payload))
+
+    def write(self) -> None:
+        """Hand everything put to the transport, in one piece."""
+        if self._outbox:
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            if self.is_open:
+                self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the socket takes more, or is gone."""
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            pass  # gone: the handler that reads this socket takes it out
+
+    async def sent_all(self, timeout_s: float) -> bool:
+        """Whether the transport's buffer got empty in time (a closed socket has nothing left to send)."""
+        deadline = monotonic_s() + timeout_s
+        while self.is_open and self.transport.get_write_buffer_size():
+            if monotonic_s() > deadline:
+                return False
+            await asyncio.sleep(_DRAIN_POLL_S)
+        return True
+
+
+class Hub:
+    """All connections; a frame is published once and written to every subscriber."""
+
+    def __init__(self, ledger: Ledger, wrap: Wrap) -> None:
+        self.ledger = ledger
+        self.connections: dict[Connection, None] = {}
+        self._wrap = wrap
+        self._subscribers: dict[str, dict[Connection, None]] = {}
+        self._dirty: dict[Connection, None] = {}
+        self.anyone = asyncio.Event()  # set while there is a subscriber
+
+    @property
+    def subscriptions(self) -> int:
+        """How many (socket, stream) pairs are subscribed."""
+        return sum(map(len, self._subscribers.values()))
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams somebody is subscribed to."""
+        return [name for name, subscribers in self._subscribers.items() if subscribers]
+
+    def add(self, connection: Connection) -> None:
+        """A socket was opened."""
+        connection.log_mark = connection.write_mark = self.ledger.position
+        self.connections[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """A socket is closed or about to be; what it had not sent is in doubt."""
+        self.connections.pop(connection, None)
+        # a transport that the other side closed has forgotten what it still had: only an open one can tell
+        all_sent = connection.is_open and not connection.transport.get_write_buffer_size()
+        if not all_sent:
+            self.ledger.doubt(connection.log_mark, connection.write_mark, frozenset(connection.streams))
+        for name in list(connection.streams):
+            self.unsubscribe(connection, name)
+        self._dirty.pop(connection, None)
+
+    def subscribe(self, connection: Connection, stream: Stream, asked: str) -> None:
+        """Send `stream` to this socket, under the name it asked for."""
+        connection.streams[stream.name] = (stream, asked)
+        self._subscribers.setdefault(stream.name, {})[connection] = None
+        self.anyone.set()
+
+    def unsubscribe(self, connection: Connection, stream: str) -> None:
+        """Send it no more."""
+        connection.streams.pop(stream, None)
+        self._subscribers.get(stream, {}).pop(connection, None)
+        if not self.subscriptions:
+            self.anyone.clear()
+
+    def publish(self, stream: Stream, payload: bytes) -> int:
+        """Put a frame for every subscriber; how many there are. `flush` sends."""
+        copies = 0
+        for connection in self._subscribers.get(stream.name, ()):
+            if connection.frozen or connection.transport.is_closing():
+                continue
+            copies += 1
+            self._dirty[connection] = None
+            if connection.combined:
+                connection.put(self._wrap(connection.streams[stream.name][1], payload.decode()).encode())
+            else:
+                connection.put(payload)
+        return copies
+
+    def put(self, connection: Connection, payload: bytes) -> None:
+        """A frame for one socket: an acknowledgement, a snapshot, garbage."""
+        connection.put(payload)
+        self._dirty[connection] = None
+
+    async def flush(self) -> None:
+        """Write what was put, then wait until every socket takes more: a slow reader slows the simulator."""
+        dirty, self._dirty = self._dirty, {}
+        for connection in dirty:
+            connection.write()
+            connection.write_mark = self.ledger.position
+        for connection in dirty:
+            if not connection.frozen:
+                await connection.drain()
+            if connection.is_open and not connection.transport.get_write_buffer_size():
+                connection.log_mark = connection.write_mark
+
+    async def sent_all(self, timeout_s: float) -> bool:
+        """Whether every socket that is not frozen sent all it had, in time."""
+        deadline = monotonic_s() + timeout_s
+        waited = [
+            await connection.sent_all(max(0.0, deadline - monotonic_s()))
+            for connection in list(self.connections)
+            if not connection.frozen
+        ]
+        return all(waited)

@@ -1,0 +1,269 @@
+"""Replays a capture to whoever subscribes, at the recorded pace, faster, or as fast as the sockets take it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.lab.sim.capture import Capture, RecordedFrame, read_capture
+from ingestd.lab.sim.faults import Fault, FaultError, Scheduled
+from ingestd.lab.sim.hub import Connection, Hub
+from ingestd.lab.sim.ledger import Ledger
+from ingestd.lab.sim.local import LocalVenue
+from ingestd.lab.sim.source import Adaptations
+from ingestd.lab.sim.switch import Switch
+from ingestd.lab.sim.venues.base import RecordedBook, RestAnswer, RestCall, SentTrade, Stream
+
+MAX_SPEED = math.inf
+_FRAMES_PER_FLUSH = 64
+_REMEMBERED = 1000  # how many of the last trade frames a `duplicate` can resend
+
+
+class ReplaySource:
+    """A capture and the cursor in it. `speed` 1 is the recorded pace, `MAX_SPEED` no pace at all."""
+
+    def __init__(
+        self, capture: Capture, ledger: Ledger, *, speed: float, shift_to_now: bool, quiet_s: float | None
+    ) -> None:
+        self.venue = capture.venue
+        self.switch = Switch(quiet_s)
+        self.adaptations = Adaptations()
+        self.finished = False
+        self._capture = capture
+        self._ledger = ledger
+        self._speed = speed
+        self._shift_to_now = shift_to_now
+        self._streams = {frame.stream.name: frame.stream for frame in capture.frames}
+        self._cursor = 0
+        self._delta_ms: int | None = None if shift_to_now else 0
+        self._books: dict[str, RecordedBook] = {}
+        self._opened: set[str] = set()  # order book streams whose recorded snapshot went by
+        self._last_trades: deque[tuple[Stream, str]] = deque(maxlen=_REMEMBERED)
+        self._withhold = 0
+        self._withhold_market: str | None = None
+        self._origin_s = 0.0  # on the monotonic clock: when the first frame was due
+        market_ids = dict.fromkeys(stream.market_id for stream in self._streams.values())
+        self.symbols = self.venue.symbols(market_ids, self)
+
+    # what the venue's REST draws on
+
+    def recorded(self, url_part: str) -> list[str]:
+        """Bodies by a part of their URL."""
+        return [body for url, body in self._capture.bodies if url_part in url]
+
+    def book(self, market_id: str) -> RecordedBook | None:
+        """The book at the cursor."""
+        return self._books.get(market_id)
+
+    def market_ids(self) -> list[str]:
+        """Those of the streams."""
+        return list(self.symbols.values())
+
+    def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
+        """Of the last trade frames."""
+        frames = [payload for stream, payload in reversed(self._last_trades) if stream.market_id == market_id]
+        return [trade for payload in frames[:limit] for trade in reversed(self.venue.trades(payload))][:limit]
+
+    def now_ms(self) -> int:
+        """The time of the frame the cursor is at."""
+        frames = self._capture.frames
+        at = frames[min(self._cursor, len(frames) - 1)].at
+        return int(at * 1000) + self._shift_ms()
+
+    # what the server asks
+
+    def resolve(self, asked: str, host: str) -> Stream | None:
+        """The recorded stream, noting what is not as asked."""
+        name = self.venue.stands_in(asked, self._streams)
+        if name is None:
+            self.adaptations.note("unavailable", asked, "acknowledged, then silent")
+            return None
+        if name != asked:
+            self.adaptations.note("stream", asked, name)
+        return self._streams[name]
+
+    def subscribed(self, connection: Connection, stream: Stream) -> None:
+        """Note an envelope that differs from the recorded one."""
+        if self._capture.enveloped and not connection.combined:
+            self.adaptations.note("envelope", f"raw {stream.name}", "recorded in a combined stream; envelope removed")
+
+    def opening_frames(self, stream: Stream) -> list[str]:
+        """A book joined late begins with a snapshot made from what was replayed so far."""
+        book = self._books.get(stream.market_id)
+        if stream.channel != "order_book" or book is None or stream.name not in self._opened:
+            return []
+        snapshot = self.venue.book_snapshot(stream, book)
+        if snapshot is None:
+            return []
+        self.adaptations.note("snapshot", stream.name, "made from the frames replayed so far")
+        return [self.venue.shift(stream, snapshot, self._shift_ms())]
+
+    def rest(self, call: RestCall) -> RestAnswer | None:
+        """The venue's answer, its times shifted."""
+        answer = self.venue.rest(call, self)
+        # a server time is made from `now_ms`, which is shifted already
+        if answer is None or answer.is_of_now or not self._shift_to_now or call.path.endswith("time"):
+            return answer
+        return RestAnswer(self.venue.shift_rest(answer.body, self._shift_ms()), answer.adapted, answer.status)
+
+    def describe(self) -> dict[str, object]:
+        """Where the replay is."""
+        return {
+            "capture": self._capture.path.name,
+            "frames": len(self._capture.frames),
+            "cursor": self._cursor,
+            "shift_ms": self._shift_ms(),
+        }
+
+    async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
+        """`burst`: the next n trade frames (and all between them) at once; the others as everywhere."""
+        match fault.kind:
+            case "duplicate":
+                chosen = [item for item in self._last_trades if market_id in (None, item[0].market_id)][-fault.n :]
+                for stream, payload in chosen:
+                    self._publish(hub, stream, payload)
+                await hub.flush()
+                return len(chosen)
+            case "id_jump":
+                self._withhold, self._withhold_market = fault.n, market_id
+                return fault.n
+            case "burst":
+                return await self._burst(fault.n, market_id, hub)
+        raise FaultError(f"a replay cannot do {fault.kind}")
+
+    # the emission
+
+    async def run(self, hub: Hub) -> None:
+        """From the first frame to the last, once."""
+        await self.switch.until_on()
+        self._fix_shift()
+        frames = self._capture.frames
+        self._origin_s = monotonic_s()
+        while self._cursor < len(frames):
+            paused_at = monotonic_s()
+            await self.switch.until_on()
+            if self._speed == MAX_SPEED:
+                await hub.anyone.wait()  # without a pace, everything would be over before a client is back
+            self._origin_s += monotonic_s() - paused_at
+            async with self.switch.turn:
+                for _ in range(self._due()):
+                    self._step(hub)
+                await hub.flush()
+            await asyncio.sleep(self._until_next_s())
+        self.finished = True
+
+    def _due(self) -> int:
+        """How many frames are to be sent now; bounded, so that one flush is."""
+        left = len(self._capture.frames) - self._cursor
+        if self._speed == MAX_SPEED:
+            return min(left, _FRAMES_PER_FLUSH)
+        elapsed_s = (monotonic_s() - self._origin_s) * self._speed
+        first_at = self._capture.frames[0].at
+        count = 0
+        while count < min(left, _FRAMES_PER_FLUSH):
+            if self._capture.frames[self._cursor + count].at - first_at > elapsed_s:
+                break
+            count += 1
+        return count
+
+    def _until_next_s(self) -> float:
+        """Never long, so that a stop is seen soon."""
+        frames = self._capture.frames
+        if self._speed == MAX_SPEED or self._cursor >= len(frames):
+            return 0
+        due_s = self._origin_s + (frames[self._cursor].at - frames[0].at) / self._speed
+        return min(max(0.0, due_s - monotonic_s()), 0.1)
+
+    def _step(self, hub: Hub) -> RecordedFrame:
+        frame = self._capture.frames[self._cursor]
+        self._cursor += 1
+        stream = frame.stream
+        if stream.channel == "order_book":
+            self._keep_book(frame)
+        payload = self.venue.shift(stream, frame.payload, self._shift_ms()) if self._shift_to_now else frame.payload
+        if stream.channel == "trades":
+            if self._withhold and self._withhold_market in (None, stream.market_id):
+                self._withhold -= 1
+                self._ledger.withhold(stream, payload.encode(), len(self.venue.trades(payload)))
+                return frame
+            self._last_trades.append((stream, payload))
+        self._publish(hub, stream, payload)
+        return frame
+
+    def _publish(self, hub: Hub, stream: Stream, payload: str) -> None:
+        sent = payload.encode()
+        copies = hub.publish(stream, sent)
+        if stream.channel != "trades":
+            if copies:
+                self._ledger.record(stream, sent, copies)
+            return
+        trades = self.venue.trades(payload)
+        if copies:
+            fresh = sum(self._ledger.is_fresh(stream, trade.trade_id) for trade in trades)
+            last_id = trades[-1].trade_id if trades else ""
+            self._ledger.record_trades(stream, sent, copies, last_id, records=len(trades), fresh=fresh)
+        else:
+            self._ledger.withhold(stream, sent, len(trades))
+
+    async def _burst(self, n: int, market_id: str | None, hub: Hub) -> int:
+        sent = 0
+        skipped_from = self._cursor
+        while sent < n and self._cursor < len(self._capture.frames):
+            frame = self._step(hub)
+            sent += frame.stream.channel == "trades" and market_id in (None, frame.stream.market_id)
+        if self._speed != MAX_SPEED and self._cursor > skipped_from:
+            frames = self._capture.frames
+            self._origin_s -= (frames[self._cursor - 1].at - frames[skipped_from].at) / self._speed
+        await hub.flush()
+        return sent
+
+    def _keep_book(self, frame: RecordedFrame) -> None:
+        change = self.venue.book_change(frame.payload)
+        if change is None:
+            return
+        book = self._books.get(change.market_id)
+        if book is None:
+            book = self._books[change.market_id] = RecordedBook()
+            first = self.venue.first_book(change.market_id, self)
+            if first is not None:
+                book.apply(first)
+        book.apply(change)
+        self._opened.add(frame.stream.name)
+
+    def _shift_ms(self) -> int:
+        """The constant shift; before the replay starts, what it would be now."""
+        return self._delta_ms if self._delta_ms is not None else self._shift_if_started_now_ms()
+
+    def _fix_shift(self) -> None:
+        if self._delta_ms is None:
+            self._delta_ms = self._shift_if_started_now_ms()
+
+    def _shift_if_started_now_ms(self) -> int:
+        """The first frame happens now; replayed faster, the last one happens when it is sent, never in the future."""
+        duration_s = self._capture.duration_s
+        ahead_s = max(0.0, duration_s - duration_s / self._speed)
+        return now_us() // 1000 - int((self._capture.frames[0].at + ahead_s) * 1000)
+
+
+ReplayVenue: TypeAlias = LocalVenue[ReplaySource]
+
+
+def replay_venue(
+    path: str | Path,
+    *,
+    speed: float = 1.0,
+    shift_to_now: bool = False,
+    quiet_s: float | None = 1.0,
+    port: int = 0,
+    schedule: Sequence[Scheduled] = (),
+) -> ReplayVenue:
+    """`async with replay_venue(path, speed=MAX_SPEED) as venue: venue.url_map`."""
+    capture = read_capture(Path(path))
+    ledger = Ledger(capture.venue, deduplicate=True)
+    source = ReplaySource(capture, ledger, speed=speed, shift_to_now=shift_to_now, quiet_s=quiet_s)
+    return LocalVenue(source, ledger, port=port, schedule=schedule)

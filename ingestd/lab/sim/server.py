@@ -1,0 +1,361 @@
+"""The HTTP and websocket server: one port for every host of a venue, and the control endpoints under `/_sim`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from aiohttp import WSMsgType, web
+
+from ingestd.lab.sim.faults import Fault, FaultError, RateLimit, Scheduled, parse_fault, run_schedule
+from ingestd.lab.sim.hub import Connection, Hub
+from ingestd.lab.sim.ledger import Ledger
+from ingestd.lab.sim.source import Source
+from ingestd.lab.sim.venues.base import RestCall
+
+_STOP_TIMEOUT_S = 10.0
+_DROP_GRACE_S = 0.25
+_LINES_PER_WRITE = 200  # parsed in one go: a few milliseconds, so that the emission keeps its pace
+_MALFORMED = (b'{"e":"trade","E":1790000000', b"\x7f\x01garbage{{", b'{"stream":', b"[1,2", b"}{")
+
+
+class SimServer:
+    """Serves one `Source` on one port."""
+
+    def __init__(self, source: Source, ledger: Ledger, schedule: Sequence[Scheduled] = ()) -> None:
+        self._source = source
+        self._schedule = tuple(schedule)
+        self._rate_limit = RateLimit()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self._mute: set[str] = set()  # streams that are sent to nobody any more
+        self._reopen: dict[Connection, asyncio.TimerHandle] = {}
+        self.port = 0
+        self.requests = 0
+        self.ledger = ledger
+        self.hub = Hub(ledger, source.venue.wrap)
+        ledger.symbol_of = {market_id: symbol for symbol, market_id in source.symbols.items()}
+
+    @property
+    def control(self) -> str:
+        """The base URL of the control endpoints' server."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url_map(self) -> dict[str, str]:
+        """Real URL prefix → local URL prefix."""
+        return {
+            prefix: f"{'ws' if prefix.startswith('ws') else 'http'}://127.0.0.1:{self.port}{host.path}"
+            for host in self._source.venue.hosts
+            for prefix in host.prefixes
+        }
+
+    async def start(self, port: int) -> None:
+        """Listen, and begin to emit as the source's switch says. Port 0: any free one."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/_sim/ledger", self._get_ledger),
+                web.get("/_sim/ledger/trades", self._get_trades),
+                web.get("/_sim/ledger/ticks", self._get_ticks),
+                web.get("/_sim/adaptations", self._get_adaptations),
+                web.get("/_sim/markets", self._get_markets),
+                web.post("/_sim/start", self._post_start),
+                web.post("/_sim/stop", self._post_stop),
+                web.post("/_sim/faults", self._post_fault),
+                *(web.get(host.path + "{tail:.*}", self._serve) for host in self._source.venue.hosts),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self._tasks.append(asyncio.create_task(self._source.run(self.hub), name="sim-emission"))
+        if self._schedule:
+            schedule = run_schedule(self._schedule, self._source.switch.until_on, self.apply)
+            self._tasks.append(asyncio.create_task(schedule, name="sim-faults"))
+
+    async def failed(self) -> None:
+        """Return when a task of the server ended by an error, which is raised; otherwise never."""
+        while True:
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                await task
+            await asyncio.sleep(3600)  # all ended well: the replay is over, the server stays up
+
+    async def close(self) -> None:
+        """Stop emitting, cut every socket, stop listening."""
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for timer in self._reopen.values():
+            timer.cancel()
+        for connection in list(self.hub.connections):
+            connection.transport.abort()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self.ledger.close()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def stop(self) -> bool:
+        """Stop the emission; whether every socket took all that was sent, in time."""
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._source.switch.stop()
+        except TimeoutError:
+            return False
+        return await self.hub.sent_all(_STOP_TIMEOUT_S)
+
+    # sockets
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        host = next(host.path for host in self._source.venue.hosts if request.path.startswith(host.path))
+        path = request.path[len(host) :].lstrip("/")
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._serve_socket(request, host, path)
+        return self._serve_rest(request, host, path)
+
+    async def _serve_socket(self, request: web.Request, host: str, path: str) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return socket
+        handshake = self._source.venue.handshake(path, request.query)
+        connection = Connection(transport, request.writer, host, combined=handshake.combined)
+        self._release_frozen(host)
+        self.hub.add(connection)
+        try:
+            for text in handshake.greeting:
+                self.hub.put(connection, text.encode())
+            self._subscribe(connection, handshake.streams)
+            await self.hub.flush()
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    self._answer(connection, message.data)
+                    await self.hub.flush()
+        finally:
+            self.hub.remove(connection)
+        return socket
+
+    def _answer(self, connection: Connection, text: str) -> None:
+        try:
+            request = self._source.venue.request(text)
+        except (ValueError, KeyError, TypeError):
+            self.hub.put(connection, b'{"error":{"code":2,"msg":"Invalid request"}}')
+            return
+        for reply in request.replies:
+            self.hub.put(connection, reply.encode())
+        self._subscribe(connection, request.subscribe)
+        for asked in request.unsubscribe:
+            stream = self._source.resolve(asked, connection.host)
+            if stream is not None:
+                self.hub.unsubscribe(connection, stream.name)
+
+    def _subscribe(self, connection: Connection, names: Sequence[str]) -> None:
+        for asked in names:
+            stream = self._source.resolve(asked, connection.host)
+            if stream is None:
+                continue
+            if stream.name in self._mute:
+                continue
+            if connection.deaf.get(stream.name, 0) > 0:
+                connection.deaf[stream.name] -= 1
+                continue
+            self._source.subscribed(connection, stream)
+            for frame in self._source.opening_frames(stream):
+                self.hub.put(connection, frame.encode())
+                self.ledger.record(stream, frame.encode(), 1)
+            self.hub.subscribe(connection, stream, asked)
+        if names:
+            self._source.switch.subscribed()
+
+    # REST
+
+    def _serve_rest(self, request: web.Request, host: str, path: str) -> web.Response:
+        self.requests += 1
+        refusal = self._rate_limit.take()
+        if refusal is not None:
+            return web.json_response(
+                {"code": -1003, "msg": "Too many requests; the simulator was told to say so."},
+                status=refusal.status,
+                headers={"Retry-After": str(refusal.retry_after_s)},
+            )
+        answer = self._source.rest(RestCall(host, path, request.query))
+        if answer is None:
+            self._source.adaptations.note("unavailable", f"GET {host}/{path}", "404")
+            return web.json_response({"code": -1, "msg": f"not simulated: {path}"}, status=404)
+        if answer.adapted is not None:
+            self._source.adaptations.note("rest", f"GET {host}/{path}", answer.adapted)
+        return web.Response(text=answer.body, content_type="application/json", status=answer.status)
+
+    # faults
+
+    async def apply(self, fault: Fault) -> dict[str, object]:
+        """Do one fault now; what it touched. Raises `FaultError`."""
+        market_id = self._market_id(fault.symbol)
+        match fault.kind:
+            case "rate_limit":
+                self._rate_limit.arm(fault)
+                return {"kind": fault.kind, "touched": fault.n}
+            case "drop":
+                return {"kind": fault.kind, "touched": await self._drop(self._concerned(market_id))}
+            case "half_open":
+                return {"kind": fault.kind, "touched": self._freeze(self._concerned(market_id), fault.seconds)}
+            case "unsubscribe":
+                return {"kind": fault.kind, "touched": self._unsubscribe(market_id, fault)}
+            case "malformed":
+                return {"kind": fault.kind, "touched": await self._send_malformed(self._concerned(market_id), fault.n)}
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S), self._source.switch.turn:
+                touched = await self._source.misbehave(fault, market_id, self.hub)
+        except TimeoutError:
+            raise FaultError(f"{fault.kind}: a client has not read for {_STOP_TIMEOUT_S} s") from None
+        return {"kind": fault.kind, "touched": touched}
+
+    def _market_id(self, symbol: str | None) -> str | None:
+        if symbol is None:
+            return None
+        market_id = self._source.symbols.get(symbol, symbol)
+        if market_id not in self._source.symbols.values():
+            raise FaultError(f"no such symbol: {symbol}")
+        return market_id
+
+    def _concerned(self, market_id: str | None) -> list[Connection]:
+        """The sockets that carry a stream of this market, or all."""
+        if market_id is None:
+            return list(self.hub.connections)
+        return [connection for connection in self.hub.connections if connection.carries(market_id)]
+
+    async def _drop(self, connections: Sequence[Connection]) -> int:
+        """Cut without a closing handshake. What was sent first gets a moment to leave, so that it is not in doubt."""
+        for connection in connections:
+            if not connection.frozen:
+                await connection.sent_all(_DROP_GRACE_S)
+            self.hub.remove(connection)
+            connection.transport.abort()
+        return len(connections)
+
+    def _freeze(self, connections: Sequence[Connection], seconds: float | None) -> int:
+        loop = asyncio.get_running_loop()
+        for connection in connections:
+            connection.frozen = True
+            connection.frozen_until_reconnect = seconds is None
+            connection.transport.pause_reading()
+            if seconds is not None:
+                self._reopen[connection] = loop.call_later(seconds, self._thaw, connection)
+        return len(connections)
+
+    def _thaw(self, connection: Connection) -> None:
+        self._reopen.pop(connection, None)
+        connection.frozen = False
+        if connection.is_open:
+            connection.transport.resume_reading()
+
+    def _release_frozen(self, host: str) -> None:
+        """A client came back on this host: its dead sockets may go."""
+        for connection in list(self.hub.connections):
+            if connection.frozen_until_reconnect and connection.host == host:
+                self.hub.remove(connection)
+                connection.transport.abort()
+
+    def _unsubscribe(self, market_id: str | None, fault: Fault) -> int:
+        touched = 0
+        for connection in self._concerned(market_id):
+            for stream, _ in list(connection.streams.values()):
+                if market_id in (None, stream.market_id) and fault.channel in (None, stream.channel):
+                    self.hub.unsubscribe(connection, stream.name)
+                    connection.deaf[stream.name] = max(fault.deaf, 0)
+                    if fault.deaf < 0:
+                        self._mute.add(stream.name)
+                    touched += 1
+        return touched
+
+    async def _send_malformed(self, connections: Sequence[Connection], n: int) -> int:
+        for connection in connections:
+            for index in range(n):
+                self.hub.put(connection, _MALFORMED[index % len(_MALFORMED)])
+        self.ledger.malformed += n * len(connections)
+        await self.hub.flush()
+        return len(connections)
+
+    # control
+
+    async def _get_ledger(self, _: web.Request) -> web.Response:
+        return web.json_response(self.summary())
+
+    def summary(self) -> dict[str, object]:
+        """The body of `GET /_sim/ledger`."""
+        ledger, switch = self.ledger, self._source.switch
+        symbol_of = ledger.symbol_of
+        return {
+            "sent": dict(ledger.sent),
+            "distinct_trades": ledger.distinct_trades,
+            "withheld_trades": ledger.withheld_trades,
+            "uncertain_trades": ledger.uncertain_trades(),
+            "malformed": ledger.malformed,
+            "by_symbol": {symbol_of.get(market, market): dict(counts) for market, counts in ledger.by_market.items()},
+            "last_trade_ids": {symbol_of.get(market, market): last for market, last in ledger.last_trade_ids.items()},
+            "emitting": switch.is_on and not self._source.finished,
+            "finished": self._source.finished,
+            "connections": len(self.hub.connections),
+            "subscriptions": self.hub.subscriptions,
+            "streams": self.hub.streams,
+            "rest_requests": self.requests,
+            "rest_refused": self._rate_limit.refused,
+            **self._source.describe(),
+        }
+
+    async def _get_trades(self, request: web.Request) -> web.StreamResponse:
+        return await _stream_lines(request, self.ledger.trade_lines(withheld="withheld" in request.query))
+
+    async def _get_ticks(self, request: web.Request) -> web.StreamResponse:
+        return await _stream_lines(request, self.ledger.tick_lines())
+
+    async def _get_markets(self, _: web.Request) -> web.Response:
+        """Unified symbol → market id. Not in the ready line, which has to fit a pipe reader's 64 KiB."""
+        # inside, `.P` tells a perpetual from the spot pair that Binance gives the same id
+        symbols = self._source.symbols
+        return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in symbols.items()})
+
+    async def _get_adaptations(self, _: web.Request) -> web.Response:
+        return web.json_response(self._source.adaptations.as_list())
+
+    async def _post_start(self, _: web.Request) -> web.Response:
+        self._source.switch.start()
+        return web.json_response({"emitting": not self._source.finished})
+
+    async def _post_stop(self, _: web.Request) -> web.Response:
+        return web.json_response({"emitting": False, "drained": await self.stop()})
+
+    async def _post_fault(self, request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await self.apply(parse_fault(await request.read())))
+        except FaultError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+
+async def _stream_lines(request: web.Request, lines: Iterator[bytes]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    while chunk := b"".join(islice(lines, _LINES_PER_WRITE)):
+        await response.write(chunk)
+        await asyncio.sleep(0)
+    await response.write_eof()
+    return response
+
+
+def ready_line(server: SimServer, source: Source) -> str:
+    """The one JSON line the process prints once it serves."""
+    ready = {
+        "url_map": server.url_map,
+        "control": server.control,
+        "exchange": source.venue.exchange,
+        "symbols": list(source.symbols),
+    }
+    return json.dumps(ready, separators=(",", ":"))

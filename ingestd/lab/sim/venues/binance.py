@@ -1,0 +1,220 @@
+"""Binance spot and USDⓈ-M futures. https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from ingestd.lab.sim.venues.base import (
+    BookChange,
+    Handshake,
+    Host,
+    RecordedBook,
+    Request,
+    RestAnswer,
+    RestCall,
+    RestSource,
+    SentTick,
+    SentTrade,
+    Stream,
+    first_available,
+    parse_exact,
+    shift_numbers,
+)
+
+SPOT_WS = Host(
+    "/binance-spot-ws",
+    (
+        "wss://stream.binance.com:9443",
+        "wss://stream.binance.com:443",
+        "wss://data-stream.binance.vision",
+    ),
+)
+SPOT_REST = Host("/binance-spot-rest", ("https://api.binance.com", "https://data-api.binance.vision"))
+LINEAR_WS = Host("/binance-usdm-ws", ("wss://fstream.binance.com",))
+LINEAR_REST = Host("/binance-usdm-rest", ("https://fapi.binance.com",))
+# ccxt's `binance` loads all three families at once; the coin-margined one is always answered empty
+INVERSE_REST = Host("/binance-coinm-rest", ("https://dapi.binance.com",))
+
+_CHANNELS = {
+    "trade": "trades",
+    "aggTrade": "trades",
+    "bookTicker": "ticks",
+    "depth": "order_book",
+    "markPrice": "funding",
+    "kline_1m": "candles",
+}
+_EVENT_TIME = re.compile(r'("(?:E|T|O|C|serverTime|time|nextFundingTime)":)(\d{13})(\b)')
+_KLINE_EVENT = re.compile(r'("E":)(\d{13})(\b)')
+_KLINE_BOUND = re.compile(r'("[tT]":)(\d{13})(\b)')
+_MINUTE_MS = 60_000
+_EMPTY_MARKETS = '{"timezone":"UTC","serverTime":0,"rateLimits":[],"exchangeFilters":[],"symbols":[]}'
+
+
+class Binance:
+    """`linear` names the family of the capture; both families' hosts are always served."""
+
+    hosts = (SPOT_WS, SPOT_REST, LINEAR_WS, LINEAR_REST, INVERSE_REST)
+
+    def __init__(self, *, linear: bool = False) -> None:
+        self.linear = linear
+        self.exchange = "binanceusdm" if linear else "binance"
+
+    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
+        """`/ws/<stream>` is raw, `/stream?streams=a/b` enveloped; ccxt dials `/ws/<its connection number>`."""
+        parts = [part for part in path.split("/") if part]
+        combined = "stream" in parts
+        named = (
+            query.get("streams", "").split("/") if combined else parts[parts.index("ws") + 1 :] if "ws" in parts else []
+        )
+        return Handshake(streams=[name for name in named if "@" in name], combined=combined)
+
+    def request(self, text: str) -> Request:
+        """`{"method": "SUBSCRIBE", "params": [...], "id": 1}`, answered `{"result": null, "id": 1}`."""
+        asked = json.loads(text)
+        reply = json.dumps({"result": None, "id": asked.get("id")}, separators=(",", ":"))
+        names = [str(name) for name in asked.get("params", [])]
+        match asked.get("method"):
+            case "SUBSCRIBE":
+                return Request(subscribe=names, replies=[reply])
+            case "UNSUBSCRIBE":
+                return Request(unsubscribe=names, replies=[reply])
+        return Request(replies=[reply])
+
+    def stream_of(self, text: str) -> Stream | None:
+        """From the envelope's name, or from a raw frame's event."""
+        document = json.loads(text)
+        if not isinstance(document, dict):
+            return None
+        name = document.get("stream") or _raw_name(document)
+        return stream_named(name) if name else None
+
+    def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
+        """Aggregate trades answer for trades and the other way round; any depth or mark price speed for any other."""
+        market, _, kind = asked.partition("@")
+        family = kind.split("@")[0]
+        swapped = {"trade": "aggTrade", "aggTrade": "trade"}.get(family)
+        candidates = [asked]
+        if swapped:
+            candidates.append(f"{market}@{swapped}")
+        if family in ("depth", "markPrice"):
+            candidates += [name for name in available if name.startswith(f"{market}@{family}")]
+        return first_available(candidates, available)
+
+    def payload(self, text: str) -> str:
+        """The `data` of an enveloped frame, byte for byte."""
+        if text.startswith('{"stream":'):
+            return text[text.index('"data":') + 7 : -1]
+        return text
+
+    def wrap(self, stream: str, payload: str) -> str:
+        """The combined connection's envelope."""
+        return f'{{"stream":"{stream}","data":{payload}}}'
+
+    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
+        """`t` is a time in a kline only (elsewhere a trade id); a candle stays on its minute."""
+        if stream.channel != "candles":
+            return shift_numbers(_EVENT_TIME, payload, delta_ms)
+        head, marker, candle = payload.partition('"k":')
+        whole_minutes = delta_ms // _MINUTE_MS * _MINUTE_MS
+        return shift_numbers(_KLINE_EVENT, head, delta_ms) + marker + shift_numbers(_KLINE_BOUND, candle, whole_minutes)
+
+    def shift_rest(self, body: str, delta_ms: int) -> str:
+        """Server and event times."""
+        return shift_numbers(_EVENT_TIME, body, delta_ms)
+
+    def trades(self, payload: str) -> list[SentTrade]:
+        """`m`: the buyer is the maker, so the taker sold."""
+        data = parse_exact(payload)
+        trade_id = data["t"] if data["e"] == "trade" else data["a"]
+        side = "sell" if data["m"] else "buy"
+        return [SentTrade(data["s"], trade_id, data["p"], data["q"], int(data["T"]) * 1000, side)]
+
+    def ticks(self, payload: str) -> list[SentTick]:
+        """Spot's bookTicker has no time of the exchange."""
+        data = parse_exact(payload)
+        time_us = int(data["T"]) * 1000 if "T" in data else None
+        return [SentTick(data["s"], data["b"], data["B"], data["a"], data["A"], time_us)]
+
+    def book_change(self, payload: str) -> BookChange | None:
+        """A diff; the snapshot comes over REST."""
+        data = json.loads(payload)
+        return BookChange(data["s"], False, data["b"], data["a"], data["u"], str(data["E"]))
+
+    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
+        """The last recorded depth body."""
+        bodies = source.recorded(f"depth?symbol={market_id}&")
+        if not bodies:
+            return None
+        data = json.loads(bodies[-1])
+        return BookChange(market_id, True, data["bids"], data["asks"], data["lastUpdateId"], "")
+
+    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
+        """Binance gives its snapshots over REST."""
+        return None
+
+    def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
+        """exchangeInfo and depth from the capture; time and ping from the replay's clock."""
+        match call.path.rsplit("/", 1)[-1]:
+            case "exchangeInfo":
+                bodies = source.recorded(self._real_prefix(call.host) + "exchangeInfo")
+                return RestAnswer(bodies[0]) if bodies else RestAnswer(_EMPTY_MARKETS, "no markets recorded: empty")
+            case "depth":
+                return _depth(call.query.get("symbol", ""), source)
+            case "time":
+                return RestAnswer(f'{{"serverTime":{source.now_ms()}}}')
+            case "ping":
+                return RestAnswer("{}")
+        return None
+
+    def _real_prefix(self, host: str) -> str:
+        families = {SPOT_REST.path: "api.binance.com/api/v3/", LINEAR_REST.path: "fapi.binance.com/fapi/v1/"}
+        return families.get(host, "dapi.binance.com/dapi/v1/")
+
+    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
+        """From exchangeInfo's base and quote."""
+        wanted = set(market_ids)
+        found: dict[str, str] = {}
+        for body in source.recorded("exchangeInfo")[:1]:
+            for market in json.loads(body)["symbols"]:
+                if market["symbol"] in wanted:
+                    settle = f":{market['marginAsset']}" if self.linear else ""
+                    found[f"{market['baseAsset']}/{market['quoteAsset']}{settle}"] = market["symbol"]
+        return found
+
+
+def stream_named(name: str) -> Stream:
+    """`btcusdt@depth@100ms` → its channel and market."""
+    market, _, kind = name.partition("@")
+    return Stream(name, _CHANNELS.get(kind.split("@")[0], "other"), market.upper())
+
+
+def _raw_name(data: dict[str, object]) -> str | None:
+    market = str(data.get("s", "")).lower()
+    match data.get("e"):
+        case "depthUpdate":
+            return f"{market}@depth@100ms"
+        case "markPriceUpdate":
+            return f"{market}@markPrice@1s"
+        case "kline":
+            candle = data.get("k")
+            return f"{market}@kline_{candle['i']}" if isinstance(candle, dict) else None
+        case "trade" | "aggTrade" | "bookTicker" as event:
+            return f"{market}@{event}"
+        case None if "b" in data and "a" in data:
+            return f"{market}@bookTicker"
+    return None
+
+
+def _depth(market_id: str, source: RestSource) -> RestAnswer | None:
+    """The recorded snapshot, brought up to the cursor once the replay has passed it."""
+    bodies = source.recorded(f"depth?symbol={market_id}&")
+    if not bodies:
+        return None
+    book = source.book(market_id)
+    snapshot = json.loads(bodies[-1])
+    if book is None or book.sequence <= snapshot["lastUpdateId"]:
+        return RestAnswer(bodies[-1])
+    snapshot.update(lastUpdateId=book.sequence, bids=book.sorted_bids(), asks=book.sorted_asks())
+    return RestAnswer(json.dumps(snapshot, separators=(",", ":")), "snapshot brought up to the replay's cursor")

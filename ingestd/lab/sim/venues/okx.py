@@ -1,0 +1,202 @@
+"""OKX v5. https://www.okx.com/docs-v5/en/#overview-websocket"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+
+from ingestd.lab.sim.venues.base import (
+    BookChange,
+    Handshake,
+    Host,
+    RecordedBook,
+    Request,
+    RestAnswer,
+    RestCall,
+    RestSource,
+    SentTick,
+    SentTrade,
+    Stream,
+    first_available,
+    shift_numbers,
+)
+
+WS = Host("/okx-ws", ("wss://ws.okx.com:8443", "wss://ws.okx.com:443"))
+REST = Host("/okx-rest", ("https://www.okx.com",))
+
+_OURS = {
+    "trades": "trades",
+    "trades-all": "trades",
+    "tickers": "ticks",
+    "bbo-tbt": "ticks",
+    "books": "order_book",
+    "funding-rate": "funding",
+    "open-interest": "open_interest",
+}
+_STANDS_IN = {"bbo-tbt": "tickers", "trades-all": "trades"}
+_TIME = re.compile(r'("(?:ts|fundingTime|nextFundingTime)":")(\d{13})(")')
+_CANDLE_TIME = re.compile(r'(\[")(\d{13})(",)')
+_CHECKSUM_LEVELS = 25
+
+
+class Okx:
+    """A stream's name here is `channel:instId`; OKX itself names it `{"channel", "instId"}`."""
+
+    exchange = "okx"
+    hosts = (WS, REST)
+
+    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
+        """`/ws/v5/public` and `/business` are served alike."""
+        return Handshake()
+
+    def request(self, text: str) -> Request:
+        """`{"op": "subscribe", "args": [{"channel", "instId"}]}`, one answer per argument; `ping` → `pong`."""
+        if text == "ping":
+            return Request(replies=["pong"])
+        asked = json.loads(text)
+        operation = asked.get("op")
+        names = [f"{arg['channel']}:{arg.get('instId', '')}" for arg in asked.get("args", [])]
+        replies = [
+            json.dumps({"event": operation, "arg": arg, "connId": "sim"}, separators=(",", ":"))
+            for arg in asked.get("args", [])
+        ]
+        match operation:
+            case "subscribe":
+                return Request(subscribe=names, replies=replies)
+            case "unsubscribe":
+                return Request(unsubscribe=names, replies=replies)
+        return Request()
+
+    def stream_of(self, text: str) -> Stream | None:
+        """The frame's own `arg`, unless it is an event."""
+        if text == "pong":
+            return None
+        document = json.loads(text)
+        arg = document.get("arg")
+        if arg is None or "event" in document:
+            return None
+        return _stream(arg["channel"], arg["instId"])
+
+    def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
+        """`tickers` (which carries bid and ask) for `bbo-tbt`; `trades` for `trades-all`."""
+        channel, _, market = asked.partition(":")
+        return first_available((asked, f"{_STANDS_IN.get(channel, channel)}:{market}"), available)
+
+    def payload(self, text: str) -> str:
+        """The envelope is the same on every connection."""
+        return text
+
+    def wrap(self, stream: str, payload: str) -> str:
+        """The envelope is the same on every connection."""
+        return payload
+
+    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
+        """`ts` and the funding times; a candle row begins with its time."""
+        if stream.name.startswith("candle"):
+            return shift_numbers(_CANDLE_TIME, payload, delta_ms // 60_000 * 60_000)
+        return shift_numbers(_TIME, payload, delta_ms)
+
+    def shift_rest(self, body: str, delta_ms: int) -> str:
+        """`ts` and the funding times. An instrument's listing and expiry are its properties and stay."""
+        return shift_numbers(_TIME, body, delta_ms)
+
+    def trades(self, payload: str) -> list[SentTrade]:
+        """Several trades a frame are possible."""
+        return [
+            SentTrade(row["instId"], row["tradeId"], row["px"], row["sz"], int(row["ts"]) * 1000, row["side"])
+            for row in json.loads(payload)["data"]
+        ]
+
+    def ticks(self, payload: str) -> list[SentTick]:
+        """`tickers`, or `bbo-tbt` with one level a side."""
+        document = json.loads(payload)
+        if document["arg"]["channel"] == "bbo-tbt":
+            return [_bbo(document["arg"]["instId"], row) for row in document["data"]]
+        return [
+            SentTick(row["instId"], row["bidPx"], row["bidSz"], row["askPx"], row["askSz"], int(row["ts"]) * 1000)
+            for row in document["data"]
+        ]
+
+    def book_change(self, payload: str) -> BookChange | None:
+        """Rows are `[price, size, "0", orders]`. In 2022 there was no `seqId`: the time orders the frames."""
+        document = json.loads(payload)
+        row = document["data"][0]
+        reset = document.get("action") == "snapshot"
+        return BookChange(document["arg"]["instId"], reset, row["bids"], row["asks"], 0, row["ts"])
+
+    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
+        """Snapshots come as frames."""
+        return None
+
+    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
+        """With the checksum OKX defines: CRC32 of the 25 best levels, bid and ask in turn."""
+        asks, bids = book.sorted_asks(), book.sorted_bids()
+        row = {"asks": asks, "bids": bids, "ts": book.time_text, "checksum": _checksum(bids, asks)}
+        arg = {"channel": stream.name.partition(":")[0], "instId": stream.market_id}
+        return json.dumps({"arg": arg, "action": "snapshot", "data": [row]}, separators=(",", ":"))
+
+    def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
+        """instruments from the capture (types it lacks: empty); time."""
+        match call.path:
+            case "api/v5/public/instruments":
+                kind, family = call.query.get("instType", ""), call.query.get("uly") or call.query.get("instFamily")
+                bodies = source.recorded(f"instruments?instType={kind}" + (f"&uly={family}" if family else ""))
+                return RestAnswer(bodies[0]) if bodies else RestAnswer(_wrapped([]), "no instruments recorded: empty")
+            case "api/v5/market/trades" | "api/v5/market/history-trades":
+                trades = source.newest_trades(call.query.get("instId", ""), int(call.query.get("limit", 100)))
+                return RestAnswer(_wrapped([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
+            case "api/v5/public/time":
+                return RestAnswer(_wrapped([{"ts": str(source.now_ms())}]))
+        return None
+
+    def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
+        """From the recorded instruments; a contract settles in `settleCcy`."""
+        wanted, found = set(market_ids), {}
+        for body in source.recorded("instruments?"):
+            for row in json.loads(body)["data"]:
+                if row["instId"] in wanted:
+                    found[_unified(row)] = row["instId"]
+        return found
+
+
+def _past_trade(trade: SentTrade) -> dict[str, str]:
+    names = {"instId": trade.market_id, "tradeId": trade.trade_id, "px": trade.price, "sz": trade.quantity}
+    return {**names, "side": trade.side, "ts": str(trade.time_us // 1000)}
+
+
+def _stream(channel: str, market_id: str) -> Stream:
+    ours = "candles" if channel.startswith("candle") else _OURS.get(channel, "other")
+    if channel.startswith("books"):
+        ours = "order_book"
+    return Stream(f"{channel}:{market_id}", ours, market_id)
+
+
+def _bbo(market_id: str, row: Mapping[str, list[list[str]]]) -> SentTick:
+    empty: tuple[None, None] = (None, None)
+    bid = row["bids"][0][:2] if row["bids"] else empty
+    ask = row["asks"][0][:2] if row["asks"] else empty
+    return SentTick(market_id, bid[0], bid[1], ask[0], ask[1], int(str(row["ts"])) * 1000)
+
+
+def _unified(row: Mapping[str, str]) -> str:
+    base, quote = row["instId"].split("-")[:2]
+    symbol = f"{base}/{quote}"
+    if row["instType"] != "SPOT":
+        symbol += f":{row['settleCcy']}"
+    if row["instType"] == "FUTURES":
+        symbol += f"-{row['instId'].split('-')[2]}"
+    return symbol
+
+
+def _checksum(bids: list[list[str]], asks: list[list[str]]) -> int:
+    parts: list[str] = []
+    for level in range(_CHECKSUM_LEVELS):
+        parts += [":".join(side[level][:2]) for side in (bids, asks) if level < len(side)]
+    unsigned = zlib.crc32(":".join(parts).encode())
+    return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
+
+
+def _wrapped(rows: list[dict[str, str]]) -> str:
+    return json.dumps({"code": "0", "msg": "", "data": rows}, separators=(",", ":"))

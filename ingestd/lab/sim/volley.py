@@ -1,0 +1,273 @@
+"""Trades and best prices in Binance's wire format at rates that a market which is simulated in full cannot reach.
+
+What is sent as fast as the sockets take it is made up beforehand, so that the sender costs the machine little while
+somebody measures. What is sent at a pace carries the time it was due, not the time it got away: a receiver that holds
+the sender up is not excused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from random import Random
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.lab.sim.faults import Fault, FaultError
+from ingestd.lab.sim.hub import Connection, Hub, text_frame
+from ingestd.lab.sim.ledger import Ledger
+from ingestd.lab.sim.local import LocalVenue
+from ingestd.lab.sim.source import Adaptations
+from ingestd.lab.sim.switch import Switch
+from ingestd.lab.sim.synthetic.market import Listing, Market
+from ingestd.lab.sim.synthetic.rest import Rest
+from ingestd.lab.sim.synthetic.venue import spot_listings
+from ingestd.lab.sim.venues.base import RestAnswer, RestCall, Stream
+from ingestd.lab.sim.venues.binance import INVERSE_REST, LINEAR_REST, SPOT_REST, Binance, stream_named
+
+_TURN_S = 0.001
+_FRAMES_AT_ONCE = 256
+_HISTORY = 1000
+_PRICES = tuple(b"%d.%02d000000" % (64_000 + number * 7 % 977, number % 100) for number in range(977))
+_SIZES = tuple(b"0.%05d000" % (number * 31 % 99_999 + 1) for number in range(499))
+_TRADE = b'{"e":"trade","E":%%d,"s":"%b","t":%%d,"p":"%%b","q":"%%b","T":%%d,"m":%%b,"M":true}'
+_TICK = b'{"u":%%d,"s":"%b","b":"%%b","B":"%%b","a":"%%b","A":"%%b"}'
+
+
+class Pace(Protocol):
+    """When each frame is due, in seconds after the first."""
+
+    def due(self, elapsed_s: float) -> int:
+        """How many are due in all by then."""
+
+    def at_s(self, number: int) -> float:
+        """When the one with this number, counted from 0, is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """So many a second."""
+
+    per_s: float
+
+    def due(self, elapsed_s: float) -> int:
+        return int(elapsed_s * self.per_s)
+
+    def at_s(self, number: int) -> float:
+        return number / self.per_s
+
+
+class Bursts:
+    """The same stretch of bursts each time, `speed` times as fast."""
+
+    def __init__(self, offsets_s: Sequence[float], speed: float = 1.0) -> None:
+        self._offsets_s = offsets_s
+        self._speed = speed
+
+    def due(self, elapsed_s: float) -> int:
+        return bisect_right(self._offsets_s, elapsed_s * self._speed)
+
+    def at_s(self, number: int) -> float:
+        return self._offsets_s[number] / self._speed
+
+
+def burst_offsets(seconds: float, per_s: float, seed: int = 1) -> list[float]:
+    """When each of `seconds * per_s` frames is due: a tenth evenly, the rest in bursts of 20 to 300 ms, a few of which
+    hold most of them, as a liquidation cascade does."""
+    random = Random(seed)
+    total = int(seconds * per_s)
+    even = total // 10
+    offsets = [seconds * number / even for number in range(even)]
+    bursts = []
+    at_s = 0.0
+    while (at_s := at_s + random.expovariate(1.0)) < seconds - 0.3:
+        bursts.append((at_s, random.uniform(0.02, 0.3), random.paretovariate(1.2)))
+    weights = [weight for _, _, weight in bursts]
+    for start_s, length_s, _ in random.choices(bursts, weights, k=total - even) if bursts else ():
+        offsets.append(start_s + random.random() * length_s)
+    return sorted(offsets)
+
+
+class Sent(NamedTuple):
+    """Frames of one connection, ready for its socket."""
+
+    connection: Connection
+    data: bytes
+    kinds: Counter[str]
+
+
+class _Lane:
+    """One stream on one connection."""
+
+    def __init__(self, connection: Connection, stream: Stream, first_id: int) -> None:
+        self.connection = connection
+        self.channel: Literal["trades", "ticks"] = "trades" if stream.channel == "trades" else "ticks"
+        self._template = (_TRADE if self.channel == "trades" else _TICK) % stream.market_id.encode()
+        self._id = first_id
+        self._price = cycle(_PRICES)
+        self._size = cycle(_SIZES)
+
+    def frame(self, at_ms: int) -> bytes:
+        """The next one, its ids without a gap."""
+        self._id = number = self._id + 1
+        if self.channel == "trades":
+            maker = b"true" if number % 3 else b"false"
+            return text_frame(self._template % (at_ms, number, next(self._price), next(self._size), at_ms, maker))
+        bid, size = next(self._price), next(self._size)
+        return text_frame(self._template % (number, bid, size, b"6" + bid, size))
+
+
+class VolleySource:
+    """`pace`: None sends as fast as the sockets take it; `count`: so many frames in all (None: until stopped)."""
+
+    def __init__(
+        self,
+        listings: Sequence[Listing],
+        ledger: Ledger,
+        *,
+        pace: Pace | None,
+        count: int | None,
+        quiet_s: float | None,
+    ) -> None:
+        if pace is None and count is None:
+            raise ValueError("as fast as possible needs a count: it is made up beforehand")
+        self.venue = Binance()
+        self.switch = Switch(quiet_s)
+        self.adaptations = Adaptations()
+        self.finished = False
+        self.symbols = {listing.symbol: listing.key for listing in listings}
+        self._ids = {listing.market_id: listing.key for listing in listings}
+        self._ledger = ledger
+        self._pace = pace
+        self._count = count
+        # unique over restarts (a database that outlives the simulator must not see an id twice) and below 2^53
+        first_id = self._first_id = time.time_ns() // 1_000_000
+        self._rest = {
+            SPOT_REST.path: Rest([Market(listing, 1, first_id, _HISTORY) for listing in listings]),
+            LINEAR_REST.path: Rest([]),
+            INVERSE_REST.path: Rest([]),
+        }
+        self._lanes: list[_Lane] = []
+        self._started_at: int | None = None
+        self._finished_at: int | None = None
+
+    def resolve(self, asked: str, host: str) -> Stream | None:
+        """Trades and best prices."""
+        stream = stream_named(asked)
+        if stream.channel in ("trades", "ticks") and stream.market_id in self._ids:
+            return stream
+        self.adaptations.note("unavailable", asked, "acknowledged, then silent")
+        return None
+
+    def subscribed(self, connection: Connection, stream: Stream) -> None:
+        """It is sent from now on; in a volley that is already made up, it is not."""
+        self._lanes.append(_Lane(connection, stream, self._first_id))
+
+    def opening_frames(self, stream: Stream) -> list[str]:
+        """None."""
+        return []
+
+    def rest(self, call: RestCall) -> RestAnswer | None:
+        """Binance's endpoints by their last word."""
+        family = self._rest.get(call.host)
+        now_ms = time.time_ns() // 1_000_000
+        answer = family.answer(call.path.rsplit("/", 1)[-1], call.query, now_ms) if family else None
+        return RestAnswer(answer[1], status=answer[0]) if answer else None
+
+    async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
+        """It cannot."""
+        raise FaultError(f"a volley cannot do {fault.kind}")
+
+    def describe(self) -> dict[str, object]:
+        """When the first frame was sent and the last, in microseconds."""
+        return {"started_at": self._started_at, "finished_at": self._finished_at, "lanes": len(self._lanes)}
+
+    async def run(self, hub: Hub) -> None:
+        """All of it, once."""
+        await self.switch.until_on()
+        if self._pace is None:
+            await self._at_once(self._count or 0)
+        else:
+            await self._paced(self._pace)
+        self._finished_at = now_us()
+        self.finished = True
+
+    async def _at_once(self, count: int) -> None:
+        volley = list(self._made_up(count))
+        self._started_at = now_us()
+        for sent in volley:
+            await self.switch.until_on()
+            if sent.connection.is_open:
+                sent.connection.transport.write(sent.data)
+                self._note(sent.kinds)
+                await sent.connection.drain()
+        await self._all_taken()
+
+    def _made_up(self, count: int) -> Iterator[Sent]:
+        """In turn over the streams, written in portions of each connection."""
+        at_ms = time.time_ns() // 1_000_000
+        portions: dict[Connection, list[bytes]] = {}
+        kinds: dict[Connection, Counter[str]] = {}
+        for lane in islice(cycle(self._lanes), count):
+            portion = portions.setdefault(lane.connection, [])
+            portion.append(lane.frame(at_ms))
+            kinds.setdefault(lane.connection, Counter())[lane.channel] += 1
+            if len(portion) == _FRAMES_AT_ONCE:
+                yield Sent(lane.connection, b"".join(portions.pop(lane.connection)), kinds.pop(lane.connection))
+        for connection, portion in portions.items():
+            yield Sent(connection, b"".join(portion), kinds[connection])
+
+    async def _paced(self, pace: Pace) -> None:
+        self._started_at = now_us()
+        started_s, done, turn = monotonic_s(), 0, 0
+        while self._count is None or done < self._count:
+            await self.switch.until_on()
+            async with self.switch.turn:
+                due = min(pace.due(monotonic_s() - started_s), self._count or 2**62)
+                lanes = [lane for lane in self._lanes if lane.connection.is_open]
+                portions: dict[Connection, list[bytes]] = {}
+                kinds: Counter[str] = Counter()
+                for number in range(done, due if lanes else done):
+                    lane = lanes[turn % len(lanes)]
+                    turn += 1
+                    at_ms = (self._started_at + int(pace.at_s(number) * 1e6)) // 1000
+                    portions.setdefault(lane.connection, []).append(lane.frame(at_ms))
+                    kinds[lane.channel] += 1
+                done = due
+                for connection, portion in portions.items():
+                    connection.transport.write(b"".join(portion))
+                self._note(kinds)
+                for connection in portions:
+                    await connection.drain()
+            await asyncio.sleep(_TURN_S)
+        await self._all_taken()
+
+    async def _all_taken(self) -> None:
+        for connection in {lane.connection for lane in self._lanes}:
+            await connection.sent_all(60.0)
+
+    def _note(self, kinds: Counter[str]) -> None:
+        self._ledger.sent.update(kinds)
+        self._ledger.distinct_trades += kinds["trades"]
+
+
+VolleyVenue: TypeAlias = LocalVenue[VolleySource]
+
+
+def volley_venue(
+    *,
+    symbols: int = 20,
+    pace: Pace | None = None,
+    count: int | None = None,
+    quiet_s: float | None = 0.0,
+    port: int = 0,
+) -> VolleyVenue:
+    """`async with volley_venue(symbols=20, pace=Steady(10_000)) as venue: venue.url_map`."""
+    ledger = Ledger(Binance(), deduplicate=False)
+    source = VolleySource(spot_listings(symbols), ledger, pace=pace, count=count, quiet_s=quiet_s)
+    return LocalVenue(source, ledger, port=port)
