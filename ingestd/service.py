@@ -22,12 +22,12 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
 from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
-from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Feed, FeedStatus, MarketInfo
 from ingestd.feeds.ccxt.feed import CcxtFeed
-from ingestd.feeds.listing import has_expired
+from ingestd.feeds.markets import symbols as symbol_names
+from ingestd.feeds.markets.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
-from ingestd.feeds.native.venues import native_venue
+from ingestd.feeds.native.venues.all import native_venue
 from ingestd.gaps.stream_state import Document, StreamState, document, following
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Cursor, Journal

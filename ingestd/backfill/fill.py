@@ -23,8 +23,8 @@ from ingestd.backfill.past import (
 )
 from ingestd.clock import from_datetime, monotonic_s
 from ingestd.errors import FeedError
-from ingestd.feeds.id_runs import Window, merged
-from ingestd.feeds.trade_search import Behind, TradeSearch, Unfillable
+from ingestd.feeds.past.id_runs import Window, merged
+from ingestd.feeds.past.trade_search import Behind, TradeSearch, Unfillable
 from ingestd.gaps.causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
 from ingestd.storage import gap_filling, rollups

@@ -35,10 +35,10 @@ from ingestd.clock import from_datetime, now_us, to_datetime
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, SymbolError
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.history import CcxtHistory
-from ingestd.feeds.id_runs import Window, merged
-from ingestd.feeds.trade_search import Paging, Request, TradeSearch, Unfillable
-from ingestd.feeds.trade_series import Series
+from ingestd.feeds.past.history import CcxtHistory
+from ingestd.feeds.past.id_runs import Window, merged
+from ingestd.feeds.past.trade_search import Paging, Request, TradeSearch, Unfillable
+from ingestd.feeds.past.trade_series import Series
 from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import pairwise
 from typing import Protocol, TypeAlias
 
-from ingestd.feeds.id_runs import Window
-from ingestd.feeds.trade_search import Known, Request
-from ingestd.feeds.trade_series import Series
+from ingestd.feeds.past.id_runs import Window
+from ingestd.feeds.past.trade_search import Known, Request
+from ingestd.feeds.past.trade_series import Series
 from ingestd.records import Candle, Funding, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database

@@ -15,8 +15,8 @@ from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError, is_away
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.history import CHANNELS
-from ingestd.feeds.trade_search import Unfillable
+from ingestd.feeds.past.history import CHANNELS
+from ingestd.feeds.past.trade_search import Unfillable
 from ingestd.ops.metrics import Metrics
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess

@@ -9,9 +9,9 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.history import CHANNELS, CcxtHistory
+from ingestd.feeds.markets import symbols as symbol_names
+from ingestd.feeds.past.history import CHANNELS, CcxtHistory
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
 

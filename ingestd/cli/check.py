@@ -105,7 +105,7 @@ def notes_of(config: Config) -> list[Problem]:
     """What could be better. Opens no connection."""
     if not config.feeds:
         return []
-    from ingestd.feeds import catalog
+    from ingestd.feeds.markets import catalog
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
     doubtful = in_their_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))

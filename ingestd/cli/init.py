@@ -94,7 +94,7 @@ def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output:
 
 
 def _composed(exchanges: Sequence[str], wanted: Sequence[str], dsn: str) -> str:
-    from ingestd.feeds import directory
+    from ingestd.feeds.markets import directory
 
     text = _HEAD.format(
         name=_line("name", "ingestd-1"), state_dir=_line("state_dir", str(_state_dir())), dsn=_line("dsn", dsn)

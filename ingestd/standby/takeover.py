@@ -15,7 +15,7 @@ from ingestd.backoff import Backoff
 from ingestd.clock import isoformat, monotonic_s, now_us
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import Feed, FeedStatus, Intake, StreamStatus
-from ingestd.feeds.gaps import GapTracker, StreamKey
+from ingestd.feeds.streams.gaps import GapTracker, StreamKey
 from ingestd.gaps.causes import TAKEOVER
 from ingestd.standby.last_stored import last_stored
 from ingestd.storage.access import DatabaseAccess

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.book_numbers import NUMBERINGS
+from ingestd.feeds.books.numbering import NUMBERINGS
 from ingestd.feeds.ccxt import channels
 from ingestd.feeds.ccxt.tap import TappedClient, exchange_ids, features, make_exchange, tapped_class
+from ingestd.feeds.ccxt.tapped_stores import TappedStore
+from ingestd.feeds.ccxt.taps import STORES, Tap
+from ingestd.feeds.ccxt.venue_hosts import why_not_the_venues
 from ingestd.feeds.exact import ExactFloat
-from ingestd.feeds.tap import STORES, Tap
-from ingestd.feeds.tapped_stores import TappedStore
-from ingestd.feeds.venue_hosts import why_not_the_venues
 from ingestd.records import CHANNELS, Channel
 from tests.support.ccxt_requests import MARKET_TYPES
 

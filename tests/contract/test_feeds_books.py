@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.book_checksums import kraken_checksum
+from ingestd.feeds.books.checksums import kraken_checksum
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.forget import forget_book
 from ingestd.feeds.exact import ExactFloat

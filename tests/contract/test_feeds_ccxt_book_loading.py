@@ -21,7 +21,7 @@ BASES = ("BTC", "ETH", "SOL")
 @pytest.fixture(autouse=True)
 def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a real backoff; its arithmetic has tests of its own."""
-    monkeypatch.setattr("ingestd.feeds.tapped_books.Backoff", lambda **_: Backoff(base_s=0.02, cap_s=0.05))
+    monkeypatch.setattr("ingestd.feeds.ccxt.tapped_books.Backoff", lambda **_: Backoff(base_s=0.02, cap_s=0.05))
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ async def test_what_the_list_lacks_and_is_silent_has_a_gap_and_is_asked_for_when
 ) -> None:
     running = await started(venue, names)
     last = running.intake.of(Trade)[0]
-    monkeypatch.setattr("ingestd.feeds.listing.SILENT_US", 0)
+    monkeypatch.setattr("ingestd.feeds.markets.listing.SILENT_US", 0)
 
     base = venue.markets.pop("BTCUSDT")
     await running.until(lambda: running.intake.of(FeedGap))
@@ -149,8 +149,8 @@ async def test_a_market_that_is_closed_for_good_has_a_gap_with_an_end(
     """A day without it, here no time: the row ends. A lost socket opens no other; should it come back, the row lasts
     until it delivers."""
     running = await started(venue, names)
-    monkeypatch.setattr("ingestd.feeds.listing.SILENT_US", 0)
-    monkeypatch.setattr("ingestd.feeds.listing.OVER_US", 300_000)
+    monkeypatch.setattr("ingestd.feeds.markets.listing.SILENT_US", 0)
+    monkeypatch.setattr("ingestd.feeds.markets.listing.OVER_US", 300_000)
     base = venue.markets["BTCUSDT"]
     if how == "lacking":
         del venue.markets["BTCUSDT"]

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.venue_hosts import why_not_the_venues
+from ingestd.feeds.ccxt.venue_hosts import why_not_the_venues
 from ingestd.records import Trade
 from tests.support.small_venue import FakeVenue, RunningFeed
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.native.binance import Binance
-from ingestd.feeds.quantity_units import unit_of
+from ingestd.feeds.markets.quantity_units import unit_of
+from ingestd.feeds.native.venues.binance import Binance
 from ingestd.records import BookSnapshot, Candle, Tick, Trade
 from tests.unit.feeds.doubles import Wire, market
 

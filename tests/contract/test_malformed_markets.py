@@ -287,7 +287,7 @@ async def test_currencies_that_cannot_be_read_stop_no_market() -> None:
 
 async def test_a_list_that_is_longer_than_any_stops_nobody_and_no_other_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library reads a list in one turn of the loop: a hundred thousand markets would take it half a minute."""
-    monkeypatch.setattr("ingestd.feeds.market_answers.MOST_ENTRIES", 250)
+    monkeypatch.setattr("ingestd.feeds.ccxt.market_answers.MOST_ENTRIES", 250)
     async with ListVenue({LIST: {"symbols": [BTC]}, "fapi": MANY, "dapi": {"symbols": []}}) as venue:
         venue.answer = binance_trades
         intake = ListIntake()
@@ -303,7 +303,7 @@ async def test_a_list_that_is_longer_than_any_stops_nobody_and_no_other_list(mon
 
 async def test_pages_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bybit names the next page in each: https://bybit-exchange.github.io/docs/v5/market/instrument"""
-    monkeypatch.setattr("ingestd.feeds.market_answers.MOST_REQUESTS", 12)
+    monkeypatch.setattr("ingestd.feeds.ccxt.market_answers.MOST_REQUESTS", 12)
     monkeypatch.setattr("ingestd.feeds.ccxt.tap._BASE_CONFIG", {"enableRateLimit": False, "newUpdates": True})
     part, spot = SPOT_ONLY["bybit"]
     linear = {**spot["result"]["list"][0], "contractType": "LinearPerpetual", "settleCoin": "USDT"}

@@ -12,9 +12,9 @@ import pytest
 
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
-from ingestd.feeds.catalog import check
-from ingestd.feeds.native.venues import native_venue
-from ingestd.feeds.symbols import kind_by_name, kind_of
+from ingestd.feeds.markets.catalog import check
+from ingestd.feeds.markets.symbols import kind_by_name, kind_of
+from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import BookSnapshot, FeedGap, Tick, Trade
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.support.feeds import DECODERS

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.venue import Venue
+from ingestd.feeds.native.venues.bybit import Bybit
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import BookSnapshot, Channel, Tick
 from tests.support.captures import shared

@@ -11,10 +11,10 @@ import pytest
 
 from ingestd.feeds.ccxt.channels import method_for
 from ingestd.feeds.ccxt.tap import features
-from ingestd.feeds.native.coinbase import CoinbaseAdvanced
-from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
 from ingestd.feeds.native.messages import BookChange
 from ingestd.feeds.native.venue import Venue
+from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
+from ingestd.feeds.native.venues.coinbase_exchange import CoinbaseExchange
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import Tick, Trade
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared

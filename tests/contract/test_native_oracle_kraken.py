@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.feeds.native.kraken import Kraken
-from ingestd.feeds.native.kraken_futures import KrakenFutures
 from ingestd.feeds.native.messages import BookChange
+from ingestd.feeds.native.venues.kraken import Kraken
+from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import Tick, Trade
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared

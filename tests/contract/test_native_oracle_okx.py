@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.native.messages import BookChange
-from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
+from ingestd.feeds.native.venues.okx import Okx
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import BookSnapshot
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import parse
-from ingestd.feeds import quantity_units
 from ingestd.feeds.ccxt.records import market_info
-from ingestd.feeds.history import CcxtHistory
+from ingestd.feeds.markets import quantity_units
 from ingestd.feeds.native.messages import Message
-from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.recorder import NativeRecorder
-from ingestd.feeds.trade_search import Ids, Paging, Request
-from ingestd.feeds.trade_series import Series
+from ingestd.feeds.native.venues.okx import Okx
+from ingestd.feeds.past.history import CcxtHistory
+from ingestd.feeds.past.trade_search import Ids, Paging, Request
+from ingestd.feeds.past.trade_series import Series
 from ingestd.records import Trade
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.unit.feeds.doubles import ListIntake, feed_config

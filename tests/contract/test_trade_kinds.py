@@ -14,7 +14,7 @@ import pytest
 from ingestd.config.models import FeedConfig
 from ingestd.feeds import trade_kinds
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.native.venues import native_venue
+from ingestd.feeds.native.venues.all import native_venue
 from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import TRADE_KINDS, Trade
 from tests.unit.feeds.doubles import Wire

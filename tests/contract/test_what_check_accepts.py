@@ -5,10 +5,10 @@ from __future__ import annotations
 import ccxt
 import pytest
 
-from ingestd.feeds import catalog
 from ingestd.feeds.ccxt.channels import method_for, offered_channels, single_method_for
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
-from ingestd.feeds.symbols import serves
+from ingestd.feeds.markets import catalog
+from ingestd.feeds.markets.symbols import serves
 from ingestd.records import Channel
 from tests.support.ccxt_requests import MARKET_TYPES, Asking, symbol_of
 from tests.unit.feeds.doubles import feed_config

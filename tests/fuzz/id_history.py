@@ -5,9 +5,9 @@ from __future__ import annotations
 from unittest import mock
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import stream_ledger
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.exact import ExactFloat
+from ingestd.feeds.streams import ledger
 from ingestd.records import FeedGap
 from tests.support.records import NOW_US
 from tests.unit.feeds.doubles import ListIntake
@@ -23,7 +23,7 @@ class IdHistory:
         self.now_us = NOW_US
         self.intake = ListIntake()
         config = FeedConfig.model_validate({"exchange": "binance", "symbols": [SYMBOL], "channels": ["trades"]})
-        with mock.patch.object(stream_ledger, "now_us", self._now):
+        with mock.patch.object(ledger, "now_us", self._now):
             self.recorder = Recorder(config, self.intake)
             self.stream = self.recorder.add_stream("trades", SYMBOL)
         self.recorder.attach(lambda: None, lambda _symbol: None)
@@ -36,7 +36,7 @@ class IdHistory:
 
     def play(self, data: bytes) -> None:
         """Two bits say what happens, six how much of it."""
-        with mock.patch.object(stream_ledger, "now_us", self._now):
+        with mock.patch.object(ledger, "now_us", self._now):
             self._trade(1000)
             for byte in data:
                 self._event(byte & 3, byte >> 2)

@@ -36,17 +36,17 @@ from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.ccxt.tap import make_exchange
-from ingestd.feeds.listing import ListingDoubts
-from ingestd.feeds.native.binance import Binance
-from ingestd.feeds.native.bybit import Bybit
-from ingestd.feeds.native.coinbase import CoinbaseAdvanced
-from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
-from ingestd.feeds.native.kraken import Kraken
-from ingestd.feeds.native.kraken_futures import KrakenFutures
+from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.markets.listing import ListingDoubts
 from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
-from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.tap import Tap
+from ingestd.feeds.native.venues.binance import Binance
+from ingestd.feeds.native.venues.bybit import Bybit
+from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
+from ingestd.feeds.native.venues.coinbase_exchange import CoinbaseExchange
+from ingestd.feeds.native.venues.kraken import Kraken
+from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
+from ingestd.feeds.native.venues.okx import Okx
 from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics

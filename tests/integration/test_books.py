@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import book_audit
 from ingestd.feeds.base import Feed
+from ingestd.feeds.books import audit
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.native.feed import NativeFeed
@@ -171,7 +171,7 @@ async def test_a_book_that_lost_an_update_is_begun_anew_alone(
 async def test_an_audit_finds_a_wrong_level_and_has_that_book_begun_anew(
     monkeypatch: pytest.MonkeyPatch, decoder: str
 ) -> None:
-    monkeypatch.setattr(book_audit, "LATE_S", 1.0)
+    monkeypatch.setattr(audit, "LATE_S", 1.0)
     truth = Truth(monkeypatch)
     async with running(decoder, 2, book_audit_interval_s=0.05) as made:
         symbol, other = made.venue.symbols

@@ -16,12 +16,12 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import book_ladder
+from ingestd.feeds.books import ladder
 from ingestd.feeds.ccxt import forget
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
-from ingestd.feeds.market_cache import MarketCache
-from ingestd.feeds.tap import Tap
+from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.markets.cache import MarketCache
 from ingestd.records import BookSnapshot, FeedGap, Trade
 from tests.support.book_venues import ModelBook, as_numbers, stored
 from tests.unit.feeds.doubles import ListIntake, market
@@ -287,7 +287,7 @@ def kind(request: pytest.FixtureRequest) -> type[Venue]:
 async def test_a_broken_book_is_begun_anew_until_a_whole_one_comes(
     kind: type[Venue], again: str, sockets: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book_ladder, "SNAPSHOT_WITHIN_S", 0.5)
+    monkeypatch.setattr(ladder, "SNAPSHOT_WITHIN_S", 0.5)
     monkeypatch.setattr(forget, "_UNSUBSCRIBED_WITHIN_S", 0.5)
     async with running(kind(again), tmp_path) as made:
         venue = made.venue

@@ -14,8 +14,8 @@ from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler
 from ingestd.clock import now_us, to_datetime
 from ingestd.config.models import BackfillConfig, FeedConfig
-from ingestd.feeds.trade_search import Ids, Paging, Request
-from ingestd.feeds.trade_series import Series
+from ingestd.feeds.past.trade_search import Ids, Paging, Request
+from ingestd.feeds.past.trade_series import Series
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import candle_audit, engine, gap_filling, rollups

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from ingestd.cli import cli
 from ingestd.errors import ConfigError
 from ingestd.feeds.ccxt.tap import exchange_ids
-from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.markets.cache import MarketCache
 from ingestd.records import CHANNELS
 from tests.support.daemon import ingestd
 from tests.support.list_venue import ListVenue, binance_spot

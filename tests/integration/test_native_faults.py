@@ -94,7 +94,7 @@ async def rig(**changes: Any) -> AsyncIterator[Rig]:
 @pytest.fixture(autouse=True)
 def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingestd.feeds.native.session.DIALS_AT_ONCE", 1000)
-    monkeypatch.setattr("ingestd.feeds.native.line.Backoff", lambda **_: Backoff(base_s=0.001, cap_s=0.005))
+    monkeypatch.setattr("ingestd.feeds.native.connection.Backoff", lambda **_: Backoff(base_s=0.001, cap_s=0.005))
 
 
 async def test_on_a_good_day_the_ledger_is_what_arrives() -> None:

@@ -9,7 +9,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, Feed
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
-from ingestd.feeds.native.venues import native_venue
+from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import StreamId
 
 DECODERS = ("ccxt", "native")

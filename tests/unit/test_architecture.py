@@ -87,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.journal.thread": set(),
     "ingestd.standby.takeover": {
         "ingestd.feeds.base",
-        "ingestd.feeds.gaps",
+        "ingestd.feeds.streams.gaps",
         "ingestd.storage",
     },  # gaps, from what is stored
     "ingestd.tasks": set(),
@@ -138,8 +138,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.storage",
         "ingestd.lab.sim",
         "ingestd.ops",
-        "ingestd.feeds.catalog",
-        "ingestd.feeds.directory",
+        "ingestd.feeds.markets.catalog",
+        "ingestd.feeds.markets.directory",
         "ingestd.backfill.on_demand",
         "ingestd.kafka.check",
     },
@@ -147,7 +147,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.lab.bench": {"ingestd"},
     # It asks each server and venue once, by the part that will use it.
     "ingestd.cli.connecting": {"ingestd"},
-    "ingestd.cli.loading": {"ingestd.feeds.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
+    "ingestd.cli.loading": {"ingestd.feeds.markets.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
     # It listens to what the daemon sends.
     "ingestd.lab.demo.fanout": {"ingestd.lab.sim", "ingestd.kafka.consumer"},
     "ingestd.__main__": {"ingestd.cli"},
@@ -291,7 +291,7 @@ def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
     ("module", "imported", "may"),
     [
         ("ingestd.feeds.ccxt.feed", "ingestd.sinks.base", False),
-        ("ingestd.feeds.native.binance", "ingestd.feeds.websocket", True),
+        ("ingestd.feeds.native.venues.binance", "ingestd.feeds.websocket", True),
         ("ingestd.feeds.ccxt.feed", "ingestd.storage.database", False),
         ("ingestd.feeds.ccxt.feed", "ingestd.ops.metrics", True),
         ("ingestd.feeds.ccxt.feed", "ingestd.ops.health", False),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.backfill.past import Coverage, row_proof
-from ingestd.feeds.id_runs import Window
+from ingestd.feeds.past.id_runs import Window
 
 HOUR_US = 3_600_000_000
 

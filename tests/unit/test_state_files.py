@@ -13,7 +13,7 @@ import pytest
 from ingestd import state_files
 from ingestd.config.models import FeedConfig, JournalConfig
 from ingestd.errors import JournalError, SinkStateError
-from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.markets.cache import MarketCache
 from ingestd.gaps.stream_state import StreamState
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics

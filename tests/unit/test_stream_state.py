@@ -13,7 +13,7 @@ import pytest
 
 from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
 from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
-from ingestd.feeds.stream_ledger import StreamLedger
+from ingestd.feeds.streams.ledger import StreamLedger
 from ingestd.gaps import stream_state
 from ingestd.gaps.stream_state import (
     Document,

@@ -12,15 +12,15 @@ from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
-from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.ccxt.tap import translated
-from ingestd.feeds.listing import Choice, has_expired
-from ingestd.feeds.market_cache import MarketCache
-from ingestd.feeds.market_families import Family, may_hold, needed
+from ingestd.feeds.markets import symbols as symbol_names
+from ingestd.feeds.markets.cache import MarketCache
+from ingestd.feeds.markets.families import Family, may_hold, needed
+from ingestd.feeds.markets.listing import Choice, has_expired
 from ingestd.feeds.stopping import Stop
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.records import Channel, StreamId

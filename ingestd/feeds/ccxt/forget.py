@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ingestd.feeds.book_samples import named_in
-from ingestd.feeds.book_unsubscriptions import unsubscription
+from ingestd.feeds.books.samples import named_in
+from ingestd.feeds.ccxt.book_unsubscriptions import unsubscription
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
 
 _UNSUBSCRIBED_WITHIN_S = 10.0

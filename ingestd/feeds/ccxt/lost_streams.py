@@ -14,7 +14,7 @@ from ingestd.feeds.ccxt.forget import forget_book, forget_stream
 from ingestd.feeds.ccxt.subscription import Subscription, Watch
 from ingestd.feeds.ccxt.tap import can_forget_books, drop_client
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.stream_ledger import Stream
+from ingestd.feeds.streams.ledger import Stream
 
 log = structlog.get_logger()
 

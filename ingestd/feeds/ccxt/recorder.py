@@ -11,13 +11,13 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Earlier, Intake
-from ingestd.feeds.book_checksums import CHECKED_HERE
-from ingestd.feeds.book_ladder import BookLadder
-from ingestd.feeds.book_samples import BookSamples, named_in
+from ingestd.feeds.books.checksums import CHECKED_HERE
+from ingestd.feeds.books.ladder import BookLadder
+from ingestd.feeds.books.samples import BookSamples, named_in
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.listing import Choice
-from ingestd.feeds.stream_ledger import Stream, StreamLedger
-from ingestd.feeds.telling import Telling
+from ingestd.feeds.ccxt.telling import Telling
+from ingestd.feeds.markets.listing import Choice
+from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, MarketRecord, StreamId, Trade

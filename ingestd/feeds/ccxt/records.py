@@ -11,10 +11,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.base import MarketInfo
-from ingestd.feeds.corrections import corrected, streamed_candle, ticker_time_us
+from ingestd.feeds.ccxt.corrections import corrected, streamed_candle, ticker_time_us
 from ingestd.feeds.exact import decimal_text, sent_text
-from ingestd.feeds.open_interest import counted, unit_of
-from ingestd.feeds.quantity_units import contract_of, positive_size
+from ingestd.feeds.markets.quantity_units import contract_of, positive_size
+from ingestd.feeds.past.open_interest import counted, unit_of
 from ingestd.feeds.trade_kinds import marks_of
 from ingestd.feeds.venue_time import BOOK_TIME, epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade

@@ -12,10 +12,9 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
-from ingestd.feeds import symbols as symbol_names
-from ingestd.feeds.book_audit import BookAuditor
-from ingestd.feeds.book_checksums import CHECKED_HERE
-from ingestd.feeds.book_ladder import BookLadder, Rung
+from ingestd.feeds.books.audit import BookAuditor
+from ingestd.feeds.books.checksums import CHECKED_HERE
+from ingestd.feeds.books.ladder import BookLadder, Rung
 from ingestd.feeds.ccxt.channels import (
     BOOKS_LEFT_STANDING,
     BOOKS_OVER_REST,
@@ -28,18 +27,19 @@ from ingestd.feeds.ccxt.channels import (
 )
 from ingestd.feeds.ccxt.forget import client_of_book, forget_book, gathers_changes
 from ingestd.feeds.ccxt.lost_streams import LostStreams
+from ingestd.feeds.ccxt.market_loader import MarketLoader
+from ingestd.feeds.ccxt.poller import Poller
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.subscription import Subscription
 from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange
-from ingestd.feeds.listing import Choice
-from ingestd.feeds.market_cache import MarketCache
-from ingestd.feeds.market_loader import MarketLoader
-from ingestd.feeds.newest import Newest
-from ingestd.feeds.poller import Poller
-from ingestd.feeds.silence_watch import SilenceWatch
+from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.markets import symbols as symbol_names
+from ingestd.feeds.markets.cache import MarketCache
+from ingestd.feeds.markets.listing import Choice
+from ingestd.feeds.past.newest import Newest
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.stream_ledger import Stream
-from ingestd.feeds.tap import Tap
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.records import Channel
 
 log = structlog.get_logger()

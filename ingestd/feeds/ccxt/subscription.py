@@ -16,9 +16,9 @@ from ingestd.feeds.base import BookBroken, RateLimited, Refused, says_subscribed
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
-from ingestd.feeds.overlap import Overlap
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.stream_ledger import Stream
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.overlap import Overlap
 from ingestd.records import Channel
 
 log = structlog.get_logger()

@@ -26,24 +26,24 @@ from ingestd.clock import now_us
 from ingestd.config.secrets import redact
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import BookBroken, RateLimited, Refused
-from ingestd.feeds.book_checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
-from ingestd.feeds.book_frames import Reader, book_frame_reader, is_best_prices
-from ingestd.feeds.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
+from ingestd.feeds.books.checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
+from ingestd.feeds.ccxt.book_frames import Reader, book_frame_reader, is_best_prices
+from ingestd.feeds.ccxt.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
-from ingestd.feeds.corrections import book_time_us, frame_correction
+from ingestd.feeds.ccxt.corrections import book_time_us, frame_correction
+from ingestd.feeds.ccxt.market_names import MarketNames
+from ingestd.feeds.ccxt.tapped_books import TappedBooks
+from ingestd.feeds.ccxt.tapped_markets import TappedMarkets
+from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore
+from ingestd.feeds.ccxt.taps import STORES, Tap, started_for
+from ingestd.feeds.ccxt.unpacking import unpacked
+from ingestd.feeds.ccxt.unreached import unreached
+from ingestd.feeds.ccxt.venue_hosts import addresses, why_not_the_venues
 from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json, multiplied
-from ingestd.feeds.market_names import MarketNames
+from ingestd.feeds.markets.symbols import namesakes
 from ingestd.feeds.named_waits import cut, retry_after_s
 from ingestd.feeds.stopping import cancelled
-from ingestd.feeds.symbols import namesakes
-from ingestd.feeds.tap import STORES, Tap, started_for
-from ingestd.feeds.tapped_books import TappedBooks
-from ingestd.feeds.tapped_markets import TappedMarkets
-from ingestd.feeds.tapped_stores import BookStore, TappedStore
-from ingestd.feeds.unpacking import unpacked
-from ingestd.feeds.unreached import unreached
 from ingestd.feeds.url_map import mapped_url
-from ingestd.feeds.venue_hosts import addresses, why_not_the_venues
 from ingestd.feeds.venue_names import VenueNames, venue_names
 from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES

@@ -11,14 +11,14 @@ from typing import Any
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
 from ingestd.feeds.ccxt.feed import CcxtFeed
-from ingestd.feeds.listing import Choice
-from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.markets.cache import MarketCache
+from ingestd.feeds.markets.listing import Choice
+from ingestd.feeds.markets.symbols import kind_of
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.newest import Newest
+from ingestd.feeds.past.newest import Newest
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.symbols import kind_of
 from ingestd.records import Channel, StreamId
 
 

@@ -11,9 +11,9 @@ import structlog
 from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s
 from ingestd.errors import FeedError
-from ingestd.feeds import book_ladder
 from ingestd.feeds.base import RateLimited
-from ingestd.feeds.book_ladder import BookLadder, Rung
+from ingestd.feeds.books import ladder
+from ingestd.feeds.books.ladder import BookLadder, Rung
 from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
@@ -92,7 +92,7 @@ class Rebuilding:
             ask = self._give_up if rung is Rung.SOCKET else self._ask_again
             ask(symbol)
             self._ladder.asked(symbol, now_s)
-        self._due_s.setdefault(symbol, now_s + book_ladder.SNAPSHOT_WITHIN_S)
+        self._due_s.setdefault(symbol, now_s + ladder.SNAPSHOT_WITHIN_S)
 
     def _next(self) -> str | None:
         now_s = monotonic_s()

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Earlier, Intake
-from ingestd.feeds.book_states import BookState
-from ingestd.feeds.listing import Choice
-from ingestd.feeds.native.books import Book, Books
+from ingestd.feeds.books.maintained import Book, Books
+from ingestd.feeds.books.states import BookState
+from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.stream_ledger import Stream, StreamLedger
+from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, Funding, StreamId, Tick, Trade

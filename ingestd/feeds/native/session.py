@@ -10,19 +10,19 @@ import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import symbols as symbol_names
 from ingestd.feeds.base import Intake
-from ingestd.feeds.book_audit import BookAuditor
-from ingestd.feeds.listing import Choice
-from ingestd.feeds.native.line import Line
+from ingestd.feeds.books.audit import BookAuditor
+from ingestd.feeds.markets import symbols as symbol_names
+from ingestd.feeds.markets.listing import Choice
+from ingestd.feeds.native.connection import Line
 from ingestd.feeds.native.pace import Pace
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.venue import Asked, OwnMarketIds, Venue
-from ingestd.feeds.newest import Newest
-from ingestd.feeds.silence_watch import SilenceWatch
+from ingestd.feeds.past.newest import Newest
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.stream_ledger import Stream
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.gaps.causes import UNLISTED
 from ingestd.records import Channel
 

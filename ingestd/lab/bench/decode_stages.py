@@ -14,7 +14,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
-from ingestd.feeds.native.venues import native_venue
+from ingestd.feeds.native.venues.all import native_venue
 from ingestd.lab.bench.figures import Figure, Figures, us_each
 from ingestd.lab.bench.rig import Plan
 from ingestd.lab.bench.socket_stages import Counter

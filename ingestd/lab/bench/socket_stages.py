@@ -17,7 +17,7 @@ from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.socket import Socket, connect
-from ingestd.feeds.native.venues import native_venue
+from ingestd.feeds.native.venues.all import native_venue
 from ingestd.lab.bench import rig
 from ingestd.lab.bench.figures import Figure, Figures, us_each
 from ingestd.lab.bench.rig import Plan, Venue

@@ -13,7 +13,7 @@ import pytest
 
 from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.ccxt.records import market_info
-from ingestd.feeds.quantity_units import SAID_BY_NOBODY, unit_of
+from ingestd.feeds.markets.quantity_units import SAID_BY_NOBODY, unit_of
 from ingestd.records import Candle, Trade
 from ingestd.storage import engine as engines
 from ingestd.storage import repository, rollups

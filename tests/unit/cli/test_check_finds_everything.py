@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from ingestd.cli import cli
 from ingestd.config.models import Config, FeedConfig, examine
 from ingestd.errors import ConfigError
-from ingestd.feeds.market_cache import MarketCache
+from ingestd.feeds.markets.cache import MarketCache
 from ingestd.service import Service
 from ingestd.sink_service import SinkService
 

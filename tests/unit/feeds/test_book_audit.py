@@ -9,20 +9,20 @@ from typing import Any
 import ccxt
 import pytest
 
-from ingestd.feeds import book_audit
-from ingestd.feeds.book_audit import BookAuditor
+from ingestd.feeds.books import audit
+from ingestd.feeds.books.audit import BookAuditor
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.tap import can_forget_books, make_exchange
+from ingestd.feeds.ccxt.taps import Tap
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.tap import Tap
 from ingestd.records import FeedGap
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book_audit, "LATE_S", 0.0)
-    monkeypatch.setattr(book_audit, "_RATE_LIMIT_PAUSE_S", 0.0)
+    monkeypatch.setattr(audit, "LATE_S", 0.0)
+    monkeypatch.setattr(audit, "_RATE_LIMIT_PAUSE_S", 0.0)
 
 
 def book(symbol: str, bid_amount: float = 1.0, sequence: int | None = None) -> dict[str, Any]:

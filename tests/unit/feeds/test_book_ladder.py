@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestd.feeds.book_ladder import SNAPSHOT_WITHIN_S, SOCKET_AGAIN_S, BookLadder, Rung
+from ingestd.feeds.books.ladder import SNAPSHOT_WITHIN_S, SOCKET_AGAIN_S, BookLadder, Rung
 
 LATER_S = SNAPSHOT_WITHIN_S
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.book_numbers import NUMBERINGS, BookSteps, Verdict
-from ingestd.feeds.numbered_frames import numbered_frame_reader
+from ingestd.feeds.books.numbering import NUMBERINGS, BookSteps, Verdict
+from ingestd.feeds.ccxt.numbered_frames import numbered_frame_reader
 
 
 @pytest.mark.parametrize(

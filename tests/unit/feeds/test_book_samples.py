@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.book_samples import BookSamples, named_in
+from ingestd.feeds.books.samples import BookSamples, named_in
 
 
 def book(sequence: int | None = 1, timestamp: int = 1) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.book_states import BookState, book_state, compare, has_passed
+from ingestd.feeds.books.states import BookState, book_state, compare, has_passed
 
 SHOWN = 8
 Book = tuple[dict[int, int], dict[int, int]]  # the amounts of bids and of asks by price

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ingestd.feeds.catalog import check
+from ingestd.feeds.markets.catalog import check
 from ingestd.feeds.native.venue import Asked
-from ingestd.feeds.native.venues import native_venue
+from ingestd.feeds.native.venues.all import native_venue
 from tests.unit.feeds.doubles import feed_config
 
 

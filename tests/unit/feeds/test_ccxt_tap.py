@@ -13,7 +13,7 @@ import pytest
 from ingestd.errors import ChannelError, FeedError, SymbolError
 from ingestd.feeds.base import RateLimited, Refused
 from ingestd.feeds.ccxt.tap import make_exchange, translated
-from ingestd.feeds.tap import Tap
+from ingestd.feeds.ccxt.taps import Tap
 from ingestd.feeds.url_map import mapped_url
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.feeds.base import Earlier, StreamStatus
-from ingestd.feeds.gaps import ROWS_A_MINUTE, GapTracker
-from ingestd.feeds.trade_ids import IdReport
+from ingestd.feeds.streams.gaps import ROWS_A_MINUTE, GapTracker
+from ingestd.feeds.streams.trade_ids import IdReport
 from ingestd.records import FeedGap
 from tests.support.time_limits import examples
 

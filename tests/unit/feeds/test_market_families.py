@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.market_families import family_of, needed
+from ingestd.feeds.markets.families import family_of, needed
 
 LINEAR = family_of("binance", ["fapiPublic"], "exchangeInfo", {})
 INVERSE = family_of("binance", ["dapiPublic"], "exchangeInfo", {})

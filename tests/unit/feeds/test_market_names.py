@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.market_names import MarketNames
+from ingestd.feeds.ccxt.market_names import MarketNames
 
 MARKETS: dict[str, dict[str, Any]] = {
     "BTC/USDT": {"id": "BTC-USDT", "spot": True, "base": "BTC", "quote": "USDT"},

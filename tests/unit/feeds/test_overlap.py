@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.overlap import Overlap
+from ingestd.feeds.streams.overlap import Overlap
 from ingestd.records import Tick
 
 

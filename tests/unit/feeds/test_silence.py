@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.silence import (
+from ingestd.feeds.streams.silence import (
     ASK_AFTER_S,
     ASK_AGAIN_AT_MOST_S,
     REST_BEHIND_US,

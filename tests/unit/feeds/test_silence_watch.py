@@ -9,10 +9,10 @@ import pytest
 
 from ingestd.errors import FeedError
 from ingestd.feeds.base import FeedStatus, RateLimited
-from ingestd.feeds.silence import Word
-from ingestd.feeds.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.stream_ledger import Stream
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.silence import Word
+from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.records import Trade
 
 START_US = 1_700_000_000_000_000
@@ -21,8 +21,8 @@ START_US = 1_700_000_000_000_000
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
-        monkeypatch.setattr("ingestd.feeds.silence_watch.monotonic_s", lambda: self.now_s)
-        monkeypatch.setattr("ingestd.feeds.silence_watch.now_us", self.now_us)
+        monkeypatch.setattr("ingestd.feeds.streams.silence_watch.monotonic_s", lambda: self.now_s)
+        monkeypatch.setattr("ingestd.feeds.streams.silence_watch.now_us", self.now_us)
 
     def now_us(self) -> int:
         return START_US + int(self.now_s * 1e6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestd.feeds.symbols import resolve, serves
+from ingestd.feeds.markets.symbols import resolve, serves
 
 MARKETS = {
     "BTC/USDT": {"active": True, "spot": True},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ccxt.async_support.base.ws.cache import ArrayCache, ArrayCacheBySymbolById
 
-from ingestd.feeds.tapped_stores import KEPT_TRADES, MOST_STRANGERS, BookStore, TradeStore, UpdateStore
+from ingestd.feeds.ccxt.tapped_stores import KEPT_TRADES, MOST_STRANGERS, BookStore, TradeStore, UpdateStore
 
 
 class Heard:

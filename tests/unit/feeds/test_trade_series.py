@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import parse
-from ingestd.feeds.history import CcxtHistory
-from ingestd.feeds.trade_search import Ids, Paging, Unfillable
-from ingestd.feeds.trade_series import series_for
+from ingestd.feeds.past.history import CcxtHistory
+from ingestd.feeds.past.trade_search import Ids, Paging, Unfillable
+from ingestd.feeds.past.trade_series import series_for
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.unpacking import FrameTooLarge, unpacked
+from ingestd.feeds.ccxt.unpacking import FrameTooLarge, unpacked
 
 
 def deflated(data: bytes) -> bytes:

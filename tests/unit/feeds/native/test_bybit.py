@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.bybit import Bybit
 from ingestd.feeds.native.messages import BookChange, Message, Notice
 from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venues.bybit import Bybit
 from ingestd.records import Tick, Trade
 
 SYMBOLS = {"BTCUSDT": "BTC/USDT:USDT", "ETHUSDT": "ETH/USDT:USDT"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.coinbase import CoinbaseAdvanced
 from ingestd.feeds.native.messages import BookChange, FrameNumber, Message, Notice
 from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
 from ingestd.records import Tick, Trade
 
 SYMBOLS = {"BTC-USD": "BTC/USD", "ETH-USD": "ETH/USD"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.coinbase_exchange import CoinbaseExchange
 from ingestd.feeds.native.messages import BookChange, Message, Notice
 from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venues.coinbase_exchange import CoinbaseExchange
 from ingestd.records import Tick, Trade
 
 SYMBOLS = {"BTC-USD": "BTC/USD"}

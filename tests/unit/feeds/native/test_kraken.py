@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.kraken import Kraken
 from ingestd.feeds.native.messages import BookChange, Message, Notice, Row
 from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venues.kraken import Kraken
 from ingestd.records import Tick, Trade
 
 SYMBOLS = {"BTC/USD": "BTC/USD", "ETH/USD": "ETH/USD"}

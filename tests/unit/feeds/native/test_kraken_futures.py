@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.kraken_futures import KrakenFutures
 from ingestd.feeds.native.messages import BookChange, Message, Notice
 from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
 from ingestd.records import Tick, Trade
 
 SYMBOLS = {"PI_XBTUSD": "BTC/USD:BTC", "PF_ETHUSD": "ETH/USD:USD"}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.native.messages import BookChange, Message, Notice
-from ingestd.feeds.native.okx import Okx
 from ingestd.feeds.native.venue import Asked, Venue
+from ingestd.feeds.native.venues.okx import Okx
 from ingestd.records import Funding, Tick, Trade
 
 SYMBOLS = {"BTC-USDT": "BTC/USDT", "BTC-USDT-SWAP": "BTC/USDT:USDT"}

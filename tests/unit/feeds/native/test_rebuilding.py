@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from ingestd.feeds import book_ladder
+from ingestd.feeds.books import ladder
 from ingestd.feeds.native.rebuilding import Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
@@ -28,7 +28,7 @@ class Recorder:
 async def test_a_stream_without_a_whole_book_is_asked_for_then_its_socket_given_up(
     comes_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book_ladder, "SNAPSHOT_WITHIN_S", 0.02)
+    monkeypatch.setattr(ladder, "SNAPSHOT_WITHIN_S", 0.02)
     recorder, stop, done = Recorder(), Stop(), []
     some = asyncio.Event()
 

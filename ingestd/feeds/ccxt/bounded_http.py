@@ -1,0 +1,191 @@
+"""The HTTP client for the exchange library, with limits for a venue's replies, redirects and WebSocket messages.
+
+The one file that relies on private parts of aiohttp's client.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientWebSocketResponse,
+    CookieJar,
+    TCPConnector,
+    WebSocketError,
+    WSCloseCode,
+    WSMsgType,
+)
+from aiohttp._websocket.reader import WebSocketReader
+from yarl import URL
+
+from ingestd.clock import monotonic_s
+from ingestd.feeds.ccxt.unpacking import FrameTooLarge, Reply
+from ingestd.feeds.named_waits import cut, retry_after_s
+from ingestd.feeds.redirects import REDIRECTS, RedirectRefused, redirected, shown
+from ingestd.feeds.wire_limits import (
+    CONTROL_FRAME_COST,
+    FRAGMENT_COST,
+    MAX_COOKIE_CHARS,
+    MAX_MESSAGE_BYTES,
+    MAX_REPLY_BYTES,
+    MAX_UNSENT_BYTES,
+    FrameBudget,
+    holds_too_much,
+    too_fragmented,
+)
+
+_FIRST_ERROR = 400  # statuses from here on are errors
+_CONTROL = frozenset({WSMsgType.CLOSE.value, WSMsgType.PING.value, WSMsgType.PONG.value})
+_CONTINUATION = WSMsgType.CONTINUATION.value
+
+
+class _FewCookies(CookieJar):
+    """Cookies that fit into a request. More of them, which one bad reply may bring, and every later request would be
+    refused: they are all forgotten."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        super().update_cookies_from_headers(headers, response_url)
+        if sum(len(cookie.key) + len(cookie.value) for cookie in self) > MAX_COOKIE_CHARS:
+            self.clear()
+
+
+class ReplyRefused(ClientError):
+    """A reply that is not read, or a redirect that is not followed. The message says which and why."""
+
+
+def bounded_session(
+    connector: TCPConnector, *, trust_env: bool, on_long_wait: Callable[[str, float], None]
+) -> ClientSession:
+    """A session that reads no more than `MAX_REPLY_BYTES` of a reply and follows redirects within one server only.
+
+    `on_long_wait` is told the URL and the seconds when a venue asks for a longer wait than it gets.
+    """
+
+    async def guarded(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+        response = await send(request)
+        if response.status in REDIRECTS:
+            _look_at_redirect(request.url, response)
+        if response.status >= _FIRST_ERROR:
+            asked_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
+            if cut(asked_s) < asked_s:
+                on_long_wait(shown(str(request.url)), asked_s)
+        return response
+
+    return ClientSession(
+        connector=connector,
+        cookie_jar=_FewCookies(),
+        trust_env=trust_env,
+        auto_decompress=False,
+        response_class=_Response,
+        ws_response_class=_WebSocket,
+        middlewares=(guarded,),
+    )
+
+
+def unsent_bytes(connection: Any) -> int:
+    """How many bytes wait in this process to be sent on a socket of such a session."""
+    transport = connection._conn.transport if connection._conn is not None else None
+    return 0 if transport is None else int(transport.get_write_buffer_size())
+
+
+def reads_nothing(connection: Any) -> bool:
+    """Whether more than `MAX_UNSENT_BYTES` wait because the venue does not read."""
+    return unsent_bytes(connection) > MAX_UNSENT_BYTES
+
+
+def hang_up(connection: Any) -> None:
+    """Close the socket at once, without a close frame, which would wait behind what the venue does not read."""
+    if connection._conn is not None and connection._conn.transport is not None:
+        connection._conn.transport.abort()
+
+
+def _look_at_redirect(url: URL, response: ClientResponse) -> None:
+    location = response.headers.get("Location") or response.headers.get("URI")
+    if location is None:
+        return
+    try:
+        # Read as aiohttp reads it, not as others do: the URL that is judged must be the one that is requested.
+        target = URL(location)
+        target = target if target.host is not None else url.join(target)
+        redirected(str(url), str(target))
+    except (RedirectRefused, ValueError) as error:
+        response.close()
+        raise ReplyRefused(str(error)) from error
+
+
+class _Response(ClientResponse):
+    """A response that reads no more of its body than the limit."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            try:
+                self._body = await self._read()
+            except BaseException:
+                self.close()  # what is still to come is not read either
+                raise
+        return self._body
+
+    async def _read(self) -> bytes:
+        what_to_do = "it is not read: look at what answers there, and at `url_map`"
+        try:
+            length = self.content_length or 0
+            if length > MAX_REPLY_BYTES:
+                raise FrameTooLarge(f"its Content-Length is {length} bytes, and the limit is {MAX_REPLY_BYTES}")
+            reply = Reply(self.headers.get("Content-Encoding", ""), MAX_REPLY_BYTES)
+            while data := await self.content.readany():
+                reply.feed(data)
+            body = reply.whole()
+            if holds_too_much(body):
+                raise FrameTooLarge("it holds more values than any that a venue has reason to send")
+            return body
+        except (ValueError, zlib.error) as error:
+            raise ReplyRefused(f"the reply of {shown(str(self.url))} is refused: {error}; {what_to_do}") from error
+
+
+class _Reader(WebSocketReader):
+    """Refuses a message in far more frames than its bytes need, and a flood of frames that are no whole message."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._budget = FrameBudget()
+        self._fragments = self._fragment_bytes = 0
+
+    def _handle_frame(self, fin: bool, opcode: int, payload: bytes | bytearray, compressed: int) -> None:
+        if not fin or opcode == _CONTINUATION or opcode in _CONTROL:
+            self._count(fin, opcode, len(payload))
+        super()._handle_frame(fin, opcode, payload, compressed)
+
+    def _count(self, fin: bool, opcode: int, payload_bytes: int) -> None:
+        if opcode not in _CONTROL:
+            self._fragments += 1
+            self._fragment_bytes += payload_bytes
+            if too_fragmented(self._fragments, self._fragment_bytes):
+                why = f"a message in {self._fragments} frames of {self._fragment_bytes} bytes in all"
+                raise WebSocketError(WSCloseCode.POLICY_VIOLATION, why)
+            if fin:
+                self._fragments = self._fragment_bytes = 0
+        if self._budget.is_overdrawn(CONTROL_FRAME_COST if opcode in _CONTROL else FRAGMENT_COST, monotonic_s()):
+            raise WebSocketError(WSCloseCode.POLICY_VIOLATION, "a flood of frames that are no message")
+
+
+class _WebSocket(ClientWebSocketResponse):
+    """Its frames are read by a `_Reader`: the session makes the library's own, and hands it over here."""
+
+    @property
+    def _parser(self) -> WebSocketReader | None:
+        return self.__dict__.get("bounded_reader")
+
+    @_parser.setter
+    def _parser(self, made: WebSocketReader | None) -> None:
+        bounded = None
+        if made is not None:
+            bounded = _Reader(self._reader, MAX_MESSAGE_BYTES, compress=bool(self._compress), decode_text=True)
+        self.__dict__["bounded_reader"] = bounded

@@ -1,0 +1,270 @@
+"""Keeps a venue's answers while its markets load, takes out an entry that the exchange library cannot read, and lets
+the library read the rest again.
+
+The library reads a whole list at once, so that one bad entry fails them all. If the venue's code has a method for one
+market, `TappedMarkets` catches the error there. Otherwise the traceback's frames hold the bad entry. Does no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from ingestd.config.secrets import redact
+from ingestd.errors import FeedError
+from ingestd.feeds.ccxt.unreached import unreached
+from ingestd.feeds.exact import ExactFloat
+from ingestd.feeds.markets.families import Family
+from ingestd.feeds.markets.judge import shown_name
+
+_WAIT_ERRORS = frozenset({"DDoSProtection", "RateLimitExceeded"})  # the exchange library's, by name
+
+MOST_MENDED = 200
+"""How many bad entries one load may have: a list with more is no list of markets."""
+
+MOST_ENTRIES = 50_000
+"""In all lists of one load: the library reads each in about 0.2 ms and gives nobody a turn meanwhile."""
+
+MOST_REQUESTS = 5_000
+"""Of one load: some venues are asked market by market, and some page until the venue names no next page."""
+
+MOST_CHARS = 2**27
+"""In all answers of one load, which are kept until it has ended."""
+
+_DEEPEST = 4  # where an answer holds its entries
+_BY_PLACE = frozenset({"hyperliquid"})  # the library numbers markets by their place in the list: nothing is taken out
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_MOST_DIGITS = 400
+
+
+class TooMany(FeedError):
+    """What a venue lists is more than any venue has."""
+
+
+class NoAnswer(dict[Any, Any]):
+    """Stands for an answer that did not come: empty, whatever the library looks for in it."""
+
+    def __missing__(self, _key: object) -> NoAnswer:
+        return NoAnswer()
+
+    def __add__(self, other: Any) -> Any:
+        return other
+
+    def __radd__(self, other: Any) -> Any:
+        return other
+
+
+def _asks_to_wait(error: Exception) -> bool:
+    """Whether it is one of the exchange library's errors for a limit of requests or a ban (429, 418)."""
+    return not _WAIT_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+
+
+class MarketAnswers:
+    """The answers of one load. `aside`: why each entry was taken out. `missing`: why each family is missing."""
+
+    def __init__(self, exchange: str) -> None:
+        self._exchange = exchange
+        self._answers: dict[tuple[str, int], Any] = {}
+        self._families: dict[tuple[str, int], Family] = {}
+        self._asked: Counter[str] = Counter()
+        self._errors: list[Exception] = []
+        self._refusal: Exception | None = None  # of a request that is needed
+        self._mended = 0
+        self._entries = 0
+        self._chars = 0
+        self._were_sorted_out = False
+        self._suspects: list[tuple[str, int]] | None = None  # families whose answer may be what cannot be read
+        self._suspected: tuple[tuple[str, int], Any] | None = None
+        self.aside: dict[str, str] = {}
+        self.missing: dict[Family, str] = {}
+
+    def read_again(self) -> None:
+        """The library starts over and asks the same questions again."""
+        self._asked.clear()
+
+    async def ask(self, request: str, family: Family | None, fetch: Callable[[], Awaitable[Any]]) -> Any:
+        """The kept answer, else the venue's. A family's request may fail and is noted; any other failure is raised, and
+        so is a venue's wish to be left alone, which means all of its lists."""
+        place = request, self._asked[request]
+        self._asked[request] += 1
+        if place in self._answers:
+            return self._answers[place]
+        try:
+            self._refuse_too_much(0)
+            answer = await fetch()
+            entries = sum(len(container) for container, _ in _lists_in(answer, 0))
+            self._refuse_too_much(entries)
+            self._entries += entries
+        except Exception as error:
+            if family is None or _asks_to_wait(error):
+                self._refusal = error
+                raise
+            self._errors.append(error)
+            why = unreached(error) or f"{type(error).__name__}: {error}"
+            self.missing.setdefault(family, redact(why)[:300])
+            answer = NoAnswer()
+        else:
+            if family is not None and not isinstance(answer, (dict, list)):
+                self.missing.setdefault(family, f"its answer is no JSON: {shown_name(answer)}")
+                answer = NoAnswer()
+            elif family is not None:
+                self._families[place] = family
+        self._answers[place] = answer
+        return answer
+
+    def note_text(self, chars: int) -> None:
+        """An answer that long has come."""
+        self._chars += chars
+
+    def _refuse_too_much(self, more: int) -> None:
+        entries = self._entries + more
+        if entries > MOST_ENTRIES or len(self._answers) >= MOST_REQUESTS or self._chars > MOST_CHARS:
+            raise TooMany(
+                f"it lists more than any venue has, {entries} markets in {len(self._answers) + 1} answers of "
+                f"{self._chars} characters: look at what answers there, and at `url_map`"
+            )
+
+    def require_one(self) -> None:
+        """Raises the first error if every family failed."""
+        if self._errors and not self._families:
+            raise self._errors[0]
+
+    def put_aside(self, entry: Any, reason: str) -> None:
+        self.aside.setdefault(shown_name(entry), reason)
+
+    def mend(self, error: Exception) -> bool:
+        """Take out the entry that the library could not read. False: there is none to take out."""
+        if error is self._refusal or (not self._families and self._errors):
+            return False
+        if self._exchange not in _BY_PLACE and self._mended < MOST_MENDED:
+            if not self._were_sorted_out:
+                self._were_sorted_out = True
+                if self._sort_out():
+                    return True
+            if self._suspects is None and self._take_out(error):
+                self._mended += 1
+                return True
+        return self._suspect_a_family(error)
+
+    def was_read(self) -> None:
+        """The library has read everything. A family that was left out for that is missing."""
+        if self._suspected is not None:
+            self.missing[self._families.pop(self._suspected[0])] = "its answer cannot be read"
+
+    def note_passed_over(self, markets: Iterable[Any]) -> None:
+        """Put aside entries of which the library silently made no market, if it made markets of others in the list."""
+        used = {id(market["info"]) for market in markets if isinstance(market, Mapping) and "info" in market}
+        for container, _ in self._lists():
+            entries = list(container.values() if isinstance(container, dict) else container)
+            left = [entry for entry in entries if id(entry) not in used]
+            if len(left) * 2 <= len(entries):
+                for entry in left:
+                    self.put_aside(entry, "the exchange library makes no market of it")
+
+    def _sort_out(self) -> bool:
+        """Take out entries that are not objects from lists of objects."""
+        found = False
+        for container, _ in list(self._lists()):
+            for key in reversed(list(container) if isinstance(container, dict) else range(len(container))):
+                entry = container[key]
+                if not isinstance(entry, (dict, list)):
+                    self.put_aside({"symbol": key} if isinstance(key, str) else entry, "is no market")
+                    del container[key]
+                    found = True
+        return found
+
+    def _take_out(self, error: Exception) -> bool:
+        owners: dict[int, tuple[Any, Any]] = {}
+        for container, _ in self._lists():
+            for key, entry in container.items() if isinstance(container, dict) else enumerate(container):
+                owners[id(entry)] = container, key
+        for value in _held_by(error):
+            if id(value) in owners and isinstance(value, (dict, list)):
+                container, key = owners[id(value)]
+                self.put_aside(value, f"cannot be read: {type(error).__name__}: {error}"[:200])
+                del container[key]
+                return True
+        return False
+
+    def _suspect_a_family(self, error: Exception) -> bool:
+        if self._suspects is None:
+            self._suspects = list(self._families) if len(self._families) > 1 else []
+        if self._suspected is not None:
+            place, answer = self._suspected
+            self._answers[place], self._suspected = answer, None
+        if not self._suspects:
+            return False
+        place = self._suspects.pop()
+        self._suspected = place, self._answers[place]
+        self._answers[place] = NoAnswer()
+        self._errors.append(error)
+        return True
+
+    def _lists(self) -> Iterator[tuple[Any, int]]:
+        for answer in self._answers.values():
+            yield from _lists_in(answer, 0)
+
+
+def _lists_in(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
+    """The lists of entries in an answer, and the objects that hold entries by name. Does not look into an entry."""
+    if depth > _DEEPEST or not isinstance(value, (dict, list)) or isinstance(value, NoAnswer):
+        return
+    children = list(value.values()) if isinstance(value, dict) else value
+    objects = sum(isinstance(child, (dict, list)) for child in children)
+    if isinstance(value, list):
+        if objects and objects * 2 >= len(children):
+            yield value, depth
+        return
+    tables = [child for child in children if isinstance(child, dict)]
+    if depth and len(tables) > 1 and len(tables) * 2 >= len(children) and not any(map(_holds_entries, tables)):
+        yield value, depth
+        return
+    for child in children:
+        yield from _lists_in(child, depth + 1)
+
+
+def _holds_entries(table: dict[Any, Any]) -> bool:
+    return any(isinstance(child, list) and len(child) > 1 and isinstance(child[0], dict) for child in table.values())
+
+
+def _held_by(error: Exception) -> Iterator[Any]:
+    """The local variables of the traceback's frames, innermost first, and the list items at their loop indexes."""
+    frames = []
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    for frame in reversed(frames):
+        held = frame.f_locals
+        yield from held.values()
+        numbers = [held[name] for name in ("i", "j", "k") if isinstance(held.get(name), int)]
+        for value in list(held.values()):
+            if isinstance(value, list):
+                yield from (value[number] for number in numbers if 0 <= number < len(value))
+
+
+def read_leniently(text: str) -> Any:
+    """Read JSON that may also have control characters or half surrogate pairs (which become the replacement character)
+    in strings, and numbers of any size. Raises ValueError on anything else."""
+    try:
+        return _repaired(json.loads(text, strict=False, parse_float=ExactFloat, parse_int=_whole))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float("inf")
+
+
+def _repaired(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [_repaired(item) for item in value]
+    if isinstance(value, dict):
+        return {_repaired(key): _repaired(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,138 @@
+"""Open interest and funding over REST, where the venue streams neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence, Set
+from typing import Any
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.errors import ChannelError, FeedError, SymbolError
+from ingestd.feeds.base import RateLimited, Refused
+from ingestd.feeds.ccxt.channels import Method
+from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.records import rows_of
+from ingestd.feeds.ccxt.tap import translated
+from ingestd.feeds.stopping import Stop
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.gaps.causes import POLL_FAILED
+from ingestd.records import Channel
+
+log = structlog.get_logger()
+
+QUARANTINE_S = 3600.0
+RATE_LIMIT_PAUSE_S = 30.0
+
+Fetch = Callable[[str, Any], Coroutine[Any, Any, Any]]  # method name, its first argument
+
+
+class Poller:
+    """One channel of one feed, asked for every `interval_s`; the calls themselves are paced by the exchange library."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: Method,
+        single: Method | None,
+        groups: Sequence[Sequence[Stream]],
+        *,
+        fetch: Fetch,
+        recorder: Recorder,
+        interval_s: float,
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._single = single
+        self._groups = groups
+        self._fetch = fetch
+        self._recorder = recorder
+        self._interval_s = interval_s
+        self._quarantined_until: dict[str, float] = {}
+        self._failures = 0
+        self._answered: Set[Any] = frozenset()  # the symbols of the last answer
+
+    async def run(self, stop: Stop) -> None:
+        """Poll until the stop. A cycle that takes longer than the interval is followed by the next at once."""
+        while not stop.is_set():
+            started = monotonic_s()
+            for group in self._groups:
+                due = [(stream, stream.received) for stream in self._due(group)]
+                await self._poll_group([stream for stream, _ in due], stop)
+                if not stop.is_set():
+                    self._note_missing([stream for stream, received in due if stream.received == received])
+            await stop.sleep(max(0.0, self._interval_s - (monotonic_s() - started)))
+
+    def _due(self, group: Sequence[Stream]) -> list[Stream]:
+        now = monotonic_s()
+        wanted = [stream for stream in group if self._recorder.wants(stream)]
+        return [stream for stream in wanted if self._quarantined_until.get(stream.symbol, now) <= now]
+
+    async def _poll_group(self, group: Sequence[Stream], stop: Stop) -> None:
+        """All at once where the venue can; one by one when it cannot, or refuses one of them, and what it leaves out:
+        OKX' list for all has perpetual contracts only, HTX' none that is settled in USDT."""
+        if not group:
+            return
+        left: Sequence[Stream] = group
+        if self._method.many:
+            error = await self._call(self._method, group, stop)
+            if error is None:
+                left = [stream for stream in group if stream.symbol not in self._answered]
+            elif not isinstance(error, (SymbolError, ChannelError, Refused)):
+                return
+        single = self._method if not self._method.many else self._single
+        for stream in left:
+            if stop.is_set() or single is None:
+                return
+            error = await self._call(single, [stream], stop)
+            if isinstance(error, (SymbolError, ChannelError)):
+                self._quarantine(stream, error)
+            elif isinstance(error, Refused):  # it names no symbol: this sample is missing, and no more is known
+                self._recorder.interrupted([stream], POLL_FAILED, str(error))
+
+    def _note_missing(self, streams: Sequence[Stream]) -> None:
+        """Nothing came of these, whether the venue refused them, or answered without them or without their value."""
+        for stream in streams:
+            if self._recorder.wants(stream) and not self._recorder.has_gap(stream):
+                why = stream.quarantined or "the venue's answer has nothing of it"
+                self._recorder.interrupted([stream], POLL_FAILED, why)
+
+    async def _call(self, method: Method, group: Sequence[Stream], stop: Stop) -> FeedError | None:
+        symbols = [stream.symbol for stream in group]
+        task = await stop.run(self._fetch(method.name, symbols if method.many else symbols[0]))
+        if stop.is_set() or task.cancelled():
+            return None
+        raised = task.exception()
+        if raised is None:
+            self._answered = {row.get("symbol") for row in rows_of(task.result())}
+            self._recorder.on_returned(self._channel, symbols, task.result(), now_us())
+            self._failures = 0
+            return None
+        error = translated(raised)
+        self._failures += 1
+        if not isinstance(error, (SymbolError, ChannelError, Refused)):
+            wanted = [stream for stream in group if self._recorder.wants(stream)]
+            self._recorder.interrupted(wanted, POLL_FAILED, str(error))
+        if self._failures & (self._failures - 1) == 0:
+            log.warning(
+                "poll_failed",
+                feed=self._recorder.counts.label,
+                channel=self._channel,
+                symbols=symbols[:3],
+                failures=self._failures,
+                error=str(error)[:300],
+            )
+        if isinstance(error, RateLimited):
+            await stop.sleep(error.retry_after_s or RATE_LIMIT_PAUSE_S)
+        return error
+
+    def _quarantine(self, stream: Stream, error: FeedError) -> None:
+        stream.quarantined = str(error)[:300]
+        self._quarantined_until[stream.symbol] = monotonic_s() + QUARANTINE_S
+        log.warning(
+            "quarantined",
+            feed=self._recorder.counts.label,
+            channel=self._channel,
+            symbol=stream.symbol,
+            error=stream.quarantined,
+        )

@@ -1,0 +1,278 @@
+"""The order books of a tapped exchange: loaded over REST as often as that takes, changed in the order of the venue's
+numbers, and handed over only while they are whole.
+
+A class to go in front of a ccxt.pro exchange class. Nothing here imports ccxt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import structlog
+
+from ingestd.backoff import Backoff
+from ingestd.errors import FeedError
+from ingestd.feeds.base import RateLimited
+from ingestd.feeds.books.numbering import NUMBERINGS, BookSteps
+from ingestd.feeds.ccxt.channels import BOOKS_GATHERED_HERE
+from ingestd.feeds.ccxt.numbered_frames import NumberedFrame, numbered_frame_reader
+from ingestd.feeds.ccxt.tapped_stores import BookStore, tap_book
+from ingestd.feeds.ccxt.taps import Tap, started_for
+
+log = structlog.get_logger()
+
+_KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
+_NS_IN_MS = 1_000_000
+_LOOK_S = 0.02
+_NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
+
+
+class _Loading:
+    """The attempts to load one book."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.backoff = Backoff(base_s=1.0, cap_s=60.0)
+
+
+class _BookOfClient:
+    """Stands for a socket while ccxt loads a book for it: what ccxt does to it when that fails is done to nothing."""
+
+    url = None
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.error: Exception | None = None
+        self.failure: Exception | None = None
+
+    def resolve(self, book: Any, message_hash: Any) -> Any:
+        return self._client.resolve(book, message_hash)
+
+    def reject(self, error: Exception, _message_hash: Any) -> None:
+        self.failure = error
+
+    async def close(self) -> None: ...
+
+
+class TappedBooks:
+    """`translated` makes an error of the exchange library one of ours."""
+
+    orderbooks: BookStore
+    fetch_order_book: Callable[..., Coroutine[Any, Any, Any]]
+    names_in: Callable[[str], frozenset[str]]
+    spawn: Callable[..., Any]
+    handle_deltas: Callable[[Any, Any], None]
+    translated: Callable[[BaseException], FeedError]
+    id: str
+    code_name: str
+    _tap: Tap
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.numbering = NUMBERINGS.get(self.code_name)
+        self.numbered_frames = numbered_frame_reader(self.code_name)
+        self._steps: defaultdict[str, BookSteps] = defaultdict(BookSteps)
+        self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
+        self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
+        super().__init__(config)  # type: ignore[call-arg]
+
+    def books_not_loaded(self, symbols: Iterable[str], error: Exception) -> None:
+        """The venue's code has given these up: they are asked for again."""
+        for symbol in symbols:
+            book = self.orderbooks.get(symbol)
+            if book is not None:
+                book.is_whole = False
+            self._tap.listener.on_book_not_loaded(symbol, self.translated(error), 1)
+            self._tap.listener.on_book_given_up(symbol)
+
+    async def fetch_rest_order_book_safe(self, symbol: str, limit: Any = None, params: Any = None) -> Any:
+        """A stream's book over REST, in the end: ccxt would give up after three attempts, and its socket with it."""
+        while started_for.get() is not None:
+            try:
+                book = await self.fetch_order_book(symbol, limit, params or {})
+            except Exception as error:  # noqa: BLE001  # whatever it is: this book has to wait, and nothing else
+                await self._wait_to_load(symbol, error)
+            else:
+                if self.code_name in BOOKS_GATHERED_HERE:
+                    await self._until_passed(symbol, book["timestamp"])
+                if symbol not in self._put_together:
+                    self.loading.pop(symbol, None)
+                return book
+        return await super().fetch_rest_order_book_safe(symbol, limit, params or {})  # type: ignore[misc]
+
+    async def load_order_book(
+        self, client: Any, messageHash: Any, symbol: str, limit: Any = None, params: Any = None
+    ) -> None:
+        """As ccxt's. It would end the socket, and all that it carries, for one book that cannot be put together."""
+        if symbol in self._put_together:
+            return
+        self._put_together.add(symbol)
+        try:
+            while True:
+                only = _BookOfClient(client)
+                await super().load_order_book(only, messageHash, symbol, limit, params or {})  # type: ignore[misc]
+                if only.failure is None:
+                    return
+                await self._wait_to_load(symbol, only.failure)
+        finally:
+            self._put_together.discard(symbol)
+            self.loading.pop(symbol, None)
+
+    async def _wait_to_load(self, symbol: str, failure: Exception) -> None:
+        """The pause before the next attempt. Ends the running task when nobody wants the book any more."""
+        loading = self.loading.setdefault(symbol, _Loading())
+        loading.failures += 1
+        error = self.translated(failure)
+        if not self._tap.listener.follows_book(symbol):
+            raise asyncio.CancelledError
+        self._tap.listener.on_book_not_loaded(symbol, error, loading.failures)
+        at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
+        until_s = time.monotonic() + loading.backoff.next_s(at_least_s)
+        while (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, 1.0))
+            book = self.orderbooks.get(symbol)
+            if book is not None:
+                del book.cache[:-_KEPT_CHANGES]
+
+    async def _until_passed(self, symbol: str, whole_at_ms: int) -> None:
+        """Until the changes that are gathered are at least as new as a whole book that states no number."""
+        numbering = self.numbering
+        assert numbering is not None
+        while self._tap.listener.follows_book(symbol):
+            book = self.orderbooks.get(symbol)
+            changes = book.cache if book is not None else []
+            if changes and (numbering.last_number(changes[-1]) or 0) >= (whole_at_ms + 1) * _NS_IN_MS:
+                return
+            if len(changes) > _KEPT_CHANGES:
+                raise FeedError(f"its time, {whole_at_ms} ms, is after that of {_KEPT_CHANGES} changes")
+            await asyncio.sleep(_LOOK_S)
+        raise asyncio.CancelledError
+
+    def await_changes(self, symbols: Iterable[str]) -> None:
+        """Before these books are asked for: where the venue's code would ask for a whole one before it subscribes, and
+        lose what changes between, it finds one that waits for the changes."""
+        for symbol in symbols if self.code_name in BOOKS_GATHERED_HERE else ():
+            if symbol not in self.orderbooks:
+                self.orderbooks[symbol] = self.order_book()
+
+    def orderbook_checksum_message(self, symbol: str) -> Any:
+        """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
+        self.book_is_wrong(symbol)
+        return super().orderbook_checksum_message(symbol)  # type: ignore[misc]
+
+    def book_is_wrong(self, symbol: str) -> None:
+        """Nothing of it is handed over any more until a whole one has come."""
+        if self._tap.aside is not None:
+            return  # said of none of the books that are followed
+        book = self.orderbooks.get(symbol)
+        if book is not None:
+            book.is_whole = False
+        self._tap.listener.on_book_broken(symbol)
+
+    def get_cache_index(self, snapshot: Any, changes: Any) -> int:
+        """The first of the changes that is newer than the book that was asked for; -1: ask for another one."""
+        if self.numbering is None:
+            index: int = super().get_cache_index(snapshot, changes)  # type: ignore[misc]
+            return index
+        numbering, symbol = self.numbering, str(snapshot.get("symbol"))
+        verdicts = [numbering.verdict(later, numbering.last_number(earlier)) for earlier, later in pairwise(changes)]
+        for verdict in verdicts if "hole" in verdicts else ():  # what is before it is let go, and counted but once
+            self._count_step(symbol, follows=verdict != "hole", in_turn=True)
+        if not self._steps[symbol].are_believed:
+            numbering = replace(numbering, consecutive=False)
+        start = numbering.start(snapshot.get("nonce"), changes)
+        return -1 if start is None else start
+
+    def handle_book_delta(self, book: Any, change: Any) -> None:
+        if not self._follows(book, change):
+            return
+        if self.code_name in BOOKS_GATHERED_HERE:
+            for side in ("bids", "asks"):
+                self.handle_deltas(book[side], change.get(side) or ())
+        else:
+            super().handle_book_delta(book, change)  # type: ignore[misc]
+        self._note_number(book, change)
+        book.was_changed = True
+
+    def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
+        # In what these two are given and return the venues' code differs.
+        if self.code_name not in _NUMBERED_MESSAGES:
+            return super().handle_order_book_message(client, message, *more)  # type: ignore[misc]
+        (book,) = more
+        if self._follows(book, message):
+            super().handle_order_book_message(client, message, book)  # type: ignore[misc]
+            self._note_number(book, message)
+            book.was_changed = True
+        return book
+
+    def follows(self, symbol: str, change: Any, client: Any) -> bool:
+        """Whether a change that a socket brought is to go to the venue's code, which would look at no number."""
+        book = self.orderbooks.get(symbol)
+        if book is not None and not book.is_whole and self.code_name in BOOKS_GATHERED_HERE:
+            book.cache.append(change)
+            if symbol not in self._put_together:
+                self.spawn(self.load_order_book, client, f"orderbook:{symbol}", symbol)
+            return False
+        if book is None or not book.is_whole:
+            return True  # it gathers them, or they are of no book
+        return self._follows(book, change, symbol, in_turn=book.was_changed)
+
+    def _follows(self, book: Any, change: Any, symbol: str | None = None, *, in_turn: bool = False) -> bool:
+        """Whether the change is to go onto the book. Where one before it is missing, the book is begun anew.
+
+        `in_turn`: no number may go back, as those gathered before the whole book do.
+        """
+        if self.numbering is None:
+            return True
+        verdict, number = self.numbering.verdict(change, book.number), self.numbering.last_number(change)
+        if number is None or book.number is None or (verdict == "old" and not in_turn):
+            return verdict == "follows"
+        name = symbol or book["symbol"]
+        steps = self._steps[name]
+        was_judged = steps.are_believed
+        self._count_step(name, follows=verdict == "follows", in_turn=book.was_changed)
+        if not was_judged:
+            book["nonce"] = self.numbering.number_before(change)  # of which some venues' code judges too
+            return True
+        if verdict == "hole" or (verdict == "old" and number != book.number):
+            book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
+            book.is_whole = False
+            self.book_is_wrong(name)
+            if self.code_name in BOOKS_GATHERED_HERE:
+                self.orderbooks[name] = self.order_book()  # its code knows a number of the old one
+        return verdict == "follows"
+
+    def _count_step(self, symbol: str, *, follows: bool, in_turn: bool) -> None:
+        if self._steps[symbol].count(follows=follows, in_turn=in_turn):
+            log.warning(
+                "book_numbers_not_consecutive",
+                exchange=self.id,
+                symbol=symbol,
+                so="nearly every change leaves numbers out: none of its book is looked for as missing by them",
+            )
+
+    def _note_number(self, book: Any, change: Any) -> None:
+        if self.numbering is not None and (number := self.numbering.last_number(change)) is not None:
+            book.number = book["nonce"] = number
+
+    def note_frame(self, book: Any, found: NumberedFrame) -> None:
+        """The venue's code has put the frame on the book."""
+        book.was_changed = not found.is_whole
+        self._note_number(book, found.numbers)
+
+    def order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
+        return self._tapped_book(super().order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
+
+    def indexed_order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
+        return self._tapped_book(super().indexed_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
+
+    def counted_order_book(self, snapshot: Any = None, depth: Any = None) -> Any:
+        return self._tapped_book(super().counted_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
+
+    def _tapped_book(self, book: Any, made_of: Any) -> Any:
+        return tap_book(book, is_whole=self._tap.frame_is_whole_book or (bool(made_of) and "bids" in made_of))

@@ -1,0 +1,135 @@
+"""The markets of a tapped exchange, each judged alone, so that a bad one spoils no other.
+
+A class to go in front of a ccxt.pro exchange class. Nothing here imports ccxt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from typing import Any
+
+from ingestd.feeds.ccxt.market_answers import MarketAnswers, read_leniently
+from ingestd.feeds.exact import decode_json
+from ingestd.feeds.markets.families import Family, family_of
+from ingestd.feeds.markets.judge import shown_name, why_malformed, with_ids_of_others
+from ingestd.feeds.venue_names import by_its_own_assets
+
+_EMPTY = "returned an empty response"  # HTX's code says so, and raises, where a list has no market
+
+
+class TappedMarkets:
+    """`aside`: why each malformed market of the last list was put aside, by its name. `missing`: why each family of
+    markets that the venue lists apart could not be had."""
+
+    id: str
+    code_name: str
+    common_currency_code: Callable[[str], str]
+
+    def begin_markets(self) -> None:
+        """Before the exchange library's own beginning."""
+        self.aside: dict[str, str] = {}
+        self.missing: dict[Family, str] = {}
+        self._answers: MarketAnswers | None = None
+        self._unread: dict[str, str] = {}  # put aside by the load that is to be set next
+
+    async def fetch_markets(self, params: Any = None) -> Any:
+        """Fetch as the library does, without entries that it cannot read and families that the venue does not give.
+        Raises the library's error if that does not help."""
+        if self._answers is not None:  # the venue's code calls it again
+            return await super().fetch_markets(params or {})  # type: ignore[misc]
+        self._answers = answers = MarketAnswers(self.code_name)
+        try:
+            while True:
+                answers.read_again()
+                try:
+                    markets = await super().fetch_markets(params or {})  # type: ignore[misc]
+                except Exception as error:
+                    if not answers.mend(error):
+                        raise
+                    await asyncio.sleep(0)  # reading a list takes a while
+                else:
+                    break
+            answers.was_read()
+            answers.require_one()
+            answers.note_passed_over(markets or ())
+        finally:
+            self._answers = None
+        self._unread, self.missing = answers.aside, answers.missing
+        await asyncio.sleep(0)  # what the library does with a long list next takes a while too
+        return markets
+
+    async def fetch2(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *args: Any) -> Any:
+        def fetch() -> Awaitable[Any]:
+            asked: Awaitable[Any] = super(TappedMarkets, self).fetch2(path, api, method, params or {}, *args)  # type: ignore[misc]
+            return asked
+
+        if self._answers is None:
+            return await fetch()
+        request = json.dumps([api, path, method, params], sort_keys=True, default=str)
+        return await self._answers.ask(request, family_of(self.code_name, api, path, params), fetch)
+
+    async def fetch_markets_by_type_and_sub_type(self, *args: Any) -> Any:
+        """HTX's code raises at an empty list; here a list that did not come is one."""
+        try:
+            return await super().fetch_markets_by_type_and_sub_type(*args)  # type: ignore[misc]
+        except Exception as error:
+            if self._answers is None or not self._answers.missing or _EMPTY not in str(error):
+                raise
+            return []
+
+    def parse_markets(self, markets: Any) -> Any:
+        return super().parse_markets([] if markets is None else markets)  # type: ignore[misc]
+
+    def parse_market(self, market: Any, *args: Any) -> Any:
+        return self._read(super().parse_market, market, *args)  # type: ignore[misc]
+
+    def parse_spot_market(self, market: Any, *args: Any) -> Any:
+        return self._read(super().parse_spot_market, market, *args)  # type: ignore[misc]
+
+    def parse_swap_market(self, market: Any, *args: Any) -> Any:
+        return self._read(super().parse_swap_market, market, *args)  # type: ignore[misc]
+
+    def parse_contract_market(self, market: Any, *args: Any) -> Any:
+        return self._read(super().parse_contract_market, market, *args)  # type: ignore[misc]
+
+    def _read(self, read: Callable[..., Any], market: Any, *args: Any) -> Any:
+        """One market, by the library's own code. None if that cannot read it; the library skips it then."""
+        if self._answers is None:
+            return read(market, *args)
+        try:
+            found = read(market, *args)
+        except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; the next market must be read
+            self._answers.put_aside(market, f"cannot be read: {type(error).__name__}: {error}"[:200])
+            return None
+        if found is None:
+            self._answers.put_aside(market, "the exchange library makes no market of it")
+        return found
+
+    def sound_markets(self, listed: Sequence[Any], followed: Container[str] = frozenset()) -> list[Mapping[str, Any]]:
+        """The markets of a list that can be followed and stored; `aside` says why the others cannot."""
+        self.aside, self._unread = self._unread, {}
+        sound = []
+        for market in listed:
+            why = why_malformed(market)
+            if why is None and self.id == "kraken":
+                market = by_its_own_assets(market, self.common_currency_code)
+                why = why_malformed(market)
+            if why is None:
+                sound.append(market)
+            elif market is not None:
+                self.aside[shown_name(market)] = why
+        doubles = with_ids_of_others(sound, followed)
+        self.aside.update(doubles)
+        return [market for market in sound if market["symbol"] not in doubles]
+
+    def on_json_response(self, body: str) -> Any:
+        if self._answers is not None:
+            self._answers.note_text(len(body))
+        try:
+            return decode_json(body)
+        except ValueError:
+            if self._answers is None:
+                raise
+            return read_leniently(body)

@@ -1,0 +1,74 @@
+"""A venue's markets on disk, so that a start need not wait for the venue to list them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from ingestd import state_files
+from ingestd.clock import now_us
+from ingestd.config.models import FeedConfig
+from ingestd.feeds.exact import decode_json, encode_json
+from ingestd.feeds.markets.families import Family
+
+log = structlog.get_logger()
+
+FRESH_FOR_S = 86_400.0
+_VERSION = 1
+_numbers = itertools.count(1)
+
+
+class MarketCache:
+    """One file for one venue under one configuration. Its failures cost a start a request, nothing else.
+
+    `loaded_at` is when the venue listed what was read or written last, in microseconds; 0: nothing was.
+    """
+
+    def __init__(self, state_dir: Path, config: FeedConfig) -> None:
+        # What decides which markets are listed, and by whom.
+        asked = msgspec.json.encode([config.exchange, config.options, config.url_map], order="sorted")
+        name = f"{config.exchange}-{hashlib.blake2b(asked, digest_size=6).hexdigest()}.json"
+        self.path = state_dir / "markets" / name
+        self.loaded_at = 0
+        self.missing: dict[Family, str] = {}  # what the venue did not list then, and why
+        # Two feeds of one exchange have one file, and each writes it as a whole.
+        self._number = next(_numbers)
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """The markets in the exchange library's form; None when there are none, or only old or damaged ones."""
+        try:
+            document = decode_json(state_files.read(self.path))
+            if document["version"] != _VERSION or not all(isinstance(m["symbol"], str) for m in document["markets"]):
+                return None
+            loaded_at = int(document["loaded_at"])
+            missing = {Family(m["name"], frozenset(m["kinds"])): str(m["why"]) for m in document.get("missing", ())}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("markets_not_read", path=str(self.path), error=str(error)[:300])
+            return None
+        if not document["markets"] or not 0 <= now_us() - loaded_at <= FRESH_FOR_S * 1e6:
+            return None
+        self.loaded_at, self.missing = loaded_at, missing
+        markets: list[dict[str, Any]] = document["markets"]
+        return markets
+
+    def write(self, markets: Sequence[Mapping[str, Any]], missing: Iterable[tuple[Family, str]] = ()) -> None:
+        """Replace the file as a whole; `missing` families are asked for again. May run in a thread."""
+        loaded_at = now_us()
+        lacks = [{"name": family.name, "kinds": sorted(family.kinds), "why": why} for family, why in missing]
+        try:
+            state_files.make_directory(self.path.parent)
+            document = {"version": _VERSION, "loaded_at": loaded_at, "missing": lacks, "markets": list(markets)}
+            beside = self.path.with_suffix(f".{self._number}")
+            os.replace(state_files.write_beside(beside, encode_json(document), synced=False), self.path)
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("markets_not_written", path=str(self.path), error=str(error)[:300])
+        self.loaded_at = loaded_at

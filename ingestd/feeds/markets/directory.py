@@ -1,0 +1,145 @@
+"""What each exchange offers, and which markets it lists, for a person who writes a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ingestd.clock import now_us
+from ingestd.config.models import Channel, FeedConfig
+from ingestd.errors import ConfigError, Problem
+from ingestd.feeds.ccxt.channels import needs_key, offered_channels, streamed
+from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
+from ingestd.feeds.markets.cache import MarketCache
+from ingestd.feeds.markets.catalog import check, nearest_exchange
+from ingestd.feeds.markets.symbols import kind_of, namesakes, resolve
+from ingestd.feeds.native.venues.all import native_venue
+from ingestd.feeds.past.history import CcxtHistory
+from ingestd.records import CHANNELS
+from ingestd.symbol_names import CONTRACTS_ONLY
+
+_USUAL: tuple[Channel, ...] = ("ticks", "trades", "order_book")
+# A market of venues that do not trade bitcoin in USDT, or trade contracts only.
+_FIRST_MARKETS: Mapping[str, str] = {
+    **dict.fromkeys(CONTRACTS_ONLY, "BTC/USDT:USDT"),
+    **dict.fromkeys(("coinbase", "coinbaseexchange", "kraken", "bitstamp", "gemini"), "BTC/USD"),
+    **dict.fromkeys(("bithumb", "coinone", "upbit"), "BTC/KRW"),
+    **dict.fromkeys(("bittrade", "coincheck"), "BTC/JPY"),
+    **dict.fromkeys(("dydx", "hyperliquid", "pacifica"), "BTC/USDC:USDC"),
+    **dict.fromkeys(("apex", "paradex", "extended", "krakenfutures"), "BTC/USD:USD"),
+    "alpaca": "BTC/USD",
+    "cex": "BTC/USD",
+    "independentreserve": "BTC/AUD",
+    "luno": "BTC/ZAR",
+    "onetrading": "BTC/EUR",
+    "binancecoinm": "BTC/USD:BTC",
+    "deribit": "BTC/USD:BTC",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An exchange: the decoder of each of its channels (`native` or `ccxt`), the timeframes of its candles, and the
+    channels that need an API key."""
+
+    exchange: str
+    channels: Mapping[Channel, str]
+    candles: Sequence[str] = ()
+    with_key: Sequence[Channel] = ()
+
+    @property
+    def decoder(self) -> str:
+        """`native` where there is a decoder of our own for any of its channels."""
+        return "native" if "native" in self.channels.values() else "ccxt"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Markets of a venue: symbol and kind (`spot`, `linear`, `inverse`, `option`), by symbol.
+
+    `of`: how many the venue lists in all. `age_s`: the age of a list that a daemon keeps; None if the venue was asked.
+    `unknown`: why a name or pattern has no market. `missing`: why the venue did not give a list.
+    """
+
+    markets: Sequence[tuple[str, str]]
+    of: int
+    age_s: float | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def known(exchange: str) -> str:
+    """The exchange's name. Raises ConfigError, with the nearest name, if there is no such exchange."""
+    if exchange in exchange_ids():
+        return exchange
+    message = "is not an exchange that can be streamed"
+    raise ConfigError([Problem(repr(exchange)[1:-1], message, None, nearest_exchange(exchange.lower()))])
+
+
+def offers() -> list[Offer]:
+    """Every exchange, by name. Opens no connection."""
+    return [offer(exchange) for exchange in sorted(exchange_ids())]
+
+
+def offer(exchange: str) -> Offer:
+    """What one exchange offers. Raises ConfigError if there is no such exchange."""
+    channels = offered_channels(known(exchange), features(exchange))
+    venue = native_venue(FeedConfig(exchange=exchange, symbols=["*"], channels=list(CHANNELS)))
+    native = frozenset[str]() if venue is None else venue.channels
+    return Offer(
+        exchange,
+        {channel: "native" if channel in native else "ccxt" for channel in channels},
+        streamed(exchange, timeframes(exchange)) if "candles" in channels else (),
+        [channel for channel in channels if needs_key(exchange, channel)],
+    )
+
+
+def first_symbol(exchange: str) -> str:
+    """A market to begin with: bitcoin, in a currency that the venue quotes it in."""
+    return _FIRST_MARKETS.get(exchange, "BTC/USDT")
+
+
+def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:
+    """The channels among ticks, trades and order books that the venue serves of these symbols without an API key; if
+    there are none, its other channels that it serves so."""
+    offered = offer(exchange).channels
+    served = [
+        channel
+        for channel in offered
+        if not check([FeedConfig(exchange=exchange, channels=[channel], symbols=list(symbols))])
+    ]
+    return [channel for channel in served if channel in _USUAL] or served
+
+
+async def listed(feed: FeedConfig, state_dir: Path | None) -> Listing:
+    """The markets that the feed's symbols name or match: of the list kept in `state_dir`, else of the venue's.
+
+    Raises FeedError if the venue cannot be reached.
+    """
+    kept = MarketCache(state_dir, feed) if state_dir is not None else None
+    if kept is not None and (markets := kept.read()) is not None:
+        age_s = max(0.0, (now_us() - kept.loaded_at) / 1e6)
+        return _matching(feed, markets, age_s, {family.name: why for family, why in kept.missing.items()})
+    history = CcxtHistory(feed, rate_share=1.0)
+    try:
+        await history.open()
+        return _matching(feed, history.listed(), None, history.missing())
+    finally:
+        await history.close()
+
+
+def _matching(
+    feed: FeedConfig, markets: Sequence[Mapping[str, Any]], age_s: float | None, missing: Mapping[str, str]
+) -> Listing:
+    shared = namesakes(markets)
+    by_symbol = {market["symbol"]: market for market in markets if market["symbol"] not in shared}
+    found = resolve(feed.symbols, by_symbol, shared)
+    return Listing(
+        [(symbol, kind_of(by_symbol[symbol])) for symbol in sorted(found.symbols)],
+        len(by_symbol),
+        age_s,
+        found.unknown,
+        missing,
+    )

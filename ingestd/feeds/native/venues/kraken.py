@@ -1,0 +1,320 @@
+"""Kraken spot, WebSocket v2. https://docs.kraken.com/api/docs/websocket-v2/
+
+Its messages name a market by the venue's own name (`BTC/USD`), which is neither the id that REST uses (`XXBTZUSD`) nor
+what ccxt calls it everywhere: the channel `instrument` lists the names there are, and is compared at each start. Books
+have the depth that was asked for: what falls below it is not taken back, so the client must forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ingestd.feeds.books.checksums import kraken_checksum
+from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.feeds.native.numbers import best_price, number_text, optional_number
+from ingestd.feeds.native.requests import by_channel, named_market
+from ingestd.feeds.native.seldom import NESTED, decoded
+from ingestd.feeds.native.times import epoch_us
+from ingestd.feeds.native.unnumbered import Unnumbered
+from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
+from ingestd.feeds.venue_names import kraken_name
+from ingestd.records import Channel, Tick, Trade
+
+EXCHANGE = "kraken"
+
+_URL = "wss://ws.kraken.com/v2"
+_NAMES: Mapping[Channel, str] = {"trades": "trade", "ticks": "ticker", "order_book": "book"}
+_DEPTHS = (10, 25, 100, 500, 1000)
+_CHECKED_LEVELS = 10
+_STREAMS_PER_MESSAGE = 50
+_Best = Callable[[int], Sequence[Row]]  # so many levels of a side, the best first
+_ALREADY = "Already subscribed"
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Number = Any  # a JSON number, as its text where it has a fraction
+
+
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: _Number
+    qty: _Number
+    trade_id: _Id
+    timestamp: str
+
+
+class _Trades(msgspec.Struct, tag_field="channel", tag="trade", gc=False):
+    data: list[_Trade]
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    symbol: str
+    bid: _Number = None
+    bid_qty: _Number = None
+    ask: _Number = None
+    ask_qty: _Number = None
+    timestamp: str | None = None
+
+
+class _Tickers(msgspec.Struct, tag_field="channel", tag="ticker", gc=False):
+    data: list[_Ticker]
+
+
+class _Level(msgspec.Struct, gc=False):
+    price: _Number
+    qty: _Number
+
+
+class _Book(msgspec.Struct, gc=False):
+    symbol: str
+    bids: list[_Level] = []
+    asks: list[_Level] = []
+    checksum: int | None = None
+    timestamp: str | None = None
+
+
+class _Books(msgspec.Struct, tag_field="channel", tag="book", gc=False):
+    type: Literal["snapshot", "update"]
+    data: list[_Book]
+
+
+class _Heartbeat(msgspec.Struct, tag_field="channel", tag="heartbeat", gc=False):
+    pass
+
+
+class _System(msgspec.Struct):
+    system: str = ""
+
+
+class _Status(msgspec.Struct, tag_field="channel", tag="status"):
+    data: list[_System]
+
+
+class _Pair(msgspec.Struct):
+    symbol: str
+
+
+class _Pairs(msgspec.Struct):
+    pairs: list[_Pair] = []
+
+
+class _Instruments(msgspec.Struct):
+    type: str
+    data: _Pairs
+
+
+class _Result(msgspec.Struct):
+    channel: str = ""
+    symbol: str = ""
+
+
+class _Answer(msgspec.Struct):
+    """To a request of ours."""
+
+    method: str = ""
+    success: bool | None = None
+    error: str = ""
+    too_many: str = msgspec.field(default="", name="Error")  # "Exceeded msg rate"
+    symbol: str = ""
+    channel: str = ""
+    result: _Result | None = None
+    req_id: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Trades | _Tickers | _Books | _Heartbeat | _Status, float_hook=str).decode
+_answer = msgspec.json.Decoder(_Answer)
+_instruments = msgspec.json.Decoder(_Instruments)
+_INSTRUMENT = "instrument"
+_GREETING = 0  # the number of its request; those of streams begin with 1
+_UNLISTED = "the venue's channel instrument lists no market of this name"
+_KNOWN = frozenset({"trade", "ticker", "book", "heartbeat", "status"})
+
+
+class _Decoder:
+    def __init__(self, symbols: Mapping[str, str]) -> None:
+        self._symbols = symbols
+        self._listed: frozenset[str] | None = None  # what the venue's socket calls its markets, once it has said so
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        try:
+            message = _decode(frame)
+        except msgspec.ValidationError:
+            return self._seldom(frame)
+        except RecursionError as error:
+            raise ValueError(NESTED) from error
+        kind = type(message)
+        if kind is _Books:
+            return self._books(message, received_at)
+        if kind is _Trades:
+            return self._trades(message, received_at)
+        if kind is _Tickers:
+            return self._ticks(message, received_at)
+        if kind is _Status:
+            return [_status(system.system) for system in message.data]
+        return (Notice("heartbeat"),)
+
+    def _trades(self, message: _Trades, received_at: int) -> Sequence[Message]:
+        found = []
+        for trade in message.data:
+            symbol = self._symbols.get(trade.symbol)
+            if symbol is None:
+                continue
+            time, number = epoch_us(trade.timestamp) or received_at, trade.trade_id
+            price, size = number_text(trade.price), number_text(trade.qty)
+            found.append(Trade(EXCHANGE, symbol, time, received_at, str(number), number, trade.side, price, size))
+        return found
+
+    def _ticks(self, message: _Tickers, received_at: int) -> Sequence[Message]:
+        found = []
+        for ticker in message.data:
+            symbol = self._symbols.get(ticker.symbol)
+            if symbol is None:
+                continue
+            bid, ask = best_price(optional_number(ticker.bid)), best_price(optional_number(ticker.ask))
+            if bid is None and ask is None:
+                continue
+            time = _time(ticker.timestamp, received_at)
+            sizes = optional_number(ticker.bid_qty), optional_number(ticker.ask_qty)
+            found.append(Tick(EXCHANGE, symbol, time, received_at, bid, sizes[0], ask, sizes[1]))
+        return found
+
+    def _books(self, message: _Books, received_at: int) -> Sequence[Message]:
+        is_snapshot = message.type == "snapshot"
+        return [
+            BookChange(
+                symbol,
+                _time(book.timestamp, received_at),
+                received_at,
+                _rows(book.bids),
+                _rows(book.asks),
+                is_snapshot,
+                checksum=book.checksum,
+            )
+            for book in message.data
+            if (symbol := self._symbols.get(book.symbol)) is not None
+        ]
+
+    def _seldom(self, frame: bytes) -> Sequence[Message]:
+        """The answer to a request, or a channel that nobody asks for here."""
+        answer = decoded(_answer, frame)
+        if answer.channel == _INSTRUMENT:
+            return self._instruments(frame)
+        if answer.req_id == _GREETING:
+            return ()
+        error = answer.error or answer.too_many
+        if answer.channel in _KNOWN or not (answer.channel or answer.method or error):
+            raise ValueError(f"a malformed frame of channel {answer.channel!r}")
+        if error:
+            market = answer.symbol or named_market(error, self._symbols)
+            kind: Literal["subscribed", "refused"] = "subscribed" if error.startswith(_ALREADY) else "refused"
+            return (Notice(kind, error, market),)
+        if answer.method == "pong":
+            return (Notice("heartbeat"),)
+        if answer.result is None or answer.method not in ("subscribe", "unsubscribe"):
+            return ()
+        if answer.method == "subscribe" and self._is_unlisted(answer.result.symbol):
+            return (Notice("refused", _UNLISTED, answer.result.symbol),)
+        done: Literal["subscribed", "unsubscribed"] = "subscribed" if answer.method == "subscribe" else "unsubscribed"
+        return (Notice(done, answer.result.channel, answer.result.symbol or None),)
+
+    def _instruments(self, frame: bytes) -> Sequence[Message]:
+        """The markets there are: those that REST names otherwise are refused by name."""
+        message = decoded(_instruments, frame)
+        if message.type != "snapshot":
+            return ()
+        self._listed = frozenset(pair.symbol for pair in message.data.pairs)
+        return [Notice("refused", _UNLISTED, name) for name in self._symbols if self._is_unlisted(name)]
+
+    def _is_unlisted(self, name: str) -> bool:
+        return bool(self._listed) and name in self._symbols and name not in (self._listed or ())
+
+
+def _rows(levels: list[_Level]) -> list[Row]:
+    return [(number_text(level.price), number_text(level.qty)) for level in levels]
+
+
+def _time(text: str | None, received_at: int) -> int:
+    return (epoch_us(text) if text else 0) or received_at
+
+
+def _status(system: str) -> Notice:
+    """Before a maintenance it closes every socket."""
+    return Notice("restarting" if system == "maintenance" else "heartbeat", f"system {system}")
+
+
+class KrakenBookRule(Unnumbered):
+    """Books carry a checksum, and have the depth that was asked for."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth: int | None = depth
+
+    def agrees(self, change: BookChange, bids: _Best, asks: _Best) -> bool:
+        """Whether its checksum is that of the book after it: of the texts as they were sent."""
+        return change.checksum == kraken_checksum(bids(_CHECKED_LEVELS), asks(_CHECKED_LEVELS))
+
+
+class Kraken:
+    """See `Venue`. `options`: `watchOrderBook = { depth = 100 }` asks for deeper books than ccxt's 10 levels."""
+
+    exchange = EXCHANGE
+    channels = frozenset(_NAMES)
+    markets = frozenset({"spot"})
+    limits = Limits(
+        streams_per_socket=300,  # the venue states none
+        streams_per_message=_STREAMS_PER_MESSAGE,
+        messages_per_s=5.0,  # "dynamic", says the venue, and no number
+        sockets_per_s=0.25,  # "approximately 150" in ten minutes
+        source="https://docs.kraken.com/api/docs/guides/spot-ws-intro and …/guides/spot-ratelimits",
+    )
+    keep_alive = KeepAlive(30.0, b'{"method":"ping"}')
+    book_over_rest = False
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        chosen = options.get("watchOrderBook")
+        depth = chosen.get("depth") if isinstance(chosen, Mapping) else None
+        self._depth: int = depth if depth in _DEPTHS else _DEPTHS[0]
+        self.book_rule = KrakenBookRule(self._depth)
+
+    def market_id(self, market: Mapping[str, Any]) -> str:
+        """Its streams have names of their own."""
+        return kraken_name(market)
+
+    def greeting(self) -> list[bytes]:
+        """What the venue lists, so that what is asked for can be compared with it."""
+        asked = {"method": "subscribe", "params": {"channel": _INSTRUMENT}, "req_id": _GREETING}
+        return [msgspec.json.encode(asked)]
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
+        """One URL for everything."""
+        return _URL
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """One message per channel, or several."""
+        return self._requests("subscribe", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """Of the same form."""
+        return self._requests("unsubscribe", streams, request_id)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        """It keeps no state."""
+        return _Decoder(symbols)
+
+    def _requests(self, method: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        extra: Mapping[Channel, dict[str, Any]] = {
+            "ticks": {"event_trigger": "bbo"},
+            "order_book": {"depth": self._depth},
+        }
+        return [
+            msgspec.json.encode(
+                {
+                    "method": method,
+                    "params": {"channel": _NAMES[channel], "symbol": ids, **extra.get(channel, {})},
+                    "req_id": request_id,
+                }
+            )
+            for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
+        ]
