@@ -9,6 +9,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 
+_KEPT = 10_000  # texts
+_seconds: dict[int, str] = {}
+_milliseconds: dict[int, str] = {}  # records come many to a millisecond when it matters
+_ENDINGS = [f"{microseconds:03d}Z" for microseconds in range(1000)]
+
 
 def now_us() -> int:
     """The wall clock, in microseconds since the epoch."""
@@ -34,3 +39,34 @@ def from_datetime(instant: datetime) -> int:
 def isoformat(time_us: int) -> str:
     """`2026-01-06T22:00:00.000000Z`: how instants are written for people and in JSON."""
     return to_datetime(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def iso_text(time_us: int) -> str:
+    """ISO 8601 in UTC with six digits of a second. Raises ValueError for a time that no calendar of this system has."""
+    millisecond = time_us // 1000
+    text = _milliseconds.get(millisecond)
+    if text is None:
+        text = _until_the_millisecond(millisecond)
+    return text + _ENDINGS[time_us - millisecond * 1000]
+
+
+def _until_the_millisecond(millisecond: int) -> str:
+    second, fraction = divmod(millisecond, 1000)
+    until_the_second = _seconds.get(second)
+    if until_the_second is None:
+        until_the_second = _until_the_second(second)
+    if len(_milliseconds) >= _KEPT:
+        _milliseconds.clear()
+    text = _milliseconds[millisecond] = f"{until_the_second}.{fraction:03d}"
+    return text
+
+
+def _until_the_second(second: int) -> str:
+    try:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"no such time: second {second} since 1970") from error
+    if len(_seconds) >= _KEPT:
+        _seconds.clear()
+    _seconds[second] = text
+    return text

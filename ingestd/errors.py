@@ -34,6 +34,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingestd.retry import cut
+
 
 class IngestdError(Exception):
     """Something ingestd can explain: the message says what happened, to what, and what to do."""
@@ -270,3 +272,48 @@ def copy_line_is_certain(context: str) -> bool:
     and may name the last row it read."""
     match = _COPY_LINE.search(context)
     return match is not None and context[match.end() : match.end() + 1] in (",", ":")
+
+
+RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
+
+
+class RateLimited(FeedError):
+    """The venue asks us to wait. `retry_after_s`: for how long, at most an hour; 0 if it did not say.
+
+    `is_cut`: it asked for more than an hour.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = cut(retry_after_s)
+        self.is_cut = self.retry_after_s < retry_after_s
+        if self.is_cut:
+            message += f" (asks for a wait of {retry_after_s:.6g} s, and is asked again after {self.retry_after_s:g} s)"
+        super().__init__(message)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to leave the venue alone, for what the socket needs: `retry_after_s`, or ten seconds."""
+        return self.retry_after_s or RATE_LIMIT_PAUSE_S
+
+
+class BookBroken(FeedError):
+    """One book is wrong and must be asked for again; all else that was asked for with it goes on."""
+
+
+class Refused(FeedError):
+    """The venue sent an error. `symbols`: those that it names; mostly it names none, and may be about anything.
+
+    None: nothing was asked, the exchange library itself refuses the call.
+    """
+
+    def __init__(self, message: str, symbols: frozenset[str] | None = frozenset()) -> None:
+        super().__init__(message)
+        self.symbols = symbols
+
+
+_SUBSCRIBED_ALREADY = re.compile(r"\balready\b.*subscri|subscri.*\b(already|dup)|^already exist", re.IGNORECASE)
+
+
+def says_subscribed(text: str) -> bool:
+    """Whether the venue's error only says that what was asked for is subscribed: that is no refusal."""
+    return _SUBSCRIBED_ALREADY.search(text) is not None

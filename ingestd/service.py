@@ -22,16 +22,17 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
 from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
-from ingestd.feeds.base import Feed, FeedStatus, MarketInfo
+from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues.all import native_venue
-from ingestd.gaps.stream_state import Document, StreamState, document, following
 from ingestd.intake.intake import Intake
+from ingestd.intake.stream_state import Document, StreamState, document, following
 from ingestd.journal.journal import Cursor, Journal
 from ingestd.kafka.producer import Producer
+from ingestd.lifecycle import Shard, Tasks
 from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import FeedHealth, JournalHealth, SinkHealth, Snapshot, liveness
@@ -40,7 +41,6 @@ from ingestd.ops.metrics import Metrics
 from ingestd.ops.notify import Notifier
 from ingestd.ops.summary import Summary
 from ingestd.records import StreamId
-from ingestd.shard import Shard
 from ingestd.sinks.base import Sink
 from ingestd.sinks.kafka.sink import KafkaSink
 from ingestd.sinks.redis.sink import RedisLive
@@ -50,10 +50,10 @@ from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore
 from ingestd.standby.leadership import Leadership
 from ingestd.standby.takeover import TakeoverGaps
+from ingestd.status import FeedStatus, MarketInfo
 from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
-from ingestd.tasks import Tasks
-from ingestd.validation import accepted_window
 
 log = structlog.get_logger()
 

@@ -15,6 +15,8 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import Config
 from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
+from ingestd.files import make_directory
+from ingestd.lifecycle import Tasks
 from ingestd.ops.account import account, without_zeros
 from ingestd.ops.endpoint import Endpoint
 from ingestd.ops.health import SinkHealth, Snapshot, liveness
@@ -28,11 +30,9 @@ from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore
-from ingestd.state_files import make_directory
 from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
-from ingestd.tasks import Tasks
-from ingestd.validation import accepted_window
 
 log = structlog.get_logger()
 

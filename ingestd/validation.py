@@ -16,8 +16,6 @@ from typing import Any
 import msgspec
 
 from ingestd.clock import MICROSECONDS_PER_DAY
-from ingestd.config.models import Config
-from ingestd.indexed_texts import LONGEST_NAME, is_name
 from ingestd.records import (
     OPEN_INTEREST_UNITS,
     TRADE_KINDS,
@@ -31,6 +29,14 @@ from ingestd.records import (
     Tick,
     Trade,
 )
+
+# PostgreSQL takes at most 2,704 bytes of one row into a B-tree, and answers 54000 to more:
+# https://www.postgresql.org/docs/current/btree.html. Our indexes hold up to three names, or one id, beside numbers and
+# times: with at most four bytes to a character that is 1,536 bytes, or 800, and what these need besides.
+LONGEST_NAME = 128
+"""Characters of what an index may hold several of: exchange, symbol, channel, timeframe, the venue's trade id."""
+LONGEST_ID = 200
+"""Characters of what is alone in its index, such as an order's id."""
 
 # Nothing in these markets is older than Bitcoin; an epoch-0 time is a venue's way of saying "none".
 OLDEST_TIME_US = 1_230_768_000_000_000  # 2009-01-01
@@ -67,25 +73,6 @@ def time_window(now_us: int, max_ahead_s: float, retention_days: dict[type, int]
     """What is accepted at `now_us`; a retention of 0 days keeps for ever and so refuses nothing for its age."""
     oldest = {kind: now_us - days * MICROSECONDS_PER_DAY for kind, days in retention_days.items() if days}
     return TimeWindow(oldest, now_us + int(max_ahead_s * 1e6))
-
-
-def accepted_window(config: Config) -> Callable[[int], TimeWindow]:
-    """The window at each moment, by the configured retention."""
-    retention = config.retention
-    candles = (
-        retention.ohlcv_data_minutes_days,
-        retention.ohlcv_data_hours_days,
-        retention.ohlcv_data_days_days,
-    )
-    days: dict[type, int] = {
-        Tick: retention.market_ticks_days,
-        Trade: retention.trades_days,
-        BookSnapshot: retention.order_book_days,
-        OpenInterest: retention.oi_snapshots_days,
-        Funding: retention.funding_days,
-        Candle: 0 if 0 in candles else max(candles),
-    }
-    return lambda now_us: time_window(now_us, config.validation.max_ahead_s, days)
 
 
 def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
@@ -297,3 +284,14 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     Funding: _funding,
     Candle: _candle,
 }
+
+
+def is_name(text: str) -> bool:
+    """Whether it may be stored as a name. `isprintable` is false for control characters and for half surrogate pairs,
+    which no encoding takes."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
+def is_id(text: str) -> bool:
+    """Whether it may be stored as an id."""
+    return 0 < len(text) <= LONGEST_ID and text.isprintable()

@@ -30,25 +30,25 @@ from ingestd.backfill.past import (
 )
 from ingestd.backfill.past import known as as_known
 from ingestd.backfill.venues import Venue
-from ingestd.backoff import Backoff
 from ingestd.clock import from_datetime, now_us, to_datetime
 from ingestd.config.models import Config, FeedConfig
-from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, SymbolError
-from ingestd.feeds.base import RateLimited
-from ingestd.feeds.past.history import CcxtHistory
+from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, RateLimited, SymbolError
+from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.past.id_runs import Window, merged
 from ingestd.feeds.past.trade_search import Paging, Request, TradeSearch, Unfillable
 from ingestd.feeds.past.trade_series import Series
 from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
+from ingestd.retry import Backoff
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.candle_audit import MINUTE_US
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema
+from ingestd.storage.retention import accepted_window
 from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.writer import Flush, prepare, write
-from ingestd.validation import accepted_window, flaw, rejection
+from ingestd.validation import flaw, rejection
 
 log = structlog.get_logger()
 

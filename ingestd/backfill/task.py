@@ -10,14 +10,13 @@ import structlog
 from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler, Intake, NotYet, together
 from ingestd.backfill.venues import Venue, Venues
-from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
-from ingestd.errors import ChannelError, FeedError, IngestdError, SymbolError, is_away
-from ingestd.feeds.base import RateLimited
-from ingestd.feeds.past.history import CHANNELS
+from ingestd.errors import ChannelError, FeedError, IngestdError, RateLimited, SymbolError, is_away
+from ingestd.feeds.ccxt.history import CHANNELS
 from ingestd.feeds.past.trade_search import Unfillable
 from ingestd.ops.metrics import Metrics
+from ingestd.retry import Backoff, is_logged
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.base import RateLimited
+from ingestd.errors import RateLimited
+from ingestd.feeds.ccxt.history import CHANNELS, CcxtHistory
 from ingestd.feeds.markets import symbols as symbol_names
-from ingestd.feeds.past.history import CHANNELS, CcxtHistory
+from ingestd.retry import Backoff
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
 

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gaps": ("ingestd.cli.gaps:gaps", "List what may be missing, and why."),
     "backfill": ("ingestd.cli.backfill:backfill", "Fetch a stretch of the past from a venue and store it."),
     "demo": ("ingestd.cli.demo:demo", "Run everything here, and say what arrived where."),
-    "bench": ("ingestd.lab.bench.command:bench", "Measure this machine against the design's numbers."),
+    "bench": ("ingestd.cli.bench:bench", "Measure this machine against the design's numbers."),
 }
 
 

@@ -22,8 +22,8 @@ from ingestd.cli.times import HOW, moment
 from ingestd.clock import to_datetime
 from ingestd.config.models import Config, FeedConfig, nearest
 from ingestd.errors import ConfigError, Problem
+from ingestd.files import private
 from ingestd.ops import logs
-from ingestd.state_files import private
 
 _SHOWN_AT_MOST = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

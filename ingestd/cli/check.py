@@ -15,10 +15,10 @@ from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
-from ingestd.cli.toml_text import to_toml
 from ingestd.config import models as configuration
 from ingestd.config.models import Config, FeedConfig
 from ingestd.config.overlap import is_pattern
+from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.logs import redact, redact_value
 
@@ -105,7 +105,7 @@ def notes_of(config: Config) -> list[Problem]:
     """What could be better. Opens no connection."""
     if not config.feeds:
         return []
-    from ingestd.feeds.markets import catalog
+    from ingestd.feeds.catalog import catalog
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
     doubtful = in_their_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))

@@ -9,7 +9,7 @@ from functools import partial
 
 from ingestd.config.models import Config, FeedConfig, KafkaConfig, RedisConfig
 from ingestd.errors import FeedError, IngestdError, SchemaError
-from ingestd.feeds.past.history import CcxtHistory
+from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.kafka import envelope
 from ingestd.kafka.check import try_kafka
 from ingestd.sinks.redis.sink import address_of, reach

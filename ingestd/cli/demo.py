@@ -13,12 +13,12 @@ from ingestd.cli.options import Integer, Number, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.dsn import shown
+from ingestd.files import private
 from ingestd.lab.demo import run
 from ingestd.lab.demo import verdict as demo_verdict
 from ingestd.lab.demo.run import Account, Plan
 from ingestd.lab.demo.verdict import Verdict
 from ingestd.ops.printable import printable
-from ingestd.state_files import private
 
 _WIDTH_IN_A_FILE = 160
 _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "dropped")

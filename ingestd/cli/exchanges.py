@@ -17,7 +17,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
 
 if TYPE_CHECKING:  # importing the exchange library takes a second
-    from ingestd.feeds.markets.directory import Listing, Offer
+    from ingestd.feeds.catalog.directory import Listing, Offer
 
 _ASKED_FOR_S = 60.0
 
@@ -58,7 +58,7 @@ def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | N
 
 
 def _list_all(as_json: bool) -> None:
-    from ingestd.feeds.markets import directory
+    from ingestd.feeds.catalog import directory
 
     offers = directory.offers()
     if as_json:
@@ -70,7 +70,7 @@ def _list_all(as_json: bool) -> None:
 
 
 def _describe(name: str, as_json: bool) -> None:
-    from ingestd.feeds.markets import directory
+    from ingestd.feeds.catalog import directory
 
     offer = directory.offer(name)
     if as_json:
@@ -95,7 +95,7 @@ def _document(offer: Offer) -> dict[str, Any]:
 
 
 def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
-    from ingestd.feeds.markets import directory
+    from ingestd.feeds.catalog import directory
 
     feed, state_dir = _asking(directory.known(name), patterns, config_file)
     try:
@@ -117,7 +117,7 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
 
 
 async def _asked(feed: FeedConfig, state_dir: Path | None) -> Listing:
-    from ingestd.feeds.markets import directory
+    from ingestd.feeds.catalog import directory
 
     try:
         async with asyncio.timeout(_ASKED_FOR_S):

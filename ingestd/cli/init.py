@@ -13,9 +13,9 @@ from ingestd.cli.check import notes_of
 from ingestd.cli.loading import load_runnable
 from ingestd.cli.options import DEFAULT_CONFIG
 from ingestd.cli.say import say
-from ingestd.cli.toml_text import to_toml
 from ingestd.config.dsn import shown
 from ingestd.config.secrets import MASK
+from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem
 
 _DSN = "postgresql://ingestd@localhost:5432/market"
@@ -94,7 +94,7 @@ def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output:
 
 
 def _composed(exchanges: Sequence[str], wanted: Sequence[str], dsn: str) -> str:
-    from ingestd.feeds.markets import directory
+    from ingestd.feeds.catalog import directory
 
     text = _HEAD.format(
         name=_line("name", "ingestd-1"), state_dir=_line("state_dir", str(_state_dir())), dsn=_line("dsn", dsn)

@@ -66,7 +66,7 @@ def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
     if config.redis is not None:
         yield from _of_redis(config.redis)
     if config.feeds:  # the exchange library takes a second: only where there is a feed to ask about
-        from ingestd.feeds.markets import catalog
+        from ingestd.feeds.catalog import catalog
 
         yield from catalog.check(config.feeds)
         if by_kept_lists:
@@ -186,7 +186,7 @@ def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
 
 def _in_the_catalogs_words(problems: list[Problem]) -> Iterator[Problem]:
     """Of a name that no exchange can have, what the catalog says of one that none has: with the nearest."""
-    from ingestd.feeds.markets import catalog
+    from ingestd.feeds.catalog import catalog
 
     for problem in problems:
         is_exchange = re.fullmatch(r"feeds\[\d+\]\.exchange", problem.path) and problem.value is not None

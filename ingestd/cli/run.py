@@ -16,7 +16,7 @@ from ingestd.cli import EXIT_USAGE
 from ingestd.cli.options import config_option
 from ingestd.cli.signals import STOPS, Listener, listening
 from ingestd.errors import ConfigError
-from ingestd.state_files import private
+from ingestd.files import private
 
 if TYPE_CHECKING:
     from ingestd.service import Service
@@ -47,9 +47,9 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
     # Imported here, since it takes a second or two: a signal that comes meanwhile must find the listener.
     from ingestd.cli.loading import load_runnable
     from ingestd.cli.secret_files import readable_by_all
+    from ingestd.lifecycle import Shard
     from ingestd.ops import garbage, logs
     from ingestd.service import Service
-    from ingestd.shard import Shard
     from ingestd.sink_service import SinkService
 
     config = load_runnable(config_file, role)

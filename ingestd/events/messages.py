@@ -18,7 +18,7 @@ from decimal import Context, Decimal
 from typing import Any, NoReturn, TypeAlias
 
 from ingestd.errors import EnvelopeError
-from ingestd.indexed_texts import LONGEST_ID, is_id
+from ingestd.validation import LONGEST_ID, is_id
 
 EVENT_ID_HEADER = "ingestd-event-id"
 

@@ -16,16 +16,15 @@ from typing import Protocol, TypeAlias
 import structlog
 
 from ingestd import validation
-from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gaps.open_gaps import Dropped, DropSpans, GapBook, dropped, stream_of_gap
-from ingestd.intake.rejections import Rejections
 from ingestd.intake.spill import Spill
 from ingestd.journal.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
+from ingestd.ops.rejections import Rejections
 from ingestd.records import (
     CHANNEL_OF,
     MEMORY_BYTES,
@@ -43,6 +42,7 @@ from ingestd.records import (
     memory_bytes,
     stream_of,
 )
+from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 

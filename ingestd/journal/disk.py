@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ingestd.errors import JournalError, JournalFull
-from ingestd.state_files import open_own
+from ingestd.files import open_own
 
 _PAGE = 4096
 _LEAF_BYTES = _PAGE - 8

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from ingestd import state_files
+from ingestd import files
 from ingestd.gaps.open_gaps import Dropped, dropped
 from ingestd.journal.disk import connect, sync_directory, translated, with_companions
 from ingestd.journal.file import NEW, PART, FileName, JournalFile, add_counts, write_schema
@@ -178,14 +178,14 @@ def keep_aside(path: Path) -> list[Path]:
 
 def _keep_payload(file: JournalFile, batch: StoredBatch) -> Path:
     kept = _bad_directory(file.path.parent) / f"{file.name}-{batch.position}.msgpack"
-    state_files.replace(kept, batch.payload, synced=False)
+    files.replace(kept, batch.payload, synced=False)
     return kept
 
 
 def _bad_directory(directory: Path) -> Path:
     bad = directory / "bad"
     if not bad.is_dir():
-        state_files.make_directory(bad)
+        files.make_directory(bad)
         sync_directory(directory)
     return bad
 

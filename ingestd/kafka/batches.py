@@ -23,9 +23,9 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord
 
-from ingestd.backoff import is_logged
 from ingestd.kafka.codecs import NAMES, TooLarge, unpacked
-from ingestd.sources.base import Message, Part, Unreadable
+from ingestd.kafka.messages import Message, Part, Unreadable
+from ingestd.retry import is_logged
 
 log = structlog.get_logger()
 

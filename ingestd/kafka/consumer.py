@@ -24,8 +24,8 @@ from ingestd.kafka.batches import (
     PartitionRecords,
 )
 from ingestd.kafka.errors import place, translated
+from ingestd.kafka.messages import Membership, Message, Part
 from ingestd.kafka.producer import connection, ensure_topics, reached
-from ingestd.sources.base import Membership, Message, Part
 
 log = structlog.get_logger()
 

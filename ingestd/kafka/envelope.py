@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
+from ingestd.clock import iso_text
 from ingestd.errors import EnvelopeError
-from ingestd.iso_time import iso_text
 from ingestd.records import (
     BookSnapshot,
     Candle,

@@ -12,8 +12,8 @@ import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ingestd.feeds.base import FeedStatus, StreamStatus
 from ingestd.records import FeedGap, StreamId
+from ingestd.status import FeedStatus, StreamStatus
 
 LOOP_STALLED_S = 10.0
 _POLLED_CHANNELS = frozenset({"open_interest", "funding", "candles"})

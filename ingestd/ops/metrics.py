@@ -22,7 +22,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from ingestd import __version__
-from ingestd.feeds.base import FeedStatus, StreamStatus
+from ingestd.status import FeedStatus, StreamStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MISSING_SHOWN_S = 300.0

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
+from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 

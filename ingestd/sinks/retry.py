@@ -13,7 +13,6 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import monotonic_s
 from ingestd.errors import (
     ConnectionLost,
@@ -27,6 +26,7 @@ from ingestd.errors import (
     reaction_to,
 )
 from ingestd.ops.metrics import Metrics
+from ingestd.retry import Backoff, is_logged
 from ingestd.sinks.base import SinkStatus
 
 log = structlog.get_logger()

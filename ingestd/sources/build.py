@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ingestd.config.models import DatabaseConfig, KafkaConfig
 from ingestd.kafka.consumer import GroupConsumer
+from ingestd.kafka.messages import Consumer, Membership
 from ingestd.ops.health import SourceHealth
 from ingestd.ops.metrics import Metrics
-from ingestd.sources.base import Consumer, Membership, ReaderLimits, Store
+from ingestd.sources.base import ReaderLimits, Store
 from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 

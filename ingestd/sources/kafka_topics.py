@@ -11,19 +11,19 @@ import structlog
 
 from ingestd.clock import now_us
 from ingestd.errors import EnvelopeError
-from ingestd.indexed_texts import is_name
-from ingestd.intake.rejections import Rejections
 from ingestd.kafka import envelope
 from ingestd.kafka.envelope import TopicKind
+from ingestd.kafka.messages import Message, Unreadable
 from ingestd.ops.metrics import Metrics, count_by
+from ingestd.ops.rejections import Rejections
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
 from ingestd.sinks.timescale import count_outcome
-from ingestd.sources.base import Item, Message, Unreadable
+from ingestd.sources.base import Item
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
-from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, storable_text
+from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, is_name, storable_text
 
 log = structlog.get_logger()
 

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 
 from ingestd.errors import EnvelopeError
 from ingestd.kafka.envelope import POSITION_HEADER, parse_position
-from ingestd.sources.base import JournalPlace, Message
+from ingestd.kafka.messages import Message
+from ingestd.sources.base import JournalPlace
 from ingestd.storage.writer.positions import Mark
 
 JOURNALS_KEPT = 100  # in each partition: beyond them the one is forgotten whose mark was raised longest ago

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from ingestd.clock import from_datetime
-from ingestd.sources.base import Item, Message, Part
+from ingestd.kafka.messages import Message, Part
+from ingestd.sources.base import Item
 from ingestd.sources.marks import JOURNALS_KEPT, Marks, Verdict, journal_place
 from ingestd.storage.database import Database
 from ingestd.storage.writer import positions

@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import monotonic_s
 from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reaction_to
+from ingestd.kafka.messages import Consumer, Membership, Message, Part
 from ingestd.ops.metrics import Metrics, count_by
+from ingestd.retry import Backoff, is_logged
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.retry import PersistentWriter, kind_of
-from ingestd.sources.base import Consumer, Membership, Message, Part, Prepared, ReaderLimits, ReaderStatus, Store
+from ingestd.sources.base import Prepared, ReaderLimits, ReaderStatus, Store
 from ingestd.sources.doubts import Doubts
 from ingestd.sources.partitions import REPLAY_PREFIX, Partition, released, rewind, take_over
 from ingestd.sources.watch import BrokerWatch

@@ -10,9 +10,10 @@ from ingestd.clock import now_us, to_datetime
 from ingestd.errors import DatabaseError, may_be_of_a_row
 from ingestd.events.messages import Event, read_event
 from ingestd.events.tables import Change, store_events
+from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
-from ingestd.sources.base import Item, Message
+from ingestd.sources.base import Item
 from ingestd.sources.kafka_topics import poison, why
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move, advance

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from ingestd.backoff import is_logged
 from ingestd.errors import KafkaError
+from ingestd.kafka.messages import Consumer, Part
 from ingestd.ops.metrics import Metrics
-from ingestd.sources.base import Consumer, Part
+from ingestd.retry import is_logged
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from ingestd import state_files
+from ingestd import files
 from ingestd.clock import isoformat, monotonic_s
 from ingestd.config.models import InstanceConfig
 from ingestd.errors import ConfigError, IngestdError, LeaseLost, is_away
@@ -235,7 +235,7 @@ class Leadership:
         path = self._state_dir / _HELD
         try:
             if held:
-                os.close(state_files.open_own(path))
+                os.close(files.open_own(path))
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:  # a full disk: it only matters at a start without the database
@@ -248,10 +248,10 @@ class Leadership:
     def _holder(self) -> str:
         path = self._state_dir / _HOLDER
         try:
-            mark = state_files.read(path).decode("ascii").strip()
+            mark = files.read(path).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             mark = ""
         if not mark:
             mark = secrets.token_hex(4)
-            state_files.replace(path, f"{mark}\n".encode(), synced=False)
+            files.replace(path, f"{mark}\n".encode(), synced=False)
         return f"{socket.gethostname()}:{self._state_dir.absolute()}#{mark}"

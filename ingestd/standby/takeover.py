@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import isoformat, monotonic_s, now_us
 from ingestd.errors import IngestdError
-from ingestd.feeds.base import Feed, FeedStatus, Intake, StreamStatus
-from ingestd.feeds.streams.gaps import GapTracker, StreamKey
+from ingestd.feeds.base import Feed, Intake
 from ingestd.gaps.causes import TAKEOVER
+from ingestd.gaps.tracker import GapTracker, StreamKey
+from ingestd.retry import Backoff
 from ingestd.standby.last_stored import last_stored
+from ingestd.status import FeedStatus, StreamStatus
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.lease_terms import Term
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from ingestd import state_files
+from ingestd import files
 from ingestd.config.models import Config
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, Problem
 from ingestd.storage.database import Database
@@ -75,5 +75,5 @@ class DatabaseAccess:
         for grant in grants:
             log.error("database_right_missing", database=str(database.target), remedy=grant)
         if not seen.exists():
-            state_files.replace(seen, f"{database.target}\n".encode(), synced=False)
+            files.replace(seen, f"{database.target}\n".encode(), synced=False)
         return engine

@@ -8,7 +8,7 @@ from decimal import Decimal, DecimalException, InvalidOperation
 import structlog
 
 from ingestd.errors import DatabaseError
-from ingestd.feeds.base import MarketInfo
+from ingestd.status import MarketInfo
 from ingestd.storage.database import Database
 from ingestd.storage.sql_files import read_sql
 from ingestd.symbol_names import compact_symbol, dash_symbol

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ingestd.config.models import Config, RetentionConfig
+from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
 from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.policies import HYPERTABLES
 from ingestd.storage.rights import owns
+from ingestd.validation import TimeWindow, time_window
 
 _ROWS_PER_DELETE = 20_000
 _SLICE = timedelta(days=1)
@@ -108,3 +110,22 @@ async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) 
             await db.fetch("SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", table, cutoff)
         else:
             await _delete_slices(db, Expiry(table, "time", days), cutoff)
+
+
+def accepted_window(config: Config) -> Callable[[int], TimeWindow]:
+    """The window at each moment, by the configured retention."""
+    retention = config.retention
+    candles = (
+        retention.ohlcv_data_minutes_days,
+        retention.ohlcv_data_hours_days,
+        retention.ohlcv_data_days_days,
+    )
+    days: dict[type, int] = {
+        Tick: retention.market_ticks_days,
+        Trade: retention.trades_days,
+        BookSnapshot: retention.order_book_days,
+        OpenInterest: retention.oi_snapshots_days,
+        Funding: retention.funding_days,
+        Candle: 0 if 0 in candles else max(candles),
+    }
+    return lambda now_us: time_window(now_us, config.validation.max_ahead_s, days)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from ingestd.backoff import is_logged
 from ingestd.clock import monotonic_s
 from ingestd.config.models import Config
 from ingestd.errors import IngestdError
-from ingestd.feeds.base import MarketInfo
 from ingestd.ops.metrics import Metrics
+from ingestd.retry import is_logged
+from ingestd.status import MarketInfo
 from ingestd.storage import repository, retention, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database

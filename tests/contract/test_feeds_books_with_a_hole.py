@@ -18,8 +18,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from ingestd.backoff import Backoff
 from ingestd.records import BookSnapshot, FeedGap
+from ingestd.retry import Backoff
 from tests.support.book_venues import BOOK_VENUES, BookVenue, ModelBook, Numbers, stored
 from tests.support.fake_venue import Connection, FakeVenue, Running
 from tests.unit.feeds.doubles import market

@@ -10,8 +10,8 @@ import ccxt
 import pytest
 from aiohttp import web
 
-from ingestd.backoff import Backoff
 from ingestd.records import BookSnapshot, FeedGap, Trade
+from ingestd.retry import Backoff
 from tests.support.fake_venue import Connection, FakeVenue, Running
 from tests.unit.feeds.doubles import Wire
 

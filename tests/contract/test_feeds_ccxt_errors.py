@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.feeds.ccxt import subscription
 from ingestd.ops.health import FeedHealth, Snapshot, readiness
 from ingestd.records import FeedGap, Tick, Trade
+from ingestd.retry import Backoff
 from tests.support.fake_venue import Connection, FakeVenue, Running
 
 NOW_MS = 1_790_000_000_000

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from ingestd.backoff import Backoff
 from ingestd.feeds.ccxt import subscription
 from ingestd.feeds.wire_limits import MAX_REPLY_BYTES
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
+from ingestd.retry import Backoff
 from tests.support.feeds import DECODERS
 from tests.support.raw_venue import MARKETS, RawVenue, Running, Speak, frame, reply
 from tests.support.time_limits import cases, within
@@ -303,8 +303,8 @@ NOT_LONG = cases(
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is an hour for a venue is a moment here."""
-    monkeypatch.setattr("ingestd.feeds.named_waits.LONGEST_WAIT_S", 0.05)
-    monkeypatch.setattr("ingestd.feeds.base.RATE_LIMIT_PAUSE_S", 0.01)
+    monkeypatch.setattr("ingestd.retry.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("ingestd.errors.RATE_LIMIT_PAUSE_S", 0.01)
 
 
 @pytest.mark.usefixtures("short_patience")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.feeds.base import Earlier
 from ingestd.records import FeedGap, OpenInterest, StreamId, Trade
+from ingestd.status import Earlier
 from tests.contract.test_feeds_socket import Running, Venue, quick_delays, venue
 
 __all__ = ["quick_delays", "venue"]

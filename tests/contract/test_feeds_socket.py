@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from ingestd.backoff import Backoff
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
-from ingestd.feeds.base import Earlier
 from ingestd.feeds.ccxt import subscription
 from ingestd.records import FeedGap, OpenInterest, StreamId, Trade
+from ingestd.retry import Backoff
+from ingestd.status import Earlier
 from tests.support.feeds import DECODERS, make_feed
 from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from ingestd.backoff import Backoff
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.ccxt import subscription
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.records import Trade
+from ingestd.retry import Backoff
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 60.0

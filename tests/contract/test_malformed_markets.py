@@ -16,10 +16,10 @@ import structlog
 
 from ingestd.config.models import parse
 from ingestd.errors import ConfigError
-from ingestd.feeds.base import Earlier
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
+from ingestd.status import Earlier
 from tests.support.feeds import DECODERS, make_feed
 from tests.support.list_venue import SPOT_ONLY, ListVenue, binance_spot, binance_trades, until
 from tests.support.time_limits import cases
@@ -181,7 +181,7 @@ async def test_a_named_market_that_is_malformed_is_said_to_be_so_and_no_mistake_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ingestd.feeds.ccxt.feed._NOTHING_LISTED_S", 0.01)
-    monkeypatch.setattr("ingestd.backoff.Backoff.next_s", lambda *_: 0.01)
+    monkeypatch.setattr("ingestd.retry.Backoff.next_s", lambda *_: 0.01)
     bad = {**ETH, "filters": [{"filterType": "PRICE_FILTER", "tickSize": "1e400"}]}
     async with ListVenue({LIST: {"symbols": [BTC, bad]}}) as venue:
         venue.answer = binance_trades
@@ -263,7 +263,7 @@ async def test_a_request_that_is_needed_and_fails_is_not_asked_again_at_once(mon
         waits.append(60.0)
         return 60.0
 
-    monkeypatch.setattr("ingestd.backoff.Backoff.next_s", next_s)
+    monkeypatch.setattr("ingestd.retry.Backoff.next_s", next_s)
     pairs = [{"product_id": 1, "ticker_id": "BTC_USDT0", "base": "BTC", "quote": "USDT0"}]
     async with ListVenue({"v2/pairs": pairs, "v2/assets": []}, status=500) as venue:
         feed = CcxtFeed(venue.config("nado", ["*"]))

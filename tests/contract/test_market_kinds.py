@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
-from ingestd.feeds.markets.catalog import check
+from ingestd.feeds.catalog.catalog import check
 from ingestd.feeds.markets.symbols import kind_by_name, kind_of
 from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import BookSnapshot, FeedGap, Tick, Trade

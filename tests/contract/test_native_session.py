@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s
 from ingestd.config.models import FeedConfig
-from ingestd.errors import FeedError
-from ingestd.feeds.base import RateLimited
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.feeds.native.recorder import NativeRecorder
@@ -24,6 +22,7 @@ from ingestd.feeds.native.unnumbered import Unnumbered
 from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
 from ingestd.feeds.stopping import Stop
 from ingestd.records import BookSnapshot, Channel, FeedGap, Trade
+from ingestd.retry import Backoff
 from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.ccxt import records as ccxt_records
-from ingestd.feeds.past.open_interest import kind_of, unit_of
+from ingestd.feeds.ccxt.open_interest import kind_of, unit_of
 from ingestd.records import OpenInterest
 from tests.support.fake_venue import FakeVenue, Running
 from tests.unit.feeds.doubles import Wire

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from ingestd.feeds.base import FeedStatus
 from ingestd.feeds.ccxt import market_loader
 from ingestd.feeds.ccxt.market_loader import MarketLoader
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
 from ingestd.feeds.ccxt.taps import Tap
 from ingestd.feeds.stopping import Stop
+from ingestd.status import FeedStatus
 from tests.support.daemon import free_port
 
 

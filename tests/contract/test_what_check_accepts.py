@@ -5,9 +5,9 @@ from __future__ import annotations
 import ccxt
 import pytest
 
+from ingestd.feeds.catalog import catalog
 from ingestd.feeds.ccxt.channels import method_for, offered_channels, single_method_for
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
-from ingestd.feeds.markets import catalog
 from ingestd.feeds.markets.symbols import serves
 from ingestd.records import Channel
 from tests.support.ccxt_requests import MARKET_TYPES, Asking, symbol_of

@@ -32,11 +32,12 @@ from ingestd.clock import now_us
 from ingestd.config import models as configuration
 from ingestd.config.models import FeedConfig
 from ingestd.errors import JournalError
-from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo, StreamStatus
+from ingestd.feeds.base import Feed, Intake
 from ingestd.journal.journal import Journal
 from ingestd.ops import logs
 from ingestd.records import FeedGap, Rejected, Tick, Trade
 from ingestd.service import Service
+from ingestd.status import FeedStatus, MarketInfo, StreamStatus
 from tests.fault import breakage, events
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiokafka.structs import TopicPartition
 
 from ingestd.kafka.batches import Bounds, FetchedBatches, PartitionRecords
-from ingestd.sources.base import Message, Unreadable
+from ingestd.kafka.messages import Message, Unreadable
 from tests.support.batches import CODECS, batch, old_message, pack, records, sound
 
 KINDS = ("none", "gzip", "snappy", "raw snappy", "lz4", "zstd")

@@ -31,7 +31,6 @@ from ingestd.config import secrets
 from ingestd.config.models import FeedConfig, JournalConfig, parse
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.events.messages import read_event
-from ingestd.feeds.base import StreamStatus
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.records import market_info
@@ -52,6 +51,7 @@ from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
 from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sources.marks import journal_place
+from ingestd.status import StreamStatus
 from ingestd.storage.repository import columns_of
 from ingestd.storage.writer import copy_text
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES

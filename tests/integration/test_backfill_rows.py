@@ -21,7 +21,8 @@ from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
-from ingestd.validation import accepted_window, flaw
+from ingestd.storage.retention import accepted_window
+from ingestd.validation import flaw
 from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ingestd.backoff import Backoff
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.records import FeedGap, Tick, Trade
+from ingestd.retry import Backoff
 from tests.support.feeds import make_feed
 from tests.unit.feeds.doubles import ListIntake
 

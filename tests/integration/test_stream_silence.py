@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.base import Feed, StreamStatus
+from ingestd.feeds.base import Feed
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.local import LocalVenue
@@ -18,6 +18,7 @@ from ingestd.lab.sim.replay import replay_venue
 from ingestd.lab.sim.synthetic.rest import Rest
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
+from ingestd.status import StreamStatus
 from tests.support.captures import shared
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake

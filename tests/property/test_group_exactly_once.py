@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingestd.kafka.messages import Consumer, Membership
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, Record
-from ingestd.sources.base import Consumer, Membership, ReaderLimits
+from ingestd.sources.base import ReaderLimits
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader

@@ -6,11 +6,12 @@ from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.base import Earlier, Feed
+from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import StreamId
+from ingestd.status import Earlier
 
 DECODERS = ("ccxt", "native")
 

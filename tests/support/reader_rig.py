@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ingestd.kafka.messages import Consumer, Membership
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
-from ingestd.sources.base import Consumer, Membership, ReaderLimits, Store
+from ingestd.sources.base import ReaderLimits, Store
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader

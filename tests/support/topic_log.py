@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingestd.kafka import envelope
+from ingestd.kafka.messages import Membership, Message, Part
 from ingestd.records import Record
-from ingestd.sources.base import Membership, Message, Part
 
 
 @dataclass(frozen=True)

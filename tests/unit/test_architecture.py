@@ -28,11 +28,11 @@ LEAVES = {
     "ingestd.symbol_names",
     "ingestd.gaps.causes",
     "ingestd.indexed_texts",
-    "ingestd.trade_times",
-    "ingestd.state_files",  # every part that keeps something between runs
+    "ingestd.storage.writer.trade_times",
+    "ingestd.files",  # every part that keeps something between runs
     "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
 }
-FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.backoff"}
+FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.retry"}
 
 # What the modules under a name may import of ours, besides FOR_ALL and their own package. The longest name counts.
 # An entry stands for the module and everything in it.
@@ -43,15 +43,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.feeds.base",
         "ingestd.gaps.open_gaps",
         "ingestd.journal.journal",
-        "ingestd.intake.rejections",
+        "ingestd.ops.rejections",
         "ingestd.intake.spill",
         "ingestd.validation",
     },
     "ingestd.gaps.open_gaps": set(),
-    "ingestd.intake.rejections": set(),
+    "ingestd.ops.rejections": set(),
     "ingestd.intake.spill": set(),
     # What a process leaves to the next: it is composed of what the feeds say and the intake holds.
-    "ingestd.gaps.stream_state": {
+    "ingestd.intake.stream_state": {
         "ingestd.feeds.base",
         "ingestd.gaps.open_gaps",
         "ingestd.intake.intake",
@@ -87,17 +87,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.journal.thread": set(),
     "ingestd.standby.takeover": {
         "ingestd.feeds.base",
-        "ingestd.feeds.streams.gaps",
+        "ingestd.gaps.tracker",
         "ingestd.storage",
     },  # gaps, from what is stored
-    "ingestd.tasks": set(),
+    "ingestd.lifecycle": set(),
     "ingestd.shard": set(),
     "ingestd.sinks": {"ingestd.storage", "ingestd.journal.journal", "ingestd.validation", "ingestd.kafka.producer"},
     "ingestd.kafka.producer": {"ingestd.kafka.errors"},
     "ingestd.kafka.errors": set(),
     "ingestd.kafka.check": {"ingestd.kafka.producer"},
     "ingestd.sources": {
-        "ingestd.intake.rejections",
+        "ingestd.ops.rejections",
         "ingestd.storage",
         "ingestd.sinks",
         "ingestd.validation",
@@ -138,8 +138,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ingestd.storage",
         "ingestd.lab.sim",
         "ingestd.ops",
-        "ingestd.feeds.markets.catalog",
-        "ingestd.feeds.markets.directory",
+        "ingestd.feeds.catalog.catalog",
+        "ingestd.feeds.catalog.directory",
         "ingestd.backfill.on_demand",
         "ingestd.kafka.check",
     },
@@ -147,7 +147,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ingestd.lab.bench": {"ingestd"},
     # It asks each server and venue once, by the part that will use it.
     "ingestd.cli.connecting": {"ingestd"},
-    "ingestd.cli.loading": {"ingestd.feeds.markets.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
+    "ingestd.cli.loading": {"ingestd.feeds.catalog.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
     # It listens to what the daemon sends.
     "ingestd.lab.demo.fanout": {"ingestd.lab.sim", "ingestd.kafka.consumer"},
     "ingestd.__main__": {"ingestd.cli"},
@@ -157,10 +157,10 @@ NOTHING_OF_OURS = {
     "ingestd.errors",
     "ingestd.clock",
     "ingestd.iso_time",
-    "ingestd.state_files",
+    "ingestd.files",
     "ingestd.symbol_names",
     "ingestd.gaps.causes",
-    "ingestd.trade_times",
+    "ingestd.storage.writer.trade_times",
     "ingestd",
 }
 EXACTLY = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.iso_time import iso_text
+from ingestd.clock import iso_text
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_1000_US, YEAR_10000_US = -30_610_224_000_000_000, 253_402_300_800_000_000  # a year of four digits

@@ -10,9 +10,10 @@ import pytest
 
 from ingestd.config.models import FeedConfig, parse
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.base import Feed, FeedStatus, Intake, MarketInfo
+from ingestd.feeds.base import Feed, Intake
 from ingestd.ops.health import readiness
 from ingestd.service import Service
+from ingestd.status import FeedStatus, MarketInfo
 
 
 class Listed:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.errors import ConfigError
-from ingestd.shard import Shard
+from ingestd.lifecycle import Shard
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.integers(1, 50))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import state_files
+from ingestd import files
 from ingestd.config.models import FeedConfig, JournalConfig
 from ingestd.errors import JournalError, SinkStateError
 from ingestd.feeds.markets.cache import MarketCache
-from ingestd.gaps.stream_state import StreamState
+from ingestd.intake.stream_state import StreamState
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.kafka.cursor import CursorFile
@@ -41,8 +41,8 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_files_are_for_their_user_whatever_the_umask(tmp_path: Path) -> None:
     state = tmp_path / "above" / "state"
     open_journal(state)
-    state_files.replace(state / "streams.json", b"{}")
-    state_files.replace(state / "streams.json", b"{}")
+    files.replace(state / "streams.json", b"{}")
+    files.replace(state / "streams.json", b"{}")
     MarketCache(state, FeedConfig(exchange="binance", symbols=["BTC/USDT"])).write([{"symbol": "BTC/USDT"}])
     found = modes(tmp_path / "above")
     assert len(found) > 6
@@ -119,9 +119,9 @@ def test_nothing_else_is_written_through_a_planted_name(plant: Callable[[Path, P
     plant(tmp_path / "streams.json.part", victim)
     if plant is directory:
         with pytest.raises(OSError, match="directory"):
-            state_files.replace(path, b"ours")
+            files.replace(path, b"ours")
     else:
-        state_files.replace(path, b"ours")
+        files.replace(path, b"ours")
         assert path.read_bytes() == b"ours"
     assert victim.read_text() == "worth keeping"
     assert not (tmp_path / "to-be-made").exists()

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
-from ingestd.feeds.base import Earlier, FeedStatus, StreamStatus
 from ingestd.feeds.streams.ledger import StreamLedger
-from ingestd.gaps import stream_state
-from ingestd.gaps.stream_state import (
+from ingestd.intake import stream_state
+from ingestd.intake.intake import Intake
+from ingestd.intake.stream_state import (
     Document,
     StreamState,
     document,
@@ -24,10 +24,10 @@ from ingestd.gaps.stream_state import (
     let_go,
     lost_before_gaps,
 )
-from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, StreamId
+from ingestd.status import Earlier, FeedStatus, StreamStatus
 from ingestd.validation import TimeWindow
 from tests.support.records import NOW_US, tick, trade
 from tests.unit.feeds.doubles import ListIntake

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.feeds.base import FeedStatus, RateLimited, Refused
+from ingestd.config.secrets import redact
+from ingestd.errors import RateLimited, Refused
 from ingestd.feeds.books.states import (
     AUDITED_LEVELS,
     BookState,
@@ -20,8 +21,8 @@ from ingestd.feeds.books.states import (
     compare,
     has_passed,
 )
-from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.stopping import Stop
+from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
 
@@ -58,8 +59,8 @@ class AuditedBooks(Protocol):
 class BookAuditor:
     """Compares every `interval_s`, the symbols in turn; one that differs twice at the same level is begun anew.
 
-    `fetch(symbol, levels)` is the venue's book, `book(symbol)` ours, `forget(symbol)` lets ours go
-    (None: there is no way on this venue, and a difference is only counted and logged). Once is not
+    `fetch(symbol, levels)` is the venue's book (it raises FeedError), `book(symbol)` ours, `forget(symbol)` lets ours
+    go (None: there is no way on this venue, and a difference is only counted and logged). Once is not
     enough: a level that changes and changes back within one frame is not seen in the stream.
     """
 
@@ -134,12 +135,11 @@ class BookAuditor:
                 return book_state(task.result(), AUDITED_LEVELS)
             except (TypeError, ValueError, KeyError) as unreadable:
                 raised = unreadable
-        error = translated(raised)
-        log.info("book_not_audited", feed=self._recorder.counts.label, symbol=symbol, error=str(error)[:300])
-        if isinstance(error, Refused):
+        log.info("book_not_audited", feed=self._recorder.counts.label, symbol=symbol, error=redact(str(raised))[:300])
+        if isinstance(raised, Refused):
             self._levels = None  # a venue that serves other depths only: its usual one
-        elif isinstance(error, RateLimited):
-            await stop.sleep(error.retry_after_s or _RATE_LIMIT_PAUSE_S)
+        elif isinstance(raised, RateLimited):
+            await stop.sleep(raised.retry_after_s or _RATE_LIMIT_PAUSE_S)
         return None
 
     async def _until_passed(self, states: Sequence[BookState], venue: BookState, stop: Stop) -> None:

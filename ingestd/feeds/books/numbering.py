@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ingestd.feeds.streams.consecutive import HOLES_TO_DOUBT, STEPS_TO_BELIEVE, Consecutiveness
+from ingestd.gaps.consecutive import HOLES_TO_DOUBT, STEPS_TO_BELIEVE, Consecutiveness
 
 Verdict = Literal["follows", "old", "hole"]
 

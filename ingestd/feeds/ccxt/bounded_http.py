@@ -28,7 +28,6 @@ from yarl import URL
 
 from ingestd.clock import monotonic_s
 from ingestd.feeds.ccxt.unpacking import FrameTooLarge, Reply
-from ingestd.feeds.named_waits import cut, retry_after_s
 from ingestd.feeds.redirects import REDIRECTS, RedirectRefused, redirected, shown
 from ingestd.feeds.wire_limits import (
     CONTROL_FRAME_COST,
@@ -41,6 +40,7 @@ from ingestd.feeds.wire_limits import (
     holds_too_much,
     too_fragmented,
 )
+from ingestd.retry import cut, retry_after_s
 
 _FIRST_ERROR = 400  # statuses from here on are errors
 _CONTROL = frozenset({WSMsgType.CLOSE.value, WSMsgType.PING.value, WSMsgType.PONG.value})

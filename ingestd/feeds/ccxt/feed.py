@@ -8,15 +8,13 @@ from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
-from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
+from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
-from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.families import Family, may_hold, needed
@@ -24,6 +22,8 @@ from ingestd.feeds.markets.listing import Choice, has_expired
 from ingestd.feeds.stopping import Stop
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.records import Channel, StreamId
+from ingestd.retry import Backoff
+from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
 
 log = structlog.get_logger()
 
@@ -245,11 +245,7 @@ class CcxtFeed:
         session = self._session
         if session is None or not session.exchange.markets:
             raise FeedError("the exchange object is not there yet")
-        try:
-            book: Mapping[str, Any] = await session.exchange.fetch_order_book(symbol, levels)
-        except Exception as error:  # the venue's code may raise anything; here it becomes one of ours
-            raise translated(error) from error
-        return book
+        return await session.order_book(symbol, levels)
 
     def _resolve(self) -> symbol_names.Resolution:
         assert self._session is not None

@@ -9,14 +9,14 @@ from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import now_us
-from ingestd.errors import FeedError
-from ingestd.feeds.base import FeedStatus, RateLimited
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import is_poor
 from ingestd.feeds.stopping import Stop
+from ingestd.retry import Backoff, is_logged
+from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
 

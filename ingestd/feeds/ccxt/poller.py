@@ -8,8 +8,7 @@ from typing import Any
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import RateLimited, Refused
+from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.records import rows_of

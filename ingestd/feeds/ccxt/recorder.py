@@ -10,7 +10,7 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
-from ingestd.feeds.base import Earlier, Intake
+from ingestd.feeds.base import Intake
 from ingestd.feeds.books.checksums import CHECKED_HERE
 from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.books.samples import BookSamples, named_in
@@ -21,6 +21,7 @@ from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
+from ingestd.status import Earlier
 
 log = structlog.get_logger()
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.ccxt.corrections import corrected, streamed_candle, ticker_time_us
+from ingestd.feeds.ccxt.open_interest import counted, unit_of
 from ingestd.feeds.exact import decimal_text, sent_text
 from ingestd.feeds.markets.quantity_units import contract_of, positive_size
-from ingestd.feeds.past.open_interest import counted, unit_of
 from ingestd.feeds.trade_kinds import marks_of
 from ingestd.feeds.venue_time import BOOK_TIME, epoch_us, time_us
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
+from ingestd.status import MarketInfo
 
 _SEQ_LIMIT = 2**63
 _HOURS_PER_YEAR = 365 * 24

@@ -28,15 +28,15 @@ from ingestd.feeds.ccxt.channels import (
 from ingestd.feeds.ccxt.forget import client_of_book, forget_book, gathers_changes
 from ingestd.feeds.ccxt.lost_streams import LostStreams
 from ingestd.feeds.ccxt.market_loader import MarketLoader
+from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.ccxt.poller import Poller
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.subscription import Subscription
-from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange
+from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange, translated
 from ingestd.feeds.ccxt.taps import Tap
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice
-from ingestd.feeds.past.newest import Newest
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.silence_watch import SilenceWatch
@@ -304,13 +304,21 @@ class CcxtSession:
             for stream in subscription.streams
         ]
 
+    async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
+        """The venue's own book over REST. Raises FeedError."""
+        try:
+            book: Mapping[str, Any] = await self.exchange.fetch_order_book(symbol, levels)
+        except Exception as error:  # the venue's code may raise anything; here it becomes one of ours
+            raise translated(error) from error
+        return book
+
     def _resynchronise(self, symbol: str) -> None:
         for subscription in list(self._subscriptions):
             subscription.wake_for(symbol)
 
     def _auditor(self) -> BookAuditor:
         return BookAuditor(
-            fetch=lambda symbol, limit: self.exchange.fetch_order_book(symbol, limit),
+            fetch=self.order_book,
             forget=(lambda symbol: forget_book(self.exchange, symbol)) if can_forget_books(self.exchange) else None,
             book=lambda symbol: (self.exchange.orderbooks or {}).get(symbol),
             recorder=self._recorder,

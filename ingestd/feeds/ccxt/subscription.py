@@ -9,10 +9,8 @@ from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
-from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import BookBroken, RateLimited, Refused, says_subscribed
+from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError, says_subscribed
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
@@ -20,6 +18,7 @@ from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.overlap import Overlap
 from ingestd.records import Channel
+from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 

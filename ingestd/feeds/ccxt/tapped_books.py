@@ -16,14 +16,13 @@ from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff
-from ingestd.errors import FeedError
-from ingestd.feeds.base import RateLimited
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.books.numbering import NUMBERINGS, BookSteps
 from ingestd.feeds.ccxt.channels import BOOKS_GATHERED_HERE
 from ingestd.feeds.ccxt.numbered_frames import NumberedFrame, numbered_frame_reader
 from ingestd.feeds.ccxt.tapped_stores import BookStore, tap_book
 from ingestd.feeds.ccxt.taps import Tap, started_for
+from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 

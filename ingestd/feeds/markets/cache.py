@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from ingestd import state_files
+from ingestd import files
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.exact import decode_json, encode_json
@@ -44,7 +44,7 @@ class MarketCache:
     def read(self) -> list[dict[str, Any]] | None:
         """The markets in the exchange library's form; None when there are none, or only old or damaged ones."""
         try:
-            document = decode_json(state_files.read(self.path))
+            document = decode_json(files.read(self.path))
             if document["version"] != _VERSION or not all(isinstance(m["symbol"], str) for m in document["markets"]):
                 return None
             loaded_at = int(document["loaded_at"])
@@ -65,10 +65,10 @@ class MarketCache:
         loaded_at = now_us()
         lacks = [{"name": family.name, "kinds": sorted(family.kinds), "why": why} for family, why in missing]
         try:
-            state_files.make_directory(self.path.parent)
+            files.make_directory(self.path.parent)
             document = {"version": _VERSION, "loaded_at": loaded_at, "missing": lacks, "markets": list(markets)}
             beside = self.path.with_suffix(f".{self._number}")
-            os.replace(state_files.write_beside(beside, encode_json(document), synced=False), self.path)
+            os.replace(files.write_beside(beside, encode_json(document), synced=False), self.path)
         except (OSError, ValueError, TypeError) as error:
             log.warning("markets_not_written", path=str(self.path), error=str(error)[:300])
         self.loaded_at = loaded_at

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingestd.feeds.exact import decimal_text
-from ingestd.indexed_texts import LONGEST_NAME
+from ingestd.validation import LONGEST_NAME
 
 _MAX_NAME_BYTES = 384
 _MAX_DIGITS = 60

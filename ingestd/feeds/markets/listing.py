@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ingestd.feeds.base import StreamStatus
 from ingestd.gaps.causes import OVER_US
+from ingestd.status import StreamStatus
 
 Markets = Mapping[str, Mapping[str, Any]]
 

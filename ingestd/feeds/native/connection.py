@@ -9,20 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.errors import FeedError
-from ingestd.feeds.base import RateLimited, says_subscribed
+from ingestd.errors import FeedError, RateLimited, says_subscribed
 from ingestd.feeds.native.messages import FrameNumber, Message, Notice
-from ingestd.feeds.native.pace import Pace, Paces
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.socket import Socket, connect
 from ingestd.feeds.native.venue import Asked, Greets, Limits, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.pace import Pace, Paces
 from ingestd.feeds.url_map import mapped_url
 from ingestd.gaps.causes import DISCONNECT
+from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.base import Earlier, FeedStatus, Intake, MarketInfo, StreamStatus
+from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt.feed import CcxtFeed
+from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.markets.symbols import kind_of
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.past.newest import Newest
 from ingestd.feeds.stopping import Stop
 from ingestd.records import Channel, StreamId
+from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
 
 
 class NativeFeed:

@@ -8,15 +8,14 @@ from typing import Any
 
 import structlog
 
-from ingestd.backoff import Backoff
 from ingestd.clock import monotonic_s
-from ingestd.errors import FeedError
-from ingestd.feeds.base import RateLimited
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.books import ladder
 from ingestd.feeds.books.ladder import BookLadder, Rung
 from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
+from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 

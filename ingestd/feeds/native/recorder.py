@@ -10,16 +10,17 @@ from msgspec.structs import replace
 
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.base import Earlier, Intake
-from ingestd.feeds.books.maintained import Book, Books
+from ingestd.feeds.base import Intake
 from ingestd.feeds.books.states import BookState
 from ingestd.feeds.markets.listing import Choice
+from ingestd.feeds.native.books import Book, Books
 from ingestd.feeds.native.messages import BookChange, Message
 from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, Funding, StreamId, Tick, Trade
+from ingestd.status import Earlier
 
 log = structlog.get_logger()
 

@@ -12,16 +12,16 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.books.audit import BookAuditor
+from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.native.connection import Line
-from ingestd.feeds.native.pace import Pace
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.venue import Asked, OwnMarketIds, Venue
-from ingestd.feeds.past.newest import Newest
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.pace import Pace
 from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.gaps.causes import UNLISTED
 from ingestd.records import Channel

@@ -24,9 +24,7 @@ from picows import (
 
 from ingestd.clock import monotonic_s
 from ingestd.config.secrets import redact
-from ingestd.errors import FeedError
-from ingestd.feeds.base import RateLimited
-from ingestd.feeds.named_waits import retry_after_s
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.redirects import MAX_REDIRECTS, REDIRECTS, redirected
 from ingestd.feeds.wire_limits import (
     CONTROL_FRAME_COST,
@@ -36,6 +34,7 @@ from ingestd.feeds.wire_limits import (
     FrameBudget,
     too_fragmented,
 )
+from ingestd.retry import retry_after_s
 
 _RECEIVE_BUFFER_BYTES = 2**20  # what one read may bring at most, and so what comes after reading was paused
 _TURN_S = 0.002  # one read may bring ten thousand frames; the loop's other work gets its turn in between

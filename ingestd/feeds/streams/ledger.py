@@ -13,15 +13,16 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.config.secrets import redact
 from ingestd.errors import FeedError
-from ingestd.feeds.base import Earlier, FeedStatus, Intake, StreamStatus
+from ingestd.feeds.base import Intake
 from ingestd.feeds.markets.listing import Choice, Judgement, ListingDoubts
 from ingestd.feeds.markets.quantity_units import unit_of
-from ingestd.feeds.streams.consecutive import STEPS_TO_BELIEVE
-from ingestd.feeds.streams.gaps import GapTracker
 from ingestd.feeds.streams.overlap import Overlap
-from ingestd.feeds.streams.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.gaps.causes import LACKED, NOT_SUBSCRIBED, UNLISTED
+from ingestd.gaps.consecutive import STEPS_TO_BELIEVE
+from ingestd.gaps.tracker import GapTracker
+from ingestd.gaps.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
+from ingestd.status import Earlier, FeedStatus, StreamStatus
 
 log = structlog.get_logger()
 

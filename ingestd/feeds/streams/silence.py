@@ -8,10 +8,10 @@ for anew. The venue cannot say: then only a silence far beyond all that was usua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Protocol
 
 from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
 
@@ -52,6 +52,32 @@ class Word:
     best: Best | None = None
     is_certain: bool = True
     record: Trade | None = None  # the newest trade, as the stream would have brought it
+
+
+class Newest(Protocol):
+    """What a venue says over REST of the newest events of its markets. Calls raise FeedError."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether anything can be asked."""
+
+    def kind(self, symbol: str) -> str:
+        """`spot`, `linear`, `inverse` or another type: what is asked about together."""
+
+    def has_bulk(self, kind: str) -> bool:
+        """Whether `trades_of_all` knows a way for this kind of market."""
+
+    async def trades_of_all(self, kind: str, symbols: Collection[str]) -> Mapping[str, Word]:
+        """What the venue says of the trades of these markets, in one request; a market it does not name is left out."""
+
+    async def trade(self, symbol: str) -> Word | None:
+        """The newest trade of one market; None: the venue names none."""
+
+    async def best(self, symbols: Collection[str]) -> Mapping[str, Word]:
+        """The best bid and ask of these markets, which are of one kind: in one request where the venue has it."""
+
+    def has_best_of_many(self) -> bool:
+        """Whether `best` takes more than one market."""
 
 
 class Expectation:

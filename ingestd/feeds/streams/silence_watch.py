@@ -11,15 +11,14 @@ from typing import Protocol, TypeVar
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import FeedStatus, RateLimited, Refused
-from ingestd.feeds.native.pace import Pace
-from ingestd.feeds.past.newest import Newest
+from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
-from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Word, verdict_on
+from ingestd.feeds.streams.pace import Pace
+from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, Word, verdict_on
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import Trade
+from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
 

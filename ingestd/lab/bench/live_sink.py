@@ -17,7 +17,7 @@ from typing import Any
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import RedisConfig, parse
-from ingestd.feeds.base import FeedStatus, Intake, MarketInfo
+from ingestd.feeds.base import Intake
 from ingestd.lab.bench.figures import Figure, Figures, percentile
 from ingestd.lab.bench.rig import Plan, Server
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
@@ -25,6 +25,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Tick, Trade
 from ingestd.service import Service
 from ingestd.sinks.redis.sink import RedisLive
+from ingestd.status import FeedStatus, MarketInfo
 
 PUT_RATES = (1_000, 10_000, 30_000)
 _MORE_THAN_IT_TAKES = 150_000

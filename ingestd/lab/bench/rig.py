@@ -17,10 +17,10 @@ from typing import Any
 
 import aiohttp
 
-from ingestd.cli.toml_text import to_toml
 from ingestd.clock import monotonic_s
 from ingestd.config import dsn as config_dsn
 from ingestd.config import models as configuration
+from ingestd.config.toml_text import to_toml
 from ingestd.lab.demo import run
 from ingestd.lab.demo.run import DemoError
 from ingestd.lab.sim.child import free_port

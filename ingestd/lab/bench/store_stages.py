@@ -15,14 +15,14 @@ from ingestd.lab.bench.figures import Figure, Figures
 from ingestd.lab.bench.rig import Plan, Server
 from ingestd.lab.bench.sample import trades
 from ingestd.lab.demo.run import DemoError
+from ingestd.lifecycle import Tasks
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade
 from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage.database import Database
+from ingestd.storage.retention import accepted_window
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
-from ingestd.tasks import Tasks
-from ingestd.validation import accepted_window
 
 _BATCH_RECORDS = 2000
 BATCH_SIZES = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from ingestd import state_files
+from ingestd import files
 from ingestd.errors import SinkStateError
 from ingestd.failpoints import passing
 
@@ -43,7 +43,7 @@ class CursorFile:
         """Read the positions of the journals that are still there. A file that cannot be understood counts as none:
         everything in the journal is sent again, which loses nothing. Raises SinkStateError when it cannot be read."""
         try:
-            document = msgspec.json.decode(state_files.read(self.path), type=_Document)
+            document = msgspec.json.decode(files.read(self.path), type=_Document)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -90,7 +90,7 @@ class CursorFile:
 
 
 def _replace(path: Path, payload: bytes) -> None:
-    part = state_files.write_beside(path, payload)
+    part = files.write_beside(path, payload)
     passing("kafka.cursor.part")
     part.replace(path)
     passing("kafka.cursor.replaced")

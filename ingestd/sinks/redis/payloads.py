@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 
 import orjson
 
-from ingestd.iso_time import iso_text
+from ingestd.clock import iso_text
 from ingestd.records import BookSnapshot, Candle, Level, Tick, Trade
 
 # Possessive: what one part has taken it does not give back, which no text needs and every match would pay for.

@@ -23,11 +23,11 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from ingestd.backoff import Backoff, is_logged
 from ingestd.clock import isoformat, monotonic_s, now_us
 from ingestd.config.models import RedisConfig
 from ingestd.errors import ConfigError, LiveServerError
 from ingestd.ops.metrics import Metrics
+from ingestd.retry import Backoff, is_logged
 from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.redis.address import Address, parse_address
 from ingestd.sinks.redis.link import Link

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from ingestd.iso_time import iso_text
+from ingestd.clock import iso_text
 from ingestd.records import BookSnapshot, Candle, MarketRecord, Tick, Trade
 from ingestd.sinks.redis import payloads
 from ingestd.sinks.redis.candles import BUILT_INTERVAL, RecentCandles

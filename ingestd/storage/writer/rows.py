@@ -15,7 +15,7 @@ from operator import attrgetter
 from ingestd.records import Record, Trade, count_channels
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES, OnConflict, Table
-from ingestd.trade_times import TWO_TIMES
+from ingestd.storage.writer.trade_times import TWO_TIMES
 
 _exchange_of = attrgetter("exchange")
 _symbol_of = attrgetter("symbol")

@@ -12,7 +12,7 @@ from ingestd.clock import to_datetime
 from ingestd.records import Trade
 from ingestd.storage.database import Database
 from ingestd.storage.writer.rows import Rows
-from ingestd.trade_times import APART_US, TWO_TIMES
+from ingestd.storage.writer.trade_times import APART_US, TWO_TIMES
 
 # Held until the commit: two programs that store one trade with its two times would not see each other's row.
 _LOCK = "SELECT pg_advisory_xact_lock(7236270195846171)"

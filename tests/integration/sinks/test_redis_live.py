@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.iso_time import iso_text
+from ingestd.clock import iso_text
 from ingestd.lab.sim.child import EmbeddedServerError
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.records import Candle

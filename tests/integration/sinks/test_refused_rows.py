@@ -19,9 +19,10 @@ from ingestd.errors import DatabaseError
 from ingestd.events.messages import EVENT_ID_HEADER
 from ingestd.events.publisher import envelope as event_envelope
 from ingestd.kafka import envelope
+from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
-from ingestd.sources.base import Item, Message, Prepared
+from ingestd.sources.base import Item, Prepared
 from ingestd.sources.kafka_topics import MarketStore
 from ingestd.sources.trading_events import EventStore
 from ingestd.storage.database import Database

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ingestd.cli import main
-from ingestd.cli.toml_text import to_toml
 from ingestd.config import dsn as config_dsn
 from ingestd.config.models import parse
+from ingestd.config.toml_text import to_toml
 from ingestd.errors import SchemaError
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database

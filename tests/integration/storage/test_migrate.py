@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingestd.errors import ConfigError, SchemaError
-from ingestd.feeds.base import MarketInfo
+from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import migrate, repository
 from ingestd.storage.database import Database

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.base import MarketInfo
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.markets.quantity_units import SAID_BY_NOBODY, unit_of
 from ingestd.records import Candle, Trade
+from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import repository, rollups
 from ingestd.storage.candle_audit import Minute, comparable_volume, compare

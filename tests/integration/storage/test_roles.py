@@ -20,8 +20,8 @@ from ingestd.clock import from_datetime, to_datetime
 from ingestd.errors import DatabaseError
 from ingestd.events.messages import Completed, Executed, Submitted
 from ingestd.events.tables import store_events
-from ingestd.feeds.base import MarketInfo
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
+from ingestd.status import MarketInfo
 from ingestd.storage import candle_audit, gap_filling, leases, repository, retention, rights, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database

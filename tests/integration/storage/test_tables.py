@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from ingestd.errors import DatabaseError, Reaction, copy_line, reaction_to
-from ingestd.feeds.base import MarketInfo
+from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import migrate, repository, retention, rollups
 from ingestd.storage.database import Database

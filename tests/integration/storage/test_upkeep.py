@@ -9,8 +9,8 @@ import pytest
 import structlog.testing
 
 from ingestd.errors import DatabaseError
-from ingestd.feeds.base import MarketInfo
 from ingestd.ops.metrics import Metrics
+from ingestd.status import MarketInfo
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
 from tests.support.postgres import DatabaseForTest, default_config, has_timescaledb

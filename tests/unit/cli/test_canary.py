@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from ingestd.cli import main
-from ingestd.cli.toml_text import to_toml
 from ingestd.config.models import LogConfig
+from ingestd.config.toml_text import to_toml
 from ingestd.ops import logs
 from ingestd.storage.dsn import describe_target
 from tests.unit.test_config_dsn import CANARY, FORMS
@@ -37,7 +37,7 @@ Command = Callable[..., tuple[int, str]]
 def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `ingestd …` on this configuration: its exit code, and all that it printed."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("ingestd.feeds.markets.catalog.check", lambda _feeds: [])
+    monkeypatch.setattr("ingestd.feeds.catalog.catalog.check", lambda _feeds: [])
 
     def run(document: dict[str, Any], *arguments: str) -> tuple[int, str]:
         file = tmp_path / "ingestd.toml"

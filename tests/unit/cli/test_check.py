@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ingestd.cli.check import check
 from ingestd.cli.loading import load_checked
-from ingestd.cli.toml_text import to_toml
 from ingestd.config import models as configuration
 from ingestd.config.models import FeedConfig
+from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "ingestd.toml"
@@ -36,7 +36,7 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
             if feed.exchange not in ("kraken", "binance")
         ]
 
-    monkeypatch.setattr("ingestd.feeds.markets.catalog.check", check_feeds)
+    monkeypatch.setattr("ingestd.feeds.catalog.catalog.check", check_feeds)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -144,7 +144,7 @@ AGGREGATES = 'options = { watchTradesForSymbols = { name = "aggTrade" } }'
 def test_a_stream_whose_gaps_are_hard_to_fill_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str, more: str, noted: bool
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.markets.catalog.check", lambda _: [])
+    monkeypatch.setattr("ingestd.feeds.catalog.catalog.check", lambda _: [])
     file = write(tmp_path, f"{more}[kafka]\n[[feeds]]\n{feed}\n")
     result = CliRunner().invoke(check, ["-c", str(file)])
     assert result.exit_code == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.cli.loading import load_checked
-from ingestd.cli.toml_text import to_toml
 from ingestd.config.models import Config
+from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
 from tests.support import libpq

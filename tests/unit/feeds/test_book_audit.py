@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import ccxt
 import pytest
 
+from ingestd.errors import FeedError, RateLimited, Refused
 from ingestd.feeds.books import audit
 from ingestd.feeds.books.audit import BookAuditor
 from ingestd.feeds.ccxt.recorder import Recorder
@@ -153,8 +153,8 @@ async def test_where_there_is_no_way_to_begin_anew_it_is_counted_only() -> None:
 
 async def test_a_request_that_fails_proves_nothing_and_a_depth_that_is_refused_is_not_asked_for_again() -> None:
     audited = Audited("A/B")
-    refused = ccxt.BadRequest("limit must be 50")
-    await audited.run(ccxt.NetworkError("x"), refused, ccxt.RateLimitExceeded("x"), {"bids": None}, RIGHT)
+    refused = Refused("limit must be 50")
+    await audited.run(FeedError("x"), refused, RateLimited("x"), {"bids": None}, RIGHT)
 
     assert [levels for _, levels in audited.asked] == [100, 100, None, None, None]
     assert audited.recorder.counts.book_audits == {"inconclusive": 4, "equal": 1}

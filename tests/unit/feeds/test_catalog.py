@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ingestd.feeds.markets.catalog import check
+from ingestd.feeds.catalog.catalog import check
 from ingestd.feeds.native.venue import Asked
 from ingestd.feeds.native.venues.all import native_venue
 from tests.unit.feeds.doubles import feed_config

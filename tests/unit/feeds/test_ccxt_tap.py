@@ -10,8 +10,7 @@ from typing import Any
 import ccxt
 import pytest
 
-from ingestd.errors import ChannelError, FeedError, SymbolError
-from ingestd.feeds.base import RateLimited, Refused
+from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.ccxt.tap import make_exchange, translated
 from ingestd.feeds.ccxt.taps import Tap
 from ingestd.feeds.url_map import mapped_url

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.feeds.base import Earlier, StreamStatus
-from ingestd.feeds.streams.gaps import ROWS_A_MINUTE, GapTracker
-from ingestd.feeds.streams.trade_ids import IdReport
+from ingestd.gaps.tracker import ROWS_A_MINUTE, GapTracker
+from ingestd.gaps.trade_ids import IdReport
 from ingestd.records import FeedGap
+from ingestd.status import Earlier, StreamStatus
 from tests.support.time_limits import examples
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.base import StreamStatus
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.listing import CLOSED, LACKING, SILENT_US, Choice, ListingDoubts, has_expired, is_poor
+from ingestd.status import StreamStatus
 
 NOW = 1_790_000_000_000_000  # 2026-09-21
 

@@ -10,7 +10,7 @@ import pytest
 
 from ingestd.errors import ChannelError, FeedError
 from ingestd.feeds.ccxt.channels import names_stream
-from ingestd.feeds.past.newest import Newest, bulk_for
+from ingestd.feeds.ccxt.newest import Newest, bulk_for
 from ingestd.feeds.streams.silence import Word
 from tests.unit.feeds.doubles import feed_config
 
@@ -64,7 +64,7 @@ def test_binance_names_the_last_trade_of_every_market() -> None:
 def test_krakens_count_begins_anew_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
     marks = []
     for day in (19_000, 19_001):
-        monkeypatch.setattr("ingestd.feeds.past.newest.now_us", lambda day=day: day * 86_400_000_000 + 5)
+        monkeypatch.setattr("ingestd.feeds.ccxt.newest.now_us", lambda day=day: day * 86_400_000_000 + 5)
         word = said("kraken")["XXBTZUSD"]
         assert word is not None
         marks.append(word.mark)
@@ -145,7 +145,7 @@ async def test_a_venue_without_past_trades() -> None:
 
 
 async def test_a_venue_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.feeds.past.newest.REPLY_WITHIN_S", 0.01)
+    monkeypatch.setattr("ingestd.feeds.ccxt.newest.REPLY_WITHIN_S", 0.01)
     made = exchange("coinbaseexchange")
     made.fetch_trades = lambda *_: asyncio.sleep(10)
     with pytest.raises(FeedError):

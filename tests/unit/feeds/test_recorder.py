@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestd.feeds.base import Earlier
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.records import BookSnapshot, Candle, FeedGap, OpenInterest, StreamId, Tick, Trade
+from ingestd.status import Earlier
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from ingestd.errors import FeedError
-from ingestd.feeds.base import FeedStatus, RateLimited
+from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.silence import Word
 from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.records import Trade
+from ingestd.status import FeedStatus
 
 START_US = 1_700_000_000_000_000
 
@@ -99,7 +99,7 @@ class Rig:
             self.deliver(stream)
         self.stop = Stop()
         self.watch = SilenceWatch(
-            self.rest,  # type: ignore[arg-type]  # as much of it as is asked
+            self.rest,  # as much of it as is asked
             self.ledger,
             streams=lambda: self.streams,
             ask_anew=lambda stream, attempt: self.anew.append((stream.symbol, attempt)),

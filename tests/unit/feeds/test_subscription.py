@@ -8,12 +8,12 @@ from typing import Any
 
 import ccxt
 
-from ingestd.backoff import Backoff
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.subscription import QUARANTINE_S, Subscription
 from ingestd.feeds.ccxt.tap import dialled_urls
 from ingestd.feeds.stopping import Stop
+from ingestd.retry import Backoff
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 URL = "wss://venue.example"

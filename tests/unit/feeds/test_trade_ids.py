@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.streams.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.gaps.trade_ids import IdReport, IdSeries, are_consecutive
 from ingestd.records import Trade
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingestd.feeds.base import RATE_LIMIT_PAUSE_S, RateLimited
-from ingestd.feeds.named_waits import retry_after_s
+from ingestd.errors import RATE_LIMIT_PAUSE_S, RateLimited
 from ingestd.feeds.redirects import RedirectRefused, redirected, shown
 from ingestd.feeds.wire_limits import CONTROL_FRAME_COST, FRAGMENT_COST, FrameBudget, too_fragmented
+from ingestd.retry import retry_after_s
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.base import FeedStatus, StreamStatus
 from ingestd.ops.health import (
     FeedHealth,
     JournalHealth,
@@ -19,6 +18,7 @@ from ingestd.ops.health import (
     readiness,
 )
 from ingestd.records import FeedGap
+from ingestd.status import FeedStatus, StreamStatus
 
 NOW = 1_800_000_000_000_000
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from ingestd import __version__
-from ingestd.feeds.base import FeedStatus, StreamStatus
 from ingestd.ops.metrics import FeedCollector, Metrics, count_by
+from ingestd.status import FeedStatus, StreamStatus
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 from ingestd.kafka import batches
 from ingestd.kafka.batches import Bounds, FetchedBatches, PartitionRecords
 from ingestd.kafka.codecs import TooLarge, unpacked
-from ingestd.sources.base import Message, Unreadable
+from ingestd.kafka.messages import Message, Unreadable
 from tests.support.batches import CODECS, batch, old_message, pack, records, sound
 
 KINDS = ["gzip", "snappy", "raw snappy", "lz4", "zstd"]

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from ingestd.feeds.books.maintained import MOST_WAITING, Books
+from ingestd.feeds.native.books import MOST_WAITING, Books
 from ingestd.feeds.native.messages import BookChange, Row
 from ingestd.feeds.native.venues.binance import BinanceBookRule
 from ingestd.records import BookSnapshot

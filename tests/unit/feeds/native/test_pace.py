@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.native.pace import Pace, Paces
+from ingestd.feeds.streams.pace import Pace, Paces
 
 
 def times(pace: Pace, count: int, now_s: float) -> list[float]:

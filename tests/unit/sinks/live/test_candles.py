@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.iso_time import iso_text
+from ingestd.clock import iso_text
 from ingestd.records import Candle
 from ingestd.sinks.redis import payloads
 from ingestd.sinks.redis.candles import MINUTE_US, RecentCandles

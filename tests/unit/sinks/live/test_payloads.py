@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.iso_time import iso_text
+from ingestd.clock import iso_text
 from ingestd.records import Candle
 from ingestd.sinks.redis import payloads
 from tests.support.records import NOW_US, book, tick, trade

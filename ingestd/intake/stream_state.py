@@ -20,16 +20,16 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from ingestd import state_files
-from ingestd.backoff import is_logged
+from ingestd import files
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import JournalError
-from ingestd.feeds.base import Earlier, FeedStatus
 from ingestd.gaps.causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
 from ingestd.gaps.open_gaps import stream_of_gap
 from ingestd.intake.intake import Intake
 from ingestd.journal.thread import Worker
 from ingestd.records import FeedGap, StreamId
+from ingestd.retry import is_logged
+from ingestd.status import Earlier, FeedStatus
 
 log = structlog.get_logger()
 
@@ -305,14 +305,14 @@ class StreamState:
 
 
 def _read(path: Path) -> Document:
-    left = msgspec.json.decode(state_files.read(path), type=Document)
+    left = msgspec.json.decode(files.read(path), type=Document)
     if left.version != _VERSION:
         raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
     return left
 
 
 def _write(path: Path, left: Document) -> None:
-    state_files.replace(path, msgspec.json.encode(left))
+    files.replace(path, msgspec.json.encode(left))
 
 
 def following(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:

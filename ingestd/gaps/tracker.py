@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ingestd.feeds.base import Earlier, StreamStatus
-from ingestd.feeds.streams.trade_ids import IdReport
 from ingestd.gaps.causes import ID_JUMP, OVER
+from ingestd.gaps.trade_ids import IdReport
 from ingestd.records import FeedGap, latest_us
+from ingestd.status import Earlier, StreamStatus
 
 StreamKey = tuple[str, str]  # channel, symbol
 

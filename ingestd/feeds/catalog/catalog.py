@@ -16,7 +16,7 @@ from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.symbols import kind_by_name, may_serve, resolve, type_by_name
 from ingestd.feeds.native.venues.all import native_exchanges, native_venue
-from ingestd.feeds.streams.trade_ids import asks_for_aggregates
+from ingestd.gaps.trade_ids import asks_for_aggregates
 from ingestd.symbol_names import unified_guess
 
 _BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ingestd.feeds.streams.consecutive import Belief, Consecutiveness
+from ingestd.gaps.consecutive import Belief, Consecutiveness
 from ingestd.records import Trade, earliest_us, latest_us
 
 _SPOT_AND_AGGREGATES = frozenset({"binance", "binanceus", "binanceusdm", "binancecoinm"})
