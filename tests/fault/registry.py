@@ -32,8 +32,8 @@ _ACCEPT = "tests/acceptance/test_process.py::"
 _SOCKET = "tests/contract/test_feeds_socket.py::"
 _FRAMES = "tests/contract/test_feeds_ccxt_frames.py::"
 _VALID = "tests/unit/test_validation.py::"
-_JOURNAL = "tests/unit/test_journal.py::"
-_DISK = "tests/unit/test_journal_faults.py::"
+_JOURNAL = "tests/unit/journal/test_journal.py::"
+_DISK = "tests/unit/journal/test_faults.py::"
 _HTTP = "tests/unit/ops/test_endpoint.py::"
 _HOSTS = "tests/fault/test_two_hosts.py::"
 _GAPS = "tests/acceptance/test_gaps.py::"
@@ -122,7 +122,7 @@ FAULTS = (
         "put aside before the journal",
         (
             _VALID + "test_each_flaw_has_its_reason",
-            "tests/unit/test_intake.py::test_no_value_of_a_venue_ends_the_capture_of_the_others",
+            "tests/unit/intake/test_intake.py::test_no_value_of_a_venue_ends_the_capture_of_the_others",
         ),
     ),
     Fault(
@@ -145,7 +145,7 @@ FAULTS = (
         15,
         "Trade without an id, or with one that is not unique",
         "named after its fields",
-        ("tests/unit/feeds/test_ccxt_records.py::test_a_trade_without_an_id_is_named_after_its_fields",),
+        ("tests/unit/feeds/ccxt/test_records.py::test_a_trade_without_an_id_is_named_after_its_fields",),
     ),
     Fault(
         16,
@@ -176,7 +176,7 @@ FAULTS = (
         (
             _SOCKET + "test_a_silent_socket_is_dialled_again",
             _GAPS + "test_a_process_that_was_stopped_does_not_take_it_for_the_venues_silence",
-            "tests/unit/feeds/test_session.py::test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap",
+            "tests/unit/feeds/ccxt/test_session.py::test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap",
         ),
     ),
     Fault(
@@ -187,7 +187,7 @@ FAULTS = (
             _PROCESS + "test_a_flood_of_twenty_times_the_usual",
             "tests/fault/test_overload.py::test_a_flood_that_cannot_be_stored",
             "tests/integration/test_bursts.py::test_a_burst_is_stored_whole",
-            "tests/unit/test_intake.py::test_a_feed_that_ignores_the_gate_loses_counted",
+            "tests/unit/intake/test_intake.py::test_a_feed_that_ignores_the_gate_loses_counted",
         ),
     ),
     Fault(
@@ -211,8 +211,8 @@ FAULTS = (
         "429, 418, Retry-After",
         "no request until then",
         (
-            "tests/unit/feeds/test_subscription.py::test_a_rate_limit_is_honoured",
-            "tests/unit/feeds/test_ccxt_tap.py::test_a_refused_handshake_is_a_rate_limit_with_its_pause",
+            "tests/unit/feeds/ccxt/test_subscription.py::test_a_rate_limit_is_honoured",
+            "tests/unit/feeds/ccxt/test_tap.py::test_a_refused_handshake_is_a_rate_limit_with_its_pause",
         ),
     ),
     Fault(
@@ -221,8 +221,8 @@ FAULTS = (
         "dialled again, ever slower, jittered",
         (
             _SOCKET + "test_a_venue_that_is_down_is_asked_again",
-            "tests/unit/test_backoff.py::test_a_hundred_feeds_do_not_return_at_once",
-            "tests/unit/feeds/test_subscription.py::test_delays_grow_up_to_the_cap_while_the_venue_is_away",
+            "tests/unit/test_retry.py::test_a_hundred_feeds_do_not_return_at_once",
+            "tests/unit/feeds/ccxt/test_subscription.py::test_delays_grow_up_to_the_cap_while_the_venue_is_away",
         ),
         "to the feed every failed dial is the same error",
     ),
@@ -232,7 +232,7 @@ FAULTS = (
         "it alone is put aside and named",
         (
             _ACCEPT + "test_one_unknown_symbol_touches_no_other",
-            "tests/unit/feeds/test_subscription.py::test_a_refused_symbol_is_found_by_halving_and_only_it_is_put_aside",
+            "tests/unit/feeds/ccxt/test_subscription.py::test_a_refused_symbol_is_found_by_halving_and_only_it_is_put_aside",
         ),
     ),
     Fault(

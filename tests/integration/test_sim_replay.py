@@ -22,7 +22,7 @@ from ingestd.lab.sim.capture import CaptureError
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.replay import MAX_SPEED, ReplayVenue, replay_venue
 from tests.support.time_limits import within
-from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
+from tests.unit.lab.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 CAPTURES = Path(__file__).parents[2].parent / "shared" / "data" / "captures"
 

@@ -17,7 +17,7 @@ import pytest
 
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
-from tests.unit.sim.unmodified_ccxt import unmodified_ccxt, until, watching
+from tests.unit.lab.sim.unmodified_ccxt import unmodified_ccxt, until, watching
 
 SPOT_WS = "wss://stream.binance.com:9443"
 SPOT_REST = "https://api.binance.com"

@@ -16,7 +16,7 @@ from ingestd.config.models import LogConfig
 from ingestd.config.toml_text import to_toml
 from ingestd.ops import logs
 from ingestd.storage.dsn import describe_target
-from tests.unit.test_config_dsn import CANARY, FORMS
+from tests.unit.config.test_dsn import CANARY, FORMS
 
 COMMANDS = [
     ["check"],

@@ -26,7 +26,7 @@ from ingestd.journal.journal import Journal
 from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import WIRE_VERSION
-from tests.unit.test_journal import append, filled, numbers, opened, read_all
+from tests.unit.journal.test_journal import append, filled, numbers, opened, read_all
 
 DIED = 9
 

@@ -22,8 +22,8 @@ from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import decode_batch
 from tests.support.records import book, tick, trade
-from tests.unit.test_journal import append, numbers, opened, read_all
-from tests.unit.test_journal_faults import wait_for
+from tests.unit.journal.test_faults import wait_for
+from tests.unit.journal.test_journal import append, numbers, opened, read_all
 
 CHANNELS = ("trades", "ticks", "order_book")
 
