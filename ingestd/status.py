@@ -105,3 +105,14 @@ class FeedStatus:
     silences: Counter[str] = field(default_factory=Counter)  # questions about silent streams, by what came of them
     streams: list[StreamStatus] = field(default_factory=list)
     wanted: Sequence[str] = ()  # names and globs of the configuration
+
+
+@dataclass(slots=True)
+class SinkStatus:
+    """A sink at this moment. `problem` is None while all is well, else a sentence for people."""
+
+    name: str
+    up: bool = False
+    problem: str | None = None
+    attempts_failed: int = 0  # in a row
+    stands_still: bool = False  # its server answers, and refuses the same records each time

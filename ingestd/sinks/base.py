@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(slots=True)
-class SinkStatus:
-    """A sink at this moment. `problem` is None while all is well, else a sentence for people."""
-
-    name: str
-    up: bool = False
-    problem: str | None = None
-    attempts_failed: int = 0  # in a row
-    stands_still: bool = False  # its server answers, and refuses the same records each time
+from ingestd.status import SinkStatus
 
 
 class Sink(Protocol):

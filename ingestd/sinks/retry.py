@@ -27,7 +27,7 @@ from ingestd.errors import (
 )
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff, is_logged
-from ingestd.sinks.base import SinkStatus
+from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
 

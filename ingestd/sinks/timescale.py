@@ -18,14 +18,15 @@ from ingestd.failpoints import passing
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.ahead import Ahead
-from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
+from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
 from ingestd.storage.leases import Fenced, Title
 from ingestd.storage.stalled import disconnect_stalled
 from ingestd.storage.writer import positions
+from ingestd.storage.writer.counting import count_outcome
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.rows import RowMaker
 from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, Outcome, write
@@ -286,23 +287,3 @@ def _size(batch: Batch) -> int:
 def _source(journal_id: str) -> str:
     """The key of a journal's position. Its id is unique everywhere, so that an instance may be renamed or sharded."""
     return f"journal:{journal_id}"
-
-
-def count_outcome(metrics: Metrics, sink: str, outcome: Outcome, took_s: float) -> None:
-    """Count a flush that is known to be committed."""
-    for channel, count in outcome.stored.items():
-        metrics.stored.labels(sink, channel).inc(count)
-    for channel, count in outcome.duplicate.items():
-        if count:
-            metrics.duplicate.labels(sink, channel).inc(count)
-    for bad in outcome.bad:
-        metrics.rejected.labels(bad.table.channel, f"server_{bad.sqlstate}").inc()
-        metrics.note_refused(bad.table.channel, 1)
-    if outcome.bad:
-        log.warning("rows_refused_by_server", rows=len(outcome.bad), first=outcome.bad[0].error)
-    for channel, count in outcome.missing.items():
-        metrics.rejected.labels(channel, "server_missing").inc(count)
-        metrics.note_missing(channel, count)
-        log.error("rows_not_in_table", sink=sink, channel=channel, rows=count, look_at="its triggers, rules, policies")
-    metrics.flushes.labels(sink).inc()
-    metrics.flush_s.labels(sink).observe(took_s)

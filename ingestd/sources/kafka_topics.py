@@ -17,10 +17,10 @@ from ingestd.kafka.messages import Message, Unreadable
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.ops.rejections import Rejections
 from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
-from ingestd.sinks.timescale import count_outcome
 from ingestd.sources.base import Item
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
+from ingestd.storage.writer.counting import count_outcome
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, is_name, storable_text

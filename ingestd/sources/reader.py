@@ -19,12 +19,12 @@ from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reac
 from ingestd.kafka.messages import Consumer, Membership, Message, Part
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.retry import Backoff, is_logged
-from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.retry import PersistentWriter, kind_of
 from ingestd.sources.base import Prepared, ReaderLimits, ReaderStatus, Store
 from ingestd.sources.doubts import Doubts
 from ingestd.sources.partitions import REPLAY_PREFIX, Partition, released, rewind, take_over
 from ingestd.sources.watch import BrokerWatch
+from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.stalled import disconnect_stalled
 from ingestd.storage.writer import positions

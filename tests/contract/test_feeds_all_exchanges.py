@@ -19,8 +19,8 @@ import pytest
 from ingestd.feeds.books.numbering import NUMBERINGS
 from ingestd.feeds.ccxt import channels
 from ingestd.feeds.ccxt.tap import TappedClient, exchange_ids, features, make_exchange, tapped_class
+from ingestd.feeds.ccxt.tap_state import STORES, Tap
 from ingestd.feeds.ccxt.tapped_stores import TappedStore
-from ingestd.feeds.ccxt.taps import STORES, Tap
 from ingestd.feeds.ccxt.venue_hosts import why_not_the_venues
 from ingestd.feeds.exact import ExactFloat
 from ingestd.records import CHANNELS, Channel

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from ingestd.feeds.ccxt import market_loader
 from ingestd.feeds.ccxt.market_loader import MarketLoader
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.stopping import Stop
 from ingestd.status import FeedStatus
 from tests.support.daemon import free_port

@@ -35,7 +35,7 @@ from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.ccxt.tap import make_exchange
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets.listing import ListingDoubts
 from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
 from ingestd.feeds.native.venue import Venue

@@ -20,7 +20,7 @@ from ingestd.feeds.books import ladder
 from ingestd.feeds.ccxt import forget
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.records import BookSnapshot, FeedGap, Trade
 from tests.support.book_venues import ModelBook, as_numbers, stored

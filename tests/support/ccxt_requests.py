@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingestd.feeds.ccxt.tap import make_exchange
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 
 MARKET_TYPES = ("spot", "swap", "future", "option")
 _SETTLED = {"spot": "", "swap": ":UNIQ", "future": ":UNIQ-301231", "option": ":UNIQ-301231-100-C"}

@@ -16,7 +16,7 @@ from ingestd.errors import FeedError
 from ingestd.feeds.ccxt import records as ccxt_records
 from ingestd.feeds.ccxt.channels import method_for
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange, translated
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.quantity_units import unit_of

@@ -33,7 +33,7 @@ from ingestd.feeds.ccxt.poller import Poller
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.subscription import Subscription
 from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange, translated
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice

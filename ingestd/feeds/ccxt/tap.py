@@ -31,10 +31,10 @@ from ingestd.feeds.ccxt.bounded_http import ReplyRefused, bounded_session, hang_
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
 from ingestd.feeds.ccxt.corrections import book_time_us, frame_correction
 from ingestd.feeds.ccxt.market_names import MarketNames
+from ingestd.feeds.ccxt.tap_state import STORES, Tap, started_for
 from ingestd.feeds.ccxt.tapped_books import TappedBooks
 from ingestd.feeds.ccxt.tapped_markets import TappedMarkets
 from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore
-from ingestd.feeds.ccxt.taps import STORES, Tap, started_for
 from ingestd.feeds.ccxt.unpacking import unpacked
 from ingestd.feeds.ccxt.unreached import unreached
 from ingestd.feeds.ccxt.venue_hosts import addresses, why_not_the_venues

@@ -20,8 +20,8 @@ from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.books.numbering import NUMBERINGS, BookSteps
 from ingestd.feeds.ccxt.channels import BOOKS_GATHERED_HERE
 from ingestd.feeds.ccxt.numbered_frames import NumberedFrame, numbered_frame_reader
+from ingestd.feeds.ccxt.tap_state import Tap, started_for
 from ingestd.feeds.ccxt.tapped_stores import BookStore, tap_book
-from ingestd.feeds.ccxt.taps import Tap, started_for
 from ingestd.retry import Backoff
 
 log = structlog.get_logger()

@@ -33,7 +33,7 @@ def how_to_install(extra: str) -> str:
 
 def _source_folder() -> Path | None:
     """Of this checkout, or of the one that this program was installed from (PEP 610)."""
-    beside = Path(__file__).resolve().parents[2]
+    beside = Path(__file__).resolve().parents[3]
     if (beside / "pyproject.toml").is_file():
         return beside
     try:

@@ -19,11 +19,11 @@ from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import TOO_LARGE, Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
+from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
 

@@ -28,13 +28,13 @@ from ingestd.config.models import RedisConfig
 from ingestd.errors import ConfigError, LiveServerError
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff, is_logged
-from ingestd.sinks.base import SinkStatus
 from ingestd.sinks.redis.address import Address, parse_address
 from ingestd.sinks.redis.link import Link
 from ingestd.sinks.redis.publisher import NAME, Links, Publisher
 from ingestd.sinks.redis.resp import pack
 from ingestd.sinks.redis.view import METRIC_TTL_S, Command, View, hash_command
 from ingestd.sinks.redis.words import explained
+from ingestd.status import SinkStatus
 from ingestd.symbol_names import compact_symbol
 
 log = structlog.get_logger()

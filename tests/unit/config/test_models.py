@@ -17,7 +17,7 @@ from ingestd.config.models import Config, FeedConfig, effective, load, parse
 from ingestd.config.values import parse_size_bytes
 from ingestd.errors import ConfigError, Problem
 
-EXAMPLE = Path(__file__).parents[2] / "config" / "ingestd.toml"
+EXAMPLE = Path(__file__).parents[3] / "config" / "ingestd.toml"
 DSN = "postgresql://u@h/db"
 
 

@@ -13,7 +13,7 @@ from ingestd.feeds.books import audit
 from ingestd.feeds.books.audit import BookAuditor
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.tap import can_forget_books, make_exchange
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.stopping import Stop
 from ingestd.records import FeedGap
 from tests.unit.feeds.doubles import ListIntake, feed_config

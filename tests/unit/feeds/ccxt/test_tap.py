@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.ccxt.tap import make_exchange, translated
-from ingestd.feeds.ccxt.taps import Tap
+from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.url_map import mapped_url
 
 
