@@ -1,17 +1,30 @@
-"""Every error ingestd raises, in one tree, and the one function that says what to do about it.
+"""Every error a running ingestd raises, in one tree, and the one function that says what to do about it.
 
     IngestdError
     ├── ConfigError            the configuration is wrong (exit code 2)
     ├── JournalError           the local journal cannot be used
     │   ├── JournalFull        no room left and the policy says refuse
     │   ├── JournalVersion     written by a newer ingestd
-    │   └── JournalLocked      another process owns this state directory
+    │   ├── JournalLocked      another process owns this state directory
+    │   └── JournalDamaged     a file holds something that was never written to it
     ├── SinkStateError         what a sink keeps in the state directory cannot be used
     ├── SchemaError            the database schema is not the one this program needs
     ├── LeaseLost              another ingestd captures this shard now
+    ├── Interrupted            a signal ended a command before it was done
+    ├── Fenced                 a newer term of the lease has begun: ask who holds it
+    ├── Superseded             another writer has advanced these positions: read them again
+    ├── MarkRefused            the table refuses one of several marks: write each by itself
     ├── FeedError              an exchange connection failed
     │   ├── SymbolError        one symbol is refused by the venue
-    │   └── ChannelError       the venue has no such channel
+    │   ├── ChannelError       the venue has no such channel
+    │   ├── RateLimited        the venue asks us to wait
+    │   ├── Refused            the venue sent an error, about some symbols or about anything
+    │   ├── BookBroken         one order book is wrong and must be asked for again
+    │   ├── MarketListTooLong  the venue lists more than any venue has
+    │   ├── RedirectRefused    the venue redirects to another server
+    │   ├── Unfillable         what the venue serves cannot be proved to be what the stream missed
+    │   │   └── Behind         … because its past trades end too early: they may only be late
+    │   └── NotYet             it cannot be done now, but later
     ├── DatabaseError          the server answered with an error (has a SQLSTATE)
     │   └── NoneTaken          … to every row of a table that was sent
     ├── KafkaError             a broker answered with an error (knows whether to try again)
@@ -88,6 +101,10 @@ class JournalLocked(JournalError):
     """Another process owns this state directory."""
 
 
+class JournalDamaged(JournalError):
+    """The file holds something that was never written to it: a bad sector, a torn copy, a foreign file."""
+
+
 class SinkStateError(IngestdError):
     """What a sink keeps in the state directory cannot be used."""
 
@@ -100,6 +117,26 @@ class LeaseLost(IngestdError):
     """Another ingestd captures this shard now: this one stops, and started again it stands by."""
 
 
+class Interrupted(IngestdError):
+    """A signal ended a command before it was done."""
+
+
+class Fenced(IngestdError):
+    """A newer term of the lease has begun than the writer knew of: it must learn who holds it before it stores."""
+
+
+class Superseded(IngestdError):
+    """Another writer has advanced or taken over these positions: what is stored must be read again."""
+
+    def __init__(self, message: str, sources: frozenset[str]) -> None:
+        super().__init__(message)
+        self.sources = sources
+
+
+class MarkRefused(IngestdError):
+    """The table refuses one of the marks: write each by itself."""
+
+
 class FeedError(IngestdError):
     """An exchange connection failed; it is dialled again."""
 
@@ -110,6 +147,26 @@ class SymbolError(FeedError):
 
 class ChannelError(FeedError):
     """The venue offers no such channel."""
+
+
+class MarketListTooLong(FeedError):
+    """What a venue lists is more than any venue has."""
+
+
+class RedirectRefused(FeedError):
+    """The venue redirects to another server, which could read and forge everything that follows."""
+
+
+class Unfillable(FeedError):
+    """What the venue serves cannot be proved to be what the stream missed; the message says why."""
+
+
+class Behind(Unfillable):
+    """The venue's past trades end before the stream's first trade after the gap: they may only be late."""
+
+
+class NotYet(FeedError):
+    """It cannot be done now, but later."""
 
 
 class DatabaseError(IngestdError):

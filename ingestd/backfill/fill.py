@@ -22,9 +22,9 @@ from ingestd.backfill.past import (
     stored_beside,
 )
 from ingestd.clock import from_datetime, monotonic_s
-from ingestd.errors import FeedError
+from ingestd.errors import Behind, NotYet, Unfillable
 from ingestd.feeds.past.id_runs import Window, merged
-from ingestd.feeds.past.trade_search import Behind, TradeSearch, Unfillable
+from ingestd.feeds.past.trade_search import TradeSearch
 from ingestd.gaps.causes import CANDLE_AUDIT
 from ingestd.records import MarketRecord, Trade
 from ingestd.storage import gap_filling, rollups
@@ -36,10 +36,6 @@ _LOOK_EVERY_S = 0.2
 _AFTER = timedelta(microseconds=1)
 
 RecordT = TypeVar("RecordT", bound=MarketRecord)
-
-
-class NotYet(FeedError):
-    """It cannot be done now, but later."""
 
 
 class Intake(Protocol):

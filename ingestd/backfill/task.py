@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ingestd.backfill.audit import Auditor
-from ingestd.backfill.fill import Filler, Intake, NotYet, together
+from ingestd.backfill.fill import Filler, Intake, together
 from ingestd.backfill.venues import Venue, Venues
 from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
-from ingestd.errors import ChannelError, FeedError, IngestdError, RateLimited, SymbolError, is_away
+from ingestd.errors import ChannelError, FeedError, IngestdError, NotYet, RateLimited, SymbolError, Unfillable, is_away
 from ingestd.feeds.ccxt.history import CHANNELS
-from ingestd.feeds.past.trade_search import Unfillable
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff, is_logged
 from ingestd.storage import gap_filling

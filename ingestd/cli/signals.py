@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from ingestd.clock import monotonic_s
-from ingestd.errors import IngestdError
+from ingestd.errors import Interrupted
 
 Result = TypeVar("Result")
 Tell = Callable[[signal.Signals, bool], None]
@@ -23,10 +23,6 @@ Tell = Callable[[signal.Signals, bool], None]
 STOPS = (signal.SIGTERM, signal.SIGINT)
 _ONE_STOP_S = 1.0
 _ONE_KEYPRESS_S = 0.1  # a finger is slower than this between two Ctrl-C; a wrapper that passes one on is faster
-
-
-class Interrupted(IngestdError):
-    """A signal ended a command before it was done."""
 
 
 class StopSignals:

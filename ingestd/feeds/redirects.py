@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from ingestd.errors import FeedError
+from ingestd.errors import RedirectRefused
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _SHOWN_CHARS = 200
-
-
-class RedirectRefused(FeedError):
-    """The venue redirects to another server, which could read and forge everything that follows."""
 
 
 def redirected(url: str, location: str) -> str:

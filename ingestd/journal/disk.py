@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ingestd.errors import JournalError, JournalFull
+from ingestd.errors import JournalDamaged, JournalError, JournalFull
 from ingestd.files import open_own
 
 _PAGE = 4096
@@ -23,10 +23,6 @@ _SMALLEST_LOCAL = 489
 _ROW_BYTES = 64
 _NO_ROOM_BYTES = 64 * 1024
 _LARGE_BATCH_BYTES = 64 * 2**20
-
-
-class JournalDamaged(JournalError):
-    """The file holds something that was never written to it: a bad sector, a torn copy, a foreign file."""
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingestd.errors import JournalError, JournalFull, JournalVersion
+from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalVersion
 from ingestd.failpoints import passing
-from ingestd.journal.disk import JournalDamaged, Pages, connect, sync_directory, translated, with_companions
+from ingestd.journal.disk import Pages, connect, sync_directory, translated, with_companions
 from ingestd.journal.rows import StoredBatch, Totals, counts_of, row_of, stored, stored_totals, totals_row
 from ingestd.records import WIRE_VERSION
 

@@ -28,11 +28,11 @@ import structlog
 
 from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
-from ingestd.errors import JournalError, JournalFull
+from ingestd.errors import JournalDamaged, JournalError, JournalFull
 from ingestd.failpoints import passing
 from ingestd.gaps.open_gaps import Dropped
 from ingestd.journal.cursor import Batch, Cursor, Place
-from ingestd.journal.disk import JournalDamaged, row_bytes
+from ingestd.journal.disk import row_bytes
 from ingestd.journal.file import FileName, JournalFile, add_counts
 from ingestd.journal.recovery import files_left, gaps_left_by, take_directory
 from ingestd.journal.rows import StoredBatch

@@ -13,7 +13,7 @@ import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import DatabaseConfig
-from ingestd.errors import NoneTaken, SchemaError
+from ingestd.errors import Fenced, NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
@@ -23,10 +23,9 @@ from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
-from ingestd.storage.leases import Fenced, Title
+from ingestd.storage.leases import Title
 from ingestd.storage.stalled import disconnect_stalled
-from ingestd.storage.writer import positions
-from ingestd.storage.writer.counting import count_outcome
+from ingestd.storage.writer import counting, positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.rows import RowMaker
 from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, Outcome, write
@@ -263,7 +262,7 @@ class TimescaleSink:
         return place
 
     def _count(self, outcome: Outcome, batches: list[Batch], took_s: float) -> None:
-        count_outcome(self._metrics, self.name, outcome, took_s)
+        counting.count_outcome(self._metrics, self.name, outcome, took_s)
         now = now_us()
         for batch in batches:
             if batch.records:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from ingestd.clock import from_datetime
+from ingestd.errors import Superseded
 from ingestd.kafka.messages import Message, Part
 from ingestd.sources.base import Item
 from ingestd.sources.marks import JOURNALS_KEPT, Marks, Verdict, journal_place
 from ingestd.storage.database import Database
 from ingestd.storage.writer import positions
-from ingestd.storage.writer.positions import Mark, Move, Place, Superseded
+from ingestd.storage.writer.positions import Mark, Move, Place
 from ingestd.storage.writer.tables import TABLES, OnConflict
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from ingestd.clock import monotonic_s
-from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, reaction_to
+from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, Superseded, reaction_to
 from ingestd.kafka.messages import Consumer, Membership, Message, Part
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.retry import Backoff, is_logged
@@ -28,7 +28,6 @@ from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.stalled import disconnect_stalled
 from ingestd.storage.writer import positions
-from ingestd.storage.writer.positions import Superseded
 
 log = structlog.get_logger()
 

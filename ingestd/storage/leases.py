@@ -9,15 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingestd.clock import from_datetime, now_us
-from ingestd.errors import IngestdError
+from ingestd.errors import Fenced
 from ingestd.storage.database import Database, Row
 from ingestd.storage.lease_terms import Term, Terms
 
 _TERMS_KEPT = 1000
-
-
-class Fenced(IngestdError):
-    """A newer term of the lease has begun than the writer knew of: it must learn who holds it before it stores."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks import timescale as module
 from ingestd.storage.database import Database
+from ingestd.storage.writer import counting as module
 from ingestd.storage.writer.writer import Outcome
 
 _AT = 2  # the COPY of ticks it happens to

@@ -16,11 +16,12 @@ from aiohttp._websocket.reader import WebSocketDataQueue
 from picows import WSMsgType as NativeType
 from yarl import URL
 
+from ingestd.errors import RedirectRefused
 from ingestd.feeds import named_waits
 from ingestd.feeds.ccxt.bounded_http import _Reader
 from ingestd.feeds.ccxt.unpacking import Reply
 from ingestd.feeds.native.socket import Socket, _Listener
-from ingestd.feeds.redirects import RedirectRefused, redirected, shown
+from ingestd.feeds.redirects import redirected, shown
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from tests.support.raw_venue import frame
 

@@ -14,7 +14,8 @@ from ingestd.backfill.fill import Filler
 from ingestd.backfill.task import Backfill
 from ingestd.clock import from_datetime, now_us
 from ingestd.config.models import Config
-from ingestd.feeds.past.trade_search import Ids, Request, Unfillable
+from ingestd.errors import Unfillable
+from ingestd.feeds.past.trade_search import Ids, Request
 from ingestd.feeds.past.trade_series import Series
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestd.errors import Behind, Unfillable
 from ingestd.feeds.past.id_runs import Window
-from ingestd.feeds.past.trade_search import Behind, Ids, Known, Paging, Request, TradeSearch, Unfillable
+from ingestd.feeds.past.trade_search import Ids, Known, Paging, Request, TradeSearch
 from ingestd.records import Trade
 from tests.support.records import NOW_US, trade
 from tests.support.time_limits import examples

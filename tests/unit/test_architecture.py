@@ -1,9 +1,10 @@
-"""Who may import whom, read from the source. The rules are those of the design's layout."""
+"""Who may import whom, read from the source. The rule is the table of docs/architecture.md."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,183 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ingestd"
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-LEAVES = {
-    "ingestd",
-    "ingestd.records",
-    "ingestd.errors",
-    "ingestd.clock",
-    "ingestd.config.models",
-    "ingestd.config.dsn",
-    "ingestd.config.overlap",
-    "ingestd.config.runnable",
-    "ingestd.config.secrets",
-    "ingestd.config.values",
-    "ingestd.kafka.envelope",
-    "ingestd.iso_time",
-    "ingestd.symbol_names",
-    "ingestd.gaps.causes",
-    "ingestd.indexed_texts",
-    "ingestd.storage.writer.trade_times",
-    "ingestd.files",  # every part that keeps something between runs
-    "ingestd.failpoints",  # where a test breaks the process: each part passes its own places
-}
-FOR_ALL = {*LEAVES, "ingestd.ops.metrics", "ingestd.retry"}
-
-# What the modules under a name may import of ours, besides FOR_ALL and their own package. The longest name counts.
-# An entry stands for the module and everything in it.
-MAY_IMPORT: dict[str, set[str]] = {
-    "ingestd.feeds": {"ingestd.feeds.base"},
-    "ingestd.validation": set(),
-    "ingestd.intake.intake": {
-        "ingestd.feeds.base",
-        "ingestd.gaps.open_gaps",
-        "ingestd.journal.journal",
-        "ingestd.ops.rejections",
-        "ingestd.intake.spill",
-        "ingestd.validation",
-    },
-    "ingestd.gaps.open_gaps": set(),
-    "ingestd.ops.rejections": set(),
-    "ingestd.intake.spill": set(),
-    # What a process leaves to the next: it is composed of what the feeds say and the intake holds.
-    "ingestd.intake.stream_state": {
-        "ingestd.feeds.base",
-        "ingestd.gaps.open_gaps",
-        "ingestd.intake.intake",
-        "ingestd.journal.thread",
-    },
-    "ingestd.journal.journal": {
-        "ingestd.gaps.open_gaps",
-        "ingestd.journal.cursor",
-        "ingestd.journal.disk",
-        "ingestd.journal.file",
-        "ingestd.journal.rows",
-        "ingestd.journal.salvage",
-        "ingestd.journal.recovery",
-        "ingestd.journal.thread",
-    },
-    "ingestd.journal.cursor": {"ingestd.journal.file"},
-    "ingestd.journal.damage": set(),
-    "ingestd.journal.disk": set(),
-    "ingestd.journal.file": {"ingestd.journal.disk", "ingestd.journal.rows"},
-    "ingestd.journal.rows": set(),
-    "ingestd.journal.salvage": {
-        "ingestd.gaps.open_gaps",
-        "ingestd.journal.disk",
-        "ingestd.journal.file",
-        "ingestd.journal.rows",
-    },
-    "ingestd.journal.recovery": {
-        "ingestd.journal.damage",
-        "ingestd.journal.disk",
-        "ingestd.journal.file",
-        "ingestd.journal.salvage",
-    },
-    "ingestd.journal.thread": set(),
-    "ingestd.standby.takeover": {
-        "ingestd.feeds.base",
-        "ingestd.gaps.tracker",
-        "ingestd.storage",
-    },  # gaps, from what is stored
-    "ingestd.lifecycle": set(),
-    "ingestd.shard": set(),
-    "ingestd.sinks": {"ingestd.storage", "ingestd.journal.journal", "ingestd.validation", "ingestd.kafka.producer"},
-    "ingestd.kafka.producer": {"ingestd.kafka.errors"},
-    "ingestd.kafka.errors": set(),
-    "ingestd.kafka.check": {"ingestd.kafka.producer"},
-    "ingestd.sources": {
-        "ingestd.ops.rejections",
-        "ingestd.storage",
-        "ingestd.sinks",
-        "ingestd.validation",
-        "ingestd.events.messages",
-        "ingestd.kafka.consumer",
-        "ingestd.ops.health",
-    },
-    # Publisher and consumer of trading events share one reading of them.
-    "ingestd.events.publisher": {"ingestd.kafka.producer", "ingestd.events.messages"},
-    "ingestd.events.messages": set(),
-    "ingestd.kafka.consumer": {
-        "ingestd.sources.base",
-        "ingestd.kafka.batches",
-        "ingestd.kafka.producer",
-        "ingestd.kafka.errors",
-    },
-    "ingestd.kafka.batches": {"ingestd.sources.base", "ingestd.kafka.codecs"},
-    "ingestd.kafka.codecs": set(),
-    "ingestd.storage": {"ingestd.feeds.base"},
-    "ingestd.ops": {"ingestd.feeds.base"},
-    # It compares a venue's past with what is stored, so it sees both; rows go to the intake it is given.
-    "ingestd.backfill": {"ingestd.feeds", "ingestd.storage", "ingestd.validation"},
-    # On demand nothing is journaled, since the venue can be asked again: rows are stored at once.
-    "ingestd.backfill.on_demand": {
-        "ingestd.backfill",
-        "ingestd.feeds",
-        "ingestd.sinks.timescale",
-        "ingestd.storage",
-        "ingestd.validation",
-    },
-    "ingestd.lab.sim": set(),
-    "ingestd.service": {"ingestd"},
-    "ingestd.sink_service": {"ingestd"},
-    "ingestd.cli": {
-        "ingestd.service",
-        "ingestd.shard",
-        "ingestd.sink_service",
-        "ingestd.storage",
-        "ingestd.lab.sim",
-        "ingestd.ops",
-        "ingestd.feeds.catalog.catalog",
-        "ingestd.feeds.catalog.directory",
-        "ingestd.backfill.on_demand",
-        "ingestd.kafka.check",
-    },
-    # It measures every part alone and all together, so it sees them all.
-    "ingestd.lab.bench": {"ingestd"},
-    # It asks each server and venue once, by the part that will use it.
-    "ingestd.cli.connecting": {"ingestd"},
-    "ingestd.cli.loading": {"ingestd.feeds.catalog.catalog", "ingestd.sinks.redis.sink", "ingestd.storage"},
-    # It listens to what the daemon sends.
-    "ingestd.lab.demo.fanout": {"ingestd.lab.sim", "ingestd.kafka.consumer"},
-    "ingestd.__main__": {"ingestd.cli"},
-}
-NOTHING_OF_OURS = {
-    "ingestd.records",
-    "ingestd.errors",
-    "ingestd.clock",
-    "ingestd.iso_time",
-    "ingestd.files",
-    "ingestd.symbol_names",
-    "ingestd.gaps.causes",
-    "ingestd.storage.writer.trade_times",
-    "ingestd",
-}
-EXACTLY = {
-    "ingestd.config.models": {
-        "ingestd",
-        "ingestd.config.dsn",
-        "ingestd.config.overlap",
-        "ingestd.config.secrets",
-        "ingestd.config.values",
-        "ingestd.errors",
-    },
-    "ingestd.config.dsn": {"ingestd.config.secrets", "ingestd.errors"},
-    "ingestd.config.overlap": {"ingestd.errors"},
-    "ingestd.config.runnable": {"ingestd.config.models", "ingestd.errors"},
-    "ingestd.config.secrets": set(),
-    "ingestd.config.values": {"ingestd.config.secrets", "ingestd.errors"},
-    "ingestd.failpoints": {"ingestd.errors"},
-    "ingestd.kafka.producer": {
-        "ingestd.clock",
-        "ingestd.config.models",
-        "ingestd.errors",
-        "ingestd.failpoints",
-        "ingestd.kafka.errors",
-    },
-    "ingestd.kafka.envelope": {"ingestd.errors", "ingestd.iso_time", "ingestd.records"},
-    "ingestd.events.messages": {"ingestd.errors", "ingestd.indexed_texts"},
-    "ingestd.ops.metrics": {"ingestd", "ingestd.feeds.base", "ingestd.records"},
+# Files at the top that import no room, and that every room may import. Those that may import other leaves: which.
+LEAVES: dict[str, set[str]] = {
+    "records": set(),
+    "retry": set(),
+    "clock": set(),
+    "files": set(),
+    "symbol_names": set(),
+    "errors": {"retry"},
+    "failpoints": {"errors"},
+    "status": {"records"},
+    "validation": {"clock", "records"},
+    "config": {"errors"},  # a room that every room may import
 }
 
 # Each outside service is reached through one file: an upgrade of its library touches that file, and its errors are
@@ -211,11 +49,11 @@ SEAMS = {
 LONGEST_FILE = 400
 # A file may be longer for a reason, said here.
 LONGER_FOR_A_REASON = {
-    "ingestd/config/models.py": "every option and how the file is read, checked and shown: one page to look an option up in",
+    "ingestd/config/models.py": "every option and how the file is read, checked and shown, on one page",
     "ingestd/feeds/ccxt/tap.py": "the only file that may import ccxt: what derives from its classes is here",
     "ingestd/service.py": "the composition root: every part, and the one start and stop order, on one page",
     "ingestd/intake/intake.py": "holding, giving up, sealing and counting are of one list of open records",
-    "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where; apart, each would lie",
+    "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where",
 }
 
 
@@ -262,57 +100,107 @@ def is_within(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}.")
 
 
-def rule_for(module: str) -> str | None:
-    return max((name for name in MAY_IMPORT if is_within(module, name)), key=len, default=None)
+def rooms_in(page: str) -> dict[str, set[str]]:
+    """The table of the page, from the top floor down: what each room may import."""
+    table = page.partition("<!-- rooms -->")[2].partition("<!-- end of rooms -->")[0]
+    rows = re.findall(r"^\| `([a-z_/]+)` \|[^|]*\|([^|]*)\|$", table, re.MULTILINE)
+    return {room: {name.strip() for name in may.split(",") if name.strip()} for room, may in rows}
 
 
-def allowed(module: str, imported: str) -> bool:
-    if module in NOTHING_OF_OURS:
-        return False
-    if module in EXACTLY:
-        return imported in EXACTLY[module]
-    if imported in FOR_ALL:
-        return True
-    rule = rule_for(module)
-    if rule is None:
-        return False
-    return is_within(imported, rule) or any(is_within(imported, name) for name in MAY_IMPORT[rule])
+ROOMS = rooms_in(PAGE)
 
 
-@pytest.mark.parametrize("file", files(), ids=module_of)
-def test_a_module_imports_only_what_its_place_allows(file: Path) -> None:
-    module = module_of(file)
-    assert module in LEAVES | FOR_ALL or rule_for(module), f"{module} has no rule: give it its place in MAY_IMPORT"
-    wrong = {name for name in imports(file) if is_within(name, "ingestd") and not allowed(module, name)}
-    assert not wrong, f"{module} must not import {', '.join(sorted(wrong))}"
+def room_of(module: str) -> str:
+    """The room or leaf that a module is in: the longest name of the table that it begins with."""
+    path = module.replace(".", "/").removeprefix("ingestd/")
+    known = [*ROOMS, *LEAVES]
+    return max((name for name in known if path == name or path.startswith(f"{name}/")), key=len, default=path)
+
+
+def arrows() -> dict[tuple[str, str], set[str]]:
+    """Which room imports which, and by what files."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for file in files():
+        module = module_of(file)
+        for name in imports(file):
+            if is_within(name, "ingestd") and name != "ingestd" and room_of(name) != room_of(module):
+                found.setdefault((room_of(module), room_of(name)), set()).add(f"{module} imports {name}")
+    return found
+
+
+ARROWS = arrows()
+
+
+def allowed(room: str, imported: str) -> bool:
+    if room in LEAVES:
+        return imported in LEAVES[room]
+    return imported in LEAVES or imported in ROOMS.get(room, set())
+
+
+def test_no_room_imports_what_the_page_does_not_allow() -> None:
+    wrong = {arrow: by for arrow, by in ARROWS.items() if not allowed(*arrow)}
+    assert not wrong
+
+
+def test_every_file_is_in_a_room_of_the_page_or_is_a_leaf() -> None:
+    places = {module: room_of(module) for module in MODULES - {"ingestd", "ingestd.lab"}}
+    assert not {module for module, room in places.items() if room not in ROOMS and room not in LEAVES}
+
+
+def test_every_room_and_arrow_of_the_page_exists() -> None:
+    assert {room for room in ROOMS if not (PACKAGE / room).is_dir() and not (PACKAGE / f"{room}.py").is_file()} == set()
+    drawn = {(room, name) for room, may in ROOMS.items() for name in may}
+    unused = drawn - set(ARROWS)
+    assert not unused, "arrows that nothing needs: take them off the page"
+
+
+def test_every_arrow_points_down() -> None:
+    """So there is no circle of rooms: the page lists them from the top floor down."""
+    floors = list(ROOMS)
+    assert not [(room, name) for room, may in ROOMS.items() for name in may if floors.index(name) <= floors.index(room)]
 
 
 @pytest.mark.parametrize(
-    ("module", "imported", "may"),
+    ("room", "imported", "may"),
     [
-        ("ingestd.feeds.ccxt.feed", "ingestd.sinks.base", False),
-        ("ingestd.feeds.native.venues.binance", "ingestd.feeds.websocket", True),
-        ("ingestd.feeds.ccxt.feed", "ingestd.storage.database", False),
-        ("ingestd.feeds.ccxt.feed", "ingestd.ops.metrics", True),
-        ("ingestd.feeds.ccxt.feed", "ingestd.ops.health", False),
-        ("ingestd.storage.writer.writer", "ingestd.feeds.base", False),
-        ("ingestd.storage.writer.writer", "ingestd.storage.database", True),
-        ("ingestd.storage.database", "ingestd.sinks.base", False),
-        ("ingestd.records", "ingestd.clock", False),
-        ("ingestd.config.models", "ingestd.errors", True),
-        ("ingestd.config.models", "ingestd.records", False),
-        ("ingestd.ops.health", "ingestd.feeds.base", True),
-        ("ingestd.ops.health", "ingestd.feeds.ccxt.feed", False),
-        ("ingestd.cli.run", "ingestd.service", True),
-        ("ingestd.cli.run", "ingestd.sinks.redis.sink", False),
-        ("ingestd.service", "ingestd.sinks.redis.sink", True),
-        ("ingestd.intake.intake", "ingestd.sinks.redis.sink", False),
-        ("ingestd.lab.sim.embedded_valkey", "ingestd.sinks.redis.sink", False),
-        ("ingestd.newcomer", "ingestd.sinks.base", False),
+        ("feeds/ccxt", "sinks", False),
+        ("feeds/ccxt", "storage", False),
+        ("feeds/ccxt", "intake", False),
+        ("sinks", "feeds", False),
+        ("sinks/kafka", "feeds/streams", False),
+        ("storage", "feeds", False),
+        ("storage", "sinks", False),
+        ("intake", "sinks", False),
+        ("intake", "feeds", False),
+        ("backfill", "sinks", False),
+        ("journal", "intake", False),
+        ("service", "lab/sim", False),
+        ("records", "clock", False),
+        ("config", "records", False),
+        ("newcomer", "sinks", False),
+        ("sinks", "storage/writer", True),
+        ("sources", "storage/writer", True),
+        ("backfill", "storage/writer", True),
+        ("cli", "service", True),
+        ("service", "sinks/redis", True),
+        ("feeds/ccxt", "ops", False),
     ],
 )
-def test_the_rules_say_what_the_design_says(module: str, imported: str, may: bool) -> None:
-    assert allowed(module, imported) is may
+def test_the_page_says_what_the_design_says(room: str, imported: str, may: bool) -> None:
+    assert allowed(room, imported) is may
+
+
+def test_only_the_command_line_runs_the_lab() -> None:
+    users = {room for room, imported in ARROWS if imported.startswith("lab/") and not room.startswith("lab/")}
+    assert users == {"cli"}
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in PACKAGE.rglob("__init__.py")), ids=str)
+def test_a_room_says_what_it_is_for(folder: Path) -> None:
+    """What it is for, what comes in, what goes out."""
+    if (room := folder.relative_to(PACKAGE).as_posix()) in ROOMS and room != "cli":
+        said = ast.get_docstring(tree_of(folder / "__init__.py")) or ""
+        assert re.search(r"^In: .*^Out: ", said, re.MULTILINE | re.DOTALL), f"{folder}/__init__.py"
 
 
 @pytest.mark.parametrize(("library", "seam"), SEAMS.items())

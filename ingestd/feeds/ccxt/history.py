@@ -12,7 +12,7 @@ from typing import Any
 
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
-from ingestd.errors import FeedError
+from ingestd.errors import FeedError, Unfillable
 from ingestd.feeds.ccxt import records as ccxt_records
 from ingestd.feeds.ccxt.channels import method_for
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange, translated
@@ -21,7 +21,7 @@ from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.past.id_runs import Window
-from ingestd.feeds.past.trade_search import Ids, Request, Unfillable
+from ingestd.feeds.past.trade_search import Ids, Request
 from ingestd.feeds.past.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
 from ingestd.symbol_names import nearest_markets

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ingestd.config.secrets import redact
-from ingestd.errors import FeedError
+from ingestd.errors import MarketListTooLong
 from ingestd.feeds.ccxt.unreached import unreached
 from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.markets.families import Family
@@ -39,10 +39,6 @@ _DEEPEST = 4  # where an answer holds its entries
 _BY_PLACE = frozenset({"hyperliquid"})  # the library numbers markets by their place in the list: nothing is taken out
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_DIGITS = 400
-
-
-class TooMany(FeedError):
-    """What a venue lists is more than any venue has."""
 
 
 class NoAnswer(dict[Any, Any]):
@@ -123,7 +119,7 @@ class MarketAnswers:
     def _refuse_too_much(self, more: int) -> None:
         entries = self._entries + more
         if entries > MOST_ENTRIES or len(self._answers) >= MOST_REQUESTS or self._chars > MOST_CHARS:
-            raise TooMany(
+            raise MarketListTooLong(
                 f"it lists more than any venue has, {entries} markets in {len(self._answers) + 1} answers of "
                 f"{self._chars} characters: look at what answers there, and at `url_map`"
             )

@@ -23,13 +23,13 @@ from typing import Any
 
 from ingestd.clock import from_datetime, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.errors import ChannelError, FeedError, RateLimited
+from ingestd.errors import ChannelError, FeedError, RateLimited, Unfillable
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.history import stream_series
 from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.markets.symbols import kind_of
-from ingestd.feeds.past.trade_search import Ids, Unfillable
+from ingestd.feeds.past.trade_search import Ids
 from ingestd.feeds.past.trade_series import BINANCE
 from ingestd.feeds.streams.silence import Word
 

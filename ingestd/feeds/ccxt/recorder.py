@@ -65,8 +65,7 @@ class Recorder:
         self.add_stream = self._ledger.add_stream
         self.expect = self._ledger.expect
         self.of_symbols = self._ledger.of_symbols
-        self.wants = self._ledger.wants
-        self.all_streams = self._ledger.all_streams
+        self.wants, self.all_streams = self._ledger.wants, self._ledger.all_streams
         self.settle_ids, self.end = self._ledger.settle_ids, self._ledger.end
         self.has_gap = self._ledger.has_gap
         self.taken_over, self.not_subscribed = self._ledger.taken_over, self._ledger.not_subscribed

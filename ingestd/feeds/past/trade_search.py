@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from ingestd.errors import FeedError
+from ingestd.errors import Behind, Unfillable
 from ingestd.feeds.past.id_runs import IdRuns, Window, utc_text
 from ingestd.records import Trade
 
@@ -28,14 +28,6 @@ _PRECISIONS_US = (1_000_000, 1000)
 # How far before a window a venue that pages by time is asked, in turn: a trade from before it is to be seen.
 _LEADS_US = (60_000_000, 3_600_000_000, 86_400_000_000)
 _BEHIND = "the venue's past trades end before the first trade after the gap"
-
-
-class Unfillable(FeedError):
-    """What the venue serves cannot be proved to be what the stream missed; the message says why."""
-
-
-class Behind(Unfillable):
-    """The venue's past trades end before the stream's first trade after the gap: they may only be late."""
 
 
 class Paging(enum.Enum):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ingestd.feeds.past.trade_search import Ids, Paging, Unfillable
+from ingestd.errors import Unfillable
+from ingestd.feeds.past.trade_search import Ids, Paging
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,5 @@
-"""The live view without I/O: what is published and cached, as bytes. `sinks.redis_live` connects and sends."""
+"""Redis channels and caches, best effort: never a reason to wait.
+
+In: records as they are sealed.
+Out: PUBLISH and SET commands, as bytes.
+"""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ingestd.errors import DatabaseError, IngestdError
+from ingestd.errors import DatabaseError, MarkRefused, Superseded
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
@@ -22,18 +22,6 @@ from ingestd.storage.writer.refused import is_blamed
 log = structlog.get_logger()
 
 _LOCK_NOT_AVAILABLE = "55P03"
-
-
-class MarkRefused(IngestdError):
-    """The table refuses one of the marks: write each by itself."""
-
-
-class Superseded(IngestdError):
-    """Another writer has advanced or taken over these positions: what is stored must be read again."""
-
-    def __init__(self, message: str, sources: frozenset[str]) -> None:
-        super().__init__(message)
-        self.sources = sources
 
 
 @dataclass(frozen=True, slots=True)

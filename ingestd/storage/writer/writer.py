@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ingestd.errors import (
     DatabaseError,
+    MarkRefused,
     NoneTaken,
     Reaction,
     copy_line,
@@ -26,7 +27,7 @@ from ingestd.records import Record
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
 from ingestd.storage.writer import copy_text, two_times
-from ingestd.storage.writer.positions import Mark, MarkRefused, Move, advance, mark
+from ingestd.storage.writer.positions import Mark, Move, advance, mark
 from ingestd.storage.writer.refused import Kept, is_blamed, no_table_takes_it, put_aside, require_some_taken
 from ingestd.storage.writer.rows import RowMaker, Rows
 from ingestd.storage.writer.tables import Table

@@ -11,13 +11,14 @@ import pytest
 
 from ingestd.clock import now_us
 from ingestd.config.models import DatabaseConfig, JournalConfig
+from ingestd.errors import Fenced
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Record
 from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage import leases
 from ingestd.storage.database import Database
-from ingestd.storage.leases import Fence, Fenced, Tenant, Title
+from ingestd.storage.leases import Fence, Tenant, Title
 from ingestd.storage.writer.positions import Move, advance
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import book, tick, trade

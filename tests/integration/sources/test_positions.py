@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.errors import ConnectionLost, DatabaseError, Superseded
 from ingestd.storage.writer import positions
-from ingestd.storage.writer.positions import Move, Place, Superseded
+from ingestd.storage.writer.positions import Move, Place
 from tests.support.postgres import DatabaseForTest
 
 SOURCES = ["kafka:p:t:0", "kafka:p:t:1"]

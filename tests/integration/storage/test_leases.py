@@ -10,14 +10,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestd.config.models import InstanceConfig
-from ingestd.errors import ConnectionLost, DatabaseError, LeaseLost
+from ingestd.errors import ConnectionLost, DatabaseError, Fenced, LeaseLost
 from ingestd.ops.metrics import Metrics
 from ingestd.standby.leadership import Leadership
 from ingestd.storage import leases
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Term
-from ingestd.storage.leases import Fence, Fenced, Tenant
+from ingestd.storage.leases import Fence, Tenant
 from tests.support.postgres import DatabaseForTest, default_config
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"

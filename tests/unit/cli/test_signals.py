@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from ingestd.cli import main
-from ingestd.cli.signals import Interrupted, StopSignals, run_to_its_end
+from ingestd.cli.signals import StopSignals, run_to_its_end
 from ingestd.config.models import JournalConfig
+from ingestd.errors import Interrupted
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 

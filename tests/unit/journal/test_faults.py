@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from ingestd.config.models import JournalConfig
-from ingestd.errors import JournalError, JournalFull, JournalVersion
+from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalVersion
 from ingestd.journal import disk, recovery, salvage
 from ingestd.journal import journal as journal_module
-from ingestd.journal.disk import JournalDamaged, translated
+from ingestd.journal.disk import translated
 from ingestd.journal.file import FORMAT_VERSION, FileName, JournalFile
 from ingestd.journal.journal import Journal
 from ingestd.journal.rows import StoredBatch

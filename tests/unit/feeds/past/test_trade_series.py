@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import parse
+from ingestd.errors import Unfillable
 from ingestd.feeds.ccxt.history import CcxtHistory
-from ingestd.feeds.past.trade_search import Ids, Paging, Unfillable
+from ingestd.feeds.past.trade_search import Ids, Paging
 from ingestd.feeds.past.trade_series import series_for
 
 
