@@ -16,8 +16,8 @@ from aiohttp._websocket.reader import WebSocketDataQueue
 from picows import WSMsgType as NativeType
 from yarl import URL
 
+from ingestd import retry
 from ingestd.errors import RedirectRefused
-from ingestd.feeds import named_waits
 from ingestd.feeds.ccxt.bounded_http import _Reader
 from ingestd.feeds.ccxt.unpacking import Reply
 from ingestd.feeds.native.socket import Socket, _Listener
@@ -163,9 +163,9 @@ def _unpacked_at_once(encoding: str, body: bytes) -> bytes:
 def judge_headers(data: bytes) -> None:
     """A wait that ends, and a redirect to the same server by another reader of URLs; or none."""
     said, _, location = data.decode("latin-1").partition("\n")
-    wait_s = named_waits.retry_after_s(said, _NOW)
+    wait_s = retry.retry_after_s(said, _NOW)
     assert not math.isnan(wait_s)
-    assert 0.0 <= named_waits.cut(wait_s) <= 3600.0
+    assert 0.0 <= retry.cut(wait_s) <= 3600.0
     assert shown(location).isprintable()
     asked = "https://api.venue.example/v1/markets"
     try:

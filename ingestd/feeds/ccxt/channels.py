@@ -137,7 +137,7 @@ LISTED_IN_REQUEST: Mapping[str, tuple[str, ...]] = {
 """Where a venue's request lists what it asks for, so that it can be about some of it only."""
 
 ASKED_FOR_WHAT_IS_MISSING = BOOKS_OVER_REST | LISTED_IN_REQUEST.keys() | {"apex", "krakenfutures"}
-"""Venues whose call for many symbols asks for those alone that are not subscribed (`ccxt_tap` sees to it; the code
+"""Venues whose call for many symbols asks for those alone that are not subscribed (`tap.py` sees to it; the code
 of Apex and Kraken Futures does)."""
 
 _CHANNEL_WORDS: Mapping[str, str] = {

@@ -32,7 +32,7 @@ _SHOWN_CHARACTERS = 200
 
 
 class Sender(Protocol):
-    """What a flush needs of a producer; see `kafka_client.Producer`."""
+    """What a flush needs of a producer; see `kafka.producer.Producer`."""
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int: ...
 
