@@ -159,7 +159,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a real backoff; its arithmetic has tests of its own."""
     monkeypatch.setattr("ingestd.feeds.native.connection.REFUSED_AGAIN_S", 0.0)
     monkeypatch.setattr("ingestd.feeds.native.connection.CONSENT_WITHIN_S", 0.02)
-    for module in ("line", "rebuilding"):
+    for module in ("connection", "rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.native.{module}.Backoff", lambda **_: Backoff(base_s=0.001, cap_s=0.005))
 
 
