@@ -1,4 +1,4 @@
-"""Why a stream may have missed something: every cause a gap row can have, and what it means to a person."""
+"""Every cause that a gap can have, and what it means for a person who reads the row."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def explanation(cause: str) -> Explanation:
 
 
 def status_meanings(status: str, channels: Collection[str]) -> list[str]:
-    """A sentence for what a gap's status means in these channels; of no channel, in every one."""
+    """What a gap's status means in these channels, as sentences; without channels: in all of them."""
     if status != "closed":
         return [_STATUSES[status]] if status in _STATUSES else []
     meanings = {_CLOSED_FOR_GOOD if channel in NOT_SERVED else _CLOSED for channel in channels}

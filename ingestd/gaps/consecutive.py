@@ -1,10 +1,10 @@
-"""Whether a series of numbers still looks as if it had no holes by itself. Pure."""
+"""Whether a series of ids is consecutive, judged by the holes that were seen so far. Pure."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-# Numbers are no longer believed to be consecutive when so many of so many steps from one to the next left some out.
+# A series counts as not consecutive once this many of this many steps left ids out.
 _STEPS = 50
 _HOLES_TO_REFUTE = 40
 HOLES_TO_DOUBT = 3

@@ -1,4 +1,4 @@
-"""What the gap records that pass say, and the stretches over which records were dropped. Pure."""
+"""Which gaps are open, and which records were dropped over which time. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def stream_of_gap(gap: FeedGap) -> StreamId:
     return gap.exchange, gap.channel, gap.symbol
 
 
-class GapBook:
-    """The gaps that are open, as the records say that open and end them.
+class OpenGaps:
+    """The gaps that are open, kept up to date from the gap records that pass.
 
     A stream may have several: two feeds follow the candles of one market, in two timeframes.
     """
@@ -34,7 +34,7 @@ class GapBook:
             self._note_open(gap)
 
     def take(self, gap: FeedGap) -> bool:
-        """Note a record; True when it is the first of its gap, and not an end or a remark that comes later."""
+        """Note a gap record. True if it opens a new gap, False if it ends or comments one that is known."""
         stream = stream_of_gap(gap)
         self.version += 1
         is_new = self._newest.get(stream) != gap.time
@@ -46,7 +46,7 @@ class GapBook:
         return is_new
 
     def count_open(self, exchange: str, channel: str) -> int:
-        """How many are open of one channel of an exchange."""
+        """How many gaps of this exchange and channel are open."""
         return self._counts[exchange, channel]
 
     def _note_open(self, gap: FeedGap) -> None:
@@ -57,19 +57,19 @@ class GapBook:
 
 @dataclass(slots=True)
 class Dropped:
-    """Records of one stream that were given up: how many, and what time they span on our clock and the venue's."""
+    """Records of one stream that were dropped: how many, and the time they span on our clock and on the venue's."""
 
     count: int
     first: int
     last: int
 
     def include(self, other: Dropped) -> None:
-        """Those of another stretch, too."""
+        """Add the records of another stretch."""
         self.count += other.count
         self.first, self.last = min(self.first, other.first), max(self.last, other.last)
 
     def gap(self, stream: StreamId, reason: str) -> FeedGap:
-        """The gap they leave. It begins just before the first and ends just after the last of them."""
+        """The gap that they leave: from just before the first to just after the last."""
         exchange, channel, symbol = stream
         noun = "record" if self.count == 1 else "records"
         return FeedGap(
@@ -85,15 +85,15 @@ class Dropped:
 
 
 def dropped(record: MarketRecord) -> Dropped:
-    """One record alone."""
+    """A single dropped record."""
     at = record.time, record.received_at
     return Dropped(1, earliest_us(*at), latest_us(*at))
 
 
 class DropSpans:
-    """What was dropped, by stream, until the dropping has paused: so a flood leaves a few rows and not thousands.
+    """Collects dropped records by stream until dropping pauses, so that a flood leaves a few gap rows and not thousands.
 
-    `reason` is for the rows; `pause_us` without another drop make a stretch end.
+    `reason` goes into the rows. A stretch ends after `pause_us` without another drop.
     """
 
     def __init__(self, reason: str, pause_us: int) -> None:
@@ -105,7 +105,7 @@ class DropSpans:
         return bool(self._spans)
 
     def add(self, stream: StreamId, more: Dropped, at: int) -> bool:
-        """Records were given up; True when a stretch of the stream begins with them."""
+        """Add dropped records. True if they begin a new stretch of their stream."""
         known = self._spans.get(stream)
         if known is not None:
             more.include(known[0])
@@ -113,21 +113,21 @@ class DropSpans:
         return known is None
 
     def gap(self, stream: StreamId) -> FeedGap | None:
-        """The gap of the stream's stretch as it stands, if there is one."""
+        """The gap of the stream's current stretch, if there is one."""
         known = self._spans.get(stream)
         return None if known is None else known[0].gap(stream, self._reason)
 
     def gaps(self) -> list[FeedGap]:
-        """The gap of every stretch as it stands."""
+        """The gaps of all current stretches."""
         return [span.gap(stream, self._reason) for stream, (span, _) in self._spans.items()]
 
     def end(self, stream: StreamId) -> FeedGap | None:
-        """End a stream's stretch now: its gap."""
+        """End a stream's stretch now and return its gap."""
         gap = self.gap(stream)
         self._spans.pop(stream, None)
         return gap
 
     def end_paused(self, now: int | None) -> list[FeedGap]:
-        """End the stretches that have paused by `now` (None: all): their gaps."""
+        """End the stretches that have paused by `now` (None: all) and return their gaps."""
         paused = [stream for stream, (_, at) in self._spans.items() if now is None or at < now - self._pause_us]
         return [gap for stream in paused if (gap := self.end(stream)) is not None]

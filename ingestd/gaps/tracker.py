@@ -25,33 +25,35 @@ _MINUTE_US = 60_000_000
 
 @dataclass(slots=True)
 class _Merged:
-    """What happened while a gap is kept open for others to come. `until`: (received_at, ended_at) if it ended now;
-    `is_last`: the stream may not begin another one before `release_at`."""
+    """Further interruptions merged into a gap that is kept open.
+
+    `until`: (received_at, ended_at) if the gap ended now. `is_last`: the stream may begin no other gap before
+    `release_at`."""
 
     release_at: int
     is_last: bool = False
     until: tuple[int, int] | None = None
-    interruptions: int = 0  # besides the one it began with
+    interruptions: int = 0  # besides the first one
     missing: int = 0
-    frames: int = 0  # that left ids out
+    frames: int = 0  # in which ids were missing
     first_id: int | None = None
     last_id: int | None = None
 
     def lasts(self, at: int) -> bool:
-        """Whether the gap is not to end yet. (A clock that was set back must not keep it open.)"""
+        """Whether the gap must stay open. (A clock that was set back must not keep it open.)"""
         return self.release_at - 2 * _MINUTE_US <= at < self.release_at
 
     def take(self, report: IdReport) -> None:
-        """Ids that were left out."""
+        """Add ids that are missing."""
         self.frames += 1
         self.missing += report.count
         self.first_id = report.missing[0][0] if self.first_id is None else self.first_id
         self.last_id = report.missing[-1][1]
-        if self.until is not None:  # else it is interrupted, and this came of the socket before
+        if self.until is not None:  # else it is interrupted, and these ids came over the socket before
             self.until = max(self.until[0], report.received_at), max(self.until[1], report.ended_at)
 
     def text(self) -> str:
-        """For a person: what the one row stands for."""
+        """What this one row stands for, as a sentence."""
         noun = "interruption" if self.interruptions == 1 else "interruptions"
         more = f"{self.interruptions} more {noun} in this stretch" if self.interruptions else ""
         among = f"ids {self.first_id} to {self.last_id}"
@@ -60,20 +62,20 @@ class _Merged:
 
 
 class GapTracker:
-    """Opens a gap for each stream an interruption touches, ends it when the stream speaks again. No clock, no I/O.
+    """Opens a gap for each stream that is interrupted and ends it when the stream delivers again. No clock, no I/O.
 
-    A stream that has not delivered yet is complete until it was first followed. A second interruption while a gap is
-    open changes nothing: every stretch that may lack something is covered by one gap. Of one stream at most
-    `ROWS_A_MINUTE` begin within a minute: the last of them is open until the minute is over (`release`), whatever the
-    stream delivers, so that nothing which is interrupted within it is left uncovered, not even by a kill.
+    The gap of a stream that has never delivered begins when it was first followed. A second interruption while a gap is
+    open changes nothing. At most `ROWS_A_MINUTE` gaps of one stream begin within a minute. The last of them stays open
+    until the minute is over (`release`), whatever the stream delivers: so it covers all further interruptions of that
+    minute, even if the process is killed.
     """
 
     def __init__(self, exchange: str) -> None:
         self._exchange = exchange
-        self._ended: dict[StreamKey, FeedGap] = {}  # the newest of each stream
-        self._times: dict[StreamKey, deque[int]] = {}  # of each stream's newest rows: they name the rows
-        self._begun: dict[StreamKey, deque[int]] = {}  # when the newest of each stream began
-        self._merged: dict[StreamKey, _Merged] = {}  # the open gaps that a delivery does not end
+        self._ended: dict[StreamKey, FeedGap] = {}  # each stream's newest gap that ended
+        self._times: dict[StreamKey, deque[int]] = {}  # the starts of each stream's newest gaps: the keys of their rows
+        self._begun: dict[StreamKey, deque[int]] = {}  # when each stream's newest gaps began
+        self._merged: dict[StreamKey, _Merged] = {}  # gaps that stay open although the stream delivers
         self.open: dict[StreamKey, FeedGap] = {}
 
     def interrupted(
@@ -85,7 +87,7 @@ class GapTracker:
         detail: str | None = None,
         since: int | None = None,
     ) -> list[FeedGap]:
-        """The gaps that open now, each from the last thing its stream received, or from `since` where that is known."""
+        """Open a gap for each of these streams, beginning at its last record, or at `since` if that is given."""
         opened = []
         for stream in streams:
             began = stream.complete_until if since is None else since
@@ -98,14 +100,14 @@ class GapTracker:
         return opened
 
     def resume(self, stream: StreamStatus, earlier: Earlier, *, at: int) -> FeedGap | None:
-        """Go on from where an earlier process was: the gap that opens now, None when that process had opened it."""
+        """Continue from an earlier process. The gap that opens now; None if the earlier process had opened it."""
         if earlier.gap is not None:
             self.open[stream.channel, stream.symbol] = earlier.gap
             return None
         return self._begin(stream, earlier.complete_until, at, earlier.cause, earlier.detail)
 
     def delivered(self, stream: StreamStatus, *, at: int, time: int | None = None) -> FeedGap | None:
-        """The gap that ends because the stream delivered, the same row as when it opened, now with its end.
+        """The stream delivered: its gap, now with its end; None if none was open.
 
         `at` is when it was received, `time` the venue's own.
         """
@@ -118,13 +120,13 @@ class GapTracker:
         return self._end(stream.channel, stream.symbol, received_at=at, ended_at=ended_at)
 
     def release(self, at: int | None) -> list[FeedGap]:
-        """The gaps that were kept open for others to come and end, since their minute is over. None: no others come."""
+        """End the gaps that were kept open for further interruptions and whose minute is over. `before` None: end all."""
         over = [(key, merged.until) for key, merged in self._merged.items() if at is None or not merged.lasts(at)]
         ended = [self._end(*key, received_at=until[0], ended_at=until[1]) for key, until in over if until is not None]
         return [gap for gap in ended if gap is not None]
 
     def stop_counting(self, stream: StreamStatus, report: IdReport, remark: str) -> FeedGap | None:
-        """The ids say nothing any more, as `remark` explains: the gap that says so. None: it does when it ends."""
+        """Trade ids prove nothing from now on, as `remark` explains. The gap that says so; None: an open gap will say it."""
         key = stream.channel, stream.symbol
         jump = self.counted(stream, report)
         merged = self._merged.get(key)
@@ -136,9 +138,9 @@ class GapTracker:
         return self._end(*key, received_at=merged.until[0], ended_at=merged.until[1], remark=remark)
 
     def is_over(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
-        """Nothing comes of the stream's market any more: its gap, if one is open, with that as its end.
+        """The stream's market has closed: end its gap, if one is open.
 
-        No other one opens until it delivers after all, and then the same row ends.
+        No other gap opens until the stream delivers after all; then the same row ends.
         """
         key = stream.channel, stream.symbol
         gap = self.open.get(key)
@@ -149,7 +151,7 @@ class GapTracker:
         return ended
 
     def forget(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
-        """The stream is not followed any more: the gap that ends with that."""
+        """The stream is no longer followed: end its gap."""
         gap = self.open.get((stream.channel, stream.symbol))
         if gap is not None and gap.ended_at is not None:
             del self.open[stream.channel, stream.symbol]
@@ -160,7 +162,7 @@ class GapTracker:
         return ended
 
     def counted(self, stream: StreamStatus, report: IdReport) -> FeedGap | None:
-        """What consecutive trade ids say of one frame: a gap of its own, or a remark on the one that frame ended."""
+        """Missing ids in one frame: a new gap, or a comment on the gap that this frame ended."""
         ended = self._ended.get((stream.channel, stream.symbol))
         covers = ended is not None and (not report.missing or ended.time <= report.complete_until)
         if ended is not None and covers and ended.received_at == report.received_at:
@@ -196,7 +198,7 @@ class GapTracker:
         )
 
     def _are_many(self, key: StreamKey, at: int) -> bool:
-        """Whether the next row is the last one for this minute."""
+        """Whether the next gap is the last one allowed for this minute."""
         begun = self._begun.get(key)
         return begun is not None and len(begun) == begun.maxlen and 0 <= at - begun[0] < _MINUTE_US
 
@@ -204,7 +206,7 @@ class GapTracker:
         self._begun.setdefault(key, deque(maxlen=ROWS_A_MINUTE - 1)).append(at)
 
     def _unused(self, key: StreamKey, time: int) -> int:
-        """The start of a new row: a row that has ended is not opened again, and several may begin at one moment."""
+        """A free start time for a new gap: the start is the row's key, and several gaps may begin at one moment."""
         times = self._times.setdefault(key, deque(maxlen=4 * ROWS_A_MINUTE))
         while time in times:
             time -= 1

@@ -1,6 +1,6 @@
-"""Where a venue's trade ids have no holes, and what a hole in them says. Pure.
+"""Which venues number their trades without holes, and what a hole in the ids means. Pure.
 
-Only for these is a jump inferred; elsewhere ids are random, shared by all markets, or skip numbers by themselves.
+Only here does a jump mean missing trades. Elsewhere ids are random, shared by all markets, or skip numbers.
 
 | venue (the library's name)  | ids                  | says so                                                    |
 |-----------------------------|----------------------|------------------------------------------------------------|
@@ -25,14 +25,14 @@ from ingestd.records import Trade, earliest_us, latest_us
 _SPOT_AND_AGGREGATES = frozenset({"binance", "binanceus", "binanceusdm", "binancecoinm"})
 _EVERY_MARKET = frozenset({"coinbaseexchange", "coinbase", "kraken"})
 
-_MOST_RANGES = 100  # of one frame; beyond that the last ones run together
+_MOST_RANGES = 100  # of one frame; beyond that the last ranges are merged
 
 _BEHIND_TO_RESTART = 100
 """After so many later trades with smaller ids, and none with a larger one, the numbers have begun anew."""
 
 
 def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> bool:
-    """Whether this market's trade ids, as the feed asks for them, have no holes. `options` are the library's."""
+    """Whether this market's trade ids are consecutive in the stream that the feed subscribes to. `options` are ccxt's."""
     if exchange in _EVERY_MARKET:
         return True
     if exchange not in _SPOT_AND_AGGREGATES:
@@ -41,14 +41,14 @@ def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> b
 
 
 def asks_for_aggregates(options: Mapping[str, Any]) -> bool:
-    """Whether a feed of Binance with these options streams `@aggTrade`, and not `@trade`."""
+    """Whether a Binance feed with these options subscribes to `@aggTrade` instead of `@trade`."""
     stream = options.get("watchTradesForSymbols")
     return isinstance(stream, Mapping) and stream.get("name") == "aggTrade"
 
 
 @dataclass(frozen=True, slots=True)
 class IdReport:
-    """The ids that one frame skipped, as (first, last) ranges; none: the frame follows on the one before.
+    """The ids that one frame skipped, as (first, last) ranges; no ranges: none is missing.
 
     `belief`: whether the series still looks consecutive.
     """
@@ -58,7 +58,7 @@ class IdReport:
     ended_at: int
     missing: tuple[tuple[int, int], ...]
     belief: Belief = "believed"
-    present: int = 0  # of the ids in the ranges: they are bounded in number, so some run together
+    present: int = 0  # ids inside the ranges that are not missing, since ranges were merged
 
     @property
     def count(self) -> int:
@@ -66,7 +66,7 @@ class IdReport:
         return sum(last - first + 1 for first, last in self.missing) - self.present
 
     def text(self) -> str:
-        """For a person, and for who fetches them."""
+        """The missing ids as text, for people and for backfill."""
         if not self.missing:
             return "by their ids no trade is missing"
         noun = "trade is" if self.count == 1 else "trades are"
@@ -74,28 +74,30 @@ class IdReport:
 
 
 class IdSeries:
-    """The ids of one market. A frame may hold them in any order (snapshots are newest first), so a frame is judged
-    when the next one begins, or by `settle`. Ids below the highest are old trades again and say nothing, until only
-    such come and their times are new: a market that was listed anew counts from one, or one id was far too large."""
+    """Judges the trade ids of one market, frame by frame.
+
+    A frame may hold ids in any order (snapshots are newest first), so it is judged when the next frame begins, or by
+    `settle`. Ids below the highest are repeated trades and prove nothing. But if only such ids come and their times are
+    new, the series has started over: the market was listed again, or one id was far too large."""
 
     def __init__(self) -> None:
         self._highest: int | None = None
-        self._until: Trade | None = None  # until that one the frame before this one is complete
+        self._until: Trade | None = None  # the frame before is complete until this trade
         self._received_at = 0  # of this frame
-        self._newest: Trade | None = None  # until that one this frame is complete
+        self._newest: Trade | None = None  # this frame is complete until this trade
         self._last: Trade | None = None
         self._missing: list[tuple[int, int]] = []
         self._asked = False
-        self._joined = 0  # ranges of this frame that are in one with another,
-        self._present = 0  # and the ids between them, which are there
+        self._joined = 0  # ranges of this frame that were merged into another,
+        self._present = 0  # and the ids between them, which are not missing
         self._first: int | None = None
         self._skipped = 0  # since the first
         self._consecutive = Consecutiveness()
         self._behind = 0  # later trades with smaller ids, since
-        self._behind_highest: int | None = None  # this one was the highest
+        self._behind_highest: int | None = None  # the highest id then
 
     def take(self, trade: Trade) -> IdReport | None:
-        """Note a trade; what is to be said of the frame before it, if anything."""
+        """Note a trade. The report on the frame before it, if there is one to make."""
         report = None
         if trade.received_at != self._received_at:
             report = self.settle()
@@ -120,7 +122,7 @@ class IdSeries:
         return report
 
     def follows(self, trade: Trade) -> bool:
-        """Note the trade if it is the next one and there is nothing to be said; else `take` it. The usual case."""
+        """The usual case, quickly: note the trade if it is the next id and there is nothing to report. Else False."""
         if trade.seq - 1 != self._highest or self._missing or self._asked:
             return False
         if trade.received_at != self._received_at:
@@ -130,11 +132,11 @@ class IdSeries:
         return True
 
     def ask(self) -> None:
-        """Report on this frame even if nothing is missing: it ended a gap."""
+        """Report on this frame even if no id is missing, since it ended a gap."""
         self._asked = True
 
     def settle(self) -> IdReport | None:
-        """What is to be said of the newest frame, once."""
+        """The report on the newest frame; None the second time."""
         missing, asked, joined, present = tuple(self._missing), self._asked, self._joined, self._present
         self._missing, self._asked, self._joined, self._present = [], False, 0, 0
         last, until = self._last, self._until
@@ -152,7 +154,7 @@ class IdSeries:
 
     @property
     def steps(self) -> int:
-        """How many steps from a trade to the next there were since the holes are counted."""
+        """How many steps from one trade to the next were judged since counting began."""
         return self._all_steps - self._consecutive.since
 
     @property
@@ -165,7 +167,7 @@ class IdSeries:
 
     @property
     def is_settled(self) -> bool:
-        """Whether `settle` has nothing to say."""
+        """Whether `settle` has nothing to report."""
         return not self._missing and not self._asked
 
     def _note_behind(self, trade: Trade) -> None:

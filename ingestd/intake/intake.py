@@ -20,7 +20,7 @@ from ingestd.clock import now_us
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
-from ingestd.gaps.open_gaps import Dropped, DropSpans, GapBook, dropped, stream_of_gap
+from ingestd.gaps.open_gaps import Dropped, DropSpans, OpenGaps, dropped, stream_of_gap
 from ingestd.intake.spill import Spill
 from ingestd.journal.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
@@ -108,7 +108,7 @@ class Intake:
         self._before_gaps = before_gaps
         self._drops = DropSpans("the intake was full", _INTAKE_PAUSED_US)
         self._journal_drops = DropSpans("the journal was full", _JOURNAL_PAUSED_US)
-        self.gaps = GapBook()
+        self.gaps = OpenGaps()
         self.lost: dict[StreamId, Dropped] = {}  # received and not journaled at the stop
 
     def resume(self, open_gaps: Sequence[FeedGap], pending: Sequence[FeedGap]) -> None:
