@@ -91,7 +91,7 @@ def dropped(record: MarketRecord) -> Dropped:
 
 
 class DropSpans:
-    """Collects dropped records by stream until dropping pauses, so that a flood leaves a few gap rows and not thousands.
+    """Collects dropped records by stream until dropping pauses, so that a flood leaves few gap rows and not thousands.
 
     `reason` goes into the rows. A stretch ends after `pause_us` without another drop.
     """

@@ -120,13 +120,13 @@ class GapTracker:
         return self._end(stream.channel, stream.symbol, received_at=at, ended_at=ended_at)
 
     def release(self, at: int | None) -> list[FeedGap]:
-        """End the gaps that were kept open for further interruptions and whose minute is over. `before` None: end all."""
+        """End the gaps that were kept open for further interruptions, if their minute is over; `at` None: all."""
         over = [(key, merged.until) for key, merged in self._merged.items() if at is None or not merged.lasts(at)]
         ended = [self._end(*key, received_at=until[0], ended_at=until[1]) for key, until in over if until is not None]
         return [gap for gap in ended if gap is not None]
 
     def stop_counting(self, stream: StreamStatus, report: IdReport, remark: str) -> FeedGap | None:
-        """Trade ids prove nothing from now on, as `remark` explains. The gap that says so; None: an open gap will say it."""
+        """Trade ids prove nothing from now on (`remark`). The gap that says so; None: an open gap will say it."""
         key = stream.channel, stream.symbol
         jump = self.counted(stream, report)
         merged = self._merged.get(key)

@@ -32,7 +32,7 @@ _BEHIND_TO_RESTART = 100
 
 
 def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> bool:
-    """Whether this market's trade ids are consecutive in the stream that the feed subscribes to. `options` are ccxt's."""
+    """Whether trade ids of this market are consecutive in the stream that the feed uses. `options` are ccxt's."""
     if exchange in _EVERY_MARKET:
         return True
     if exchange not in _SPOT_AND_AGGREGATES:

@@ -1,4 +1,4 @@
-"""The conservation law's terms, for each durable sink: every sink must account for every record by itself."""
+"""What became of every record, for each durable sink: the terms of the conservation law (see `metrics.py`)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Protocol
 
 from ingestd.ops.metrics import Metrics
 
-# The rejections that are a sink's own, by how their reason begins; the others happened before the journal.
+# Reasons that begin so are rejections by a sink; all others happened before the journal.
 _REASONS_OF = {"timescale": "server_", "kafka": "kafka_"}
 
 _BEFORE = ("received", "journaled", "dropped", "released")
 _OF_A_SINK = ("recovered", "stored", "duplicate", "rejected", "in_journal")
 
-# Whose account stands for the daemon's where there are several sinks.
+# Where there are several sinks, the daemon's account is that of this one.
 _FIRST = ("timescale", "kafka")
 
 
 class Ledger(Protocol):
-    """A cursor, as far as it counts: records by channel."""
+    """What a cursor of the journal counts: records by channel."""
 
     @property
     def pending(self) -> Mapping[str, int]: ...
@@ -29,10 +29,10 @@ class Ledger(Protocol):
 def account(
     metrics: Metrics, cursors: Mapping[str, Ledger], held: Mapping[str, Mapping[str, int]] | None = None
 ) -> dict[str, Any]:
-    """By term and channel, with every sink's own terms under `sinks`.
+    """Every term by channel; under `sinks` the terms of each sink.
 
-    `held` is what each reader of topics has taken and not settled. The terms outside `sinks` are those of the
-    database's sink where there is one, else of the only sink, and of every reader.
+    `held`: what each topic reader has read and not stored. The terms outside `sinks` are those of the database sink, or
+    of the only sink where there is no database, plus those of every topic reader.
     """
     sinks = {name: _terms(metrics, {name}, cursors, {}) for name in cursors}
     held = held or {}
@@ -48,7 +48,7 @@ def account(
 
 
 def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a line of the log: no zeros, and no account of a sink by itself where there is only one."""
+    """The same, short enough for a log line: without zeros, and without `sinks` if there is only one."""
     terms = {
         term: {channel: count for channel, count in by_channel.items() if count}
         for term, by_channel in counts.items()
@@ -61,7 +61,7 @@ def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_zeros(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What such a line says, for who adds it up: each term is there, if empty."""
+    """The opposite of `without_zeros`: every term is there, also the empty ones."""
     sinks = {name: _filled(account, _OF_A_SINK) for name, account in told.get("sinks", {}).items()}
     return {**_filled(told, (*_BEFORE, *_OF_A_SINK)), "sinks": sinks}
 

@@ -1,7 +1,7 @@
 """The HTTP endpoint: /metrics, /livez, /readyz and an index. Read-only, and bounded in every direction.
 
-It shares the event loop with the feeds, so nobody may slow it: one request a connection, 8 KiB of request, 5 s to
-send it, 32 connections. When all are taken, the oldest that has not sent its request yet makes room.
+It shares the event loop with the feeds, so no client may slow it down: one request a connection, at most 8 KiB, 5 s to
+send it, 32 connections. A further connection replaces the oldest one that has not sent its request.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Endpoint:
-    """Serves one daemon's numbers and health until closed."""
+    """Serves the metrics and the health of one daemon until it is closed."""
 
     def __init__(self, config: HttpConfig, metrics: Metrics, snapshot: Callable[[], Snapshot]) -> None:
         self._config = config
@@ -65,13 +65,13 @@ class Endpoint:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, known after `start` even where the configuration says 0."""
+        """The port it listens on, known after `start`, also if the configuration says 0."""
         if self._server is None:
             raise RuntimeError("the endpoint is not started")
         return int(self._server.sockets[0].getsockname()[1])
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError when the address cannot be had."""
+        """Listen. Raises ConfigError if the address cannot be used."""
         app = web.Application(middlewares=[_one_request, self._only_by_our_names])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._show_metrics)
@@ -92,7 +92,7 @@ class Endpoint:
             raise ConfigError([_cannot_listen(self._config.listen, error)]) from error
 
     async def close(self) -> None:
-        """Stop listening and end what is open; a reply under way gets a second."""
+        """Stop listening and close all connections; a reply under way gets one second."""
         if self._server is not None:
             self._server.close()
             self._gate.close_idle()
@@ -121,7 +121,7 @@ class Endpoint:
         return web.Response(text=_page(verdict, lines), content_type="text/html", headers=_HEADERS)
 
     async def _show_metrics(self, _request: web.Request) -> web.Response:
-        async with self._rendering:  # a flood of scrapes costs one rendering a second
+        async with self._rendering:  # many scrapes at once cost one rendering a second
             if time.monotonic() - self._rendered_at >= _METRICS_CACHED_S:
                 self._metrics.capture()
                 self._rendered = await asyncio.to_thread(self._metrics.render)
@@ -136,14 +136,14 @@ class Endpoint:
 
 
 class _Gate:
-    """The open connections, and how many there may be."""
+    """The open connections, limited in number."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._open: dict[_Connection, None] = {}  # in the order they came
 
     def admit(self, connection: _Connection) -> bool:
-        """Let it in, if need be instead of the oldest that has sent no request. False: there is no room."""
+        """Admit a connection, if need be in place of the oldest one without a request. False: there is no room."""
         if len(self._open) >= MAX_CONNECTIONS:
             idle = next((known for known in self._open if not known.requested), None)
             if idle is None:
@@ -168,7 +168,7 @@ class _Gate:
 
 
 class _Handler(web.RequestHandler):
-    """aiohttp's, but for what cannot be read as a request: anybody can send that, so it is counted and not logged."""
+    """aiohttp's request handler. A malformed request is counted and not logged, since anybody can send one."""
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, gate: _Gate) -> None:
         super().__init__(
@@ -197,7 +197,7 @@ class _Handler(web.RequestHandler):
 
 
 class _Connection(asyncio.Protocol):
-    """Stands between the socket and aiohttp's handler and enforces the limits aiohttp has no option for."""
+    """Sits between the socket and aiohttp's handler and enforces the limits for which aiohttp has no option."""
 
     def __init__(self, handler: asyncio.Protocol, gate: _Gate) -> None:
         self._handler = handler
@@ -240,7 +240,7 @@ class _Connection(asyncio.Protocol):
         self._handler.connection_lost(exc)
 
     def request_begins(self) -> None:
-        """The request is complete; from here the limit is for the reply."""
+        """The request is complete: from now on the time limit is for the reply."""
         self.requested = True
         self._cancel_deadline()
         self._deadline = asyncio.get_running_loop().call_later(RESPONSE_TIMEOUT_S, self._late)
@@ -259,7 +259,7 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without an answer."""
         if self._transport is not None:
             self._transport.abort()
 

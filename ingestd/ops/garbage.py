@@ -1,8 +1,8 @@
-"""The interpreter's search for reference cycles, kept off what lives as long as the daemon.
+"""Freezes long-lived objects, so that the garbage collector skips them.
 
-The exchange library and its markets are a quarter of a million objects. A full search looks at every one of them and
-holds the event loop for 160 ms; while a busy Kafka sink makes and drops its messages there is one each second. What
-has survived a search is frozen when it is many: freed like everything else when nobody refers to it, only not searched.
+ccxt and its markets are a quarter of a million objects. A full collection visits all of them and blocks the event loop
+for 160 ms; a busy Kafka sink causes one each second. So when many objects have survived a collection, they are frozen:
+they are still freed when nothing refers to them, but no longer visited.
 Reference: https://docs.python.org/3.11/library/gc.html#gc.freeze
 """
 
@@ -13,13 +13,13 @@ import gc
 MOST_OBJECTS = 50_000
 """When a full search has left more than that, they are frozen."""
 
-# A batch's messages come and go together: by the default of 700 they would be looked at many times while they live.
+# The messages of a batch live and die together: with the default of 700 they would be visited many times.
 _YOUNG_OBJECTS = 10_000
 _OLDEST_GENERATION = 2
 
 
 def tame() -> None:
-    """From now on. To be called when everything is imported, before the event loop runs."""
+    """Start freezing. Call it once everything is imported, before the event loop runs."""
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if _freeze_many not in gc.callbacks:
@@ -27,6 +27,6 @@ def tame() -> None:
 
 
 def _freeze_many(phase: str, info: dict[str, int]) -> None:
-    # Only what a full search has just left is free of unreachable cycles, which would be kept for ever.
+    # Freeze only right after a full collection: unreachable cycles would be frozen too, and never freed.
     if phase == "stop" and info["generation"] == _OLDEST_GENERATION and len(gc.get_objects()) > MOST_OBJECTS:
         gc.freeze()

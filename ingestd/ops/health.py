@@ -1,9 +1,9 @@
-"""Is the daemon alive, is it doing its work, and if not, why: two pure functions over a snapshot.
+"""Liveness and readiness of the daemon, with reasons: two pure functions of a snapshot.
 
-Liveness asks only what a restart would cure: the event loop runs and no task has died. Readiness asks whether data
-flows into the journal. A sink that is down matters to neither: the journal holds what it has not stored, so the daemon
-stays ready and says what is degraded. Only a sink whose server refuses the same records each time makes the daemon not
-ready: a person must act.
+The daemon is live while a restart would not help: the event loop runs and no task has died. It is ready while data
+flows into the journal. A sink that is down changes neither: the journal keeps what is not stored, so the daemon stays
+ready and lists the sink under `degraded`. Only if a sink's server refuses the same records each time is the daemon not
+ready, since a person must act.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class FeedHealth:
     book_interval_s: float = 0.0
 
     def limit_s(self, stream: StreamStatus) -> float:
-        """How long this stream may be silent. A polled one is only late when several polls brought nothing, and a book
-        when two samples of it are due."""
+        """How long this stream may be silent, in seconds: several polls for a polled one, two samples for a book."""
         if stream.channel in _POLLED_CHANNELS:
             return max(self.stale_after_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
         if stream.channel == "order_book":
@@ -43,7 +42,7 @@ class FeedHealth:
 
 @dataclass(frozen=True, slots=True)
 class JournalHealth:
-    """`full`: it takes no more. `problem`: why the last append failed, None while all is well."""
+    """`full`: it accepts no more batches. `problem`: why the last append failed; None: it succeeded."""
 
     full: bool = False
     problem: str | None = None
@@ -51,9 +50,9 @@ class JournalHealth:
 
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
-    """A sink and what is wrong with it, None while nothing is. `up`: it stores, or publishes, all the same.
+    """A sink's `problem`, None if it has none. `up`: it stores or publishes in spite of the problem.
 
-    `stands_still`: its server answers and refuses the same records each time, so that waiting does not help.
+    `stands_still`: its server refuses the same records each time, so waiting does not help.
     """
 
     name: str
@@ -64,11 +63,10 @@ class SinkHealth:
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """A member of a consumer group: whether it has joined and the broker answers, and what is wrong, None while all is
-    well.
+    """A member of a consumer group: whether it has joined, whether the broker answers, its `problem` if any.
 
-    How many partitions it reads says nothing: there may be more members than partitions. `needed`: without it the
-    daemon does nothing.
+    The number of its partitions does not matter: there may be more members than partitions. `needed`: the daemon has
+    no other work.
     """
 
     name: str
@@ -79,7 +77,7 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the daemon knows about itself at `now_us`. `journal` and `open_gaps` are None in the role that has none.
+    """The daemon's state at `now_us`. `journal` and `open_gaps` are None in the role `sink`.
 
     A standby has no `feeds` to judge.
     """
@@ -96,15 +94,15 @@ class Snapshot:
     sinks: Sequence[SinkHealth] = ()
     sources: Sequence[SourceHealth] = ()
     open_gaps: Collection[FeedGap] | None = None
-    rejected: Mapping[StreamId, str] = field(default_factory=dict)  # streams that are put aside as a whole, and why
-    missing: Mapping[str, int] = field(default_factory=dict)  # rows that a table did not take, by channel
+    rejected: Mapping[StreamId, str] = field(default_factory=dict)  # streams of which every record is rejected, and why
+    missing: Mapping[str, int] = field(default_factory=dict)  # rows that their table silently did not keep, by channel
     refused: Mapping[str, int] = field(default_factory=dict)  # rows that the database answered with an error
     upkeep_problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reasons` say why it is not ok; `degraded` what is wrong although it is. Each is a sentence for a person."""
+    """`reasons` say why it is not ok; `degraded` lists problems that do not affect `ok`. Each is a sentence."""
 
     ok: bool
     reasons: tuple[str, ...] = ()
@@ -112,7 +110,7 @@ class Verdict:
     open_gaps: dict[str, object] | None = None
 
     def body(self) -> dict[str, object]:
-        """The verdict as the endpoint answers it."""
+        """The body of the endpoint's answer."""
         shown: dict[str, object] = {
             "status": "ok" if self.ok else "failing",
             "reasons": list(self.reasons),
@@ -122,7 +120,7 @@ class Verdict:
 
 
 def liveness(snapshot: Snapshot) -> Verdict:
-    """Whether a restart would help."""
+    """Whether the daemon is alive; if not, a restart would help."""
     reasons = [f"The task {name} has died." for name in snapshot.dead_tasks]
     if snapshot.loop_age_s > LOOP_STALLED_S:
         reasons.append(f"The event loop has not run for {snapshot.loop_age_s:.0f} s.")
@@ -130,7 +128,7 @@ def liveness(snapshot: Snapshot) -> Verdict:
 
 
 def readiness(snapshot: Snapshot) -> Verdict:
-    """Whether every feed delivers and what it delivers is kept."""
+    """Whether every feed delivers, and what it delivers is journaled."""
     reasons: list[str] = []
     degraded: list[str] = []
     if snapshot.stopping:
@@ -177,7 +175,7 @@ def _sink_problem(sink: SinkHealth) -> str:
 
 
 def _lost(snapshot: Snapshot) -> list[str]:
-    """Records that are received, and are in no table."""
+    """Problems of records that were received and are in no table."""
     reasons = []
     if snapshot.rejected:
         streams = [
@@ -199,9 +197,9 @@ def _lost(snapshot: Snapshot) -> list[str]:
 
 
 def _open_gaps(gaps: Collection[FeedGap], now_us: int) -> dict[str, object]:
-    """How many streams are missing something right now, and those that have for longest.
+    """How many streams have an open gap, and which ones for longest.
 
-    They make nothing unready: an open gap ends with the next delivery, and a stream that does not deliver is silent.
+    Open gaps do not affect readiness: they end with the next record, and a stream without records counts as silent.
     """
     oldest = heapq.nsmallest(GAPS_SHOWN_AT_MOST, gaps, key=lambda gap: gap.time)
     return {
@@ -232,7 +230,7 @@ def _journal_reasons(journal: JournalHealth | None) -> list[str]:
 
 
 def _feed_reasons(feed: FeedHealth, now_us: int) -> tuple[list[str], list[str]]:
-    """What stops the feed, and what merely hampers it."""
+    """Why the feed is not ready, and its problems that do not affect readiness."""
     status = feed.status
     refused = [stream for stream in status.streams if stream.quarantined is not None]
     served = [stream for stream in status.streams if stream.quarantined is None]
@@ -261,7 +259,7 @@ def _is_silent(stream: StreamStatus, limit_s: float, now_us: int) -> bool:
 
 
 def _named(streams: Sequence[StreamStatus]) -> str:
-    """The first few by name, and why where that is known; the rest as a count."""
+    """The first few by name, with the reason if it is known; the rest as a number."""
     texts = [
         f"{stream.channel} {stream.symbol}" + (f" ({stream.quarantined})" if stream.quarantined else "")
         for stream in streams[:_NAMED_AT_MOST]

@@ -1,4 +1,4 @@
-"""The event loop's pulse: how late it is, and the watchdog of systemd that is fed while the daemon is alive."""
+"""Measures how late the event loop is, and notifies systemd's watchdog while the daemon is alive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INTERVAL_S = 0.5
 
 
 class Heartbeat:
-    """`show` refreshes the gauges at each beat; `alive` says whether a restart would not help."""
+    """`show` refreshes the gauges at each beat; `alive` says whether to notify the watchdog."""
 
     def __init__(
         self, metrics: Metrics, notifier: Notifier, show: Callable[[], None], alive: Callable[[], bool]
@@ -26,7 +26,7 @@ class Heartbeat:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the loop last ran it."""
+        """Seconds since the last beat."""
         return monotonic_s() - self._last_s
 
     async def run(self) -> None:

@@ -1,7 +1,7 @@
 """Which host names a request to the endpoint may use.
 
-A page of a stranger's site can point its own name at this machine's address (DNS rebinding); the browser then lets it
-read what it asks. Its request still carries that name, and a stranger can have none of those taken here.
+A web page can point its own host name at this machine's address (DNS rebinding); the browser then lets the page read
+our answers. Its requests still carry that host name, and nobody else can own one of the names that are accepted here.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+|[0-9A-Fa-f:]{2,
 
 
 class Hosts:
-    """The names, and addresses, that are ours."""
+    """The host names and addresses of this machine."""
 
     def __init__(self, configured: Sequence[str], resolver: Path = Path("/etc/resolv.conf")) -> None:
-        """`configured`: what the configuration calls this machine, besides its own name in the domains it searches."""
+        """`configured`: names from the configuration, besides the machine's own name in its search domains."""
         own = socket.gethostname()
         short = own.partition(".")[0]
         searched = [f"{short}.{domain}" for domain in _searched_domains(resolver)]
         self._names = {_plain(name) for name in (*configured, own, *searched)}
 
     def takes(self, hosts: Sequence[str], target: str, *, named_by_rule: bool) -> bool:
-        """Whether a request is meant for us. `hosts`: its Host headers; `target`: what it asks for, as it wrote it.
+        """Whether a request is meant for this machine. `hosts`: its Host headers; `target`: its request target as sent.
 
         `named_by_rule`: HTTP/1.1, whose requests have exactly one Host header (RFC 9112, section 3.2).
         """
@@ -39,7 +39,7 @@ class Hosts:
 
     def _is_ours(self, authority: str) -> bool:
         if not authority:
-            return True  # a browser always names one
+            return True  # a browser always sends a Host header
         found = _AUTHORITY.fullmatch(authority)
         if found is None:
             return False
@@ -48,15 +48,15 @@ class Hosts:
 
 
 def _named_in(target: str) -> list[str]:
-    """The absolute form of a target names the host itself, and counts (section 3.2.2)."""
+    """The host in an absolute request target, which overrides the header (RFC 9112, section 3.2.2)."""
     try:
         return [] if target.startswith("/") else [urlsplit(target).netloc]
-    except ValueError:  # [ without ], say
+    except ValueError:  # such as [ without ]
         return ["?"]
 
 
 def _searched_domains(resolver: Path) -> list[str]:
-    """As resolv.conf(5) has them. Asking the resolver itself could take as long as a name server is silent."""
+    """The search domains of resolv.conf(5). Asking the resolver could block while a name server does not answer."""
     try:
         lines = [line.split() for line in resolver.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:

@@ -23,7 +23,7 @@ from ingestd.ops.printable import printable, printable_json
 __all__ = ["configure", "hide", "redact", "redact_value"]
 
 _OURS = "ingestd"
-_FIRST = ("timestamp", "level", "event")  # what an eye looks for at the beginning of a line
+_FIRST = ("timestamp", "level", "event")  # these come first in a line
 # Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
 _TALKATIVE = "aiokafka"
 
@@ -67,7 +67,7 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
 
 
 def redact_value(value: Any, name: str = "") -> Any:
-    """The same for a field: hidden by its name, or within its text; containers are looked into."""
+    """Redact a field, by its name or within its text; containers too."""
     if name and value is not None and is_secret_name(name):
         return MASK
     if value is None or isinstance(value, (bool, int, float)):
@@ -88,7 +88,7 @@ def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 
 
 def _readable_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What came from outside neither steers the terminal nor looks like a line of its own."""
+    """Text from outside must not control the terminal or look like a log line of its own."""
     return {key: _readable(key, value) if isinstance(value, str) else value for key, value in event.items()}
 
 
@@ -106,7 +106,7 @@ def _to_json(event: Any, **_options: Any) -> str:
     event = {name: event[name] for name in (*(key for key in _FIRST if key in event), *event)}
     try:
         return printable_json(orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode())
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: better plain than lost
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: log it as text
         return orjson.dumps({"event": ascii(event), "level": "error"}).decode()
 
 

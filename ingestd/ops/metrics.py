@@ -2,10 +2,10 @@
 
     received + recovered = stored + duplicate + rejected + dropped + in_journal + released
 
-holds per channel at every quiet moment. `recovered` is what a previous run left in the journal; `released` is what the
-role sink had taken from Kafka and left to the next owner of the partition, who reads it again (what it holds at the
-moment counts as `in_journal`: its journal is the topic). Counted per batch, never per record; `stored`, `duplicate` and
-`rejected` only after the commit is known.
+balances per channel once nothing is in flight. `recovered` is what an earlier process left in the journal. `released`
+is what the role `sink` had read from Kafka and left to the next owner of the partition, who reads it again; what it
+holds counts as `in_journal`, since its journal is the topic. Counts are per batch, never per record; `stored`,
+`duplicate` and `rejected` are counted only after the commit is known.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Metrics:
             "channel",
         )
         self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
-        # Live sinks show what is now and keep nothing, so they stand outside the conservation law.
+        # Live sinks keep nothing, so they are not part of the conservation law.
         self.live_published = self._counter("live_published", "Messages a live server has taken", "channel")
         self.live_dropped = self._counter("live_dropped", "Messages a live sink gave up", "sink", "reason")
         self.http_rejected = self._counter("http_rejected", "Requests refused by the endpoint's limits", "reason")
@@ -169,11 +169,11 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def watch_feed(self, status: Callable[[], FeedStatus]) -> None:
-        """Ask for this feed's status at each scrape, and show it with every stream's freshness."""
+        """Read this feed's status at each scrape, and show it with the age of every stream."""
         self._feeds.append(status)
 
     def capture(self) -> None:
-        """Take what belongs to the event loop, so that `render` may run in a thread: 10,000 series take 60 ms."""
+        """Copy the feeds' status on the event loop, so that `render` may run in a thread: 10,000 series take 60 ms."""
         self._feed_collector.capture(status() for status in self._feeds)
 
     def render(self) -> bytes:
@@ -188,7 +188,7 @@ class Metrics:
     def totals(
         self, counter: Counter, by: str = "channel", keep: Callable[[Mapping[str, str]], bool] = lambda _: True
     ) -> dict[str, int]:
-        """A counter summed over all labels but `by`; only what `keep` says yes to, given the labels."""
+        """A counter summed over all labels but `by`, of the label sets for which `keep` is true."""
         sums: dict[str, int] = {}
         for metric in counter.collect():
             for sample in metric.samples:
@@ -206,15 +206,15 @@ class Metrics:
         return sums
 
     def note_missing(self, channel: str, rows: int) -> None:
-        """So many rows were sent to the database and are not in its table."""
+        """Count rows that were sent to the database and are not in their table."""
         self._missing.add(channel, rows)
 
     def recently_missing(self) -> dict[str, int]:
-        """Such rows of the last minutes, by channel."""
+        """Rows of `note_missing` in the last minutes, by channel."""
         return self._missing.recent()
 
     def note_refused(self, channel: str, rows: int) -> None:
-        """So many rows the database answered with an error, and they were put aside."""
+        """Count rows that the database refused with an error, and that are in `rejected_records`."""
         self._refused.add(channel, rows)
 
     def recently_refused(self) -> dict[str, int]:
@@ -239,7 +239,7 @@ class Metrics:
 
 
 class _Recent:
-    """Sums by channel that are shown for some minutes after they last grew."""
+    """Sums by channel, shown until some minutes after they last grew."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
@@ -253,7 +253,7 @@ class _Recent:
 
 
 class FeedCollector:
-    """What the feeds said about themselves at the last `capture`.
+    """The status of all feeds as of the last `capture`.
 
     Two feeds of one exchange share their label: their counts are added, and it is connected when both are. Streams
     beyond `max_streams` are left out and counted, so that a glob over every market cannot flood the store; the
@@ -265,7 +265,7 @@ class FeedCollector:
         self._by_feed: dict[str, list[FeedStatus]] = {}
 
     def capture(self, statuses: Iterable[FeedStatus]) -> None:
-        """Keep these; `collect` shows them until the next call."""
+        """Keep these statuses; `collect` shows them until the next call."""
         by_feed: dict[str, list[FeedStatus]] = {}
         for status in statuses:
             by_feed.setdefault(status.label, []).append(status)

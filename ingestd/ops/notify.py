@@ -22,7 +22,7 @@ class Notifier:
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody listens."""
+        """Whether systemd listens."""
         return self._address is not None
 
     def ready(self, status: str = "") -> bool:
@@ -34,7 +34,7 @@ class Notifier:
         return self._send(*_status_lines(text))
 
     def watchdog(self) -> bool:
-        """Still working. Call it only when `health.liveness` says so, else the watchdog watches nothing."""
+        """The daemon is alive. Call this only if `health.liveness` says so, else the watchdog is useless."""
         return self._send("WATCHDOG=1")
 
     def reloading(self) -> bool:
@@ -72,7 +72,7 @@ def _status_lines(text: str) -> list[str]:
 
 def _watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None  # meant for the process that started us
+        return None  # it was meant for the process that started us
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or int(microseconds) == 0:
         return None

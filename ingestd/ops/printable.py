@@ -1,7 +1,7 @@
 """Makes text from outside harmless for a terminal.
 
-Names, close reasons and errors come from venues, brokers and databases. A terminal obeys escape sequences in them, a
-line break or a carriage return forges a line, a bidirectional override shows another text than there is.
+Names, close reasons and errors come from venues, brokers and databases. In them, escape sequences control the terminal,
+line breaks and carriage returns forge lines, and bidirectional overrides display another text than was sent.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ _NOT_PRINTABLE = re.compile(r"[^ -~]")
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with `?` for each character that is not printable, except those in `keep`."""
+    """The text with `?` in place of each character that is not printable, except those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return _NOT_PRINTABLE.sub(lambda found: found[0] if found[0].isprintable() or found[0] in keep else "?", text)
 
 
 def printable_json(text: str) -> str:
-    """The same JSON with every character escaped that is not printable; JSON itself escapes only some."""
+    """The JSON with every unprintable character escaped; JSON requires that of some only."""
     return text if text.isprintable() else _NOT_PRINTABLE.sub(_escaped, text)
 
 
