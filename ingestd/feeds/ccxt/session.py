@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from ingestd.feeds.ccxt.market_loader import MarketLoader
 from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.ccxt.poller import Poller
 from ingestd.feeds.ccxt.recorder import Recorder
-from ingestd.feeds.ccxt.subscription import Subscription
+from ingestd.feeds.ccxt.subscription import Subscription, all_fail
 from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange, translated
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets import symbols as symbol_names
@@ -40,15 +41,14 @@ from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.silence_watch import SilenceWatch
+from ingestd.feeds.streams.staleness import Staleness
 from ingestd.records import Channel
 
 log = structlog.get_logger()
 
-FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
 RELIST_S = 3600.0
 RELIST_SOON_S = 15.0  # at first, then twice as long each time: a list failed, or lacks what is configured
 _IDS_SETTLE_US = 1_000_000
-_STALE_DOUBLINGS = 3  # a socket that stays silent after it was dialled again is given up to 8 times as long
 
 Choose = Callable[[], Choice]  # from the venue's markets as they are now
 
@@ -72,7 +72,7 @@ class CcxtSession:
         self._tap = Tap(recorder)
         self._subscriptions: set[Subscription] = set()
         self._stop = Stop()
-        self._silent_dials: dict[str, int] = {}
+        self._staleness = defaultdict[str, Staleness](lambda: Staleness(config.stale_after_s))  # by URL
         self._followed: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
@@ -353,7 +353,7 @@ class CcxtSession:
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
             self._close_left()
-            if self.gives_up():
+            if all_fail(self._subscriptions):
                 log.warning("exchange_recreated", feed=self._config.label)
                 self._recorder.counts.problem = "nothing can be subscribed; starting afresh"
                 self._stop.set()
@@ -375,24 +375,12 @@ class CcxtSession:
             if client is not None:
                 client.leave("all that it carried is asked for on another")
 
-    def gives_up(self) -> bool:
-        """Whether every subscription has failed so often in a row that the exchange object itself is suspected."""
-        tried = [s.failures for s in self._subscriptions if not all(stream.quarantined for stream in s.streams)]
-        return bool(tried) and min(tried) >= FAILURES_TO_RECREATE
-
     def check_socket(self, client: Any, now_s: float) -> None:
         """Drop the socket when it has carried no data for the feed's limit (longer after each silent re-dial)."""
-        url: str = client.url
         if client.held_back:
             return  # it is we who do not read
-        if client.data_frames:
-            self._silent_dials[url] = 0
-        doublings = min(self._silent_dials.get(url, 0), _STALE_DOUBLINGS)
-        limit_s = self._config.stale_after_s * 2**doublings
         silent_s = now_s - client.last_data_at
-        if silent_s < limit_s:
-            return
-        self._silent_dials[url] = self._silent_dials.get(url, 0) + 1 if not client.data_frames else 0
-        reason = f"no data for {silent_s:.1f} s"
-        self._recorder.on_stale(url, reason)
-        drop_client(client, reason)
+        if self._staleness[client.url].is_stale(silent_s, has_delivered=client.data_frames > 0):
+            reason = f"no data for {silent_s:.1f} s"
+            self._recorder.on_stale(client.url, reason)
+            drop_client(client, reason)

@@ -4,7 +4,7 @@ its symbols is refused."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -28,6 +28,7 @@ LEFT_OPEN_S = 10.0  # a socket whose streams were asked for on another, while no
 QUARANTINE_S = 3600.0
 QUARANTINE_AT_LEAST_S = 60.0  # also when its socket is gone: it may be the refused request that the venue closed it for
 REFUSALS_TO_QUARANTINE = 3
+FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
 REFUSED_OFTEN = 8
 REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
 
@@ -344,3 +345,9 @@ class Subscription:
         self._hold_s *= 2
         self._refusals = 0
         self._backoff.settled()
+
+
+def all_fail(subscriptions: Iterable[Subscription]) -> bool:
+    """Whether every one that is not quarantined has failed so often in a row that the exchange object is suspected."""
+    tried = [s.failures for s in subscriptions if not all(stream.quarantined for stream in s.streams)]
+    return bool(tried) and min(tried) >= FAILURES_TO_RECREATE

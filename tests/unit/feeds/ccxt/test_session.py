@@ -1,15 +1,12 @@
-"""The watch over silent sockets, and when an exchange object is given up. No network."""
+"""The watch over silent sockets of an exchange object. No network."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from ingestd.feeds.ccxt.session import FAILURES_TO_RECREATE
 from ingestd.records import FeedGap, Trade
 from tests.unit.feeds.doubles import Wire
 
@@ -111,27 +108,3 @@ async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None
     assert silent_for(8 * LIMIT_S)
     assert not silent_for(7 * LIMIT_S)
     assert silent_for(8 * LIMIT_S)
-
-
-def subscription(failures: int, *quarantined: str | None) -> Any:
-    return SimpleNamespace(failures=failures, streams=[SimpleNamespace(quarantined=q) for q in quarantined or (None,)])
-
-
-@pytest.mark.parametrize(
-    ("subscriptions", "expected"),
-    [
-        ([], False),
-        ([subscription(FAILURES_TO_RECREATE)], True),
-        ([subscription(FAILURES_TO_RECREATE - 1)], False),
-        ([subscription(FAILURES_TO_RECREATE), subscription(0)], False),
-        ([subscription(FAILURES_TO_RECREATE), subscription(0, "refused")], True),
-        ([subscription(99, "refused")], False),
-    ],
-)
-async def test_the_exchange_object_is_given_up_when_nothing_works(
-    wire: Wire, subscriptions: list[Any], expected: bool
-) -> None:
-    wire.session._subscriptions = set()
-    wire.session._subscriptions = subscriptions  # type: ignore[assignment]
-
-    assert wire.session.gives_up() is expected

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import ccxt
+import pytest
 
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
-from ingestd.feeds.ccxt.subscription import QUARANTINE_S, Subscription
+from ingestd.feeds.ccxt.subscription import FAILURES_TO_RECREATE, QUARANTINE_S, Subscription, all_fail
 from ingestd.feeds.ccxt.tap import dialled_urls
 from ingestd.feeds.stopping import Stop
 from ingestd.retry import Backoff
@@ -223,3 +225,22 @@ async def test_each_broken_book_has_delays_of_its_own() -> None:
     await running
 
     assert stop.delays == [1.0, 2.0, 4.0, 1.0, 8.0]
+
+
+def failing(failures: int, *quarantined: str | None) -> Any:
+    return SimpleNamespace(failures=failures, streams=[SimpleNamespace(quarantined=q) for q in quarantined or (None,)])
+
+
+@pytest.mark.parametrize(
+    ("subscriptions", "expected"),
+    [
+        ([], False),
+        ([failing(FAILURES_TO_RECREATE)], True),
+        ([failing(FAILURES_TO_RECREATE - 1)], False),
+        ([failing(FAILURES_TO_RECREATE), failing(0)], False),
+        ([failing(FAILURES_TO_RECREATE), failing(0, "refused")], True),
+        ([failing(99, "refused")], False),
+    ],
+)
+def test_the_exchange_object_is_suspected_when_nothing_works(subscriptions: list[Any], expected: bool) -> None:
+    assert all_fail(subscriptions) is expected
