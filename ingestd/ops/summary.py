@@ -1,4 +1,4 @@
-"""One line a minute: what came, what was stored, how far behind each sink is, and what is missing."""
+"""One log line a minute: records received and stored, the lag of each sink, open gaps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_S = 60.0
 
 
 class Summary:
-    """Of one daemon's numbers, between one call and the next."""
+    """The numbers of one daemon between one line and the next."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -28,7 +28,7 @@ class Summary:
             log.info("summary", **self.line())
 
     def line(self) -> dict[str, Any]:
-        """Records received, and stored by each sink, since the last call; what is wrong only where something is.
+        """Records received, and stored by each sink, since the last call. Problems are listed only if there are any.
 
         `lag_s` and `waiting`: the age of the oldest record that a sink has not stored, and how many; of Kafka's topics,
         messages that are not stored.

@@ -1,4 +1,4 @@
-"""How the daemon reaches its database, and the look it takes before it starts."""
+"""Opens the daemon's connections, and checks the database before the start."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ingestd.storage.rights import missing_grants
 
 log = structlog.get_logger()
 
-# Left in the state directory once the database was reached: from then on its absence is an outage, not a mistake.
+# This file is made when the database was reached once: from then on its absence is an outage, not a mistake.
 _SEEN = "database-seen"
 _MISTAKES = ("28", "3D", "42")  # SQLSTATE classes: wrong role or password, wrong database, a missing right
 
 
 class DatabaseAccess:
-    """Opens connections by the configuration; a rotated password file is read anew each time."""
+    """Opens connections as configured; reads the password file each time, since passwords are rotated."""
 
     def __init__(self, config: Config) -> None:
         if config.database is None:
@@ -32,11 +32,11 @@ class DatabaseAccess:
         self._role = config.instance.role
 
     async def connect_bounded(self) -> Database:
-        """A connection for rows or upkeep: every call on it ends within `database.flush_timeout_s`."""
+        """Open a connection on which every call ends within `database.flush_timeout_s`."""
         return await self.connect(call_timeout_s=self._config.flush_timeout_s)
 
     async def connect(self, *, call_timeout_s: float | None) -> Database:
-        """A connection; a rotated password is read now."""
+        """Open a connection."""
         return await Database.connect(
             self._config.resolved_dsn(),
             dsn_from=self._config.password_from(),
@@ -47,11 +47,11 @@ class DatabaseAccess:
         )
 
     async def look(self, state_dir: Path) -> Engine | None:
-        """Look whether this database can be written to. None if it does not answer now: capture goes on meanwhile.
+        """Check whether this database can be written to. None: it does not answer; capture goes on meanwhile.
 
-        If it refuses the role or does not exist, and this state directory has never seen it, the configuration is taken
-        for wrong and the error is raised. A schema that does not fit always raises. Each right that the role lacks is
-        logged with its GRANT, and the tables that it may write are written.
+        Raises if the schema does not fit. Raises if the database does not exist or refuses the role and this state
+        directory was never connected to it: then the configuration is wrong. Each right that the role lacks is logged
+        with its GRANT; the tables that it may write are written all the same.
         """
         seen = state_dir / _SEEN
         try:

@@ -1,4 +1,4 @@
-"""Our one-minute candles beside the venue's own: what is compared, and where a disagreement is kept."""
+"""Compares our one-minute candles with the venue's, and stores where they differ."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A minute in which we and the venue differ; `ours` None: we have no candle. `fields` names what differs."""
+    """A minute in which our candle and the venue's differ in `fields`; `ours` None: we have no candle."""
 
     theirs: Candle
     ours: Minute | None
@@ -40,7 +40,7 @@ class Disagreement:
 def compare(
     ours: Mapping[int, Minute], theirs: Sequence[Candle], contract_size: Decimal | None = Decimal(1)
 ) -> tuple[int, list[Disagreement]]:
-    """How many minutes agree, and those that do not. A minute without trades agrees with no candle.
+    """The number of minutes that agree, and those that differ. No candle equals a candle without trades.
 
     `contract_size`: see `comparable_volume`.
     """
@@ -53,11 +53,11 @@ def compare(
 
 
 async def comparable_volume(db: Database, exchange: str, symbol: str) -> Decimal | None:
-    """How much of the base currency one of our volume is; None: volumes are not judged.
+    """Factor from our volume to the base currency; None: volumes cannot be compared.
 
-    Our volume counts what the venue's trades count; of contracts the exchange library reports candles in the base
-    currency on some venues and in contracts on others. What inverse contracts are in the base currency depends on the
-    price of each trade, and the venue rounds it.
+    Our volume is in the unit of the venue's trades. For contracts, ccxt reports candles in the base currency on some
+    venues and in contracts on others. The value of inverse contracts in the base currency depends on the price of each
+    trade, and venues round it.
     """
     row = await db.fetchrow(
         "SELECT type, linear, contract_size, quantity_unit FROM symbols WHERE exchange = $1 AND symbol = $2",
@@ -71,7 +71,7 @@ async def comparable_volume(db: Database, exchange: str, symbol: str) -> Decimal
 
 
 async def our_minutes(db: Database, exchange: str, symbol: str, start_us: int, end_us: int) -> dict[int, Minute]:
-    """Our candles that open in `[start_us, end_us)`, by when they do, in microseconds."""
+    """Our candles that open in `[start_us, end_us)`, by opening time in microseconds."""
     rows = await db.fetch(
         "SELECT bucket_start, open, high, low, close, volume FROM candles_1m "
         "WHERE exchange = $1 AND symbol = $2 AND bucket_start >= $3 AND bucket_start < $4",
@@ -84,7 +84,7 @@ async def our_minutes(db: Database, exchange: str, symbol: str, start_us: int, e
 
 
 async def judged_since_us(db: Database, exchange: str, symbol: str, start_us: int) -> int | None:
-    """From which minute on our candles can be whole: the one after the first trade; None while there is no trade."""
+    """The first minute of which we have all trades: the one after the first trade; None while there is none."""
     if await gap_filling.newest_trade_before(db, exchange, symbol, to_datetime(start_us)) is not None:
         return start_us
     first = await gap_filling.oldest_trade_since(db, exchange, symbol, to_datetime(start_us))
@@ -94,7 +94,7 @@ async def judged_since_us(db: Database, exchange: str, symbol: str, start_us: in
 async def known_gaps(
     db: Database, exchange: str, symbol: str, start_us: int, end_us: int
 ) -> list[tuple[datetime, datetime]]:
-    """The stretches of a window that are known to lack trades: nothing new is learnt there."""
+    """The parts of a window in which a gap is already known, so that a comparison tells nothing."""
     rows = await db.fetch(
         "SELECT started_at, coalesce(ended_at, 'infinity') AS ended_at FROM feed_gaps "
         "WHERE exchange = $1 AND symbol = $2 AND channel = 'trades' AND status <> 'filled' "
@@ -108,7 +108,7 @@ async def known_gaps(
 
 
 async def record(db: Database, disagreement: Disagreement) -> bool:
-    """Keep a disagreement, and open a gap over its minute to have it filled; False: it was known before."""
+    """Store a disagreement and open a gap over its minute, so that backfill fills it. False: it was known."""
     theirs, ours = disagreement.theirs, disagreement.ours
     start = to_datetime(theirs.time)
     await db.execute(

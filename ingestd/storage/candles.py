@@ -1,4 +1,4 @@
-"""The candle relations as data: what each is made from, and how it is kept fresh on TimescaleDB."""
+"""The candle relations as data: the source of each, and its refresh policy on TimescaleDB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingestd.config.models import RetentionConfig
 from ingestd.errors import ConfigError, Problem
 
 FOR_EVER = 0
-_EVERYTHING_DAYS = 3650  # no captured trade is older; a policy has no word for ever
+_EVERYTHING_DAYS = 3650  # stands for "for ever", which a policy cannot say
 
 _MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
 
@@ -35,27 +35,27 @@ class Level:
 
     @property
     def identifier(self) -> str:
-        """The name as SQL wants it: `"candles_1M"` needs its quotes."""
+        """The name as an SQL identifier: `"candles_1M"` needs its quotes."""
         return f'"{self.relation}"'
 
     def start_of_bucket(self, instant: datetime) -> datetime:
-        """When the bucket that holds `instant` starts: UTC, weeks on Monday, months on the first."""
+        """The start of the bucket that contains `instant`: UTC, weeks on Monday, months on the first."""
         instant = instant.astimezone(UTC)
         if self.width is None:
             return datetime(instant.year, instant.month, 1, tzinfo=UTC)
         return instant - (instant - _MONDAY) % self.width
 
     def next_bucket(self, start: datetime) -> datetime:
-        """When the bucket after the one that starts at `start` does."""
+        """The start of the bucket after the one that starts at `start`."""
         if self.width is not None:
             return start + self.width
         return datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
 
     def lookback(self, retention: RetentionConfig) -> str:
-        """How far back the policy refreshes: as far as the source and the candles themselves are kept, and no further.
+        """How far back the policy refreshes: as far as both the source and the candles are kept.
 
-        Only buckets that were written to are computed again, so a far look costs nothing, and a trade however late
-        reaches its candle. A refresh over dropped rows would delete the candles made of them.
+        Only buckets with new rows are computed again, so a long window costs nothing and late trades reach their
+        candles. A refresh over dropped rows would delete their candles.
         """
         kept_days = [days for days in self._kept(retention) if days != FOR_EVER]
         if kept_days and min(kept_days) <= 1:
@@ -63,7 +63,7 @@ class Level:
         return interval_days(min([_EVERYTHING_DAYS, *(days - 1 for days in kept_days)]))
 
     def problems(self, retention: RetentionConfig) -> Iterator[Problem]:
-        """The retention settings under which this level cannot be kept fresh."""
+        """The retention settings that would let a refresh of this level delete candles."""
         for key in (self.source_retention_key, self.retention_key):
             days = getattr(retention, key)
             if days != FOR_EVER and days < self.minimum_days:
@@ -79,7 +79,7 @@ class Level:
 
 
 def interval_days(days: int) -> str:
-    """A number of days as PostgreSQL prints it: `1 day`, `30 days`."""
+    """A number of days as PostgreSQL writes it: `1 day`, `30 days`."""
     return "1 day" if days == 1 else f"{days} days"
 
 
@@ -97,7 +97,7 @@ def _level(name: str, source: str, width: timedelta | None, settled_after: str, 
     return Level(name, source, width, settled_after, every, minimum, key(name), key(source))
 
 
-# In the order in which they are made from each other.
+# Each is computed from one before it.
 LEVELS: tuple[Level, ...] = (
     _level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 1),
     _level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 1),

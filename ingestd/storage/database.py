@@ -1,10 +1,10 @@
-"""What talks to asyncpg once it is connected (`dialling`): transactions, COPY, and the driver's errors made ours.
+"""One connection to PostgreSQL through asyncpg: transactions, COPY, and errors in our own classes.
 
-Three outcomes of whatever is sent:
+Every call has one of three outcomes:
 
 - it returns: the server did it;
-- `DatabaseError`: the server refused it and said why (SQLSTATE, CONTEXT, DETAIL);
-- `ConnectionLost`: nobody knows. The connection has been terminated; what was sent may or may not be committed.
+- it raises `DatabaseError`: the server refused it and said why (SQLSTATE, CONTEXT, DETAIL);
+- it raises `ConnectionLost`: the connection was terminated, and what was sent may or may not be committed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _IN_TRANSACTION = "25001"  # of a statement that the server runs outside of tran
 class Database:
     """One connection. Not shared between tasks: a second statement while one runs is refused by the driver.
 
-    Fit for PgBouncer in transaction mode: no prepared statement outlives its call, and every setting is made with
-    SET LOCAL inside a transaction (`session_settings`). A statement outside of `transaction()` is one of its own, so
-    that it means the same whatever is set on the role or the database.
+    Works through PgBouncer in transaction mode: no prepared statement outlives its call, and every setting is made with
+    SET LOCAL inside a transaction (`session_settings`). A statement outside of `transaction()` gets a transaction of
+    its own, so that settings of the role or the database do not change its meaning.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Database:
         self._target = target
         self._lock_timeout_s = lock_timeout_s
         self._statement_timeout_s = statement_timeout_s
-        self.extension_schema = session_settings.SCHEMA  # where TimescaleDB's functions are, once that is asked
+        self.extension_schema = session_settings.SCHEMA  # where TimescaleDB's functions are, once `detect` has asked
 
     @classmethod
     async def connect(
@@ -91,7 +91,7 @@ class Database:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection is gone; a ConnectionLost always leaves it so."""
+        """Whether the connection is closed; it always is after a ConnectionLost."""
         return bool(self._connection.is_closed())
 
     @property
@@ -123,8 +123,8 @@ class Database:
     async def execute(self, sql: str, *args: object, timeout_s: float | None = None) -> int:
         """Run one statement; the number of rows it touched (0 where the command counts none).
 
-        One that the server runs in no transaction (`CALL refresh_continuous_aggregate`, `CREATE DATABASE`) is run
-        outside of any. It must name every schema itself: behind a pooler, no setting can be made for it.
+        A statement that cannot run inside a transaction (`CALL refresh_continuous_aggregate`, `CREATE DATABASE`) runs
+        outside of one. It must name every schema itself, since no setting can be made for it behind a pooler.
         """
         try:
             async with self._seam(timeout_s), self._in_transaction():
@@ -140,12 +140,12 @@ class Database:
             return await self._execute(sql, args)
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[object]], *, timeout_s: float | None = None) -> None:
-        """Run one statement for each row of arguments, pipelined; all or none of them."""
+        """Run one statement for each row of arguments, pipelined, in one transaction."""
         async with self._seam(timeout_s), self._in_transaction():
             await self._connection.executemany(sql, rows)
 
     async def script(self, sql: str, *, timeout_s: float | None = None) -> None:
-        """Run several statements separated by semicolons, in one go and one transaction."""
+        """Run several statements, separated by semicolons, in one transaction."""
         await self.execute(sql, timeout_s=timeout_s)
 
     async def copy_text(
@@ -161,7 +161,7 @@ class Database:
 
         A DatabaseError's `context` names the row (`errors.copy_line`). `timeout_s` bounds the whole COPY.
         """
-        # bytes would pass for a file's path: asyncpg asks os.fspath() first.
+        # asyncpg would take bytes for the path of a file: it calls os.fspath() first.
         source = memoryview(payload) if isinstance(payload, bytes) else payload
         async with self._seam(timeout_s, f"COPY {table} FROM STDIN"), self._in_transaction():
             copied = await self._connection.copy_to_table(
@@ -189,8 +189,8 @@ class Database:
     ) -> AsyncIterator[None]:
         """A transaction: committed when the block ends, rolled back when it raises.
 
-        The timeouts replace the connection's own. A cancelled block terminates the connection, since a statement may
-        still be running. ConnectionLost out of the end of the block means: perhaps committed.
+        The timeouts replace the connection's own. If the block is cancelled, the connection is terminated, since a
+        statement may still be running. ConnectionLost at the end of the block means: perhaps committed.
         """
         if self.in_transaction:
             raise RuntimeError("transactions do not nest")
@@ -203,7 +203,7 @@ class Database:
 
     @asynccontextmanager
     async def savepoint(self, name: str = "ingestd") -> AsyncIterator[None]:
-        """A part of the running transaction that can fail alone: undone when the block raises a DatabaseError."""
+        """A part of the running transaction that is rolled back alone if the block raises a DatabaseError."""
         await self.script(f"SAVEPOINT {name}")
         try:
             yield
@@ -219,11 +219,11 @@ class Database:
         self.terminate()
 
     def terminate(self) -> None:
-        """Drop the connection at once, without a word to the server."""
+        """Close the socket at once, without telling the server."""
         self._connection.terminate()
 
     async def close(self) -> None:
-        """Say goodbye and close; never raises and never takes longer than two seconds."""
+        """Close the connection orderly, within two seconds. Never raises."""
         if self.is_closed:
             return
         try:
@@ -299,7 +299,7 @@ class Database:
         async with self._seam(self._statement_timeout_s):
             tag = await self._connection.execute("COMMIT")
         if tag != "COMMIT":
-            # The server answers ROLLBACK, not an error, when a statement failed and its error was swallowed.
+            # If a statement failed and its error was swallowed, the server answers ROLLBACK and no error.
             raise DatabaseError("the transaction had failed and was rolled back", sqlstate="25P02")
 
     async def _rollback(self) -> None:

@@ -21,7 +21,7 @@ _PRELOAD = "add timescaledb to shared_preload_libraries in postgresql.conf, and 
 
 
 class Engine(enum.Enum):
-    """`TIMESCALEDB` has everything; `TIMESCALEDB_APACHE` has hypertables only; `POSTGRES` is without the extension."""
+    """`TIMESCALEDB` has everything, `TIMESCALEDB_APACHE` hypertables only, `POSTGRES` no extension."""
 
     TIMESCALEDB = "timescaledb"
     TIMESCALEDB_APACHE = "timescaledb-apache"
@@ -33,7 +33,7 @@ class Engine(enum.Enum):
 
     @property
     def has_continuous_aggregates(self) -> bool:
-        """Whether the server keeps the candles and the policies itself; otherwise the daemon does."""
+        """Whether the server refreshes candles and runs the policies; otherwise the daemon does."""
         return self is Engine.TIMESCALEDB
 
 
@@ -42,7 +42,7 @@ _IS_PRELOADED = "EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.disab
 
 
 async def detect(db: Database) -> Engine:
-    """The engine of this database as it is now. Raises SchemaError when it cannot be used as it is."""
+    """The engine of this database. Raises SchemaError if it cannot be used as it is."""
     try:
         row = await db.fetchrow(
             "SELECT current_setting('server_version_num')::integer AS server, extversion AS extension,"  # noqa: S608
@@ -75,7 +75,7 @@ async def detect(db: Database) -> Engine:
 
 
 async def obstacle_to_extension(db: Database) -> str | None:
-    """Why TimescaleDB cannot be added to this database, or None when it can (or is there already)."""
+    """Why TimescaleDB cannot be added to this database; None: it can, or it is there already."""
     row = await db.fetchrow(
         "SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS available,"  # noqa: S608
         " EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS present,"

@@ -1,4 +1,4 @@
-"""What backfill asks the database: which gaps are due, what is stored around them, and what became of them."""
+"""The database's side of backfill: gaps that are due, what is stored around them, and their verdicts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 from ingestd.clock import from_datetime, to_datetime
 from ingestd.storage.database import Database, Row
 
-_EDGE_TRADES = 10  # before a gap; after it, what its first frame brought
-_CLOCKS_APART = timedelta(minutes=5)  # the venue's time against ours
+_EDGE_TRADES = 10  # before a gap; after it: the trades of the first frame
+_CLOCKS_APART = timedelta(minutes=5)  # how far the venue's clock and ours may differ
 _PRECISION_US = 1_000_000  # the coarsest times that a venue's past has
-_LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that trades seldom
+_LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that is rarely traded
 TABLE_OF_CHANNEL = {"trades": "trades", "candles": "ohlcv_data", "funding": "funding", "open_interest": "oi_snapshots"}
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A row of `feed_gaps` that has ended. Times are ours, of what was received last and first."""
+    """A row of `feed_gaps` that has ended. Times are our clock's, of the last record before and the first after it."""
 
     id: int
     exchange: str
@@ -43,7 +43,7 @@ class StoredTrade:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Rows that came later than the stream: how many, and the exchange times they cover (None: none)."""
+    """Rows that were recovered: how many, and the exchange times they cover (None: none)."""
 
     rows: int
     first: datetime | None
@@ -53,7 +53,7 @@ class Recovered:
 async def due_gaps(
     db: Database, exchanges: Collection[str], channels: Collection[str], *, but: Collection[int], limit: int
 ) -> list[Gap]:
-    """Gaps that have ended and that nobody filled or gave up, newest first."""
+    """Gaps that have ended and are neither filled nor unfillable, newest first."""
     rows = await db.fetch(
         "SELECT id, exchange, symbol, channel, started_at, ended_at, cause, detail FROM feed_gaps "
         "WHERE status = 'closed' AND ended_at IS NOT NULL AND exchange = ANY($1::text[]) AND channel = ANY($2::text[]) "
@@ -68,7 +68,7 @@ async def due_gaps(
 
 async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
     """The last trades received before the gap, oldest first."""
-    # An id jump inside one frame begins and ends at one instant: its frame is then the edge after it.
+    # If ids are missing inside one frame, the gap begins and ends at one moment: that frame comes after the gap.
     received = "<=" if gap.started_at < gap.ended_at else "<"
     rows = await db.fetch(
         "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "  # noqa: S608 - the operator is ours
@@ -84,9 +84,9 @@ async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
 
 
 async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
-    """What the first frame after the gap brought, oldest first; empty while it is not stored.
+    """The trades of the first frame after the gap, oldest first; empty while they are not stored.
 
-    Rows that an earlier, interrupted backfill stored were received later than that frame, so they are not among it.
+    Rows of an earlier, interrupted backfill are not among them: they were received later than that frame.
     """
     rows = await db.fetch(
         "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
@@ -164,7 +164,7 @@ async def recovered_trades(
 ) -> Recovered:
     """The trades between the gap's edges that were received after the gap.
 
-    Counted from the rows themselves, so that an interrupted backfill counts what it stored before.
+    Counted in the table, so that what an interrupted backfill stored is counted too.
     """
     last = max(after, key=lambda trade: (trade.time, trade.seq))
     row = await db.fetchrow(
@@ -184,7 +184,7 @@ async def recovered_trades(
 
 
 async def settle(db: Database, gap: Gap, status: str, recovered_rows: int, verdict: str) -> None:
-    """Write what became of the gap: `filled` or `unfillable`, and the verdict before what was said of its cause."""
+    """Store the gap's new status, `filled` or `unfillable`, and put the verdict in front of its detail."""
     detail = verdict if not gap.detail else f"{verdict}; {gap.detail}"
     await db.execute(
         "UPDATE feed_gaps SET status = $2, recovered_rows = $3, detail = $4 WHERE id = $1 AND status = 'closed'",
@@ -198,7 +198,7 @@ async def settle(db: Database, gap: Gap, status: str, recovered_rows: int, verdi
 async def report_gap(
     db: Database, exchange: str, symbol: str, started_at: datetime, ended_at: datetime, cause: str, detail: str
 ) -> bool:
-    """Open a trade gap that has already ended; False when it was reported before."""
+    """Store a trade gap that has already ended. False: it is stored already."""
     return bool(
         await db.execute(
             "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status, detail) "
@@ -214,7 +214,7 @@ async def report_gap(
 
 
 async def pause_venue(db: Database, exchange: str, until_us: int, reason: str) -> None:
-    """Remember how long a venue wants to be left alone: for this process after a restart, and for every other one."""
+    """Store until when a venue wants no requests, for every process and for restarts."""
     await db.execute(
         "INSERT INTO venue_pauses (exchange, until, reason) VALUES ($1, $2, $3) ON CONFLICT (exchange) "
         "DO UPDATE SET until = greatest(venue_pauses.until, excluded.until), reason = excluded.reason",

@@ -1,4 +1,4 @@
-"""Reading the gap ledger, for people."""
+"""Queries of `feed_gaps` for the command `gaps`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class GapRow:
     detail: str | None
 
     def lasted_s(self, now: datetime) -> float:
-        """How long, in seconds; until now while it is open."""
+        """The gap's length in seconds; until now if it is open."""
         return ((self.ended_at or now) - self.started_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class GapChoice:
-    """Which rows; None: all. `since`: those that had not ended by then."""
+    """Which gaps to list; None: all. `since`: those that had not ended by then."""
 
     open_only: bool = False
     exchange: str | None = None
@@ -46,7 +46,7 @@ _COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, reco
 
 
 async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]:
-    """The newest of them, newest first."""
+    """The newest gaps, newest first."""
     rows = await db.fetch(
         f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5",
         *_arguments(choice),
@@ -56,19 +56,19 @@ async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]
 
 
 async def count_gaps(db: Database, choice: GapChoice) -> dict[str, int]:
-    """How many of each status, whatever the limit."""
+    """The number of gaps by status, without a limit."""
     sql = f"SELECT status, count(*) AS n {_CHOSEN} GROUP BY status ORDER BY status"
     return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *_arguments(choice))}
 
 
 async def known_streams(db: Database) -> set[tuple[str, str]]:
-    """Every (exchange, symbol) that the database has heard of as a market or as a gap."""
+    """Every (exchange, symbol) that has a row in `symbols` or `feed_gaps`."""
     rows = await db.fetch("SELECT exchange, symbol FROM symbols UNION SELECT exchange, symbol FROM feed_gaps")
     return {(row["exchange"], row["symbol"]) for row in rows}
 
 
 async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bool:
-    """Whether a market table has a row of them: a database that only Kafka fills knows no markets. None: any."""
+    """Whether a table has data of this exchange and symbol (None: any). Without feeds `symbols` is empty."""
     chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)"
     some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in _MARKET_TABLES)
     return bool(await db.fetchval(f"SELECT {some}", exchange, symbol))
