@@ -27,7 +27,6 @@ from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.listing import has_expired
 from ingestd.feeds.native.feed import NativeFeed
-from ingestd.feeds.native.venues.all import native_venue
 from ingestd.intake.intake import Intake
 from ingestd.intake.stream_state import Document, StreamState, document, following
 from ingestd.journal.journal import Cursor, Journal
@@ -54,6 +53,7 @@ from ingestd.status import FeedStatus, MarketInfo
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.upkeep import Upkeep
+from ingestd.venues.all import native_venue
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ from ingestd.ops.printable import printable
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, has_data, known_streams, list_gaps
-from ingestd.symbol_names import nearest_markets
+from ingestd.venues.symbol_names import nearest_markets
 
 _CALL_TIMEOUT_S = 60.0
 

@@ -22,8 +22,8 @@ from ingestd.feeds.ccxt.tap import TappedClient, exchange_ids, features, make_ex
 from ingestd.feeds.ccxt.tap_state import STORES, Tap
 from ingestd.feeds.ccxt.tapped_stores import TappedStore
 from ingestd.feeds.ccxt.venue_hosts import why_not_the_venues
-from ingestd.feeds.exact import ExactFloat
 from ingestd.records import CHANNELS, Channel
+from ingestd.venues.exact import ExactFloat
 from tests.support.ccxt_requests import MARKET_TYPES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding-an-exchange.md"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.books.checksums import kraken_checksum
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.forget import forget_book
-from ingestd.feeds.exact import ExactFloat
 from ingestd.records import BookSnapshot, FeedGap
+from ingestd.venues.checksums import kraken_checksum
+from ingestd.venues.exact import ExactFloat
 from tests.unit.feeds.doubles import Wire
 
 # The example of Kraken's page on the checksum, which states its result.

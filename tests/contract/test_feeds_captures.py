@@ -14,8 +14,8 @@ from aiohttp import WSMessage, WSMsgType
 
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
-from ingestd.feeds.exact import decode_json
 from ingestd.records import BookSnapshot, Tick, Trade
+from ingestd.venues.exact import decode_json
 from tests.support.captures import capture_bodies, capture_lines, recorded_body
 from tests.unit.feeds.doubles import ListIntake, feed_config
 

@@ -10,8 +10,9 @@ import pytest
 
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.markets.quantity_units import unit_of
-from ingestd.feeds.native.venues.binance import Binance
 from ingestd.records import BookSnapshot, Candle, Tick, Trade
+from ingestd.venues.binance import Binance
+from ingestd.venues.trade_identity import TradeIds
 from tests.unit.feeds.doubles import Wire, market
 
 MS = 1_700_000_000_123
@@ -414,7 +415,7 @@ async def test_a_trade_of_poloniex_has_one_time_on_the_socket_and_over_rest() ->
     wire = Wire("poloniex", {"BTC/USDT": "BTC_USDT"}, "wss://ws.poloniex.com/ws/public")
     parsed = wire.exchange.parse_trade({**row, "takerSide": "BUY", **times}, wire.exchange.market("BTC/USDT"))
     await wire.close()
-    fetched = records.trade_record("poloniex", "BTC/USDT", parsed, AT, records.TradeIds(0))
+    fetched = records.trade_record("poloniex", "BTC/USDT", parsed, AT, TradeIds(0))
 
     assert fetched is not None
     assert (fetched.time, fetched.trade_id, fetched.side) == (streamed.time, streamed.trade_id, streamed.side)
@@ -510,7 +511,7 @@ async def test_xts_contracts_are_counted_alike_in_trades_and_books() -> None:
     await wire.close()
 
     (trade,) = wire.intake.of(Trade)
-    fetched = records.trade_record("xt", "BTC/USDT:USDT", parsed, AT, records.TradeIds(0))
+    fetched = records.trade_record("xt", "BTC/USDT:USDT", parsed, AT, TradeIds(0))
     assert fetched is not None
     assert (trade.quantity, trade.side, trade.trade_id) == ("2707", "buy", fetched.trade_id)
     assert unit_of("xt", {"contract": True, "linear": True, "contractSize": "0.0001"}) == "0.0001 base"

@@ -15,8 +15,8 @@ import pytest
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.native import connection
-from ingestd.feeds.native.venues.kraken import Kraken
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
+from ingestd.venues.kraken import Kraken
 from tests.support.feeds import DECODERS
 from tests.support.small_venue import FakeVenue, RunningFeed
 

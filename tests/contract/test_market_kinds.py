@@ -14,8 +14,8 @@ from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds.catalog.catalog import check
 from ingestd.feeds.markets.symbols import kind_by_name, kind_of
-from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import BookSnapshot, FeedGap, Tick, Trade
+from ingestd.venues.all import native_venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.support.feeds import DECODERS
 from tests.support.small_venue import FakeVenue, RunningFeed

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingestd.feeds.native.messages import BookChange, Decoder, Message
 from ingestd.records import Tick, Trade
+from ingestd.venues.messages import BookChange, Decoder, Message
 from tests.support.oracle import Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire
 

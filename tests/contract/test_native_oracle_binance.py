@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange
-from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.native.venues.binance import Binance
 from ingestd.lab.sim.venue_frames import VENUES, numbered
+from ingestd.venues.binance import Binance
+from ingestd.venues.messages import BookChange
+from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.native.venues.bybit import Bybit
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import BookSnapshot, Channel, Tick
+from ingestd.venues.bybit import Bybit
+from ingestd.venues.venue import Venue
 from tests.support.captures import shared
 from tests.support.oracle import Compared, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

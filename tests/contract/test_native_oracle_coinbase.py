@@ -11,12 +11,12 @@ import pytest
 
 from ingestd.feeds.ccxt.channels import method_for
 from ingestd.feeds.ccxt.tap import features
-from ingestd.feeds.native.messages import BookChange
-from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
-from ingestd.feeds.native.venues.coinbase_exchange import CoinbaseExchange
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import Tick, Trade
+from ingestd.venues.coinbase import CoinbaseAdvanced
+from ingestd.venues.coinbase_exchange import CoinbaseExchange
+from ingestd.venues.messages import BookChange
+from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange
-from ingestd.feeds.native.venues.kraken import Kraken
-from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import Tick, Trade
+from ingestd.venues.kraken import Kraken
+from ingestd.venues.kraken_futures import KrakenFutures
+from ingestd.venues.messages import BookChange
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

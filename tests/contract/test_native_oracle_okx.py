@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange
-from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.native.venues.okx import Okx
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.records import BookSnapshot
+from ingestd.venues.messages import BookChange
+from ingestd.venues.okx import Okx
+from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import START, Compared, Frame, PlainBook, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire

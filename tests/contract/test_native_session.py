@@ -15,14 +15,14 @@ from ingestd.clock import monotonic_s
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.markets.listing import Choice
-from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
-from ingestd.feeds.native.unnumbered import Unnumbered
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
 from ingestd.feeds.stopping import Stop
 from ingestd.records import BookSnapshot, Channel, FeedGap, Trade
 from ingestd.retry import Backoff
+from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
+from ingestd.venues.unnumbered import Unnumbered
+from ingestd.venues.venue import Asked, KeepAlive, Limits
 from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 

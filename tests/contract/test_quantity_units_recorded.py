@@ -14,12 +14,12 @@ from ingestd.config.models import parse
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.markets import quantity_units
-from ingestd.feeds.native.messages import Message
 from ingestd.feeds.native.recorder import NativeRecorder
-from ingestd.feeds.native.venues.okx import Okx
 from ingestd.feeds.past.trade_search import Ids, Paging, Request
 from ingestd.feeds.past.trade_series import Series
 from ingestd.records import Trade
+from ingestd.venues.messages import Message
+from ingestd.venues.okx import Okx
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.unit.feeds.doubles import ListIntake, feed_config
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ingestd.symbol_names import compact_symbol, dash_symbol
+from ingestd.venues.symbol_names import compact_symbol, dash_symbol
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 
 LISTS = [

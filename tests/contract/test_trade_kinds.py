@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds import trade_kinds
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.native.venues.all import native_venue
-from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import TRADE_KINDS, Trade
+from ingestd.venues import trade_kinds
+from ingestd.venues.all import native_venue
+from ingestd.venues.trade_identity import TradeIds
+from ingestd.venues.trade_kinds import marks_of
 from tests.unit.feeds.doubles import Wire
 
 RECEIVED_AT = 1_790_000_000_000_000
@@ -188,7 +189,7 @@ async def test_over_rest(
     wire = Wire(exchange, {symbol: market_id}, "wss://localhost")
     parsed = wire.exchange.parse_trade(json.loads(json.dumps(raw)), wire.exchange.market(symbol))
     await wire.close()
-    record = records.trade_record(exchange, symbol, parsed, RECEIVED_AT, records.TradeIds(0))
+    record = records.trade_record(exchange, symbol, parsed, RECEIVED_AT, TradeIds(0))
     assert record is not None
     assert (record.kind, record.in_candles) == (kind, in_candles)
 

@@ -10,8 +10,8 @@ import pytest
 
 from ingestd.feeds.ccxt.channels import method_for, offered_channels
 from ingestd.feeds.ccxt.tap import exchange_ids, features
-from ingestd.feeds.venue_names import venue_names
 from ingestd.records import Trade
+from ingestd.venues.venue_names import venue_names
 from tests.support.ccxt_requests import MARKET_TYPES, Asking, symbol_of
 from tests.support.fake_venue import FakeVenue, Running
 

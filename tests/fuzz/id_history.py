@@ -6,9 +6,9 @@ from unittest import mock
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.ccxt.recorder import Recorder
-from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.streams import ledger
 from ingestd.records import FeedGap
+from ingestd.venues.exact import ExactFloat
 from tests.support.records import NOW_US
 from tests.unit.feeds.doubles import ListIntake
 

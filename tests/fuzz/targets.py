@@ -37,15 +37,6 @@ from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.ccxt.tap import make_exchange
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets.listing import ListingDoubts
-from ingestd.feeds.native.messages import BookChange, FrameNumber, Notice
-from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.native.venues.binance import Binance
-from ingestd.feeds.native.venues.bybit import Bybit
-from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
-from ingestd.feeds.native.venues.coinbase_exchange import CoinbaseExchange
-from ingestd.feeds.native.venues.kraken import Kraken
-from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
-from ingestd.feeds.native.venues.okx import Okx
 from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
@@ -54,6 +45,15 @@ from ingestd.sources.marks import journal_place
 from ingestd.status import StreamStatus
 from ingestd.storage.repository import columns_of
 from ingestd.storage.writer import copy_text
+from ingestd.venues.binance import Binance
+from ingestd.venues.bybit import Bybit
+from ingestd.venues.coinbase import CoinbaseAdvanced
+from ingestd.venues.coinbase_exchange import CoinbaseExchange
+from ingestd.venues.kraken import Kraken
+from ingestd.venues.kraken_futures import KrakenFutures
+from ingestd.venues.messages import BookChange, FrameNumber, Notice
+from ingestd.venues.okx import Okx
+from ingestd.venues.venue import Venue
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
 from tests.fuzz.fetches import KINDS, read_fetch

@@ -13,13 +13,13 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.feeds.books import audit
 from ingestd.feeds.ccxt.feed import CcxtFeed
-from ingestd.feeds.exact import ExactFloat
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.synthetic.market import Market
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.ops.metrics import Metrics
 from ingestd.records import BookSnapshot, FeedGap
+from ingestd.venues.exact import ExactFloat
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 

@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ingestd.feeds.native.messages import Decoder
 from ingestd.lab.sim.venue_frames import VENUES, numbered, raw
 from ingestd.records import Record, Trade
 from ingestd.storage.writer import copy_text
+from ingestd.venues.messages import Decoder
 from tests.performance.venues import decoder_of
 
 _RECEIVED_AT = 1_790_000_000_000_000

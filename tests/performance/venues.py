@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ingestd.feeds.native.messages import Decoder
-from ingestd.feeds.native.venue import Venue
-from ingestd.feeds.native.venues.binance import Binance
-from ingestd.feeds.native.venues.bybit import Bybit
-from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
-from ingestd.feeds.native.venues.coinbase_exchange import CoinbaseExchange
-from ingestd.feeds.native.venues.kraken import Kraken
-from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
-from ingestd.feeds.native.venues.okx import Okx
+from ingestd.venues.binance import Binance
+from ingestd.venues.bybit import Bybit
+from ingestd.venues.coinbase import CoinbaseAdvanced
+from ingestd.venues.coinbase_exchange import CoinbaseExchange
+from ingestd.venues.kraken import Kraken
+from ingestd.venues.kraken_futures import KrakenFutures
+from ingestd.venues.messages import Decoder
+from ingestd.venues.okx import Okx
+from ingestd.venues.venue import Venue
 
 _VENUES: Mapping[str, Callable[[Mapping[str, Any]], Venue]] = {
     "binance": lambda options: Binance("binance", options),

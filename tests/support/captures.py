@@ -16,7 +16,7 @@ import pytest
 
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
-from ingestd.feeds.exact import decode_json
+from ingestd.venues.exact import decode_json
 from tests.unit.feeds.doubles import SHARED_DATA, ListIntake, feed_config
 
 

@@ -9,9 +9,9 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
-from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import StreamId
 from ingestd.status import Earlier
+from ingestd.venues.all import native_venue
 
 DECODERS = ("ccxt", "native")
 

@@ -16,10 +16,10 @@ from unittest.mock import patch
 import msgspec
 
 from ingestd.feeds.ccxt.channels import method_for, ticks_from_tickers
-from ingestd.feeds.exact import ExactFloat
-from ingestd.feeds.native.messages import BookChange, Decoder, FrameNumber, Message, Notice
-from ingestd.feeds.native.venue import BookRule
 from ingestd.records import CHANNEL_OF, BookSnapshot, Channel, FeedGap, Funding, Level, MarketRecord, Tick, Trade
+from ingestd.venues.exact import ExactFloat
+from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
+from ingestd.venues.venue import BookRule
 from tests.unit.feeds.doubles import Wire
 
 START = 1_800_000_000_000_000

@@ -15,9 +15,9 @@ from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.symbols import kind_by_name, may_serve, resolve, type_by_name
-from ingestd.feeds.native.venues.all import native_exchanges, native_venue
 from ingestd.gaps.trade_ids import asks_for_aggregates
-from ingestd.symbol_names import unified_guess
+from ingestd.venues.all import native_exchanges, native_venue
+from ingestd.venues.symbol_names import unified_guess
 
 _BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Old-Trades-Lookup

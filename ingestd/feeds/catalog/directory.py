@@ -16,9 +16,9 @@ from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.symbols import kind_of, namesakes, resolve
-from ingestd.feeds.native.venues.all import native_venue
 from ingestd.records import CHANNELS
-from ingestd.symbol_names import CONTRACTS_ONLY
+from ingestd.venues.all import native_venue
+from ingestd.venues.symbol_names import CONTRACTS_ONLY
 
 _USUAL: tuple[Channel, ...] = ("ticks", "trades", "order_book")
 # A market of venues that do not trade bitcoin in USDT, or trade contracts only.

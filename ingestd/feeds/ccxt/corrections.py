@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ingestd.feeds.exact import decimal_text
-from ingestd.feeds.venue_time import moment_us
+from ingestd.venues.exact import decimal_text
+from ingestd.venues.venue_time import moment_us
 
 Trade = Mapping[str, Any]
 Changes = Mapping[str, Any]

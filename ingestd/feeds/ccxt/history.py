@@ -24,7 +24,8 @@ from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Ids, Request
 from ingestd.feeds.past.trade_series import BINANCE, Series, series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
-from ingestd.symbol_names import nearest_markets
+from ingestd.venues.symbol_names import nearest_markets
+from ingestd.venues.trade_identity import TradeIds
 
 _CALL_S = 120.0  # one request, with the wait for its turn in the budget
 _ROWS_PER_CALL = 500
@@ -49,7 +50,7 @@ class CcxtHistory:
         self.config = config
         self.wanted = list(config.symbols)  # names and globs; a reload replaces them
         self._has_key = bool(config.credentials().get("apiKey"))
-        self._ids = ccxt_records.TradeIds(now_us())
+        self._ids = TradeIds(now_us())
         self._exchange = make_exchange(
             config.exchange,
             Tap(_Deaf()),

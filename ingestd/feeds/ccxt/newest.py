@@ -27,11 +27,12 @@ from ingestd.errors import ChannelError, FeedError, RateLimited, Unfillable
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.history import stream_series
 from ingestd.feeds.ccxt.tap import translated
-from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.markets.symbols import kind_of
 from ingestd.feeds.past.trade_search import Ids
 from ingestd.feeds.past.trade_series import BINANCE
 from ingestd.feeds.streams.silence import Word
+from ingestd.venues.exact import decimal_text
+from ingestd.venues.trade_identity import TradeIds
 
 REPLY_WITHIN_S = 30.0  # the library's pace included
 _TRADES = 10  # of one market
@@ -113,7 +114,7 @@ class Newest:
     def __init__(self, config: FeedConfig, exchange: Callable[[], Any]) -> None:
         self._config = config
         self._exchange = exchange
-        self._ids = records.TradeIds(now_us())
+        self._ids = TradeIds(now_us())
         self._useless: set[str] = set()
         self._has_key = bool(config.credentials().get("apiKey"))
 

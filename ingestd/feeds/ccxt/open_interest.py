@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.markets.symbols import kind_by_name
 from ingestd.records import OpenInterestUnit
+from ingestd.venues.exact import decimal_text
 
 Kind: TypeAlias = Literal["linear", "inverse", "option", "other"]
 

@@ -22,13 +22,13 @@ from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
 from ingestd.status import Earlier
+from ingestd.venues.trade_identity import TradeIds
 
 log = structlog.get_logger()
 
 Top = tuple[str | None, str | None, str | None, str | None]  # a tick's prices and volumes
 
 FAILURES_TO_QUARANTINE = 3
-
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
 
@@ -42,7 +42,7 @@ class Recorder:
         self._exchange = config.exchange
         self.config = config
         self._intake = intake
-        self._ids = records.TradeIds(now_us())
+        self._ids = TradeIds(now_us())
         self._finality = records.CandleFinality()
         self._ledger = StreamLedger(config, intake, earlier)
         self.books = BookSamples()

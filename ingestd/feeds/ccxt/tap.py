@@ -25,7 +25,7 @@ from ccxt.async_support.base.ws.order_book import OrderBook
 from ingestd.clock import now_us
 from ingestd.config.secrets import redact
 from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError
-from ingestd.feeds.books.checksums import CHECKED_HERE, Checksums, is_bitfinex_checksum
+from ingestd.feeds.books.checksums import CHECKED_HERE, Checksums
 from ingestd.feeds.ccxt.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.ccxt.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
@@ -38,14 +38,15 @@ from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore
 from ingestd.feeds.ccxt.unpacking import unpacked
 from ingestd.feeds.ccxt.unreached import unreached
 from ingestd.feeds.ccxt.venue_hosts import addresses, why_not_the_venues
-from ingestd.feeds.exact import ExactFloat, ExactReaders, decode_json, multiplied
 from ingestd.feeds.markets.symbols import namesakes
 from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.url_map import mapped_url
-from ingestd.feeds.venue_names import VenueNames, venue_names
-from ingestd.feeds.venue_time import BOOK_TIME, asks_for_microseconds
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from ingestd.retry import cut, retry_after_s
+from ingestd.venues.checksums import is_bitfinex_checksum
+from ingestd.venues.exact import ExactFloat, ExactReaders, decode_json, multiplied
+from ingestd.venues.venue_names import VenueNames, venue_names
+from ingestd.venues.venue_time import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
 

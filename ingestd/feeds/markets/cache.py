@@ -15,8 +15,8 @@ import structlog
 from ingestd import files
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.exact import decode_json, encode_json
 from ingestd.feeds.markets.families import Family
+from ingestd.venues.exact import decode_json, encode_json
 
 log = structlog.get_logger()
 

@@ -10,8 +10,8 @@ from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ingestd.feeds.exact import decimal_text
 from ingestd.validation import LONGEST_NAME
+from ingestd.venues.exact import decimal_text
 
 _MAX_NAME_BYTES = 384
 _MAX_DIGITS = 60

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeAlias
 
-from ingestd.feeds.exact import decimal_text
+from ingestd.venues.exact import decimal_text
 
 Currency: TypeAlias = Literal["base", "quote", "unknown"]
 Unit: TypeAlias = Literal["base", "quote", "contracts"]

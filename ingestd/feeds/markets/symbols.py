@@ -10,7 +10,7 @@ from typing import Any
 
 from ingestd.config.overlap import is_pattern
 from ingestd.records import Channel
-from ingestd.symbol_names import nearest_markets
+from ingestd.venues.symbol_names import nearest_markets
 
 _CONTRACT_CHANNELS = ("open_interest", "funding")
 _WILDCARD = re.compile(r"[*?\[\]]")

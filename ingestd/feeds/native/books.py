@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from ingestd.feeds.books.checksums import Agreements
 from ingestd.feeds.books.states import AUDITED_LEVELS, BookState, book_state
-from ingestd.feeds.native.messages import BookChange, Row
-from ingestd.feeds.native.venue import BookChecks, BookRule
 from ingestd.records import BookSnapshot, Level
+from ingestd.venues.messages import BookChange, Row
+from ingestd.venues.venue import BookChecks, BookRule
 
 MOST_WAITING = 5_000  # changes of one book that wait for its REST snapshot; then it is begun anew
 _MOST_LEVELS = 10_000  # of a side; then the worst half goes

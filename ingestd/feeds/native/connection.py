@@ -12,16 +12,16 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, RateLimited, says_subscribed
-from ingestd.feeds.native.messages import FrameNumber, Message, Notice
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.socket import Socket, connect
-from ingestd.feeds.native.venue import Asked, Greets, Limits, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace, Paces
 from ingestd.feeds.url_map import mapped_url
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.retry import Backoff
+from ingestd.venues.messages import FrameNumber, Message, Notice
+from ingestd.venues.venue import Asked, Greets, Limits, Venue
 
 log = structlog.get_logger()
 

@@ -17,10 +17,10 @@ from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.markets.symbols import kind_of
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.native.session import NativeSession
-from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.records import Channel, StreamId
 from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
+from ingestd.venues.venue import Venue
 
 
 class NativeFeed:

@@ -12,10 +12,10 @@ from ingestd.clock import monotonic_s
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.books import ladder
 from ingestd.feeds.books.ladder import BookLadder, Rung
-from ingestd.feeds.exact import decimal_text
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
 from ingestd.retry import Backoff
+from ingestd.venues.exact import decimal_text
 
 log = structlog.get_logger()
 

@@ -14,13 +14,13 @@ from ingestd.feeds.base import Intake
 from ingestd.feeds.books.states import BookState
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.native.books import Book, Books
-from ingestd.feeds.native.messages import BookChange, Message
-from ingestd.feeds.native.venue import Venue
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
 from ingestd.records import Channel, Funding, StreamId, Tick, Trade
 from ingestd.status import Earlier
+from ingestd.venues.messages import BookChange, Message
+from ingestd.venues.venue import Venue
 
 log = structlog.get_logger()
 

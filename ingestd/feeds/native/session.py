@@ -18,13 +18,13 @@ from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.native.connection import Line
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
-from ingestd.feeds.native.venue import Asked, OwnMarketIds, Venue
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
 from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.gaps.causes import UNLISTED
 from ingestd.records import Channel
+from ingestd.venues.venue import Asked, OwnMarketIds, Venue
 
 log = structlog.get_logger()
 

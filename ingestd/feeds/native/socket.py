@@ -188,7 +188,7 @@ class _Listener(WSListener):
         if frame.last_in_buffer and not owner.is_paused:
             owner.work_off()
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  # the library's form
         self._owner.ended("the connection was lost")
 
     def _fail(self, transport: WSTransport, reason: str) -> None:

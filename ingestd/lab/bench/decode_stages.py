@@ -14,12 +14,12 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
-from ingestd.feeds.native.venues.all import native_venue
 from ingestd.lab.bench.figures import Figure, Figures, us_each
 from ingestd.lab.bench.rig import Plan
 from ingestd.lab.bench.socket_stages import Counter
 from ingestd.lab.demo.run import DemoError
 from ingestd.lab.sim.venue_frames import VENUES, Venue, numbered, raw
+from ingestd.venues.all import native_venue
 
 _FRAMES = 50_000
 _QUICK_FRAMES = 5_000

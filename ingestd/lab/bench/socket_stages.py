@@ -17,12 +17,12 @@ from ingestd.feeds.base import Feed
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.socket import Socket, connect
-from ingestd.feeds.native.venues.all import native_venue
 from ingestd.lab.bench import rig
 from ingestd.lab.bench.figures import Figure, Figures, us_each
 from ingestd.lab.bench.rig import Plan, Venue
 from ingestd.lab.demo.run import DemoError
 from ingestd.records import FeedGap, MarketRecord
+from ingestd.venues.all import native_venue
 
 _PREFIX = "wss://stream.binance.com:9443"
 _CCXT_SHARE = 5  # of the frames: it takes so many times less, at least

@@ -35,7 +35,7 @@ from ingestd.sinks.redis.resp import pack
 from ingestd.sinks.redis.view import METRIC_TTL_S, Command, View, hash_command
 from ingestd.sinks.redis.words import explained
 from ingestd.status import SinkStatus
-from ingestd.symbol_names import compact_symbol
+from ingestd.venues.symbol_names import compact_symbol
 
 log = structlog.get_logger()
 

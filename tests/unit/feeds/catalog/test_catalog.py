@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.feeds.catalog.catalog import check
-from ingestd.feeds.native.venue import Asked
-from ingestd.feeds.native.venues.all import native_venue
+from ingestd.venues.all import native_venue
+from ingestd.venues.venue import Asked
 from tests.unit.feeds.doubles import feed_config
 
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.feeds.ccxt import records as convert
-from ingestd.feeds.ccxt.records import CandleFinality, TradeIds
-from ingestd.feeds.exact import ExactFloat
+from ingestd.feeds.ccxt.records import CandleFinality
 from ingestd.records import Candle
+from ingestd.venues.exact import ExactFloat
+from ingestd.venues.trade_identity import TradeIds
 
 NOW = 1_700_000_000_000_000
 START = 1_600_000_000_000_000

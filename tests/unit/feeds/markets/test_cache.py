@@ -11,9 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingestd.clock import now_us
-from ingestd.feeds.exact import ExactFloat, decimal_text
 from ingestd.feeds.markets import cache as market_cache
 from ingestd.feeds.markets.cache import FRESH_FOR_S, MarketCache
+from ingestd.venues.exact import ExactFloat, decimal_text
 from tests.unit.feeds.doubles import feed_config
 
 MARKET: dict[str, Any] = {

@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 
 from ingestd.feeds.native.books import MOST_WAITING, Books
-from ingestd.feeds.native.messages import BookChange, Row
-from ingestd.feeds.native.venues.binance import BinanceBookRule
 from ingestd.records import BookSnapshot
+from ingestd.venues.binance import BinanceBookRule
+from ingestd.venues.messages import BookChange, Row
 
 SYMBOL = "BTC/USDT"
 

@@ -9,7 +9,7 @@ import pytest
 from ingestd.records import OpenInterest
 from ingestd.sinks.redis.orders import MAX_ORDERS_KEPT
 from ingestd.sinks.redis.view import View
-from ingestd.symbol_names import compact_symbol
+from ingestd.venues.symbol_names import compact_symbol
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.redis_model import RedisModel
 

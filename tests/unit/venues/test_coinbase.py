@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange, FrameNumber, Message, Notice
-from ingestd.feeds.native.venue import Asked, Venue
-from ingestd.feeds.native.venues.coinbase import CoinbaseAdvanced
 from ingestd.records import Tick, Trade
+from ingestd.venues.coinbase import CoinbaseAdvanced
+from ingestd.venues.messages import BookChange, FrameNumber, Message, Notice
+from ingestd.venues.venue import Asked, Venue
 
 SYMBOLS = {"BTC-USD": "BTC/USD", "ETH-USD": "ETH/USD"}
 AT = 1_790_000_000_000_123

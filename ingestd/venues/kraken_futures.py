@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.feeds.ccxt.records import TradeIds
-from ingestd.feeds.native.fields import Milliseconds
-from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
-from ingestd.feeds.native.numbers import best_price, number_text, optional_number
-from ingestd.feeds.native.requests import by_channel, named_market
-from ingestd.feeds.native.seldom import NESTED, decoded
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
-from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.fields import Milliseconds
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.numbers import best_price, number_text, optional_number
+from ingestd.venues.requests import by_channel, named_market
+from ingestd.venues.seldom import NESTED, decoded
+from ingestd.venues.trade_identity import TradeIds
+from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "krakenfutures"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange, Message, Notice
-from ingestd.feeds.native.venue import Asked, Venue
-from ingestd.feeds.native.venues.bybit import Bybit
 from ingestd.records import Tick, Trade
+from ingestd.venues.bybit import Bybit
+from ingestd.venues.messages import BookChange, Message, Notice
+from ingestd.venues.venue import Asked, Venue
 
 SYMBOLS = {"BTCUSDT": "BTC/USDT:USDT", "ETHUSDT": "ETH/USDT:USDT"}
 START = 1_000

@@ -12,16 +12,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.feeds.books.checksums import kraken_checksum
-from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
-from ingestd.feeds.native.numbers import best_price, number_text, optional_number
-from ingestd.feeds.native.requests import by_channel, named_market
-from ingestd.feeds.native.seldom import NESTED, decoded
-from ingestd.feeds.native.times import epoch_us
-from ingestd.feeds.native.unnumbered import Unnumbered
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
-from ingestd.feeds.venue_names import kraken_name
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.checksums import kraken_checksum
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.numbers import best_price, number_text, optional_number
+from ingestd.venues.requests import by_channel, named_market
+from ingestd.venues.seldom import NESTED, decoded
+from ingestd.venues.times import epoch_us
+from ingestd.venues.unnumbered import Unnumbered
+from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.venue_names import kraken_name
 
 EXCHANGE = "kraken"
 

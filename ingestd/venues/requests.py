@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
-from ingestd.feeds.native.venue import Asked
 from ingestd.records import Channel
+from ingestd.venues.venue import Asked
 
 
 def by_channel(streams: Sequence[Asked], most: int) -> Iterator[tuple[Channel, list[str]]]:

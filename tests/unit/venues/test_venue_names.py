@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.venue_names import kraken_name, venue_names
+from ingestd.venues.venue_names import kraken_name, venue_names
 
 CALL, PUT = "BTC-26DEC25-100000-C-USDT", "BTC-26DEC25-100000-P-USDT"
 

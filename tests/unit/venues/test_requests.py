@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.native.requests import by_channel, named_market
-from ingestd.feeds.native.venue import Asked
+from ingestd.venues.requests import by_channel, named_market
+from ingestd.venues.venue import Asked
 
 
 def test_the_channels_come_apart_in_parts_of_the_most_that_is_allowed() -> None:

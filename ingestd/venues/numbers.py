@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
+
+_HOURS_PER_YEAR = 365 * 24
+
 
 def number_text(number: object) -> str:
     """The text of a JSON number, as a decoder with `float_hook=str` gives it. Raises ValueError on what is none."""
@@ -24,3 +28,11 @@ def best_price(text: str | None) -> str | None:
     Raises ValueError on what is no number.
     """
     return text if text and float(text) else None
+
+
+def annualised_rate(rate: str, interval_hours: str) -> str | None:
+    """A funding rate times the intervals in 365 days; None where either is no number."""
+    try:
+        return f"{Decimal(rate) * _HOURS_PER_YEAR / Decimal(interval_hours):f}"
+    except (InvalidOperation, ZeroDivisionError):
+        return None

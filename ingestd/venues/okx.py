@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
-from ingestd.feeds.ccxt.records import TradeIds, funding_record
-from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
-from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
-from ingestd.feeds.trade_kinds import marks_of
-from ingestd.records import Channel, Tick, Trade
+from ingestd.records import Channel, Funding, Tick, Trade
+from ingestd.venues.exact import decimal_text
+from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.numbers import annualised_rate
+from ingestd.venues.trade_identity import TradeIds
+from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "okx"
 
@@ -221,17 +223,22 @@ def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) 
 def _funding(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
     found: list[Message] = []
     for row in _fundings.decode(data):
-        due, following = int(row.fundingTime or 0), int(row.nextFundingTime or 0)
+        rate, due, following = decimal_text(row.fundingRate), int(row.fundingTime or 0), int(row.nextFundingTime or 0)
+        if rate is None:
+            continue
         hours, rest = divmod(following - due, _HOUR_MS)
-        rate = {
-            "fundingRate": row.fundingRate,
-            "fundingTimestamp": due,
-            "nextFundingTimestamp": following,
-            "interval": f"{hours}h" if due and not rest and hours in _INTERVAL_HOURS else None,
-        }
-        record = funding_record(EXCHANGE, symbol, rate, received_at)
-        if record is not None:
-            found.append(record)
+        is_annualised = due and not rest and hours in _INTERVAL_HOURS
+        found.append(
+            Funding(
+                EXCHANGE,
+                symbol,
+                received_at,  # the message states no time of its own
+                received_at,
+                rate,
+                (due or following) * 1000 or None,
+                annualised_rate(rate, str(hours)) if is_annualised else None,
+            )
+        )
     return found
 
 

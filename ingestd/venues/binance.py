@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
-from ingestd.feeds.native.numbers import best_price
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
-from ingestd.feeds.trade_kinds import marks_of
-from ingestd.feeds.venue_time import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.numbers import best_price
+from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.venue_time import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
 
 _SPOT = {"binance": "wss://stream.binance.com:9443/ws", "binanceus": "wss://stream.binance.us:9443/ws"}
 _INVERSE = "wss://dstream.binance.com/ws"

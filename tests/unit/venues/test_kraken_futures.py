@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange, Message, Notice
-from ingestd.feeds.native.venue import Asked, Venue
-from ingestd.feeds.native.venues.kraken_futures import KrakenFutures
 from ingestd.records import Tick, Trade
+from ingestd.venues.kraken_futures import KrakenFutures
+from ingestd.venues.messages import BookChange, Message, Notice
+from ingestd.venues.venue import Asked, Venue
 
 SYMBOLS = {"PI_XBTUSD": "BTC/USD:BTC", "PF_ETHUSD": "ETH/USD:USD"}
 AT = 1_790_000_000_000_123

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange, Message, Notice, Row
-from ingestd.feeds.native.venue import Asked, Venue
-from ingestd.feeds.native.venues.kraken import Kraken
 from ingestd.records import Tick, Trade
+from ingestd.venues.kraken import Kraken
+from ingestd.venues.messages import BookChange, Message, Notice, Row
+from ingestd.venues.venue import Asked, Venue
 
 SYMBOLS = {"BTC/USD": "BTC/USD", "ETH/USD": "ETH/USD"}
 AT = 1_790_000_000_000_123

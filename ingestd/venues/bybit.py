@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from ingestd.feeds.ccxt.records import TradeIds
-from ingestd.feeds.native.fields import SIDES, Level, Milliseconds, Text
-from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice, Row
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
-from ingestd.feeds.trade_kinds import marks_of
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.trade_identity import TradeIds
+from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "bybit"
 

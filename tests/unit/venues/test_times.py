@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.native import times
-from ingestd.feeds.native.times import epoch_us
+from ingestd.venues import times
+from ingestd.venues.times import epoch_us
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.native.messages import BookChange, Message, Notice
-from ingestd.feeds.native.venue import Asked, Venue
-from ingestd.feeds.native.venues.okx import Okx
 from ingestd.records import Funding, Tick, Trade
+from ingestd.venues.messages import BookChange, Message, Notice
+from ingestd.venues.okx import Okx
+from ingestd.venues.venue import Asked, Venue
 
 SYMBOLS = {"BTC-USDT": "BTC/USDT", "BTC-USDT-SWAP": "BTC/USDT:USDT"}
 AT = 1_790_000_000_000_123

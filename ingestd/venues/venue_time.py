@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ingestd.feeds.exact import ExactFloat
+from ingestd.venues.exact import ExactFloat
 
 # 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds, in whatever zone
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|[+-]\d\d:?\d\d)?").fullmatch

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.symbol_names import CONTRACTS_ONLY, compact_symbol, dash_symbol
+from ingestd.venues.symbol_names import CONTRACTS_ONLY, compact_symbol, dash_symbol
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.feeds.native.fields import Text
-from ingestd.feeds.native.messages import BookChange, Decoder, Message, Notice
-from ingestd.feeds.native.numbers import best_price
-from ingestd.feeds.native.requests import by_channel, named_market
-from ingestd.feeds.native.seldom import NESTED, decoded
-from ingestd.feeds.native.times import epoch_us
-from ingestd.feeds.native.unnumbered import Unnumbered
-from ingestd.feeds.native.venue import Asked, KeepAlive, Limits
 from ingestd.records import Channel, Side, Tick, Trade
+from ingestd.venues.fields import Text
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.numbers import best_price
+from ingestd.venues.requests import by_channel, named_market
+from ingestd.venues.seldom import NESTED, decoded
+from ingestd.venues.times import epoch_us
+from ingestd.venues.unnumbered import Unnumbered
+from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "coinbaseexchange"
 

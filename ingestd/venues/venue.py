@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from ingestd.feeds.native.messages import BookChange, Decoder, Row
 from ingestd.records import Channel
+from ingestd.venues.messages import BookChange, Decoder, Row
 
 
 class Asked(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.venue_time import time_us
+from ingestd.venues.venue_time import time_us
 
 MS = 1_618_677_817_075
 RECEIVED = 1_700_000_000_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestd.feeds.native.messages import BookChange
+from ingestd.venues.messages import BookChange
 
 
 class Unnumbered:

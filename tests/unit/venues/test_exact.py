@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.feeds.exact import ExactFloat, ExactReaders, decimal_text, decode_json, sent_text
+from ingestd.venues.exact import ExactFloat, ExactReaders, decimal_text, decode_json, sent_text
 
 
 @pytest.mark.parametrize("text", ["0.00100000", "34869.0", "1e-8", "1E5", "-0.10", "123456789.123456789123456789"])
