@@ -1,7 +1,7 @@
-"""Who captured when, and so whose records a stretch of time is stored from: pure, by the database's clock.
+"""Which daemon held the lease when, and therefore stores the records of that time. Pure; by the database's clock.
 
-A trade, an open-interest or funding value has a key: stored by two it is one row. Ticks and books have none, and a
-candle replaces the one before it; of these the one who held the lease stores what it received, the other does not.
+Trades, open interest and funding rates have a key: stored by two daemons they are still one row. Ticks and books have
+none, and a candle replaces the stored one; of these only the holder of the lease stores what it received.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNIT_US = {
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One holder's time. Microseconds since the epoch, by the database's clock; `mine`: this state directory's."""
+    """The time of one holder, in microseconds since the epoch, by the database's clock; `mine`: this daemon held it."""
 
     epoch: int
     holder: str
@@ -36,7 +36,7 @@ class Term:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Every term of a lease, oldest first, as of `now`. `ahead_us`: how far this host's clock is ahead of the
-    database's, give or take `uncertain_us`."""
+    database's, within `uncertain_us`."""
 
     terms: Sequence[Term] = ()
     now: int = 0
@@ -45,32 +45,32 @@ class Terms:
 
     @property
     def epoch(self) -> int:
-        """The newest; 0: the lease was never held."""
+        """The epoch of the newest term; 0: the lease was never held."""
         return self.terms[-1].epoch if self.terms else 0
 
     @property
     def name_others(self) -> bool:
-        """Whether anything can belong to another."""
+        """Whether another daemon ever held the lease."""
         return any(not term.mine for term in self.terms)
 
     def belongs_to_another(self, record: Record) -> bool:
-        """Whether the lease's holder of that moment stores this of its own, so that a second copy would double it."""
+        """Whether another daemon held the lease then and stores this record: ours would be a duplicate."""
         kind = type(record)
         if kind is not Tick and kind is not BookSnapshot and kind is not Candle:
             return False
         at, unsure = record.received_at - self.ahead_us, self.uncertain_us
         for term, end in self._others():
-            if term.taken_at + unsure <= at < end - unsure:  # certainly: twice is better than never
+            if term.taken_at + unsure <= at < end - unsure:  # only if certain: stored twice is better than not at all
                 return True
-            # The holder hears of a candle that was still open when it began, and knows its later state.
+            # A candle that was open when the term began is stored by the new holder, who knows its final state.
             if isinstance(record, Candle) and at + unsure < term.taken_at < _closes_at(record):
                 return True
         return False
 
     def _others(self) -> list[tuple[Term, float]]:
-        """The terms of others, each with its end: it was taken over, or ran out and nobody came at once.
+        """The terms of other daemons, each with its end: taken over, or run out.
 
-        What was received after a term ran out has no certain owner: twice is better than never.
+        What was received after a term ran out has no certain owner: stored twice is better than not at all.
         """
         found: list[tuple[Term, float]] = []
         for index, term in enumerate(self.terms):
@@ -84,7 +84,7 @@ class Terms:
 
 
 def _closes_at(candle: Candle) -> int:
-    """When its period ends; one whose timeframe cannot be read counts as closed."""
+    """When the candle's period ends; with an unknown timeframe it counts as closed."""
     count, unit = candle.timeframe[:-1], candle.timeframe[-1:]
     if not count.isdecimal() or unit not in _UNIT_US:
         return candle.time

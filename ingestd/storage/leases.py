@@ -1,7 +1,7 @@
-"""The lease on capturing one shard: rows of `ingest_leases`, and the fence that every flush names.
+"""The lease that allows one daemon to capture a shard: rows of `ingest_leases`, and the fence that every flush checks.
 
-No session lock and no transaction of more than one statement: a pooler in transaction mode may sit in between, and a
-holder that freezes keeps nobody waiting. What is compared is the database's own clock.
+It uses no session lock and no transaction of several statements: it works through a pooler in transaction mode, and a
+holder that freezes blocks nobody. All times are of the database's clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TERMS_KEPT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Refuses a flush whose writer does not know the newest term."""
+    """Makes a flush fail whose writer does not know the newest term."""
 
     lease: str
     epoch: int
@@ -26,14 +26,14 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One who asks for a lease. `holder` is the same for every process of one state directory, and for no other."""
+    """A daemon that asks for a lease. `holder` identifies its state directory."""
 
     lease: str
     holder: str
 
 
 class Title:
-    """What a writer knows of its lease, and so what it may store."""
+    """What a writer knows of its lease, which decides what it may store."""
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -41,26 +41,26 @@ class Title:
 
     @property
     def known(self) -> Terms | None:
-        """The terms as last read; None: they must be asked for."""
+        """The terms as last read; None: they must be read."""
         return self._terms
 
     async def terms(self, database: Database) -> Terms:
-        """As last read, or read now."""
+        """The terms, read now if they are not known."""
         if self._terms is None:
             self._terms = await terms(database, self._tenant)
         return self._terms
 
     def fence(self) -> Fence:
-        """For the next flush."""
+        """The fence of the next flush."""
         return Fence(self._tenant.lease, self._terms.epoch if self._terms is not None else 0)
 
     def forget(self) -> None:
-        """Ask again: the fence has closed."""
+        """Forget the terms: the fence made a flush fail."""
         self._terms = None
 
 
 async def terms(database: Database, tenant: Tenant) -> Terms:
-    """Every term of the lease that is kept, and this host's clock against the server's."""
+    """Every stored term of the lease, and how far this host's clock is off the server's."""
     asked_at = now_us()
     rows = await database.fetch(
         "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, clock_timestamp() AS now "
@@ -88,9 +88,9 @@ async def newest(database: Database, tenant: Tenant) -> tuple[Term, bool] | None
 
 
 async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: float) -> Term | None:
-    """Begin the next term after `after`, if that has run out or is one's own. None: another was quicker, or it lives.
+    """Begin the term after `after`, if that has run out or is ours. None: it lives, or another was quicker.
 
-    The row is read again under its lock, so a holder that renews at this very moment keeps the lease.
+    The row is read again under its lock, so a holder that renews at this moment keeps the lease.
     """
     row = await database.fetchrow(
         "WITH newest AS MATERIALIZED ("
@@ -114,7 +114,7 @@ async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: fl
 
 
 async def renew(database: Database, lease: str, epoch: int, ttl_s: float) -> bool:
-    """Extend one's term. False: it is no longer the newest."""
+    """Extend our term. False: it is no longer the newest."""
     return (
         await database.execute(
             "UPDATE ingest_leases SET renewed_at = clock_timestamp(), "
@@ -129,7 +129,7 @@ async def renew(database: Database, lease: str, epoch: int, ttl_s: float) -> boo
 
 
 async def release(database: Database, lease: str, epoch: int) -> None:
-    """End one's term now, so that a standby need not wait for it to run out: it sees the two times equal."""
+    """End our term now, so that a standby need not wait until it runs out (it sees both times equal)."""
     await database.execute(
         "UPDATE ingest_leases SET renewed_at = now(), expires_at = now() WHERE lease = $1 AND epoch = $2",
         lease,
@@ -138,7 +138,7 @@ async def release(database: Database, lease: str, epoch: int) -> None:
 
 
 async def require(database: Database, fence: Fence) -> None:
-    """Raises Fenced when there is a newer term than the fence names."""
+    """Raise Fenced if there is a newer term than the fence names."""
     row = await database.fetchrow(
         "SELECT epoch, holder FROM ingest_leases WHERE lease = $1 AND epoch > $2 ORDER BY epoch DESC LIMIT 1",
         fence.lease,

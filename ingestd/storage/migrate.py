@@ -1,7 +1,7 @@
 """Bring a database to the schema this program needs, and back.
 
-Every migration is one transaction that also records it, under an advisory lock of that transaction; what is too long
-for one is done in steps (`migration_steps`). Two programs that migrate at once take turns.
+Each migration runs in one transaction, which also records it and holds an advisory lock. A migration that is too long
+for one transaction runs in steps (`migration_steps`). Two programs that migrate at once take turns.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ CREATE TABLE IF NOT EXISTS ingestd_migrations (
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """One line of `ingestd migrate status`; `applied_at` is None while it is still to be run. `note` says what is
-    between the two: a migration that was interrupted."""
+    """One line of `ingestd migrate status`. `applied_at` None: not applied yet. `note`: it was interrupted."""
 
     version: int
     name: str
@@ -50,10 +49,10 @@ class MigrationStatus:
 async def migrate(
     db: Database, config: Config, *, engine: EngineChoice = "auto", lock_timeout_s: float = 10.0
 ) -> list[str]:
-    """Apply what is missing and converge the policies; what was done, one line each (empty: nothing to do).
+    """Apply what is missing and converge the policies. One line for each thing done (empty: nothing to do).
 
-    Raises SchemaError when the database contradicts the files, when another program holds the lock for longer than
-    `lock_timeout_s`, or when the chosen engine is not to be had.
+    Raises SchemaError if the database contradicts the files, if another program holds the lock for longer than
+    `lock_timeout_s`, or if the chosen engine is not available.
     """
     done: list[str] = []
     found = await _settle_engine(db, engine, done, lock_timeout_s)
@@ -110,7 +109,7 @@ async def status(db: Database) -> list[MigrationStatus]:
 
 
 async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[str]:
-    """Undo every migration above number `to`, newest first; what was undone. The data in what it drops is lost."""
+    """Undo every migration above number `to`, newest first. The data of dropped tables is lost."""
     engine = await engines.detect(db)
     files = {migration.version: migration for migration in migrations.load(engine)}
     undone: list[str] = []
@@ -131,7 +130,7 @@ async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[s
 
 
 async def check_schema(db: Database) -> Engine:
-    """The engine, when the schema is the one this program needs; else SchemaError. Two short queries."""
+    """The engine. Raises SchemaError if the schema is not the one this program needs. Two short queries."""
     engine = await engines.detect(db)
     applied = await _applied(db)
     waiting = migrations.pending(engine, migrations.load(engine), applied)

@@ -1,6 +1,6 @@
-"""Whose turn it is to change the schema: a lock that lasts as long as its transaction.
+"""The lock on changing the schema, held for one transaction.
 
-A lock of the session would be shared by strangers behind PgBouncer.
+A session lock would not work: behind PgBouncer strangers share the session.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class _LockTaken(Exception):
 
 @asynccontextmanager
 async def locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
-    """A transaction that is alone in changing the schema. Raises SchemaError, naming the holder, when it cannot be."""
+    """A transaction that holds the lock. Raises SchemaError, which names the holder, if it waits too long."""
     try:
         async with db.transaction(lock_timeout_s=lock_timeout_s):
             await _take_lock(db)
             yield
     except _LockTaken as exc:
-        # Asked after the transaction has ended: a failed one answers no question.
+        # Query only after the transaction has ended: a failed transaction runs no statement.
         holder = await _lock_holder(db)
         waited = f"waited {lock_timeout_s:g} s for its lock"
         raise SchemaError(f"{db.target}: another migration is running{holder}; {waited}") from exc

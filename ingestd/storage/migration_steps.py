@@ -1,7 +1,7 @@
-"""A migration that is too long for one transaction, as steps: after an interruption it continues where it was.
+"""Migrations in steps, for those too long for one transaction: after an interruption they continue at the next step.
 
-Each step may be run again after it was interrupted, with the same result. That a step is done is a row of
-`ingestd_migration_steps`, which is there only while a migration of this kind is unfinished.
+A step that was interrupted can be run again with the same result. Finished steps are rows of `ingestd_migration_steps`,
+a table that exists only while such a migration is unfinished.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ CREATE TABLE IF NOT EXISTS ingestd_migration_steps (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`in_transaction`: `run` is one transaction with the row that says it is done; else it makes its own.
+    """`in_transaction`: `run` shares a transaction with the row that records it; else it makes its own.
 
-    `before`: the step right before which this one is run, each time that it is got to: what it looks at goes on
-    changing while the migration is interrupted, so it is never done. It makes its own transactions.
+    `before`: run this step right before that one, every time, and never record it: the data it looks at goes on
+    changing while the migration is interrupted. It makes transactions of its own.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A migration some of whose steps are done."""
+    """A migration of which some steps are done."""
 
     version: int
     direction: Direction
@@ -65,7 +65,7 @@ async def unfinished(db: Database) -> Unfinished | None:
 async def run(
     db: Database, version: int, direction: Direction, steps: Sequence[Step], *, lock_timeout_s: float
 ) -> None:
-    """Every step that is not done yet, in order. Raises SchemaError, naming the step that failed."""
+    """Run the steps that are not done yet, in order. Raises SchemaError, which names the step that failed."""
     for step in steps:
         if await _is_done(db, step):
             continue
@@ -90,12 +90,12 @@ async def run(
 
 
 async def forget(db: Database) -> None:
-    """The migration is finished, or was dropped: no step of it is left."""
+    """Delete the records of its steps: the migration is finished, or was undone."""
     await db.script("DROP TABLE IF EXISTS ingestd_migration_steps")
 
 
 async def done_at(db: Database, name: str) -> datetime | None:
-    """When the step of this name was done; None when it was not."""
+    """When the step of this name was done; None: it was not."""
     at: datetime | None = await db.fetchval("SELECT done_at FROM ingestd_migration_steps WHERE step = $1", name)
     return at
 

@@ -1,4 +1,4 @@
-"""The numbered migrations as files, and how they compare with what a database records."""
+"""The numbered migration files, compared with what a database has recorded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FOLDERS: Mapping[Engine, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema. `checksum` is the SHA-256 of `up`; the way back may be corrected later."""
+    """One migration. `checksum` is the SHA-256 of `up` only: `down` may be corrected later."""
 
     version: int
     name: str
@@ -67,14 +67,14 @@ def load(engine: Engine) -> list[Migration]:
     merged = []
     for key in sorted(common.keys() | specific.keys()):
         ups, downs = zip(*(part[key] for part in (common, specific) if key in part), strict=True)
-        # The way back runs in the opposite order.
+        # `down` runs in the opposite order.
         merged.append(Migration(*key, up="\n".join(ups), down="\n".join(reversed(downs))))
     _require_unique_versions(merged)
     return merged
 
 
 def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> list[Migration]:
-    """What is still to be run. Raises SchemaError when the database does not follow from these files."""
+    """The migrations that are not applied. Raises SchemaError if the database was not made by these files."""
     problem = first_contradiction(engine, migrations, applied)
     if problem is not None:
         raise SchemaError(problem)
@@ -83,7 +83,7 @@ def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[A
 
 
 def first_contradiction(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> str | None:
-    """Why these files cannot be the origin of what is recorded, or None."""
+    """Why the database was not made by these files; None: it was."""
     known = {migration.version: migration for migration in migrations}
     newest_known = max(known, default=0)
     newest_applied = max((row.version for row in applied), default=0)

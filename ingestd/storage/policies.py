@@ -1,6 +1,6 @@
 """Chunk intervals, compression, retention and refresh policies, made equal to the configuration.
 
-Only TimescaleDB has any of these. What was set by hand is set back: the configuration is the truth.
+TimescaleDB only. The configuration decides: policies that were changed by hand are set back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NEVER = "never"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between the database and the configuration: said, and as the SQL that removes it."""
+    """One difference between database and configuration: in words, and as the SQL that removes it."""
 
     text: str
     sql: str
@@ -29,7 +29,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The policies as they are: relation name to interval text."""
+    """The policies of the database: relation name to interval text."""
 
     chunks: Mapping[str, str]
     compression: Mapping[str, str]
@@ -38,7 +38,7 @@ class Present:
 
 
 async def converge(db: Database, engine: Engine, config: Config) -> list[str]:
-    """Remove every difference, in the caller's transaction; what was changed, one line each."""
+    """Remove every difference, in the caller's transaction. One line for each change."""
     found = await changes(db, engine, config)
     for change in found:
         await db.script(change.sql)
@@ -46,7 +46,7 @@ async def converge(db: Database, engine: Engine, config: Config) -> list[str]:
 
 
 async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
-    """What differs now; changes nothing.
+    """The differences. Changes nothing.
 
     Raises ConfigError when a retention is so short that a rollup would be refreshed over rows already dropped.
     """
@@ -57,7 +57,7 @@ async def changes(db: Database, engine: Engine, config: Config) -> list[Change]:
 
 
 def differences(present: Present, engine: Engine, config: Config) -> Iterator[Change]:
-    """What separates the policies as they are from the configuration, for a server with hypertables."""
+    """The differences between the present policies and the configuration, for a server with hypertables."""
     yield from _chunk_changes(present, config)
     if engine.has_continuous_aggregates:
         yield from _compression_changes(present, config)
@@ -66,7 +66,7 @@ def differences(present: Present, engine: Engine, config: Config) -> Iterator[Ch
 
 
 def ohlcv_data_days(retention: RetentionConfig) -> int:
-    """How long a chunk of ohlcv_data may hold anything at all: as long as its longest-kept timeframe."""
+    """How long chunks of ohlcv_data are kept: as long as the longest-kept timeframe."""
     kept = (retention.ohlcv_data_minutes_days, retention.ohlcv_data_hours_days, retention.ohlcv_data_days_days)
     return FOR_EVER if FOR_EVER in kept else max(kept)
 

@@ -1,4 +1,4 @@
-"""Advice for errors of the server: the SQL statement or the command that mends each."""
+"""Advice for errors of the server: the SQL statement or the command that fixes each."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OTHER_TIMESCALEDB = (
 
 
 def advice(sqlstate: str, message: str, statement: str, role: str, database: str) -> str | None:
-    """What to do about an error; None if there is only the server's message. `statement` is empty for a connection."""
+    """What to do about an error; None: nothing but the server's message. `statement` is empty for a connection."""
     if "row-level security" in message:
         return f"ALTER ROLE {quoted(role)} BYPASSRLS: the daemon writes every row, and by COPY"
     if sqlstate == "42501":
         return _missing_right(message, statement, role, database)
-    if sqlstate == "3F000":  # none of the path may be used
+    if sqlstate == "3F000":  # no schema of the search_path may be used
         return f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {quoted(role)}"
     if sqlstate == "58P01" and "timescaledb" in message:
         return OTHER_TIMESCALEDB
@@ -45,7 +45,7 @@ def advice(sqlstate: str, message: str, statement: str, role: str, database: str
 
 
 def _missing_right(message: str, statement: str, role: str, database: str) -> str:
-    """The statement that gives the missing right, if the server's message names it."""
+    """The GRANT for the missing right, if the server's message names it."""
     found = _OF_OBJECT.search(message)
     to = f"TO {quoted(role)}"
     if found is None:
@@ -98,5 +98,5 @@ _POOLER_REFUSALS = (
 
 
 def of_pooler(message: str) -> str | None:
-    """What PostgreSQL would have said: PgBouncer has one SQLSTATE, a protocol error, for all it refuses itself."""
+    """The SQLSTATE that PostgreSQL would have sent: for what it refuses, PgBouncer sends a protocol error only."""
     return next((sqlstate for words, sqlstate in _POOLER_REFUSALS if words in message), None)

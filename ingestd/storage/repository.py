@@ -1,4 +1,4 @@
-"""The small tables: symbols."""
+"""The table `symbols`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def decimals_of(step: str | None) -> int | None:
 
 
 def columns_of(market: MarketInfo) -> tuple[object, ...]:
-    """Its row, in the order of the statement. Raises ValueError or DecimalException for a malformed number."""
+    """The market's row, in the order of the statement. Raises ValueError or DecimalException for a malformed number."""
     return (
         market.exchange,
         market.symbol,

@@ -21,7 +21,7 @@ _SLICE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Rows of a table, by its time column and a condition, that go after so many days."""
+    """Rows of a table to delete after `days`, chosen by its time column and a condition."""
 
     table: str
     column: str
@@ -30,10 +30,10 @@ class Expiry:
 
 
 async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
-    """Delete everything past its retention, in short transactions; rows deleted by table.
+    """Delete everything past its retention, in short transactions. Returns the rows deleted by table.
 
-    TimescaleDB's policies drop whole chunks by themselves; what is left for this are the tables without chunks and
-    `ohlcv_data`, whose retention depends on the timeframe.
+    TimescaleDB's policies drop whole chunks. This deletes from tables without chunks and from `ohlcv_data`, whose
+    retention depends on the timeframe.
     """
     deleted: dict[str, int] = {}
     now = datetime.now(UTC)
@@ -71,7 +71,7 @@ def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
 
 
 async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
-    """Batches by row address: fit for plain tables only, where an address is unique."""
+    """In batches by row address (ctid): for plain tables only, where it is unique."""
     table, where = f'"{expiry.table}"', f"{expiry.column} < $1 AND {expiry.condition}"
     total = 0
     while True:
@@ -86,7 +86,7 @@ async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
 
 
 async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
-    """A day at a time: for hypertables, whose chunks number their rows each on its own."""
+    """One day at a time: for hypertables, where row addresses repeat from chunk to chunk."""
     where = f"{expiry.column} < $1 AND {expiry.condition}"
     total = 0
     while True:
@@ -100,7 +100,7 @@ async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
 
 
 async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) -> None:
-    """Drop whole chunks if this role owns the table, as only an owner may; else delete their rows."""
+    """Drop whole chunks, which only the table's owner may do; any other role deletes the rows."""
     for table in HYPERTABLES:
         days = FOR_EVER if table == "ohlcv_data" else getattr(retention, f"{table}_days")
         if days == FOR_EVER:
@@ -113,7 +113,7 @@ async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) 
 
 
 def accepted_window(config: Config) -> Callable[[int], TimeWindow]:
-    """The window at each moment, by the configured retention."""
+    """A function that gives the accepted window at a moment, by the configured retention."""
     retention = config.retention
     candles = (
         retention.ohlcv_data_minutes_days,

@@ -1,6 +1,6 @@
 """The rights that the daemon's role needs, and the GRANT for each that is missing.
 
-`sql/roles/roles.sql` makes roles to migrate, write and read with; these are the rights of the writer.
+`sql/roles/roles.sql` makes three roles, to migrate, to write and to read; these are the rights of the writer.
 """
 
 from __future__ import annotations

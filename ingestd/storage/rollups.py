@@ -1,4 +1,4 @@
-"""Keeping the candles true: after every write on plain PostgreSQL, after late writes on TimescaleDB.
+"""Refreshes candles: after every write on plain PostgreSQL, after late writes on TimescaleDB.
 
 TimescaleDB refreshes recent buckets by its own policies and computes the open ones when they are read. A write further
 back than a policy looks (a backfill, a restore) is followed by `refresh_window`, which refreshes just that window.
@@ -15,15 +15,15 @@ from ingestd.storage.engine import Engine
 from ingestd.storage.rights import owns
 from ingestd.storage.session_settings import SCHEMA, quoted
 
-# So many marks are some 100 ms of work: one transaction stays short.
+# This many marks take some 100 ms, so that the transaction stays short.
 _MARKS_PER_TRANSACTION = 2000
 _REFRESH_FUNCTIONS = ("ingestd_refresh_candles", "ingestd_refresh_ohlcv_1h")
 
 
 async def refresh(db: Database, engine: Engine) -> int:
-    """Bring the candles up to date with everything committed so far; the number of marks worked off.
+    """Compute the candles of everything committed so far. Returns the number of marks processed.
 
-    On TimescaleDB there is nothing to do. Safe to call from several programs at once: one works, the others return.
+    Does nothing on TimescaleDB. Several programs may call it at once: one works, the others return.
     """
     if engine.has_continuous_aggregates:
         return 0
@@ -37,9 +37,9 @@ async def refresh(db: Database, engine: Engine) -> int:
 
 
 async def failing_job(db: Database, engine: Engine) -> str | None:
-    """Of the jobs by which the server keeps candles and tables itself, one that failed when it last ran, in words.
+    """A job of the server (refresh, compression, retention) that failed at its last run, as a sentence; None: none.
 
-    Its jobs run as their owner, who may have lost a grant; they fail in the server's log alone.
+    Jobs run as their owner, who may have lost a right; only the server's log tells of that.
     """
     if not engine.has_continuous_aggregates:
         return None
@@ -58,11 +58,11 @@ async def failing_job(db: Database, engine: Engine) -> str | None:
 
 
 async def refresh_window(db: Database, start: datetime, end: datetime) -> None:
-    """Make the candles of `[start, end)` again from what the tables hold now, in every timeframe.
+    """Compute the candles of `[start, end)` again from the tables, in every timeframe.
 
-    Must not run inside a transaction. Only that window is touched, widened to whole buckets; nothing older than what
-    the level's source keeps is refreshed, since that would delete its candles. On TimescaleDB only the owner of the
-    candles can do this; for another role the server's policies do it within minutes.
+    Must not run inside a transaction. The window is widened to whole buckets. Buckets older than the source's retention
+    are not refreshed, since that would delete their candles. On TimescaleDB only the owner of the candles can do this;
+    for any other role the server's policies do it within minutes.
     """
     engine = await engines.detect(db)
     if not engine.has_continuous_aggregates:

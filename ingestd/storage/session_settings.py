@@ -1,11 +1,11 @@
-"""The settings that every transaction makes for itself, so that those of the role, database or server do not matter.
+"""Settings that every transaction sets for itself, so that those of role, database and server do not matter.
 
-They go with the BEGIN, in one message: PgBouncer refuses startup parameters, and behind it others share the session.
+They are sent in one message with BEGIN: PgBouncer refuses startup parameters, and strangers share its sessions.
 
-An administrator's settings of memory, planner, tablespaces, logging and row security stay: they change neither rows
-nor texts nor time limits. So does `default_transaction_read_only`: clouds set it when a disk is nearly full. The
-driver sets `client_encoding`. `idle_session_timeout` may end a connection between two transactions; the next one is
-made when it is needed.
+Not set here, so that an administrator's choice holds: memory, planner, tablespaces, logging and row security, which
+change neither rows nor texts nor time limits; and `default_transaction_read_only`, which clouds set when a disk is
+nearly full. The driver sets `client_encoding`. `idle_session_timeout` may end a connection between two transactions;
+a new one is opened when it is needed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ SCHEMA = "public"
 """The schema of our tables, except `audit.trade_logs`."""
 
 _FIXED = {
-    # They say what a backslash in a migration means, how a time is read, and how an interval is written.
+    # These decide what a backslash in a migration means, how a time is read, and how an interval is written.
     "standard_conforming_strings": "on",
     "DateStyle": "'ISO, MDY'",
     "IntervalStyle": "postgres",
-    "TimeZone": "'UTC'",  # a day of an interval is not 24 hours in every zone
+    "TimeZone": "'UTC'",  # in other zones a day of an interval may not have 24 hours
     "jit": "off",  # with a low jit_above_cost it takes seconds for statements of milliseconds
     # No transaction of ours is idle for so long, unless the daemon froze: then its locks are released.
     "idle_in_transaction_session_timeout": "'10min'",
@@ -57,7 +57,7 @@ def begin(
 
 
 def for_session(server_version: int, extension_schema: str) -> str:
-    """The same for a statement that runs outside of a transaction, on a connection that nobody else shares."""
+    """The same settings for statements outside of transactions, on a connection without a pooler."""
     settings = {
         **_settings(server_version, extension_schema, None, None),
         "default_transaction_isolation": "'read committed'",

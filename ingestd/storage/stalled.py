@@ -1,4 +1,4 @@
-"""Sessions of writers that froze in the middle of a transaction: their locks keep others waiting."""
+"""Ends sessions of writers that froze in the middle of a transaction, since their locks block others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the daemon does for its database besides storing rows: candles, retention, the symbols table.
+"""What the daemon does in the database besides storing rows: candles, retention, the table `symbols`.
 
-Runs on a connection of its own, so that it never delays a flush; whatever fails here is retried at its next turn.
+It has a connection of its own, so that it never delays a flush. What fails is retried at the next turn.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
 _JOBS_EVERY_S = 60.0
-_REFRESHES_FAILED = 2  # in a row, until it is a problem: they come every few seconds, the other steps seldom
+_REFRESHES_FAILED = 2  # failures in a row that make a problem: refreshes come every few seconds, other steps rarely
 
 
 def pause_s(refresh_took_s: float) -> float:
-    """How long to wait for the next refresh of the candles. A minute that is traded in is made again as a whole, so a
-    refresh takes the longer the more there is; the server shall spend a tenth of its time on them at most."""
+    """How long to wait for the next refresh of candles, so that they take the server a tenth of its time at most.
+    A minute with new trades is computed again as a whole, so refreshes get longer with the rate of trades."""
     return min(max(_ROLLUPS_EVERY_S, 9 * refresh_took_s), _ROLLUPS_AT_LEAST_EVERY_S)
 
 
 class Upkeep:
-    """Refreshes candles and drops old rows where the server does not do it by itself; keeps `symbols` up to date."""
+    """Refreshes candles and deletes old rows where the server does not do it itself; keeps `symbols` up to date."""
 
     def __init__(
         self, access: DatabaseAccess, config: Config, markets: Callable[[], Sequence[MarketInfo]], metrics: Metrics
@@ -67,8 +67,7 @@ class Upkeep:
             await asyncio.sleep(pause_s(self._refresh_took_s))
 
     async def turn(self) -> None:
-        """Everything that is due, once. One step that fails does not keep the others from being done; without a
-        connection there is none to be done."""
+        """Do everything that is due, once. A step that fails does not stop the others."""
         async with self._turn:
             for step in (self._refresh_candles, self._look_at_jobs, self._store_markets, self._purge):
                 name = "connect"
@@ -85,7 +84,7 @@ class Upkeep:
                         return
 
     def problems(self) -> list[str]:
-        """The steps that have failed again and again, each in a sentence. That there is no connection is the sink's."""
+        """The steps that fail repeatedly, each as a sentence. A lost connection is reported by the sink."""
         return [
             f"The upkeep of the database fails at {step} ({failures} in a row): {self._errors[step]}"
             for step, failures in self._failures.items()
@@ -97,7 +96,7 @@ class Upkeep:
         self._metrics.upkeep_failures.labels(step).inc()
         self._failures[step] += 1
         if is_logged(self._failures[step], is_news=True):
-            report = log.debug if step == "connect" and _bug(error) is None else log.warning  # the sink tells of it
+            report = log.debug if step == "connect" and _bug(error) is None else log.warning  # the sink reports it
             report(
                 "upkeep_failed",
                 step=step,
@@ -148,7 +147,7 @@ class Upkeep:
         return True
 
     async def close(self, *, within_s: float) -> None:
-        """One last turn, so that the candles hold what was stored, if the database answers in time."""
+        """One last turn, so that candles include all stored trades, if the database answers in time."""
         if self._database is not None:
             try:
                 async with asyncio.timeout(within_s):
@@ -170,5 +169,5 @@ class Upkeep:
 
 
 def _bug(error: Exception) -> Exception | None:
-    """The error itself when its traceback is worth a log line: what ingestd can explain is not."""
+    """The error if its traceback belongs in the log; None: the message explains it."""
     return None if isinstance(error, (IngestdError, OSError, TimeoutError)) else error

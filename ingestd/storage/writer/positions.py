@@ -1,7 +1,7 @@
-"""How far each source is stored: rows of `ingest_positions`, moved in the transaction that stores what they count.
+"""How far each source is stored: rows of `ingest_positions`, moved in the transaction that stores the records.
 
-A position moves by compare-and-set on (source, position, epoch). So a transaction whose reply was lost is not repeated,
-and a writer whose source was given to another one (the other raised the epoch) can no longer store anything of it.
+A position moves by compare-and-set on (source, position, epoch). So a transaction whose reply was lost is not stored
+twice, and a writer that lost its source to another one (which raised the epoch) can store nothing more of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a position row says."""
+    """A row of `ingest_positions`."""
 
     position: int
     epoch: int
@@ -44,19 +44,19 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The highest place of a replayable origin that is stored, and when the newest record up to it was received, in
-    microseconds since 1970. The row's column `epoch` holds that time: such a row fences nobody off."""
+    """The highest stored place of a journal whose messages may come again, and when the newest record up to it was
+    received, in microseconds since 1970. The row's column `epoch` holds that time: such a row fences nobody off."""
 
     position: int
     received_at: int
 
 
 async def advance(database: Database, moves: Sequence[Move], fence: Fence | None = None) -> None:
-    """Make the steps, in the caller's transaction. Raises Superseded, naming the rows that are not where they were,
-    or Fenced when the lease is in a newer term than the fence names.
+    """Move the positions, in the caller's transaction. Raises Superseded, which names the rows that were not where they
+    should be, or Fenced if the lease has a newer term than the fence names.
 
-    The fence takes no lock: a writer that freezes right after it stores what it had received before the term ended,
-    which is its own to store, and keeps nobody from beginning the next.
+    The fence takes no lock, so a frozen writer does not stop another daemon from taking the lease. What it still stores
+    it received in its own term.
     """
     rows = await database.fetch(
         "UPDATE ingest_positions AS stored SET position = step.to_position, updated_at = now() "
@@ -85,9 +85,9 @@ async def advance(database: Database, moves: Sequence[Move], fence: Fence | None
 
 
 async def read(database: Database, sources: Sequence[str]) -> dict[str, Place]:
-    """Where these sources are; one that was never stored is left out.
+    """The positions of these sources; a source that was never stored is left out.
 
-    A writer that was killed while it committed may still be committing: its rows are waited for.
+    The server may still be committing for a writer that was killed: this waits for its row locks.
     """
     rows = await database.fetch(
         "SELECT source, position, epoch FROM ingest_positions WHERE source = ANY($1::text[]) FOR UPDATE", list(sources)
@@ -96,10 +96,10 @@ async def read(database: Database, sources: Sequence[str]) -> dict[str, Place]:
 
 
 async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: float) -> dict[str, Place]:
-    """Take these sources over: their epochs rise, so whoever wrote them before is fenced off. Epoch 1: never stored.
+    """Take these sources over: raise their epochs, which fences off the writer before. Epoch 1: never stored.
 
-    A writer that was frozen in the middle of a transaction still holds the rows' locks. One that has kept the server
-    waiting for longer than `stalled_after_s`, which no running one does, is disconnected.
+    A writer that froze in the middle of a transaction still holds the rows' locks. If it has kept the server waiting
+    for longer than `stalled_after_s`, its session is ended.
     """
     try:
         async with database.transaction():
@@ -118,10 +118,10 @@ async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: 
 
 
 async def mark(database: Database, marks: Mapping[str, Mark | None], *, apart: bool = False) -> None:
-    """Raise the marks of replayable origins, and delete those that are None, inside the caller's transaction.
+    """Raise these marks, and delete those that are None, inside the caller's transaction.
 
-    Raises MarkRefused if the table refuses one of them. With `apart` each is written by itself, and one that is refused
-    is left out and logged.
+    Raises MarkRefused if the table refuses one of them. `apart`: each is written by itself; a refused one is logged
+    and left out.
     """
     raised = sorted((source, mark) for source, mark in marks.items() if mark is not None)
     written_together = [[one] for one in raised] if apart or not raised else [raised]
@@ -152,7 +152,7 @@ async def _raise(database: Database, marks: Sequence[tuple[str, Mark]]) -> None:
 
 
 async def forget(database: Database, prefix: str, *, older_than_days: int, but: Sequence[str] = ()) -> None:
-    """Delete the rows under `prefix` that nobody has moved for so long, except those named."""
+    """Delete the rows whose source begins with `prefix` and that did not move for so long, except those named."""
     await database.execute(
         "DELETE FROM ingest_positions WHERE starts_with(source, $1) AND source <> ALL($2::text[]) "
         "AND updated_at < now() - make_interval(days => $3)",

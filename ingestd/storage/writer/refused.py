@@ -1,4 +1,4 @@
-"""What becomes of a row that the server refuses: when it is given up, and how it is kept in `rejected_records`."""
+"""Rows that the server refuses: when to give one up, and how it is kept in `rejected_records`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ingestd.storage.writer.tables import TABLES
 
 log = structlog.get_logger()
 
-# So often in a row a flush fails with what nobody foresaw before it is asked which row that belongs to.
+# After this many failures in a row with an unknown error, the writer looks for the row that causes it.
 DOUBTS_ENOUGH = 3
 
-_BEGINNING = 500  # characters of a document of which the whole is refused
+_BEGINNING = 500  # characters kept of a document that the table refuses as a whole
 _of_code = re.compile(r"^(?:PL/|SQL)", re.MULTILINE).search  # a line of CONTEXT about a function
 _BLAMED = (Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
 
@@ -39,31 +39,31 @@ class Kept:
         return copy_text.rejected(self.at_us, self.table, self.reason, self.sqlstate, self.document, self.error)
 
     def shortened(self) -> Kept:
-        """What a table takes that refuses the whole: how the document begins, and nothing that is not ASCII."""
+        """A document that any table accepts: the beginning of this one, in ASCII."""
         document = json.dumps({"characters": len(self.document), "begins": self.document[:_BEGINNING]})
         error = None if self.error is None else self.error.encode("ascii", "backslashreplace").decode()[:_BEGINNING]
         return Kept(self.at_us, self.table, self.reason, self.sqlstate, document, error)
 
 
 def is_blamed(error: DatabaseError, doubts: int) -> bool:
-    """Whether to look for the row that this belongs to: at once where that is known of such errors, else after `doubts`
-    failures in a row."""
+    """Whether to look for the row that causes this error: at once for errors known to be of a row, for unknown ones
+    after `doubts` failures in a row."""
     return reaction_to(error) in _BLAMED or (may_be_of_a_row(error) and doubts >= DOUBTS_ENOUGH)
 
 
 def no_table_takes_it(error: DatabaseError) -> bool:
-    """Whether the row is refused for its values alone: a trigger or function of the table may raise any error."""
+    """Whether the row is refused for its values alone, and not by a trigger or function, which may raise any error."""
     return reaction_to(error) is Reaction.REJECT_ROW and not _of_code(error.context)
 
 
 def require_some_taken(
     taker: str, what: str, errors: Sequence[DatabaseError], *, tried: int, passed: int, stored: int
 ) -> None:
-    """Raises NoneTaken, with the server's answer, if a table refused rows of which none may be put aside.
+    """Raise NoneTaken, with the server's answer, if a table refused rows and none of them may be put aside.
 
-    `tried` rows were sent, `passed` of them were not refused, `stored` of these are stored by the same transaction. A
-    rule that refuses all of several rows is wrong itself, or what it needs is not there yet. After an error that nobody
-    foresaw, only another row that is stored shows that the table works.
+    `tried` rows were sent, `passed` were not refused, `stored` of these are stored by the same transaction. If all of
+    several rows are refused, the constraint is wrong, or what it needs is missing. After an unknown error only another
+    stored row shows that the table works.
     """
     for error in errors:
         if no_table_takes_it(error):
@@ -79,7 +79,7 @@ def require_some_taken(
 
 
 async def put_aside(database: Database, rows: Sequence[Kept]) -> None:
-    """Keep these, in the caller's transaction; of one that `rejected_records` itself refuses, how it begins."""
+    """Store these in `rejected_records`, in the caller's transaction; if it refuses one, store the beginning of it."""
     if not rows:
         return
     try:

@@ -1,7 +1,6 @@
 """The rows of one flush as COPY text, made batch by batch as they are read.
 
-So the event loop is not held for all of a flush at once, and a batch's records are made into lines soon after they were
-sealed, while they are still in the processor's cache.
+Batch by batch, so that a flush does not block the event loop, and records are still in the processor's cache.
 """
 
 from __future__ import annotations
@@ -23,40 +22,40 @@ _symbol_of = attrgetter("symbol")
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of one table in one flush; `order` says which of the records given each one came from."""
+    """The rows of one table in one flush. `order` gives the index of the record behind each row."""
 
     table: Table
-    columns: tuple[str, ...]  # that the payload has; the others have their defaults
+    columns: tuple[str, ...]  # of the payload; the other columns get their defaults
     payload: bytes  # the rows as COPY takes them
     _records: list[Record]
     _order: Sequence[int] | None
-    staged: bool = False  # a unique violation was met: go through the staging table
-    in_portions: bool = False  # many bad rows were met, or one that the server did not name
-    doubts: int = 0  # so often in a row it failed with what nobody foresaw
-    has_two_times: bool = False  # some are trades of venues that give one trade two times
-    left_out: int = 0  # rows that were stored with another time
+    staged: bool = False  # after a unique violation: go through the staging table
+    in_portions: bool = False  # after many bad rows, or one that the server did not name
+    doubts: int = 0  # failures in a row with an unknown error
+    has_two_times: bool = False  # some trades are of venues that give one trade two times
+    left_out: int = 0  # rows that are stored already, with another time
 
     @property
     def count(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         return len(self._records)
 
     @property
     def records(self) -> list[Record]:
-        """What the rows came from, one for each. Only a refused row asks, so they are put in order when it does."""
+        """The record behind each row. Computed on demand, since only refused rows need it."""
         if self._order is not None:
             self._records, self._order = [self._records[index] for index in self._order], None
         return self._records
 
     def take_out(self, line: int) -> Record:
-        """Remove a row, counted from 1; the record it came from."""
+        """Remove a row, counted from 1, and return its record."""
         lines = copy_text.split(self.payload)
         del lines[line - 1]
         self.payload = b"".join(lines)
         return self.records.pop(line - 1)
 
     def leave_out(self, indexes: Collection[int]) -> None:
-        """Remove these rows, counted from 0: they are stored."""
+        """Remove these rows, counted from 0: they are stored already."""
         lines = copy_text.split(self.payload)
         self.payload = b"".join(line for index, line in enumerate(lines) if index not in indexes)
         self._records = [record for index, record in enumerate(self.records) if index not in indexes]
@@ -65,17 +64,17 @@ class Rows:
 
 @dataclass(slots=True)
 class _Lines:
-    """What was made for one table, in the order in which it came."""
+    """The lines made for one table, in the order of the records."""
 
     lines: list[str] = field(default_factory=list)
     exchanges: list[str] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
-    are_full: bool = False  # no columns are left out; of trades, those that ordinary ones do not need are at first
+    are_full: bool = False  # whether lines have all columns; those of ordinary trades leave the last ones out
 
     def add(self, members: Sequence[Record]) -> None:
-        made = self._made(members)  # before `self.lines` is looked up: it may be another list then
+        made = self._made(members)  # before `self.lines` is read: `_made` may replace that list
         self.lines += made
         self.exchanges += map(_exchange_of, members)
         self.symbols += map(_symbol_of, members)
@@ -106,7 +105,8 @@ class _Lines:
 
 
 class RowMaker:
-    """`add` the records of a flush, then ask for its rows. What is `withheld` is left out, and counted."""
+    """Makes the rows of one flush: `add` records, then ask for `rows`. Records that `withheld` names are only
+    counted."""
 
     def __init__(self, withheld: Callable[[Record], bool] | None = None) -> None:
         self._is_withheld = withheld
@@ -114,7 +114,7 @@ class RowMaker:
         self._withheld: list[Record] = []
 
     def add(self, records: Sequence[Record]) -> None:
-        """Make the rows of these."""
+        """Make the rows of these records."""
         if self._is_withheld is not None:
             own: list[Record] = []
             for record in records:
@@ -124,12 +124,12 @@ class RowMaker:
             self._made[kind].add(members)
 
     def rows(self) -> dict[str, Rows]:
-        """All rows, by table; always in the same order, so that who locks several tables in it meets no deadlock."""
+        """All rows, by table; always in the same order of tables, so that locks on several tables cannot deadlock."""
         made = {rows.table.name: rows for rows in [made.rows() for made in self._made.values()]}
         return {name: made[name] for name in TABLES if name in made}
 
     def withheld(self) -> dict[str, int]:
-        """How many were left out, by channel."""
+        """The number of records left out, by channel."""
         return count_channels(self._withheld)
 
 

@@ -1,4 +1,4 @@
-"""What the sink knows of each table: the columns it writes, and what makes two rows the same."""
+"""The tables: which columns the writer fills, and which rows are duplicates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class OnConflict(enum.Enum):
-    """What happens to a row whose key is already stored."""
+    """What to do with a row whose key is already stored."""
 
     NO_KEY = "no key"  # the table has no unique key: every row is stored
     KEEP = "keep"  # the stored row stays, the new one is counted as a duplicate
@@ -23,31 +23,31 @@ class Table:
     key: tuple[str, ...] = ()
     on_conflict: OnConflict = OnConflict.NO_KEY
     merge: str = ""
-    seldom: tuple[str, ...] = ()  # the last columns, if most rows have their defaults in all of them
+    seldom: tuple[str, ...] = ()  # the last columns, if nearly every row has their defaults
 
     @property
     def ordinary_columns(self) -> tuple[str, ...]:
-        """The columns of a row that has the defaults in the others."""
+        """The columns without `seldom`."""
         return self.columns[: len(self.columns) - len(self.seldom)]
 
     @property
     def staging(self) -> str:
-        """A name in the schema `pg_temp`, where it is looked for: whatever else has it is not meant."""
+        """The staging table's name; statements qualify it with `pg_temp`."""
         return f"staging_{self.name}"
 
     def create_staging(self) -> str:
-        """DDL of the staging table of one transaction. It keeps CHECK and NOT NULL, so that COPY names a bad row, and
-        generated columns, since whoever runs the database may have added one that is NOT NULL."""
+        """DDL of the staging table of one transaction. It keeps CHECK and NOT NULL constraints, so that COPY names a
+        bad row, and generated columns, since an administrator may have added one that is NOT NULL."""
         return (
             f"CREATE TEMP TABLE pg_temp.{self.staging} (LIKE {self.name} "
             "INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING CONSTRAINTS) ON COMMIT DROP"
         )
 
     def merge_staging(self) -> str:
-        """From staging into the table, in key order: two writers that sort alike cannot deadlock.
+        """SQL that moves rows from staging into the table, in key order, so that two writers cannot deadlock.
 
-        Of rows with one key the last one staged wins where rows replace each other, the first where they are kept. A
-        table without a key of ours was given one by whoever runs the database: by that the first is kept.
+        Of several rows with one key, REPLACE keeps the last one and KEEP the first. A table without a key of ours may
+        have one that an administrator added: then the first row is kept.
         """
         columns, key = ", ".join(self.columns), ", ".join(self.key)
         if not key:
@@ -63,8 +63,8 @@ class Table:
         )
 
     def count_missing(self) -> str:
-        """How many staged rows the table has under no name: a trigger, a rule or a policy kept them out. Without a key
-        nobody can tell."""
+        """SQL that counts staged rows that are not in the table: a trigger, a rule or a policy kept them out. Only
+        tables with a key can be counted so."""
         if not self.key:
             return "SELECT 0"
         same = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
@@ -86,8 +86,8 @@ class Table:
 _STREAM = ("time", "exchange", "symbol")
 _OF_MARKED_TRADES = ("kind", "in_candles", "contract_size", "contract_currency")
 
-# A gap's end only moves forward, so a record that comes late or twice opens nothing again. What a backfill said of the
-# row (filled, unfillable) stays, unless the gap turns out to have lasted longer than what was filled.
+# A gap's end only moves forward, so a record that comes late or twice reopens nothing. A backfill's verdict (filled,
+# unfillable) stays, unless the gap turns out to be longer than what was filled.
 _JUDGED = (
     "feed_gaps.status IN ('filled', 'unfillable') "
     "AND (feed_gaps.ended_at IS NULL OR feed_gaps.ended_at = EXCLUDED.ended_at)"

@@ -1,6 +1,6 @@
-"""Trades of venues that give one trade two times: one that is stored with the other time is not stored again.
+"""Trades of venues that give one trade two times: a trade that is stored with its other time is not stored again.
 
-Known by its id, and a time that is near: asked of the database before the COPY, for the rows of these venues only.
+Before the COPY, the database is asked for trades with the same id and a near time, for rows of these venues only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.rows import Rows
 from ingestd.storage.writer.trade_times import APART_US, TWO_TIMES
 
-# Held until the commit: two programs that store one trade with its two times would not see each other's row.
+# Held until the commit: else two programs that store one trade with its two times would not see each other's row.
 _LOCK = "SELECT pg_advisory_xact_lock(7236270195846171)"
 _APART = timedelta(microseconds=APART_US)
 _STORED = """
@@ -30,7 +30,7 @@ WHERE EXISTS (
 
 
 async def leave_out_stored(database: Database, rows: Rows) -> None:
-    """Remove the rows that are stored with their other time, or come twice. In the transaction that stores the rest."""
+    """Remove rows that are stored with their other time, or come twice. In the transaction that stores the rest."""
     given = {
         index: record
         for index, record in enumerate(rows.records)
@@ -56,7 +56,7 @@ async def leave_out_stored(database: Database, rows: Rows) -> None:
 
 
 def _repeated(given: Mapping[int, Trade]) -> set[int]:
-    """Those that come after one with the same id and a time near it, which is another one."""
+    """Rows after another row with the same id and a near, but different, time."""
     first: dict[tuple[str, str, str], int] = {}
     repeated = set()
     for index, record in given.items():

@@ -2,7 +2,7 @@
 
 UPDATE ingest_positions … WHERE position = <what it was>     no row: already stored, or fenced off
 COPY each table                                              duplicates: through a staging table
-COMMIT                                                       reply lost: the position row tells
+COMMIT                                                       reply lost: read the position row
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from ingestd.storage.writer.rows import RowMaker, Rows
 from ingestd.storage.writer.tables import Table
 from ingestd.validation import as_json
 
-# So many bad rows are picked out one COPY each; beyond that the table is written in small portions.
+# Up to this many bad rows are found with one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
 _PORTION_ROWS = 100
 
-# A row with the key of a compressed one makes the server decompress that batch; it refuses beyond 100,000 rows of them.
+# A row with the key of a compressed row makes the server decompress that batch; by default it refuses beyond 100,000
+# rows.
 _TOO_MUCH_UNPACKED = "53400"
 _UNPACK_FREELY = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 
@@ -47,7 +48,7 @@ DIRECT_COMPRESS = "timescaledb.enable_direct_compress_copy"
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row the server refused, and its answer."""
+    """A row that the server refused, and its answer."""
 
     table: Table
     record: Record
@@ -64,21 +65,21 @@ class BadRow:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one transaction did, by channel; true only once it is known to be committed."""
+    """What one transaction stored, by channel; valid once it is known to be committed."""
 
     stored: dict[str, int] = field(default_factory=dict)
     duplicate: dict[str, int] = field(default_factory=dict)
-    missing: dict[str, int] = field(default_factory=dict)  # neither stored nor there: the table kept them out
+    missing: dict[str, int] = field(default_factory=dict)  # not in the table, though no error was raised
     bad: list[BadRow] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Flush:
-    """What is to be stored with which steps, and what the last transaction that reached its COMMIT did.
+    """The rows and positions to store, and the outcome of the last transaction that reached its COMMIT.
 
-    `origin` says where a row came from, for the error text of one that the server refuses. `copying` is set when the
-    server gets the most of it. The last three were learnt from a failure: each mark is written by itself, constraints
-    are checked with each statement instead of at the commit, and any number of compressed rows may be unpacked.
+    `origin` says where a row came from, for the error text of a refused row. `copying` is set while the server receives
+    the rows. The last three are set after a failure: write each mark by itself, check constraints with each statement
+    instead of at the commit, and let the server decompress any number of rows.
     """
 
     moves: tuple[Move, ...]
@@ -103,17 +104,17 @@ def prepare(
     marks: Mapping[str, Mark | None] | None = None,
     origin: Callable[[Record], str] | None = None,
 ) -> Flush:
-    """Build the text of every row once; a retry reuses it."""
+    """Build the COPY text once; retries reuse it."""
     maker = RowMaker()
     maker.add(records)
     return Flush(tuple(moves), marks or {}, maker.rows(), origin)
 
 
 async def write(database: Database, flush: Flush) -> None:
-    """Store the flush, whatever its rows: bad ones are put aside, duplicates counted.
+    """Store the flush: bad rows are put aside, duplicates counted.
 
-    Raises ConnectionLost when the outcome is unknown, Superseded when the position is not where it was, Fenced when
-    somebody else has taken the lease, DatabaseError for what only time or a person can cure.
+    Raises ConnectionLost if the outcome is unknown, Superseded if the position was moved by another, Fenced if another
+    daemon has taken the lease, DatabaseError for what only time or a person can fix.
     """
     while True:
         try:
@@ -129,7 +130,7 @@ async def write(database: Database, flush: Flush) -> None:
 
 
 class _TableError(Exception):
-    """A COPY or merge of one table failed with something this module can cure."""
+    """A COPY or merge of one table failed in a way that the next attempt can avoid."""
 
     def __init__(self, rows: Rows, error: DatabaseError) -> None:
         super().__init__(str(error))
@@ -138,11 +139,11 @@ class _TableError(Exception):
 
 
 class _CommitError(Exception):
-    """The server refused the commit: a constraint that it checks only then."""
+    """The server refused the commit, because of a constraint that it checks only then."""
 
 
 def _learn(flush: Flush, failure: _TableError) -> None:
-    """Change the flush so that the next attempt gets further: every call shrinks, stages or splits something."""
+    """Change the flush so that the next attempt gets further: remove a row, use staging, or split."""
     rows, error = failure.rows, failure.error
     if reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged:
         rows.staged = True
@@ -170,8 +171,8 @@ async def _attempt(database: Database, flush: Flush) -> None:
     try:
         async with database.transaction():
             await _write_all(database, flush, outcome)
-            # Set before the COMMIT is sent: when its reply is lost and the position says committed, this is what it
-            # did.
+            # Set before the COMMIT is sent: if its reply is lost and the position says that it was committed, this
+            # is its outcome.
             flush.outcome = outcome
             passing("database.commit.before")
             is_committing = True
@@ -227,8 +228,8 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
 
 
 async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int) -> tuple[int, int]:
-    """COPY rows into their table, through its staging table where that is needed; how many of them were new, and how
-    many the table has not taken although no row of it is theirs."""
+    """COPY rows into their table, through the staging table if needed. Returns how many were new, and how many are not
+    in the table although they are no duplicates."""
     table = rows.table
     if not rows.staged:
         stored = await database.copy_text(table.name, rows.columns, payload)
@@ -257,7 +258,8 @@ async def _store_in_portions(database: Database, rows: Rows) -> tuple[int, int, 
 async def _store_portion(
     database: Database, rows: Rows, lines: list[bytes], records: list[Record]
 ) -> tuple[int, int, list[BadRow]]:
-    """Each attempt in a savepoint; the rows the server refuses are returned, the others are stored."""
+    """Store these rows, each attempt in a savepoint. Returns the rows that the server refuses; the others are
+    stored."""
     stored = missing = 0
     bad: list[BadRow] = []
     while lines:
@@ -292,7 +294,7 @@ async def _store_portion(
 
 
 def _require_some_taken(rows: Rows, bad: Sequence[BadRow], stored: int, missing: int) -> None:
-    """Raises NoneTaken if none of the bad rows may be put aside. The next time all rows are tried at once."""
+    """Raise NoneTaken if none of the bad rows may be put aside. The next attempt then tries all rows at once."""
     answers, passed = [row.answer for row in bad], rows.count - len(bad) - missing
     try:
         require_some_taken(f"{rows.table.name} takes", "rows", answers, tried=rows.count, passed=passed, stored=stored)
