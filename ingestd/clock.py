@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,16 @@ def now_us() -> int:
 def monotonic_s() -> float:
     """Seconds on a clock that never jumps, for delays and ages."""
     return time.monotonic()
+
+
+async def wait_at_most(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for the event, that long at most. Whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
 
 
 def to_datetime(time_us: int) -> datetime:

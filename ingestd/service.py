@@ -9,7 +9,6 @@ one deadline → live sink closed → upkeep → endpoint → journal.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 import structlog
 
 from ingestd.backfill.task import Backfill
-from ingestd.clock import monotonic_s, now_us
+from ingestd.clock import monotonic_s, now_us, wait_at_most
 from ingestd.config.models import Config, FeedConfig
 from ingestd.config.runnable import require_runnable
 from ingestd.errors import ConfigError
@@ -393,10 +392,8 @@ class Service:
                 )
             else:
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_MISCONFIGURED_S):
-                    await self.tasks.stop_asked.wait()
-                    return
+            if await wait_at_most(_MISCONFIGURED_S, self.tasks.stop_asked):
+                return
             names = feed.status().wanted
             feed = self.feeds[name] = self._makers[name]()
             if names:

@@ -14,8 +14,9 @@ from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, NotYet, RateLimited, SymbolError, Unfillable, is_away
 from ingestd.feeds.ccxt.history import CHANNELS
+from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
-from ingestd.retry import Backoff, is_logged
+from ingestd.retry import Backoff
 from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
@@ -55,6 +56,7 @@ class Backfill:
         self._postponed: dict[int, tuple[float, Backoff]] = {}  # by gap: not before (monotonic), and its delays
         self._rows_before: dict[int, int] = {}  # by gap: what earlier attempts recovered, other than trades
         self._failed_turns = 0
+        self._log_limit = LogLimit()
         self.problem: str | None = None  # why turn after turn fails, in a sentence
         self._audit_due_s = monotonic_s() + config.backfill.audit_interval_s
 
@@ -95,7 +97,7 @@ class Backfill:
                 self.problem = None
             elif self._failed_turns >= _FAILED_TURNS_SHOWN:
                 self.problem = f"Backfill and audit fail, {self._failed_turns} turns in a row: {error}"[:400]
-            if is_logged(self._failed_turns):
+            if self._log_limit.allows(str(error)):
                 report = log.debug if is_away(error) else log.warning
                 report(
                     "backfill_failed",
@@ -105,6 +107,8 @@ class Backfill:
                 )
             self._disconnect()
         else:
+            if self._failed_turns:
+                self._log_limit.clear()
             self._failed_turns = 0
             self.problem = None
 
@@ -174,7 +178,7 @@ class Backfill:
         _, backoff = self._postponed.get(gap.id, (0.0, Backoff(base_s=1.0, cap_s=300.0)))
         delay_s = backoff.next_s(at_least_s + 0.5)
         self._postponed[gap.id] = (monotonic_s() + delay_s, backoff)
-        if backoff.attempts & (backoff.attempts - 1) == 0:
+        if self._log_limit.allows(f"{gap.id} {reason}"):
             log.info(
                 "gap_postponed", gap=gap.id, exchange=gap.exchange, symbol=gap.symbol, reason=reason[:300],
                 attempts=backoff.attempts,

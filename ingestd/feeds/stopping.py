@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from ingestd.clock import wait_at_most
+
 T = TypeVar("T")
 
 
@@ -29,14 +31,7 @@ class Stop:
 
     async def sleep(self, seconds: float) -> bool:
         """Wait that long. False when the stop came first."""
-        if self.is_set():
-            return False
-        try:
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-        except TimeoutError:
-            return True
-        return False
+        return not await wait_at_most(seconds, self._event)
 
     async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for the event, that long at most, or the stop."""

@@ -404,10 +404,11 @@ class Intake:
             try:
                 batch = await self._journal.append(records)
             except JournalError as error:
-                if backoff.attempts == 0:
+                delay_s = backoff.next_s(at_least_s=0.05)
+                if backoff.is_logged(error):
                     log.error("journal_refuses", error=str(error), open_records=len(self._open))
                 waiting = self._journal.room_made if isinstance(error, JournalFull) else asyncio.sleep
-                await waiting(0.05 + backoff.next_s())
+                await waiting(delay_s)
             except (TypeError, ValueError, OverflowError) as error:
                 # The second net: what validation let through and no encoding takes must not end the capture of all.
                 if not self._put_unencodable_aside(records):

@@ -27,8 +27,8 @@ from ingestd.gaps.causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLIST
 from ingestd.gaps.open_gaps import stream_of_gap
 from ingestd.intake.intake import Intake
 from ingestd.journal.thread import Worker
+from ingestd.log_limit import LogLimit
 from ingestd.records import FeedGap, StreamId
-from ingestd.retry import is_logged
 from ingestd.status import Earlier, FeedStatus
 
 log = structlog.get_logger()
@@ -221,6 +221,7 @@ class StreamState:
         self._writing: asyncio.Future[None] | None = None
         self._saved_version = 0
         self._failures = 0
+        self._log_limit = LogLimit()
         self._read_written_at = 0
         self._began_s = monotonic_s()  # a list may lack for once what was followed before
 
@@ -298,7 +299,7 @@ class StreamState:
             writing.result()
         except (OSError, JournalError) as error:
             self._failures += 1
-            if is_logged(self._failures):
+            if self._log_limit.allows(str(error)):
                 log.error("stream_state_not_written", path=str(self._path), failures=self._failures, error=str(error))
         else:
             self._saved_version = version

@@ -25,7 +25,7 @@ from aiokafka.structs import ConsumerRecord
 
 from ingestd.kafka.codecs import NAMES, TooLarge, unpacked
 from ingestd.kafka.messages import Message, Part, Unreadable
-from ingestd.retry import is_logged
+from ingestd.log_limit import LogLimit
 
 log = structlog.get_logger()
 
@@ -58,7 +58,8 @@ class Bounds:
     message_bytes: int = LARGEST_MESSAGE_BYTES
     left_bytes: int = _POLL_BYTES
     _tried: dict[Part, tuple[int, int]] = field(default_factory=dict)  # the offset that is damaged, how often it came
-    _told: int = 0
+    _put_aside: int = 0
+    _log_limit: LogLimit = field(default_factory=LogLimit)
 
     def begin_poll(self) -> None:
         """Allow the bytes of one more poll."""
@@ -72,9 +73,9 @@ class Bounds:
         return times < _TRIES
 
     def tell(self, aside: Unreadable) -> None:
-        """Log it; of many, the first ones and every 16th."""
-        self._told += 1
-        if is_logged(self._told, is_news=True):
+        """Log what is put aside."""
+        self._put_aside += 1
+        if self._log_limit.allows(f"{aside.topic} {aside.partition} {aside.reason}"):
             log.error(
                 "messages_put_aside",
                 topic=aside.topic,
@@ -83,7 +84,7 @@ class Bounds:
                 last_offset=aside.offset,
                 reason=aside.reason,
                 error=aside.error,
-                so_far=self._told,
+                so_far=self._put_aside,
             )
 
 

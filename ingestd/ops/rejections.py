@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from ingestd.clock import monotonic_s
+from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, StreamId, stream_of
 
@@ -15,7 +16,6 @@ log = structlog.get_logger()
 _IN_A_ROW = 3  # records of one stream: then it is said that all of them are
 _TOLD_S = 3600.0  # after its last record, so that a stream that ended is not told of for ever
 _STREAMS_KEPT = 10_000  # any program may publish under any name; beyond them the one that was heard of longest ago goes
-_LINES_A_MINUTE = 20
 
 
 class Rejections:
@@ -25,8 +25,7 @@ class Rejections:
         self._metrics = metrics
         self._runs: dict[StreamId, tuple[int, str, float]] = {}  # how many, why the last one, and when
         self._told: dict[StreamId, None] = {}
-        self._minute_s = float("-inf")
-        self._lines = 0  # in that minute
+        self._log_limit = LogLimit()
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -47,7 +46,7 @@ class Rejections:
         if count == _IN_A_ROW:
             self._told[stream] = None
             self._show()
-            if self._may_tell():
+            if self._is_logged(f"{stream} rejected"):
                 log.error("stream_rejected", exchange=stream[0], channel=stream[1], symbol=stream[2], reason=reason)
 
     def accept(self, records: Iterable[MarketRecord]) -> None:
@@ -61,7 +60,7 @@ class Rejections:
             return
         was_told = stream in self._told
         self._forget(stream)
-        if was_told and self._may_tell():
+        if was_told and self._is_logged(f"{stream} accepted"):
             log.info("stream_accepted_again", exchange=stream[0], channel=stream[1], symbol=stream[2])
 
     def keep(self, is_wanted: Callable[[StreamId], bool]) -> None:
@@ -78,12 +77,10 @@ class Rejections:
     def _show(self) -> None:
         self._metrics.streams_rejected.set(len(self._told))
 
-    def _may_tell(self) -> bool:
-        """Whether the log has room: a flood of invented streams must not fill the disk with its report."""
-        now_s = monotonic_s()
-        if now_s >= self._minute_s + 60:
-            if self._lines > _LINES_A_MINUTE:
-                log.error("streams_rejected_untold", lines=self._lines - _LINES_A_MINUTE, streams=len(self._told))
-            self._minute_s, self._lines = now_s, 0
-        self._lines += 1
-        return self._lines <= _LINES_A_MINUTE
+    def _is_logged(self, what: str) -> bool:
+        held_back = self._log_limit.held_back
+        if not self._log_limit.allows(what):
+            return False
+        if held_back:
+            log.error("streams_rejected_untold", lines=held_back, streams=len(self._told))
+        return True

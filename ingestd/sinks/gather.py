@@ -72,11 +72,13 @@ class Gatherer:
             try:
                 return await self._cursor.read(max_records)
             except JournalError as error:
-                log.error("journal_unreadable", sink=self._cursor.name, error=str(error))
                 self._metrics.sink_alarms.labels(self._cursor.name).inc()
                 if self._finish_asked.is_set() and backoff.attempts >= _LAST_READS:
                     return []
-                await asyncio.sleep(backoff.next_s(at_least_s=0.05))
+                delay_s = backoff.next_s(at_least_s=0.05)
+                if backoff.is_logged(error):
+                    log.error("journal_unreadable", sink=self._cursor.name, error=str(error), attempts=backoff.attempts)
+                await asyncio.sleep(delay_s)
 
 
 def _records(batches: list[Batch]) -> int:

@@ -7,13 +7,12 @@ duplicate is settled inside one attempt, by the writer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from ingestd.clock import monotonic_s
+from ingestd.clock import monotonic_s, wait_at_most
 from ingestd.errors import (
     ConnectionLost,
     DatabaseError,
@@ -26,7 +25,7 @@ from ingestd.errors import (
     reaction_to,
 )
 from ingestd.ops.metrics import Metrics
-from ingestd.retry import Backoff, is_logged
+from ingestd.retry import Backoff
 from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
@@ -135,10 +134,7 @@ class PersistentWriter(Generic[ConnectionT]):
         return self._connection
 
     async def _pause_for(self, delay_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay_s):
-                await self.finish_asked.wait()
-        if self.finish_asked.is_set():
+        if await wait_at_most(delay_s, self.finish_asked):
             await asyncio.sleep(min(delay_s, _LAST_RETRY_S))
 
     def _delay_s(self, error: Exception) -> float:
@@ -153,7 +149,7 @@ class PersistentWriter(Generic[ConnectionT]):
 
     def _note(self, error: Exception) -> float:
         """Count and tell it; in how many seconds to try again."""
-        status, before = self.status, self.status.problem
+        status = self.status
         status.up, status.problem = False, str(error) or type(error).__name__
         if not status.attempts_failed:
             self._failing_since_s = monotonic_s()
@@ -167,7 +163,7 @@ class PersistentWriter(Generic[ConnectionT]):
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         delay_s = self._delay_s(error)
-        if is_logged(status.attempts_failed, is_news=status.problem != before):
+        if self._retry.is_logged(status.problem):
             level = self.level_of(error, alarming=alarming)
             self._told |= level != "debug"
             getattr(log, level)(

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import structlog
 
 from ingestd.clock import monotonic_s
+from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.partitions import Partition
 
 log = structlog.get_logger()
 
-_TELL_EVERY_S = 60.0
 _SHOWN_S = 300.0
 
 
@@ -22,7 +22,8 @@ class Doubts:
     def __init__(self, name: str, metrics: Metrics) -> None:
         self._name = name
         self._metrics = metrics
-        self._told_s = self._last_s = float("-inf")
+        self._log_limit = LogLimit()
+        self._last_s = float("-inf")
         self._untold = 0
         self._where = ""
 
@@ -39,7 +40,7 @@ class Doubts:
         self._untold += messages
         self._where = f"the journal {journal_id} on {partition.part[0]}, partition {partition.part[1]}"
         self._last_s = monotonic_s()
-        if self._last_s < self._told_s + _TELL_EVERY_S:
+        if not self._log_limit.allows("journal_place_cannot_be"):
             return
         self._metrics.sink_alarms.labels(self._name).inc()
         log.error(
@@ -51,7 +52,7 @@ class Doubts:
             effect="stored without a mark: a record without an id is stored again if it is sent again",
             remedy="see who else may write to the topic, and whether that daemon's clock was set back far",
         )
-        self._told_s, self._untold = self._last_s, 0
+        self._untold = 0
 
     @property
     def problem(self) -> str | None:

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from ingestd.clock import monotonic_s
+from ingestd.clock import monotonic_s, wait_at_most
 from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Reaction, Superseded, reaction_to
 from ingestd.kafka.messages import Consumer, Membership, Message, Part
 from ingestd.ops.metrics import Metrics, count_by
-from ingestd.retry import Backoff, is_logged
+from ingestd.retry import Backoff
 from ingestd.sinks.retry import PersistentWriter, kind_of
 from ingestd.sources.base import Prepared, ReaderLimits, ReaderStatus, Store
 from ingestd.sources.doubts import Doubts
@@ -108,10 +108,8 @@ class TopicReader:
                     await self._as_member(backoff)
                 except (KafkaError, ConnectionLost) as error:
                     delay_s = backoff.next_s()
-                    self._note(error, backoff.attempts, delay_s)
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(delay_s):
-                            await self._finish_asked.wait()
+                    self._note(error, backoff, delay_s)
+                    await wait_at_most(delay_s, self._finish_asked)
         finally:
             self._writer.disconnect()
 
@@ -133,9 +131,7 @@ class TopicReader:
         lost = [self._partitions.pop(part) for part in parts if part in self._partitions]
         self._release([partition for partition in lost if partition not in self._flying])
         # Were it to take longer, nothing would go wrong: the new owner's claim fences it off.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.session_timeout_s / 3):
-                await self._landed.wait()
+        await wait_at_most(self._limits.session_timeout_s / 3, self._landed)
 
     async def _as_member(self, backoff: Backoff) -> None:
         consumer = self._consumer = self._make_consumer(self._store.topics(), self)
@@ -161,15 +157,15 @@ class TopicReader:
             self._release(list(self._partitions.values()))
             self._partitions.clear()
 
-    def _note(self, error: KafkaError | ConnectionLost, failures: int, delay_s: float) -> None:
-        before, self._problem = self._problem, str(error)
+    def _note(self, error: KafkaError | ConnectionLost, backoff: Backoff, delay_s: float) -> None:
+        self._problem = str(error)
         self._metrics.sink_errors.labels(self.name, kind_of(error)).inc()
         if alarming := reaction_to(error) is Reaction.PAUSE:
             self._metrics.sink_alarms.labels(self.name).inc()
-        if is_logged(failures, is_news=self._problem != before):
+        if backoff.is_logged(error):
             report = getattr(log, self._writer.level_of(error, alarming=alarming))
             event = "source_lost_broker" if self._served else "source_waits_for_broker"
-            report(event, source=self.name, error=str(error), attempts=failures, retry_in_s=round(delay_s, 1))
+            report(event, source=self.name, error=str(error), attempts=backoff.attempts, retry_in_s=round(delay_s, 1))
 
     async def _claim(self, consumer: Consumer) -> None:
         now_s = monotonic_s()

@@ -13,8 +13,8 @@ import structlog
 
 from ingestd.errors import KafkaError
 from ingestd.kafka.messages import Consumer, Part
+from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
-from ingestd.retry import is_logged
 
 log = structlog.get_logger()
 
@@ -31,6 +31,7 @@ class BrokerWatch:
         self._name = name
         self._metrics = metrics
         self._failures = 0  # in a row
+        self._log_limit = LogLimit()
         self._asking: asyncio.Task[None] | None = None
 
     def begin(self, consumer: Consumer, parts: Callable[[], Collection[Part]]) -> None:
@@ -72,9 +73,10 @@ class BrokerWatch:
             return
         if self._failures:
             log.info("source_broker_answers_again", source=self._name, after_attempts=self._failures)
+            self._log_limit.clear()
         self.answers, self.problem, self._failures = True, None, 0
 
     def _report(self, event: str, problem: str) -> None:
         self._failures += 1
-        if is_logged(self._failures):
+        if self._log_limit.allows(f"{event} {problem}"):
             log.warning(event, source=self._name, error=problem, attempts=self._failures, retry_in_s=_ASK_EVERY_S)

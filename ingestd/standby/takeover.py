@@ -50,8 +50,10 @@ class TakeoverGaps:
                     await self._open(status)
                 backoff.settled()
             except (IngestdError, OSError, TimeoutError) as error:
-                log.warning("takeover_gaps_wait", error=str(error))
-                await asyncio.sleep(backoff.next_s())
+                delay_s = backoff.next_s()
+                if backoff.is_logged(error):
+                    log.warning("takeover_gaps_wait", error=str(error), attempts=backoff.attempts)
+                await asyncio.sleep(delay_s)
                 continue
             for status in statuses:
                 self._end(status)

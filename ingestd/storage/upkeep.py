@@ -14,8 +14,8 @@ import structlog
 from ingestd.clock import monotonic_s
 from ingestd.config.models import Config
 from ingestd.errors import IngestdError
+from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
-from ingestd.retry import is_logged
 from ingestd.status import MarketInfo
 from ingestd.storage import repository, retention, rollups
 from ingestd.storage.access import DatabaseAccess
@@ -58,6 +58,7 @@ class Upkeep:
         self._jobs_due_s = 0.0
         self._turn = asyncio.Lock()
         self._failures: Counter[str] = Counter()  # in a row, by step
+        self._log_limit = LogLimit()
         self._errors: dict[str, str] = {}  # of the last failure
 
     async def run(self) -> None:
@@ -95,7 +96,7 @@ class Upkeep:
         self._errors[step] = str(error)[:300]
         self._metrics.upkeep_failures.labels(step).inc()
         self._failures[step] += 1
-        if is_logged(self._failures[step], is_news=True):
+        if self._log_limit.allows(f"{step}: {error}"):
             report = log.debug if step == "connect" and _bug(error) is None else log.warning  # the sink reports it
             report(
                 "upkeep_failed",
@@ -108,6 +109,7 @@ class Upkeep:
 
     def _succeeded(self, step: str) -> None:
         if failures := self._failures.pop(step, 0):
+            self._log_limit.clear()
             (log.debug if step == "connect" else log.info)("upkeep_works_again", step=step, after_attempts=failures)
 
     async def _refresh_candles(self, database: Database, engine: Engine) -> bool:

@@ -30,3 +30,23 @@ def test_what_the_venue_asked_for_comes_on_top() -> None:
     assert [backoff.next_s(60.0), backoff.next_s(), backoff.next_s()] == [61.0, 2.0, 4.0]
     backoff.settled()
     assert backoff.next_s() == 1.0
+
+
+def test_a_failure_that_repeats_is_logged_once_a_minute_and_anew_after_it_worked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock_s = -10.0
+    monkeypatch.setattr("ingestd.log_limit.monotonic_s", lambda: clock_s)
+    backoff = Backoff()
+    logged = []
+    for _ in range(13):
+        clock_s += 10.0
+        backoff.next_s()
+        if backoff.is_logged(ConnectionError("it is away")):
+            logged.append(backoff.attempts)
+
+    assert logged == [1, 7, 13]
+    assert backoff.is_logged(ConnectionError("it refuses the password"))
+    assert not backoff.is_logged(ConnectionError("it is away"))
+    backoff.settled()
+    assert backoff.is_logged(ConnectionError("it is away"))

@@ -15,7 +15,7 @@ from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import is_poor
 from ingestd.feeds.stopping import Stop
-from ingestd.retry import Backoff, is_logged
+from ingestd.retry import Backoff
 from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
@@ -56,10 +56,10 @@ class MarketLoader:
                 await self._keep_markets(())
                 return True
             error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
-            before, self._status.problem = self._status.problem, f"its markets cannot be loaded: {error}"[:300]
+            self._status.problem = f"its markets cannot be loaded: {error}"[:300]
             at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
             delay_s = backoff.next_s(at_least_s)
-            if is_logged(backoff.attempts, is_news=self._status.problem != before):
+            if backoff.is_logged(error):
                 log.warning(
                     "markets_not_loaded",
                     feed=self._label,

@@ -16,6 +16,7 @@ from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.gaps.causes import POLL_FAILED
+from ingestd.log_limit import LogLimit
 from ingestd.records import Channel
 
 log = structlog.get_logger()
@@ -48,7 +49,8 @@ class Poller:
         self._recorder = recorder
         self._interval_s = interval_s
         self._quarantined_until: dict[str, float] = {}
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._log_limit = LogLimit()
         self._answered: Set[Any] = frozenset()  # the symbols of the last answer
 
     async def run(self, stop: Stop) -> None:
@@ -112,7 +114,7 @@ class Poller:
         if not isinstance(error, (SymbolError, ChannelError, Refused)):
             wanted = [stream for stream in group if self._recorder.wants(stream)]
             self._recorder.interrupted(wanted, POLL_FAILED, str(error))
-        if self._failures & (self._failures - 1) == 0:
+        if self._log_limit.allows(str(error)):
             log.warning(
                 "poll_failed",
                 feed=self._recorder.counts.label,

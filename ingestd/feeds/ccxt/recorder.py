@@ -15,11 +15,11 @@ from ingestd.feeds.books.checksums import CHECKED_HERE
 from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.books.samples import BookSamples, named_in
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.ccxt.telling import Telling
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, BOOK_NOT_LOADED, DISCONNECT, STALE, UNLISTED
+from ingestd.log_limit import LogLimit
 from ingestd.records import Channel, MarketRecord, StreamId, Trade
 from ingestd.status import Earlier
 from ingestd.venues.trade_identity import TradeIds
@@ -56,7 +56,7 @@ class Recorder:
         self._carried: Callable[[str], Iterable[Stream]] = lambda _url: ()
         self._is_late: Callable[[], bool] = lambda: False
         self._connected: set[str] = set()
-        self.telling = Telling()
+        self.log_limit = LogLimit()
         self._cut: set[str] = set()  # the symbols whose trades were interrupted, until the next connection brings some
         self._units = self._ledger.units
         self.set_units = self._ledger.set_units
@@ -214,7 +214,7 @@ class Recorder:
         if not streams:
             return
         detail = f"the book snapshot over REST failed: {error}"
-        if failures & (failures - 1) == 0:
+        if self.log_limit.allows(f"book_not_loaded {symbol}"):
             log.warning(
                 "book_not_loaded", feed=self.config.label, symbol=symbol, failures=failures, error=str(error)[:300]
             )

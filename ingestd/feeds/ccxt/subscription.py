@@ -246,7 +246,7 @@ class Subscription:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._backoff.next_s(at_least_s)
         # A lost connection ends every subscription on it: one of them tells when it is tried again.
-        report = log.info if self._recorder.telling.is_news(str(error)) else log.debug
+        report = log.info if self._recorder.log_limit.allows(str(error)) else log.debug
         report(
             "resubscribing",
             feed=self._recorder.counts.label,

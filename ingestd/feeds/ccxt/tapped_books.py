@@ -32,14 +32,6 @@ _LOOK_S = 0.02
 _NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
 
 
-class _Loading:
-    """The attempts to load one book."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.backoff = Backoff(base_s=1.0, cap_s=60.0)
-
-
 class _BookOfClient:
     """Stands for a socket while ccxt loads a book for it: what ccxt does to it when that fails is done to nothing."""
 
@@ -76,7 +68,7 @@ class TappedBooks:
         self.numbering = NUMBERINGS.get(self.code_name)
         self.numbered_frames = numbered_frame_reader(self.code_name)
         self._steps: defaultdict[str, BookSteps] = defaultdict(BookSteps)
-        self.loading: dict[str, _Loading] = {}  # the books that could not be loaded when that was last tried
+        self.loading: dict[str, Backoff] = {}  # the books that could not be loaded when that was last tried
         self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
         super().__init__(config)  # type: ignore[call-arg]
 
@@ -124,14 +116,12 @@ class TappedBooks:
 
     async def _wait_to_load(self, symbol: str, failure: Exception) -> None:
         """The pause before the next attempt. Ends the running task when nobody wants the book any more."""
-        loading = self.loading.setdefault(symbol, _Loading())
-        loading.failures += 1
         error = self.translated(failure)
         if not self._tap.listener.follows_book(symbol):
             raise asyncio.CancelledError
-        self._tap.listener.on_book_not_loaded(symbol, error, loading.failures)
-        at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
-        until_s = time.monotonic() + loading.backoff.next_s(at_least_s)
+        backoff = self.loading.setdefault(symbol, Backoff(base_s=1.0, cap_s=60.0))
+        until_s = time.monotonic() + backoff.next_s(error.pause_s if isinstance(error, RateLimited) else 0.0)
+        self._tap.listener.on_book_not_loaded(symbol, error, backoff.attempts)
         while (left_s := until_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, 1.0))
             book = self.orderbooks.get(symbol)

@@ -21,6 +21,7 @@ from ingestd.gaps.causes import LACKED, NOT_SUBSCRIBED, UNLISTED
 from ingestd.gaps.consecutive import STEPS_TO_BELIEVE
 from ingestd.gaps.tracker import GapTracker
 from ingestd.gaps.trade_ids import IdReport, IdSeries, are_consecutive
+from ingestd.log_limit import LogLimit
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord, StreamId, Trade
 from ingestd.status import Earlier, FeedStatus, StreamStatus
 
@@ -70,6 +71,7 @@ class StreamLedger:
         self._disbelieved: dict[str, int] = {}  # the symbols whose ids had holes by themselves, and since when
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
+        self._log_limit = LogLimit()
         self.units: dict[str, str] = {}  # of what trades of these symbols count; the others: the base currency
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
@@ -229,7 +231,7 @@ class StreamLedger:
         """An update that lacks what its record needs."""
         self.counts.incomplete_records += 1
         count = self.counts.incomplete_records
-        if count & (count - 1) == 0:
+        if self._log_limit.allows("incomplete_update"):
             log.warning(
                 "incomplete_update",
                 feed=self._config.label,
@@ -243,7 +245,7 @@ class StreamLedger:
         """A frame of which nothing was taken."""
         self.counts.malformed_frames += 1
         count = self.counts.malformed_frames
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th …
+        if self._log_limit.allows("bad_frame"):
             log.warning(
                 "bad_frame", feed=self._config.label, url=url, count=count, error=repr(error)[:300], frame=frame[:200]
             )
@@ -252,7 +254,7 @@ class StreamLedger:
         """The venue sent an error."""
         self.counts.error_frames += 1
         count = self.counts.error_frames
-        if count & (count - 1) == 0:
+        if self._log_limit.allows("venue_error"):
             log.warning("venue_error", feed=self._config.label, url=url, count=count, error=str(error)[:300])
 
     def _put_counted(self, stream: Stream, report: IdReport | None) -> None:

@@ -23,11 +23,11 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from ingestd.clock import isoformat, monotonic_s, now_us
+from ingestd.clock import isoformat, monotonic_s, now_us, wait_at_most
 from ingestd.config.models import RedisConfig
 from ingestd.errors import ConfigError, LiveServerError
 from ingestd.ops.metrics import Metrics
-from ingestd.retry import Backoff, is_logged
+from ingestd.retry import Backoff
 from ingestd.sinks.redis.address import Address, parse_address
 from ingestd.sinks.redis.link import Link
 from ingestd.sinks.redis.publisher import NAME, Links, Publisher
@@ -121,16 +121,12 @@ class RedisLive:
                     address = address_of(self._config)
                     server = await reach(address, self._config)
                 except (LiveServerError, ConfigError) as error:
-                    delay_s = self._retry.next_s(_REFUSED_PAUSE_S if _is_refusal(error) else 0.0)
-                    self._note(error, delay_s)
-                    await self._pause(delay_s)
+                    await self._fail(error)
                     continue
                 try:
                     await self._serve(server)
                 except LiveServerError as error:
-                    delay_s = self._retry.next_s()
-                    self._note(LiveServerError(f"{address}: {error}"), delay_s)
-                    await self._pause(delay_s)
+                    await self._fail(LiveServerError(f"{address}: {error}"))
         finally:
             self._metrics.sink_up.labels(self.name).set(0)
 
@@ -177,9 +173,7 @@ class RedisLive:
         settled = False
         beats = 0
         while not self._finish_asked.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_HEARTBEAT_S):
-                    await self._finish_asked.wait()
+            await wait_at_most(_HEARTBEAT_S, self._finish_asked)
             beats += 1
             now_s = monotonic_s()
             error = self._publisher.last_error
@@ -225,18 +219,15 @@ class RedisLive:
             for metric, value in self._own_metrics().items()
         ]
 
-    async def _pause(self, delay_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay_s):
-                await self._finish_asked.wait()
-
-    def _note(self, error: Exception, delay_s: float) -> None:
-        status, before = self._status, self._status.problem
+    async def _fail(self, error: Exception) -> None:
+        """Count and log it, and wait until the next attempt."""
+        status, is_refusal = self._status, _is_refusal(error)
         status.up, status.problem = False, str(error)
         status.attempts_failed += 1
         self._metrics.sink_up.labels(self.name).set(0)
-        self._metrics.sink_errors.labels(self.name, "refused" if _is_refusal(error) else "connection").inc()
-        if is_logged(status.attempts_failed, is_news=status.problem != before):
+        self._metrics.sink_errors.labels(self.name, "refused" if is_refusal else "connection").inc()
+        delay_s = self._retry.next_s(_REFUSED_PAUSE_S if is_refusal else 0.0)
+        if self._retry.is_logged(error):
             log.warning(
                 "live_sink_down",
                 sink=self.name,
@@ -244,6 +235,7 @@ class RedisLive:
                 attempts=status.attempts_failed,
                 retry_in_s=round(delay_s, 1),
             )
+        await wait_at_most(delay_s, self._finish_asked)
 
     def _recovered(self) -> None:
         if self._status.attempts_failed:

@@ -40,17 +40,22 @@ async def test_one_bad_market_does_not_stop_the_candles(postgres_database: Datab
     await db.close()
 
 
-async def test_an_outage_is_told_of_at_its_beginning_and_now_and_then(postgres_database: DatabaseForTest) -> None:
+async def test_an_outage_is_told_of_at_its_beginning_and_now_and_then(
+    postgres_database: DatabaseForTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_s = 0.0
+    monkeypatch.setattr("ingestd.log_limit.monotonic_s", lambda: clock_s)
     metrics, config = Metrics(), default_config(database={"dsn": postgres_database.dsn})
     away = DatabaseAccess(default_config(database={"dsn": "postgresql://nobody@127.0.0.1:1/none"}))
     upkeep = Upkeep(away, config, list, metrics)
     with structlog.testing.capture_logs() as logs:
         for _ in range(32):
             await upkeep.turn()
+            clock_s += 5.0
         upkeep._access = access_to(postgres_database)
         await upkeep.turn()
     told = [line["attempts"] for line in logs if line["event"] == "upkeep_failed"]
-    assert told == [1, 2, 3, 16, 32]
+    assert told == [1, 13, 25]
     assert [line["after_attempts"] for line in logs if line["event"] == "upkeep_works_again"] == [32]
     assert metrics.totals(metrics.upkeep_failures, "step") == {"connect": 32}
     await upkeep.close(within_s=5)

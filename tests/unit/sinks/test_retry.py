@@ -16,16 +16,20 @@ from ingestd.sinks import retry
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (["nothing listens"] * 33, [1, 16, 32]),
-        (["the connection is gone", *["nothing listens"] * 16], [1, 2, 16]),
-        (["a", "b", "a", "b", "a", "b"], [1, 2, 3]),
+        (["nothing listens"] * 33, [1, 13, 25]),  # an attempt every five seconds
+        (["the connection is gone", *["nothing listens"] * 16], [1, 2, 13]),
+        (["a", "b", "a", "b", "a", "b"], [1, 2]),
     ],
 )
 async def test_one_line_for_one_outage(said: list[str], told: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = -5.0
     monkeypatch.setattr(retry, "_RETRY_CAP_S", 0.0)
+    monkeypatch.setattr("ingestd.log_limit.monotonic_s", lambda: clock_s)
     answers = iter(said)
 
     async def connect() -> Any:
+        nonlocal clock_s
+        clock_s += 5.0
         if (text := next(answers, None)) is not None:
             raise ConnectionLost(text)
         return SimpleNamespace(is_closed=False, terminate=lambda: None)
