@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ingestd.failpoints import passing
+
 _FILE = 0o600
 _DIRECTORY = 0o700
 # Without O_NONBLOCK, opening a FIFO that nobody else has opened would wait for ever.
@@ -70,21 +72,31 @@ def read(path: Path) -> bytes:
         return file.read()
 
 
-def write_beside(path: Path, payload: bytes, *, synced: bool = True) -> Path:
-    """Write a new file beside `path`, for `os.replace`. Synced, so that a host that crashes leaves no empty one."""
+def replace(path: Path, payload: bytes) -> None:
+    """Put a new file in the place of the old one, whole or not at all. May take as long as the disk does.
+
+    The new content and its name are durable when this returns: they survive a loss of power. Until then a crash leaves
+    the old file or the new one, and never a part of either. Two threads must not replace the same file at once.
+    """
     beside = path.with_name(f"{path.name}.part")
     beside.unlink(missing_ok=True)  # what a crash left, or a link that somebody put there
     with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(payload)
         file.flush()
-        if synced:
-            os.fsync(file.fileno())
-    return beside
+        os.fsync(file.fileno())
+    passing(f"{path.name}.part")
+    os.replace(beside, path)
+    passing(f"{path.name}.replaced")
+    sync_directory(path.parent)
 
 
-def replace(path: Path, payload: bytes, *, synced: bool = True) -> None:
-    """Put a new file in the place of the old one, whole or not at all."""
-    os.replace(write_beside(path, payload, synced=synced), path)
+def sync_directory(directory: Path) -> None:
+    """Make the names in it durable: those of files made, renamed or deleted."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def close_to_others(directory: Path) -> None:

@@ -294,7 +294,9 @@ class StreamState:
         left = self._compose(stopped)
         version = self._version()
         try:
-            writing = self._writing = asyncio.wrap_future(self._worker.submit(lambda: _write(self._path, left)))
+            writing = self._writing = asyncio.wrap_future(
+                self._worker.submit(lambda: files.replace(self._path, msgspec.json.encode(left)))
+            )
             await asyncio.wait({writing})
             writing.result()
         except (OSError, JournalError) as error:
@@ -310,10 +312,6 @@ def _read(path: Path) -> Document:
     if left.version != _VERSION:
         raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
     return left
-
-
-def _write(path: Path, left: Document) -> None:
-    files.replace(path, msgspec.json.encode(left))
 
 
 def following(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:

@@ -72,15 +72,6 @@ def with_companions(path: Path) -> tuple[Path, Path, Path]:
     return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in it durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Every error of SQLite and of the disk becomes a JournalError."""

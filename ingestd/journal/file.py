@@ -19,7 +19,8 @@ from pathlib import Path
 
 from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalVersion
 from ingestd.failpoints import passing
-from ingestd.journal.disk import Pages, connect, sync_directory, translated, with_companions
+from ingestd.files import sync_directory
+from ingestd.journal.disk import Pages, connect, translated, with_companions
 from ingestd.journal.rows import StoredBatch, Totals, counts_of, row_of, stored, stored_totals, totals_row
 from ingestd.records import WIRE_VERSION
 

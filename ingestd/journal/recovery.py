@@ -15,9 +15,9 @@ import structlog
 
 from ingestd.clock import isoformat, now_us
 from ingestd.errors import JournalDamaged, JournalError, JournalLocked
-from ingestd.files import close_to_others, make_directory, open_own
+from ingestd.files import close_to_others, make_directory, open_own, sync_directory
 from ingestd.journal.damage import damage_gaps, missing_span
-from ingestd.journal.disk import sync_directory, translated
+from ingestd.journal.disk import translated
 from ingestd.journal.file import FileName, JournalFile, add_counts
 from ingestd.journal.salvage import Rewritten, keep_aside, salvage, sweep
 from ingestd.records import FeedGap

@@ -22,7 +22,7 @@ import msgspec
 
 from ingestd import files
 from ingestd.gaps.open_gaps import Dropped, dropped
-from ingestd.journal.disk import connect, sync_directory, translated, with_companions
+from ingestd.journal.disk import connect, translated, with_companions
 from ingestd.journal.file import NEW, PART, FileName, JournalFile, add_counts, write_schema
 from ingestd.journal.rows import StoredBatch, row_of, stored
 from ingestd.records import (
@@ -112,7 +112,7 @@ def _rewrite(file: JournalFile, channel: str | None, below: int) -> Rewritten:
                 result.kept_aside = keep_aside(file.path)
             result.kept_aside += [_keep_payload(file, batch) for batch in found.undecodable]
             os.replace(part, new)
-            sync_directory(directory)
+            files.sync_directory(directory)
         finally:
             file.close_reader()
             with contextlib.suppress(OSError):
@@ -153,9 +153,9 @@ def _lost(file: JournalFile, copy: JournalFile, channel: str | None) -> dict[str
 def _put_in_place(new: Path, path: Path) -> None:
     for companion in with_companions(path)[1:]:
         companion.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    files.sync_directory(path.parent)
     os.replace(new, path)
-    sync_directory(path.parent)
+    files.sync_directory(path.parent)
 
 
 def keep_aside(path: Path) -> list[Path]:
@@ -172,13 +172,13 @@ def keep_aside(path: Path) -> list[Path]:
                     shutil.copyfile(name, aside)
                     aside.chmod(0o600)
             kept.append(aside)
-    sync_directory(bad)
+    files.sync_directory(bad)
     return kept
 
 
 def _keep_payload(file: JournalFile, batch: StoredBatch) -> Path:
     kept = _bad_directory(file.path.parent) / f"{file.name}-{batch.position}.msgpack"
-    files.replace(kept, batch.payload, synced=False)
+    files.replace(kept, batch.payload)
     return kept
 
 
@@ -186,7 +186,7 @@ def _bad_directory(directory: Path) -> Path:
     bad = directory / "bad"
     if not bad.is_dir():
         files.make_directory(bad)
-        sync_directory(directory)
+        files.sync_directory(directory)
     return bad
 
 

@@ -253,5 +253,5 @@ class Leadership:
             mark = ""
         if not mark:
             mark = secrets.token_hex(4)
-            files.replace(path, f"{mark}\n".encode(), synced=False)
+            files.replace(path, f"{mark}\n".encode())
         return f"{socket.gethostname()}:{self._state_dir.absolute()}#{mark}"

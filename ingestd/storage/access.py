@@ -75,5 +75,5 @@ class DatabaseAccess:
         for grant in grants:
             log.error("database_right_missing", database=str(database.target), remedy=grant)
         if not seen.exists():
-            files.replace(seen, f"{database.target}\n".encode(), synced=False)
+            files.replace(seen, f"{database.target}\n".encode())
         return engine

@@ -20,7 +20,7 @@ LEAVES: dict[str, set[str]] = {
     "retry": {"log_limit"},
     "log_limit": {"clock"},
     "clock": set(),
-    "files": set(),
+    "files": {"failpoints"},
     "errors": {"retry"},
     "failpoints": {"errors"},
     "status": {"records"},

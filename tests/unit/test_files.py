@@ -137,3 +137,25 @@ def test_nothing_is_read_through_a_planted_name(plant: Callable[[Path, Path], No
     StreamState(tmp_path).load()
     with pytest.raises(SinkStateError, match=r"kafka\.cursor cannot be read: kafka\.cursor is"):
         CursorFile(tmp_path).load(["a"])
+
+
+def test_what_is_replaced_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of power at any moment leaves the old content or the new one."""
+    path = tmp_path / "streams.json"
+    path.write_bytes(b"old")
+    steps: list[tuple[str, bytes]] = []
+    real_sync, real_rename = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        real_sync(descriptor)
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        steps.append(("directory" if is_directory else "content", path.read_bytes()))
+
+    def rename(old: Path, new: Path) -> None:
+        real_rename(old, new)
+        steps.append(("renamed", path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    files.replace(path, b"new")
+    assert steps == [("content", b"old"), ("renamed", b"new"), ("directory", b"new")]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ log = structlog.get_logger()
 
 FRESH_FOR_S = 86_400.0
 _VERSION = 1
-_numbers = itertools.count(1)
+_writing = threading.Lock()  # two feeds of one exchange have one file
 
 
 class MarketCache:
@@ -38,8 +37,6 @@ class MarketCache:
         self.path = state_dir / "markets" / name
         self.loaded_at = 0
         self.missing: dict[Family, str] = {}  # what the venue did not list then, and why
-        # Two feeds of one exchange have one file, and each writes it as a whole.
-        self._number = next(_numbers)
 
     def read(self) -> list[dict[str, Any]] | None:
         """The markets in the exchange library's form; None when there are none, or only old or damaged ones."""
@@ -67,8 +64,9 @@ class MarketCache:
         try:
             files.make_directory(self.path.parent)
             document = {"version": _VERSION, "loaded_at": loaded_at, "missing": lacks, "markets": list(markets)}
-            beside = self.path.with_suffix(f".{self._number}")
-            os.replace(files.write_beside(beside, encode_json(document), synced=False), self.path)
+            payload = encode_json(document)
+            with _writing:
+                files.replace(self.path, payload)
         except (OSError, ValueError, TypeError) as error:
             log.warning("markets_not_written", path=str(self.path), error=str(error)[:300])
         self.loaded_at = loaded_at

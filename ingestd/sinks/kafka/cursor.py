@@ -7,8 +7,6 @@ by the `ingestd-position` header (docs/kafka.md).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,7 +15,6 @@ import structlog
 
 from ingestd import files
 from ingestd.errors import SinkStateError
-from ingestd.failpoints import passing
 
 log = structlog.get_logger()
 
@@ -31,7 +28,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CursorFile:
-    """The acknowledged position of each journal, and the file that keeps it: JSON, replaced as a whole, synced."""
+    """The acknowledged position of each journal, and the file that keeps it (JSON)."""
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE_NAME
@@ -81,20 +78,9 @@ class CursorFile:
             return
         payload = msgspec.json.encode(_Document(1, positions))
         try:
-            await asyncio.to_thread(_replace, self.path, payload)
+            await asyncio.to_thread(files.replace, self.path, payload)
         except OSError as error:
             self._changed.set()
             log.warning("kafka_cursor_not_saved", path=str(self.path), error=str(error))
         else:
             self._saved = positions
-
-
-def _replace(path: Path, payload: bytes) -> None:
-    part = files.write_beside(path, payload)
-    passing("kafka.cursor.part")
-    part.replace(path)
-    passing("kafka.cursor.replaced")
-    directory = os.open(path.parent, os.O_RDONLY)
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, directory)
-        os.fsync(directory)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ingestd.config.models import FeedConfig, IntakeConfig, JournalConfig
@@ -216,10 +217,10 @@ async def test_a_disk_that_refuses_leaves_the_older_file(tmp_path: Path, monkeyp
         intake.put(gap())
         await state.save_gaps()
 
-        def full(_path: Path, _left: Document) -> None:
+        def full(_path: Path, _payload: bytes) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(stream_state, "_write", full)
+        monkeypatch.setattr("ingestd.files.replace", full)
         stream.last_received_at = NOW_US + 100
         intake.put(gap(NOW_US + 50))
         await asyncio.wait_for(state.save_gaps(), 0.5)  # it is not waited for what cannot be
@@ -230,11 +231,11 @@ async def test_a_disk_that_refuses_leaves_the_older_file(tmp_path: Path, monkeyp
 async def test_a_disk_that_hangs_holds_nothing_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, calls = threading.Event(), []
 
-    def hanging(_path: Path, _left: Document) -> None:
+    def hanging(_path: Path, _payload: bytes) -> None:
         calls.append(1)
         go_on.wait(20)
 
-    monkeypatch.setattr(stream_state, "_write", hanging)
+    monkeypatch.setattr("ingestd.files.replace", hanging)
     intake = make_intake(tmp_path)
     try:
         async with running(tmp_path, intake) as state, asyncio.timeout(60):
@@ -303,7 +304,7 @@ async def test_two_open_gaps_of_one_market_both_end(tmp_path: Path) -> None:
         intake.put(candle_gap(started))
     left = composed(intake)
     assert sorted(gap.time for gap in left.open_gaps) == [NOW_US, NOW_US + 5]
-    stream_state._write(tmp_path / stream_state.NAME, left)
+    (tmp_path / stream_state.NAME).write_bytes(msgspec.json.encode(left))
     found = loaded(tmp_path)
     assert found.earlier[CANDLES].gap == candle_gap(NOW_US)
     ended = [gap for gap in found.pending_gaps if gap.ended_at is not None]
