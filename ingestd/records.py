@@ -10,16 +10,15 @@ Prices and sizes are the exchange's own decimal text. Times are integer microsec
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
 WIRE_VERSION = 2
 
 Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
-CHANNELS: tuple[Channel, ...] = ("ticks", "trades", "order_book", "open_interest", "funding", "candles")
+CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
 
@@ -33,17 +32,55 @@ TradeKind: TypeAlias = Literal["liquidation", "insurance_fund", "adl", "block", 
 TRADE_KINDS: tuple[TradeKind, ...] = get_args(TradeKind)
 
 
+class FieldRule(NamedTuple):
+    """What a field may hold: validation, COPY and the Kafka message read it.
+
+    `reason`: what `rejected_records` says of a value that breaks the rule. Fields without a rule are plain text, levels
+    and whole numbers; `validation` checks them by hand.
+    """
+
+    allows: Literal["positive", "not_negative", "any_number", "time", "count", "name"]
+    reason: str = ""
+
+    @property
+    def is_decimal(self) -> bool:
+        """Whether the field is a decimal number, as text."""
+        return self.allows in ("positive", "not_negative", "any_number")
+
+
+Time: TypeAlias = Annotated[int, FieldRule("time")]
+Price: TypeAlias = Annotated[str, FieldRule("positive", "price")]
+Quantity: TypeAlias = Annotated[str, FieldRule("positive", "quantity")]
+Volume: TypeAlias = Annotated[str, FieldRule("not_negative", "quantity")]
+OpenQuantity: TypeAlias = Annotated[str, FieldRule("not_negative", "open_interest")]
+Basis: TypeAlias = Annotated[str, FieldRule("any_number", "basis")]
+Rate: TypeAlias = Annotated[str, FieldRule("any_number", "funding_rate")]
+Timeframe: TypeAlias = Annotated[str, FieldRule("name", "timeframe")]
+Count: TypeAlias = Annotated[int, FieldRule("count", "trades_count")]
+
+
+def field_rules(record: type) -> Mapping[str, FieldRule]:
+    """The rule of each field that has one, in the order of the fields."""
+    return {
+        name: mark
+        for name, hint in get_type_hints(record, include_extras=True).items()
+        for part in (hint, *get_args(hint))
+        for mark in getattr(part, "__metadata__", ())
+        if isinstance(mark, FieldRule)
+    }
+
+
 class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="t"):
     """Best bid and ask. A side the venue reports as empty is None."""
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
-    bid_price: str | None
-    bid_volume: str | None
-    ask_price: str | None
-    ask_volume: str | None
+    time: Time
+    received_at: Time
+    bid_price: Price | None
+    bid_volume: Volume | None
+    ask_price: Price | None
+    ask_volume: Volume | None
 
 
 class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
@@ -59,13 +96,13 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
+    time: Time
+    received_at: Time
     trade_id: str
     seq: int
     side: Side | None
-    price: str
-    quantity: str
+    price: Price
+    quantity: Quantity
     kind: str | None = None
     in_candles: bool = True
     unit: str | None = None
@@ -76,8 +113,8 @@ class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
+    time: Time
+    received_at: Time
     bids: tuple[Level, ...]
     asks: tuple[Level, ...]
     sequence: int | None
@@ -91,11 +128,11 @@ class OpenInterest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
-    open_interest: str | None
-    open_interest_usd: str | None = None
-    basis: str | None = None
+    time: Time
+    received_at: Time
+    open_interest: OpenQuantity | None
+    open_interest_usd: OpenQuantity | None = None
+    basis: Basis | None = None
     unit: str | None = None
 
 
@@ -104,13 +141,13 @@ class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="f"):
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
-    funding_rate: str
-    next_funding_time: int | None = None
-    annualised_rate: str | None = None
-    payment: str | None = None
-    mark_price: str | None = None
+    time: Time
+    received_at: Time
+    funding_rate: Rate
+    next_funding_time: Time | None = None
+    annualised_rate: Rate | None = None
+    payment: Rate | None = None
+    mark_price: Price | None = None
 
 
 class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
@@ -118,18 +155,18 @@ class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
-    timeframe: str
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
-    quote_volume: str | None = None
-    trades_count: int | None = None
-    taker_buy_base_volume: str | None = None
-    taker_buy_quote_volume: str | None = None
+    time: Time
+    received_at: Time
+    timeframe: Timeframe
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Volume
+    quote_volume: Volume | None = None
+    trades_count: Count | None = None
+    taker_buy_base_volume: Volume | None = None
+    taker_buy_quote_volume: Volume | None = None
 
 
 class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
@@ -143,10 +180,10 @@ class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
+    time: Time
+    received_at: Time
     channel: str
-    ended_at: int | None
+    ended_at: Time | None
     cause: str
     detail: str | None = None
 
@@ -156,8 +193,8 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
 
     exchange: str
     symbol: str
-    time: int
-    received_at: int
+    time: Time
+    received_at: Time
     table: str
     reason: str
     record: str
@@ -165,24 +202,6 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
 
 MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle
 Record: TypeAlias = MarketRecord | FeedGap | Rejected
-
-CHANNEL_OF: dict[type[MarketRecord], Channel] = {
-    Tick: "ticks",
-    Trade: "trades",
-    BookSnapshot: "order_book",
-    OpenInterest: "open_interest",
-    Funding: "funding",
-    Candle: "candles",
-}
-
-TABLE_OF: dict[type[MarketRecord], str] = {
-    Tick: "market_ticks",
-    Trade: "trades",
-    BookSnapshot: "order_book",
-    OpenInterest: "oi_snapshots",
-    Funding: "funding",
-    Candle: "ohlcv_data",
-}
 
 # Further from ours than this, the venue's time does not say when a record was sent: a snapshot holds old trades.
 _MOST_LAG_US = 60_000_000
@@ -215,19 +234,6 @@ def decode_batch(payload: bytes) -> list[Record]:
         raise msgspec.DecodeError(f"a text is not UTF-8: {error}") from error
 
 
-_CHANNEL_NAMES: dict[type, str] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rejections"}
-
-
-def channel_of(record: Record) -> str:
-    """The channel a record is counted under."""
-    return _CHANNEL_NAMES[type(record)]
-
-
-def stream_of(record: MarketRecord) -> StreamId:
-    """The stream a record belongs to."""
-    return record.exchange, _CHANNEL_NAMES[type(record)], record.symbol
-
-
 MEMORY_BYTES = 500
 """What a record but a book takes, measured as it stands in a list: fields, their texts, the allocator's share."""
 
@@ -246,8 +252,3 @@ def all_memory_bytes(records: Sequence[Record]) -> int:
     if BookSnapshot not in set(map(type, records)):
         return MEMORY_BYTES * len(records)
     return sum(map(memory_bytes, records))
-
-
-def count_channels(records: Sequence[Record]) -> dict[str, int]:
-    """How many records of each channel a batch holds; gaps and rejections count apart from the market's."""
-    return {_CHANNEL_NAMES[kind]: count for kind, count in Counter(map(type, records)).items()}

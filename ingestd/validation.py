@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -20,14 +20,13 @@ from ingestd.records import (
     OPEN_INTEREST_UNITS,
     TRADE_KINDS,
     BookSnapshot,
-    Candle,
     FeedGap,
-    Funding,
     MarketRecord,
     OpenInterest,
     Rejected,
     Tick,
     Trade,
+    field_rules,
 )
 
 # PostgreSQL takes at most 2,704 bytes of one row into a B-tree, and answers 54000 to more:
@@ -251,38 +250,45 @@ def _open_interest(record: OpenInterest) -> str | None:
     return None if record.basis is None or _finite(record.basis) else "basis"
 
 
-def _funding(record: Funding) -> str | None:
-    if not _finite(record.funding_rate):
-        return "funding_rate"
-    if not _all_match(_finite, (record.annualised_rate, record.payment)):
-        return "funding_rate"
-    if record.next_funding_time is not None and not OLDEST_TIME_US <= record.next_funding_time <= _MAX_TIME_US:
-        return "next_funding_time"
-    return None if record.mark_price is None or _positive(record.mark_price) else "price"
-
-
-def _candle(record: Candle) -> str | None:
-    if not _all_match(_positive, (record.open, record.high, record.low, record.close)):
-        return "price"
-    volumes = (record.volume, record.quote_volume, record.taker_buy_base_volume, record.taker_buy_quote_volume)
-    if not _all_match(_not_negative, volumes):
-        return "quantity"
-    if record.trades_count is not None and not 0 <= record.trades_count <= _MAX_INTEGER:
-        return "trades_count"
-    return None if is_name(record.timeframe) else "timeframe"
-
-
 def _all_match(matches: Callable[[str], object], texts: Iterable[str | None]) -> bool:
     return all(text is None or matches(text) for text in texts)
 
 
+def _is_time(time_us: int) -> bool:
+    return OLDEST_TIME_US <= time_us <= _MAX_TIME_US
+
+
+_ALLOWED: Mapping[str, Callable[[Any], object]] = {
+    "positive": _positive,
+    "not_negative": _not_negative,
+    "any_number": _finite,
+    "time": _is_time,
+    "count": lambda count: 0 <= count <= _MAX_INTEGER,
+    "name": lambda text: is_name(text),
+}
+
+
+def _by_rules(record_type: type) -> Callable[[Any], str | None]:
+    """The check of a record whose fields can be judged one by one."""
+    rules = list(field_rules(record_type).items())[2:]  # `flaw` judges time and received_at
+    checks = [(name, _ALLOWED[rule.allows], rule.reason or name) for name, rule in rules]
+
+    def check(record: Any) -> str | None:
+        for name, is_allowed, reason in checks:
+            value = getattr(record, name)
+            if value is not None and not is_allowed(value):
+                return reason
+        return None
+
+    return check
+
+
 _CHECKS: dict[type, Callable[[Any], str | None]] = {
+    **{record_type: _by_rules(record_type) for record_type in get_args(MarketRecord)},
     Tick: _tick,
     Trade: _trade,
     BookSnapshot: _book,
     OpenInterest: _open_interest,
-    Funding: _funding,
-    Candle: _candle,
 }
 
 

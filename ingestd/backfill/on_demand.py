@@ -30,6 +30,7 @@ from ingestd.backfill.past import (
 )
 from ingestd.backfill.past import known as as_known
 from ingestd.backfill.venues import Venue
+from ingestd.channels import TABLE_OF
 from ingestd.clock import from_datetime, now_us, to_datetime
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, RateLimited, SymbolError, Unfillable
@@ -37,7 +38,7 @@ from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.past.id_runs import Window, merged
 from ingestd.feeds.past.trade_search import Paging, Request, TradeSearch
 from ingestd.feeds.past.trade_series import Series
-from ingestd.records import TABLE_OF, MarketRecord, Record, Trade
+from ingestd.records import MarketRecord, Record, Trade
 from ingestd.retry import Backoff
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess

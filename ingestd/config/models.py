@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from ingestd.channels import ROWS, Channel
 from ingestd.config import dsn as config_dsn
 from ingestd.config.overlap import is_pattern, overlaps
 from ingestd.config.secrets import hide, secrets_in, secrets_of_url, shown_url, shown_value
@@ -37,8 +38,6 @@ from ingestd.errors import ConfigError, Problem
 ENV_PREFIX = "INGESTD_"
 _HIGHEST_PORT = 65_535
 
-Channel = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
-
 WhenFull = Literal["block", "drop_oldest", "conflate"]
 
 _INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -56,6 +55,11 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
 
 
+def _options(fields: Mapping[str, Any]) -> Any:
+    """A section with one option for each channel, or for each of their tables."""
+    return create_model("_Options", __base__=_Section, **fields)
+
+
 class InstanceConfig(_Section):
     name: Annotated[str, Field(pattern=_INSTANCE)] = "ingestd-1"
     role: Literal["all", "feed", "sink"] = "all"
@@ -70,15 +74,11 @@ class LogConfig(_Section):
     format: Literal["auto", "console", "json"] = "auto"
 
 
-class WhenFullConfig(_Section):
-    """What becomes of a channel's records while the intake is more than half full."""
+_when_full = _options({row.name: (WhenFull, "block") for row in ROWS})
 
-    ticks: WhenFull = "block"
-    trades: WhenFull = "block"
-    order_book: WhenFull = "block"
-    open_interest: WhenFull = "block"
-    funding: WhenFull = "block"
-    candles: WhenFull = "block"
+
+class WhenFullConfig(_when_full):  # type: ignore[misc, valid-type]  # made of the rows
+    """What becomes of a channel's records while the intake is more than half full."""
 
 
 class IntakeConfig(_Section):
@@ -213,36 +213,22 @@ class HttpConfig(_Section):
         return int(self.listen.rpartition(":")[2])
 
 
-class ChunksConfig(_Section):
+_chunks = _options({f"{row.table}_days": (Annotated[int, Field(ge=1)], row.chunk_days) for row in ROWS})
+_compression = _options({f"{row.table}_after_days": (Days, row.compress_after_days) for row in ROWS})
+_retention = _options({f"{row.table}_days": (Days, row.retention_days) for row in ROWS if row.retention_days})
+
+
+class ChunksConfig(_chunks):  # type: ignore[misc, valid-type]  # as above
     """Chunk interval of each hypertable, in days (TimescaleDB only)."""
 
-    market_ticks_days: Annotated[int, Field(ge=1)] = 1
-    trades_days: Annotated[int, Field(ge=1)] = 1
-    order_book_days: Annotated[int, Field(ge=1)] = 1
-    oi_snapshots_days: Annotated[int, Field(ge=1)] = 7
-    funding_days: Annotated[int, Field(ge=1)] = 30
-    ohlcv_data_days: Annotated[int, Field(ge=1)] = 7
 
-
-class CompressionConfig(_Section):
+class CompressionConfig(_compression):  # type: ignore[misc, valid-type]  # as above
     """After how many days a chunk becomes columnar (TimescaleDB Community only); 0: never."""
 
-    market_ticks_after_days: Days = 1
-    trades_after_days: Days = 3
-    order_book_after_days: Days = 1
-    oi_snapshots_after_days: Days = 14
-    funding_after_days: Days = 60
-    ohlcv_data_after_days: Days = 7
 
-
-class RetentionConfig(_Section):
+class RetentionConfig(_retention):  # type: ignore[misc, valid-type]  # as above
     """How many days each table keeps; 0: for ever."""
 
-    market_ticks_days: Days = 30
-    trades_days: Days = 365
-    order_book_days: Days = 30
-    oi_snapshots_days: Days = 120
-    funding_days: Days = 365
     ohlcv_data_minutes_days: Days = 365  # 1m to 30m
     ohlcv_data_hours_days: Days = 730  # 1h to 12h
     ohlcv_data_days_days: Days = 3650  # 1d, 1w, 1M

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ingestd.channels import NOT_SERVED
+
 DISCONNECT = "disconnect"
 STALE = "stale"
 STREAM_SILENT = "stream_silent"
@@ -97,9 +99,6 @@ CAUSES: Mapping[str, Explanation] = {
         "Backfill asks for them. If it finds none, the two candles are in the table candle_audit: compare them.",
     ),
 }
-
-NOT_SERVED = ("ticks", "order_book")
-"""The channels of which no venue serves the past: what is missing there stays missing."""
 
 _STATUSES: Mapping[str, str] = {
     "open": "open: it has not ended; the stream has not delivered since.",

@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 import structlog
 
 from ingestd import validation
+from ingestd.channels import CHANNEL_OF, TABLE_OF, channel_of, stream_of
 from ingestd.clock import now_us
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
@@ -26,9 +27,7 @@ from ingestd.journal.journal import Batch, Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.ops.rejections import Rejections
 from ingestd.records import (
-    CHANNEL_OF,
     MEMORY_BYTES,
-    TABLE_OF,
     BookSnapshot,
     FeedGap,
     MarketRecord,
@@ -36,11 +35,9 @@ from ingestd.records import (
     Rejected,
     StreamId,
     all_memory_bytes,
-    channel_of,
     earliest_us,
     encode_batch,
     memory_bytes,
-    stream_of,
 )
 from ingestd.retry import Backoff
 

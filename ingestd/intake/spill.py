@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from ingestd.records import MarketRecord, channel_of
+from ingestd.channels import channel_of
+from ingestd.records import MarketRecord
 
 
 class Spill:

@@ -26,6 +26,7 @@ from typing import IO, TypeVar
 import msgspec
 import structlog
 
+from ingestd.channels import ROWS, count_channels
 from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalDamaged, JournalError, JournalFull
@@ -39,7 +40,7 @@ from ingestd.journal.rows import StoredBatch
 from ingestd.journal.salvage import Rewritten, salvage, without_channel
 from ingestd.journal.thread import Worker
 from ingestd.ops.metrics import Metrics
-from ingestd.records import FeedGap, Record, StreamId, count_channels, decode_batch, encode_batch
+from ingestd.records import FeedGap, Record, StreamId, decode_batch, encode_batch
 
 __all__ = ["DROP_ORDER", "Batch", "Cursor", "Journal", "Place"]
 
@@ -48,7 +49,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 # What `drop_oldest` gives up first. Gap and rejection rows are never dropped.
-DROP_ORDER = ("order_book", "ticks", "open_interest", "funding", "candles", "trades")
+DROP_ORDER = tuple(row.name for row in sorted(ROWS, key=lambda row: row.drop_rank))
 
 # A read brings no more than this, besides its first batch: decoded it is several times as large.
 _READ_BYTES = 8 * 2**20

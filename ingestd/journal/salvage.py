@@ -21,21 +21,12 @@ from pathlib import Path
 import msgspec
 
 from ingestd import files
+from ingestd.channels import channel_of, count_channels, stream_of
 from ingestd.gaps.open_gaps import Dropped, dropped
 from ingestd.journal.disk import connect, translated, with_companions
 from ingestd.journal.file import NEW, PART, FileName, JournalFile, add_counts, write_schema
 from ingestd.journal.rows import StoredBatch, row_of, stored
-from ingestd.records import (
-    FeedGap,
-    Record,
-    Rejected,
-    StreamId,
-    channel_of,
-    count_channels,
-    decode_batch,
-    encode_batch,
-    stream_of,
-)
+from ingestd.records import FeedGap, Record, Rejected, StreamId, decode_batch, encode_batch
 
 _STEPS = 2000  # one position at a time over a damaged page, before the steps double
 _END = 2**62

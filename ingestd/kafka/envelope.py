@@ -17,23 +17,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
+from ingestd.channels import CHANNEL_OF, ROWS
 from ingestd.clock import iso_text
 from ingestd.errors import EnvelopeError
-from ingestd.records import (
-    BookSnapshot,
-    Candle,
-    FeedGap,
-    Funding,
-    OpenInterest,
-    Record,
-    Rejected,
-    Tick,
-    Trade,
-)
+from ingestd.records import FeedGap, FieldRule, Record, Rejected, Tick, Trade, field_rules
 
 VERSION = b"2"
 POSITION_HEADER = "ingestd-position"
@@ -41,50 +32,13 @@ VERSION_HEADER = "ingestd-version"
 _LONGEST_POSITION = 1000
 _position = re.compile(rb"([!-9;-~]+):(0|[1-9][0-9]*):(0|[1-9][0-9]*)").fullmatch
 
-TopicKind: TypeAlias = Literal[
-    "ticks", "trades", "order_book", "open_interest", "funding", "candles", "gaps", "rejected"
-]
-TOPIC_KINDS: tuple[TopicKind, ...] = get_args(TopicKind)
+TopicKind: TypeAlias = str
+"""The last part of a topic's name: a channel, `gaps` or `rejected`."""
 
-_KIND_OF: dict[type, TopicKind] = {
-    Tick: "ticks",
-    Trade: "trades",
-    BookSnapshot: "order_book",
-    OpenInterest: "open_interest",
-    Funding: "funding",
-    Candle: "candles",
-    FeedGap: "gaps",
-    Rejected: "rejected",
-}
-_EVENT_TYPE_OF: dict[type, str] = {
-    Tick: "TICK",
-    Trade: "TRADE",
-    BookSnapshot: "ORDER_BOOK",
-    OpenInterest: "OPEN_INTEREST",
-    Funding: "FUNDING",
-    Candle: "CANDLE",
-    FeedGap: "GAP",
-    Rejected: "REJECTED",
-}
+_KIND_OF: dict[type, TopicKind] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rejected"}
+TOPIC_KINDS: tuple[TopicKind, ...] = tuple(_KIND_OF.values())
+_EVENT_TYPE_OF: dict[type, str] = {**{row.record: row.event_type for row in ROWS}, FeedGap: "GAP", Rejected: "REJECTED"}
 
-_TIME_FIELDS = frozenset({"time", "received_at", "ended_at", "next_funding_time"})
-_TEXT_FIELDS = frozenset(
-    {
-        "exchange",
-        "symbol",
-        "trade_id",
-        "side",
-        "kind",
-        "unit",
-        "timeframe",
-        "channel",
-        "cause",
-        "detail",
-        "table",
-        "reason",
-        "record",
-    }
-)
 # What messages of version 1 do not have.
 _ADDED: dict[str, Any] = {"kind": None, "in_candles": True, "unit": None}
 
@@ -289,11 +243,9 @@ class _Wire:
 
 def _wire(record: type) -> _Wire:
     hints = get_type_hints(record)
-    names = record.__struct_fields__  # type: ignore[attr-defined] # every record is a Struct
-    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
-        (name, _wire_type(name, hints[name]), _ADDED[name]) if name in _ADDED else (name, _wire_type(name, hints[name]))
-        for name in names
-    ]
+    names, rules = record.__struct_fields__, field_rules(record)  # type: ignore[attr-defined] # every record is a Struct
+    types = {name: _wire_type(hints[name], rules.get(name)) for name in names}
+    fields = [(name, types[name], _ADDED[name]) if name in _ADDED else (name, types[name]) for name in names]
     # A key that nobody knows is refused: a new field is a new version.
     data = msgspec.defstruct(f"{record.__name__}Data", fields, forbid_unknown_fields=True, gc=False)
     event = msgspec.defstruct(
@@ -304,17 +256,17 @@ def _wire(record: type) -> _Wire:
         forbid_unknown_fields=True,
         gc=False,
     )
-    times = tuple(index for index, name in enumerate(names) if name in _TIME_FIELDS)
+    times = tuple(index for index, name in enumerate(names) if name in rules and rules[name].allows == "time")
     levels = tuple(index for index, name in enumerate(names) if name in _LEVEL_FIELDS)
     return _Wire(record, _EVENT_TYPE_OF[record], event, data, times, levels, msgspec.json.Decoder(event))
 
 
-def _wire_type(name: str, hint: Any) -> Any:
+def _wire_type(hint: Any, rule: FieldRule | None) -> Any:
     """How a field is written: times as ISO text, decimals as checked text, the rest as it is."""
     optional = type(None) in get_args(hint)
-    if name in _TIME_FIELDS:
+    if rule is not None and rule.allows == "time":
         return _Time | None if optional else _Time
-    if name not in _TEXT_FIELDS and str in (hint, *get_args(hint)):
+    if rule is not None and rule.is_decimal:
         return _Decimal | None if optional else _Decimal
     return hint
 

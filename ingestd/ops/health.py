@@ -12,11 +12,12 @@ import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ingestd.channels import ROWS
 from ingestd.records import FeedGap, StreamId
 from ingestd.status import FeedStatus, StreamStatus
 
 LOOP_STALLED_S = 10.0
-_POLLED_CHANNELS = frozenset({"open_interest", "funding", "candles"})
+_POLLED_CHANNELS = frozenset(row.name for row in ROWS if row.is_polled)
 _POLLS_MISSED_WHEN_STALE = 3
 _NAMED_AT_MOST = 3
 GAPS_SHOWN_AT_MOST = 20

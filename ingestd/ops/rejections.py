@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from ingestd.channels import stream_of
 from ingestd.clock import monotonic_s
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
-from ingestd.records import MarketRecord, StreamId, stream_of
+from ingestd.records import MarketRecord, StreamId
 
 log = structlog.get_logger()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from ingestd.channels import ROWS, TABLE_OF
 from ingestd.clock import now_us
 from ingestd.errors import EnvelopeError
 from ingestd.kafka import envelope
@@ -16,7 +17,7 @@ from ingestd.kafka.envelope import TopicKind
 from ingestd.kafka.messages import Message, Unreadable
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.ops.rejections import Rejections
-from ingestd.records import TABLE_OF, FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
+from ingestd.records import FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
 from ingestd.sources.base import Item
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
@@ -29,19 +30,18 @@ log = structlog.get_logger()
 
 _REJECTIONS = "rejections"
 _TABLES: dict[TopicKind, str] = {
-    "ticks": "market_ticks",
-    "trades": "trades",
-    "order_book": "order_book",
-    "open_interest": "oi_snapshots",
-    "funding": "funding",
-    "candles": "ohlcv_data",
+    **{row.name: row.table for row in ROWS},
     "gaps": "feed_gaps",
     "rejected": "rejected_records",
 }
-_CHANNELS: dict[TopicKind, str] = {kind: "rejections" if kind == "rejected" else kind for kind in _TABLES}
 _LONGEST_VALUE_KEPT = 10_000
 _NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
 _MAX_TEXT = 2000
+
+
+def _counted_as(kind: TopicKind) -> str:
+    """The channel that metrics and items name."""
+    return _REJECTIONS if kind == "rejected" else kind
 
 
 class MarketStore:
@@ -68,7 +68,7 @@ class MarketStore:
 
     def _item(self, message: Message, window: TimeWindow, now: int) -> Item:
         kind = self._kinds[message.topic]
-        part, channel, place = (message.topic, message.partition), _CHANNELS[kind], journal_place(message)
+        part, channel, place = (message.topic, message.partition), _counted_as(kind), journal_place(message)
         try:
             record = envelope.decode(kind, message.value or b"")
             reason = unfit(record, window)

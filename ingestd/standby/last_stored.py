@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ingestd.channels import ROW_OF
 from ingestd.clock import MICROSECONDS_PER_DAY, from_datetime, to_datetime
-from ingestd.records import CHANNEL_OF, TABLE_OF
 from ingestd.storage.database import Database
 
-_TABLES: dict[str, str] = {channel: TABLE_OF[kind] for kind, channel in CHANNEL_OF.items()}
 # Bounds the search, and the chunks it opens.
 _LOOK_BACK_US = 2 * MICROSECONDS_PER_DAY
 
@@ -19,7 +18,7 @@ async def last_stored(
     """The exchange's time of the newest row of each symbol before that moment; a symbol without one, in two days, is
     left out. Microseconds since the epoch."""
     rows = await database.fetch(
-        f"SELECT wanted.symbol, (SELECT max(time) FROM {_TABLES[channel]} AS stored "  # noqa: S608 # a constant
+        f"SELECT wanted.symbol, (SELECT max(time) FROM {ROW_OF[channel].table} AS stored "  # noqa: S608 # a constant
         "WHERE stored.exchange = $1 AND stored.symbol = wanted.symbol AND time < $3 AND time > $4) AS last "
         "FROM unnest($2::text[]) AS wanted (symbol)",
         exchange,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ingestd.channels import ROW_OF
 from ingestd.clock import from_datetime, to_datetime
 from ingestd.storage.database import Database, Row
 
@@ -13,7 +14,6 @@ _EDGE_TRADES = 10  # before a gap; after it: the trades of the first frame
 _CLOCKS_APART = timedelta(minutes=5)  # how far the venue's clock and ours may differ
 _PRECISION_US = 1_000_000  # the coarsest times that a venue's past has
 _LOOK_BACK = timedelta(days=7)  # for the last trade of a symbol that is rarely traded
-TABLE_OF_CHANNEL = {"trades": "trades", "candles": "ohlcv_data", "funding": "funding", "open_interest": "oi_snapshots"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ async def stored_times(
     """The times (microseconds) of `[first_us, last_us]` at which a channel other than trades has a row."""
     key = " AND timeframe = $5" if channel == "candles" else ""
     rows = await db.fetch(
-        f"SELECT time FROM {TABLE_OF_CHANNEL[channel]} "  # noqa: S608 - our own names
+        f"SELECT time FROM {ROW_OF[channel].table} "  # noqa: S608 - our own names
         f"WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4{key}",
         exchange,
         symbol,

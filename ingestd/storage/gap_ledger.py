@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from ingestd.channels import TABLE_OF
 from ingestd.storage.database import Database
 
 
@@ -37,7 +38,6 @@ class GapChoice:
     since: datetime | None = None
 
 
-_MARKET_TABLES = ("trades", "market_ticks", "order_book", "ohlcv_data", "funding", "oi_snapshots")
 _CHOSEN = (
     "FROM feed_gaps WHERE ($1 IS FALSE OR status = 'open') AND ($2::text IS NULL OR exchange = $2) "
     "AND ($3::text IS NULL OR symbol = $3) AND ($4::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= $4)"
@@ -70,7 +70,7 @@ async def known_streams(db: Database) -> set[tuple[str, str]]:
 async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bool:
     """Whether a table has data of this exchange and symbol (None: any). Without feeds `symbols` is empty."""
     chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)"
-    some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in _MARKET_TABLES)
+    some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in TABLE_OF.values())
     return bool(await db.fetchval(f"SELECT {some}", exchange, symbol))
 
 

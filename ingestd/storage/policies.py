@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ingestd.channels import ROWS
 from ingestd.config.models import Config, RetentionConfig
 from ingestd.storage.candles import AGGREGATES, FOR_EVER, Level, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.session_settings import SCHEMA
 
-HYPERTABLES = ("market_ticks", "trades", "order_book", "oi_snapshots", "funding", "ohlcv_data")
+HYPERTABLES = tuple(row.table for row in ROWS)
 
 _NEVER = "never"
 
@@ -65,8 +66,10 @@ def differences(present: Present, engine: Engine, config: Config) -> Iterator[Ch
         yield from _refresh_changes(present, config.retention)
 
 
-def ohlcv_data_days(retention: RetentionConfig) -> int:
-    """How long chunks of ohlcv_data are kept: as long as the longest-kept timeframe."""
+def kept_days(table: str, retention: RetentionConfig) -> int:
+    """How long chunks of the table are kept: those of ohlcv_data, as long as the longest-kept timeframe."""
+    if table != "ohlcv_data":
+        return int(getattr(retention, f"{table}_days"))
     kept = (retention.ohlcv_data_minutes_days, retention.ohlcv_data_hours_days, retention.ohlcv_data_days_days)
     return FOR_EVER if FOR_EVER in kept else max(kept)
 
@@ -132,8 +135,7 @@ def _retention_changes(present: Present, retention: RetentionConfig) -> Iterator
 
 def _kept_days(retention: RetentionConfig) -> Iterator[tuple[str, int]]:
     for table in HYPERTABLES:
-        days = ohlcv_data_days(retention) if table == "ohlcv_data" else getattr(retention, f"{table}_days")
-        yield table, days
+        yield table, kept_days(table, retention)
     for level in AGGREGATES:
         yield level.relation, getattr(retention, level.retention_key)
 

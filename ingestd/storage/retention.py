@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ingestd.channels import ROWS
 from ingestd.config.models import Config, RetentionConfig
-from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
 from ingestd.storage.candles import FOR_EVER, LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
-from ingestd.storage.policies import HYPERTABLES
+from ingestd.storage.policies import HYPERTABLES, kept_days
 from ingestd.storage.rights import owns
 from ingestd.validation import TimeWindow, time_window
 
@@ -114,18 +114,5 @@ async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) 
 
 def accepted_window(config: Config) -> Callable[[int], TimeWindow]:
     """A function that gives the accepted window at a moment, by the configured retention."""
-    retention = config.retention
-    candles = (
-        retention.ohlcv_data_minutes_days,
-        retention.ohlcv_data_hours_days,
-        retention.ohlcv_data_days_days,
-    )
-    days: dict[type, int] = {
-        Tick: retention.market_ticks_days,
-        Trade: retention.trades_days,
-        BookSnapshot: retention.order_book_days,
-        OpenInterest: retention.oi_snapshots_days,
-        Funding: retention.funding_days,
-        Candle: 0 if 0 in candles else max(candles),
-    }
+    days: dict[type, int] = {row.record: kept_days(row.table, config.retention) for row in ROWS}
     return lambda now_us: time_window(now_us, config.validation.max_ahead_s, days)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ingestd.channels import ROWS
 from ingestd.storage.candles import LEVELS, TICK_HOURS
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -14,12 +15,7 @@ from ingestd.storage.session_settings import qualified, quoted
 
 _READ, _ADD, _CHANGE, _ALL = "SELECT", "SELECT, INSERT", "SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"
 _ALWAYS: Mapping[str, str] = {
-    "market_ticks": _ADD,
-    "trades": _ADD,
-    "order_book": _ADD,
-    "oi_snapshots": _ADD,
-    "funding": _ADD,
-    "ohlcv_data": _ALL,
+    **{row.table: _ALL if row.replaces else _ADD for row in ROWS},
     "symbols": _CHANGE,
     "feed_gaps": _CHANGE,
     "rejected_records": "SELECT, INSERT, DELETE",
@@ -35,7 +31,7 @@ _ALWAYS: Mapping[str, str] = {
 }
 _CANDLES = (*(level.relation for level in LEVELS), TICK_HOURS.relation)
 _MARKS = ("candles_marks", "ohlcv_1h_marks")
-_DROPPED_BY_THE_DAEMON = ("market_ticks", "trades", "order_book", "oi_snapshots", "funding")
+_DROPPED_BY_THE_DAEMON = tuple(row.table for row in ROWS if not row.replaces)
 
 
 def needed(engine: Engine) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from ingestd.records import Funding, Tick, Trade
+from ingestd.records import MarketRecord
 
 Row: TypeAlias = Sequence[str]  # price, amount, and whatever else the venue adds
 
@@ -48,7 +48,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
     market_id: str | None = None
 
 
-Message: TypeAlias = Trade | Tick | Funding | BookChange | FrameNumber | Notice
+Message: TypeAlias = MarketRecord | BookChange | FrameNumber | Notice
 
 
 class Decoder(Protocol):

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from ingestd import validation
+from ingestd.channels import TABLE_OF
 from ingestd.config import dsn as config_dsn
 from ingestd.config import secrets
 from ingestd.config.models import FeedConfig, JournalConfig, parse
@@ -40,7 +41,7 @@ from ingestd.feeds.markets.listing import ListingDoubts
 from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
-from ingestd.records import TABLE_OF, FeedGap, MarketRecord, Record, decode_batch, encode_batch
+from ingestd.records import FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sources.marks import journal_place
 from ingestd.status import StreamStatus
 from ingestd.storage.repository import columns_of

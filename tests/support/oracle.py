@@ -15,8 +15,9 @@ from unittest.mock import patch
 
 import msgspec
 
+from ingestd.channels import CHANNEL_OF
 from ingestd.feeds.ccxt.channels import method_for, ticks_from_tickers
-from ingestd.records import CHANNEL_OF, BookSnapshot, Channel, FeedGap, Funding, Level, MarketRecord, Tick, Trade
+from ingestd.records import BookSnapshot, Channel, FeedGap, Funding, Level, MarketRecord, Tick, Trade
 from ingestd.venues.exact import ExactFloat
 from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.venues.venue import BookRule

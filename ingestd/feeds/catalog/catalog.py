@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from ingestd.channels import ROW_OF
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.config.overlap import is_pattern
@@ -42,7 +43,7 @@ _FORMER_NAMES = {
     "bitfinex2": "bitfinex",
 }
 _NEAR = 0.82  # bittrex and bittrade, which are two exchanges, are 0.8
-_OF_CONTRACTS = {"funding": "perpetual contracts", "open_interest": "contracts"}
+_HAVING = {"all": "markets", "contracts": "contracts", "perpetuals": "perpetual contracts"}
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
@@ -72,7 +73,8 @@ def pointless(feeds: Sequence[FeedConfig]) -> list[Problem]:
     return [
         Problem(
             f"feeds[{index}].channels[{number}]",
-            f"no symbol of this feed has {channel}, which is of {_OF_CONTRACTS[channel]} only: nothing is captured",
+            f"no symbol of this feed has {channel}, which is of {_HAVING[ROW_OF[channel].markets]} only: "
+            "nothing is captured",
             repr(channel),
             "leave the channel out, or add such contracts to symbols, as in BTC/USDT:USDT",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.clock import now_us
-from ingestd.config.models import Channel, FeedConfig
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.catalog.catalog import check, nearest_exchange
 from ingestd.feeds.ccxt.channels import needs_key, offered_channels, streamed
@@ -16,7 +16,7 @@ from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.symbols import kind_of, namesakes, resolve
-from ingestd.records import CHANNELS
+from ingestd.records import CHANNELS, Channel
 from ingestd.venues.all import native_venue
 from ingestd.venues.symbol_names import CONTRACTS_ONLY
 

@@ -211,7 +211,7 @@ def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_t
     if channel in _MISREAD.get(exchange, ()):
         return None
     from_books = exchange in TICKS_FROM_BOOKS or market_type in _TICKS_FROM_BOOKS_OF.get(exchange, ())
-    methods = _METHODS["order_book" if channel == "ticks" and from_books else channel]
+    methods = _METHODS.get("order_book" if channel == "ticks" and from_books else channel, ())
     found = [method for feature, method in methods if has.get(feature) is True]
     if channel == "ticks" and exchange in _TICKERS_ONE_BY_ONE:
         return next((method for method in found if not method.many), None)
@@ -220,7 +220,7 @@ def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_t
 
 def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) -> Method | None:
     """The method that takes one symbol, for when a call with several is refused."""
-    candidates = (method for feature, method in _METHODS[channel] if has.get(feature) is True)
+    candidates = (method for feature, method in _METHODS.get(channel, ()) if has.get(feature) is True)
     return next((method for method in candidates if not method.many and method.polled == polled), None)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ingestd.channels import ROW_OF
 from ingestd.config.overlap import is_pattern
 from ingestd.records import Channel
 from ingestd.venues.symbol_names import nearest_markets
 
-_CONTRACT_CHANNELS = ("open_interest", "funding")
 _WILDCARD = re.compile(r"[*?\[\]]")
 _DASHES_OF_OPTION = 2  # at least, after what it is settled in
 _NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
@@ -77,16 +77,14 @@ def names(wanted: Iterable[str], symbol: str) -> bool:
 
 def serves(channel: Channel, market: Mapping[str, Any]) -> bool:
     """Whether the channel means anything for the market: only contracts that never expire have a funding rate."""
-    if channel == "funding":
-        return bool(market.get("swap"))
-    return channel not in _CONTRACT_CHANNELS or bool(market.get("contract"))
+    having = ROW_OF[channel].markets
+    return having == "all" or bool(market.get("swap" if having == "perpetuals" else "contract"))
 
 
 def may_serve(channel: Channel, name: str) -> bool:
     """The same, by a symbol or pattern alone: whether it may name a market that the channel means anything for."""
-    if channel == "funding":
-        return type_by_name(name) in (None, "swap")
-    return channel not in _CONTRACT_CHANNELS or type_by_name(name) != "spot"
+    having, market_type = ROW_OF[channel].markets, type_by_name(name)
+    return having == "all" or (market_type in (None, "swap") if having == "perpetuals" else market_type != "spot")
 
 
 def why_shared(markets: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
+from ingestd.channels import CHANNEL_OF
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
@@ -17,7 +18,7 @@ from ingestd.feeds.native.books import Book, Books
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.url_map import shown_url
 from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
-from ingestd.records import Channel, Funding, StreamId, Tick, Trade
+from ingestd.records import Channel, StreamId, Trade
 from ingestd.status import Earlier
 from ingestd.venues.messages import BookChange, Message
 from ingestd.venues.venue import Venue
@@ -59,9 +60,7 @@ class NativeRecorder:
         self.bad_frame = self._ledger.bad_frame
         self.closing = False  # what ends now ends on purpose: no gap
         self._streams_of: dict[type, dict[str, Stream]] = {
-            Trade: self.streams["trades"],
-            Tick: self.streams["ticks"],
-            Funding: self.streams["funding"],
+            record: self.streams[channel] for record, channel in CHANNEL_OF.items()
         }
 
     def attach(self, begin_anew: Callable[[str], None]) -> None:

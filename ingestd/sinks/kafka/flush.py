@@ -15,12 +15,13 @@ from typing import Protocol, TypeAlias
 
 import structlog
 
+from ingestd.channels import CHANNEL_OF, TABLE_OF, channel_of
 from ingestd.clock import monotonic_s
 from ingestd.errors import MessageTooLarge
 from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope
 from ingestd.kafka.producer import Message, partition_for, size_of
-from ingestd.records import CHANNEL_OF, TABLE_OF, Record, Rejected, channel_of
+from ingestd.records import Record, Rejected
 
 log = structlog.get_logger()
 

@@ -9,21 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from ingestd.records import (
-    BookSnapshot,
-    Candle,
-    FeedGap,
-    Funding,
-    Level,
-    OpenInterest,
-    Record,
-    Rejected,
-    Tick,
-    Trade,
-)
+from ingestd.channels import ROWS, ChannelRow
+from ingestd.records import BookSnapshot, FeedGap, FieldRule, Level, Record, Rejected, Tick, Trade, field_rules
 from ingestd.validation import storable_text
+
+_Lines: TypeAlias = Callable[[Sequence[Any]], list[str]]
 
 _seconds: dict[int, str] = {}
 _SECONDS_KEPT = 10_000
@@ -128,6 +120,10 @@ def _optional_time(time_us: int | None) -> str:
     return _NULL if time_us is None else timestamp(time_us)
 
 
+def _optional_text(text: str | None) -> str:
+    return _NULL if text is None else escaped(text)
+
+
 # Nearly everything stored is of the next three kinds. Each is one comprehension without a function call per record.
 # Text of a venue is escaped only if it has a backslash, the one special character that validation accepts.
 
@@ -196,37 +192,15 @@ def _levels(levels: tuple[Level, ...]) -> str:
     return '[{"price":' + '},{"price":'.join(map(',"amount":'.join, levels)) + "}]"
 
 
-def _open_interest(record: OpenInterest) -> str:
-    return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t"
-        f"{_optional(record.open_interest)}\t{_optional(record.open_interest_usd)}\t{_optional(record.basis)}\t"
-        f"{timestamp(record.received_at)}\t{_optional(record.unit)}\n"
-    )
-
-
-def _funding(record: Funding) -> str:
-    return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t{record.funding_rate}\t"
-        f"{_optional(record.annualised_rate)}\t{_optional(record.payment)}\t{_optional(record.mark_price)}\t"
-        f"{_optional_time(record.next_funding_time)}\t{timestamp(record.received_at)}\n"
-    )
-
-
-def _candle(record: Candle) -> str:
-    return (
-        f"{timestamp(record.time)}\t{escaped(record.exchange)}\t{escaped(record.symbol)}\t"
-        f"{escaped(record.timeframe)}\t{record.open}\t{record.high}\t{record.low}\t{record.close}\t{record.volume}\t"
-        f"{_optional(record.quote_volume)}\t{_optional(record.trades_count)}\t"
-        f"{_optional(record.taker_buy_base_volume)}\t{_optional(record.taker_buy_quote_volume)}\n"
-    )
+_FAST: dict[type, _Lines] = {Tick: _ticks, Trade: _trades, BookSnapshot: _books}
 
 
 def _gap(record: FeedGap) -> str:
-    detail = _NULL if record.detail is None else escaped(record.detail)
     status = "open" if record.ended_at is None else "closed"
     return (
         f"{escaped(record.exchange)}\t{escaped(record.symbol)}\t{escaped(record.channel)}\t{timestamp(record.time)}\t"
-        f"{_optional_time(record.ended_at)}\t{escaped(record.cause)}\t{status}\t{detail}\n"
+        f"{_optional_time(record.ended_at)}\t{escaped(record.cause)}\t{status}\t"
+        f"{_optional_text(record.detail)}\n"
     )
 
 
@@ -234,18 +208,27 @@ def _rejected(record: Rejected) -> str:
     return rejected(record.received_at, record.table, record.reason, None, record.record, None)
 
 
-def _each(line: Callable[[Any], str]) -> Callable[[Sequence[Any]], list[str]]:
+def _each(line: Callable[[Any], str]) -> _Lines:
     """COPY lines of the rare kinds."""
     return lambda records: [line(record) for record in records]
 
 
-_LINES: dict[type, tuple[str, Callable[[Sequence[Any]], list[str]]]] = {
-    Tick: ("market_ticks", _ticks),
-    Trade: ("trades", _trades),
-    BookSnapshot: ("order_book", _books),
-    OpenInterest: ("oi_snapshots", _each(_open_interest)),
-    Funding: ("funding", _each(_funding)),
-    Candle: ("ohlcv_data", _each(_candle)),
+def _by_columns(row: ChannelRow) -> _Lines:
+    """For the channels that are few: each field as its rule says."""
+    rules = field_rules(row.record)
+    columns = [(name, _written_as(rules.get(name))) for name in row.table_columns]
+    return _each(lambda record: "\t".join([write(getattr(record, name)) for name, write in columns]) + "\n")
+
+
+def _written_as(rule: FieldRule | None) -> Callable[[Any], str]:
+    if rule is not None and rule.allows == "time":
+        return _optional_time
+    is_number = rule is not None and (rule.is_decimal or rule.allows == "count")
+    return (lambda value: str(_optional(value))) if is_number else _optional_text
+
+
+_LINES: dict[type, tuple[str, _Lines]] = {
+    **{row.record: (row.table, _FAST.get(row.record) or _by_columns(row)) for row in ROWS},
     FeedGap: ("feed_gaps", _each(_gap)),
     Rejected: ("rejected_records", _each(_rejected)),
 }

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from ingestd.records import Record, Trade, count_channels
+from ingestd.channels import count_channels
+from ingestd.records import Record, Trade
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES, OnConflict, Table
 from ingestd.storage.writer.trade_times import TWO_TIMES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from ingestd.channels import ROWS, ChannelRow
+
 
 class OnConflict(enum.Enum):
     """What to do with a row whose key is already stored."""
@@ -83,9 +85,6 @@ class Table:
         return f"({', '.join(self.key)}) DO UPDATE SET {assignments}"
 
 
-_STREAM = ("time", "exchange", "symbol")
-_OF_MARKED_TRADES = ("kind", "in_candles", "contract_size", "contract_currency")
-
 # A gap's end only moves forward, so a record that comes late or twice reopens nothing. A backfill's verdict (filled,
 # unfillable) stays, unless the gap turns out to be longer than what was filled.
 _JUDGED = (
@@ -99,77 +98,16 @@ _MERGE_GAP = (
     "WHERE EXCLUDED.ended_at IS NOT NULL AND (feed_gaps.ended_at IS NULL OR feed_gaps.ended_at <= EXCLUDED.ended_at)"
 )
 
+
+def _table(row: ChannelRow) -> Table:
+    on_conflict = OnConflict.REPLACE if row.replaces else OnConflict.KEEP if row.key else OnConflict.NO_KEY
+    return Table(row.table, row.name, row.table_columns, row.key, on_conflict, seldom=row.seldom)
+
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        Table(
-            "market_ticks",
-            "ticks",
-            (*_STREAM, "bid_price", "bid_volume", "ask_price", "ask_volume", "received_at"),
-        ),
-        Table(
-            "trades",
-            "trades",
-            (
-                *_STREAM,
-                "trade_id",
-                "seq",
-                "side",
-                "price",
-                "quantity",
-                "received_at",
-                *_OF_MARKED_TRADES,
-            ),
-            ("exchange", "symbol", "trade_id", "time"),
-            OnConflict.KEEP,
-            seldom=_OF_MARKED_TRADES,
-        ),
-        Table(
-            "order_book",
-            "order_book",
-            (*_STREAM, "bids", "asks", "sequence", "valid", "received_at"),
-        ),
-        Table(
-            "oi_snapshots",
-            "open_interest",
-            (*_STREAM, "open_interest", "open_interest_usd", "basis", "received_at", "unit"),
-            ("exchange", "symbol", "time"),
-            OnConflict.KEEP,
-        ),
-        Table(
-            "funding",
-            "funding",
-            (
-                *_STREAM,
-                "funding_rate",
-                "annualised_rate",
-                "payment",
-                "mark_price",
-                "next_funding_time",
-                "received_at",
-            ),
-            ("exchange", "symbol", "time"),
-            OnConflict.KEEP,
-        ),
-        Table(
-            "ohlcv_data",
-            "candles",
-            (
-                *_STREAM,
-                "timeframe",
-                "open",
-                "high",
-                "low",
-                "close",
-                "volume",
-                "quote_volume",
-                "trades_count",
-                "taker_buy_base_volume",
-                "taker_buy_quote_volume",
-            ),
-            ("exchange", "symbol", "timeframe", "time"),
-            OnConflict.REPLACE,
-        ),
+        *map(_table, ROWS),
         Table(
             "feed_gaps",
             "gaps",

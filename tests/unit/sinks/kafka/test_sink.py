@@ -12,12 +12,13 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.channels import count_channels
 from ingestd.config.models import KafkaConfig, parse
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
 from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope, producer
 from ingestd.kafka.producer import Message, connection, partition_for, size_of
-from ingestd.records import Record, Rejected, count_channels
+from ingestd.records import Record, Rejected
 from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import Flush, Preparer
 from tests.support.records import book, tick, trade
