@@ -27,7 +27,7 @@ from ingestd.ops.summary import Summary
 from ingestd.sinks.redis.sink import RedisLive
 from ingestd.sources.base import Store
 from ingestd.sources.build import build_reader, show_source, source_health
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess

@@ -14,7 +14,7 @@ from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
 from ingestd.sources.base import Item
-from ingestd.sources.kafka_topics import poison, why
+from ingestd.sources.market_topics import poison, why
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move, advance
 from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_some_taken

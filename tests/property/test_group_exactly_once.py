@@ -18,7 +18,7 @@ from ingestd.kafka.messages import Consumer, Membership
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, Record
 from ingestd.sources.base import ReaderLimits
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database

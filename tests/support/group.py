@@ -13,7 +13,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sources.base import Store
 from ingestd.sources.build import build_reader
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow

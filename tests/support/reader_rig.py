@@ -11,7 +11,7 @@ from ingestd.kafka.messages import Consumer, Membership
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sources.base import ReaderLimits, Store
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore

@@ -23,7 +23,7 @@ from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
 from ingestd.sources.base import Item, Prepared
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.trading_events import EventStore
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move

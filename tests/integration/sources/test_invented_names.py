@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from ingestd.kafka import envelope
 from ingestd.ops.health import Snapshot, readiness
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from tests.support.postgres import DatabaseForTest
 from tests.support.reader_rig import Topics
 from tests.support.records import trade

@@ -17,7 +17,7 @@ from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Rejected, Trade
 from ingestd.sink_service import SinkService
-from ingestd.sources.kafka_topics import MarketStore
+from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.marks import journal_place
 from ingestd.sources.trading_events import EventStore
 from ingestd.validation import TimeWindow
