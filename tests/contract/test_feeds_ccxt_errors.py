@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ingestd.clock import now_us
 from ingestd.feeds.ccxt import subscription
+from ingestd.feeds.streams import quarantine
 from ingestd.ops.health import FeedHealth, Snapshot, readiness
 from ingestd.records import FeedGap, Tick, Trade
 from ingestd.retry import Backoff
@@ -379,7 +380,7 @@ async def test_errors_that_name_nothing_put_no_symbol_aside_however_many_they_ar
 async def test_a_symbol_that_was_put_aside_is_asked_for_on_the_next_socket(
     venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "QUARANTINE_AT_LEAST_S", 0.01)
+    monkeypatch.setattr(quarantine, "SHORT_QUARANTINE_S", 0.01)
     running = bitget(venue, "BTC", "ETH")
     refuses = True
 

@@ -43,7 +43,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(**_: object) -> Backoff:
         return Backoff(base_s=0.001, cap_s=0.005)
 
-    for module in ("ccxt_feed", "market_loader", "native.line"):
+    for module in ("ccxt.feed", "ccxt.market_loader", "native.connection"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
     real = subscription.Subscription.__init__
     monkeypatch.setattr(

@@ -128,7 +128,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
         return Backoff(base_s=0.001, cap_s=0.005)
 
     monkeypatch.setattr("ingestd.feeds.native.session.DIALS_AT_ONCE", 1000)
-    for module in ("ccxt_feed", "market_loader", "native.line", "native.rebuilding"):
+    for module in ("ccxt.feed", "ccxt.market_loader", "native.connection", "native.rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
     real = subscription.Subscription.__init__
     monkeypatch.setattr(
@@ -311,12 +311,16 @@ async def test_a_venue_that_is_down_is_asked_again(venue: Venue) -> None:
     await running.close()
 
 
-async def test_open_interest_is_polled_and_one_bad_symbol_touches_no_other(venue: Venue) -> None:
+async def test_open_interest_is_polled_and_one_bad_symbol_touches_no_other(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestd.feeds.streams.quarantine.RETRY_S", 0.0)
     running = Running(
         venue, channels=["open_interest"], symbols=["ETH/USDT:USDT", "BTC/USDT:USDT"], poll_interval_s=0.05
     )
 
     await running.until(lambda: len(running.intake.of(OpenInterest)) >= 2)
+    await running.until(lambda: any(s.quarantined for s in running.feed.status().streams))
 
     streams = {s.symbol: s for s in running.feed.status().streams}
     assert running.intake.of(OpenInterest)[0].open_interest == "10659.509"

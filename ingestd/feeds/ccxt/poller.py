@@ -15,13 +15,13 @@ from ingestd.feeds.ccxt.records import rows_of
 from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.quarantine import Quarantine, show_quarantined
 from ingestd.gaps.causes import POLL_FAILED
 from ingestd.log_limit import LogLimit
 from ingestd.records import Channel
 
 log = structlog.get_logger()
 
-QUARANTINE_S = 3600.0
 RATE_LIMIT_PAUSE_S = 30.0
 
 Fetch = Callable[[str, Any], Coroutine[Any, Any, Any]]  # method name, its first argument
@@ -48,7 +48,7 @@ class Poller:
         self._fetch = fetch
         self._recorder = recorder
         self._interval_s = interval_s
-        self._quarantined_until: dict[str, float] = {}
+        self._refused: dict[str, Quarantine] = {}  # by symbol
         self._failures = 0  # in a row
         self._log_limit = LogLimit()
         self._answered: Set[Any] = frozenset()  # the symbols of the last answer
@@ -65,9 +65,12 @@ class Poller:
             await stop.sleep(max(0.0, self._interval_s - (monotonic_s() - started)))
 
     def _due(self, group: Sequence[Stream]) -> list[Stream]:
-        now = monotonic_s()
-        wanted = [stream for stream in group if self._recorder.wants(stream)]
-        return [stream for stream in wanted if self._quarantined_until.get(stream.symbol, now) <= now]
+        now_s = monotonic_s()
+        return [stream for stream in group if self._recorder.wants(stream) and not self._is_held(stream, now_s)]
+
+    def _is_held(self, stream: Stream, now_s: float) -> bool:
+        quarantine = self._refused.get(stream.symbol)
+        return quarantine is not None and quarantine.left_s(stream.received, now_s) > 0
 
     async def _poll_group(self, group: Sequence[Stream], stop: Stop) -> None:
         """All at once where the venue can; one by one when it cannot, or refuses one of them, and what it leaves out:
@@ -87,8 +90,8 @@ class Poller:
                 return
             error = await self._call(single, [stream], stop)
             if isinstance(error, (SymbolError, ChannelError)):
-                self._quarantine(stream, error)
-            elif isinstance(error, Refused):  # it names no symbol: this sample is missing, and no more is known
+                self._count_refusal(stream, error)
+            if isinstance(error, (SymbolError, ChannelError, Refused)):
                 self._recorder.interrupted([stream], POLL_FAILED, str(error))
 
     def _note_missing(self, streams: Sequence[Stream]) -> None:
@@ -127,13 +130,9 @@ class Poller:
             await stop.sleep(error.retry_after_s or RATE_LIMIT_PAUSE_S)
         return error
 
-    def _quarantine(self, stream: Stream, error: FeedError) -> None:
-        stream.quarantined = str(error)[:300]
-        self._quarantined_until[stream.symbol] = monotonic_s() + QUARANTINE_S
-        log.warning(
-            "quarantined",
-            feed=self._recorder.counts.label,
-            channel=self._channel,
-            symbol=stream.symbol,
-            error=stream.quarantined,
-        )
+    def _count_refusal(self, stream: Stream, error: FeedError) -> None:
+        now_s = monotonic_s()
+        quarantine = self._refused.setdefault(stream.symbol, Quarantine())
+        if quarantine.refused(stream.received, now_s) or isinstance(error, ChannelError):
+            quarantine.begin(now_s)
+            show_quarantined(stream, str(error), self._recorder.counts.label)

@@ -17,6 +17,7 @@ from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.overlap import Overlap
+from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE, Quarantine, show_quarantined
 from ingestd.records import Channel
 from ingestd.retry import Backoff
 
@@ -25,9 +26,6 @@ log = structlog.get_logger()
 RENEW_S = 60.0  # ask again although nothing happened: heals a subscription the library has lost track of
 SETTLED_S = 30.0  # what has worked this long starts its delays over
 LEFT_OPEN_S = 10.0  # a socket whose streams were asked for on another, while not all of them have come from there
-QUARANTINE_S = 3600.0
-QUARANTINE_AT_LEAST_S = 60.0  # also when its socket is gone: it may be the refused request that the venue closed it for
-REFUSALS_TO_QUARANTINE = 3
 FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
 REFUSED_OFTEN = 8
 REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
@@ -77,9 +75,8 @@ class Subscription:
         )
         self._attempt_started = monotonic_s()
         self._attempt_received = self._received()
-        self._refusals = 0
+        self._quarantine = Quarantine()
         self._unnamed = ""  # the error, if the last refusal named no symbol
-        self._hold_s = QUARANTINE_AT_LEAST_S
         rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
         self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
 
@@ -96,7 +93,7 @@ class Subscription:
     @property
     def refused_without_a_name(self) -> str | None:
         """The venue's error that may be about these symbols, which it does not say: it came often, and they do not."""
-        often = self._unnamed and self._refusals >= REFUSALS_TO_QUARANTINE
+        often = self._unnamed and self._quarantine.refusals >= REFUSALS_TO_QUARANTINE
         return self._unnamed if often and self._silent() else None
 
     def wake(self, url: str) -> None:
@@ -242,7 +239,7 @@ class Subscription:
             self._backoff.settled()
         self._attempt_started, self._attempt_received = monotonic_s(), self._received()
         at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
-        if self._refusals >= REFUSED_OFTEN:
+        if self._unnamed and self._quarantine.refusals >= REFUSED_OFTEN:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._backoff.next_s(at_least_s)
         # A lost connection ends every subscription on it: one of them tells when it is tried again.
@@ -258,34 +255,40 @@ class Subscription:
         return delay_s
 
     async def _on_refusal(self, error: FeedError, stop: Stop) -> list[Subscription]:
-        """Ask again; those that deliver are not refused, and of the others the refused one is found by halving.
+        """Ask again. Streams that deliver then are not refused; of the others the refused one is found by halving.
 
-        Only a symbol that is named, or one of which the library itself says so, is put aside.
+        Only a symbol that the venue or the library names is quarantined.
         """
         blamed = self._blamed(error)
         names_none = isinstance(error, Refused) and error.symbols == frozenset()
         self._anew = bool(blamed) and isinstance(error, Refused) and error.symbols is not None
-        self._refusals = self._refusals + 1 if blamed else 0
         self._unnamed = str(error) if names_none else ""
-        may_be_transient = names_none and len(blamed) == len(self.streams) and self._refusals < REFUSALS_TO_QUARANTINE
-        if blamed and len(self.streams) > 1 and not may_be_transient:
+        if not blamed:
+            self._quarantine.clear()
+            await stop.sleep(self._delay_s(error))
+            return []
+        often = self._quarantine.refused(self._received(), monotonic_s())
+        may_be_transient = names_none and len(blamed) == len(self.streams) and not often
+        if len(self.streams) > 1 and not may_be_transient:
             log.info("subscription_split", feed=self._recorder.counts.label, subscription=self.name, error=str(error))
             return self._parts(blamed)
-        if names_none and self._refusals == REFUSALS_TO_QUARANTINE:
-            self._recorder.not_subscribed(blamed, str(error))
-            log.warning(
-                "refused_without_a_name",
-                feed=self._recorder.counts.label,
-                channel=self.channel,
-                symbols=self.symbols[:3],
-                error=str(error)[:300],
-            )
-        often = self._refusals >= REFUSALS_TO_QUARANTINE and not names_none
-        if blamed and (often or isinstance(error, ChannelError)):
-            await self._quarantine(blamed[0], error, stop)
+        if names_none and self._quarantine.refusals == REFUSALS_TO_QUARANTINE:
+            self._show_unnamed_refusal(blamed, error)
+        if isinstance(error, ChannelError) or (often and not names_none):
+            await self._wait_out_quarantine(blamed[0], error, stop)
         else:
             await stop.sleep(self._delay_s(error))
         return []
+
+    def _show_unnamed_refusal(self, blamed: Sequence[Stream], error: FeedError) -> None:
+        self._recorder.not_subscribed(blamed, str(error))
+        log.warning(
+            "refused_without_a_name",
+            feed=self._recorder.counts.label,
+            channel=self.channel,
+            symbols=self.symbols[:3],
+            error=str(error)[:300],
+        )
 
     def _blamed(self, error: FeedError) -> list[Stream]:
         """Those that the error may be about: they have brought nothing since they were asked for, and if it names any
@@ -323,27 +326,17 @@ class Subscription:
             if part
         ]
 
-    async def _quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
-        """Leave the symbol alone for an hour, unless it delivers after all (the refusal was about another one), or its
-        socket is gone: what the venue says on the next one may be another thing."""
-        stream.quarantined = str(error)[:300]
-        log.warning(
-            "quarantined",
-            feed=self._recorder.counts.label,
-            channel=self.channel,
-            symbol=stream.symbol,
-            error=stream.quarantined,
-        )
-        began_s = monotonic_s()
+    async def _wait_out_quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
+        """Do not ask until the quarantine is over. Looks at it again when the socket is lost."""
+        show_quarantined(stream, str(error), self._recorder.counts.label)
+        quarantine = self._quarantine
+        quarantine.begin(monotonic_s())
         self._socket_gone = False
-        while not stop.is_set() and stream.quarantined is not None:
-            until_s = began_s + (min(self._hold_s, QUARANTINE_S) if self._socket_gone else QUARANTINE_S)
-            if (left_s := until_s - monotonic_s()) <= 0:
-                break
+        while not stop.is_set() and (left_s := quarantine.left_s(self._received(), monotonic_s())) > 0:
             self._wake.clear()
             await stop.sleep_or(self._wake, left_s)
-        self._hold_s *= 2
-        self._refusals = 0
+            if self._socket_gone:
+                quarantine.socket_lost()
         self._backoff.settled()
 
 

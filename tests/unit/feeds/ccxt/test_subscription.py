@@ -12,9 +12,10 @@ import pytest
 
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
-from ingestd.feeds.ccxt.subscription import FAILURES_TO_RECREATE, QUARANTINE_S, Subscription, all_fail
+from ingestd.feeds.ccxt.subscription import FAILURES_TO_RECREATE, Subscription, all_fail
 from ingestd.feeds.ccxt.tap import dialled_urls
 from ingestd.feeds.stopping import Stop
+from ingestd.feeds.streams.quarantine import QUARANTINE_S
 from ingestd.retry import Backoff
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
