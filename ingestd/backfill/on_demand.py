@@ -36,8 +36,7 @@ from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, ConfigError, FeedError, Problem, RateLimited, SymbolError, Unfillable
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.past.id_runs import Window, merged
-from ingestd.feeds.past.trade_search import Paging, Request, TradeSearch
-from ingestd.feeds.past.trade_series import Series
+from ingestd.feeds.past.trade_search import Request, TradeSearch
 from ingestd.records import MarketRecord, Record, Trade
 from ingestd.retry import Backoff
 from ingestd.storage import gap_filling, rollups
@@ -50,6 +49,7 @@ from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.writer import Flush, prepare, write
 from ingestd.validation import flaw, rejection
+from ingestd.venues.past import Paging, Series
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ from typing import Protocol, TypeAlias
 
 from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Known, Request
-from ingestd.feeds.past.trade_series import Series
 from ingestd.records import Candle, Funding, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
 from ingestd.storage.gap_filling import StoredTrade
+from ingestd.venues.past import Series
 
 Row: TypeAlias = Candle | Funding | OpenInterest
 Ask: TypeAlias = Callable[[], Awaitable[Sequence[Row]]]

@@ -1,16 +1,7 @@
-"""Which venues number their trades without holes, and what a hole in the ids means. Pure.
+"""Where a venue's trade ids have no holes, and what a hole in them says. Pure.
 
-Only here does a jump mean missing trades. Elsewhere ids are random, shared by all markets, or skip numbers.
-
-| venue (the library's name)  | ids                  | says so                                                    |
-|-----------------------------|----------------------|------------------------------------------------------------|
-| binance, binanceus: spot    | `t` and `a`, apart   | REST pages both by `fromId` (historicalTrades, aggTrades)  |
-| binance…: contracts         | `a` of aggTrade only | recorded: 87 of 87 steps are 1; `t` skips insurance trades |
-| coinbaseexchange, coinbase  | `trade_id`, product  | recorded: 97 of 97 steps are 1                             |
-| kraken                      | `trade_id`, book     | WebSocket v2: "Sequence number unique per trading book"    |
-
-Not: OKX (one message may stand for several trades), Bybit, Kraken Futures (random), Bitstamp, Bitfinex, Gemini (one
-series for all markets).
+A jump is inferred only where the venue's file says `consecutive_ids`; elsewhere ids are random, shared by all markets,
+or skip numbers by themselves.
 """
 
 from __future__ import annotations
@@ -21,9 +12,7 @@ from typing import Any
 
 from ingestd.gaps.consecutive import Belief, Consecutiveness
 from ingestd.records import Trade, earliest_us, latest_us
-
-_SPOT_AND_AGGREGATES = frozenset({"binance", "binanceus", "binanceusdm", "binancecoinm"})
-_EVERY_MARKET = frozenset({"coinbaseexchange", "coinbase", "kraken"})
+from ingestd.venues.all import facts_of
 
 _MOST_RANGES = 100  # of one frame; beyond that the last ranges are merged
 
@@ -33,10 +22,9 @@ _BEHIND_TO_RESTART = 100
 
 def are_consecutive(exchange: str, symbol: str, options: Mapping[str, Any]) -> bool:
     """Whether trade ids of this market are consecutive in the stream that the feed uses. `options` are ccxt's."""
-    if exchange in _EVERY_MARKET:
-        return True
-    if exchange not in _SPOT_AND_AGGREGATES:
-        return False
+    rule = facts_of(exchange).trades.consecutive_ids
+    if rule != "aggregates":
+        return rule == "all"
     return ":" not in symbol or asks_for_aggregates(options)
 
 

@@ -1,44 +1,63 @@
-"""Which venues have decoders of our own. To add one: its file, and a line here."""
+"""Every exchange of which something is known. To add one: its file, and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
 
 from ingestd.config.models import FeedConfig
-from ingestd.venues.binance import Binance
-from ingestd.venues.bybit import Bybit
-from ingestd.venues.coinbase import CoinbaseAdvanced
-from ingestd.venues.coinbase_exchange import CoinbaseExchange
-from ingestd.venues.kraken import Kraken
-from ingestd.venues.kraken_futures import KrakenFutures
-from ingestd.venues.okx import Okx
+from ingestd.venues.facts import Facts
 from ingestd.venues.venue import Venue
 
-_VENUES: Mapping[str, Callable[[Mapping[str, Any]], Venue]] = {
-    "binance": partial(Binance, "binance"),
-    "binancecoinm": partial(Binance, "binancecoinm"),
-    "binanceus": partial(Binance, "binanceus"),
-    "binanceusdm": partial(Binance, "binanceusdm"),
-    "bybit": Bybit,
-    "coinbase": CoinbaseAdvanced,
-    "coinbaseexchange": CoinbaseExchange,
-    "kraken": Kraken,
-    "krakenfutures": KrakenFutures,
-    "okx": Okx,
+FILES = (
+    "backpack",
+    "binance",
+    "bitget",
+    "bithumb",
+    "bitstamp",
+    "bullish",
+    "bybit",
+    "coinbase",
+    "coinbase_exchange",
+    "coinone",
+    "deepcoin",
+    "deribit",
+    "derive",
+    "gate",
+    "gemini",
+    "kraken",
+    "kraken_futures",
+    "lbank",
+    "lighter",
+    "luno",
+    "mexc",
+    "okx",
+    "others",
+    "phemex",
+    "poloniex",
+    "upbit",
+    "xt",
+)
+
+FACTS: Mapping[str, Facts] = {
+    facts.exchange: facts for file in FILES for facts in import_module(f"ingestd.venues.{file}").FACTS
 }
+
+
+def facts_of(exchange: str) -> Facts:
+    """What is known of this exchange, by its ccxt id; of any other, that it is as most are."""
+    return FACTS.get(exchange) or Facts(exchange=exchange)
 
 
 def native_exchanges() -> list[str]:
     """The exchanges with a decoder of our own."""
-    return sorted(_VENUES)
+    return sorted(exchange for exchange, facts in FACTS.items() if facts.native is not None)
 
 
 def native_venue(config: FeedConfig) -> Venue | None:
     """The venue of a feed that is to be read natively: its `decoder` allows it, and there is one that serves at least
     one of its channels under its options. None: the exchange library reads it all."""
-    make = _VENUES.get(config.exchange) if config.decoder != "ccxt" else None
+    make = facts_of(config.exchange).native if config.decoder != "ccxt" else None
     if make is None:
         return None
     venue = make(config.options)

@@ -7,14 +7,18 @@ Contracts: https://developers.binance.com/docs/derivatives/usds-margined-futures
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
+from ingestd.errors import Unfillable
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import best_price
-from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.trade_kinds import Labels, Marks
 from ingestd.venues.venue import Asked, KeepAlive, Limits
 from ingestd.venues.venue_time import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
 
@@ -28,6 +32,7 @@ _MARKETS: Mapping[str, frozenset[str]] = {
     "binanceus": frozenset({"spot"}),
     "binanceusdm": frozenset({"linear"}),
 }
+BINANCE = frozenset(_MARKETS)
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
 
@@ -112,7 +117,16 @@ _event = msgspec.json.Decoder(_Event).decode
 _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
 _combined = msgspec.json.Decoder(_Combined).decode
 _other = msgspec.json.Decoder(_Other).decode
-_MARKS = marks_of("binance")
+# X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
+# "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
+# Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`): so they have neither.
+# https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Aggregate-Trade-Streams
+# https://developers.binance.com/docs/derivatives/options-trading/websocket-market-streams/Trade-Streams
+# https://developers.binance.com/docs/derivatives/change-log (2025-11: isRPITrade)
+BINANCE_LABELS: Mapping[str | int, Labels] = {
+    "X": {"MARKET": None, "INSURANCE_FUND": "insurance_fund", "ADL": "adl", "RPI": "rpi", "BLOCK": "block"}
+}
+_MARKS = Marks(BINANCE_LABELS, {"isRPITrade": "rpi"}, frozenset({"insurance_fund", "adl"}))
 _KINDS = _MARKS.kinds_of("X")
 _LEFT_OUT = _MARKS.left_out
 _OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
@@ -245,7 +259,7 @@ class Binance:
             del self._names["ticks"]
         self.channels = frozenset(self._names)
         self.markets = _MARKETS[exchange]
-        self._time_unit = "?timeUnit=MICROSECOND" if asks_for_microseconds(exchange, options) else ""
+        self._time_unit = "?timeUnit=MICROSECOND" if exchange in _SPOT and asks_for_microseconds(options) else ""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """Contracts in USD have sockets apart for what is of all (`public`) and what is of the market."""
@@ -281,3 +295,89 @@ def _option(options: Mapping[str, Any], method: str, name: str, default: str) ->
     of_method = options.get(method)
     chosen = of_method.get(name) if isinstance(of_method, Mapping) else None
     return default if chosen is None else str(chosen)
+
+
+_PREFIX = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
+_PAST_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints"
+
+
+def _past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) -> Series:
+    """`@trade` and `@aggTrade` count their trades apart, and so do `trades`, `historicalTrades` and `aggTrades`."""
+    prefix = _PREFIX.get(kind)
+    if prefix is None:
+        raise Unfillable(f"Binance serves no past trades with the stream's ids for {kind} markets")
+    if stream == "aggTrade":
+        method, limit = f"{prefix}GetAggTrades", 1000
+    elif stream != "trade":
+        raise Unfillable(f"it is not known which past trades have the ids of Binance's stream {stream!r}")
+    elif has_key or (kind == "spot" and not spot_needs_key):
+        method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
+    else:
+        # historicalTrades wants a key. An aggregate cannot be taken apart into its trades.
+        params = {"fetchTradesMethod": f"{prefix}GetTrades"}
+        return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_PAST_DOCS)
+    return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
+
+
+FACTS = (
+    Facts(
+        exchange="binance",
+        native=partial(Binance, "binance"),
+        quotes_in_coins=True,
+        microseconds=True,
+        trades=Trades(
+            consecutive_ids="aggregates",
+            past=partial(_past, spot_needs_key=False),
+            marks=_MARKS,
+        ),
+        ccxt=Ccxt(
+            # its security type is NONE:
+            # https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
+            needs_no_key=frozenset({("public", "historicalTrades")}),
+            # a weight of 1 is 0.2
+            costs={("public", "historicalTrades"): 5.0},
+        ),
+        books=CcxtBooks(
+            over_rest=True,
+        ),
+    ),
+    Facts(
+        exchange="binancecoinm",
+        native=partial(Binance, "binancecoinm"),
+        contracts_only=True,
+        trades=Trades(
+            consecutive_ids="aggregates",
+            past=partial(_past, spot_needs_key=True),
+            marks=_MARKS,
+        ),
+        books=CcxtBooks(
+            over_rest=True,
+        ),
+    ),
+    Facts(
+        exchange="binanceus",
+        native=partial(Binance, "binanceus"),
+        microseconds=True,
+        trades=Trades(
+            consecutive_ids="aggregates",
+            past=partial(_past, spot_needs_key=True),
+        ),
+        books=CcxtBooks(
+            over_rest=True,
+        ),
+    ),
+    Facts(
+        exchange="binanceusdm",
+        native=partial(Binance, "binanceusdm"),
+        contracts_only=True,
+        quotes_in_coins=True,
+        trades=Trades(
+            consecutive_ids="aggregates",
+            past=partial(_past, spot_needs_key=True),
+            marks=_MARKS,
+        ),
+        books=CcxtBooks(
+            over_rest=True,
+        ),
+    ),
+)

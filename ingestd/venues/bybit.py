@@ -9,10 +9,13 @@ from typing import Any
 import msgspec
 
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.names import AsDialled
+from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.trade_kinds import Marks
 from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "bybit"
@@ -56,7 +59,10 @@ class _Topic(msgspec.Struct, gc=False):
     topic: str
 
 
-_FLAGS = marks_of(EXCHANGE).flags
+# https://bybit-exchange.github.io/docs/v5/websocket/public/trade (BT, RPI)
+# https://bybit-exchange.github.io/docs/v5/market/recent-trade (isBlockTrade, isRPITrade)
+_MARKS = Marks(flags={"BT": "block", "isBlockTrade": "block", "RPI": "rpi", "isRPITrade": "rpi"})
+_FLAGS = _MARKS.flags
 _BLOCK, _RPI = _FLAGS["BT"], _FLAGS["RPI"]
 
 _frames = msgspec.json.Decoder(_Frame)
@@ -244,3 +250,105 @@ class Bybit:
             )
             for number, start in enumerate(range(0, len(topics), size))
         ]
+
+
+_OPTION_DASHES = 3  # of an option's id, such as BTC-26DEC25-100000-C
+
+
+class BybitNames(AsDialled):
+    """Trades of options: ccxt asks for `publicTrade.{symbol}`, Bybit has `publicTrade.{baseCoin}` for all options of
+    the coin. https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()  # of the topics that stand for several markets
+
+    def sent(self, message: Any) -> Any:
+        topics = message.get("args") if isinstance(message, dict) and message.get("op") == "subscribe" else None
+        if not isinstance(topics, list) or not any(_option_of(topic) for topic in topics):
+            return message
+        coins = [f"{_TRADES}.{option.split('-')[0]}" for topic in topics if (option := _option_of(topic))]
+        new = [topic for topic in dict.fromkeys(coins) if topic not in self._asked]
+        self._asked.update(new)
+        args = [topic for topic in topics if not _option_of(topic)] + new
+        return {**message, "args": args} if args else None
+
+    def received(self, frame: Any) -> Sequence[Any]:
+        if not isinstance(frame, dict) or frame.get("topic") not in self._asked or not isinstance(frame["data"], list):
+            return (frame,)
+        by_market: dict[str, list[Any]] = {}
+        for row in frame["data"]:
+            by_market.setdefault(row["s"], []).append(row)
+        return [{**frame, "topic": f"{_TRADES}.{name}", "data": rows} for name, rows in by_market.items()]
+
+
+def _option_of(topic: Any) -> str | None:
+    """The option whose trades this topic asks for."""
+    channel, _, name = topic.partition(".") if isinstance(topic, str) else ("", "", "")
+    return name if channel == _TRADES and name.count("-") >= _OPTION_DASHES else None
+
+
+FACTS = (
+    Facts(
+        exchange="bybit",
+        native=Bybit,
+        names=lambda _markets: BybitNames(),
+        trades=Trades(
+            # Only the newest: 60 on spot, 1000 on the others.
+            past=Series(
+                Paging.RECENT, Ids.OPAQUE, 1000, source="https://bybit-exchange.github.io/docs/v5/market/recent-trade"
+            ),
+            marks=_MARKS,
+        ),
+        ccxt=Ccxt(
+            # spot: at most 10 topics a request (v5 "args size")
+            symbols_per_call=10,
+            # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
+            # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
+            ticks_from_books_of=frozenset({"option"}),
+            # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
+            # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
+            # https://bybit-exchange.github.io/docs/v5/market/open-interest
+            unserved={"option": frozenset({"candles", "open_interest"})},
+        ),
+        books=CcxtBooks(
+            left_standing=True,
+            listed_in=("args",),
+        ),
+    ),
+    Facts(
+        exchange="bybiteu",
+        names=lambda _markets: BybitNames(),
+        trades=Trades(
+            marks=_MARKS,
+        ),
+        ccxt=Ccxt(
+            # spot: at most 10 topics a request (v5 "args size")
+            symbols_per_call=10,
+            # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
+            # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
+            ticks_from_books_of=frozenset({"option"}),
+            # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
+            # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
+            # https://bybit-exchange.github.io/docs/v5/market/open-interest
+            unserved={"option": frozenset({"candles", "open_interest"})},
+        ),
+    ),
+    Facts(
+        exchange="bybitid",
+        names=lambda _markets: BybitNames(),
+        trades=Trades(
+            marks=_MARKS,
+        ),
+        ccxt=Ccxt(
+            # spot: at most 10 topics a request (v5 "args size")
+            symbols_per_call=10,
+            # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
+            # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
+            ticks_from_books_of=frozenset({"option"}),
+            # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
+            # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
+            # https://bybit-exchange.github.io/docs/v5/market/open-interest
+            unserved={"option": frozenset({"candles", "open_interest"})},
+        ),
+    ),
+)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ingestd.records import Channel, Side, Tick, Trade
+from ingestd.venues.corrections import makers_side
+from ingestd.venues.facts import Ccxt, Corrections, Facts, Trades
 from ingestd.venues.fields import Text
 from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.venues.numbers import best_price
@@ -232,3 +234,22 @@ def _requests(kind: str, streams: Sequence[Asked]) -> list[bytes]:
         msgspec.json.encode({"type": kind, "product_ids": ids, "channel": _NAMES[channel]})
         for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
     ]
+
+
+FACTS = (
+    Facts(
+        exchange="coinbase",
+        native=CoinbaseAdvanced,
+        trades=Trades(
+            # `trade_id` of a product; recorded: 97 of 97 steps are 1
+            consecutive_ids="all",
+        ),
+        ccxt=Ccxt(
+            # of several, ccxt asks for `ticker_batch`
+            tickers_one_by_one=True,
+        ),
+        corrections=Corrections(
+            trade=makers_side,
+        ),
+    ),
+)

@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ingestd.records import Channel, Side, Tick, Trade
+from ingestd.venues.corrections import makers_side
+from ingestd.venues.facts import Ccxt, Corrections, Facts, Trades
 from ingestd.venues.fields import Text
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import best_price
+from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.requests import by_channel, named_market
 from ingestd.venues.seldom import NESTED, decoded
 from ingestd.venues.times import epoch_us
@@ -193,3 +196,32 @@ def _requests(kind: str, streams: Sequence[Asked]) -> list[bytes]:
         msgspec.json.encode({"type": kind, "product_ids": ids, "channels": [_NAMES[channel]]})
         for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
     ]
+
+
+FACTS = (
+    Facts(
+        exchange="coinbaseexchange",
+        native=CoinbaseExchange,
+        trades=Trades(
+            # `trade_id` of a product; recorded: 97 of 97 steps are 1
+            consecutive_ids="all",
+            past=Series(
+                Paging.BEFORE_ID,
+                Ids.CONSECUTIVE,
+                1000,
+                id_param="after",
+                source="https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproducttrades",
+            ),
+        ),
+        ccxt=Ccxt(
+            with_key_only=frozenset({"order_book"}),
+            # the trade before a subscription: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
+            same_message={"last_match": "match"},
+        ),
+        corrections=Corrections(
+            trade=makers_side,
+            # a text with microseconds
+            book_times=(("time",),),
+        ),
+    ),
+)

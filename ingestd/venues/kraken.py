@@ -14,14 +14,16 @@ import msgspec
 
 from ingestd.records import Channel, Tick, Trade
 from ingestd.venues.checksums import kraken_checksum
+from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.names import AsDialled
 from ingestd.venues.numbers import best_price, number_text, optional_number
+from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.requests import by_channel, named_market
 from ingestd.venues.seldom import NESTED, decoded
 from ingestd.venues.times import epoch_us
 from ingestd.venues.unnumbered import Unnumbered
-from ingestd.venues.venue import Asked, KeepAlive, Limits
-from ingestd.venues.venue_names import kraken_name
+from ingestd.venues.venue import Asked, KeepAlive, Limits, Markets
 
 EXCHANGE = "kraken"
 
@@ -35,6 +37,9 @@ _ALREADY = "Already subscribed"
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Number = Any  # a JSON number, as its text where it has a fraction
+
+
+_NEWER = {"XBT": "BTC", "XDG": "DOGE"}
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -318,3 +323,101 @@ class Kraken:
             )
             for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
         ]
+
+
+def kraken_name(market: Mapping[str, Any]) -> str:
+    """What Kraken's WebSocket v2 calls this market (the library's dict of it).
+
+    REST's `wsname` is v1's naming; v2 says BTC and DOGE where that says XBT and XDG, and else the same:
+    https://docs.kraken.com/exchange/guides/websockets/introduction. A market without one is called by the venue's ids
+    of its assets: a name that v2 does not know is refused there.
+    """
+    info = market.get("info") or {}
+    name = info.get("wsname")
+    if not name and info.get("base"):
+        name = f"{info['base']}/{info['quote']}"
+    return "/".join(_NEWER.get(asset, asset) for asset in str(name or market["symbol"]).split("/"))
+
+
+def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
+    """Kraken's market under the name that follows from the market itself; `code_of` is the library's code of an asset.
+
+    The library reads the assets by what REST's list of assets says; while that cannot be had, `XREP` is called REP,
+    which is the name of another market.
+    """
+    base, _, quote = str((market.get("info") or {}).get("wsname") or "").partition("/")
+    if not quote or market["symbol"] == market["id"]:
+        return market
+    base, quote = code_of(base), code_of(quote)
+    return {**market, "symbol": f"{base}/{quote}", "base": base, "quote": quote}
+
+
+class KrakenNames(AsDialled):
+    """Its messages name a market in `symbol`: of `params`, `result` and the rows of `data`, and of an error."""
+
+    def __init__(self, markets: Callable[[], Markets]) -> None:
+        self._markets = markets
+        self._known: Markets = {}
+        self._theirs: dict[str, str] = {}  # by unified symbol
+        self._unified: dict[str, str] = {}
+
+    def sent(self, message: Any) -> Any:
+        params = message.get("params") if isinstance(message, dict) else None
+        if not isinstance(params, dict) or not isinstance(params.get("symbol"), list):
+            return message
+        self._look()
+        names = [self._theirs.get(symbol, symbol) for symbol in params["symbol"]]
+        return {**message, "params": {**params, "symbol": names}}
+
+    def received(self, frame: Any) -> Sequence[Any]:
+        if not isinstance(frame, dict):
+            return (frame,)
+        self._look()
+        rows = [frame, frame.get("result"), *(frame["data"] if isinstance(frame.get("data"), list) else ())]
+        for row in rows:
+            if isinstance(row, dict) and isinstance(row.get("symbol"), str):
+                name = row["symbol"]
+                if name not in self._unified and name in self._theirs:
+                    return ()  # a market that REST does not list, under what the library calls another one
+                row["symbol"] = self._unified.get(name, name)
+        return (frame,)
+
+    def _look(self) -> None:
+        markets = self._markets()
+        if markets is not self._known:
+            self._known = markets
+            self._theirs = {symbol: kraken_name(market) for symbol, market in markets.items()}
+            self._unified = {name: symbol for symbol, name in self._theirs.items()}
+
+
+FACTS = (
+    Facts(
+        exchange="kraken",
+        native=Kraken,
+        names=KrakenNames,
+        trades=Trades(
+            # WebSocket v2: "Sequence number unique per trading book"
+            consecutive_ids="all",
+            # Its ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade
+            past=Series(
+                Paging.FROM_TIME,
+                Ids.CONSECUTIVE,
+                1000,
+                source="https://docs.kraken.com/api/docs/rest-api/get-recent-trades",
+            ),
+        ),
+        ccxt=Ccxt(
+            bids_asks_in_tickers=True,
+        ),
+        books=CcxtBooks(
+            unsubscribed_here=True,
+            listed_in=("params", "symbol"),
+        ),
+        corrections=Corrections(
+            # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
+            ticker_time="timestamp",
+            # a text with microseconds; of a snapshot the library keeps none
+            book_times=(("data", 0, "timestamp"),),
+        ),
+    ),
+)

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.facts import CcxtBooks, Facts, Trades
 from ingestd.venues.fields import Milliseconds
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.venues.numbers import best_price, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market
 from ingestd.venues.seldom import NESTED, decoded
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.trade_kinds import Marks
 from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "krakenfutures"
@@ -97,7 +98,22 @@ _decode = msgspec.json.Decoder(
     _Change | _Trade | _TickerLite | _Ticker | _Book | _Trades | _Heartbeat, float_hook=str
 ).decode
 _event = msgspec.json.Decoder(_Event)
-_MARKS = marks_of(EXCHANGE).kinds_of("type")
+# "liquidation if it is a result of a user being liquidated …, termination if it is a result of a user being terminated,
+# or block"; `assignment` is in the trades over REST alone. That a termination closes other traders' positions is said
+# of the venue's last step elsewhere, not in the documents of the feed.
+# https://docs.kraken.com/exchange/api-reference/futures-websocket/trade
+_MARKS = Marks(
+    {
+        "type": {
+            "fill": None,
+            "liquidation": "liquidation",
+            "assignment": "liquidation",
+            "termination": "adl",
+            "block": "block",
+        }
+    }
+)
+_LABELS = _MARKS.kinds_of("type")
 _KINDS: Mapping[str, Literal["subscribed", "unsubscribed", "refused"]] = {
     "subscribed": "subscribed",
     "unsubscribed": "unsubscribed",
@@ -138,7 +154,7 @@ class _Decoder:
         price, size = number_text(trade.price), number_text(trade.qty)
         time = trade.time * 1000
         name = trade.uid or self._ids.synthetic(symbol, time // 1000, price, size, trade.side, received_at)
-        kind = _MARKS.get(trade.type, "other")
+        kind = _LABELS.get(trade.type, "other")
         return Trade(EXCHANGE, symbol, time, received_at, name, self._ids.seq(name), trade.side, price, size, kind)
 
     def _trades(self, message: _Trades, received_at: int) -> Sequence[Trade]:
@@ -245,3 +261,19 @@ class KrakenFutures:
             msgspec.json.encode({"event": event, "feed": self._names[channel], "product_ids": ids})
             for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
         ]
+
+
+FACTS = (
+    Facts(
+        exchange="krakenfutures",
+        native=KrakenFutures,
+        contracts_only=True,
+        trades=Trades(
+            marks=_MARKS,
+        ),
+        books=CcxtBooks(
+            unsubscribed_here=True,
+            asks_for_missing=True,
+        ),
+    ),
+)

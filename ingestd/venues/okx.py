@@ -8,13 +8,16 @@ from typing import Any
 
 import msgspec
 
+from ingestd.errors import Unfillable
 from ingestd.records import Channel, Funding, Tick, Trade
 from ingestd.venues.exact import decimal_text
+from ingestd.venues.facts import Facts, Trades
 from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import annualised_rate
+from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import marks_of
+from ingestd.venues.trade_kinds import Marks
 from ingestd.venues.venue import Asked, KeepAlive, Limits
 
 EXCHANGE = "okx"
@@ -103,7 +106,10 @@ _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
 _books = msgspec.json.Decoder(list[_Book], strict=False)
 _fundings = msgspec.json.Decoder(list[_Funding])
 
-_KINDS = marks_of(EXCHANGE).kinds_of("source")
+# 1 is an order of the Enhanced Liquidity Program, which orders of the venue's own screens meet first.
+# https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
+_MARKS = Marks({"source": {"0": None, "1": "rpi"}})
+_KINDS = _MARKS.kinds_of("source")
 _PONG = (Notice("heartbeat"),)
 
 
@@ -329,3 +335,44 @@ def _option(options: Mapping[str, Any], method: str, name: str, default: str) ->
     of_method = options.get(method)
     chosen = of_method.get(name) if isinstance(of_method, Mapping) else None
     return default if chosen is None else str(chosen)
+
+
+def _past(_kind: str, stream: str | None, _has_key: bool) -> Series:
+    """`trades` may sum several trades under the id of the last one; only `trades-all` has them one by one, as REST."""
+    if stream != "trades-all":
+        raise Unfillable(
+            "OKX's stream 'trades' may sum several trades under one id, its past trades come one by one: only with "
+            'options = { watchTrades = { channel = "trades-all" } } are they the same series'
+        )
+    return Series(
+        Paging.BEFORE_ID,
+        Ids.INCREASING,
+        100,
+        {"method": "publicGetMarketHistoryTrades"},
+        "after",
+        source="https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-trades-history",
+    )
+
+
+FACTS = (
+    Facts(
+        exchange="okx",
+        native=Okx,
+        trades=Trades(
+            past=_past,
+            marks=_MARKS,
+        ),
+    ),
+    Facts(
+        exchange="okxus",
+        trades=Trades(
+            marks=_MARKS,
+        ),
+    ),
+    Facts(
+        exchange="myokx",
+        trades=Trades(
+            marks=_MARKS,
+        ),
+    ),
+)

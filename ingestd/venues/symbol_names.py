@@ -18,16 +18,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
-CONTRACTS_ONLY = frozenset({
-    "apex", "binancecoinm", "binanceusdm", "blofin", "bydfi", "dydx", "extended", "grvt", "krakenfutures",
-    "kucoinfutures", "modetrade", "mudrex", "paradex", "polymarket", "woofipro",
-})  # fmt: skip
-"""Venues that trade no spot, so that a perpetual needs no mark. A venue stays what it is called here: its running keys
-hang on it."""
+from ingestd.venues.all import FACTS
 
-_QUOTES_IN_COINS = frozenset({"binance", "binanceusdm", "gate", "htx", "kucoin", "mexc", "poloniex", "tokocrypto"})
-"""Venues that quote, or have quoted, in coins such as BUSD, TUSD and BIDR rather than in the currencies that these
-stand for: there `ARBUSD` is AR in BUSD, elsewhere it is ARB in dollars."""
+CONTRACTS_ONLY = frozenset(exchange for exchange, facts in FACTS.items() if facts.contracts_only)
+_QUOTES_IN_COINS = frozenset(exchange for exchange, facts in FACTS.items() if facts.quotes_in_coins)
 
 _QUOTES = frozenset({
     "AED", "ARS", "AUD", "BRL", "CAD", "CHF", "CNY", "COP", "CZK", "EUR", "GBP", "GHS", "HKD", "HUF", "IDR", "ILS",

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from ingestd.records import Channel
 from ingestd.venues.messages import BookChange, Decoder, Row
 
+Markets = Mapping[str, Mapping[str, Any]]
+"""ccxt's dicts of an exchange's markets, by unified symbol."""
+
 
 class Asked(NamedTuple):
     """One stream to subscribe to."""

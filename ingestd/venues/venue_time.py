@@ -26,16 +26,15 @@ FIRST_MICROSECONDS = 10**14
 
 BOOK_TIME = "venue_time_us"
 """The key of a book of the library under which its time stands where the library keeps less of it, in microseconds."""
-_SPOT_WITH_TIME_UNITS = frozenset({"binance", "binanceus"})
 
 
-def asks_for_microseconds(exchange: str, options: Mapping[str, Any]) -> bool:
-    """Whether the feed's options want the venue's times in microseconds, of sockets and REST alike. The venue may
-    still answer in milliseconds: each number says which it is.
+def asks_for_microseconds(options: Mapping[str, Any]) -> bool:
+    """Whether a feed's options want the venue's times in microseconds, of sockets and REST alike. The venue may still
+    answer in milliseconds: each number says which it is.
 
     https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams (`timeUnit`)
     """
-    return exchange in _SPOT_WITH_TIME_UNITS and str(options.get("timeUnit")).upper() == "MICROSECOND"
+    return str(options.get("timeUnit")).upper() == "MICROSECOND"
 
 
 def epoch_us(number: int) -> int:

@@ -15,11 +15,11 @@ from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.markets import quantity_units
 from ingestd.feeds.native.recorder import NativeRecorder
-from ingestd.feeds.past.trade_search import Ids, Paging, Request
-from ingestd.feeds.past.trade_series import Series
+from ingestd.feeds.past.trade_search import Request
 from ingestd.records import Trade
 from ingestd.venues.messages import Message
 from ingestd.venues.okx import Okx
+from ingestd.venues.past import Ids, Paging, Series
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.unit.feeds.doubles import ListIntake, feed_config
 

@@ -14,10 +14,8 @@ import pytest
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.ccxt import records
 from ingestd.records import TRADE_KINDS, Trade
-from ingestd.venues import trade_kinds
-from ingestd.venues.all import native_venue
+from ingestd.venues.all import FACTS, facts_of, native_venue
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import marks_of
 from tests.unit.feeds.doubles import Wire
 
 RECEIVED_AT = 1_790_000_000_000_000
@@ -195,11 +193,11 @@ async def test_over_rest(
 
 
 def test_every_kind_of_the_table_is_one_of_the_list() -> None:
-    for marks in trade_kinds._VENUES.values():
+    for marks in (facts.trades.marks for facts in FACTS.values()):
         found = {kind for kinds in marks.labels.values() for kind in kinds.values()} | set(marks.flags.values())
         assert found | marks.left_out <= {*TRADE_KINDS, None}
 
 
 def test_a_venue_that_marks_nothing() -> None:
-    assert marks_of("kraken").kind({"ord_type": "market", "type": "anything", "source": 3}) is None
-    assert marks_of("okx").kind(None) is None
+    assert facts_of("kraken").trades.marks.kind({"ord_type": "market", "type": "anything", "source": 3}) is None
+    assert facts_of("okx").trades.marks.kind(None) is None

@@ -11,7 +11,7 @@ import pytest
 from ingestd.feeds.ccxt.channels import method_for, offered_channels
 from ingestd.feeds.ccxt.tap import exchange_ids, features
 from ingestd.records import Trade
-from ingestd.venues.venue_names import venue_names
+from ingestd.venues.all import facts_of
 from tests.support.ccxt_requests import MARKET_TYPES, Asking, symbol_of
 from tests.support.fake_venue import FakeVenue, Running
 
@@ -30,7 +30,7 @@ async def venue() -> AsyncIterator[FakeVenue]:
 async def test_nothing_that_is_asked_on_a_socket_has_the_librarys_codes(exchange_id: str) -> None:
     """Of a made-up coin that the venue calls VBASE and the library UNIB."""
     has, code = features(exchange_id), Asking(exchange_id, with_key=True)
-    names = venue_names(exchange_id, lambda: code.markets)
+    names = facts_of(exchange_id).socket_names(lambda: code.markets)
     for market_type in MARKET_TYPES:
         if not has.get(market_type):
             continue

@@ -15,8 +15,7 @@ from ingestd.backfill.task import Backfill
 from ingestd.clock import from_datetime, now_us
 from ingestd.config.models import Config
 from ingestd.errors import Unfillable
-from ingestd.feeds.past.trade_search import Ids, Request
-from ingestd.feeds.past.trade_series import Series
+from ingestd.feeds.past.trade_search import Request
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import gap_filling
@@ -24,6 +23,7 @@ from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.retention import accepted_window
 from ingestd.validation import flaw
+from ingestd.venues.past import Ids, Series
 from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade

@@ -14,14 +14,14 @@ from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler
 from ingestd.clock import now_us, to_datetime
 from ingestd.config.models import BackfillConfig, FeedConfig
-from ingestd.feeds.past.trade_search import Ids, Paging, Request
-from ingestd.feeds.past.trade_series import Series
+from ingestd.feeds.past.trade_search import Request
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
 from ingestd.storage import candle_audit, engine, gap_filling, rollups
 from ingestd.storage.candle_audit import Minute
 from ingestd.storage.database import Database
 from ingestd.storage.writer.writer import prepare, write
+from ingestd.venues.past import Ids, Paging, Series
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
 

@@ -54,6 +54,7 @@ LONGEST_FILE = 400
 LONGER_FOR_A_REASON = {
     "ingestd/config/models.py": "every option and how the file is read, checked and shown, on one page",
     "ingestd/feeds/ccxt/tap.py": "the only file that may import ccxt: what derives from its classes is here",
+    "ingestd/venues/kraken.py": "an exchange is one file: its decoder, its names and its facts",
     "ingestd/service.py": "the composition root: every part, and the one start and stop order, on one page",
     "ingestd/intake/intake.py": "holding, giving up, sealing and counting are of one list of open records",
     "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where",

@@ -21,9 +21,11 @@ from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.past.id_runs import Window
-from ingestd.feeds.past.trade_search import Ids, Request
-from ingestd.feeds.past.trade_series import BINANCE, Series, series_for
+from ingestd.feeds.past.trade_search import Request
+from ingestd.feeds.past.trade_series import series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
+from ingestd.venues.binance import BINANCE
+from ingestd.venues.past import Ids, Series
 from ingestd.venues.symbol_names import nearest_markets
 from ingestd.venues.trade_identity import TradeIds
 

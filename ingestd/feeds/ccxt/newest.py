@@ -28,10 +28,10 @@ from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.history import stream_series
 from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.markets.symbols import kind_of
-from ingestd.feeds.past.trade_search import Ids
-from ingestd.feeds.past.trade_series import BINANCE
 from ingestd.feeds.streams.silence import Word
+from ingestd.venues.binance import BINANCE
 from ingestd.venues.exact import decimal_text
+from ingestd.venues.past import Ids
 from ingestd.venues.trade_identity import TradeIds
 
 REPLY_WITHIN_S = 30.0  # the library's pace included

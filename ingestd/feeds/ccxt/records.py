@@ -13,10 +13,10 @@ from ingestd.feeds.ccxt.open_interest import counted, unit_of
 from ingestd.feeds.markets.quantity_units import contract_of, positive_size
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
 from ingestd.status import MarketInfo
+from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decimal_text, sent_text
 from ingestd.venues.numbers import annualised_rate
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import marks_of
 from ingestd.venues.venue_time import BOOK_TIME, epoch_us, time_us
 
 _SEQ_LIMIT = 2**63
@@ -34,7 +34,7 @@ def trade_record(
     sent: Sequence[Any] = list(info.values()) if isinstance(info, Mapping) else info if isinstance(info, list) else ()
     price, quantity = sent_text(price, sent), sent_text(quantity, sent)
     side = _side(trade.get("side"))
-    marks = marks_of(exchange)
+    marks = facts_of(exchange).trades.marks
     kind = marks.kind(info)
     time = time_us(trade.get("timestamp"), info, received_at)
     trade_id = str(trade.get("id") or "") or ids.synthetic(symbol, time // 1000, price, quantity, side, received_at)

@@ -30,7 +30,7 @@ FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange ob
 REFUSED_OFTEN = 8
 REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
 
-_CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolve, ticks: `BIDS_ASKS_IN_TICKERS`
+_CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolve, ticks: `Ccxt.bids_asks_in_tickers`
 
 Watch = Callable[[Sequence[str]], Coroutine[Any, Any, Any]]
 

@@ -28,8 +28,8 @@ from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Ref
 from ingestd.feeds.books.checksums import CHECKED_HERE, Checksums
 from ingestd.feeds.ccxt.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.ccxt.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
-from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, LISTED_IN_REQUEST, OPTIONS
-from ingestd.feeds.ccxt.corrections import book_time_us, frame_correction
+from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
+from ingestd.feeds.ccxt.corrections import book_time_us
 from ingestd.feeds.ccxt.market_names import MarketNames
 from ingestd.feeds.ccxt.tap_state import STORES, Tap, started_for
 from ingestd.feeds.ccxt.tapped_books import TappedBooks
@@ -43,9 +43,10 @@ from ingestd.feeds.stopping import cancelled
 from ingestd.feeds.url_map import mapped_url
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from ingestd.retry import cut, retry_after_s
+from ingestd.venues.all import facts_of
 from ingestd.venues.checksums import is_bitfinex_checksum
 from ingestd.venues.exact import ExactFloat, ExactReaders, decode_json, multiplied
-from ingestd.venues.venue_names import VenueNames, venue_names
+from ingestd.venues.names import VenueNames
 from ingestd.venues.venue_time import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
@@ -61,20 +62,9 @@ _JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, 
 _SEARCHED_CHARS = 4096  # of a frame with an error, for the symbols that it names
 _HELD_BACK_S = 0.001  # waiting for room that is there takes less
 
-# Messages a venue sends and ccxt has no handler for, and the kind they are but for their name. Coinbase Exchange sends
-# the trade before a subscription as `last_match`: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
-_SAME_MESSAGE = {"coinbaseexchange": {"last_match": "match"}}
 _WITH_TIME_UNITS = ("wss://stream.binance.com", "wss://stream.binance.us")
 _MICROSECONDS = "?timeUnit=MICROSECOND"
-# Endpoints that ccxt asks with a key only, though the venue wants none: the security type of Binance's is NONE.
-# https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
-_NEEDS_NO_KEY = frozenset({("binance", "public", "historicalTrades")})
-# And what they weigh by the venue's documents, in the library's units, where it says less. Spot: 0.2 for a weight of 1.
-_COSTS = {("binance", "public", "historicalTrades"): 5.0}
 _NO_SERVERS = ("doc", "fees", "logo", "referral")  # among ccxt's `urls`: pages for people, of whoever hosts them
-# Servers of a venue that ccxt has in its code and not in its `urls`: of contracts that Coinbase leaves to Deribit.
-_IN_ITS_CODE = {"coinbaseinternational": ("wss://www.deribit.com",)}
-_NEEDS_CURRENCIES = frozenset({"hyperliquid"})  # names its markets after them
 
 _BASE_CONFIG: dict[str, Any] = {
     "enableRateLimit": True,
@@ -437,19 +427,20 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
                 raise ccxt.NetworkError(f"{self.id}: {why_not}")
         client = super().client(url)  # type: ignore[misc]
         if not isinstance(client, TappedClient):
+            facts = facts_of(self.id)
             client.__class__ = TappedClient
             client.tap = self._tap
             client.exchange = self
             client.aside = BookStore(_ignored, is_market=self._tap.is_market)
             client.url_map = self._url_map
-            client.names = venue_names(self.id, lambda: self.markets or {})
-            client.correct = frame_correction(self.id)
-            client.same_message = _SAME_MESSAGE.get(self.id, {})
+            client.names = facts.socket_names(lambda: self.markets or {})
+            client.correct = facts.corrections.frame
+            client.same_message = facts.ccxt.same_message
             client.last_data_at = time.monotonic()
             client.data_frames = 0
             client.is_down = client.held_back = False
             client.tasks = set()
-            client.in_microseconds = asks_for_microseconds(self.id, self.options)
+            client.in_microseconds = facts.microseconds and asks_for_microseconds(self.options)
             client.throttle.looper = self._in_background(client.throttle.looper)
         return client
 
@@ -559,7 +550,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
 
     def sign(self, path: str, *args: Any, **named: Any) -> Any:
         """As the library does it; but an endpoint that needs no key goes out without one where there is none."""
-        if (self.id, _family(args), path) not in _NEEDS_NO_KEY or getattr(self, "apiKey", None):
+        if (_family(args), path) not in facts_of(self.id).ccxt.needs_no_key or getattr(self, "apiKey", None):
             return super().sign(path, *args, **named)  # type: ignore[misc]
         open_path = "trades"  # takes the same parameters, and is public in the library too
         request = super().sign(open_path, *args, **named)  # type: ignore[misc]
@@ -567,14 +558,14 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         return {**request, "url": f"{before}/{path}?{after}"}
 
     def calculate_rate_limiter_cost(self, api: Any, method: Any, path: Any, *args: Any) -> Any:
-        cost = _COSTS.get((self.id, _family((api,)), path))
+        cost = facts_of(self.id).ccxt.costs.get((_family((api,)), path))
         return super().calculate_rate_limiter_cost(api, method, path, *args) if cost is None else cost  # type: ignore[misc]
 
     def own_addresses(self) -> list[str]:
         """Where the library asks this venue."""
         urls = {name: of_kind for name, of_kind in self.urls.items() if name not in _NO_SERVERS}
         listed = [self.implode_hostname(url) for url in addresses(urls)]  # type: ignore[attr-defined]
-        return [*listed, *_IN_ITS_CODE.get(self.id, ())]
+        return [*listed, *facts_of(self.id).ccxt.servers]
 
     def open(self, lazy: bool = False) -> None:
         super().open(lazy)  # type: ignore[misc]
@@ -607,7 +598,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         except _RATE_LIMITED:
             raise
         except Exception:  # the venue's code may raise anything over a list that it cannot read
-            if self.id in _NEEDS_CURRENCIES:
+            if facts_of(self.id).ccxt.needs_currencies:
                 raise
             return {}
 
@@ -689,13 +680,14 @@ def make_exchange(
     `credentials` are ccxt's (`apiKey`, `secret`, `password`); a few venues want them even for market data.
     `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
     """
+    facts = facts_of(exchange_id)
     config = ccxt.Exchange.deep_extend(
         _BASE_CONFIG,
-        {"options": OPTIONS.get(exchange_id, {})},
+        {"options": facts.ccxt.options},
         {"options": dict(options or {})},
         dict(credentials or {}),
     )
-    if asks_for_microseconds(exchange_id, options or {}):
+    if facts.microseconds and asks_for_microseconds(options or {}):
         config["headers"] = {"X-MBX-TIME-UNIT": "MICROSECOND"}
     tap.exchange = exchange_id
     exchange = tapped_class(exchange_id)(tap, dict(url_map or {}), config)
@@ -796,7 +788,7 @@ def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of:
 
     if exchange_id in BOOKS_OVER_REST and isinstance(note, dict) and "symbols" in note:
         return {**message, "params": those(message["params"])}, {**note, "symbols": those(note["symbols"])}
-    return _with_list(message, LISTED_IN_REQUEST.get(exchange_id, ()), those), note
+    return _with_list(message, facts_of(exchange_id).books.listed_in, those), note
 
 
 def _with_list(request: Any, path: Sequence[str], change: Callable[[Any], Any]) -> Any:

@@ -14,7 +14,6 @@ A shared trade is the same id with the same time, price and quantity: an endpoin
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -22,29 +21,13 @@ from decimal import Decimal, InvalidOperation
 from ingestd.errors import Behind, Unfillable
 from ingestd.feeds.past.id_runs import IdRuns, Window, utc_text
 from ingestd.records import Trade
+from ingestd.venues.past import Ids, Paging
 
 # A venue's two interfaces may round its own time differently: to whole milliseconds, some to whole seconds.
 _PRECISIONS_US = (1_000_000, 1000)
 # How far before a window a venue that pages by time is asked, in turn: a trade from before it is to be seen.
 _LEADS_US = (60_000_000, 3_600_000_000, 86_400_000_000)
 _BEHIND = "the venue's past trades end before the first trade after the gap"
-
-
-class Paging(enum.Enum):
-    """How a venue's past trades are asked for."""
-
-    FROM_ID = "from id"  # the oldest ones with this id or a later one
-    BEFORE_ID = "before id"  # the newest ones with a smaller id
-    FROM_TIME = "from time"  # the oldest ones since this time
-    RECENT = "recent"  # the newest ones, and no others
-
-
-class Ids(enum.Enum):
-    """What the ids of a series say about what lies between two of them."""
-
-    CONSECUTIVE = "consecutive"  # each is the one before plus one: a missing one shows
-    INCREASING = "increasing"  # later trades have larger ones
-    OPAQUE = "opaque"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import pytest
 from ingestd.config.models import parse
 from ingestd.errors import Unfillable
 from ingestd.feeds.ccxt.history import CcxtHistory
-from ingestd.feeds.past.trade_search import Ids, Paging
 from ingestd.feeds.past.trade_series import series_for
+from ingestd.venues.past import Ids, Paging
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Bithumb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+from ingestd.venues.names import CodeNames
+
+_SIDES = {"1": "sell", "2": "buy"}
+
+
+def _corrected(_trade: Trade, info: Any) -> Changes:
+    """Its first socket: `buySellGb` is 1 for a sale and 2 for a purchase; the library has it the other way round.
+
+    https://apidocs.bithumb.com/reference/빗썸-거래소-정보-수신
+    """
+    side = _SIDES.get(str(info.get("buySellGb"))) if isinstance(info, Mapping) else None
+    return {} if side is None else {"side": side}
+
+
+FACTS = (
+    Facts(
+        exchange="bithumb",
+        names=partial(CodeNames, ("{0}_{1}",)),
+        ccxt=Ccxt(
+            ticks_from_books=True,
+        ),
+        corrections=Corrections(
+            trade=_corrected,
+            # microseconds
+            book_times=(("content", "datetime"),),
+        ),
+    ),
+)

@@ -1,0 +1,36 @@
+"""Bitstamp."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ingestd.venues.facts import Changes, Corrections, Facts, Trade, Trades
+
+
+def _corrected(_trade: Trade, info: Any) -> Changes:
+    """Its socket sends each number twice; the text is the exact one: `price` 3800.8 is `price_str` "3800.80".
+
+    https://www.bitstamp.net/websocket/v2/
+    """
+    if not isinstance(info, Mapping):
+        return {}
+    texts = {"price": info.get("price_str"), "amount": info.get("amount_str")}
+    return {field: text for field, text in texts.items() if isinstance(text, str) and text}
+
+
+FACTS = (
+    Facts(
+        exchange="bitstamp",
+        trades=Trades(
+            # socket, `microtimestamp`: microseconds, https://www.bitstamp.net/websocket/v2/; REST, `date`:
+            # seconds, https://www.bitstamp.net/api/#tag/Transactions-public
+            two_times=True,
+        ),
+        corrections=Corrections(
+            trade=_corrected,
+            # it numbers its books by their microseconds
+            book_times=(("data", "microtimestamp"), ("nonce",)),
+        ),
+    ),
+)

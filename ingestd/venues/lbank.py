@@ -1,0 +1,35 @@
+"""LBank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+
+_AHEAD_OF_UTC_MS = 8 * 3_600_000
+
+
+def _corrected(trade: Trade, info: Any) -> Changes:
+    """Its socket's times are local ones: see `_AHEAD_OF_UTC_MS`."""
+    is_local = isinstance(info, Mapping) and isinstance(info.get("TS"), str) and trade.get("timestamp")
+    return {"timestamp": trade["timestamp"] - _AHEAD_OF_UTC_MS} if is_local else {}
+
+
+FACTS = (
+    Facts(
+        exchange="lbank",
+        ccxt=Ccxt(
+            ticks_from_books=True,
+            unserved={"swap": frozenset({"ticks", "trades", "order_book", "candles"})},
+        ),
+        corrections=Corrections(
+            trade=_corrected,
+            book_times=(("TS",),),
+            # Its sockets write the time of Shanghai, of which its documents say nothing; its times over REST are
+            # since the epoch. https://www.lbank.com/en-US/docs/index.html#trade-record,
+            # https://github.com/thrasher-corp/gocryptotrader/pull/2272
+            ahead_of_utc_ms=_AHEAD_OF_UTC_MS,
+        ),
+    ),
+)

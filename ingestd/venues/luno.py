@@ -1,0 +1,57 @@
+"""Luno."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+
+
+def _corrected(trade: Trade, info: Any) -> Changes:
+    """Its socket says how much of both currencies went over; the price is the one by the other.
+
+    https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
+    """
+    if trade.get("price") is not None or not isinstance(info, Mapping):
+        return {}
+    base, counter = _positive(info.get("base")), _positive(info.get("counter"))
+    if base is None or counter is None:
+        return {}
+    return {"price": f"{(counter / base).normalize():f}", "timestamp": info.get("timestamp")}
+
+
+def _with_time(frame: Any) -> Sequence[Any]:
+    """Luno: the time stands beside the trades, of which the library keeps nothing else.
+
+    https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
+    """
+    trades = frame.get("trade_updates") if isinstance(frame, dict) else None
+    if not isinstance(trades, list):
+        return (frame,)
+    time = frame.get("timestamp")
+    dated = [{"timestamp": time, **trade} if isinstance(trade, dict) else trade for trade in trades]
+    return ({**frame, "trade_updates": dated},)
+
+
+def _positive(text: Any) -> Decimal | None:
+    try:
+        number = Decimal(text) if isinstance(text, str) else None
+    except InvalidOperation:
+        return None
+    return number if number is not None and number.is_finite() and number > 0 else None
+
+
+FACTS = (
+    Facts(
+        exchange="luno",
+        ccxt=Ccxt(
+            with_key_only=frozenset({"trades", "order_book"}),
+        ),
+        corrections=Corrections(
+            trade=_corrected,
+            frame=_with_time,
+        ),
+    ),
+)

@@ -1,0 +1,33 @@
+"""Phemex."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingestd.venues.exact import decimal_text
+from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+
+
+def _corrected(trade: Trade, info: Any) -> Changes:
+    """Contracts with scaled prices are counted in whole contracts; only spot's amounts are scaled (`valueScale`).
+
+    https://phemex-docs.github.io/#subscribe-trade
+    """
+    if not isinstance(info, list) or ":" not in str(trade.get("symbol")) or isinstance(info[-1], str):
+        return {}
+    return {"amount": decimal_text(info[-1])}
+
+
+FACTS = (
+    Facts(
+        exchange="phemex",
+        ccxt=Ccxt(
+            ticks_from_books=True,
+        ),
+        corrections=Corrections(
+            trade=_corrected,
+            # nanoseconds
+            book_times=(("timestamp",),),
+        ),
+    ),
+)
