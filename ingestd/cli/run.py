@@ -65,14 +65,14 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
         log.info("stopped_before_the_start", reason=first.name)
         return
     try:
-        uvloop.run(_until_stopped(service, config_file, role, listener))
+        uvloop.run(until_stopped(service, config_file, role, listener))
     except ConfigError as error:
         if error is not service.tasks.fatal:
             raise
         sys.exit(EXIT_USAGE)  # the log has named each mistake
 
 
-async def _until_stopped(
+async def until_stopped(
     service: Service | SinkService, config_file: Path, role: str | None, listener: Listener | None = None
 ) -> None:
     """Without a listener, as in a process that is forked into this, the signals are taken from here on."""

@@ -35,20 +35,20 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
 _A_PLAIN_WORD = re.compile(r"[a-z]{0,8}|.{0,3}", re.DOTALL)
 _HIDDEN_AT_MOST = 4000  # a password may be rotated every hour
 _SEARCHED_CHARS = 16_384
-_hidden: dict[str, None] = {}
+hidden: dict[str, None] = {}
 
 
 def hide(secret: str) -> None:
     """Never show this value again, wherever it turns up, as it is or percent-encoded."""
     if _A_PLAIN_WORD.fullmatch(secret) is None:
-        _hidden.update(dict.fromkeys((secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1])))
-    while len(_hidden) > _HIDDEN_AT_MOST:
-        del _hidden[next(iter(_hidden))]
+        hidden.update(dict.fromkeys((secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1])))
+    while len(hidden) > _HIDDEN_AT_MOST:
+        del hidden[next(iter(hidden))]
 
 
 def without_hidden(text: str) -> str:
     """The text with every hidden value masked."""
-    for secret in sorted(_hidden, key=len, reverse=True):
+    for secret in sorted(hidden, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 

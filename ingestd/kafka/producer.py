@@ -234,7 +234,7 @@ class Producer:
         try:
             with translated(self._config, f"the topic {topic}"):
                 batch = self._producer.create_batch()
-                count = _filled(batch, messages if refused is None else _below(messages, refused, batch.size))
+                count = fill(batch, messages if refused is None else below(messages, refused, batch.size))
                 batch.close()
                 if refused is not None and batch.size() >= refused:
                     text = f"the topic {topic} takes no batch of {batch.size()} bytes"
@@ -283,7 +283,7 @@ class Producer:
                 await self._producer.client.close()
 
 
-def _filled(batch: BatchBuilder, messages: Iterable[Message]) -> int:
+def fill(batch: BatchBuilder, messages: Iterable[Message]) -> int:
     """Append until one does not fit; how many did."""
     # What `batch.append` does, without its call, its four keywords and its serializers for every message.
     append, count = batch._builder.append, 0
@@ -295,7 +295,7 @@ def _filled(batch: BatchBuilder, messages: Iterable[Message]) -> int:
     return count
 
 
-def _below(messages: Iterable[Message], refused: int, size: Callable[[], int]) -> Iterator[Message]:
+def below(messages: Iterable[Message], refused: int, size: Callable[[], int]) -> Iterator[Message]:
     """The messages that keep a batch below the size that was refused, the first in any case."""
     for index, message in enumerate(messages):
         if index and size() + size_of(message) >= refused:

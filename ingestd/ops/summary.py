@@ -11,7 +11,7 @@ from ingestd.ops.metrics import Metrics
 
 log = structlog.get_logger()
 
-_EVERY_S = 60.0
+EVERY_S = 60.0
 
 
 class Summary:
@@ -24,7 +24,7 @@ class Summary:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(EVERY_S)
             log.info("summary", **self.line())
 
     def line(self) -> dict[str, Any]:

@@ -198,7 +198,7 @@ class Database:
             self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s,
             self._statement_timeout_s if statement_timeout_s is None else statement_timeout_s,
         )
-        async with self._ended_by(self._commit):
+        async with self._committed():
             yield
 
     @asynccontextmanager
@@ -239,11 +239,12 @@ class Database:
             yield
             return
         await self._begin(None, self._statement_timeout_s)
-        async with self._ended_by(self._send_commit):
+        async with self._committed():
             yield
 
     @asynccontextmanager
-    async def _ended_by(self, commit: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def _committed(self) -> AsyncIterator[None]:
+        """Commits at the end of the block, rolls back when it raises."""
         try:
             yield
         except asyncio.CancelledError:
@@ -253,7 +254,7 @@ class Database:
             await self._rollback()
             raise
         try:
-            await commit()
+            await self._commit()
         except asyncio.CancelledError:
             await self._abandon()
             raise
@@ -292,10 +293,6 @@ class Database:
         return _row_count(statement.get_statusmsg())
 
     async def _commit(self) -> None:
-        """The end of a transaction that was asked for."""
-        await self._send_commit()
-
-    async def _send_commit(self) -> None:
         async with self._seam(self._statement_timeout_s):
             tag = await self._connection.execute("COMMIT")
         if tag != "COMMIT":

@@ -29,7 +29,7 @@ _ROLLUPS_EVERY_S = 2.0
 _ROLLUPS_AT_LEAST_EVERY_S = 30.0
 _PURGE_EVERY_S = 3600.0
 _MARKETS_AGAIN_S = 60.0  # after a failure
-_JOBS_EVERY_S = 60.0
+JOBS_EVERY_S = 60.0
 _REFRESHES_FAILED = 2  # failures in a row that make a problem: refreshes come every few seconds, other steps rarely
 
 
@@ -122,7 +122,7 @@ class Upkeep:
         """What the server refreshes and drops by itself. False: it was not due."""
         if monotonic_s() < self._jobs_due_s:
             return False
-        self._jobs_due_s = monotonic_s() + _JOBS_EVERY_S
+        self._jobs_due_s = monotonic_s() + JOBS_EVERY_S
         if (failing := await rollups.failing_job(database, engine)) is not None:
             raise IngestdError(failing)
         return True

@@ -16,7 +16,7 @@ import pytest
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue
 from ingestd.storage.database import Database
-from tests.acceptance.test_process import _until_shown, feed, market, stop_venue
+from tests.acceptance.test_process import feed, market, stop_venue, until_shown
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest
 from tests.support.time_limits import examples
@@ -279,7 +279,7 @@ async def test_what_could_not_be_journaled_at_the_stop_lies_inside_a_gap(
             db = await postgres_database.connect(lock_timeout_s=None)
             async with db.transaction():
                 await db.execute("LOCK TABLE trades, market_ticks IN ACCESS EXCLUSIVE MODE")
-                await _until_shown(daemon, "\ningestd_journal_full 1.0\n")
+                await until_shown(daemon, "\ningestd_journal_full 1.0\n")
                 assert await daemon.stop() == 0
             await db.close()
             dropped = daemon.counts()["dropped"]

@@ -235,7 +235,7 @@ async def _until_stored(daemon: Daemon, count: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _until_shown(daemon: Daemon, metric: str) -> None:
+async def until_shown(daemon: Daemon, metric: str) -> None:
     async with asyncio.timeout(90):
         while metric not in (await daemon.get("/metrics"))[1]:
             await asyncio.sleep(0.2)
@@ -468,14 +468,14 @@ async def test_a_full_disk_holds_the_feeds_back_and_loses_nothing(
             db = await postgres_database.connect(lock_timeout_s=None)
             async with db.transaction():
                 await db.execute("LOCK TABLE market_ticks, trades IN ACCESS EXCLUSIVE MODE")
-                await _until_shown(daemon, "\ningestd_journal_full 1.0\n")
+                await until_shown(daemon, "\ningestd_journal_full 1.0\n")
                 await asyncio.sleep(5)  # longer than stale_after_s: that we do not read is not the venue's silence
                 status, body = await daemon.get("/readyz")
                 assert status == 503
                 assert "journal" in body
                 assert (await daemon.get("/livez"))[0] == 200
             await db.close()
-            await _until_shown(daemon, "\ningestd_journal_full 0.0\n")  # it is tried again within two seconds
+            await until_shown(daemon, "\ningestd_journal_full 0.0\n")  # it is tried again within two seconds
             stale = await daemon.total("ingestd_feed_stale_reconnects_total", "feed")
             await stop_venue(venue, daemon)
             assert await daemon.stop() == 0, daemon.log()

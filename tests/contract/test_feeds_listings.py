@@ -245,7 +245,7 @@ async def test_a_first_list_without_a_symbol_is_asked_for_again_soon(
 async def test_a_first_list_without_the_only_symbol_is_no_mistake_when_it_was_captured_before(
     venue: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt.feed._NOTHING_LISTED_S", 0.05)
+    monkeypatch.setattr("ingestd.feeds.ccxt.feed.NOTHING_LISTED_S", 0.05)
     earlier: dict[StreamId, Earlier] = {("binanceusdm", "trades", BTC): Earlier(1_672_515_000_000_000, "restart")}
     base = venue.markets.pop("BTCUSDT")
     running = Running(venue, earlier=earlier)

@@ -180,7 +180,7 @@ async def test_markets_by_name_are_judged_one_by_one(bad: list[Any]) -> None:
 async def test_a_named_market_that_is_malformed_is_said_to_be_so_and_no_mistake_of_the_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.ccxt.feed._NOTHING_LISTED_S", 0.01)
+    monkeypatch.setattr("ingestd.feeds.ccxt.feed.NOTHING_LISTED_S", 0.01)
     monkeypatch.setattr("ingestd.retry.Backoff.next_s", lambda *_: 0.01)
     bad = {**ETH, "filters": [{"filterType": "PRICE_FILTER", "tickSize": "1e400"}]}
     async with ListVenue({LIST: {"symbols": [BTC, bad]}}) as venue:
@@ -304,7 +304,7 @@ async def test_a_list_that_is_longer_than_any_stops_nobody_and_no_other_list(mon
 async def test_pages_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bybit names the next page in each: https://bybit-exchange.github.io/docs/v5/market/instrument"""
     monkeypatch.setattr("ingestd.feeds.ccxt.market_answers.MOST_REQUESTS", 12)
-    monkeypatch.setattr("ingestd.feeds.ccxt.tap._BASE_CONFIG", {"enableRateLimit": False, "newUpdates": True})
+    monkeypatch.setattr("ingestd.feeds.ccxt.tap.BASE_CONFIG", {"enableRateLimit": False, "newUpdates": True})
     part, spot = SPOT_ONLY["bybit"]
     linear = {**spot["result"]["list"][0], "contractType": "LinearPerpetual", "settleCoin": "USDT"}
     page = {"category": "linear", "list": [linear], "nextPageCursor": "on"}

@@ -29,7 +29,7 @@ LINEAR_LIST = {"symbols": [binance_linear("BTCUSDT", "BTC")]}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingestd.feeds.ccxt.session.RELIST_SOON_S", 0.05)
-    monkeypatch.setattr("ingestd.feeds.ccxt.feed._NOTHING_LISTED_S", 0.01)
+    monkeypatch.setattr("ingestd.feeds.ccxt.feed.NOTHING_LISTED_S", 0.01)
     monkeypatch.setattr("ingestd.retry.Backoff.next_s", lambda *_: 0.01)
 
 

@@ -87,7 +87,7 @@ async def test_a_backfilled_trade_says_it() -> None:
     feed = parse({"feeds": [{"exchange": "okx", "symbols": ["BTC/USD:BTC"]}]}, {}).feeds[0]
     history = CcxtHistory(feed, rate_share=0.5)
     try:
-        exchange = history._exchange
+        exchange = history.exchange
         exchange.set_markets([exchange.parse_market(SWAP)])
 
         async def fetch(*_: Any, **__: Any) -> Any:
@@ -118,7 +118,7 @@ async def test_gates_multiplier_of_0_is_a_contract_of_1_usd_of_an_inverse_one_al
     its contract is 1 USD, by the venue's site. The other types count a multiple of the base currency."""
     history = CcxtHistory(parse({"feeds": [{"exchange": "gate", "symbols": [symbol]}]}, {}).feeds[0], rate_share=0.5)
     try:
-        exchange = history._exchange
+        exchange = history.exchange
         listed = {"name": name, "quanto_multiplier": multiplier, "order_price_deviate": "0.5", "mark_price": "100"}
         exchange.set_markets([exchange.parse_contract_market(listed, "usdt" if name.endswith("USDT") else "btc")])
 
@@ -150,7 +150,7 @@ async def test_okxs_contract_counts_what_its_list_says_or_nothing_that_is_known(
     """https://www.okx.com/docs-v5/en/#public-data-rest-api-get-instruments: ctVal of ctValCcy, and ctMult"""
     history = CcxtHistory(parse({"feeds": [{"exchange": "okx", "symbols": ["*"]}]}, {}).feeds[0], rate_share=0.5)
     try:
-        assert quantity_units.unit_of("okx", history._exchange.parse_market(SWAP | changes)) == unit
+        assert quantity_units.unit_of("okx", history.exchange.parse_market(SWAP | changes)) == unit
     finally:
         await history.close()
 

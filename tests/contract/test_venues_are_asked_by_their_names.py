@@ -55,13 +55,13 @@ async def test_independent_reserve_is_asked_for_xbt(venue: FakeVenue) -> None:
     venue.replies["/Public/GetValidSecondaryCurrencyCodes"] = ["Aud"]
     venue.replies["/Public/GetOrderMinimumVolumes"] = {"Xbt": 0.0001, "Eth": 0.001}
     asked: list[str] = []
-    serve = venue._socket
+    serve = venue.serve_socket
 
     async def socket(request: Any) -> Any:
         asked.append(request.path_qs)
         return await serve(request)
 
-    venue._socket = socket  # type: ignore[method-assign]
+    venue.serve_socket = socket  # type: ignore[method-assign]
     hosts = ("https://api.independentreserve.com", "wss://websockets.independentreserve.com")
     running = Running(
         venue, "independentreserve", *hosts, symbols=["BTC/AUD", "ETH/AUD"], channels=["trades", "order_book"]

@@ -25,8 +25,9 @@ _SHORTER = (
 def main() -> int:
     named = sorted({test for fault in FAULTS for test in fault.tests})
     os.environ[WRITE] = "1"
-    apart = [test for test in named if not test.startswith(("tests/fault/", "tests/property/", *_SHORTER))]
-    return pytest.main(["-q", "-s", "-m", "", "tests/fault", "tests/property", *_SHORTER, *apart, *sys.argv[1:]])
+    whole = ("tests/fault", "tests/property", "tests/integration/property", *_SHORTER)
+    apart = [test for test in named if not test.startswith(whole)]
+    return pytest.main(["-q", "-s", "-m", "", *whole, *apart, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

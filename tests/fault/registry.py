@@ -34,6 +34,7 @@ _FRAMES = "tests/contract/test_feeds_ccxt_frames.py::"
 _VALID = "tests/unit/test_validation.py::"
 _JOURNAL = "tests/unit/journal/test_journal.py::"
 _DISK = "tests/unit/journal/test_faults.py::"
+_FULL_DISK = "tests/integration/journal/test_disk.py::"
 _HTTP = "tests/unit/ops/test_endpoint.py::"
 _HOSTS = "tests/fault/test_two_hosts.py::"
 _GAPS = "tests/acceptance/test_gaps.py::"
@@ -267,7 +268,7 @@ FAULTS = (
         "retried",
         (
             _KAFKA + "test_after_an_error_a_new_producer_sends_again_from_there",
-            "tests/property/test_kafka_order.py::test_each_partition_is_the_journal_in_order",
+            "tests/integration/property/test_kafka_order.py::test_each_partition_is_the_journal_in_order",
         ),
         "brokers in the tests have one node: the error is injected, the election is not",
     ),
@@ -319,7 +320,7 @@ FAULTS = (
             _POINTS + "test_redis_dying_with_the_daemon_costs_the_database_nothing",
             _POINTS + "test_a_migration_that_is_killed_begins_again",
             _GAPS + "test_a_kill_leaves_a_gap_that_contains_all_that_was_missed",
-            "tests/property/test_exactly_once.py::test_the_tables_equal_the_journal",
+            "tests/integration/property/test_exactly_once.py::test_the_tables_equal_the_journal",
         ),
     ),
     Fault(36, "Killed by the kernel for its memory", "as 35", (_PROCESS + "test_killed_for_its_memory",)),
@@ -330,7 +331,7 @@ FAULTS = (
         (
             "tests/fault/test_power_loss.py::test_every_batch_said_to_be_durable_survives_any_cut_of_the_log",
             _DISK + "test_the_directory_is_durable_before_anything_is_in_it",
-            _DISK + "test_a_crash_at_any_moment_of_salvaging_loses_no_sound_batch",
+            _FULL_DISK + "test_a_crash_at_any_moment_of_salvaging_loses_no_sound_batch",
         ),
         "simulated: whatever was not synced is cut or zeroed; no power was pulled",
     ),
@@ -354,7 +355,7 @@ FAULTS = (
         "feeds held back, nothing lost, drains by itself",
         (
             _ACCEPT + "test_a_full_disk_holds_the_feeds_back_and_loses_nothing",
-            _DISK + "test_the_backlog_is_read_while_the_disk_is_full",
+            _FULL_DISK + "test_the_backlog_is_read_while_the_disk_is_full",
         ),
     ),
     Fault(

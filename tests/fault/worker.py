@@ -27,7 +27,7 @@ import uvloop
 
 from ingestd import clock, failpoints
 from ingestd.cli import report
-from ingestd.cli.run import _until_stopped
+from ingestd.cli.run import until_stopped
 from ingestd.clock import now_us
 from ingestd.config import models as configuration
 from ingestd.config.models import FeedConfig
@@ -167,7 +167,7 @@ def _daemon(order: dict[str, Any]) -> NoReturn:
             breakage.break_sink(order["broken"])
         if order.get("clock"):
             clock.time = JumpingClock(order["clock"])  # type: ignore[attr-defined, assignment] # where it asks for the time
-        uvloop.run(_until_stopped(_service(config), config_file, None))
+        uvloop.run(until_stopped(_service(config), config_file, None))
         code = 0
     except Exception as error:
         code = report(error)

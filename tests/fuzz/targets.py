@@ -264,7 +264,7 @@ def _without_empty_lists(parameters: dict[str, str]) -> dict[str, str]:
 def dsn(data: bytes) -> None:
     """A connection string: read as libpq reads it, or refused; its password shown in neither case."""
     text = data.decode(errors="replace")
-    secrets._hidden.clear()
+    secrets.hidden.clear()
     shown = config_dsn.shown(text)
     parameters = _parameters_of(text)
     if parameters is None:

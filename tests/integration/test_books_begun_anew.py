@@ -288,7 +288,7 @@ async def test_a_broken_book_is_begun_anew_until_a_whole_one_comes(
     kind: type[Venue], again: str, sockets: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ladder, "SNAPSHOT_WITHIN_S", 0.5)
-    monkeypatch.setattr(forget, "_UNSUBSCRIBED_WITHIN_S", 0.5)
+    monkeypatch.setattr(forget, "UNSUBSCRIBED_WITHIN_S", 0.5)
     async with running(kind(again), tmp_path) as made:
         venue = made.venue
         await made.until_book_is_the_venues()

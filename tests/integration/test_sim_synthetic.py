@@ -105,7 +105,7 @@ async def test_ccxt_keeps_its_books_in_step(name: str, spot: int, futures: int) 
 
 def books_agree(exchange: Any, venue: SyntheticVenue, markets: dict[str, str]) -> bool:
     """The client's ten best bids are the generator's (whose last changes may wait for a depth frame: one tick)."""
-    for key, lane in venue.source._lane_of_key.items():
+    for key, lane in venue.source.lane_of_key.items():
         best = float(lane.market.price(lane.market.bid))
         if abs(exchange.orderbooks[markets[key]]["bids"][0][0] - best) > 0.25:
             return False

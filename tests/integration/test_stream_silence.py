@@ -83,7 +83,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def happened(venue: SyntheticVenue, symbol: str) -> list[int]:
     """The venue's ids of all trades, in order, also of those that it sent to nobody."""
-    lane = venue.source._lane_of_key[venue.symbols[symbol]]
+    lane = venue.source.lane_of_key[venue.symbols[symbol]]
     return [trade.trade_id for trade in lane.market.trades]
 
 
@@ -202,7 +202,7 @@ async def test_a_quiet_market_has_no_gap_and_is_proved_quiet(decoder: str) -> No
 
     assert gap.cause == STREAM_SILENT
     assert gap.time >= proved
-    lane = venue.source._lane_of_key[venue.symbols["BTC/USDT"]]
+    lane = venue.source.lane_of_key[venue.symbols["BTC/USDT"]]
     ours = {int(trade.trade_id) for trade in made.of(Trade, "BTC/USDT")}
     missing = [trade for trade in lane.market.trades if trade.trade_id not in ours and trade.trade_id < max(ours)]
     times = [trade.time_ms * 1000 for trade in missing]
@@ -291,7 +291,7 @@ async def test_one_that_never_comes_again_leaves_gaps_that_can_be_filled(decoder
 
     gaps = [gap for gap in made.ended() if gap.symbol == "BTC/USDT"]
     trades = {int(trade.trade_id): trade for trade in made.of(Trade, "BTC/USDT")}
-    lane = venue.source._lane_of_key[venue.symbols["BTC/USDT"]]
+    lane = venue.source.lane_of_key[venue.symbols["BTC/USDT"]]
     missing = [trade for trade in lane.market.trades if trade.trade_id not in trades]
     assert missing
     assert all(any(gap.time <= t.time_ms * 1000 <= (gap.ended_at or 0) for gap in gaps) for t in missing)

@@ -91,16 +91,16 @@ class ApacheKafka:
         self._secured = secured
         self._secured_port = _free_ports()[0]
         self._classpath = f"{jars}/*"
-        self._home = Path(tempfile.mkdtemp(prefix="ingestd-kafka-"))
+        self.home = Path(tempfile.mkdtemp(prefix="ingestd-kafka-"))
         self._port, self._controller_port = _free_ports()
         self._process: subprocess.Popen[bytes] | None = None
-        (self._home / "server.properties").write_text(self._properties(), encoding="utf-8")
+        (self.home / "server.properties").write_text(self._properties(), encoding="utf-8")
         # An id that begins with a dash would pass for an option.
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         command = [*_JAVA, "-cp", self._classpath, "kafka.tools.StorageTool", "format", "-t", cluster]
         if secured is not None:
             command += ["--add-scram", f"SCRAM-SHA-512=[name={secured.user},password={secured.password}]"]
-        subprocess.run([*command, "-c", str(self._home / "server.properties")], check=True, capture_output=True)
+        subprocess.run([*command, "-c", str(self.home / "server.properties")], check=True, capture_output=True)
 
     @property
     def bootstrap(self) -> str:
@@ -118,20 +118,20 @@ class ApacheKafka:
         return {"bootstrap_servers": [self.bootstrap]}
 
     def start(self) -> None:
-        with (self._home / "log").open("ab") as log:
+        with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_JAVA, "-cp", self._classpath, "kafka.Kafka", self._home / "server.properties"],
+                [*_JAVA, "-cp", self._classpath, "kafka.Kafka", self.home / "server.properties"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._home,
+                cwd=self.home,
             )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
                 return
             time.sleep(0.05)
-        text = (self._home / "log").read_text(errors="replace")[-2000:]
+        text = (self.home / "log").read_text(errors="replace")[-2000:]
         self.stop()
         raise RuntimeError(f"Apache Kafka did not start:\n{text}")
 
@@ -143,7 +143,7 @@ class ApacheKafka:
 
     def remove(self) -> None:
         self.stop()
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def __enter__(self) -> Self:
         self.start()
@@ -160,7 +160,7 @@ class ApacheKafka:
             "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": self._home / "data",
+            "log.dirs": self.home / "data",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": 1,
             "offsets.topic.num.partitions": 1,

@@ -72,7 +72,7 @@ class FakeVenue:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._socket(request)
+            return await self.serve_socket(request)
         self.requests.append(request.path_qs)
         reply = self.replies.get(request.path)
         if callable(reply):
@@ -81,7 +81,7 @@ class FakeVenue:
             return reply
         return web.json_response(reply, status=404 if reply is None else 200)
 
-    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+    async def serve_socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         connection = Connection(request.path, socket)

@@ -33,8 +33,9 @@ class KafkaRig:
         self.config = config
         self.journal = Journal(state_dir, journal or JournalConfig(), self.metrics)
         self.journal.open()
+        self.cursor = self.journal.cursor("kafka")
         self.sink = KafkaSink(
-            cursor=self.journal.cursor("kafka"),
+            cursor=self.cursor,
             journal_ids=lambda: self.journal.journal_ids,
             connect=connect or (lambda topics: Producer.connect(config, "test", topics)),
             config=config,

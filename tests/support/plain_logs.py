@@ -24,4 +24,4 @@ structlog.configure(
 @pytest.fixture(autouse=True)
 def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's configuration called a password is a word of the next one's messages."""
-    monkeypatch.setattr(secrets, "_hidden", {})
+    monkeypatch.setattr(secrets, "hidden", {})

@@ -30,7 +30,7 @@ AGAIN_S = 5.0  # after a difference: whether it is still there
 LATE_S = 5.0  # how long the stream may be behind the REST interface
 REPLY_WITHIN_S = 30.0  # the library's pace included
 REBUILD_AGAIN_S = 3600.0  # a book that differs although it was begun anew is not helped by doing so once more
-_RATE_LIMIT_PAUSE_S = 60.0
+RATE_LIMIT_PAUSE_S = 60.0
 _LOOK_S = 0.05
 
 Book = Mapping[str, Any]
@@ -139,7 +139,7 @@ class BookAuditor:
         if isinstance(raised, Refused):
             self._levels = None  # a venue that serves other depths only: its usual one
         elif isinstance(raised, RateLimited):
-            await stop.sleep(raised.retry_after_s or _RATE_LIMIT_PAUSE_S)
+            await stop.sleep(raised.retry_after_s or RATE_LIMIT_PAUSE_S)
         return None
 
     async def _until_passed(self, states: Sequence[BookState], venue: BookState, stop: Stop) -> None:

@@ -27,7 +27,7 @@ from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
 
 log = structlog.get_logger()
 
-_NOTHING_LISTED_S = 15.0
+NOTHING_LISTED_S = 15.0
 
 
 def _everything(_channel: Channel, _market: Mapping[str, Any]) -> bool:
@@ -160,8 +160,8 @@ class CcxtFeed:
                 raise ConfigError(self._mistakes())
             # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
             self._say_unknown()
-            log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), retry_in_s=_NOTHING_LISTED_S)
-            await self._stop.sleep(_NOTHING_LISTED_S)
+            log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), retry_in_s=NOTHING_LISTED_S)
+            await self._stop.sleep(NOTHING_LISTED_S)
             return
         self._has_run = True
         await session.run(self._choose)

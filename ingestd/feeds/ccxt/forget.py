@@ -12,7 +12,7 @@ from ingestd.feeds.books.samples import named_in
 from ingestd.feeds.ccxt.book_unsubscriptions import unsubscription
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
 
-_UNSUBSCRIBED_WITHIN_S = 10.0
+UNSUBSCRIBED_WITHIN_S = 10.0
 _GATHERED_CHANGES = 100  # venues' code wants 25 at most
 
 
@@ -33,7 +33,7 @@ async def forget_book(exchange: Any, symbol: str) -> None:
     ]
     try:
         if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
-            async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+            async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
                 await exchange.un_watch_order_book(symbol)
     finally:
         exchange.orderbooks.pop(symbol, None)
@@ -69,7 +69,7 @@ async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
         client.subscriptions.pop(channel, None)  # what it still brings belongs to no book
         client.subscriptions.pop(f"book:{exchange.market_id(symbol)}", None)
         client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # where ccxt looks for it
-        async with asyncio.timeout(_UNSUBSCRIBED_WITHIN_S):
+        async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
             await exchange.un_subscribe("book", "orderbook", symbol, {"chanId": int(channel)})
         client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
 

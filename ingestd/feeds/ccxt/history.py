@@ -53,7 +53,7 @@ class CcxtHistory:
         self.wanted = list(config.symbols)  # names and globs; a reload replaces them
         self._has_key = bool(config.credentials().get("apiKey"))
         self._ids = TradeIds(now_us())
-        self._exchange = make_exchange(
+        self.exchange = make_exchange(
             config.exchange,
             Tap(_Deaf()),
             options=config.options,
@@ -64,11 +64,11 @@ class CcxtHistory:
 
     async def open(self) -> None:
         """Load the markets, or load them again. Raises FeedError (RateLimited among them)."""
-        await self._call(self._exchange.load_markets, True)
-        self._exchange.followed = dict(self._exchange.markets)  # a later list that lacks one of them is no proof
+        await self._call(self.exchange.load_markets, True)
+        self.exchange.followed = dict(self.exchange.markets)  # a later list that lacks one of them is no proof
 
     async def close(self) -> None:
-        await close_exchange(self._exchange)
+        await close_exchange(self.exchange)
 
     def symbols(self) -> list[str]:
         """Those the feed follows, of those the venue lists."""
@@ -79,40 +79,40 @@ class CcxtHistory:
         return self._resolved().unknown
 
     def _resolved(self) -> symbol_names.Resolution:
-        return symbol_names.resolve(self.wanted, self._exchange.markets, self._exchange.namesakes)
+        return symbol_names.resolve(self.wanted, self.exchange.markets, self.exchange.namesakes)
 
     def listed(self) -> list[Mapping[str, Any]]:
         """Every market of the venue in the exchange library's form, those that share a name among them."""
-        return [*self._exchange.markets.values(), *chain.from_iterable(self._exchange.namesakes.values())]
+        return [*self.exchange.markets.values(), *chain.from_iterable(self.exchange.namesakes.values())]
 
     def missing(self) -> Mapping[str, str]:
         """Which families of markets the venue did not list, and why."""
-        return {family.name: why for family, why in self._exchange.missing.items()}
+        return {family.name: why for family, why in self.exchange.missing.items()}
 
     def require(self, channel: str, symbol: str) -> None:
         """Raises Unfillable when the venue has no past for this channel, or no such market; FeedError while it may have
         one that it does not list for now."""
         feature = _FEATURES.get(channel)
-        if feature is None or not self._exchange.has.get(feature):
+        if feature is None or not self.exchange.has.get(feature):
             raise Unfillable(f"{self.config.exchange} serves no past {channel} over REST")
-        if symbol in self._exchange.namesakes:
-            raise Unfillable(f"{symbol} {symbol_names.why_shared(self._exchange.namesakes[symbol])}")
+        if symbol in self.exchange.namesakes:
+            raise Unfillable(f"{symbol} {symbol_names.why_shared(self.exchange.namesakes[symbol])}")
         if (hint := self.unlisted(symbol)) is not None:
             raise Unfillable(f"{self.config.exchange} does not list {symbol}" + (f"; {hint}" if hint else ""))
 
     def unlisted(self, symbol: str) -> str | None:
         """None where the venue lists it; else the nearest names as a hint, empty when none is near.
         Raises FeedError where the list in which it may be cannot be had."""
-        if symbol in self._exchange.markets or symbol in self._exchange.namesakes:
+        if symbol in self.exchange.markets or symbol in self.exchange.namesakes:
             return None
-        for family, why in self._exchange.missing.items():
+        for family, why in self.exchange.missing.items():
             if may_hold(family, symbol):
                 raise FeedError(f"the venue's list of {family.name} markets cannot be had: {why}")
-        return nearest_markets(symbol, self._exchange.markets)
+        return nearest_markets(symbol, self.exchange.markets)
 
     def series(self, symbol: str) -> Series:
         """The endpoint with the ids that the stream of this feed stores. Raises Unfillable where there is none."""
-        return stream_series(self._exchange, symbol, has_key=self._has_key)
+        return stream_series(self.exchange, symbol, has_key=self._has_key)
 
     async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]:
         """One page, in the venue's order. Raises Unfillable where a trade of it cannot be read, and no id shows it."""
@@ -121,9 +121,9 @@ class CcxtHistory:
         if number is not None and series.id_param is not None:
             params[series.id_param] = str(number)
         since_ms = None if request.since_us is None else request.since_us // 1000
-        rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
+        rows = await self._call(self.exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
         self._ids.begin_anew(symbol)  # a page begins with the millisecond in which the one before it ended
-        unit = unit_of(self.config.exchange, self._exchange.markets[symbol])
+        unit = unit_of(self.config.exchange, self.exchange.markets[symbol])
         records = self._records(
             rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids, unit)
         )
@@ -139,7 +139,7 @@ class CcxtHistory:
         params = {"fetchTradesMethod": method.replace("HistoricalTrades", "AggTrades")}
         since_ms = window.start_us // 1000
         for _ in range(_HOURS_AT_MOST):  # it answers for one hour at a time
-            rows = await self._call(self._exchange.fetch_trades, symbol, since_ms, 1, params)
+            rows = await self._call(self.exchange.fetch_trades, symbol, since_ms, 1, params)
             if rows:
                 return int(rows[0]["info"]["a" if method.endswith("AggTrades") else "f"])
             since_ms += _HOUR_MS
@@ -149,7 +149,7 @@ class CcxtHistory:
 
     async def candles(self, symbol: str, timeframe: str, since_us: int, *, with_running: bool = False) -> list[Candle]:
         """Candles that opened since then, oldest first, the running one left out unless asked for."""
-        rows = await self._call(self._exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
+        rows = await self._call(self.exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
         span_us = self.timeframe_us(timeframe)
         exchange = self.config.exchange
         records = self._records(rows, lambda row, at: ccxt_records.candle_record(exchange, symbol, timeframe, row, at))
@@ -159,7 +159,7 @@ class CcxtHistory:
 
     async def funding(self, symbol: str, since_us: int) -> list[Funding]:
         """The rates that were settled since then, oldest first."""
-        rows = await self._call(self._exchange.fetch_funding_rate_history, symbol, since_us // 1000, 100)
+        rows = await self._call(self.exchange.fetch_funding_rate_history, symbol, since_us // 1000, 100)
         records = self._records(
             rows, lambda row, at: ccxt_records.funding_record(self.config.exchange, symbol, row, at)
         )
@@ -168,7 +168,7 @@ class CcxtHistory:
     async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]:
         """The venue's samples since then, oldest first."""
         rows = await self._call(
-            self._exchange.fetch_open_interest_history, symbol, OPEN_INTEREST_PERIOD, since_us // 1000, _ROWS_PER_CALL
+            self.exchange.fetch_open_interest_history, symbol, OPEN_INTEREST_PERIOD, since_us // 1000, _ROWS_PER_CALL
         )
         records = self._records(
             rows, lambda row, at: ccxt_records.open_interest_record(self.config.exchange, symbol, row, at)
@@ -177,7 +177,7 @@ class CcxtHistory:
 
     def timeframe_us(self, timeframe: str) -> int:
         """How long a candle lasts, in microseconds."""
-        return int(self._exchange.parse_timeframe(timeframe)) * 1_000_000
+        return int(self.exchange.parse_timeframe(timeframe)) * 1_000_000
 
     def _records(self, rows: Any, convert: Callable[[Any, int], Any]) -> list[Any]:
         at = now_us()

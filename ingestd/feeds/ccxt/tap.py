@@ -66,7 +66,7 @@ _WITH_TIME_UNITS = ("wss://stream.binance.com", "wss://stream.binance.us")
 _MICROSECONDS = "?timeUnit=MICROSECOND"
 _NO_SERVERS = ("doc", "fees", "logo", "referral")  # among ccxt's `urls`: pages for people, of whoever hosts them
 
-_BASE_CONFIG: dict[str, Any] = {
+BASE_CONFIG: dict[str, Any] = {
     "enableRateLimit": True,
     "newUpdates": True,
     "timeout": 15_000,  # ms, of one REST call
@@ -682,7 +682,7 @@ def make_exchange(
     """
     facts = facts_of(exchange_id)
     config = ccxt.Exchange.deep_extend(
-        _BASE_CONFIG,
+        BASE_CONFIG,
         {"options": facts.ccxt.options},
         {"options": dict(options or {})},
         dict(credentials or {}),

@@ -332,7 +332,7 @@ async def test_frozen_for_a_while_nothing_is_lost_or_doubled(kind: str, tmp_path
                 for _ in range(30):
                     await more(made, journaled, 100)
                     await asyncio.sleep(0.05)
-                assert made.sink._cursor.pending_records > 2000
+                assert made.cursor.pending_records > 2000
         found = await everything(config)
         in_order(found, journaled, config)
         assert len(records_of(found, config.topic_prefix)) == len(journaled), "an outage this short repeats nothing"
@@ -364,7 +364,7 @@ async def test_a_stop_while_the_broker_is_frozen_leaves_the_rest_in_the_journal(
             await asyncio.sleep(0.2)
             made.sink.finish()
             await asyncio.wait_for(made.task, limit_s(12))
-            assert made.sink._cursor.pending_records == 1
+            assert made.cursor.pending_records == 1
         made.journal.close()
         await send(tmp_path, config, [trade(3)])
         in_order(await everything(config), [trade(1), trade(2), trade(3)], config)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Tenant, Title
+from tests.support.database_doubles import LosesReplies
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import tick, trade
 
@@ -186,23 +188,10 @@ async def test_given_up_at_the_stop_a_prepared_flush_stays_in_the_journal(
     assert sorted(await stored(db)) == list(range(BATCHES * OF_A_FLUSH))
 
 
-class LosesReplies(Database):
-    """Commits every second transaction that moved a position, and loses the reply."""
-
-    commits = 0
-
-    async def _commit(self) -> None:
-        await super()._commit()
-        type(self).commits += 1
-        if type(self).commits % 2:
-            self.terminate()
-            raise ConnectionLost("the reply was lost")
-
-
 async def test_a_lost_reply_with_the_next_flush_prepared(
     db: Database, database: DatabaseForTest, tmp_path: Path
 ) -> None:
-    LosesReplies.commits = 0
+    LosesReplies.lose(cycle([True, False]))
 
     async def connect() -> Database:
         return await LosesReplies.connect(database.dsn, call_timeout_s=5)

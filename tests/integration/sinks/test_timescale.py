@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected, Tick
 from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage.database import Database
+from tests.support.database_doubles import LosesReplies
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, book, tick, trade
 
@@ -329,23 +331,10 @@ async def test_killed_after_the_commit_nothing_is_stored_twice(
     assert again.total("stored") == {}
 
 
-class LosesReplies(Database):
-    """Commits, and then loses the reply: the outcome is unknown to the sink."""
-
-    lost = 0
-
-    async def _commit(self) -> None:
-        await super()._commit()
-        if type(self).lost < 3:
-            type(self).lost += 1
-            self.terminate()
-            raise ConnectionLost("the reply was lost")
-
-
 async def test_a_lost_commit_reply_is_resolved_by_the_position(
     db: Database, database: DatabaseForTest, tmp_path: Path
 ) -> None:
-    LosesReplies.lost = 0
+    LosesReplies.lose(repeat(True, 3))
 
     async def connect() -> Database:
         return await LosesReplies.connect(database.dsn, call_timeout_s=5)

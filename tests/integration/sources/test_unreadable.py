@@ -98,7 +98,7 @@ async def test_a_bomb_in_an_event_topic_is_put_aside(postgres_database: Database
 def damage_second_batch(broker: Broker, topic: str) -> None:
     """Turn over some bits of its records, in the file where the broker has the topic."""
     assert isinstance(broker, ApacheKafka)
-    [file] = Path(broker._home).glob(f"data/{topic}-0/*0.log")
+    [file] = Path(broker.home).glob(f"data/{topic}-0/*0.log")
     data = file.read_bytes()
     second = 12 + int.from_bytes(data[8:12], "big")
     with file.open("r+b") as opened:

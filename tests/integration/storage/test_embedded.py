@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,12 +50,14 @@ async def test_data_survives_a_restart_in_a_path_with_spaces(folder: Path) -> No
 
 async def test_a_temporary_server_leaves_nothing_and_asks_for_its_password() -> None:
     with EmbeddedPostgres() as server:
-        home = server._temporary
-        assert home is not None
-        stranger = server.dsn().replace(server._password, "guess")
+        db = await Database.connect(server.dsn())
+        data_directory = str(await db.fetchval("SHOW data_directory"))
+        await db.close()
+        assert os.path.exists(data_directory)  # noqa: ASYNC240  # nothing else runs
+        stranger = urlsplit(server.dsn())._replace(netloc=f"postgres:guess@127.0.0.1:{urlsplit(server.dsn()).port}")
         with pytest.raises(Exception, match="password"):
-            await Database.connect(stranger)
-    assert not home.exists()
+            await Database.connect(stranger.geturl())
+    assert not os.path.exists(os.path.dirname(data_directory))  # noqa: ASYNC240
 
 
 def test_a_server_that_cannot_start_shows_its_log() -> None:

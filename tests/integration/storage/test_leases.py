@@ -14,10 +14,10 @@ from ingestd.errors import ConnectionLost, DatabaseError, Fenced, LeaseLost
 from ingestd.ops.metrics import Metrics
 from ingestd.standby.leadership import Leadership
 from ingestd.storage import leases
-from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Term
 from ingestd.storage.leases import Fence, Tenant
+from tests.support.database_doubles import MovableAccess
 from tests.support.postgres import DatabaseForTest, default_config
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
@@ -136,13 +136,15 @@ class Rig:
         self.dsn = dsn
         self.tmp_path = tmp_path
         self.claims: list[Leadership] = []
+        self.accesses: dict[str, MovableAccess] = {}  # of the newest claim of each name
 
     def claim(self, name: str, **options: object) -> Leadership:
         folder = self.tmp_path / name
         folder.mkdir(exist_ok=True)
         config = default_config(database={"dsn": self.dsn, "connect_timeout_s": 1})
         instance = InstanceConfig.model_validate({"state_dir": folder, "lease_ttl_s": 1, **options})
-        made = Leadership(DatabaseAccess(config), "ingestd-1", instance, Metrics())
+        self.accesses[name] = MovableAccess(config)
+        made = Leadership(self.accesses[name], "ingestd-1", instance, Metrics())
         self.claims.append(made)
         return made
 
@@ -193,14 +195,14 @@ async def test_a_restart_of_the_leader_goes_on_at_once(rig: Rig) -> None:
 async def test_an_outage_of_the_database_and_its_end_are_told_by_the_leader(rig: Rig) -> None:
     leader = rig.claim("a")
     await leader.gain()
-    there, leader._access = leader._access, DatabaseAccess(default_config(database={"dsn": NOWHERE}))
-    leader._disconnect()
+    rig.accesses["a"].move(NOWHERE)
+    rig.accesses["a"].cut()
     with capture_logs() as lines:
         holding = asyncio.create_task(leader.hold())
         async with asyncio.timeout(60):
             while lines == []:
                 await asyncio.sleep(0.01)
-            leader._access = there
+            rig.accesses["a"].move(rig.dsn)
             while len(lines) == 1:
                 await asyncio.sleep(0.01)
         holding.cancel()
@@ -257,7 +259,7 @@ async def test_one_that_captured_without_the_database_gives_way_when_it_hears_of
     rig.dsn = there
     await other.gain()
     holding = asyncio.create_task(other.hold())
-    alone._access = DatabaseAccess(default_config(database={"dsn": there}))  # its database answers again
+    rig.accesses["a"].move(there)  # its database answers again
     with pytest.raises(LeaseLost, match="term 2"):
         await asyncio.wait_for(alone.hold(), 60)
     holding.cancel()

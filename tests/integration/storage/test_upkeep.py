@@ -13,6 +13,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.status import MarketInfo
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.upkeep import Upkeep
+from tests.support.database_doubles import MovableAccess
 from tests.support.postgres import DatabaseForTest, default_config, has_timescaledb
 
 
@@ -46,13 +47,13 @@ async def test_an_outage_is_told_of_at_its_beginning_and_now_and_then(
     clock_s = 0.0
     monkeypatch.setattr("ingestd.log_limit.monotonic_s", lambda: clock_s)
     metrics, config = Metrics(), default_config(database={"dsn": postgres_database.dsn})
-    away = DatabaseAccess(default_config(database={"dsn": "postgresql://nobody@127.0.0.1:1/none"}))
+    away = MovableAccess(default_config(database={"dsn": "postgresql://nobody@127.0.0.1:1/none"}))
     upkeep = Upkeep(away, config, list, metrics)
     with structlog.testing.capture_logs() as logs:
         for _ in range(32):
             await upkeep.turn()
             clock_s += 5.0
-        upkeep._access = access_to(postgres_database)
+        away.move(postgres_database.dsn)
         await upkeep.turn()
     told = [line["attempts"] for line in logs if line["event"] == "upkeep_failed"]
     assert told == [1, 13, 25]
@@ -110,7 +111,7 @@ async def test_a_job_of_the_server_that_fails_is_said(
     if not has_timescaledb():
         pytest.skip("there is no TimescaleDB on this machine")
     database: DatabaseForTest = request.getfixturevalue("timescaledb_database")
-    monkeypatch.setattr("ingestd.storage.upkeep._JOBS_EVERY_S", 0.0)
+    monkeypatch.setattr("ingestd.storage.upkeep.JOBS_EVERY_S", 0.0)
     db = await database.connect()
     upkeep = Upkeep(access_to(database), default_config(database={"dsn": database.dsn}), list, Metrics())
     await upkeep.turn()

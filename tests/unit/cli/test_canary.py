@@ -42,7 +42,7 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     def run(document: dict[str, Any], *arguments: str) -> tuple[int, str]:
         file = tmp_path / "ingestd.toml"
         file.write_text(to_toml({"instance": {"state_dir": str(tmp_path)}, **BASE, **document}), encoding="utf-8")
-        monkeypatch.setattr("ingestd.config.secrets._hidden", {})  # each command is a process of its own
+        monkeypatch.setattr("ingestd.config.secrets.hidden", {})  # each command is a process of its own
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "-c", str(file)])
         printed = capsys.readouterr()

@@ -42,7 +42,7 @@ def test_it_counts_since_the_last_and_shows_what_is_behind() -> None:
 
 
 async def test_it_is_a_line_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "_EVERY_S", 0.01)
+    monkeypatch.setattr(summary, "EVERY_S", 0.01)
     metrics = Metrics()
     with capture_logs() as lines:
         task = asyncio.create_task(Summary(metrics).run())

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from ingestd.clock import now_us
 from ingestd.config.models import parse
-from ingestd.events import messages
 from ingestd.kafka import envelope
 from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Rejected, Trade
 from ingestd.sink_service import SinkService
+from ingestd.sources import trading_events
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.marks import journal_place
 from ingestd.sources.trading_events import EventStore
@@ -65,7 +65,7 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
     def broken(*_: object) -> None:
         raise KeyError("nobody thought of it")
 
-    monkeypatch.setitem(messages._READERS, "ORDER_SUBMITTED", broken)
+    monkeypatch.setattr(trading_events, "read_event", broken)
     value = json.dumps({"event_type": "ORDER_SUBMITTED", "timestamp": "2024-10-23T18:00:00Z", "data": {}}).encode()
     [item] = EventStore("wolfinch", Metrics()).read([LoggedMessage("wolfinch.orders.submitted", 0, 5, None, value)])
     assert item.rejected == "poison"

@@ -95,7 +95,7 @@ class SyntheticSource:
         ]
         self.symbols = {lane.market.listing.symbol: lane.market.listing.key for lane in lanes}
         self._lanes = {(lane.market.listing.linear, lane.market.listing.market_id): lane for lane in lanes}
-        self._lane_of_key = {lane.market.listing.key: lane for lane in lanes}
+        self.lane_of_key = {lane.market.listing.key: lane for lane in lanes}
         self._rest = {
             LINEAR_REST.path: Rest([lane.market for lane in lanes if lane.market.listing.linear]),
             SPOT_REST.path: Rest([lane.market for lane in lanes if not lane.market.listing.linear]),
@@ -113,7 +113,7 @@ class SyntheticSource:
 
     def halt(self, symbol: str) -> None:
         """From now on nothing of this market is traded, nor do its best prices change."""
-        lane = self._lane_of_key[self.symbols[symbol]]
+        lane = self.lane_of_key[self.symbols[symbol]]
         self._halted.add(lane.market.listing.key)
         self._events = [event for event in self._events if event[1] is not lane]
 
@@ -121,7 +121,7 @@ class SyntheticSource:
         """It is traded again."""
         key = self.symbols[symbol]
         self._halted.discard(key)
-        lane = self._lane_of_key[key]
+        lane = self.lane_of_key[key]
         self._events += [(self._trade, lane)] if lane.live & {"trade", "aggTrade"} else []
         self._events += [(self._book_ticker, lane)] if "bookTicker" in lane.live else []
 
@@ -139,7 +139,7 @@ class SyntheticSource:
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
         """The stream is live from now on."""
-        lane = self._lane_of_key[stream.market_id]
+        lane = self.lane_of_key[stream.market_id]
         if stream.market_id in self._halted:
             return
         kind = next(kind for kind, own in lane.streams.items() if own == stream)

@@ -22,7 +22,7 @@ from tests.unit.feeds.doubles import ListIntake, feed_config
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "LATE_S", 0.0)
-    monkeypatch.setattr(audit, "_RATE_LIMIT_PAUSE_S", 0.0)
+    monkeypatch.setattr(audit, "RATE_LIMIT_PAUSE_S", 0.0)
 
 
 def book(symbol: str, bid_amount: float = 1.0, sequence: int | None = None) -> dict[str, Any]:

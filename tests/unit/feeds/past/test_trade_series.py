@@ -64,7 +64,7 @@ async def test_the_stream_is_what_the_exchange_library_subscribes_to(options: di
     document = {"feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"], "options": options}]}
     history = CcxtHistory(parse(document, {}).feeds[0], rate_share=0.5)
     try:
-        history._exchange.markets = {"BTC/USDT": {"type": "spot", "linear": None, "inverse": None}}
+        history.exchange.markets = {"BTC/USDT": {"type": "spot", "linear": None, "inverse": None}}
         assert history.series("BTC/USDT").params == {"fetchTradesMethod": method}
     finally:
         await history.close()
@@ -76,7 +76,7 @@ async def test_an_option_is_no_future_though_it_is_linear_too() -> None:
     )
     try:
         option = {"type": "option", "option": True, "contract": True, "linear": True}
-        history._exchange.markets = {"BTC/USDT:USDT-261225-50000-C": option}
+        history.exchange.markets = {"BTC/USDT:USDT-261225-50000-C": option}
         with pytest.raises(Unfillable, match="for option markets"):
             history.series("BTC/USDT:USDT-261225-50000-C")
     finally:
@@ -87,8 +87,8 @@ async def test_the_budget_is_a_share_of_the_venues() -> None:
     feed = parse({"feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"]}]}, {}).feeds[0]
     whole, fifth = CcxtHistory(feed, rate_share=1.0), CcxtHistory(feed, rate_share=0.2)
     try:
-        assert fifth._exchange.throttler.config["refillRate"] == pytest.approx(
-            whole._exchange.throttler.config["refillRate"] / 5
+        assert fifth.exchange.throttler.config["refillRate"] == pytest.approx(
+            whole.exchange.throttler.config["refillRate"] / 5
         )
     finally:
         await whole.close()

@@ -231,14 +231,14 @@ def test_half_of_a_credential_is_a_mistake(section: dict[str, object], says: str
     st.integers(200, 4000),
 )  # fmt: skip
 def test_a_batch_is_the_one_the_library_builds_itself(messages: list[Message], batch_bytes: int) -> None:
-    """`_filled` uses what the library keeps to itself: an update that changes it must fail here, not in a topic."""
+    """`fill` uses what the library keeps to itself: an update that changes it must fail here, not in a topic."""
     ours, theirs = BatchBuilder(batch_bytes, 0), BatchBuilder(batch_bytes, 0)
     taken = 0
     for timestamp_ms, key, value, headers in messages:
         if theirs.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
             break
         taken += 1
-    assert producer._filled(ours, messages) == taken
+    assert producer.fill(ours, messages) == taken
     assert ours.record_count() == theirs.record_count() == taken
     assert bytes(ours._build()) == bytes(theirs._build())
 
@@ -247,6 +247,6 @@ def test_a_batch_stays_below_the_size_that_was_refused() -> None:
     message: Message = 1, b"k", b"v" * 100, []
     for refused in (1, 500, 1000):
         batch = BatchBuilder(100_000, 0)
-        count = producer._filled(batch, producer._below([message] * 20, refused, batch.size))
+        count = producer.fill(batch, producer.below([message] * 20, refused, batch.size))
         assert count == 1 or batch.size() < refused
         assert count == 1 or batch.size() + 2 * size_of(message) >= refused, "no smaller than it need be"

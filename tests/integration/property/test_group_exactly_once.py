@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ from ingestd.sources.partitions import position_source
 from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
-from tests.property.test_exactly_once import TABLES, Forgetful, expected, stored
+from tests.integration.property.test_exactly_once import TABLES, expected, stored
+from tests.support.database_doubles import LosesReplies
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import market_records
 from tests.support.time_limits import examples
@@ -113,7 +115,7 @@ class Group:
         reader = TopicReader(
             store,
             self.consumer,
-            lambda: Forgetful.connect(self.dsn, call_timeout_s=5, lock_timeout_s=2),
+            lambda: LosesReplies.connect(self.dsn, call_timeout_s=5, lock_timeout_s=2),
             "wolfinch",
             ReaderLimits(flush_s=0.002, max_records=15, session_timeout_s=0.1, stalled_after_s=1),
             metrics,
@@ -173,7 +175,7 @@ class Group:
 
 
 async def play(script: list[object], dsn: str) -> Group:
-    Forgetful.replies_to_lose = 0
+    LosesReplies.lose(iter(()))
     group = Group(dsn)
     group.join()
     group.join()
@@ -195,7 +197,7 @@ async def play(script: list[object], dsn: str) -> Group:
             if consumer is not None and len(group.broker.members) > 1:
                 await group.broker.forget(consumer)
         elif isinstance(step, LoseReplies):
-            Forgetful.replies_to_lose = step.count
+            LosesReplies.lose(repeat(True, step.count))
     # A forgotten member that never hears of the group again reads nothing more; somebody else must be there.
     group.join()
     await group.settle()

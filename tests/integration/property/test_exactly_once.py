@@ -11,18 +11,19 @@ import asyncio
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.config.models import DatabaseConfig, JournalConfig
-from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, OpenInterest, Record, Tick, Trade
 from ingestd.sinks.timescale import TimescaleSink
 from ingestd.storage.database import Database
+from tests.support.database_doubles import LosesReplies
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import market_records, trade
 from tests.support.time_limits import examples
@@ -61,19 +62,6 @@ steps = st.lists(
 journal_options = st.sampled_from([{}, {"file_bytes": 800}, {"memory_bytes": 1, "file_bytes": 2000}])
 
 
-class Forgetful(Database):
-    """Loses the reply of some commits."""
-
-    replies_to_lose = 0
-
-    async def _commit(self) -> None:
-        await super()._commit()
-        if Forgetful.replies_to_lose > 0:
-            Forgetful.replies_to_lose -= 1
-            self.terminate()
-            raise ConnectionLost("the reply was lost")
-
-
 class Process:
     """One life of the daemon's durable part."""
 
@@ -85,7 +73,7 @@ class Process:
         self.sink = TimescaleSink(
             cursor=self.cursor,
             journal_ids=lambda: self.journal.journal_ids,
-            connect=lambda: Forgetful.connect(dsn, call_timeout_s=5),
+            connect=lambda: LosesReplies.connect(dsn, call_timeout_s=5),
             config=DatabaseConfig(dsn=dsn, flush_ms=1, max_flush_records=40),
             metrics=self.metrics,
         )
@@ -105,7 +93,7 @@ class Process:
 async def play(script: list[object], options: dict[str, int], dsn: str) -> tuple[list[Record], Process]:
     """Carry the steps out; every journaled record, and the last process."""
     journaled: list[Record] = []
-    Forgetful.replies_to_lose = 0
+    LosesReplies.lose(iter(()))
     with tempfile.TemporaryDirectory() as folder:
         process = Process(Path(folder), dsn, options)
         for step in script:
@@ -117,7 +105,7 @@ async def play(script: list[object], options: dict[str, int], dsn: str) -> tuple
                 await process.crash()
                 process = Process(Path(folder), dsn, options)
             elif isinstance(step, LoseReplies):
-                Forgetful.replies_to_lose = step.count
+                LosesReplies.lose(repeat(True, step.count))
         await process.drain()
         return journaled, process
 
