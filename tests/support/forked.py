@@ -2,7 +2,8 @@
 
 A start of `ingestd` costs two seconds of imports, which the suite would pay two hundred times. A server of the
 standard library imports them once and forks; what runs in the fork is what `python -m ingestd` runs. The interpreter
-is started too, as a user does it, in `tests/acceptance/test_process.py` and `tests/unit/cli/test_main.py`.
+is started too, as a user does it, in `tests/acceptance/test_process.py` and in
+`tests/integration/cli/test_command_line.py`.
 """
 
 from __future__ import annotations

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +12,6 @@ import pytest
 
 from ingestd import failpoints
 from ingestd.errors import ConfigError
-from tests.support.daemon import ingestd
 
 PACKAGE = Path(__file__).parents[2] / "ingestd"
 
@@ -55,12 +51,6 @@ def test_without_the_test_flag_it_is_refused(flag: dict[str, str]) -> None:
     assert outcomes("journal.append.before", 1) == [False]
 
 
-async def test_the_command_refuses_to_start_with_one() -> None:
-    code, _, err = await ingestd("check", env={failpoints.VARIABLE: "journal.append.before:1:kill"})
-    assert code == 2
-    assert failpoints.TEST_FLAG in err
-
-
 def test_the_nth_passing_and_no_other() -> None:
     assert arm("journal.append.before:3:raise, journal.finish:1:raise") == ["journal.append.before", "journal.finish"]
     assert outcomes("journal.append.before", 5) == [False, False, True, False, False]
@@ -78,12 +68,6 @@ def test_sleeping_takes_its_time() -> None:
     started_s = time.monotonic()
     failpoints.passing("journal.append.before")
     assert time.monotonic() - started_s >= 0.2
-
-
-def test_killing_leaves_no_time_for_anything() -> None:
-    code = "import os; from ingestd import failpoints; failpoints.arm(os.environ); failpoints.passing('intake.seal')"
-    environ = {failpoints.VARIABLE: "intake.seal:1:kill", failpoints.TEST_FLAG: "1", "PYTHONPATH": str(PACKAGE.parent)}
-    assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

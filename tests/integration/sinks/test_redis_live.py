@@ -6,8 +6,6 @@ import asyncio
 import json
 import random
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +17,7 @@ from ingestd.clock import iso_text
 from ingestd.lab.sim.child import EmbeddedServerError
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.records import Candle
+from tests.support.certificates import self_signed
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.redis_servers import reader, running, server_binary
 
@@ -257,16 +256,8 @@ async def test_two_contracts_never_share_a_key(make_server: Make) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for localhost that signs itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine to make a certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
+    """Of the name localhost: the certificate and its key."""
+    return self_signed(tmp_path, "127.0.0.1")
 
 
 async def test_tls_and_a_certificate_nobody_signed(certificate: tuple[Path, Path]) -> None:

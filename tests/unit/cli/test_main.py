@@ -1,69 +1,13 @@
-"""The command line as a process: exit codes, messages, and what it costs to ask for help."""
+"""What the command line says of an error, and the exit code it ends with."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from ingestd import __version__, cli
+from ingestd import cli
 from ingestd.errors import ConfigError, FeedError, IngestdError, Problem, SchemaError
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ingestd", *arguments], capture_output=True, text=True, timeout=60)
-
-
-def test_the_version_is_printed() -> None:
-    result = run("--version")
-    assert (result.returncode, result.stdout) == (0, f"ingestd {__version__}\n")
-
-
-def test_help_names_every_command_and_loads_none() -> None:
-    code = (
-        "import sys\nfrom ingestd.cli import cli\n"
-        "try: cli.main(['--help'], prog_name='ingestd')\n"
-        "except SystemExit: pass\n"
-        "heavy = {'ccxt', 'asyncpg', 'aiohttp', 'aiokafka', 'redis', 'pydantic', 'structlog'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    assert all(f"  {name} " in result.stdout for name in cli.COMMANDS)
-
-
-@pytest.mark.parametrize(
-    "arguments", [["fly"], ["check", "--fast"], ["check", "-c", "/nowhere/at/all.toml"], ["--colour", "check"]]
-)
-def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
-    result = run(*arguments)
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
-
-
-@pytest.mark.parametrize("command", ["status", "down"])
-def test_a_command_of_migrate_has_its_help_and_its_configuration(command: str) -> None:
-    result = run("migrate", command, "--help")  # without a configuration, which no one needs in order to ask
-    assert result.returncode == 0, result.stderr
-    assert "--config FILE" in result.stdout
-
-
-@pytest.mark.parametrize("arguments", [["-c", "FILE", "status"], ["status", "-c", "FILE"]])
-def test_migrate_takes_its_configuration_on_either_side_of_its_command(arguments: list[str], tmp_path: Path) -> None:
-    file = tmp_path / "without a database.toml"
-    file.write_text("")
-    result = run("migrate", *(str(file) if part == "FILE" else part for part in arguments))
-    assert (result.returncode, result.stderr) == (2, "ingestd: database: is missing; add [database] with a dsn\n")
-
-
-def test_a_dry_run_of_a_status_is_refused() -> None:
-    result = run("migrate", "--dry-run", "status")
-    assert result.returncode == 2
-    assert "status takes neither --dry-run nor --engine" in result.stderr
-
 
 EVIL = "a\x1b[2Jb\rc\x00d\x9b31me\u202ef\u2066g\x7fh"
 

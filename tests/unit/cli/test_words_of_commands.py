@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -253,31 +250,3 @@ def test_wrong_usage_is_told_in_plain_words(told: Any, arguments: list[str], cod
     ended, _, err = told(*arguments)
     assert ended == code
     assert said in err
-
-
-@pytest.mark.parametrize("package", ["click", "structlog"])
-def test_a_package_that_is_not_installed_is_named_once(package: str) -> None:
-    program = f"import sys, runpy; sys.modules[{package!r}] = None; sys.argv = ['ingestd', 'check', '-c', '/nowhere']"
-    result = subprocess.run(
-        [sys.executable, "-c", f"{program}; runpy.run_module('ingestd', run_name='__main__')"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert result.returncode == 1
-    assert result.stderr.startswith(f"ingestd: the Python package {package} is not installed: ")
-    assert result.stderr.count("\n") == 1
-
-
-def test_ctrl_c_before_a_command_listens_ends_it_as_sigterm_does() -> None:
-    """By the signal, without a word."""
-    program = (
-        "import os, signal, sys\nfrom ingestd import cli\n"
-        "class Importing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'ingestd.cli.check': os.kill(os.getpid(), signal.{})\n"
-        "sys.meta_path.insert(0, Importing())\ncli.main(['check', '-c', '/nowhere'])"
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        result = subprocess.run(
-            [sys.executable, "-c", program.replace("{}", number.name)], capture_output=True, text=True, timeout=60
-        )
-        assert (result.returncode, result.stdout, result.stderr) == (-number, "", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError
 from ingestd.storage.database import Database
+from tests.support.certificates import self_signed
 from tests.support.postgres_doubles import Double, Kind, double
 
 LIMIT_S = 10.0
@@ -124,14 +124,8 @@ async def test_the_session_is_named_as_the_dsn_says() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of the name localhost: the certificate and its key, made by openssl."""
-    folder = tmp_path_factory.mktemp("tls")
-    file, key = folder / "server.crt", folder / "server.key"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    command = ["openssl", "req", "-x509", "-nodes", *curve, "-keyout", str(key), "-out", str(file), *subject]
-    subprocess.run(command, check=True, capture_output=True)
-    return file, key
+    """Of the name localhost: the certificate and its key."""
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def server_side(certificate: tuple[Path, Path]) -> ssl.SSLContext:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
@@ -20,6 +18,7 @@ from picows import WSListener, WSMsgType, WSTransport
 from ingestd.errors import FeedError
 from ingestd.feeds.native.socket import Socket, connect, tls_context
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
+from tests.support.certificates import self_signed
 
 WITHIN_S = 60.0
 
@@ -274,23 +273,11 @@ async def test_a_server_that_never_answers_the_handshake_is_given_up() -> None:
     listening.close()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for localhost that signs itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine to make a certificate")
-    key, made = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    )
-    subprocess.run([*command.split(), "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
-    return made, key
-
-
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_tls_with_a_certificate_that_is_trusted_and_one_that_is_not(
-    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, trusted: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
+    certificate = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     if trusted:

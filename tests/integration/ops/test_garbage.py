@@ -38,7 +38,7 @@ seen = weakref.ref(kept := Knot())
 gc.freeze()
 del kept
 print(seen() is None)                          # frozen or not: freed when nobody refers to it
-print(gc.callbacks.count(garbage._freeze_many))
+print(sum(called.__module__ == garbage.__name__ for called in gc.callbacks))
 """
 
 
