@@ -456,7 +456,8 @@ async def test_what_the_journal_dropped_becomes_gap_records_in_it(tmp_path: Path
         kept += records_of(batches)
     journal.close()
     gaps = [record for record in kept if isinstance(record, FeedGap)]
-    lost = [record for record in sent if record not in set(kept)]
+    known = set(kept)
+    lost = [record for record in sent if record not in known]
     assert len(lost) == metrics.totals(metrics.dropped)["trades"] > 0
     rows = {(gap.symbol, gap.time): gap for gap in gaps}  # the last record of a row counts
     assert sum(int((gap.detail or "").split()[0]) for gap in rows.values()) == len(lost)
