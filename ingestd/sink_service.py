@@ -64,7 +64,7 @@ class SinkService:
         self._stopping = False
         prefix = config.kafka.topic_prefix
         market = MarketStore(prefix, accepted_window(config), self.metrics)
-        self._rejections = market.rejections
+        self.market = market
         stores: list[Store] = [market, self._event_store(prefix)]
         self.readers: list[TopicReader] = [
             build_reader(
@@ -170,7 +170,7 @@ class SinkService:
                 for status in (sink.status() for sink in sinks)
             ],
             sources=[source_health(reader, needed=True) for reader in self.readers],
-            rejected=self._rejections.all(),
+            rejected=self.market.rejections.all(),
             missing=self.metrics.recently_missing(),
             refused=self.metrics.recently_refused(),
             upkeep_problems=self._upkeep.problems(),

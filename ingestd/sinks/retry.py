@@ -30,7 +30,7 @@ from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
 
-_RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
+RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
 _NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
 _STANDS_STILL = 3  # refusals in a row
@@ -80,7 +80,7 @@ class PersistentWriter(Generic[ConnectionT]):
         self._connection: ConnectionT | None = None
         self._failing_since_s = 0.0
         self._told = False  # of this outage
-        self._retry = Backoff(base_s=0.1, cap_s=_RETRY_CAP_S)
+        self._retry = Backoff(base_s=0.1, cap_s=RETRY_CAP_S)
         self._pause = Backoff(base_s=1.0, cap_s=_PAUSE_CAP_S)
 
     async def until_done(

@@ -9,7 +9,7 @@ _second = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}").f
 _rest = re.compile(r"(?:\.([0-9]{1,9}))?(?:Z|\+00:?00)").fullmatch
 
 _KEPT_SECONDS = 1024  # a snapshot of trades holds many, the rest of the stream one after the other
-_seconds: dict[str, int] = {}
+known_seconds: dict[str, int] = {}
 
 
 def epoch_us(text: str) -> int:
@@ -17,7 +17,7 @@ def epoch_us(text: str) -> int:
 
     Raises ValueError on anything else, also on times that are not UTC.
     """
-    second_us = _seconds.get(text[:19])
+    second_us = known_seconds.get(text[:19])
     if second_us is None:
         second_us = _remembered(text[:19])
     digits = text[20:26]
@@ -33,7 +33,7 @@ def _remembered(second: str) -> int:
     if _second(second) is None:
         raise ValueError(f"no time: {second!r}")
     second_us = int(datetime.fromisoformat(second).replace(tzinfo=UTC).timestamp()) * 1_000_000
-    if len(_seconds) >= _KEPT_SECONDS:
-        _seconds.clear()
-    _seconds[second] = second_us
+    if len(known_seconds) >= _KEPT_SECONDS:
+        known_seconds.clear()
+    known_seconds[second] = second_us
     return second_us

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+
+from confluent_kafka import Consumer, TopicPartition
 
 from ingestd.config.models import DatabaseConfig, KafkaConfig
 from ingestd.kafka import envelope
+from ingestd.kafka.messages import Part
 from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
@@ -46,7 +49,22 @@ class Member:
             connect or (lambda: Database.connect(dsn, application_name="ingestd member", call_timeout_s=5)),
             self.metrics,
         )
+        self.assigned: set[Part] = set()  # by the group; it reads them once the database has told where
+        self._watch_assignments()
         self.task = asyncio.create_task(self.reader.run())
+
+    def _watch_assignments(self) -> None:
+        assign, revoke = self.reader.assigned, self.reader.revoked
+
+        def assigned(parts: Sequence[Part]) -> None:
+            self.assigned = set(parts)
+            assign(parts)
+
+        async def revoked(parts: Sequence[Part]) -> None:
+            self.assigned.difference_update(parts)
+            await revoke(parts)
+
+        self.reader.assigned, self.reader.revoked = assigned, revoked  # type: ignore[method-assign]
 
     def total(self, name: str) -> dict[str, int]:
         return {channel: count for channel, count in self.metrics.totals(getattr(self.metrics, name)).items() if count}
@@ -71,6 +89,16 @@ class Member:
         return came - sum(
             sum(self.total(name).values()) for name in ("stored", "duplicate", "rejected", "dropped", "released")
         )
+
+
+def committed(config: KafkaConfig, parts: Iterable[Part]) -> set[Part]:
+    """Those of the partitions for which the broker has been told an offset."""
+    consumer = Consumer({"bootstrap.servers": config.bootstrap_servers[0], "group.id": config.topic_prefix})
+    try:
+        places = consumer.committed([TopicPartition(*part) for part in parts], timeout=10)
+    finally:
+        consumer.close()
+    return {(place.topic, place.partition) for place in places if place.offset >= 0}
 
 
 @asynccontextmanager

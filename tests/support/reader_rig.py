@@ -28,15 +28,17 @@ class Topics:
         self.broker = TopicLog(partitions=1)
         self.metrics = Metrics(exchanges)
         self.reader: TopicReader | None = None
+        self.store: Store | None = None
 
     @asynccontextmanager
     async def reading(self, events: bool = False) -> AsyncIterator[None]:
         """A member that has read everything when the block begins, and again when it ends."""
-        store: Store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), self.metrics)
         if events:
-            store = EventStore("wolfinch", self.metrics)
+            self.store = EventStore("wolfinch", self.metrics)
+        else:
+            self.store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), self.metrics)
         limits = ReaderLimits(flush_s=0.002, max_records=5000, session_timeout_s=1, stalled_after_s=5)
-        self.reader = TopicReader(store, self._consumer, self._connect, "wolfinch", limits, self.metrics)
+        self.reader = TopicReader(self.store, self._consumer, self._connect, "wolfinch", limits, self.metrics)
         task = asyncio.create_task(self.reader.run())
         try:
             await self.until_stored()

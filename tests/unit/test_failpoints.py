@@ -99,8 +99,6 @@ def test_every_place_is_passed_somewhere_and_only_there() -> None:
         place_of(node.args[0])
         for file in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "passing"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "passing"
     )
     assert passed == Counter(list(failpoints.PLACES))

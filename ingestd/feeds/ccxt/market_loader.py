@@ -20,7 +20,7 @@ from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
 
-_RETRY_CAP_S = 60.0
+RETRY_CAP_S = 60.0
 _NAMED = 10  # markets in one line of the log
 
 
@@ -43,7 +43,7 @@ class MarketLoader:
             self._exchange.missing = dict(self._cache.missing)
             self.are_old = True
             return True
-        backoff = Backoff(cap_s=_RETRY_CAP_S)
+        backoff = Backoff(cap_s=RETRY_CAP_S)
         while not self._stop.is_set():
             task = await self._stop.run(self._exchange.load_markets(), name=f"{self._label} markets")
             if self._stop.is_set():

@@ -13,7 +13,7 @@ from ingestd.kafka.producer import ensure_topics, partition_for
 from ingestd.records import Record
 from ingestd.sources.base import ReaderStatus
 from tests.support.brokers import Broker, config_for, frozen, running_broker
-from tests.support.group import Member, market_messages, member, publish, until
+from tests.support.group import Member, committed, market_messages, member, publish, until
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import tick, trade
 
@@ -82,14 +82,16 @@ async def test_the_lag_is_true_when_partitions_move_while_the_database_is_away(
         await made.until_joined()
         other = Member(config, postgres_database.dsn)
         await other.until_joined()
-        had = {part for part in made.reader._assigned if part[0].endswith(".ticks")}
+        had = {part for part in made.assigned if part[0].endswith(".ticks")}
         assert 0 < len(had) < 3
-        await says(made, lambda _: made.reader._told.keys() >= had, 10)
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(committed, config, had) < had:
+                await asyncio.sleep(0.05)
         async with db.transaction():
             await db.execute("LOCK TABLE ingest_positions IN ACCESS EXCLUSIVE MODE")
             await publish(config, market_messages(config, "j", 1, records))
             await other.crash()
-            await says(made, lambda reading: len(made.reader._assigned) == 24 and not reading.partitions, 30)
+            await says(made, lambda reading: len(made.assigned) == 24 and not reading.partitions, 30)
             left = [r for r in records if partition_for(envelope.key(r), 3) in {number for _, number in had}]
             await says(made, lambda reading: len(left) <= reading.lag <= 200, 10)
         await until(db, "SELECT count(*) FROM market_ticks", 200)

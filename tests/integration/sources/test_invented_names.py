@@ -89,10 +89,8 @@ async def test_refused_streams_with_invented_names_flood_neither_log_nor_memory(
     told = [line for line in logs if line["event"] in ("stream_rejected", "stream_accepted_again")]
     assert 0 < len(told) <= 20
     assert all(len(json.dumps(line)) < 1000 for line in logs)
-    assert topics.reader is not None
-    store = topics.reader._store
-    assert isinstance(store, MarketStore)
-    rejected = store.rejections.all()
+    assert isinstance(topics.store, MarketStore)
+    rejected = topics.store.rejections.all()
     verdict = readiness(Snapshot(now_us=0, started=True, rejected=rejected))
     assert any("trades GENUINE/USDT of binance (price)" in reason for reason in verdict.reasons)
     assert f"the topic {TRADES}" in str(rejected)

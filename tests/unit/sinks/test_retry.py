@@ -23,7 +23,7 @@ from ingestd.sinks import retry
 )
 async def test_one_line_for_one_outage(said: list[str], told: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     clock_s = -5.0
-    monkeypatch.setattr(retry, "_RETRY_CAP_S", 0.0)
+    monkeypatch.setattr(retry, "RETRY_CAP_S", 0.0)
     monkeypatch.setattr("ingestd.log_limit.monotonic_s", lambda: clock_s)
     answers = iter(said)
 
@@ -50,7 +50,7 @@ async def test_one_line_for_one_outage(said: list[str], told: list[int], monkeyp
 async def test_an_outage_and_its_end_are_told_by_one_of_those_that_use_the_server(
     tells: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "_RETRY_CAP_S", 0.0)
+    monkeypatch.setattr(retry, "RETRY_CAP_S", 0.0)
     answers = iter([ConnectionLost("nothing listens"), DatabaseError("it starts", sqlstate="57P03"), None])
 
     async def connect() -> Any:

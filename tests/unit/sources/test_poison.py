@@ -92,7 +92,7 @@ def test_a_topic_whose_messages_are_all_put_aside_makes_the_role_sink_unready(tm
     kafka = {"bootstrap_servers": ["127.0.0.1:1"]}
     document = {"instance": {"name": "a", "role": "sink", "state_dir": str(tmp_path)}, "kafka": kafka}
     service = SinkService(parse({**document, "database": {"dsn": "postgresql://nobody@127.0.0.1:1/none"}}, {}))
-    store = service.readers[0]._store
+    store = service.market
     prefix = service.config.kafka.topic_prefix if service.config.kafka is not None else ""
 
     def read(*records: Trade | bytes) -> list[str]:

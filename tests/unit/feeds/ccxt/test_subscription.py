@@ -188,18 +188,19 @@ async def test_where_nothing_is_stored_the_returned_trades_are_taken() -> None:
 async def test_what_calls_return_belongs_to_their_socket() -> None:
     venue = FakeVenue()
     stop = QuickStop()
-    subscription = venue.subscription("A")
-    venue.recorder.attach(lambda: None, subscription.wake)
     minutes = iter(range(1, 5))
+    watch = venue.watch
 
     async def returning(symbols: Sequence[str]) -> Any:
-        await venue.watch([])
+        await watch([])
         minute = next(minutes)
         if minute == 4:
             stop.set()
         return [{"symbol": "A", "id": str(minute), "price": "1", "amount": "1"}]
 
-    subscription._watch = returning
+    venue.watch = returning  # type: ignore[method-assign]
+    subscription = venue.subscription("A")
+    venue.recorder.attach(lambda: None, subscription.wake)
     await subscription.run(stop)
     assert venue.recorder.streams["trades"]["A"].url == URL
 

@@ -19,8 +19,11 @@ class Recorder:
     def __init__(self) -> None:
         self.streams: dict[str, dict[str, object]] = {"order_book": {"A/B": object()}}
         self.found: object | None = None
+        self.seen = asyncio.Event()  # it was looked at since it was found
 
     def book(self, _symbol: str) -> Any:
+        if self.found is not None:
+            self.seen.set()
         return self.found
 
 
@@ -52,8 +55,7 @@ async def test_a_stream_without_a_whole_book_is_asked_for_then_its_socket_given_
             await some.wait()
             some.clear()
             await asyncio.sleep(0)
-        while rebuilding._due_s:  # until it has looked once more
-            await asyncio.sleep(0.01)
+        await recorder.seen.wait()
     stop.set()
     await running
 

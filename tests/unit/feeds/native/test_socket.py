@@ -206,7 +206,7 @@ class Burst:
             pass
 
     async def sent(self, wire: Wire, count: int, *, then_close: bool = False) -> Socket:
-        socket = wire.socket = await connect(wire.url, self.take, self.after_read, self.lost.set)
+        socket = wire.socket = await connect(wire.url, self.take, lambda read: self.after_read(read), self.lost.set)
         assert wire.peer.transport is not None
         for number in range(count):
             wire.peer.send(b"%d" % number)
@@ -242,7 +242,7 @@ async def test_a_burst_waits_while_it_is_paused_and_goes_on_in_order(wire: Wire)
     await asyncio.sleep(0.02)
     assert 0 < taken == len(burst.taken) < 2000
 
-    socket._after_read = lambda _socket: None
+    burst.after_read = lambda _socket: None
     socket.resume()
     await until(lambda: len(burst.taken) == 2000)
     assert burst.taken == list(range(2000))
