@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from ingestd.config.models import FeedConfig
 from ingestd.venues.facts import Facts
 from ingestd.venues.venue import Venue
+
+if TYPE_CHECKING:
+    from ingestd.config.models import FeedConfig  # not at run time: every room reads this file
 
 FILES = (
     "backpack",

@@ -46,15 +46,8 @@ from ingestd.sources.marks import journal_place
 from ingestd.status import StreamStatus
 from ingestd.storage.repository import columns_of
 from ingestd.storage.writer import copy_text
-from ingestd.venues.binance import Binance
-from ingestd.venues.bybit import Bybit
-from ingestd.venues.coinbase import CoinbaseAdvanced
-from ingestd.venues.coinbase_exchange import CoinbaseExchange
-from ingestd.venues.kraken import Kraken
-from ingestd.venues.kraken_futures import KrakenFutures
+from ingestd.venues.all import facts_of
 from ingestd.venues.messages import BookChange, FrameNumber, Notice
-from ingestd.venues.okx import Okx
-from ingestd.venues.venue import Venue
 from tests.fuzz.book_history import VENUES as BOOK_HISTORIES
 from tests.fuzz.book_history import BookHistory
 from tests.fuzz.fetches import KINDS, read_fetch
@@ -63,6 +56,7 @@ from tests.fuzz.place_history import PlaceHistory
 from tests.fuzz.wire import judge_frames, judge_headers, judge_reply
 from tests.support import libpq
 from tests.support.batches import old_message, pack, sound
+from tests.support.documented_frames import DOCUMENTED, documented
 from tests.support.list_venue import SPOT_ONLY
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.topic_log import LoggedMessage
@@ -127,22 +121,11 @@ def _check_storable(record: MarketRecord | FeedGap) -> None:
     line.encode()
 
 
-# A venue's own decoder, and the markets followed on the socket.
-NATIVE: dict[str, tuple[Venue, dict[str, str]]] = {
-    "binance": (Binance("binance", {}), {"BTCUSDT": SYMBOL}),
-    "bybit": (Bybit({}), {"BTCUSDT": SYMBOL}),
-    "coinbase": (CoinbaseAdvanced({}), {"BTC-USDT": SYMBOL}),
-    "coinbaseexchange": (CoinbaseExchange({}), {"BTC-USDT": SYMBOL}),
-    "kraken": (Kraken({}), {"BTC/USDT": SYMBOL}),
-    "krakenfutures": (KrakenFutures({}), {"PF_XBTUSDT": SYMBOL}),
-    "okx": (Okx({}), {"BTC-USDT": SYMBOL}),
-}
-
-
 def native_frame(exchange: str, data: bytes) -> None:
     """Frames of one socket, a line each: refused with a ValueError, or what can be journaled and stored."""
-    venue, symbols = NATIVE[exchange]
-    decode = venue.decoder(symbols, NOW_US)
+    make = facts_of(exchange).native
+    assert make is not None
+    decode = make({}).decoder(documented(exchange).symbols, NOW_US)
     for frame in data.split(b"\n"):
         try:
             messages = decode(frame, NOW_US)
@@ -534,87 +517,9 @@ def seeds(target: str) -> list[bytes]:
                 "6dc5b4ae1a1d71ab"
             ),
         ],
-        **{f"native_{exchange}": frames for exchange, frames in FRAMES.items()},
+        **{f"native_{exchange}": documented(exchange).frames for exchange in DOCUMENTED},
     }
     return known[target]
-
-
-FRAMES: dict[str, list[bytes]] = {
-    "binance": [
-        b'{"e":"trade","E":1790000000000,"s":"BTCUSDT","t":7,"p":"64000.10","q":"0.5","T":1790000000000,"m":true}',
-        b'{"e":"aggTrade","E":1790000000000,"s":"BTCUSDT","a":7,"p":"1","q":"1","f":1,"l":1,"T":1790000000000,"m":false}',
-        b'{"u":7,"s":"BTCUSDT","b":"1.0","B":"2","a":"1.1","A":"2"}',
-        b'{"e":"bookTicker","u":7,"s":"BTCUSDT","b":"1.0","B":"2","a":"1.1","A":"2","T":1790000000000,"E":1790000000000}',
-        b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1790000000000,"s":"BTCUSDT","U":5,"u":7,'
-        b'"b":[["1.0","0"]],"a":[["1.1","2"]]}}',
-        b'{"error":{"code":2,"msg":"Invalid request"},"id":1}',
-    ],
-    "bybit": [
-        b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1790000000000,"data":[{"T":1790000000000,"s":"BTCUSDT",'
-        b'"S":"Buy","v":"0.001","p":"64000.10","i":"2290000000068683805","BT":false}]}',
-        b'{"topic":"orderbook.1.BTCUSDT","type":"snapshot","ts":1790000000000,"data":{"s":"BTCUSDT","b":[["1.0","2"]],'
-        b'"a":[["1.1","2"]],"u":5,"seq":7},"cts":1}',
-        b'{"success":false,"ret_msg":"error:handler not found,topic:publicTrade.NO","req_id":"1","op":"subscribe"}',
-        b'{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1790000000000,"data":{"s":"BTCUSDT","b":[["1.0","0"]],'
-        b'"a":[],"u":6,"seq":8},"cts":1}',
-    ],
-    "coinbase": [
-        b'{"channel":"market_trades","timestamp":"2026-04-07T14:30:02.789012Z","sequence_num":5,"events":[{"type":"update",'
-        b'"trades":[{"trade_id":"995098700","product_id":"BTC-USDT","price":"68900.50","size":"0.0015","side":"BUY",'
-        b'"time":"2026-04-07T14:30:02.7Z"}]}]}',
-        b'{"channel":"ticker","timestamp":"2026-04-07T14:30:03Z","sequence_num":6,"events":[{"type":"update","tickers":['
-        b'{"product_id":"BTC-USDT","best_bid":"68900.10","best_bid_quantity":"0.10","best_ask":"68900.90",'
-        b'"best_ask_quantity":"0.20"}]}]}',
-        b'{"channel":"l2_data","timestamp":"2026-04-07T14:30:03Z","sequence_num":7,"events":[{"type":"update","product_id":'
-        b'"BTC-USDT","updates":[{"side":"offer","price_level":"68901.00","new_quantity":"0"}]}]}',
-        b'{"channel":"subscriptions","sequence_num":0,"events":[{"subscriptions":{"level2":["BTC-USDT"]}}]}',
-        b'{"type":"error","message":"BTC-NO is not a valid product"}',
-    ],
-    "coinbaseexchange": [
-        b'{"type":"match","trade_id":7,"side":"sell","size":"985.10","price":"0.00001305","product_id":"BTC-USDT",'
-        b'"time":"2026-04-17T16:43:37.075687Z"}',
-        b'{"type":"ticker","product_id":"BTC-USDT","best_bid":"14.70","best_bid_size":"1.0","best_ask":"14.80",'
-        b'"best_ask_size":"2.00","time":"2026-04-17T16:43:37.075687Z"}',
-        b'{"type":"l2update","product_id":"BTC-USDT","changes":[["buy","14.70","0"]],"time":"2026-04-17T16:43:37Z"}',
-        b'{"type":"snapshot","product_id":"BTC-USDT","bids":[["1","2"]],"asks":[]}',
-        b'{"type":"subscriptions","channels":[{"name":"level2","product_ids":["BTC-USDT"]}]}',
-        b'{"type":"error","message":"Failed to subscribe","reason":"BTC-NO is not a valid product"}',
-    ],
-    "kraken": [
-        b'{"channel":"trade","type":"update","data":[{"symbol":"BTC/USDT","side":"buy","price":105944.20,"qty":0.00027620,'
-        b'"trade_id":7,"timestamp":"2026-09-25T07:49:37.708706Z"}]}',
-        b'{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USDT","bid":105944.2,"bid_qty":2.5,"ask":105944.3,'
-        b'"ask_qty":3,"timestamp":"2026-09-25T07:49:37.708706Z"}]}',
-        b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USDT","bids":[{"price":1.5,"qty":0}],"asks":[],'
-        b'"checksum":7,"timestamp":"2026-09-25T07:49:37.708706Z"}]}',
-        b'{"method":"subscribe","success":false,"error":"Currency pair not supported NO","symbol":"NO"}',
-        b'{"channel":"status","data":[{"system":"maintenance"}]}',
-    ],
-    "krakenfutures": [
-        b'{"feed":"trade","product_id":"PF_XBTUSDT","uid":"05af78ac","side":"sell","seq":6,"time":1790000000000,'
-        b'"qty":440.0,"price":34893.50}',
-        b'{"feed":"trade_snapshot","product_id":"PF_XBTUSDT","trades":[{"feed":"trade","product_id":"PF_XBTUSDT",'
-        b'"side":"buy","time":1790000000000,"qty":440,"price":34893}]}',
-        b'{"feed":"ticker_lite","product_id":"PF_XBTUSDT","bid":34932,"ask":34949.5}',
-        b'{"feed":"book_snapshot","product_id":"PF_XBTUSDT","timestamp":1790000000000,"seq":1,"bids":[{"price":1.5,'
-        b'"qty":2}],"asks":[]}',
-        b'{"feed":"book","product_id":"PF_XBTUSDT","side":"sell","seq":2,"price":1.6,"qty":0,"timestamp":1790000000000}',
-        b'{"event":"subscribed_failed","feed":"book","product_ids":["PF_NO"]}',
-    ],
-    "okx": [
-        b'{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"7","px":"64000.10",'
-        b'"sz":"1","side":"buy","ts":"1790000000000"}]}',
-        b'{"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["1.1","2","0","1"]],"bids":[["1.0","2"]],'
-        b'"ts":"1790000000000","seqId":7}]}',
-        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","bidPx":"1.0","bidSz":"2",'
-        b'"askPx":"1.1","askSz":"2","ts":"1790000000000"}]}',
-        b'{"arg":{"channel":"funding-rate","instId":"BTC-USDT"},"data":[{"fundingRate":"0.0001","fundingTime":'
-        b'"1790000000000","nextFundingTime":"1790028800000"}]}',
-        b'{"event":"error","code":"60018","msg":"channel:trades,instId:NO doesn\'t exist"}',
-        b'{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"update","data":[{"asks":[["1.1","0","0","0"]],'
-        b'"bids":[],"ts":"1790000000000","checksum":0,"prevSeqId":5,"seqId":7}]}',
-    ],
-}
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -635,5 +540,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "configuration": configuration,
     "dsn": dsn,
     "journal_file": journal_file,
-    **{f"native_{exchange}": partial(native_frame, exchange) for exchange in NATIVE},
+    **{f"native_{exchange}": partial(native_frame, exchange) for exchange in DOCUMENTED},
 }

@@ -32,6 +32,7 @@ from ingestd.records import encode_batch
 from ingestd.sources.marks import Marks, Verdict
 from tests.fuzz import targets
 from tests.fuzz.id_history import IdHistory
+from tests.support.documented_frames import DOCUMENTED, documented
 from tests.support.records import market_records, trade
 from tests.support.time_limits import examples
 
@@ -53,7 +54,7 @@ EXAMPLES = {
     "configuration": 3000,
     "dsn": 1800,
     "journal_file": 600,
-    **dict.fromkeys((f"native_{exchange}" for exchange in targets.NATIVE), 2100),
+    **dict.fromkeys((f"native_{exchange}" for exchange in DOCUMENTED), 2100),
 }
 """At length; see `examples`."""
 
@@ -134,7 +135,7 @@ documents = st.fixed_dictionaries(
 
 def native_frames(exchange: str) -> st.SearchStrategy[bytes]:
     """Up to four of a venue's frames, with a field anywhere in them replaced by anything, or a few bytes."""
-    sound = targets.FRAMES[exchange]
+    sound = documented(exchange).frames
 
     def replaced(frame: bytes, places: list[int], value: Any) -> bytes:
         document = node = json.loads(frame)
@@ -263,7 +264,7 @@ BYTES: dict[str, st.SearchStrategy[bytes]] = {
     "configuration": st.binary(max_size=60) | mutated(st.just(b'[instance]\nname = "a"\n[intake]\nlinger_ms = 5\n')),
     "dsn": dsns(),
     "journal_file": st.binary(min_size=4, max_size=40),
-    **{f"native_{exchange}": native_frames(exchange) for exchange in targets.NATIVE},
+    **{f"native_{exchange}": native_frames(exchange) for exchange in DOCUMENTED},
 }
 
 
@@ -321,7 +322,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "configuration": ("parse", b""),
         "dsn": ("config_dsn.shown", b"mysql://u:p@h"),
         "journal_file": ("decode_batch", b"\x00\x00\x00\x01"),
-        **{f"native_{exchange}": ("_check_storable", frames[0]) for exchange, frames in targets.FRAMES.items()},
+        **{f"native_{exchange}": ("_check_storable", documented(exchange).frames[0]) for exchange in DOCUMENTED},
     }
     where, data = wrong[name]
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from ingestd.venues.binance import Binance
-from ingestd.venues.bybit import Bybit
-from ingestd.venues.coinbase import CoinbaseAdvanced
-from ingestd.venues.coinbase_exchange import CoinbaseExchange
-from ingestd.venues.kraken import Kraken
-from ingestd.venues.kraken_futures import KrakenFutures
+from ingestd.lab.sim.venue_frames import VENUES
+from ingestd.venues.all import facts_of
 from ingestd.venues.messages import Decoder
-from ingestd.venues.okx import Okx
-from ingestd.venues.venue import Venue
 
-_VENUES: Mapping[str, Callable[[Mapping[str, Any]], Venue]] = {
-    "binance": lambda options: Binance("binance", options),
-    "binanceusdm": lambda options: Binance("binanceusdm", options),
-    "bybit": Bybit,
-    "coinbase": CoinbaseAdvanced,
-    "coinbaseexchange": CoinbaseExchange,
-    "kraken": Kraken,
-    "krakenfutures": KrakenFutures,
-    "okx": Okx,
-}
+EXCHANGES = tuple(venue.exchange for venue in VENUES if facts_of(venue.exchange).native is not None)
 
 
 def decoder_of(exchange: str, symbols: Mapping[str, str]) -> Decoder:
     """Its decoder; `symbols` by market id."""
-    return _VENUES[exchange]({}).decoder(symbols, 0)
-
-
-EXCHANGES = tuple(_VENUES)
+    make = facts_of(exchange).native
+    assert make is not None
+    return make({}).decoder(symbols, 0)
