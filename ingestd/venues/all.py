@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FILES = (
     "backpack",
     "binance",
+    "bitfinex",
     "bitget",
     "bithumb",
     "bitstamp",
@@ -28,6 +29,7 @@ FILES = (
     "derive",
     "gate",
     "gemini",
+    "independentreserve",
     "kraken",
     "kraken_futures",
     "lbank",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ingestd.records import Channel
+from ingestd.venues.checksums import Book
 from ingestd.venues.names import VenueNames
 from ingestd.venues.past import ANY_SERIES, Series, SeriesChoice
 from ingestd.venues.trade_kinds import Marks
@@ -72,6 +73,7 @@ class Ccxt:
 class CcxtBooks:
     """How ccxt's code of this exchange keeps order books.
 
+    `agrees`: whether the checksum in a frame is that of the book after it; None: the frame has none.
     `over_rest`: the stream brings changes only; a book begins over REST, numbered in the same series.
     `unsubscribed_here`: the exchange sends a book again after an unsubscription only, which ccxt does not know, or
     leaves out.
@@ -81,6 +83,7 @@ class CcxtBooks:
     `asks_for_missing`: a call for many symbols asks only for those that are not subscribed.
     """
 
+    agrees: Callable[[Book, Any], bool | None] | None = None
     over_rest: bool = False
     unsubscribed_here: bool = False
     left_standing: bool = False

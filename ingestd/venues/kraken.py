@@ -7,13 +7,15 @@ have the depth that was asked for: what falls below it is not taken back, so the
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ingestd.records import Channel, Tick, Trade
-from ingestd.venues.checksums import kraken_checksum
+from ingestd.venues.checksums import Book, Levels, at
+from ingestd.venues.exact import decimal_text
 from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.venues.names import AsDialled
@@ -390,6 +392,25 @@ class KrakenNames(AsDialled):
             self._unified = {name: symbol for symbol, name in self._theirs.items()}
 
 
+def kraken_checksum(bids: Levels, asks: Levels) -> int:
+    """CRC32 of the digits of the ten best asks, then bids, without points and leading zeros.
+
+    https://docs.kraken.com/exchange/guides/websockets/book-checksum-v2
+    """
+    levels = [*asks[:_CHECKED_LEVELS], *bids[:_CHECKED_LEVELS]]
+    return zlib.crc32("".join(_digits(level[0]) + _digits(level[1]) for level in levels).encode())
+
+
+def _digits(number: Any) -> str:
+    return (decimal_text(number) or "").replace(".", "").lstrip("0")
+
+
+def _agrees(book: Book, frame: Any) -> bool | None:
+    """None when the frame carries no checksum."""
+    stated = at(frame, "data", 0, "checksum") if at(frame, "channel") == "book" else None
+    return None if stated is None else stated == kraken_checksum(book["bids"], book["asks"])
+
+
 FACTS = (
     Facts(
         exchange="kraken",
@@ -410,6 +431,7 @@ FACTS = (
             bids_asks_in_tickers=True,
         ),
         books=CcxtBooks(
+            agrees=_agrees,
             unsubscribed_here=True,
             listed_in=("params", "symbol"),
         ),

@@ -66,12 +66,6 @@ FACTS = (
         ),
     ),
     Facts(
-        exchange="bitfinex",
-        books=CcxtBooks(
-            unsubscribed_here=True,
-        ),
-    ),
-    Facts(
         exchange="bitopro",
         ccxt=Ccxt(
             ticks_from_books=True,
@@ -218,12 +212,6 @@ FACTS = (
             ticks_from_books=True,
             needs_currencies=True,
         ),
-    ),
-    Facts(
-        exchange="independentreserve",
-        # "a primary currency code":
-        # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
-        names=partial(CodeNames, ("{0}-{1}",)),
     ),
     Facts(
         exchange="kucoin",

@@ -12,8 +12,8 @@ import pytest
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.forget import forget_book
 from ingestd.records import BookSnapshot, FeedGap
-from ingestd.venues.checksums import kraken_checksum
 from ingestd.venues.exact import ExactFloat
+from ingestd.venues.kraken import kraken_checksum
 from tests.unit.feeds.doubles import Wire
 
 # The example of Kraken's page on the checksum, which states its result.

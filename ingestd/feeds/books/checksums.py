@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestd.venues.checksums import CHECKS, Book
+from ingestd.venues.all import FACTS, facts_of
+from ingestd.venues.checksums import Book
 
-CHECKED_HERE = frozenset(CHECKS)
+CHECKED_HERE = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.agrees is not None)
 _IN_A_ROW = 2  # contradictions, each of a book that was begun anew: it is not the book then
 
 
@@ -36,7 +37,7 @@ class Checksums:
 
     def __init__(self, exchange: str) -> None:
         """`exchange`: the name its code has in the exchange library."""
-        self._agrees = CHECKS.get(exchange)
+        self._agrees = facts_of(exchange).books.agrees
         self._agreements = Agreements()
 
     def contradict(self, symbol: str, book: Book, frame: Any) -> bool:

@@ -44,7 +44,7 @@ from ingestd.feeds.url_map import mapped_url
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from ingestd.retry import cut, retry_after_s
 from ingestd.venues.all import facts_of
-from ingestd.venues.checksums import is_bitfinex_checksum
+from ingestd.venues.bitfinex import is_bitfinex_checksum
 from ingestd.venues.exact import ExactFloat, ExactReaders, decode_json, multiplied
 from ingestd.venues.names import VenueNames
 from ingestd.venues.venue_time import BOOK_TIME, asks_for_microseconds

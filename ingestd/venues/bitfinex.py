@@ -1,0 +1,68 @@
+"""Bitfinex."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from ingestd.venues.checksums import Book, Levels, as_sent, in_turn, signed
+from ingestd.venues.facts import CcxtBooks, Facts
+
+_CHECKED_LEVELS = 25
+
+
+def bitfinex_checksums(bids: Levels, asks: Levels) -> Iterator[int]:
+    """Signed CRC32 of price and amount (of a raw book: id and amount) of a bid, an ask, the next bid, …; an ask's
+    amount is negative. Once of the digits as sent, and once of the numbers as JavaScript writes them (5.6e-7), which
+    is how the venue comes by its digits.
+
+    https://docs.bitfinex.com/docs/ws-websocket-checksum
+    """
+    best = bids[:_CHECKED_LEVELS], asks[:_CHECKED_LEVELS]
+    for text in (as_sent, _as_javascript):
+        sides = [
+            [(level[2] if isinstance(level[2], str) else text(level[0]), sign + text(level[1])) for level in levels]
+            for levels, sign in zip(best, ("", "-"), strict=True)
+        ]
+        yield signed(zlib.crc32(in_turn(*sides).encode()))
+
+
+def _as_javascript(number: Any) -> str:
+    """As `String(number)` does: https://tc39.es/ecma262/#sec-numeric-types-number-tostring"""
+    sign, decimals, exponent = Decimal(repr(float(number))).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    digits = "".join(map(str, decimals))
+    point = len(digits) + exponent
+    minus = "-" if sign else ""
+    if len(digits) <= point <= 21:
+        return minus + digits + "0" * (point - len(digits))
+    if 0 < point <= 21:
+        return f"{minus}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{minus}0.{'0' * -point}{digits}"
+    fraction = f".{digits[1:]}" if digits[1:] else ""
+    return f"{minus}{digits[0]}{fraction}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+
+
+def _agrees(book: Book, frame: Any) -> bool | None:
+    if not is_bitfinex_checksum(frame):
+        return None
+    return frame[2] in bitfinex_checksums(book["bids"], book["asks"])
+
+
+def is_bitfinex_checksum(frame: Any) -> bool:
+    """Whether a frame is `[channel, "cs", checksum]`: it brings nothing else."""
+    return isinstance(frame, list) and len(frame) > 2 and frame[1] == "cs"
+
+
+FACTS = (
+    Facts(
+        exchange="bitfinex",
+        books=CcxtBooks(
+            agrees=_agrees,
+            unsubscribed_here=True,
+        ),
+    ),
+)

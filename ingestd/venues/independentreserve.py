@@ -1,0 +1,46 @@
+"""Independent Reserve."""
+
+from __future__ import annotations
+
+import zlib
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from typing import Any
+
+from ingestd.venues.checksums import Book, Levels, as_int, as_sent, at
+from ingestd.venues.facts import CcxtBooks, Facts
+from ingestd.venues.names import CodeNames
+
+_CHECKED_LEVELS, _DECIMALS = 10, 8
+
+
+def independentreserve_checksum(bids: Levels, asks: Levels) -> int:
+    """CRC32 of the ten best bids, then asks, with eight decimals, without points and leading zeros.
+
+    https://github.com/independentreserve/websockets/blob/master/orderbook-snapshot.md#crc32-checksum
+    """
+    levels = [*bids[:_CHECKED_LEVELS], *asks[:_CHECKED_LEVELS]]
+    return zlib.crc32("".join(_padded(level[0]) + _padded(level[1]) for level in levels).encode())
+
+
+def _padded(number: Any) -> str:
+    try:
+        return f"{Decimal(as_sent(number)):.{_DECIMALS}f}".replace(".", "").lstrip("0")
+    except InvalidOperation:
+        return ""
+
+
+def _agrees(book: Book, frame: Any) -> bool | None:
+    stated = at(frame, "Data", "Crc32")
+    return None if stated is None else as_int(stated) == independentreserve_checksum(book["bids"], book["asks"])
+
+
+FACTS = (
+    Facts(
+        exchange="independentreserve",
+        # "a primary currency code":
+        # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
+        names=partial(CodeNames, ("{0}-{1}",)),
+        books=CcxtBooks(agrees=_agrees),
+    ),
+)
