@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -115,15 +116,20 @@ def test_two_feeds_of_one_exchange_do_not_take_each_others_file(
     """They share the list: the one is about to put its file in place while the other writes its own."""
     one, other = cache(tmp_path), cache(tmp_path)
     replace = os.replace
+    second = Thread(target=other.write, args=([{**MARKET, "symbol": "ETH/USDT"}],))
 
     def late(*paths: Any) -> None:
         monkeypatch.setattr(os, "replace", replace)
-        other.write([{**MARKET, "symbol": "ETH/USDT"}])
+        second.start()
+        second.join(0.05)  # it waits for the first
+        (market,) = cache(tmp_path).read() or [MARKET]
+        assert market["symbol"] == "BTC/USDT"
         replace(*paths)
 
     monkeypatch.setattr(os, "replace", late)
     with capture_logs() as logs:
         one.write([MARKET])
+        second.join(5)
     assert logs == []
     (market,) = cache(tmp_path).read() or []
-    assert market["symbol"] == "BTC/USDT"
+    assert market["symbol"] == "ETH/USDT"
