@@ -13,7 +13,6 @@ import pytest
 
 from ingestd.lab.sim.venue_frames import VENUES, numbered
 from ingestd.venues.binance import Binance
-from ingestd.venues.messages import BookChange
 from ingestd.venues.venue import Venue
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets, shared
 from tests.support.oracle import Compared, Frame, compare, numbered_frames
@@ -173,54 +172,3 @@ async def test_generated_frames(url: str, names: dict[str, str], seed: int) -> N
     assert outcome.records["ticks"] > 50
     assert outcome.records["order_book"] > 10
     assert outcome.refused == []
-
-
-def test_a_change_of_spot_that_reaches_back_goes_onto_the_book() -> None:
-    """The venue: a book is lost where `U` is beyond its number and one. ccxt gives up where `U` is not just that."""
-    decode = Binance("binance", {}).decoder({"BTCUSDT": "BTC/USDT"}, 1)
-    frame = b'{"e":"depthUpdate","E":1672515782136,"s":"BTCUSDT","U":%d,"u":%d,"b":[],"a":[]}'
-    rule = Binance("binance", {}).book_rule
-
-    def follows(first: int, last: int) -> bool | None:
-        (change,) = decode(frame % (first, last), 1)
-        assert isinstance(change, BookChange)
-        return rule.follows(change, 100)
-
-    assert [follows(*numbers) for numbers in [(101, 105), (99, 105), (95, 100), (102, 105)]] == [
-        True,
-        True,
-        None,
-        False,
-    ]
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        '{"e":"trade","E":1,"s":"BTCUSDT","t":7,"p":"1.0","q":"2.0","T":1672515782136}',
-        '{"e":"trade","E":1,"s":"BTCUSDT","t":7,"q":"2.0","T":1672515782136,"m":true}',
-        '{"e":"trade","E":1,"s":"BTCUSDT","t":7,"p":"","q":"2.0","T":1672515782136,"m":true}',
-        '{"e":"depthUpdate","E":1672515782136,"s":"BTCUSDT","U":101,"u":102,"b":[["1.0"]],"a":[]}',
-        '{"u":1,"s":"BTCUSDT","b":1.5,"B":"1","a":"2","A":"1"}',
-        '{"e":"trade"',
-        "[]",
-        "null",
-        "7",
-        '{"stream":"btcusdt@trade"}',
-    ],
-)
-def test_what_the_documentation_does_not_allow_is_refused(frame: str) -> None:
-    decode = Binance("binance", {}).decoder({"BTCUSDT": "BTC/USDT"}, 1)
-
-    with pytest.raises(ValueError):  # noqa: PT011 - of whichever kind: the frame is refused
-        decode(frame.encode(), 1)
-
-
-@pytest.mark.parametrize(
-    "answer", ['{"result":null,"id":1}', '{"error":{"code":2,"msg":"bad"},"id":1}', '{"e":"kline","s":"BTCUSDT"}']
-)
-def test_what_is_no_market_data_gives_no_record(answer: str) -> None:
-    decode = Binance("binance", {}).decoder({"BTCUSDT": "BTC/USDT"}, 1)
-    kinds = {getattr(message, "kind", None) for message in decode(answer.encode(), 1)}
-
-    assert kinds <= {"subscribed", "refused"}

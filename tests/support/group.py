@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-
-from confluent_kafka import Consumer, TopicPartition
 
 from ingestd.config.models import DatabaseConfig, KafkaConfig
 from ingestd.kafka import envelope
@@ -40,7 +38,7 @@ class Member:
         connect: Callable[[], Awaitable[Database]] | None = None,
     ) -> None:
         self.metrics = Metrics()
-        config = config.model_copy(update={"group_id": config.topic_prefix})  # each test has its own
+        config = config.model_copy(update={"group.id": f"{config.topic_prefix}-market"})  # each test has its own
         self.reader: TopicReader = build_reader(
             make_store(config, self.metrics),
             "member",
@@ -89,16 +87,6 @@ class Member:
         return came - sum(
             sum(self.total(name).values()) for name in ("stored", "duplicate", "rejected", "dropped", "released")
         )
-
-
-def committed(config: KafkaConfig, parts: Iterable[Part]) -> set[Part]:
-    """Those of the partitions for which the broker has been told an offset."""
-    consumer = Consumer({"bootstrap.servers": config.bootstrap_servers[0], "group.id": config.topic_prefix})
-    try:
-        places = consumer.committed([TopicPartition(*part) for part in parts], timeout=10)
-    finally:
-        consumer.close()
-    return {(place.topic, place.partition) for place in places if place.offset >= 0}
 
 
 @asynccontextmanager
