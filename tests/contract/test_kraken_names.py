@@ -14,7 +14,7 @@ from zlib import crc32
 import pytest
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.native import connection
+from ingestd.feeds.streams import quarantine
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
 from ingestd.venues.kraken import Kraken
 from tests.support.feeds import DECODERS
@@ -138,7 +138,7 @@ async def test_what_is_stored_under_a_name_is_the_market_that_rest_means_by_it(d
 
 async def test_a_market_that_the_socket_does_not_list_is_put_aside_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its stream would be another's, or none; it is not asked for under the name that ccxt has for it."""
-    monkeypatch.setattr(connection, "REFUSED_AGAIN_S", 0.01)
+    monkeypatch.setattr(quarantine, "RETRY_S", 0.01)
     monkeypatch.delitem(PRICE_BY_NAME, "LUNA2/USD")
     socket = Socket(list(PRICE_BY_NAME))
     async with FakeVenue(rest, socket) as venue:

@@ -157,8 +157,8 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture(autouse=True)
 def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a real backoff; its arithmetic has tests of its own."""
-    monkeypatch.setattr("ingestd.feeds.native.connection.REFUSED_AGAIN_S", 0.0)
-    monkeypatch.setattr("ingestd.feeds.native.connection.CONSENT_WITHIN_S", 0.02)
+    monkeypatch.setattr("ingestd.feeds.streams.quarantine.RETRY_S", 0.0)
+    monkeypatch.setattr("ingestd.feeds.native.refusals.CONSENT_WITHIN_S", 0.02)
     for module in ("connection", "rebuilding"):
         monkeypatch.setattr(f"ingestd.feeds.native.{module}.Backoff", lambda **_: Backoff(base_s=0.001, cap_s=0.005))
 
@@ -341,7 +341,7 @@ async def test_an_error_that_is_about_nothing_asked_for_puts_no_stream_aside(ser
 async def test_a_venue_that_refuses_everything_is_asked_again_before_an_hour_is_over(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.native.connection.QUARANTINE_OF_ALL_S", 0.01)
+    monkeypatch.setattr("ingestd.feeds.streams.quarantine.SHORT_QUARANTINE_S", 0.01)
     server.answer = lambda _kind, _streams: [["notice", "refused", None]]
     running = Running(server, "ab", stale_after_s=1.0)
     await running.until(lambda: len(running.quarantined()) == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from ingestd.feeds.books.audit import BookAuditor
 from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.listing import Choice
-from ingestd.feeds.native.connection import Line
+from ingestd.feeds.native.connection import Connection
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
 from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
@@ -55,8 +56,8 @@ class NativeSession:
         self._intake = intake
         self._fetch_book = fetch_book
         self._newest = newest
-        self._lines: dict[str, list[Line]] = {}
-        self._places: dict[tuple[Channel, str], tuple[Line, Asked]] = {}
+        self._connections: dict[str, list[Connection]] = {}  # by URL
+        self._places: dict[tuple[Channel, str], tuple[Connection, Asked]] = {}
         self._wanted = Choice((), {})
         self._elsewhere: dict[tuple[Channel, str], None] = {}  # to be carried by another socket
         self._choice = asyncio.Event()
@@ -76,7 +77,7 @@ class NativeSession:
     @property
     def connected(self) -> bool:
         """Whether any socket is up."""
-        return any(line.is_connected for lines in self._lines.values() for line in lines)
+        return any(connection.is_connected for connection in chain(*self._connections.values()))
 
     def follow(self, choice: Choice) -> None:
         """These symbols from now on; what stays is not interrupted."""
@@ -102,33 +103,33 @@ class NativeSession:
                 await self._choice_or(stop)
                 if not stop.is_set():
                     self._choice.clear()
-                    for line in self._place(self._wanted):
-                        tasks.create_task(self._keep(line, stop), name=f"{label} {line.url}")
+                    for connection in self._place(self._wanted):
+                        tasks.create_task(self._keep(connection, stop), name=f"{label} {connection.url}")
 
     async def _choice_or(self, stop: Stop) -> None:
         while not stop.is_set() and not self._choice.is_set():
             await stop.sleep_or(self._choice, 3600.0)
 
-    async def _keep(self, line: Line, stop: Stop) -> None:
+    async def _keep(self, connection: Connection, stop: Stop) -> None:
         try:
-            await line.run(stop)
+            await connection.run(stop)
         finally:
-            self._lines[line.url].remove(line)
+            self._connections[connection.url].remove(connection)
 
     def _own(self, channels: Iterable[Channel]) -> list[Channel]:
         return [channel for channel in channels if channel in self._venue.channels]
 
-    def _place(self, choice: Choice) -> list[Line]:
+    def _place(self, choice: Choice) -> list[Connection]:
         """Put what is new on sockets, take off what is gone; the sockets that are new themselves."""
         symbols, markets = choice.symbols, choice.markets
         gone = {symbol for _, symbol in self._places}.difference(symbols)
         for place in [place for place in self._places if place[1] in gone]:
-            line, asked = self._places.pop(place)
-            line.drop(asked)
+            connection, asked = self._places.pop(place)
+            connection.drop(asked)
         self._recorder.remove(gone)
         self._recorder.expect(choice)
-        new_lines: list[Line] = []
-        self._move(new_lines)
+        new_connections: list[Connection] = []
+        self._move(new_connections)
         new = 0
         for symbol in symbols:
             market = markets[symbol]
@@ -141,34 +142,34 @@ class NativeSession:
                 if not self._is_new(symbol, asked):
                     continue
                 new += 1
-                line = self._with_room(self._venue.address(market, channel), new_lines)
-                line.add(asked, self._recorder.add_stream(channel, symbol))
-                self._places[channel, symbol] = line, asked
+                connection = self._with_room(self._venue.address(market, channel), new_connections)
+                connection.add(asked, self._recorder.add_stream(channel, symbol))
+                self._places[channel, symbol] = connection, asked
         for stream in self._recorder.judge_listing(choice):
-            line, asked = self._places[stream.channel, stream.symbol]  # type: ignore[index]  # one of ours
-            line.ask_again(asked)
+            connection, asked = self._places[stream.channel, stream.symbol]  # type: ignore[index]  # one of ours
+            connection.ask_again(asked)
         log.info("following", feed=self._config.label, symbols=len(symbols), new_streams=new, gone=len(gone))
-        return new_lines
+        return new_connections
 
-    def _move(self, new_lines: list[Line]) -> None:
+    def _move(self, new_connections: list[Connection]) -> None:
         """Put those that a socket does not bring, however often it is asked, on another one."""
         places, self._elsewhere = self._elsewhere, {}
         for place in places:
             if place in self._places:
-                line, asked = self._places[place]
-                stream = line.streams[asked]
-                line.drop(asked)
-                line = self._with_room(line.url, new_lines, but=line)
-                line.add(asked, stream)
-                self._places[place] = line, asked
+                connection, asked = self._places[place]
+                stream = connection.streams[asked]
+                connection.drop(asked)
+                connection = self._with_room(connection.url, new_connections, but=connection)
+                connection.add(asked, stream)
+                self._places[place] = connection, asked
 
     def _is_new(self, symbol: str, asked: Asked) -> bool:
         """Whether it is to be asked for. What was asked for by another id is ended."""
         place = self._places.get((asked.channel, symbol))
         if place is None or place[1] == asked:
             return place is None
-        line, before = place
-        line.drop(before)
+        connection, before = place
+        connection.drop(before)
         stream = self._recorder.streams[asked.channel][symbol]
         reason = f"the venue has another id for it: {asked.market_id}, which was {before.market_id}"
         self._recorder.interrupted([stream], UNLISTED, reason)
@@ -178,24 +179,23 @@ class NativeSession:
         venue = self._venue
         return venue.market_id(market) if isinstance(venue, OwnMarketIds) else str(market["id"])
 
-    def _with_room(self, url: str, new_lines: list[Line], *, but: Line | None = None) -> Line:
-        lines = self._lines.setdefault(url, [])
-        for line in reversed(lines):
-            if line.room > 0 and line is not but:
-                return line
-        line = Line(
+    def _with_room(self, url: str, new_connections: list[Connection], *, but: Connection | None = None) -> Connection:
+        connections = self._connections.setdefault(url, [])
+        for connection in reversed(connections):
+            if connection.room > 0 and connection is not but:
+                return connection
+        connection = Connection(
             url,
             config=self._config,
             venue=self._venue,
             recorder=self._recorder,
             dials=self._dials,
-            blocked=lambda: self._intake.is_blocked,
-            on_paused=self._paused.set,
+            must_pause=self._must_pause,
             on_asked=self._books_asked,
         )
-        lines.append(line)
-        new_lines.append(line)
-        return line
+        connections.append(connection)
+        new_connections.append(connection)
+        return connection
 
     def _books_asked(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
@@ -205,8 +205,8 @@ class NativeSession:
     def _ask_for_book_again(self, symbol: str) -> None:
         place = self._places.get(("order_book", symbol))
         if place is not None:
-            line, asked = place
-            line.ask_again(asked)
+            connection, asked = place
+            connection.ask_again(asked)
 
     def _silence_watch(self, newest: Newest) -> SilenceWatch:
         return SilenceWatch(
@@ -221,7 +221,7 @@ class NativeSession:
 
     def _speaking(self) -> Iterable[Stream]:
         """The streams whose socket is up."""
-        return [line.streams[asked] for line, asked in self._places.values() if line.is_connected]
+        return [connection.streams[asked] for connection, asked in self._places.values() if connection.is_connected]
 
     def _ask_anew(self, stream: Stream, attempt: int) -> None:
         """On its own socket first, then on another one."""
@@ -230,8 +230,8 @@ class NativeSession:
             self._elsewhere[place] = None
             self._choice.set()
         elif place in self._places:
-            line, asked = self._places[place]
-            line.ask_again(asked)
+            connection, asked = self._places[place]
+            connection.ask_again(asked)
 
     def _give_up_socket_of_book(self, symbol: str) -> None:
         place = self._places.get(("order_book", symbol))
@@ -262,6 +262,13 @@ class NativeSession:
         while await stop.sleep(_LOOK_S):
             self._recorder.settle_ids(now_us() - _IDS_SETTLE_US)
 
+    def _must_pause(self) -> bool:
+        """Whether a socket must not be read now. `_resume_reading` resumes it."""
+        if self._intake.is_blocked:
+            self._paused.set()
+            return True
+        return False
+
     async def _resume_reading(self, stop: Stop) -> None:
         """Let the sockets be read again once the intake has room."""
         while not stop.is_set():
@@ -269,5 +276,7 @@ class NativeSession:
             if self._paused.is_set():
                 await stop.run(self._intake.writable(), name=f"{self._config.label} room")
                 self._paused.clear()
-                for line in [line for lines in self._lines.values() for line in lines]:
-                    line.resume()
+                for connection in [
+                    connection for connections in self._connections.values() for connection in connections
+                ]:
+                    connection.resume()

@@ -33,7 +33,7 @@ class Quarantine:
 
     def refused(self, received: int, now_s: float) -> bool:
         """Count a refusal. False: ask again in `RETRY_S`. True: it has been refused often enough to `begin`."""
-        if received != self._received:
+        if self.has_delivered(received):
             self.clear()
         self.refusals += 1
         self._received, self._began_s, self._lasts_s = received, now_s, RETRY_S
@@ -54,7 +54,11 @@ class Quarantine:
 
     def left_s(self, received: int, now_s: float) -> float:
         """The seconds until it may be asked for again; 0 at once when it has delivered since it was refused."""
-        return max(0.0, self._began_s + self._lasts_s - now_s) if received == self._received else 0.0
+        return 0.0 if self.has_delivered(received) else max(0.0, self._began_s + self._lasts_s - now_s)
+
+    def has_delivered(self, received: int) -> bool:
+        """Whether a record has come since it was refused."""
+        return received != self._received
 
     def clear(self) -> None:
         """It is not refused after all: the next refusal is the first."""

@@ -1,0 +1,166 @@
+"""Which streams of a socket the venue refuses, though it may not say which. Pure: the caller has the clock.
+
+A refusal that names a market is about the streams of that market that have brought nothing. One that names none
+starts a search: each stream that has brought nothing is asked for alone, so that the venue's answer is about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from ingestd.feeds.native.subscriptions import ANSWER_WITHIN_S
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.quarantine import Quarantine
+from ingestd.venues.messages import Notice
+from ingestd.venues.venue import Asked
+
+log = structlog.get_logger()
+
+CONSENT_WITHIN_S = 0.5  # after a refusal that names no market: it may be about something else
+
+
+class Refusal(NamedTuple):
+    """The venue refuses this stream, in these words. `is_quarantined`: it has been refused often enough for that."""
+
+    asked: Asked
+    text: str
+    is_quarantined: bool
+
+
+@dataclass(slots=True)
+class _Question:
+    """A stream that was asked for alone, and what the venue has said since."""
+
+    asked: Asked
+    received: int  # how many records it had brought by then
+    answer_by_s: float
+    refusal: str | None = None
+    consents: bool = False
+
+    def refused(self, text: str, now_s: float) -> None:
+        """The venue refuses something. If that is about something else, its consent to this one follows soon."""
+        if self.refusal is None:
+            self.refusal = text
+            self.answer_by_s = min(self.answer_by_s, now_s + CONSENT_WITHIN_S)
+
+
+class Refusals:
+    """Finds the refused ones of `streams`, and says when each may be asked for again.
+
+    Call `release` and `judge` each time before asking for streams. Ask for `suspect` alone if there is one, and for
+    nothing else while `awaits_answer`.
+    """
+
+    def __init__(self, streams: Mapping[Asked, Stream], *, feed: str, url: str) -> None:
+        self._streams = streams
+        self._feed = feed
+        self._url = url
+        self._heard: list[Notice] = []  # not judged yet
+        self._quarantines: dict[Asked, Quarantine] = {}  # of each stream that was refused
+        self._held: set[Asked] = set()  # not to be asked for yet
+        self._suspects: dict[Asked, None] = {}  # to be asked for alone
+        self._question: _Question | None = None
+
+    @property
+    def suspect(self) -> Asked | None:
+        """The stream to ask for alone next."""
+        return next(iter(self._suspects), None)
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a stream was asked for alone, and the venue has not answered yet."""
+        return self._question is not None
+
+    def holds(self, asked: Asked) -> bool:
+        """Whether this stream must not be asked for together with others."""
+        return asked in self._held or asked in self._suspects
+
+    def heard(self, refusal: Notice) -> None:
+        """The venue refuses something."""
+        self._heard.append(refusal)
+
+    def consented(self) -> None:
+        """The venue has subscribed something."""
+        if self._question is not None:
+            self._question.consents = True
+
+    def asked_alone(self, asked: Asked, now_s: float) -> None:
+        """The suspect was asked for."""
+        self._suspects.pop(asked, None)
+        if asked in self._streams:
+            self._question = _Question(asked, self._streams[asked].received, now_s + ANSWER_WITHIN_S)
+
+    def due_in_s(self, now_s: float) -> float:
+        """When to call `judge` although the venue says nothing; infinite if no answer is awaited."""
+        return max(0.0, self._question.answer_by_s - now_s) if self._question is not None else float("inf")
+
+    def release(self, now_s: float) -> list[Asked]:
+        """Let the streams go whose time is over: they become suspects. Those that deliver after all are returned."""
+        delivering = []
+        for asked in list(self._held):
+            quarantine, received = self._quarantines[asked], self._streams[asked].received
+            if quarantine.has_delivered(received):
+                del self._quarantines[asked]
+                delivering.append(asked)
+            elif quarantine.left_s(received, now_s) > 0:
+                continue
+            else:
+                self._suspects[asked] = None
+            self._held.discard(asked)
+        return delivering
+
+    def judge(self, silent: Sequence[Asked], now_s: float, *, nothing_delivers: bool) -> list[Refusal]:
+        """Which streams are refused by what was heard since the last call. They are held back from now on.
+
+        `silent`: the streams that have brought nothing since they were asked for. `nothing_delivers`: all are silent.
+        """
+        heard, self._heard = self._heard, []
+        refused = {asked: one.text for one in heard for asked in silent if asked.market_id == one.market_id}
+        unnamed = next((one.text for one in heard if one.market_id is None), None)
+        question = self._question
+        if question is not None:
+            if unnamed is not None:
+                question.refused(unnamed, now_s)
+            if question.asked in refused or self._is_served(question):
+                self._question = None
+            elif now_s >= question.answer_by_s:
+                self._question = None
+                if question.refusal is not None:
+                    refused[question.asked] = question.refusal
+        elif unnamed is not None:
+            suspects = [asked for asked in silent if asked not in refused]
+            log.info("refusal_searched", feed=self._feed, url=self._url, streams=len(suspects), text=unnamed)
+            self._suspects.update(dict.fromkeys(suspects))
+        return [self._count(asked, text, now_s, nothing_delivers) for asked, text in refused.items()]
+
+    def socket_lost(self, now_s: float) -> None:
+        """What was heard is about requests of that socket; on the next one the venue may answer otherwise."""
+        self._heard.clear()
+        self._question = None
+        for quarantine in self._quarantines.values():
+            quarantine.socket_lost()
+        self.release(now_s)
+
+    def drop(self, asked: Asked) -> None:
+        """The stream is no longer wanted."""
+        self._quarantines.pop(asked, None)
+        self._held.discard(asked)
+        self._suspects.pop(asked, None)
+
+    def _is_served(self, question: _Question) -> bool:
+        """Whether the venue accepted what was asked for alone, or it is no longer wanted."""
+        stream = self._streams.get(question.asked)
+        return question.consents or stream is None or stream.received != question.received
+
+    def _count(self, asked: Asked, text: str, now_s: float, nothing_delivers: bool) -> Refusal:
+        quarantine = self._quarantines.setdefault(asked, Quarantine())
+        is_quarantined = quarantine.refused(self._streams[asked].received, now_s)
+        if is_quarantined:
+            quarantine.begin(now_s, nothing_delivers=nothing_delivers)
+        self._held.add(asked)
+        self._suspects.pop(asked, None)
+        return Refusal(asked, text or "refused by the venue", is_quarantined)
