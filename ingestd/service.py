@@ -42,7 +42,7 @@ from ingestd.records import StreamId
 from ingestd.sinks.base import Sink
 from ingestd.sinks.kafka.sink import KafkaSink
 from ingestd.sinks.redis.sink import RedisLive
-from ingestd.sinks.timescale import TimescaleSink
+from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.reader import TopicReader
 from ingestd.sources.trading_events import EventStore

@@ -20,7 +20,8 @@ from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.times import HOW, moment
 from ingestd.clock import to_datetime
-from ingestd.config.models import Config, FeedConfig, nearest
+from ingestd.config.messages import nearest
+from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.files import private
 from ingestd.ops import logs

@@ -15,7 +15,7 @@ from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
 from ingestd.config.models import Config, FeedConfig
 from ingestd.config.overlap import is_pattern
 from ingestd.config.toml_text import to_toml

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ingestd.config.models import Config, FeedConfig, KafkaConfig, RedisConfig
+from ingestd.config.models import Config, FeedConfig, KafkaConfig
 from ingestd.errors import FeedError, IngestdError, SchemaError
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.kafka import envelope
 from ingestd.kafka.check import try_kafka
+from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.sink import address_of, reach
 from ingestd.sources.trading_events import KINDS
 from ingestd.storage.access import DatabaseAccess

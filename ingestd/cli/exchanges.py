@@ -12,7 +12,7 @@ import orjson
 from ingestd.cli.options import json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
 

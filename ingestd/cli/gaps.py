@@ -16,8 +16,9 @@ from ingestd.cli.options import Integer, config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.times import HOW, moment
-from ingestd.config import models as configuration
-from ingestd.config.models import Config, nearest
+from ingestd.config import loading as configuration
+from ingestd.config.messages import nearest
+from ingestd.config.models import Config
 from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gaps.causes import explanation, status_meanings

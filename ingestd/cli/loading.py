@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingestd.config import models as configuration
-from ingestd.config.models import Config, RedisConfig
+from ingestd.config import loading as configuration
+from ingestd.config.models import Config
 from ingestd.config.runnable import what_is_lacking
 from ingestd.errors import ConfigError, LiveServerError, Problem
+from ingestd.sinks.redis.options import RedisConfig
 
 # Stands where a feed is beyond repair, so that the others keep their place.
 _ANY_FEED = {"exchange": "binance", "symbols": ["*"]}

@@ -11,7 +11,7 @@ import click
 from ingestd.cli.options import Integer, found, later_config_option
 from ingestd.cli.say import say
 from ingestd.cli.signals import run_to_its_end
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
 from ingestd.config.models import Config
 from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config import dsn
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
 from ingestd.config.models import Config
 from ingestd.errors import ConfigError, Problem
 

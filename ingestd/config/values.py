@@ -1,4 +1,4 @@
-"""What configuration values are made of: sizes, durations, texts and secrets in files, addresses."""
+"""What configuration values are made of: sizes, durations, paths, texts and secrets in files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import codecs
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -79,79 +78,6 @@ def read_password(path: Path | None, key: str) -> str:
     return password
 
 
-def require_redis_url(url: str) -> str:
-    """The URL, where the client can use it. Raises ValueError; no message shows a part of the URL."""
-    if _REDIS_SCHEME.match(url) is None:
-        raise ValueError("must begin with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://")
-    try:
-        parts = urlsplit(url)
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        _ = [urlsplit(f"//{host}").port for host in hosts]
-    except ValueError:
-        raise ValueError("has a malformed host or port; in a password write @ as %40 and / as %2F") from None
-    if "@" in f"{parts.path}{parts.query}{parts.fragment}" or re.search(r"\s", url):
-        raise ValueError("has an @ or a blank that may be in the password: write @ as %40, / as %2F, a blank as %20")
-    if parts.fragment:
-        raise ValueError("has a #: write it as %23")
-    kind = parts.scheme.partition("+")[2]
-    if not kind and parts.scheme != "unix" and re.fullmatch(r"/?|/\d{1,6}", parts.path) is None:
-        raise ValueError("must end with the database's number, such as redis://localhost:6379/0")
-    if kind == "sentinel" and not parts.path.strip("/"):
-        raise ValueError("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
-    if not kind and len(hosts) > 1:
-        raise ValueError("has several hosts: begin it with redis+sentinel:// or redis+cluster://")
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        _require_redis_option(name, value, tls=parts.scheme.startswith("rediss"))
-    return url
-
-
-def require_broker(server: str) -> str:
-    """The address, where it is `host:port` and nothing else. Raises ValueError that does not show it."""
-    if _BROKER.fullmatch(server) is None:
-        raise ValueError("must be host:port of one broker; put a user into username, a password into password_file")
-    return server
-
-
-_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
-_REDIS_SCHEME = re.compile(r"(rediss?(\+(sentinel|cluster))?|unix)://")
-_BOOLEAN = r"(?i:true|false|yes|no|on|off|[tfyn01])"
-_NUMBER = r"\d{1,9}(\.\d{1,6})?"
-# What a URL may set: the client's parameters that are not set by options of the configuration.
-_REDIS_OPTIONS = {
-    **dict.fromkeys(("username", "password", "sentinel_username", "sentinel_password", "client_name"), r".+"),
-    "db": r"\d{1,6}",
-    "health_check_interval": _NUMBER,
-    "socket_keepalive": _BOOLEAN,
-}
-# What the library takes in a URL, and earlier versions took there without any effect.
-_REDIS_ELSEWHERE = {
-    "socket_timeout": "set redis.reply_timeout_s instead",
-    "socket_connect_timeout": "set redis.connect_timeout_s instead",
-    "protocol": "leave it out, it has no effect",
-    "retry_on_timeout": "leave it out, every failure is tried again",
-}
-_REDIS_TLS_OPTIONS = {
-    **dict.fromkeys(
-        ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers"), r".+"
-    ),
-    "ssl_cert_reqs": "none|optional|required",
-    "ssl_check_hostname": _BOOLEAN,
-}
-
-
-def _require_redis_option(name: str, value: str, *, tls: bool) -> None:
-    pattern = (_REDIS_OPTIONS | _REDIS_TLS_OPTIONS).get(name)
-    if name in _REDIS_ELSEWHERE:
-        raise ValueError(f"has {name}: {_REDIS_ELSEWHERE[name]}")
-    if pattern is None:
-        known = ", ".join(_REDIS_OPTIONS | _REDIS_TLS_OPTIONS)
-        raise ValueError(f"has a parameter that it cannot have; it may have {known}")
-    if name in _REDIS_TLS_OPTIONS and not tls:
-        raise ValueError(f"has {name}, which needs rediss://")
-    if re.fullmatch(pattern, value) is None:
-        raise ValueError(f"has a value of {name} that is not allowed")
-
-
 def require_path(path: Path) -> Path:
     """Raises ValueError for what can be no name of a file."""
     if "\0" in str(path):
@@ -160,5 +86,16 @@ def require_path(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(require_path)]
-RedisUrl = Annotated[str, AfterValidator(require_redis_url)]
-Broker = Annotated[str, AfterValidator(require_broker)]
+
+# Names, and what is said of one that does not fit.
+INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
+HOST_AND_PORT = r"^.+:\d{1,5}$"
+EXCHANGE_ID = r"^[a-z0-9_]+$"
+_NAME = "must be of letters, digits, dots, dashes and underscores"
+PATTERN_MESSAGES = {
+    INSTANCE: f"{_NAME}, at most 63, and begin with a letter or a digit",
+    KAFKA_NAME: f"{_NAME}, at most 100",
+    HOST_AND_PORT: "must be host:port, such as 127.0.0.1:9108",
+    EXCHANGE_ID: "must be an exchange id of ccxt: small letters, digits and underscores",
+}

@@ -1,5 +1,5 @@
-"""The contract of a sink, its retries, and the sink into the database.
+"""The table of sinks, the contract of a sink, and what durable sinks share: retries and the gathering of a flush.
 
 In: batches from the journal.
-Out: rows; an acknowledgement once they are committed.
+Out: what each sink's folder makes of them; an acknowledgement once they are stored.
 """

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.errors import ConfigError
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.ops.metrics import Metrics

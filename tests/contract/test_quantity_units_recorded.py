@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.markets import quantity_units

@@ -21,7 +21,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord, Record
 from ingestd.sinks.base import Sink
 from ingestd.sinks.kafka.sink import KafkaSink
-from ingestd.sinks.timescale import TimescaleSink
+from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.brokers import Broker, config_for
 from tests.support.postgres import DatabaseForTest

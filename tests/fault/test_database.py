@@ -23,7 +23,7 @@ from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
-from ingestd.sinks.timescale import TimescaleSink
+from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.fault.processes import DATABASE, rss_bytes
 from tests.fault.rig import Rig, fault_rig

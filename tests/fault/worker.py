@@ -29,8 +29,8 @@ from ingestd import clock, failpoints
 from ingestd.cli import report
 from ingestd.cli.run import until_stopped
 from ingestd.clock import now_us
-from ingestd.config import models as configuration
-from ingestd.config.models import FeedConfig
+from ingestd.config import loading as configuration
+from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import JournalError
 from ingestd.feeds.base import Feed, Intake
 from ingestd.journal.journal import Journal
@@ -136,7 +136,7 @@ def _outcome(record: object) -> tuple[str, int]:
     return "refused", events.number_in(record.record)
 
 
-def _service(config: configuration.Config) -> Service:
+def _service(config: Config) -> Service:
     made: list[EmitterFeed] = []
 
     def make_feed(feed: FeedConfig) -> Feed:

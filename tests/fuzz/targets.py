@@ -29,7 +29,8 @@ from ingestd import validation
 from ingestd.channels import TABLE_OF
 from ingestd.config import dsn as config_dsn
 from ingestd.config import secrets
-from ingestd.config.models import FeedConfig, JournalConfig, parse
+from ingestd.config.loading import parse
+from ingestd.config.models import FeedConfig, JournalConfig
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.events.messages import read_event
 from ingestd.feeds.ccxt.feed import CcxtFeed

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.service import Service

@@ -9,7 +9,8 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from ingestd.config.models import FeedConfig, parse
+from ingestd.config.loading import parse
+from ingestd.config.models import FeedConfig
 
 Answer = Callable[[Any], list[Any]]  # from what was asked on a socket, the frames to send
 

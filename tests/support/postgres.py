@@ -24,7 +24,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from ingestd.config.models import Config, parse
+from ingestd.config.loading import parse
+from ingestd.config.models import Config
 from ingestd.lab.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice

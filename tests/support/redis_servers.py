@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import redis
 
-from ingestd.config.models import RedisConfig
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.ops.metrics import Metrics
+from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.sink import RedisLive
 
 SERVERS = ("valkey", "redis")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config.models import FeedConfig, parse
+from ingestd.config.loading import parse
+from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.base import Feed, Intake
 from ingestd.ops.health import readiness

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.config.models import RedisConfig, parse
+from ingestd.config.loading import parse
 from ingestd.feeds.base import Intake
 from ingestd.lab.bench.figures import Figure, Figures, percentile
 from ingestd.lab.bench.rig import Plan, Server
@@ -24,6 +24,7 @@ from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Tick, Trade
 from ingestd.service import Service
+from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.sink import RedisLive
 from ingestd.status import FeedStatus, MarketInfo
 

@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from ingestd.clock import monotonic_s
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.lab.bench.figures import Figures
 from ingestd.lab.bench.live_sink import PacedFeed
 from ingestd.lab.bench.rig import Plan, Server

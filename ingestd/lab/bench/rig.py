@@ -19,7 +19,7 @@ import aiohttp
 
 from ingestd.clock import monotonic_s
 from ingestd.config import dsn as config_dsn
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
 from ingestd.config.toml_text import to_toml
 from ingestd.lab.demo import run
 from ingestd.lab.demo.run import DemoError

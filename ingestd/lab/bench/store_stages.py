@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingestd.clock import monotonic_s
-from ingestd.config.models import Config, DatabaseConfig, parse
+from ingestd.config.loading import parse
+from ingestd.config.models import Config, DatabaseConfig
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.lab.bench import rig
@@ -18,7 +19,7 @@ from ingestd.lab.demo.run import DemoError
 from ingestd.lifecycle import Tasks
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade
-from ingestd.sinks.timescale import TimescaleSink
+from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from ingestd.storage.retention import accepted_window
 from ingestd.storage.writer import copy_text

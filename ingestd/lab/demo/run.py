@@ -20,7 +20,8 @@ import aiohttp
 
 from ingestd.clock import monotonic_s
 from ingestd.config import dsn as config_dsn
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
+from ingestd.config.models import RetentionConfig
 from ingestd.errors import IngestdError
 from ingestd.lab.demo import fanout as demo_fanout
 from ingestd.lab.demo.fanout import Fanout, Say
@@ -331,7 +332,7 @@ def _configuration(plan: Plan, folder: Path, venue: Venue | None, dsn: str, http
     }
     if plan.capture is not None:
         # A capture is as old as it is: nothing in it may be refused for its age.
-        document["retention"] = dict.fromkeys(configuration.RetentionConfig.model_fields, 0)
+        document["retention"] = dict.fromkeys(RetentionConfig.model_fields, 0)
     return document
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from ingestd.channels import CHANNEL_OF, channel_of
 from ingestd.clock import monotonic_s
-from ingestd.config.models import RedisConfig
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import MarketRecord
 from ingestd.sinks.redis.link import Answered, Link, Sent
+from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.resp import error_class
 from ingestd.sinks.redis.view import Command, View
 

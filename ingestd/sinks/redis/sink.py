@@ -24,12 +24,12 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
 from ingestd.clock import isoformat, monotonic_s, now_us, wait_at_most
-from ingestd.config.models import RedisConfig
 from ingestd.errors import ConfigError, LiveServerError
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff
 from ingestd.sinks.redis.address import Address, parse_address
 from ingestd.sinks.redis.link import Link
+from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.publisher import NAME, Links, Publisher
 from ingestd.sinks.redis.resp import pack
 from ingestd.sinks.redis.view import METRIC_TTL_S, Command, View, hash_command

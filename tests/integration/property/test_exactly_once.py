@@ -21,7 +21,7 @@ from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, OpenInterest, Record, Tick, Trade
-from ingestd.sinks.timescale import TimescaleSink
+from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.database_doubles import LosesReplies
 from tests.support.postgres import DatabaseForTest

@@ -17,7 +17,7 @@ from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
-from ingestd.sinks.timescale import TimescaleSink
+from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Tenant, Title

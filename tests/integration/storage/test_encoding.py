@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.cli import main
 from ingestd.config import dsn as config_dsn
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.config.toml_text import to_toml
 from ingestd.errors import SchemaError
 from ingestd.storage.access import DatabaseAccess

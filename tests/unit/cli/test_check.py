@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingestd.cli.check import check
 from ingestd.cli.loading import load_checked
-from ingestd.config import models as configuration
+from ingestd.config import loading as configuration
 from ingestd.config.models import FeedConfig
 from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem

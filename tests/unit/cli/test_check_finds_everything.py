@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from ingestd.cli import cli
-from ingestd.config.models import Config, FeedConfig, examine
+from ingestd.config.loading import examine
+from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ConfigError
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.service import Service

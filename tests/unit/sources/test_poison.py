@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.clock import now_us
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.kafka import envelope
 from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.config.models import parse
+from ingestd.config.loading import parse
 from ingestd.errors import Unfillable
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.past.trade_series import series_for

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.channels import count_channels
-from ingestd.config.models import KafkaConfig, parse
+from ingestd.config.loading import parse
+from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
 from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope, producer

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingestd.sinks.ahead import Ahead
+from ingestd.sinks.timescale.ahead import Ahead
 
 
 class Maker:

@@ -17,9 +17,9 @@ from ingestd.errors import Fenced, NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.ahead import Ahead
 from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
+from ingestd.sinks.timescale.ahead import Ahead
 from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms

@@ -1,0 +1,165 @@
+"""Reads the configuration: one TOML file, `INGESTD_SECTION__KEY` environment overrides, symbols files.
+
+Loading opens no socket and never stops at the first mistake: `ConfigError` carries them all.
+Whether an exchange exists and has a channel is asked elsewhere (`feeds.catalog`), since it needs the exchange library.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ingestd.config.messages import nearest, problem_of
+from ingestd.config.models import Config
+from ingestd.config.overlap import overlaps
+from ingestd.config.secrets import hide
+from ingestd.config.section import Section, marked_values, options_of, shown
+from ingestd.config.values import read_text, why_unreadable
+from ingestd.errors import ConfigError, Problem
+
+ENV_PREFIX = "INGESTD_"
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read, override and check the file. Raises ConfigError with every mistake.
+
+    Relative `symbols_file` and `*_file` paths are taken from the file's own folder; symbol files are read here and
+    merged into `symbols`.
+    """
+    document = read(path)
+    try:
+        return parse(document, os.environ if environ is None else environ, base=path.parent)
+    except ConfigError as error:
+        raise ConfigError(error.problems, path) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file as it is. Raises ConfigError when there is none, or it is no TOML."""
+    try:
+        return tomllib.loads(read_text(path))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {why_unreadable(error)}")]) from error
+    except ValueError as error:  # of TOML, or of the file's encoding
+        raise ConfigError([Problem(str(path), f"is not valid TOML: {error}")]) from error
+
+
+def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()) -> Config:
+    """Check a document that is already read. Raises ConfigError with every mistake."""
+    config, problems = examine(document, environ, base)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def examine(
+    document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()
+) -> tuple[Config | None, list[Problem]]:
+    """What the document says, None where it says nothing that can be understood, and every mistake in it.
+
+    The document is changed: overrides, paths and symbol files are filled in.
+    """
+    problems: list[Problem] = []
+    _apply_environment(document, environ, problems)
+    _resolve_paths(document, base)
+    _merge_symbol_files(document, problems)
+    try:
+        config = Config.model_validate(document)
+        _hide_secrets(config)
+    except ValidationError as error:
+        return None, [*problems, *(problem_of(detail) for detail in error.errors())]
+    return config, [*problems, *overlaps(config.feeds)]
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The configuration as plain values for printing, secrets replaced by `***`."""
+    return shown(config)
+
+
+def deprecated(config: Config) -> list[Problem]:
+    """A note for each option in use that is accepted and has no effect any more."""
+    return [
+        Problem(f"{name}.{option}", fields[option].deprecated, hint="take it out of the file")
+        for name, section in config
+        if isinstance(section, Section)
+        for fields in [type(section).model_fields]
+        for option in sorted(section.model_fields_set)
+        if isinstance(fields[option].deprecated, str)
+    ]
+
+
+def _hide_secrets(config: Config) -> None:
+    """From now on no message shows what is secret in it; a DSN and a file are hidden when they are read."""
+    for mark, value in marked_values(config):
+        for secret in mark.secrets(value):
+            hide(secret)
+
+
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> None:
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX):
+            continue
+        if "__" not in name:
+            problems += _with_one_underscore(name)
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        field = Config.model_fields.get(section)
+        if field is None or section == "feeds":
+            sections = [known for known in Config.model_fields if known != "feeds"]
+            hint = nearest(section, sections)
+            problems.append(Problem(name, "names no section that can be overridden", repr(section), hint))
+            continue
+        known_keys = options_of(field)
+        key = next((known for known in known_keys if known.lower() == key), key)
+        target = document.setdefault(section, {})
+        if isinstance(target, dict):
+            target[key] = _environment_value(text)
+
+
+def _with_one_underscore(name: str) -> Iterator[Problem]:
+    """A variable that is meant to be an override, and is none."""
+    section, _, key = name.removeprefix(ENV_PREFIX).partition("_")
+    if key and section.lower() in Config.model_fields and section.lower() != "feeds":
+        meant = f"{ENV_PREFIX}{section}__{key}"
+        yield Problem(name, "overrides nothing", None, f"write {meant}, with two underscores")
+
+
+def _environment_value(text: str) -> Any:
+    """A TOML value where the text is one (numbers, booleans, lists), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _resolve_paths(document: dict[str, Any], base: Path) -> None:
+    for section in document.values():
+        for table in section if isinstance(section, list) else [section]:
+            for key, value in table.items() if isinstance(table, dict) else ():
+                if key.endswith("_file") and isinstance(value, str):
+                    table[key] = str(base / value)
+
+
+def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> None:
+    feeds = document.get("feeds")
+    for index, feed in enumerate(feeds if isinstance(feeds, list) else []):
+        if not isinstance(feed, dict) or not isinstance(feed.get("symbols_file"), str):
+            continue
+        listed = feed.get("symbols", [])
+        try:
+            named = symbols_in(Path(feed["symbols_file"]))
+        except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+            file = feed["symbols_file"]
+            problems.append(Problem(f"feeds[{index}].symbols_file", f"{file} cannot be read: {why_unreadable(error)}"))
+            continue
+        if isinstance(listed, list):
+            feed["symbols"] = list(dict.fromkeys([*listed, *(name for name in named if name)]))
+
+
+def symbols_in(file: Path) -> list[str]:
+    """What each line of a symbols file names; empty: nothing. Raises OSError, or ValueError for what is no text."""
+    return [line.partition("#")[0].strip() for line in read_text(file).splitlines()]

@@ -1,0 +1,77 @@
+"""What the sections of a configuration have in common, and the options that may hold a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from ingestd.config.secrets import secrets_in, shown_value
+
+
+class Section(BaseModel):
+    """A table of the file. An unknown key is a mistake."""
+
+    # A number from the environment where a text is wanted is that number's text: INGESTD_INSTANCE__NAME=7.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MayHoldSecret:
+    """Marks an option: what was written there is shown in no message.
+
+    `shown` is its value as the effective configuration prints it; `secrets` are the texts that no message may show.
+    """
+
+    shown: Callable[[Any], Any] = shown_value
+    secrets: Callable[[Any], Sequence[str]] = secrets_in
+
+
+def secret_mark(field: FieldInfo) -> MayHoldSecret | None:
+    """The mark of an option that may hold a secret."""
+    return next((mark for mark in field.metadata if isinstance(mark, MayHoldSecret)), None)
+
+
+def marked_values(section: Section) -> Iterator[tuple[MayHoldSecret, Any]]:
+    """The values that may hold a secret, here and in the sections inside."""
+    fields = type(section).model_fields
+    for name, value in section:
+        mark = secret_mark(fields[name])
+        if mark is not None and value is not None:
+            yield mark, value
+        for inside in _sections_in(value):
+            yield from marked_values(inside)
+
+
+def shown(section: Section) -> dict[str, Any]:
+    """The section as plain values for printing, secrets replaced by `***`."""
+    document: dict[str, Any] = section.model_dump(mode="json", exclude_none=True)
+    fields = type(section).model_fields
+    for name, value in section:
+        mark = secret_mark(fields[name])
+        if name not in document:
+            continue
+        if mark is not None:
+            document[name] = mark.shown(document[name])
+        elif isinstance(value, Section):
+            document[name] = shown(value)
+        elif sections := _sections_in(value):
+            document[name] = [shown(inside) for inside in sections]
+    return document
+
+
+def options_of(field: FieldInfo) -> dict[str, FieldInfo]:
+    """The options of the section, or of the list of sections, that a field holds; none if it holds neither."""
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return dict(candidate.model_fields)
+    return {}
+
+
+def _sections_in(value: Any) -> list[Section]:
+    if isinstance(value, Section):
+        return [value]
+    return [item for item in value if isinstance(item, Section)] if isinstance(value, list) else []
