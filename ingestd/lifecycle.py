@@ -1,18 +1,40 @@
-"""Every task of the daemon has a name and an owner here; one that ends when it should not stops the daemon, loudly."""
+"""What both services are made of: tasks with names and owners, shards, and the common parts of start and stop."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config.models import Config
 from ingestd.errors import ConfigError, IngestdError, Problem
+from ingestd.ops.account import without_zeros
+from ingestd.ops.endpoint import Endpoint
+from ingestd.ops.health import Snapshot, liveness
+from ingestd.ops.heartbeat import Heartbeat
+from ingestd.ops.metrics import Metrics
+from ingestd.ops.notify import Notifier
+from ingestd.ops.summary import Summary
+from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
+
+_LAST_UPKEEP_S = 0.5  # the last candles get this even when the deadline is over
+_LIVE_S = 1.0  # a live sink keeps nothing: what it cannot send in a second is of no more use
+_EXIT_S = 1.0  # of the deadline, for what comes after the last candles
+
+
+class Worker(Protocol):
+    """A sink, or a reader of topics."""
+
+    def finish(self) -> None:
+        """Nothing more will come: `run` returns once what is held is stored or given up."""
 
 
 class Tasks:
@@ -41,8 +63,8 @@ class Tasks:
         """From now on these tasks may end by themselves."""
         self._may_end.update(names)
 
-    def names(self, prefix: str) -> list[str]:
-        return [name for name in self._running if name.startswith(prefix)]
+    def names(self, *prefixes: str) -> list[str]:
+        return [name for name in self._running if name.startswith(prefixes)]
 
     async def finished(self, names: list[str], timeout_s: float) -> list[str]:
         """Wait for tasks that may end. Returns the names of those that are late."""
@@ -50,6 +72,14 @@ class Tasks:
         if waited:
             await asyncio.wait(waited, timeout=max(0.0, timeout_s))
         return [name for name in names if name in self._running]
+
+    async def wind_down(self, workers: Iterable[Worker], timeout_s: float, *prefixes: str) -> list[str]:
+        """Tell the workers that nothing more will come, and wait for their tasks. Returns the names of the late."""
+        names = self.names(*prefixes)
+        self.release(*names)
+        for worker in workers:
+            worker.finish()
+        return await self.finished(names, timeout_s)
 
     async def before_stop(self, work: Coroutine[Any, Any, Any]) -> bool:
         """Wait for what comes before the start. False: a stop was asked for, and the work is cancelled."""
@@ -90,6 +120,105 @@ class Tasks:
             bug = None if isinstance(error, IngestdError) else error
             log.error("task_died", task=name, error=repr(self.fatal), exc_info=bug)
             self.ask_stop(f"the task {name} died")
+
+
+class Deadline:
+    """Until when a stop is to be over."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._ends_at_s = monotonic_s() + limit_s
+
+    def left_s(self, reserve_s: float = 0.0) -> float:
+        """Seconds that are left, without a reserve, which is never more than half of the whole."""
+        return self._ends_at_s - min(reserve_s, self.limit_s / 2) - monotonic_s()
+
+
+class Lifecycle:
+    """A daemon's tasks, metrics, endpoint and heartbeat, and where it is between start and stop."""
+
+    def __init__(self, config: Config, snapshot: Callable[[], Snapshot], show_gauges: Callable[[], None]) -> None:
+        """`snapshot` is judged for `/livez`, `/readyz` and systemd's watchdog; `show_gauges` refreshes the gauges."""
+        self.config = config
+        self.metrics = Metrics(feed.exchange for feed in config.feeds)
+        self.tasks = Tasks()
+        self.endpoint = Endpoint(config.http, self.metrics, snapshot)
+        self.is_started = False
+        self.is_stopping = False
+        self.stop_requested = False  # by a signal or a test; a task that dies stops the daemon too
+        self._notifier = Notifier()
+        self._show_gauges = show_gauges
+        self._heartbeat = Heartbeat(self.metrics, self._notifier, show_gauges, lambda: liveness(snapshot()).ok)
+
+    def request_stop(self, reason: str) -> None:
+        """Begin the orderly stop, unless it has begun."""
+        if not self.stop_requested:
+            log.info("stop_requested", reason=reason)
+        self.stop_requested = True
+        self.tasks.ask_stop(reason)
+
+    def refuse_reload(self, error: ConfigError) -> None:
+        """The new file cannot be used: say why, and go on with the old one."""
+        self.metrics.config_reloads.labels("refused").inc()
+        log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+
+    @contextlib.contextmanager
+    def reloading(self, config: Config, applied: tuple[str, ...] = ()) -> Iterator[None]:
+        """While the caller applies these sections of a new configuration. The log names those
+        of the others that have changed: they wait for a restart."""
+        if self.is_started:  # systemd would take the `ready` below for the end of the start
+            self._notifier.reloading()
+        yield
+        others = (name for name in Config.model_fields if name not in applied)
+        if waiting := [name for name in others if getattr(config, name) != getattr(self.config, name)]:
+            log.warning("reload_needs_restart", sections=waiting)
+        self.metrics.config_reloads.labels("applied").inc()
+        if self.is_started:
+            self._notifier.ready()
+
+    def start_watching(self) -> None:
+        """Beat for systemd and the gauges, and write the summary."""
+        self.tasks.spawn("heartbeat", self._heartbeat.run())
+        self.tasks.spawn("summary", Summary(self.metrics).run())
+
+    def started(self, status: str, **facts: Any) -> None:
+        """The start is over; `status` is for systemd, the facts for the log."""
+        self.is_started = True
+        self._notifier.ready(status)
+        log.info("started", **facts)
+
+    def begin_stop(self, status: str) -> Deadline:
+        """From now on the daemon is not ready."""
+        self.is_stopping = True
+        self._notifier.stopping(status)
+        return Deadline(self.config.instance.shutdown_deadline_s)
+
+    async def end(self, live: Iterable[Worker], upkeep: Upkeep | None, deadline: Deadline) -> None:
+        """The end of every stop: the live sinks send what they hold, the last candles, then what watches."""
+        if late := await self.tasks.wind_down(live, _LIVE_S, "live-"):
+            await self.tasks.cancel(late)
+        if upkeep is not None:
+            await upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline.left_s(_EXIT_S)))
+        await self.tasks.cancel(["upkeep", "heartbeat", "summary", "streams"])
+        self._show_gauges()
+
+    def stopped(self, counts: Mapping[str, Any], **facts: Any) -> None:
+        """The last line of the log. Raises the error of the task that died."""
+        log.info("stopped", reason=self.tasks.stop_reason, counts=without_zeros(counts), **facts)
+        if self.tasks.fatal is not None:
+            raise self.tasks.fatal
+
+    def snapshot(self) -> Snapshot:
+        """What health judges every daemon by."""
+        return Snapshot(
+            now_us=now_us(),
+            started=self.is_started,
+            stopping=self.is_stopping,
+            loop_age_s=self._heartbeat.age_s,
+            dead_tasks=tuple(self.tasks.dead),
+            missing=self.metrics.recently_missing(),
+            refused=self.metrics.recently_refused(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

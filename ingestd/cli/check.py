@@ -21,9 +21,10 @@ from ingestd.config.overlap import is_pattern
 from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.logs import redact, redact_value
+from ingestd.sinks.table import configured
 
 if TYPE_CHECKING:
-    from ingestd.cli.connecting import Answer
+    from ingestd.cli.connecting import NamedAnswer
 
 
 @click.command()
@@ -49,7 +50,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
         say_json(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
         raise SystemExit(2) from error
     effective = redact_value(configuration.effective(config))
-    notes = [*notes_of(config), *readable_by_all(config, config_file)]
+    notes = [*configuration.deprecated(config), *notes_of(config), *readable_by_all(config, config_file)]
     answers = _answers(config) if connect else []
     good = not any(answer.problems for answer in answers)
     if as_json:
@@ -69,7 +70,7 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _answers(config: Config) -> list[Answer]:
+def _answers(config: Config) -> list[NamedAnswer]:
     """Imports every client library, so only --connect calls it."""
     from ingestd.cli.connecting import ask_all
     from ingestd.ops import logs
@@ -88,7 +89,7 @@ def _verdict(config: Config, notes: int, problems: int) -> str:
     counted = [_count(len(config.feeds), "feed")]
     counted += [_count(len(names) - patterns, "symbol")] if len(names) > patterns else []
     counted += [_count(patterns, "pattern")] if patterns else []
-    sinks = [name for name in ("database", "redis", "kafka") if getattr(config, name) is not None]
+    sinks = [kind.section for kind in configured(config).values()]
     role = config.instance.role
     parts = [f"role {role}"] if role != "all" else []
     parts += [", ".join(counted)] if role != "sink" else []

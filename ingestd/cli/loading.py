@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from ingestd.config import loading as configuration
 from ingestd.config.models import Config
 from ingestd.config.runnable import what_is_lacking
-from ingestd.errors import ConfigError, LiveServerError, Problem
-from ingestd.sinks.redis.options import RedisConfig
+from ingestd.errors import ConfigError, Problem
+from ingestd.sinks.table import configured
 
 # Stands where a feed is beyond repair, so that the others keep their place.
 _ANY_FEED = {"exchange": "binance", "symbols": ["*"]}
@@ -62,16 +62,28 @@ def _examined(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config
 
 def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
     """What is wrong with values that can be read."""
-    yield from _of_database(config)
-    yield from _of_secrets(config)
-    if config.redis is not None:
-        yield from _of_redis(config.redis)
+    from ingestd.sinks.build import setup_of
+    from ingestd.storage.candles import require_room
+
+    yield from _raised_by(lambda: require_room(config.retention))
+    for kind in configured(config).values():
+        yield from setup_of(kind).problems(config)
+    for feed in config.feeds:
+        yield from _raised_by(feed.credentials)
     if config.feeds:  # the exchange library takes a second: only where there is a feed to ask about
         from ingestd.feeds.catalog import catalog
 
         yield from catalog.check(config.feeds)
         if by_kept_lists:
             yield from in_their_files(config, catalog.unlisted(config.feeds, config.instance.state_dir))
+
+
+def _raised_by(read: Callable[[], object]) -> Sequence[Problem]:
+    try:
+        read()
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Problem]:
@@ -89,52 +101,6 @@ def _line_of(symbol: str, file: Path) -> int:
         lines = configuration.symbols_in(file)
         return lines.index(symbol) + 1 if symbol in lines else 0
     return 0
-
-
-def _of_database(config: Config) -> Iterator[Problem]:
-    """What can be said of the database's settings without a connection."""
-    from ingestd.storage.candles import require_room
-    from ingestd.storage.dsn import describe_target
-
-    try:
-        require_room(config.retention)
-    except ConfigError as error:
-        yield from error.problems
-    try:
-        if config.database is not None:
-            describe_target(config.database.resolved_dsn())
-    except ConfigError as error:
-        yield from error.problems
-
-
-def _of_redis(config: RedisConfig) -> Iterator[Problem]:
-    """A URL that begins as it should, and of which no connection can be made all the same."""
-    from ingestd.sinks.redis.sink import address_of
-
-    try:
-        address_of(config)
-    except LiveServerError as error:
-        yield Problem("redis.url", str(error).partition(": redis.url ")[2] or str(error).removeprefix("redis.url "))
-
-
-def _of_secrets(config: Config) -> Iterator[Problem]:
-    """Files that are read when a connection is made: a name that is wrong shall be found before."""
-    readings: list[Callable[[], object]] = [feed.credentials for feed in config.feeds]
-    if config.redis is not None:
-        readings.append(config.redis.password)
-    if config.kafka is not None and config.kafka.password_file is not None:
-        readings.append(config.kafka.password)
-    for read in readings:
-        try:
-            read()
-        except ConfigError as error:
-            yield from error.problems
-    if config.kafka is not None:
-        for key in ("ca_file", "certificate_file", "key_file"):
-            file: Path | None = getattr(config.kafka, key)
-            if file is not None and not os.access(file, os.R_OK):
-                why = "this user may not" if file.exists() else "no such file"
-                yield Problem(f"kafka.{key}", f"{file} cannot be read: {why}")
 
 
 def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tuple[Config | None, tuple[str, ...]]:

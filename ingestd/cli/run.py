@@ -47,6 +47,7 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
     # Imported here, since it takes a second or two: a signal that comes meanwhile must find the listener.
     from ingestd.cli.loading import load_runnable
     from ingestd.cli.secret_files import readable_by_all
+    from ingestd.config.loading import deprecated
     from ingestd.lifecycle import Shard
     from ingestd.ops import garbage, logs
     from ingestd.service import Service
@@ -54,6 +55,8 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
 
     config = load_runnable(config_file, role)
     logs.configure(config.log)
+    for option in deprecated(config):
+        log.warning("option_deprecated", option=option.path, because=option.message, remedy=option.hint)
     for secret in readable_by_all(config, config_file):
         log.warning(
             "secret_readable_by_all", of=secret.path, file=secret.value, because=secret.message, remedy=secret.hint
@@ -85,7 +88,7 @@ async def until_stopped(
             # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
             os._exit(1)
         else:
-            service.request_stop(number.name)
+            service.life.request_stop(number.name)
 
     (listener or Listener(STOPS, [signal.SIGHUP])).hand_to(tell)
     await service.run()
@@ -94,12 +97,14 @@ async def until_stopped(
 def _reload(service: Service | SinkService, config_file: Path, role: str | None) -> None:
     from ingestd.cli.loading import load_runnable
 
-    if service.stop_requested:  # systemd sends it with SIGTERM where SendSIGHUP is set, and so does a closing terminal
+    if (
+        service.life.stop_requested
+    ):  # systemd sends it with SIGTERM where SendSIGHUP is set, and so does a closing terminal
         log.info("reload_ignored", because="the stop has begun")
         return
     try:
         config = load_runnable(config_file, role)
     except ConfigError as error:
-        service.refuse_reload(error)
+        service.life.refuse_reload(error)
     else:
         service.reload(config)

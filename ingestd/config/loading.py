@@ -81,15 +81,14 @@ def effective(config: Config) -> dict[str, Any]:
 
 
 def deprecated(config: Config) -> list[Problem]:
-    """A note for each option in use that is accepted and has no effect any more."""
-    return [
-        Problem(f"{name}.{option}", fields[option].deprecated, hint="take it out of the file")
-        for name, section in config
-        if isinstance(section, Section)
-        for fields in [type(section).model_fields]
-        for option in sorted(section.model_fields_set)
-        if isinstance(fields[option].deprecated, str)
-    ]
+    """A note for each option of the file that is accepted and has no effect any more."""
+    notes = []
+    for name, section in config:
+        for option in sorted(section.model_fields_set) if isinstance(section, Section) else ():
+            why = type(section).model_fields[option].deprecated
+            if isinstance(why, str):
+                notes.append(Problem(f"{name}.{option}", why, hint="take it out of the file"))
+    return notes
 
 
 def _hide_secrets(config: Config) -> None:

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, create_model, model_validator
 
@@ -17,7 +17,8 @@ from ingestd.channels import ROWS, Channel
 from ingestd.config.overlap import is_pattern
 from ingestd.config.secrets import hide
 from ingestd.config.section import MayHoldSecret, Section
-from ingestd.config.servers import DatabaseConfig, KafkaConfig
+from ingestd.config.servers import DatabaseConfig as DatabaseConfig  # rooms find every section here
+from ingestd.config.servers import KafkaConfig as KafkaConfig
 from ingestd.config.values import EXCHANGE_ID, HOST_AND_PORT, INSTANCE, Days, FilePath, Seconds, SizeBytes, read_secret
 from ingestd.errors import ConfigError, Problem
 from ingestd.sinks.table import SINKS
@@ -25,6 +26,8 @@ from ingestd.sinks.table import SINKS
 _HIGHEST_PORT = 65_535
 
 WhenFull = Literal["block", "drop_oldest", "conflate"]
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 def _options(fields: Mapping[str, Any]) -> Any:
@@ -215,3 +218,10 @@ class Config(_WithSinks):
     validation: ValidationConfig = ValidationConfig()
     backfill: BackfillConfig = BackfillConfig()
     feeds: list[FeedConfig] = []
+
+    def section(self, options: type[SectionT]) -> SectionT:
+        """The section with these options. Raises ConfigError where the file has none."""
+        for _, value in self:
+            if isinstance(value, options):
+                return value
+        raise ConfigError([Problem(options.__name__, "its section is missing")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ingestd.config.models import Config
 from ingestd.errors import ConfigError, Problem
+from ingestd.sinks.table import SINKS
 
 
 def require_runnable(config: Config) -> None:
@@ -22,8 +23,8 @@ def what_is_lacking(config: Config) -> list[Problem]:
         problems.append(Problem("feeds", "no feed is configured", hint="add a [[feeds]] table"))
     if config.instance.role == "feed" and config.kafka is None:
         problems.append(Problem("kafka", "the role feed stores in Kafka only", hint="add [kafka]"))
-    if config.instance.role == "all" and config.database is None and config.kafka is None:
-        problems.append(
-            Problem("database", "there is nowhere to store: no sink is configured", hint="add [database] or [kafka]")
-        )
+    durable = [kind.section for kind in SINKS.values() if not kind.is_live]
+    if config.instance.role == "all" and all(getattr(config, section) is None for section in durable):
+        sections = " or ".join(f"[{section}]" for section in durable)
+        problems.append(Problem(durable[0], "there is nowhere to store: no sink is configured", hint=f"add {sections}"))
     return problems

@@ -6,15 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from ingestd.ops.metrics import Metrics
-
-# Reasons that begin so are rejections by a sink; all others happened before the journal.
-_REASONS_OF = {"timescale": "server_", "kafka": "kafka_"}
+from ingestd.sinks.table import SINKS
 
 _BEFORE = ("received", "journaled", "dropped", "released")
 _OF_A_SINK = ("recovered", "stored", "duplicate", "rejected", "in_journal")
-
-# Where there are several sinks, the daemon's account is that of this one.
-_FIRST = ("timescale", "kafka")
 
 
 class Ledger(Protocol):
@@ -36,7 +31,7 @@ def account(
     """
     sinks = {name: _terms(metrics, {name}, cursors, {}) for name in cursors}
     held = held or {}
-    first = next((name for name in _FIRST if name in cursors), None)
+    first = next((name for name in SINKS if name in cursors), None)
     return {
         "received": metrics.totals(metrics.received),
         "journaled": metrics.totals(metrics.journaled),
@@ -74,7 +69,10 @@ def _terms(
     metrics: Metrics, names: Collection[str], cursors: Mapping[str, Ledger], held: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
     chosen = [cursor for name, cursor in cursors.items() if name in names]
-    others = tuple(prefix for name, prefix in _REASONS_OF.items() if name in cursors and name not in names)
+    # A reason that begins so is a rejection by another sink; one of no sink happened before the journal.
+    others = tuple(
+        kind.rejections for name, kind in SINKS.items() if name in cursors and kind.rejections and name not in names
+    )
 
     def mine(labels: Mapping[str, str]) -> bool:
         return labels["sink"] in names

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ingestd.channels import ROWS
 from ingestd.records import FeedGap, StreamId
-from ingestd.status import FeedStatus, StreamStatus
+from ingestd.status import FeedStatus, SinkStatus, StreamStatus
 
 LOOP_STALLED_S = 10.0
 _POLLED_CHANNELS = frozenset(row.name for row in ROWS if row.is_polled)
@@ -50,19 +50,6 @@ class JournalHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class SinkHealth:
-    """A sink's `problem`, None if it has none. `up`: it stores or publishes in spite of the problem.
-
-    `stands_still`: its server refuses the same records each time, so waiting does not help.
-    """
-
-    name: str
-    problem: str | None = None
-    up: bool = False
-    stands_still: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class SourceHealth:
     """A member of a consumer group: whether it has joined, whether the broker answers, its `problem` if any.
 
@@ -92,7 +79,7 @@ class Snapshot:
     standby: str | None = None  # why it does not capture: another daemon does
     lease_problem: str | None = None  # why the lease cannot be renewed
     journal: JournalHealth | None = None
-    sinks: Sequence[SinkHealth] = ()
+    sinks: Sequence[SinkStatus] = ()
     sources: Sequence[SourceHealth] = ()
     open_gaps: Collection[FeedGap] | None = None
     rejected: Mapping[StreamId, str] = field(default_factory=dict)  # streams of which every record is rejected, and why
@@ -166,7 +153,7 @@ def readiness(snapshot: Snapshot) -> Verdict:
     return Verdict(not reasons, tuple(reasons), tuple(degraded), gaps)
 
 
-def _sink_problem(sink: SinkHealth) -> str:
+def _sink_problem(sink: SinkStatus) -> str:
     if not sink.stands_still:
         return f"The sink {sink.name} {'has a problem' if sink.up else 'is down'}: {sink.problem}"
     return (

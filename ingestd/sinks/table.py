@@ -7,7 +7,9 @@ needs no Redis library.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from types import ModuleType
 
 from ingestd.config.section import Section
 from ingestd.config.servers import DatabaseConfig, KafkaConfig
@@ -31,6 +33,10 @@ class SinkKind:
     is_live: bool = False
     rejections: str = ""
 
+    def setup(self) -> ModuleType:
+        """The module that builds, checks and asks this sink."""
+        return importlib.import_module(f"{self.package}.setup")
+
 
 # In the order of their precedence: the first durable sink's account of what was stored stands for the daemon's.
 SINKS: dict[str, SinkKind] = {
@@ -38,3 +44,8 @@ SINKS: dict[str, SinkKind] = {
     "redis": SinkKind("redis", RedisConfig, "ingestd.sinks.redis", ("all", "feed", "sink"), is_live=True),
     "kafka": SinkKind("kafka", KafkaConfig, "ingestd.sinks.kafka", ("all", "feed"), rejections="kafka_"),
 }
+
+
+def configured(config: Section) -> dict[str, SinkKind]:
+    """The sinks whose section the configuration has, whether the daemon's role runs them or not."""
+    return {name: kind for name, kind in SINKS.items() if getattr(config, kind.section) is not None}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
@@ -19,9 +20,6 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move, advance
 from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_some_taken
 
-# Told of every order that changed, with its fields as the cache `order:{orderId}` shows them.
-OrderUpdate = Callable[[str, Mapping[str, str]], None]
-
 # topic without its prefix: (event type, channel in the metrics, table named in a rejection)
 KINDS = {
     "orders.submitted": ("ORDER_SUBMITTED", "orders_submitted", "orders"),
@@ -30,12 +28,14 @@ KINDS = {
 }
 
 
-def nobody(_order_id: str, _fields: Mapping[str, str]) -> None:
-    """There is no cache to be told."""
+class OrderCache(Protocol):
+    """Shows the orders that have changed."""
 
+    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
+        """An order has changed: its fields as `order:{order_id}` shows them."""
 
-def nothing() -> None:
-    """There is no cache that could be old."""
+    def forget_orders(self) -> None:
+        """Others may have changed orders since the last update."""
 
 
 class EventStore:
@@ -44,18 +44,15 @@ class EventStore:
     name = "events"
     heeds_places = False
 
-    def __init__(
-        self,
-        prefix: str,
-        metrics: Metrics,
-        order_update: OrderUpdate = nobody,
-        forget_orders: Callable[[], None] = nothing,
-    ) -> None:
-        """`forget_orders` is called when others may change the orders that `order_update` was told of."""
+    def __init__(self, prefix: str, metrics: Metrics, caches: Sequence[OrderCache] = ()) -> None:
         self._kinds = {f"{prefix}.{name}": kind for name, kind in KINDS.items()}
         self._metrics = metrics
-        self._order_update = order_update
-        self.taken_over = forget_orders
+        self._caches = caches
+
+    def taken_over(self) -> None:
+        """Another member may have stored events of these partitions meanwhile."""
+        for cache in self._caches:
+            cache.forget_orders()
 
     def topics(self) -> list[str]:
         """The three event topics."""
@@ -83,7 +80,7 @@ class EventStore:
         marks: Mapping[str, Mark | None],  # noqa: ARG002 # there are none: an event is told from another by its id
     ) -> EventFlush:
         """One transaction over all event tables."""
-        return EventFlush(self.name, items, moves, self._metrics, self._order_update)
+        return EventFlush(self.name, items, moves, self._metrics, self._caches)
 
 
 class EventFlush:
@@ -95,13 +92,13 @@ class EventFlush:
         items: Sequence[Item],
         moves: Sequence[Move],
         metrics: Metrics,
-        order_update: OrderUpdate,
+        caches: Sequence[OrderCache],
     ) -> None:
         self._sink = sink
         self._items = items
         self._moves = moves
         self._metrics = metrics
-        self._order_update = order_update
+        self._caches = caches
         self._in_parts = False  # the server refused one of them: which?
         self._doubts = 0  # so often in a row it refused something that nobody foresaw
         self._new: set[UUID] = set()
@@ -163,7 +160,8 @@ class EventFlush:
 
     def after_commit(self) -> None:
         for order_id, fields in self._orders.items():
-            self._order_update(order_id, fields)
+            for cache in self._caches:
+                cache.order_update(order_id, fields)
 
 
 def _events(items: Sequence[Item]) -> list[Event]:

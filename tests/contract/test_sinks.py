@@ -1,112 +1,40 @@
-"""What `sinks.base.Sink` promises, asked of every durable sink: to add one, add its harness."""
+"""What `sinks/base.py` promises, asked of every sink in `SINKS`; `tests/contract/sinks` has a harness for each."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.config.models import DatabaseConfig, JournalConfig, KafkaConfig
+from ingestd.clock import monotonic_s
+from ingestd.config.models import JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError
-from ingestd.journal.journal import Cursor, Journal
-from ingestd.kafka.producer import Producer
+from ingestd.journal.journal import Journal
 from ingestd.ops.account import account
 from ingestd.ops.metrics import Metrics
-from ingestd.records import MarketRecord, Record
-from ingestd.sinks.base import Sink
-from ingestd.sinks.kafka.sink import KafkaSink
-from ingestd.sinks.timescale.sink import TimescaleSink
-from ingestd.storage.database import Database
-from tests.support.brokers import Broker, config_for
-from tests.support.postgres import DatabaseForTest
-from tests.support.records import book, trade
+from ingestd.records import Record
+from tests.contract.sinks import Harness, Ids, LiveHarness, cases, module_of
+from tests.support.records import trade
 from tests.support.time_limits import examples, limit_s
-from tests.support.topics import read_everything, without_replays
-
-Ids = list[str]
 
 
-class Harness(Protocol):
-    """How one kind of sink is made here, and what it has stored."""
-
-    name: str
-    trouble: Exception | None  # what its next connections fail with
-
-    def make(self, cursor: Cursor, journal: Journal, state_dir: Path, metrics: Metrics) -> Sink: ...
-
-    def bad_record(self) -> MarketRecord:
-        """One that the server will not take."""
-
-    async def stored_ids(self) -> Ids:
-        """The ids of the trades stored, in no order."""
+@pytest.fixture(params=cases(live=False))
+def harness(request: pytest.FixtureRequest) -> Harness:
+    name, _, server = request.param.partition("-")
+    made: Harness = module_of(name).harness(request, server)
+    return made
 
 
-class TimescaleHarness:
-    name = "timescale"
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.trouble: Exception | None = None
-
-    async def connect(self) -> Database:
-        if self.trouble is not None:
-            raise self.trouble
-        return await Database.connect(self.dsn, call_timeout_s=5)
-
-    def make(self, cursor: Cursor, journal: Journal, state_dir: Path, metrics: Metrics) -> Sink:
-        config = DatabaseConfig(dsn=self.dsn, flush_ms=1, max_flush_records=50)
-        return TimescaleSink(cursor, lambda: journal.journal_ids, self.connect, config, metrics)
-
-    def bad_record(self) -> MarketRecord:
-        return trade(9_999, price="1e200000")
-
-    async def stored_ids(self) -> Ids:
-        db = await Database.connect(self.dsn)
-        try:
-            return [row["trade_id"] for row in await db.fetch("SELECT trade_id FROM trades")]
-        finally:
-            await db.close()
-
-
-class KafkaHarness:
-    name = "kafka"
-
-    def __init__(self, config: KafkaConfig) -> None:
-        self.config = config
-        self.trouble: Exception | None = None
-
-    async def connect(self, topics: list[str]) -> Producer:
-        if self.trouble is not None:
-            raise self.trouble
-        return await Producer.connect(self.config, "contract", topics)
-
-    def make(self, cursor: Cursor, journal: Journal, state_dir: Path, metrics: Metrics) -> Sink:
-        return KafkaSink(cursor, lambda: journal.journal_ids, self.connect, self.config, state_dir, metrics)
-
-    def bad_record(self) -> MarketRecord:
-        return book(9_999, bids=tuple((str(number), "1") for number in range(2000)))
-
-    async def stored_ids(self) -> Ids:
-        found = await asyncio.to_thread(read_everything, self.config.bootstrap_servers[0], self.config.topic_prefix)
-        kept = [message for messages in found.values() for message in without_replays(messages)]
-        records = [message.record(self.config.topic_prefix) for message in kept]
-        return [record.trade_id for record in records if hasattr(record, "trade_id")]
-
-
-@pytest.fixture(params=["timescale-postgres", "timescale-timescaledb", "kafka-apache", "kafka-embedded"])
-def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
-    if request.param.startswith("timescale"):
-        database: DatabaseForTest = request.getfixturevalue(f"{request.param.removeprefix('timescale-')}_database")
-        yield TimescaleHarness(database.dsn)
-        return
-    broker: Broker = request.getfixturevalue("apache_kafka" if request.param.endswith("apache") else "embedded_kafka")
-    yield KafkaHarness(config_for(broker, max_flush_records=50, max_message_bytes=8_000, delivery_timeout_s=5))
+@pytest.fixture(params=cases(live=True))
+def live_harness(request: pytest.FixtureRequest) -> LiveHarness:
+    name, _, server = request.param.partition("-")
+    made: LiveHarness = module_of(name).harness(request, server)
+    return made
 
 
 class Process:
@@ -231,6 +159,33 @@ async def play(harness: Harness, script: list[int | float | None], journal: Jour
         assert journaled + terms["recovered"] == terms["stored"] + terms["duplicate"], terms
     mine = [number for number in await harness.stored_ids() if int(number) >= first]
     assert sorted(mine, key=int) == ids(range(first, _next_number))
+
+
+async def test_a_live_sink_shows_what_it_is_given(live_harness: LiveHarness) -> None:
+    sink = live_harness.make(Metrics())
+    task = asyncio.create_task(sink.run())
+    await until(lambda: sink.status().up)
+    sink.put_all([trade(1, price="101.5")])
+    await until(lambda: live_harness.last_price() == "101.5")
+    sink.put_all([trade(2, price="102.5")])
+    sink.finish()
+    await asyncio.wait_for(task, limit_s(5))
+    assert live_harness.last_price() == "102.5"
+
+
+async def test_a_live_sink_without_a_server_delays_nobody(live_harness: LiveHarness) -> None:
+    metrics = Metrics()
+    sink = live_harness.make_without_server(metrics)
+    task = asyncio.create_task(sink.run())
+    await until(lambda: sink.status().attempts_failed > 0)
+    started_s = monotonic_s()
+    for start in range(0, 10_000, 100):
+        sink.put_all([trade(number) for number in range(start, start + 100)])
+    assert monotonic_s() - started_s < limit_s(5)
+    assert not sink.status().up
+    assert sink.status().problem
+    sink.finish()
+    await asyncio.wait_for(task, limit_s(5))
 
 
 async def until(true: Callable[[], object], timeout_s: float = 60) -> None:

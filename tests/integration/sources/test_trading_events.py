@@ -26,11 +26,14 @@ ORDER: dict[str, Any] = {"symbol": "ETH-USD", "side": "sell", "quantity": "2"}
 async def test_a_bots_day(db: Database, database: DatabaseForTest, kafka_config: KafkaConfig) -> None:
     shown: dict[str, Mapping[str, str]] = {}
 
-    def order_update(order_id: str, fields: Mapping[str, str]) -> None:
-        shown[order_id] = fields
+    class Cache:
+        def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
+            shown[order_id] = fields
+
+        def forget_orders(self) -> None: ...
 
     def make_store(config: KafkaConfig, metrics: Metrics) -> Store:
-        return EventStore(config.topic_prefix, metrics, order_update)
+        return EventStore(config.topic_prefix, metrics, [Cache()])
 
     async with member(kafka_config, database.dsn, make_store) as made, EventPublisher(config=kafka_config) as bot:
         # The execution comes first, and twice.

@@ -8,6 +8,7 @@ import pytest
 
 from ingestd.cli.loading import load_checked
 from ingestd.errors import ConfigError
+from ingestd.sinks.redis.options import RedisConfig
 
 TOML = """[database]
 dsn_file = "dsn"
@@ -53,10 +54,9 @@ def test_the_same_configuration_comes_of_it(tmp_path: Path, saved: object) -> No
     assert callable(saved)
     config = load_checked(write(tmp_path, **{name.partition(".")[0]: saved(text) for name, text in CONTENTS.items()}))
     assert config.database is not None
-    assert config.redis is not None
     assert config.kafka is not None
     assert config.database.resolved_dsn() == "postgresql://u:pass%20word@h:1/db"
-    assert (config.redis.password(), config.kafka.password()) == ("pass word", "pass word")
+    assert (config.section(RedisConfig).password(), config.kafka.password()) == ("pass word", "pass word")
     assert config.feeds[0].symbols == ["BTC/USDT", "ETH/USDT"]
     assert config.feeds[0].credentials() == {"apiKey": "k3y-k3y"}
 

@@ -10,7 +10,6 @@ import pytest
 from ingestd.ops.health import (
     FeedHealth,
     JournalHealth,
-    SinkHealth,
     Snapshot,
     SourceHealth,
     Verdict,
@@ -18,7 +17,7 @@ from ingestd.ops.health import (
     readiness,
 )
 from ingestd.records import FeedGap
-from ingestd.status import FeedStatus, StreamStatus
+from ingestd.status import FeedStatus, SinkStatus, StreamStatus
 
 NOW = 1_800_000_000_000_000
 
@@ -41,7 +40,7 @@ HEALTHY = Snapshot(
     started=True,
     feeds=(feed(stream()),),
     journal=JournalHealth(),
-    sinks=(SinkHealth("timescale"), SinkHealth("redis")),
+    sinks=(SinkStatus("timescale"), SinkStatus("redis")),
 )
 
 
@@ -57,7 +56,7 @@ def test_a_healthy_daemon_is_alive_and_ready() -> None:
         replace(HEALTHY, stopping=True),
         replace(HEALTHY, journal=JournalHealth(full=True, problem="disk full")),
         replace(HEALTHY, feeds=(feed(connected=False, problem="refused"),)),
-        replace(HEALTHY, sinks=(SinkHealth("timescale", "down"),)),
+        replace(HEALTHY, sinks=(SinkStatus("timescale", problem="down"),)),
     ],
 )
 def test_nothing_a_restart_would_not_cure_ends_liveness(snapshot: Snapshot) -> None:
@@ -99,7 +98,7 @@ def test_a_loop_that_stands_still_ends_liveness(age_s: float, alive: bool) -> No
             "kraken refuses every symbol of its feed: trades NO/PE (no such market).",
         ),
         (
-            {"sinks": (SinkHealth("market", "trades takes none of the 5 rows", stands_still=True),)},
+            {"sinks": (SinkStatus("market", problem="trades takes none of the 5 rows", stands_still=True),)},
             "The sink market stands still: the server refuses the same records each time: trades takes none of the 5 "
             "rows. Nothing is given up: look at the table's constraints, indexes and triggers.",
         ),
@@ -114,8 +113,11 @@ def test_what_ends_readiness_is_a_sentence(change: dict[str, object], reason: st
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"sinks": (SinkHealth("timescale", "no answer."),)}, "The sink timescale is down: no answer."),
-        ({"sinks": (SinkHealth("redis", "out of memory", up=True),)}, "The sink redis has a problem: out of memory"),
+        ({"sinks": (SinkStatus("timescale", problem="no answer."),)}, "The sink timescale is down: no answer."),
+        (
+            {"sinks": (SinkStatus("redis", problem="out of memory", up=True),)},
+            "The sink redis has a problem: out of memory",
+        ),
         ({"sources": (SourceHealth("events", True, "no topic"),)}, "The source events has a problem: no topic"),
         (
             {"feeds": (feed(stream(), connected=False, problem="closed by peer"),)},
@@ -149,14 +151,14 @@ def test_a_polled_stream_may_be_silent_for_three_polls(channel: str, fresh: bool
 
 
 def test_the_role_without_feeds_and_journal_is_ready_once_started() -> None:
-    assert readiness(Snapshot(now_us=NOW, started=True, sinks=(SinkHealth("timescale"),))).ok
+    assert readiness(Snapshot(now_us=NOW, started=True, sinks=(SinkStatus("timescale"),))).ok
 
 
 def test_a_source_that_is_no_member_is_not_ready() -> None:
     snapshot = Snapshot(
         now_us=0,
         started=True,
-        sinks=[SinkHealth("market", "the server does not answer")],
+        sinks=[SinkStatus("market", problem="the server does not answer")],
         sources=[
             SourceHealth("market", joined=True),
             SourceHealth("events", joined=False, problem="no broker answers"),

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from ingestd.config.loading import parse
-from ingestd.config.models import FeedConfig
+from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
+from ingestd.feed_runner import FeedRunner
 from ingestd.feeds.base import Feed, Intake
+from ingestd.lifecycle import Shard, Tasks
 from ingestd.ops.health import readiness
+from ingestd.ops.metrics import Metrics
 from ingestd.service import Service
 from ingestd.status import FeedStatus, MarketInfo
 
@@ -46,49 +47,77 @@ class Listed:
         self.symbols = symbols
 
 
-async def test_a_feed_of_which_nothing_is_listed_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under the names of the last reload."""
-    monkeypatch.setattr("ingestd.service._MISCONFIGURED_S", 0.01)
-    made: list[Listed] = []
+class NoIntake:
+    """Nothing is handed over."""
+
+    is_blocked = False
+
+    def put(self, record: object) -> None: ...
+
+    async def writable(self) -> None: ...
+
+
+def configured(state_dir: Path, *feeds: dict[str, object]) -> Config:
     document = {
-        "instance": {"name": "a", "state_dir": str(tmp_path)},
+        "instance": {"name": "a", "state_dir": str(state_dir)},
         "database": {"dsn": "postgresql://nobody@127.0.0.1:1/none"},
-        "feeds": [{"exchange": "kraken", "symbols": ["BTC/USD"]}, {"exchange": "binance", "symbols": ["BTC/USDT"]}],
+        "feeds": list(feeds),
     }
-    service = Service(parse(document, {}), make_feed=lambda config: Listed(config, made))
-    name = next(iter(service.feeds))
-    service.feeds[name].set_symbols(["ETH/USD"])
-    running = asyncio.create_task(service._run_feed(name, service.feeds[name]))
+    return parse(document, {})
+
+
+async def test_a_feed_of_which_nothing_is_listed_is_tried_again(tmp_path: Path) -> None:
+    """Under the names of the last reload."""
+    made: list[Listed] = []
+    binance: dict[str, object] = {"exchange": "binance", "symbols": ["BTC/USDT"]}
+    before = configured(tmp_path, {"exchange": "kraken", "symbols": ["BTC/USD"]}, binance)
+    after = configured(tmp_path, {"exchange": "kraken", "symbols": ["ETH/USD"]}, binance)
+    tasks = Tasks()
+    runner = FeedRunner(
+        before.feeds,
+        lambda config: Listed(config, made),
+        Shard(),
+        tasks,
+        Metrics(["kraken", "binance"]),
+        retry_misconfigured_s=0.01,
+    )
+    runner.reload(after.feeds)
+    runner.start(NoIntake())
     try:
         async with asyncio.timeout(60):
             while len(made) < 3:
                 await asyncio.sleep(0.005)
             await made[-1].runs.wait()
-        assert service.feeds[name] is made[-1]
+        assert runner.all()[0] is made[-1]
         assert made[-1].symbols == ["ETH/USD"]
     finally:
-        running.cancel()
-        await asyncio.wait({running})
+        await tasks.cancel(tasks.names("feed-"))
+
+
+async def test_feeds_of_which_nothing_is_listed_end_the_daemon(tmp_path: Path) -> None:
+    """With every mistake at its place in the file."""
+    tasks = Tasks()
+    config = configured(tmp_path, {"exchange": "kraken", "symbols": ["BTC/USD"]})
+    runner = FeedRunner(config.feeds, lambda feed: Listed(feed, []), Shard(), tasks, Metrics(["kraken"]))
+    runner.start(NoIntake())
+    async with asyncio.timeout(60):
+        await tasks.stop_asked.wait()
+    assert isinstance(tasks.fatal, ConfigError)
+    assert [problem.path for problem in tasks.fatal.problems] == ["feeds[0].symbols[0]"]
 
 
 async def test_a_rejected_stream_that_is_no_longer_followed_is_told_of_no_more(tmp_path: Path) -> None:
     """The one thing that an operator can do about it is to take the symbol out."""
-    document = {
-        "instance": {"name": "a", "state_dir": str(tmp_path)},
-        "database": {"dsn": "postgresql://nobody@127.0.0.1:1/none"},
-        "feeds": [{"exchange": "binance", "symbols": ["BTC/USDT"], "channels": ["trades"]}],
-    }
+    feed: dict[str, object] = {"exchange": "binance", "symbols": ["BTC/USDT"], "channels": ["trades"]}
 
     def followed(config: FeedConfig) -> Feed:
         return Listed(config, [])
 
-    service = Service(parse(document, {}), make_feed=followed)
+    service = Service(configured(tmp_path, feed), make_feed=followed)
     for _ in range(3):
         service.intake.rejections.reject(("binance", "trades", "BTC/USDT"), "price")
-    service._compose_streams(stopped=False)
+    service.compose_streams(stopped=False)
     assert any("BTC/USDT" in reason for reason in readiness(service.snapshot()).reasons)
-    next(iter(service.feeds.values())).set_symbols(["ETH/USDT"])
-    service._compose_streams(stopped=False)
+    service.reload(configured(tmp_path, {**feed, "symbols": ["ETH/USDT"]}))
+    service.compose_streams(stopped=False)
     assert not any("BTC/USDT" in reason for reason in readiness(service.snapshot()).reasons)

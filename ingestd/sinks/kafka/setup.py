@@ -1,0 +1,68 @@
+"""How the sink into Kafka is built, and how its section is checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ingestd.config.models import Config, KafkaConfig
+from ingestd.errors import ConfigError, Problem
+from ingestd.events.publisher import EVENTS
+from ingestd.kafka import envelope
+from ingestd.kafka.check import try_kafka
+from ingestd.kafka.producer import Producer
+from ingestd.sinks.base import Answer, DurableParts
+from ingestd.sinks.kafka.sink import KafkaSink
+
+
+def build(parts: DurableParts) -> KafkaSink:
+    """Where there is no database, what Kafka cannot take leaves a trace in the topic of rejections."""
+    options = parts.config.section(KafkaConfig)
+    return KafkaSink(
+        cursor=parts.cursor,
+        journal_ids=parts.journal_ids,
+        connect=lambda topics: Producer.connect(options, parts.instance, topics),
+        config=options,
+        state_dir=parts.config.instance.state_dir,
+        metrics=parts.metrics,
+        keep_rejected=parts.access is None,
+    )
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Files that are read when a connection is made and cannot be read."""
+    options = config.section(KafkaConfig)
+    if options.password_file is not None:
+        try:
+            options.password()
+        except ConfigError as error:
+            yield from error.problems
+    for key in ("ca_file", "certificate_file", "key_file"):
+        file: Path | None = getattr(options, key)
+        if file is not None and not os.access(file, os.R_OK):
+            why = "this user may not" if file.exists() else "no such file"
+            yield Problem(f"kafka.{key}", f"{file} cannot be read: {why}")
+
+
+async def ask(config: Config) -> Answer:
+    """Whether a broker answers, supports an idempotent producer, and has the topics that this role uses."""
+    options = config.section(KafkaConfig)
+    topics = set(envelope.topics(options.topic_prefix))
+    if config.instance.role == "sink":
+        topics |= {f"{options.topic_prefix}.{topic}" for topic, _ in EVENTS.values()}
+    answer = await try_kafka(options, f"ingestd {config.instance.name}", topics)
+    said, lacking = [f"{', '.join(answer.brokers)}: answered"], []
+    if answer.idempotence is None:
+        said.append("idempotence is supported")
+    elif options.idempotent:
+        lacking.append(answer.idempotence)
+    if answer.missing_topics:
+        missing = (
+            f"{len(answer.missing_topics)} of {len(topics)} topics do not exist: {', '.join(answer.missing_topics)}"
+        )
+        if options.create_topics:
+            said.append(f"{missing}; the start makes them")
+        else:
+            lacking.append(f"{missing}; make them, or set kafka.create_topics = true")
+    return Answer("; ".join(said), tuple(lacking))

@@ -1,0 +1,40 @@
+"""How the live sink into Redis is built, and how its section is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ingestd.config.models import Config
+from ingestd.errors import ConfigError, LiveServerError, Problem
+from ingestd.sinks.base import Answer, LiveParts
+from ingestd.sinks.redis.options import RedisConfig
+from ingestd.sinks.redis.sink import RedisLive, address_of, reach
+
+
+def build(parts: LiveParts) -> RedisLive:
+    """It shows the daemon's own metrics too."""
+    return RedisLive(
+        parts.config.section(RedisConfig), parts.metrics, instance=parts.instance, own_metrics=parts.own_metrics
+    )
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """A password file that cannot be read, and a URL that begins as it should and cannot be used all the same."""
+    options = config.section(RedisConfig)
+    try:
+        options.password()
+    except ConfigError as error:
+        yield from error.problems
+    try:
+        address_of(options)
+    except LiveServerError as error:
+        yield Problem("redis.url", str(error).partition(": redis.url ")[2] or str(error).removeprefix("redis.url "))
+
+
+async def ask(config: Config) -> Answer:
+    """Whether the server answers."""
+    options = config.section(RedisConfig)
+    address = address_of(options)
+    server = await reach(address, options)
+    await server.close()
+    return Answer(f"{address}: answered")
