@@ -126,7 +126,8 @@ def native_frame(exchange: str, data: bytes) -> None:
     """Frames of one socket, a line each: refused with a ValueError, or what can be journaled and stored."""
     make = facts_of(exchange).native
     assert make is not None
-    decode = make({}).decoder(documented(exchange).symbols, NOW_US)
+    symbols = documented(exchange).symbols
+    decode = make({}).decoder(symbols, NOW_US)
     for frame in data.split(b"\n"):
         try:
             messages = decode(frame, NOW_US)
@@ -134,11 +135,12 @@ def native_frame(exchange: str, data: bytes) -> None:
             continue
         for message in messages:
             if isinstance(message, BookChange):
-                assert message.symbol == SYMBOL
+                assert message.symbol in symbols.values()
                 assert all(isinstance(text, str) for row in (*message.bids, *message.asks) for text in row[:2])
                 assert all(len(row) >= 2 for row in (*message.bids, *message.asks))
             elif not isinstance(message, Notice | FrameNumber):
-                assert (message.exchange, message.symbol) == (exchange, SYMBOL)
+                assert message.exchange == exchange
+                assert message.symbol in symbols.values()
                 _check_storable(message)
 
 
