@@ -1,15 +1,189 @@
-"""Bitget."""
+"""Bitget: the public channels of its WebSocket v2, of spot and of contracts.
+
+https://www.bitget.com/api-doc/common/websocket-intro, https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel,
+https://www.bitget.com/api-doc/contract/websocket/public/Order-Book-Channel
+"""
 
 from __future__ import annotations
 
+import re
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from ingestd.records import Channel, Tick, Trade
 from ingestd.venues.checksums import Book, Levels, as_int, at, in_turn, signed
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
+from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.numbers import best_price
+from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.trade_identity import TradeIds
 from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.venue import Asked, BestLevels, KeepAlive, Limits
 
+EXCHANGE = "bitget"
+
+_URL = "wss://ws.bitget.com/v2/ws/public"
+_NAMES: Mapping[Channel, str] = {"trades": "trade", "ticks": "ticker", "order_book": "books"}
+_METHODS: Mapping[Channel, str] = {
+    "trades": "watchTradesForSymbols",
+    "ticks": "watchBidsAsks",
+    "order_book": "watchOrderBookForSymbols",
+}
+_ELSEWHERE = ("uta", "instType", "productType", "sandbox", "sandboxMode")  # options that choose other sockets
 _CHECKED_LEVELS = 25
+_NAMED_MARKET = re.compile(r"instType:([\w-]+),channel:\w+,instId:([\w-]+)").search
+
+
+class _Arg(msgspec.Struct, gc=False):
+    instType: str = ""
+    channel: str = ""
+    instId: str = ""
+
+
+class _Frame(msgspec.Struct, gc=False):
+    arg: _Arg | None = None
+    action: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+    event: str = ""
+    code: int | str = ""
+    msg: str = ""
+
+
+class _Trade(msgspec.Struct, gc=False):
+    ts: Milliseconds
+    price: Text
+    size: Text
+    tradeId: Text
+    side: str = ""
+    isRPI: str | bool | None = None
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    ts: Milliseconds
+    bidPr: str | None = None
+    bidSz: str | None = None
+    askPr: str | None = None
+    askSz: str | None = None
+
+
+class _Book(msgspec.Struct, gc=False):
+    bids: list[Level]
+    asks: list[Level]
+    ts: Milliseconds
+    seq: int | None = None
+    checksum: int | None = None
+
+
+_frames = msgspec.json.Decoder(_Frame)
+# Not strict: Bitget writes its times as texts.
+_trades = msgspec.json.Decoder(list[_Trade], strict=False)
+_tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
+_books = msgspec.json.Decoder(list[_Book], strict=False)
+
+# https://www.bitget.com/api-doc/uta/websocket/public/New-Trades-Channel (yes or no)
+_MARKS = Marks(flags={"isRPI": "rpi"})
+_PONG = (Notice("heartbeat"),)
+
+
+class BitgetDecoder:
+    """One socket's frames. A market id is `instType:instId`: spot and contracts share ids and the socket."""
+
+    def __init__(self, symbols: Mapping[str, str], start: int) -> None:
+        self._symbols = symbols
+        self._ids = TradeIds(start)
+
+    def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
+        """See `Decoder`."""
+        if frame == b"pong":
+            return _PONG
+        try:
+            message = _frames.decode(frame)
+        except RecursionError as error:
+            raise ValueError("nested without end") from error
+        if message.event:
+            return _notices(message)
+        arg = message.arg
+        if arg is None:
+            raise ValueError("neither an event nor a channel's data")
+        symbol = self._symbols.get(f"{arg.instType}:{arg.instId}")
+        if symbol is None:
+            return ()
+        if arg.channel == "trade":
+            return self._trades(symbol, message.data, received_at)
+        if arg.channel == "books":
+            return _book_changes(symbol, message, received_at)
+        return _ticks(symbol, message.data, received_at) if arg.channel == "ticker" else ()
+
+    def _trades(self, symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+        """The newest trade comes first."""
+        seq = self._ids.seq
+        return [
+            Trade(
+                EXCHANGE,
+                symbol,
+                row.ts * 1000,
+                received_at,
+                row.tradeId,
+                seq(row.tradeId),
+                SIDES.get(row.side),
+                row.price,
+                row.size,
+                None if row.isRPI is None else _MARKS.kind({"isRPI": row.isRPI}),
+            )
+            for row in reversed(_trades.decode(data))
+        ]
+
+
+def _ticks(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+    ticks: list[Message] = []
+    for row in _tickers.decode(data):
+        bid, ask = best_price(row.bidPr), best_price(row.askPr)
+        if bid or ask:
+            bid_size, ask_size = row.bidSz if bid else None, row.askSz if ask else None
+            ticks.append(
+                Tick(EXCHANGE, symbol, row.ts * 1000, received_at, bid, bid_size or None, ask, ask_size or None)
+            )
+    return ticks
+
+
+def _book_changes(symbol: str, message: _Frame, received_at: int) -> list[Message]:
+    if message.action not in ("snapshot", "update"):
+        raise ValueError(f"a book's action is {message.action!r}")
+    return [
+        BookChange(
+            symbol,
+            row.ts * 1000,
+            received_at,
+            row.bids,
+            row.asks,
+            message.action == "snapshot",
+            last=row.seq,
+            checksum=row.checksum or None,  # 0: it was not computed
+        )
+        for row in _books.decode(message.data)
+    ]
+
+
+def _notices(message: _Frame) -> Sequence[Message]:
+    """An event: the answer to a request."""
+    arg = message.arg
+    market_id = f"{arg.instType}:{arg.instId}" if arg is not None and arg.instId else None
+    match message.event:
+        case "subscribe" | "unsubscribe":
+            channel = arg.channel if arg is not None else ""
+            return (Notice("subscribed" if message.event == "subscribe" else "unsubscribed", channel, market_id),)
+        case "error":
+            named = _NAMED_MARKET(message.msg)
+            if named is not None:
+                market_id = f"{named[1].upper()}:{named[2]}"
+            return (Notice("refused", f"{message.code}: {message.msg}", market_id),)
+        case "login":
+            return ()
+    raise ValueError(f"there is no event {message.event!r}")
 
 
 def bitget_checksum(bids: Levels, asks: Levels) -> int:
@@ -30,12 +204,96 @@ def _agrees(book: Book, frame: Any) -> bool | None:
     return None if stated is None else as_int(stated) == bitget_checksum(bids, asks)
 
 
+class BitgetBookRule:
+    """A change's number (`seq`) only rises: one that is lower came out of turn. What is lost shows by the checksum."""
+
+    depth: int | None = None
+
+    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
+        """See `BookRule`."""
+        return change.last is None or sequence is None or change.last >= sequence
+
+    def agrees(self, change: BookChange, bids: BestLevels, asks: BestLevels) -> bool:
+        """See `BookChecks`."""
+        return change.checksum == bitget_checksum(bids(_CHECKED_LEVELS), asks(_CHECKED_LEVELS))
+
+
+class Bitget:
+    """See `Venue`. What the feed's options ask of another socket (`uta`, a demo) is left to the exchange library."""
+
+    exchange = EXCHANGE
+    markets = frozenset({"spot", "linear", "inverse"})
+    limits = Limits(
+        streams_per_socket=49,  # 1000 are allowed, "less than 50" recommended
+        streams_per_message=40,  # a request has at most 4096 bytes, an argument about 85
+        messages_per_s=9.0,  # 10 with the pings
+        messages_per_hour=240,
+        sockets_per_s=1.0,  # 300 in five minutes
+        source="https://www.bitget.com/api-doc/common/websocket-intro",
+    )
+    keep_alive = KeepAlive(25.0, b"ping")  # wanted every 30 s; after two minutes without it the socket is closed
+    book_over_rest = False
+    book_rule = BitgetBookRule()
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        chosen = [options.get(method) for method in _METHODS.values()]
+        elsewhere = [
+            any(name in asked for name in _ELSEWHERE)
+            for asked in (options, *(one for one in chosen if isinstance(one, Mapping)))
+        ]
+        self.channels: frozenset[Channel] = frozenset() if any(elsewhere) else frozenset(_NAMES)
+
+    def market_id(self, market: Mapping[str, Any]) -> str:
+        """See `OwnMarketIds`."""
+        if market.get("spot"):
+            return f"SPOT:{market['id']}"
+        settle = market.get("settle")
+        return f"{settle if settle in ('USDT', 'USDC') else 'COIN'}-FUTURES:{market['id']}"
+
+    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
+        """One URL for everything."""
+        return _URL
+
+    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """See `Venue`."""
+        return self._requests("subscribe", streams)
+
+    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """See `Venue`."""
+        return self._requests("unsubscribe", streams)
+
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        """See `Venue`."""
+        return BitgetDecoder(symbols, start)
+
+    def _requests(self, operation: str, streams: Sequence[Asked]) -> list[bytes]:
+        args = []
+        for channel, market_id in streams:
+            inst_type, _, inst_id = market_id.partition(":")
+            args.append({"instType": inst_type, "channel": _NAMES[channel], "instId": inst_id})
+        size = self.limits.streams_per_message
+        return [
+            msgspec.json.encode({"op": operation, "args": args[start : start + size]})
+            for start in range(0, len(args), size)
+        ]
+
+
 FACTS = (
     Facts(
-        exchange="bitget",
+        exchange=EXCHANGE,
+        native=Bitget,
         trades=Trades(
-            # https://www.bitget.com/api-doc/uta/websocket/public/New-Trades-Channel (yes or no)
-            marks=Marks(flags={"isRPI": "rpi"}),
+            # "tradeId, descending"; that they are the ids of the stream is not said, so a page must overlap with it
+            past=Series(
+                Paging.BEFORE_ID,
+                Ids.INCREASING,
+                1000,
+                id_param="idLessThan",
+                is_known=False,
+                source="https://www.bitget.com/api-doc/spot/market/Get-Market-Trades",
+            ),
+            two_times=True,  # socket: milliseconds; REST: "Transaction time (second level)"
+            marks=_MARKS,
         ),
         ccxt=Ccxt(
             symbols_per_call=30,
