@@ -1,4 +1,4 @@
-"""The contract between a reader of topics and what becomes of the messages. `tests/contract` knows both sides."""
+"""The contract between a reader of topics and a store, which says what becomes of the messages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ingestd.kafka.messages import Message, Part
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 
-JournalPlace: TypeAlias = tuple[str, int]  # a journal's id, and where in it; places of one journal only rise
+JournalPlace: TypeAlias = tuple[str, int]  # a journal's id, and a place in it; within one journal places only rise
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message as it will be stored. `rejected` is why it will be put aside instead, None for a good one.
+    """A message as it will be stored. `rejected` is the reason if it will be put aside instead.
 
-    `place` is the place in its producer's journal that the message names.
+    `place` is where the record was in the journal of its producer, as the message says.
     """
 
     part: Part
@@ -33,42 +33,44 @@ class Item:
 
 
 class Prepared(Protocol):
-    """What one transaction stores."""
+    """One transaction."""
 
     async def write(self, database: Database) -> None:
-        """Store it with its steps. May be repeated. Raises Superseded when a position is not where it was."""
+        """Store the items and move the positions. May be repeated. Raises Superseded if a position has moved."""
 
     def count(self, took_s: float) -> None:
-        """Count it, once it is known to be committed."""
+        """Count what was stored, once it is known to be committed."""
 
     def after_commit(self) -> None:
-        """What is done besides, at best."""
+        """Do what is no part of the transaction, best effort."""
 
 
 class Store(Protocol):
     """What becomes of the messages of some topics."""
 
     name: str
-    heeds_places: bool
-    """Whether repeated messages are told by the places that they name in their producers' journals."""
+    uses_marks: bool
+    """Whether repeated messages are recognised by their places in their producers' journals (see `marks`)."""
 
     def topics(self) -> Sequence[str]:
-        """What to subscribe to."""
+        """The topics to subscribe to."""
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """One item for each message; never raises, whatever the bytes are."""
+        """One item for each message. Never raises, whatever the bytes are."""
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> Prepared:
-        """What stores these items."""
+        """The transaction that stores these items."""
 
     def taken_over(self) -> None:
-        """Another member has some of the partitions from now on."""
+        """Another member reads some of the partitions from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderLimits:
-    """How much is held for how long. `stalled_after_s`: a frozen writer's database session is ended after this.
-    `tells`: whether the log hears from this reader that a server is away; another one tells otherwise."""
+    """How much is held, and for how long. After `stalled_after_s` a frozen writer's database session is ended.
+
+    `tells`: whether this reader logs that a server is away. Of those that use one server, one does.
+    """
 
     flush_s: float
     max_records: int
@@ -79,8 +81,9 @@ class ReaderLimits:
 
 @dataclass(frozen=True, slots=True)
 class ReaderStatus:
-    """A reader at this moment. `joined`: it is a member of its group and the broker answers. `problem` is None while
-    all is well, else a sentence for people."""
+    """A reader at this moment. `joined`: it is a member of its group, and the broker answers. `problem` is a sentence
+    for people, None while all is well.
+    """
 
     name: str
     joined: bool

@@ -1,4 +1,4 @@
-"""The readers of one daemon, from its configuration, and what it shows of them."""
+"""Builds the readers of a daemon from its configuration, and shows them in health and metrics."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def build_reader(
     *,
     tells: bool = True,
 ) -> TopicReader:
-    """A reader of this store's topics, in a group of its own: `group_id-market`, `group_id-events`.
+    """A reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`.
 
-    `tells`: whether the log hears from it that a server is away. One of those that use a server does.
+    `tells`: whether it logs that a server is away. Of those that use one server, one does.
     """
 
     def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
@@ -46,13 +46,13 @@ def build_reader(
 
 
 def source_health(reader: TopicReader, *, needed: bool) -> SourceHealth:
-    """`needed`: a daemon without it does nothing, and is not ready."""
+    """`needed`: the daemon is not ready without this reader."""
     reading = reader.reading()
     return SourceHealth(reading.name, reading.joined, reading.problem, needed)
 
 
 def show_source(metrics: Metrics, reader: TopicReader) -> None:
-    """Refresh this reader's gauges."""
+    """Update the gauges of this reader."""
     reading = reader.reading()
     metrics.source_up.labels(reader.name).set(reading.joined)
     metrics.source_partitions.labels(reader.name).set(reading.partitions)

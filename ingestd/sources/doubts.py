@@ -1,4 +1,4 @@
-"""Tells a person of records at impossible places: somebody else may write to the topic under a daemon's name."""
+"""Reports records at impossible places: somebody else may write to the topic under a daemon's name."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SHOWN_S = 300.0
 
 
 class Doubts:
-    """Counts doubtful places, logs them at most once a minute, and keeps them in the status for five minutes."""
+    """Counts doubtful places, logs them once a minute, and shows them in the status for five minutes."""
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self._name = name
         self._metrics = metrics
         self._log_limit = LogLimit()
         self._last_s = float("-inf")
-        self._untold = 0
+        self._unlogged = 0  # messages
         self._where = ""
 
     def look(self, partitions: Iterable[Partition]) -> None:
-        """Collect what these partitions found doubtful."""
+        """Report what these partitions found doubtful."""
         for partition in partitions:
             if partition.doubtful:
                 self._note(partition)
@@ -37,7 +37,7 @@ class Doubts:
         messages, journal_id = partition.doubtful.total(), next(iter(partition.doubtful))
         partition.doubtful.clear()
         self._metrics.places_doubted.labels(self._name).inc(messages)
-        self._untold += messages
+        self._unlogged += messages
         self._where = f"the journal {journal_id} on {partition.part[0]}, partition {partition.part[1]}"
         self._last_s = monotonic_s()
         if not self._log_limit.allows("journal_place_cannot_be"):
@@ -48,15 +48,15 @@ class Doubts:
             source=self._name,
             partition=partition.part,
             journal_id=journal_id,
-            messages=self._untold,
+            messages=self._unlogged,
             effect="stored without a mark: a record without an id is stored again if it is sent again",
             remedy="see who else may write to the topic, and whether that daemon's clock was set back far",
         )
-        self._untold = 0
+        self._unlogged = 0
 
     @property
     def problem(self) -> str | None:
-        """A sentence while it goes on, else None."""
+        """A sentence for people, None if there was nothing lately."""
         if monotonic_s() - self._last_s >= _SHOWN_S:
             return None
         return f"messages name impossible places in {self._where}; see who else may write to the topic"

@@ -48,7 +48,7 @@ class MarketStore:
     """Records of the market topics, through the same writer as the journal's."""
 
     name = "market"
-    heeds_places = True
+    uses_marks = True
 
     def __init__(self, prefix: str, time_window: Callable[[int], TimeWindow], metrics: Metrics) -> None:
         self._kinds = envelope.topics(prefix)

@@ -1,16 +1,16 @@
-"""Tells repeated messages of a partition by their places: the position and index in their producer's journal.
+"""Recognises repeated messages of a partition by their places: position and index in their producer's journal.
 
-A producer that restarts sends again what it is not sure of. Within a partition the places of a journal only rise, so
-its mark, the highest place stored, tells a repetition. But whoever may write to a topic may name any place of any
-journal. So two rules limit what a header can do:
+A producer that restarts sends again what may not have arrived. Within a partition the places of a journal only rise. So
+a message at or below the journal's mark, which is the highest place stored, is repeated. But anyone who may write to a
+topic can name any place of any journal. Two rules limit the harm:
 
-- Only a stored record raises a mark, and only as far as a daemon can have sealed batches between the `received_at` of
-  the record that raised it last and its own, which is never far ahead of our clock. So neither a backlog nor a long
-  pause of the reader matters.
-- A record at or below the mark is a repetition only if it was received no later than the newest record up to the mark.
+- Only a stored record raises a mark. It raises it only as far as a daemon can have sealed batches between the
+  `received_at` of the record that raised it last and its own, which is never far ahead of our clock. So a backlog or a
+  long pause of the reader makes no difference.
+- A record at or below the mark is repeated only if it was received no later than the newest record up to the mark.
 
-A record that breaks a rule is stored, and raises no mark. The first place of an unknown journal is believed as far as a
-daemon could have come since the first journals.
+A record that breaks a rule is stored, and raises no mark. The first place of an unknown journal is believed if a daemon
+can have reached it since the first journals.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from ingestd.kafka.messages import Message
 from ingestd.sources.base import JournalPlace
 from ingestd.storage.writer.positions import Mark
 
-JOURNALS_KEPT = 100  # in each partition: beyond them the one is forgotten whose mark was raised longest ago
+JOURNALS_KEPT = 100  # in each partition; then the one is forgotten whose mark was raised longest ago
 _INDEX_BITS = 20  # a batch has fewer records than this can count
 _LARGEST_MARK = 2**63 - 1
 _LONGEST_ID = 64  # ingestd's own have 16 characters
-# At least this long from one batch to the next: 10,000 a second. Usual are 50; with its journal in memory a daemon can
-# seal 2,300.
+# The shortest time from one batch to the next: 10,000 batches a second. A daemon usually seals 50, and with its journal
+# in memory up to 2,300.
 _BATCH_US = 100
-# How far a journal may be ahead of that rate: half an hour of usual batches, for clocks that were set back.
+# How far a journal may be ahead of that rate, for clocks that were set back: half an hour of usual batches.
 _AHEAD_US = 100_000 * _BATCH_US
 _NO_JOURNAL_BEFORE_US = 1_767_225_600_000_000  # 2026-01-01
 
 
 class Verdict(enum.Enum):
-    """What a record's place says of the record."""
+    """What a record's place says about the record."""
 
     NEW = "new"
-    HAD = "had"  # a repetition
-    DOUBTFUL = "doubtful"  # no daemon can have written this place, or the mark that it is compared with
+    REPEATED = "repeated"
+    DOUBTFUL = "doubtful"  # no daemon can have written this place, or the journal's mark
 
 
 def journal_place(message: Message) -> JournalPlace | None:
-    """The journal and the place in it that the message names; None without the header, or if it names no place (empty,
-    null, other text): such a message is always new."""
+    """The place in a journal that the message names. None without the header, or if its text is no place (empty, null,
+    other text): such a message is always new."""
     for name, value in message.headers:
         if name == POSITION_HEADER:
             try:
@@ -60,7 +60,7 @@ def journal_place(message: Message) -> JournalPlace | None:
 
 
 class _Journal:
-    """Its highest place so far, when the newest record up to it was received, how far it is ahead of the rate."""
+    """A journal's highest place, when the newest record up to it was received, and how far it is ahead of the rate."""
 
     __slots__ = ("ahead_us", "batch_end", "mark", "received_at")
 
@@ -72,31 +72,31 @@ class _Journal:
 
 
 class Marks:
-    """The marks of one partition, of the journals that were heard of last. Pure."""
+    """The marks of one partition, for the journals that wrote to it last. Pure."""
 
     def __init__(self, stored: Mapping[str, Mark]) -> None:
-        """`stored`: by journal id, the one first whose mark was raised longest ago."""
+        """`stored`: by journal id; first comes the one whose mark was raised longest ago."""
         self._journals = {journal_id: _Journal(mark.position, mark.received_at) for journal_id, mark in stored.items()}
         self._raised: dict[str, None] = {}
         self._forgotten: dict[str, None] = {}
-        self._last = _NONE  # whose mark was raised last, since `stored`
+        self._last = _NONE  # the journal whose mark was raised last since `stored`
 
     def is_beyond(self, place: JournalPlace) -> bool:
         """Whether the journal has a mark, and this place is above it."""
         known = self._journals.get(place[0])
         return known is not None and place[1] > known.mark
 
-    def had(self, place: JournalPlace) -> bool:
+    def is_reached(self, place: JournalPlace) -> bool:
         """Whether this place is at or below the journal's mark."""
         known = self._journals.get(place[0])
         return known is not None and place[1] <= known.mark
 
     def judge(self, place: JournalPlace, received_at: int) -> Verdict:
-        """Judge a record that can be stored by its place. A new one raises the mark."""
+        """Judge a record that can be stored. A new one raises the mark."""
         journal_id, mark = place
         known = self._journals.get(journal_id)
         if known is self._last and known.mark < mark < known.batch_end:
-            # Nearly every record is the next of the same batch: the rest of this method would come to the same.
+            # Fast path, same effect as below: nearly every record is the next one of the same batch.
             known.mark = mark
             if received_at > known.received_at:
                 known.ahead_us = known.ahead_us and max(0, known.ahead_us - received_at + known.received_at)
@@ -105,7 +105,7 @@ class Marks:
         if known is None:
             known = _Journal(0, _NO_JOURNAL_BEFORE_US)
         elif mark <= known.mark:
-            return Verdict.HAD if received_at <= known.received_at else Verdict.DOUBTFUL
+            return Verdict.REPEATED if received_at <= known.received_at else Verdict.DOUBTFUL
         position = mark >> _INDEX_BITS
         ahead_us = known.ahead_us + (position - (known.mark >> _INDEX_BITS)) * _BATCH_US
         if received_at > known.received_at:
@@ -119,16 +119,16 @@ class Marks:
         return Verdict.NEW
 
     def raised(self) -> dict[str, Mark]:
-        """By journal id, the marks raised since `stored`."""
+        """The marks raised since `stored`, by journal id."""
         return {journal_id: Mark(known.mark, known.received_at) for journal_id in self._raised
                 if (known := self._journals.get(journal_id)) is not None}  # fmt: skip
 
     def forgotten(self) -> list[str]:
-        """The journals forgotten since `stored`."""
+        """The ids of the journals forgotten since `stored`."""
         return list(self._forgotten)
 
     def stored(self) -> None:
-        """What was raised is stored, and what was forgotten deleted."""
+        """Note that the raised marks are stored and the forgotten ones deleted."""
         self._raised.clear()
         self._forgotten.clear()
         self._last = _NONE

@@ -1,4 +1,4 @@
-"""A partition that this member reads: from where, what it holds of it, and which messages it has had before."""
+"""A partition that a member reads: where it begins, what is held of it, and which messages were stored before."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from ingestd.storage.writer.tables import TABLES, OnConflict
 
 log = structlog.get_logger()
 
-# The channels of which a row that is stored again changes nothing. Of candles an older one would replace a newer.
+# The channels whose rows may be stored again without a change. Of candles an older one would replace a newer.
 _HAVE_IDS = frozenset(t.channel for t in TABLES.values() if t.on_conflict in (OnConflict.KEEP, OnConflict.MERGE))
 REPLAY_PREFIX = "kafka-replay:"
-# The newest of each partition, the newest last; the others go. The row without a journal id is the fingerprint.
+# The newest marks of each partition, the newest last; the others are deleted. The row without a journal id keeps the
+# fingerprint.
 _READ_MARKS = """
 WITH ranked AS (
     SELECT start, source, position, epoch, updated_at,
@@ -41,10 +42,10 @@ FROM ranked WHERE rank <= $2 + 1 ORDER BY updated_at, epoch
 
 @dataclass(slots=True)
 class Partition:
-    """`next` is the offset after the last message taken; `place` is what the position row says.
+    """`next` is the offset after the last message taken; `place` is what the row in `ingest_positions` says.
 
-    `proves_itself`: the message before `next` is read first, since a topic that was made anew may have grown past it.
-    `unmarked` is the fingerprint of a message that was taken although its place is beyond its journal's mark.
+    `verify_previous_message`: the message before `next` is read first: a topic that was made anew may have grown past
+    it. `unmarked` is the fingerprint of a message that was stored although its place is beyond its journal's mark.
     """
 
     part: Part
@@ -55,29 +56,29 @@ class Partition:
     unmarked: int = 0
     held: list[Item] = field(default_factory=list)
     repeated: Counter[str] = field(default_factory=Counter)  # by channel, since the last flush
-    doubtful: Counter[str] = field(default_factory=Counter)  # by journal id, until somebody has told of them
-    proves_itself: bool = False
+    doubtful: Counter[str] = field(default_factory=Counter)  # by journal id, until they are logged
+    verify_previous_message: bool = False
     _newest_unmarked: Message | None = None
 
     @property
     def first_read(self) -> int:
         """Where to begin reading."""
-        return self.next - 1 if self.proves_itself else self.next
+        return self.next - 1 if self.verify_previous_message else self.next
 
     def begin(self, first: int) -> int:
-        """Begin at the row's offset, or at `first` when the topic begins later; then so many messages are lost."""
+        """Begin at the row's offset, or at `first` if the topic begins later. Return how many messages are lost."""
         stored = self.place.position
-        self.proves_itself = stored > first
+        self.verify_previous_message = stored > first
         self.next = max(stored, first)
         return max(0, first - stored) if stored else 0
 
     def never_had(self, message: Message) -> bool:
-        """Whether the message that stands where one was stored is certainly another one."""
+        """Whether this message is certainly not the one that was stored at its offset."""
         place = journal_place(message)
         return place is not None and self.marks.is_beyond(place) and _fingerprint(message) != self.unmarked
 
     def is_wanted(self, item: Item, message: Message) -> bool:
-        """Whether the item is to be stored. Then its place counts as had from now on, if it can be believed."""
+        """Whether the item is to be stored. If its place can be believed, it raises the journal's mark."""
         if item.place is None:
             return True
         if item.rejected is None:
@@ -85,8 +86,8 @@ class Partition:
             if verdict is Verdict.NEW:
                 return True
         else:
-            verdict = Verdict.HAD if self.marks.had(item.place) else Verdict.NEW
-        if verdict is Verdict.HAD and item.channel not in _HAVE_IDS:
+            verdict = Verdict.REPEATED if self.marks.is_reached(item.place) else Verdict.NEW
+        if verdict is Verdict.REPEATED and item.channel not in _HAVE_IDS:
             self.repeated[item.channel] += 1
             return False
         self._newest_unmarked = message
@@ -95,17 +96,17 @@ class Partition:
         return True
 
     @property
-    def has_some(self) -> bool:
+    def has_more(self) -> bool:
         """Whether more was taken than is stored."""
         return self.next != self.place.position
 
     @property
     def move(self) -> Move:
-        """The step that storing everything held makes."""
+        """How the row moves when everything held is stored."""
         return Move(self.source, self.place.position, self.next, self.place.epoch)
 
     def mark_rows(self) -> dict[str, Mark | None]:
-        """The marks to write in the same transaction, by row; None: the row goes."""
+        """The marks to write in the same transaction, by row; None: the row is deleted."""
         start = replay_source(self.part)
         rows: dict[str, Mark | None] = {f"{start}{journal_id}": None for journal_id in self.marks.forgotten()}
         rows.update({f"{start}{journal_id}": mark for journal_id, mark in self.marks.raised().items()})
@@ -124,7 +125,7 @@ class Partition:
 
 
 def _fingerprint(message: Message) -> int:
-    """Tells a message from every other one; never 0."""
+    """A number that no other message has; never 0."""
     digest = hashlib.blake2b(digest_size=7)
     for part in (message.key, message.value, *(value for _, value in message.headers)):
         digest.update(b"%d:" % len(part or b"") + (part or b""))
@@ -132,7 +133,7 @@ def _fingerprint(message: Message) -> int:
 
 
 def released(lost: Sequence[Partition]) -> Counter[tuple[str, ...]]:
-    """Let go of what was taken of these; how many messages, by channel."""
+    """Drop what was taken of these partitions. Return how many messages that were, by channel."""
     counts: Counter[tuple[str, ...]] = Counter()
     for partition in lost:
         counts.update((item.channel,) for item in partition.held)
@@ -155,7 +156,7 @@ def position_source(prefix: str, part: Part) -> str:
 async def take_over(
     database: Database, prefix: str, parts: Sequence[Part], stalled_after_s: float, *, with_marks: bool
 ) -> list[Partition]:
-    """Fence off whoever wrote these partitions before, and read how far they are stored."""
+    """Fence off the member that stored these partitions before, and read how far they are stored."""
     sources = {position_source(prefix, part): part for part in parts}
     places = await positions.claim(database, sorted(sources), stalled_after_s=stalled_after_s)
     rows = await database.fetch(
@@ -163,7 +164,7 @@ async def take_over(
     )
     marks: dict[str, dict[str, Mark]] = {}
     for row in rows:
-        # An earlier version did not write when it was received: before the row was.
+        # Where an earlier version wrote no time of receipt, it was before the row was written.
         mark = Mark(row["position"], row["epoch"] or from_datetime(row["updated_at"]))
         marks.setdefault(row["start"], {})[row["journal_id"]] = mark
     taken = []
@@ -180,7 +181,7 @@ async def rewind(database: Database, remade: Sequence[Partition], firsts: Mappin
         stored, first = partition.place.position, firsts[partition.part]
         log.error("topic_was_made_anew", partition=partition.part, stored_up_to=stored, reading_from=first)
     moves = [Move(part.source, part.place.position, firsts[part.part], part.place.epoch) for part in remade]
-    # Superseded by an attempt whose reply was lost, or by another member: then the next flush is refused.
+    # An attempt whose reply was lost may have done it. If it was another member, the next transaction is refused.
     with contextlib.suppress(Superseded):
         await positions.advance(database, moves)
     for partition in remade:

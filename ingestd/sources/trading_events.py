@@ -42,7 +42,7 @@ class EventStore:
     """The event topics."""
 
     name = "events"
-    heeds_places = False
+    uses_marks = False
 
     def __init__(self, prefix: str, metrics: Metrics, caches: Sequence[OrderCache] = ()) -> None:
         self._kinds = {f"{prefix}.{name}": kind for name, kind in KINDS.items()}

@@ -1,7 +1,7 @@
-"""Is the broker there? A member that holds what it has read, or has nothing to read, would not notice otherwise.
+"""Asks the broker every few seconds, with a time limit, whether it answers and where the partitions end.
 
-Asked every few seconds beside the reading, with a time limit: so the lag is true while the database is away, and a
-broker that is dead, frozen or empty is told of.
+A member that has nothing to read, or waits for the database, would not notice that the broker is gone. The lag is true
+although nothing is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ASK_EVERY_S = 3.0
 
 
 class BrokerWatch:
-    """What the broker last answered. `problem` is None while all is well, else a sentence for people."""
+    """What the broker answered last. `problem` is a sentence for people, None while all is well."""
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self.answers = True
@@ -35,12 +35,12 @@ class BrokerWatch:
         self._asking: asyncio.Task[None] | None = None
 
     def begin(self, consumer: Consumer, parts: Callable[[], Collection[Part]]) -> None:
-        """Ask this consumer until `end`. `parts` are those whose ends are wanted."""
+        """Ask this consumer until `end`, for the ends of these partitions."""
         self._failures = 0
         self._asking = asyncio.create_task(self._ask(consumer, parts), name=f"watch-{self._name}")
 
     async def end(self) -> None:
-        """Ask no more; nothing is known of the broker then."""
+        """Ask no more, and forget what the broker answered."""
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
@@ -54,7 +54,7 @@ class BrokerWatch:
             try:
                 missing = await consumer.missing_topics()
                 self.ends = dict(await consumer.ends([part for part in parts() if part[0] not in missing]))
-            except Exception as error:  # noqa: BLE001 # asked again, and told: the reading goes on
+            except Exception as error:  # noqa: BLE001 # it is asked again and reported; reading continues
                 self._note(error)
             else:
                 self._note_answer(sorted(missing))

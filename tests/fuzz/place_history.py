@@ -39,7 +39,7 @@ class PlaceHistory:
             elif kind < 160:
                 for place, received_at, believed in self.sent[-first:] if first else ():
                     verdict = self.judge(place, received_at)
-                    assert verdict is Verdict.HAD or not believed, "a repetition is new"
+                    assert verdict is Verdict.REPEATED or not believed, "a repetition is new"
             elif kind < 224:
                 self.forge(kind, first, second)
             elif kind < 240:
@@ -53,7 +53,7 @@ class PlaceHistory:
         self.now_us += (1 + first * second) * SECOND_US // 50
         place, received_at = self.position << 20, self.now_us
         verdict = self.judge(place, received_at)
-        if verdict is Verdict.HAD:
+        if verdict is Verdict.REPEATED:
             assert any(forged >= place for forged, _ in self.forged), "a record is lost"
             assert any(at >= received_at for _, at in self.forged), "a record is lost"
         if verdict is Verdict.DOUBTFUL:

@@ -345,7 +345,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif name == "id_series":
         monkeypatch.setattr(IdHistory, "judge", broken)
     elif name == "kafka_places":
-        monkeypatch.setattr(Marks, "judge", lambda *_: Verdict.HAD)
+        monkeypatch.setattr(Marks, "judge", lambda *_: Verdict.REPEATED)
     elif "." in where:
         monkeypatch.setattr(envelope, where.partition(".")[2], broken)
     else:

@@ -1,0 +1,87 @@
+"""Claims partitions in the database: fences off the member that had them, and begins at the stored offset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from ingestd.kafka.messages import Consumer, Part
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.retry import PersistentWriter
+from ingestd.sources.assignment import Assignment
+from ingestd.sources.base import ReaderLimits
+from ingestd.sources.holdings import Holdings
+from ingestd.sources.partitions import Partition, rewind, take_over
+from ingestd.storage.database import Database
+
+log = structlog.get_logger()
+
+
+class Claims:
+    """The claims of one member. `with_marks`: repeated messages are told by the marks of their journals."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        holdings: Holdings,
+        writer: PersistentWriter[Database],
+        limits: ReaderLimits,
+        metrics: Metrics,
+        *,
+        source_prefix: str,
+        with_marks: bool,
+    ) -> None:
+        self._assignment = assignment
+        self._holdings = holdings
+        self._writer = writer
+        self._limits = limits
+        self._metrics = metrics
+        self._source_prefix = source_prefix
+        self._with_marks = with_marks
+
+    async def claim(self, parts: Sequence[Part], consumer: Consumer) -> Mapping[Part, int]:
+        """Claim these partitions and read them from where they are stored. Return the ends of those claimed.
+
+        Lasts until the database answers. What was revoked meanwhile is left out.
+        """
+        assignment = self._assignment
+        taken: list[Partition] = []
+        number = assignment.number
+
+        async def attempt(database: Database) -> None:
+            nonlocal number
+            number = assignment.number
+            wanted = [part for part in parts if part in assignment.parts]
+            limit_s = self._limits.stalled_after_s
+            taken[:] = await take_over(database, self._source_prefix, wanted, limit_s, with_marks=self._with_marks)
+
+        if not await self._writer.until_done(attempt) or not taken:
+            return {}
+        bounds = await consumer.bounds([partition.part for partition in taken])
+        if not await self._rewind(taken, bounds) or number != assignment.number:
+            return {}  # another member may have had them in between: claim again
+        begun = [partition for partition in taken if assignment.claimed(partition.part)]
+        for partition in begun:
+            self._begin(partition, bounds[partition.part][0])
+            consumer.begin(partition.part, partition.first_read)
+        return {partition.part: bounds[partition.part][1] for partition in begun}
+
+    async def _rewind(self, taken: Sequence[Partition], bounds: Mapping[Part, tuple[int, int]]) -> bool:
+        """Where a topic was made anew, store that nothing of it is stored. False: finishing, without an answer."""
+        remade = [
+            partition
+            for partition in taken
+            if partition.part in self._holdings.remade or partition.place.position > bounds[partition.part][1]
+        ]
+        firsts = {partition.part: bounds[partition.part][0] for partition in remade}
+        self._holdings.remade -= set(firsts)
+        return not remade or await self._writer.until_done(lambda database: rewind(database, remade, firsts))
+
+    def _begin(self, partition: Partition, first: int) -> None:
+        if lost := partition.begin(first):
+            channel = partition.part[0].rpartition(".")[2]
+            self._metrics.received.labels("", channel).inc(lost)
+            self._metrics.dropped.labels(channel, "topic_retention").inc(lost)
+            log.error("topic_deleted_unread_messages", partition=partition.part, messages=lost)
+        self._holdings.partitions[partition.part] = partition

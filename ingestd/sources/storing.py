@@ -1,0 +1,134 @@
+"""Stores what a member holds and how far it got, in one transaction, until it is stored or others have taken over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from ingestd.clock import monotonic_s
+from ingestd.errors import ConnectionLost, KafkaError, NoneTaken, Superseded
+from ingestd.kafka.messages import Message
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.retry import PersistentWriter
+from ingestd.sources.assignment import Assignment
+from ingestd.sources.base import Prepared, ReaderLimits, Store
+from ingestd.sources.holdings import Holdings
+from ingestd.storage.database import Database
+from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.writer import positions
+
+log = structlog.get_logger()
+
+
+class Storing:
+    """Carries out the transactions of one member."""
+
+    def __init__(
+        self,
+        store: Store,
+        assignment: Assignment,
+        holdings: Holdings,
+        writer: PersistentWriter[Database],
+        limits: ReaderLimits,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._assignment = assignment
+        self._holdings = holdings
+        self._writer = writer
+        self._limits = limits
+        self._metrics = metrics
+        self._prepared: Prepared | None = None
+        self._in_doubt = False  # the reply was lost: the transaction may be committed
+
+    async def flush(self) -> None:
+        """Store what is held. When this returns, all of it is stored or released."""
+        holdings = self._holdings
+        if not holdings.begin_storing():
+            return
+        started_s = monotonic_s()
+        try:
+            is_done = await self._writer.until_done(self._attempt, after_failure=self._doubt)
+        finally:
+            settled, prepared = holdings.end_storing(), self._prepared
+            self._prepared, self._in_doubt = None, False
+        if not is_done or not settled or prepared is None:
+            holdings.release(settled)
+            return
+        prepared.count(monotonic_s() - started_s)
+        for partition in settled:
+            for channel, count in partition.repeated.items():
+                self._metrics.duplicate.labels(self._store.name, channel).inc(count)
+            partition.stored()
+        prepared.after_commit()
+
+    def _doubt(self) -> None:
+        self._in_doubt = True
+
+    async def _attempt(self, database: Database) -> None:
+        if self._in_doubt:
+            if self._prepared is not None and await self._was_committed(database):
+                self._metrics.commits_resolved.labels(self._store.name, "committed").inc()
+                return
+            self._in_doubt = False
+        while self._holdings.storing:
+            if self._prepared is None:
+                self._prepared = self._prepare()
+            try:
+                await self._prepared.write(database)
+            except Superseded as error:
+                self._let_go(error.sources)
+                self._prepared = None
+            except NoneTaken:
+                if not await self._take_more():
+                    raise
+                self._prepared = None
+            else:
+                return
+
+    def _prepare(self) -> Prepared:
+        storing = self._holdings.storing
+        items = [item for partition in storing for item in partition.held]
+        marks = {row: mark for partition in storing for row, mark in partition.mark_rows().items()}
+        return self._store.prepare(items, [partition.move for partition in storing], marks)
+
+    async def _was_committed(self, database: Database) -> bool:
+        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none.
+
+        A server that has not noticed the loss would keep its rows locked.
+        """
+        await disconnect_stalled(database, self._limits.stalled_after_s)
+        storing = self._holdings.storing
+        places = await positions.read(database, [partition.source for partition in storing])
+        for partition in storing:
+            place = places.get(partition.source)
+            if place is not None and place.epoch == partition.place.epoch:
+                return place.position == partition.next
+        return False
+
+    async def _take_more(self) -> bool:
+        """Add what has come meanwhile to a transaction of which a table takes nothing. False: nothing came, or there is
+        no room."""
+        holdings, consumer = self._holdings, self._assignment.consumer
+        messages: Sequence[Message] = ()
+        if consumer is not None and holdings.count() < self._limits.max_records:
+            with contextlib.suppress(KafkaError, ConnectionLost):  # the next poll reports it
+                messages = await consumer.poll(0.0, holdings.room())
+        holdings.take(messages)
+        holdings.add_to_storing()
+        return bool(messages)
+
+    def _let_go(self, sources: frozenset[str]) -> None:
+        """Another member owns these rows now."""
+        holdings, name = self._holdings, self._store.name
+        lost = [partition for partition in holdings.storing if partition.source in sources]
+        holdings.storing = [partition for partition in holdings.storing if partition.source not in sources]
+        holdings.release(lost)
+        self._store.taken_over()
+        for partition in lost:
+            self._metrics.sources_fenced.labels(name).inc()
+            log.warning("partition_taken_over", source=name, partition=partition.part)
+            # If by then the group still says that it is this member's, the other one has lost it: claim it again.
+            holdings.claim_again(partition.part, after_s=self._limits.session_timeout_s)
