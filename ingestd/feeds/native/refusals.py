@@ -61,7 +61,7 @@ class Refusals:
         self._url = url
         self._heard: list[Notice] = []  # not judged yet
         self._quarantines: dict[Asked, Quarantine] = {}  # of each stream that was refused
-        self._held: set[Asked] = set()  # not to be asked for yet
+        self._held: dict[Asked, None] = {}  # not to be asked for yet
         self._suspects: dict[Asked, None] = {}  # to be asked for alone
         self._question: _Question | None = None
 
@@ -110,7 +110,7 @@ class Refusals:
                 continue
             else:
                 self._suspects[asked] = None
-            self._held.discard(asked)
+            del self._held[asked]
         return delivering
 
     def judge(self, silent: Sequence[Asked], now_s: float, *, nothing_delivers: bool) -> list[Refusal]:
@@ -148,7 +148,7 @@ class Refusals:
     def drop(self, asked: Asked) -> None:
         """The stream is no longer wanted."""
         self._quarantines.pop(asked, None)
-        self._held.discard(asked)
+        self._held.pop(asked, None)
         self._suspects.pop(asked, None)
 
     def _is_served(self, question: _Question) -> bool:
@@ -161,6 +161,6 @@ class Refusals:
         is_quarantined = quarantine.refused(self._streams[asked].received, now_s)
         if is_quarantined:
             quarantine.begin(now_s, nothing_delivers=nothing_delivers)
-        self._held.add(asked)
+        self._held[asked] = None
         self._suspects.pop(asked, None)
         return Refusal(asked, text or "refused by the venue", is_quarantined)
