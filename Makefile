@@ -17,7 +17,7 @@ ATHERIS := 3.0.0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test campaigns lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
+.PHONY: setup demo check unit test campaigns lint types fault kills soak fuzz pgbouncer bench instructions lock clean help
 
 setup: $(STAMP) ## Make .venv from the lock file; quick when nothing changed
 
@@ -26,6 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 		"Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is too old: ingestd needs Python 3.11 or newer." >&2; exit 1; }
+	@test ! -L $(VENV) || { echo "$(VENV) is a link, and what it leads to would be emptied: remove the link." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments: install its venv module (on Debian: python3-venv)." >&2; exit 1; }
 	"$(PYTHON)" -m venv --clear $(VENV)
@@ -35,6 +36,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup ## Run the whole daemon here against a simulated exchange: make demo ARGS="--seconds 30"
 	$(BIN)/ingestd demo $(ARGS)
+
+check: setup ## What to run while you edit, a minute: lint, types, unit and property tests
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types unit
+
+unit: setup
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(ARGS)
 
 test: lint types ## Lint, check types, run every test: make test ARGS="tests/unit -x"
 	$(BIN)/python -m pytest -q -n 5 --dist worksteal $(ARGS)

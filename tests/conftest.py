@@ -6,7 +6,11 @@ import gc
 
 from hypothesis import HealthCheck, settings
 
-from tests.support.time_limits import examples
+from tests.support.fast_disk import keep_files_in_memory
+from tests.support.time_limits import AT_LENGTH, examples
+
+if not AT_LENGTH:  # there the real disk is a part of what is tried
+    keep_files_in_memory()
 
 # How fast a machine draws examples says nothing about the code.
 settings.register_profile(

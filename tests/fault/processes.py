@@ -26,8 +26,9 @@ from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
 from tests.fault import emitter, worker
+from tests.support.fast_disk import fastest_folder
 from tests.support.forked import forked_with_pipes
-from tests.support.postgres import default_config, fastest_folder, run_apart, timescaledb_binaries
+from tests.support.postgres import default_config, run_apart, timescaledb_binaries
 
 DATABASE = "market"
 # As in production where it matters: what is committed is written when it is said to be. Processes die here, not hosts.

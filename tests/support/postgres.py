@@ -7,10 +7,8 @@ the reason.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -30,6 +28,7 @@ from ingestd.lab.sim.embedded import EmbeddedPostgres
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
 from ingestd.storage.migrate import migrate
+from tests.support.fast_disk import fastest_folder
 from tests.support.pgbouncer import WANTED, pooled
 from tests.support.time_limits import AT_LENGTH
 
@@ -43,8 +42,6 @@ _FAST = {
     "max_connections": "100",
     "max_wal_size": "128MB",
 }
-_MEMORY = Path("/dev/shm")
-_MEMORY_NEEDED_BYTES = 6 << 30
 _TIMESCALE = {
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
@@ -173,14 +170,6 @@ def _server(engine: str, **settings: str) -> Iterator[Server]:
         EmbeddedPostgres(Path(folder), binaries=binaries, settings=settings) as server,
     ):
         yield Server(engine, server.dsn())
-
-
-def fastest_folder() -> Path | None:
-    """Memory where there is plenty, else the usual place: each test's database is a thousand files made and removed."""
-    with contextlib.suppress(OSError):
-        if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC == 0 and shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED_BYTES:
-            return _MEMORY
-    return None
 
 
 @contextmanager
