@@ -18,9 +18,9 @@ from yarl import URL
 
 from ingestd import retry
 from ingestd.errors import RedirectRefused
-from ingestd.feeds.ccxt.bounded_http import _Reader
+from ingestd.feeds.ccxt.bounded_http import BoundedReader
 from ingestd.feeds.ccxt.unpacking import Reply
-from ingestd.feeds.native.socket import Socket, _Listener
+from ingestd.feeds.native.socket import FrameListener, Socket
 from ingestd.feeds.redirects import redirected, shown
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from tests.support.raw_venue import frame
@@ -87,7 +87,7 @@ def natively(data: bytes) -> tuple[list[bytes], bool]:
     """The messages that the native socket takes of these frames, and whether it is still up."""
     taken: list[bytes] = []
     socket = Socket(taken.append, lambda _socket: None, lambda: None)
-    listener, transport = _Listener(socket), _Transport()
+    listener, transport = FrameListener(socket), _Transport()
     listener.on_ws_connected(transport)  # type: ignore[arg-type]
     for opcode, fin, payload in _frames(data):
         arrived: Any = SimpleNamespace(
@@ -107,7 +107,7 @@ def in_library(data: bytes) -> tuple[list[bytes], bool]:
     loop = asyncio.new_event_loop()
     try:
         queue = WebSocketDataQueue(SimpleNamespace(_reading_paused=True), 2**30, loop=loop)  # type: ignore[arg-type]
-        reader = _Reader(queue, MAX_MESSAGE_BYTES, compress=False, decode_text=True)
+        reader = BoundedReader(queue, MAX_MESSAGE_BYTES, compress=False, decode_text=True)
         failed = any(reader.feed_data(frame(payload, opcode, fin=fin))[0] for opcode, fin, payload in _frames(data))
     finally:
         loop.close()

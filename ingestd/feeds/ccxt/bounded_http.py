@@ -151,7 +151,7 @@ class _Response(ClientResponse):
             raise ReplyRefused(f"the reply of {shown(str(self.url))} is refused: {error}; {what_to_do}") from error
 
 
-class _Reader(WebSocketReader):
+class BoundedReader(WebSocketReader):
     """Refuses a message in far more frames than its bytes need, and a flood of frames that are no whole message."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -178,7 +178,7 @@ class _Reader(WebSocketReader):
 
 
 class _WebSocket(ClientWebSocketResponse):
-    """Its frames are read by a `_Reader`: the session makes the library's own, and hands it over here."""
+    """Its frames are read by a `BoundedReader`: the session makes the library's own, and hands it over here."""
 
     @property
     def _parser(self) -> WebSocketReader | None:
@@ -188,5 +188,5 @@ class _WebSocket(ClientWebSocketResponse):
     def _parser(self, made: WebSocketReader | None) -> None:
         bounded = None
         if made is not None:
-            bounded = _Reader(self._reader, MAX_MESSAGE_BYTES, compress=bool(self._compress), decode_text=True)
+            bounded = BoundedReader(self._reader, MAX_MESSAGE_BYTES, compress=bool(self._compress), decode_text=True)
         self.__dict__["bounded_reader"] = bounded

@@ -148,7 +148,7 @@ class Socket:
             self._turn = asyncio.get_running_loop().call_soon(self.work_off)
 
 
-class _Listener(WSListener):
+class FrameListener(WSListener):
     def __init__(self, owner: Socket) -> None:
         self._owner = owner
         self._arrived = owner._waiting.append
@@ -255,7 +255,7 @@ async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
     for left in reversed(range(MAX_REDIRECTS + 1)):
         try:
             transport, _ = await ws_connect(
-                lambda: _Listener(made),
+                lambda: FrameListener(made),
                 url,
                 ssl_context=tls_context() if url.startswith("wss:") else None,
                 websocket_handshake_timeout=within_s,

@@ -11,9 +11,10 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
+from ingestd.channels import ROWS
 from ingestd.config.models import KafkaConfig
 from ingestd.kafka import envelope
-from ingestd.records import Record
+from ingestd.records import FeedGap, Record, Rejected
 from ingestd.sinks.kafka.flush import TOO_LARGE
 from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig, send
@@ -34,11 +35,13 @@ def test_the_examples_are_what_is_sent() -> None:
 
 
 def test_every_topic_event_and_field_is_named() -> None:
-    for kind, wire in envelope._WIRE_OF_KIND.items():
-        assert f"`wolfinch.market.{kind}` | `{wire.event_type}`" in PAGE
-        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{wire.event_type}` |")]
-        fields = wire.record.__struct_fields__  # type: ignore[attr-defined]
-        assert [name for name in fields[4:] if f"`{name}`" not in row] == []
+    sent: dict[str, tuple[str, type[Record]]] = {row.name: (row.event_type, row.record) for row in ROWS}
+    sent |= {"gaps": ("GAP", FeedGap), "rejected": ("REJECTED", Rejected)}
+    assert sent.keys() == set(envelope.TOPIC_KINDS)
+    for kind, (event_type, record) in sent.items():
+        assert f"`wolfinch.market.{kind}` | `{event_type}`" in PAGE
+        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{event_type}` |")]
+        assert [name for name in record.__struct_fields__[4:] if f"`{name}`" not in row] == []
     assert TOO_LARGE in PAGE
 
 
