@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from ingestd.config.models import FeedConfig  # not at run time: every room reads this file
 
 FILES = (
+    "apex",
     "backpack",
     "binance",
     "bitfinex",
     "bitget",
     "bithumb",
     "bitstamp",
+    "blofin",
     "bullish",
     "bybit",
     "coinbase",
@@ -27,20 +30,28 @@ FILES = (
     "deepcoin",
     "deribit",
     "derive",
+    "dydx",
     "gate",
     "gemini",
+    "grvt",
+    "hitbtc",
+    "htx",
     "independentreserve",
     "kraken",
     "kraken_futures",
+    "kucoin",
     "lbank",
     "lighter",
     "luno",
     "mexc",
+    "nado",
     "okx",
     "others",
     "phemex",
     "poloniex",
     "upbit",
+    "weex",
+    "whitebit",
     "xt",
 )
 
@@ -49,6 +60,7 @@ FACTS: Mapping[str, Facts] = {
 }
 
 
+@cache
 def facts_of(exchange: str) -> Facts:
     """What is known of this exchange, by its ccxt id; of any other, that it is as most are."""
     return FACTS.get(exchange) or Facts(exchange=exchange)

@@ -14,6 +14,8 @@ import msgspec
 
 from ingestd.errors import Unfillable
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues import families
+from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import best_price
@@ -323,6 +325,24 @@ FACTS = (
     Facts(
         exchange="binance",
         native=partial(Binance, "binance"),
+        quantities=Quantities(
+            # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
+            # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+            in_contracts=True,
+            of_options=True,
+            in_base_unsaid=True,
+        ),
+        # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
+        # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
+        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+        open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
+        lists=(
+            ("fapiPublic", families.LINEAR),
+            ("dapiPublic", families.INVERSE),
+            ("eapiPublic", families.OPTIONS),
+            ("sapi", families.BESIDE),
+            ("public exchangeInfo", families.SPOT),
+        ),
         quotes_in_coins=True,
         microseconds=True,
         trades=Trades(
@@ -344,6 +364,17 @@ FACTS = (
     Facts(
         exchange="binancecoinm",
         native=partial(Binance, "binancecoinm"),
+        former_names=("binancedelivery",),
+        first_market="BTC/USD:BTC",
+        quantities=Quantities(
+            # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
+            # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+            in_contracts=True,
+        ),
+        # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
+        # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
+        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+        open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
         contracts_only=True,
         trades=Trades(
             consecutive_ids="aggregates",
@@ -369,6 +400,17 @@ FACTS = (
     Facts(
         exchange="binanceusdm",
         native=partial(Binance, "binanceusdm"),
+        former_names=("binancefutures",),
+        quantities=Quantities(
+            # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
+            # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+            in_contracts=True,
+            in_base_unsaid=True,
+        ),
+        # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
+        # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
+        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+        open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
         contracts_only=True,
         quotes_in_coins=True,
         trades=Trades(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from ingestd.venues.book_frames import BookFrame
 from ingestd.venues.checksums import Book, Levels, as_sent, in_turn, signed
+from ingestd.venues.counting import IN_CONTRACTS, Quantities
 from ingestd.venues.facts import CcxtBooks, Facts
 
 _CHECKED_LEVELS = 25
@@ -57,10 +59,29 @@ def is_bitfinex_checksum(frame: Any) -> bool:
     return isinstance(frame, list) and len(frame) > 2 and frame[1] == "cs"
 
 
+def _whole_book(frame: Any, subscriptions: Mapping[str, Any]) -> BookFrame | None:
+    """`[channel, [[price, count, amount], …]]`; a change is one such list alone."""
+    if not isinstance(frame, list) or len(frame) < 2 or not isinstance(frame[1], list):
+        return None
+    rows, note = frame[1], subscriptions.get(str(frame[0]))
+    if not isinstance(note, dict) or note.get("channel") != "book" or not all(isinstance(row, list) for row in rows):
+        return None
+    return BookFrame(str(note.get("symbol")))
+
+
 FACTS = (
     Facts(
         exchange="bitfinex",
+        former_names=("bitfinex2",),
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
+        # "total number of outstanding derivative contracts";
+        # https://docs.bitfinex.com/reference/rest-public-derivatives-status
+        open_interest=IN_CONTRACTS,
         books=CcxtBooks(
+            whole_book=_whole_book,
             agrees=_agrees,
             unsubscribed_here=True,
         ),

@@ -14,7 +14,10 @@ from typing import Any
 import msgspec
 
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues import families
+from ingestd.venues.book_frames import BookFrame, mapping
 from ingestd.venues.checksums import Book, Levels, as_int, at, in_turn, signed
+from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
@@ -278,10 +281,36 @@ class Bitget:
         ]
 
 
+def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
+    """https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel"""
+    if not isinstance(frame, dict) or frame.get("action") != "snapshot":
+        return None
+    asked = mapping(frame.get("arg"))
+    if (asked.get("channel") or asked.get("topic")) != "books":
+        return None
+    spot = str(asked.get("instType")).lower() in ("spot", "sp")
+    return BookFrame(str(asked.get("instId") or asked.get("symbol")), "spot" if spot else "contract")
+
+
 FACTS = (
     Facts(
         exchange=EXCHANGE,
         native=Bitget,
+        quantities=Quantities(
+            # Its candles and tickers have the "trading volume of the coin", for coin-M too; of trades nothing was
+            # found. https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
+            currency={"linear": "base", "inverse": "base"},
+        ),
+        # size, in the base coin; https://www.bitget.com/api-doc/contract/market/Get-Open-Interest
+        open_interest=Counting("base"),
+        lists=(
+            ("margin/currencies", families.BESIDE),
+            ("COIN-FUTURES", families.INVERSE),
+            ("-FUTURES", families.LINEAR),
+            ("SPOT", families.SPOT),
+            ("spot/public/symbols", families.SPOT),
+            ("MARGIN", families.BESIDE),
+        ),
         trades=Trades(
             # "tradeId, descending"; that they are the ids of the stream is not said, so a page must overlap with it
             past=Series(
@@ -299,6 +328,6 @@ FACTS = (
             symbols_per_call=30,
             timeframes_not_streamed=frozenset({"2h", "3d", "1M"}),
         ),
-        books=CcxtBooks(agrees=_agrees),
+        books=CcxtBooks(whole_book=_whole_book, agrees=_agrees),
     ),
 )

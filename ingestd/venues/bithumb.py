@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from ingestd.venues import families
 from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
 from ingestd.venues.names import CodeNames
 
@@ -24,6 +25,8 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="bithumb",
+        first_market="BTC/KRW",
+        lists=(("ticker/ALL", families.SPOT),),
         names=partial(CodeNames, ("{0}_{1}",)),
         ccxt=Ccxt(
             ticks_from_books=True,

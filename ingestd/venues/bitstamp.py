@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.venues.facts import Changes, Corrections, Facts, Trade, Trades
+from ingestd.venues.facts import CcxtBooks, Changes, Corrections, Facts, Trade, Trades
+from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -22,6 +23,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="bitstamp",
+        first_market="BTC/USD",
         trades=Trades(
             # socket, `microtimestamp`: microseconds, https://www.bitstamp.net/websocket/v2/; REST, `date`:
             # seconds, https://www.bitstamp.net/api/#tag/Transactions-public
@@ -31,6 +33,10 @@ FACTS = (
             trade=_corrected,
             # it numbers its books by their microseconds
             book_times=(("data", "microtimestamp"), ("nonce",)),
+        ),
+        books=CcxtBooks(
+            # https://www.bitstamp.net/websocket/v2/
+            numbering=Numbering((), ("microtimestamp",), consecutive=False),
         ),
     ),
 )

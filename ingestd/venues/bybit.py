@@ -9,10 +9,14 @@ from typing import Any
 import msgspec
 
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues import families
+from ingestd.venues.book_frames import NumberedFrame, part
+from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.venues.names import AsDialled
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.trade_identity import TradeIds
 from ingestd.venues.trade_kinds import Marks
@@ -287,10 +291,39 @@ def _option_of(topic: Any) -> str | None:
     return name if channel == _TRADES and name.count("-") >= _OPTION_DASHES else None
 
 
+def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
+    """A book of one level is another one. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
+    data, topic = part(frame, "data"), str(frame.get("topic") if isinstance(frame, dict) else None)
+    if data and topic.startswith("orderbook.") and not topic.startswith("orderbook.1."):
+        market_type = "spot" if "spot" in url else "contract"
+        yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot", market_type)
+
+
+def _best_prices(_url: str, frame: Any) -> bool:
+    return isinstance(frame, dict) and str(frame.get("topic")).startswith("orderbook.1.")
+
+
 FACTS = (
     Facts(
         exchange="bybit",
         native=Bybit,
+        quantities=Quantities(
+            # volume: "USDT or USDC contract: unit is base coin (e.g., BTC). Inverse contract: unit is quote coin
+            # (e.g., USD)"; ccxt's contractSize is the least order.
+            # https://bybit-exchange.github.io/docs/v5/market/kline
+            currency={"linear": "base", "inverse": "quote"},
+            of_options=True,
+            in_base_unsaid=True,
+        ),
+        # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is
+        # BTC" https://bybit-exchange.github.io/docs/v5/market/open-interest
+        open_interest=Counting("base", "quote"),
+        lists=(
+            ("=spot", families.SPOT),
+            ("=linear", families.LINEAR),
+            ("=inverse", families.INVERSE),
+            ("=option", families.OPTIONS),
+        ),
         names=lambda _markets: BybitNames(),
         trades=Trades(
             # Only the newest: 60 on spot, 1000 on the others.
@@ -311,12 +344,18 @@ FACTS = (
             unserved={"option": frozenset({"candles", "open_interest"})},
         ),
         books=CcxtBooks(
+            numbering=Numbering(("u",), ("u",)),
+            numbered_frames=_numbered_frames,
+            best_prices=_best_prices,
             left_standing=True,
             listed_in=("args",),
         ),
     ),
     Facts(
         exchange="bybiteu",
+        # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is
+        # BTC" https://bybit-exchange.github.io/docs/v5/market/open-interest
+        open_interest=Counting("base", "quote"),
         names=lambda _markets: BybitNames(),
         trades=Trades(
             marks=_MARKS,
@@ -335,6 +374,9 @@ FACTS = (
     ),
     Facts(
         exchange="bybitid",
+        # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is
+        # BTC" https://bybit-exchange.github.io/docs/v5/market/open-interest
+        open_interest=Counting("base", "quote"),
         names=lambda _markets: BybitNames(),
         trades=Trades(
             marks=_MARKS,

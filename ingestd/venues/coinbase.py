@@ -240,6 +240,8 @@ FACTS = (
     Facts(
         exchange="coinbase",
         native=CoinbaseAdvanced,
+        former_names=("coinbaseadvanced",),
+        first_market="BTC/USD",
         trades=Trades(
             # `trade_id` of a product; recorded: 97 of 97 steps are 1
             consecutive_ids="all",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ingestd.venues.facts import Corrections, Facts, Trades
+from ingestd.venues import families
+from ingestd.venues.book_frames import BookFrame, mapping
+from ingestd.venues.facts import CcxtBooks, Corrections, Facts, Trades
 from ingestd.venues.names import CodeNames
 
 
@@ -19,9 +21,18 @@ def _one_by_one(frame: Any) -> Sequence[Any]:
     return [{**frame, "r": [row]} for row in rows] if isinstance(rows, list) and len(rows) > 1 else (frame,)
 
 
+def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
+    if not isinstance(frame, dict) or (frame.get("a"), frame.get("t")) != ("PMO", "f"):
+        return None
+    rows = frame.get("r")
+    first = mapping(mapping(rows[0]).get("d")) if isinstance(rows, list) and rows else {}
+    return BookFrame(str(first.get("I")))
+
+
 FACTS = (
     Facts(
         exchange="deepcoin",
+        lists=(("=SPOT", families.SPOT), ("=SWAP", families.SWAPS)),
         # DeepCoin_BTC/USDT_0.01
         names=partial(CodeNames, ("{0}/{1}",), between="_"),
         trades=Trades(
@@ -30,6 +41,9 @@ FACTS = (
         ),
         corrections=Corrections(
             frame=_one_by_one,
+        ),
+        books=CcxtBooks(
+            whole_book=_whole_book,
         ),
     ),
 )

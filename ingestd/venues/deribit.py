@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ingestd.venues.book_frames import BookFrame, NumberedFrame, mapping, part
+from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.trade_kinds import Marks
+
+
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """The channel of one group and depth has no `type`: each of its messages is a whole book.
+
+    https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval
+    """
+    params = part(frame, "params")
+    data = part(params, "data")
+    if str(params.get("channel")).startswith("book.") and data.get("type") in ("snapshot", "change"):
+        yield NumberedFrame(frame, str(data.get("instrument_name")), data, data["type"] == "snapshot")
+
+
+def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
+    """https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval"""
+    if not isinstance(frame, dict):
+        return None
+    params = mapping(frame.get("params"))
+    data = mapping(params.get("data"))
+    if not str(params.get("channel")).startswith("book.") or data.get("type") != "snapshot":
+        return None
+    return BookFrame(str(data.get("instrument_name")))
+
 
 FACTS = (
     Facts(
         exchange="deribit",
+        first_market="BTC/USD:BTC",
+        quantities=Quantities(
+            # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is
+            # the underlying base currency coin.": https://docs.deribit.com/#trades-instrument_name-interval
+            currency={"linear": "base", "inverse": "quote"},
+            of_options=True,
+        ),
+        # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is the
+        # underlying base currency coin." A linear perpetual is a linear future of Deribit's, which ccxt takes for
+        # an inverse one. https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
+        open_interest=Counting("base", "quote", "base", misplaced=frozenset({"linear"})),
         trades=Trades(
             # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
             # trades)
             marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"}),
         ),
         books=CcxtBooks(
+            numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
+            numbered_frames=_numbered_frames,
+            whole_book=_whole_book,
             unsubscribed_here=True,
             listed_in=("params", "channels"),
         ),
     ),
     Facts(
         exchange="coinbaseinternational",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
         trades=Trades(
             # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
             # trades)
@@ -30,6 +77,9 @@ FACTS = (
             servers=("wss://www.deribit.com",),
         ),
         books=CcxtBooks(
+            numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
+            numbered_frames=_numbered_frames,
+            whole_book=_whole_book,
             unsubscribed_here=True,
             listed_in=("params", "channels"),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ingestd.venues import families
 from ingestd.venues.corrections import other_side
 from ingestd.venues.facts import Changes, Corrections, Facts, Trade, Trades
 from ingestd.venues.trade_kinds import Marks
@@ -38,6 +39,7 @@ def _once_a_trade(frame: Any) -> Sequence[Any]:
 FACTS = (
     Facts(
         exchange="derive",
+        lists=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
         trades=Trades(
             # https://docs.derive.xyz/reference/trades-instrument_name
             marks=Marks(flags={"rfq_id": "block"}),

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ingestd.records import Channel
+from ingestd.venues.book_frames import NumberedFrames, WholeBook
 from ingestd.venues.checksums import Book
+from ingestd.venues.counting import Counting, Quantities
+from ingestd.venues.families import Family
 from ingestd.venues.names import VenueNames
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.past import ANY_SERIES, Series, SeriesChoice
 from ingestd.venues.trade_kinds import Marks
 from ingestd.venues.venue import Markets, Venue
@@ -74,6 +78,12 @@ class CcxtBooks:
     """How ccxt's code of this exchange keeps order books.
 
     `agrees`: whether the checksum in a frame is that of the book after it; None: the frame has none.
+    `numbering`: how its changes are numbered, where ccxt does not see that one is missing, or does not find the first
+    one that is newer than the book it asked for over REST. `numbered_frames`: the numbered frames, where ccxt looks at
+    no number at all.
+    `whole_book`: recognises the frames that bring a whole book, where ccxt writes it over the old one.
+    `best_prices`: recognises by its URL and content a frame of a book of one level, which ccxt would write into the
+    whole book.
     `over_rest`: the stream brings changes only; a book begins over REST, numbered in the same series.
     `unsubscribed_here`: the exchange sends a book again after an unsubscription only, which ccxt does not know, or
     leaves out.
@@ -84,6 +94,10 @@ class CcxtBooks:
     """
 
     agrees: Callable[[Book, Any], bool | None] | None = None
+    numbering: Numbering | None = None
+    numbered_frames: NumberedFrames | None = None
+    whole_book: WholeBook | None = None
+    best_prices: Callable[[str, Any], bool] | None = None
     over_rest: bool = False
     unsubscribed_here: bool = False
     left_standing: bool = False
@@ -115,17 +129,28 @@ class Corrections:
 class Facts:
     """One exchange, by its ccxt id.
 
-    `native`: makes the decoder of our own, from a feed's options. `contracts_only`: it trades no spot, so that a
-    perpetual's name needs no mark; this never changes, since running Redis keys hang on it. `quotes_in_coins`: it
-    quotes, or has quoted, in coins such as BUSD and TUSD rather than in the currencies that these stand for: there
-    `ARBUSD` is AR in BUSD, elsewhere it is ARB in dollars. `microseconds`: its spot times can be asked for in
-    microseconds. `names`: translates the names of markets on one socket, where ccxt uses others than the exchange.
+    `native`: makes the decoder of our own, from a feed's options.
+    `contracts_only`: it trades no spot, so that a perpetual's name needs no mark. This never changes: running Redis
+    keys hang on it.
+    `quotes_in_coins`: it quotes, or has quoted, in coins such as BUSD and TUSD rather than in the currencies that these
+    stand for: there `ARBUSD` is AR in BUSD, elsewhere it is ARB in dollars.
+    `former_names`: what other programs call it (https://github.com/bmoscon/cryptofeed, defines.py), or ccxt once did.
+    `first_market`: a market that it has, for an example, where it is not bitcoin in USDT.
+    `lists`: a text in a request for markets (its interface, path and parameters), and the family that such a request
+    asks for. The first text that is found counts; a request in which none is found is required.
+    `microseconds`: its spot times can be asked for in microseconds.
+    `names`: translates the names of markets on one socket, where ccxt uses others than the exchange.
     """
 
     exchange: str
     native: Callable[[Mapping[str, Any]], Venue] | None = None
     contracts_only: bool = False
     quotes_in_coins: bool = False
+    former_names: tuple[str, ...] = ()
+    first_market: str | None = None
+    quantities: Quantities = Quantities()  # noqa: RUF009
+    open_interest: Counting = Counting()  # noqa: RUF009
+    lists: Sequence[tuple[str, Family]] = ()
     microseconds: bool = False
     names: Callable[[Callable[[], Markets]], VenueNames] | None = None
     trades: Trades = Trades()  # frozen

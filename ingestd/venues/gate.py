@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from ingestd.venues import families
+from ingestd.venues.counting import IN_CONTRACTS, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.trade_kinds import Marks
 
 FACTS = (
     Facts(
         exchange="gate",
+        former_names=("gateio", "gateiofutures"),
+        quantities=Quantities(
+            # "Open interest size (contracts)" and the like:
+            # https://github.com/gateio/gateapi-python/tree/master/docs
+            in_contracts=True,
+            quanto_multiplier=True,
+        ),
+        # open_interest: "Total open interest size (contracts)";
+        # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
+        open_interest=IN_CONTRACTS,
+        lists=(
+            ("margin", families.BESIDE),
+            ("spot", families.SPOT),
+            ("futures {settle}/contracts settle=usdt", families.LINEAR),
+            ("futures {settle}/contracts", families.INVERSE),
+            ("delivery", families.DATED),
+            ("options", families.OPTIONS),
+        ),
         quotes_in_coins=True,
         trades=Trades(
             # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
@@ -21,11 +42,16 @@ FACTS = (
             unserved={"option": frozenset({"candles"})},
         ),
         books=CcxtBooks(
+            # https://www.gate.com/docs/developers/apiv4/ws/en/#changed-order-book-levels
+            numbering=Numbering(("U",), ("u",)),
             left_standing=True,
         ),
     ),
     Facts(
         exchange="gateeu",
+        # open_interest: "Total open interest size (contracts)";
+        # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
+        open_interest=IN_CONTRACTS,
         trades=Trades(
             # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
             # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
@@ -40,6 +66,15 @@ FACTS = (
     ),
     Facts(
         exchange="gateio",
+        quantities=Quantities(
+            # "Open interest size (contracts)" and the like:
+            # https://github.com/gateio/gateapi-python/tree/master/docs
+            in_contracts=True,
+            quanto_multiplier=True,
+        ),
+        # open_interest: "Total open interest size (contracts)";
+        # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
+        open_interest=IN_CONTRACTS,
         trades=Trades(
             # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
             # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records

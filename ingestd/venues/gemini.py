@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingestd.venues.facts import Ccxt, Corrections, Facts, Trades
+from ingestd.venues import families
+from ingestd.venues.book_frames import BookFrame, mapping
+from ingestd.venues.counting import Counting
+from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
 from ingestd.venues.trade_kinds import Marks
 
 
@@ -25,9 +28,40 @@ def _is_block_trade(event: Any) -> bool:
     return isinstance(event, dict) and event.get("type") == "block_trade"
 
 
+def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
+    """The first message of a market: with its last trades (version 2), or of events whose reason is `initial`.
+
+    https://docs.gemini.com/websocket/market-data/v2/level-2-data and
+    https://docs.gemini.com/websocket-api/#multi-market-data
+    """
+    if not isinstance(frame, dict):
+        return None
+    if frame.get("type") == "l2_updates" and ("trades" in frame or "auction_events" in frame):
+        return BookFrame(str(frame.get("symbol")).lower())
+    events = frame.get("events")
+    if frame.get("type") != "update" or not isinstance(events, list) or not events:
+        return None
+    first = mapping(events[0])
+    if first.get("reason") != "initial":
+        return None
+    if len(events) == 2:
+        events.append(first)  # ccxt takes two of them for a best bid and ask
+    return BookFrame(str(first.get("symbol")).lower())
+
+
+def _best_prices(url: str, _frame: Any) -> bool:
+    return "top_of_book=true" in url
+
+
 FACTS = (
     Facts(
         exchange="gemini",
+        first_market="BTC/USD",
+        # Each states both, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
+        # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
+        # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
+        open_interest=Counting("base", other="base"),
+        lists=(("symbols/details", families.SINGLE),),
         trades=Trades(
             # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary); the flag
             # is our own word for the socket's type `block_trade`: see `_with_block_trades`
@@ -41,6 +75,10 @@ FACTS = (
         ),
         corrections=Corrections(
             frame=_with_block_trades,
+        ),
+        books=CcxtBooks(
+            whole_book=_whole_book,
+            best_prices=_best_prices,
         ),
     ),
 )

@@ -38,6 +38,7 @@ def _agrees(book: Book, frame: Any) -> bool | None:
 FACTS = (
     Facts(
         exchange="independentreserve",
+        first_market="BTC/AUD",
         # "a primary currency code":
         # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
         names=partial(CodeNames, ("{0}-{1}",)),

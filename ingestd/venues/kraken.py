@@ -415,6 +415,7 @@ FACTS = (
     Facts(
         exchange="kraken",
         native=Kraken,
+        first_market="BTC/USD",
         names=KrakenNames,
         trades=Trades(
             # WebSocket v2: "Sequence number unique per trading book"

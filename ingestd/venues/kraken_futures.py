@@ -6,15 +6,18 @@ instead, which has their sizes and a time. Both come once a second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ingestd.records import Channel, Tick, Trade
+from ingestd.venues.book_frames import NumberedFrame
+from ingestd.venues.counting import Quantities
 from ingestd.venues.facts import CcxtBooks, Facts, Trades
 from ingestd.venues.fields import Milliseconds
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.numbers import best_price, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market
 from ingestd.venues.seldom import NESTED, decoded
@@ -263,15 +266,28 @@ class KrakenFutures:
         ]
 
 
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
+    if isinstance(frame, dict) and frame.get("feed") in ("book", "book_snapshot") and "seq" in frame:
+        yield NumberedFrame(frame, str(frame.get("product_id")), frame, frame["feed"] == "book_snapshot")
+
+
 FACTS = (
     Facts(
         exchange="krakenfutures",
         native=KrakenFutures,
+        first_market="BTC/USD:USD",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
         contracts_only=True,
         trades=Trades(
             marks=_MARKS,
         ),
         books=CcxtBooks(
+            numbering=Numbering(("seq",), ("seq",)),
+            numbered_frames=_numbered_frames,
             unsubscribed_here=True,
             asks_for_missing=True,
         ),

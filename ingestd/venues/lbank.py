@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ingestd.venues import families
 from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
 
 _AHEAD_OF_UTC_MS = 8 * 3_600_000
@@ -19,6 +20,7 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="lbank",
+        lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
         ccxt=Ccxt(
             ticks_from_books=True,
             unserved={"swap": frozenset({"ticks", "trades", "order_book", "candles"})},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ingestd.venues.book_frames import NumberedFrame, part
 from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.trade_kinds import Marks
 
 
@@ -29,6 +31,14 @@ def _number(trade: Mapping[str, Any]) -> int:
     return number if isinstance(number, int) else 0
 
 
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """https://apidocs.lighter.xyz/docs/websocket-reference#order-book"""
+    kind = frame.get("type") if isinstance(frame, dict) else None
+    if kind in ("subscribed/order_book", "update/order_book"):
+        market_id = str(frame.get("channel")).partition(":")[2]
+        yield NumberedFrame(frame, market_id, part(frame, "order_book"), kind == "subscribed/order_book")
+
+
 FACTS = (
     Facts(
         exchange="lighter",
@@ -49,6 +59,8 @@ FACTS = (
             ticks_from_books=True,
         ),
         books=CcxtBooks(
+            numbering=Numbering((), ("nonce",), before=("begin_nonce",)),
+            numbered_frames=_numbered_frames,
             left_standing=True,
         ),
         corrections=Corrections(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+from ingestd.venues import families
+from ingestd.venues.counting import Quantities
+from ingestd.venues.facts import Ccxt, CcxtBooks, Changes, Corrections, Facts, Trade
+from ingestd.venues.numbering import Numbering
 
 
 def _corrected(trade: Trade, _info: Any) -> Changes:
@@ -16,6 +19,11 @@ def _corrected(trade: Trade, _info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="mexc",
+        quantities=Quantities(
+            # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
+            in_contracts=True,
+        ),
+        lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
         quotes_in_coins=True,
         ccxt=Ccxt(
             # ccxt has the stream of best prices for spot alone; the tickers of contracts have the day's limits
@@ -24,6 +32,9 @@ FACTS = (
         ),
         corrections=Corrections(
             trade=_corrected,
+        ),
+        books=CcxtBooks(
+            numbering=Numbering(("fromVersion", "begin", "version", "r"), ("toVersion", "end", "version", "r")),
         ),
     ),
 )

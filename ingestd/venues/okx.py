@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from ingestd.errors import Unfillable
-from ingestd.records import Channel, Funding, Tick, Trade
+from ingestd.records import Channel, Funding, OpenInterestUnit, Tick, Trade
+from ingestd.venues import families
+from ingestd.venues.book_frames import BookFrame, mapping
+from ingestd.venues.counting import IN_CONTRACTS, Quantities
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.facts import Facts, Trades
+from ingestd.venues.facts import CcxtBooks, Facts, Trades
 from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import annualised_rate
@@ -354,23 +358,69 @@ def _past(_kind: str, stream: str | None, _has_key: bool) -> Series:
     )
 
 
+def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
+    if not isinstance(frame, dict) or frame.get("action") != "snapshot":
+        return None
+    asked = mapping(frame.get("arg"))
+    return BookFrame(str(asked.get("instId"))) if str(asked.get("channel")).startswith("books") else None
+
+
+def _unit_of_sample(info: Any) -> OpenInterestUnit | None:
+    """A row of its history with fewer than four fields has no contracts."""
+    return "base" if isinstance(info, list) and len(info) < 4 else None
+
+
 FACTS = (
     Facts(
         exchange="okx",
         native=Okx,
+        former_names=("okex", "okex5"),
+        quantities=Quantities(
+            # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
+            in_contracts=True,
+            contract_value=True,
+        ),
+        # oi: "Open interest in number of contracts";
+        # https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
+        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
+        lists=(
+            ("=SPOT", families.SPOT),
+            ("=FUTURES", families.DATED),
+            ("=SWAP", families.SWAPS),
+            ("=OPTION", families.OPTIONS),
+        ),
         trades=Trades(
             past=_past,
             marks=_MARKS,
         ),
+        books=CcxtBooks(
+            whole_book=_whole_book,
+        ),
     ),
     Facts(
         exchange="okxus",
+        quantities=Quantities(
+            # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
+            in_contracts=True,
+            contract_value=True,
+        ),
+        # oi: "Open interest in number of contracts";
+        # https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
+        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
         trades=Trades(
             marks=_MARKS,
         ),
     ),
     Facts(
         exchange="myokx",
+        quantities=Quantities(
+            # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
+            in_contracts=True,
+            contract_value=True,
+        ),
+        # oi: "Open interest in number of contracts";
+        # https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
+        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
         trades=Trades(
             marks=_MARKS,
         ),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from ingestd.records import CHANNELS
+from ingestd.venues import families
 from ingestd.venues.binance import BINANCE_LABELS
+from ingestd.venues.counting import ANY_KIND, IN_CONTRACTS, Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
 from ingestd.venues.names import CodeNames
+from ingestd.venues.numbering import Numbering
 from ingestd.venues.trade_kinds import Labels, Marks
 
 _EXTENDED: Labels = {"TRADE": None, "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
@@ -21,44 +24,32 @@ _PACIFICA: Labels = {
 FACTS = (
     Facts(
         exchange="alpaca",
+        first_market="BTC/USD",
         ccxt=Ccxt(
             with_key_only=frozenset(CHANNELS),
         ),
     ),
     Facts(
-        exchange="apex",
-        contracts_only=True,
-        trades=Trades(
-            # messages of Bybit's form
-            marks=Marks(flags={"BT": "block"}),
-        ),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-        books=CcxtBooks(
-            unsubscribed_here=True,
-            asks_for_missing=True,
-        ),
-        corrections=Corrections(
-            # microseconds
-            book_times=(("ts",),),
-        ),
-    ),
-    Facts(
         exchange="aster",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
+        lists=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
         trades=Trades(
             # a fork of Binance, of whose candles nothing is known
             marks=Marks(labels=BINANCE_LABELS, flags={"isRPITrade": "rpi"}),
         ),
     ),
     Facts(
-        exchange="bequant",
-        books=CcxtBooks(
-            unsubscribed_here=True,
-        ),
-    ),
-    Facts(
         exchange="bingx",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
+        # in USDT; https://bingx-api.github.io/docs/#/en-us/swapV2/market-api.html
+        open_interest=Counting("quote"),
+        lists=(("cswap", families.INVERSE), ("swap", families.LINEAR), ("spot", families.SPOT)),
         corrections=Corrections(
             # not C, the end of the day's statistics:
             # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data
@@ -73,6 +64,7 @@ FACTS = (
     ),
     Facts(
         exchange="bitrue",
+        lists=(("spot", families.SPOT), ("fapi", families.LINEAR), ("dapi", families.INVERSE)),
         ccxt=Ccxt(
             ticks_from_books=True,
             unserved={"spot": frozenset({"trades", "candles"})},
@@ -80,31 +72,28 @@ FACTS = (
     ),
     Facts(
         exchange="bittrade",
+        first_market="BTC/JPY",
         ccxt=Ccxt(
             ticks_from_books=True,
         ),
         books=CcxtBooks(
+            numbering=Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
             left_standing=True,
         ),
     ),
     Facts(
         exchange="bitvavo",
         books=CcxtBooks(
+            # https://docs.bitvavo.com/docs/manage-order-book
+            numbering=Numbering(("nonce",), ("nonce",)),
             left_standing=True,
         ),
     ),
     Facts(
         exchange="blockchaincom",
+        former_names=("blockchain",),
         ccxt=Ccxt(
             ticks_from_books=True,
-        ),
-    ),
-    Facts(
-        exchange="blofin",
-        contracts_only=True,
-        books=CcxtBooks(
-            unsubscribed_here=True,
-            listed_in=("args",),
         ),
     ),
     Facts(
@@ -116,6 +105,7 @@ FACTS = (
     ),
     Facts(
         exchange="cex",
+        first_market="BTC/USD",
         names=partial(CodeNames, ("pair-{0}-{1}", "{0}", "{1}")),
         ccxt=Ccxt(
             ticks_from_books=True,
@@ -124,6 +114,7 @@ FACTS = (
     ),
     Facts(
         exchange="coincheck",
+        first_market="BTC/JPY",
         trades=Trades(
             # socket, the first of the list: seconds; REST, `created_at`: milliseconds
             two_times=True,
@@ -136,6 +127,11 @@ FACTS = (
     ),
     Facts(
         exchange="cryptocom",
+        former_names=("cryptodotcom",),
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
         books=CcxtBooks(
             left_standing=True,
         ),
@@ -146,40 +142,15 @@ FACTS = (
         ),
     ),
     Facts(
-        exchange="dydx",
-        contracts_only=True,
-        trades=Trades(
-            # https://docs.dydx.xyz/types/trade_type
-            marks=Marks({"type": {"LIMIT": None, "MARKET": None, "LIQUIDATED": "liquidation", "DELEVERAGED": "adl"}}),
-        ),
-    ),
-    Facts(
         exchange="extended",
+        first_market="BTC/USD:USD",
+        # I: "Open interest in synthetic asset", i: "in USD";
+        # https://api.docs.extended.exchange/#get-open-interest-history
+        open_interest=Counting("base", other="base"),
         contracts_only=True,
         trades=Trades(
             # https://api.docs.extended.exchange/#trades-stream (tradeType over REST, tT on the socket)
             marks=Marks({"tradeType": _EXTENDED, "tT": _EXTENDED}),
-        ),
-    ),
-    Facts(
-        exchange="grvt",
-        contracts_only=True,
-        trades=Trades(
-            # https://api-docs.grvt.io/market_data_streams/#trade
-            marks=Marks(flags={"is_rpi": "rpi"}),
-        ),
-        ccxt=Ccxt(
-            # ccxt names a subscription by market and interval alone: at 500 ms, the default, books are taken for
-            # tickers
-            options={"watchOrderBook": {"interval": 100}},
-        ),
-        books=CcxtBooks(
-            unsubscribed_here=True,
-            listed_in=("params", "selectors"),
-        ),
-        corrections=Corrections(
-            # nanoseconds
-            book_times=(("feed", "event_time"),),
         ),
     ),
     Facts(
@@ -189,24 +160,15 @@ FACTS = (
         ),
     ),
     Facts(
-        exchange="hitbtc",
-        books=CcxtBooks(
-            unsubscribed_here=True,
-        ),
-    ),
-    Facts(
-        exchange="htx",
-        quotes_in_coins=True,
-        ccxt=Ccxt(
-            # "Best Bid/Offer": the default, `detail`, has neither: https://www.htx.com/en-us/opend/newApiPages/
-            options={"watchTicker": {"name": "market.{marketId}.bbo"}},
-        ),
-        books=CcxtBooks(
-            left_standing=True,
-        ),
-    ),
-    Facts(
         exchange="hyperliquid",
+        first_market="BTC/USDC:USDC",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
+        # in coins; https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
+        open_interest=Counting("base", other="base"),
+        lists=(("=spotMeta", families.SPOT), ("=metaAndAssetCtxs", families.LINEAR), ("=perpDexs", families.LINEAR)),
         ccxt=Ccxt(
             # its are prices of impact
             ticks_from_books=True,
@@ -214,15 +176,14 @@ FACTS = (
         ),
     ),
     Facts(
-        exchange="kucoin",
-        quotes_in_coins=True,
-        corrections=Corrections(
-            # nanoseconds
-            book_times=(("data", "M"), ("data", "ts")),
-        ),
-    ),
-    Facts(
         exchange="kucoinfutures",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
+        # in lots, which are contracts;
+        # https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
+        open_interest=IN_CONTRACTS,
         contracts_only=True,
         corrections=Corrections(
             book_times=(("data", "M"), ("data", "ts")),
@@ -230,6 +191,10 @@ FACTS = (
     ),
     Facts(
         exchange="modetrade",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
         contracts_only=True,
         ccxt=Ccxt(
             bids_asks_in_tickers=True,
@@ -247,16 +212,6 @@ FACTS = (
         ),
     ),
     Facts(
-        exchange="nado",
-        books=CcxtBooks(
-            gathered_here=True,
-        ),
-        corrections=Corrections(
-            # nanoseconds
-            book_times=(("max_timestamp",),),
-        ),
-    ),
-    Facts(
         exchange="ndax",
         trades=Trades(
             # https://apidoc.ndax.io/#subscribetrades
@@ -265,6 +220,7 @@ FACTS = (
     ),
     Facts(
         exchange="onetrading",
+        first_market="BTC/EUR",
         ccxt=Ccxt(
             ticks_from_books=True,
         ),
@@ -282,6 +238,10 @@ FACTS = (
     ),
     Facts(
         exchange="pacifica",
+        first_market="BTC/USDC:USDC",
+        # "Current open interest in USD", which ccxt multiplies by the price once more
+        # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
+        open_interest=Counting("quote", other="quote", valued=ANY_KIND),
         trades=Trades(
             # https://docs.pacifica.fi/api-documentation/api/websocket/subscriptions/trades (cause over REST, tc
             # on the socket)
@@ -293,6 +253,9 @@ FACTS = (
     ),
     Facts(
         exchange="paradex",
+        first_market="BTC/USD:USD",
+        # in base currency; https://docs.paradex.trade/api/prod/markets/get-markets-summary
+        open_interest=Counting("base", other="base"),
         contracts_only=True,
         trades=Trades(
             # https://docs.paradex.trade/ws/web-socket-channels/trades/trades
@@ -327,37 +290,11 @@ FACTS = (
         ),
     ),
     Facts(
-        exchange="weex",
-        ccxt=Ccxt(
-            # ccxt has the stream of best prices for spot alone; the tickers of contracts have neither bid nor ask
-            ticks_from_books_of=frozenset({"swap"}),
-        ),
-        books=CcxtBooks(
-            left_standing=True,
-            listed_in=("params",),
-        ),
-    ),
-    Facts(
-        exchange="whitebit",
-        trades=Trades(
-            # https://docs.whitebit.com/websocket/market-streams/trades
-            marks=Marks(flags={"rpi": "rpi"}),
-            # socket, `time`: seconds and microseconds; REST, `trade_timestamp`: seconds
-            two_times=True,
-        ),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-        books=CcxtBooks(
-            unsubscribed_here=True,
-        ),
-        corrections=Corrections(
-            # seconds, with a fraction
-            book_times=(("params", 1, "timestamp"),),
-        ),
-    ),
-    Facts(
         exchange="woo",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
         trades=Trades(
             # https://docs.woox.io/#trade
             marks=Marks(flags={"rpi": "rpi"}),
@@ -368,6 +305,10 @@ FACTS = (
     ),
     Facts(
         exchange="woofipro",
+        quantities=Quantities(
+            # by ccxt's convention; no page that contradicts was found
+            in_contracts=True,
+        ),
         contracts_only=True,
         ccxt=Ccxt(
             bids_asks_in_tickers=True,

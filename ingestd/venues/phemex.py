@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ingestd.venues.counting import Counting
 from ingestd.venues.exact import decimal_text
 from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
 
@@ -21,6 +22,9 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="phemex",
+        # Of contracts with scaled prices an integer, as are positions, which count contracts; of the others
+        # `openInterestRv`, of which nothing is said. https://phemex-docs.github.io/#query-24-hours-ticker
+        open_interest=Counting(inverse="contracts", unread="openInterest"),
         ccxt=Ccxt(
             ticks_from_books=True,
         ),

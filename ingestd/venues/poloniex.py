@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from ingestd.venues import families
+from ingestd.venues.book_frames import NumberedFrame
 from ingestd.venues.corrections import time_at
 from ingestd.venues.facts import Ccxt, CcxtBooks, Changes, Corrections, Facts, Trade
+from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -16,14 +20,27 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
     return time_at(info, "createTime")
 
 
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """https://api-docs.poloniex.com/spot/websocket/market-data#book-level-2"""
+    if not isinstance(frame, dict) or frame.get("channel") != "book_lv2" or not isinstance(frame.get("data"), list):
+        return
+    for data in frame["data"]:
+        if isinstance(data, dict):
+            one = {**frame, "data": [data]}
+            yield NumberedFrame(one, str(data.get("symbol")), data, frame.get("action") == "snapshot")
+
+
 FACTS = (
     Facts(
         exchange="poloniex",
+        lists=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
         quotes_in_coins=True,
         ccxt=Ccxt(
             ticks_from_books=True,
         ),
         books=CcxtBooks(
+            numbering=Numbering((), ("id",), before=("lastId",)),
+            numbered_frames=_numbered_frames,
             unsubscribed_here=True,
         ),
         corrections=Corrections(

@@ -19,6 +19,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="upbit",
+        first_market="BTC/KRW",
         ccxt=Ccxt(
             ticks_from_books=True,
             timeframes_not_streamed=frozenset(

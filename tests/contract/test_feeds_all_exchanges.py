@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.books.numbering import NUMBERINGS
 from ingestd.feeds.ccxt import channels
 from ingestd.feeds.ccxt.tap import TappedClient, exchange_ids, features, make_exchange, tapped_class
 from ingestd.feeds.ccxt.tap_state import STORES, Tap
 from ingestd.feeds.ccxt.tapped_stores import TappedStore
 from ingestd.feeds.ccxt.venue_hosts import why_not_the_venues
 from ingestd.records import CHANNELS, Channel
+from ingestd.venues.all import facts_of
 from ingestd.venues.exact import ExactFloat
 from tests.support.ccxt_requests import MARKET_TYPES
 
@@ -95,7 +95,7 @@ def test_nothing_else_of_the_venue_is_replaced(exchange_id: str) -> None:
     calling = {"on_error", "on_close", "handle_book_delta", "handle_order_book_message"}
     assert replaced <= {*calling, "get_cache_index", "convert_from_raw_quantity"}
     assert "convert_from_raw_quantity" not in own or exchange_id == "bitrue"
-    assert "get_cache_index" not in own or exchange_id in NUMBERINGS
+    assert "get_cache_index" not in own or facts_of(exchange_id).books.numbering
 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())

@@ -56,7 +56,9 @@ LONGEST_FILE = 400
 # A file may be longer for a reason, said here.
 LONGER_FOR_A_REASON = {
     "ingestd/feeds/ccxt/tap.py": "the only file that may import ccxt: what derives from its classes is here",
+    "ingestd/venues/binance.py": "an exchange is one file: its decoder and its facts",
     "ingestd/venues/kraken.py": "an exchange is one file: its decoder, its names and its facts",
+    "ingestd/venues/okx.py": "an exchange is one file: its decoder and its facts",
     "ingestd/intake/intake.py": "holding, giving up, sealing and counting are of one list of open records",
     "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where",
 }

@@ -17,7 +17,7 @@ from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.symbols import kind_by_name, may_serve, resolve, type_by_name
 from ingestd.gaps.trade_ids import asks_for_aggregates
-from ingestd.venues.all import native_exchanges, native_venue
+from ingestd.venues.all import FACTS, native_exchanges, native_venue
 from ingestd.venues.symbol_names import unified_guess
 
 _BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})
@@ -28,20 +28,7 @@ _NEWEST_ONLY = (
 )
 _DEAR = "a page of 500 past trades of the stream @trade weighs 200 of the 2400 that Binance's futures allow a minute"
 _TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesForSymbols = { name = "aggTrade" }'
-# What other programs call them, or what they were called: https://github.com/bmoscon/cryptofeed (defines.py), ccxt.
-_FORMER_NAMES = {
-    "binancefutures": "binanceusdm",
-    "binancedelivery": "binancecoinm",
-    "blockchain": "blockchaincom",
-    "coinbaseadvanced": "coinbase",
-    "coinbasepro": "coinbaseexchange",
-    "gdax": "coinbaseexchange",
-    "cryptodotcom": "cryptocom",
-    **dict.fromkeys(("gateio", "gateiofutures"), "gate"),
-    **dict.fromkeys(("huobi", "huobipro", "huobidm", "huobiswap"), "htx"),
-    **dict.fromkeys(("okex", "okex5"), "okx"),
-    "bitfinex2": "bitfinex",
-}
+_FORMER_NAMES = {name: exchange for exchange, facts in FACTS.items() for name in facts.former_names}
 _NEAR = 0.82  # bittrex and bittrade, which are two exchanges, are 0.8
 _HAVING = {"all": "markets", "contracts": "contracts", "perpetuals": "perpetual contracts"}
 

@@ -17,26 +17,9 @@ from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.symbols import kind_of, namesakes, resolve
 from ingestd.records import CHANNELS, Channel
-from ingestd.venues.all import native_venue
-from ingestd.venues.symbol_names import CONTRACTS_ONLY
+from ingestd.venues.all import facts_of, native_venue
 
 _USUAL: tuple[Channel, ...] = ("ticks", "trades", "order_book")
-# A market of venues that do not trade bitcoin in USDT, or trade contracts only.
-_FIRST_MARKETS: Mapping[str, str] = {
-    **dict.fromkeys(CONTRACTS_ONLY, "BTC/USDT:USDT"),
-    **dict.fromkeys(("coinbase", "coinbaseexchange", "kraken", "bitstamp", "gemini"), "BTC/USD"),
-    **dict.fromkeys(("bithumb", "coinone", "upbit"), "BTC/KRW"),
-    **dict.fromkeys(("bittrade", "coincheck"), "BTC/JPY"),
-    **dict.fromkeys(("dydx", "hyperliquid", "pacifica"), "BTC/USDC:USDC"),
-    **dict.fromkeys(("apex", "paradex", "extended", "krakenfutures"), "BTC/USD:USD"),
-    "alpaca": "BTC/USD",
-    "cex": "BTC/USD",
-    "independentreserve": "BTC/AUD",
-    "luno": "BTC/ZAR",
-    "onetrading": "BTC/EUR",
-    "binancecoinm": "BTC/USD:BTC",
-    "deribit": "BTC/USD:BTC",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +81,8 @@ def offer(exchange: str) -> Offer:
 
 def first_symbol(exchange: str) -> str:
     """A market to begin with: bitcoin, in a currency that the venue quotes it in."""
-    return _FIRST_MARKETS.get(exchange, "BTC/USDT")
+    facts = facts_of(exchange)
+    return facts.first_market or ("BTC/USDT:USDT" if facts.contracts_only else "BTC/USDT")
 
 
 def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:

@@ -17,13 +17,14 @@ from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
-from ingestd.feeds.markets.families import Family, may_hold, needed
+from ingestd.feeds.markets.families import may_hold, needed
 from ingestd.feeds.markets.listing import Choice, has_expired
 from ingestd.feeds.stopping import Stop
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.records import Channel, StreamId
 from ingestd.retry import Backoff
 from ingestd.status import Earlier, FeedStatus, MarketInfo, StreamStatus
+from ingestd.venues.families import Family
 
 log = structlog.get_logger()
 

@@ -17,9 +17,9 @@ from typing import Any
 from ingestd.config.secrets import redact
 from ingestd.errors import MarketListTooLong
 from ingestd.feeds.ccxt.unreached import unreached
-from ingestd.feeds.markets.families import Family
 from ingestd.feeds.markets.judge import shown_name
 from ingestd.venues.exact import ExactFloat
+from ingestd.venues.families import Family
 
 _WAIT_ERRORS = frozenset({"DDoSProtection", "RateLimitExceeded"})  # the exchange library's, by name
 

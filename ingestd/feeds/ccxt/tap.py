@@ -26,7 +26,6 @@ from ingestd.clock import now_us
 from ingestd.config.secrets import redact
 from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.books.checksums import CHECKED_HERE, Checksums
-from ingestd.feeds.ccxt.book_frames import Reader, book_frame_reader, is_best_prices
 from ingestd.feeds.ccxt.bounded_http import ReplyRefused, bounded_session, hang_up, reads_nothing
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE
 from ingestd.feeds.ccxt.corrections import book_time_us
@@ -45,6 +44,7 @@ from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from ingestd.retry import cut, retry_after_s
 from ingestd.venues.all import facts_of
 from ingestd.venues.bitfinex import is_bitfinex_checksum
+from ingestd.venues.book_frames import WholeBook
 from ingestd.venues.exact import ExactFloat, ExactReaders, decode_json, multiplied
 from ingestd.venues.names import VenueNames
 from ingestd.venues.venue_time import BOOK_TIME, asks_for_microseconds
@@ -182,7 +182,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if self.exchange.code_name == "bitfinex" and is_bitfinex_checksum(data):
             self._judge_book(data)  # and not by the venue's code, which lets a book go that it does not agree with
             return
-        if is_best_prices(self.exchange.code_name, self.url, data):
+        if self.exchange.best_prices is not None and self.exchange.best_prices(self.url, data):
             self.tap.aside = self.aside
         elif self.exchange.book_frame is not None:
             self._look_for_whole_book(self.exchange.book_frame, data)
@@ -215,7 +215,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         if book is not None and book.is_whole and self.tap.checksums.contradict(symbol, book, frame):
             self.exchange.book_is_wrong(symbol)
 
-    def _look_for_whole_book(self, read: Reader, frame: Any) -> None:
+    def _look_for_whole_book(self, read: WholeBook, frame: Any) -> None:
         """The venue's code would put a whole book on top of what is there: let that go before."""
         found = read(frame, self.subscriptions)
         if found is None:
@@ -399,7 +399,8 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         self.lacking: frozenset[str] = frozenset()  # those of them
         self.listed: frozenset[str] = frozenset()
         self.code_name = _code_name(self)
-        self.book_frame = book_frame_reader(self.code_name)
+        books = facts_of(self.code_name).books
+        self.book_frame, self.best_prices = books.whole_book, books.best_prices
         self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
         self._market_names = MarketNames({})
         self.begin_markets()

@@ -12,9 +12,9 @@ from typing import Any
 
 from ingestd.clock import now_us
 from ingestd.feeds.books.checksums import Checksums
-from ingestd.feeds.ccxt.numbered_frames import NumberedFrame
 from ingestd.feeds.ccxt.tap_listener import TapListener
 from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
+from ingestd.venues.book_frames import NumberedFrame
 
 _CONCURRENT_DIALS = 4
 

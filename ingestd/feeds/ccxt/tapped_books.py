@@ -17,12 +17,13 @@ from typing import Any
 import structlog
 
 from ingestd.errors import FeedError, RateLimited
-from ingestd.feeds.books.numbering import NUMBERINGS, BookSteps
+from ingestd.feeds.books.numbering import BookSteps
 from ingestd.feeds.ccxt.channels import BOOKS_GATHERED_HERE
-from ingestd.feeds.ccxt.numbered_frames import NumberedFrame, numbered_frame_reader
 from ingestd.feeds.ccxt.tap_state import Tap, started_for
 from ingestd.feeds.ccxt.tapped_stores import BookStore, tap_book
 from ingestd.retry import Backoff
+from ingestd.venues.all import facts_of
+from ingestd.venues.book_frames import NumberedFrame
 
 log = structlog.get_logger()
 
@@ -65,8 +66,8 @@ class TappedBooks:
     _tap: Tap
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.numbering = NUMBERINGS.get(self.code_name)
-        self.numbered_frames = numbered_frame_reader(self.code_name)
+        self.numbering = facts_of(self.code_name).books.numbering
+        self.numbered_frames = facts_of(self.code_name).books.numbered_frames
         self._steps: defaultdict[str, BookSteps] = defaultdict(BookSteps)
         self.loading: dict[str, Backoff] = {}  # the books that could not be loaded when that was last tried
         self._put_together: set[str] = set()  # those that are, of one over REST and the changes since

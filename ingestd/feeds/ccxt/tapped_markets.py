@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
 
 from ingestd.feeds.ccxt.market_answers import MarketAnswers, read_leniently
-from ingestd.feeds.markets.families import Family, family_of
+from ingestd.feeds.markets.families import family_of
 from ingestd.feeds.markets.judge import shown_name, why_malformed, with_ids_of_others
 from ingestd.venues.exact import decode_json
+from ingestd.venues.families import Family
 from ingestd.venues.kraken import by_its_own_assets
 
 _EMPTY = "returned an empty response"  # HTX's code says so, and raises, where a list has no market

@@ -14,8 +14,8 @@ import structlog
 from ingestd import files
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.markets.families import Family
 from ingestd.venues.exact import decode_json, encode_json
+from ingestd.venues.families import Family
 
 log = structlog.get_logger()
 

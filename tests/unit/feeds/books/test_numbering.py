@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.books.numbering import NUMBERINGS, BookSteps, Verdict
-from ingestd.feeds.ccxt.numbered_frames import numbered_frame_reader
+from ingestd.feeds.books.numbering import BookSteps
+from ingestd.venues.all import FACTS
+from ingestd.venues.numbering import Numbering, Verdict
 
 
 @pytest.mark.parametrize(
@@ -31,17 +32,23 @@ from ingestd.feeds.ccxt.numbered_frames import numbered_frame_reader
     ],
 )
 def test_a_change_follows_or_not(exchange: str, change: dict[str, Any], number: int | None, expected: Verdict) -> None:
-    assert NUMBERINGS[exchange].verdict(change, number) == expected
+    assert numbering_of(exchange).verdict(change, number) == expected
 
 
-@pytest.mark.parametrize("exchange", sorted(NUMBERINGS))
+@pytest.mark.parametrize("exchange", sorted(exchange for exchange, facts in FACTS.items() if facts.books.numbering))
 @pytest.mark.parametrize(
     "frame", [None, "pong", 7, [], [1, "hb"], {}, {"data": None, "params": [], "update": 1}, {"e": "depth", "topic": 1}]
 )
 def test_frames_of_anything_else_are_no_books(exchange: str, frame: Any) -> None:
-    read = numbered_frame_reader(exchange)
+    read = FACTS[exchange].books.numbered_frames
     found = [] if read is None else list(read(frame, "wss://example.invalid"))
-    assert all(NUMBERINGS[exchange].last_number(one.numbers) is None for one in found)
+    assert all(numbering_of(exchange).last_number(one.numbers) is None for one in found)
+
+
+def numbering_of(exchange: str) -> Numbering:
+    numbering = FACTS[exchange].books.numbering
+    assert numbering is not None
+    return numbering
 
 
 def counted(*steps: tuple[bool, bool]) -> BookSteps:

@@ -1,0 +1,44 @@
+"""Apex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ingestd.venues.book_frames import NumberedFrame, part
+from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
+from ingestd.venues.numbering import Numbering
+from ingestd.venues.trade_kinds import Marks
+
+
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
+    data = part(frame, "data")
+    if data and str(frame.get("topic")).startswith("orderBook"):
+        yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot")
+
+
+FACTS = (
+    Facts(
+        exchange="apex",
+        first_market="BTC/USD:USD",
+        contracts_only=True,
+        trades=Trades(
+            # messages of Bybit's form
+            marks=Marks(flags={"BT": "block"}),
+        ),
+        ccxt=Ccxt(
+            ticks_from_books=True,
+        ),
+        books=CcxtBooks(
+            numbering=Numbering(("u",), ("u",)),
+            numbered_frames=_numbered_frames,
+            unsubscribed_here=True,
+            asks_for_missing=True,
+        ),
+        corrections=Corrections(
+            # microseconds
+            book_times=(("ts",),),
+        ),
+    ),
+)

@@ -1,0 +1,36 @@
+"""BloFin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ingestd.venues.book_frames import NumberedFrame, part
+from ingestd.venues.counting import Quantities
+from ingestd.venues.facts import CcxtBooks, Facts
+from ingestd.venues.numbering import Numbering
+
+
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """https://docs.blofin.com/index.html#ws-order-book-channel"""
+    asked = part(frame, "arg")
+    if asked.get("channel") == "books" and "action" in frame:
+        yield NumberedFrame(frame, str(asked.get("instId")), part(frame, "data"), frame["action"] == "snapshot")
+
+
+FACTS = (
+    Facts(
+        exchange="blofin",
+        quantities=Quantities(
+            # "number of contracts", of contractValue: https://docs.blofin.com/index.html#ws-order-book-channel
+            in_contracts=True,
+        ),
+        contracts_only=True,
+        books=CcxtBooks(
+            numbering=Numbering((), ("seqId",), before=("prevSeqId",)),
+            numbered_frames=_numbered_frames,
+            unsubscribed_here=True,
+            listed_in=("args",),
+        ),
+    ),
+)

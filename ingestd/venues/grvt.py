@@ -1,0 +1,49 @@
+"""GRVT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ingestd.venues.book_frames import NumberedFrame
+from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
+from ingestd.venues.numbering import Numbering
+from ingestd.venues.trade_kinds import Marks
+
+
+def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
+    """The whole book that a subscription begins with has the number 0, which is not of the series of its changes.
+
+    https://api-docs.grvt.io/market_data_streams/#orderbook-delta
+    """
+    if isinstance(frame, dict) and frame.get("stream") == "v1.book.d" and "feed" in frame:
+        is_whole = str(frame.get("sequence_number") or "0") == "0"
+        market_id = str(frame.get("selector")).partition("@")[0]
+        yield NumberedFrame(frame, market_id, {} if is_whole else frame, is_whole)
+
+
+FACTS = (
+    Facts(
+        exchange="grvt",
+        contracts_only=True,
+        trades=Trades(
+            # https://api-docs.grvt.io/market_data_streams/#trade
+            marks=Marks(flags={"is_rpi": "rpi"}),
+        ),
+        ccxt=Ccxt(
+            # ccxt names a subscription by market and interval alone: at 500 ms, the default, books are taken for
+            # tickers
+            options={"watchOrderBook": {"interval": 100}},
+        ),
+        books=CcxtBooks(
+            numbering=Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
+            numbered_frames=_numbered_frames,
+            unsubscribed_here=True,
+            listed_in=("params", "selectors"),
+        ),
+        corrections=Corrections(
+            # nanoseconds
+            book_times=(("feed", "event_time"),),
+        ),
+    ),
+)
