@@ -7,6 +7,7 @@
     │   ├── JournalVersion     written by a newer ingestd
     │   ├── JournalLocked      another process owns this state directory
     │   └── JournalDamaged     a file holds something that was never written to it
+    ├── WorkerClosed           a thread takes no more work
     ├── SinkStateError         what a sink keeps in the state directory cannot be used
     ├── SchemaError            the database schema is not the one this program needs
     ├── LeaseLost              another ingestd captures this shard now
@@ -103,6 +104,10 @@ class JournalLocked(JournalError):
 
 class JournalDamaged(JournalError):
     """The file holds something that was never written to it: a bad sector, a torn copy, a foreign file."""
+
+
+class WorkerClosed(IngestdError):
+    """A thread takes no more work: what it worked for has been closed."""
 
 
 class SinkStateError(IngestdError):

@@ -22,14 +22,14 @@ import structlog
 
 from ingestd import files
 from ingestd.clock import monotonic_s, now_us
-from ingestd.errors import JournalError
+from ingestd.errors import WorkerClosed
 from ingestd.gaps.causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
 from ingestd.gaps.open_gaps import stream_of_gap
 from ingestd.intake.intake import Intake
-from ingestd.journal.thread import Worker
 from ingestd.log_limit import LogLimit
 from ingestd.records import FeedGap, StreamId
 from ingestd.status import Earlier, FeedStatus
+from ingestd.worker import Worker
 
 log = structlog.get_logger()
 
@@ -299,7 +299,7 @@ class StreamState:
             )
             await asyncio.wait({writing})
             writing.result()
-        except (OSError, JournalError) as error:
+        except (OSError, WorkerClosed) as error:
             self._failures += 1
             if self._log_limit.allows(str(error)):
                 log.error("stream_state_not_written", path=str(self._path), failures=self._failures, error=str(error))

@@ -29,7 +29,7 @@ import structlog
 from ingestd.channels import ROWS, count_channels
 from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
-from ingestd.errors import JournalDamaged, JournalError, JournalFull
+from ingestd.errors import JournalDamaged, JournalError, JournalFull, WorkerClosed
 from ingestd.failpoints import passing
 from ingestd.gaps.open_gaps import Dropped
 from ingestd.journal.cursor import Batch, Cursor, Place
@@ -38,9 +38,9 @@ from ingestd.journal.file import FileName, JournalFile, add_counts
 from ingestd.journal.recovery import files_left, gaps_left_by, take_directory
 from ingestd.journal.rows import StoredBatch
 from ingestd.journal.salvage import Rewritten, salvage, without_channel
-from ingestd.journal.thread import Worker
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, Record, StreamId, decode_batch, encode_batch
+from ingestd.worker import Worker
 
 __all__ = ["DROP_ORDER", "Batch", "Cursor", "Journal", "Place"]
 
@@ -114,7 +114,7 @@ class Journal:
         Takes at most twenty seconds: a thread that hangs in the disk is left to itself, it ends with the process, and
         so does the lock then.
         """
-        with contextlib.suppress(JournalError):
+        with contextlib.suppress(WorkerClosed):
             self._writer.submit(partial(_finish_all, list(self._files)))
         hung = [worker.name for worker in (self._writer, self._reader) if not worker.close(_CLOSE_S)]
         if hung:
@@ -252,8 +252,8 @@ class Journal:
             return await self._in_reader(partial(file.counts_between, after, position))
 
     def look_up(self, work: Callable[[], T]) -> Future[T]:
-        """Do it in the reader's thread."""
-        return self._reader.submit(work)
+        """Do it in the reader's thread. Raises JournalError once the journal is closed."""
+        return _submitted(self._reader, work)
 
     def release(self) -> None:
         """Unlink the files that every cursor has passed."""
@@ -460,7 +460,7 @@ class Journal:
         file.ended = True
         again, self._undeleted = self._undeleted, []
         for gone in (*again, file):
-            with contextlib.suppress(JournalError):  # closed: the next start finds it, and skips it
+            with contextlib.suppress(WorkerClosed):  # the next start finds it, and skips it
                 self._reader.submit(gone.unlink).add_done_callback(partial(self._unlinked, gone))
 
     def _unlinked(self, file: JournalFile, done: Future[None]) -> None:
@@ -499,10 +499,17 @@ class Journal:
         await asyncio.shield(task)
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._writer.submit(work))
+        return await asyncio.wrap_future(_submitted(self._writer, work))
 
     async def _in_reader(self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._reader.submit(work))
+        return await asyncio.wrap_future(_submitted(self._reader, work))
+
+
+def _submitted(worker: Worker, work: Callable[[], T]) -> Future[T]:
+    try:
+        return worker.submit(work)
+    except WorkerClosed as error:
+        raise JournalError(str(error)) from error
 
 
 def _read(file: JournalFile, after: int, max_records: int) -> list[Batch]:

@@ -24,6 +24,7 @@ LEAVES: dict[str, set[str]] = {
     "files": {"failpoints"},
     "errors": {"retry"},
     "failpoints": {"errors"},
+    "worker": {"errors"},
     "status": {"records"},
     "validation": {"clock", "records"},
     # Rooms that every room may import.

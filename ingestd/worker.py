@@ -1,6 +1,6 @@
-"""One thread that does one piece of work after the other, and that never keeps the process from ending.
+"""A thread that does one piece of work after the other and never keeps the process from ending.
 
-A disk that hangs cannot be interrupted. The threads of an executor would then be waited for at the exit, for ever.
+A disk that hangs cannot be interrupted. At its exit the interpreter would wait for the threads of an executor for ever.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from ingestd.errors import JournalError
+from ingestd.errors import WorkerClosed
 
 T = TypeVar("T")
 
 
 class Worker:
-    """Starts with the first piece of work; ends with `close`, or with the process."""
+    """One thread. It starts with the first piece of work and ends with `close`, or with the process."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,9 +26,9 @@ class Worker:
         self._closed = False
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Do it after everything submitted before. Raises JournalError once closed."""
+        """Do it after everything submitted before. Raises WorkerClosed after `close`."""
         if self._closed:
-            raise JournalError(f"the {self.name} has been closed")
+            raise WorkerClosed(f"the {self.name} has been closed")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             self._thread.start()
@@ -37,7 +37,7 @@ class Worker:
         return future
 
     def close(self, timeout_s: float) -> bool:
-        """Finish what was submitted. False: it has not ended in time, and is left to itself."""
+        """Finish what was submitted. False: the thread has not ended in time, and is left to itself."""
         self._closed = True
         if self._thread is None:
             return True
