@@ -74,7 +74,7 @@ def time_window(now_us: int, max_ahead_s: float, retention_days: dict[type, int]
     return TimeWindow(oldest, now_us + int(max_ahead_s * 1e6))
 
 
-def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
+def rejection_reason(record: MarketRecord, window: TimeWindow) -> str | None:
     """Why `record` cannot be stored, as a short fixed reason, or None when it can."""
     reason = _CHECKS[type(record)](record)
     if reason is not None:
@@ -92,8 +92,8 @@ def flaw(record: MarketRecord, window: TimeWindow) -> str | None:
     return None
 
 
-def all_sound(records: Sequence[MarketRecord | FeedGap], window: TimeWindow) -> bool:
-    """Whether no record of a batch has a `flaw`, asked of all at once: half the time of asking each.
+def all_valid(records: Sequence[MarketRecord | FeedGap], window: TimeWindow) -> bool:
+    """Whether no record of a batch has a `rejection_reason`, asked of all at once: half the time of asking each.
 
     False when there is a gap among them, too: that is not a market record.
     """
@@ -106,7 +106,7 @@ def all_sound(records: Sequence[MarketRecord | FeedGap], window: TimeWindow) -> 
     return (
         (not trades or _all_trades(trades, window))
         and (not ticks or _all_ticks(ticks, window))
-        and all(flaw(record, window) is None for others in by_type.values() for record in others)
+        and all(rejection_reason(record, window) is None for others in by_type.values() for record in others)
     )
 
 
@@ -270,7 +270,7 @@ _ALLOWED: Mapping[str, Callable[[Any], object]] = {
 
 def _by_rules(record_type: type) -> Callable[[Any], str | None]:
     """The check of a record whose fields can be judged one by one."""
-    rules = list(field_rules(record_type).items())[2:]  # `flaw` judges time and received_at
+    rules = list(field_rules(record_type).items())[2:]  # `rejection_reason` judges time and received_at
     checks = [(name, _ALLOWED[rule.allows], rule.reason or name) for name, rule in rules]
 
     def check(record: Any) -> str | None:

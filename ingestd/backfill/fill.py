@@ -41,7 +41,7 @@ RecordT = TypeVar("RecordT", bound=MarketRecord)
 class Intake(Protocol):
     """Where what was recovered goes."""
 
-    def put_recovered(self, record: MarketRecord) -> None: ...
+    def put_backfilled(self, record: MarketRecord) -> None: ...
     async def writable(self) -> None: ...
 
 
@@ -181,7 +181,7 @@ class Filler:
         """Those that will be stored, and not put aside by validation."""
         await self._intake.writable()
         for record in records:
-            self._intake.put_recovered(record)
+            self._intake.put_backfilled(record)
         return [record for record in records if self._accepts(record)]
 
 

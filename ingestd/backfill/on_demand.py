@@ -48,7 +48,7 @@ from ingestd.storage.retention import accepted_window
 from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.writer import Flush, prepare, write
-from ingestd.validation import flaw, rejection
+from ingestd.validation import rejection, rejection_reason
 from ingestd.venues.past import Paging, Series
 
 log = structlog.get_logger()
@@ -291,7 +291,7 @@ class _Work:
         window = self._time_window(now_us())
         checked: list[Record] = []
         for record in records:
-            reason = flaw(record, window)
+            reason = rejection_reason(record, window)
             checked.append(record if reason is None else rejection(record, TABLE_OF[type(record)], reason))
             if reason is not None:
                 self._report.rejected += 1

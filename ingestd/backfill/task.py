@@ -22,7 +22,7 @@ from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.gap_filling import Gap
 from ingestd.storage.migrate import check_schema
-from ingestd.validation import TimeWindow, flaw
+from ingestd.validation import TimeWindow, rejection_reason
 
 log = structlog.get_logger()
 
@@ -200,7 +200,7 @@ class Backfill:
                 log.info("audit_failed", exchange=venue.exchange, error=str(error)[:300])
 
     def _accepts(self, record: object) -> bool:
-        return flaw(record, self._time_window(now_us())) is None  # type: ignore[arg-type] # any market record
+        return rejection_reason(record, self._time_window(now_us())) is None  # type: ignore[arg-type] # any market record
 
     async def _connected(self) -> Database:
         if self._database is None or self._database.is_closed:

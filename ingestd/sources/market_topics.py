@@ -24,7 +24,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer.counting import count_outcome
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
-from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, flaw, is_name, storable_text
+from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, is_name, rejection_reason, storable_text
 
 log = structlog.get_logger()
 
@@ -153,7 +153,7 @@ def unfit(record: Record, window: TimeWindow) -> str | None:
         return None if all(OLDEST_TIME_US <= time <= _NEWEST_TIME_US for time in times) else "time"
     if isinstance(record, Funding) and not 0 <= (record.next_funding_time or 0) <= _NEWEST_TIME_US:
         return "next_funding_time"
-    return flaw(record, window)
+    return rejection_reason(record, window)
 
 
 def poison(message: Message, table: str, now: int, error: str) -> Rejected:

@@ -114,7 +114,7 @@ def ccxt_update(data: bytes) -> None:
 def _check_storable(record: MarketRecord | FeedGap) -> None:
     assert not isinstance(record, FeedGap), record
     window = validation.time_window(NOW_US, 60, {})
-    reason = validation.flaw(record, window)
+    reason = validation.rejection_reason(record, window)
     kept: Record = record if reason is None else validation.rejection(record, TABLE_OF[type(record)], reason)
     assert decode_batch(encode_batch([kept])) == [kept]
     (line,) = copy_text.lines([kept])

@@ -22,7 +22,7 @@ from ingestd.storage import gap_filling
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.retention import accepted_window
-from ingestd.validation import flaw
+from ingestd.validation import rejection_reason
 from ingestd.venues.past import Ids, Series
 from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
@@ -210,12 +210,12 @@ async def test_a_gap_of_which_a_trade_is_put_aside_is_not_filled(postgres_databa
     window = accepted_window(Config())(now_us())
 
     def is_valid(record: MarketRecord) -> bool:
-        return flaw(record, window) is None
+        return rejection_reason(record, window) is None
 
     class Validating(Sink):
-        def put_recovered(self, record: MarketRecord) -> None:
+        def put_backfilled(self, record: MarketRecord) -> None:
             if is_valid(record):
-                super().put_recovered(record)
+                super().put_backfilled(record)
 
     class Past(Venue):
         def series(self, symbol: str) -> Series:
@@ -243,9 +243,9 @@ async def test_a_candle_that_is_put_aside_fills_no_gap(postgres_database: Databa
     refused = NOON_US + 3 * STEP_US["candles"]
 
     class Validating(Sink):
-        def put_recovered(self, record: MarketRecord) -> None:
+        def put_backfilled(self, record: MarketRecord) -> None:
             if record.time != refused:
-                super().put_recovered(record)
+                super().put_backfilled(record)
 
     storing = asyncio.create_task((sink := Validating(other)).run())
     gap = gap_filling.Gap(

@@ -81,7 +81,7 @@ class Sink:
         self._taken: list[MarketRecord] = []
         self._some = asyncio.Event()
 
-    def put_recovered(self, record: MarketRecord) -> None:
+    def put_backfilled(self, record: MarketRecord) -> None:
         self._taken.append(record)
         self._some.set()
 

@@ -60,7 +60,6 @@ LONGER_FOR_A_REASON = {
     "ingestd/venues/binance.py": "an exchange is one file: its decoder and its facts",
     "ingestd/venues/kraken.py": "an exchange is one file: its decoder, its names and its facts",
     "ingestd/venues/okx.py": "an exchange is one file: its decoder and its facts",
-    "ingestd/intake/intake.py": "holding, giving up, sealing and counting are of one list of open records",
     "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where",
 }
 

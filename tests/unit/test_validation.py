@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingestd.clock import MICROSECONDS_PER_DAY
 from ingestd.records import MarketRecord, Tick, Trade, encode_batch
-from ingestd.validation import OLDEST_TIME_US, all_sound, as_json, flaw, rejection, time_window
+from ingestd.validation import OLDEST_TIME_US, all_valid, as_json, rejection, rejection_reason, time_window
 from tests.support.records import NOW_US, book, market_records, tick, trade
 
 WINDOW = time_window(NOW_US + 10 * MICROSECONDS_PER_DAY, 60, {Trade: 365, Tick: 0})
@@ -22,7 +22,7 @@ WINDOW = time_window(NOW_US + 10 * MICROSECONDS_PER_DAY, 60, {Trade: 365, Tick: 
 def test_what_a_venue_sends_passes(record: MarketRecord) -> None:
     if isinstance(record, Tick) and record.bid_price is None and record.ask_price is None:
         return
-    assert flaw(record, WINDOW) is None
+    assert rejection_reason(record, WINDOW) is None
 
 
 texts = st.sampled_from(["NaN", "-1", "0", "", "1 ", "1.5", ".5", "9" * 200, "a\n", "a" * 129])
@@ -43,26 +43,26 @@ def perhaps_flawed(draw: st.DrawFn) -> MarketRecord:
 
 @given(st.lists(perhaps_flawed(), max_size=5))
 def test_a_batch_is_sound_when_each_of_its_records_is(records: list[MarketRecord]) -> None:
-    assert all_sound(records, WINDOW) == all(flaw(record, WINDOW) is None for record in records)
+    assert all_valid(records, WINDOW) == all(rejection_reason(record, WINDOW) is None for record in records)
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "inf", "-1", "0", "0.000", "", " 1", "1 ", "1,5",
                                   "0x10", "1e999", "١", "1\n", "--1", "1_000", "9" * 200])  # fmt: skip
 def test_a_price_that_is_no_positive_finite_number_is_put_aside(text: str) -> None:
-    assert flaw(trade(price=text), WINDOW) == "price"
-    assert flaw(trade(quantity=text), WINDOW) == "quantity"
-    assert flaw(tick(bid_price=text), WINDOW) == "price"
+    assert rejection_reason(trade(price=text), WINDOW) == "price"
+    assert rejection_reason(trade(quantity=text), WINDOW) == "quantity"
+    assert rejection_reason(tick(bid_price=text), WINDOW) == "price"
 
 
 @pytest.mark.parametrize("text", ["1", "1.", ".5", "0.00000001", "1e-8", "5E+3", "64000.100"])
 def test_every_way_to_write_a_number_passes(text: str) -> None:
-    assert flaw(trade(price=text), WINDOW) is None
+    assert rejection_reason(trade(price=text), WINDOW) is None
     assert Decimal(text) > 0
 
 
 def test_an_empty_side_of_a_tick_passes_and_two_do_not() -> None:
-    assert flaw(tick(bid_price=None, bid_volume=None), WINDOW) is None
-    assert flaw(tick(bid_price=None, ask_price=None), WINDOW) == "no_price"
+    assert rejection_reason(tick(bid_price=None, bid_volume=None), WINDOW) is None
+    assert rejection_reason(tick(bid_price=None, ask_price=None), WINDOW) == "no_price"
 
 
 @pytest.mark.parametrize(
@@ -85,23 +85,23 @@ def test_an_empty_side_of_a_tick_passes_and_two_do_not() -> None:
     ],
 )
 def test_each_flaw_has_its_reason(changes: dict[str, object], reason: str) -> None:
-    assert flaw(trade(1, **changes), WINDOW) == reason
+    assert rejection_reason(trade(1, **changes), WINDOW) == reason
 
 
 def test_a_retention_of_nothing_refuses_nothing_for_its_age() -> None:
-    assert flaw(tick(time=OLDEST_TIME_US), WINDOW) is None
+    assert rejection_reason(tick(time=OLDEST_TIME_US), WINDOW) is None
 
 
 @pytest.mark.parametrize("levels", [(("1", "0"),), (("01", "1"),), (("1", "NaN"),), (("1", "-1"),), (("", "1"),)])
 def test_a_bad_level_puts_the_snapshot_aside(levels: tuple[tuple[str, str], ...]) -> None:
-    assert flaw(book(bids=levels), WINDOW) == "level"
-    assert flaw(book(asks=levels), WINDOW) == "level"
+    assert rejection_reason(book(bids=levels), WINDOW) == "level"
+    assert rejection_reason(book(asks=levels), WINDOW) == "level"
 
 
 def test_a_book_without_end_is_put_aside_and_little_is_kept_of_it() -> None:
     levels = tuple((f"{price}.5", "1") for price in range(1, 10_002))
-    assert flaw(book(bids=levels[:-1]), WINDOW) is None
-    assert flaw(book(asks=levels), WINDOW) == "size"
+    assert rejection_reason(book(bids=levels[:-1]), WINDOW) is None
+    assert rejection_reason(book(asks=levels), WINDOW) == "size"
     kept = json.loads(rejection(book(asks=levels), "order_book", "size").record)
     assert kept["characters"] > 100_000
     assert len(kept["begins"]) == 8_000

@@ -24,7 +24,7 @@ from ingestd.records import (
 from ingestd.storage.database import Database
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
-from ingestd.validation import OLDEST_TIME_US, flaw, rejection, storable_gap, time_window
+from ingestd.validation import OLDEST_TIME_US, rejection, rejection_reason, storable_gap, time_window
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, market_records
 from tests.support.time_limits import examples
@@ -113,7 +113,7 @@ def test_what_passes_validation_is_accepted_by_postgresql(postgres_database: Dat
         @settings(max_examples=examples(200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(mostly_sound(), min_size=3, max_size=15), st.lists(gaps, max_size=2))
         def check(made: list[MarketRecord], some_gaps: list[FeedGap]) -> None:
-            kept: list[Record] = [record for record in made if flaw(record, FOREVER) is None]
+            kept: list[Record] = [record for record in made if rejection_reason(record, FOREVER) is None]
             refused = [rejection(record, "trades", "price") for record in made if record not in kept]
             everything = [*kept, *refused, *map(storable_gap, some_gaps)]
             assert runner.run(stored(db, everything)) == len(everything)

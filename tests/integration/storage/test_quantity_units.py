@@ -21,7 +21,7 @@ from ingestd.storage.candle_audit import Minute, comparable_volume, compare
 from ingestd.storage.database import Database
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
-from ingestd.validation import all_sound, flaw, time_window
+from ingestd.validation import all_valid, rejection_reason, time_window
 from tests.support.records import NOW_US, trade
 
 LINEAR, INVERSE = {"linear": True, "inverse": False}, {"linear": False, "inverse": True}
@@ -173,9 +173,9 @@ async def test_the_candle_audit_compares_volumes_in_one_unit(db: Database) -> No
 @pytest.mark.parametrize("unit", ["", "BASE", "0 base", "-1 quote", "NaN base", "1 unknown", "base\t1", "1e999 base"])
 def test_a_unit_that_is_none_is_refused_by_name(unit: str) -> None:
     window = time_window(NOW_US, 10.0, {})
-    assert flaw(trade(1, unit=unit), window) == "unit"
-    assert not all_sound([trade(1), trade(2, unit=unit)], window)
-    assert all_sound([trade(1), trade(2, unit="0.01 base"), trade(3, unit="unknown")], window)
+    assert rejection_reason(trade(1, unit=unit), window) == "unit"
+    assert not all_valid([trade(1), trade(2, unit=unit)], window)
+    assert all_valid([trade(1), trade(2, unit="0.01 base"), trade(3, unit="unknown")], window)
 
 
 async def quote_volumes(

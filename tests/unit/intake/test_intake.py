@@ -471,12 +471,15 @@ async def test_the_gate_counts_the_gap_that_is_told_before_another(tmp_path: Pat
     rig = Rig(tmp_path, max_open_records=100)
     for number in range(50_101):
         rig.intake.put(trade(number))
-    del rig.intake._open[98:]  # as if most of it had been journaled
-    rig.intake._reset_signals()
-    rig.intake._room.set()
-    rig.intake.put(gap_record(60_000, None))
-    assert rig.intake.open_records == 100
-    assert rig.intake.is_blocked
+    async with driven(rig):
+        await asyncio.wait_for(until_empty(rig), 60)
+        for number in range(98):
+            rig.intake.put(trade(50_101 + number))
+        blocked = [rig.intake.is_blocked]
+        rig.intake.put(gap_record(60_000, None))
+        blocked.append(rig.intake.is_blocked)
+        assert blocked == [False, True]
+        assert rig.intake.open_records == 100
     rig.journal.close()
 
 
@@ -564,7 +567,7 @@ async def test_an_exchange_whose_clock_is_ahead_is_shown(tmp_path: Path) -> None
     assert shown in rig.metrics.expose().decode()
 
 
-async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_is_no_latency(tmp_path: Path) -> None:
+async def test_what_is_backfilled_is_journaled_but_not_shown_live_and_its_delay_is_no_latency(tmp_path: Path) -> None:
     """A trade of an hour ago comes in beside one of now."""
     old = trade(1, time=NOW_US - 3_600_000_000, received_at=NOW_US)
     new = trade(2, time=NOW_US - 1000, received_at=NOW_US)
@@ -572,7 +575,7 @@ async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_i
     journal.open()
     intake = Intake(journal, IntakeConfig(), lambda _now: ALWAYS, metrics, [live := Live()])
     intake.put(new)
-    intake.put_recovered(old)
+    intake.put_backfilled(old)
     intake.close()
     await asyncio.wait_for(intake.run(), 60)
     journal.close()
@@ -582,6 +585,57 @@ async def test_what_is_recovered_is_journaled_but_not_shown_live_and_its_delay_i
     samples = [sample for family in metrics.exchange_latency_s.collect() for sample in family.samples]
     (delay,) = [sample.value for sample in samples if sample.name.endswith("_sum")]
     assert delay == pytest.approx(0.001)
+
+
+async def test_one_record_that_comes_live_and_backfilled_is_two(tmp_path: Path) -> None:
+    """The stream's live record is unjournaled and has a latency, though the very same object is backfilled, too."""
+    record = trade(1, time=NOW_US - 1000, received_at=NOW_US)
+    rig = Rig(tmp_path)
+    rig.intake.put(record)
+    rig.intake.put_backfilled(record)
+    assert rig.intake.unjournaled() == {("binance", "trades", "BTC/USDT"): NOW_US - 1000}
+    async with driven(rig):
+        pass
+    assert rig.metrics.totals(rig.metrics.received) == {"trades": 2}
+    samples = [sample for family in rig.metrics.exchange_latency_s.collect() for sample in family.samples]
+    assert [sample.value for sample in samples if sample.name.endswith("_count")] == [1]
+    rig.journal.close()
+
+
+async def test_what_is_backfilled_after_others_were_journaled_is_known_as_such(tmp_path: Path) -> None:
+    async with running(tmp_path, linger_ms=1) as rig:
+        for number in range(3):
+            rig.intake.put(trade(number))
+            await asyncio.wait_for(until_empty(rig), 60)
+        rig.intake.put_backfilled(trade(1))
+        assert rig.intake.unjournaled() == {}
+        rig.intake.put(tick(9))
+        assert list(rig.intake.unjournaled()) == [("binance", "ticks", "BTC/USDT")]
+    assert records_of(await _read_again(tmp_path)) == [trade(0), trade(1), trade(2), trade(1), tick(9)]
+
+
+async def test_what_was_set_aside_is_validated_when_it_comes_back(tmp_path: Path) -> None:
+    """The live sinks had been told that it is not valid long before."""
+    metrics, journal = Metrics(), Journal(tmp_path, JournalConfig(), Metrics())
+    journal.open()
+    config = IntakeConfig.model_validate(
+        {"max_open_records": 100, "max_batch_records": 10, "linger_ms": 1, "when_full": {"ticks": "drop_oldest"}}
+    )
+    intake = Intake(journal, config, lambda _now: ALWAYS, metrics, [live := Live()])
+    for number in range(60):
+        intake.put(trade(number))
+    intake.put(tick(60, bid_price="-1"))
+    intake.put(tick(61))
+    task = asyncio.create_task(intake.run())
+    while intake.open_records:
+        await asyncio.sleep(0)
+    intake.close()
+    await asyncio.wait_for(task, 60)
+    journal.close()
+    *trades, refused, last = records_of(await _read_again(tmp_path))
+    assert (trades, last) == ([trade(number) for number in range(60)], tick(61))
+    assert isinstance(refused, Rejected)
+    assert live.taken == [*trades, last]
 
 
 async def test_a_stream_whose_records_are_all_rejected_is_named_until_one_is_not(tmp_path: Path) -> None:

@@ -1,48 +1,48 @@
-"""What an overloaded intake may give up, kept apart until there is room again: bounded, in order per stream. Pure."""
+"""Records of channels that may be given up, kept apart while the intake is overloaded. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
 
-from ingestd.channels import channel_of
-from ingestd.records import MarketRecord
+from ingestd.channels import channel_of, stream_of
+from ingestd.records import MarketRecord, StreamId
 
 
-class Spill:
-    """`drop_oldest`: the newest `most` records of the channel are kept. `conflate`: the newest of each stream."""
+class SetAside:
+    """Keeps few records of each channel by its policy, in order per stream.
+
+    `drop_oldest` keeps the newest `most` records of the channel; `conflate` keeps the newest record of each stream.
+    """
 
     def __init__(self, policies: Mapping[str, str], most: int) -> None:
         self._policies = {channel: policy for channel, policy in policies.items() if policy != "block"}
         self._most = most
-        self._newest: dict[tuple[str, str, str], MarketRecord] = {}
+        self._newest: dict[StreamId, MarketRecord] = {}
         self._recent: dict[str, deque[MarketRecord]] = {}
 
-    def __len__(self) -> int:
-        return len(self._newest) + sum(map(len, self._recent.values()))
-
-    def takes(self, record: MarketRecord) -> bool:
-        """Whether its channel may be given up."""
+    def may_take(self, record: MarketRecord) -> bool:
+        """Whether the record's channel may be given up."""
         return channel_of(record) in self._policies
 
     def put(self, record: MarketRecord) -> MarketRecord | None:
-        """Keep it. Returns what had to go for it."""
+        """Keep the record; returns the one that is given up for it."""
         channel = channel_of(record)
         if self._policies[channel] == "conflate":
-            key = (channel, record.exchange, record.symbol)
-            replaced = self._newest.pop(key, None)
-            self._newest[key] = record
+            stream = stream_of(record)
+            replaced = self._newest.pop(stream, None)
+            self._newest[stream] = record
             return replaced
         recent = self._recent.setdefault(channel, deque())
         recent.append(record)
         return recent.popleft() if len(recent) > self._most else None
 
     def records(self) -> list[MarketRecord]:
-        """All of it, each stream in order."""
+        """All records kept, each stream in order."""
         return [*self._newest.values(), *(record for recent in self._recent.values() for record in recent)]
 
     def take_back(self) -> list[MarketRecord]:
-        """The same; nothing is left."""
+        """All records kept; none is kept any more."""
         kept = self.records()
         self._newest.clear()
         self._recent.clear()

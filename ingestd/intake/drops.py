@@ -1,0 +1,90 @@
+"""What was given up: how many records of which streams, and the gaps that say so."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import structlog
+
+from ingestd.channels import channel_of, stream_of
+from ingestd.gaps.open_gaps import Dropped, DropSpans, dropped
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.records import FeedGap, MarketRecord, StreamId
+
+log = structlog.get_logger()
+
+# A stretch of drops is over after so long without another drop. The journal drops a file's worth at a time.
+_INTAKE_PAUSE_US = 1_000_000
+_JOURNAL_PAUSE_US = 60_000_000
+
+
+class Drops:
+    """Counts the records that were given up, and makes one gap of each stretch in which a stream lost some.
+
+    They are counted here, and added to the metrics once a batch: a flood must not cost more than it did.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.lost: dict[StreamId, Dropped] = {}  # received, and not journaled at the stop
+        self._metrics = metrics
+        self._by_intake = DropSpans("the intake was full", _INTAKE_PAUSE_US)
+        self._by_journal = DropSpans("the journal was full", _JOURNAL_PAUSE_US)
+        self._without_room: Counter[str] = Counter()  # by channel
+        self._overloaded: Counter[tuple[str, str]] = Counter()  # by exchange and channel
+
+    def full(self, record: MarketRecord) -> None:
+        """There was no room for the record."""
+        self._without_room[channel_of(record)] += 1
+        self._by_intake.add(stream_of(record), dropped(record), record.received_at)
+
+    def closed(self, record: MarketRecord) -> None:
+        """The record came after the intake was closed."""
+        self._without_room[channel_of(record)] += 1
+        self.not_journaled(record)
+
+    def backfill_without_room(self, record: MarketRecord) -> None:
+        """There was no room for a backfilled record: the gap that it was to fill stays, so it makes none."""
+        self._without_room[channel_of(record)] += 1
+
+    def overloaded(self, record: MarketRecord) -> None:
+        """The record was given up for a newer one, as `intake.when_full` says."""
+        self._overloaded[record.exchange, channel_of(record)] += 1
+        self._by_intake.add(stream_of(record), dropped(record), record.received_at)
+
+    def not_journaled(self, record: MarketRecord) -> None:
+        """The record could not be journaled before the stop."""
+        span, stream = dropped(record), stream_of(record)
+        if stream in self.lost:
+            span.include(self.lost[stream])
+        self.lost[stream] = span
+
+    def by_journal(self, stream: StreamId, span: Dropped, at: int) -> FeedGap | None:
+        """The journal dropped records. Returns their gap when a stretch begins with them; it ends in `end_paused`."""
+        begins = self._by_journal.add(stream, span, at)
+        return self._by_journal.gap(stream) if begins else None
+
+    def end_before(self, stream: StreamId) -> FeedGap | None:
+        """Another gap of the stream begins or ends: the gap of what was dropped before it."""
+        return self._by_intake.end(stream) if self._by_intake else None
+
+    def end_paused(self, now: int | None) -> list[FeedGap]:
+        """The gaps of the stretches that are over at `now` (None: of all)."""
+        return [*self._by_intake.end_paused(now), *self._by_journal.end_paused(now)]
+
+    def gaps(self) -> list[FeedGap]:
+        """The gaps of the stretches that are not over, as they stand."""
+        return [*self._by_intake.gaps(), *self._by_journal.gaps()]
+
+    def count(self, *, closed: bool) -> None:
+        """Add what was given up since the last call to the metrics."""
+        if self._without_room:
+            counts, self._without_room = self._without_room, Counter()
+            reason = "after_close" if closed else "intake_full"
+            count_by(self._metrics.dropped, {(channel, reason): count for channel, count in counts.items()})
+            count_by(self._metrics.received, {("", channel): count for channel, count in counts.items()})
+            log.error("intake_dropped", reason=reason, records=dict(counts))
+        if self._overloaded:
+            given_up, self._overloaded = self._overloaded, Counter()
+            count_by(self._metrics.received, given_up)
+            for (_, channel), count in given_up.items():
+                self._metrics.dropped.labels(channel, "overload").inc(count)

@@ -1,0 +1,69 @@
+"""Records that were taken and are not durable yet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ingestd.records import MEMORY_BYTES, BookSnapshot, FeedGap, MarketRecord, all_memory_bytes, memory_bytes
+
+
+class OpenRecords:
+    """The open records, in the order they came, and which of them are backfilled.
+
+    `shown_live`: each record is validated when it is shown to the live sinks, so that it need not be validated again.
+    """
+
+    def __init__(self, *, shown_live: bool) -> None:
+        self.records: list[MarketRecord | FeedGap] = []
+        self.book_bytes = 0  # what order books among them take beyond the `MEMORY_BYTES` of any record
+        self.all_valid = shown_live  # whether each of them is known to be valid
+        self._shown_live = shown_live
+        self._removed = 0  # how many records have left; an open record's number is this and its index
+        self._backfilled: set[int] = set()  # the numbers of backfilled records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def size_bytes(self) -> int:
+        """About what they take in memory."""
+        return MEMORY_BYTES * len(self.records) + self.book_bytes
+
+    def add(self, record: MarketRecord | FeedGap) -> None:
+        """Hold one more record."""
+        self.records.append(record)
+        if type(record) is BookSnapshot:
+            self.book_bytes += memory_bytes(record) - MEMORY_BYTES
+
+    def add_backfilled(self, record: MarketRecord) -> None:
+        """Hold one more record, which is not shown live."""
+        self._backfilled.add(self._removed + len(self.records))
+        self.all_valid = False
+        self.add(record)
+
+    def add_again(self, records: Sequence[MarketRecord]) -> None:
+        """Hold records that had been set aside. They are validated again: others were sealed in between."""
+        for record in records:
+            self.all_valid = False
+            self.add(record)
+
+    def remove(self, count: int) -> None:
+        """The first `count` records are durable, or given up."""
+        if self._backfilled:
+            self._backfilled.difference_update(range(self._removed, self._removed + count))
+        if self.book_bytes:
+            self.book_bytes -= all_memory_bytes(self.records[:count]) - MEMORY_BYTES * count
+        del self.records[:count]
+        self._removed += count
+        if not self.records:
+            self.all_valid = self._shown_live
+
+    def gaps(self) -> list[FeedGap]:
+        """The gap records among them."""
+        return [record for record in self.records if type(record) is FeedGap]
+
+    def fresh(self, first: Sequence[MarketRecord | FeedGap]) -> Sequence[MarketRecord | FeedGap]:
+        """Of the first open records those that are not backfilled."""
+        if not self._backfilled:
+            return first
+        return [record for number, record in enumerate(first, self._removed) if number not in self._backfilled]

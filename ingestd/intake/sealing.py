@@ -1,0 +1,106 @@
+"""What becomes of open records when they are sealed into a batch: how many of them, which are valid, how they count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import TypeAlias
+
+from ingestd import validation
+from ingestd.channels import CHANNEL_OF, TABLE_OF, channel_of, stream_of
+from ingestd.ops.metrics import Metrics, count_by
+from ingestd.ops.rejections import Rejections
+from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Record, Rejected, encode_batch
+
+# A batch of order books is sealed before encoding it holds the event loop for long.
+_MAX_BATCH_BOOK_BYTES = 2 * 2**20
+_LEVEL_BYTES = 24
+
+RejectedCounts: TypeAlias = Counter[tuple[str, ...]]  # by channel and reason
+
+
+def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
+    """How many of the first records go into the next batch: at most `most`, and fewer where order books are large."""
+    size = min(len(records), most)
+    if not any(type(record) is BookSnapshot for record in records[:size]):
+        return size
+    total = 0
+    for index, record in enumerate(records[:size]):
+        if type(record) is BookSnapshot:
+            total += _LEVEL_BYTES * (len(record.bids) + len(record.asks))
+        if total > _MAX_BATCH_BOOK_BYTES:
+            return max(1, index)
+    return size
+
+
+def validated(
+    taken: Sequence[MarketRecord | FeedGap], window: validation.TimeWindow, rejections: Rejections, *, all_valid: bool
+) -> tuple[list[Record], RejectedCounts]:
+    """The records as they are journaled: one that is not valid becomes a rejection. `all_valid`: none needs a check."""
+    if all_valid or validation.all_valid(taken, window):
+        if rejections:
+            rejections.accept(record for record in taken if not isinstance(record, FeedGap))
+        return [*taken], Counter()
+    rejected: RejectedCounts = Counter()
+    records: list[Record] = []
+    for record in taken:
+        if isinstance(record, FeedGap):
+            records.append(validation.storable_gap(record))
+            continue
+        reason = validation.rejection_reason(record, window)
+        if reason is None:
+            records.append(record)
+            if rejections:
+                rejections.accept([record])
+        else:
+            rejections.reject(stream_of(record), reason)
+            records.append(validation.rejection(record, TABLE_OF[type(record)], reason))
+            rejected[channel_of(record), reason] += 1
+    return records, rejected
+
+
+def put_unencodable_aside(records: list[Record]) -> list[str]:
+    """Replace each record that cannot be encoded by its rejection; returns the channels of those records."""
+    channels = []
+    for index, record in enumerate(records):
+        try:
+            encode_batch([record])
+        except (TypeError, ValueError, OverflowError):
+            if isinstance(record, (FeedGap, Rejected)):
+                raise
+            channels.append(channel_of(record))
+            records[index] = validation.rejection(record, TABLE_OF[type(record)], "encode")
+    return channels
+
+
+def count_received(metrics: Metrics, records: Sequence[MarketRecord | FeedGap]) -> set[_Kind]:
+    """Count the records by exchange and channel; returns the exchange and type of what was among them."""
+    kinds = Counter(map(_kind_of, records))
+    for kind in [kind for kind in kinds if kind[1] is FeedGap]:
+        del kinds[kind]
+    count_by(metrics.received, {(exchange, CHANNEL_OF[kind]): count for (exchange, kind), count in kinds.items()})
+    return set(kinds)
+
+
+def observe_latency(metrics: Metrics, kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> None:
+    """Of each exchange and type, how late the newest record came."""
+    for record in _newest_of(kinds, records):
+        labels = record.exchange, channel_of(record)
+        late_s = (record.received_at - record.time) / 1e6
+        metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
+        metrics.exchange_ahead_s.labels(*labels).set(-late_s)
+
+
+_Kind: TypeAlias = tuple[str, type]  # an exchange's records of one type
+_kind_of: Callable[[MarketRecord | FeedGap], _Kind] = attrgetter("exchange", "__class__")
+
+
+def _newest_of(kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> Iterator[MarketRecord | FeedGap]:
+    wanted = set(kinds)
+    for record in reversed(records):
+        if (kind := _kind_of(record)) in wanted:
+            wanted.remove(kind)
+            yield record
+            if not wanted:
+                return
