@@ -138,7 +138,7 @@ def test_a_whole_book_is_known_as_one(exchange_id: str) -> None:
     if "order_book" not in channels.offered_channels(exchange_id, features(exchange_id)):
         return
     made = make_exchange(exchange_id, Tap(_Deaf()))
-    source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
+    source = _source(exchange_id)
     handler = source.partition("def handle_order_book")[2]
     says_so = ".reset(" in handler or re.search(r"order_book\((snapshot|parsed)", source)
     assert says_so or made.book_frame is not None or "self.load_order_book" in source
@@ -176,6 +176,16 @@ class _Deaf:
 
 def _pro_classes(exchange_id: str) -> list[type[Any]]:
     return [cls for cls in tapped_class(exchange_id).__mro__ if cls.__module__.startswith("ccxt.pro.")]
+
+
+@functools.cache
+def _source_of(cls: type[Any]) -> str:
+    return inspect.getsource(cls)  # parses the whole file each time
+
+
+def _source(exchange_id: str) -> str:
+    """The code for streams of the venue, and of the classes that it extends."""
+    return "\n".join(map(_source_of, _pro_classes(exchange_id)))
 
 
 @functools.cache
@@ -265,7 +275,7 @@ def _is_written_by(function: Any, name: str) -> bool:
 
 def _is_written(exchange_id: str, channel: Channel, method: channels.Method) -> bool:
     """Whether the venue's code, or that of the class it extends, writes to the store the tap reads."""
-    source = "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
+    source = _source(exchange_id)
     if method.of_books:
         return bool(re.search(r"self\.\w*order_book\(", source)) and "client.resolve(" in source  # seen as it resolves
     if channel == "ticks" and not method.of_books:
@@ -277,7 +287,7 @@ def _is_written(exchange_id: str, channel: Channel, method: channels.Method) -> 
 def _bid_fields(exchange_id: str) -> set[str]:
     """The fields of a message that the venue's code for streams reads a bid from; a number where it is a list."""
     classes = _pro_classes(exchange_id)
-    source = "\n".join(inspect.getsource(cls) for cls in classes)
+    source = _source(exchange_id)
     names = [n for n in dir(classes[0]) if re.match(r"(handle|parse)_.*(ticker|bid|bbo|quote)", n)]
     found: set[str] = set()
     for name in names:
