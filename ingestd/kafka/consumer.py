@@ -1,5 +1,5 @@
-"""The seam to the Kafka client library for reading: a group's member, as `sources.base.Consumer` promises, and a
-reader of what topics hold now."""
+"""The seam to the Kafka client library for reading: a member of a group, as `messages.Consumer` promises, and a reader
+of everything that topics hold now."""
 
 from __future__ import annotations
 
@@ -15,17 +15,11 @@ from aiokafka.consumer import fetcher
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError
-from ingestd.kafka.batches import (
-    LARGEST_BATCH_BYTES,
-    LARGEST_MESSAGE_BYTES,
-    Bounds,
-    FetchedBatches,
-    FetchResult,
-    PartitionRecords,
-)
+from ingestd.kafka.batch_format import LARGEST_BATCH_BYTES, FetchedBatches
+from ingestd.kafka.batches import LARGEST_MESSAGE_BYTES, Bounds, FetchResult, PartitionRecords
+from ingestd.kafka.connecting import connection, ensure_topics, reached
 from ingestd.kafka.errors import place, translated
 from ingestd.kafka.messages import Membership, Message, Part
-from ingestd.kafka.producer import connection, ensure_topics, reached
 
 log = structlog.get_logger()
 
@@ -34,12 +28,12 @@ _CALL_TIMEOUT_S = 15.0
 _ASK_TIMEOUT_S = 5.0
 _POLL_MARGIN_S = 1.0
 _JOIN_MARGIN_S = 5.0
-# Whether a member is alive is told by its heartbeats. How long it takes over a flush is its own affair: while the
-# database is down it holds what it has, and leaving the group would only make the others hold the same.
+# Heartbeats tell whether a member is alive. A flush may take as long as the database is down: if the member left the
+# group then, the others would only have to hold the same messages.
 _NEVER_MS = 7 * 24 * 3600 * 1000
 
-# The library has no option for how much it unpacks, and stops at what it cannot read. This replaces its classes in the
-# whole process; each consumer gives them its limits as its deserializer.
+# The library has no limit for what it unpacks, and stops at what it cannot read. So its classes are replaced, in the
+# whole process. Each consumer hands them its limits as its deserializer.
 fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBatches, PartitionRecords
 fetcher.FetchResult = FetchResult
 
@@ -57,7 +51,7 @@ class GroupConsumer:
         group_id: str,
     ) -> None:
         session_ms = int(config.session_timeout_s * 1000)
-        # The answer to a join comes when every member has joined, or its time is up.
+        # The broker answers a join when every member has joined, or when the time is up.
         request_ms = int(max(config.request_timeout_s, config.session_timeout_s + _JOIN_MARGIN_S) * 1000)
         self._topics = list(topics)
         self._config = config
@@ -68,7 +62,7 @@ class GroupConsumer:
             **{**connection(config, client_id), "request_timeout_ms": request_ms},
             group_id=group_id,
             enable_auto_commit=False,
-            # An offset that the topic no longer has is an error to be counted, not a silent jump.
+            # An offset that the topic no longer has is an error, not a silent jump.
             auto_offset_reset="none",
             session_timeout_ms=session_ms,
             rebalance_timeout_ms=session_ms,
@@ -85,14 +79,14 @@ class GroupConsumer:
             await ensure_topics(self._config, self._client_id, self._topics)
         with translated(self._config, "joining the group"):
             await reached(self._consumer.start, self._config, self._client_id)
-            # Only now: before the start, the library would wait for topics that do not exist.
+            # Not before the start: the library would wait for topics that do not exist.
             self._consumer.subscribe(self._topics, listener=self._listener)
 
     async def stop(self) -> None:
         with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._consumer.stop()
-        # Where the brokers do not answer, the library gives its goodbye up without having closed its connections.
+        # If the brokers do not answer, the library gives up without closing its connections.
         with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(_STOP_TIMEOUT_S / 2):
                 await self._consumer._client.close()
@@ -104,12 +98,12 @@ class GroupConsumer:
         found: Mapping[Any, Sequence[Message]] = {}
         self._bounds.begin_poll()
         try:
-            # While the group is regrouped, the library waits for its end: what is held must not wait with it.
+            # During a rebalance the library waits for its end. What is held must not wait with it.
             with translated(self._config), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s + _POLL_MARGIN_S):
                     found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except KafkaError as error:
-            # A partition without a committed offset, which has not been told yet where to begin.
+            # A partition without a committed offset, of which the library does not know yet where to begin.
             if isinstance(error.__cause__, library.NoOffsetForPartitionError):
                 return []
             raise
@@ -151,14 +145,14 @@ class GroupConsumer:
         missing: set[str] = set(self._topics) - known
         if missing and self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
-            self._consumer._client.force_metadata_update()  # else the group hears of them half a minute later
+            self._consumer._client.force_metadata_update()  # otherwise the group learns of them half a minute later
             return set()
         return missing
 
     async def commit(self, offsets: Mapping[Part, int]) -> None:
         if self._committing is not None and not self._committing.done():
             return
-        # Never cut off by a time limit of ours: the library would leave the request behind without an owner.
+        # Not cancelled by a time limit of ours: the library would leave the request without an owner.
         self._committing = asyncio.create_task(self._commit(offsets), name="kafka-commit")
         await asyncio.wait({self._committing}, timeout=_STOP_TIMEOUT_S)
 
@@ -170,7 +164,7 @@ class GroupConsumer:
 
 
 async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]) -> AsyncIterator[Message]:
-    """Everything that the topics hold at this moment, in order within each partition. Belongs to no group."""
+    """Everything that the topics hold now, in order within each partition. Belongs to no group."""
     bounds = bounds_of(config)
     consumer = AIOKafkaConsumer(
         *topics,
@@ -200,7 +194,7 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
 
 
 def bounds_of(config: KafkaConfig) -> Bounds:
-    """How much is unpacked: at least twice what the configuration lets a broker take unpacked."""
+    """How much is unpacked: at least twice what the configuration lets a producer send."""
     largest = 2 * max(config.max_message_bytes, config.max_batch_bytes)
     return Bounds(max(LARGEST_BATCH_BYTES, largest), max(LARGEST_MESSAGE_BYTES, largest))
 

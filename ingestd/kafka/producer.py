@@ -1,22 +1,19 @@
-"""The seam to the Kafka client library for producing: every call is bounded in time, every error becomes ours.
+"""The seam to the Kafka client library for producing: every call has a time limit, every error becomes ours.
 
-`Producer` sends whole batches to a partition of the caller's choice; `partition_for` chooses as Java's and everybody
-else's default partitioner does. `connection` is what any client of the library needs to reach the brokers.
+`Producer` sends whole batches to a partition that the caller chooses. `partition_for` chooses as the default
+partitioner of Java's and other clients does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as library
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -24,7 +21,8 @@ from ingestd.clock import monotonic_s
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, MessageTooLarge
 from ingestd.failpoints import passing
-from ingestd.kafka.errors import not_idempotent, our_error, translated, unreached
+from ingestd.kafka.connecting import FRAME_BYTES, connection, ensure_topics, reach_timeout_s, reached
+from ingestd.kafka.errors import not_idempotent, translated
 
 log = structlog.get_logger()
 
@@ -33,29 +31,8 @@ Message: TypeAlias = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
 
 _STOP_TIMEOUT_S = 3.0
 _METADATA_AGAIN_S = 0.1
-_TOPIC_EXISTS = 36
-# The record's own frame: lengths, offsets and the batch's header, with room to spare.
-_FRAME_BYTES = 128
-_BROKERS_DEFAULT_BYTES = 1_048_588
 
 _LIMIT_KEPT_S = 300.0
-
-
-def connection(config: KafkaConfig, client_id: str) -> dict[str, Any]:
-    """The arguments with which any client of the library reaches these brokers. The secret files are read now."""
-    security = {(False, False): "PLAINTEXT", (True, False): "SSL", (False, True): "SASL_PLAINTEXT"}
-    arguments: dict[str, Any] = {
-        "bootstrap_servers": list(config.bootstrap_servers),
-        "client_id": client_id,
-        "request_timeout_ms": int(config.request_timeout_s * 1000),
-        "security_protocol": security.get((config.tls, config.sasl_mechanism is not None), "SASL_SSL"),
-        "ssl_context": _ssl_context(config) if config.tls else None,
-    }
-    if config.sasl_mechanism is not None:
-        arguments["sasl_mechanism"] = config.sasl_mechanism
-        arguments["sasl_plain_username"] = config.username
-        arguments["sasl_plain_password"] = config.password()
-    return arguments
 
 
 def partition_for(key: bytes, partitions: int) -> int:
@@ -66,61 +43,18 @@ def partition_for(key: bytes, partitions: int) -> int:
 def size_of(message: Message) -> int:
     """An upper bound of what a message takes in a batch of its own, uncompressed."""
     _, key, value, headers = message
-    return _FRAME_BYTES + len(key) + len(value) + sum(len(name) + len(content) + 10 for name, content in headers)
-
-
-async def reached(start: Callable[[], Awaitable[None]], config: KafkaConfig, client_id: str) -> None:
-    """Start a client of the library. Where it says only that no server could be reached, each one's reason is found out
-    and raised instead: a refused password must not pass for a broker that is away."""
-    try:
-        await start()
-    except library.KafkaConnectionError as error:
-        arguments = connection(config, client_id)
-        reasons: list[str] = []
-        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers"), randomize=False):
-            try:
-                (await create_conn(host, port, **arguments)).close()
-            except (library.KafkaConnectionError, OSError, TimeoutError) as why:
-                reasons.append(f"{host}:{port} {unreached(why)}")
-        raise library.KafkaConnectionError("; ".join(reasons) or str(error)) from error
-
-
-async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str]) -> None:
-    """Create those of the topics that do not exist, with the configured partitions, replication and retention."""
-    retention_ms = config.retention_hours * 3_600_000 or -1
-    largest = max(_BROKERS_DEFAULT_BYTES, config.max_message_bytes + _FRAME_BYTES)
-    settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(largest)}
-    with translated(config):
-        async with asyncio.timeout(2 * _reach_timeout_s(config)):
-            admin = AIOKafkaAdminClient(**connection(config, client_id))
-            try:
-                await reached(admin.start, config, client_id)
-                missing = set(names) - set(await admin.list_topics())
-                wanted = [
-                    NewTopic(name, config.partitions, config.replication, topic_configs=settings)
-                    for name in names
-                    if name in missing
-                ]
-                answer = await admin.create_topics(wanted) if wanted else None
-            finally:
-                await admin.close()
-    for name, code, reason in answer.topic_errors if answer is not None else ():
-        if code not in (0, _TOPIC_EXISTS):
-            error = library.for_code(code)(f"the topic {name} cannot be created: {reason}")
-            raise our_error(error, config)
-    if missing:
-        log.info("topics_created", topics=sorted(missing), partitions=config.partitions, replication=config.replication)
+    return FRAME_BYTES + len(key) + len(value) + sum(len(name) + len(content) + 10 for name, content in headers)
 
 
 class SizeLimits:
-    """How large a batch a topic has refused, so that not every message has to be refused anew, at the price of a
-    producer each. After five minutes the topic is asked again: its limit may have been raised."""
+    """How large a batch a topic has refused. Otherwise each large message would be refused anew, which costs a producer
+    each time. After five minutes the topic is asked again: its limit may have been raised."""
 
     def __init__(self) -> None:
         self._refused: dict[str, tuple[int, float]] = {}
 
     def refused(self, topic: str) -> int | None:
-        """The smallest size in bytes that was refused; None when nothing is known."""
+        """The smallest size in bytes that was refused, None if none was lately."""
         size, at_s = self._refused.get(topic, (0, 0.0))
         return size if size and monotonic_s() - at_s < _LIMIT_KEPT_S else None
 
@@ -132,12 +66,11 @@ class SizeLimits:
 
 
 class Producer:
-    """One producer's life: after an error of `send` it must be terminated, and another one made."""
+    """One producer. After an error of `send` it must be terminated, and another one made with `connect`."""
 
     def __init__(self, config: KafkaConfig, client_id: str) -> None:
-        """`connect` makes one that is ready."""
         self.is_closed = False
-        self.limits = SizeLimits()  # to be replaced by what producers before it have learnt
+        self.limits = SizeLimits()  # the sink puts those of the producer before here
         self._config = config
         self._client_id = client_id
         self._closing: asyncio.Task[None] | None = None
@@ -158,7 +91,7 @@ class Producer:
         try:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            # Cut off in the middle, the library leaves its sockets open: it comes to its end, and is ended then.
+            # If it is cut off in the middle, the library leaves its sockets open. So it goes on, and is closed then.
             connecting.add_done_callback(_discard)
             raise
 
@@ -176,13 +109,13 @@ class Producer:
         return producer
 
     async def reach(self) -> None:
-        """The first of two steps to a producer that is ready: find a broker."""
+        """Find a broker: the first of two steps to a producer that is ready."""
         with translated(self._config):
-            async with asyncio.timeout(_reach_timeout_s(self._config)):
+            async with asyncio.timeout(reach_timeout_s(self._config)):
                 await reached(self._producer.client.bootstrap, self._config, self._client_id)
 
     async def begin(self) -> None:
-        """The second: an idempotent producer gets its producer id. Raises NotIdempotent when the broker refuses."""
+        """Get a producer id, if idempotent: the second step. Raises NotIdempotent if the broker refuses."""
         try:
             with translated(self._config):
                 async with asyncio.timeout(self._config.request_timeout_s + 1):
@@ -200,8 +133,8 @@ class Producer:
         return sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()), set(cluster.topics())
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions a topic has. Raises KafkaError for one that does not exist; one that this program has
-        just made may take a moment to be known."""
+        """How many partitions a topic has. Raises KafkaError for one that does not exist. One that was just created may
+        take a moment to be known."""
         client, answered = self._producer.client, False
         with translated(self._config, f"the topic {topic}"):
             try:
@@ -222,12 +155,12 @@ class Producer:
         return len(known)
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
-        """Send as many of the messages as one batch takes, at least one; return how many, once all replicas in sync
+        """Send as many of the messages as one batch takes, at least one. Return how many, once all in-sync replicas
         have them.
 
-        Raises MessageTooLarge when the broker refuses the batch, or has refused one of its size before (then none of
-        it is stored), ConnectionLost when nobody answered within `delivery_timeout_s` (then nobody knows), another
-        KafkaError for what else it answers.
+        Raises MessageTooLarge if the broker refuses the batch, or has refused one of its size before: then none of it
+        is stored. Raises ConnectionLost if no answer came within `delivery_timeout_s`: then it may be stored. Raises
+        KafkaError for another answer.
         """
         refused = self.limits.refused(topic)
         count = 0
@@ -251,21 +184,21 @@ class Producer:
         return count
 
     async def close(self) -> None:
-        """Terminate it, and wait a few seconds at most for its connections to close. Never raises."""
+        """Terminate it, and wait a few seconds at most until its connections are closed. Never raises."""
         self.terminate()
         await settled(2 * _STOP_TIMEOUT_S)
 
     def terminate(self) -> None:
-        """Cut the connections now: what is under way may or may not arrive."""
+        """Cut the connections now. What is on its way may or may not arrive."""
         if self._closing is None:
             self.is_closed = True
             self._closing = asyncio.create_task(self._cut(), name="kafka-producer-close")
             _in_background(self._closing)
 
     async def _cut(self) -> None:
-        # The library's stop() first waits for every pending batch, which an idempotent producer retries for ever: so
-        # its parts are stopped here one by one, the connections first, which fails what waits for an answer, and once
-        # more, since what was being dialled meanwhile is a connection too.
+        # The library's stop() waits for every pending batch first, which an idempotent producer retries for ever. So
+        # its parts are stopped here: the connections, which fails what waits for an answer; the sender; and the
+        # connections again, which may have been dialled meanwhile.
         self._producer._closed = True
         sending = self._producer._sender.sender_task
         if sending is not None:
@@ -284,8 +217,8 @@ class Producer:
 
 
 def fill(batch: BatchBuilder, messages: Iterable[Message]) -> int:
-    """Append until one does not fit; how many did."""
-    # What `batch.append` does, without its call, its four keywords and its serializers for every message.
+    """Append messages until one does not fit. Return how many did."""
+    # As `batch.append`, without its call, four keywords and serializers for every message.
     append, count = batch._builder.append, 0
     for timestamp_ms, key, value, headers in messages:
         if append(count, timestamp_ms, key, value, headers) is None:
@@ -296,14 +229,14 @@ def fill(batch: BatchBuilder, messages: Iterable[Message]) -> int:
 
 
 def below(messages: Iterable[Message], refused: int, size: Callable[[], int]) -> Iterator[Message]:
-    """The messages that keep a batch below the size that was refused, the first in any case."""
+    """The first message, and those after it that keep a batch below the size that was refused."""
     for index, message in enumerate(messages):
         if index and size() + size_of(message) >= refused:
             return
         yield message
 
 
-_background: set[asyncio.Task[Any]] = set()  # what still begins or ends by itself: a task needs an owner
+_background: set[asyncio.Task[Any]] = set()  # producers that connect or close by themselves: a task needs an owner
 
 
 def _in_background(task: asyncio.Task[Any]) -> None:
@@ -317,21 +250,9 @@ def _discard(connecting: asyncio.Task[Any]) -> None:
 
 
 async def settled(timeout_s: float) -> None:
-    """Until every producer that was terminated has closed its connections, at most so long."""
+    """Wait until every terminated producer has closed its connections, that long at most."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             while ours := {task for task in _background if task.get_loop() is loop}:
                 await asyncio.wait(ours)
-
-
-def _reach_timeout_s(config: KafkaConfig) -> float:
-    """How long it may take to try every bootstrap server; the library bounds each attempt itself."""
-    return config.request_timeout_s * len(config.bootstrap_servers) + 1
-
-
-def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=None if config.ca_file is None else str(config.ca_file))
-    if config.certificate_file is not None:
-        context.load_cert_chain(config.certificate_file, config.key_file)
-    return context

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiokafka.structs import TopicPartition
 
-from ingestd.kafka.batches import Bounds, FetchedBatches, PartitionRecords
+from ingestd.kafka.batch_format import FetchedBatches
+from ingestd.kafka.batches import Bounds, PartitionRecords
 from ingestd.kafka.messages import Message, Unreadable
 from tests.support.batches import CODECS, batch, old_message, pack, records, sound
 

@@ -336,7 +336,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(envelope, "encode", broken)
     elif name == "compressed_batch":
         data = targets.seeds(name)[1]
-        monkeypatch.setattr("ingestd.kafka.batches.unpacked", lambda *_: b"")
+        monkeypatch.setattr("ingestd.kafka.batch_format.unpacked", lambda *_: b"")
     elif name == "dsn":
         monkeypatch.setattr(dsn, "shown", lambda text: text)
     elif name == "books_after_cut":

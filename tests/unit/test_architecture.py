@@ -45,8 +45,10 @@ SEAMS = {
     "redis": {"ingestd/sinks/redis/sink.py"},
     "matplotlib": {"ingestd/lab/bench/plot.py"},
     "cryptofeed": {"ingestd/lab/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
-    "aiokafka": {  # producing, a group's member, what a fetch brings, and the words for its errors
+    "aiokafka": {  # a batch, a fetch, reaching a broker, producing, a group's member, its errors
+        "ingestd/kafka/batch_format.py",
         "ingestd/kafka/batches.py",
+        "ingestd/kafka/connecting.py",
         "ingestd/kafka/producer.py",
         "ingestd/kafka/consumer.py",
         "ingestd/kafka/errors.py",

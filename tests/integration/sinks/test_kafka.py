@@ -17,7 +17,8 @@ from confluent_kafka.cimpl import NewTopic
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, ProducerFenced
 from ingestd.kafka import envelope
-from ingestd.kafka.producer import Message, Producer, ensure_topics, partition_for
+from ingestd.kafka.connecting import ensure_topics
+from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
 from tests.support.brokers import BROKERS, Broker, config_for, frozen, running_broker
 from tests.support.kafka_rig import KafkaRig, kafka_rig, send

@@ -14,8 +14,8 @@ from aiokafka import errors as library
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost, NotIdempotent, Reaction, is_known, reaction_to
 from ingestd.kafka.check import try_kafka
+from ingestd.kafka.connecting import ensure_topics
 from ingestd.kafka.errors import not_idempotent, our_error, translated
-from ingestd.kafka.producer import ensure_topics
 from tests.support.brokers import Broker, config_for, running_broker
 from tests.support.group import Member, member
 from tests.support.kafka_rig import KafkaRig

@@ -10,9 +10,10 @@ from confluent_kafka.admin import AdminClient
 
 from ingestd.config.models import KafkaConfig
 from ingestd.kafka import envelope
+from ingestd.kafka.connecting import ensure_topics
 from ingestd.kafka.consumer import GroupConsumer
 from ingestd.kafka.messages import Part
-from ingestd.kafka.producer import ensure_topics, partition_for
+from ingestd.kafka.producer import partition_for
 from ingestd.records import Record
 from ingestd.sources.base import ReaderStatus
 from tests.support.brokers import Broker, config_for, frozen, running_broker

@@ -13,8 +13,9 @@ from aiokafka.record import default_records
 from aiokafka.record.util import decode_varint_py
 from aiokafka.structs import TopicPartition
 
-from ingestd.kafka import batches
-from ingestd.kafka.batches import Bounds, FetchedBatches, PartitionRecords
+from ingestd.kafka import batch_format
+from ingestd.kafka.batch_format import FetchedBatches
+from ingestd.kafka.batches import Bounds, PartitionRecords
 from ingestd.kafka.codecs import TooLarge, unpacked
 from ingestd.kafka.messages import Message, Unreadable
 from tests.support.batches import CODECS, batch, old_message, pack, records, sound
@@ -27,7 +28,7 @@ BOUND = 2**20
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With each of the library's two readers of records."""
     kinds = {"compiled": default_records.DefaultRecordBatch, "python": default_records._DefaultRecordBatchPy}
-    monkeypatch.setattr(batches, "DefaultRecordBatch", kinds[request.param])
+    monkeypatch.setattr(batch_format, "DefaultRecordBatch", kinds[request.param])
     # As where there is nothing compiled at all.
     monkeypatch.setattr(default_records._DefaultRecordBatchPy._read_msg, "__defaults__", (decode_varint_py,))
     return str(request.param)

@@ -18,7 +18,8 @@ from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConfigError, ConnectionLost, MessageTooLarge, SinkStateError
 from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope, producer
-from ingestd.kafka.producer import Message, connection, partition_for, size_of
+from ingestd.kafka.connecting import connection
+from ingestd.kafka.producer import Message, partition_for, size_of
 from ingestd.records import Record, Rejected
 from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import Flush, Preparer
