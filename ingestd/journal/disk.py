@@ -22,7 +22,7 @@ _SMALLEST_LOCAL = 489
 # What a row costs beyond its counts and payload: header, time, checksum; rounded up.
 _ROW_BYTES = 64
 _NO_ROOM_BYTES = 64 * 1024
-_LARGE_BATCH_BYTES = 64 * 2**20
+LARGE_BATCH_BYTES = 64 * 2**20
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -95,7 +95,7 @@ def translated(path: Path) -> Iterator[None]:
 def _has_memory() -> bool:
     """Whether the system still gives far more than a usual batch takes."""
     try:
-        bytearray(_LARGE_BATCH_BYTES)
+        bytearray(LARGE_BATCH_BYTES)
     except MemoryError:
         return False
     return True

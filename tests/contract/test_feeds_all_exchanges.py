@@ -179,13 +179,9 @@ def _pro_classes(exchange_id: str) -> list[type[Any]]:
 
 
 @functools.cache
-def _source_of(cls: type[Any]) -> str:
-    return inspect.getsource(cls)  # parses the whole file each time
-
-
 def _source(exchange_id: str) -> str:
-    """The code for streams of the venue, and of the classes that it extends."""
-    return "\n".join(map(_source_of, _pro_classes(exchange_id)))
+    """The code for streams of the venue, and of the classes that it extends: `inspect` parses a file for each class."""
+    return "\n".join(inspect.getsource(cls) for cls in _pro_classes(exchange_id))
 
 
 @functools.cache

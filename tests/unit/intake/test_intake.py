@@ -414,20 +414,17 @@ async def test_open_gaps_are_counted_and_shown(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.intake.resume([gap_record(1, None), gap_record(1, None, "ETH/USDT")], [])
 
-    def shown() -> tuple[float, dict[str, int]]:
-        return (
-            rig.metrics.gaps_open.labels("binance", "trades")._value.get(),
-            rig.metrics.totals(rig.metrics.gaps, "cause"),
-        )
+    def shown() -> tuple[dict[str, float], dict[str, int]]:
+        return rig.metrics.values(rig.metrics.gaps_open, "channel"), rig.metrics.totals(rig.metrics.gaps, "cause")
 
-    assert shown() == (2, {})  # opened by another process
+    assert shown() == ({"trades": 2}, {})  # opened by another process
     rig.intake.put(gap_record(1, NOW_US + 5))
-    assert shown() == (1, {})
+    assert shown() == ({"trades": 1}, {})
     rig.intake.put(gap_record(7, None))
-    assert shown() == (2, {"disconnect": 1})
+    assert shown() == ({"trades": 2}, {"disconnect": 1})
     rig.intake.put(gap_record(7, NOW_US + 9))
     rig.intake.put(gap_record(7, NOW_US + 9))  # once more, with a remark
-    assert shown() == (1, {"disconnect": 1})
+    assert shown() == ({"trades": 1}, {"disconnect": 1})
     assert [gap.symbol for gap in rig.intake.gaps.open.values()] == ["ETH/USDT"]
     rig.journal.close()
 

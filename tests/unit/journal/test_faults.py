@@ -9,11 +9,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ingestd import failpoints, files
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalVersion
 from ingestd.journal import disk, recovery, salvage
@@ -66,26 +67,32 @@ async def test_appends_that_find_no_room_leave_no_empty_files(tmp_path: Path, mo
     assert len(list((tmp_path / "journal").glob("*.journal"))) == 2
 
 
+@contextlib.contextmanager
+def armed(environ: dict[str, str]) -> Iterator[None]:
+    failpoints.arm(environ)
+    try:
+        yield
+    finally:
+        failpoints.arm({})
+
+
 async def test_a_file_whose_sync_failed_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its log may hold the batch all the same: a start counts and reads it once."""
     real = JournalFile.append
-    synced: list[str] = []
+    asked: list[str] = []
 
-    def failing(file: JournalFile, batch: StoredBatch) -> None:
+    def noted(file: JournalFile, batch: StoredBatch) -> None:
+        asked.append(file.path.name)
         real(file, batch)
-        synced.append(file.path.name)
-        if batch.position == 3 and len(set(synced)) == 1:
-            file.ended = file._failed = True
-            file.last_position -= 1
-            raise JournalError("the sync failed")
 
-    monkeypatch.setattr(JournalFile, "append", failing)
-    with opened(tmp_path) as journal:
+    monkeypatch.setattr(JournalFile, "append", noted)
+    third_fails = {failpoints.VARIABLE: "journal.append.after:3:raise", failpoints.TEST_FLAG: "1"}
+    with opened(tmp_path) as journal, armed(third_fails):
         cursor = journal.cursor("one")
         for first in range(1, 16, 3):
             await append(journal, first)
         assert numbers(await read_all(cursor)) == list(range(1, 16))
-    assert [synced.count(name) for name in sorted(set(synced))] == [3, 3]
+    assert [asked.count(name) for name in sorted(set(asked))] == [3, 3]
     with opened(tmp_path) as journal:
         cursor = journal.cursor("one")
         assert cursor.pending == {"trades": 15}
@@ -166,9 +173,8 @@ async def test_a_file_that_cannot_be_deleted_is_said_and_tried_again(
         for first in range(1, 10, 3):
             await append(journal, first)
         cursor.acknowledge(await cursor.read(3))
-        await wait_for(lambda: bool(journal._undeleted))
+        await wait_for(lambda: "\ningestd_journal_errors_total 0.0\n" not in metrics.expose().decode())
     assert refused[0].exists()
-    assert metrics.journal_errors._value.get() >= 1
     cursor.acknowledge(await read_all(cursor))
     await wait_for(lambda: not refused[0].exists())
     journal.close()
@@ -267,14 +273,14 @@ async def test_salvaging_does_not_hold_the_loop(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batches SET crc = 1 WHERE position = 20")
     threads: set[str] = set()
-    real = salvage._write
+    real = files.sync_directory
 
-    def noted(*args: object) -> None:
+    def noted(directory: Path) -> None:
         threads.add(threading.current_thread().name)
-        real(*args)  # type: ignore[arg-type] # handed on as they came
+        real(directory)
 
     with opened(tmp_path) as journal, pytest.MonkeyPatch.context() as watched:
-        watched.setattr(salvage, "_write", noted)
+        watched.setattr(files, "sync_directory", noted)  # once the sound batches are in a file of their own
         assert len(await read_all(journal.cursor("one"))) == 59
     assert threads == {"journal-reader"}
 
@@ -336,29 +342,37 @@ async def test_files_from_before_the_totals_are_read(tmp_path: Path) -> None:
         assert numbers(await read_all(cursor)) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_start_does_not_look_at_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_does_not_look_at_every_row(tmp_path: Path) -> None:
+    """The totals are there. Rows that say something else are not found out, and no file is left open."""
     with opened(tmp_path, file_bytes=1000) as journal:
         journal.cursor("one")
         for first in range(1, 61, 3):
             await append(journal, first)
         size = journal.size_bytes
 
-    def looked(*_: object) -> None:
-        raise AssertionError("the totals are there")
-
-    monkeypatch.setattr(JournalFile, "_count_rows", looked)
+    paths = list((tmp_path / "journal").glob("*.journal"))
+    for path in paths:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE batches SET counts = CAST('x' AS BLOB)")
     with opened(tmp_path) as journal:
         assert journal.cursor("one").pending == {"trades": 60}
         assert journal.size_bytes == size
         assert len(journal.files()) > 3
-        assert all(file._reader is None for file in journal.files())
+        assert opened_files() & {str(path) for path in paths} == set()
+
+
+def opened_files() -> set[str]:
+    """Of this process."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(descriptor.readlink()))
+    return found
 
 
 @pytest.mark.parametrize("size", [100, 700, 1400, 2100, 3000, 4000, 6200, 20_000])
 def test_the_size_is_that_on_disk(tmp_path: Path, size: int) -> None:
     file = JournalFile.create(tmp_path, FileName(1, "a"))
-    assert file._writer is not None
-    file._writer.execute("PRAGMA synchronous=OFF")
     for position in range(1, 801):
         file.append(StoredBatch(position, 1_790_000_000_000_000, {"ticks": 5, "trades": 3}, os.urandom(size)))
     log = Path(f"{file.path}-wal").stat().st_size
@@ -371,8 +385,6 @@ def test_the_size_is_that_on_disk(tmp_path: Path, size: int) -> None:
 
 def test_the_size_holds_for_rows_that_do_not_share_pages(tmp_path: Path) -> None:
     file = JournalFile.create(tmp_path, FileName(1, "a"))
-    assert file._writer is not None
-    file._writer.execute("PRAGMA synchronous=OFF")
     for position in range(1, 801):
         payload = os.urandom(3000 if position % 2 else 1000 + position)
         file.append(StoredBatch(position, 1_790_000_000_000_000, {"ticks": 5}, payload))
@@ -387,7 +399,7 @@ def test_a_row_for_which_memory_is_said_to_lack_is_damaged_where_memory_is_there
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     if not is_there:
-        monkeypatch.setattr(disk, "_LARGE_BATCH_BYTES", 2**62)
+        monkeypatch.setattr(disk, "LARGE_BATCH_BYTES", 2**62)
     with pytest.raises(JournalError) as caught, translated(tmp_path):
         raise MemoryError
     assert isinstance(caught.value, JournalDamaged) == is_there

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,15 +28,26 @@ from tests.unit.journal.test_journal import append, numbers, opened, read_all
 CHANNELS = ("trades", "ticks", "order_book")
 
 
+class Measured(Journal):
+    """With the metrics that it was given."""
+
+    def __init__(self, state_dir: Path, config: JournalConfig) -> None:
+        self.metrics = Metrics()
+        super().__init__(state_dir, config, self.metrics)
+
+
 @contextmanager
-def dropping(tmp_path: Path, **options: object) -> Iterator[Journal]:
-    values = {"max_bytes": 40_000, "when_full": "drop_oldest", **options}
-    journal = Journal(tmp_path, JournalConfig.model_validate(values), Metrics())
+def measured(tmp_path: Path, **options: object) -> Iterator[Measured]:
+    journal = Measured(tmp_path, JournalConfig.model_validate(options))
     journal.open()
     try:
         yield journal
     finally:
         journal.close()
+
+
+def dropping(tmp_path: Path, **options: object) -> AbstractContextManager[Measured]:
+    return measured(tmp_path, **{"max_bytes": 40_000, "when_full": "drop_oldest", **options})
 
 
 async def append_each(journal: Journal, number: int) -> None:
@@ -47,8 +58,8 @@ def delivered(batches: list[Batch]) -> dict[str, int]:
     return {channel: sum(batch.counts.get(channel, 0) for batch in batches) for channel in CHANNELS}
 
 
-def dropped(journal: Journal) -> dict[str, int]:
-    return journal._metrics.totals(journal._metrics.dropped)
+def dropped(journal: Measured) -> dict[str, int]:
+    return journal.metrics.totals(journal.metrics.dropped)
 
 
 def added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
@@ -256,14 +267,14 @@ async def test_batches_are_decoded_beside_the_loop(tmp_path: Path, monkeypatch: 
     assert threads == {"journal-reader"}
 
 
-def age_s(journal: Journal) -> float:
-    (family,) = journal._metrics.journal_age_s.collect()
+def age_s(journal: Measured) -> float:
+    (family,) = journal.metrics.journal_age_s.collect()
     return float(family.samples[0].value)
 
 
 async def test_the_age_of_a_sink_that_is_behind_is_looked_up(tmp_path: Path) -> None:
     (journal_id,) = await journals_left(tmp_path, 1)
-    with opened(tmp_path) as journal:
+    with measured(tmp_path) as journal:
         cursor = journal.cursor("one")
         batches = await read_all(cursor)
         assert cursor.oldest_pending_at() == batches[0].sealed_at
@@ -276,7 +287,7 @@ async def test_the_age_of_a_sink_that_is_behind_is_looked_up(tmp_path: Path) -> 
 
 
 async def test_the_age_grows_while_nothing_is_appended(tmp_path: Path) -> None:
-    with opened(tmp_path) as journal:
+    with measured(tmp_path) as journal:
         ahead, behind = journal.cursor("ahead"), journal.cursor("behind")
         assert age_s(journal) == 0
         await append(journal, 1)
