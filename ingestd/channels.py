@@ -49,10 +49,11 @@ class ChannelRow:
     replaces: bool = False
     columns: tuple[str, ...] = ()  # of the table, where they are not the fields of the record
     seldom: tuple[str, ...] = ()  # the last columns, if most rows have their defaults in all of them
-    markets: Literal["all", "contracts", "perpetuals"] = "all"  # that have it
+    markets: Literal["all", "contracts", "futures", "perpetuals"] = "all"  # that have it
     is_polled: bool = False  # over REST, where there is no stream
+    may_be_silent: bool = False  # for days: its silence says nothing of its connection
     has_past: bool = True  # some exchange serves what is past
-    redis_channel: str | None = None
+    redis_channel: str | None = None  # `{symbol}` and `{exchange}` stand for the record's
 
     @property
     def table_columns(self) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ ROWS: tuple[ChannelRow, ...] = (
         Trade,
         table="trades",
         event_type="TRADE",
-        drop_rank=9,
+        drop_rank=8,
         chunk_days=1,
         compress_after_days=3,
         retention_days=365,

@@ -39,7 +39,7 @@ class FieldRule(NamedTuple):
     and whole numbers; `validation` checks them by hand.
     """
 
-    allows: Literal["positive", "not_negative", "any_number", "time", "count", "name"]
+    allows: Literal["positive", "not_negative", "any_number", "time", "count", "name", "id", "side"]
     reason: str = ""
 
     @property

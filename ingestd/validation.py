@@ -265,6 +265,8 @@ _ALLOWED: Mapping[str, Callable[[Any], object]] = {
     "time": _is_time,
     "count": lambda count: 0 <= count <= _MAX_INTEGER,
     "name": lambda text: is_name(text),
+    "id": lambda text: is_id(text),
+    "side": _SIDES.__contains__,
 }
 
 

@@ -80,6 +80,7 @@ def _describe(name: str, as_json: bool) -> None:
     for channel, decoder in offer.channels.items():
         notes = [f"timeframes {', '.join(offer.candles)}"] if channel == "candles" and offer.candles else []
         notes += ["needs an API key: set credentials_file"] if channel in offer.with_key else []
+        notes += ["sampled: the exchange pushes some records only"] if channel in offer.sampled else []
         say(f"  {channel:13}  {decoder:6}  {'; '.join(notes)}".rstrip())
     say(f'Its markets: ingestd exchanges {name} --match "{directory.first_symbol(name).partition("/")[0]}/*"')
 
@@ -91,6 +92,7 @@ def _document(offer: Offer) -> dict[str, Any]:
         "channels": dict(offer.channels),
         "candles": list(offer.candles),
         "with_key": list(offer.with_key),
+        "sampled": list(offer.sampled),
     }
 
 

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ingestd.channels import ROWS
+from ingestd.channels import ROW_OF, ROWS
 from ingestd.records import FeedGap, StreamId
 from ingestd.status import FeedStatus, SinkStatus, StreamStatus
 
@@ -222,13 +222,14 @@ def _feed_reasons(feed: FeedHealth, now_us: int) -> tuple[list[str], list[str]]:
     status = feed.status
     refused = [stream for stream in status.streams if stream.quarantined is not None]
     served = [stream for stream in status.streams if stream.quarantined is None]
-    silent = [stream for stream in served if _is_silent(stream, feed.limit_s(stream), now_us)]
+    expected = [stream for stream in served if not ROW_OF[stream.channel].may_be_silent]
+    silent = [stream for stream in expected if _is_silent(stream, feed.limit_s(stream), now_us)]
     if not status.streams:
         return [f"The feed {status.label} has subscribed to nothing yet{_because(status.problem)}."], []
     if not served:
         return [f"{status.label} refuses every symbol of its feed: {_named(refused)}."], []
-    if len(silent) == len(served):
-        return [f"The feed {status.label} is silent: none of its {len(served)} streams is fresh."
+    if expected and len(silent) == len(expected):
+        return [f"The feed {status.label} is silent: none of its {len(expected)} streams is fresh."
                 f"{_sentence(status.problem)}"], []  # fmt: skip
     limping = []
     if not status.connected:
@@ -236,7 +237,7 @@ def _feed_reasons(feed: FeedHealth, now_us: int) -> tuple[list[str], list[str]]:
     elif status.problem is not None:
         limping.append(f"The feed {status.label} has a problem: {status.problem}")
     if silent:
-        limping.append(f"{len(silent)} of {len(served)} streams of {status.label} are silent: {_named(silent)}.")
+        limping.append(f"{len(silent)} of {len(expected)} streams of {status.label} are silent: {_named(silent)}.")
     if refused:
         limping.append(f"{status.label} refuses {len(refused)} streams: {_named(refused)}.")
     return [], limping

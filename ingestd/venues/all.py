@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from ingestd.records import Channel
 from ingestd.venues.facts import Facts
-from ingestd.venues.venue import Venue
+from ingestd.venues.venue import Samples, Venue
 
 if TYPE_CHECKING:
     from ingestd.config.models import FeedConfig  # not at run time: every room reads this file
@@ -69,6 +71,19 @@ def facts_of(exchange: str) -> Facts:
 def native_exchanges() -> list[str]:
     """The exchanges with a decoder of our own."""
     return sorted(exchange for exchange, facts in FACTS.items() if facts.native is not None)
+
+
+def native_channels(exchange: str, options: Mapping[str, Any] = MappingProxyType({})) -> frozenset[Channel]:
+    """The channels that the exchange's own decoder serves under these options."""
+    make = facts_of(exchange).native
+    return frozenset() if make is None else make(options).channels
+
+
+def sampled_channels(exchange: str) -> frozenset[Channel]:
+    """Those of them of which the exchange pushes some records only."""
+    make = facts_of(exchange).native
+    venue = None if make is None else make({})
+    return venue.sampled if isinstance(venue, Samples) else frozenset()
 
 
 def native_venue(config: FeedConfig) -> Venue | None:

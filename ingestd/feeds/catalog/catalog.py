@@ -11,13 +11,14 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem
-from ingestd.feeds.ccxt.channels import is_unserved, needs_key, offered_channels, streamed
+from ingestd.feeds.ccxt.channels import is_offered_by_any, is_unserved, needs_key, offered_channels, streamed
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.symbols import kind_by_name, may_serve, resolve, type_by_name
 from ingestd.gaps.trade_ids import asks_for_aggregates
-from ingestd.venues.all import FACTS, native_exchanges, native_venue
+from ingestd.records import Channel
+from ingestd.venues.all import FACTS, native_channels, native_exchanges, native_venue
 from ingestd.venues.symbol_names import unified_guess
 
 _BINANCE_FUTURES = frozenset({"binanceusdm", "binancecoinm"})
@@ -30,7 +31,12 @@ _DEAR = "a page of 500 past trades of the stream @trade weighs 200 of the 2400 t
 _TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesForSymbols = { name = "aggTrade" }'
 _FORMER_NAMES = {name: exchange for exchange, facts in FACTS.items() for name in facts.former_names}
 _NEAR = 0.82  # bittrex and bittrade, which are two exchanges, are 0.8
-_HAVING = {"all": "markets", "contracts": "contracts", "perpetuals": "perpetual contracts"}
+_HAVING = {
+    "all": "markets",
+    "contracts": "contracts",
+    "futures": "perpetual and dated contracts",
+    "perpetuals": "perpetual contracts",
+}
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
@@ -131,9 +137,10 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
         message = "is not an exchange that can be streamed"
         return [Problem(f"{path}.exchange", message, repr(feed.exchange), nearest_exchange(feed.exchange))]
     offered = offered_channels(feed.exchange, features(feed.exchange))
-    hint = f"it offers {', '.join(offered)}"
+    read_here = native_venue(feed)
+    offered += sorted(native_channels(feed.exchange, feed.options).difference(offered)) if read_here else []
     problems = [
-        Problem(f"{path}.channels[{number}]", f"{feed.exchange} has no such channel", repr(channel), hint)
+        _no_such_channel(f"{path}.channels[{number}]", feed, channel, offered)
         for number, channel in enumerate(feed.channels)
         if channel not in offered
     ]
@@ -144,6 +151,17 @@ def _check_feed(path: str, feed: FeedConfig) -> list[Problem]:
     elif feed.decoder == "native":
         problems += _markets_without_decoder(path, feed)
     return problems
+
+
+def _no_such_channel(path: str, feed: FeedConfig, channel: Channel, offered: Sequence[Channel]) -> Problem:
+    having = [exchange for exchange in native_exchanges() if channel in native_channels(exchange)]
+    if feed.exchange in having:
+        message, hint = f"{feed.exchange} has it through its native decoder only", 'use decoder = "auto"'
+    elif having and not is_offered_by_any(channel):
+        message, hint = "is read by native decoders only", f"exchanges that have it: {', '.join(having)}"
+    else:
+        message, hint = f"{feed.exchange} has no such channel", f"it offers {', '.join(offered)}"
+    return Problem(path, message, repr(channel), hint)
 
 
 def _candles_not_streamed(path: str, feed: FeedConfig) -> list[Problem]:

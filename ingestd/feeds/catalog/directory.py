@@ -17,7 +17,7 @@ from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.symbols import kind_of, namesakes, resolve
 from ingestd.records import CHANNELS, Channel
-from ingestd.venues.all import facts_of, native_venue
+from ingestd.venues.all import facts_of, native_channels, sampled_channels
 
 _USUAL: tuple[Channel, ...] = ("ticks", "trades", "order_book")
 
@@ -31,6 +31,7 @@ class Offer:
     channels: Mapping[Channel, str]
     candles: Sequence[str] = ()
     with_key: Sequence[Channel] = ()
+    sampled: Sequence[Channel] = ()
 
     @property
     def decoder(self) -> str:
@@ -68,14 +69,14 @@ def offers() -> list[Offer]:
 
 def offer(exchange: str) -> Offer:
     """What one exchange offers. Raises ConfigError if there is no such exchange."""
-    channels = offered_channels(known(exchange), features(exchange))
-    venue = native_venue(FeedConfig(exchange=exchange, symbols=["*"], channels=list(CHANNELS)))
-    native = frozenset[str]() if venue is None else venue.channels
+    through_ccxt, native = offered_channels(known(exchange), features(exchange)), native_channels(exchange)
+    channels = [channel for channel in CHANNELS if channel in native or channel in through_ccxt]
     return Offer(
         exchange,
         {channel: "native" if channel in native else "ccxt" for channel in channels},
         streamed(exchange, timeframes(exchange)) if "candles" in channels else (),
         [channel for channel in channels if needs_key(exchange, channel)],
+        sorted(sampled_channels(exchange)),
     )
 
 

@@ -130,6 +130,11 @@ def streamed(exchange: str, timeframes: Iterable[str]) -> list[str]:
     return [timeframe for timeframe in timeframes if timeframe not in not_streamed]
 
 
+def is_offered_by_any(channel: Channel) -> bool:
+    """Whether the channel can be had through ccxt at all."""
+    return channel in _METHODS
+
+
 def offered_channels(exchange: str, has: Mapping[str, Any]) -> list[Channel]:
     """The channels the venue can serve, in their usual order."""
     return [channel for channel in CHANNELS if method_for(channel, exchange, has) is not None]

@@ -13,6 +13,7 @@ from ingestd.config.overlap import is_pattern
 from ingestd.records import Channel
 from ingestd.venues.symbol_names import nearest_markets
 
+_FLAGS = {"contracts": ("contract", "swap", "future", "option"), "futures": ("swap", "future"), "perpetuals": ("swap",)}
 _WILDCARD = re.compile(r"[*?\[\]]")
 _DASHES_OF_OPTION = 2  # at least, after what it is settled in
 _NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
@@ -76,15 +77,15 @@ def names(wanted: Iterable[str], symbol: str) -> bool:
 
 
 def serves(channel: Channel, market: Mapping[str, Any]) -> bool:
-    """Whether the channel means anything for the market: only contracts that never expire have a funding rate."""
+    """Whether the market has the channel: only contracts that never expire have a funding rate."""
     having = ROW_OF[channel].markets
-    return having == "all" or bool(market.get("swap" if having == "perpetuals" else "contract"))
+    return having == "all" or any(market.get(flag) for flag in _FLAGS[having])
 
 
 def may_serve(channel: Channel, name: str) -> bool:
     """The same, by a symbol or pattern alone: whether it may name a market that the channel means anything for."""
     having, market_type = ROW_OF[channel].markets, type_by_name(name)
-    return having == "all" or (market_type in (None, "swap") if having == "perpetuals" else market_type != "spot")
+    return having == "all" or market_type is None or market_type in _FLAGS[having]
 
 
 def why_shared(markets: Sequence[Mapping[str, Any]]) -> str:

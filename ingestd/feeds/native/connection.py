@@ -198,7 +198,7 @@ class Connection:
             self._send_keep_alive(socket)
         if self._subscriptions.is_answer_overdue(now_s):
             self._tell_asked()
-        excused = socket.is_paused or not self._subscriptions.are_asked
+        excused = socket.is_paused or not self._subscriptions.expects_data
         stale_s = self._watchdog.stale_s(data_frames, now_s, excused=excused, late_s=late_s)
         if stale_s is not None:
             reason = f"no data for {stale_s:.1f} s"

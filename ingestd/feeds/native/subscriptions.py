@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from ingestd.channels import ROW_OF
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.venues.venue import Asked, Venue
 
@@ -30,9 +31,9 @@ class Subscriptions:
         return self._venue.limits.streams_per_socket - len(self.streams)
 
     @property
-    def are_asked(self) -> bool:
-        """Whether anything was asked for on this socket, so that data may be expected."""
-        return bool(self._asked)
+    def expects_data(self) -> bool:
+        """Whether a stream was asked for on this socket whose silence would say something."""
+        return any(not ROW_OF[asked.channel].may_be_silent for asked in self._asked)
 
     def add(self, asked: Asked, stream: Stream) -> None:
         """Carry this stream too."""

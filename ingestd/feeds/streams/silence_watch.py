@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from ingestd.channels import ROWS
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.stopping import Stop
@@ -17,7 +18,7 @@ from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
 from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, Word, verdict_on
 from ingestd.gaps.causes import STREAM_SILENT
-from ingestd.records import Trade
+from ingestd.records import CHANNELS, Trade
 from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
@@ -33,6 +34,9 @@ _PAUSE_S = 60.0  # after a refusal, twice as long after each
 _LONGEST_PAUSE_S = 3600.0
 _AGAIN_S = 30.0
 _FAILURES = 3  # of a question about one stream: then the venue cannot say
+
+_NOT_ASKED_ABOUT = frozenset(CHANNELS) - {"trades", "ticks", "order_book"}
+_MAY_BE_SILENT = frozenset(row.name for row in ROWS if row.may_be_silent)
 
 Key = tuple[str, str]
 T = TypeVar("T")
@@ -110,6 +114,8 @@ class SilenceWatch:
         excused, expected, seen = self._blocked(), self._expected, 0
         self._due = {}
         for stream in self._streams():
+            if stream.channel in _MAY_BE_SILENT:
+                continue
             key = stream.channel, stream.symbol
             known = expected.get(key)
             if known is None or known[0] is not stream:
@@ -329,7 +335,7 @@ class SilenceWatch:
 
     def _judge_others(self) -> None:
         """Judge the channels about which no venue is asked."""
-        for key in self._still_due("funding", "candles"):
+        for key in self._still_due(*_NOT_ASKED_ABOUT):
             self._judge(key)
 
     def _judge(self, key: Key) -> None:

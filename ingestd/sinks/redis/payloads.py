@@ -6,13 +6,14 @@ has it rewritten with the same value; what is no finite number makes the record 
 
 from __future__ import annotations
 
+import functools
 import re
 from decimal import Decimal, InvalidOperation
 
 import orjson
 
 from ingestd.clock import iso_text
-from ingestd.records import BookSnapshot, Candle, Level, Tick, Trade
+from ingestd.records import BookSnapshot, Candle, FieldRule, Level, MarketRecord, Tick, Trade, field_rules
 
 # Possessive: what one part has taken it does not give back, which no text needs and every match would pay for.
 _NUMBER = r"-?+(?:0|[1-9][0-9]{0,59}+)(?:\.[0-9]{1,60}+)?+(?:[eE][+-]?+[0-9]{1,2}+)?+"
@@ -81,6 +82,30 @@ def trade_message(head: str, trade: Trade) -> bytes:
         f'{head},"tradeId":{quoted},"side":{side},"price":{price},"quantity":{quantity}'
         f',"timestamp":"{iso_text(trade.time)}"{marked}}}'
     ).encode()
+
+
+def record_message(head: str, record: MarketRecord) -> bytes:
+    """The message of a channel that has no form of its own: the record's fields by their names in camel case."""
+    rules = _rules_of(type(record))
+    fields = [
+        f'"{_in_camel_case(name)}":{_value(getattr(record, name), rules.get(name))}'
+        for name in record.__struct_fields__[4:]
+    ]
+    return f'{head},{",".join(fields)},"timestamp":"{iso_text(record.time)}"}}'.encode()
+
+
+_rules_of = functools.cache(field_rules)
+
+
+def _in_camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def _value(value: str | int | None, rule: FieldRule | None) -> str:
+    if value is None or isinstance(value, int):
+        return orjson.dumps(value).decode()
+    return number(value) if rule is not None and rule.is_decimal else _string(value)
 
 
 def _marked(trade: Trade) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from ingestd.channels import ROWS
 from ingestd.clock import iso_text
 from ingestd.records import BookSnapshot, Candle, MarketRecord, Tick, Trade
 from ingestd.sinks.redis import payloads
@@ -21,6 +22,7 @@ MARKET_TTL_S = 60
 METRIC_TTL_S = 300
 
 _TICK, _TRADE, _BOOK = 1, 2, 4
+_PUBLISHED = {row.record: row.redis_channel for row in ROWS if row.redis_channel is not None}
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
@@ -42,9 +44,9 @@ class Stream:
         encoded = f"{exchange}:{name}".encode()
         self.exchange, self.symbol, self.name = exchange, symbol, name
         self.head = payloads.head(name, exchange)
-        self.ticks_channel = b"market_data:" + name.encode() if primary else None
+        self.ticks_channel = _PUBLISHED[Tick].format(symbol=name).encode() if primary else None
         self.ticks_head = publish_head(self.ticks_channel) if self.ticks_channel else b""
-        self.trades_channel = b"trades:" + encoded
+        self.trades_channel = _PUBLISHED[Trade].format(exchange=exchange, symbol=name).encode()
         self.trades_head = publish_head(self.trades_channel)
         self.tick_key = b"market:tick:" + name.encode() if primary else None
         self.market_key = b"market:" + encoded
@@ -157,6 +159,10 @@ class View:
             stream.candles_of(record.timeframe).report(record)
             stream.dirty_candles.add(record.timeframe)
             self._dirty[stream] = None
+        elif (channel := _PUBLISHED.get(kind)) is not None:
+            stream = self._stream(record.exchange, record.symbol)
+            key = channel.format(exchange=stream.exchange, symbol=stream.name).encode()
+            return Command(key, publish(publish_head(key), payloads.record_message(stream.head, record)), 1)
         return None
 
     def cache_commands(self, now_s: float, room: int) -> list[Command]:

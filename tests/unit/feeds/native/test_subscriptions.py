@@ -69,16 +69,16 @@ def test_a_socket_has_room_up_to_the_venues_limit(subscriptions: Subscriptions) 
 
 
 def test_data_is_expected_once_something_is_asked_for(subscriptions: Subscriptions) -> None:
-    assert not subscriptions.are_asked
+    assert not subscriptions.expects_data
     ask_for_all(subscriptions)
-    assert subscriptions.are_asked
+    assert subscriptions.expects_data
 
 
 def test_everything_is_asked_for_again_on_the_next_socket(subscriptions: Subscriptions) -> None:
     ask_for_all(subscriptions)
     subscriptions.socket_lost()
 
-    assert not subscriptions.are_asked
+    assert not subscriptions.expects_data
     assert subscriptions.take_unanswered() == []
     assert len(ask_for_all(subscriptions)) == 2
 
