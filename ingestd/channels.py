@@ -16,6 +16,7 @@ from ingestd.records import (
     Candle,
     FeedGap,
     Funding,
+    Liquidation,
     MarketRecord,
     OpenInterest,
     Record,
@@ -142,6 +143,21 @@ ROWS: tuple[ChannelRow, ...] = (
         replaces=True,
         columns=("time", "exchange", "symbol", *Candle.__struct_fields__[4:]),  # not when it was received
         is_polled=True,
+    ),
+    ChannelRow(
+        "liquidations",
+        Liquidation,
+        table="liquidations",
+        event_type="LIQUIDATION",
+        drop_rank=7,
+        chunk_days=1,
+        compress_after_days=7,
+        retention_days=365,
+        key=("exchange", "symbol", "time", "side", "price", "quantity"),
+        markets="futures",
+        may_be_silent=True,
+        has_past=False,
+        redis_channel="liquidations:{exchange}:{symbol}",
     ),
 )
 

@@ -15,9 +15,9 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args, get_type
 
 import msgspec
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
-Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles"]
+Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles", "liquidations"]
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
@@ -55,6 +55,8 @@ Volume: TypeAlias = Annotated[str, FieldRule("not_negative", "quantity")]
 OpenQuantity: TypeAlias = Annotated[str, FieldRule("not_negative", "open_interest")]
 Basis: TypeAlias = Annotated[str, FieldRule("any_number", "basis")]
 Rate: TypeAlias = Annotated[str, FieldRule("any_number", "funding_rate")]
+OrderSide: TypeAlias = Annotated[Side, FieldRule("side", "side")]
+OrderId: TypeAlias = Annotated[str, FieldRule("id", "order_id")]
 Timeframe: TypeAlias = Annotated[str, FieldRule("name", "timeframe")]
 Count: TypeAlias = Annotated[int, FieldRule("count", "trades_count")]
 
@@ -169,6 +171,23 @@ class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
     taker_buy_quote_volume: Volume | None = None
 
 
+class Liquidation(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l"):
+    """An order with which an exchange closes a position by force.
+
+    `side` is the order's: a `sell` closes a long position. `price` is the order's too, which most exchanges set to the
+    bankruptcy price of the position: it was not traded at that. `quantity` counts what the market's trades count.
+    """
+
+    exchange: str
+    symbol: str
+    time: Time
+    received_at: Time
+    side: OrderSide
+    price: Price
+    quantity: Quantity
+    order_id: OrderId | None = None
+
+
 class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
     """A stretch in which a stream may have missed data.
 
@@ -200,7 +219,7 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
     record: str
 
 
-MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle
+MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle | Liquidation
 Record: TypeAlias = MarketRecord | FeedGap | Rejected
 
 # Further from ours than this, the venue's time does not say when a record was sent: a snapshot holds old trades.

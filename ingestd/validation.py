@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -272,13 +272,16 @@ _ALLOWED: Mapping[str, Callable[[Any], object]] = {
 
 def _by_rules(record_type: type) -> Callable[[Any], str | None]:
     """The check of a record whose fields can be judged one by one."""
+    hints = get_type_hints(record_type)
     rules = list(field_rules(record_type).items())[2:]  # `rejection_reason` judges time and received_at
-    checks = [(name, _ALLOWED[rule.allows], rule.reason or name) for name, rule in rules]
+    checks = [
+        (name, _ALLOWED[rule.allows], type(None) in get_args(hints[name]), rule.reason or name) for name, rule in rules
+    ]
 
     def check(record: Any) -> str | None:
-        for name, is_allowed, reason in checks:
+        for name, is_allowed, may_be_none, reason in checks:
             value = getattr(record, name)
-            if value is not None and not is_allowed(value):
+            if not (may_be_none if value is None else is_allowed(value)):
                 return reason
         return None
 

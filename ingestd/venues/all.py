@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestd.records import Channel
 from ingestd.venues.facts import Facts
-from ingestd.venues.venue import Samples, Venue
+from ingestd.venues.venue import Venue
 
 if TYPE_CHECKING:
     from ingestd.config.models import FeedConfig  # not at run time: every room reads this file
@@ -77,13 +77,6 @@ def native_channels(exchange: str, options: Mapping[str, Any] = MappingProxyType
     """The channels that the exchange's own decoder serves under these options."""
     make = facts_of(exchange).native
     return frozenset() if make is None else make(options).channels
-
-
-def sampled_channels(exchange: str) -> frozenset[Channel]:
-    """Those of them of which the exchange pushes some records only."""
-    make = facts_of(exchange).native
-    venue = None if make is None else make({})
-    return venue.sampled if isinstance(venue, Samples) else frozenset()
 
 
 def native_venue(config: FeedConfig) -> Venue | None:

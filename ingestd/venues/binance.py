@@ -1,19 +1,22 @@
-"""Binance spot, USDⓈ-M and COIN-M, and Binance.US: trades or aggregate trades, best bid and ask, book changes.
+"""Binance spot, USDⓈ-M and COIN-M, and Binance.US: trades or aggregate trades, best bid and ask, book changes; of
+contracts, liquidations.
 
 Spot: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 Contracts: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
+Liquidations: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Liquidation-Order-Streams
+https://developers.binance.com/docs/derivatives/coin-margined-futures/websocket-market-streams/Liquidation-Order-Streams
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ingestd.errors import Unfillable
-from ingestd.records import Channel, Tick, Trade
+from ingestd.records import Channel, Liquidation, Side, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
@@ -37,6 +40,8 @@ _MARKETS: Mapping[str, frozenset[str]] = {
 BINANCE = frozenset(_MARKETS)
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
+_SAMPLED: frozenset[Channel] = frozenset({"liquidations"})  # of a second and symbol the latest alone
+_OF_THE_MARKET = frozenset({"aggTrade", "forceOrder"})
 
 _Epoch = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]  # milliseconds, or microseconds where they were asked for
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -82,6 +87,20 @@ class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     pu: _Number | None = None
 
 
+class _ForcedOrder(msgspec.Struct, gc=False):
+    s: str
+    S: Literal["BUY", "SELL"]
+    p: _Text  # of the order, as `q` is; `ap`, the average price of its fills, is not the price it was forced at
+    q: _Text
+    T: _Epoch
+
+
+class _Liquidation(msgspec.Struct, gc=False):
+    """Comes once a second and symbol at most, with the latest of that second."""
+
+    o: _ForcedOrder
+
+
 class _SpotTicker(msgspec.Struct, gc=False):
     """The only message without an event's name: spot's, without a time, or one of contracts whose fields come in
     another order, with it."""
@@ -119,6 +138,7 @@ _event = msgspec.json.Decoder(_Event).decode
 _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
 _combined = msgspec.json.Decoder(_Combined).decode
 _other = msgspec.json.Decoder(_Other).decode
+_liquidation = msgspec.json.Decoder(_Liquidation).decode
 # X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
 # "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
 # Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`): so they have neither.
@@ -132,6 +152,7 @@ _MARKS = Marks(BINANCE_LABELS, {"isRPITrade": "rpi"}, frozenset({"insurance_fund
 _KINDS = _MARKS.kinds_of("X")
 _LEFT_OUT = _MARKS.left_out
 _OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
+_FORCE_ORDER = "forceOrder"
 _RESTARTING = "serverShutdown"
 _MOST_NESTED = 4
 
@@ -183,6 +204,13 @@ class BinanceDecoder:
         time = received_at if ticker.E is None else epoch_us(ticker.E)
         return (Tick(self._exchange, symbol, time, received_at, bid, ticker.B or None, ask, ticker.A or None),)
 
+    def _forced(self, order: _ForcedOrder, received_at: int) -> Sequence[Message]:
+        symbol = self._symbols.get(order.s)
+        if symbol is None:
+            return ()
+        side: Side = "buy" if order.S == "BUY" else "sell"
+        return (Liquidation(self._exchange, symbol, epoch_us(order.T), received_at, side, order.p, order.q),)
+
     def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
         """What is of no kind that comes by the thousand. Raises `error` where it is a malformed one of those."""
         try:
@@ -193,6 +221,8 @@ class BinanceDecoder:
             raise ValueError("nested too deeply") from nested
         if message.e == _RESTARTING:
             return (Notice("restarting", message.e),)
+        if message.e == _FORCE_ORDER:
+            return self._forced(_liquidation(frame).o, received_at)
         if message.e in _OURS:
             raise error
         if message.error is not None or (message.code is not None and message.code != 0):
@@ -259,14 +289,16 @@ class Binance:
             self._names["order_book"] = _DEPTH
         if "watchBidsAsks" in options:  # the streams of stocks
             del self._names["ticks"]
-        self.channels = frozenset(self._names)
         self.markets = _MARKETS[exchange]
+        if self.markets != {"spot"}:
+            self._names["liquidations"] = _FORCE_ORDER
+        self.channels = frozenset(self._names)
         self._time_unit = "?timeUnit=MICROSECOND" if exchange in _SPOT and asks_for_microseconds(options) else ""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """Contracts in USD have sockets apart for what is of all (`public`) and what is of the market."""
         if market.get("linear"):
-            category = "market" if self._names[channel] == "aggTrade" else "public"
+            category = "market" if self._names[channel] in _OF_THE_MARKET else "public"
             return f"{_LINEAR}/{category}/ws"
         if market.get("inverse"):
             return _INVERSE
@@ -325,6 +357,7 @@ FACTS = (
     Facts(
         exchange="binance",
         native=partial(Binance, "binance"),
+        sampled=_SAMPLED,
         quantities=Quantities(
             # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
             # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
@@ -364,6 +397,7 @@ FACTS = (
     Facts(
         exchange="binancecoinm",
         native=partial(Binance, "binancecoinm"),
+        sampled=_SAMPLED,
         former_names=("binancedelivery",),
         first_market="BTC/USD:BTC",
         quantities=Quantities(
@@ -400,6 +434,7 @@ FACTS = (
     Facts(
         exchange="binanceusdm",
         native=partial(Binance, "binanceusdm"),
+        sampled=_SAMPLED,
         former_names=("binancefutures",),
         quantities=Quantities(
             # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:

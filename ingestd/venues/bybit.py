@@ -1,14 +1,17 @@
-"""Bybit v5: its public spot, linear and inverse sockets. https://bybit-exchange.github.io/docs/v5/ws/connect"""
+"""Bybit v5: its public spot, linear and inverse sockets. https://bybit-exchange.github.io/docs/v5/ws/connect
+
+Liquidations: https://bybit-exchange.github.io/docs/v5/websocket/public/all-liquidation
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from ingestd.records import Channel, Tick, Trade
+from ingestd.records import Channel, Liquidation, Side, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.book_frames import NumberedFrame, part
 from ingestd.venues.counting import Counting, Quantities
@@ -28,8 +31,14 @@ _ADDRESS = "wss://stream.bybit.com/v5/public/"
 _TRADES = "publicTrade"
 _BEST = "orderbook.1"
 _BOOK = "orderbook.50"  # the depth the exchange library asks for
-_TOPICS: dict[Channel, str] = {"trades": _TRADES, "ticks": _BEST, "order_book": _BOOK}
-_NAMED_MARKETS = re.compile(r"\b(?:publicTrade|orderbook\.\d+)\.([\w-]+)").findall
+_LIQUIDATIONS = "allLiquidation"
+_TOPICS: dict[Channel, str] = {
+    "trades": _TRADES,
+    "ticks": _BEST,
+    "order_book": _BOOK,
+    "liquidations": _LIQUIDATIONS,
+}
+_NAMED_MARKETS = re.compile(r"\b(?:publicTrade|orderbook\.\d+|allLiquidation)\.([\w-]+)").findall
 _ALREADY = "already subscribed"
 
 
@@ -63,6 +72,17 @@ class _Topic(msgspec.Struct, gc=False):
     topic: str
 
 
+class _Liquidation(msgspec.Struct, gc=False):
+    T: Milliseconds
+    S: Literal["Buy", "Sell"]
+    v: Text
+    p: Text
+
+
+class _Liquidations(msgspec.Struct, gc=False):
+    data: list[_Liquidation]
+
+
 # https://bybit-exchange.github.io/docs/v5/websocket/public/trade (BT, RPI)
 # https://bybit-exchange.github.io/docs/v5/market/recent-trade (isBlockTrade, isRPITrade)
 _MARKS = Marks(flags={"BT": "block", "isBlockTrade": "block", "RPI": "rpi", "isRPITrade": "rpi"})
@@ -71,6 +91,9 @@ _BLOCK, _RPI = _FLAGS["BT"], _FLAGS["RPI"]
 
 _frames = msgspec.json.Decoder(_Frame)
 _topics = msgspec.json.Decoder(_Topic)
+_liquidations = msgspec.json.Decoder(_Liquidations)
+# `S` is the side of the position, which an order of the other side closes.
+_CLOSED_BY: dict[str, Side] = {"Buy": "sell", "Sell": "buy"}
 
 
 class _Top:
@@ -97,10 +120,8 @@ class BybitDecoder:
             message = _frames.decode(frame)
         except RecursionError as error:
             raise ValueError("nested without end") from error
-        except msgspec.ValidationError:
-            if _is_foreign(frame):
-                return ()
-            raise
+        except msgspec.ValidationError as error:
+            return self._seldom(frame, received_at, error)
         name, _, market_id = message.topic.rpartition(".")
         if not name:
             return _notices(message)
@@ -135,6 +156,19 @@ class BybitDecoder:
             raise ValueError(f"{name} without its data")
         return ()
 
+    def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
+        """What is not of the form of trades and books. Raises `error` where it should be."""
+        try:
+            name, _, market_id = _topics.decode(frame).topic.rpartition(".")
+        except RecursionError as nested:
+            raise ValueError("nested without end") from nested
+        if name not in _TOPICS.values():
+            return ()
+        symbol = self._symbols.get(market_id)
+        if name == _LIQUIDATIONS:
+            return () if symbol is None else _forced(symbol, _liquidations.decode(frame).data, received_at)
+        raise error
+
     def _tick(self, symbol: str, message: _Frame, book: _Book, received_at: int) -> Sequence[Message]:
         time = _time(message)
         if _is_snapshot(message):
@@ -152,12 +186,8 @@ class BybitDecoder:
         return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], ask[0], ask[1]),)
 
 
-def _is_foreign(frame: bytes) -> bool:
-    """Whether it is of a topic that is not among ours, whose data is of another form."""
-    try:
-        return _topics.decode(frame).topic.rpartition(".")[0] not in _TOPICS.values()
-    except RecursionError as error:
-        raise ValueError("nested without end") from error
+def _forced(symbol: str, rows: Iterable[_Liquidation], received_at: int) -> Sequence[Message]:
+    return [Liquidation(EXCHANGE, symbol, row.T * 1000, received_at, _CLOSED_BY[row.S], row.p, row.v) for row in rows]
 
 
 def _changed(held: Row | None, rows: Iterable[Row]) -> Row | None:

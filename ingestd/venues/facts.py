@@ -139,6 +139,7 @@ class Facts:
     `lists`: a text in a request for markets (its interface, path and parameters), and the family that such a request
     asks for. The first text that is found counts; a request in which none is found is required.
     `microseconds`: its spot times can be asked for in microseconds.
+    `sampled`: the channels of which the exchange pushes some records only, so that nothing can prove them complete.
     `names`: translates the names of markets on one socket, where ccxt uses others than the exchange.
     """
 
@@ -152,6 +153,7 @@ class Facts:
     open_interest: Counting = Counting()  # noqa: RUF009
     lists: Sequence[tuple[str, Family]] = ()
     microseconds: bool = False
+    sampled: frozenset[Channel] = frozenset()
     names: Callable[[Callable[[], Markets]], VenueNames] | None = None
     trades: Trades = Trades()  # frozen
     ccxt: Ccxt = Ccxt()

@@ -1,16 +1,20 @@
-"""OKX v5: its public channels. https://www.okx.com/docs-v5/en/#overview-websocket"""
+"""OKX v5: its public channels. https://www.okx.com/docs-v5/en/#overview-websocket
+
+Liquidations: https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel. They are asked for by
+instrument type, and come of all its instruments.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from ingestd.errors import Unfillable
-from ingestd.records import Channel, Funding, OpenInterestUnit, Tick, Trade
+from ingestd.records import Channel, Funding, Liquidation, OpenInterestUnit, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.book_frames import BookFrame, mapping
 from ingestd.venues.counting import IN_CONTRACTS, Quantities
@@ -27,6 +31,9 @@ from ingestd.venues.venue import Asked, KeepAlive, Limits
 EXCHANGE = "okx"
 
 _PUBLIC = "wss://ws.okx.com:443/ws/v5/public"
+# The same by its other port. What is asked for by instrument type comes of every market: on a socket shared with other
+# channels, the liquidations that another socket carries would come a second time.
+_OF_TYPES = "wss://ws.okx.com:8443/ws/v5/public"
 _BUSINESS = "wss://ws.okx.com:443/ws/v5/business"
 
 _TRADES = frozenset({"trades", "trades-all"})
@@ -34,6 +41,7 @@ _TICKS = frozenset({"bbo-tbt", "tickers"})
 _BOOKS = frozenset({"books", "books-rpi", "books5"})  # the others want a key, or are one level
 _INCREMENTAL_BOOKS = frozenset({"books", "books-rpi"})
 _FUNDING = "funding-rate"
+_LIQUIDATIONS = "liquidation-orders"
 
 _INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # those the exchange library annualises
 _HOUR_MS = 3_600_000
@@ -102,6 +110,18 @@ class _Funding(msgspec.Struct, gc=False):
     nextFundingTime: str = ""
 
 
+class _ForcedOrder(msgspec.Struct, gc=False):
+    side: Literal["buy", "sell"]
+    bkPx: Text
+    sz: Text  # contracts
+    ts: Milliseconds
+
+
+class _Liquidations(msgspec.Struct, gc=False):
+    instId: str
+    details: list[_ForcedOrder]
+
+
 _frames = msgspec.json.Decoder(_Frame)
 # Not strict: OKX writes its times as texts.
 _trades = msgspec.json.Decoder(list[_Trade], strict=False)
@@ -109,6 +129,7 @@ _bests = msgspec.json.Decoder(list[_Best], strict=False)
 _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
 _books = msgspec.json.Decoder(list[_Book], strict=False)
 _fundings = msgspec.json.Decoder(list[_Funding])
+_liquidations = msgspec.json.Decoder(list[_Liquidations], strict=False)
 
 # 1 is an order of the Enhanced Liquidity Program, which orders of the venue's own screens meet first.
 # https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
@@ -139,7 +160,7 @@ class OkxDecoder:
             raise ValueError("neither an event nor a channel's data")
         symbol = self._symbols.get(arg.instId)
         if symbol is None:
-            return ()
+            return self._forced(message.data, received_at) if arg.channel == _LIQUIDATIONS else ()
         channel = arg.channel
         if channel in _TRADES:
             seq = self._ids.seq
@@ -165,6 +186,14 @@ class OkxDecoder:
         if channel == "tickers":
             return _best_of_tickers(symbol, message.data, received_at)
         return _funding(symbol, message.data, received_at) if channel == _FUNDING else ()
+
+    def _forced(self, data: msgspec.Raw, received_at: int) -> Sequence[Message]:
+        return [
+            Liquidation(EXCHANGE, symbol, order.ts * 1000, received_at, order.side, order.bkPx, order.sz)
+            for instrument in _liquidations.decode(data)
+            if (symbol := self._symbols.get(instrument.instId)) is not None
+            for order in instrument.details
+        ]
 
 
 def _best(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
@@ -306,12 +335,15 @@ class Okx:
             "ticks": (_option(options, "watchBidsAsks", "channel", "bbo-tbt"), _TICKS),
             "order_book": (_option(options, "watchOrderBook", "depth", "books"), _BOOKS),
             "funding": (_FUNDING, frozenset({_FUNDING})),
+            "liquidations": (_LIQUIDATIONS, frozenset({_LIQUIDATIONS})),
         }
         self._names = {channel: name for channel, (name, ours) in chosen.items() if name in ours}
         self.channels = frozenset(self._names)
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """See `Venue`."""
+        if channel == "liquidations":
+            return _OF_TYPES
         return _BUSINESS if self._names[channel] == "trades-all" else _PUBLIC
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
@@ -319,20 +351,26 @@ class Okx:
         return self._requests("subscribe", streams)
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("unsubscribe", streams)
+        """See `Venue`. Liquidations go on: other markets of the type may be followed."""
+        return self._requests("unsubscribe", [stream for stream in streams if stream.channel != "liquidations"])
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         """See `Venue`."""
         return OkxDecoder(symbols, start)
 
     def _requests(self, operation: str, streams: Sequence[Asked]) -> list[bytes]:
-        args = [{"channel": self._names[stream.channel], "instId": stream.market_id} for stream in streams]
+        args = [dict(pairs) for pairs in dict.fromkeys(map(self._arg, streams))]
         size = self.limits.streams_per_message
         return [
             msgspec.json.encode({"op": operation, "args": args[start : start + size]})
             for start in range(0, len(args), size)
         ]
+
+    def _arg(self, stream: Asked) -> tuple[tuple[str, str], tuple[str, str]]:
+        name = self._names[stream.channel]
+        if name == _LIQUIDATIONS:
+            return ("channel", name), ("instType", "SWAP" if stream.market_id.endswith("-SWAP") else "FUTURES")
+        return ("channel", name), ("instId", stream.market_id)
 
 
 def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:
@@ -374,6 +412,7 @@ FACTS = (
     Facts(
         exchange="okx",
         native=Okx,
+        sampled=frozenset({"liquidations"}),  # "This data doesn't represent the total number of liquidations on OKX"
         former_names=("okex", "okex5"),
         quantities=Quantities(
             # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/

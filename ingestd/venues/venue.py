@@ -81,15 +81,6 @@ class Greets(Protocol):
         """The messages to send before any stream is asked for."""
 
 
-@runtime_checkable
-class Samples(Protocol):
-    """What a venue has besides that pushes some records of a channel only."""
-
-    @property
-    def sampled(self) -> frozenset[Channel]:
-        """Those channels: nothing can prove that one of them is complete."""
-
-
 class Venue(Protocol):
     """Addresses, subscriptions, decoding and book rules of one venue. Pure: no socket, no clock."""
 

@@ -52,6 +52,7 @@ BEGIN
                      ('public', 'order_book',   CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'oi_snapshots', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'funding',      CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'liquidations', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'ohlcv_data', 'INSERT, UPDATE, DELETE'),
                      ('public', 'symbols', 'INSERT, UPDATE'),
                      ('public', 'feed_gaps', 'INSERT, UPDATE'),

@@ -332,9 +332,10 @@ def _assignments(source: str) -> str:
 
 
 def _table() -> str:
-    lines = [f"| exchange | {' | '.join(CHANNELS)} |", "|---" * (len(CHANNELS) + 1) + "|"]
+    through_ccxt = [channel for channel in CHANNELS if channels.is_offered_by_any(channel)]
+    lines = [f"| exchange | {' | '.join(through_ccxt)} |", "|---" * (len(through_ccxt) + 1) + "|"]
     for exchange_id in exchange_ids():
-        cells = [_cell(exchange_id, channel) for channel in CHANNELS]
+        cells = [_cell(exchange_id, channel) for channel in through_ccxt]
         lines.append(f"| {exchange_id} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from ingestd.records import BookSnapshot, Candle, Funding, OpenInterest, Tick, Trade
+from ingestd.records import BookSnapshot, Candle, Funding, Liquidation, MarketRecord, OpenInterest, Tick, Trade
 
 NOW_US = 1_790_000_000_000_000  # 2026-09-21T15:33:20Z
 
@@ -122,6 +122,20 @@ def candles() -> st.SearchStrategy[Candle]:
     )
 
 
-def market_records() -> st.SearchStrategy[Trade | Tick | BookSnapshot | OpenInterest | Funding | Candle]:
+def liquidations() -> st.SearchStrategy[Liquidation]:
+    """Some are equal in all that makes two rows the same."""
+    return st.builds(
+        lambda number, side, price, quantity, order_id: Liquidation(
+            "binance", "BTC/USDT:USDT", NOW_US + number, NOW_US + 10 * number, side, price, quantity, order_id
+        ),
+        st.integers(1, 5),
+        st.sampled_from(("buy", "sell")),
+        st.sampled_from(("64000.10", "64000.1", "1e-7")),
+        st.sampled_from(("1", "2.50")),
+        st.sampled_from((None, "17")),
+    )
+
+
+def market_records() -> st.SearchStrategy[MarketRecord]:
     """Any record a feed may hand over, valid."""
-    return st.one_of(trades(), ticks(), books(), open_interests(), fundings(), candles())
+    return st.one_of(trades(), ticks(), books(), open_interests(), fundings(), candles(), liquidations())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.clock import MICROSECONDS_PER_DAY
-from ingestd.records import MarketRecord, Tick, Trade, encode_batch
+from ingestd.records import Liquidation, MarketRecord, Tick, Trade, encode_batch
 from ingestd.validation import OLDEST_TIME_US, all_valid, as_json, rejection, rejection_reason, time_window
 from tests.support.records import NOW_US, book, market_records, tick, trade
 
@@ -86,6 +86,32 @@ def test_an_empty_side_of_a_tick_passes_and_two_do_not() -> None:
 )
 def test_each_flaw_has_its_reason(changes: dict[str, object], reason: str) -> None:
     assert rejection_reason(trade(1, **changes), WINDOW) == reason
+
+
+FORCED = Liquidation("binance", "BTC/USDT:USDT", NOW_US, NOW_US, "sell", "9910", "0.014", "a1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"order_id": None}, None),
+        ({"order_id": "x" * 200}, None),
+        ({"order_id": "x" * 201}, "order_id"),
+        ({"order_id": ""}, "order_id"),
+        ({"order_id": "a\x00"}, "order_id"),
+        ({"side": None}, "side"),
+        ({"side": "SELL"}, "side"),
+        ({"price": "0"}, "price"),
+        ({"price": "NaN"}, "price"),
+        ({"quantity": "0.0"}, "quantity"),
+        ({"quantity": "-1"}, "quantity"),
+        ({"time": WINDOW.newest + 1}, "too_far_ahead"),
+        ({"exchange": ""}, "text"),
+    ],
+)
+def test_each_field_of_a_liquidation_is_judged(changes: dict[str, object], reason: str | None) -> None:
+    assert rejection_reason(msgspec.structs.replace(FORCED, **changes), WINDOW) == reason
 
 
 def test_a_retention_of_nothing_refuses_nothing_for_its_age() -> None:

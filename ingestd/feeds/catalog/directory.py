@@ -17,7 +17,7 @@ from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.symbols import kind_of, namesakes, resolve
 from ingestd.records import CHANNELS, Channel
-from ingestd.venues.all import facts_of, native_channels, sampled_channels
+from ingestd.venues.all import facts_of, native_channels
 
 _USUAL: tuple[Channel, ...] = ("ticks", "trades", "order_book")
 
@@ -76,7 +76,7 @@ def offer(exchange: str) -> Offer:
         {channel: "native" if channel in native else "ccxt" for channel in channels},
         streamed(exchange, timeframes(exchange)) if "candles" in channels else (),
         [channel for channel in channels if needs_key(exchange, channel)],
-        sorted(sampled_channels(exchange)),
+        sorted(facts_of(exchange).sampled),
     )
 
 

@@ -11,16 +11,18 @@ import asyncio
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingestd.channels import TABLE_OF
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, Funding, OpenInterest, Record, Tick, Trade
+from ingestd.records import Candle, Funding, Liquidation, OpenInterest, Record, Tick, Trade
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.database_doubles import LosesReplies
@@ -28,7 +30,7 @@ from tests.support.postgres import DatabaseForTest
 from tests.support.records import market_records, trade
 from tests.support.time_limits import examples
 
-TABLES = ("trades", "market_ticks", "order_book", "oi_snapshots", "funding", "ohlcv_data", "rejected_records")
+TABLES = (*TABLE_OF.values(), "rejected_records")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,10 @@ def expected(journaled: list[Record]) -> dict[str, Counter[tuple[object, ...]]]:
             keyed["funding"].setdefault((record.symbol, record.time), (record.time, record.funding_rate))
         elif isinstance(record, Candle):
             keyed["ohlcv_data"][(record.symbol, record.time)] = (record.time, record.close, record.volume)
+        elif isinstance(record, Liquidation):
+            numbers = (Decimal(record.price), Decimal(record.quantity))
+            row = (record.time, record.side, *numbers, record.order_id)
+            keyed["liquidations"].setdefault((record.symbol, record.time, record.side, *numbers), row)
         else:
             whole["order_book"].append((record.time,))
     return {name: Counter([*keyed[name].values(), *whole[name]]) for name in TABLES}
@@ -141,6 +147,7 @@ _QUERIES = {
     "oi_snapshots": f"SELECT {_MICROSECONDS}, open_interest::text FROM oi_snapshots",
     "funding": f"SELECT {_MICROSECONDS}, funding_rate::text FROM funding",
     "ohlcv_data": f"SELECT {_MICROSECONDS}, close::text, volume::text FROM ohlcv_data",
+    "liquidations": f"SELECT {_MICROSECONDS}, side, price, quantity, order_id FROM liquidations",
     "rejected_records": "SELECT record->>'trade_id' FROM rejected_records",
 }
 

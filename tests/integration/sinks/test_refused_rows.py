@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ingestd.channels import TABLE_OF
 from ingestd.clock import now_us, to_datetime
 from ingestd.errors import DatabaseError
 from ingestd.events.messages import EVENT_ID_HEADER
@@ -21,7 +22,7 @@ from ingestd.events.publisher import envelope as event_envelope
 from ingestd.kafka import envelope
 from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
+from ingestd.records import Candle, FeedGap, Funding, Liquidation, OpenInterest, Record, Rejected
 from ingestd.sources.base import Item, Prepared
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.trading_events import EventStore
@@ -326,13 +327,16 @@ async def test_the_longest_texts_fit_in_every_index(db: Database, database: Data
         OpenInterest(exchange, symbol, NOW_US, NOW_US, "1"),
         Funding(exchange, symbol, NOW_US, NOW_US, "0.1"),
         Candle(exchange, symbol, NOW_US, NOW_US, other, "1", "1", "1", "1", "1"),
+        Liquidation(
+            exchange, symbol, NOW_US, NOW_US, "buy", f"{'9' * 60}.{'9' * 60}", f"{'9' * 60}e39", long_name(200)
+        ),
         FeedGap(exchange, symbol, NOW_US, NOW_US, other, None, "c", chinese(2_000)),
     ]
     market = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics())
     items = market.read([message_of(record, offset) for offset, record in enumerate(records)])
     assert [item.rejected for item in items] == [None] * len(items)
     assert await tried(db, market.prepare(items, await moves(db), {}), 1) == []
-    for table in ("trades", "market_ticks", "order_book", "oi_snapshots", "funding", "ohlcv_data", "feed_gaps"):
+    for table in (*TABLE_OF.values(), "feed_gaps"):
         assert await count(db, table) == 1, table
 
     ids = {name: long_name(200) for name in ("order_id", "symbol", "exchange", "strategy", "client_id", "trade_id")}

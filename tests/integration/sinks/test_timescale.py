@@ -20,7 +20,7 @@ from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, FeedGap, Funding, MarketRecord, OpenInterest, Record, Rejected, Tick
+from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarketRecord, OpenInterest, Record, Rejected, Tick
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.database_doubles import LosesReplies
@@ -100,6 +100,7 @@ async def test_the_exchanges_digits_arrive_as_they_are(db: Database, database: D
             OpenInterest("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "12.50", None, "-0.10"),
             Funding("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "-0.00010000", NOW_US + 28_800_000_000),
             Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1.0", "2.0", "0.5", "1.50", "10", None, 7),
+            Liquidation("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "sell", "9910.00", "0.0140", "a\\b"),
         ],
     )
     assert await rows(db, "SELECT price::text, quantity::text, trade_id, side FROM trades ORDER BY seq") == [
@@ -119,6 +120,9 @@ async def test_the_exchanges_digits_arrive_as_they_are(db: Database, database: D
         ("-0.00010000", timedelta(hours=8))
     ]
     assert await rows(db, "SELECT close::text, trades_count, timeframe FROM ohlcv_data") == [("1.50", 7, "1m")]
+    assert await rows(
+        db, "SELECT side, price::text, quantity::text, order_id, received_at - time FROM liquidations"
+    ) == [("sell", "9910.00", "0.0140", "a\\b", timedelta(microseconds=1))]
 
 
 async def test_times_are_exact_to_the_microsecond(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:
@@ -126,6 +130,27 @@ async def test_times_are_exact_to_the_microsecond(db: Database, database: Databa
     await store(tmp_path, database, [trade(number, time=time) for number, time in enumerate(times)])
     stored = await rows(db, "SELECT (extract(epoch FROM time) * 1000000)::bigint FROM trades ORDER BY seq")
     assert [value for (value,) in stored] == times
+
+
+async def test_a_liquidation_that_two_sockets_bring_is_stored_once(
+    db: Database, database: DatabaseForTest, tmp_path: Path
+) -> None:
+    """Two are the same if time, side, price and quantity are, however the numbers are written."""
+    at = ("binance", "BTC/USDT:USDT", NOW_US)
+    first: list[Record] = [Liquidation(*at, NOW_US, "sell", "9910", "1"), Liquidation(*at, NOW_US, "buy", "9910", "1")]
+    again: list[Record] = [
+        Liquidation(*at, NOW_US + 9, "sell", "9910.0", "1.0"),
+        Liquidation(*at, NOW_US, "sell", "9910", "2"),
+    ]
+    made = await store(tmp_path, database, first, again, [*first, *again])
+    assert made.total("stored") == {"liquidations": 3}
+    assert made.total("duplicate") == {"liquidations": 5}
+    assert await rows(db, "SELECT side, price::text, quantity::text FROM liquidations ORDER BY side, quantity") == [
+        ("buy", "9910", "1"),
+        ("sell", "9910", "1"),
+        ("sell", "9910", "2"),
+    ]
+    assert await db.fetchval("SELECT count(*) FROM candles_1m") == 0
 
 
 async def test_duplicates_are_absorbed_and_counted(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:

@@ -230,6 +230,34 @@ async def test_open_interest_may_be_a_value_only_and_says_its_unit(database: Dat
     await db.close()
 
 
+LIQUIDATION = ("time", "exchange", "symbol", "side", "price", "quantity", "order_id", "received_at")
+FORCED = "2026-11-01 00:00:00+00\tbybit\tBTC/USDT:USDT\t{side}\t{price}\t0.50\t\\N\t2026-11-01 00:00:01+00\n"
+
+
+async def test_liquidations_come_and_go_with_their_migration(database: DatabaseForTest) -> None:
+    """Also over chunks that are compressed, where a duplicate is found all the same."""
+    db = await database.connect()
+    await migrate.down(db, 12)
+    assert await db.fetchval("SELECT to_regclass('liquidations')") is None
+    await migrate.migrate(db, default_config())
+    row = FORCED.format(side="sell", price="64000.10").encode()
+    await db.copy_text("liquidations", LIQUIDATION, row, timeout_s=5)
+    if database.engine == "timescaledb":
+        assert await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('liquidations') AS chunk")
+    with pytest.raises(DatabaseError) as caught:
+        await db.copy_text("liquidations", LIQUIDATION, row, timeout_s=5)
+    assert reaction_to(caught.value) is Reaction.DEDUPLICATE
+    for side, price in (("long", "1"), ("\\N", "1"), ("sell", "NaN"), ("sell", "\\N")):
+        with pytest.raises(DatabaseError) as caught:
+            await db.copy_text("liquidations", LIQUIDATION, FORCED.format(side=side, price=price).encode(), timeout_s=5)
+        assert reaction_to(caught.value) is Reaction.REJECT_AMONG_OTHERS
+    assert await db.fetchval("SELECT price::text FROM liquidations") == "64000.10"
+    await migrate.down(db, 12)
+    await migrate.migrate(db, default_config())
+    assert await db.fetchval("SELECT count(*) FROM liquidations") == 0
+    await db.close()
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -28,6 +28,7 @@ from ingestd.records import (
     Candle,
     FeedGap,
     Funding,
+    Liquidation,
     OpenInterest,
     Record,
     Rejected,
@@ -63,6 +64,7 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(
         Candle, *stream, texts, decimals, decimals, decimals, decimals, decimals, maybe, st.none() | st.integers(0, 9)
     ),
+    st.builds(Liquidation, *stream, st.sampled_from(["buy", "sell"]), decimals, decimals, st.none() | texts),
     st.builds(FeedGap, *stream, texts, st.none() | sane_times, texts, st.none() | texts),
     st.builds(Rejected, *stream, texts, texts, texts),
 )

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ingestd.records import OpenInterest
+from ingestd.records import Liquidation, OpenInterest
 from ingestd.sinks.redis.orders import MAX_ORDERS_KEPT
 from ingestd.sinks.redis.view import View
 from ingestd.venues.symbol_names import compact_symbol
@@ -23,6 +23,22 @@ def written(seen: View, now_s: float = 100.0, model: RedisModel | None = None) -
     for command in seen.cache_commands(now_s, 100_000):
         assert model.carry_out(command.packed) == command.count
     return model
+
+
+def test_a_liquidation_is_published_on_its_own_channel_and_in_no_cache() -> None:
+    seen = view()
+    record = Liquidation("okx", "BTC/USDT:USDT", NOW_US, NOW_US, "sell", "9910.50", "13", 'a"b')
+    command = seen.take(record, 100.0)
+    assert command is not None
+    model = RedisModel()
+    model.carry_out(command.packed)
+    ((channel, message),) = model.messages
+    assert channel == "liquidations:okx:BTCUSDT.P"
+    assert message == (
+        '{"symbol":"BTCUSDT.P","exchange":"okx","side":"sell","price":9910.50,"quantity":13,"orderId":"a\\"b",'
+        '"timestamp":"2026-09-21T14:13:20.000000Z"}'
+    )
+    assert seen.is_clean
 
 
 def test_caches_get_the_last_value_once() -> None:

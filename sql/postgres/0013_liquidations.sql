@@ -1,0 +1,2 @@
+-- Without chunks, retention finds old rows by time.
+CREATE INDEX liquidations_time ON liquidations USING brin (time) WITH (autosummarize = on);
