@@ -9,6 +9,7 @@ https://developers.binance.com/docs/derivatives/coin-margined-futures/websocket-
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from ingestd.venues import families
 from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.newest import Bulk, Word, rows_by, whole
 from ingestd.venues.numbers import best_price
 from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.trade_kinds import Labels, Marks
@@ -37,7 +39,6 @@ _MARKETS: Mapping[str, frozenset[str]] = {
     "binanceus": frozenset({"spot"}),
     "binanceusdm": frozenset({"linear"}),
 }
-BINANCE = frozenset(_MARKETS)
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
 _SAMPLED: frozenset[Channel] = frozenset({"liquidations"})  # of a second and symbol the latest alone
@@ -353,6 +354,38 @@ def _past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool)
     return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
 
 
+_BY_NAME = 20  # so many markets spot serves at the price of one
+
+
+def _newest(kind: str, stream: str | None) -> Bulk | None:
+    """`lastId` of `ticker/24hr` is the id of the last trade; of contracts also of an insurance trade, which is not
+    streamed."""
+    prefix = _PREFIX.get(kind)
+    if prefix is None:
+        return None
+    own_ids = stream == "trade"
+    return Bulk(
+        f"{prefix}GetTicker24hr",
+        lambda reply: rows_by("symbol", reply if isinstance(reply, list) else [reply]),
+        lambda row: _last_id(row, own_ids=own_ids, is_certain=kind == "spot"),
+        _newest_params,
+    )
+
+
+def _newest_params(kind: str, ids: Sequence[str]) -> dict[str, Any]:
+    if kind != "spot":
+        return {"symbol": ids[0]} if len(ids) == 1 else {}
+    symbols = {"symbols": json.dumps(list(ids), separators=(",", ":"))} if len(ids) <= _BY_NAME else {}
+    return {"type": "MINI", **symbols}
+
+
+def _last_id(row: Mapping[str, Any], *, own_ids: bool, is_certain: bool) -> Word | None:
+    number = whole(row.get("lastId"))
+    if number is None or number < 0:  # -1: no trade in 24 hours
+        return None
+    return Word(("last id", number), number=number if own_ids else None, is_certain=is_certain)
+
+
 FACTS = (
     Facts(
         exchange="binance",
@@ -379,6 +412,8 @@ FACTS = (
         quotes_in_coins=True,
         microseconds=True,
         trades=Trades(
+            stream_option=("watchTradesForSymbols", "name", "trade"),
+            newest=_newest,
             consecutive_ids="aggregates",
             past=partial(_past, spot_needs_key=False),
             marks=_MARKS,
@@ -411,6 +446,8 @@ FACTS = (
         open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
         contracts_only=True,
         trades=Trades(
+            stream_option=("watchTradesForSymbols", "name", "trade"),
+            newest=_newest,
             consecutive_ids="aggregates",
             past=partial(_past, spot_needs_key=True),
             marks=_MARKS,
@@ -424,6 +461,8 @@ FACTS = (
         native=partial(Binance, "binanceus"),
         microseconds=True,
         trades=Trades(
+            stream_option=("watchTradesForSymbols", "name", "trade"),
+            newest=_newest,
             consecutive_ids="aggregates",
             past=partial(_past, spot_needs_key=True),
         ),
@@ -449,6 +488,8 @@ FACTS = (
         contracts_only=True,
         quotes_in_coins=True,
         trades=Trades(
+            stream_option=("watchTradesForSymbols", "name", "trade"),
+            newest=_newest,
             consecutive_ids="aggregates",
             past=partial(_past, spot_needs_key=True),
             marks=_MARKS,

@@ -12,6 +12,7 @@ from ingestd.venues.checksums import Book
 from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.families import Family
 from ingestd.venues.names import VenueNames
+from ingestd.venues.newest import Bulk, BulkChoice
 from ingestd.venues.numbering import Numbering
 from ingestd.venues.past import ANY_SERIES, Series, SeriesChoice
 from ingestd.venues.trade_kinds import Marks
@@ -27,12 +28,16 @@ class Trades:
 
     `consecutive_ids`: of which markets each id is the one before plus one, so that a missing trade shows; `aggregates`:
     of spot, and of contracts where the stream is `aggTrade`. `past`: how past trades are asked for with the ids of the
-    stream. `two_times`: one trade has another time over REST than on the socket, up to a second apart.
+    stream. `newest`: how all markets are asked about at once.
+    `stream_option`: where the feed's options choose the stream, as ccxt's method, its option and the default.
+    `two_times`: one trade has another time over REST than on the socket, up to a second apart.
     """
 
     consecutive_ids: Literal["all", "aggregates"] | None = None
     past: Series | SeriesChoice = ANY_SERIES
     marks: Marks = field(default_factory=Marks)
+    newest: Bulk | BulkChoice | None = None
+    stream_option: tuple[str, str, str] | None = None
     two_times: bool = False
 
 

@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from ingestd.clock import now_us
 from ingestd.records import Channel, Tick, Trade
 from ingestd.venues.checksums import Book, Levels, at
 from ingestd.venues.exact import decimal_text
 from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
 from ingestd.venues.names import AsDialled
+from ingestd.venues.newest import Bulk, Word, whole
 from ingestd.venues.numbers import best_price, number_text, optional_number
 from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.requests import by_channel, named_market
@@ -411,6 +413,18 @@ def _agrees(book: Book, frame: Any) -> bool | None:
     return None if stated is None else stated == kraken_checksum(book["bids"], book["asks"])
 
 
+_DAY_US = 86_400_000_000
+_FEW = 20  # so many markets are asked for by name
+
+
+def _count(row: Mapping[str, Any]) -> Word | None:
+    """`t` of `Ticker`: how many trades there were today."""
+    counts = row.get("t")
+    today = whole(counts[0]) if isinstance(counts, list) and counts else None
+    # It begins anew at midnight, so that each day is a series of its own.
+    return None if today is None else Word((f"trades of day {now_us() // _DAY_US}", today))
+
+
 FACTS = (
     Facts(
         exchange="kraken",
@@ -418,6 +432,12 @@ FACTS = (
         first_market="BTC/USD",
         names=KrakenNames,
         trades=Trades(
+            newest=Bulk(
+                "publicGetTicker",
+                lambda reply: reply["result"],
+                _count,
+                lambda _kind, ids: {"pair": ",".join(ids)} if len(ids) <= _FEW else {},
+            ),
             # WebSocket v2: "Sequence number unique per trading book"
             consecutive_ids="all",
             # Its ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade

@@ -7,16 +7,19 @@ instead, which has their sizes and a time. Both come once a second.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from ingestd.clock import from_datetime
 from ingestd.records import Channel, Tick, Trade
 from ingestd.venues.book_frames import NumberedFrame
 from ingestd.venues.counting import Quantities
 from ingestd.venues.facts import CcxtBooks, Facts, Trades
 from ingestd.venues.fields import Milliseconds
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.newest import Bulk, Word, rows_by
 from ingestd.venues.numbering import Numbering
 from ingestd.venues.numbers import best_price, number_text, optional_number
 from ingestd.venues.requests import by_channel, named_market
@@ -272,6 +275,14 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, frame["feed"] == "book_snapshot")
 
 
+def _last_time(row: Mapping[str, Any]) -> Word | None:
+    """`lastTime` of `tickers`: when the last trade was."""
+    text = row.get("lastTime")
+    if not isinstance(text, str):
+        return None
+    return Word(("last time", text), time=from_datetime(datetime.fromisoformat(text)))
+
+
 FACTS = (
     Facts(
         exchange="krakenfutures",
@@ -283,6 +294,7 @@ FACTS = (
         ),
         contracts_only=True,
         trades=Trades(
+            newest=Bulk("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time),
             marks=_MARKS,
         ),
         books=CcxtBooks(

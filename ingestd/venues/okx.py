@@ -429,6 +429,7 @@ FACTS = (
             ("=OPTION", families.OPTIONS),
         ),
         trades=Trades(
+            stream_option=("watchTrades", "channel", "trades"),
             past=_past,
             marks=_MARKS,
         ),

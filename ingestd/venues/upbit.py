@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ingestd.venues.corrections import time_at
-from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade, Trades
+from ingestd.venues.newest import Bulk, Word, rows_by, whole
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -16,9 +18,23 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
     return time_at(info, "trade_timestamp")
 
 
+def _trade_timestamp(row: Mapping[str, Any]) -> Word | None:
+    """`trade_timestamp` of `ticker`: when the last trade was."""
+    at_ms = whole(row.get("trade_timestamp"))
+    return None if at_ms is None else Word(("last time", at_ms), time=at_ms * 1000)
+
+
 FACTS = (
     Facts(
         exchange="upbit",
+        trades=Trades(
+            newest=Bulk(
+                "publicGetTicker",
+                lambda reply: rows_by("market", reply),
+                _trade_timestamp,
+                lambda _kind, ids: {"markets": ",".join(ids)},
+            )
+        ),
         first_market="BTC/KRW",
         ccxt=Ccxt(
             ticks_from_books=True,

@@ -14,7 +14,6 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, Unfillable
 from ingestd.feeds.ccxt import records as ccxt_records
-from ingestd.feeds.ccxt.channels import method_for
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange, translated
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets import symbols as symbol_names
@@ -24,7 +23,7 @@ from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Request
 from ingestd.feeds.past.trade_series import series_for
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
-from ingestd.venues.binance import BINANCE
+from ingestd.venues.all import facts_of
 from ingestd.venues.past import Ids, Series
 from ingestd.venues.symbol_names import nearest_markets
 from ingestd.venues.trade_identity import TradeIds
@@ -133,8 +132,8 @@ class CcxtHistory:
 
     async def id_at(self, symbol: str, series: Series, window: Window) -> int | None:
         """The id of the window's first trade, for a venue that pages by ids; None when it does not say."""
-        method = str(series.params.get("fetchTradesMethod", ""))
-        if self.config.exchange not in BINANCE or series.id_param is None:
+        method = series.params.get("fetchTradesMethod")
+        if method is None or series.id_param is None:
             return None
         params = {"fetchTradesMethod": method.replace("HistoricalTrades", "AggTrades")}
         since_ms = window.start_us // 1000
@@ -211,13 +210,8 @@ def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
 
 def _stream_name(exchange: Any) -> str | None:
     """What ccxt subscribes to, by the look-up of its own `watch_trades…`; None where it has no choice."""
-    if exchange.id == "okx":
-        option = ("watchTrades", "channel", "trades")
-    elif exchange.id in BINANCE:
-        # The options of the method that is called count, and the feed calls the one for several symbols.
-        method = method_for("trades", exchange.id, exchange.has)
-        option = ("watchTradesForSymbols" if method is not None and method.many else "watchTrades", "name", "trade")
-    else:
+    option = facts_of(exchange.id).trades.stream_option
+    if option is None:
         return None
     value: str | None = exchange.handle_option_and_params({}, *option)[0]
     return value

@@ -1,108 +1,35 @@
 """Asks a venue over REST for the newest trade, or the best bid and ask, of silent streams: all in one request where the
-venue can, else one market at a time.
-
-| venue (the library's name) | of all its markets in one request | says                                              |
-|----------------------------|-----------------------------------|---------------------------------------------------|
-| binance, binanceus: spot   | `ticker/24hr` (type MINI)         | `lastId`: the id of the last trade                |
-| binance…: contracts        | `ticker/24hr`                     | the same, insurance trades that are not streamed  |
-| kraken                     | `Ticker`                          | `t`: how many trades today                        |
-| krakenfutures              | `tickers`                         | `lastTime`: when the last trade was               |
-| upbit                      | `ticker`                          | `trade_timestamp`: when the last trade was        |
-
-Every other venue is asked for the newest trades of one market. Not in the table, since what it says in bulk is no
-proof: OKX, Bybit, Gate, KuCoin, Bitget (the last price and sums over 24 hours that also change as trades leave them).
+venue can (`Trades.newest` of its file), else one market at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
-from ingestd.clock import from_datetime, now_us
+from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ChannelError, FeedError, RateLimited, Unfillable
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.history import stream_series
 from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.markets.symbols import kind_of
-from ingestd.feeds.streams.silence import Word
-from ingestd.venues.binance import BINANCE
+from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decimal_text
+from ingestd.venues.newest import Bulk, Row, Word
 from ingestd.venues.past import Ids
 from ingestd.venues.trade_identity import TradeIds
 
 REPLY_WITHIN_S = 30.0  # the library's pace included
 _TRADES = 10  # of one market
-_BY_NAME = 20  # so many markets Binance's spot serves at the price of one
-_DAY_US = 86_400_000_000
-_CONTRACTS = frozenset({"linear", "inverse"})
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Bulk:
-    """One request about all markets: ccxt's own method for it, and what a market's row says."""
-
-    method: str
-    rows: Callable[[Any], Mapping[str, Row]]
-    word: Callable[[Row], Word | None]
 
 
 def bulk_for(exchange: str, kind: str, stream: str | None) -> Bulk | None:
     """How all markets of a kind (`spot`, `linear`, `inverse`) are asked about at once; None: in no way that proves
     anything. `stream` is what ccxt subscribes to on this venue, where it has a choice."""
-    if exchange in BINANCE:
-        prefix = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}.get(kind)
-        if prefix is None:
-            return None
-        own_ids = stream == "trade"
-        return Bulk(
-            f"{prefix}GetTicker24hr",
-            lambda reply: _by("symbol", reply if isinstance(reply, list) else [reply]),
-            lambda row: _last_id(row, own_ids=own_ids, is_certain=kind == "spot"),
-        )
-    return _BULK.get(exchange)
-
-
-def _by(name: str, rows: Sequence[Row]) -> dict[str, Row]:
-    return {str(row.get(name)).upper(): row for row in rows}
-
-
-def _last_id(row: Row, *, own_ids: bool, is_certain: bool) -> Word | None:
-    number = _whole(row.get("lastId"))
-    if number is None or number < 0:  # -1: no trade in 24 hours
-        return None
-    return Word(("last id", number), number=number if own_ids else None, is_certain=is_certain)
-
-
-def _count(row: Row) -> Word | None:
-    counts = row.get("t")
-    today = _whole(counts[0]) if isinstance(counts, list) and counts else None
-    # It begins anew at midnight, so that each day is a series of its own.
-    return None if today is None else Word((f"trades of day {now_us() // _DAY_US}", today))
-
-
-def _last_time(row: Row) -> Word | None:
-    text = row.get("lastTime")
-    if not isinstance(text, str):
-        return None
-    return Word(("last time", text), time=from_datetime(datetime.fromisoformat(text)))
-
-
-def _trade_timestamp(row: Row) -> Word | None:
-    at_ms = _whole(row.get("trade_timestamp"))
-    return None if at_ms is None else Word(("last time", at_ms), time=at_ms * 1000)
-
-
-_BULK: Mapping[str, Bulk] = {
-    "kraken": Bulk("publicGetTicker", lambda reply: reply["result"], _count),
-    "krakenfutures": Bulk("publicGetTickers", lambda reply: _by("symbol", reply["tickers"]), _last_time),
-    "upbit": Bulk("publicGetTicker", lambda reply: _by("market", reply), _trade_timestamp),
-}
+    newest = facts_of(exchange).trades.newest
+    return newest if newest is None or isinstance(newest, Bulk) else newest(kind, stream)
 
 
 class Newest:
@@ -139,7 +66,7 @@ class Newest:
         if bulk is None:
             raise ChannelError(f"{self._config.exchange} has no such request")
         ids = {symbol: str(exchange.markets[symbol]["id"]) for symbol in symbols if symbol in exchange.markets}
-        reply = await self._call(getattr(exchange, bulk.method), self._params(exchange, kind, list(ids.values())))
+        reply = await self._call(getattr(exchange, bulk.method), bulk.params(kind, list(ids.values())))
         try:
             rows = bulk.rows(reply)
             words = {
@@ -162,8 +89,8 @@ class Newest:
             pass  # its past trades have other ids than the stream: their times are the same
         else:
             params, limit = dict(series.params), min(series.page_limit, _TRADES)
-            if self._config.exchange in BINANCE:  # the same ids, and neither a key nor more weight
-                params = {name: value.replace("HistoricalTrades", "Trades") for name, value in params.items()}
+            # the same ids, and neither a key nor more weight
+            params = {name: value.replace("HistoricalTrades", "Trades") for name, value in params.items()}
             own, numbered = series.is_known, series.ids is not Ids.OPAQUE
         rows = await self._call(exchange.fetch_trades, symbol, None, limit, params)
         newest = max((row for row in rows or () if isinstance(row, Mapping)), key=_place, default=None)
@@ -214,25 +141,13 @@ class Newest:
     def _stream(self, kind: str) -> str | None:
         exchange = self._exchange()
         symbol = next((s for s, market in exchange.markets.items() if kind_of(market) == kind), None)
-        if symbol is None or self._config.exchange not in BINANCE:
+        if symbol is None or facts_of(self._config.exchange).trades.stream_option is None:
             return None
         try:
             method = stream_series(exchange, symbol, has_key=self._has_key).params.get("fetchTradesMethod", "")
         except Unfillable:
             return None
         return "aggTrade" if "Agg" in method else "trade"
-
-    @staticmethod
-    def _params(exchange: Any, kind: str, ids: list[str]) -> dict[str, Any]:
-        """Only these markets where that costs less; ccxt knows what the request costs."""
-        few = len(ids) <= _BY_NAME
-        if exchange.id in BINANCE:
-            if kind in _CONTRACTS:
-                return {"symbol": ids[0]} if len(ids) == 1 else {}
-            return {"type": "MINI", **({"symbols": exchange.json(ids)} if few else {})}
-        if exchange.id == "upbit":
-            return {"markets": ",".join(ids)}
-        return {"pair": ",".join(ids)} if exchange.id == "kraken" and few else {}
 
     async def _call(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         try:
@@ -258,10 +173,3 @@ def _place(row: Row) -> tuple[int, int]:
     """Its time in microseconds, and its id as a number; -1 where it is none."""
     trade_id = str(row.get("id"))
     return int(row.get("timestamp") or 0) * 1000, int(trade_id) if trade_id.isdecimal() else -1
-
-
-def _whole(value: object) -> int | None:
-    try:
-        return int(value)  # type: ignore[call-overload,no-any-return]  # whatever the venue sent
-    except (TypeError, ValueError):
-        return None

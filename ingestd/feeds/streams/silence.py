@@ -9,11 +9,11 @@ for anew. The venue cannot say: then only a silence far beyond all that was usua
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, Protocol
 
 from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
+from ingestd.venues.newest import Best, Word
 
 SETTLE_S = 2.0  # how long what the venue tells over REST may still be under way on the socket
 REST_BEHIND_US = 5_000_000  # how old what the venue tells may be: a proof reaches to that long before the question
@@ -30,28 +30,7 @@ _WELL_AFTER = 10.0  # times stale_after_s, after it was asked for anew
 Verdict = Literal["proved", "same", "newer", "unknown"]
 """`proved`: nothing happened since the stream's newest record. `same`: nothing since an earlier answer of the venue.
 `newer`: something did. `unknown`: the answer does not tell."""
-Mark = tuple[str, object]
-Best = tuple[str | None, str | None, str | None, str | None]
-"""The prices of the best bid and ask, and their sizes."""
 Act = Literal["nothing", "ask_venue", "dead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """The newest event of one stream, by the venue's REST interface.
-
-    `mark` is a series and a value in it, which changes with each event and with nothing else. `trade_id` and `number`
-    are the newest trade's where they are of the stream's own series, `time` is its time; `best` is the best bid
-    and ask. `is_certain`: False where an event that changes the mark need not be one of the stream.
-    """
-
-    mark: Mark
-    trade_id: str | None = None
-    number: int | None = None
-    time: int | None = None
-    best: Best | None = None
-    is_certain: bool = True
-    record: Trade | None = None  # the newest trade, as the stream would have brought it
 
 
 class Newest(Protocol):

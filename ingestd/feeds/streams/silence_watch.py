@@ -16,10 +16,11 @@ from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, Symbol
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
-from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, Word, verdict_on
+from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, verdict_on
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import CHANNELS, Trade
 from ingestd.status import FeedStatus
+from ingestd.venues.newest import Word
 
 log = structlog.get_logger()
 

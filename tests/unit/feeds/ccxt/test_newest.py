@@ -11,7 +11,7 @@ import pytest
 from ingestd.errors import ChannelError, FeedError
 from ingestd.feeds.ccxt.channels import names_stream
 from ingestd.feeds.ccxt.newest import Newest, bulk_for
-from ingestd.feeds.streams.silence import Word
+from ingestd.venues.newest import Word
 from tests.unit.feeds.doubles import feed_config
 
 # From the venues' documentation, shortened.
@@ -64,7 +64,7 @@ def test_binance_names_the_last_trade_of_every_market() -> None:
 def test_krakens_count_begins_anew_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
     marks = []
     for day in (19_000, 19_001):
-        monkeypatch.setattr("ingestd.feeds.ccxt.newest.now_us", lambda day=day: day * 86_400_000_000 + 5)
+        monkeypatch.setattr("ingestd.venues.kraken.now_us", lambda day=day: day * 86_400_000_000 + 5)
         word = said("kraken")["XXBTZUSD"]
         assert word is not None
         marks.append(word.mark)

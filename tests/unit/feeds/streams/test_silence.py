@@ -14,10 +14,10 @@ from ingestd.feeds.streams.silence import (
     REST_BEHIND_US,
     SETTLE_S,
     Expectation,
-    Word,
     verdict_on,
 )
 from ingestd.records import BookSnapshot, Tick, Trade
+from ingestd.venues.newest import Word
 
 STALE_S = 8.0
 AT = 1_700_000_000_000_000

@@ -10,10 +10,10 @@ import pytest
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
-from ingestd.feeds.streams.silence import Word
 from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.records import Trade
 from ingestd.status import FeedStatus
+from ingestd.venues.newest import Word
 
 START_US = 1_700_000_000_000_000
 
