@@ -47,7 +47,8 @@ listen = "127.0.0.1:9108"     # /metrics, /livez, /readyz
 _FEED = """
 [[feeds]]
 {exchange}
-{channels} # offered: {offered}
+# offered: {offered}
+{channels}
 {symbols} # names or patterns; to list its markets: ingestd exchanges {name} --match "*/USDT"
 """
 

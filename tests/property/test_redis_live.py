@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
+from ingestd.records import BookSnapshot, Liquidation, MarketRecord, Tick, Trade
 from ingestd.sinks.redis.view import View
 from tests.support.records import market_records
 from tests.support.redis_model import RedisModel
@@ -37,6 +37,11 @@ def expected_message(record: MarketRecord) -> tuple[str, dict[str, Any]] | None:
             "symbol": name, "exchange": "binance", "tradeId": record.trade_id, "side": record.side,
             "price": number(record.price), "quantity": number(record.quantity),
             **({} if record.kind is None else {"kind": record.kind, "inCandles": True}),
+        }  # fmt: skip
+    if isinstance(record, Liquidation):
+        return f"liquidations:binance:{name}", {
+            "symbol": name, "exchange": "binance", "side": record.side, "price": number(record.price),
+            "quantity": number(record.quantity), "orderId": record.order_id,
         }  # fmt: skip
     return None
 
