@@ -47,11 +47,6 @@ def from_datetime(instant: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def isoformat(time_us: int) -> str:
-    """`2026-01-06T22:00:00.000000Z`: how instants are written for people and in JSON."""
-    return to_datetime(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def iso_text(time_us: int) -> str:
     """ISO 8601 in UTC with six digits of a second. Raises ValueError for a time that no calendar of this system has."""
     millisecond = time_us // 1000

@@ -10,7 +10,7 @@ import structlog
 from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler, Intake, together
 from ingestd.backfill.venues import Venue, Venues
-from ingestd.clock import from_datetime, isoformat, monotonic_s, now_us
+from ingestd.clock import from_datetime, iso_text, monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, NotYet, RateLimited, SymbolError, Unfillable, is_away
 from ingestd.feeds.ccxt.history import CHANNELS
@@ -165,8 +165,8 @@ class Backfill:
             symbol=gap.symbol,
             channel=gap.channel,
             gap=gap.id,
-            begins=isoformat(from_datetime(gap.started_at)),
-            ends=isoformat(from_datetime(gap.ended_at)),
+            begins=iso_text(from_datetime(gap.started_at)),
+            ends=iso_text(from_datetime(gap.ended_at)),
             rows=rows,
             verdict=verdict[:300],
         )

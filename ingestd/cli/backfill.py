@@ -18,7 +18,7 @@ from ingestd.cli.loading import load_checked
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.cli.times import HOW, moment
+from ingestd.cli.times import HOW, UNITS_S, moment
 from ingestd.clock import to_datetime
 from ingestd.config.messages import nearest
 from ingestd.config.models import Config, FeedConfig
@@ -27,7 +27,6 @@ from ingestd.files import private
 from ingestd.ops import logs
 
 _SHOWN_AT_MOST = 20
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 CHANNELS = ["trades", "candles", "funding", "open_interest"]
 
 
@@ -123,8 +122,8 @@ def _default_end(channel: str, timeframe: str) -> datetime:
         return now
     midnight = now.replace(hour=0, minute=0, second=0)
     count, unit = int(timeframe[:-1]), timeframe[-1]
-    if unit in _SECONDS:
-        step_s = count * _SECONDS[unit]
+    if unit in UNITS_S:
+        step_s = count * UNITS_S[unit]
         return datetime.fromtimestamp(int(now.timestamp()) // step_s * step_s, UTC)
     if unit == "w":
         return midnight - timedelta(days=midnight.weekday())

@@ -18,7 +18,7 @@ from ingestd.lab.demo import run
 from ingestd.lab.demo import verdict as demo_verdict
 from ingestd.lab.demo.run import Account, Plan
 from ingestd.lab.demo.verdict import Verdict
-from ingestd.ops.printable import printable
+from ingestd.printable import printable
 
 _WIDTH_IN_A_FILE = 160
 _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "dropped")

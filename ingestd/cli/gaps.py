@@ -22,7 +22,7 @@ from ingestd.config.models import Config
 from ingestd.config.overlap import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gaps.causes import explanation, status_meanings
-from ingestd.ops.printable import printable
+from ingestd.printable import printable
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.gap_ledger import GapChoice, GapRow, count_gaps, has_data, known_streams, list_gaps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ingestd.ops.printable import printable, printable_json
+from ingestd.printable import printable, printable_json
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:

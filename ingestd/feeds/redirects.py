@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ingestd.errors import RedirectRefused
+from ingestd.printable import printable
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
@@ -35,7 +36,7 @@ def shown(url: str) -> str:
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     except ValueError:
         return "a URL that cannot be read"
-    return "".join(char if char.isprintable() else "_" for char in text)[:_SHOWN_CHARS]
+    return printable(text[:_SHOWN_CHARS])
 
 
 def urljoin_or(location: str, url: str) -> str:

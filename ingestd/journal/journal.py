@@ -159,11 +159,6 @@ class Journal:
         """What the batches take on disk, with the write-ahead log; see `JournalFile.size_bytes`."""
         return sum(file.size_bytes for file in self._files) + sum(file.size_bytes for file in self._undeleted)
 
-    @property
-    def max_batch_bytes(self) -> int:
-        """The most an encoded batch should have, so that a file can end with it. A larger one is taken all the same."""
-        return self._file_bytes
-
     def files(self) -> list[JournalFile]:
         """The files kept, oldest first; a copy."""
         return list(self._files)

@@ -13,7 +13,7 @@ from typing import IO
 
 import structlog
 
-from ingestd.clock import isoformat, now_us
+from ingestd.clock import iso_text, now_us
 from ingestd.errors import JournalDamaged, JournalError, JournalLocked
 from ingestd.files import close_to_others, make_directory, open_own, sync_directory
 from ingestd.journal.damage import damage_gaps, missing_span
@@ -69,7 +69,7 @@ def take_directory(directory: Path) -> IO[str]:
         close_to_others(directory)
     with contextlib.suppress(OSError):  # the name is for people; a full disk must not keep the journal shut
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {isoformat(now_us())}\n")
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {iso_text(now_us())}\n")
         lock.flush()
     return lock
 

@@ -52,11 +52,6 @@ _levels = re.compile(rf"(?:{_DECIMAL} )*").fullmatch
 _Time = str | int
 
 
-def topic(prefix: str, record: Record) -> str:
-    """The topic a record goes to, such as `wolfinch.market.trades`."""
-    return topic_name(prefix, _KIND_OF[type(record)])
-
-
 def topic_name(prefix: str, kind: TopicKind) -> str:
     """The topic of a kind of record."""
     return f"{prefix}.market.{kind}"
@@ -169,22 +164,12 @@ def decode(kind: TopicKind, value: bytes) -> Record:
     return record
 
 
-def position_header(journal_id: str, position: int, index: int) -> bytes:
-    """Where the record stands in the journal that it came from; `index` counts within its batch, from 0."""
-    return f"{journal_id}:{position}:{index}".encode("ascii")
-
-
 def parse_position(header: bytes) -> tuple[str, int, int]:
-    """journal id, position, index. Raises EnvelopeError on anything that `position_header` did not write."""
+    """Reads `ingestd-position`: journal id, position, index in the batch. Raises EnvelopeError on anything else."""
     found = _position(header) if len(header) <= _LONGEST_POSITION else None  # int() refuses thousands of digits
     if found is not None:
         return found[1].decode("ascii"), int(found[2]), int(found[3])
     raise EnvelopeError(f"the header {POSITION_HEADER} is not journal_id:position:index (found {header[:80]!r})")
-
-
-def headers(journal_id: str, position: int, index: int) -> list[tuple[str, bytes]]:
-    """The headers of one message."""
-    return [(POSITION_HEADER, position_header(journal_id, position, index)), (VERSION_HEADER, VERSION)]
 
 
 _NEWEST_ISO_US = 253_402_300_800_000_000  # the year 10000

@@ -25,7 +25,7 @@ from ingestd.ops.health import Snapshot, Verdict, liveness, readiness
 from ingestd.ops.hosts import Hosts
 from ingestd.ops.logs import redact_value
 from ingestd.ops.metrics import CONTENT_TYPE, Metrics
-from ingestd.ops.printable import printable, printable_json
+from ingestd.printable import printable, printable_json
 
 MAX_CONNECTIONS: Final = 32
 MAX_REQUEST_BYTES: Final = 8192

@@ -18,7 +18,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from ingestd.config.models import LogConfig
 from ingestd.config.secrets import MASK, hide, is_secret_name, redact
-from ingestd.ops.printable import printable, printable_json
+from ingestd.printable import printable, printable_json
 
 __all__ = ["configure", "hide", "redact", "redact_value"]
 

@@ -180,11 +180,6 @@ class Metrics:
         """The Prometheus text format, with the feeds as of the last `capture`."""
         return generate_latest(self.registry)
 
-    def expose(self) -> bytes:
-        """The Prometheus text format, as of now."""
-        self.capture()
-        return self.render()
-
     def totals(
         self, counter: Counter, by: str = "channel", keep: Callable[[Mapping[str, str]], bool] = lambda _: True
     ) -> dict[str, int]:

@@ -20,18 +20,9 @@ class Notifier:
         self.watchdog_interval_s = _watchdog_interval_s(environ)
         """How often to call `watchdog`: half of what systemd allows. None: no watchdog was asked for."""
 
-    @property
-    def enabled(self) -> bool:
-        """Whether systemd listens."""
-        return self._address is not None
-
     def ready(self, status: str = "") -> bool:
         """Start-up, or a reload, is complete."""
         return self._send("READY=1", *_status_lines(status))
-
-    def status(self, text: str) -> bool:
-        """One line for `systemctl status`."""
-        return self._send(*_status_lines(text))
 
     def watchdog(self) -> bool:
         """The daemon is alive. Call this only if `health.liveness` says so, else the watchdog is useless."""

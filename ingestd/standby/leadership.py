@@ -17,7 +17,7 @@ from typing import TypeVar
 import structlog
 
 from ingestd import files
-from ingestd.clock import isoformat, monotonic_s
+from ingestd.clock import iso_text, monotonic_s
 from ingestd.config.models import InstanceConfig
 from ingestd.errors import ConfigError, IngestdError, LeaseLost, is_away
 from ingestd.ops.metrics import Metrics
@@ -191,7 +191,7 @@ class Leadership:
         if term is None:
             return f"the lease {self._lease} was deleted from ingest_leases"
         return (
-            f"{term.holder} has captured {self._lease} since {isoformat(term.taken_at)} (term {term.epoch}): "
+            f"{term.holder} has captured {self._lease} since {iso_text(term.taken_at)} (term {term.epoch}): "
             "this one stops, and started again it stands by"
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from ingestd.clock import isoformat, monotonic_s, now_us
+from ingestd.clock import iso_text, monotonic_s, now_us
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import Feed, Intake
 from ingestd.gaps.causes import TAKEOVER
@@ -69,7 +69,7 @@ class TakeoverGaps:
             return
         since = await self._stored_until(status.label, fresh)
         tracker = self._trackers.setdefault(status.label, GapTracker(status.label))
-        detail = f"after {self._before.holder}, last heard of at {isoformat(self._before.renewed_at)}"
+        detail = f"after {self._before.holder}, last heard of at {iso_text(self._before.renewed_at)}"
         for gap in tracker.interrupted(since, at=now_us(), cause=TAKEOVER, detail=detail):
             self._intake.put(gap)
         self._known.update((status.label, _key(stream)) for stream in fresh)

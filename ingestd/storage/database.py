@@ -10,7 +10,7 @@ Every call has one of three outcomes:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeAlias
 
@@ -95,11 +95,6 @@ class Database:
         return bool(self._connection.is_closed())
 
     @property
-    def server_pid(self) -> int:
-        """The server process behind this connection (behind a pooler: of the moment)."""
-        return int(self._connection.get_server_pid())
-
-    @property
     def in_transaction(self) -> bool:
         return not self.is_closed and bool(self._connection.is_in_transaction())
 
@@ -139,11 +134,6 @@ class Database:
                 )
             return await self._execute(sql, args)
 
-    async def executemany(self, sql: str, rows: Sequence[Sequence[object]], *, timeout_s: float | None = None) -> None:
-        """Run one statement for each row of arguments, pipelined, in one transaction."""
-        async with self._seam(timeout_s), self._in_transaction():
-            await self._connection.executemany(sql, rows)
-
     async def script(self, sql: str, *, timeout_s: float | None = None) -> None:
         """Run several statements, separated by semicolons, in one transaction."""
         await self.execute(sql, timeout_s=timeout_s)
@@ -168,17 +158,6 @@ class Database:
                 table, schema_name=schema, columns=list(columns), source=source
             )
         return _row_count(copied)
-
-    async def copy_out(
-        self,
-        query: str,
-        *args: object,
-        write: Callable[[bytes], Awaitable[None]],
-        timeout_s: float | None = None,
-    ) -> int:
-        """COPY a query's rows out in text format, chunk by chunk into `write`; the number of rows."""
-        async with self._seam(timeout_s), self._in_transaction():
-            return _row_count(await self._connection.copy_from_query(query, *args, output=write))
 
     @asynccontextmanager
     async def transaction(
@@ -282,7 +261,8 @@ class Database:
 
     async def _is_pooled(self) -> bool:
         """Whether strangers share this session: a pooler invents the number of the process at its other side."""
-        return bool(await self._connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != self.server_pid)
+        known = self._connection.get_server_pid()
+        return bool(await self._connection.fetchval("SELECT pg_catalog.pg_backend_pid()") != known)
 
     async def _execute(self, sql: str, args: Sequence[object]) -> int:
         if not args:

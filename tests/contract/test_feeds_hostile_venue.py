@@ -17,6 +17,7 @@ from ingestd.feeds.wire_limits import MAX_REPLY_BYTES
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
 from ingestd.retry import Backoff
+from tests.support.exposed import exposed
 from tests.support.feeds import DECODERS
 from tests.support.raw_venue import MARKETS, RawVenue, Running, Speak, frame, reply
 from tests.support.time_limits import cases, within
@@ -324,7 +325,7 @@ async def test_a_refused_handshake_is_dialled_again_whatever_wait_it_names(
 
     is_cut = said in FOR_EVER and status != 503
     if status != 503:
-        assert f'ingestd_feed_waits_cut_total{{feed="binanceusdm"}} {is_cut:.1f}' in metrics.expose().decode()
+        assert f'ingestd_feed_waits_cut_total{{feed="binanceusdm"}} {is_cut:.1f}' in exposed(metrics)
     if is_cut:
         assert any("asks for a wait" in str(line) or line["event"] == "wait_cut" for line in logs)
 

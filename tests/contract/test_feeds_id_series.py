@@ -14,6 +14,7 @@ import structlog
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, Trade
 from tests.contract.test_feeds_socket import Running, Venue, quick_delays, venue
+from tests.support.exposed import exposed
 
 __all__ = ["quick_delays", "venue"]
 
@@ -87,7 +88,7 @@ async def test_ids_that_rise_by_more_than_one_are_given_up(venue: Venue, step: i
     assert running.feed.status().ids_not_consecutive == 1
     metrics = Metrics()
     metrics.watch_feed(running.feed.status)
-    assert b'ingestd_feed_ids_not_consecutive{feed="binanceusdm"} 1.0' in metrics.expose()
+    assert 'ingestd_feed_ids_not_consecutive{feed="binanceusdm"} 1.0' in exposed(metrics)
     await running.close()
 
 

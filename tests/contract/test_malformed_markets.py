@@ -20,6 +20,7 @@ from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Trade
 from ingestd.status import Earlier
+from tests.support.exposed import exposed
 from tests.support.feeds import DECODERS, make_feed
 from tests.support.list_venue import SPOT_ONLY, ListVenue, binance_spot, binance_trades, until
 from tests.support.time_limits import cases
@@ -99,12 +100,12 @@ async def test_the_others_are_captured(case: str, decoder: str) -> None:
             task = asyncio.create_task(feed.run(intake))
             await until(lambda: {"BTC/USDT", "ETH/USDT"} <= {t.symbol for t in intake.of(Trade)}, of=task)
         metrics.watch_feed(feed.status)
-        exposed = metrics.expose().decode()
+        shown = exposed(metrics)
         await feed.close()
         await task
     assert {market.symbol for market in feed.markets()} == {"BTC/USDT", "ETH/USDT"}
     assert {trade.symbol for trade in intake.of(Trade)} == {"BTC/USDT", "ETH/USDT"}
-    assert 'ingestd_feed_markets_put_aside{feed="binance"} 1.0' in exposed
+    assert 'ingestd_feed_markets_put_aside{feed="binance"} 1.0' in shown
     (named,) = [entry["why"] for entry in logged if entry["event"] == "markets_put_aside"]
     (name,) = named
     assert name.isprintable()

@@ -61,6 +61,7 @@ from tests.support.documented_frames import DOCUMENTED, documented
 from tests.support.list_venue import SPOT_ONLY
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.topic_log import LoggedMessage
+from tests.support.topics import position_header
 from tests.unit.feeds.doubles import market
 
 SYMBOL = "BTC/USDT"
@@ -193,8 +194,8 @@ def kafka_position(data: bytes) -> None:
         position = envelope.parse_position(data)
     except EnvelopeError:
         return
-    assert envelope.parse_position(envelope.position_header(*position)) == position
-    assert envelope.position_header(*position) == data
+    assert envelope.parse_position(position_header(*position)) == position
+    assert position_header(*position) == data
     place = journal_place(LoggedMessage("topic", 0, 0, None, None, [(envelope.POSITION_HEADER, data)]))
     if place is not None:
         assert place[0].isprintable(), "a database and a terminal take it"
@@ -490,7 +491,7 @@ def seeds(target: str) -> list[bytes]:
         ],
         "batch": [encode_batch([record]) for record in records],
         "kafka_message": [envelope.encode(record) for record in records],
-        "kafka_position": [envelope.position_header("0123456789abcdef", 17, 3)],
+        "kafka_position": [position_header("0123456789abcdef", 17, 3)],
         # The daemon publishes, sends again, is forged far ahead and nearby, its reader restarts, it goes on.
         "kafka_places": [bytes([0, 1, 1] * 5 + [130, 3, 0, 161, 255, 43, 162, 9, 9, 250, 0, 0, 0, 1, 1, 140, 9, 0])],
         "compressed_batch": [

@@ -315,7 +315,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "market_answer": ("market_info", b"\x00{}"),
         "batch": ("encode_batch", b"\x90"),
         "kafka_message": ("envelope.encode", b""),
-        "kafka_position": ("envelope.position_header", b"a:1:2"),
+        "kafka_position": ("envelope.parse_position", b"a:1:2"),
         "kafka_places": ("Marks.judge", b"\x00\x01\x01"),
         "compressed_batch": ("kafka_batches.unpacked", b""),
         "trading_event": ("read_event", b'{"event_type": "X", "data": {}}'),

@@ -20,6 +20,7 @@ from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.ops.metrics import Metrics
 from ingestd.records import BookSnapshot, FeedGap
 from ingestd.venues.exact import ExactFloat
+from tests.support.exposed import exposed
 from tests.support.feeds import DECODERS, make_feed
 from tests.unit.feeds.doubles import ListIntake
 
@@ -146,7 +147,7 @@ async def test_a_book_that_lost_an_update_is_begun_anew_alone(
         status = made.feed.status()
         metrics = Metrics()
         metrics.watch_feed(made.feed.status)
-        exposed = metrics.expose().decode()
+        shown = exposed(metrics)
 
     opened, ended = made.intake.of(FeedGap)
     records = made.intake.records
@@ -158,7 +159,7 @@ async def test_a_book_that_lost_an_update_is_begun_anew_alone(
     assert ended.ended_at == max(after.time, after.received_at)
     assert records.index(ended) == records.index(after) - 1
     assert status.book_resyncs == {"sequence": 1}
-    assert f'ingestd_book_resyncs_total{{exchange="{made.venue.exchange}",reason="sequence"}} 1.0' in exposed
+    assert f'ingestd_book_resyncs_total{{exchange="{made.venue.exchange}",reason="sequence"}} 1.0' in shown
     assert (status.connects, status.disconnects, status.malformed_frames) == (1, 0, 0)
     assert_true(made, truth)
     if interval_ms == 0:

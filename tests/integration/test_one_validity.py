@@ -13,6 +13,7 @@ from ingestd.config.loading import parse
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.service import Service
+from tests.support.exposed import exposed
 from tests.support.postgres import DatabaseForTest
 from tests.support.redis_servers import reader
 
@@ -91,7 +92,7 @@ async def test_what_is_rejected_reaches_no_destination(postgres_database: Databa
             sent = send(venue, symbol, flawed_frames)
             marked = send(venue, symbol, marked_frames)
             await until_stored("trades", service.counts()["stored"]["trades"] + 50 + marked)
-            shown = service.metrics.expose().decode()
+            shown = exposed(service.metrics)
             await venue.server.stop()
             service.request_stop("done")
             await running

@@ -18,6 +18,7 @@ from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import TopicReader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
+from tests.support.topics import headers_of, topic_of
 
 MakeStore = Callable[[KafkaConfig, Metrics], Store]
 
@@ -106,12 +107,12 @@ def market_messages(
     """The messages that the Kafka sink would send for one batch of a journal, with their topics."""
     return [
         (
-            envelope.topic(config.topic_prefix, record),
+            topic_of(config.topic_prefix, record),
             (
                 record.received_at // 1000,
                 envelope.key(record),
                 envelope.encode(record),
-                envelope.headers(journal_id, position, index),
+                headers_of(journal_id, position, index),
             ),
         )
         for index, record in enumerate(records)

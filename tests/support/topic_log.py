@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ingestd.kafka import envelope
 from ingestd.kafka.messages import Membership, Message, Part
 from ingestd.records import Record
+from tests.support.topics import headers_of, topic_of
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class TopicLog:
         return message
 
     def append_record(self, record: Record, journal_id: str, position: int, index: int) -> None:
-        headers = envelope.headers(journal_id, position, index)
-        self.append(envelope.topic("wolfinch", record), envelope.key(record), envelope.encode(record), headers)
+        headers = headers_of(journal_id, position, index)
+        self.append(topic_of("wolfinch", record), envelope.key(record), envelope.encode(record), headers)
 
     def delete_before(self, part: Part, offset: int) -> None:
         """What retention does."""

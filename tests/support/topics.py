@@ -9,7 +9,16 @@ from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from ingestd.kafka.envelope import POSITION_HEADER, decode, parse_position, topics
+from ingestd.kafka.envelope import (
+    POSITION_HEADER,
+    VERSION,
+    VERSION_HEADER,
+    decode,
+    parse_position,
+    topic_kind,
+    topic_name,
+    topics,
+)
 from ingestd.records import Record
 
 T = TypeVar("T")
@@ -34,6 +43,21 @@ class Read:
 
     def record(self, prefix: str) -> Record:
         return decode(topics(prefix)[self.topic], self.value)
+
+
+def topic_of(prefix: str, record: Record) -> str:
+    """The topic that a record goes to, such as `wolfinch.market.trades`."""
+    return topic_name(prefix, topic_kind(record))
+
+
+def position_header(journal_id: str, position: int, index: int) -> bytes:
+    """Where the record stands in the journal that it came from; `index` counts within its batch, from 0."""
+    return f"{journal_id}:{position}:{index}".encode("ascii")
+
+
+def headers_of(journal_id: str, position: int, index: int) -> list[tuple[str, bytes]]:
+    """The headers of one message."""
+    return [(POSITION_HEADER, position_header(journal_id, position, index)), (VERSION_HEADER, VERSION)]
 
 
 def read_everything(bootstrap: str, prefix: str, timeout_s: float = 60) -> dict[Place, list[Read]]:

@@ -21,6 +21,7 @@ LEAVES: dict[str, set[str]] = {
     "retry": {"log_limit"},
     "log_limit": {"clock"},
     "clock": set(),
+    "printable": set(),
     "files": {"failpoints"},
     "errors": {"retry"},
     "failpoints": {"errors"},

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ingestd.printable import printable
 from ingestd.validation import LONGEST_NAME
 from ingestd.venues.exact import decimal_text
 
@@ -119,7 +120,7 @@ def shown_name(entry: Any) -> str:
     elif isinstance(entry, list) and entry and isinstance(entry[0], str):
         named = entry[0]
     text = named or repr(entry)[:200]
-    return "".join(character if character.isprintable() else "?" for character in text)[:80]
+    return printable(text[:80])
 
 
 _ID_KEYS = (

@@ -80,11 +80,6 @@ class Side:
         levels = self._levels
         return tuple([levels[key] for key in self._sorted()[:count]])
 
-    def best_price(self) -> float | None:
-        """The best price as a number."""
-        order = self._sorted()
-        return self._sign * order[0] if order else None
-
     def _sorted(self) -> list[float]:
         if self._order is None:
             self._order = sorted(self._levels)

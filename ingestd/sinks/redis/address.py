@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from ingestd.errors import LiveServerError
+from ingestd.errors import ConfigError, Problem
 
 _SENTINEL_PORT = 26379
 _PORT = 6379
@@ -43,7 +43,7 @@ def parse_address(url: str) -> Address:
         redis+sentinel://[…@]host:port,host:port/master[/db]
         redis+cluster://[…@]host:port,host:port
 
-    Raises LiveServerError when it cannot be used.
+    Raises ConfigError when it cannot be used.
     """
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
@@ -53,7 +53,7 @@ def parse_address(url: str) -> Address:
     hosts = tuple(_host(text, _SENTINEL_PORT if kind == "sentinel" else _PORT) for text in location.split(","))
     master, _, database = parts.path.strip("/").partition("/")
     if kind == "sentinel" and not master:
-        raise LiveServerError("redis.url names no master: write redis+sentinel://host:26379,host:26379/mymaster")
+        raise unusable("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
     first = f"[{hosts[0][0]}]" if ":" in hosts[0][0] else hosts[0][0]
     plain = SplitResult(
         scheme,
@@ -67,12 +67,17 @@ def parse_address(url: str) -> Address:
     return Address("cluster", urlunsplit(plain), hosts)
 
 
+def unusable(why: str) -> ConfigError:
+    """The error for a URL that the client cannot use."""
+    return ConfigError([Problem("redis.url", why)])
+
+
 def _host(text: str, default_port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise LiveServerError(f"redis.url: {text!r} is no host and port: {error}") from error
+        raise unusable(f"{text!r} is no host and port: {error}") from error
     if host is None:
-        raise LiveServerError(f"redis.url: {text!r} names no host; write host:port,host:port")
+        raise unusable(f"{text!r} names no host; write host:port,host:port")
     return host, default_port if port is None else port

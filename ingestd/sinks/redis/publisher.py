@@ -142,10 +142,6 @@ class Publisher:
             self._answered.clear()
             await self._answered.wait()
 
-    @property
-    def pending_records(self) -> int:
-        return len(self._pending)
-
     def flush(self) -> None:
         """Work off what is pending; the rest of a burst is left to the next loop turn."""
         self._handle = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingestd.config.models import Config
-from ingestd.errors import ConfigError, LiveServerError, Problem
+from ingestd.errors import ConfigError, Problem
 from ingestd.sinks.base import Answer, LiveParts
 from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.sink import RedisLive, address_of, reach
@@ -21,14 +21,11 @@ def build(parts: LiveParts) -> RedisLive:
 def problems(config: Config) -> Iterator[Problem]:
     """A password file that cannot be read, and a URL that begins as it should and cannot be used all the same."""
     options = config.section(RedisConfig)
-    try:
-        options.password()
-    except ConfigError as error:
-        yield from error.problems
-    try:
-        address_of(options)
-    except LiveServerError as error:
-        yield Problem("redis.url", str(error).partition(": redis.url ")[2] or str(error).removeprefix("redis.url "))
+    for read in (options.password, lambda: address_of(options)):
+        try:
+            read()
+        except ConfigError as error:
+            yield from error.problems
 
 
 async def ask(config: Config) -> Answer:

@@ -23,11 +23,11 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from ingestd.clock import isoformat, monotonic_s, now_us, wait_at_most
+from ingestd.clock import iso_text, monotonic_s, now_us, wait_at_most
 from ingestd.errors import ConfigError, LiveServerError
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff
-from ingestd.sinks.redis.address import Address, parse_address
+from ingestd.sinks.redis.address import Address, parse_address, unusable
 from ingestd.sinks.redis.link import Link
 from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.publisher import NAME, Links, Publisher
@@ -201,7 +201,7 @@ class RedisLive:
     def _heartbeat(self) -> Command:
         beat = {
             "instance": self._instance,
-            "timestamp": isoformat(now_us()),
+            "timestamp": iso_text(now_us()),
             "published": self._publisher.published,
             "dropped": self._publisher.dropped,
         }
@@ -209,7 +209,7 @@ class RedisLive:
         return Command(channel, pack(b"PUBLISH", channel, orjson.dumps(beat)), 1)
 
     def _metric_commands(self) -> list[Command]:
-        at = isoformat(now_us()).encode()
+        at = iso_text(now_us()).encode()
         return [
             hash_command(
                 f"metrics:{self._instance}:{metric}".encode(),
@@ -259,7 +259,7 @@ async def reach(address: Address, config: RedisConfig) -> Server:
 
 
 def address_of(config: RedisConfig) -> Address:
-    """Where it is. Raises LiveServerError for a URL that no connection can be made of."""
+    """Where it is. Raises ConfigError for a URL that no connection can be made of."""
     address = parse_address(config.url)
     try:
         options: dict[str, Any] = {**parse_url(address.plain_url)}
@@ -267,10 +267,10 @@ def address_of(config: RedisConfig) -> Address:
         theirs = {key: value for key, value in options.items() if not key.startswith("sentinel_")}
         kind(**theirs)  # it takes the options; it connects later
     except ValueError as error:
-        raise LiveServerError(f"{address}: redis.url cannot be used: {error}") from error
+        raise unusable(f"cannot be used: {error}") from error
     except TypeError as error:  # "__init__() got an unexpected keyword argument 'foo'"
         option = str(error).rpartition(" ")[2]
-        raise LiveServerError(f"{address}: redis.url has the option {option}, which no connection knows") from error
+        raise unusable(f"has the option {option}, which no connection knows") from error
     return address
 
 

@@ -129,10 +129,6 @@ class View:
         self.forget_orders = self._orders.forget_written
 
     @property
-    def streams(self) -> int:
-        return len(self._streams)
-
-    @property
     def is_clean(self) -> bool:
         """Whether the server was sent everything."""
         return not self._dirty and self._orders.is_clean

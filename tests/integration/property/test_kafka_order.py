@@ -25,7 +25,7 @@ from tests.support.brokers import Broker, config_for
 from tests.support.kafka_rig import KafkaRig
 from tests.support.records import market_records
 from tests.support.time_limits import examples
-from tests.support.topics import Place, Read, read_everything, without_replays
+from tests.support.topics import Place, Read, read_everything, topic_of, without_replays
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def expected(journaled: list[Record], found: dict[Place, list[Read]], config: Ka
     places: dict[Place, list[Record]] = {place: [] for place in found}
     for record in journaled:
         number = partition_for(envelope.key(record), config.partitions)
-        places[envelope.topic(config.topic_prefix, record), number].append(record)
+        places[topic_of(config.topic_prefix, record), number].append(record)
     return places
 
 

@@ -24,7 +24,7 @@ from tests.support.brokers import BROKERS, Broker, config_for, frozen, running_b
 from tests.support.kafka_rig import KafkaRig, kafka_rig, send
 from tests.support.records import NOW_US, book, tick, trade
 from tests.support.time_limits import limit_s, within
-from tests.support.topics import Place, Read, read_everything, without_replays
+from tests.support.topics import Place, Read, read_everything, topic_of, without_replays
 
 SYMBOLS = [f"S{number}/USDT" for number in range(7)]
 
@@ -42,7 +42,7 @@ def in_order(found: dict[Place, list[Read]], journaled: list[Record], config: Ka
     expected: dict[Place, list[Record]] = {place: [] for place in found}
     for record in journaled:
         place = (
-            envelope.topic(config.topic_prefix, record),
+            topic_of(config.topic_prefix, record),
             partition_for(envelope.key(record), config.partitions),
         )
         expected[place].append(record)
@@ -66,7 +66,7 @@ async def test_every_record_arrives_as_documented(kafka_config: KafkaConfig, tmp
     by_topic = {message.topic: message for messages in found.values() for message in messages}
     assert set(by_topic) == set(envelope.topics(kafka_config.topic_prefix))
     for index, record in enumerate(records):
-        message = by_topic[envelope.topic(kafka_config.topic_prefix, record)]
+        message = by_topic[topic_of(kafka_config.topic_prefix, record)]
         assert message.record(kafka_config.topic_prefix) == record
         assert message.key == f"{record.exchange}:{record.symbol}".encode()
         assert message.position == (made.journal.journal_id, 1, index)

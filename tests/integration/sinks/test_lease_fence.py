@@ -20,6 +20,7 @@ from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence, Tenant, Title
 from ingestd.storage.writer.positions import Move, advance
+from tests.support.exposed import exposed
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import book, tick, trade
 
@@ -100,7 +101,7 @@ async def test_a_leader_that_was_replaced_stores_what_is_its_own_and_nothing_els
     assert await db.fetchval("SELECT count(*) FROM ohlcv_data") == 0
     assert old.total("stored") == {"trades": 3, "ticks": 2, "order_book": 1}
     assert old.total("duplicate") == {"ticks": 1, "order_book": 1, "candles": 2}
-    assert "ingestd_lease_fenced_total 1.0" in old.metrics.expose().decode()
+    assert "ingestd_lease_fenced_total 1.0" in exposed(old.metrics)
     assert old.sink.status().attempts_failed == 0
 
 

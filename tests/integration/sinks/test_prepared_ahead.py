@@ -22,6 +22,7 @@ from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Tenant, Title
 from tests.support.database_doubles import LosesReplies
+from tests.support.exposed import exposed
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import tick, trade
 
@@ -271,4 +272,4 @@ async def test_a_title_that_ends_while_a_flush_is_prepared_stores_nothing_of_the
     assert await db.fetchval("SELECT count(*) FROM market_ticks") == len(first) + len(mine)
     assert made.total("stored") == {"trades": 1, "ticks": len(first) + len(mine)}
     assert made.total("duplicate") == {"ticks": len(others)}
-    assert "ingestd_lease_fenced_total 1.0" in made.metrics.expose().decode()
+    assert "ingestd_lease_fenced_total 1.0" in exposed(made.metrics)

@@ -33,6 +33,7 @@ from ingestd.validation import TimeWindow
 from tests.integration.sinks.test_timescale import Rig, rig, rows, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import NOW_US, book, tick, trade
+from tests.support.topics import topic_of
 
 # A trigger that raises what a row of `rule` says of an id; '*' is every id.
 RULE = """
@@ -433,7 +434,7 @@ class Came:
 
 
 def message_of(record: Record, offset: int) -> Message:
-    return Came(envelope.topic("p", record), offset, envelope.encode(record))
+    return Came(topic_of("p", record), offset, envelope.encode(record))
 
 
 def executed(order_id: str, fee: str | None) -> tuple[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarketRecord,
 from tests.support.postgres import DatabaseForTest
 from tests.support.reader_rig import Topics
 from tests.support.records import NOW_US, book, tick, trade
+from tests.support.topics import topic_of
 
 TRADES = "wolfinch.market.trades"
 SUBMITTED = "wolfinch.orders.submitted"
@@ -114,7 +115,7 @@ Forgery = Callable[[Topics, Record], None]
 
 def no_record(topics: Topics, record: Record) -> None:
     """The place is that of a far future, the body is none."""
-    topics.send_raw(envelope.topic("wolfinch", record), b"no JSON", b"feed:%d:%d" % FAR)
+    topics.send_raw(topic_of("wolfinch", record), b"no JSON", b"feed:%d:%d" % FAR)
 
 
 def not_acceptable(topics: Topics, record: Record) -> None:
@@ -123,7 +124,7 @@ def not_acceptable(topics: Topics, record: Record) -> None:
     assert b"\\u0007" in value
     if isinstance(record, Rejected):
         value = envelope.encode(record).replace(b'"table":"trades"', b'"table":""')
-    topics.send_raw(envelope.topic("wolfinch", record), value, b"feed:%d:%d" % FAR)
+    topics.send_raw(topic_of("wolfinch", record), value, b"feed:%d:%d" % FAR)
 
 
 def far_ahead(topics: Topics, record: Record) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from ingestd.kafka import envelope
 from ingestd.ops.health import Snapshot, readiness
 from ingestd.sources.market_topics import MarketStore
+from tests.support.exposed import exposed
 from tests.support.postgres import DatabaseForTest
 from tests.support.reader_rig import Topics
 from tests.support.records import trade
@@ -20,7 +21,7 @@ INVENTED = 2000
 
 
 def series(topics: Topics) -> list[str]:
-    return re.findall(r"^ingestd_\w+\{.*", topics.metrics.expose().decode(), re.MULTILINE)
+    return re.findall(r"^ingestd_\w+\{.*", exposed(topics.metrics), re.MULTILINE)
 
 
 @pytest.mark.parametrize("events", [False, True], ids=["market", "events"])

@@ -36,24 +36,18 @@ async def test_counts(one: Database) -> None:
     assert await one.execute("UPDATE ingest_positions SET position = $1 WHERE position > $2", 9, 1) == 2
     assert await one.execute("DELETE FROM ingest_positions") == 3
     assert await one.execute("SET application_name = 'x'") == 0
-    await one.executemany("INSERT INTO ingest_positions (source, position) VALUES ($1, $2)", [("a", 1), ("b", 2)])
+    assert await one.execute("INSERT INTO ingest_positions (source, position) VALUES ('a', $1), ('b', $2)", 1, 2) == 2
     assert await one.fetchval("SELECT count(*) FROM ingest_positions") == 2
 
 
-async def test_copy_takes_an_iterator_and_gives_the_same_text(one: Database) -> None:
+async def test_copy_takes_an_iterator(one: Database) -> None:
     async def parts() -> AsyncIterator[bytes]:
         yield b"a\t1\nb"
         yield b"\t2\n"
 
-    received = bytearray()
-
-    async def write(part: bytes) -> None:
-        received.extend(part)
-
     assert await one.copy_text("ingest_positions", COLUMNS, parts(), timeout_s=5) == 2
-    query = "SELECT source, position FROM ingest_positions WHERE position > $1 ORDER BY 1"
-    assert await one.copy_out(query, 0, write=write) == 2
-    assert bytes(received) == b"a\t1\nb\t2\n"
+    rows = await one.fetch("SELECT source, position FROM ingest_positions WHERE position > $1 ORDER BY 1", 0)
+    assert [(row["source"], row["position"]) for row in rows] == [("a", 1), ("b", 2)]
 
 
 async def test_a_swallowed_error_does_not_pass_for_a_commit(one: Database) -> None:

@@ -17,11 +17,12 @@ async def test_rows_are_chosen_newest_first(db: Database) -> None:
         ("kraken", "BTC/USD", T0 + timedelta(hours=2), T0 + timedelta(hours=3), "filled"),
         ("kraken", "ETH/USD", T0 + timedelta(hours=4), T0 + timedelta(hours=5), "unfillable"),
     ]
-    await db.executemany(
-        "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
-        "VALUES ($1, $2, 'trades', $3, $4, 'restart', $5)",
-        rows,
-    )
+    for values in rows:
+        await db.execute(
+            "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status) "
+            "VALUES ($1, $2, 'trades', $3, $4, 'restart', $5)",
+            *values,
+        )
 
     async def chosen(limit: int = 100, **choice: object) -> list[str]:
         return [row.symbol for row in await list_gaps(db, GapChoice(**choice), limit)]  # type: ignore[arg-type]

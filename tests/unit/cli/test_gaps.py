@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ingestd.cli.gaps import gaps, lasted_text, to_csv, to_json, to_text
 from ingestd.gaps.causes import CAUSES
-from ingestd.ops.printable import printable_json
+from ingestd.printable import printable_json
 from ingestd.storage.gap_ledger import GapRow
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)

@@ -27,6 +27,7 @@ from ingestd.records import (
     Trade,
 )
 from ingestd.validation import TimeWindow
+from tests.support.exposed import exposed
 from tests.support.records import NOW_US, book, tick, trade
 
 ALWAYS = TimeWindow({}, NOW_US * 2)
@@ -561,7 +562,7 @@ async def test_an_exchange_whose_clock_is_ahead_is_shown(tmp_path: Path) -> None
     async with running(tmp_path) as rig:
         rig.intake.put(trade(time=NOW_US + 5_000_000, received_at=NOW_US))
     shown = 'ingestd_exchange_clock_ahead_seconds{channel="trades",exchange="binance"} 5.0'
-    assert shown in rig.metrics.expose().decode()
+    assert shown in exposed(rig.metrics)
 
 
 async def test_what_is_backfilled_is_journaled_but_not_shown_live_and_its_delay_is_no_latency(tmp_path: Path) -> None:

@@ -228,7 +228,6 @@ async def test_one_batch_is_taken_however_large(tmp_path: Path) -> None:
     """There is nothing to wait for: an empty journal does not get any emptier."""
     with opened(tmp_path, max_bytes=2000) as journal:
         cursor = journal.cursor("one")
-        assert journal.max_batch_bytes == 500
         await append(journal, 1, 100)
         with pytest.raises(JournalFull):
             await append(journal, 101, 100)

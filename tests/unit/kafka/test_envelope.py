@@ -18,9 +18,8 @@ from ingestd.kafka.envelope import (
     encoder_of,
     key,
     parse_position,
-    position_header,
-    topic,
     topic_kind,
+    topic_name,
 )
 from ingestd.records import (
     CHANNELS,
@@ -36,6 +35,7 @@ from ingestd.records import (
     Trade,
 )
 from tests.support.records import book, market_records, tick, trade
+from tests.support.topics import position_header
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 sane_times = st.integers(0, 253_402_300_799_999_999)
@@ -198,7 +198,7 @@ def test_a_books_levels_are_pairs_of_text_best_first() -> None:
 
 
 def test_topics_and_keys() -> None:
-    assert topic("wolfinch", trade(1)) == "wolfinch.market.trades"
+    assert topic_name("wolfinch", topic_kind(trade(1))) == "wolfinch.market.trades"
     assert key(trade(1, symbol="BTC/USDT:USDT")) == b"binance:BTC/USDT:USDT"
     assert set(envelope.topics("w")) == {f"w.market.{name}" for name in (*CHANNELS, "gaps", "rejected")}
     assert set(TOPIC_KINDS) == set(envelope.topics("w").values())

@@ -8,10 +8,11 @@ from pathlib import Path
 from ingestd import __version__
 from ingestd.ops.metrics import FeedCollector, Metrics, count_by
 from ingestd.status import FeedStatus, StreamStatus
+from tests.support.exposed import exposed
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
-    found = re.findall(r"^([^#\s].*) (\S+)$", metrics.expose().decode(), re.MULTILINE)
+    found = re.findall(r"^([^#\s].*) (\S+)$", exposed(metrics), re.MULTILINE)
     assert len(found) == len({name for name, _ in found}), "no series may appear twice"
     return {name: float(value) for name, value in found}
 
@@ -84,11 +85,11 @@ def test_streams_beyond_the_limit_are_counted_not_shown() -> None:
 def test_label_values_are_escaped() -> None:
     metrics = Metrics()
     metrics.watch_feed(lambda: FeedStatus("k", streams=[StreamStatus("trades", 'A"\n} 1')]))
-    assert r'symbol="A\"\n} 1"' in metrics.expose().decode()
+    assert r'symbol="A\"\n} 1"' in exposed(metrics)
 
 
 def test_the_build_and_the_process_are_shown() -> None:
-    text = Metrics().expose().decode()
+    text = exposed(Metrics())
     assert f'version="{__version__}"' in text
     assert "process_resident_memory_bytes" in text
 

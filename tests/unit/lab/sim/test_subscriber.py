@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ingestd.clock import isoformat
+from ingestd.clock import iso_text
 from ingestd.lab.sim.subscriber import Ages
 from tests.support.records import NOW_US
 
 
 def test_ages_are_taken_from_the_timestamps_however_they_are_cut() -> None:
-    stream = b"".join(f'{{"x":1,"timestamp":"{isoformat(NOW_US + n * 1000)}"}}\r\n'.encode() for n in range(5))
+    stream = b"".join(f'{{"x":1,"timestamp":"{iso_text(NOW_US + n * 1000)}"}}\r\n'.encode() for n in range(5))
     for cut in range(len(stream)):
         ages = Ages()
         ages.feed(stream[:cut], NOW_US + 10_000)

@@ -24,6 +24,7 @@ from ingestd.records import Record, Rejected
 from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import Flush, Preparer
 from tests.support.records import book, tick, trade
+from tests.support.topics import headers_of
 
 # Of Java's Utils.murmur2, from Apache Kafka's own UtilsTest.
 MURMUR2 = {
@@ -141,7 +142,7 @@ def test_a_message_over_the_limit_is_not_sent(keep_rejected: bool) -> None:
 
 def test_the_size_is_an_upper_bound_of_the_bytes_sent() -> None:
     value = envelope.encode(trade(1))
-    headers = envelope.headers("ab", 1, 2)
+    headers = headers_of("ab", 1, 2)
     message: Message = (1, b"k", value, headers)
     assert size_of(message) > len(value) + 1 + sum(len(name) + len(content) for name, content in headers)
 

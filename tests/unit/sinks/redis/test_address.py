@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.errors import LiveServerError
+from ingestd.errors import ConfigError
 from ingestd.sinks.redis.address import Address, parse_address
 
 
@@ -38,5 +38,5 @@ def test_the_nodes_of_a_cluster() -> None:
     ],
 )
 def test_what_cannot_be_used_says_why(url: str, message: str) -> None:
-    with pytest.raises(LiveServerError, match=message):
+    with pytest.raises(ConfigError, match=message):
         parse_address(url)
