@@ -6,7 +6,9 @@ import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
@@ -69,6 +71,7 @@ PARTS: dict[str, Part] = {
     "redis-frozen": _frozen,
 }
 _USUAL = tuple(name for name in PARTS if name not in ("batches", "fanout", "redis-frozen"))
+_SHORT = Plan(quick=True, rows=150_000, rounds=1, seconds=3.0, outage_s=5.0)
 _QUICK = ("wire", "socket", "store", "latency", "start", "outage")
 
 
@@ -108,30 +111,28 @@ def bench(
     Exit code 0 whatever the figures are; 1 when something could not be measured that should have been.
     """
     logs.configure(LogConfig(level="error"))
-    plan = Plan(
-        quick=quick,
-        rows=rows or (150_000 if quick else 600_000),
-        rounds=rounds or (1 if quick else 3),
-        seconds=seconds or (3.0 if quick else 15.0),
-        outage_s=outage_s or (5.0 if quick else 600.0),
-        captures=captures if captures is not None and captures.is_dir() else None,
-        kafka=kafka,
-        say=_say,
-    )
+    given: dict[str, Any] = {"rows": rows, "rounds": rounds, "seconds": seconds, "outage_s": outage_s, "kafka": kafka}
+    plan = replace(_SHORT if quick else Plan(), say=_say, **{name: value for name, value in given.items() if value})
+    if captures is not None and captures.is_dir():
+        plan = replace(plan, captures=captures)
     chosen = list(parts or (_QUICK if quick else _USUAL))
     if plot_file is not None:
         plot.require()
-        chosen += [name for name in ("store", "batches", "growth") if name not in chosen]
+        chosen = list(dict.fromkeys([*chosen, "store", "batches", "growth"]))
     load_before = os.getloadavg()[0]
     measured = _measure(plan, dsn, chosen, peer_name is not None, peer_python)
     figures, server = run_to_its_end(measured, uvloop.run)
     machine = _machine(server, load_before)
     if json_file is not None:
-        document = table.as_document(machine, figures)
-        json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+        _write_json(json_file, machine, figures)
     say(table.as_markdown(machine, figures) if markdown else table.as_text(machine, figures), nl=False)
     if plot_file is not None:
         plot.draw(figures, plot_file)
+
+
+def _write_json(file: Path, machine: table.Machine, figures: Figures) -> None:
+    document = table.as_document(machine, figures)
+    file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 async def _measure(

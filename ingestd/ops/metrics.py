@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from ingestd import __version__
+from ingestd.ops.label_values import LabelValues
 from ingestd.status import FeedStatus, StreamStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,37 +31,7 @@ MAX_STREAM_SERIES = 10_000
 LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
 BoundedT = TypeVar("BoundedT", bound="_Bounded")
 
-log = structlog.get_logger()
-
-OTHER = "other"
-VALUES_KEPT = 200  # of one label, over all metrics of a daemon; ccxt has some 110 exchanges
-
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-
-
-class LabelValues:
-    """The values that each label has had. Once a label has had `VALUES_KEPT`, further values are shown as `other`."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, set[str]] = {}
-        self._full: set[str] = set()
-
-    def reserve(self, label: str, values: Iterable[str]) -> None:
-        """Always show these values by their names."""
-        self._values.setdefault(label, set()).update(values)
-
-    def shown(self, label: str, value: str) -> str:
-        """The value as it is shown."""
-        known = self._values.setdefault(label, set())
-        if value in known:
-            return value
-        if len(known) < VALUES_KEPT:
-            known.add(value)
-            return value
-        if label not in self._full:
-            self._full.add(label)
-            log.warning("label_values_limited", label=label, kept=VALUES_KEPT, first_left_out=value, shown_as=OTHER)
-        return OTHER
 
 
 class _Bounded(MetricWrapperBase):
@@ -89,7 +59,10 @@ class _BoundedHistogram(_Bounded, Histogram):
 
 
 class Metrics:
-    """The metrics of one daemon, in a registry of their own. The number of values of each label is limited."""
+    """The metrics of one daemon, in a registry of their own. The number of values of each label is limited.
+
+    It has one attribute for each metric, so that a type checker finds one that is misspelt.
+    """
 
     def __init__(self, exchanges: Iterable[str] = ()) -> None:
         """`exchanges`: those of the configuration, which are always shown by their names."""
@@ -99,6 +72,13 @@ class Metrics:
         self._feeds: list[Callable[[], FeedStatus]] = []
         self._feed_collector = FeedCollector()
         self.registry.register(self._feed_collector)
+        self._declare_records_and_journal()
+        self._declare_sinks()
+        self._declare_sources_and_lease()
+        self._declare_upkeep_and_process()
+        ProcessCollector(registry=self.registry)
+
+    def _declare_records_and_journal(self) -> None:
         self.received = self._counter("records_received", "Records handed over by feeds", "exchange", "channel")
         self.recovered = self._gauge(
             "records_recovered", "Records an earlier process left in the journal for this sink", "sink", "channel"
@@ -113,6 +93,32 @@ class Metrics:
         self.gaps = self._counter("gaps", "Stretches a stream may have missed", "exchange", "channel", "cause")
         self.gaps_open = self._gauge("gaps_open", "Those that have not ended", "exchange", "channel")
         self.released = self._counter("records_released", "Records taken from Kafka and left to another", "channel")
+        self.journal_bytes = self._gauge("journal_bytes", "Bytes on disk in the journal")
+        self.journal_full = self._gauge("journal_full", "1 while the journal takes no more")
+        self.journal_age_s = self._gauge("journal_oldest_age_seconds", "Age of the oldest batch kept")
+        self.journal_errors = self._counter("journal_errors", "Failed attempts to append")
+        self.in_journal = self._gauge("records_in_journal", "Journaled records not yet stored", "channel")
+        self.journal_latency_s = self._histogram("received_to_journaled_seconds", "From the socket to the journal")
+
+    def _declare_sinks(self) -> None:
+        self.flushes = self._counter("sink_flushes", "Committed flushes", "sink")
+        self.sink_errors = self._counter("sink_errors", "Failed attempts to write", "sink", "class")
+        self.sink_alarms = self._counter("sink_alarms", "Errors that need a person", "sink")
+        self.commits_resolved = self._counter(
+            "sink_commits_resolved", "Commits whose reply was lost", "sink", "outcome"
+        )
+        self.sink_up = self._gauge("sink_up", "1 while the sink's last attempt succeeded", "sink")
+        self.sink_lag_records = self._gauge("sink_lag_records", "Journaled records the sink has not stored", "sink")
+        self.sink_lag_s = self._gauge("sink_lag_seconds", "Age of the oldest record the sink has not stored", "sink")
+        self.commit_latency_s = self._histogram(
+            "received_to_committed_seconds", "From the socket to the commit", "sink"
+        )
+        self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
+        # Live sinks keep nothing, so they are not part of the conservation law.
+        self.live_published = self._counter("live_published", "Messages a live server has taken", "channel")
+        self.live_dropped = self._counter("live_dropped", "Messages a live sink gave up", "sink", "reason")
+
+    def _declare_sources_and_lease(self) -> None:
         self.sources_fenced = self._counter("source_fenced", "Partitions another member had taken over", "source")
         self.places_doubted = self._counter(
             "source_places_doubted", "Records at an impossible place in a journal; stored without a mark", "source"
@@ -123,31 +129,15 @@ class Metrics:
         self.lease_held = self._gauge("lease_held", "1 while this daemon captures by a lease that is renewed")
         self.lease_epoch = self._gauge("lease_epoch", "The lease's term this daemon holds; 0: none")
         self.lease_fenced = self._counter("lease_fenced", "Flushes refused: somebody else had taken the lease")
-        self.flushes = self._counter("sink_flushes", "Committed flushes", "sink")
-        self.sink_errors = self._counter("sink_errors", "Failed attempts to write", "sink", "class")
-        self.sink_alarms = self._counter("sink_alarms", "Errors that need a person", "sink")
+
+    def _declare_upkeep_and_process(self) -> None:
         self.upkeep_failures = self._counter("upkeep_failures", "Failed turns of candles, symbols, retention", "step")
         self.backfill_gaps = self._counter("backfill_gaps", "Gaps that backfill settled", "channel", "outcome")
         self.backfill_rows = self._counter("backfill_rows", "Rows recovered over REST", "exchange", "channel")
         self.backfill_failures = self._counter("backfill_failures", "Attempts to be repeated", "exchange", "reason")
         self.candle_audits = self._counter("candle_audit_minutes", "Minutes compared", "exchange", "outcome")
-        self.commits_resolved = self._counter(
-            "sink_commits_resolved", "Commits whose reply was lost", "sink", "outcome"
-        )
-        self.sink_up = self._gauge("sink_up", "1 while the sink's last attempt succeeded", "sink")
-        self.sink_lag_records = self._gauge("sink_lag_records", "Journaled records the sink has not stored", "sink")
-        self.sink_lag_s = self._gauge("sink_lag_seconds", "Age of the oldest record the sink has not stored", "sink")
-        self.journal_bytes = self._gauge("journal_bytes", "Bytes on disk in the journal")
-        self.journal_full = self._gauge("journal_full", "1 while the journal takes no more")
-        self.journal_age_s = self._gauge("journal_oldest_age_seconds", "Age of the oldest batch kept")
-        self.journal_errors = self._counter("journal_errors", "Failed attempts to append")
-        self.in_journal = self._gauge("records_in_journal", "Journaled records not yet stored", "channel")
         self.loop_lag_s = self._gauge("loop_lag_seconds", "How late the event loop runs its timers")
         self.loop_tasks = self._gauge("loop_tasks", "Tasks of the event loop; one that only grows is a leak")
-        self.journal_latency_s = self._histogram("received_to_journaled_seconds", "From the socket to the journal")
-        self.commit_latency_s = self._histogram(
-            "received_to_committed_seconds", "From the socket to the commit", "sink"
-        )
         self.exchange_latency_s = self._histogram(
             "exchange_to_received_seconds", "From the exchange's clock to the socket", "exchange", "channel"
         )
@@ -157,16 +147,11 @@ class Metrics:
             "exchange",
             "channel",
         )
-        self.flush_s = self._histogram("sink_flush_seconds", "How long one flush takes", "sink")
-        # Live sinks keep nothing, so they are not part of the conservation law.
-        self.live_published = self._counter("live_published", "Messages a live server has taken", "channel")
-        self.live_dropped = self._counter("live_dropped", "Messages a live sink gave up", "sink", "reason")
         self.http_rejected = self._counter("http_rejected", "Requests refused by the endpoint's limits", "reason")
         self.config_reloads = self._counter("config_reloads", "Reloads of the configuration", "outcome")
         self._gauge("build_info", "Always 1; the labels say what runs", "version", "python").labels(
             __version__, platform.python_version()
         ).set(1)
-        ProcessCollector(registry=self.registry)
 
     def watch_feed(self, status: Callable[[], FeedStatus]) -> None:
         """Read this feed's status at each scrape, and show it with the age of every stream."""

@@ -43,6 +43,7 @@ class _Portion:
     batches: list[Batch] = field(default_factory=list)
     flush: Flush | None = None  # of the last `prepared` batches; its step is set when it is tried
     prepared: int = 0
+    tried: Flush | None = None  # what the last attempt has written, or tried to
     terms: Terms | None = None  # by which it was decided what is one's own
 
 
@@ -146,34 +147,10 @@ class TimescaleSink:
 
     async def _store(self, portion: _Portion, ahead: Ahead[_Portion]) -> bool:
         """Until it is stored. False: given up at shutdown, it stays in the journal."""
-        batches = portion.batches
-        tried: Flush | None = None
-        journal_id = batches[0].journal_id
+        batches, journal_id = portion.batches, portion.batches[0].journal_id
 
         async def attempt(database: Database) -> None:
-            nonlocal tried
-            await self._free_rows(database)
-            place = await self._place(database, journal_id)
-            if tried is not None and place.position >= batches[-1].position:
-                self._metrics.commits_resolved.labels(self.name, "committed").inc()
-                return None
-            while True:
-                left = [batch for batch in batches if batch.position > place.position]
-                if not left:
-                    tried = None
-                    return None
-                move = Move(_source(journal_id), place.position, batches[-1].position, place.epoch)
-                tried = await self._prepared(database, move, left, portion)
-                try:
-                    return await write(database, tried)
-                except NoneTaken:
-                    if not await self._take_company(batches, ahead):
-                        raise
-                except Fenced as fenced:
-                    log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
-                    self._metrics.lease_fenced.inc()
-                    assert self._title is not None
-                    self._title.forget()
+            await self._attempt(database, portion, ahead)
 
         started_s = monotonic_s()
         try:
@@ -182,11 +159,37 @@ class TimescaleSink:
         finally:
             self._copying.set()
         self._places[journal_id] = Place(batches[-1].position, self._places[journal_id].epoch)
-        if tried is not None:
-            self._count(tried.outcome, batches, monotonic_s() - started_s)
+        if portion.tried is not None:
+            self._count(portion.tried.outcome, batches, monotonic_s() - started_s)
         passing("sink.acknowledge")
         self._cursor.acknowledge(batches)
         return True
+
+    async def _attempt(self, database: Database, portion: _Portion, ahead: Ahead[_Portion]) -> None:
+        """Write the batches that the database does not have; an attempt whose reply was lost may have stored them."""
+        batches = portion.batches
+        await self._free_rows(database)
+        place = await self._place(database, batches[0].journal_id)
+        if portion.tried is not None and place.position >= batches[-1].position:
+            self._metrics.commits_resolved.labels(self.name, "committed").inc()
+            return None
+        while True:
+            left = [batch for batch in batches if batch.position > place.position]
+            if not left:
+                portion.tried = None
+                return None
+            move = Move(_source(batches[0].journal_id), place.position, batches[-1].position, place.epoch)
+            portion.tried = await self._prepared(database, move, left, portion)
+            try:
+                return await write(database, portion.tried)
+            except NoneTaken:
+                if not await self._take_company(batches, ahead):
+                    raise
+            except Fenced as fenced:
+                log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
+                self._metrics.lease_fenced.inc()
+                assert self._title is not None
+                self._title.forget()
 
     async def _take_company(self, batches: list[Batch], ahead: Ahead[_Portion]) -> bool:
         """Add what comes next in the journal to a flush of which a table takes nothing. False: nothing has come yet, or

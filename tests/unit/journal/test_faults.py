@@ -25,6 +25,7 @@ from ingestd.journal.journal import Journal
 from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import WIRE_VERSION
+from tests.support.exposed import exposed
 from tests.unit.journal.test_journal import append, filled, numbers, opened, read_all
 
 
@@ -173,7 +174,7 @@ async def test_a_file_that_cannot_be_deleted_is_said_and_tried_again(
         for first in range(1, 10, 3):
             await append(journal, first)
         cursor.acknowledge(await cursor.read(3))
-        await wait_for(lambda: "\ningestd_journal_errors_total 0.0\n" not in metrics.expose().decode())
+        await wait_for(lambda: "\ningestd_journal_errors_total 0.0\n" not in exposed(metrics))
     assert refused[0].exists()
     cursor.acknowledge(await read_all(cursor))
     await wait_for(lambda: not refused[0].exists())
