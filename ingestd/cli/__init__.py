@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("ingestd.cli.init:init", "Write a first configuration."),
     "exchanges": ("ingestd.cli.exchanges:exchanges", "List exchanges, their channels and markets."),
     "run": ("ingestd.cli.run:run", "Capture until stopped."),
-    "check": ("ingestd.cli.check:check", "Check a configuration and print what it comes to."),
+    "check": ("ingestd.cli.check:check", "Check a configuration and print the effective settings."),
     "migrate": ("ingestd.cli.migrate:migrate", "Bring the database to this version's schema."),
     "gaps": ("ingestd.cli.gaps:gaps", "List what may be missing, and why."),
     "backfill": ("ingestd.cli.backfill:backfill", "Fetch a stretch of the past from a venue and store it."),

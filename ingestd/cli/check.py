@@ -1,4 +1,4 @@
-"""`ingestd check`: what a configuration comes to, or every mistake in it."""
+"""`ingestd check`: prints the effective configuration, or every mistake in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--connect", is_flag=True, help="Also ask the database, Redis, Kafka and each venue's REST API.")
 @json_option
 def check(config_file: Path, connect: bool, as_json: bool) -> None:
-    """Check a configuration and print what it comes to.
+    """Check a configuration and print the effective settings.
 
     Prints the effective configuration: defaults filled in, environment overrides applied, symbol files merged, secrets
     as ***. Prints advice as notes on standard error. If anything is wrong, prints every mistake and ends with exit code
@@ -83,7 +83,7 @@ def _answers(config: Config) -> list[NamedAnswer]:
 
 
 def _verdict(config: Config, notes: int, problems: int) -> str:
-    """What it comes to, in a line."""
+    """The last line: whether all is well, and what would be captured and stored."""
     names = [name for feed in config.feeds for name in feed.symbols]
     patterns = sum(map(is_pattern, names))
     counted = [_count(len(config.feeds), "feed")]

@@ -20,7 +20,7 @@ def config_option(command: _Command) -> _Command:
 
 def later_config_option(command: _Command) -> _Command:
     """`-c FILE` of a group, or of a command of one, which takes it on either side of the command's name: None when left
-    out. Ask `found` which file it comes to."""
+    out. Ask `found` for the file to read."""
     return _config_option(None)(command)
 
 

@@ -139,11 +139,6 @@ class CcxtFeed:
         """The exchange library's object; None until the feed runs."""
         return self._session.exchange if self._session is not None else None
 
-    @property
-    def unknown(self) -> Mapping[str, str]:
-        """Why each of these configured symbols cannot be had."""
-        return self._unknown
-
     def set_symbols(self, symbols: Sequence[str]) -> None:
         """Follow these names or globs from now on (a reload); what stays is not interrupted."""
         self._symbols = list(symbols)

@@ -1,7 +1,7 @@
 """The durable sink into Kafka: reads the journal with its own cursor and sends every record to its topic.
 
 What stands in a partition, once what was sent twice is dropped by the `ingestd-position` header, is the journal, in
-order and complete: see `kafka_flush` for why, `kafka_cursor` for what a crash repeats, docs/kafka.md for the promise.
+order and complete: see `flush.py` for why, `cursor.py` for what a crash repeats, docs/kafka.md for the promise.
 """
 
 from __future__ import annotations

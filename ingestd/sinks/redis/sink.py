@@ -2,7 +2,7 @@
 
 It is live-only: nothing waits for it, nothing is caught up after an outage, and its caches are written again when the
 server is back. This is the one file that touches the Redis library, which connects (TLS, users, Sentinel, Cluster);
-packing and the window of unanswered commands are ours (`sinks.live`).
+packing and the window of unanswered commands are ours (`resp.py`, `link.py`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ERRORS_SHOWN_S = 5.0
 _REFILL_AT_MOST_EVERY_S = 2.0
 _NO_METRICS: dict[str, float] = {}
 
-# The second is not one of the first.
+# RedisClusterException is not a RedisError.
 _DRIVER_ERRORS = (driver.RedisError, driver.RedisClusterException)
 _NO_RETRY = Retry(NoBackoff(), 0)
 

@@ -1,4 +1,4 @@
-"""`ingestd check`: what a file comes to, or every mistake in it."""
+"""`ingestd check`: the effective configuration, or every mistake in the file."""
 
 from __future__ import annotations
 
