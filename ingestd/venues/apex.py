@@ -18,6 +18,13 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot")
 
 
+def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
+    if name != f"orderbook:{market['symbol']}":
+        return None
+    return {"op": "unsubscribe", "args": [f"orderBook25.H.{market['id2']}"]}  # the depth that ccxt asks for
+
+
 FACTS = (
     Facts(
         exchange="apex",
@@ -33,7 +40,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering(("u",), ("u",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             asks_for_missing=True,
         ),
         corrections=Corrections(

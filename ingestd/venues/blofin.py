@@ -18,6 +18,13 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(asked.get("instId")), part(frame, "data"), frame["action"] == "snapshot")
 
 
+def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://docs.blofin.com/index.html#ws-order-book-channel"""
+    if name != f"books:{market['symbol']}":
+        return None
+    return {"op": "unsubscribe", "args": [{"channel": "books", "instId": market["id"]}]}
+
+
 FACTS = (
     Facts(
         exchange="blofin",
@@ -29,7 +36,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering((), ("seqId",), before=("prevSeqId",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             listed_in=("args",),
         ),
     ),

@@ -34,6 +34,14 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     return BookFrame(str(data.get("instrument_name")))
 
 
+def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://docs.deribit.com/api-reference/subscription-management/public-unsubscribe"""
+    if not name.startswith(f"book.{market['id']}."):
+        return None
+    params = {"channels": [name]}
+    return {"jsonrpc": "2.0", "method": "public/unsubscribe", "params": params, "id": exchange.request_id()}
+
+
 FACTS = (
     Facts(
         exchange="deribit",
@@ -57,7 +65,7 @@ FACTS = (
             numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
             numbered_frames=_numbered_frames,
             whole_book=_whole_book,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             listed_in=("params", "channels"),
         ),
     ),
@@ -80,7 +88,7 @@ FACTS = (
             numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
             numbered_frames=_numbered_frames,
             whole_book=_whole_book,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             listed_in=("params", "channels"),
         ),
     ),

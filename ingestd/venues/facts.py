@@ -91,7 +91,8 @@ class CcxtBooks:
     whole book.
     `over_rest`: the stream brings changes only; a book begins over REST, numbered in the same series.
     `unsubscribed_here`: the exchange sends a book again after an unsubscription only, which ccxt does not know, or
-    leaves out.
+    leaves out. `unsubscription`: the request that ends one, from ccxt's exchange, its market and its name for the
+    subscription; None: the subscription is not of this market's book.
     `left_standing`: ccxt lets a broken book and its subscription stand, whether it finds that it is broken or not.
     `gathered_here`: ccxt asks for a book over REST before it subscribes to the changes: some would be lost between.
     `listed_in`: where a request lists what it asks for, so that it can be about some of it only.
@@ -105,6 +106,7 @@ class CcxtBooks:
     best_prices: Callable[[str, Any], bool] | None = None
     over_rest: bool = False
     unsubscribed_here: bool = False
+    unsubscription: Callable[[Any, Any, str], dict[str, Any] | None] | None = None
     left_standing: bool = False
     gathered_here: bool = False
     listed_in: tuple[str, ...] = ()

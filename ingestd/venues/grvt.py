@@ -22,6 +22,15 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, market_id, {} if is_whole else frame, is_whole)
 
 
+def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://api-docs.grvt.io/market_data_streams/#orderbook-delta"""
+    interval = exchange.handle_option("watchOrderBook", "interval", 500)
+    if name != f"{market['id']}@{interval}":
+        return None
+    params = {"stream": "v1.book.d", "selectors": [name]}
+    return {"jsonrpc": "2.0", "method": "unsubscribe", "params": params, "id": exchange.request_id()}
+
+
 FACTS = (
     Facts(
         exchange="grvt",
@@ -38,7 +47,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             listed_in=("params", "selectors"),
         ),
         corrections=Corrections(

@@ -22,6 +22,15 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
                 yield NumberedFrame(one, market_id, book, kind == "snapshot")
 
 
+def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://api.hitbtc.com/#socket-market-data"""
+    if name != f"orderbooks::{market['symbol']}":
+        return None
+    channel = exchange.handle_option("watchOrderBook", "method", "orderbook/full")
+    params = {"symbols": [market["id"]]}
+    return {"method": "unsubscribe", "ch": channel, "params": params, "id": exchange.incrementing_nonce()}
+
+
 FACTS = (
     Facts(
         exchange="hitbtc",
@@ -30,7 +39,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering(("s",), ("s",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
         ),
     ),
     Facts(
@@ -38,7 +47,7 @@ FACTS = (
         # 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
         open_interest=Counting(misplaced=ANY_KIND),
         books=CcxtBooks(
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
         ),
     ),
 )

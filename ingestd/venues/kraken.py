@@ -425,6 +425,14 @@ def _count(row: Mapping[str, Any]) -> Word | None:
     return None if today is None else Word((f"trades of day {now_us() // _DAY_US}", today))
 
 
+def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://docs.kraken.com/api/docs/websocket-v2/book"""
+    if "book" not in name or not name.endswith((f":{market['symbol']}", f"@{market['symbol']}")):
+        return None
+    params = {"channel": "book", "symbol": [market["symbol"]]}
+    return {"method": "unsubscribe", "params": params, "req_id": exchange.request_id()}
+
+
 FACTS = (
     Facts(
         exchange="kraken",
@@ -453,7 +461,7 @@ FACTS = (
         ),
         books=CcxtBooks(
             agrees=_agrees,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             listed_in=("params", "symbol"),
         ),
         corrections=Corrections(

@@ -283,6 +283,13 @@ def _last_time(row: Mapping[str, Any]) -> Word | None:
     return Word(("last time", text), time=from_datetime(datetime.fromisoformat(text)))
 
 
+def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
+    if name != f"orderbook:{market['symbol']}":
+        return None
+    return {"event": "unsubscribe", "feed": "book", "product_ids": [market["id"]]}
+
+
 FACTS = (
     Facts(
         exchange="krakenfutures",
@@ -300,7 +307,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering(("seq",), ("seq",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
             asks_for_missing=True,
         ),
     ),

@@ -30,6 +30,13 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
             yield NumberedFrame(one, str(data.get("symbol")), data, frame.get("action") == "snapshot")
 
 
+def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://api-docs.poloniex.com/spot/websocket/#unsubscription"""
+    if name != f"book_lv2::{market['symbol']}":
+        return None
+    return {"event": "unsubscribe", "channel": ["book_lv2"], "symbols": [market["id"]]}
+
+
 FACTS = (
     Facts(
         exchange="poloniex",
@@ -41,7 +48,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering((), ("id",), before=("lastId",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
         ),
         corrections=Corrections(
             trade=_corrected,

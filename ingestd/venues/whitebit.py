@@ -18,6 +18,13 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
         yield NumberedFrame(frame, str(params[2]), params[1], params[0] is True)
 
 
+def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
+    """https://docs.whitebit.com/websocket/market-streams/depth"""
+    if name != f"orderbook:{market['symbol']}":
+        return None
+    return {"id": exchange.nonce(), "method": "depth_unsubscribe", "params": [market["id"]]}
+
+
 FACTS = (
     Facts(
         exchange="whitebit",
@@ -33,7 +40,7 @@ FACTS = (
         books=CcxtBooks(
             numbering=Numbering((), ("update_id",), before=("past_update_id",)),
             numbered_frames=_numbered_frames,
-            unsubscribed_here=True,
+            unsubscription=_unsubscription,
         ),
         corrections=Corrections(
             # seconds, with a fraction

@@ -14,7 +14,9 @@ _SPOT = "spot"
 
 TICKS_FROM_BOOKS = frozenset(exchange for exchange, facts in FACTS.items() if facts.ccxt.ticks_from_books)
 BOOKS_OVER_REST = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.over_rest)
-BOOKS_UNSUBSCRIBED_HERE = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.unsubscribed_here)
+BOOKS_UNSUBSCRIBED_HERE = frozenset(
+    exchange for exchange, facts in FACTS.items() if facts.books.unsubscribed_here or facts.books.unsubscription
+)
 BOOKS_LEFT_STANDING = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.left_standing)
 BOOKS_GATHERED_HERE = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.gathered_here)
 ASKED_FOR_WHAT_IS_MISSING = frozenset(

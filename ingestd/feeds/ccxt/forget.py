@@ -9,8 +9,8 @@ import asyncio
 from typing import Any
 
 from ingestd.feeds.books.samples import named_in
-from ingestd.feeds.ccxt.book_unsubscriptions import unsubscription
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
+from ingestd.venues.all import facts_of
 
 UNSUBSCRIBED_WITHIN_S = 10.0
 _GATHERED_CHANGES = 100  # venues' code wants 25 at most
@@ -48,6 +48,8 @@ async def _end_book(exchange: Any, symbol: str) -> None:
     book, market = exchange.orderbooks.get(symbol), exchange.market(symbol)
     if book is not None:
         book.is_whole = False
+    unsubscription = facts_of(exchange.code_name).books.unsubscription
+    assert unsubscription is not None, "only asked for where BOOKS_UNSUBSCRIBED_HERE says so"
     for client in list((exchange.clients or {}).values()):
         for name in list(client.subscriptions):
             request = unsubscription(exchange, market, str(name))
