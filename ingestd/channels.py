@@ -18,6 +18,7 @@ from ingestd.records import (
     Funding,
     Liquidation,
     MarketRecord,
+    MarkPrice,
     OpenInterest,
     Record,
     Rejected,
@@ -158,6 +159,18 @@ ROWS: tuple[ChannelRow, ...] = (
         may_be_silent=True,
         has_past=False,
         redis_channel="liquidations:{exchange}:{symbol}",
+    ),
+    ChannelRow(
+        "mark_prices",
+        MarkPrice,
+        table="mark_prices",
+        event_type="MARK_PRICE",
+        drop_rank=3,
+        chunk_days=1,
+        compress_after_days=1,
+        retention_days=30,
+        markets="futures",
+        has_past=False,
     ),
 )
 

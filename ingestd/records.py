@@ -17,7 +17,9 @@ import msgspec
 
 WIRE_VERSION = 3
 
-Channel: TypeAlias = Literal["ticks", "trades", "order_book", "open_interest", "funding", "candles", "liquidations"]
+Channel: TypeAlias = Literal[
+    "ticks", "trades", "order_book", "open_interest", "funding", "candles", "liquidations", "mark_prices"
+]
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 StreamId: TypeAlias = tuple[str, str, str]  # exchange, channel, symbol
@@ -188,6 +190,17 @@ class Liquidation(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l
     order_id: OrderId | None = None
 
 
+class MarkPrice(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="m"):
+    """The price at which an exchange values positions in a contract, and the price of its underlying, if it says it."""
+
+    exchange: str
+    symbol: str
+    time: Time
+    received_at: Time
+    mark_price: Price
+    index_price: Price | None = None
+
+
 class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
     """A stretch in which a stream may have missed data.
 
@@ -219,7 +232,7 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
     record: str
 
 
-MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle | Liquidation
+MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle | Liquidation | MarkPrice
 Record: TypeAlias = MarketRecord | FeedGap | Rejected
 
 # Further from ours than this, the venue's time does not say when a record was sent: a snapshot holds old trades.

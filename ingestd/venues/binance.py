@@ -1,10 +1,12 @@
 """Binance spot, USDⓈ-M and COIN-M, and Binance.US: trades or aggregate trades, best bid and ask, book changes; of
-contracts, liquidations.
+contracts, liquidations and mark prices.
 
 Spot: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 Contracts: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
 Liquidations: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Liquidation-Order-Streams
 https://developers.binance.com/docs/derivatives/coin-margined-futures/websocket-market-streams/Liquidation-Order-Streams
+Mark prices: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Mark-Price-Stream
+https://developers.binance.com/docs/derivatives/coin-margined-futures/websocket-market-streams/Mark-Price-Stream
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ingestd.errors import Unfillable
-from ingestd.records import Channel, Liquidation, Side, Tick, Trade
+from ingestd.records import Channel, Liquidation, MarkPrice, Side, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
@@ -42,7 +44,7 @@ _MARKETS: Mapping[str, frozenset[str]] = {
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
 _SAMPLED: frozenset[Channel] = frozenset({"liquidations"})  # of a second and symbol the latest alone
-_OF_THE_MARKET = frozenset({"aggTrade", "forceOrder"})
+_OF_THE_MARKET = frozenset({"aggTrade", "forceOrder", "markPrice@1s"})
 
 _Epoch = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]  # milliseconds, or microseconds where they were asked for
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -102,6 +104,13 @@ class _Liquidation(msgspec.Struct, gc=False):
     o: _ForcedOrder
 
 
+class _MarkPrice(msgspec.Struct, gc=False):
+    s: str
+    p: _Text
+    E: _Epoch
+    i: str = ""  # of the underlying
+
+
 class _SpotTicker(msgspec.Struct, gc=False):
     """The only message without an event's name: spot's, without a time, or one of contracts whose fields come in
     another order, with it."""
@@ -140,6 +149,7 @@ _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
 _combined = msgspec.json.Decoder(_Combined).decode
 _other = msgspec.json.Decoder(_Other).decode
 _liquidation = msgspec.json.Decoder(_Liquidation).decode
+_mark_price = msgspec.json.Decoder(_MarkPrice).decode
 # X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
 # "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
 # Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`): so they have neither.
@@ -154,6 +164,7 @@ _KINDS = _MARKS.kinds_of("X")
 _LEFT_OUT = _MARKS.left_out
 _OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
 _FORCE_ORDER = "forceOrder"
+_MARK_PRICE = "markPriceUpdate"
 _RESTARTING = "serverShutdown"
 _MOST_NESTED = 4
 
@@ -212,6 +223,12 @@ class BinanceDecoder:
         side: Side = "buy" if order.S == "BUY" else "sell"
         return (Liquidation(self._exchange, symbol, epoch_us(order.T), received_at, side, order.p, order.q),)
 
+    def _marked(self, mark: _MarkPrice, received_at: int) -> Sequence[Message]:
+        symbol = self._symbols.get(mark.s)
+        if symbol is None:
+            return ()
+        return (MarkPrice(self._exchange, symbol, epoch_us(mark.E), received_at, mark.p, mark.i or None),)
+
     def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
         """What is of no kind that comes by the thousand. Raises `error` where it is a malformed one of those."""
         try:
@@ -224,6 +241,8 @@ class BinanceDecoder:
             return (Notice("restarting", message.e),)
         if message.e == _FORCE_ORDER:
             return self._forced(_liquidation(frame).o, received_at)
+        if message.e == _MARK_PRICE:
+            return self._marked(_mark_price(frame), received_at)
         if message.e in _OURS:
             raise error
         if message.error is not None or (message.code is not None and message.code != 0):
@@ -292,7 +311,7 @@ class Binance:
             del self._names["ticks"]
         self.markets = _MARKETS[exchange]
         if self.markets != {"spot"}:
-            self._names["liquidations"] = _FORCE_ORDER
+            self._names |= {"liquidations": _FORCE_ORDER, "mark_prices": "markPrice@1s"}
         self.channels = frozenset(self._names)
         self._time_unit = "?timeUnit=MICROSECOND" if exchange in _SPOT and asks_for_microseconds(options) else ""
 

@@ -1,6 +1,7 @@
 """Bybit v5: its public spot, linear and inverse sockets. https://bybit-exchange.github.io/docs/v5/ws/connect
 
 Liquidations: https://bybit-exchange.github.io/docs/v5/websocket/public/all-liquidation
+Mark prices: https://bybit-exchange.github.io/docs/v5/websocket/public/ticker
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ingestd.records import Channel, Liquidation, Side, Tick, Trade
+from ingestd.records import Channel, Liquidation, MarkPrice, Side, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.book_frames import NumberedFrame, part
 from ingestd.venues.counting import Counting, Quantities
@@ -32,13 +33,15 @@ _TRADES = "publicTrade"
 _BEST = "orderbook.1"
 _BOOK = "orderbook.50"  # the depth the exchange library asks for
 _LIQUIDATIONS = "allLiquidation"
+_TICKERS = "tickers"
 _TOPICS: dict[Channel, str] = {
     "trades": _TRADES,
     "ticks": _BEST,
     "order_book": _BOOK,
     "liquidations": _LIQUIDATIONS,
+    "mark_prices": _TICKERS,
 }
-_NAMED_MARKETS = re.compile(r"\b(?:publicTrade|orderbook\.\d+|allLiquidation)\.([\w-]+)").findall
+_NAMED_MARKETS = re.compile(r"\b(?:publicTrade|orderbook\.\d+|allLiquidation|tickers)\.([\w-]+)").findall
 _ALREADY = "already subscribed"
 
 
@@ -83,6 +86,17 @@ class _Liquidations(msgspec.Struct, gc=False):
     data: list[_Liquidation]
 
 
+class _Prices(msgspec.Struct, gc=False):
+    markPrice: Text | None = None
+    indexPrice: Text | None = None
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    type: Literal["snapshot", "delta"]
+    ts: Milliseconds
+    data: _Prices
+
+
 # https://bybit-exchange.github.io/docs/v5/websocket/public/trade (BT, RPI)
 # https://bybit-exchange.github.io/docs/v5/market/recent-trade (isBlockTrade, isRPITrade)
 _MARKS = Marks(flags={"BT": "block", "isBlockTrade": "block", "RPI": "rpi", "isRPITrade": "rpi"})
@@ -92,6 +106,7 @@ _BLOCK, _RPI = _FLAGS["BT"], _FLAGS["RPI"]
 _frames = msgspec.json.Decoder(_Frame)
 _topics = msgspec.json.Decoder(_Topic)
 _liquidations = msgspec.json.Decoder(_Liquidations)
+_tickers = msgspec.json.Decoder(_Ticker)
 # `S` is the side of the position, which an order of the other side closes.
 _CLOSED_BY: dict[str, Side] = {"Buy": "sell", "Sell": "buy"}
 
@@ -113,6 +128,7 @@ class BybitDecoder:
         self._symbols = symbols
         self._ids = TradeIds(start)
         self._tops: dict[str, _Top] = {}
+        self._prices: dict[str, _Prices] = {}  # as the last snapshot and the changes since have them
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         """See `Decoder`."""
@@ -167,7 +183,21 @@ class BybitDecoder:
         symbol = self._symbols.get(market_id)
         if name == _LIQUIDATIONS:
             return () if symbol is None else _forced(symbol, _liquidations.decode(frame).data, received_at)
+        if name == _TICKERS:
+            return () if symbol is None else self._mark_price(symbol, _tickers.decode(frame), received_at)
         raise error
+
+    def _mark_price(self, symbol: str, ticker: _Ticker, received_at: int) -> Sequence[Message]:
+        """A field that a change leaves out has not changed. Most changes are of neither price."""
+        new, held = ticker.data, self._prices.get(symbol)
+        if ticker.type == "delta":
+            if held is None or (new.markPrice is None and new.indexPrice is None):
+                return ()
+            new = _Prices(new.markPrice or held.markPrice, new.indexPrice or held.indexPrice)
+        self._prices[symbol] = new
+        if new.markPrice is None:
+            return ()
+        return (MarkPrice(EXCHANGE, symbol, ticker.ts * 1000, received_at, new.markPrice, new.indexPrice),)
 
     def _tick(self, symbol: str, message: _Frame, book: _Book, received_at: int) -> Sequence[Message]:
         time = _time(message)

@@ -2,6 +2,7 @@
 
 Liquidations: https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel. They are asked for by
 instrument type, and come of all its instruments.
+Mark prices: https://www.okx.com/docs-v5/en/#public-data-websocket-mark-price-channel
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from ingestd.errors import Unfillable
-from ingestd.records import Channel, Funding, Liquidation, OpenInterestUnit, Tick, Trade
+from ingestd.records import Channel, Funding, Liquidation, MarkPrice, OpenInterestUnit, Tick, Trade
 from ingestd.venues import families
 from ingestd.venues.book_frames import BookFrame, mapping
 from ingestd.venues.counting import IN_CONTRACTS, Quantities
@@ -42,6 +43,7 @@ _BOOKS = frozenset({"books", "books-rpi", "books5"})  # the others want a key, o
 _INCREMENTAL_BOOKS = frozenset({"books", "books-rpi"})
 _FUNDING = "funding-rate"
 _LIQUIDATIONS = "liquidation-orders"
+_MARK_PRICE = "mark-price"
 
 _INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # those the exchange library annualises
 _HOUR_MS = 3_600_000
@@ -110,6 +112,11 @@ class _Funding(msgspec.Struct, gc=False):
     nextFundingTime: str = ""
 
 
+class _Mark(msgspec.Struct, gc=False):
+    markPx: Text
+    ts: Milliseconds
+
+
 class _ForcedOrder(msgspec.Struct, gc=False):
     side: Literal["buy", "sell"]
     bkPx: Text
@@ -130,6 +137,7 @@ _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
 _books = msgspec.json.Decoder(list[_Book], strict=False)
 _fundings = msgspec.json.Decoder(list[_Funding])
 _liquidations = msgspec.json.Decoder(list[_Liquidations], strict=False)
+_marks = msgspec.json.Decoder(list[_Mark], strict=False)
 
 # 1 is an order of the Enhanced Liquidity Program, which orders of the venue's own screens meet first.
 # https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
@@ -185,6 +193,11 @@ class OkxDecoder:
             return _book_changes(symbol, channel, message, received_at)
         if channel == "tickers":
             return _best_of_tickers(symbol, message.data, received_at)
+        if channel == _MARK_PRICE:
+            return [
+                MarkPrice(EXCHANGE, symbol, row.ts * 1000, received_at, row.markPx)
+                for row in _marks.decode(message.data)
+            ]
         return _funding(symbol, message.data, received_at) if channel == _FUNDING else ()
 
     def _forced(self, data: msgspec.Raw, received_at: int) -> Sequence[Message]:
@@ -336,6 +349,7 @@ class Okx:
             "order_book": (_option(options, "watchOrderBook", "depth", "books"), _BOOKS),
             "funding": (_FUNDING, frozenset({_FUNDING})),
             "liquidations": (_LIQUIDATIONS, frozenset({_LIQUIDATIONS})),
+            "mark_prices": (_MARK_PRICE, frozenset({_MARK_PRICE})),
         }
         self._names = {channel: name for channel, (name, ours) in chosen.items() if name in ours}
         self.channels = frozenset(self._names)

@@ -53,6 +53,7 @@ BEGIN
                      ('public', 'oi_snapshots', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'funding',      CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'liquidations', CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
+                     ('public', 'mark_prices',  CASE WHEN by_daemon THEN 'INSERT, DELETE' ELSE 'INSERT' END),
                      ('public', 'ohlcv_data', 'INSERT, UPDATE, DELETE'),
                      ('public', 'symbols', 'INSERT, UPDATE'),
                      ('public', 'feed_gaps', 'INSERT, UPDATE'),

@@ -6,7 +6,17 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from ingestd.records import BookSnapshot, Candle, Funding, Liquidation, MarketRecord, OpenInterest, Tick, Trade
+from ingestd.records import (
+    BookSnapshot,
+    Candle,
+    Funding,
+    Liquidation,
+    MarketRecord,
+    MarkPrice,
+    OpenInterest,
+    Tick,
+    Trade,
+)
 
 NOW_US = 1_790_000_000_000_000  # 2026-09-21T15:33:20Z
 
@@ -136,6 +146,15 @@ def liquidations() -> st.SearchStrategy[Liquidation]:
     )
 
 
+def mark_prices() -> st.SearchStrategy[MarkPrice]:
+    return st.builds(
+        lambda number, mark, index: MarkPrice("bybit", "BTC/USDT:USDT", NOW_US + number, NOW_US, mark, index),
+        st.integers(1, 20),
+        decimal_texts(),
+        st.none() | decimal_texts(),
+    )
+
+
 def market_records() -> st.SearchStrategy[MarketRecord]:
     """Any record a feed may hand over, valid."""
-    return st.one_of(trades(), ticks(), books(), open_interests(), fundings(), candles(), liquidations())
+    return st.one_of(trades(), ticks(), books(), open_interests(), fundings(), candles(), liquidations(), mark_prices())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.clock import MICROSECONDS_PER_DAY
-from ingestd.records import Liquidation, MarketRecord, Tick, Trade, encode_batch
+from ingestd.records import Liquidation, MarketRecord, MarkPrice, Tick, Trade, encode_batch
 from ingestd.validation import OLDEST_TIME_US, all_valid, as_json, rejection, rejection_reason, time_window
 from tests.support.records import NOW_US, book, market_records, tick, trade
 
@@ -112,6 +112,23 @@ FORCED = Liquidation("binance", "BTC/USDT:USDT", NOW_US, NOW_US, "sell", "9910",
 )
 def test_each_field_of_a_liquidation_is_judged(changes: dict[str, object], reason: str | None) -> None:
     assert rejection_reason(msgspec.structs.replace(FORCED, **changes), WINDOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"index_price": "1.5"}, None),
+        ({"mark_price": None}, "price"),
+        ({"mark_price": "0"}, "price"),
+        ({"index_price": "-1"}, "price"),
+        ({"index_price": ""}, "price"),
+        ({"received_at": 0}, "received_at"),
+    ],
+)
+def test_each_field_of_a_mark_price_is_judged(changes: dict[str, object], reason: str | None) -> None:
+    record = MarkPrice("okx", "BTC/USDT:USDT", NOW_US, NOW_US, "11794.15")
+    assert rejection_reason(msgspec.structs.replace(record, **changes), WINDOW) == reason
 
 
 def test_a_retention_of_nothing_refuses_nothing_for_its_age() -> None:

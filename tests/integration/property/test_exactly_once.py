@@ -22,7 +22,7 @@ from ingestd.channels import TABLE_OF
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, Funding, Liquidation, OpenInterest, Record, Tick, Trade
+from ingestd.records import Candle, Funding, Liquidation, MarkPrice, OpenInterest, Record, Tick, Trade
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.database_doubles import LosesReplies
@@ -134,6 +134,8 @@ def expected(journaled: list[Record]) -> dict[str, Counter[tuple[object, ...]]]:
             numbers = (Decimal(record.price), Decimal(record.quantity))
             row = (record.time, record.side, *numbers, record.order_id)
             keyed["liquidations"].setdefault((record.symbol, record.time, record.side, *numbers), row)
+        elif isinstance(record, MarkPrice):
+            whole["mark_prices"].append((record.time, record.mark_price, record.index_price))
         else:
             whole["order_book"].append((record.time,))
     return {name: Counter([*keyed[name].values(), *whole[name]]) for name in TABLES}
@@ -148,6 +150,7 @@ _QUERIES = {
     "funding": f"SELECT {_MICROSECONDS}, funding_rate::text FROM funding",
     "ohlcv_data": f"SELECT {_MICROSECONDS}, close::text, volume::text FROM ohlcv_data",
     "liquidations": f"SELECT {_MICROSECONDS}, side, price, quantity, order_id FROM liquidations",
+    "mark_prices": f"SELECT {_MICROSECONDS}, mark_price::text, index_price::text FROM mark_prices",
     "rejected_records": "SELECT record->>'trade_id' FROM rejected_records",
 }
 

@@ -22,7 +22,7 @@ from ingestd.events.publisher import envelope as event_envelope
 from ingestd.kafka import envelope
 from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, FeedGap, Funding, Liquidation, OpenInterest, Record, Rejected
+from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarkPrice, OpenInterest, Record, Rejected
 from ingestd.sources.base import Item, Prepared
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.trading_events import EventStore
@@ -331,6 +331,7 @@ async def test_the_longest_texts_fit_in_every_index(db: Database, database: Data
         Liquidation(
             exchange, symbol, NOW_US, NOW_US, "buy", f"{'9' * 60}.{'9' * 60}", f"{'9' * 60}e39", long_name(200)
         ),
+        MarkPrice(exchange, symbol, NOW_US, NOW_US, "1"),
         FeedGap(exchange, symbol, NOW_US, NOW_US, other, None, "c", chinese(2_000)),
     ]
     market = MarketStore("p", lambda _now: TimeWindow({}, 10**16), Metrics())

@@ -20,7 +20,18 @@ from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
 from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
-from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarketRecord, OpenInterest, Record, Rejected, Tick
+from ingestd.records import (
+    Candle,
+    FeedGap,
+    Funding,
+    Liquidation,
+    MarketRecord,
+    MarkPrice,
+    OpenInterest,
+    Record,
+    Rejected,
+    Tick,
+)
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.support.database_doubles import LosesReplies
@@ -101,6 +112,8 @@ async def test_the_exchanges_digits_arrive_as_they_are(db: Database, database: D
             Funding("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "-0.00010000", NOW_US + 28_800_000_000),
             Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1.0", "2.0", "0.5", "1.50", "10", None, 7),
             Liquidation("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "sell", "9910.00", "0.0140", "a\\b"),
+            MarkPrice("okx", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "11794.15000000"),
+            MarkPrice("bybit", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "17217.33", "17227.360"),
         ],
     )
     assert await rows(db, "SELECT price::text, quantity::text, trade_id, side FROM trades ORDER BY seq") == [
@@ -123,6 +136,10 @@ async def test_the_exchanges_digits_arrive_as_they_are(db: Database, database: D
     assert await rows(
         db, "SELECT side, price::text, quantity::text, order_id, received_at - time FROM liquidations"
     ) == [("sell", "9910.00", "0.0140", "a\\b", timedelta(microseconds=1))]
+    assert await rows(db, "SELECT mark_price::text, index_price::text FROM mark_prices ORDER BY exchange") == [
+        ("17217.33", "17227.360"),
+        ("11794.15000000", None),
+    ]
 
 
 async def test_times_are_exact_to_the_microsecond(db: Database, database: DatabaseForTest, tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ import pytest
 
 from ingestd.channels import TABLE_OF
 from ingestd.kafka import envelope
-from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarketRecord, OpenInterest, Record, Rejected
+from ingestd.records import (
+    Candle,
+    FeedGap,
+    Funding,
+    Liquidation,
+    MarketRecord,
+    MarkPrice,
+    OpenInterest,
+    Record,
+    Rejected,
+)
 from tests.support.postgres import DatabaseForTest
 from tests.support.reader_rig import Topics
 from tests.support.records import NOW_US, book, tick, trade
@@ -97,6 +107,7 @@ def of_every_table(number: int) -> list[Record]:
         OpenInterest("binance", "BTC/USDT", at, at, "7"),
         Funding("binance", "BTC/USDT", at, at, "0.0001"),
         Liquidation("binance", "BTC/USDT", at, at, "sell", "1", "2"),
+        MarkPrice("binance", "BTC/USDT", at, at, "1", "2"),
         FeedGap("binance", "BTC/USDT", at, at, "trades", at + 1, "disconnect"),
         Rejected("binance", "BTC/USDT", at, at, "trades", "price", json.dumps({"number": number})),
     ]

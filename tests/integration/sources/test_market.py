@@ -12,7 +12,7 @@ from ingestd.clock import now_us
 from ingestd.config.models import KafkaConfig
 from ingestd.kafka import envelope
 from ingestd.kafka.producer import Message
-from ingestd.records import Candle, FeedGap, Liquidation, Record, Rejected
+from ingestd.records import Candle, FeedGap, Liquidation, MarkPrice, Record, Rejected
 from ingestd.storage.database import Database
 from tests.support.brokers import Broker, config_for
 from tests.support.group import Member, market_messages, member, publish, until
@@ -40,18 +40,19 @@ async def test_every_kind_of_record_arrives(db: Database, database: DatabaseForT
         tick(2),
         book(3),
         Liquidation("binance", "BTC/USDT:USDT", NOW_US, NOW_US, "sell", "9910.50", "2"),
+        MarkPrice("binance", "BTC/USDT:USDT", NOW_US, NOW_US, "11794.15000000", None),
         FeedGap("binance", "BTC/USDT", NOW_US, NOW_US, "trades", None, "disconnect"),
         Rejected("binance", "BTC/USDT", NOW_US, NOW_US, "trades", "price", '{"price":"-1"}'),
     ]
     async with member(kafka_config, database.dsn) as made:
         await publish(kafka_config, market_messages(kafka_config, "j", 1, records))
         await until(db, "SELECT count(*) FROM rejected_records", 1)
-        for table in ("trades", "market_ticks", "order_book", "liquidations", "feed_gaps"):
+        for table in ("trades", "market_ticks", "order_book", "liquidations", "mark_prices", "feed_gaps"):
             await until(db, f"SELECT count(*) FROM {table}", 1)
         assert await db.fetchval("SELECT price::text FROM trades") == "64000.10"
         assert await db.fetchval("SELECT price::text FROM liquidations") == "9910.50"
     assert made.total("stored") == {
-        **{"trades": 1, "ticks": 1, "order_book": 1, "liquidations": 1},
+        **{"trades": 1, "ticks": 1, "order_book": 1, "liquidations": 1, "mark_prices": 1},
         **{"gaps": 1, "rejections": 1},
     }
     assert made.balance() == 0

@@ -258,6 +258,29 @@ async def test_liquidations_come_and_go_with_their_migration(database: DatabaseF
     await db.close()
 
 
+async def test_mark_prices_come_and_go_with_their_migration(database: DatabaseForTest) -> None:
+    db = await database.connect()
+    await migrate.down(db, 13)
+    assert await db.fetchval("SELECT to_regclass('mark_prices')") is None
+    await migrate.migrate(db, default_config())
+    columns = ("time", "exchange", "symbol", "mark_price", "index_price", "received_at")
+    row = "2026-11-01 00:00:00+00\tbybit\tBTC/USDT:USDT\t{mark}\t{index}\t2026-11-01 00:00:01+00\n"
+    good = row.format(mark="17217.330", index="\\N").encode()
+    await db.copy_text("mark_prices", columns, good, timeout_s=5)
+    if database.engine == "timescaledb":
+        assert await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('mark_prices') AS chunk")
+    await db.copy_text("mark_prices", columns, good, timeout_s=5)
+    for mark, index in (("NaN", "1"), ("\\N", "1"), ("1", "Infinity")):
+        with pytest.raises(DatabaseError) as caught:
+            await db.copy_text("mark_prices", columns, row.format(mark=mark, index=index).encode(), timeout_s=5)
+        assert reaction_to(caught.value) is Reaction.REJECT_AMONG_OTHERS
+    stored = await db.fetch("SELECT mark_price::text, index_price FROM mark_prices")
+    assert [tuple(found.values()) for found in stored] == [("17217.330", None)] * 2
+    await migrate.down(db, 12)
+    await migrate.migrate(db, default_config())
+    await db.close()
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -28,6 +28,7 @@ from ingestd.records import (
     FeedGap,
     Funding,
     Liquidation,
+    MarkPrice,
     OpenInterest,
     Record,
     Rejected,
@@ -65,6 +66,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         Candle, *stream, texts, decimals, decimals, decimals, decimals, decimals, maybe, st.none() | st.integers(0, 9)
     ),
     st.builds(Liquidation, *stream, st.sampled_from(["buy", "sell"]), decimals, decimals, st.none() | texts),
+    st.builds(MarkPrice, *stream, decimals, maybe),
     st.builds(FeedGap, *stream, texts, st.none() | sane_times, texts, st.none() | texts),
     st.builds(Rejected, *stream, texts, texts, texts),
 )

@@ -188,7 +188,7 @@ def test_it_asks_for_the_streams_that_ccxt_asks_for() -> None:
         }
     ]
     assert json.loads(venue.unsubscribe(streams, 3)[0])["op"] == "unsubscribe"
-    assert venue.channels == {"trades", "ticks", "order_book", "liquidations"}
+    assert venue.channels == {"trades", "ticks", "order_book", "liquidations", "mark_prices"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ingestd.records import Liquidation, OpenInterest
+from ingestd.records import Liquidation, MarkPrice, OpenInterest
 from ingestd.sinks.redis.orders import MAX_ORDERS_KEPT
 from ingestd.sinks.redis.view import View
 from ingestd.venues.symbol_names import compact_symbol
@@ -38,6 +38,12 @@ def test_a_liquidation_is_published_on_its_own_channel_and_in_no_cache() -> None
         '{"symbol":"BTCUSDT.P","exchange":"okx","side":"sell","price":9910.50,"quantity":13,"orderId":"a\\"b",'
         '"timestamp":"2026-09-21T14:13:20.000000Z"}'
     )
+    assert seen.is_clean
+
+
+def test_a_mark_price_is_not_published() -> None:
+    seen = view()
+    assert seen.take(MarkPrice("okx", "BTC/USDT:USDT", NOW_US, NOW_US, "1"), 100.0) is None
     assert seen.is_clean
 
 

@@ -1,0 +1,1 @@
+DROP INDEX mark_prices_time;

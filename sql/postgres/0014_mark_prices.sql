@@ -1,0 +1,2 @@
+-- Without chunks, retention finds old rows by time.
+CREATE INDEX mark_prices_time ON mark_prices USING brin (time) WITH (autosummarize = on);
