@@ -1,31 +1,30 @@
-"""One `watch_*` call kept alive: asked for again when its socket is gone or the venue sent an error, split when one of
-its symbols is refused."""
+"""Keeps one `watch_*` call alive: calls again when its socket is lost or the venue sends an error, and splits it when
+one of its symbols is refused."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError, says_subscribed
+from ingestd.feeds.ccxt.call_sockets import CallSockets
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.retries import Retries
+from ingestd.feeds.ccxt.signals import Signals
 from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
-from ingestd.feeds.streams.overlap import Overlap
 from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE, Quarantine, show_quarantined
 from ingestd.records import Channel
 from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 
-RENEW_S = 60.0  # ask again although nothing happened: heals a subscription the library has lost track of
-SETTLED_S = 30.0  # what has worked this long starts its delays over
-LEFT_OPEN_S = 10.0  # a socket whose streams were asked for on another, while not all of them have come from there
+RENEW_S = 60.0  # call again although nothing happened: the library may have lost track of the subscription
 FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
 REFUSED_OFTEN = 8
 REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
@@ -36,7 +35,7 @@ Watch = Callable[[Sequence[str]], Coroutine[Any, Any, Any]]
 
 
 class Subscription:
-    """The symbols one call carries. `run` returns what replaces it: nothing at the end, two when it is split."""
+    """The streams that one call carries. `run` returns its replacements: none at the end, several when it is split."""
 
     def __init__(
         self,
@@ -50,35 +49,25 @@ class Subscription:
         parent: Subscription | None = None,
         anew: bool = False,
     ) -> None:
-        """`parent`: the one that this is a part of. `anew`: the library takes the streams for subscribed, the venue
-        refused them."""
+        """`parent`: the one that this is a part of. `anew`: the venue refused the streams, but the library believes
+        that they are subscribed."""
         self.channel = channel
         self.method = method
         self.streams = list(streams)
-        self.urls: dict[str, None] = {}  # of the newest call
-        self._called_s = 0.0
-        self.left_urls: set[str] = set(parent.urls) | parent.left_urls if parent is not None else set()
+        rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
+        self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
         self._watch = watch
         self._recorder = recorder
-        self._new_backoff = backoff
-        self._backoff = backoff()
-        self._wake = asyncio.Event()
-        self._ask_now = asyncio.Event()
-        self._socket_gone = False
-        self._errors_heard: list[Refused | RateLimited] = []  # of its sockets, since the last call
+        self._sockets: CallSockets = CallSockets(parent._sockets if parent is not None else None)
+        self._signals = Signals()
+        self._retries = Retries(backoff, self._received(), monotonic_s())
+        self._quarantine = Quarantine()
+        self._unnamed = ""  # the error, if the last refusal named no symbol
         self._anew = anew
-        self._broken: set[str] = set()  # the symbols whose books are, since the last call
-        self._of_book: dict[str, tuple[Backoff, float]] = {}  # its delays, and when it broke last
-        self._returned = method.returned
+        self._takes_results = method.returned  # since nothing is seen of the streams but what calls return
         self._received_when_asked: Mapping[str, int] = (
             parent._received_when_asked if parent is not None else self._received_by_symbol()
         )
-        self._attempt_started = monotonic_s()
-        self._attempt_received = self._received()
-        self._quarantine = Quarantine()
-        self._unnamed = ""  # the error, if the last refusal named no symbol
-        rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
-        self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
 
     @property
     def symbols(self) -> list[str]:
@@ -86,38 +75,51 @@ class Subscription:
         return [stream.symbol for stream in self.streams]
 
     @property
+    def urls(self) -> Collection[str]:
+        """The sockets that the newest call dialled."""
+        return self._sockets.urls.keys()
+
+    @property
+    def left_urls(self) -> Set[str]:
+        """The sockets of earlier calls, from which some streams may still come."""
+        return self._sockets.left
+
+    @property
     def failures(self) -> int:
-        """How often in a row it has failed; 0 once it has delivered since."""
-        return self._backoff.attempts if self._received() == self._attempt_received else 0
+        """How many calls in a row have failed; 0 once one has delivered."""
+        return self._retries.failures(self._received())
 
     @property
     def refused_without_a_name(self) -> str | None:
-        """The venue's error that may be about these symbols, which it does not say: it came often, and they do not."""
+        """An error that came often and names no symbol, while some of these streams do not come: it may be theirs."""
         often = self._unnamed and self._quarantine.refusals >= REFUSALS_TO_QUARANTINE
         return self._unnamed if often and self._silent() else None
 
     def wake(self, url: str) -> None:
-        """A socket is gone, or the library gave up on something it carried."""
+        """That socket is gone, or the library gave up on something it carried."""
         if url in self.urls or not self.urls:
-            self._socket_gone = True
-            self._wake.set()
+            self._signals.lose_socket()
 
     def refused(self, url: str, error: FeedError) -> None:
-        """The venue sent an error on that socket. One that cannot be about what this one waits for is passed over."""
+        """The venue sent an error on that socket. It is ignored if it cannot be about these streams."""
         if url in self.urls and isinstance(error, (Refused, RateLimited)) and self._blamed(error):
-            self._errors_heard[:] = [error]
-            self._ask_now.set()
-            self._wake.set()
+            self._signals.hear(error)
 
     def wake_for(self, symbol: str) -> None:
-        """The symbol's book, if it carries that, must be asked for again."""
+        """The symbol's book must be asked for again, if it is carried here."""
         if self.method.of_books and symbol in self.symbols:
-            self._broken.add(symbol)
-            self._wake.set()
-            self._ask_now.set()
+            self._signals.break_book(symbol)
+
+    def has_moved(self) -> bool:
+        """Whether the sockets of earlier calls are no longer needed."""
+        return self._sockets.have_moved(self.streams, monotonic_s(), of_books=self.method.of_books)
+
+    def settle_move(self) -> None:
+        """The sockets of earlier calls are closed, or are those of the newest call."""
+        self._sockets.settle(self.streams, of_books=self.method.of_books)
 
     async def run(self, stop: Stop) -> list[Subscription]:
-        """Keep the subscription until the stop, or until none of its symbols is wanted any more."""
+        """Keep the subscription until the stop, or until none of its streams is wanted any more."""
         while not stop.is_set() and self._wanted():
             error = await self._once(stop)
             if error is None or stop.is_set():
@@ -136,22 +138,17 @@ class Subscription:
 
     async def _once(self, stop: Stop) -> FeedError | None:
         """One call, and the wait for a reason to call again. The error of the call or of the socket, if any."""
-        if self._socket_gone or self._anew:
+        signals = self._signals
+        if signals.has_lost_socket or self._anew:
             self._received_when_asked = self._received_by_symbol()
-        self._wake.clear()
-        self._errors_heard.clear()
-        self._socket_gone = False
-        self._broken.clear()
-        self._ask_now.clear()
+        signals.clear()
         received = self._received()
         # A call that waits for a book which does not come would wait on.
-        task = await stop.run(self._call(), name=self.name, until=self._ask_now)
-        if self._errors_heard and not self._socket_gone:
-            return self._errors_heard[0]
+        task = await stop.run(self._call(), name=self.name, until=signals.urgent)
+        if signals.error is not None:
+            return signals.error
         if task.cancelled():
-            if self._broken and not self._socket_gone:
-                return self._book_broken()
-            return None if stop.is_set() else FeedError("given up by the exchange library")
+            return None if stop.is_set() else signals.reason or FeedError("given up by the exchange library")
         error = task.exception()
         if error is not None:
             failure = translated(error)
@@ -159,59 +156,26 @@ class Subscription:
             return failure
         self._anew = False
         self._take_returned(task.result(), received)
-        if self._returned:
+        if self._takes_results:
             return None
-        await stop.sleep_or(self._wake, RENEW_S)
-        if self._errors_heard and not self._socket_gone:
-            return self._errors_heard[0]
-        if self._broken and not self._socket_gone:
-            return self._book_broken()
-        return FeedError("its socket is gone, or the library gave it up") if self._wake.is_set() else None
-
-    def _book_broken(self) -> BookBroken:
-        return BookBroken(f"a broken book: {', '.join(sorted(self._broken))}")
-
-    def has_moved(self) -> bool:
-        """Whether all comes from where the newest call asked for it. What is quiet for long enough is taken to."""
-        if not self.urls:
-            return False
-        if self.method.of_books or monotonic_s() - self._called_s >= LEFT_OPEN_S:
-            return True
-        return all(stream.overlap is None or stream.overlap.heard & self.urls.keys() for stream in self.streams)
-
-    def settle_move(self) -> None:
-        """The sockets that it was asked for on before are no longer needed, or are those of the newest call."""
-        newest = next(reversed(self.urls), None)
-        for stream in self.streams:
-            if stream.overlap is not None and stream.overlap.heard & self.urls.keys():
-                stream.overlap.is_over = True
-            else:
-                stream.overlap = None
-            if stream.url in self.left_urls - self.urls.keys() and not self.method.of_books:
-                stream.url = newest
-        self.left_urls.clear()
+        await stop.sleep_or(signals.any, RENEW_S)
+        return signals.reason
 
     async def _call(self) -> Any:
         """In a context of its own, so that what it dials is known to be of this call."""
-        before, self.urls = self.urls, {}
-        self.left_urls.update(before)
-        self._called_s = monotonic_s()
-        for stream in self.streams if self.left_urls else ():
-            stream.overlap = stream.overlap or Overlap()
-            stream.overlap.is_over = False
-        dialled_urls.set(self.urls)
+        dialled_urls.set(self._sockets.begin_call(self.streams, monotonic_s()))
         ask_anew.set(self._anew)
         return await self._watch(self.symbols)
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""
         unseen = self._received() == received_before
-        if not self._returned and unseen and self.channel in _CHANNELS_WITH_FALLBACK:
-            self._returned = True
+        if not self._takes_results and unseen and self.channel in _CHANNELS_WITH_FALLBACK:
+            self._takes_results = True
             log.info("updates_taken_from_calls", feed=self._recorder.counts.label, subscription=self.name)
-        if self._returned:
+        if self._takes_results:
             for stream in self.streams:
-                stream.url = next(reversed(self.urls), None)
+                stream.url = self._sockets.newest
             self._recorder.on_returned(self.channel, self.symbols, result, now_us())
 
     def _received_by_symbol(self) -> dict[str, int]:
@@ -220,28 +184,14 @@ class Subscription:
     def _received(self) -> int:
         return sum(stream.received for stream in self.streams)
 
-    def _book_delay_s(self) -> float:
-        """Each book has delays of its own, or one that breaks often would hold the others up."""
-        now_s = monotonic_s()
-        delays = []
-        for symbol in self._broken:
-            backoff, broke_at_s = self._of_book.get(symbol, (self._new_backoff(), now_s))
-            if now_s - broke_at_s >= SETTLED_S:
-                backoff.settled()
-            self._of_book[symbol] = backoff, now_s
-            delays.append(backoff.next_s())
-        return min(delays, default=0.0)
-
     def _delay_s(self, error: FeedError) -> float:
-        if isinstance(error, BookBroken) and self._broken:
-            return self._book_delay_s()
-        if self._received() > self._attempt_received and monotonic_s() - self._attempt_started >= SETTLED_S:
-            self._backoff.settled()
-        self._attempt_started, self._attempt_received = monotonic_s(), self._received()
+        now_s, broken = monotonic_s(), self._signals.broken_books
+        if isinstance(error, BookBroken) and broken:
+            return self._retries.book_delay_s(broken, now_s)
         at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
         if self._unnamed and self._quarantine.refusals >= REFUSED_OFTEN:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
-        delay_s = self._backoff.next_s(at_least_s)
+        delay_s = self._retries.delay_s(self._received(), now_s, at_least_s=at_least_s)
         # A lost connection ends every subscription on it: one of them tells when it is tried again.
         report = log.info if self._recorder.log_limit.allows(str(error)) else log.debug
         report(
@@ -318,7 +268,7 @@ class Subscription:
                 part,
                 watch=self._watch,
                 recorder=self._recorder,
-                backoff=self._new_backoff,
+                backoff=self._retries.new_backoff,
                 parent=self,
                 anew=self._anew and part is not others,
             )
@@ -329,15 +279,15 @@ class Subscription:
     async def _wait_out_quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
         """Do not ask until the quarantine is over. Looks at it again when the socket is lost."""
         show_quarantined(stream, str(error), self._recorder.counts.label)
-        quarantine = self._quarantine
+        quarantine, signals = self._quarantine, self._signals
         quarantine.begin(monotonic_s())
-        self._socket_gone = False
+        signals.has_lost_socket = False
         while not stop.is_set() and (left_s := quarantine.left_s(self._received(), monotonic_s())) > 0:
-            self._wake.clear()
-            await stop.sleep_or(self._wake, left_s)
-            if self._socket_gone:
+            signals.any.clear()
+            await stop.sleep_or(signals.any, left_s)
+            if signals.has_lost_socket:
                 quarantine.socket_lost()
-        self._backoff.settled()
+        self._retries.settled()
 
 
 def all_fail(subscriptions: Iterable[Subscription]) -> bool:
