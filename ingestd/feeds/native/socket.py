@@ -36,18 +36,18 @@ from ingestd.feeds.wire_limits import (
 )
 from ingestd.retry import retry_after_s
 
-_RECEIVE_BUFFER_BYTES = 2**20  # what one read may bring at most, and so what comes after reading was paused
-_TURN_S = 0.002  # one read may bring ten thousand frames; the loop's other work gets its turn in between
-_CHUNK_FRAMES = 32  # between two looks at the clock
+_RECEIVE_BUFFER_BYTES = 2**20  # the most that one read may bring, and so the most that comes after a pause
+_TURN_S = 0.002  # one read may bring ten thousand frames: the loop's other work must not wait for all of them
+_CHUNK_FRAMES = 32  # read the clock once for so many
 _RATE_LIMIT_STATUS = (418, 429)
 _CLOSED_WITHIN_S = 2.0
 
 
 class Socket:
-    """One connection. Frames come by callback, in the loop turn in which they are read, or one after the other in the
-    turns that follow where one read brought more than is worked off in `_TURN_S`; nothing is read until they are.
+    """One WebSocket connection. `on_frame` is called for each frame, in the loop turn in which it was read.
 
-    `lost` is set when it is over, for the reason `reason`.
+    If one read brings more frames than are handled in `_TURN_S`, the rest follow in the next turns, and nothing more is
+    read before that. `lost` is set when the connection is over; `reason` says why.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Socket:
         self._after_read = after_read
         self._on_lost = on_lost
         self._transport: WSTransport | None = None
-        self._waiting: deque[bytes] = deque()  # frames that were read
-        self._turn: asyncio.Handle | None = None  # in which they are worked off
+        self._waiting: deque[bytes] = deque()  # frames that were read and not handed over
+        self._turn: asyncio.Handle | None = None  # the next call of `work_off`
         self._reads = True
 
     def send(self, text: bytes) -> None:
@@ -78,7 +78,7 @@ class Socket:
             self._transport.send_ping()
 
     def pause(self) -> None:
-        """Read no more: the venue's data stays in the kernel, and then with the venue."""
+        """Stop reading: data waits in the kernel's buffer, and once that is full, at the venue."""
         if self._transport is not None and not self.is_paused and not self.lost.is_set():
             self.is_paused = True
             self._read_or_wait()
@@ -90,7 +90,7 @@ class Socket:
             self._read_or_wait()
 
     def abandon(self, reason: str) -> None:
-        """Nothing of it is handed over from now on; `close` is still to be called."""
+        """Hand over nothing more. `close` must still be called."""
         if not self.lost.is_set():
             self.reason = reason
             self._waiting.clear()
@@ -99,7 +99,7 @@ class Socket:
             self._on_lost()
 
     async def close(self) -> None:
-        """Hang up; returns when the connection is gone, or after two seconds."""
+        """Close the connection. Returns when it is closed, or after two seconds."""
         transport, self._transport = self._transport, None
         self.abandon("closed here")
         if transport is None:
@@ -111,21 +111,21 @@ class Socket:
         gone.cancel()
         await asyncio.wait({gone})
         if not gone.cancelled():
-            gone.exception()  # why the connection ended is known already
+            gone.exception()  # retrieved, so that it is not logged: the reason is known already
 
     def ended(self, reason: str) -> None:
-        """The venue, or the network, has ended it: what was read before is handed over, nothing after."""
+        """The venue or the network has ended the connection: hand over what was read before that."""
         while self._waiting:
             self._on_frame(self._waiting.popleft())
         self.abandon(reason)
 
     def work_off(self) -> None:
-        """Hand over what waits, for a moment; the rest in the next loop turn."""
+        """Hand over the frames that wait, for `_TURN_S` at most; the rest in the next loop turn."""
         waiting, on_frame = self._waiting, self._on_frame
         until_s = monotonic_s() + _TURN_S
         while waiting:
             for _ in range(min(_CHUNK_FRAMES, len(waiting))):
-                if not waiting:  # one of them was the last that counts
+                if not waiting:  # `on_frame` has abandoned the socket
                     break
                 on_frame(waiting.popleft())
             if monotonic_s() >= until_s:
@@ -134,7 +134,7 @@ class Socket:
         self._read_or_wait()
 
     def _read_or_wait(self) -> None:
-        """Read when nothing waits; else work that off in the next turn. Neither while it is paused."""
+        """Read if no frame waits, else hand frames over in the next turn. Do neither while paused."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -161,11 +161,11 @@ class FrameListener(WSListener):
         transport.underlying_transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
 
     def pause_writing(self) -> None:
-        # Nobody waits to send more: each ping that it does send would add an answer to the pile.
+        # We send without waiting, so unread answers to the venue's pings would pile up without limit.
         self._owner.ended("the venue does not read what is sent to it")
 
     def resume_writing(self) -> None:
-        """It reads after all, and is given up already."""
+        """The venue reads again; the connection was given up already."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         owner = self._owner
@@ -176,7 +176,7 @@ class FrameListener(WSListener):
             self._fail(transport, "a compressed message, which was not agreed on")
         elif frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
             payload = frame.get_payload_as_bytes()
-            if len(payload) > MAX_MESSAGE_BYTES:  # the library hangs up, and still hands over what has arrived by then
+            if len(payload) > MAX_MESSAGE_BYTES:  # the library hands over the part that has arrived
                 self._fail(transport, "a message is too large")
             else:
                 self._arrived(payload)
@@ -197,7 +197,7 @@ class FrameListener(WSListener):
         transport.disconnect()
 
     def _take_other(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
-        """A frame that is no whole message."""
+        """Take a control frame, or a part of a message."""
         is_control = kind is WSMsgType.PING or kind is WSMsgType.PONG
         if self._budget.is_overdrawn(CONTROL_FRAME_COST if is_control else FRAGMENT_COST, monotonic_s()):
             self._fail(transport, "a flood of frames that are no message")
@@ -220,7 +220,7 @@ class FrameListener(WSListener):
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
-    """The machine's authorities. Made once: reading them takes some 20 ms, and a start dials many sockets."""
+    """Trusts the authorities of this machine. Cached: loading them takes 20 ms, and a start dials many sockets."""
     return ssl.create_default_context()
 
 
@@ -232,10 +232,10 @@ async def connect(
     *,
     within_s: float = 15.0,
 ) -> Socket:
-    """Dial, and go where the venue sends us on its own server. `after_read` is called once for each read of the
-    socket, after its last frame: the place to `pause`. `on_lost` is called when it is over.
+    """Open a WebSocket, and follow redirects to the same server.
 
-    Raises FeedError, RateLimited among them.
+    `after_read` is called after the last frame of each read: call `pause` there. `on_lost` is called when the
+    connection is over. Raises FeedError (RateLimited if the venue answers so).
     """
     made = Socket(on_frame, after_read, on_lost)
     try:
@@ -259,10 +259,10 @@ async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
                 url,
                 ssl_context=tls_context() if url.startswith("wss:") else None,
                 websocket_handshake_timeout=within_s,
-                enable_auto_pong=False,  # it would go on for ever, whether the venue reads the answers or not
+                enable_auto_pong=False,  # the library would answer for ever, even if the venue reads no answers
                 max_frame_size=MAX_MESSAGE_BYTES,
-                max_redirects=0,  # the library would go anywhere
-                use_aiofastnet=False,  # the loop's own transports: on plain sockets they measured faster
+                max_redirects=0,  # the library would follow them to any server
+                use_aiofastnet=False,  # the loop's own transports measured faster on plain sockets
                 logger_name="ingestd",
             )
         except WSHandshakeError as error:
@@ -276,7 +276,7 @@ async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
 
 
 def _refused(error: WSHandshakeError) -> FeedError:
-    """A venue that answers the dial with an HTTP status."""
+    """The error for a venue that answers the handshake with an HTTP status."""
     text = redact(f"{type(error).__name__}: {error}")[:300]
     if _status(error) not in _RATE_LIMIT_STATUS:
         return FeedError(text)
