@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -405,22 +406,26 @@ def _last_id(row: Mapping[str, Any], *, own_ids: bool, is_certain: bool) -> Word
     return Word(("last id", number), number=number if own_ids else None, is_certain=is_certain)
 
 
+_TRADES = Trades(
+    stream_option=("watchTradesForSymbols", "name", "trade"),
+    newest=_newest,
+    consecutive_ids="aggregates",
+    past=partial(_past, spot_needs_key=True),
+    marks=_MARKS,
+)
+# USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
+# https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
+# https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
+_OPEN_INTEREST = Counting("base", "contracts", no_value=frozenset({"inverse"}))
+# A quantity: USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
+# https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
 FACTS = (
     Facts(
         exchange="binance",
         native=partial(Binance, "binance"),
         sampled=_SAMPLED,
-        quantities=Quantities(
-            # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
-            # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-            in_contracts=True,
-            of_options=True,
-            in_base_unsaid=True,
-        ),
-        # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
-        # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
-        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-        open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
+        quantities=Quantities(in_contracts=True, of_options=True, in_base_unsaid=True),
+        open_interest=_OPEN_INTEREST,
         lists=(
             ("fapiPublic", families.LINEAR),
             ("dapiPublic", families.INVERSE),
@@ -430,13 +435,7 @@ FACTS = (
         ),
         quotes_in_coins=True,
         microseconds=True,
-        trades=Trades(
-            stream_option=("watchTradesForSymbols", "name", "trade"),
-            newest=_newest,
-            consecutive_ids="aggregates",
-            past=partial(_past, spot_needs_key=False),
-            marks=_MARKS,
-        ),
+        trades=replace(_TRADES, past=partial(_past, spot_needs_key=False)),
         ccxt=Ccxt(
             # its security type is NONE:
             # https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
@@ -444,9 +443,7 @@ FACTS = (
             # a weight of 1 is 0.2
             costs={("public", "historicalTrades"): 5.0},
         ),
-        books=CcxtBooks(
-            over_rest=True,
-        ),
+        books=CcxtBooks(over_rest=True),
     ),
     Facts(
         exchange="binancecoinm",
@@ -454,67 +451,29 @@ FACTS = (
         sampled=_SAMPLED,
         former_names=("binancedelivery",),
         first_market="BTC/USD:BTC",
-        quantities=Quantities(
-            # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
-            # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-            in_contracts=True,
-        ),
-        # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
-        # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
-        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-        open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
+        quantities=Quantities(in_contracts=True),
+        open_interest=_OPEN_INTEREST,
         contracts_only=True,
-        trades=Trades(
-            stream_option=("watchTradesForSymbols", "name", "trade"),
-            newest=_newest,
-            consecutive_ids="aggregates",
-            past=partial(_past, spot_needs_key=True),
-            marks=_MARKS,
-        ),
-        books=CcxtBooks(
-            over_rest=True,
-        ),
+        trades=_TRADES,
+        books=CcxtBooks(over_rest=True),
     ),
     Facts(
         exchange="binanceus",
         native=partial(Binance, "binanceus"),
         microseconds=True,
-        trades=Trades(
-            stream_option=("watchTradesForSymbols", "name", "trade"),
-            newest=_newest,
-            consecutive_ids="aggregates",
-            past=partial(_past, spot_needs_key=True),
-        ),
-        books=CcxtBooks(
-            over_rest=True,
-        ),
+        trades=replace(_TRADES, marks=Marks()),
+        books=CcxtBooks(over_rest=True),
     ),
     Facts(
         exchange="binanceusdm",
         native=partial(Binance, "binanceusdm"),
         sampled=_SAMPLED,
         former_names=("binancefutures",),
-        quantities=Quantities(
-            # USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
-            # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-            in_contracts=True,
-            in_base_unsaid=True,
-        ),
-        # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
-        # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
-        # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-        open_interest=Counting("base", "contracts", no_value=frozenset({"inverse"})),
+        quantities=Quantities(in_contracts=True, in_base_unsaid=True),
+        open_interest=_OPEN_INTEREST,
         contracts_only=True,
         quotes_in_coins=True,
-        trades=Trades(
-            stream_option=("watchTradesForSymbols", "name", "trade"),
-            newest=_newest,
-            consecutive_ids="aggregates",
-            past=partial(_past, spot_needs_key=True),
-            marks=_MARKS,
-        ),
-        books=CcxtBooks(
-            over_rest=True,
-        ),
+        trades=_TRADES,
+        books=CcxtBooks(over_rest=True),
     ),
 )

@@ -7,7 +7,7 @@ Mark prices: https://bybit-exchange.github.io/docs/v5/websocket/public/ticker
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -24,7 +24,7 @@ from ingestd.venues.numbering import Numbering
 from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.trade_identity import TradeIds
 from ingestd.venues.trade_kinds import Marks
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.venue import Asked, KeepAlive, Limits, Markets
 
 EXCHANGE = "bybit"
 
@@ -363,6 +363,25 @@ def _best_prices(_url: str, frame: Any) -> bool:
     return isinstance(frame, dict) and str(frame.get("topic")).startswith("orderbook.1.")
 
 
+def _names(_markets: Callable[[], Markets]) -> BybitNames:
+    return BybitNames()
+
+
+# "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
+# https://bybit-exchange.github.io/docs/v5/market/open-interest
+_OPEN_INTEREST = Counting("base", "quote")
+_CCXT = Ccxt(
+    # spot: at most 10 topics a request (v5 "args size")
+    symbols_per_call=10,
+    # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
+    # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
+    ticks_from_books_of=frozenset({"option"}),
+    # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
+    # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
+    # https://bybit-exchange.github.io/docs/v5/market/open-interest
+    unserved={"option": frozenset({"candles", "open_interest"})},
+)
+
 FACTS = (
     Facts(
         exchange="bybit",
@@ -375,16 +394,14 @@ FACTS = (
             of_options=True,
             in_base_unsaid=True,
         ),
-        # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is
-        # BTC" https://bybit-exchange.github.io/docs/v5/market/open-interest
-        open_interest=Counting("base", "quote"),
+        open_interest=_OPEN_INTEREST,
         lists=(
             ("=spot", families.SPOT),
             ("=linear", families.LINEAR),
             ("=inverse", families.INVERSE),
             ("=option", families.OPTIONS),
         ),
-        names=lambda _markets: BybitNames(),
+        names=_names,
         trades=Trades(
             # Only the newest: 60 on spot, 1000 on the others.
             past=Series(
@@ -392,17 +409,7 @@ FACTS = (
             ),
             marks=_MARKS,
         ),
-        ccxt=Ccxt(
-            # spot: at most 10 topics a request (v5 "args size")
-            symbols_per_call=10,
-            # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
-            # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
-            ticks_from_books_of=frozenset({"option"}),
-            # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
-            # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
-            # https://bybit-exchange.github.io/docs/v5/market/open-interest
-            unserved={"option": frozenset({"candles", "open_interest"})},
-        ),
+        ccxt=_CCXT,
         books=CcxtBooks(
             numbering=Numbering(("u",), ("u",)),
             numbered_frames=_numbered_frames,
@@ -411,46 +418,8 @@ FACTS = (
             listed_in=("args",),
         ),
     ),
-    Facts(
-        exchange="bybiteu",
-        # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is
-        # BTC" https://bybit-exchange.github.io/docs/v5/market/open-interest
-        open_interest=Counting("base", "quote"),
-        names=lambda _markets: BybitNames(),
-        trades=Trades(
-            marks=_MARKS,
-        ),
-        ccxt=Ccxt(
-            # spot: at most 10 topics a request (v5 "args size")
-            symbols_per_call=10,
-            # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
-            # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
-            ticks_from_books_of=frozenset({"option"}),
-            # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
-            # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
-            # https://bybit-exchange.github.io/docs/v5/market/open-interest
-            unserved={"option": frozenset({"candles", "open_interest"})},
-        ),
-    ),
-    Facts(
-        exchange="bybitid",
-        # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is
-        # BTC" https://bybit-exchange.github.io/docs/v5/market/open-interest
-        open_interest=Counting("base", "quote"),
-        names=lambda _markets: BybitNames(),
-        trades=Trades(
-            marks=_MARKS,
-        ),
-        ccxt=Ccxt(
-            # spot: at most 10 topics a request (v5 "args size")
-            symbols_per_call=10,
-            # "Option: Level 25 data … Level 100 data"; ccxt asks for level 1, which is refused:
-            # https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook
-            ticks_from_books_of=frozenset({"option"}),
-            # "Covers: Spot / USDT contract / USDC contract / Inverse contract", and of open interest the same
-            # without spot: https://bybit-exchange.github.io/docs/v5/market/kline,
-            # https://bybit-exchange.github.io/docs/v5/market/open-interest
-            unserved={"option": frozenset({"candles", "open_interest"})},
-        ),
+    *(
+        Facts(exchange=name, open_interest=_OPEN_INTEREST, names=_names, trades=Trades(marks=_MARKS), ccxt=_CCXT)
+        for name in ("bybiteu", "bybitid")
     ),
 )

@@ -42,6 +42,19 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
     return {"jsonrpc": "2.0", "method": "public/unsubscribe", "params": params, "id": exchange.request_id()}
 
 
+_TRADES = Trades(
+    # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
+    # trades)
+    marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"}),
+)
+_BOOKS = CcxtBooks(
+    numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
+    numbered_frames=_numbered_frames,
+    whole_book=_whole_book,
+    unsubscription=_unsubscription,
+    listed_in=("params", "channels"),
+)
+
 FACTS = (
     Facts(
         exchange="deribit",
@@ -56,18 +69,8 @@ FACTS = (
         # underlying base currency coin." A linear perpetual is a linear future of Deribit's, which ccxt takes for
         # an inverse one. https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
         open_interest=Counting("base", "quote", "base", misplaced=frozenset({"linear"})),
-        trades=Trades(
-            # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
-            # trades)
-            marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"}),
-        ),
-        books=CcxtBooks(
-            numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
-            numbered_frames=_numbered_frames,
-            whole_book=_whole_book,
-            unsubscription=_unsubscription,
-            listed_in=("params", "channels"),
-        ),
+        trades=_TRADES,
+        books=_BOOKS,
     ),
     Facts(
         exchange="coinbaseinternational",
@@ -75,21 +78,11 @@ FACTS = (
             # by ccxt's convention; no page that contradicts was found
             in_contracts=True,
         ),
-        trades=Trades(
-            # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
-            # trades)
-            marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"}),
-        ),
+        trades=_TRADES,
         ccxt=Ccxt(
             # of contracts that Coinbase leaves to Deribit
             servers=("wss://www.deribit.com",),
         ),
-        books=CcxtBooks(
-            numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
-            numbered_frames=_numbered_frames,
-            whole_book=_whole_book,
-            unsubscription=_unsubscription,
-            listed_in=("params", "channels"),
-        ),
+        books=_BOOKS,
     ),
 )

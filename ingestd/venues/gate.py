@@ -8,6 +8,18 @@ from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
 from ingestd.venues.numbering import Numbering
 from ingestd.venues.trade_kinds import Marks
 
+_TRADES = Trades(
+    # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
+    # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
+    marks=Marks(flags={"is_internal": "liquidation"}, left_out=frozenset({"liquidation"})),
+)
+_CCXT = Ccxt(
+    symbols_per_call=30,
+    # ccxt asks for options.candlesticks, which is options.contract_candlesticks:
+    # https://www.gate.com/docs/developers/options/ws/en/#contract-candlesticks-channel
+    unserved={"option": frozenset({"candles"})},
+)
+
 FACTS = (
     Facts(
         exchange="gate",
@@ -30,55 +42,13 @@ FACTS = (
             ("options", families.OPTIONS),
         ),
         quotes_in_coins=True,
-        trades=Trades(
-            # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
-            # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
-            marks=Marks(flags={"is_internal": "liquidation"}, left_out=frozenset({"liquidation"})),
-        ),
-        ccxt=Ccxt(
-            symbols_per_call=30,
-            # ccxt asks for options.candlesticks, which is options.contract_candlesticks:
-            # https://www.gate.com/docs/developers/options/ws/en/#contract-candlesticks-channel
-            unserved={"option": frozenset({"candles"})},
-        ),
+        trades=_TRADES,
+        ccxt=_CCXT,
         books=CcxtBooks(
             # https://www.gate.com/docs/developers/apiv4/ws/en/#changed-order-book-levels
             numbering=Numbering(("U",), ("u",)),
             left_standing=True,
         ),
     ),
-    Facts(
-        exchange="gateeu",
-        # open_interest: "Total open interest size (contracts)";
-        # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
-        open_interest=IN_CONTRACTS,
-        trades=Trades(
-            # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
-            # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
-            marks=Marks(flags={"is_internal": "liquidation"}, left_out=frozenset({"liquidation"})),
-        ),
-        ccxt=Ccxt(
-            symbols_per_call=30,
-            # ccxt asks for options.candlesticks, which is options.contract_candlesticks:
-            # https://www.gate.com/docs/developers/options/ws/en/#contract-candlesticks-channel
-            unserved={"option": frozenset({"candles"})},
-        ),
-    ),
-    Facts(
-        exchange="gateio",
-        quantities=Quantities(
-            # "Open interest size (contracts)" and the like:
-            # https://github.com/gateio/gateapi-python/tree/master/docs
-            in_contracts=True,
-            quanto_multiplier=True,
-        ),
-        # open_interest: "Total open interest size (contracts)";
-        # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
-        open_interest=IN_CONTRACTS,
-        trades=Trades(
-            # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
-            # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
-            marks=Marks(flags={"is_internal": "liquidation"}, left_out=frozenset({"liquidation"})),
-        ),
-    ),
+    Facts(exchange="gateeu", open_interest=IN_CONTRACTS, trades=_TRADES, ccxt=_CCXT),
 )

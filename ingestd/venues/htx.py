@@ -59,15 +59,4 @@ FACTS = (
             left_standing=True,
         ),
     ),
-    Facts(
-        exchange="huobi",
-        quantities=Quantities(
-            # amount: "Quantity(Cont.)", of contract_size: https://huobiapi.github.io/docs/usdt_swap/v1/en/
-            in_contracts=True,
-        ),
-        # volume: "Position quantity(volume)", beside the currency's; "Sum of both buy and sell sides" where
-        # settled in USDT
-        # https://huobiapi.github.io/docs/coin_margined_swap/v1/en/#query-information-on-open-interest
-        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
-    ),
 )

@@ -422,20 +422,19 @@ def _unit_of_sample(info: Any) -> OpenInterestUnit | None:
     return "base" if isinstance(info, list) and len(info) < 4 else None
 
 
+# "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
+_QUANTITIES = Quantities(in_contracts=True, contract_value=True)
+# oi: "Open interest in number of contracts"; https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
+_OPEN_INTEREST = replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample)
+
 FACTS = (
     Facts(
         exchange="okx",
         native=Okx,
         sampled=frozenset({"liquidations"}),  # "This data doesn't represent the total number of liquidations on OKX"
         former_names=("okex", "okex5"),
-        quantities=Quantities(
-            # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
-            in_contracts=True,
-            contract_value=True,
-        ),
-        # oi: "Open interest in number of contracts";
-        # https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
-        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
+        quantities=_QUANTITIES,
+        open_interest=_OPEN_INTEREST,
         lists=(
             ("=SPOT", families.SPOT),
             ("=FUTURES", families.DATED),
@@ -451,32 +450,8 @@ FACTS = (
             whole_book=_whole_book,
         ),
     ),
-    Facts(
-        exchange="okxus",
-        quantities=Quantities(
-            # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
-            in_contracts=True,
-            contract_value=True,
-        ),
-        # oi: "Open interest in number of contracts";
-        # https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
-        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
-        trades=Trades(
-            marks=_MARKS,
-        ),
-    ),
-    Facts(
-        exchange="myokx",
-        quantities=Quantities(
-            # "For FUTURES/SWAP/OPTION, the unit is contract", of ctVal: https://www.okx.com/docs-v5/en/
-            in_contracts=True,
-            contract_value=True,
-        ),
-        # oi: "Open interest in number of contracts";
-        # https://www.okx.com/docs-v5/en/#public-data-rest-api-get-open-interest
-        open_interest=replace(IN_CONTRACTS, unit_of_sample=_unit_of_sample),
-        trades=Trades(
-            marks=_MARKS,
-        ),
+    *(
+        Facts(exchange=name, quantities=_QUANTITIES, open_interest=_OPEN_INTEREST, trades=Trades(marks=_MARKS))
+        for name in ("okxus", "myokx")
     ),
 )
