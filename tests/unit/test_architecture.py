@@ -61,6 +61,7 @@ LONGEST_FILE = 400
 LONGER_FOR_A_REASON = {
     "ingestd/feeds/ccxt/tap.py": "the only file that may import ccxt: what derives from its classes is here",
     "ingestd/venues/binance.py": "an exchange is one file: its decoder and its facts",
+    "ingestd/venues/bybit.py": "an exchange is one file: its decoder and its facts",
     "ingestd/venues/kraken.py": "an exchange is one file: its decoder, its names and its facts",
     "ingestd/venues/okx.py": "an exchange is one file: its decoder and its facts",
     "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where",
