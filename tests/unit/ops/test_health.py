@@ -236,3 +236,15 @@ def test_a_book_is_silent_once_two_samples_of_it_are_due() -> None:
 
     assert verdict(119).ok
     assert not verdict(121).ok
+
+
+def test_the_silence_of_liquidations_says_nothing() -> None:
+    forced = stream(channel="liquidations", age_s=None)
+    assert readiness(replace(HEALTHY, feeds=(feed(forced),))).body()["degraded"] == []
+    assert readiness(replace(HEALTHY, feeds=(feed(forced, stream()),))).body()["degraded"] == []
+
+
+def test_a_feed_whose_other_streams_are_silent_is_silent_whatever_liquidations_it_brings() -> None:
+    brought = stream(channel="liquidations", age_s=1)
+    verdict = readiness(replace(HEALTHY, feeds=(feed(brought, stream(age_s=None)),)))
+    assert verdict.reasons == ("The feed kraken is silent: none of its 1 streams is fresh.",)

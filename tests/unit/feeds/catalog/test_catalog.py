@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ingestd.feeds.catalog.catalog import check
+from ingestd.feeds.catalog.catalog import check, pointless
+from ingestd.feeds.catalog.directory import offer
 from ingestd.venues.all import native_venue
 from ingestd.venues.venue import Asked
 from tests.unit.feeds.doubles import feed_config
@@ -103,3 +104,38 @@ def test_public_streams_that_want_a_key_are_a_mistake_without_one(tmp_path: Path
     key.write_text('apiKey = "a"\nsecret = "b"\n', encoding="utf-8")
     assert check([feed_config("luno", ["*"], channels=["trades"], credentials_file=key)]) == []
     assert check([feed_config("coinbaseexchange", ["*"], channels=["trades", "order_book"])]) == []  # read natively
+
+
+def test_a_channel_that_only_native_decoders_have_names_the_exchanges() -> None:
+    (problem,) = check([feed_config("gate", ["BTC/USDT:USDT"], channels=["trades", "liquidations"])])
+
+    assert (problem.path, problem.message) == ("feeds[0].channels[1]", "is read by native decoders only")
+    assert problem.hint == "exchanges that have it: binance, binancecoinm, binanceusdm, bybit, okx"
+
+
+def test_a_channel_that_the_native_decoder_has_is_not_there_through_ccxt() -> None:
+    wanted = {"channels": ["trades", "mark_prices"]}
+    assert check([feed_config("bybit", ["BTC/USDT:USDT"], **wanted)]) == []
+    assert check([feed_config("bybit", ["BTC/USDT:USDT"], **wanted, decoder="native")]) == []
+
+    (problem,) = check([feed_config("bybit", ["BTC/USDT:USDT"], **wanted, decoder="ccxt")])
+
+    assert problem.message == "bybit has it through its native decoder only"
+    assert problem.hint == 'use decoder = "auto"'
+
+
+def test_a_channel_of_contracts_means_nothing_for_spot() -> None:
+    (problem,) = pointless([feed_config("binance", ["BTC/USDT"], channels=["trades", "liquidations"])])
+
+    assert problem.path == "feeds[0].channels[1]"
+    assert "perpetual and dated contracts only" in problem.message
+
+
+def test_what_an_exchange_offers_says_which_decoder_and_what_is_a_sample() -> None:
+    okx, bybit, gate = offer("okx"), offer("bybit"), offer("gate")
+
+    assert (okx.channels["liquidations"], okx.channels["mark_prices"]) == ("native", "native")
+    assert list(okx.sampled) == ["liquidations"]
+    assert bybit.channels["liquidations"] == "native"
+    assert list(bybit.sampled) == []
+    assert "liquidations" not in gate.channels

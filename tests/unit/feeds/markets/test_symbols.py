@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestd.feeds.markets.symbols import resolve, serves
+from ingestd.feeds.markets.symbols import may_serve, resolve, serves
 
 MARKETS = {
     "BTC/USDT": {"active": True, "spot": True},
@@ -37,3 +37,11 @@ def test_funding_is_for_perpetuals_and_open_interest_for_contracts() -> None:
     assert [s for s in MARKETS if serves("funding", MARKETS[s])] == ["BTC/USDT:USDT"]
     assert [s for s in MARKETS if serves("open_interest", MARKETS[s])] == ["BTC/USDT:USDT", "BTC/USDT:USDT-261225"]
     assert all(serves("trades", market) for market in MARKETS.values())
+
+
+def test_liquidations_are_of_perpetual_and_dated_contracts() -> None:
+    kinds = {kind: {kind: True, "contract": kind != "spot"} for kind in ("spot", "swap", "future", "option")}
+    for channel in ("liquidations", "mark_prices"):
+        assert [kind for kind, market in kinds.items() if serves(channel, market)] == ["swap", "future"]  # type: ignore[arg-type]
+    names = ("BTC/USDT", "BTC/USDT:USDT", "BTC/USDT:USDT-261225", "BTC/USDT:USDT-261225-90000-C", "BTC*")
+    assert [name for name in names if may_serve("liquidations", name)] == [names[1], names[2], names[4]]

@@ -156,3 +156,14 @@ def test_requests_are_answered_or_overdue(subscriptions: Subscriptions) -> None:
     assert subscriptions.is_answer_overdue(NOW_S + ANSWER_WITHIN_S)
     assert [stream.symbol for stream in subscriptions.take_unanswered()] == ["A", "B", "C"]
     assert not subscriptions.is_answer_overdue(NOW_S + ANSWER_WITHIN_S)
+
+
+def test_a_socket_of_liquidations_alone_may_be_silent(subscriptions: Subscriptions) -> None:
+    for asked in (A, B, C):
+        subscriptions.drop(asked)
+    subscriptions.add(Asked("liquidations", "a"), Stream("liquidations", "A"))
+    ask_for_all(subscriptions)
+    assert not subscriptions.expects_data
+    subscriptions.add(A, Stream("trades", "A"))
+    ask_for_all(subscriptions)
+    assert subscriptions.expects_data

@@ -181,3 +181,28 @@ async def test_the_watch_ends_with_the_stop(monkeypatch: pytest.MonkeyPatch) -> 
     task = asyncio.create_task(made.watch.run(made.stop))
     made.stop.set()
     await asyncio.wait_for(task, 60)
+
+
+async def test_nobody_is_asked_about_liquidations(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Rig(Clock(monkeypatch), 1, has_bulk=False)
+    made.streams = [Stream("liquidations", "S0", followed_at=made.clock.now_us())]
+    await made.seconds(3600)
+    assert (made.rest.asked, made.anew, made.ledger.gaps) == ([], [], [])
+
+
+async def test_mark_prices_that_end_while_the_market_is_traded_are_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No exchange is asked about them: their own past and the trades of their market say that they are dead."""
+    made = Rig(Clock(monkeypatch), 1, has_bulk=False)
+    (trades,) = made.streams
+    marks = Stream("mark_prices", "S0", followed_at=made.clock.now_us())
+    made.streams.append(marks)
+    for _ in range(120):
+        marks.received += 1
+        await made.seconds(1, trades)
+    assert made.anew == []
+    await made.seconds(60, trades)
+    assert made.anew[0] == ("S0", 1)
+    assert made.ledger.gaps[0] == ("S0", "stream_silent")
+    assert made.rest.asked == []
