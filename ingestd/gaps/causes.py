@@ -107,8 +107,8 @@ _STATUSES: Mapping[str, str] = {
 }
 _CLOSED = "closed: it has ended, and what is missing has not been fetched yet; backfill asks the venue for it in turn."
 _CLOSED_FOR_GOOD = (
-    "closed, of ticks or order_book: it has ended, and what is missing cannot be fetched afterwards, because no venue "
-    "serves the quotes and books of the past. It stays closed; there is nothing to do."
+    f"closed, of {', '.join(NOT_SERVED[:-1])} or {NOT_SERVED[-1]}: it has ended, and what is missing cannot be fetched "
+    "afterwards, because no venue serves the past of these channels. It stays closed; there is nothing to do."
 )
 
 UNKNOWN = Explanation("A cause this version does not know.", "Use the version that wrote it.")

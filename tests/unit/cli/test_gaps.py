@@ -178,6 +178,8 @@ def test_no_cell_is_a_formula(text: str) -> None:
     [
         (["ticks"], True, False),
         (["order_book"], True, False),
+        (["liquidations"], True, False),
+        (["mark_prices", "trades"], True, True),
         (["trades", "candles"], False, True),
         (["funding", "ticks"], True, True),
         (["open_interest"], False, True),

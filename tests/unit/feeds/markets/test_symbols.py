@@ -42,6 +42,6 @@ def test_funding_is_for_perpetuals_and_open_interest_for_contracts() -> None:
 def test_liquidations_are_of_perpetual_and_dated_contracts() -> None:
     kinds = {kind: {kind: True, "contract": kind != "spot"} for kind in ("spot", "swap", "future", "option")}
     for channel in ("liquidations", "mark_prices"):
-        assert [kind for kind, market in kinds.items() if serves(channel, market)] == ["swap", "future"]  # type: ignore[arg-type]
+        assert [kind for kind, market in kinds.items() if serves(channel, market)] == ["swap", "future"]
     names = ("BTC/USDT", "BTC/USDT:USDT", "BTC/USDT:USDT-261225", "BTC/USDT:USDT-261225-90000-C", "BTC*")
     assert [name for name in names if may_serve("liquidations", name)] == [names[1], names[2], names[4]]
