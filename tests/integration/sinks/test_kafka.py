@@ -19,7 +19,7 @@ from ingestd.errors import ConnectionLost, KafkaError, ProducerFenced
 from ingestd.kafka import envelope
 from ingestd.kafka.connecting import ensure_topics
 from ingestd.kafka.producer import Message, Producer, partition_for
-from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
+from ingestd.records import Candle, FeedGap, Funding, Liquidation, MarkPrice, OpenInterest, Record, Rejected
 from tests.support.brokers import BROKERS, Broker, config_for, frozen, running_broker
 from tests.support.kafka_rig import KafkaRig, kafka_rig, send
 from tests.support.records import NOW_US, book, tick, trade
@@ -58,6 +58,8 @@ async def test_every_record_arrives_as_documented(kafka_config: KafkaConfig, tmp
         OpenInterest("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "12.50", None, "-0.10"),
         Funding("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "-0.00010000", NOW_US + 28_800_000_000),
         Candle("binance", "BTC/USDT", NOW_US, NOW_US, "1m", "1.0", "2.0", "0.5", "1.50", "10", None, 7),
+        Liquidation("binance", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "sell", "1.50", "0.10", None),
+        MarkPrice("bybit", "BTC/USDT:USDT", NOW_US, NOW_US + 1, "1.50", "1.51"),
         FeedGap("binance", "BTC/USDT", NOW_US, NOW_US, "trades", None, "disconnect", "1006"),
         Rejected("binance", "BTC/USDT", -5, NOW_US, "trades", "price", '{"price": "NaN"}'),
     ]
@@ -80,7 +82,7 @@ async def test_every_record_arrives_as_documented(kafka_config: KafkaConfig, tmp
     assert (document["event_type"], document["data"]["price"]) == ("TRADE", "64000.10")
     assert made.total("stored") == {
         "trades": 1, "ticks": 1, "order_book": 1, "open_interest": 1, "funding": 1, "candles": 1,
-        "gaps": 1, "rejections": 1,
+        "liquidations": 1, "mark_prices": 1, "gaps": 1, "rejections": 1,
     }  # fmt: skip
 
 
