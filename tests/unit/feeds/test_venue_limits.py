@@ -83,7 +83,7 @@ def test_a_redirect_stays_on_its_server(asked: str, location: str, target: str |
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:
     assert shown("https://u:p@api.x.com:8/v1?signature=s#f") == "https://api.x.com:8/v1"
-    assert shown("https://api.x.com/\x1b[31m") == "https://api.x.com/_[31m"
+    assert shown("https://api.x.com/\x1b[31m") == "https://api.x.com/?[31m"
 
 
 def test_a_message_may_have_as_many_frames_as_its_bytes_explain() -> None:
