@@ -179,7 +179,9 @@ class Service:
             return
         store = EventStore(kafka.topic_prefix, self.metrics, self._live)
         connect = self._access.connect_bounded
-        self._readers.append(build_reader(store, self._instance, kafka, database, connect, self.metrics, tells=False))
+        self._readers.append(
+            build_reader(store, self._instance, kafka, database, connect, self.metrics, logs_outages=False)
+        )
 
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("closing the feeds")

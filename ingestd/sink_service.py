@@ -56,7 +56,7 @@ class SinkService:
                 database,
                 self._access.connect_bounded,
                 self.metrics,
-                tells=store is market,
+                logs_outages=store is market,
             )
             for store in (market, events)
         ]

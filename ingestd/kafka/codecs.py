@@ -1,7 +1,7 @@
 """Unpacks a Kafka batch into a buffer of limited size, whatever the sizes in its headers say.
 
-The client library unpacks a batch whole: 21 KB of zstd can hold 700 MB. Here no codec, and no stream of several frames,
-can write more than the limit.
+The client library unpacks a batch whole, and 21 KB of zstd can hold 700 MB. Here no codec can write more than the
+limit, also with several frames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = {1: "gzip", _SNAPPY: "snappy", 3: "lz4", 4: "zstd"}
 _NO_ROOM = "failed to write whole buffer"
 _FIRST_ROOM_BYTES = 64 * 2**10
 _USUAL_RATIO = 16
-# Snappy as Java's library frames it: this, two version numbers, and blocks with their packed length in front.
+# Java's library frames snappy: this text, two version numbers, and blocks after their packed length.
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 
@@ -46,7 +46,7 @@ def unpacked(codec: int, packed: memoryview, limit_bytes: int) -> bytes | bytear
 
 
 def _into(decompress_into: Callable[[memoryview, bytearray], int], packed: memoryview, limit_bytes: int) -> bytearray:
-    """Tries a small buffer first: few batches come near the limit."""
+    """Try a small buffer first: few batches are near the limit."""
     size = max(_FIRST_ROOM_BYTES, _USUAL_RATIO * len(packed))
     while True:
         size = min(size, limit_bytes)

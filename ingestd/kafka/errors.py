@@ -1,4 +1,4 @@
-"""The words for what the Kafka client library raises: its errors become ours, each with the brokers' names."""
+"""Turns errors of the Kafka client library into ours, and names the brokers in each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _BROKERS_NAMED = 3
 
 @contextmanager
 def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
-    """Raise the client library's errors as ours, from the original. `what` says what was done, or to which topic."""
+    """Raise errors of the client library as ours. `what` says what was being done, or to which topic."""
     try:
         yield
     except library.KafkaError as error:
@@ -51,13 +51,13 @@ def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
     except (OSError, TimeoutError) as error:
         raise ConnectionLost(f"{place(config, what)}: no broker answers ({unreached(error)})") from error
     except (AssertionError, ValueError, library.IllegalOperation) as error:
-        # The library asserts what it believes of the cluster, such as that a partition exists.
+        # The library asserts what it assumes of the cluster, such as that a partition exists.
         name = type(error).__name__
         raise KafkaError(f"{place(config, what)}: {error}", name=name, retriable=False) from error
 
 
 def our_error(error: library.KafkaError, config: KafkaConfig, what: str = "") -> KafkaError | ConnectionLost:
-    """Ours for one of the library's."""
+    """Our error for one of the library."""
     name, where = type(error).__name__, place(config, what)
     text = f"{where}: {str(error) or name}"
     if isinstance(error, _NO_ANSWER):
@@ -75,7 +75,7 @@ def our_error(error: library.KafkaError, config: KafkaConfig, what: str = "") ->
 
 
 def not_idempotent(error: KafkaError | ConnectionLost, config: KafkaConfig) -> KafkaError | ConnectionLost:
-    """The error to raise when a broker that was reached assigned no producer id to an idempotent producer."""
+    """The error to raise if a broker was reached and gave an idempotent producer no producer id."""
     remedy = "if it has no idempotent producers, set kafka.idempotent = false"
     if isinstance(error, ConnectionLost):
         return ConnectionLost(f"{place(config)}: the broker assigned no producer id in time; {remedy}")
@@ -88,7 +88,7 @@ def not_idempotent(error: KafkaError | ConnectionLost, config: KafkaConfig) -> K
 
 
 def unreached(error: BaseException) -> str:
-    """Why a broker could not be reached, in few words."""
+    """Why a broker could not be reached, in a few words."""
     if isinstance(error, ConnectionRefusedError):
         return "refuses the connection"
     if isinstance(error, socket.gaierror):
@@ -99,7 +99,7 @@ def unreached(error: BaseException) -> str:
 
 
 def place(config: KafkaConfig, what: str = "") -> str:
-    """`Kafka at host:9092: the topic x`. Text before an @ is left out: it might be a password."""
+    """`Kafka at host:9092: the topic x`. Text before an @ is omitted: it might be a password."""
     names = [server.rpartition("@")[2] for server in config.bootstrap_servers]
     more = len(names) - _BROKERS_NAMED
     where = ", ".join(names[:_BROKERS_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What a broker hands over, and the contract of one member of a consumer group."""
+"""A message as it is read, and the contract between a member of a consumer group and its consumer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Part: TypeAlias = tuple[str, int]  # topic, partition
 
 
 class Message(Protocol):
-    """What a broker hands over; `timestamp` is milliseconds since the epoch, by a clock of Kafka's."""
+    """A message of a topic. `timestamp` is in milliseconds since the epoch, by the producer's or the broker's clock."""
 
     @property
     def topic(self) -> str: ...
@@ -30,7 +30,7 @@ class Message(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for the messages from `first_offset` to `offset`, which cannot be read or are too large: it is put aside.
+    """Stands for the messages from `first_offset` to `offset`, which cannot be read or are too large.
 
     `reason` is a short word for the metrics, `error` a sentence for people.
     """
@@ -48,42 +48,42 @@ class Unreadable:
 
 
 class Membership(Protocol):
-    """Who is told which partitions come and go."""
+    """Whom the consumer tells which partitions it has."""
 
     def assigned(self, parts: Sequence[Part]) -> None:
-        """These partitions, and no others, are this member's from now on. They are paused."""
+        """From now on this member has these partitions and no others. They are paused."""
 
     async def revoked(self, parts: Sequence[Part]) -> None:
         """These partitions go to another member as soon as this returns."""
 
 
 class Consumer(Protocol):
-    """One member of a consumer group. Calls may raise KafkaError or ConnectionLost; then a new one must be made."""
+    """A member of a consumer group. After KafkaError or ConnectionLost a new one must be made."""
 
     async def start(self) -> None:
-        """Join the group; assignments are told to the Membership."""
+        """Join the group. Assignments go to the Membership."""
 
     async def stop(self) -> None:
         """Leave the group. Never raises."""
 
     async def poll(self, timeout_s: float, max_records: int) -> Sequence[Message]:
-        """What has arrived of the partitions that are not paused, in order within each."""
+        """The messages that have arrived, of partitions that are not paused, in order within each."""
 
     async def bounds(self, parts: Sequence[Part]) -> Mapping[Part, tuple[int, int]]:
-        """The first offset kept, and the one the next message will have."""
+        """The first offset that is kept, and the one that the next message will have."""
 
     def begin(self, part: Part, offset: int) -> None:
-        """Read this partition from here on; nothing when it is no longer this member's."""
+        """Read this partition from this offset. Does nothing if it is no longer this member's."""
 
     def pause(self, part: Part) -> None:
-        """Stop reading it; nothing when it is no longer this member's."""
+        """Stop reading this partition. Does nothing if it is no longer this member's."""
 
     async def commit(self, offsets: Mapping[Part, int]) -> None:
-        """Tell the broker, for whoever looks at the group's lag. Only a hint; never raises."""
+        """Tell the broker how far messages are stored, for whoever watches the group's lag. Never raises."""
 
     async def ends(self, parts: Sequence[Part]) -> Mapping[Part, int]:
-        """The offset the next message of each will have. Answers or raises within a few seconds."""
+        """The offset that the next message of each will have. Returns or raises within a few seconds."""
 
     async def missing_topics(self) -> Collection[str]:
-        """What was subscribed to and does not exist. Those that this program may make are made first. Answers or
-        raises within a few seconds."""
+        """The subscribed topics that do not exist. With `kafka.create_topics` they are created first. Returns or raises
+        within a few seconds."""

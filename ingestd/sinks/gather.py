@@ -1,4 +1,4 @@
-"""What one flush takes: batches read from the journal until there are enough, or until the first has waited enough."""
+"""Gathers what one flush takes: batches of the journal, until they are enough or the first has waited long enough."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LAST_READS = 3  # of a failing disk, once finishing
 
 
 class Gatherer:
-    """Reads a sink's cursor in portions of about `max_records`, each at most `flush_ms` after its first batch was
-    sealed. Once `finish_asked` is set it waits for nothing more.
+    """Reads a sink's cursor in portions of about `max_records`. A portion ends `flush_ms` after its first batch was
+    sealed at the latest. Once `finish_asked` is set, nothing is waited for.
 
-    While `asked` is not set nobody waits for the portion, which then stays open for what comes until it is full: who
-    takes portions ahead clears it. Setting it takes a `wake` of the cursor to be noticed.
+    While `asked` is unset, a portion stays open until it is full: whoever prepares portions ahead clears it. After
+    setting it, wake the cursor.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Gatherer:
         self.asked.set()
 
     async def next(self) -> list[Batch]:
-        """The next portion, once it is whole. Empty once finished and drained."""
+        """The next portion, when it is complete. Empty when finished and drained."""
         return [batch async for batches in self.portion() for batch in batches]
 
     async def portion(self) -> AsyncIterator[list[Batch]]:
-        """The next portion's batches as they come. None once finished and drained."""
+        """The batches of the next portion as they come. None when finished and drained."""
         batches = await self._read(self._max_records)
         while not batches and not self._finish_asked.is_set():
             await self._cursor.wait()
@@ -66,7 +66,7 @@ class Gatherer:
                 yield more
 
     async def _read(self, max_records: int) -> list[Batch]:
-        """The next batches. A disk that fails to read is asked again: what is on it is not given up."""
+        """The next batches. If the disk fails, it is read again: what is on it is not given up."""
         backoff = Backoff(base_s=0.1, cap_s=2.0)
         while True:
             try:

@@ -1,7 +1,7 @@
-"""The one place that repeats a write, and what it keeps for that: the connection and the status.
+"""Repeats a write until it succeeds; keeps the connection and the status of a durable sink.
 
-What `errors.reaction_to` says of an error is carried out here; which rows or messages of a flush are bad or
-duplicate is settled inside one attempt, by the writer.
+`errors.reaction_to` says what to do about each error, and here it is done. Bad and duplicate rows or messages are
+sorted out by the writer, inside one attempt.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
 _NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
 _STANDS_STILL = 3  # refusals in a row
-_LAST_RETRY_S = 0.2  # between the attempts that are left once finishing
-_LAST_CONNECT_S = 4.0  # and what connecting may take in them
+_LAST_RETRY_S = 0.2  # between attempts, once finishing
+_LAST_CONNECT_S = 4.0  # to connect, once finishing
 
 
 class Connection(Protocol):
-    """What this needs to know of a connection."""
+    """What the writer needs of a connection."""
 
     @property
     def is_closed(self) -> bool: ...
 
     def terminate(self) -> None:
-        """Cut it, at once."""
+        """Cut it at once."""
 
 
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
 
 
 class PersistentWriter(Generic[ConnectionT]):
-    """Carries out attempts on a connection of its own until they succeed.
+    """Repeats attempts on a connection of its own until they succeed.
 
-    `waiting` tells how many records would be left behind, for the log; `doubtful`, how many of them are of an earlier
-    run, which may have stored them. `tells`: whether the log hears from it that its server is away; another one tells
-    otherwise. After `finish` it gives up at the second failure in a row: what is not stored waits where it came from.
+    For the log, `waiting` counts the records that are not stored, and `doubtful` those of an earlier run, which may
+    have stored them. `logs_outages`: whether it logs that its server is away; of those that use one server, one does.
+    After `finish` it gives up at the second failure in a row: what is not stored stays where it came from.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PersistentWriter(Generic[ConnectionT]):
         waiting: Callable[[], int],
         doubtful: Callable[[], int] = lambda: 0,
         *,
-        tells: bool = True,
+        logs_outages: bool = True,
     ) -> None:
         self.name = name
         self.status = SinkStatus(name, problem="it has not reached its server yet")
@@ -76,24 +76,24 @@ class PersistentWriter(Generic[ConnectionT]):
         self._metrics = metrics
         self._waiting = waiting
         self._doubtful = doubtful
-        self._tells = tells
+        self._logs_outages = logs_outages
         self._connection: ConnectionT | None = None
         self._failing_since_s = 0.0
-        self._told = False  # of this outage
+        self._logged_outage = False
         self._retry = Backoff(base_s=0.1, cap_s=RETRY_CAP_S)
         self._pause = Backoff(base_s=1.0, cap_s=_PAUSE_CAP_S)
 
     async def until_done(
         self, attempt: Callable[[ConnectionT], Awaitable[None]], after_failure: Callable[[], None] = lambda: None
     ) -> bool:
-        """Repeat `attempt` by what its errors ask for. False: finishing, and the server does not answer.
+        """Repeat `attempt` until it succeeds. False: finishing, and the server does not answer.
 
-        `after_failure` forgets what was known of the database's state.
+        After each failure `after_failure` is called, to forget what was known about the server.
         """
         while True:
             try:
                 await attempt(await self._connected())
-            except Exception as error:  # noqa: BLE001 # unknown is retried and alarmed: it must not end the capture
+            except Exception as error:  # noqa: BLE001 # an unknown error is retried and alarmed: it must not end the capture
                 delay_s = self._note(error)
                 self.disconnect()
                 after_failure()
@@ -107,21 +107,21 @@ class PersistentWriter(Generic[ConnectionT]):
                 return True
 
     def disconnect(self) -> None:
-        """Cut the connection: after an error it may hold half a COPY, so it is not closed politely."""
+        """Cut the connection. After an error it may be in the middle of a COPY, so it is not closed in order."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
     async def reconnected(self) -> ConnectionT:
-        """Another connection in the place of this one, inside an attempt."""
+        """Replace the connection, inside an attempt."""
         self.disconnect()
         return await self._connected()
 
     def level_of(self, error: Exception, *, alarming: bool) -> str:
-        """At which level the log is told of an error."""
+        """The level at which an error is logged."""
         if alarming:
             return "error"
-        return "warning" if self._tells or not is_away(error) else "debug"
+        return "warning" if self._logs_outages or not is_away(error) else "debug"
 
     async def _connected(self) -> ConnectionT:
         if self._connection is None or self._connection.is_closed:
@@ -148,7 +148,7 @@ class PersistentWriter(Generic[ConnectionT]):
         return self._retry.next_s()
 
     def _note(self, error: Exception) -> float:
-        """Count and tell it; in how many seconds to try again."""
+        """Count and log a failure. Return the seconds until the next attempt."""
         status = self.status
         status.up, status.problem = False, str(error) or type(error).__name__
         if not status.attempts_failed:
@@ -158,14 +158,14 @@ class PersistentWriter(Generic[ConnectionT]):
         self._metrics.sink_up.labels(self.name).set(0)
         kind = kind_of(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
-        # A row the writer could not isolate and a duplicate it could not merge come here too: both need a person.
+        # A row that the writer could not isolate and a duplicate that it could not merge come here too.
         alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.stands_still
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         delay_s = self._delay_s(error)
         if self._retry.is_logged(status.problem):
             level = self.level_of(error, alarming=alarming)
-            self._told |= level != "debug"
+            self._logged_outage |= level != "debug"
             getattr(log, level)(
                 "sink_write_failed",
                 sink=self.name,
@@ -181,7 +181,7 @@ class PersistentWriter(Generic[ConnectionT]):
 
     def _recovered(self) -> None:
         if self.status.attempts_failed:
-            (log.info if self._told else log.debug)(
+            (log.info if self._logged_outage else log.debug)(
                 "sink_writes_again",
                 sink=self.name,
                 after_s=round(monotonic_s() - self._failing_since_s, 1),
@@ -189,14 +189,14 @@ class PersistentWriter(Generic[ConnectionT]):
                 records_to_catch_up=self._waiting(),
             )
         self.status.up, self.status.problem, self.status.attempts_failed = True, None, 0
-        self.status.stands_still = self._told = False
+        self.status.stands_still = self._logged_outage = False
         self._metrics.sink_up.labels(self.name).set(1)
         self._retry.settled()
         self._pause.settled()
 
 
 def kind_of(error: Exception) -> str:
-    """The label of an error in the metrics: the server's own name for it where it has one."""
+    """The label of an error in the metrics: the server's own name for it, if it has one."""
     if isinstance(error, DatabaseError):
         return error.sqlstate
     return error.name if isinstance(error, KafkaError) else type(error).__name__

@@ -69,14 +69,14 @@ class Store(Protocol):
 class ReaderLimits:
     """How much is held, and for how long. After `stalled_after_s` a frozen writer's database session is ended.
 
-    `tells`: whether this reader logs that a server is away. Of those that use one server, one does.
+    `logs_outages`: whether this reader logs that a server is away. Of those that use one server, one does.
     """
 
     flush_s: float
     max_records: int
     session_timeout_s: float
     stalled_after_s: float
-    tells: bool = True
+    logs_outages: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ def build_reader(
     connect: Callable[[], Awaitable[Database]],
     metrics: Metrics,
     *,
-    tells: bool = True,
+    logs_outages: bool = True,
 ) -> TopicReader:
     """A reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`.
 
-    `tells`: whether it logs that a server is away. Of those that use one server, one does.
+    `logs_outages`: whether it logs that a server is away. Of those that use one server, one does.
     """
 
     def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
@@ -40,7 +40,7 @@ def build_reader(
         max_records=database.max_flush_records,
         session_timeout_s=kafka.session_timeout_s,
         stalled_after_s=database.flush_timeout_s,
-        tells=tells,
+        logs_outages=logs_outages,
     )
     return TopicReader(store, make_consumer, connect, kafka.topic_prefix, limits, metrics)
 

@@ -1,4 +1,4 @@
-"""The market topics on their way into the tables: what the role `sink` reads."""
+"""Reads messages of the market topics, and stores them as records: for the role `sink`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _counted_as(kind: TopicKind) -> str:
 
 
 class MarketStore:
-    """Records of the market topics, through the same writer as the journal's."""
+    """Reads market topics. Their records are stored by the same writer as those of the journal."""
 
     name = "market"
     uses_marks = True
@@ -61,7 +61,7 @@ class MarketStore:
         return list(self._kinds)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """The records; what cannot be one, or may not be stored, becomes a row of `rejected_records`."""
+        """The records. A message that cannot be read or may not be stored becomes a row of `rejected_records`."""
         now = now_us()
         window = self._time_window(now)
         return [self._item(message, window, now) for message in messages]
@@ -88,11 +88,11 @@ class MarketStore:
         self.rejections.end(_all_of(message, channel))
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> MarketFlush:
-        """One transaction of the timescale writer."""
+        """One transaction of `storage.writer`."""
         return MarketFlush(self.name, items, moves, marks, self._metrics)
 
     def taken_over(self) -> None:
-        """Nothing is remembered here."""
+        """Nothing to do: nothing is remembered."""
 
 
 class MarketFlush:
@@ -118,8 +118,8 @@ class MarketFlush:
         rejected: Counter[tuple[str, ...]] = Counter(
             (item.channel, item.rejected) for item in self._items if item.rejected is not None
         )
-        # Their rows are stored, but as what they are: rejections of their own channel. Those that were refused in their
-        # turn are counted once all the same.
+        # A rejected message is stored as a row of `rejected_records`, and counted as a rejection of its channel, not as
+        # a stored row; once, also if the server refused that row too.
         outcome = self._flush.outcome
         of_others = {id(item.content) for item in self._items if item.rejected is not None}
         shortened = [bad for bad in outcome.bad if id(bad.record) in of_others]
@@ -133,14 +133,14 @@ class MarketFlush:
             self._metrics.commit_latency_s.labels(self._sink).observe(age_s)
 
     def after_commit(self) -> None:
-        """Nothing."""
+        """Nothing to do."""
 
     def _origin(self, record: Record) -> str:
         return next((str(item) for item in self._items if item.content is record), "origin unknown")
 
 
 def unfit(record: Record, window: TimeWindow) -> str | None:
-    """Why a record that any program may have published cannot be stored, or None when it can."""
+    """Why a record cannot be stored, which any program may have published. None if it can."""
     if not OLDEST_TIME_US <= record.received_at <= window.newest:
         return "received_at"
     if isinstance(record, Rejected):
@@ -157,7 +157,7 @@ def unfit(record: Record, window: TimeWindow) -> str | None:
 
 
 def poison(message: Message, table: str, now: int, error: str) -> Rejected:
-    """The row that keeps a message nobody can read, with where it is in Kafka."""
+    """The row of `rejected_records` for a message that cannot be read, with its place in Kafka."""
     if isinstance(message, Unreadable):
         place = {**_place(message), "first_offset": message.first_offset, "error": storable_text(message.error)}
         return Rejected("", "", now, now, table, message.reason, json.dumps(place))
@@ -172,13 +172,13 @@ def poison(message: Message, table: str, now: int, error: str) -> Rejected:
 
 
 def _beginning(data: bytes) -> str:
-    """As text. A character takes four bytes at most; to escape megabytes that are none takes seconds."""
+    """Its beginning as text. Only that is decoded: escaping megabytes takes seconds."""
     text = data[: 4 * _LONGEST_VALUE_KEPT].decode("utf-8", "backslashreplace")
     return storable_text(text[:_LONGEST_VALUE_KEPT])
 
 
 def why(error: Exception, message: Message) -> str:
-    """What to say of a message that could not be read. What nobody foresaw is our mistake, and told as one."""
+    """Why a message could not be read. An error that nobody foresaw is our mistake, and is logged as one."""
     if isinstance(error, EnvelopeError) or isinstance(message, Unreadable):
         return str(error)
     log.error("message_not_understood", **_place(message), exc_info=error)
@@ -186,20 +186,20 @@ def why(error: Exception, message: Message) -> str:
 
 
 def refused(record: Record, message: Message, reason: str, now: int) -> Rejected:
-    """The row that keeps a readable record that may not be stored, with where it is in Kafka."""
+    """The row of `rejected_records` for a record that may not be stored, with its place in Kafka."""
     table = TABLE_OF[type(record)] if isinstance(record, MarketRecord) else _TABLES_OF_OTHERS[type(record)]
     document = {**json.loads(as_json(record)), **_place(message)}
     return Rejected("", "", now, now, table, reason, json.dumps(document))
 
 
 def _stream_of(record: Record, message: Message, channel: str) -> StreamId:
-    """The record's stream, or the partition's where its names are not fit to be kept and shown."""
+    """The record's stream, or that of its partition if its names may not be stored and shown."""
     stream = record.exchange, channel, record.symbol
     return stream if all(map(is_name, stream)) else _all_of(message, channel)
 
 
 def _all_of(message: Message, channel: str) -> StreamId:
-    """What stands for the stream of a message that cannot be read."""
+    """Stands for the stream of messages that cannot be read."""
     return f"the topic {message.topic}", channel, f"partition {message.partition}"
 
 
@@ -212,7 +212,7 @@ def _fits(*texts: str) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    """Whether JSONB takes it: JSON without what no text may hold."""
+    """Whether JSONB takes it: valid JSON without characters that no text may hold."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -55,7 +55,9 @@ class TopicReader:
         self._metrics = metrics
         self._watch = BrokerWatch(self.name, metrics)
         self._holdings = holdings = Holdings(store, self._assignment, limits, metrics)
-        self._writer = writer = PersistentWriter(self.name, connect, metrics, holdings.count, tells=limits.tells)
+        self._writer = writer = PersistentWriter(
+            self.name, connect, metrics, holdings.count, logs_outages=limits.logs_outages
+        )
         self._storing = Storing(store, self._assignment, holdings, writer, limits, metrics)
         self._claims = Claims(
             self._assignment,

@@ -1,4 +1,4 @@
-"""What trading programs publish, on its way into the tables: orders, executions, completed trades, the audit log."""
+"""Reads what trading programs publish, and stores it: orders, executions, completed trades, the audit log."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class EventStore:
         return list(self._kinds)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """The events; what is none becomes a row of `rejected_records`."""
+        """The events. A message that is none becomes a row of `rejected_records`."""
         now = now_us()
         return [self._item(message, now) for message in messages]
 
@@ -77,7 +77,7 @@ class EventStore:
         self,
         items: Sequence[Item],
         moves: Sequence[Move],
-        marks: Mapping[str, Mark | None],  # noqa: ARG002 # there are none: an event is told from another by its id
+        marks: Mapping[str, Mark | None],  # noqa: ARG002 # there are none: events have ids
     ) -> EventFlush:
         """One transaction over all event tables."""
         return EventFlush(self.name, items, moves, self._metrics, self._caches)
@@ -99,8 +99,8 @@ class EventFlush:
         self._moves = moves
         self._metrics = metrics
         self._caches = caches
-        self._in_parts = False  # the server refused one of them: which?
-        self._doubts = 0  # so often in a row it refused something that nobody foresaw
+        self._in_parts = False  # the server refused one of the events: find out which
+        self._doubts = 0  # unforeseen refusals in a row
         self._new: set[UUID] = set()
         self._orders: dict[str, Mapping[str, str]] = {}
         self._refused: list[tuple[Item, DatabaseError]] = []
@@ -113,7 +113,7 @@ class EventFlush:
                 if not is_blamed(error, self._doubts) and may_be_of_a_row(error):
                     self._doubts += 1
                 if self._in_parts or not is_blamed(error, self._doubts):
-                    self._in_parts = False  # the next time all of them are tried at once
+                    self._in_parts = False  # the next attempt tries all of them at once
                     raise
                 self._in_parts = True
             else:
@@ -123,7 +123,7 @@ class EventFlush:
         good = [item for item in self._items if item.rejected is None]
         async with database.transaction():
             if self._in_parts:
-                await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # else some are checked at the commit
+                await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # otherwise some are checked at the commit only
             await advance(database, self._moves)
             if self._in_parts:
                 changes, refused = await _store_in_parts(database, good, self._doubts)
@@ -171,7 +171,7 @@ def _events(items: Sequence[Item]) -> list[Event]:
 async def _store_in_parts(
     database: Database, items: Sequence[Item], doubts: int
 ) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
-    """What the server refuses is found by halves and returned, the others are stored."""
+    """Find by halves the events that the server refuses, and return them; the others are stored."""
     changes: list[Change] = []
     refused: list[tuple[Item, DatabaseError]] = []
     parts = [items] if items else []
@@ -198,7 +198,7 @@ async def _store_in_parts(
 def _require_some_taken(
     items: Sequence[Item], refused: Sequence[tuple[Item, DatabaseError]], stored: Mapping[str, int]
 ) -> None:
-    """Raises NoneTaken if none of the refused events of one kind may be put aside."""
+    """Raise NoneTaken if the refused events of one kind may not be put aside."""
     tried = Counter(item.channel for item in items)
     for channel in {item.channel for item, _ in refused}:
         errors = [error for item, error in refused if item.channel == channel]

@@ -1,6 +1,7 @@
-"""How far the Kafka sink has got, in a file: Kafka has no transaction with us, so the place is kept by the journal.
+"""How far the Kafka sink has got, in a file beside the journal: Kafka cannot store it in one transaction with the
+messages.
 
-The file lags behind the acknowledgements by at most a second. After a crash that much is sent again; consumers drop it
+The file is at most a second behind the acknowledgements. After a crash that much is sent again, and consumers drop it
 by the `ingestd-position` header (docs/kafka.md).
 """
 
@@ -37,8 +38,8 @@ class CursorFile:
         self._changed = asyncio.Event()
 
     def load(self, journal_ids: Collection[str]) -> None:
-        """Read the positions of the journals that are still there. A file that cannot be understood counts as none:
-        everything in the journal is sent again, which loses nothing. Raises SinkStateError when it cannot be read."""
+        """Read the positions of the journals that are still there. A damaged file counts as none: everything in the
+        journal is sent again, and nothing is lost. Raises SinkStateError if the file cannot be read."""
         try:
             document = msgspec.json.decode(files.read(self.path), type=_Document)
         except FileNotFoundError:
@@ -59,7 +60,7 @@ class CursorFile:
         self._changed.set()
 
     def forget_all_but(self, journal_ids: Collection[str]) -> None:
-        """Drop the positions of journals that have no file any more."""
+        """Drop the positions of journals that have no files any more."""
         for journal_id in [known for known in self.positions if known not in journal_ids]:
             del self.positions[journal_id]
 
@@ -72,7 +73,7 @@ class CursorFile:
             await asyncio.sleep(_SAVE_EVERY_S)
 
     async def save(self) -> None:
-        """Save now. A disk that refuses costs a longer replay after a crash, so it is reported and tried again."""
+        """Save now. If the disk refuses, report it and try again: more would be sent again after a crash."""
         positions = dict(self.positions)
         if positions == self._saved:
             return

@@ -1,8 +1,8 @@
 """One flush to Kafka: the messages of some journal batches, in chains, one for each partition.
 
-A chain's batches go out one after the other: the next one leaves when the one before is acknowledged. So a partition
-never holds a record whose predecessor is missing, whatever fails, and a chain that is sent again goes on where its
-acknowledgements ended. Different chains are under way at the same time.
+A chain sends its next batch when the one before is acknowledged. So whatever fails, a partition never holds a record
+whose predecessor is missing, and a chain that is sent again continues after its last acknowledgement. Chains are sent
+at the same time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ingestd.errors import MessageTooLarge
 from ingestd.journal.journal import Batch
 from ingestd.kafka import envelope
 from ingestd.kafka.producer import Message, partition_for, size_of
+from ingestd.log_limit import LogLimit
 from ingestd.records import Record, Rejected
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 TOO_LARGE = "kafka_too_large"
 _REJECTIONS = "rejections"  # the channel of rejected records
 _KEYS_KEPT = 50_000
-_TELL_EVERY_S = 60.0
+_SHOWN_S = 60.0
 _SHOWN_CHARACTERS = 200
 
 
@@ -40,20 +41,23 @@ class Sender(Protocol):
 
 @dataclass(slots=True)
 class Chain:
-    """What goes to one partition, in order; the messages of a topic are counted under one channel. `at_most` is set
-    once the broker has refused a batch for its size, `refused` is how many messages that had, where it is known."""
+    """The messages for one partition, in order, all counted under one channel.
+
+    When the broker has refused a batch for its size, `at_most` limits the messages of the next one. `refused` is how
+    many messages the refused batch had, if that is known.
+    """
 
     topic: str
     partition: int
     channel: str
     messages: list[Message] = field(default_factory=list)
-    uncounted: list[Message] = field(default_factory=list)  # of them those that stand for a record already counted
+    uncounted: list[Message] = field(default_factory=list)  # those of them that stand for a record counted elsewhere
     sent: int = 0
     at_most: int | None = None
     refused: int | None = None
 
     async def send(self, producer: Sender) -> None:
-        """Send what is left."""
+        """Send the messages that are not sent yet."""
         while self.sent < len(self.messages):
             end = None if self.at_most is None else self.sent + self.at_most
             left = self.messages[self.sent : end] if self.sent or end is not None else self.messages
@@ -62,47 +66,45 @@ class Chain:
 
 _Chains: TypeAlias = dict[tuple[str, int], Chain]  # by topic and partition
 _Encode: TypeAlias = Callable[[Record], bytes]
-_Place: TypeAlias = tuple[bytes, _Encode, str, int]  # a stream's key, what writes its values, its topic and partition
-_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # the first two, and what takes a message
+_Place: TypeAlias = tuple[bytes, _Encode, str, int]  # a stream's key, encoder, topic and partition
+_Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # its key, encoder, and chain
 
 
 class PutAside:
-    """Tells of messages that were too large: the first of a topic at once, the others once a minute, as a number."""
+    """Reports messages that are too large: by topic, once a minute, with their number."""
 
     def __init__(self) -> None:
-        self._first_s: dict[str, float] = {}  # when the minute of a topic began
-        self._counts: Counter[str] = Counter()  # in it
+        self._log_limit = LogLimit()
+        self._unlogged: Counter[str] = Counter()  # messages, by topic
         self._last: tuple[float, str] | None = None
 
     def note(self, topic: str, message: Message) -> None:
-        """One more."""
-        now_s = monotonic_s()
-        self._last = now_s, topic
-        self._counts[topic] += 1
-        if now_s - self._first_s.get(topic, -_TELL_EVERY_S) < _TELL_EVERY_S:
+        """One more was put aside."""
+        self._last = monotonic_s(), topic
+        self._unlogged[topic] += 1
+        if not self._log_limit.allows(topic):
             return
         log.warning(
             "message_too_large",
             topic=topic,
             key=message[1][:_SHOWN_CHARACTERS].decode("utf-8", "replace"),
             bytes=size_of(message),
-            messages=self._counts[topic],
+            messages=self._unlogged.pop(topic),
             effect="put aside and counted; raise kafka.max_message_bytes and the topic's max.message.bytes to keep it",
         )
-        self._first_s[topic], self._counts[topic] = now_s, 0
 
     @property
     def problem(self) -> str | None:
-        """A sentence while it goes on, else None."""
-        if self._last is None or monotonic_s() - self._last[0] >= _TELL_EVERY_S:
+        """A sentence for people, None if there was none lately."""
+        if self._last is None or monotonic_s() - self._last[0] >= _SHOWN_S:
             return None
         return f"messages are too large for the topic {self._last[1]} and are put aside; raise its max.message.bytes"
 
 
 @dataclass(slots=True)
 class Flush:
-    """The chains of some batches, and the records of them that no message can carry. `spoilt`: the producer of the
-    last `send` cannot go on, because a batch of it was refused."""
+    """The chains of some batches, and how many of their records no message can carry. `spoilt`: a batch was refused, so
+    the producer of the last `send` cannot be used any more."""
 
     chains: list[Chain]
     partitions: Mapping[str, int]
@@ -111,8 +113,8 @@ class Flush:
     spoilt: bool = False
 
     async def send(self, producer: Sender) -> list[Chain]:
-        """Send what is left of every chain. Returns the chains whose next message or messages the broker finds too
-        large; raises what else went wrong, when all chains have come to a rest."""
+        """Send what is left of every chain. Return the chains whose next messages are too large for the broker. Raise
+        another error when all chains have ended."""
         waiting = [chain for chain in self.chains if chain.sent < len(chain.messages)]
         results = await asyncio.gather(*(chain.send(producer) for chain in waiting), return_exceptions=True)
         failures = [(chain, result) for chain, result in zip(waiting, results, strict=True) if result is not None]
@@ -127,7 +129,7 @@ class Flush:
         return too_large
 
     def shrink(self, chain: Chain) -> None:
-        """After a refusal for size: try fewer messages at once, and put aside the one that is refused alone."""
+        """After a refusal for size, send fewer messages at once. Put a message aside that is refused alone."""
         tried = chain.refused or (len(chain.messages) - chain.sent if chain.at_most is None else chain.at_most)
         if min(tried, len(chain.messages) - chain.sent) > 1:
             chain.at_most = max(1, tried // 2)
@@ -140,8 +142,8 @@ class Flush:
 
 
 class Preparer:
-    """Turns batches into flushes. With `keep_rejected` a record that is too large for a message goes to the topic of
-    rejections, without most of its content: behind Kafka nobody else can tell the database of it."""
+    """Turns batches into flushes. With `keep_rejected`, a record that is too large for a message is named in the topic
+    of rejections, without its content, so that the database behind Kafka has a row of it."""
 
     def __init__(self, prefix: str, max_message_bytes: int, *, keep_rejected: bool) -> None:
         self._names: dict[str, str] = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
@@ -153,25 +155,25 @@ class Preparer:
 
     @property
     def topics(self) -> list[str]:
-        """Every topic it may send to."""
+        """All topics that it may send to."""
         return list(self._names.values())
 
     def needed(self, batches: Sequence[Batch]) -> set[str]:
-        """The topics that `prepare` must know the partitions of."""
+        """The topics whose numbers of partitions `prepare` needs."""
         channels = {channel for batch in batches for channel, count in batch.counts.items() if count}
         if self._keep_rejected:
             channels.add(_REJECTIONS)
         return {self._names["rejected" if channel == _REJECTIONS else channel] for channel in channels}
 
     def prepare(self, batches: Sequence[Batch], partitions: Mapping[str, int]) -> Flush:
-        """The flush of these batches, over topics with so many partitions each."""
+        """The flush of these batches. `partitions`: how many each topic has."""
         if partitions != self._partitions:
             self._places, self._partitions = {}, dict(partitions)
         chains: _Chains = {}
         routes: dict[tuple[type, str, str], _Route] = {}  # of the streams in these batches
         rejected: Counter[str] = Counter()
         name, version = envelope.POSITION_HEADER, (envelope.VERSION_HEADER, envelope.VERSION)
-        # Larger than this, and only then, its exact size is looked at.
+        # Only of a value larger than this the exact size of the message is calculated.
         suspicious = self._max_message_bytes // 2
         for batch in batches:
             prefix = f"{batch.journal_id}:{batch.position}:".encode("ascii")

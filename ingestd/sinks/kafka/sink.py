@@ -1,7 +1,7 @@
 """The durable sink into Kafka: reads the journal with its own cursor and sends every record to its topic.
 
-What stands in a partition, once what was sent twice is dropped by the `ingestd-position` header, is the journal, in
-order and complete: see `flush.py` for why, `cursor.py` for what a crash repeats, docs/kafka.md for the promise.
+A partition holds its part of the journal in order and complete, once a consumer has dropped what was sent twice, by the
+`ingestd-position` header. `flush.py` says why, `cursor.py` what a crash repeats, docs/kafka.md what is promised.
 """
 
 from __future__ import annotations
@@ -27,16 +27,14 @@ from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
 
-# So long without an acknowledgement is worth telling, although the client itself is still trying.
-_SLOW_S = 5.0
-# What a delivery may still take once the daemon stops; then the rest stays in the journal.
-_LAST_DELIVERY_S = 3.0
+_SLOW_S = 5.0  # without an acknowledgement; the status says so then, while the client still tries
+_LAST_DELIVERY_S = 3.0  # once the daemon stops; what is not sent by then stays in the journal
 _CLOSE_S = 2.0
 
 
 class KafkaSink:
-    """Sends every journaled batch; see `sinks.base.Sink` for the promise. "Stored" means acknowledged by all replicas
-    in sync; instead of never twice, it is never twice under one `ingestd-position`."""
+    """Sends every journaled batch, as `sinks.base.DurableSink` promises. "Stored" means acknowledged by all in-sync
+    replicas, and "once" means once under each `ingestd-position`."""
 
     name = "kafka"
 
@@ -51,8 +49,8 @@ class KafkaSink:
         *,
         keep_rejected: bool = False,
     ) -> None:
-        """`connect` is given the topics to write to. `keep_rejected`: no other sink of this daemon has the records, so
-        what Kafka cannot take leaves a trace in the topic of rejections."""
+        """`connect` is given the topics to write to. `keep_rejected`: this daemon has no other durable sink, so a
+        record that Kafka cannot take is named in the topic of rejections."""
         self._cursor = cursor
         self._journal_ids = journal_ids
         self._connect = connect
@@ -104,7 +102,7 @@ class KafkaSink:
                 await self._cursor.skip_to(journal_id, position)
 
     async def _store(self, batches: list[Batch]) -> bool:
-        """Until they are acknowledged. False: given up at shutdown, they stay in the journal."""
+        """Send until all is acknowledged. False: the daemon stops, and the batches stay in the journal."""
         flush: Flush | None = None
         needed = self._preparer.needed(batches)
 
@@ -112,14 +110,14 @@ class KafkaSink:
             nonlocal flush
             for topic in needed - self._partitions.keys():
                 self._partitions[topic] = await producer.partitions(topic)
-            # A topic that was made anew with other partitions gets the whole flush again.
+            # A topic that was made anew with another number of partitions gets the whole flush again.
             if flush is None or any(flush.partitions[topic] != self._partitions[topic] for topic in needed):
                 flush = self._preparer.prepare(batches, self._partitions)
             while too_large := await self._delivered(flush, producer):
                 for chain in too_large:
                     flush.shrink(chain)
                 if flush.spoilt:
-                    # The refused batch has used up sequence numbers that the broker never saw.
+                    # The refused batch used sequence numbers that the broker never saw.
                     producer = await self._writer.reconnected()
 
         started_s = monotonic_s()
@@ -134,12 +132,12 @@ class KafkaSink:
         return True
 
     async def _delivered(self, flush: Flush, producer: Producer) -> list[Chain]:
-        """`flush.send`, watched: a delivery that takes long shows in the status, one that outlasts the stop is left."""
+        """Run `flush.send`. A slow delivery shows in the status; when the daemon stops, it is given up soon."""
         sending = asyncio.create_task(flush.send(producer), name="kafka-flush")
         started_s, waited_s = monotonic_s(), 0.0
         try:
             while not sending.done():
-                # At the moment from which it is slow, and every second after it.
+                # Look when it begins to be slow, and every second after that.
                 await self._wait(sending, max(0.01, started_s + _SLOW_S - monotonic_s()) if waited_s < _SLOW_S else 1.0)
                 waited_s = monotonic_s() - started_s
                 if sending.done():
@@ -147,7 +145,7 @@ class KafkaSink:
                 if self._finish_asked.is_set() and waited_s > _LAST_DELIVERY_S:
                     raise ConnectionLost(f"no broker has acknowledged anything for {waited_s:.0f} s")
                 if waited_s >= _SLOW_S:
-                    self._tell_slow(waited_s)
+                    self._show_slow(waited_s)
             return sending.result()
         finally:
             if not sending.done():
@@ -164,7 +162,7 @@ class KafkaSink:
         finally:
             stop.cancel()
 
-    def _tell_slow(self, waited_s: float) -> None:
+    def _show_slow(self, waited_s: float) -> None:
         status = self._writer.status
         status.up, status.problem = False, f"no broker has acknowledged anything for {waited_s:.0f} s"
         self._metrics.sink_up.labels(self.name).set(0)
@@ -193,4 +191,4 @@ class KafkaSink:
 
 
 async def _greet(_: Producer) -> None:
-    """The attempt that only connects, so that the topics are there and the status is true before the first record."""
+    """An attempt that only connects, so that the topics exist and the status is true before the first record."""

@@ -46,9 +46,9 @@ async def test_one_line_for_one_outage(said: list[str], told: list[int], monkeyp
     assert [line["after_attempts"] for line in lines if line["event"] == "sink_writes_again"] == [len(said)]
 
 
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("logs_outages", [True, False])
 async def test_an_outage_and_its_end_are_told_by_one_of_those_that_use_the_server(
-    tells: bool, monkeypatch: pytest.MonkeyPatch
+    logs_outages: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "RETRY_CAP_S", 0.0)
     answers = iter([ConnectionLost("nothing listens"), DatabaseError("it starts", sqlstate="57P03"), None])
@@ -61,11 +61,11 @@ async def test_an_outage_and_its_end_are_told_by_one_of_those_that_use_the_serve
     async def attempt(_: Any) -> None:
         """Works once there is a connection."""
 
-    work = retry.PersistentWriter("events", connect, Metrics(), lambda: 558, tells=tells)
+    work = retry.PersistentWriter("events", connect, Metrics(), lambda: 558, logs_outages=logs_outages)
     with capture_logs() as lines:
         assert await work.until_done(attempt)
     assert [line["event"] for line in lines if line["log_level"] != "debug"] == (
-        ["sink_write_failed", "sink_write_failed", "sink_writes_again"] if tells else []
+        ["sink_write_failed", "sink_write_failed", "sink_writes_again"] if logs_outages else []
     )
     assert 0 <= lines[-1]["after_s"] < 60
     assert lines[-1]["records_to_catch_up"] == 558
