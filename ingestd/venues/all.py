@@ -81,7 +81,7 @@ def native_channels(exchange: str, options: Mapping[str, Any] = MappingProxyType
 
 def native_venue(config: FeedConfig) -> Venue | None:
     """The venue of a feed that is to be read natively: its `decoder` allows it, and there is one that serves at least
-    one of its channels under its options. None: the exchange library reads it all."""
+    one of its channels under its options. None: ccxt reads it all."""
     make = facts_of(config.exchange).native if config.decoder != "ccxt" else None
     if make is None:
         return None

@@ -11,7 +11,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Its socket: `T` is when the engine matched the trade, `E`, which the library takes, when it was told of.
+    """Its socket: `T` is when the engine matched the trade, `E`, which ccxt takes, when it was told of.
 
     Both in microseconds: https://docs.backpack.exchange/#tag/Streams/Public/Trade
     """

@@ -281,7 +281,7 @@ class BinanceBookRule:
 
 
 class Binance:
-    """See `Venue`. `options` are the feed's: they choose the stream of trades as they do in the exchange library."""
+    """See `Venue`. `options` are the feed's: they choose the stream of trades as they do in ccxt."""
 
     limits = Limits(
         # The venue allows 1024. Fewer, so that a lost socket takes fewer streams with it, and one is soon subscribed.

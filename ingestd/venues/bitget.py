@@ -222,7 +222,7 @@ class BitgetBookRule:
 
 
 class Bitget:
-    """See `Venue`. What the feed's options ask of another socket (`uta`, a demo) is left to the exchange library."""
+    """See `Venue`. What the feed's options ask of another socket (`uta`, a demo) is left to ccxt."""
 
     exchange = EXCHANGE
     markets = frozenset({"spot", "linear", "inverse"})

@@ -12,7 +12,7 @@ from ingestd.venues.names import CodeNames
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """`is_seller_maker`: then the buyer is the taker; the library has it the other way round.
+    """`is_seller_maker`: then the buyer is the taker; ccxt has it the other way round.
 
     https://docs.coinone.co.kr/reference/recent-completed-orders
     """

@@ -37,7 +37,7 @@ class Quantities:
 class Counting:
     """What one venue counts in, by the kind of contract.
 
-    `misplaced`: the library takes this count for a value. `valued`: it takes this value for a count, and makes another
+    `misplaced`: ccxt takes this count for a value. `valued`: it takes this value for a count, and makes another
     one of it. `no_value`: what it takes for a value in quote currency is none. `unread`: the field of a count that it
     does not read. `unit_of_sample`: what a message says itself that it counts in.
     """

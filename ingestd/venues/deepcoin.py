@@ -13,7 +13,7 @@ from ingestd.venues.names import CodeNames
 
 
 def _one_by_one(frame: Any) -> Sequence[Any]:
-    """Deepcoin: a frame of trades holds a list of them (`r`), of which the library takes the first.
+    """Deepcoin: a frame of trades holds a list of them (`r`), of which ccxt takes the first.
 
     https://www.deepcoin.com/docs/publicWS/lastTransactions
     """

@@ -23,7 +23,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 def _once_a_trade(frame: Any) -> Sequence[Any]:
     """Derive: of a trade whose both rows are in the frame the taker's alone (see `_derive`).
 
-    The library goes through the list of trades by number, but takes it where it is a dictionary only.
+    ccxt goes through the list of trades by number, but takes it where it is a dictionary only.
     """
     params = frame.get("params") if isinstance(frame, dict) else None
     if not isinstance(params, dict) or not str(params.get("channel")).startswith("trades."):

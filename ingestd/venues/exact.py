@@ -1,7 +1,7 @@
 """Numbers that remember how the exchange wrote them.
 
 An exchange's `0.00100000` becomes a float in its library and `0.001` in a database. `ExactFloat` is that float, so
-the library can compare it, and it carries the text, so that what is stored is what was sent.
+ccxt can compare it, and it carries the text, so that what is stored is what was sent.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def multiplied(number: object, factor: object) -> ExactFloat | None:
 
 
 def sent_text(text: str, sent: Iterable[object]) -> str:
-    """`text`, a number that the library has written anew, in the digits of the one of `sent` it was made from.
+    """`text`, a number that ccxt has written anew, in the digits of the one of `sent` it was made from.
 
-    The library drops zeros when it drops a sign: `-0.2010000000` becomes `0.201`. Where no field of the message is the
+    ccxt drops zeros when it drops a sign: `-0.2010000000` becomes `0.201`. Where no field of the message is the
     same number, or two write it differently, `text` stays.
     """
     fields = [field.text if type(field) is ExactFloat else field for field in sent]

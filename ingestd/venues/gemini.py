@@ -13,7 +13,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _with_block_trades(frame: Any) -> Sequence[Any]:
-    """Gemini: a block trade is an event of its own type, which the library passes over; `block_trade` keeps the mark.
+    """Gemini: a block trade is an event of its own type, which ccxt passes over; `block_trade` keeps the mark.
 
     https://docs.gemini.com/websocket/market-data/v1/market-data-v1
     """

@@ -330,7 +330,7 @@ class Kraken:
 
 
 def kraken_name(market: Mapping[str, Any]) -> str:
-    """What Kraken's WebSocket v2 calls this market (the library's dict of it).
+    """What Kraken's WebSocket v2 calls this market (ccxt's dict of it).
 
     REST's `wsname` is v1's naming; v2 says BTC and DOGE where that says XBT and XDG, and else the same:
     https://docs.kraken.com/exchange/guides/websockets/introduction. A market without one is called by the venue's ids
@@ -344,9 +344,9 @@ def kraken_name(market: Mapping[str, Any]) -> str:
 
 
 def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
-    """Kraken's market under the name that follows from the market itself; `code_of` is the library's code of an asset.
+    """Kraken's market under the name that follows from the market itself; `code_of` is ccxt's code of an asset.
 
-    The library reads the assets by what REST's list of assets says; while that cannot be had, `XREP` is called REP,
+    ccxt reads the assets by what REST's list of assets says; while that cannot be had, `XREP` is called REP,
     which is the name of another market.
     """
     base, _, quote = str((market.get("info") or {}).get("wsname") or "").partition("/")
@@ -382,7 +382,7 @@ class KrakenNames(AsDialled):
             if isinstance(row, dict) and isinstance(row.get("symbol"), str):
                 name = row["symbol"]
                 if name not in self._unified and name in self._theirs:
-                    return ()  # a market that REST does not list, under what the library calls another one
+                    return ()  # a market that REST does not list, under what ccxt calls another one
                 row["symbol"] = self._unified.get(name, name)
         return (frame,)
 
@@ -467,7 +467,7 @@ FACTS = (
         corrections=Corrections(
             # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
             ticker_time="timestamp",
-            # a text with microseconds; of a snapshot the library keeps none
+            # a text with microseconds; of a snapshot ccxt keeps none
             book_times=(("data", 0, "timestamp"),),
         ),
     ),

@@ -23,7 +23,7 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 
 
 def _with_time(frame: Any) -> Sequence[Any]:
-    """Luno: the time stands beside the trades, of which the library keeps nothing else.
+    """Luno: the time stands beside the trades, of which ccxt keeps nothing else.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """

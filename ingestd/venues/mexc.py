@@ -11,7 +11,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(trade: Trade, _info: Any) -> Changes:
-    """Where a trade has no id the library writes its fields, so that two equal ones of a millisecond are one."""
+    """Where a trade has no id ccxt writes its fields, so that two equal ones of a millisecond are one."""
     made_up = f"{trade.get('timestamp')}-{trade.get('side')}-"
     return {"id": None} if str(trade.get("id")).startswith(made_up) else {}
 

@@ -17,13 +17,13 @@ class VenueNames(Protocol):
     """One socket's."""
 
     def dialled(self, url: str) -> str:
-        """The library's URL as it is to be dialled."""
+        """ccxt's URL as it is to be dialled."""
 
     def sent(self, message: Any) -> Any:
-        """The library's message as the venue is to get it; None: there is nothing to ask for that was not asked."""
+        """ccxt's message as the venue is to get it; None: there is nothing to ask for that was not asked."""
 
     def received(self, frame: Any) -> Sequence[Any]:
-        """The venue's frame as the library is to read it: one, several or none."""
+        """The venue's frame as ccxt is to read it: one, several or none."""
 
 
 class AsDialled:
@@ -35,7 +35,7 @@ class AsDialled:
 
 
 class CodeNames(AsDialled):
-    """The library asks for a market by its own codes of the coins, and reads the answer by the venue's ids of them.
+    """ccxt asks for a market by its own codes of the coins, and reads the answer by the venue's ids of them.
 
     `between`: what parts the name from the rest of a text; None: the name is the whole text.
     """

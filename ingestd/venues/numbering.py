@@ -1,4 +1,4 @@
-"""How venues number the changes of a book, where their code in the exchange library does not see that one is missing,
+"""How venues number the changes of a book, where their code in ccxt does not see that one is missing,
 or does not find the first one that is newer than the book it asked for over REST. Pure."""
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _FUNDING = "funding-rate"
 _LIQUIDATIONS = "liquidation-orders"
 _MARK_PRICE = "mark-price"
 
-_INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # those the exchange library annualises
+_INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # those ccxt annualises
 _HOUR_MS = 3_600_000
 _NO_MESSAGE_BEFORE = -1
 _SERVICE_UPGRADE = "64008"
@@ -250,7 +250,7 @@ def _best_of_tickers(symbol: str, data: msgspec.Raw, received_at: int) -> list[M
 
 
 def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) -> list[Message]:
-    """Each `books5` is a whole book, which the exchange library does not number either."""
+    """Each `books5` is a whole book, which ccxt does not number either."""
     is_numbered = channel in _INCREMENTAL_BOOKS
     if is_numbered and message.action not in ("snapshot", "update"):
         raise ValueError(f"a book's action is {message.action!r}")
@@ -326,7 +326,7 @@ class OkxBookRule:
 
 
 class Okx:
-    """See `Venue`. `options` are the feed's: they choose channels as they do in the exchange library."""
+    """See `Venue`. `options` are the feed's: they choose channels as they do in ccxt."""
 
     exchange = EXCHANGE
     markets = frozenset({"spot", "linear", "inverse", "option"})  # one socket and one naming for all

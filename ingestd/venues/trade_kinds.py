@@ -1,8 +1,7 @@
 """How venues mark trades that are not ordinary ones, and which of these their own candles leave out.
 
-One table for both kinds of feed: our decoders take the labels from here, ccxt's trades are looked up by their raw
-message.
-A venue's label that the table does not know is `other`: counted, and left in the candles. Where no sentence of the
+Both kinds of feed use them: our decoders take the labels, ccxt's trades are looked up by their raw message.
+A venue's label that its file does not know is `other`: counted, and left in the candles. Where no sentence of the
 venue's documents, and no recording, says that its candles leave a kind out, they are taken to have it.
 """
 

@@ -25,7 +25,7 @@ FIRST_MICROSECONDS = 10**14
 
 
 BOOK_TIME = "venue_time_us"
-"""The key of a book of the library under which its time stands where the library keeps less of it, in microseconds."""
+"""The key of a book of ccxt under which its time stands where ccxt keeps less of it, in microseconds."""
 
 
 def asks_for_microseconds(options: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Of contracts `a` is counted in whole contracts, as in its books; the library multiplies it by their size.
+    """Of contracts `a` is counted in whole contracts, as in its books; ccxt multiplies it by their size.
 
     https://doc.xt.com/docs/futures/WebSocket/Public/Trade%20Record
     """
