@@ -262,7 +262,9 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 @functools.cache
 def _top_level_imports(module: str) -> set[str]:
     path = PACKAGE.parent.joinpath(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    file = path.with_suffix(".py")
+    if not file.is_file():
+        file = path / "__init__.py"
     tree = tree_of(file)
     inside = {
         name
