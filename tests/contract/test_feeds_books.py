@@ -65,8 +65,8 @@ def assert_one_gap(wire: Wire, symbol: str, reason: str, *, before: int, after: 
     assert ended.ended_at is not None
     kinds = [type(record) for record in wire.intake.records]
     assert kinds == [BookSnapshot] * before + [FeedGap, FeedGap] + [BookSnapshot] * after
-    assert wire.recorder.counts.book_resyncs == {reason: 1}
-    assert wire.recorder.counts.malformed_frames == 0
+    assert wire.ledger.counts.book_resyncs == {reason: 1}
+    assert wire.ledger.counts.malformed_frames == 0
 
 
 async def test_kraken_a_checksum_that_is_not_ours() -> None:
@@ -170,7 +170,7 @@ async def test_bitget_is_judged_once_its_checksum_has_agreed(agrees: bool) -> No
 
     assert len(wire.intake.of(BookSnapshot)) == (1 if agrees else 2)
     assert len(wire.intake.of(FeedGap)) == agrees
-    assert wire.recorder.counts.book_resyncs == ({"checksum": 1} if agrees else {})
+    assert wire.ledger.counts.book_resyncs == ({"checksum": 1} if agrees else {})
     await wire.close()
 
 
@@ -253,7 +253,7 @@ async def test_a_book_that_the_venues_code_lets_stand_is_let_go_before_it_is_ask
     monkeypatch.setattr(wire.exchange, "un_watch_order_book", ends)
     monkeypatch.setattr(wire.exchange, "watch_order_book", begins)
     watch = wire.session._watch(Method("watch_order_book", "symbol"))
-    wire.recorder.on_book_broken("BTC/USDT")
+    wire.reader.on_book_broken("BTC/USDT")
     for symbol in ("ETH/USDT", "BTC/USDT", "BTC/USDT"):
         await watch([symbol])
 

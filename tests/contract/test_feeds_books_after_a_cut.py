@@ -43,7 +43,7 @@ async def test_a_book_is_what_the_venue_sent(life: Life) -> None:
         life.change(book, "bids", "100.25", "7")
 
     assert stored(life.valid()[-1]) == book.as_numbers()
-    assert life.wire.recorder.counts.malformed_frames == 0
+    assert life.wire.ledger.counts.malformed_frames == 0
 
 
 async def test_levels_of_before_the_cut_are_gone(life: Life) -> None:
@@ -57,7 +57,7 @@ async def test_levels_of_before_the_cut_are_gone(life: Life) -> None:
 
     life.change(book, "bids", "98.5", "8")
     assert [stored(kept) for kept in life.valid()[before + 1 :]] == [book.as_numbers()]
-    assert life.wire.recorder.counts.malformed_frames == 0
+    assert life.wire.ledger.counts.malformed_frames == 0
 
 
 async def test_a_change_that_comes_before_the_whole_book_is_no_book(life: Life) -> None:
@@ -71,7 +71,7 @@ async def test_a_change_that_comes_before_the_whole_book_is_no_book(life: Life) 
     life.change(book, "bids", "98.5", "8")
     life.change(book, "asks", "100.0", "8")
     assert life.wire.intake.of(BookSnapshot)[before:] == []
-    assert life.wire.recorder.counts.malformed_frames == 0
+    assert life.wire.ledger.counts.malformed_frames == 0
 
     life.whole(book)
     assert [stored(kept) for kept in life.wire.intake.of(BookSnapshot)[before:]] == [book.as_numbers()]
@@ -99,7 +99,7 @@ async def test_what_a_lost_socket_still_brings_is_of_no_book(life: Life) -> None
     life.whole(model(NEW))
 
     assert [stored(kept) for kept in life.wire.intake.of(BookSnapshot)[before:]] == [model(NEW).as_numbers()]
-    assert life.wire.recorder.counts.malformed_frames == 0
+    assert life.wire.ledger.counts.malformed_frames == 0
 
 
 async def test_a_crossed_book_is_never_valid(life: Life) -> None:

@@ -329,5 +329,5 @@ async def test_a_change_is_missing_where_the_whole_book_comes_over_the_socket(
 
     assert [book for book in wire.intake.of(BookSnapshot) if stored(book)[0][0][1] not in (3.0, 4.0)] == []
     assert len(wire.intake.of(BookSnapshot)) == (2 if missing == "later" else 0)
-    assert wire.recorder.counts.book_resyncs == {"sequence": 1}
+    assert wire.ledger.counts.book_resyncs == {"sequence": 1}
     await wire.close()

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import WSMessage, WSMsgType
 
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.tap_reader import TapReader
+from ingestd.feeds.streams.ledger import StreamLedger
 from ingestd.records import BookSnapshot, Tick, Trade
 from ingestd.venues.exact import decode_json
 from tests.support.captures import capture_bodies, capture_lines, recorded_body
@@ -61,36 +62,36 @@ async def test_every_recorded_trade_is_handed_over_in_order_with_its_text(
     lines = capture_lines(capture)
     frames = [line["data"] for line in lines if line["kind"] == "recv"]
 
-    intake, recorder = await play(exchange, url, frames, capture_bodies(lines))
+    intake, ledger = await play(exchange, url, frames, capture_bodies(lines))
 
     expected = [pair for frame in frames for pair in trades_of(json.loads(frame, parse_float=str, parse_int=str))]
     assert expected
     assert [(trade.price, trade.quantity) for trade in intake.of(Trade)] == expected
-    assert recorder.counts.malformed_frames == 0
-    assert recorder.counts.unrequested_records == 0
+    assert ledger.counts.malformed_frames == 0
+    assert ledger.counts.unrequested_records == 0
     assert all(tick.bid_price is not None for tick in intake.of(Tick))
     assert all(book.valid for book in intake.of(BookSnapshot))
 
 
-async def play(exchange: str, url: str, frames: list[str], bodies: dict[str, str]) -> tuple[ListIntake, Recorder]:
+async def play(exchange: str, url: str, frames: list[str], bodies: dict[str, str]) -> tuple[ListIntake, StreamLedger]:
     """All frames in one loop turn, over the markets of the recorded REST answers."""
     intake = ListIntake()
     options = {"fetchMarkets": {"types": ["spot" if exchange == "binance" else "linear"]}}
     config = feed_config(exchange, ["*"], order_book_interval_ms=0, options=options if "binance" in exchange else {})
-    recorder = Recorder(config, intake)
-    session = CcxtSession(config, recorder)
+    reader = TapReader(config, intake)
+    session = CcxtSession(config, reader)
 
     async def fetch(asked: str, *_: Any, **__: Any) -> Any:
         return decode_json(recorded_body(exchange, asked, bodies))
 
     session.exchange.fetch = fetch
     await session.exchange.load_markets()
-    recorder.ticks_from_tickers = True
+    reader.ticks_from_tickers = True
     for symbol in session.exchange.markets:
         for channel in ("trades", "ticks", "order_book"):
-            recorder.add_stream(channel, symbol)
+            reader.ledger.add_stream(channel, symbol)
     client = session.exchange.client(url)
     for frame in frames:
         client.handle_message(WSMessage(WSMsgType.TEXT, frame, None))
     await session.close()
-    return intake, recorder
+    return intake, reader.ledger

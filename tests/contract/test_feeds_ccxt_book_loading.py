@@ -327,5 +327,5 @@ async def test_a_task_that_was_to_load_a_book_and_fails_is_no_silence() -> None:
     (gap,) = wire.intake.of(FeedGap)
     assert (gap.symbol, gap.channel, gap.cause) == ("ETH/EUR", "order_book", "book_not_loaded")
     assert "205 the parameter is invalid" in str(gap.detail)
-    assert wire.recorder.ladder.asking("ETH/EUR") is not None
+    assert wire.reader.ladder.asking("ETH/EUR") is not None
     await wire.close()

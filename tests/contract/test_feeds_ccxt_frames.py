@@ -26,7 +26,7 @@ async def wire(venue: Venue) -> AsyncIterator[Wire]:
     made = Wire(venue.exchange, {venue.symbol: venue.market_id}, venue.url)
     method = method_for("ticks", made.exchange.id, made.exchange.has)
     assert method is not None
-    made.recorder.ticks_from_tickers = ticks_from_tickers(venue.exchange, method)
+    made.reader.ticks_from_tickers = ticks_from_tickers(venue.exchange, method)
     yield made
     await made.close()
 
@@ -44,7 +44,7 @@ async def test_a_burst_of_trades_is_complete_ordered_and_exact(venue: Venue, wir
     }
     assert all(before.seq < after.seq for before, after in itertools.pairwise(trades))
     assert len(wire.exchange.trades[venue.symbol]) <= 16  # ccxt's own cache stays small
-    assert wire.recorder.counts.malformed_frames == 0
+    assert wire.ledger.counts.malformed_frames == 0
 
 
 async def test_a_burst_of_ticks_is_complete_and_exact(venue: Venue, wire: Wire) -> None:
@@ -64,21 +64,21 @@ async def test_a_malformed_frame_is_counted_and_the_next_is_processed(venue: Ven
     wire.frames(good[0], '{"truncated": [1.5, ', good[1])
 
     assert len(wire.intake.of(Trade)) == 2
-    assert wire.recorder.counts.malformed_frames == 1
+    assert wire.ledger.counts.malformed_frames == 1
 
 
 @pytest.mark.parametrize("frame", ["}{", "\x7f\x01garbage{{", "[1,2", "{", '{"e":"trade","E":1790000000', "] no"])
 async def test_what_is_neither_json_nor_a_word_is_malformed(venue: Venue, wire: Wire, frame: str) -> None:
     wire.frames(frame, *numbered(venue.trade, 1))
 
-    assert wire.recorder.counts.malformed_frames == 1
+    assert wire.ledger.counts.malformed_frames == 1
     assert len(wire.intake.of(Trade)) == 1
 
 
 async def test_words_are_not_malformed(venue: Venue, wire: Wire) -> None:
     wire.frames("pong", "Ping", "")
 
-    assert wire.recorder.counts.malformed_frames == 0
+    assert wire.ledger.counts.malformed_frames == 0
 
 
 async def test_an_error_in_the_venues_code_costs_only_its_frame(venue: Venue, wire: Wire) -> None:
@@ -94,7 +94,7 @@ async def test_an_error_in_the_venues_code_costs_only_its_frame(venue: Venue, wi
     wire.frames(good[0], '{"boom": 1}', good[1])
 
     assert len(wire.intake.of(Trade)) == 2
-    assert wire.recorder.counts.malformed_frames == 1
+    assert wire.ledger.counts.malformed_frames == 1
 
 
 async def test_every_record_of_a_frame_has_the_time_of_its_frame(venue: Venue, wire: Wire) -> None:
@@ -118,12 +118,12 @@ async def test_several_symbols_withhold_nothing() -> None:
 
 async def test_a_symbol_nobody_asked_for_is_counted_not_delivered() -> None:
     wire = Wire("binance", {"BTC/USDT": "BTCUSDT"}, "wss://stream.binance.com:9443/ws/0")
-    wire.recorder.streams["trades"].clear()
+    wire.ledger.streams["trades"].clear()
 
     wire.frames(*numbered(VENUES[0].trade, 3))
 
     assert wire.intake.records == []
-    assert wire.recorder.counts.unrequested_records == 3
+    assert wire.ledger.counts.unrequested_records == 3
     await wire.close()
 
 

@@ -128,7 +128,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
         return Backoff(base_s=0.001, cap_s=0.005)
 
     monkeypatch.setattr("ingestd.feeds.native.session.DIALS_AT_ONCE", 1000)
-    for module in ("ccxt.feed", "ccxt.market_loader", "native.connection", "native.rebuilding"):
+    for module in ("ccxt.feed", "ccxt.market_loader", "native.connection", "native.rebuild_queue"):
         monkeypatch.setattr(f"ingestd.feeds.{module}.Backoff", quick)
     real = subscription.Subscription.__init__
     monkeypatch.setattr(

@@ -95,7 +95,7 @@ async def test_after_a_cut_the_first_top_ends_the_gap_though_it_is_the_same(venu
 async def test_htx_is_asked_for_its_best_prices() -> None:
     """https://www.htx.com/en-us/opend/newApiPages/?id=7ec53f1a-7773-11ed-9966-0242ac110003: the best bid and offer"""
     wire = Wire("htx", {"BTC/USDT": "btcusdt"}, "wss://api.huobi.pro/ws")
-    wire.recorder.ticks_from_tickers = True
+    wire.reader.ticks_from_tickers = True
     assert wire.exchange.options["watchTicker"]["name"] == "market.{marketId}.bbo"
     tick: dict[str, Any] = {"seqId": 161499562790, "ask": 16829.51, "askSize": 0.707776}
     tick |= {"bid": 16829.5, "bidSize": 1.685945}

@@ -30,7 +30,7 @@ async def trades(exchange: str, names: dict[str, str], url: str, *messages: Any)
     wire = Wire(exchange, names, url)
     try:
         wire.frames(*map(json.dumps, messages))
-        assert wire.recorder.counts.malformed_frames == 0
+        assert wire.ledger.counts.malformed_frames == 0
         return wire.intake.of(Trade)
     finally:
         await wire.close()
@@ -145,7 +145,7 @@ async def bitfinex(channel: dict[str, Any], *texts: str) -> Wire:
     wire = Wire("bitfinex", {"BTC/USD": "tBTCUSD"}, BITFINEX)
     subscribed = {"event": "subscribed", "chanId": 5, "symbol": "tBTCUSD", "pair": "BTCUSD", **channel}
     wire.frames(json.dumps(subscribed), *texts)
-    assert wire.recorder.counts.malformed_frames == 0
+    assert wire.ledger.counts.malformed_frames == 0
     wire.recorder.sample_books()
     await wire.close()
     return wire
@@ -212,7 +212,7 @@ async def book_times(exchange: str, names: dict[str, str], url: str, *frames: An
     wire = Wire(exchange, names, url, order_book_interval_ms=0)
     wire.frames(*map(json.dumps, frames))
     await wire.close()
-    assert wire.recorder.counts.malformed_frames == 0
+    assert wire.ledger.counts.malformed_frames == 0
     return [book.time for book in wire.intake.of(BookSnapshot)]
 
 
@@ -318,7 +318,7 @@ async def test_lbanks_socket_writes_the_time_of_shanghai() -> None:
     ]
     for row in rows:
         wire.frames(json.dumps({"kbar": row, "type": "kbar", **about}))
-    wire.recorder.on_candles("BTC/USDT", wire.exchange.ohlcvs["BTC/USDT"]["1m"], AT)
+    wire.reader.on_candles("BTC/USDT", wire.exchange.ohlcvs["BTC/USDT"]["1m"], AT)
     await wire.close()
 
     assert {trade.time for trade in wire.intake.of(Trade)} == {MS * 1000}
@@ -536,7 +536,7 @@ async def test_bingxs_best_prices_have_the_time_of_their_message() -> None:
     data = {"e": "24hTicker", "E": MS, "s": "BTC-USDT", "O": MS - 901, "C": MS - 40_673, "c": "42432.5"}
     data |= {"A": "42437.80", "a": "1.4160", "B": "42437.1", "b": "2.5747"}
     wire = Wire("bingx", {"BTC/USDT:USDT": "BTC-USDT"}, "wss://open-api-swap.bingx.com/swap-market")
-    wire.recorder.ticks_from_tickers = True
+    wire.reader.ticks_from_tickers = True
     wire.frames(json.dumps({"code": 0, "dataType": "BTC-USDT@ticker", "data": data}))
     await wire.close()
 

@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.markets.listing import Choice
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.stopping import Stop
 from ingestd.records import FeedGap, Liquidation
@@ -80,8 +80,8 @@ class Running:
             url_map={f"wss://ws.okx.com:{port}": f"{exchange.url}/{port}" for port in ("443", "8443")},
         )
         venue = Okx({})
-        self.recorder = NativeRecorder(config, venue, self.intake)
-        self.session = NativeSession(config, venue, self.recorder, self.intake, self._no_book)
+        self.reader = MessageReader(config, venue, self.intake)
+        self.session = NativeSession(config, venue, self.reader, self._no_book)
         self.stop = Stop()
         markets = {
             s: {"id": i, "symbol": s, "swap": True, "contract": True, "linear": True} for s, i in FOLLOWED.items()
@@ -103,7 +103,7 @@ class Running:
         return [record.symbol for record in self.intake.of(Liquidation)]
 
     async def close(self) -> None:
-        self.recorder.closing = True
+        self.reader.recorder.closing = True
         self.stop.set()
         await self.task
 
@@ -115,7 +115,7 @@ async def test_they_are_asked_for_once_and_those_of_other_markets_are_left_out(e
     await exchange.force("BTC-USDT-SWAP", "IOST-USDT-SWAP", "ETH-USDT-SWAP")
     await running.until(lambda: len(running.forced()) == 2)
     assert running.forced() == list(FOLLOWED)
-    assert running.recorder.counts.unrequested_records == 0
+    assert running.reader.ledger.counts.unrequested_records == 0
     await running.close()
 
 
@@ -124,7 +124,7 @@ async def test_a_socket_of_liquidations_alone_is_kept_however_silent_it_is(excha
     await running.until(lambda: exchange.asked)
     await asyncio.sleep(1.0)  # five times the limit of other sockets
     assert len(exchange.sockets) == 1
-    assert running.recorder.counts.stale_reconnects == 0
+    assert running.reader.ledger.counts.stale_reconnects == 0
     await exchange.force("BTC-USDT-SWAP")
     await running.until(running.forced)
     assert running.intake.of(FeedGap) == []

@@ -294,10 +294,10 @@ async def test_what_ccxt_asks_coinbase_advanced_for_several_symbols_for_has_no_b
     ticker = {"type": "ticker", "product_id": "BTC-USD", "price": "68900.50", "volume_24_h": "1", "low_24_h": "1"}
     frame = {"channel": "ticker_batch", "timestamp": "2026-04-07T14:30:03.000000Z", "sequence_num": 4}
     wire = Wire("coinbase", {"BTC/USD": "BTC-USD"}, ADVANCED)
-    wire.recorder.ticks_from_tickers = True
+    wire.reader.ticks_from_tickers = True
 
     wire.frames(json.dumps({**frame, "events": [{"type": "snapshot", "tickers": [ticker]}]}))
 
-    assert wire.recorder.counts.malformed_frames == 0
+    assert wire.ledger.counts.malformed_frames == 0
     assert wire.intake.of(Tick) == []
     await wire.close()

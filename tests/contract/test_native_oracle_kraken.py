@@ -403,7 +403,7 @@ async def test_the_times_of_krakens_tickers_and_snapshots_are_read_on_both_ways(
         for channel, row in (("ticker", ticker), ("book", book))
     ]
     wire = Wire("kraken", {"BTC/USD": "XXBTZUSD"}, SPOT, order_book_interval_ms=0)
-    wire.recorder.ticks_from_tickers = True
+    wire.reader.ticks_from_tickers = True
 
     wire.frames(*frames)
     decode = Kraken({}).decoder({"BTC/USD": "BTC/USD"}, START)

@@ -15,7 +15,7 @@ from ingestd.clock import monotonic_s
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.markets.listing import Choice
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.stopping import Stop
 from ingestd.records import BookSnapshot, Channel, FeedGap, Trade
@@ -159,7 +159,7 @@ def quick_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a real backoff; its arithmetic has tests of its own."""
     monkeypatch.setattr("ingestd.feeds.streams.quarantine.RETRY_S", 0.0)
     monkeypatch.setattr("ingestd.feeds.native.refusals.CONSENT_WITHIN_S", 0.02)
-    for module in ("connection", "rebuilding"):
+    for module in ("connection", "rebuild_queue"):
         monkeypatch.setattr(f"ingestd.feeds.native.{module}.Backoff", lambda **_: Backoff(base_s=0.001, cap_s=0.005))
 
 
@@ -182,8 +182,9 @@ class Running:
             **{"order_book_interval_ms": 0, "book_audit_interval_s": 0, **settings},
         )
         venue = Words(**changes)
-        self.recorder = NativeRecorder(config, venue, self.intake)
-        self.session = NativeSession(config, venue, self.recorder, self.intake, self._book)
+        reader = MessageReader(config, venue, self.intake)
+        self.recorder, self.ledger = reader.recorder, reader.ledger
+        self.session = NativeSession(config, venue, reader, self._book)
         self.stop = Stop()
         self.follow(markets)
         self.task = asyncio.create_task(self.session.run(self.stop))
@@ -211,7 +212,7 @@ class Running:
         return [trade.trade_id for trade in self.intake.of(Trade)]
 
     def quarantined(self) -> dict[str, str]:
-        return {s.symbol: s.quarantined for s in self.recorder.all_streams() if s.quarantined is not None}
+        return {s.symbol: s.quarantined for s in self.ledger.all_streams() if s.quarantined is not None}
 
     async def close(self) -> None:
         self.recorder.closing = True
@@ -266,7 +267,7 @@ async def test_a_reload_asks_for_the_difference_on_the_same_socket(server: Serve
     assert running.ids() == ["1", "3"]
     assert len(server.sockets) == 1
     assert running.intake.of(FeedGap) == []
-    assert {stream.symbol for stream in running.recorder.all_streams()} == {"B/X", "C/X"}
+    assert {stream.symbol for stream in running.ledger.all_streams()} == {"B/X", "C/X"}
     await running.close()
 
 
@@ -359,7 +360,7 @@ async def test_what_is_malformed_and_a_decoders_mistake_cost_a_frame_each(server
     await server.send(["trade", "a", 1], "{{{", ["bug"], ["trade", "a", 2])
     await running.until(lambda: len(running.ids()) == 2)
 
-    assert running.recorder.counts.malformed_frames == 2
+    assert running.ledger.counts.malformed_frames == 2
     assert len(server.sockets) == 1
     await running.close()
 
@@ -403,7 +404,7 @@ async def test_a_restart_that_the_venue_announces_is_an_ordinary_reconnect(serve
     await running.until(lambda: len(running.ids()) == 2)
 
     assert [gap.ended_at is None for gap in running.intake.of(FeedGap)] == [True, False]
-    assert running.recorder.counts.disconnects == 1
+    assert running.ledger.counts.disconnects == 1
     await running.close()
 
 
@@ -428,8 +429,8 @@ async def test_a_socket_that_cannot_be_dialled_is_a_gap_from_when_it_was_followe
     await running.until(lambda: running.intake.of(FeedGap))
     (gap,) = running.intake.of(FeedGap)
 
-    assert (gap.cause, gap.time) == ("disconnect", running.recorder.streams["trades"]["A/X"].followed_at)
-    assert running.recorder.counts.connects == running.recorder.counts.disconnects == 0
+    assert (gap.cause, gap.time) == ("disconnect", running.ledger.streams["trades"]["A/X"].followed_at)
+    assert running.ledger.counts.connects == running.ledger.counts.disconnects == 0
     assert not running.session.connected
     assert address
     await running.close()
@@ -445,7 +446,7 @@ async def test_what_keeps_the_connection_alive_is_said_also_while_nothing_is_rea
     await running.until(lambda: len(server.texts) >= said + 10)  # longer than silence is put up with
 
     assert set(server.texts) == {"still here"}
-    assert running.recorder.counts.stale_reconnects == 0
+    assert running.ledger.counts.stale_reconnects == 0
     running.intake.room.set()
     await server.send(["trade", "a", 2])
     await running.until(lambda: len(running.ids()) == 2)
@@ -479,7 +480,7 @@ async def test_a_stream_whose_book_has_a_hole_is_asked_for_again_alone(server: S
     assert [(gap.symbol, gap.channel, gap.cause) for gap in running.intake.of(FeedGap)] == [
         ("A/X", "order_book", "book_broken")
     ] * 2
-    assert running.recorder.counts.book_resyncs == {"sequence": 1}
+    assert running.ledger.counts.book_resyncs == {"sequence": 1}
     assert len(server.sockets) == 1
     await running.close()
 
@@ -501,7 +502,7 @@ async def test_a_book_over_rest_is_asked_for_until_it_comes_and_fits(server: Ser
     first, second = running.intake.of(BookSnapshot)
     assert (first.bids, first.sequence) == ((("2.0", "5.0"),), 7)
     assert (second.bids, second.sequence) == ((("2.0", "5.0"), ("1.0", "8")), 8)
-    assert running.recorder.counts.book_resyncs == {}
+    assert running.ledger.counts.book_resyncs == {}
     await running.close()
 
 

@@ -93,11 +93,11 @@ async def test_what_rest_answers_is_stored(answer: Answer) -> None:
 
     wire.exchange.fetch = fetch
     interest = await wire.exchange.fetch_open_interest(answer.symbol)
-    wire.recorder.on_returned("open_interest", [answer.symbol], interest, RECEIVED_AT)
+    wire.reader.on_returned("open_interest", [answer.symbol], interest, RECEIVED_AT)
     records = wire.intake.of(OpenInterest)
     await wire.close()
     assert [(one.open_interest, one.open_interest_usd, one.unit) for one in records] == [answer.found]
-    assert wire.recorder.counts.incomplete_records == 0
+    assert wire.ledger.counts.incomplete_records == 0
 
 
 # Rows of a venue's past, and of others that ccxt reads; each as its `parse_open_interest` takes it.

@@ -14,7 +14,7 @@ from ingestd.config.loading import parse
 from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.markets import quantity_units
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.past.trade_search import Request
 from ingestd.records import Trade
 from ingestd.venues.messages import Message
@@ -69,16 +69,16 @@ async def test_recorded_lists_say_what_a_quantity_counts(
 def test_native_trades_say_it_and_follow_a_new_list() -> None:
     intake = ListIntake()
     config = feed_config("okx", ["BTC/USDT:USDT", "BTC/USDT"])
-    recorder = NativeRecorder(config, Okx({}), intake)
+    reader = MessageReader(config, Okx({}), intake)
     market = {"contract": True, "linear": True, "inverse": False, "type": "swap", "contractSize": "0.01"}
     for symbol in config.symbols:
-        recorder.add_stream("trades", symbol)
-    recorder.set_units({"BTC/USDT:USDT": market, "BTC/USDT": {"contract": False}}, config.symbols)
-    recorder.take([trade("BTC/USDT:USDT", "1"), trade("BTC/USDT", "2")], ignored)
-    recorder.set_units({}, config.symbols)  # a list that lacks them for once changes nothing
-    recorder.take([trade("BTC/USDT:USDT", "3")], ignored)
-    recorder.set_units({"BTC/USDT:USDT": {**market, "contractSize": "0.001"}}, config.symbols)
-    recorder.take([trade("BTC/USDT:USDT", "4")], ignored)
+        reader.add_stream("trades", symbol)
+    reader.ledger.set_units({"BTC/USDT:USDT": market, "BTC/USDT": {"contract": False}}, config.symbols)
+    reader.take([trade("BTC/USDT:USDT", "1"), trade("BTC/USDT", "2")], ignored)
+    reader.ledger.set_units({}, config.symbols)  # a list that lacks them for once changes nothing
+    reader.take([trade("BTC/USDT:USDT", "3")], ignored)
+    reader.ledger.set_units({"BTC/USDT:USDT": {**market, "contractSize": "0.001"}}, config.symbols)
+    reader.take([trade("BTC/USDT:USDT", "4")], ignored)
     units = [(record.trade_id, record.unit) for record in intake.of(Trade)]
     assert units == [("1", "0.01 base"), ("2", None), ("3", "0.01 base"), ("4", "0.001 base")]
 

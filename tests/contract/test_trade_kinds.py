@@ -128,7 +128,7 @@ async def test_through_ccxt(venue: Venue, mark: str, kind: str | None, in_candle
     wire = Wire(venue.exchange, {venue.symbol: venue.market_id}, venue.url)
     wire.frames(venue.frame_with(mark))
     trades = [(trade.kind, trade.in_candles) for trade in wire.intake.of(Trade)]
-    counted = wire.recorder.counts.trade_kinds
+    counted = wire.ledger.counts.trade_kinds
     await wire.close()
     assert trades == [(kind, in_candles)]
     assert counted == ({} if kind is None else {kind: 1})

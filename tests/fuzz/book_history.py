@@ -73,4 +73,4 @@ class BookHistory:
             assert record.valid is not bool(crossed)
             assert book_venues.stored(record) == self.book.as_numbers()
         self.judged = len(records)
-        assert self.life.wire.recorder.counts.malformed_frames == 0
+        assert self.life.wire.ledger.counts.malformed_frames == 0

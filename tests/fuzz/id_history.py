@@ -5,7 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.streams import ledger
 from ingestd.records import FeedGap
 from ingestd.venues.exact import ExactFloat
@@ -24,9 +24,9 @@ class IdHistory:
         self.intake = ListIntake()
         config = FeedConfig.model_validate({"exchange": "binance", "symbols": [SYMBOL], "channels": ["trades"]})
         with mock.patch.object(ledger, "now_us", self._now):
-            self.recorder = Recorder(config, self.intake)
-            self.stream = self.recorder.add_stream("trades", SYMBOL)
-        self.recorder.attach(lambda: None, lambda _symbol: None)
+            self.reader = TapReader(config, self.intake)
+            self.ledger = self.reader.ledger
+            self.stream = self.ledger.add_stream("trades", SYMBOL)
         self.highest = 1000
         self.newest_us = self.last_us = self.now_us  # of the trade with that id; of the last trade of all
         self.cut_us: int | None = None
@@ -61,7 +61,7 @@ class IdHistory:
             self._settle()
         elif much < 32:
             self.cut_us = self.last_us if self.cut_us is None else self.cut_us
-            self.recorder.interrupted([self.stream], "disconnect", "fuzzed")
+            self.reader.recorder.interrupted([self.stream], "disconnect", "fuzzed")
         elif much < 48:  # an old trade again
             self._trade(self.highest - much)
         else:
@@ -72,8 +72,8 @@ class IdHistory:
         self.now_us += 20_000
         before_us = self.newest_us
         trade = {"id": str(number), "price": "1", "amount": "1", "timestamp": ExactFloat(self.now_us // 1000)}
-        self.recorder.on_trade(SYMBOL, trade, self.now_us)
-        if number > self.highest + 1 and not self.recorder.counts.ids_not_consecutive:
+        self.reader.on_trade(SYMBOL, trade, self.now_us)
+        if number > self.highest + 1 and not self.ledger.counts.ids_not_consecutive:
             self.uncovered.append((before_us, self.now_us))
         if self.cut_us is not None:
             self.uncovered.append((self.cut_us, self.now_us))
@@ -84,7 +84,7 @@ class IdHistory:
         self._note_rows()
 
     def _settle(self) -> None:
-        self.recorder.settle_ids(self.now_us)
+        self.ledger.settle_ids(self.now_us)
         self._note_rows()
 
     def _note_rows(self) -> None:

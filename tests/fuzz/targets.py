@@ -34,9 +34,9 @@ from ingestd.config.models import FeedConfig, JournalConfig
 from ingestd.errors import ConfigError, EnvelopeError, JournalVersion, Problem
 from ingestd.events.messages import read_event
 from ingestd.feeds.ccxt.feed import CcxtFeed
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.ccxt.tap import make_exchange
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets.listing import ListingDoubts
 from ingestd.journal.journal import Journal
@@ -94,20 +94,19 @@ def ccxt_update(data: bytes) -> None:
     taken = _Taken()
     channels = ["trades", "ticks", "order_book", "funding", "open_interest", "candles"]
     config = FeedConfig.model_validate({"exchange": "binance", "symbols": [SYMBOL], "channels": channels})
-    recorder = Recorder(config, taken)
-    recorder.attach(lambda: None, lambda _symbol: None)
+    reader = TapReader(config, taken)
     for channel in config.channels:
-        recorder.add_stream(channel, SYMBOL)
-    recorder.on_trade(SYMBOL, update, NOW_US)
-    recorder.on_bid_ask(SYMBOL, update, NOW_US)
-    recorder.on_ticker(SYMBOL, update, NOW_US)
-    recorder.on_funding(SYMBOL, update, NOW_US)
-    recorder.on_open_interest(SYMBOL, update, NOW_US)
-    recorder.on_book({"symbol": SYMBOL, "bids": [], "asks": [], **update}, NOW_US)
-    recorder.sample_books()
+        reader.ledger.add_stream(channel, SYMBOL)
+    reader.on_trade(SYMBOL, update, NOW_US)
+    reader.on_bid_ask(SYMBOL, update, NOW_US)
+    reader.on_ticker(SYMBOL, update, NOW_US)
+    reader.on_funding(SYMBOL, update, NOW_US)
+    reader.on_open_interest(SYMBOL, update, NOW_US)
+    reader.on_book({"symbol": SYMBOL, "bids": [], "asks": [], **update}, NOW_US)
+    reader.recorder.sample_books()
     rows = update.get("rows")
     if isinstance(rows, list):
-        recorder.on_candles(SYMBOL, [row for row in rows if isinstance(row, list)], NOW_US)
+        reader.on_candles(SYMBOL, [row for row in rows if isinstance(row, list)], NOW_US)
     for record in taken.records:
         _check_storable(record)
 
@@ -352,7 +351,7 @@ def market_list(data: bytes) -> None:
     lists say, what was followed is followed until its contract has expired, and every reason to doubt it is told once.
     """
     exchange = make_exchange(
-        "binanceusdm", Tap(Recorder(FeedConfig(exchange="binanceusdm", symbols=[SYMBOL]), _Taken()))
+        "binanceusdm", Tap(TapReader(FeedConfig(exchange="binanceusdm", symbols=[SYMBOL]), _Taken()))
     )
     feed = CcxtFeed(FeedConfig(exchange="binanceusdm", symbols=list(_WANTED), channels=["trades"]))
     feed._session = SimpleNamespace(exchange=exchange)  # type: ignore[assignment]  # all that a choice looks at
@@ -404,7 +403,7 @@ def rest_reply(data: bytes) -> None:
 
 @cache
 def _any_exchange() -> Any:
-    return make_exchange("binance", Tap(Recorder(FeedConfig(exchange="binance", symbols=[SYMBOL]), _Taken())))
+    return make_exchange("binance", Tap(TapReader(FeedConfig(exchange="binance", symbols=[SYMBOL]), _Taken())))
 
 
 def http_headers(data: bytes) -> None:
@@ -417,7 +416,7 @@ LISTING = ("binance", "bybit", "okx", "gate", "kucoin", "mexc", "htx", "bingx", 
 
 @cache
 def _listing_exchange(name: str) -> Any:
-    exchange = make_exchange(name, Tap(Recorder(FeedConfig(exchange=name, symbols=[SYMBOL]), _Taken())))
+    exchange = make_exchange(name, Tap(TapReader(FeedConfig(exchange=name, symbols=[SYMBOL]), _Taken())))
     exchange.enableRateLimit = False
     return exchange
 

@@ -11,9 +11,9 @@ import pytest
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
-from ingestd.feeds.books import audit
 from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
+from ingestd.feeds.recording import book_audit as audit
 from ingestd.lab.sim.faults import Fault
 from ingestd.lab.sim.synthetic.market import Market
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
@@ -114,8 +114,8 @@ def falsify(feed: Feed, symbol: str, amount: str) -> None:
         feed._session.exchange.orderbooks[symbol]["bids"][12][1] = ExactFloat(amount)
         return
     assert isinstance(feed, NativeFeed)
-    assert feed._recorder is not None
-    book = feed._recorder._books.get(symbol)
+    assert feed._reader is not None
+    book = feed._reader.books.get(symbol)
     assert book is not None
     ((price, _),) = book.bids.best(13)[12:]
     book.bids.put(book.bids.parsed([(price, amount)]))

@@ -78,7 +78,7 @@ async def feeding(venue: LocalVenue[Any], decoder: str, **changes: Any) -> Async
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingestd.feeds.streams.silence.SETTLE_S", 0.3)
-    monkeypatch.setattr("ingestd.feeds.streams.silence_watch.REST_BEHIND_US", 200_000)
+    monkeypatch.setattr("ingestd.feeds.recording.silence_watch.REST_BEHIND_US", 200_000)
 
 
 def happened(venue: SyntheticVenue, symbol: str) -> list[int]:
@@ -149,7 +149,7 @@ async def test_ticks_and_books_that_are_dropped(decoder: str, channel: str, kind
 async def test_ticks_that_never_come_are_missed_while_the_best_prices_change(
     decoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.streams.silence_watch.BULK_PER_MINUTE", 240.0)
+    monkeypatch.setattr("ingestd.feeds.recording.silence_watch.BULK_PER_MINUTE", 240.0)
     async with synthetic_venue(symbols=2, rate=200) as venue:
         async with feeding(venue, decoder, channels=["trades", "ticks"]) as earlier:
             await earlier.until(lambda: earlier.of(Tick, "BTC/USDT"))

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.venues.exact import decode_json
 from tests.unit.feeds.doubles import SHARED_DATA, ListIntake, feed_config
 
@@ -44,7 +44,7 @@ async def recorded_markets(
 ) -> dict[str, dict[str, Any]]:
     """What `load_markets` makes of the recorded answers, by unified symbol."""
     config = feed_config(exchange, ["*"], options=dict(options or {}))
-    session = CcxtSession(config, Recorder(config, ListIntake()))
+    session = CcxtSession(config, TapReader(config, ListIntake()))
 
     async def fetch(asked: str, *_: Any, **__: Any) -> Any:
         return decode_json(recorded_body(exchange, asked, bodies))

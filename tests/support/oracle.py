@@ -188,16 +188,16 @@ class _Ccxt:
         levels: int,
         channels: Sequence[Channel],
     ) -> None:
-        with patch("ingestd.feeds.ccxt.recorder.now_us", lambda: START):
+        with patch("ingestd.feeds.ccxt.tap_reader.now_us", lambda: START):
             ids = {symbol: str(markets[symbol]["id"]) for symbol in followed}
             self._wire = Wire(exchange, ids, url, options=options, order_book_levels=levels, order_book_interval_ms=0)
-        for channel, streams in self._wire.recorder.streams.items():
+        for channel, streams in self._wire.ledger.streams.items():
             if channel not in channels:
                 streams.clear()
         self._wire.exchange.set_markets([dict(market) for market in markets.values()])
         method = method_for("ticks", self._wire.exchange.id, self._wire.exchange.has)
         assert method is not None
-        self._wire.recorder.ticks_from_tickers = ticks_from_tickers(exchange, method)
+        self._wire.reader.ticks_from_tickers = ticks_from_tickers(exchange, method)
 
     def begin(self, prepare: Prepare, books: Mapping[str, Mapping[str, Any]]) -> None:
         prepare(self._wire.exchange, self._wire.client)

@@ -1,88 +1,60 @@
-"""Which books have changed since they were last sampled, which are broken, and one book's recent states. Pure."""
+"""Which order books have changed since they were last sampled, and the recent states of the one being audited. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from ingestd.feeds.books.states import AUDITED_LEVELS, BookState, book_state
 
 _KEPT_STATES = 1000
 
-Book = Mapping[str, Any]
-Stamp = tuple[Any, Any]
+
+class SampledBook(Protocol):
+    """An order book that a feed keeps."""
+
+    def as_mapping(self) -> Mapping[str, Any]:
+        """The book in the exchange library's form, as far down as an audit looks."""
 
 
-class BookSamples:
-    """Between the exchange library, whose books change in place, and the samples of them that become records."""
+Book = TypeVar("Book", bound=SampledBook)
+
+
+class BookSamples(Generic[Book]):
+    """The books of one feed. A book is discarded when it is no longer the exchange's."""
 
     def __init__(self) -> None:
-        self._changed: dict[str, tuple[Book, int, Stamp]] = {}
-        self._broken: set[str] = set()
-        self._kept: tuple[str, deque[BookState]] | None = None
+        self._changed: dict[str, Book] = {}
+        self._audited: str | None = None
+        self._states: deque[BookState] = deque()
 
-    def delivered(self, symbol: str, book: Book) -> None:
-        """The book is as the venue has it now."""
-        self._broken.discard(symbol)
-        if self._kept is not None and self._kept[0] == symbol:
-            self._kept[1].append(book_state(book, AUDITED_LEVELS))
-
-    def changed(self, symbol: str, book: Book, received_at: int) -> None:
+    def changed(self, symbol: str, book: Book) -> None:
         """The book is to be sampled."""
-        self._changed[symbol] = book, received_at, _stamp(book)
+        self._changed[symbol] = book
+        if symbol == self._audited:
+            self._states.append(book_state(book.as_mapping(), AUDITED_LEVELS))
 
-    def take(self) -> Iterator[tuple[str, Book, int]]:
-        """The books to sample, each once. One that has changed again and was not handed over since is left out."""
+    def take(self) -> Iterator[tuple[str, Book]]:
+        """The books to sample, each once."""
         changed, self._changed = self._changed, {}
-        for symbol, (book, received_at, stamp) in changed.items():
-            if _stamp(book) == stamp:
-                yield symbol, book, received_at
+        return iter(changed.items())
 
-    def replaced(self, symbol: str) -> None:
-        """The symbol has another book now, or none."""
+    def discard(self, symbol: str) -> None:
+        """The book is no longer the exchange's: it is rebuilt, or not followed any more."""
         self._changed.pop(symbol, None)
-        if self._kept is not None and self._kept[0] == symbol:
-            self._kept[1].clear()
+        if symbol == self._audited:
+            self._states.clear()
 
-    def interrupted(self, symbol: str) -> None:
-        """The stream of the book is interrupted."""
-        self._changed.pop(symbol, None)
-        self._broken.discard(symbol)
+    def keep_states(self, symbol: str, now: Mapping[str, Any]) -> Sequence[BookState]:
+        """The states of this one book from now on, oldest first, at most the newest thousand.
 
-    def is_broken(self, symbol: str) -> bool:
-        """Whether the book is wrong and has not been delivered since."""
-        return symbol in self._broken
-
-    def broken(self, symbol: str) -> None:
-        """The book is wrong until it is `delivered` again."""
-        self.replaced(symbol)
-        self._broken.add(symbol)
-
-    def forget_all(self) -> None:
-        """Every book belonged to an exchange object that is gone."""
-        self._changed.clear()
-        self._broken.clear()
-
-    def keep_states(self, symbol: str, now: Book) -> Sequence[BookState]:
-        """The states of this one book from now on, the oldest first; of many those after the newest thousand updates.
-
-        Emptied when the book is begun anew.
+        They are cleared when the book is discarded.
         """
-        self._kept = symbol, deque([book_state(now, AUDITED_LEVELS)], maxlen=_KEPT_STATES)
-        return self._kept[1]
+        self._audited = symbol
+        self._states = deque([book_state(now, AUDITED_LEVELS)], maxlen=_KEPT_STATES)
+        return self._states
 
     def keep_no_states(self) -> None:
         """Keep the states of no book."""
-        self._kept = None
-
-
-def named_in(message_hash: str, symbols: Iterable[str]) -> str | None:
-    """The symbol of `orderbook:BTC/USDT`, `books:BTC/USDT:USDT` or `orderbook@BTC/USDT`, if it is one of these."""
-    ending = [symbol for symbol in symbols if message_hash.endswith((f":{symbol}", f"@{symbol}"))]
-    return max(ending, key=len, default=None)
-
-
-def _stamp(book: Book) -> Stamp:
-    """What differs whenever the venue's code has touched the book."""
-    return book.get("nonce"), book.get("timestamp")
+        self._audited = None

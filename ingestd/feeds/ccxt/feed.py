@@ -13,8 +13,8 @@ from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.families import may_hold, needed
@@ -63,7 +63,7 @@ class CcxtFeed:
         self._earlier: MutableMapping[StreamId, Earlier] = {} if earlier is None else earlier
         self._keep = keep
         self._stop = Stop()
-        self._recorder: Recorder | None = None
+        self._reader: TapReader | None = None
         self._session: CcxtSession | None = None
         self._markets: list[MarketInfo] = []
         self._unknown: dict[str, str] = {}
@@ -80,11 +80,12 @@ class CcxtFeed:
 
     async def run(self, intake: Intake) -> None:
         """Deliver until closed. Raises ConfigError when none of the symbols exists: its paths begin at the feed."""
-        self._recorder = recorder = Recorder(self.config, intake, self._earlier)
+        self._reader = reader = TapReader(self.config, intake, self._earlier)
+        recorder = reader.recorder
         backoff = Backoff(cap_s=60.0)
         try:
             while not self._stop.is_set():
-                self._session = session = CcxtSession(self.config, recorder, self._cache, self._takes, self._followed)
+                self._session = session = CcxtSession(self.config, reader, self._cache, self._takes, self._followed)
                 try:
                     await self._run_session(session)
                 finally:
@@ -92,37 +93,37 @@ class CcxtFeed:
                     await session.close()
                     recorder.closing = self._stop.is_set()
                 if not self._stop.is_set():
-                    streaming = [stream for stream in recorder.all_streams() if not _is_polled(stream)]
+                    streaming = [stream for stream in reader.ledger.all_streams() if not _is_polled(stream)]
                     recorder.interrupted(streaming, DISCONNECT, "the exchange object was replaced")
                     await self._stop.sleep(backoff.next_s())
         finally:
-            recorder.end()
+            reader.ledger.end()
             self._finished.set()
 
     async def close(self) -> None:
         """Stop and wait until nothing more is handed over."""
         self._stop.set()
-        if self._recorder is None:
+        if self._reader is None:
             return
-        self._recorder.closing = True
+        self._reader.recorder.closing = True
         if self._session is not None:
             self._session.stop()
         await self._finished.wait()
 
     def status(self) -> FeedStatus:
         """Counts and streams as they are now."""
-        recorder = self._recorder
-        if recorder is None:
+        reader = self._reader
+        if reader is None:
             return FeedStatus(label=self.config.label, problem="not started")
-        streams: list[StreamStatus] = list(recorder.all_streams())
+        streams: list[StreamStatus] = list(reader.ledger.all_streams())
         streams += [
             StreamStatus(channel, symbol, quarantined=reason)
             for symbol, reason in self._unknown.items()
             for channel in self.config.channels
         ]
         return replace(
-            recorder.counts,
-            connected=recorder.connected,
+            reader.ledger.counts,
+            connected=reader.connected,
             problem=self._problem(),
             market_lists_missing=len(self._missing),
             symbols_refused=self._refused,
@@ -205,8 +206,8 @@ class CcxtFeed:
             missing_since={s: since for s in kept if (since := self._unknown_since.pop(s, None)) is not None},
         )
         self._unknown_since = {name: self._unknown_since.get(name, now_us()) for name in self._unknown}
-        if self._recorder is not None:
-            self._recorder.set_units(markets, kept)
+        if self._reader is not None:
+            self._reader.ledger.set_units(markets, kept)
         if self._chosen is not None:
             self._chosen(choice)
         return choice
@@ -307,18 +308,18 @@ class CcxtFeed:
                 )
 
     def _problem(self) -> str | None:
-        recorder = self._recorder
-        if recorder is None or recorder.counts.problem is not None:
-            return recorder.counts.problem if recorder is not None else None
+        reader = self._reader
+        if reader is None or reader.ledger.counts.problem is not None:
+            return reader.ledger.counts.problem if reader is not None else None
         if self._missing:
             return "; ".join(_why_missing(family, why) for family, why in self._missing.items())
         if self._refused:
             said = f"{self._refused} markets that match are not followed: max_symbols is {self.config.max_symbols}"
             return f"{said}; raise it, or narrow the patterns"
-        streaming = any(not _is_polled(stream) for stream in recorder.all_streams())
-        if streaming and not recorder.connected:
+        streaming = any(not _is_polled(stream) for stream in reader.ledger.all_streams())
+        if streaming and not reader.connected:
             return "no socket is connected"
-        problem = self._session.problem() if self._session is not None else None
+        problem = self._session.subscriptions.problem() if self._session is not None else None
         if problem is None and self._pointless:
             return f"none of its symbols has {' or '.join(self._pointless)}, so nothing is captured of that"
         return problem

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ingestd.feeds.books.samples import named_in
 from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
+from ingestd.feeds.ccxt.market_names import book_named_in
 from ingestd.venues.all import facts_of
 
 UNSUBSCRIBED_WITHIN_S = 10.0
@@ -28,7 +28,7 @@ async def forget_book(exchange: Any, symbol: str) -> None:
         await _end_book(exchange, symbol)
         return
     by_client = [
-        (client, [name for name in client.subscriptions if "book" in name and named_in(name, [symbol])])
+        (client, [name for name in client.subscriptions if "book" in name and book_named_in(name, [symbol])])
         for client in (exchange.clients or {}).values()
     ]
     try:

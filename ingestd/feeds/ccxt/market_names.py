@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
@@ -53,3 +53,9 @@ def _names(symbol: str, market: Mapping[str, Any]) -> Iterator[str]:
 
 def _is_whole(text: str, start: int, end: int) -> bool:
     return text[start - 1 : start] == '"' and text[end : end + 1] in ('"', "\\")
+
+
+def book_named_in(message_hash: str, symbols: Iterable[str]) -> str | None:
+    """The symbol of `orderbook:BTC/USDT`, `books:BTC/USDT:USDT` or `orderbook@BTC/USDT`, if it is one of these."""
+    ending = [symbol for symbol in symbols if message_hash.endswith((f":{symbol}", f"@{symbol}"))]
+    return max(ending, key=len, default=None)

@@ -10,9 +10,9 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
 from ingestd.feeds.ccxt.channels import Method
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.records import rows_of
 from ingestd.feeds.ccxt.tap import translated
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.quarantine import Quarantine, show_quarantined
@@ -38,7 +38,7 @@ class Poller:
         groups: Sequence[Sequence[Stream]],
         *,
         fetch: Fetch,
-        recorder: Recorder,
+        reader: TapReader,
         interval_s: float,
     ) -> None:
         self._channel = channel
@@ -46,7 +46,8 @@ class Poller:
         self._single = single
         self._groups = groups
         self._fetch = fetch
-        self._recorder = recorder
+        self._reader = reader
+        self._ledger = reader.ledger
         self._interval_s = interval_s
         self._refused: dict[str, Quarantine] = {}  # by symbol
         self._failures = 0  # in a row
@@ -66,7 +67,7 @@ class Poller:
 
     def _due(self, group: Sequence[Stream]) -> list[Stream]:
         now_s = monotonic_s()
-        return [stream for stream in group if self._recorder.wants(stream) and not self._is_held(stream, now_s)]
+        return [stream for stream in group if self._ledger.wants(stream) and not self._is_held(stream, now_s)]
 
     def _is_held(self, stream: Stream, now_s: float) -> bool:
         quarantine = self._refused.get(stream.symbol)
@@ -92,14 +93,14 @@ class Poller:
             if isinstance(error, (SymbolError, ChannelError)):
                 self._count_refusal(stream, error)
             if isinstance(error, (SymbolError, ChannelError, Refused)):
-                self._recorder.interrupted([stream], POLL_FAILED, str(error))
+                self._reader.recorder.interrupted([stream], POLL_FAILED, str(error))
 
     def _note_missing(self, streams: Sequence[Stream]) -> None:
         """Nothing came of these, whether the venue refused them, or answered without them or without their value."""
         for stream in streams:
-            if self._recorder.wants(stream) and not self._recorder.has_gap(stream):
+            if self._ledger.wants(stream) and not self._ledger.has_gap(stream):
                 why = stream.quarantined or "the venue's answer has nothing of it"
-                self._recorder.interrupted([stream], POLL_FAILED, why)
+                self._reader.recorder.interrupted([stream], POLL_FAILED, why)
 
     async def _call(self, method: Method, group: Sequence[Stream], stop: Stop) -> FeedError | None:
         symbols = [stream.symbol for stream in group]
@@ -109,18 +110,18 @@ class Poller:
         raised = task.exception()
         if raised is None:
             self._answered = {row.get("symbol") for row in rows_of(task.result())}
-            self._recorder.on_returned(self._channel, symbols, task.result(), now_us())
+            self._reader.on_returned(self._channel, symbols, task.result(), now_us())
             self._failures = 0
             return None
         error = translated(raised)
         self._failures += 1
         if not isinstance(error, (SymbolError, ChannelError, Refused)):
-            wanted = [stream for stream in group if self._recorder.wants(stream)]
-            self._recorder.interrupted(wanted, POLL_FAILED, str(error))
+            wanted = [stream for stream in group if self._ledger.wants(stream)]
+            self._reader.recorder.interrupted(wanted, POLL_FAILED, str(error))
         if self._log_limit.allows(str(error)):
             log.warning(
                 "poll_failed",
-                feed=self._recorder.counts.label,
+                feed=self._ledger.counts.label,
                 channel=self._channel,
                 symbols=symbols[:3],
                 failures=self._failures,
@@ -135,4 +136,4 @@ class Poller:
         quarantine = self._refused.setdefault(stream.symbol, Quarantine())
         if quarantine.refused(stream.received, now_s) or isinstance(error, ChannelError):
             quarantine.begin(now_s)
-            show_quarantined(stream, str(error), self._recorder.counts.label)
+            show_quarantined(stream, str(error), self._ledger.counts.label)

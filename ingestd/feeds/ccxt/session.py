@@ -1,4 +1,4 @@
-"""One exchange object and all that runs on it: subscriptions, pollers, book sampling, the watch over silent sockets."""
+"""One exchange object and all that runs on it: subscriptions, pollers, and the watch over silent sockets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 
 import structlog
 
-from ingestd.clock import monotonic_s, now_us
+from ingestd.clock import monotonic_s
 from ingestd.config.models import FeedConfig
-from ingestd.errors import FeedError
-from ingestd.feeds.books.audit import BookAuditor
 from ingestd.feeds.books.checksums import CHECKED_HERE
 from ingestd.feeds.books.ladder import BookLadder, Rung
 from ingestd.feeds.ccxt.channels import (
@@ -31,16 +29,17 @@ from ingestd.feeds.ccxt.lost_streams import LostStreams
 from ingestd.feeds.ccxt.market_loader import MarketLoader
 from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.ccxt.poller import Poller
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.subscription import Subscription, all_fail
+from ingestd.feeds.ccxt.subscriptions import Subscriptions
 from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange, translated
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice
+from ingestd.feeds.recording.supervisor import supervise
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
-from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.feeds.streams.staleness import Staleness
 from ingestd.records import Channel
 
@@ -48,7 +47,6 @@ log = structlog.get_logger()
 
 RELIST_S = 3600.0
 RELIST_SOON_S = 15.0  # at first, then twice as long each time: a list failed, or lacks what is configured
-_IDS_SETTLE_US = 1_000_000
 
 Choose = Callable[[], Choice]  # from the venue's markets as they are now
 
@@ -59,7 +57,7 @@ class CcxtSession:
     def __init__(
         self,
         config: FeedConfig,
-        recorder: Recorder,
+        reader: TapReader,
         cache: MarketCache | None = None,
         takes: Callable[[Channel, Mapping[str, Any]], bool] = lambda _channel, _market: True,
         known: Mapping[str, Mapping[str, Any]] | None = None,
@@ -68,34 +66,30 @@ class CcxtSession:
         here; `known`: the markets followed before this session."""
         self._config = config
         self._takes = takes
-        self._recorder = recorder
-        self._tap = Tap(recorder)
-        self._subscriptions: set[Subscription] = set()
+        self._reader = reader
+        self._recorder = reader.recorder
+        tap = Tap(reader)
+        self.subscriptions = Subscriptions()
         self._stop = Stop()
         self._staleness = defaultdict[str, Staleness](lambda: Staleness(config.stale_after_s))  # by URL
         self._followed: set[str] = set()
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
             config.exchange,
-            self._tap,
+            tap,
             options=config.options,
             url_map=config.url_map,
             credentials=config.credentials(),
         )
         self.exchange.followed = dict(known or {})
         self._incomplete = False
-        self.markets = MarketLoader(self.exchange, recorder.counts, cache, self._stop)
+        self.markets = MarketLoader(self.exchange, reader.ledger.counts, cache, self._stop)
         stands = self.exchange.code_name in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
-        self._lost = LostStreams(self.exchange, self._subscriptions, self._watch)
-        recorder.attach(
-            lambda: self._tap.url,
-            self._wake,
-            self._carried,
-            lambda: self._tap.frame_is_late,
-            self._resynchronise,
-            self._refused,
-            BookLadder(stands=stands, can_unsubscribe=can_forget_books(self.exchange)),
-        )
+        self.can_forget_books = can_forget_books(self.exchange)
+        self.one_series = config.exchange in BOOKS_OVER_REST
+        self._lost = LostStreams(self.exchange, self.subscriptions.all, self._watch)
+        ladder = BookLadder(stands=stands, can_unsubscribe=self.can_forget_books)
+        reader.attach(tap, self.subscriptions, ladder)
 
     async def run(self, choose: Choose) -> None:
         """Subscribe to the chosen symbols and keep at it until the stop, or until nothing works any more."""
@@ -103,27 +97,13 @@ class CcxtSession:
             self._follow(tasks, choose())
             tasks.create_task(self._follow_listings(tasks, choose), name=f"{self._config.label} listings")
             tasks.create_task(self._watch_sockets(), name=f"{self._config.label} watchdog")
-            tasks.create_task(self._silence_watch().run(self._stop), name=f"{self._config.label} silence")
             tasks.create_task(self._lost.run(self._stop), name=f"{self._config.label} lost streams")
-            books = "order_book" in self._config.channels and any(
+            has_books = "order_book" in self._config.channels and any(
                 self._takes("order_book", market) for market in self.exchange.markets.values()
             )
-            if books and self._config.order_book_interval_ms:
-                tasks.create_task(self._sample_books(), name=f"{self._config.label} books")
-            if books and self._config.book_audit_interval_s:
-                tasks.create_task(self._auditor().run(self._stop), name=f"{self._config.label} book audit")
-
-    def problem(self) -> str | None:
-        """What the venue refuses without saying what, as a sentence; None: nothing."""
-        refused = [(s, error) for s in self._subscriptions if (error := s.refused_without_a_name) is not None]
-        if not refused:
-            return None
-        named = ", ".join(sorted(subscription.name for subscription, _ in refused)[:3])
-        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
-        return (
-            f"the venue answers with an error that names no symbol, and nothing comes of {named}{more}: "
-            f"{refused[0][1][:200]}"
-        )
+            newest = Newest(self._config, lambda: self.exchange)
+            supervision = supervise(self._recorder, self, newest, self._stop, has_books=has_books)
+            tasks.create_task(supervision, name=f"{self._config.label} supervisor")
 
     def choose_again(self) -> None:
         """The choice of symbols has changed: subscribe to what is new, let go what is no longer wanted."""
@@ -157,20 +137,20 @@ class CcxtSession:
             self._follow(tasks, choose())
 
     def _follow(self, tasks: asyncio.TaskGroup, choice: Choice) -> None:
-        symbols = choice.symbols
+        symbols, ledger = choice.symbols, self._reader.ledger
         new = [symbol for symbol in symbols if symbol not in self._followed]
         gone = self._followed.difference(symbols)
         before, self.exchange.followed = self.exchange.followed, {s: choice.markets[s] for s in symbols}
         self._incomplete = choice.incomplete
         self._followed = set(symbols)
         self._recorder.remove(gone)
-        self._recorder.expect(choice)
+        ledger.expect(choice)
         for channel in self._config.channels if new else ():
             self._start_channel(tasks, channel, new)
         renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]
         self._ask_anew(self._recorder.judge_listing(choice), "the venue lists again what it carried")
-        self._ask_anew(self._recorder.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
-        if any(self._recorder.streams.values()):  # a native feed may leave it none
+        self._ask_anew(ledger.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
+        if any(ledger.streams.values()):  # a native feed may leave it none
             log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
 
     def _ask_anew(self, streams: Sequence[Stream], reason: str) -> None:
@@ -201,17 +181,18 @@ class CcxtSession:
         self, tasks: asyncio.TaskGroup, channel: Channel, method: Method, symbols: Sequence[str]
     ) -> None:
         if channel == "ticks" and method.of_books:
-            self._recorder.ticks_from_books.update(symbols)
+            self._reader.ticks_from_books.update(symbols)
         elif channel == "ticks":
-            self._recorder.ticks_from_tickers = ticks_from_tickers(self._config.exchange, method)
+            self._reader.ticks_from_tickers = ticks_from_tickers(self._config.exchange, method)
         markets = self.exchange.markets
         together = groups(self._config.exchange, symbols, markets) if method.many else ([symbol] for symbol in symbols)
-        streams = [[self._recorder.add_stream(channel, symbol) for symbol in group] for group in together]
+        streams = [[self._reader.ledger.add_stream(channel, symbol) for symbol in group] for group in together]
         if method.polled:
             self._start_poller(tasks, channel, method, streams)
             return
         for group in streams:
-            self._keep(tasks, Subscription(channel, method, group, watch=self._watch(method), recorder=self._recorder))
+            subscription = Subscription(channel, method, group, watch=self._watch(method), reader=self._reader)
+            self.subscriptions.keep(tasks, subscription, self._stop, self._config.label)
 
     def _start_poller(
         self, tasks: asyncio.TaskGroup, channel: Channel, method: Method, streams: Sequence[Sequence[Stream]]
@@ -222,7 +203,7 @@ class CcxtSession:
             single_method_for(channel, self.exchange.has, polled=True),
             streams,
             fetch=lambda name, argument: getattr(self.exchange, name)(argument),
-            recorder=self._recorder,
+            reader=self._reader,
             interval_s=self._config.poll_interval_s,
         )
         tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
@@ -238,24 +219,9 @@ class CcxtSession:
 
         return watch
 
-    def _keep(self, tasks: asyncio.TaskGroup, subscription: Subscription) -> None:
-        self._subscriptions.add(subscription)
-
-        async def keep() -> None:
-            replacements = await subscription.run(self._stop)
-            self._subscriptions.discard(subscription)
-            for replacement in replacements:
-                self._keep(tasks, replacement)
-
-        tasks.create_task(keep(), name=f"{self._config.label} {subscription.name}")
-
-    def _wake(self, url: str) -> None:
-        for subscription in list(self._subscriptions):
-            subscription.wake(url)
-
     async def _before_asking_for_books(self, symbols: Sequence[str]) -> None:
         """Of the books that are being begun anew, end the streams that have to be ended first."""
-        ladder = self._recorder.ladder
+        ladder = self._reader.ladder
         for symbol in symbols:
             rung = ladder.asking(symbol)
             if rung is Rung.UNSUBSCRIBE:
@@ -269,40 +235,33 @@ class CcxtSession:
 
     def _climb(self) -> None:
         """Books that were asked for again in vain: the next rung."""
-        for symbol, rung in self._recorder.ladder.overdue(monotonic_s()):
+        for symbol, rung in self._reader.ladder.overdue(monotonic_s()):
             if gathers_changes(self.exchange, symbol):
-                self._recorder.ladder.asked(symbol, monotonic_s())  # it waits for changes, and those for the market
+                self._reader.ladder.asked(symbol, monotonic_s())  # it waits for changes, and those for the market
                 continue
             log.warning("book_not_begun", feed=self._config.label, symbol=symbol, next=rung.name.lower())
             if rung is not Rung.SOCKET:
-                self._resynchronise(symbol)
+                self.subscriptions.ask_for_book(symbol)
             elif (client := client_of_book(self.exchange, symbol)) is not None:
                 drop_client(client, f"the venue sends no whole book of {symbol}")
 
-    def _refused(self, url: str, error: FeedError) -> None:
-        for subscription in list(self._subscriptions):
-            subscription.refused(url, error)
+    def open_streams(self) -> list[Stream]:
+        """The streams whose socket is open."""
+        clients = (self.exchange.clients or {}).items()
+        return self.subscriptions.streams_on_any({url for url, client in clients if client.url and not client.is_down})
 
-    def _silence_watch(self) -> SilenceWatch:
-        return SilenceWatch(
-            Newest(self._config, lambda: self.exchange),
-            self._recorder,
-            streams=self._speaking,
-            ask_anew=self._lost.ask_for,
-            blocked=lambda: self._recorder.is_blocked,
-            stale_after_s=self._config.stale_after_s,
-            book_interval_s=self._config.order_book_interval_ms / 1000,
-        )
+    def ask_anew(self, stream: Stream, attempt: int) -> None:
+        """Subscribe to the stream again: on its own socket first, on a new one at some later attempts."""
+        self._lost.ask_for(stream, attempt)
 
-    def _speaking(self) -> list[Stream]:
-        """The streams that a socket which is up should bring."""
-        up = {url for url, client in (self.exchange.clients or {}).items() if client.url and not client.is_down}
-        return [
-            stream
-            for subscription in self._subscriptions
-            if not up.isdisjoint(subscription.urls)
-            for stream in subscription.streams
-        ]
+    def book(self, symbol: str) -> Mapping[str, Any] | None:
+        """Our book, which the exchange library keeps."""
+        book: Mapping[str, Any] | None = (self.exchange.orderbooks or {}).get(symbol)
+        return book
+
+    async def forget_book(self, symbol: str) -> None:
+        """Unsubscribe from the book and drop it."""
+        await forget_book(self.exchange, symbol)
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
         """The venue's own book over REST. Raises FeedError."""
@@ -312,32 +271,6 @@ class CcxtSession:
             raise translated(error) from error
         return book
 
-    def _resynchronise(self, symbol: str) -> None:
-        for subscription in list(self._subscriptions):
-            subscription.wake_for(symbol)
-
-    def _auditor(self) -> BookAuditor:
-        return BookAuditor(
-            fetch=self.order_book,
-            forget=(lambda symbol: forget_book(self.exchange, symbol)) if can_forget_books(self.exchange) else None,
-            book=lambda symbol: (self.exchange.orderbooks or {}).get(symbol),
-            recorder=self._recorder,
-            interval_s=self._config.book_audit_interval_s,
-            one_series=self._config.exchange in BOOKS_OVER_REST,
-        )
-
-    def _carried(self, url: str) -> list[Stream]:
-        """The streams of every subscription that was asked for on that socket."""
-        asked = [subscription for subscription in self._subscriptions if url in subscription.urls]
-        return [stream for subscription in asked for stream in subscription.streams]
-
-    async def _sample_books(self) -> None:
-        interval_s = self._config.order_book_interval_ms / 1000
-        due = time.monotonic() + interval_s
-        while await self._stop.sleep(max(0.0, due - time.monotonic())):
-            self._recorder.sample_books()
-            due = max(due + interval_s, time.monotonic())
-
     async def _watch_sockets(self) -> None:
         """Give up sockets that have fallen silent, and the exchange object when nothing works."""
         interval_s = min(1.0, self._config.stale_after_s / 4)
@@ -345,35 +278,17 @@ class CcxtSession:
         while await self._stop.sleep(interval_s):
             late_s = time.monotonic() - slept_from_s - interval_s
             slept_from_s = time.monotonic()
-            self._recorder.settle_ids(now_us() - _IDS_SETTLE_US)
             self._climb()
             for client in list((self.exchange.clients or {}).values()):
                 if late_s > interval_s:  # the process was stopped, or its loop held up: what came is not read yet
                     client.forgive(late_s)
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
-            self._close_left()
-            if all_fail(self._subscriptions):
+            self.subscriptions.close_unneeded(self.exchange.clients or {})
+            if all_fail(self.subscriptions.all):
                 log.warning("exchange_recreated", feed=self._config.label)
-                self._recorder.counts.problem = "nothing can be subscribed; starting afresh"
+                self._reader.ledger.counts.problem = "nothing can be subscribed; starting afresh"
                 self._stop.set()
-
-    def _close_left(self) -> None:
-        """Close the sockets that nothing needs any more: what they carried has been asked for on others."""
-        needed = {url for subscription in self._subscriptions for url in subscription.urls}
-        given_up: set[str] = set()
-        for subscription in self._subscriptions:
-            if not subscription.has_moved():
-                continue
-            for url in subscription.left_urls - needed:
-                if not any(url in other.left_urls and not other.has_moved() for other in self._subscriptions):
-                    given_up.add(url)
-            if not (subscription.left_urls - needed - given_up):
-                subscription.settle_move()
-        for url in given_up:
-            client = (self.exchange.clients or {}).get(url)
-            if client is not None:
-                client.leave("all that it carried is asked for on another")
 
     def check_socket(self, client: Any, now_s: float) -> None:
         """Drop the socket when it has carried no data for the feed's limit (longer after each silent re-dial)."""
@@ -382,5 +297,5 @@ class CcxtSession:
         silent_s = now_s - client.last_data_at
         if self._staleness[client.url].is_stale(silent_s, has_delivered=client.data_frames > 0):
             reason = f"no data for {silent_s:.1f} s"
-            self._recorder.on_stale(client.url, reason)
+            self._reader.on_stale(client.url, reason)
             drop_client(client, reason)

@@ -4,7 +4,7 @@ one of its symbols is refused."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -12,13 +12,13 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError, says_subscribed
 from ingestd.feeds.ccxt.call_sockets import CallSockets
 from ingestd.feeds.ccxt.channels import Method
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.retries import Retries
 from ingestd.feeds.ccxt.signals import Signals
 from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
 from ingestd.feeds.stopping import Stop
-from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE, Quarantine, show_quarantined
+from ingestd.log_limit import LogLimit
 from ingestd.records import Channel
 from ingestd.retry import Backoff
 
@@ -34,6 +34,21 @@ _CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolv
 Watch = Callable[[Sequence[str]], Coroutine[Any, Any, Any]]
 
 
+class ReturnedUpdates(Protocol):
+    """Who records what a call returned."""
+
+    @property
+    def ledger(self) -> StreamLedger:
+        """The feed's streams."""
+
+    @property
+    def log_limit(self) -> LogLimit:
+        """Which errors were logged just now."""
+
+    def on_returned(self, channel: Channel, symbols: Sequence[str], result: Any, received_at: int) -> None:
+        """What a call returned, where that is the only way to the data."""
+
+
 class Subscription:
     """The streams that one call carries. `run` returns its replacements: none at the end, several when it is split."""
 
@@ -44,7 +59,7 @@ class Subscription:
         streams: Sequence[Stream],
         *,
         watch: Watch,
-        recorder: Recorder,
+        reader: ReturnedUpdates,
         backoff: Callable[[], Backoff] = Backoff,
         parent: Subscription | None = None,
         anew: bool = False,
@@ -57,7 +72,8 @@ class Subscription:
         rest = f" +{len(self.streams) - 1}" if len(self.streams) > 1 else ""
         self.name = f"{channel} {self.streams[0].symbol}{rest}"  # for task names and logs
         self._watch = watch
-        self._recorder = recorder
+        self._reader = reader
+        self._ledger = reader.ledger
         self._sockets: CallSockets = CallSockets(parent._sockets if parent is not None else None)
         self._signals = Signals()
         self._retries = Retries(backoff, self._received(), monotonic_s())
@@ -133,7 +149,7 @@ class Subscription:
         return []
 
     def _wanted(self) -> list[Stream]:
-        self.streams = [stream for stream in self.streams if self._recorder.wants(stream)]
+        self.streams = [stream for stream in self.streams if self._ledger.wants(stream)]
         return self.streams
 
     async def _once(self, stop: Stop) -> FeedError | None:
@@ -152,7 +168,7 @@ class Subscription:
         error = task.exception()
         if error is not None:
             failure = translated(error)
-            self._recorder.not_subscribed(self._not_asked_for(failure), str(failure))
+            self._ledger.not_subscribed(self._not_asked_for(failure), str(failure))
             return failure
         self._anew = False
         self._take_returned(task.result(), received)
@@ -172,11 +188,11 @@ class Subscription:
         unseen = self._received() == received_before
         if not self._takes_results and unseen and self.channel in _CHANNELS_WITH_FALLBACK:
             self._takes_results = True
-            log.info("updates_taken_from_calls", feed=self._recorder.counts.label, subscription=self.name)
+            log.info("updates_taken_from_calls", feed=self._ledger.counts.label, subscription=self.name)
         if self._takes_results:
             for stream in self.streams:
                 stream.url = self._sockets.newest
-            self._recorder.on_returned(self.channel, self.symbols, result, now_us())
+            self._reader.on_returned(self.channel, self.symbols, result, now_us())
 
     def _received_by_symbol(self) -> dict[str, int]:
         return {stream.symbol: stream.received for stream in self.streams}
@@ -193,10 +209,10 @@ class Subscription:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._retries.delay_s(self._received(), now_s, at_least_s=at_least_s)
         # A lost connection ends every subscription on it: one of them tells when it is tried again.
-        report = log.info if self._recorder.log_limit.allows(str(error)) else log.debug
+        report = log.info if self._reader.log_limit.allows(str(error)) else log.debug
         report(
             "resubscribing",
-            feed=self._recorder.counts.label,
+            feed=self._ledger.counts.label,
             subscription=self.name,
             failures=self.failures,
             retry_in_s=round(delay_s, 1),
@@ -220,7 +236,7 @@ class Subscription:
         often = self._quarantine.refused(self._received(), monotonic_s())
         may_be_transient = names_none and len(blamed) == len(self.streams) and not often
         if len(self.streams) > 1 and not may_be_transient:
-            log.info("subscription_split", feed=self._recorder.counts.label, subscription=self.name, error=str(error))
+            log.info("subscription_split", feed=self._ledger.counts.label, subscription=self.name, error=str(error))
             return self._parts(blamed)
         if names_none and self._quarantine.refusals == REFUSALS_TO_QUARANTINE:
             self._show_unnamed_refusal(blamed, error)
@@ -231,10 +247,10 @@ class Subscription:
         return []
 
     def _show_unnamed_refusal(self, blamed: Sequence[Stream], error: FeedError) -> None:
-        self._recorder.not_subscribed(blamed, str(error))
+        self._ledger.not_subscribed(blamed, str(error))
         log.warning(
             "refused_without_a_name",
-            feed=self._recorder.counts.label,
+            feed=self._ledger.counts.label,
             channel=self.channel,
             symbols=self.symbols[:3],
             error=str(error)[:300],
@@ -267,7 +283,7 @@ class Subscription:
                 self.method,
                 part,
                 watch=self._watch,
-                recorder=self._recorder,
+                reader=self._reader,
                 backoff=self._retries.new_backoff,
                 parent=self,
                 anew=self._anew and part is not others,
@@ -278,7 +294,7 @@ class Subscription:
 
     async def _wait_out_quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
         """Do not ask until the quarantine is over. Looks at it again when the socket is lost."""
-        show_quarantined(stream, str(error), self._recorder.counts.label)
+        show_quarantined(stream, str(error), self._ledger.counts.label)
         quarantine, signals = self._quarantine, self._signals
         quarantine.begin(monotonic_s())
         signals.has_lost_socket = False

@@ -1,4 +1,4 @@
-"""Order books kept from a venue's changes. Pure.
+"""Order books, kept up to date from the changes that an exchange sends. Pure.
 
 A side is a dictionary by price, sorted only when it is sampled: measured on 2,000 levels and messages of 40 rows, a
 change costs 0.4 µs a row so, 0.75 with a sorted list beside it and 1.2 in a sorted dictionary, and a sample 25 µs.
@@ -6,28 +6,26 @@ change costs 0.4 µs a row so, 0.75 with a sorted list beside it and 1.2 in a so
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Literal
 
 from ingestd.feeds.books.checksums import Agreements
-from ingestd.feeds.books.states import AUDITED_LEVELS, BookState, book_state
+from ingestd.feeds.books.states import AUDITED_LEVELS
 from ingestd.records import BookSnapshot, Level
 from ingestd.venues.messages import BookChange, Row
 from ingestd.venues.venue import BookChecks, BookRule
 
 MOST_WAITING = 5_000  # changes of one book that wait for its REST snapshot; then it is begun anew
 _MOST_LEVELS = 10_000  # of a side; then the worst half goes
-_KEPT_STATES = 1000
 _SEQUENCE_LIMIT = 2**63
 
 Effect = Literal["changed", "nothing", "sequence", "checksum"]
-"""Of a change: the book is another now, or not; or it is broken, and why."""
+"""What a change did to the book. "sequence", "checksum": it shows that the book is wrong."""
 
 
 class Side:
-    """The levels of one side by price; of the bids by its negative, so that the best is always the lowest."""
+    """The levels of one side by price, of bids by the negative price, so that the best is always the lowest."""
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
@@ -35,7 +33,7 @@ class Side:
         self._order: list[float] | None = []
 
     def parsed(self, rows: Sequence[Row]) -> list[tuple[float, float, Level]]:
-        """Rows as (key, amount, level). Raises ValueError when one is no price and amount."""
+        """Rows as (key, amount, level). Raises ValueError when a row is not a price and an amount."""
         sign = self._sign
         try:
             parsed = [(sign * float(row[0]), float(row[1]), (row[0], row[1])) for row in rows]
@@ -46,7 +44,7 @@ class Side:
         return parsed
 
     def put(self, parsed: Sequence[tuple[float, float, Level]]) -> None:
-        """Replace amounts; zero removes the price."""
+        """Set the amounts at these prices; zero removes the price."""
         levels = self._levels
         for key, amount, level in parsed:
             if amount == 0.0:
@@ -63,13 +61,13 @@ class Side:
             self.keep_best(_MOST_LEVELS // 2)
 
     def replace(self, parsed: Sequence[tuple[float, float, Level]]) -> None:
-        """Let all go and take these."""
+        """Replace every level by these."""
         self._levels.clear()
         self._order = None
         self.put(parsed)
 
     def keep_best(self, count: int) -> None:
-        """Let all but the best levels go."""
+        """Remove all but the best levels."""
         if len(self._levels) > count:
             best = self._sorted()[:count]
             self._levels = {key: self._levels[key] for key in best}
@@ -87,34 +85,34 @@ class Side:
 
 
 class Book:
-    """One symbol's."""
+    """The order book of one symbol."""
 
     def __init__(self, symbol: str, depth: int | None) -> None:
         self.symbol = symbol
         self.bids, self.asks = Side(-1), Side(1)
         self.sequence: int | None = None
-        self.time = 0  # 0: the venue said none
+        self.time = 0  # of the exchange; 0: it stated none
         self.received_at = 0
-        self.in_step = False
-        self.waiting: list[BookChange] | None = None  # None: no snapshot has been asked for
+        self.in_step = False  # whether it is the exchange's
+        self.waiting: list[BookChange] | None = None  # for the REST snapshot; None: none was asked for
         self._depth = depth
 
     def replace(self, bids: Sequence[Row], asks: Sequence[Row]) -> None:
-        """A snapshot. Raises ValueError, and then the book is as it was."""
+        """Replace the book by a snapshot. Raises ValueError and leaves the book as it was."""
         parsed_bids, parsed_asks = self.bids.parsed(bids), self.asks.parsed(asks)
         self.bids.replace(parsed_bids)
         self.asks.replace(parsed_asks)
         self._cut()
 
     def change(self, bids: Sequence[Row], asks: Sequence[Row]) -> None:
-        """Changes. Raises ValueError, and then the book is as it was."""
+        """Apply changes. Raises ValueError and leaves the book as it was."""
         parsed_bids, parsed_asks = self.bids.parsed(bids), self.asks.parsed(asks)
         self.bids.put(parsed_bids)
         self.asks.put(parsed_asks)
         self._cut()
 
     def snapshot(self, exchange: str, levels: int) -> BookSnapshot | None:
-        """The top levels as a record; None when there are none. Not `valid` when the sides cross."""
+        """The best levels as a record; None when there are none. It is not `valid` when the sides cross."""
         bids, asks = self.bids.best(levels), self.asks.best(levels)
         if not bids and not asks:
             return None
@@ -132,14 +130,14 @@ class Book:
         }
 
     def _cut(self) -> None:
-        """A venue that sends a fixed depth does not say that a level has left it."""
+        """Remove levels beyond a fixed depth: the exchange does not say that a level has left it."""
         if self._depth is not None:
             self.bids.keep_best(self._depth)
             self.asks.keep_best(self._depth)
 
 
 class Books:
-    """Every book of a feed. `over_rest`: they begin with a REST snapshot, else the subscription brings one."""
+    """Every order book of a feed. `over_rest`: books begin with a REST snapshot; otherwise the stream brings one."""
 
     def __init__(self, rule: BookRule, *, over_rest: bool) -> None:
         self._rule = rule
@@ -148,34 +146,28 @@ class Books:
         self._over_rest = over_rest
         self._books: dict[str, Book] = {}
         self._agreements = Agreements()
-        self._changed: dict[str, Book] = {}
-        self._kept: tuple[str, deque[BookState]] | None = None
 
     def follow(self, symbol: str) -> None:
-        """From now on its changes are taken."""
+        """Keep the book of this symbol from now on."""
         if symbol not in self._books:
             self._books[symbol] = Book(symbol, self._depth)
 
     def forget(self, symbol: str) -> None:
-        """It is not followed any more."""
+        """Stop keeping the book of this symbol."""
         self._books.pop(symbol, None)
-        self._changed.pop(symbol, None)
 
     def get(self, symbol: str) -> Book | None:
-        """The book, if it is the venue's."""
+        """The book; None while it is not the exchange's."""
         book = self._books.get(symbol)
         return book if book is not None and book.in_step else None
 
     def interrupted(self, symbol: str) -> None:
-        """It is the venue's no more: it begins anew."""
+        """The book is no longer the exchange's: it begins anew."""
         if symbol in self._books:
             self._books[symbol] = Book(symbol, self._depth)
-        self._changed.pop(symbol, None)
-        if self._kept is not None and self._kept[0] == symbol:
-            self._kept[1].clear()
 
     def take(self, change: BookChange) -> Effect:
-        """One message. Raises ValueError, and then nothing of it is taken."""
+        """Apply one message. Raises ValueError and applies nothing of it."""
         book = self._books.get(change.symbol)
         if book is None:
             return "nothing"
@@ -193,26 +185,26 @@ class Books:
         return self._taken(book, change)
 
     def needs_snapshot(self, symbol: str) -> bool:
-        """Whether a REST snapshot has to be asked for."""
+        """Whether a REST snapshot must be asked for."""
         book = self._books.get(symbol)
         return self._over_rest and book is not None and not book.in_step and book.waiting is None
 
     def asked(self, symbol: str) -> None:
-        """A REST snapshot is being asked for: changes wait for it."""
+        """A REST snapshot is being asked for: keep changes until it comes."""
         book = self._books.get(symbol)
         if book is not None and not book.in_step:
             book.waiting = []
 
     def given_up(self, symbol: str) -> None:
-        """The REST snapshot does not come."""
+        """The REST snapshot did not come."""
         book = self._books.get(symbol)
         if book is not None:
             book.waiting = None
 
     def begin(self, symbol: str, snapshot: Mapping[str, Any], received_at: int) -> bool:
-        """The REST snapshot, in the exchange library's form with texts, and what waited for it.
+        """Begin the book with a REST snapshot, in the exchange library's form with texts, and the changes that waited.
 
-        False: the two leave something out between them, or something is not readable, and another one is needed.
+        False: a change is missing between the two, or something is malformed, and another snapshot is needed.
         """
         book = self._books.get(symbol)
         if book is None or book.in_step or book.waiting is None:
@@ -234,25 +226,7 @@ class Books:
             book.time = int(snapshot.get("timestamp") or 0) * 1000
         book.received_at = received_at
         book.in_step = True
-        self._mark(book)
         return True
-
-    def take_changed(self) -> Iterator[Book]:
-        """Those that changed since the last call."""
-        changed, self._changed = self._changed, {}
-        return iter(changed.values())
-
-    def keep_states(self, symbol: str, now: Mapping[str, Any]) -> Sequence[BookState]:
-        """The states of this one book from now on, the oldest first; of many the newest thousand.
-
-        Emptied when the book is begun anew.
-        """
-        self._kept = symbol, deque([book_state(now, AUDITED_LEVELS)], maxlen=_KEPT_STATES)
-        return self._kept[1]
-
-    def keep_no_states(self) -> None:
-        """Let them go."""
-        self._kept = None
 
     def _wait(self, book: Book, change: BookChange) -> None:
         if book.waiting is not None:
@@ -267,15 +241,9 @@ class Books:
             agrees = checks.agrees(change, book.bids.best, book.asks.best)
             if self._agreements.contradicted(book.symbol, agrees=agrees):
                 return "checksum"
-        self._mark(book)
         return "changed"
 
     def _note(self, book: Book, change: BookChange) -> None:
         book.sequence = change.last
         book.time = change.time
         book.received_at = change.received_at
-
-    def _mark(self, book: Book) -> None:
-        self._changed[book.symbol] = book
-        if self._kept is not None and self._kept[0] == book.symbol:
-            self._kept[1].append(book_state(book.as_mapping(), AUDITED_LEVELS))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, RateLimited, says_subscribed
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.refusals import Refusals
 from ingestd.feeds.native.socket import Socket, connect
 from ingestd.feeds.native.subscriptions import Subscriptions
@@ -41,7 +41,7 @@ class Connection:
         *,
         config: FeedConfig,
         venue: Venue,
-        recorder: NativeRecorder,
+        reader: MessageReader,
         dials: Pace,
         must_pause: Callable[[], bool],
         on_asked: Callable[[Iterable[Stream]], None],
@@ -49,7 +49,8 @@ class Connection:
         self.url = url
         self._config = config
         self._venue = venue
-        self._recorder = recorder
+        self._reader = reader
+        self._recorder = reader.recorder
         self._dials = dials
         self._must_pause = must_pause
         self._on_asked = on_asked
@@ -114,7 +115,7 @@ class Connection:
         """Connect, and serve the socket until it is lost. Return how many seconds to wait before the next attempt."""
         began_s = monotonic_s()
         decode = self._venue.decoder(self._subscriptions.symbols, now_us())
-        frames = Frames(self.url, decode, self._recorder, self._on_notice, self._on_missing_frames)
+        frames = Frames(self.url, decode, self._reader, self._on_notice, self._on_missing_frames)
         try:
             socket = await self._dial(frames, stop)
         except FeedError as error:
@@ -187,7 +188,7 @@ class Connection:
         silent = self._subscriptions.silent()
         for asked, text, is_quarantined in self._refusals.judge(silent, now_s, nothing_delivers=nothing_delivers):
             self._subscriptions.is_refused(asked)
-            self._recorder.not_subscribed([self.streams[asked]], text)
+            self._recorder.ledger.not_subscribed([self.streams[asked]], text)
             if is_quarantined:
                 show_quarantined(self.streams[asked], text, self._config.label)
 
@@ -242,7 +243,7 @@ class Connection:
         """Report it. Return how many seconds to wait before the next attempt."""
         at_least_s = 0.0
         if isinstance(error, RateLimited):
-            self._recorder.counts.waits_cut += error.is_cut
+            self._recorder.ledger.counts.waits_cut += error.is_cut
             at_least_s = error.pause_s
         retry_in_s = self._backoff.next_s(at_least_s)
         self._disconnected(str(error), retry_in_s, was_connected=False)
@@ -260,14 +261,14 @@ class Frames:
         self,
         url: str,
         decode: Decoder,
-        recorder: NativeRecorder,
+        reader: MessageReader,
         on_notice: Callable[[Notice], None],
         on_missing_frames: Callable[[str], None],
     ) -> None:
         self.with_data = 0  # so many
         self._url = url
         self._decode = decode
-        self._recorder = recorder
+        self._reader = reader
         self._on_notice = on_notice
         self._on_missing_frames = on_missing_frames
         self._number: int | None = None  # of the last one, where the venue counts them
@@ -276,10 +277,10 @@ class Frames:
         """Decode one frame. An error costs this frame only."""
         try:
             messages = self._decode(frame, time.time_ns() // 1000)
-            if messages and self._recorder.take(messages, self._take_other):
+            if messages and self._reader.take(messages, self._take_other):
                 self.with_data += 1
         except Exception as error:  # noqa: BLE001  # whatever one frame does, the next must be read
-            self._recorder.bad_frame(self._url, error, frame[:_SHOWN_BYTES].decode(errors="replace"))
+            self._reader.ledger.bad_frame(self._url, error, frame[:_SHOWN_BYTES].decode(errors="replace"))
 
     def _take_other(self, message: Message) -> None:
         if isinstance(message, FrameNumber):

@@ -15,7 +15,7 @@ from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.markets.symbols import kind_of
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.session import NativeSession
 from ingestd.feeds.stopping import Stop
 from ingestd.records import Channel, StreamId
@@ -45,7 +45,7 @@ class NativeFeed:
         self._venue = venue
         self._earlier = earlier = {} if earlier is None else earlier
         self._stop = Stop()
-        self._recorder: NativeRecorder | None = None
+        self._reader: MessageReader | None = None
         self._session: NativeSession | None = None
         self._finished = Stop()
         self._inner = CcxtFeed(
@@ -60,21 +60,19 @@ class NativeFeed:
 
     async def run(self, intake: Intake) -> None:
         """Deliver until closed. Raises ConfigError when none of the symbols exists."""
-        self._recorder = recorder = NativeRecorder(self.config, self._venue, intake, self._earlier)
+        self._reader = reader = MessageReader(self.config, self._venue, intake, self._earlier)
         newest = Newest(self.config, lambda: self._inner.exchange)
-        self._session = session = NativeSession(
-            self.config, self._venue, recorder, intake, self._inner.order_book, newest
-        )
+        self._session = session = NativeSession(self.config, self._venue, reader, self._inner.order_book, newest)
         streaming = asyncio.create_task(session.run(self._stop), name=f"{self.config.label} sockets")
         resting = asyncio.create_task(self._inner.run(intake), name=f"{self.config.label} rest")
         try:
             await asyncio.wait({streaming, resting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            recorder.closing = True
+            reader.recorder.closing = True
             self._stop.set()
             await self._inner.close()
             await asyncio.wait({streaming, resting})
-            recorder.end()
+            reader.ledger.end()
             self._finished.set()
         for task in (resting, streaming):
             task.result()
@@ -82,21 +80,22 @@ class NativeFeed:
     async def close(self) -> None:
         """Stop and wait until nothing more is handed over."""
         self._stop.set()
-        if self._recorder is not None:
-            self._recorder.closing = True
+        if self._reader is not None:
+            self._reader.recorder.closing = True
             await self._finished.wait()
 
     def status(self) -> FeedStatus:
         """Counts and streams as they are now."""
-        inner, recorder, session = self._inner.status(), self._recorder, self._session
-        if recorder is None or session is None:
+        inner, reader, session = self._inner.status(), self._reader, self._session
+        if reader is None or session is None:
             return inner
-        streams: list[StreamStatus] = [*recorder.all_streams(), *inner.streams]
+        own = list(reader.ledger.all_streams())
+        streams: list[StreamStatus] = [*own, *inner.streams]
         problem = inner.problem
-        if problem is None and not session.connected and any(True for _ in recorder.all_streams()):
+        if problem is None and not session.connected and own:
             problem = "no socket is connected"
         return replace(
-            _sum(recorder.counts, inner),
+            _sum(reader.ledger.counts, inner),
             connected=session.connected or inner.connected,
             problem=problem,
             streams=streams,
@@ -120,8 +119,8 @@ class NativeFeed:
         return f'there is no native decoder for {kind} markets of {self.config.exchange}: decoder = "auto" takes ccxt'
 
     def _chosen(self, choice: Choice) -> None:
-        if self._session is not None and self._recorder is not None:
-            self._recorder.set_units(choice.markets, choice.symbols)
+        if self._session is not None and self._reader is not None:
+            self._reader.ledger.set_units(choice.markets, choice.symbols)
             self._session.follow(choice)
 
 

@@ -1,4 +1,4 @@
-"""The sockets of one feed, what runs beside them, and which stream is on which."""
+"""The sockets of one native feed, and which stream is on which."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from typing import Any
 
 import structlog
 
-from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.base import Intake
-from ingestd.feeds.books.audit import BookAuditor
 from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.native.connection import Connection
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.rebuilding import Fetch, Rebuilding
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.recording.supervisor import supervise
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
-from ingestd.feeds.streams.silence_watch import SilenceWatch
 from ingestd.gaps.causes import UNLISTED
 from ingestd.records import Channel
 from ingestd.venues.venue import Asked, OwnMarketIds, Venue
@@ -30,49 +27,41 @@ from ingestd.venues.venue import Asked, OwnMarketIds, Venue
 log = structlog.get_logger()
 
 DIALS_AT_ONCE = 20  # where the venue counts dials over minutes
-_IDS_SETTLE_US = 1_000_000
-_LOOK_S = 1.0
 
 
 class NativeSession:
     """`follow` says which symbols; `run` once, until the stop.
 
-    `fetch_book(symbol, levels)` is the venue's own book over REST, `newest` what it says there of silent streams
-    (None: it cannot be asked, and their sockets alone are watched).
+    `fetch_book(symbol, levels)` is the exchange's own book over REST, `newest` asks it there about silent streams
+    (None: it cannot be asked, and only their sockets are watched).
     """
+
+    can_forget_books = True
 
     def __init__(
         self,
         config: FeedConfig,
         venue: Venue,
-        recorder: NativeRecorder,
-        intake: Intake,
+        reader: MessageReader,
         fetch_book: Fetch,
         newest: Newest | None = None,
     ) -> None:
         self._config = config
         self._venue = venue
-        self._recorder = recorder
-        self._intake = intake
+        self._reader = reader
+        self._recorder = reader.recorder
         self._fetch_book = fetch_book
         self._newest = newest
         self._connections: dict[str, list[Connection]] = {}  # by URL
         self._places: dict[tuple[Channel, str], tuple[Connection, Asked]] = {}
         self._wanted = Choice((), {})
-        self._elsewhere: dict[tuple[Channel, str], None] = {}  # to be carried by another socket
+        self._to_move: dict[tuple[Channel, str], None] = {}  # to another socket
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
         # A limit below one a second is counted over minutes: a start may dial several at once.
         per_s = venue.limits.sockets_per_s
         self._dials = Pace(per_s, burst=DIALS_AT_ONCE if per_s < 1 else 1)
-        self._rebuilding = Rebuilding(
-            recorder,
-            fetch_book if venue.book_over_rest else None,
-            ask_again=self._ask_for_book_again,
-            give_up=self._give_up_socket_of_book,
-            label=config.label,
-        )
-        recorder.attach(self._rebuilding.broken)
+        self.one_series = venue.book_over_rest
 
     @property
     def connected(self) -> bool:
@@ -88,17 +77,16 @@ class NativeSession:
         """Deliver until the stop."""
         label, config = self._config.label, self._config
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._settle_ids(stop), name=f"{label} ids")
+            has_books = "order_book" in self._own(config.channels)
+            supervision = supervise(self._recorder, self, self._newest, stop, has_books=has_books)
+            tasks.create_task(supervision, name=f"{label} supervisor")
             tasks.create_task(self._resume_reading(stop), name=f"{label} reading")
-            if self._newest is not None:
-                tasks.create_task(self._silence_watch(self._newest).run(stop), name=f"{label} silence")
-            if "order_book" in self._own(config.channels):
-                for number in range(self._rebuilding.workers):
-                    tasks.create_task(self._rebuilding.run(stop), name=f"{label} rebuild {number}")
-                if config.order_book_interval_ms:
-                    tasks.create_task(self._sample_books(stop), name=f"{label} books")
-                if config.book_audit_interval_s:
-                    tasks.create_task(self._auditor().run(stop), name=f"{label} book audit")
+            if has_books:
+                rebuilding = Rebuilding(
+                    self._reader, self, self._fetch_book if self._venue.book_over_rest else None, label=label
+                )
+                for number in range(rebuilding.workers):
+                    tasks.create_task(rebuilding.run(stop), name=f"{label} rebuild {number}")
             while not stop.is_set():
                 await self._choice_or(stop)
                 if not stop.is_set():
@@ -127,7 +115,7 @@ class NativeSession:
             connection, asked = self._places.pop(place)
             connection.drop(asked)
         self._recorder.remove(gone)
-        self._recorder.expect(choice)
+        self._recorder.ledger.expect(choice)
         new_connections: list[Connection] = []
         self._move(new_connections)
         new = 0
@@ -143,7 +131,7 @@ class NativeSession:
                     continue
                 new += 1
                 connection = self._with_room(self._venue.address(market, channel), new_connections)
-                connection.add(asked, self._recorder.add_stream(channel, symbol))
+                connection.add(asked, self._reader.add_stream(channel, symbol))
                 self._places[channel, symbol] = connection, asked
         for stream in self._recorder.judge_listing(choice):
             connection, asked = self._places[stream.channel, stream.symbol]  # type: ignore[index]  # one of ours
@@ -152,8 +140,8 @@ class NativeSession:
         return new_connections
 
     def _move(self, new_connections: list[Connection]) -> None:
-        """Put those that a socket does not bring, however often it is asked, on another one."""
-        places, self._elsewhere = self._elsewhere, {}
+        """Move the streams that a socket does not bring, however often it is asked, to another one."""
+        places, self._to_move = self._to_move, {}
         for place in places:
             if place in self._places:
                 connection, asked = self._places[place]
@@ -170,7 +158,7 @@ class NativeSession:
             return place is None
         connection, before = place
         connection.drop(before)
-        stream = self._recorder.streams[asked.channel][symbol]
+        stream = self._recorder.ledger.streams[asked.channel][symbol]
         reason = f"the venue has another id for it: {asked.market_id}, which was {before.market_id}"
         self._recorder.interrupted([stream], UNLISTED, reason)
         return True
@@ -188,7 +176,7 @@ class NativeSession:
             url,
             config=self._config,
             venue=self._venue,
-            recorder=self._recorder,
+            reader=self._reader,
             dials=self._dials,
             must_pause=self._must_pause,
             on_asked=self._books_asked,
@@ -199,72 +187,50 @@ class NativeSession:
 
     def _books_asked(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
-            if stream.channel == "order_book" and self._recorder.needs_snapshot(stream.symbol):
-                self._rebuilding.begin(stream.symbol)
+            if stream.channel == "order_book" and self._reader.books.needs_snapshot(stream.symbol):
+                self._reader.rebuilds.add(stream.symbol)
 
-    def _ask_for_book_again(self, symbol: str) -> None:
+    def ask_for_book_again(self, symbol: str) -> None:
+        """End the book's stream and subscribe to it again."""
         place = self._places.get(("order_book", symbol))
         if place is not None:
             connection, asked = place
             connection.ask_again(asked)
 
-    def _silence_watch(self, newest: Newest) -> SilenceWatch:
-        return SilenceWatch(
-            newest,
-            self._recorder,
-            streams=self._speaking,
-            ask_anew=self._ask_anew,
-            blocked=lambda: self._intake.is_blocked,
-            stale_after_s=self._config.stale_after_s,
-            book_interval_s=self._config.order_book_interval_ms / 1000,
-        )
-
-    def _speaking(self) -> Iterable[Stream]:
-        """The streams whose socket is up."""
+    def open_streams(self) -> Iterable[Stream]:
+        """The streams whose socket is open."""
         return [connection.streams[asked] for connection, asked in self._places.values() if connection.is_connected]
 
-    def _ask_anew(self, stream: Stream, attempt: int) -> None:
-        """On its own socket first, then on another one."""
+    def ask_anew(self, stream: Stream, attempt: int) -> None:
+        """Subscribe to the stream again: first on its own socket, from the second attempt on over another one."""
         place: tuple[Channel, str] = (stream.channel, stream.symbol)  # type: ignore[assignment]
         if attempt > 1:
-            self._elsewhere[place] = None
+            self._to_move[place] = None
             self._choice.set()
         elif place in self._places:
             connection, asked = self._places[place]
             connection.ask_again(asked)
 
-    def _give_up_socket_of_book(self, symbol: str) -> None:
+    def give_up_socket_of_book(self, symbol: str) -> None:
+        """Close the socket that carries the book's stream: all its streams move to the next one."""
         place = self._places.get(("order_book", symbol))
         if place is not None:
             place[0].give_up(f"the venue sends no whole book of {symbol}")
 
-    def _auditor(self) -> BookAuditor:
-        async def forget(symbol: str) -> None:
-            """A broken book is let go by whoever says that it is broken."""
+    def book(self, symbol: str) -> Mapping[str, Any] | None:
+        """Our book in the exchange library's form; None while it is not the exchange's."""
+        return self._reader.book(symbol)
 
-        return BookAuditor(
-            fetch=self._fetch_book,
-            forget=forget,
-            book=self._recorder.book,
-            recorder=self._recorder,
-            interval_s=self._config.book_audit_interval_s,
-            one_series=self._venue.book_over_rest,
-        )
+    async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
+        """The exchange's own book over REST. Raises FeedError."""
+        return await self._fetch_book(symbol, levels)
 
-    async def _sample_books(self, stop: Stop) -> None:
-        interval_s = self._config.order_book_interval_ms / 1000
-        due_s = monotonic_s() + interval_s
-        while await stop.sleep(max(0.0, due_s - monotonic_s())):
-            self._recorder.sample_books()
-            due_s = max(due_s + interval_s, monotonic_s())
-
-    async def _settle_ids(self, stop: Stop) -> None:
-        while await stop.sleep(_LOOK_S):
-            self._recorder.settle_ids(now_us() - _IDS_SETTLE_US)
+    async def forget_book(self, symbol: str) -> None:
+        """Nothing to do: the reader drops a broken book."""
 
     def _must_pause(self) -> bool:
         """Whether a socket must not be read now. `_resume_reading` resumes it."""
-        if self._intake.is_blocked:
+        if self._recorder.intake.is_blocked:
             self._paused.set()
             return True
         return False
@@ -274,9 +240,7 @@ class NativeSession:
         while not stop.is_set():
             await stop.sleep_or(self._paused, 3600.0)
             if self._paused.is_set():
-                await stop.run(self._intake.writable(), name=f"{self._config.label} room")
+                await stop.run(self._recorder.intake.writable(), name=f"{self._config.label} room")
                 self._paused.clear()
-                for connection in [
-                    connection for connections in self._connections.values() for connection in connections
-                ]:
+                for connection in chain(*self._connections.values()):
                     connection.resume()

@@ -12,8 +12,8 @@ from aiohttp import WSMessage, WSMsgType
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.lab.bench.figures import Figure, Figures, us_each
 from ingestd.lab.bench.rig import Plan
 from ingestd.lab.bench.socket_stages import Counter
@@ -103,8 +103,8 @@ async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
 def _offline_session(venue: Venue, intake: Intake) -> CcxtSession:
     """It has one market, made by hand, and no network."""
     config = FeedConfig(exchange=venue.exchange, symbols=[venue.symbol], channels=["trades"])
-    recorder = Recorder(config, intake)
-    session = CcxtSession(config, recorder)
+    reader = TapReader(config, intake)
+    session = CcxtSession(config, reader)
     pair, _, settle = venue.symbol.partition(":")
     base, quote = pair.split("/")
     market: dict[str, Any] = {
@@ -124,5 +124,5 @@ def _offline_session(venue: Venue, intake: Intake) -> CcxtSession:
         "info": {},
     }
     session.exchange.set_markets([session.exchange.safe_market_structure(market)])
-    recorder.add_stream("trades", venue.symbol)
+    reader.ledger.add_stream("trades", venue.symbol)
     return session

@@ -11,8 +11,8 @@ from aiohttp import WSMessage, WSMsgType
 
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.records import CHANNELS, Channel, FeedGap, MarketRecord
 
 SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -91,8 +91,9 @@ class Wire:
     ) -> None:
         self.intake = ListIntake()
         changes.setdefault("url_map", {"wss://named.by/the/test": url})  # a server of the venue, whatever it is
-        self.recorder = Recorder(feed_config(exchange, symbols, **changes), into or self.intake)
-        self.session = CcxtSession(self.recorder.config, self.recorder)
+        self.reader = TapReader(feed_config(exchange, symbols, **changes), into or self.intake)
+        self.recorder, self.ledger = self.reader.recorder, self.reader.ledger
+        self.session = CcxtSession(self.reader.config, self.reader)
         self.exchange = self.session.exchange
         self.exchange.set_markets([market(self.exchange, name, market_id) for name, market_id in symbols.items()])
         for channel in CHANNELS:
@@ -102,7 +103,7 @@ class Wire:
     def want(self, channel: Channel, *symbols: str) -> None:
         """Ask for these streams, without a subscription."""
         for symbol in symbols:
-            self.recorder.add_stream(channel, symbol)
+            self.ledger.add_stream(channel, symbol)
 
     def frames(self, *frames: str | bytes) -> None:
         """Deliver the frames in one loop turn."""

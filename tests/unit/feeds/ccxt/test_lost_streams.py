@@ -11,7 +11,7 @@ from tests.unit.feeds.doubles import Wire
 
 async def test_the_socket_is_dialled_again_ever_more_seldom() -> None:
     wire = Wire("binance", {"BTC/USDT": "BTCUSDT"}, "wss://stream.binance.com:9443/ws")
-    stream = wire.recorder.streams["trades"]["BTC/USDT"]
+    stream = wire.ledger.streams["trades"]["BTC/USDT"]
     stream.url = "wss://stream.binance.com:9443/ws"
     dropped: list[Any] = []
     client = SimpleNamespace(url=stream.url, on_error=dropped.append)

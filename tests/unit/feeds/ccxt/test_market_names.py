@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.ccxt.market_names import MarketNames
+from ingestd.feeds.ccxt.market_names import MarketNames, book_named_in
 
 MARKETS: dict[str, dict[str, Any]] = {
     "BTC/USDT": {"id": "BTC-USDT", "spot": True, "base": "BTC", "quote": "USDT"},
@@ -32,3 +32,17 @@ MARKETS: dict[str, dict[str, Any]] = {
 )
 def test_names_are_found_whole_and_the_longest_first(text: str, symbols: set[str]) -> None:
     assert MarketNames(MARKETS).named_in(text) == symbols
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("orderbook::BTC/USDT", "BTC/USDT"),
+        ("books:BTC/USDT:USDT", "BTC/USDT:USDT"),
+        ("orderbook@BTC/USDT", "BTC/USDT"),
+        ("orderbook:WBTC/USDT", None),
+        ("book:tBTCUSD", None),
+    ],
+)
+def test_the_symbol_in_the_librarys_name(name: str, symbol: str | None) -> None:
+    assert book_named_in(name, ["BTC/USDT", "BTC/USDT:USDT"]) == symbol

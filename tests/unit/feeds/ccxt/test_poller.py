@@ -11,7 +11,7 @@ import pytest
 
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.poller import Poller
-from ingestd.feeds.ccxt.recorder import Recorder
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams import quarantine
 from ingestd.records import FeedGap, OpenInterest
@@ -44,8 +44,8 @@ class Venue:
         self.left_out: set[str] = set()
         self.calls: list[tuple[str, Any]] = []
         self.intake = ListIntake()
-        self.recorder = Recorder(feed_config("binance", ["*"]), self.intake)
-        self.streams = [self.recorder.add_stream("open_interest", symbol) for symbol in symbols]
+        self.reader = TapReader(feed_config("binance", ["*"]), self.intake)
+        self.streams = [self.reader.ledger.add_stream("open_interest", symbol) for symbol in symbols]
 
     async def fetch(self, method: str, argument: Any) -> Any:
         self.calls.append((method, argument))
@@ -58,9 +58,7 @@ class Venue:
 
     async def poll(self, cycles: int, method: Method = SINGLE) -> None:
         groups = [self.streams] if method.many else [[stream] for stream in self.streams]
-        poller = Poller(
-            "open_interest", method, SINGLE, groups, fetch=self.fetch, recorder=self.recorder, interval_s=1.0
-        )
+        poller = Poller("open_interest", method, SINGLE, groups, fetch=self.fetch, reader=self.reader, interval_s=1.0)
         await poller.run(Cycles(cycles))
 
     def samples(self) -> list[str]:

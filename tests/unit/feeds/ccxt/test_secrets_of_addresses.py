@@ -35,7 +35,7 @@ async def test_markets_that_cannot_be_loaded(decoder: str) -> None:
 
 async def test_the_reason_of_a_gap() -> None:
     wire = Wire("binance", {"BTC/USDT": "BTCUSDT"}, "wss://stream.binance.com:9443/ws")
-    stream = wire.recorder.streams["trades"]["BTC/USDT"]
+    stream = wire.ledger.streams["trades"]["BTC/USDT"]
     wire.recorder.interrupted([stream], "disconnect", f"cannot connect to ws://proxy:{SECRET}@h:1/ws?token={SECRET}")
     (gap,) = wire.intake.of(FeedGap)
     assert gap.detail == "cannot connect to ws://proxy:***@h:1/ws?token=***"

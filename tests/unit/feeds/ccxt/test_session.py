@@ -35,7 +35,7 @@ async def test_a_socket_that_carries_data_is_left_alone(wire: Wire) -> None:
     wire.frames(TRADE)
     wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S - 0.1)
 
-    assert wire.recorder.counts.stale_reconnects == 0
+    assert wire.ledger.counts.stale_reconnects == 0
     assert URL in wire.exchange.clients
 
 
@@ -56,7 +56,7 @@ async def test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap(wire: W
 
     assert waiting.exception() is not None  # who waits on it hears of it
     assert URL not in wire.exchange.clients
-    assert wire.recorder.counts.stale_reconnects == 1
+    assert wire.ledger.counts.stale_reconnects == 1
     assert [gap.cause for gap in wire.intake.of(FeedGap)] == ["stale"]
 
 
@@ -71,7 +71,7 @@ async def test_a_socket_that_we_do_not_read_is_not_silent(wire: Wire) -> None:
     await asyncio.sleep(0)
 
     wire.session.check_socket(wire.client, read_from + 100 * LIMIT_S)
-    assert wire.recorder.counts.stale_reconnects == 0
+    assert wire.ledger.counts.stale_reconnects == 0
     assert wire.client.lastPong > 1_700_000_000_000  # ccxt's ping loop finds it answered
 
     wire.client.last_data_at = read_from - LIMIT_S  # as if the wait had begun that long ago
@@ -82,7 +82,7 @@ async def test_a_socket_that_we_do_not_read_is_not_silent(wire: Wire) -> None:
     assert wire.client.last_data_at >= held_from + 0.02  # the pause does not count
     assert wire.client.lastPong > 1_700_000_000_000
     wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
-    assert wire.recorder.counts.stale_reconnects == 1  # from now on it does
+    assert wire.ledger.counts.stale_reconnects == 1  # from now on it does
 
 
 async def test_what_a_socket_brings_after_it_was_given_up_is_taken_and_ends_no_gap(wire: Wire) -> None:
@@ -97,9 +97,9 @@ async def test_what_a_socket_brings_after_it_was_given_up_is_taken_and_ends_no_g
 async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None:
     def silent_for(seconds: float) -> bool:
         client = wire.exchange.client(URL)
-        before = wire.recorder.counts.stale_reconnects
+        before = wire.ledger.counts.stale_reconnects
         wire.session.check_socket(client, client.last_data_at + seconds + 0.001)  # past what floats round away
-        return wire.recorder.counts.stale_reconnects > before
+        return wire.ledger.counts.stale_reconnects > before
 
     assert silent_for(LIMIT_S)
     assert not silent_for(LIMIT_S)

@@ -11,9 +11,9 @@ import ccxt
 import pytest
 
 from ingestd.feeds.ccxt.channels import Method
-from ingestd.feeds.ccxt.recorder import Recorder
 from ingestd.feeds.ccxt.subscription import FAILURES_TO_RECREATE, Subscription, all_fail
 from ingestd.feeds.ccxt.tap import dialled_urls
+from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.quarantine import QUARANTINE_S
 from ingestd.retry import Backoff
@@ -53,7 +53,7 @@ class FakeVenue:
         self.errors = errors
         self.calls: list[list[str]] = []
         self.delivering: list[str] = []
-        self.recorder = Recorder(feed_config("binance", ["*"]), ListIntake())
+        self.reader = TapReader(feed_config("binance", ["*"]), ListIntake())
         self.called = asyncio.Event()
 
     async def watch(self, symbols: Sequence[str]) -> Any:
@@ -66,17 +66,17 @@ class FakeVenue:
             if symbol in self.errors:
                 raise self.errors[symbol]
         for symbol in symbols:
-            self.recorder.on_trade(symbol, {"id": "1", "price": "1", "amount": "1"}, 1)
+            self.reader.on_trade(symbol, {"id": "1", "price": "1", "amount": "1"}, 1)
         return []
 
     def subscription(self, *symbols: str) -> Subscription:
-        streams = [self.recorder.add_stream("trades", symbol) for symbol in symbols]
+        streams = [self.reader.ledger.add_stream("trades", symbol) for symbol in symbols]
         return Subscription(
             "trades",
             Method("watch_trades_for_symbols", "symbols"),
             streams,
             watch=self.watch,
-            recorder=self.recorder,
+            reader=self.reader,
             backoff=lambda: Backoff(base_s=1.0, cap_s=8.0, draw=lambda: 1.0),
         )
 
@@ -125,7 +125,7 @@ async def test_a_refused_symbol_is_found_by_halving_and_only_it_is_put_aside() -
 
     await venue.subscription("D").run(stop)
 
-    quarantined = {s.symbol for s in venue.recorder.all_streams() if s.quarantined}
+    quarantined = {s.symbol for s in venue.reader.ledger.all_streams() if s.quarantined}
     assert quarantined == {"D"}
     assert venue.calls.count(["D"]) == 3  # a refusal may have been about another symbol of the socket
     assert stop.quarantines == 1
@@ -134,7 +134,7 @@ async def test_a_refused_symbol_is_found_by_halving_and_only_it_is_put_aside() -
 async def test_a_symbol_that_delivers_is_never_blamed() -> None:
     venue = FakeVenue()
     subscription = venue.subscription("A", "B")
-    venue.recorder.on_trade("A", {"id": "1", "price": "1", "amount": "1"}, 1)
+    venue.reader.on_trade("A", {"id": "1", "price": "1", "amount": "1"}, 1)
     venue.errors["B"] = ccxt.ExchangeError("some symbol is wrong")
 
     parts = await subscription.run(QuickStop())
@@ -182,7 +182,7 @@ async def test_where_nothing_is_stored_the_returned_trades_are_taken() -> None:
     venue.watch = returning  # type: ignore[method-assign]
     await venue.subscription("A").run(stop)
 
-    assert venue.recorder.streams["trades"]["A"].received >= 2
+    assert venue.reader.ledger.streams["trades"]["A"].received >= 2
 
 
 async def test_what_calls_return_belongs_to_their_socket() -> None:
@@ -200,22 +200,21 @@ async def test_what_calls_return_belongs_to_their_socket() -> None:
 
     venue.watch = returning  # type: ignore[method-assign]
     subscription = venue.subscription("A")
-    venue.recorder.attach(lambda: None, subscription.wake)
     await subscription.run(stop)
-    assert venue.recorder.streams["trades"]["A"].url == URL
+    assert venue.reader.ledger.streams["trades"]["A"].url == URL
 
 
 async def test_each_broken_book_has_delays_of_its_own() -> None:
     """One that breaks again and again waits longer each time; another that breaks then is asked for as at first."""
     venue = FakeVenue()
     stop = QuickStop(limit=5)
-    streams = [venue.recorder.add_stream("order_book", symbol) for symbol in ("A", "B")]
+    streams = [venue.reader.ledger.add_stream("order_book", symbol) for symbol in ("A", "B")]
     subscription = Subscription(
         "order_book",
         Method("watch_order_book_for_symbols", "symbols"),
         streams,
         watch=venue.watch,
-        recorder=venue.recorder,
+        reader=venue.reader,
         backoff=lambda: Backoff(base_s=1.0, draw=lambda: 1.0),
     )
     running = asyncio.create_task(subscription.run(stop))

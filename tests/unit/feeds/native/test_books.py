@@ -51,7 +51,8 @@ def begun(number: int = 10) -> Books:
 
 
 def sampled(books: Books, levels: int = 20) -> BookSnapshot:
-    (book,) = books.take_changed()
+    book = books.get(SYMBOL)
+    assert book is not None
     record = book.snapshot("binance", levels)
     assert record is not None
     return record
@@ -93,7 +94,7 @@ def test_nothing_is_sampled_before_the_snapshot_and_what_waited_goes_onto_it() -
     assert not books.needs_snapshot(SYMBOL)
     for number in (9, 10, 11, 12):
         assert books.take(change(number, number, [(f"1.{number}", "1")])) == "nothing"
-    assert list(books.take_changed()) == []
+    assert books.get(SYMBOL) is None
 
     assert books.begin(SYMBOL, {"bids": [("1.0", "5")], "asks": [("2.0", "5")], "nonce": 10}, 77)
 
@@ -150,7 +151,6 @@ def test_a_hole_breaks_the_book_and_old_changes_do_not() -> None:
 @pytest.mark.parametrize("row", [("x", "1"), ("1.0", ""), ("nan", "1"), ("inf", "1"), ("1.0", "-1"), ("1.0",)])
 def test_of_a_change_with_a_row_that_is_none_nothing_is_taken(row: Row) -> None:
     books = begun(10)
-    list(books.take_changed())
 
     with pytest.raises(ValueError):  # noqa: PT011 - float has a text of its own
         books.take(change(11, 12, [("1.5", "1")], [("2.0", "0"), row]))
@@ -158,7 +158,6 @@ def test_of_a_change_with_a_row_that_is_none_nothing_is_taken(row: Row) -> None:
     book = books.get(SYMBOL)
     assert book is not None
     assert (book.bids.best(9), book.asks.best(9)) == ((("1.0", "5"),), (("2.0", "5"),))
-    assert list(books.take_changed()) == []
 
 
 def test_crossed_sides_are_not_valid() -> None:
@@ -212,7 +211,7 @@ def test_an_interrupted_book_begins_anew() -> None:
     books = begun(10)
     books.interrupted(SYMBOL)
 
-    assert list(books.take_changed()) == []
+    assert books.get(SYMBOL) is None
     assert books.take(change(11, 11)) == "nothing"
     assert books.needs_snapshot(SYMBOL)
 
@@ -223,7 +222,7 @@ def test_a_book_that_is_not_followed_is_nobodys() -> None:
 
     assert books.take(change(11, 11)) == "nothing"
     assert not books.needs_snapshot(SYMBOL)
-    assert list(books.take_changed()) == []
+    assert books.get(SYMBOL) is None
 
 
 def test_a_side_is_bounded_by_its_best() -> None:
@@ -235,16 +234,3 @@ def test_a_side_is_bounded_by_its_best() -> None:
     prices = [int(price.split(".")[0]) for price, _ in book.bids.best(20_000)]
     assert prices == list(range(11_999, 11_999 - len(prices), -1))
     assert len(prices) == 5_000
-
-
-def test_the_states_of_an_audited_book_are_kept_until_it_is_interrupted() -> None:
-    books = begun(10)
-    book = books.get(SYMBOL)
-    assert book is not None
-    states = books.keep_states(SYMBOL, book.as_mapping())
-    books.take(change(11, 11, [("1.5", "1")]))
-    assert [state.sequence for state in states] == [10, 11]
-    assert states[-1].bids == ((1.5, 1.0), (1.0, 5.0))
-
-    books.interrupted(SYMBOL)
-    assert list(states) == []

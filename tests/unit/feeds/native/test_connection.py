@@ -13,7 +13,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.native import connection
 from ingestd.feeds.native.connection import SETTLED_S, Connection, Frames, Sender
-from ingestd.feeds.native.recorder import NativeRecorder
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.socket import Socket
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
@@ -141,7 +141,7 @@ class Rig:
         self.intake = ListIntake()
         made: Any = venue or Venue()
         config = FeedConfig(exchange="venue", symbols=["*"], channels=["trades"], stale_after_s=STALE_AFTER_S)
-        self.recorder = NativeRecorder(config, made, self.intake)
+        self.reader = MessageReader(config, made, self.intake)
         monkeypatch.setattr(connection, "connect", self.connect)
         monkeypatch.setattr(connection, "monotonic_s", lambda: self.clock.now_s)
         monkeypatch.setattr(connection, "Backoff", lambda: Backoff(base_s=1.0, draw=lambda: 1.0))
@@ -149,7 +149,7 @@ class Rig:
             URL,
             config=config,
             venue=made,
-            recorder=self.recorder,
+            reader=self.reader,
             dials=Pace(1e9),
             must_pause=lambda: self.blocked,
             on_asked=lambda streams: self.asked.extend(stream.symbol for stream in streams),
@@ -158,7 +158,7 @@ class Rig:
             self.connection.add(Asked("trades", market), self.stream(market))
 
     def stream(self, market: str) -> Stream:
-        return self.recorder.add_stream("trades", market.upper())
+        return self.reader.add_stream("trades", market.upper())
 
     async def connect(self, url: str, *callbacks: Any) -> FakeSocket:
         assert url == URL
@@ -224,7 +224,7 @@ async def test_a_lost_socket_is_a_gap_and_everything_is_asked_for_on_the_next_on
 
     assert [socket.sent for socket in rig.sockets] == [["subscribe a b"]] * 2
     assert rig.gaps() == [("A", "disconnect"), ("B", "disconnect"), ("A", "disconnect")]  # that of A has ended
-    assert (rig.recorder.counts.connects, rig.recorder.counts.disconnects) == (2, 1)
+    assert (rig.reader.ledger.counts.connects, rig.reader.ledger.counts.disconnects) == (2, 1)
 
 
 async def test_the_delay_doubles_while_dials_fail_and_a_rate_limit_adds_to_it(rig: Rig) -> None:
@@ -232,7 +232,7 @@ async def test_the_delay_doubles_while_dials_fail_and_a_rate_limit_adds_to_it(ri
     await rig.run(nothing)
 
     assert rig.clock.slept_s[:4] == [1.0, 2.0, 124.0, 8.0]
-    assert rig.recorder.counts.disconnects == 0
+    assert rig.reader.ledger.counts.disconnects == 0
     assert rig.gaps() == [("A", "disconnect"), ("B", "disconnect")]
 
 
@@ -310,7 +310,7 @@ async def test_a_silent_socket_is_given_up(rig: Rig) -> None:
 
     assert len(rig.sockets) == 2
     assert rig.sockets[0].reason.startswith("no data for ")
-    assert rig.recorder.counts.stale_reconnects == 1
+    assert rig.reader.ledger.counts.stale_reconnects == 1
     assert rig.gaps()[:2] == [("A", "stale"), ("B", "stale")]
 
 
@@ -321,7 +321,7 @@ async def test_a_socket_may_be_silent_while_all_its_streams_are_refused(rig: Rig
 
     assert len(rig.sockets) == 1
     assert rig.sockets[0].sent == ["subscribe a b", *["subscribe a", "subscribe b"] * 2]
-    assert rig.recorder.counts.stale_reconnects == 0
+    assert rig.reader.ledger.counts.stale_reconnects == 0
 
 
 async def test_reading_pauses_after_a_read_while_there_is_no_room(rig: Rig) -> None:
@@ -341,7 +341,7 @@ async def test_a_refused_stream_is_asked_for_three_times_and_shown(rig: Rig) -> 
     await rig.run(*[bring("trade a")] * 30)
 
     assert rig.sockets[0].sent == ["subscribe a b", "subscribe b", "subscribe b"]
-    shown = {stream.symbol: stream.quarantined for stream in rig.recorder.all_streams()}
+    shown = {stream.symbol: stream.quarantined for stream in rig.reader.ledger.all_streams()}
     assert shown == {"A": None, "B": "because"}
     assert rig.gaps() == [("B", "not_subscribed")]
 
@@ -394,12 +394,12 @@ async def test_a_socket_is_given_up_on_request(rig: Rig) -> None:
 
 def test_a_bad_frame_costs_that_frame(rig: Rig) -> None:
     rig.stream("a")
-    frames = Frames(URL, decode, rig.recorder, lambda _notice: None, lambda _reason: None)
+    frames = Frames(URL, decode, rig.reader, lambda _notice: None, lambda _reason: None)
     for frame in (b"trade a", b"{{{", b"trade a"):
         frames.take(frame)
 
     assert frames.with_data == 2
-    assert rig.recorder.counts.malformed_frames == 1
+    assert rig.reader.ledger.counts.malformed_frames == 1
 
 
 async def test_messages_are_sent_no_faster_than_the_venue_allows(rig: Rig) -> None:

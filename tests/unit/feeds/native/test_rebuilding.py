@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 
 from ingestd.feeds.books import ladder
+from ingestd.feeds.native import rebuild_queue
+from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.rebuilding import Rebuilding
-from ingestd.feeds.native.recorder import NativeRecorder
 from ingestd.feeds.stopping import Stop
+from ingestd.retry import Backoff
+from ingestd.venues.messages import BookChange
+from ingestd.venues.okx import Okx
+from tests.unit.feeds.doubles import ListIntake, feed_config
+
+SYMBOL = "BTC/USDT"
 
 
-class Recorder:
-    """Has the book once there is one."""
+class Streams:
+    """Brings the whole book after so many requests for it."""
 
-    def __init__(self) -> None:
-        self.streams: dict[str, dict[str, object]] = {"order_book": {"A/B": object()}}
-        self.found: object | None = None
-        self.seen = asyncio.Event()  # it was looked at since it was found
+    def __init__(self, reader: MessageReader, comes_after: int) -> None:
+        self.done: list[str] = []
+        self._reader = reader
+        self._comes_after = comes_after
 
-    def book(self, _symbol: str) -> Any:
-        if self.found is not None:
-            self.seen.set()
-        return self.found
+    def ask_for_book_again(self, symbol: str) -> None:
+        self._note("asked")
+
+    def give_up_socket_of_book(self, symbol: str) -> None:
+        self._note("given up")
+
+    def _note(self, what: str) -> None:
+        self.done.append(what)
+        if len(self.done) == self._comes_after:
+            whole = BookChange(SYMBOL, 1, 2, [("1", "1")], [("2", "1")], is_snapshot=True)
+            self._reader.take([whole], lambda _message: None)
 
 
 @pytest.mark.parametrize("comes_after", [1, 2])
@@ -32,31 +45,16 @@ async def test_a_stream_without_a_whole_book_is_asked_for_then_its_socket_given_
     comes_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ladder, "SNAPSHOT_WITHIN_S", 0.02)
-    recorder, stop, done = Recorder(), Stop(), []
-    some = asyncio.Event()
-
-    def note(what: str) -> None:
-        done.append(what)
-        if len(done) == comes_after:
-            recorder.found = object()
-        some.set()
-
-    rebuilding = Rebuilding(
-        cast(NativeRecorder, recorder),
-        None,
-        ask_again=lambda _symbol: note("asked"),
-        give_up=lambda _symbol: note("given up"),
-        label="x",
-    )
-    rebuilding.broken("A/B")
-    running = asyncio.create_task(rebuilding.run(stop))
+    monkeypatch.setattr(rebuild_queue, "Backoff", lambda: Backoff(base_s=0.001))
+    reader, stop = MessageReader(feed_config("okx", [SYMBOL]), Okx({}), ListIntake()), Stop()
+    reader.add_stream("order_book", SYMBOL)
+    streams = Streams(reader, comes_after)
+    reader.rebuilds.broken(SYMBOL)
+    running = asyncio.create_task(Rebuilding(reader, streams, None, label="x").run(stop))
     async with asyncio.timeout(60):
-        while recorder.found is None:
-            await some.wait()
-            some.clear()
-            await asyncio.sleep(0)
-        await recorder.seen.wait()
+        while reader.book(SYMBOL) is None or not reader.rebuilds.is_empty:  # until it has looked once more
+            await asyncio.sleep(0.01)
     stop.set()
     await running
 
-    assert done == ["asked", "given up"][:comes_after]
+    assert streams.done == ["asked", "given up"][:comes_after]

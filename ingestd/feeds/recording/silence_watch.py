@@ -1,11 +1,11 @@
-"""Finds single streams that have fallen silent, asks the venue over REST whether they miss something, and has the dead
-ones asked for again. A living socket and its heartbeats say nothing about one of its streams."""
+"""Finds single streams that have fallen silent, asks the exchange over REST whether they miss something, and subscribes
+to the dead ones again. An open connection and its heartbeats say nothing about one of its streams."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from typing import Protocol, TypeVar
 
 import structlog
@@ -13,13 +13,13 @@ import structlog
 from ingestd.channels import ROWS
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, SymbolError
+from ingestd.feeds.recording.recorder import Recorder
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
 from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, verdict_on
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import CHANNELS, Trade
-from ingestd.status import FeedStatus
 from ingestd.venues.newest import Word
 
 log = structlog.get_logger()
@@ -43,49 +43,30 @@ Key = tuple[str, str]
 T = TypeVar("T")
 
 
-class WatchedStreams(Protocol):
-    """The streams of a feed, and who is told that one is dead."""
+class WatchedConnections(Protocol):
+    """The connections of a feed."""
 
-    @property
-    def counts(self) -> FeedStatus:
-        """Where the questions are counted."""
+    def open_streams(self) -> Iterable[Stream]:
+        """The streams whose connection is open: they should deliver."""
 
-    def has_gap(self, stream: Stream) -> bool:
-        """Whether this stream's gap is open."""
-
-    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
-        """Open a gap for each of these."""
-
-    def taken_over(self, stream: Stream, trade: Trade) -> None:
-        """A trade of a stream that does not deliver, from elsewhere."""
+    def ask_anew(self, stream: Stream, attempt: int) -> None:
+        """Subscribe to the stream again, from some attempt on over another connection."""
 
 
 class SilenceWatch:
-    """`streams()` are those that should speak now; `ask_anew(stream, attempt)` asks for one again, from the second
-    attempt on over another connection; `blocked()`: whether it is we who do not read.
+    """Makes at most `QUIET_PER_MINUTE`, `URGENT_PER_MINUTE` and, for each kind of market, twice `BULK_PER_MINUTE`
+    requests a minute, through the feed's own exchange object.
 
-    At most `QUIET_PER_MINUTE`, `URGENT_PER_MINUTE` and, for each kind of market, twice `BULK_PER_MINUTE` requests a
-    minute, through the feed's own exchange object.
+    18 attributes: what is expected of each stream, and a budget of requests for each kind of question.
     """
 
-    def __init__(
-        self,
-        newest: Newest,
-        recorder: WatchedStreams,
-        *,
-        streams: Callable[[], Iterable[Stream]],
-        ask_anew: Callable[[Stream, int], None],
-        blocked: Callable[[], bool],
-        stale_after_s: float,
-        book_interval_s: float = 0.0,
-    ) -> None:
+    def __init__(self, newest: Newest, recorder: Recorder, connections: WatchedConnections) -> None:
         self._newest = newest
         self._recorder = recorder
-        self._streams = streams
-        self._ask_anew = ask_anew
-        self._blocked = blocked
-        self._stale_after_s = stale_after_s
-        self._book_silent_s = max(stale_after_s, 2 * book_interval_s)  # a book is silent from one sample to the next
+        self._connections = connections
+        self._stale_after_s = stale_after_s = recorder.config.stale_after_s
+        # A book is silent from one sample to the next.
+        self._book_silent_s = max(stale_after_s, 2 * recorder.config.order_book_interval_ms / 1000)
         self._expected: dict[Key, tuple[Stream, Expectation]] = {}
         self._due: dict[Key, None] = {}
         self._is_due = asyncio.Event()
@@ -112,9 +93,9 @@ class SilenceWatch:
 
     def look(self, now_s: float) -> None:
         """Look at each stream once: which are dead, and about which the venue is to be asked."""
-        excused, expected, seen = self._blocked(), self._expected, 0
+        excused, expected, seen = self._recorder.intake.is_blocked, self._expected, 0
         self._due = {}
-        for stream in self._streams():
+        for stream in self._connections.open_streams():
             if stream.channel in _MAY_BE_SILENT:
                 continue
             key = stream.channel, stream.symbol
@@ -128,7 +109,7 @@ class SilenceWatch:
             elif act == "ask_venue" and not excused and stream.quarantined is None:
                 self._due[key] = None
         if len(expected) > 2 * seen + 100:
-            wanted = {(stream.channel, stream.symbol) for stream in self._streams()}
+            wanted = {(stream.channel, stream.symbol) for stream in self._connections.open_streams()}
             self._expected = {key: known for key, known in expected.items() if key in wanted}
         if self._due:
             self._is_due.set()
@@ -144,7 +125,7 @@ class SilenceWatch:
         detail = f"it alone was silent for {silent_s:.1f} s{usual}: {why}"
         log.warning(
             "stream_silent",
-            feed=self._recorder.counts.label,
+            feed=self._recorder.config.label,
             channel=stream.channel,
             symbol=stream.symbol,
             attempt=attempt,
@@ -152,7 +133,7 @@ class SilenceWatch:
         )
         self._count("dead")
         self._recorder.interrupted([stream], STREAM_SILENT, detail)
-        self._ask_anew(stream, attempt)
+        self._connections.ask_anew(stream, attempt)
 
     # ---- asking
 
@@ -218,8 +199,8 @@ class SilenceWatch:
             stream, word = known[0], task.result()
             trade = word.record if word is not None else None
             is_new = trade is not None and isinstance(stream.last, Trade) and _follows(trade, stream.last)
-            if trade is not None and is_new and known[1].asked_anew and self._recorder.has_gap(stream):
-                self._recorder.taken_over(stream, trade)
+            if trade is not None and is_new and known[1].asked_anew and self._recorder.ledger.has_gap(stream):
+                self._recorder.ledger.taken_over(stream, trade)
                 self._count("taken_over")
 
     async def _ask_of_all(self, kind: str, stop: Stop) -> None:
@@ -301,7 +282,7 @@ class SilenceWatch:
         if not isinstance(error, FeedError):
             raise error
         self._count("failed")
-        log.info("silence_not_verified", feed=self._recorder.counts.label, error=str(error)[:300])
+        log.info("silence_not_verified", feed=self._recorder.config.label, error=str(error)[:300])
         if isinstance(error, RateLimited):
             self._refusals += 1
             pause_s = max(error.retry_after_s, _PAUSE_S * 2 ** min(self._refusals - 1, 10))
@@ -316,7 +297,7 @@ class SilenceWatch:
         stream, expectation = known
         if stream.received != expectation.received:
             return  # it has spoken meanwhile
-        now_s, is_open = monotonic_s(), self._recorder.has_gap(stream)
+        now_s, is_open = monotonic_s(), self._recorder.ledger.has_gap(stream)
         verdict = verdict_on(stream.last, word, expectation, since=stream.complete_until, is_open=is_open)
         self._count(verdict)
         if is_bulk and not is_open and verdict in ("same", "unknown"):
@@ -353,7 +334,7 @@ class SilenceWatch:
             self._is_dead(stream, expectation, now_s, why)
 
     def _count(self, result: str) -> None:
-        self._recorder.counts.silences[result] += 1
+        self._recorder.ledger.counts.silences[result] += 1
 
 
 def _follows(trade: Trade, last: Trade) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import pytest
 
 from ingestd.errors import FeedError, RateLimited
+from ingestd.feeds.ccxt.tap_reader import TapReader
+from ingestd.feeds.recording.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
-from ingestd.feeds.streams.silence_watch import SilenceWatch
-from ingestd.records import Trade
-from ingestd.status import FeedStatus
+from ingestd.records import FeedGap, Trade
 from ingestd.venues.newest import Word
+from tests.unit.feeds.doubles import ListIntake, feed_config
 
 START_US = 1_700_000_000_000_000
 
@@ -21,8 +22,8 @@ START_US = 1_700_000_000_000_000
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
-        monkeypatch.setattr("ingestd.feeds.streams.silence_watch.monotonic_s", lambda: self.now_s)
-        monkeypatch.setattr("ingestd.feeds.streams.silence_watch.now_us", self.now_us)
+        monkeypatch.setattr("ingestd.feeds.recording.silence_watch.monotonic_s", lambda: self.now_s)
+        monkeypatch.setattr("ingestd.feeds.recording.silence_watch.now_us", self.now_us)
 
     def now_us(self) -> int:
         return START_US + int(self.now_s * 1e6)
@@ -72,40 +73,32 @@ class Rest:
         return Word(("last id", self.last[symbol]), number=self.last[symbol])
 
 
-class Ledger:
-    def __init__(self) -> None:
-        self.counts = FeedStatus("x")
-        self.gaps: list[tuple[str, str]] = []
-
-    def has_gap(self, stream: Stream) -> bool:
-        return any(symbol == stream.symbol for symbol, _ in self.gaps)
-
-    def taken_over(self, stream: Stream, trade: Trade) -> None:
-        self.gaps = [gap for gap in self.gaps if gap[0] != stream.symbol]
-        stream.last = trade
-
-    def interrupted(self, streams: Sequence[Stream], cause: str, detail: str) -> None:
-        self.gaps += [(stream.symbol, cause) for stream in streams]
-
-
 class Rig:
+    """A watch over the trades of so many symbols, which were all delivered just now."""
+
     def __init__(self, clock: Clock, count: int, *, has_bulk: bool) -> None:
         self.clock = clock
         self.rest = Rest(has_bulk=has_bulk)
-        self.ledger = Ledger()
-        self.streams = [Stream("trades", f"S{number}", followed_at=clock.now_us()) for number in range(count)]
+        self.intake = ListIntake()
+        self.reader = TapReader(feed_config("okx", ["*"], stale_after_s=8.0), self.intake)
+        self.streams = [self.reader.ledger.add_stream("trades", f"S{number}") for number in range(count)]
         self.anew: list[tuple[str, int]] = []
         for stream in self.streams:
+            stream.followed_at = clock.now_us()
             self.deliver(stream)
         self.stop = Stop()
-        self.watch = SilenceWatch(
-            self.rest,  # as much of it as is asked
-            self.ledger,
-            streams=lambda: self.streams,
-            ask_anew=lambda stream, attempt: self.anew.append((stream.symbol, attempt)),
-            blocked=lambda: False,
-            stale_after_s=8.0,
-        )
+        self.watch = SilenceWatch(self.rest, self.reader.recorder, self)
+
+    @property
+    def gaps(self) -> list[tuple[str, str]]:
+        """The gaps that were opened."""
+        return [(gap.symbol, gap.cause) for gap in self.intake.of(FeedGap) if gap.ended_at is None]
+
+    def open_streams(self) -> list[Stream]:
+        return self.streams
+
+    def ask_anew(self, stream: Stream, attempt: int) -> None:
+        self.anew.append((stream.symbol, attempt))
 
     def deliver(self, stream: Stream) -> None:
         number = self.rest.last[stream.symbol] = self.rest.last.get(stream.symbol, 0) + 1
@@ -131,7 +124,7 @@ async def test_two_thousand_quiet_markets_make_no_storm(
     minutes = 5
     await made.seconds(60 * minutes)
     assert 0 < len(made.rest.asked) <= most * minutes + 3
-    assert made.ledger.gaps == []
+    assert made.gaps == []
     if has_bulk:
         assert all((stream.quiet_until or 0) > (stream.last_received_at or 0) + 60_000_000 for stream in made.streams)
 
@@ -145,7 +138,7 @@ async def test_among_them_the_liquid_one_that_died_is_found_at_once(
     await made.seconds(120, liquid)
     made.rest.last[liquid.symbol] += 50
     await made.seconds(8 + 3 + (15 if has_bulk else 1))
-    assert made.ledger.gaps == [("S700", "stream_silent")]
+    assert made.gaps == [("S700", "stream_silent")]
     assert made.anew == [("S700", 1)]
 
 
@@ -173,7 +166,7 @@ async def test_a_venue_that_has_no_such_request_is_asked_about_one_at_a_time(mon
     made.rest.bulk_error = FeedError("404")
     made.rest.last["S1"] += 5
     await made.seconds(45)
-    assert made.ledger.gaps == [("S1", "stream_silent")]
+    assert made.gaps == [("S1", "stream_silent")]
 
 
 async def test_the_watch_ends_with_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +180,7 @@ async def test_nobody_is_asked_about_liquidations(monkeypatch: pytest.MonkeyPatc
     made = Rig(Clock(monkeypatch), 1, has_bulk=False)
     made.streams = [Stream("liquidations", "S0", followed_at=made.clock.now_us())]
     await made.seconds(3600)
-    assert (made.rest.asked, made.anew, made.ledger.gaps) == ([], [], [])
+    assert (made.rest.asked, made.anew, made.gaps) == ([], [], [])
 
 
 async def test_mark_prices_that_end_while_the_market_is_traded_are_asked_for_anew(
@@ -204,5 +197,5 @@ async def test_mark_prices_that_end_while_the_market_is_traded_are_asked_for_ane
     assert made.anew == []
     await made.seconds(60, trades)
     assert made.anew[0] == ("S0", 1)
-    assert made.ledger.gaps[0] == ("S0", "stream_silent")
+    assert made.gaps[0] == ("S0", "stream_silent")
     assert made.rest.asked == []

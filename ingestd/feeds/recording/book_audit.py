@@ -1,9 +1,9 @@
-"""One order book at a time against the venue's own over REST."""
+"""Audits order books: compares one at a time with the exchange's own, asked for over REST."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -21,15 +21,15 @@ from ingestd.feeds.books.states import (
     compare,
     has_passed,
 )
+from ingestd.feeds.recording.recorder import Recorder
 from ingestd.feeds.stopping import Stop
-from ingestd.status import FeedStatus
 
 log = structlog.get_logger()
 
 AGAIN_S = 5.0  # after a difference: whether it is still there
 LATE_S = 5.0  # how long the stream may be behind the REST interface
 REPLY_WITHIN_S = 30.0  # the library's pace included
-REBUILD_AGAIN_S = 3600.0  # a book that differs although it was begun anew is not helped by doing so once more
+REBUILD_AGAIN_S = 3600.0  # rebuilding did not help a book that differs again: it will not help so soon
 RATE_LIMIT_PAUSE_S = 60.0
 _LOOK_S = 0.05
 
@@ -37,52 +37,40 @@ Book = Mapping[str, Any]
 
 
 class AuditedBooks(Protocol):
-    """The books of a feed, and who is told that one is wrong."""
+    """Our order books and the exchange's."""
 
     @property
-    def counts(self) -> FeedStatus:
-        """Where audits are counted."""
+    def one_series(self) -> bool:
+        """Whether the exchange numbers the books of its stream and of its REST interface alike."""
 
-    def books_in_step(self) -> list[str]:
-        """The symbols whose book has been delivered and is not being begun anew."""
+    @property
+    def can_forget_books(self) -> bool:
+        """Whether a book can be dropped. If not, a difference is only counted and logged."""
 
-    def keep_states(self, symbol: str, now: Book) -> Sequence[BookState]:
-        """The states of this one book from now on, the oldest first. Emptied when it is begun anew."""
+    def book(self, symbol: str) -> Book | None:
+        """Our book in the exchange library's form; None while it is not the exchange's."""
 
-    def keep_no_states(self) -> None:
-        """Let them go."""
+    async def order_book(self, symbol: str, levels: int | None) -> Book:
+        """The exchange's book over REST. Raises FeedError."""
 
-    def book_broken(self, symbol: str, reason: str, detail: str, *, since: int | None = None) -> None:
-        """This book is wrong (since then, if known): it is begun anew."""
+    async def forget_book(self, symbol: str) -> None:
+        """Drop our book, so that it can be rebuilt."""
 
 
 class BookAuditor:
-    """Compares every `interval_s`, the symbols in turn; one that differs twice at the same level is begun anew.
+    """Compares one book every `book_audit_interval_s`, in turn; one that differs twice at the same level is rebuilt.
 
-    `fetch(symbol, levels)` is the venue's book (it raises FeedError), `book(symbol)` ours, `forget(symbol)` lets ours
-    go (None: there is no way on this venue, and a difference is only counted and logged). Once is not
-    enough: a level that changes and changes back within one frame is not seen in the stream.
+    Once is not enough: a level that changes and changes back within one frame is not seen in the stream.
     """
 
-    def __init__(
-        self,
-        *,
-        fetch: Callable[[str, int | None], Coroutine[Any, Any, Book]],
-        forget: Callable[[str], Coroutine[Any, Any, None]] | None,
-        book: Callable[[str], Book | None],
-        recorder: AuditedBooks,
-        interval_s: float,
-        one_series: bool,
-    ) -> None:
-        self._fetch = fetch
-        self._forget = forget
-        self._book = book
+    def __init__(self, recorder: Recorder, books: AuditedBooks) -> None:
         self._recorder = recorder
-        self._interval_s = interval_s
-        self._one_series = one_series
+        self._books = books
+        self._interval_s = recorder.config.book_audit_interval_s
+        self._label = recorder.config.label
         self._levels: int | None = AUDITED_LEVELS
         self._suspected: tuple[str, frozenset[Place]] | None = None
-        self._turn: dict[str, None] = {}  # the symbols, the one that was audited last at the end
+        self._turn: dict[str, None] = {}  # the symbols; the one audited last is at the end
         self._agreed_at: dict[str, int] = {}
         self._rebuilt_at_s: dict[str, float] = {}
 
@@ -98,7 +86,7 @@ class BookAuditor:
         if self._suspected is not None:
             if self._suspected[0] in in_step:
                 return self._suspected[0]
-            self._suspected = None  # it is being begun anew already
+            self._suspected = None  # it is being rebuilt already
         for known in set(self._turn).difference(in_step):
             self._turn.pop(known)
         self._turn = {symbol: None for symbol in in_step if symbol not in self._turn} | self._turn
@@ -107,26 +95,26 @@ class BookAuditor:
     async def _audit(self, symbol: str, stop: Stop) -> None:
         self._turn.pop(symbol, None)
         self._turn[symbol] = None
-        ours = self._book(symbol)
+        ours = self._books.book(symbol)
         if ours is None:
             return
         asked_at = now_us()
-        states = self._recorder.keep_states(symbol, ours)
+        states = self._recorder.samples.keep_states(symbol, ours)
         try:
             venue = await self._venues_book(symbol, stop)
             if venue is not None:
                 await self._until_passed(states, venue, stop)
         finally:
-            self._recorder.keep_no_states()
+            self._recorder.samples.keep_no_states()
         if stop.is_set():
             return
         unknown = Verdict("inconclusive")
-        verdict = compare(tuple(states), venue, one_series=self._one_series) if venue is not None else unknown
+        verdict = compare(tuple(states), venue, one_series=self._books.one_series) if venue is not None else unknown
         self._count(verdict.result)
         await self._act(symbol, verdict, asked_at, stop)
 
     async def _venues_book(self, symbol: str, stop: Stop) -> BookState | None:
-        task = await stop.run(self._within(self._fetch(symbol, self._levels)), name=f"audit {symbol}")
+        task = await stop.run(self._within(self._books.order_book(symbol, self._levels)), name=f"audit {symbol}")
         if stop.is_set() or task.cancelled():
             return None
         raised = task.exception()
@@ -135,7 +123,7 @@ class BookAuditor:
                 return book_state(task.result(), AUDITED_LEVELS)
             except (TypeError, ValueError, KeyError) as unreadable:
                 raised = unreadable
-        log.info("book_not_audited", feed=self._recorder.counts.label, symbol=symbol, error=redact(str(raised))[:300])
+        log.info("book_not_audited", feed=self._label, symbol=symbol, error=redact(str(raised))[:300])
         if isinstance(raised, Refused):
             self._levels = None  # a venue that serves other depths only: its usual one
         elif isinstance(raised, RateLimited):
@@ -145,7 +133,7 @@ class BookAuditor:
     async def _until_passed(self, states: Sequence[BookState], venue: BookState, stop: Stop) -> None:
         """Until our book is at least as new as the venue's, as far as that can be known."""
         until_s = monotonic_s() + LATE_S
-        while monotonic_s() < until_s and not (self._one_series and has_passed(states, venue)):
+        while monotonic_s() < until_s and not (self._books.one_series and has_passed(states, venue)):
             if not await stop.sleep(_LOOK_S):
                 return
 
@@ -157,30 +145,28 @@ class BookAuditor:
         if verdict.result != "differs":
             return
         wrong = sorted(verdict.wrong)
-        log.warning(
-            "book_differs", feed=self._recorder.counts.label, symbol=symbol, levels=len(wrong), first=str(wrong[:3])
-        )
+        log.warning("book_differs", feed=self._label, symbol=symbol, levels=len(wrong), first=str(wrong[:3]))
         if earlier is None:
             self._suspected = symbol, verdict.wrong
-        elif earlier & verdict.wrong and self._forget is not None and self._may_rebuild(symbol):
-            await self._rebuild(symbol, self._forget(symbol), len(wrong), stop)
+        elif earlier & verdict.wrong and self._books.can_forget_books and self._may_rebuild(symbol):
+            await self._rebuild(symbol, len(wrong), stop)
 
     def _may_rebuild(self, symbol: str) -> bool:
         at_s = self._rebuilt_at_s.get(symbol)
         return at_s is None or monotonic_s() - at_s >= REBUILD_AGAIN_S
 
-    async def _rebuild(self, symbol: str, forgetting: Coroutine[Any, Any, None], levels: int, stop: Stop) -> None:
+    async def _rebuild(self, symbol: str, levels: int, stop: Stop) -> None:
         self._rebuilt_at_s[symbol] = monotonic_s()
-        task = await stop.run(self._within(forgetting), name=f"forget book {symbol}")
+        task = await stop.run(self._within(self._books.forget_book(symbol)), name=f"forget book {symbol}")
         if stop.is_set():
             return
         if not task.cancelled() and (raised := task.exception()) is not None:
-            log.info("book_not_unsubscribed", feed=self._recorder.counts.label, symbol=symbol, error=str(raised)[:300])
+            log.info("book_not_unsubscribed", feed=self._label, symbol=symbol, error=str(raised)[:300])
         detail = f"{levels} levels differ from the venue's own book"
         self._recorder.book_broken(symbol, "audit", detail, since=self._agreed_at.get(symbol))
 
     def _count(self, result: Result) -> None:
-        self._recorder.counts.book_audits[result] += 1
+        self._recorder.ledger.counts.book_audits[result] += 1
 
     @staticmethod
     async def _within(work: Coroutine[Any, Any, Any]) -> Any:

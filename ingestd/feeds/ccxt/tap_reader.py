@@ -1,0 +1,348 @@
+"""Makes records of the updates that the tap takes from the exchange library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from ingestd.clock import monotonic_s, now_us
+from ingestd.config.models import FeedConfig
+from ingestd.errors import FeedError
+from ingestd.feeds.base import Intake
+from ingestd.feeds.books.checksums import CHECKED_HERE
+from ingestd.feeds.books.ladder import BookLadder
+from ingestd.feeds.ccxt import records
+from ingestd.feeds.ccxt.market_names import book_named_in
+from ingestd.feeds.ccxt.subscriptions import Subscriptions
+from ingestd.feeds.ccxt.tap_state import Tap
+from ingestd.feeds.recording.recorder import Recorder
+from ingestd.feeds.streams.ledger import Stream
+from ingestd.gaps.causes import BOOK_NOT_LOADED
+from ingestd.log_limit import LogLimit
+from ingestd.records import Channel, MarketRecord, StreamId
+from ingestd.status import Earlier
+from ingestd.venues.trade_identity import TradeIds
+
+log = structlog.get_logger()
+
+FAILURES_TO_QUARANTINE = 3
+
+_CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
+
+_BestLevels = tuple[str | None, str | None, str | None, str | None]  # a tick's prices and volumes
+
+
+class _ChangedBook(NamedTuple):
+    """A book of the exchange library, which changes in place, and what tells whether it has changed since."""
+
+    book: Mapping[str, Any]
+    received_at: int
+    version: tuple[Any, Any]
+
+    def as_mapping(self) -> Mapping[str, Any]:
+        """The book itself."""
+        return self.book
+
+
+class TapReader:
+    """Listens to the taps of one feed. It outlives the exchange objects, so that gaps and counts do."""
+
+    def __init__(
+        self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
+    ) -> None:
+        """`earlier`: what an earlier process left of the streams; a feed that follows a stream takes its entry out."""
+        self.config = config
+        self.recorder = Recorder(config, intake, self, earlier)
+        self.ledger = self.recorder.ledger
+        self.log_limit = LogLimit()
+        self.ticks_from_tickers = False
+        self.ticks_from_books: set[str] = set()  # the symbols whose ticks are the best levels of their order book
+        self.ladder = BookLadder()
+        self._tap = Tap(self)
+        self._subscriptions = Subscriptions()
+        self._ids = TradeIds(now_us())
+        self._finality = records.CandleFinality()
+        self._connected: set[str] = set()
+        self._interrupted_trades: set[str] = set()  # symbols, until the next connection brings trades of them
+        self._broken: set[str] = set()  # symbols whose order book is being rebuilt
+        self._best_levels: dict[str, _BestLevels] = {}  # as recorded last, where ticks are from order books
+
+    def attach(self, tap: Tap, subscriptions: Subscriptions, ladder: BookLadder) -> None:
+        """A new exchange object delivers from now on. `ladder`: how its order books are asked for again."""
+        self._tap = tap
+        self._subscriptions = subscriptions
+        self.ladder = ladder
+        self._connected.clear()
+
+    @property
+    def connected(self) -> bool:
+        """Whether any connection is open."""
+        return bool(self._connected)
+
+    async def writable(self) -> None:
+        """Return once the intake has room."""
+        await self.recorder.intake.writable()
+
+    # ---- what the recorder asks for
+
+    def forget(self, symbol: str) -> None:
+        """The symbol is no longer followed: drop what is kept for it."""
+        self._drop_book(symbol)
+        self.ladder.whole(symbol)
+        self._finality.forget(symbol)
+        self.ticks_from_books.discard(symbol)
+        self._interrupted_trades.discard(symbol)
+        self._ids.begin_anew(symbol)
+
+    def discard_pending(self, stream: Stream) -> None:
+        """The stream is interrupted: drop what was received of it and is not a record yet."""
+        if stream.channel == "candles":
+            self._finality.forget(stream.symbol)
+        elif stream.channel == "trades":
+            self._interrupted_trades.add(stream.symbol)
+        elif stream.channel == "order_book":
+            self.recorder.samples.discard(stream.symbol)
+            self._broken.discard(stream.symbol)
+        elif stream.channel == "ticks" and stream.symbol in self.ticks_from_books:
+            self._drop_book(stream.symbol)
+            self.ladder.whole(stream.symbol)
+
+    def streams_of_book(self, symbol: str) -> list[Stream]:
+        """The streams that are recorded from this order book; none while the book is being rebuilt."""
+        return [] if symbol in self._broken else self._all_of_book(symbol)
+
+    def rebuild_book(self, symbol: str) -> None:
+        """The order book is wrong until it is delivered again: ask for it."""
+        self.recorder.samples.discard(symbol)
+        self._broken.add(symbol)
+        self.ladder.broken(symbol)
+        self._subscriptions.ask_for_book(symbol)
+
+    def record_book(self, symbol: str, book: _ChangedBook) -> None:
+        """Record the order book, unless the exchange library has touched it since it was handed over whole."""
+        if _version(book.book) == book.version:
+            levels = self.config.order_book_levels
+            self._take(
+                "order_book",
+                symbol,
+                book.received_at,
+                lambda: records.book_record(self.config.exchange, symbol, book.book, book.received_at, levels),
+            )
+
+    def _all_of_book(self, symbol: str) -> list[Stream]:
+        channels: list[Channel] = ["order_book", "ticks"] if symbol in self.ticks_from_books else ["order_book"]
+        streams = self.ledger.streams
+        return [streams[channel][symbol] for channel in channels if symbol in streams[channel]]
+
+    def _drop_book(self, symbol: str) -> None:
+        self.recorder.samples.discard(symbol)
+        self._broken.discard(symbol)
+        self._best_levels.pop(symbol, None)
+
+    # ---- updates
+
+    def on_trade(self, symbol: str, trade: Mapping[str, Any], received_at: int) -> None:
+        if self._interrupted_trades and symbol in self._interrupted_trades and not self._tap.frame_is_late:
+            self._interrupted_trades.discard(symbol)
+            self._ids.begin_anew(symbol)
+        self._take(
+            "trades",
+            symbol,
+            received_at,
+            lambda: records.trade_record(
+                self.config.exchange, symbol, trade, received_at, self._ids, self.ledger.units.get(symbol)
+            ),
+        )
+
+    def on_bid_ask(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
+        if not self.ticks_from_tickers:
+            self._take_tick(symbol, ticker, received_at)
+
+    def on_ticker(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
+        if self.ticks_from_tickers and symbol not in self.ticks_from_books:
+            self._take_tick(symbol, ticker, received_at)
+
+    def on_funding(self, symbol: str, rate: Mapping[str, Any], received_at: int) -> None:
+        self._take(
+            "funding",
+            symbol,
+            received_at,
+            lambda: records.funding_record(self.config.exchange, symbol, rate, received_at),
+        )
+
+    def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
+        """An open interest that was polled."""
+        self._take(
+            "open_interest",
+            symbol,
+            received_at,
+            lambda: records.open_interest_record(self.config.exchange, symbol, interest, received_at),
+        )
+
+    def on_candles(self, symbol: str, rows: Iterable[Sequence[Any]], received_at: int) -> None:
+        """Candles as they stand now; a candle becomes a record when the next one begins."""
+        for row in rows:
+            self._take("candles", symbol, received_at, lambda row=row: self._final_candle(symbol, row, received_at))  # type: ignore[misc]
+
+    def on_returned(self, channel: Channel, symbols: Sequence[str], result: Any, received_at: int) -> None:
+        """What a `watch_*` or `fetch_*` call returned, where that is the only way to the data."""
+        if channel == "candles":
+            self.on_candles(symbols[0], result, received_at)
+            return
+        if channel == "order_book":
+            self.on_book(result, received_at)
+            return
+        handover = {
+            "trades": self.on_trade,
+            "ticks": self._take_tick,
+            "funding": self.on_funding,
+            "open_interest": self.on_open_interest,
+        }[channel]
+        for row in records.rows_of(result):
+            symbol = row.get("symbol") or (symbols[0] if len(symbols) == 1 else None)
+            if symbol is not None:
+                handover(symbol, row, received_at)
+
+    # ---- order books
+
+    def on_book(self, book: Mapping[str, Any], received_at: int) -> None:
+        symbol = book.get("symbol")
+        if not isinstance(symbol, str) or not self.follows_book(symbol):
+            return
+        self._broken.discard(symbol)
+        self.ladder.whole(symbol)
+        if symbol in self.ticks_from_books:
+            self._take_best_levels(symbol, book, received_at)
+        stream = self.ledger.streams["order_book"].get(symbol)
+        if stream is not None:
+            stream.url = self._tap.url or stream.url  # a sample is taken later, outside any frame
+            self.recorder.book_changed(symbol, _ChangedBook(book, received_at, _version(book)))
+
+    def on_book_replaced(self, symbol: str) -> None:
+        self.recorder.samples.discard(symbol)
+        self._best_levels.pop(symbol, None)
+
+    def on_book_without_snapshot(self, symbol: str) -> None:
+        if self.follows_book(symbol):
+            self.ladder.not_begun(symbol, monotonic_s())
+
+    def on_book_broken(self, symbol: str) -> None:
+        reason = "checksum" if self.config.exchange in CHECKED_HERE else "sequence"
+        self.recorder.book_broken(symbol, reason, f"its {reason} is wrong")
+
+    def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
+        """Open a gap. The snapshot is asked for again for ever; after several failures the streams show why."""
+        streams = self._all_of_book(symbol)
+        if not streams:
+            return
+        detail = f"the book snapshot over REST failed: {error}"
+        if self.log_limit.allows(f"book_not_loaded {symbol}"):
+            log.warning(
+                "book_not_loaded", feed=self.config.label, symbol=symbol, failures=failures, error=str(error)[:300]
+            )
+        if failures == 1:
+            self.ledger.counts.book_resyncs["not_loaded"] += 1
+        self.recorder.interrupted(streams, BOOK_NOT_LOADED, detail)
+        for stream in streams if failures >= FAILURES_TO_QUARANTINE else ():
+            stream.quarantined = detail[:300]
+
+    def on_book_given_up(self, symbol: str) -> None:
+        if self.follows_book(symbol):
+            self.ladder.broken(symbol)
+            self._subscriptions.ask_for_book(symbol)
+
+    def follows_book(self, symbol: str) -> bool:
+        return symbol in self.ledger.streams["order_book"] or symbol in self.ticks_from_books
+
+    def book_named_in(self, message_hash: str) -> str | None:
+        return book_named_in(message_hash, [*self.ledger.streams["order_book"], *self.ticks_from_books])
+
+    # ---- connections
+
+    def on_connected(self, url: str) -> None:
+        self._connected.add(url)
+        self.recorder.connected(url)
+
+    def on_disconnected(self, url: str, reason: str) -> None:
+        was_connected = url in self._connected
+        self._connected.discard(url)
+        if not self.recorder.closing:
+            self.recorder.disconnected(url, self._streams_on(url), reason, was_connected=was_connected)
+            self._subscriptions.wake(url)
+
+    def on_stale(self, url: str, detail: str) -> None:
+        """A connection brought no data for too long and is about to be closed."""
+        self.recorder.stale(url, self._streams_on(url), detail)
+
+    def on_refused(self, url: str, error: FeedError) -> None:
+        self.ledger.refused(url, error)
+        self._subscriptions.refused(url, error)
+
+    def on_rejected(self, url: str) -> None:
+        self._subscriptions.wake(url)
+
+    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None:
+        self.ledger.bad_frame(url, error, frame)
+
+    def on_wait_cut(self) -> None:
+        self.ledger.counts.waits_cut += 1
+
+    def _streams_on(self, url: str) -> list[Stream]:
+        """The streams that this connection delivers, and those subscribed to on it that have not delivered yet."""
+        waiting = {id(stream) for stream in self._subscriptions.streams_on(url) if stream.url is None}
+        return [stream for stream in self.ledger.all_streams() if stream.url == url or id(stream) in waiting]
+
+    # ---- conversion
+
+    def _take_tick(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
+        self._take(
+            "ticks", symbol, received_at, lambda: records.tick_record(self.config.exchange, symbol, ticker, received_at)
+        )
+
+    def _take_best_levels(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
+        """Record a tick when the best prices or their volumes differ from those of the tick before."""
+        tick = records.top_record(self.config.exchange, symbol, book, received_at)
+        if tick is None or symbol not in self.ledger.streams["ticks"]:
+            return
+        best = tick.bid_price, tick.bid_volume, tick.ask_price, tick.ask_volume
+        if self._best_levels.get(symbol) != best:
+            self._best_levels[symbol] = best
+            self._take("ticks", symbol, received_at, lambda: tick)
+
+    def _final_candle(self, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
+        timeframe = self.config.candle_timeframe
+        candle = records.streamed_candle_record(self.config.exchange, symbol, timeframe, row, received_at)
+        if candle is None:
+            raise ValueError("a candle lacks a price")
+        return self._finality.accept(candle)
+
+    def _take(
+        self, channel: Channel, symbol: str, received_at: int, convert: Callable[[], MarketRecord | None]
+    ) -> None:
+        stream = self.ledger.streams[channel].get(symbol)
+        if stream is None:
+            self.ledger.counts.unrequested_records += 1
+            return
+        try:
+            record = convert()
+        except _CONVERSION_ERRORS as error:
+            # Raised into the exchange library's code it would cost the rest of the frame.
+            self.ledger.incomplete(stream, repr(error))
+            return
+        if record is None:
+            if channel != "candles":
+                self.ledger.incomplete(stream, "lacks what the record needs")
+            return
+        url = self._tap.url
+        if url is not None:
+            if stream.is_repeat(url, record):
+                return
+            stream.url = url
+        self.recorder.take(stream, record, received_at, is_late=self._tap.frame_is_late)
+
+
+def _version(book: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What differs whenever the exchange library has touched the book."""
+    return book.get("nonce"), book.get("timestamp")

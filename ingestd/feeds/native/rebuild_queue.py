@@ -1,0 +1,76 @@
+"""Which order books are to be rebuilt, and when."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ingestd.clock import monotonic_s
+from ingestd.feeds.books.ladder import BookLadder
+from ingestd.feeds.stopping import Stop
+from ingestd.retry import Backoff
+
+SETTLED_S = 30.0  # a book that was not rebuilt for so long starts with the shortest delay again
+
+
+class RebuildQueue:
+    """Each book has delays of its own, so that one that breaks often delays no other."""
+
+    def __init__(self) -> None:
+        self.ladder = BookLadder(stands=True)
+        self._due_s: dict[str, float] = {}
+        self._delays: dict[str, tuple[Backoff, float]] = {}  # and when the book was last delayed
+        self._paused_until_s = 0.0
+        self._added = asyncio.Event()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no book is to be rebuilt."""
+        return not self._due_s
+
+    def add(self, symbol: str, in_s: float = 0.0) -> None:
+        """Rebuild the book in so many seconds, or earlier if it is due earlier already."""
+        self._due_s.setdefault(symbol, monotonic_s() + in_s)
+        self._added.set()
+
+    def broken(self, symbol: str) -> None:
+        """The book is wrong: rebuild it after a delay."""
+        self.ladder.broken(symbol)
+        self.retry(symbol)
+
+    def retry(self, symbol: str) -> None:
+        """Rebuild the book after a delay, which grows with each call."""
+        now_s = monotonic_s()
+        backoff, last_s = self._delays.get(symbol, (Backoff(), now_s))
+        if now_s - last_s >= SETTLED_S:
+            backoff.settled()
+        self._delays[symbol] = backoff, now_s
+        self._due_s[symbol] = now_s + backoff.next_s()
+        self._added.set()
+
+    def pause(self, seconds: float) -> None:
+        """Rebuild no book for so long."""
+        self._paused_until_s = monotonic_s() + seconds
+
+    async def next(self, stop: Stop) -> str | None:
+        """Wait until a book is due and take it off the queue; None at the stop."""
+        while not stop.is_set():
+            symbol = self._take()
+            if symbol is not None:
+                return symbol
+            self._added.clear()
+            await stop.sleep_or(self._added, self._wait_s())
+        return None
+
+    def _take(self) -> str | None:
+        now_s = monotonic_s()
+        if now_s < self._paused_until_s:
+            return None
+        symbol = next((symbol for symbol, due_s in self._due_s.items() if due_s <= now_s), None)
+        if symbol is not None:
+            del self._due_s[symbol]
+        return symbol
+
+    def _wait_s(self) -> float:
+        now_s = monotonic_s()
+        until_s = max(min(self._due_s.values(), default=now_s + 3600.0), self._paused_until_s)
+        return max(0.001, until_s - now_s)
