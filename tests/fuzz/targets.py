@@ -22,6 +22,7 @@ from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import msgspec
 
@@ -38,7 +39,7 @@ from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.ccxt.tap import make_exchange
 from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.ccxt.tap_state import Tap
-from ingestd.feeds.markets.listing import ListingDoubts
+from ingestd.feeds.markets.listing import Choice, ListingDoubts
 from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
 from ingestd.ops.metrics import Metrics
@@ -353,8 +354,36 @@ def market_list(data: bytes) -> None:
     exchange = make_exchange(
         "binanceusdm", Tap(TapReader(FeedConfig(exchange="binanceusdm", symbols=[SYMBOL]), _Taken()))
     )
+    exchange.set_markets([_market(exchange, symbol, 0) for symbol in _LISTED])
     feed = CcxtFeed(FeedConfig(exchange="binanceusdm", symbols=list(_WANTED), channels=["trades"]))
-    feed._session = SimpleNamespace(exchange=exchange)  # type: ignore[assignment]  # all that a choice looks at
+    with mock.patch("ingestd.feeds.ccxt.feed.CcxtSession", return_value=_Listing(feed, exchange, data)):
+        asyncio.run(feed.run(_Taken()))
+
+
+class _Listing:
+    """In the place of a feed's session: its lists of markets are these, and what is chosen of them is judged."""
+
+    markets = SimpleNamespace(load=mock.AsyncMock(return_value=True), are_old=False)
+
+    def __init__(self, feed: CcxtFeed, exchange: Any, data: bytes) -> None:
+        self.feed = feed
+        self.exchange = exchange
+        self.data = data
+        self.closing: asyncio.Task[None] | None = None
+
+    async def run(self, choose: Callable[[], Choice]) -> None:
+        _judge_choices(self.exchange, self.data, choose)
+        self.closing = asyncio.create_task(self.feed.close())
+        await asyncio.sleep(0)  # it has begun
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def stop(self) -> None:
+        """It has ended."""
+
+
+def _judge_choices(exchange: Any, data: bytes, choose: Callable[[], Choice]) -> None:
     doubts, streams = ListingDoubts(), {symbol: StreamStatus("trades", symbol) for symbol in _LISTED}
     states = dict.fromkeys(_LISTED, 0)
     followed: set[str] = set()
@@ -369,7 +398,7 @@ def market_list(data: bytes) -> None:
         if not listed:
             continue  # the venue is not there, or it is its maintenance: the request fails
         exchange.set_markets(listed)
-        choice = feed._choose()
+        choice = choose()
         judgement = doubts.judge(choice, streams.values(), now)
         assert followed <= set(choice.symbols), "a list ended a stream"
         assert set(choice.symbols) <= set(exchange.markets)

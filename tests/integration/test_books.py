@@ -110,12 +110,11 @@ def decoder(request: pytest.FixtureRequest) -> str:
 def falsify(feed: Feed, symbol: str, amount: str) -> None:
     """Write a wrong amount into the 13th bid."""
     if isinstance(feed, CcxtFeed):
-        assert feed._session is not None
-        feed._session.exchange.orderbooks[symbol]["bids"][12][1] = ExactFloat(amount)
+        feed.exchange.orderbooks[symbol]["bids"][12][1] = ExactFloat(amount)
         return
     assert isinstance(feed, NativeFeed)
-    assert feed._reader is not None
-    book = feed._reader.books.get(symbol)
+    assert feed.reader is not None
+    book = feed.reader.books.get(symbol)
     assert book is not None
     ((price, _),) = book.bids.best(13)[12:]
     book.bids.put(book.bids.parsed([(price, amount)]))

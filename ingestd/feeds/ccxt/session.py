@@ -87,7 +87,7 @@ class CcxtSession:
         stands = self.exchange.code_name in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
         self.can_forget_books = can_forget_books(self.exchange)
         self.one_series = config.exchange in BOOKS_OVER_REST
-        self._lost = LostStreams(self.exchange, self.subscriptions.all, self._watch)
+        self._lost = LostStreams(self.exchange, self.subscriptions.all, self.watch)
         ladder = BookLadder(stands=stands, can_unsubscribe=self.can_forget_books)
         reader.attach(tap, self.subscriptions, ladder)
 
@@ -191,7 +191,7 @@ class CcxtSession:
             self._start_poller(tasks, channel, method, streams)
             return
         for group in streams:
-            subscription = Subscription(channel, method, group, watch=self._watch(method), reader=self._reader)
+            subscription = Subscription(channel, method, group, watch=self.watch(method), reader=self._reader)
             self.subscriptions.keep(tasks, subscription, self._stop, self._config.label)
 
     def _start_poller(
@@ -208,7 +208,9 @@ class CcxtSession:
         )
         tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
 
-    def _watch(self, method: Method) -> Any:
+    def watch(self, method: Method) -> Any:
+        """The call that asks for symbols by this method and keeps their streams alive."""
+
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
             if method.of_books:

@@ -45,7 +45,7 @@ class NativeFeed:
         self._venue = venue
         self._earlier = earlier = {} if earlier is None else earlier
         self._stop = Stop()
-        self._reader: MessageReader | None = None
+        self.reader: MessageReader | None = None
         self._session: NativeSession | None = None
         self._finished = Stop()
         self._inner = CcxtFeed(
@@ -60,7 +60,7 @@ class NativeFeed:
 
     async def run(self, intake: Intake) -> None:
         """Deliver until closed. Raises ConfigError when none of the symbols exists."""
-        self._reader = reader = MessageReader(self.config, self._venue, intake, self._earlier)
+        self.reader = reader = MessageReader(self.config, self._venue, intake, self._earlier)
         newest = Newest(self.config, lambda: self._inner.exchange)
         self._session = session = NativeSession(self.config, self._venue, reader, self._inner.order_book, newest)
         streaming = asyncio.create_task(session.run(self._stop), name=f"{self.config.label} sockets")
@@ -80,13 +80,13 @@ class NativeFeed:
     async def close(self) -> None:
         """Stop and wait until nothing more is handed over."""
         self._stop.set()
-        if self._reader is not None:
-            self._reader.recorder.closing = True
+        if self.reader is not None:
+            self.reader.recorder.closing = True
             await self._finished.wait()
 
     def status(self) -> FeedStatus:
         """Counts and streams as they are now."""
-        inner, reader, session = self._inner.status(), self._reader, self._session
+        inner, reader, session = self._inner.status(), self.reader, self._session
         if reader is None or session is None:
             return inner
         own = list(reader.ledger.all_streams())
@@ -119,8 +119,8 @@ class NativeFeed:
         return f'there is no native decoder for {kind} markets of {self.config.exchange}: decoder = "auto" takes ccxt'
 
     def _chosen(self, choice: Choice) -> None:
-        if self._session is not None and self._reader is not None:
-            self._reader.ledger.set_units(choice.markets, choice.symbols)
+        if self._session is not None and self.reader is not None:
+            self.reader.ledger.set_units(choice.markets, choice.symbols)
             self._session.follow(choice)
 
 

@@ -12,7 +12,7 @@ from ingestd.feeds.recording.silence_watch import SilenceWatch, WatchedConnectio
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.silence import Newest
 
-_SETTLE_EVERY_S = 1.0
+SETTLE_EVERY_S = 1.0
 _IDS_SETTLE_US = 1_000_000  # a frame is complete so long after it began
 
 
@@ -40,7 +40,7 @@ async def supervise(
 
 
 async def _settle_ids(recorder: Recorder, stop: Stop) -> None:
-    while await stop.sleep(_SETTLE_EVERY_S):
+    while await stop.sleep(SETTLE_EVERY_S):
         recorder.ledger.settle_ids(now_us() - _IDS_SETTLE_US)
 
 

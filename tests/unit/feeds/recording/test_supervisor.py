@@ -78,7 +78,7 @@ async def test_books_are_sampled_again_and_again() -> None:
 
 
 async def test_trade_ids_are_settled_without_another_trade(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_SETTLE_EVERY_S", 0.005)
+    monkeypatch.setattr(supervisor, "SETTLE_EVERY_S", 0.005)
     running = Running()
     for number, at in ((1, 100), (2, 200), (5, 300)):
         running.reader.on_trade("A/B", {"price": "1", "amount": "1", "id": str(number)}, at)
