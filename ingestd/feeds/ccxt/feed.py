@@ -42,6 +42,8 @@ class CcxtFeed:
     `cache` keeps the markets for the next start; `chosen` is told which symbols are followed, each time that is
     decided. What is followed stays so while the configuration names it, whatever a list of markets says (`listing`).
     `takes` says which of their streams are this feed's; `refuses` why a market is to be put aside.
+
+    22 attributes: half of them are the choice of symbols, which must outlive the sessions and be shown in the status.
     """
 
     def __init__(

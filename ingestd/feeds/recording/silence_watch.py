@@ -56,17 +56,14 @@ class WatchedConnections(Protocol):
 class SilenceWatch:
     """Makes at most `QUIET_PER_MINUTE`, `URGENT_PER_MINUTE` and, for each kind of market, twice `BULK_PER_MINUTE`
     requests a minute, through the feed's own exchange object.
-
-    18 attributes: what is expected of each stream, and a budget of requests for each kind of question.
     """
 
     def __init__(self, newest: Newest, recorder: Recorder, connections: WatchedConnections) -> None:
         self._newest = newest
         self._recorder = recorder
         self._connections = connections
-        self._stale_after_s = stale_after_s = recorder.config.stale_after_s
         # A book is silent from one sample to the next.
-        self._book_silent_s = max(stale_after_s, 2 * recorder.config.order_book_interval_ms / 1000)
+        self._book_silent_s = max(recorder.config.stale_after_s, 2 * recorder.config.order_book_interval_ms / 1000)
         self._expected: dict[Key, tuple[Stream, Expectation]] = {}
         self._due: dict[Key, None] = {}
         self._is_due = asyncio.Event()
@@ -88,7 +85,7 @@ class SilenceWatch:
     # ---- looking
 
     async def _look(self, stop: Stop) -> None:
-        while await stop.sleep(min(LOOK_S, self._stale_after_s / 4)):
+        while await stop.sleep(min(LOOK_S, self._recorder.config.stale_after_s / 4)):
             self.look(monotonic_s())
 
     def look(self, now_s: float) -> None:
@@ -115,7 +112,7 @@ class SilenceWatch:
             self._is_due.set()
 
     def _expectation(self, stream: Stream, now_s: float) -> Expectation:
-        least_s = self._book_silent_s if stream.channel == "order_book" else self._stale_after_s
+        least_s = self._book_silent_s if stream.channel == "order_book" else self._recorder.config.stale_after_s
         return Expectation(least_s, stream.received, now_s)
 
     def _is_dead(self, stream: Stream, expectation: Expectation, now_s: float, why: str) -> None:
@@ -211,7 +208,7 @@ class SilenceWatch:
             for (channel, symbol), (stream, expectation) in self._expected.items()
             if channel == "trades"
             and stream.received == expectation.received
-            and expectation.silent_s(now_s) >= self._stale_after_s
+            and expectation.silent_s(now_s) >= self._recorder.config.stale_after_s
             and not expectation.is_suspected
             and self._newest.kind(symbol) == kind
         ]

@@ -60,7 +60,10 @@ class Newest(Protocol):
 
 
 class Expectation:
-    """How often one stream speaks, and what is known of its silence. Seconds are of a monotonic clock."""
+    """How often one stream delivers, and what is known of its silence. Seconds are of a monotonic clock.
+
+    16 attributes: all are facts of one stream, and a feed keeps thousands of these, so they are one object.
+    """
 
     __slots__ = (
         "_asked_anew_s",
