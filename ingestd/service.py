@@ -136,7 +136,9 @@ class Service:
             feeds=self.feeds.names,
             listen=f"{self.config.http.host}:{self.life.endpoint.port}",
             journal=str(self.journal.directory),
-            records_left_by_earlier_runs=sum(self.journal.recovered.values()),
+            records_left_by_earlier_runs=max(
+                (sum(cursor.recovered.values()) for cursor in self._cursors.values()), default=0
+            ),
         )
 
     def _start_feeds(self) -> None:

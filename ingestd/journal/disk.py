@@ -101,8 +101,8 @@ def _has_memory() -> bool:
     return True
 
 
-# What the system, another process or the program itself is to blame for.
-_THE_SYSTEMS = frozenset(
+# The system, another process or the program itself is to blame for these, and not the file.
+_NOT_CORRUPTION_CODES = frozenset(
     {
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_CANTOPEN,
@@ -132,7 +132,10 @@ def _journal_error(path: Path, error: sqlite3.Error) -> JournalError:
         return _no_room_error(path)
     # The statements are ours and sound, so what else the library says of one is about the file: "no such column" is
     # a damaged schema. It has no code for a text that is not UTF-8.
-    is_about_the_file = isinstance(error, sqlite3.OperationalError) if primary is None else primary not in _THE_SYSTEMS
+    if primary is None:
+        is_about_the_file = isinstance(error, sqlite3.OperationalError)
+    else:
+        is_about_the_file = primary not in _NOT_CORRUPTION_CODES
     if is_about_the_file:
         return JournalDamaged(f"{path}: {error}")
     return JournalError(f"{path}: {error}; check the disk and its permissions")

@@ -64,7 +64,6 @@ LONGER_FOR_A_REASON = {
     "ingestd/venues/bybit.py": "an exchange is one file: its decoder and its facts",
     "ingestd/venues/kraken.py": "an exchange is one file: its decoder, its names and its facts",
     "ingestd/venues/okx.py": "an exchange is one file: its decoder and its facts",
-    "ingestd/journal/journal.py": "appending, cursors and dropping share one account of what is where",
 }
 
 

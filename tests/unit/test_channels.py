@@ -6,7 +6,7 @@ import pytest
 
 from ingestd.channels import CHANNEL_OF, NOT_SERVED, ROWS, TABLE_OF, ChannelRow, channel_of
 from ingestd.config.models import RetentionConfig
-from ingestd.journal.journal import DROP_ORDER
+from ingestd.journal.rewriting import DROP_ORDER
 from ingestd.kafka import envelope
 from ingestd.records import CHANNELS, FeedGap, Rejected, field_rules
 from ingestd.storage.policies import HYPERTABLES, kept_days

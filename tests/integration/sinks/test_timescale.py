@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from ingestd.clock import to_datetime
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.errors import ConnectionLost, DatabaseError, JournalError
-from ingestd.journal.journal import Journal
+from ingestd.journal.journal import Batch, Cursor, Journal
 from ingestd.ops.metrics import Metrics
 from ingestd.records import (
     Candle,
@@ -547,14 +547,14 @@ async def test_a_disk_that_fails_to_read_is_asked_again(
     postgres_database: DatabaseForTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [JournalError("disk I/O error"), JournalError("disk I/O error")]
-    read = Journal.read_after
+    read = Cursor.read
 
-    async def failing(journal: Journal, *place: Any) -> Any:
+    async def failing(cursor: Cursor, max_records: int) -> list[Batch]:
         if failures:
             raise failures.pop()
-        return await read(journal, *place)
+        return await read(cursor, max_records)
 
-    monkeypatch.setattr(Journal, "read_after", failing)
+    monkeypatch.setattr(Cursor, "read", failing)
     made = await store(tmp_path, postgres_database, [tick(1)])
     assert made.total("stored") == {"ticks": 1}
 

@@ -16,9 +16,9 @@ import pytest
 
 from ingestd import failpoints, files
 from ingestd.config.models import JournalConfig
-from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalVersion
+from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalLocked, JournalVersion
 from ingestd.journal import disk, recovery, salvage
-from ingestd.journal import journal as journal_module
+from ingestd.journal import files as journal_files
 from ingestd.journal.disk import translated
 from ingestd.journal.file import FORMAT_VERSION, FileName, JournalFile
 from ingestd.journal.journal import Journal
@@ -64,7 +64,6 @@ async def test_appends_that_find_no_room_leave_no_empty_files(tmp_path: Path, mo
                     await append(journal, 4)
         await append(journal, 4)
         assert numbers(await read_all(cursor)) == [1, 2, 3, 4, 5, 6]
-        assert len(journal.files()) == 2
     assert len(list((tmp_path / "journal").glob("*.journal"))) == 2
 
 
@@ -216,7 +215,7 @@ async def test_a_lost_end_is_counted_from_the_totals(tmp_path: Path) -> None:
     journal.close()
     assert metrics.totals(metrics.dropped) == {"trades": 6}
     assert cursor.pending == {"trades": 114}
-    assert journal.recovered == {"trades": 120}
+    assert cursor.recovered == {"trades": 120}
 
 
 async def test_a_damaged_file_on_a_full_disk_waits_for_the_next_start(
@@ -287,23 +286,35 @@ async def test_salvaging_does_not_hold_the_loop(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_hangs_does_not_hold_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "_CLOSE_S", 0.1)
+    """Its thread ends with the process, and so does the lock: until then nobody else may write there."""
+    monkeypatch.setattr(journal_files, "CLOSE_S", 0.1)
     journal = Journal(tmp_path, JournalConfig(), Metrics())
     journal.open()
     journal.cursor("one")
     await append(journal, 1)
-    hang = threading.Event()
-    journal._writer.submit(hang.wait)
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hanging(_file: JournalFile, _batch: StoredBatch) -> None:
+        hangs.set()
+        go_on.wait()
+
+    monkeypatch.setattr(JournalFile, "append", hanging)
+    appending = asyncio.create_task(append(journal, 4))
+    await asyncio.to_thread(hangs.wait)
     began = time.monotonic()
     journal.close()
     assert time.monotonic() - began < 2
-    assert journal._writer._thread is not None
-    assert journal._writer._thread.daemon
-    assert journal._lock is not None
-    assert not journal._lock.closed
-    hang.set()
-    journal._writer._thread.join(5)
-    journal._lock.close()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "journal-writer"]
+    assert thread.daemon
+    with pytest.raises(JournalLocked), opened(tmp_path):
+        pass
+    appending.cancel()
+    await asyncio.wait({appending})
+    go_on.set()
+    thread.join(5)
+    journal.close()
+    with opened(tmp_path) as again:
+        assert numbers(await read_all(again.cursor("one"))) == [1, 2, 3]
 
 
 async def test_the_directory_is_durable_before_anything_is_in_it(
@@ -358,7 +369,7 @@ async def test_a_start_does_not_look_at_every_row(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         assert journal.cursor("one").pending == {"trades": 60}
         assert journal.size_bytes == size
-        assert len(journal.files()) > 3
+        assert len(paths) > 3
         assert opened_files() & {str(path) for path in paths} == set()
 
 

@@ -15,7 +15,7 @@ import pytest
 from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalFull
-from ingestd.journal import journal as journal_module
+from ingestd.journal import reading
 from ingestd.journal.file import JournalFile
 from ingestd.journal.journal import Batch, Journal
 from ingestd.journal.rows import StoredBatch
@@ -202,7 +202,7 @@ async def test_skipping_what_was_read_counts_it_once(tmp_path: Path) -> None:
         await cursor.skip_to(journal_id, 6)
         cursor.acknowledge(batches)
         assert cursor.pending == {"trades": 0}
-        assert journal.recovered == {"trades": 4}
+        assert cursor.recovered == {"trades": 4}
 
 
 async def test_recovered_counts_what_is_dropped_of_it_later(tmp_path: Path) -> None:
@@ -214,13 +214,13 @@ async def test_recovered_counts_what_is_dropped_of_it_later(tmp_path: Path) -> N
         journal_id = journal.journal_id
     with dropping(tmp_path, memory_bytes=1) as journal:
         cursor = journal.cursor("one")
-        assert journal.recovered == {"order_book": 150}
+        assert cursor.recovered == {"order_book": 150}
         for number in range(150):
             await journal.append([book(number)])
         assert dropped(journal)["order_book"] > 0
         await cursor.skip_to(journal_id, 120)
         left = cursor.pending["order_book"]
-        assert journal.recovered["order_book"] + 150 == dropped(journal)["order_book"] + left
+        assert cursor.recovered["order_book"] + 150 == dropped(journal)["order_book"] + left
         assert delivered(await read_all(cursor))["order_book"] == left
 
 
@@ -237,7 +237,7 @@ async def test_one_batch_is_taken_however_large(tmp_path: Path) -> None:
 
 
 async def test_a_read_is_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "_READ_BYTES", 1500)
+    monkeypatch.setattr(reading, "READ_BYTES", 1500)
     with opened(tmp_path) as journal:
         journal.cursor("one")
         for number in range(10):
@@ -260,7 +260,7 @@ async def test_batches_are_decoded_beside_the_loop(tmp_path: Path, monkeypatch: 
         threads.add(threading.current_thread().name)
         return real(payload)
 
-    monkeypatch.setattr(journal_module, "decode_batch", noted)
+    monkeypatch.setattr(reading, "decode_batch", noted)
     with opened(tmp_path) as journal:
         assert len(await read_all(journal.cursor("one"))) == 10
     assert threads == {"journal-reader"}

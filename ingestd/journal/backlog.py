@@ -1,0 +1,81 @@
+"""What one sink has read, has stored and has not stored yet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ingestd.journal.batch import Batch, FilePlace
+from ingestd.journal.file import JournalFile, add_counts
+
+
+class Backlog:
+    """How far one sink has come, and how many records it has not stored yet, by channel and by file."""
+
+    def __init__(self) -> None:
+        self.acknowledged_at: FilePlace = (0, 0)  # everything up to here is stored
+        self.read_at: FilePlace = (0, 0)
+        self.pending: dict[str, int] = {}  # records by channel that are journaled and not acknowledged
+        # Records by channel that an earlier process left for this sink: what was found at the start, without what the
+        # sink had stored of it. What is dropped of them later is still counted here.
+        self.recovered: dict[str, int] = {}
+        self.skipped: dict[str, int] = {}  # by journal id, the position up to which it is stored
+        self._left: dict[int, dict[str, int]] = {}  # `pending`, by file
+
+    def add(self, sequence: int, counts: dict[str, int]) -> None:
+        """A file has so many records more."""
+        add_counts(self.pending, counts)
+        add_counts(self._left.setdefault(sequence, {}), counts)
+
+    def left_in(self, sequence: int) -> dict[str, int]:
+        """The records of a file that are not stored yet."""
+        return dict(self._left.get(sequence, {}))
+
+    def take(self, sequence: int, counts: dict[str, int]) -> None:
+        """So many records of a file are stored, or gone."""
+        add_counts(self.pending, counts, -1)
+        if sequence in self._left:
+            add_counts(self._left[sequence], counts, -1)
+
+    def acknowledge(self, batches: list[Batch]) -> None:
+        """Everything up to and including these batches is stored."""
+        for batch in batches:
+            if batch.place > self.acknowledged_at and batch.position > self.skipped.get(batch.journal_id, 0):
+                self.take(batch.file_sequence, batch.counts)
+        self.acknowledged_at = max(self.acknowledged_at, batches[-1].place)
+
+    def lose(self, sequence: int, left: dict[str, int]) -> dict[str, int]:
+        """A file has only so many records for this sink any more. Returns how many are gone."""
+        had = self._left.get(sequence, {})
+        gone = {channel: count - left.get(channel, 0) for channel, count in had.items()}
+        gone = {channel: count for channel, count in gone.items() if count > 0}
+        self.take(sequence, gone)
+        return gone
+
+    def forget(self, sequence: int) -> None:
+        """A file has been deleted."""
+        add_counts(self.pending, self._left.pop(sequence, {}), -1)
+
+    def floor_in(self, file: JournalFile) -> int:
+        """The position up to which this file is stored."""
+        sequence, position = self.acknowledged_at
+        if file.name.sequence < sequence:
+            return file.last_position
+        skipped = self.skipped.get(file.name.journal_id, 0)
+        return max(skipped, position) if file.name.sequence == sequence else skipped
+
+    def has_begun(self, file: JournalFile) -> bool:
+        """Whether the sink has read or stored a part of the file, but has not stored all of it."""
+        floor = self.floor_in(file)
+        return floor < file.last_position and (floor >= file.first_position or self.read_at[0] >= file.name.sequence)
+
+    def pass_skipped(self, files: Iterable[JournalFile]) -> None:
+        """Move over what is skipped, as far as nothing that is not stored lies before it."""
+        if not self.skipped:
+            return
+        for file in files:
+            floor = self.floor_in(file)
+            if floor >= file.first_position:
+                self.acknowledged_at = max(self.acknowledged_at, (file.name.sequence, min(floor, file.last_position)))
+            if floor < file.last_position:
+                break
+        self.read_at = max(self.read_at, self.acknowledged_at)
