@@ -1,3 +1,3 @@
-"""ingestd captures crypto market data losslessly and puts it where people use it."""
+"""ingestd captures crypto market data without loss and stores it in TimescaleDB, Redis and Kafka."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,6 @@
-"""The channels: one row for each. Everything that lists channels or their tables reads it here.
+"""The table of channels, one row each. Every other list of channels or their tables is derived from it.
 
-To add one: its record and its name in `records.py`, a row here, a migration for its table, and the exchanges that
-deliver it.
+To add a channel: add its record and its name to `records.py`, a row here, a migration for its table, and the
 """
 
 from __future__ import annotations
@@ -26,40 +25,40 @@ from ingestd.records import (
     Tick,
     Trade,
 )
-from ingestd.records import Channel as Channel  # for config, which may import no record
+from ingestd.records import Channel as Channel  # re-exported for config, which may not import records
 
 _MARKED = ("kind", "in_candles", "contract_size", "contract_currency")
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRow:
-    """What is particular to a channel.
+    """The properties of one channel.
 
-    Its Kafka topic is `{prefix}.market.{name}`, and its key `exchange:symbol`. `key`: what makes two rows of the table
-    the same; the stored one stays, unless the channel `replaces` it.
+    The Kafka topic is `{prefix}.market.{name}`, the message key `exchange:symbol`. `key` lists the columns of the
+    table's
     """
 
     name: Channel
     record: type[MarketRecord]
     table: str
     event_type: str  # in the Kafka message
-    drop_rank: int  # what a full journal gives up first has the lowest
+    drop_rank: int  # a full journal drops the channel with the lowest rank first
     chunk_days: int
     compress_after_days: int
-    retention_days: int | None  # None: it depends on the timeframe, and has options of its own
+    retention_days: int | None  # None: depends on the timeframe and has its own options
     key: tuple[str, ...] = ()
     replaces: bool = False
-    columns: tuple[str, ...] = ()  # of the table, where they are not the fields of the record
-    seldom: tuple[str, ...] = ()  # the last columns, if most rows have their defaults in all of them
-    markets: Literal["all", "contracts", "futures", "perpetuals"] = "all"  # that have it
-    is_polled: bool = False  # over REST, where there is no stream
-    may_be_silent: bool = False  # for days: its silence says nothing of its connection
-    has_past: bool = True  # some exchange serves what is past
-    redis_channel: str | None = None  # `{symbol}` and `{exchange}` stand for the record's
+    columns: tuple[str, ...] = ()  # of the table, if they differ from the record's fields
+    seldom: tuple[str, ...] = ()  # the last columns, if most rows hold only defaults there
+    markets: Literal["all", "contracts", "futures", "perpetuals"] = "all"  # the markets that have this channel
+    is_polled: bool = False  # read over REST because there is no stream
+    may_be_silent: bool = False  # for days, so silence does not mean that the connection is dead
+    has_past: bool = True  # at least one exchange serves history
+    redis_channel: str | None = None  # `{symbol}` and `{exchange}` are filled in from the record
 
     @property
     def table_columns(self) -> tuple[str, ...]:
-        """The columns that are written."""
+        """The columns that ingestd writes."""
         own = self.record.__struct_fields__[4:]
         return self.columns or ("time", "exchange", "symbol", *own, "received_at")
 
@@ -142,7 +141,7 @@ ROWS: tuple[ChannelRow, ...] = (
         retention_days=None,
         key=("exchange", "symbol", "timeframe", "time"),
         replaces=True,
-        columns=("time", "exchange", "symbol", *Candle.__struct_fields__[4:]),  # not when it was received
+        columns=("time", "exchange", "symbol", *Candle.__struct_fields__[4:]),  # without received_at
         is_polled=True,
     ),
     ChannelRow(
@@ -184,15 +183,15 @@ _COUNTED_AS: dict[type, str] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "reject
 
 
 def channel_of(record: Record) -> str:
-    """The channel a record is counted under."""
+    """The channel under which a record is counted."""
     return _COUNTED_AS[type(record)]
 
 
 def stream_of(record: MarketRecord) -> StreamId:
-    """The stream a record belongs to."""
+    """The stream that a record belongs to."""
     return record.exchange, _COUNTED_AS[type(record)], record.symbol
 
 
 def count_channels(records: Sequence[Record]) -> dict[str, int]:
-    """How many records of each channel a batch holds; gaps and rejections count apart from the market's."""
+    """Count a batch's records by channel; gaps and rejections are counted separately."""
     return {_COUNTED_AS[kind]: count for kind, count in Counter(map(type, records)).items()}

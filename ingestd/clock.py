@@ -1,4 +1,4 @@
-"""Time: integer microseconds since the epoch, UTC; durations by the monotonic clock only."""
+"""Times as integer microseconds since the epoch, UTC; durations by the monotonic clock only."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 
-_KEPT = 10_000  # texts
+_KEPT = 10_000  # cached texts
 _seconds: dict[int, str] = {}
-_milliseconds: dict[int, str] = {}  # records come many to a millisecond when it matters
+_milliseconds: dict[int, str] = {}  # cache: at high rates many records share a millisecond
 _ENDINGS = [f"{microseconds:03d}Z" for microseconds in range(1000)]
 
 
 def now_us() -> int:
-    """The wall clock, in microseconds since the epoch."""
+    """Wall-clock time in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def monotonic_s() -> float:
-    """Seconds on a clock that never jumps, for delays and ages."""
+    """Seconds of the monotonic clock, for delays and ages."""
     return time.monotonic()
 
 
 async def wait_at_most(seconds: float, event: asyncio.Event) -> bool:
-    """Wait for the event, that long at most. Whether it came."""
+    """Wait for the event with a timeout. Return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -37,18 +37,18 @@ async def wait_at_most(seconds: float, event: asyncio.Event) -> bool:
 
 
 def to_datetime(time_us: int) -> datetime:
-    """The same instant as an aware datetime, exact to the microsecond."""
+    """Convert microseconds since the epoch to an aware datetime, without rounding."""
     return _EPOCH + timedelta(microseconds=time_us)
 
 
 def from_datetime(instant: datetime) -> int:
-    """The same instant in microseconds since the epoch, exact."""
+    """Convert an aware datetime to microseconds since the epoch, without rounding."""
     delta = instant - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 def iso_text(time_us: int) -> str:
-    """ISO 8601 in UTC with six digits of a second. Raises ValueError for a time that no calendar of this system has."""
+    """ISO 8601 in UTC with six decimals. Raises ValueError for a time outside the range of `datetime`."""
     millisecond = time_us // 1000
     text = _milliseconds.get(millisecond)
     if text is None:

@@ -1,43 +1,43 @@
-"""Every error a running ingestd raises, in one tree, and the one function that says what to do about it.
+"""The tree of all errors that ingestd raises, and `reaction_to`, which decides what a writer does after one.
 
     IngestdError
     ├── ConfigError            the configuration is wrong (exit code 2)
     ├── JournalError           the local journal cannot be used
-    │   ├── JournalFull        no room left and the policy says refuse
+    │   ├── JournalFull        no space left, and the policy is to refuse
     │   ├── JournalVersion     written by a newer ingestd
     │   ├── JournalLocked      another process owns this state directory
     │   └── JournalDamaged     a file holds something that was never written to it
-    ├── WorkerClosed           a thread takes no more work
-    ├── SinkStateError         what a sink keeps in the state directory cannot be used
+    ├── WorkerClosed           a worker thread was closed and accepts no more work
+    ├── SinkStateError         a sink's file in the state directory cannot be used
     ├── SchemaError            the database schema is not the one this program needs
     ├── LeaseLost              another ingestd captures this shard now
-    ├── Interrupted            a signal ended a command before it was done
-    ├── Fenced                 a newer term of the lease has begun: ask who holds it
+    ├── Interrupted            a signal ended a command early
+    ├── Fenced                 a newer lease term has begun: find out who holds the lease
     ├── Superseded             another writer has advanced these positions: read them again
-    ├── MarkRefused            the table refuses one of several marks: write each by itself
+    ├── MarkRefused            the table refuses one of several marks: write them one by one
     ├── FeedError              an exchange connection failed
-    │   ├── SymbolError        one symbol is refused by the venue
+    │   ├── SymbolError        the venue refuses one symbol
     │   ├── ChannelError       the venue has no such channel
     │   ├── RateLimited        the venue asks us to wait
-    │   ├── Refused            the venue sent an error, about some symbols or about anything
-    │   ├── BookBroken         one order book is wrong and must be asked for again
-    │   ├── MarketListTooLong  the venue lists more than any venue has
+    │   ├── Refused            the venue sent an error, for some symbols or in general
+    │   ├── BookBroken         one order book is wrong and needs a new snapshot
+    │   ├── MarketListTooLong  the venue's market list is implausibly long
     │   ├── RedirectRefused    the venue redirects to another server
-    │   ├── Unfillable         what the venue serves cannot be proved to be what the stream missed
-    │   │   └── Behind         … because its past trades end too early: they may only be late
-    │   └── NotYet             it cannot be done now, but later
+    │   ├── Unfillable         the venue's history cannot be proved to cover the gap
+    │   │   └── Behind         … because its history ends before the gap does: it may only lag
+    │   └── NotYet             cannot be done now, but later
     ├── DatabaseError          the server answered with an error (has a SQLSTATE)
-    │   └── NoneTaken          … to every row of a table that was sent
-    ├── KafkaError             a broker answered with an error (knows whether to try again)
-    │   ├── MessageTooLarge    the broker takes no message of this size
-    │   ├── ProducerFenced     this producer's sequence is refused: a new one must begin
-    │   ├── NotIdempotent      the broker has no idempotent producers, or refuses them to us
-    │   └── AccessRefused      wrong credentials, or no right to the topic or group
-    ├── EnvelopeError          a Kafka message is not what its topic promises
-    ├── ConnectionLost         no answer: the outcome of what was sent is unknown
+    │   └── NoneTaken          … for every row that was sent to a table
+    ├── KafkaError             a broker answered with an error (says whether to retry)
+    │   ├── MessageTooLarge    the broker does not accept a message of this size
+    │   ├── ProducerFenced     this producer's sequence is refused: start a new producer
+    │   ├── NotIdempotent      the broker does not support idempotent producers, or denies them to us
+    │   └── AccessRefused      wrong credentials, or no permission for the topic or group
+    ├── EnvelopeError          a Kafka message does not match its topic's format
+    ├── ConnectionLost         no answer: the outcome of the request is unknown
     └── LiveServerError        Redis cannot be reached, does not answer, or refuses us
 
-A driver's errors become these at one seam, `from` the original.
+Each driver's errors are translated into these at its seam, with `from` the original.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from ingestd.retry import cut
 
 
 class IngestdError(Exception):
-    """Something ingestd can explain: the message says what happened, to what, and what to do."""
+    """An error that ingestd can explain: the message says what happened, to what, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Problem:
 
 
 class ConfigError(IngestdError):
-    """The configuration cannot be used; carries every mistake at once. `file`: where they are; None: not known."""
+    """The configuration is invalid; carries all mistakes. `file` is the file that holds them; None: not known."""
 
     def __init__(self, problems: Sequence[Problem], file: Path | None = None) -> None:
         self.problems = tuple(problems)
@@ -91,7 +91,7 @@ class JournalError(IngestdError):
 
 
 class JournalFull(JournalError):
-    """The journal has reached its size limit, or its disk has no room left."""
+    """The journal has reached its size limit, or its disk is full."""
 
 
 class JournalVersion(JournalError):
@@ -103,15 +103,15 @@ class JournalLocked(JournalError):
 
 
 class JournalDamaged(JournalError):
-    """The file holds something that was never written to it: a bad sector, a torn copy, a foreign file."""
+    """The file holds bytes that ingestd never wrote: a bad sector, an incomplete copy, another program's file."""
 
 
 class WorkerClosed(IngestdError):
-    """A thread takes no more work: what it worked for has been closed."""
+    """A worker thread accepts no more work, because its owner was closed."""
 
 
 class SinkStateError(IngestdError):
-    """What a sink keeps in the state directory cannot be used."""
+    """A sink's file in the state directory cannot be used."""
 
 
 class SchemaError(IngestdError):
@@ -119,19 +119,20 @@ class SchemaError(IngestdError):
 
 
 class LeaseLost(IngestdError):
-    """Another ingestd captures this shard now: this one stops, and started again it stands by."""
+    """Another ingestd captures this shard now. This one stops; when it is started again, it runs as the standby."""
 
 
 class Interrupted(IngestdError):
-    """A signal ended a command before it was done."""
+    """A signal ended a command early."""
 
 
 class Fenced(IngestdError):
-    """A newer term of the lease has begun than the writer knew of: it must learn who holds it before it stores."""
+    """A newer lease term has begun than the writer knew: it must find out who holds the lease before it stores
+    anything."""
 
 
 class Superseded(IngestdError):
-    """Another writer has advanced or taken over these positions: what is stored must be read again."""
+    """Another writer has advanced or taken over these positions: read the stored positions again."""
 
     def __init__(self, message: str, sources: frozenset[str]) -> None:
         super().__init__(message)
@@ -139,15 +140,15 @@ class Superseded(IngestdError):
 
 
 class MarkRefused(IngestdError):
-    """The table refuses one of the marks: write each by itself."""
+    """The table refuses one of several marks: write them one by one."""
 
 
 class FeedError(IngestdError):
-    """An exchange connection failed; it is dialled again."""
+    """An exchange connection failed; ingestd reconnects."""
 
 
 class SymbolError(FeedError):
-    """The venue refuses this symbol; the others are not touched."""
+    """The venue refuses this symbol; other symbols are not affected."""
 
 
 class ChannelError(FeedError):
@@ -155,23 +156,23 @@ class ChannelError(FeedError):
 
 
 class MarketListTooLong(FeedError):
-    """What a venue lists is more than any venue has."""
+    """The venue's market list is longer than any plausible one."""
 
 
 class RedirectRefused(FeedError):
-    """The venue redirects to another server, which could read and forge everything that follows."""
+    """The venue redirects to another server, which could read and forge all later traffic."""
 
 
 class Unfillable(FeedError):
-    """What the venue serves cannot be proved to be what the stream missed; the message says why."""
+    """The venue's history cannot be proved to cover what the stream missed; the message says why."""
 
 
 class Behind(Unfillable):
-    """The venue's past trades end before the stream's first trade after the gap: they may only be late."""
+    """The venue's history ends before the stream's first trade after the gap: it may only lag behind."""
 
 
 class NotYet(FeedError):
-    """It cannot be done now, but later."""
+    """The work cannot be done now, but later."""
 
 
 class DatabaseError(IngestdError):
@@ -189,13 +190,13 @@ class DatabaseError(IngestdError):
 
 
 class NoneTaken(DatabaseError):
-    """A table refuses every row of a flush: whether a row of it is at fault can be told once others have come."""
+    """A table refuses every row of a flush. Only later rows can show whether the rows or the table are at fault."""
 
 
 class KafkaError(IngestdError):
-    """A broker answered with an error, or refused to be used; `name` is the protocol's name of it.
+    """A broker answered with an error, or cannot be used; `name` is the protocol's name of the error.
 
-    `retriable`: the same request may succeed later without anybody's doing.
+    `retriable`: the same request may succeed later without intervention.
     """
 
     def __init__(self, message: str, *, name: str, retriable: bool) -> None:
@@ -205,10 +206,9 @@ class KafkaError(IngestdError):
 
 
 class MessageTooLarge(KafkaError):
-    """The broker takes no message, or no batch, of this size.
+    """The broker does not accept a message, or a batch, of this size.
 
-    `messages` is how many the refused batch had, None where that is not known. `foreseen`: the broker was not asked
-    again, by what it had refused before, and the producer can go on.
+    `messages` is the number of messages in the refused batch, None if not known. `foreseen`: the batch was not sent,
     """
 
     def __init__(
@@ -220,38 +220,38 @@ class MessageTooLarge(KafkaError):
 
 
 class ProducerFenced(KafkaError):
-    """The broker refuses this producer's epoch or sequence; only a new producer can go on."""
+    """The broker refuses this producer's epoch or sequence; only a new producer can continue."""
 
 
 class NotIdempotent(KafkaError):
-    """The broker has no idempotent producers, or refuses them to this user: a person must act."""
+    """The broker does not support idempotent producers, or denies them to this user: an operator must act."""
 
 
 class AccessRefused(KafkaError):
-    """The credentials are wrong, or they give no right to this topic or group: a person must act."""
+    """The credentials are wrong, or lack permission for this topic or group: an operator must act."""
 
 
 class EnvelopeError(IngestdError):
-    """A Kafka message is not what its topic promises; the message says what is wrong with it."""
+    """A Kafka message does not match its topic's format; the error says why."""
 
 
 class ConnectionLost(IngestdError):
-    """The server did not answer. Whether what was sent last took effect is not known."""
+    """The server did not answer. It is not known whether the last request took effect."""
 
 
 class LiveServerError(IngestdError):
-    """Redis cannot be reached, does not answer in time, or refuses us; it is dialled again."""
+    """Redis cannot be reached, does not answer in time, or refuses the connection; ingestd reconnects."""
 
 
 class Reaction(enum.Enum):
-    """What the one who wrote does after an error."""
+    """What a writer does after an error."""
 
-    RETRY = "retry"  # the same batch again, after a delay; unknown errors too, with an alarm
-    DEDUPLICATE = "deduplicate"  # the same batch again, through the staging table
-    REJECT_ROW = "reject_row"  # the row goes to rejected_records: no table of this kind could take it
-    REJECT_AMONG_OTHERS = "reject_among_others"  # so does this one, unless the table refuses all of several rows
+    RETRY = "retry"  # send the same batch again after a delay; also for unknown errors, with an alarm
+    DEDUPLICATE = "deduplicate"  # send the same batch again through the staging table
+    REJECT_ROW = "reject_row"  # put the row into rejected_records: no such table could store it
+    REJECT_AMONG_OTHERS = "reject_among_others"  # the same, unless the table refuses all of several rows
     RECONNECT = "reconnect"  # the schema changed under a cached statement: reconnect once, then pause
-    PAUSE = "pause"  # nothing succeeds until a person acts: long delays, loud
+    PAUSE = "pause"  # nothing succeeds until an operator acts: long delays, alarms
 
 
 _SQLSTATE_REACTIONS: tuple[tuple[str, Reaction], ...] = (
@@ -282,18 +282,18 @@ _SQLSTATE_REACTIONS: tuple[tuple[str, Reaction], ...] = (
 )
 
 
-# What these say is of the server, the session or the schema: no row is given up for it, however often it comes.
+# These codes concern the server, the session or the schema: no row is rejected for them, however often they come.
 _NEVER_OF_A_ROW = frozenset({"08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"})
 
 
 def may_be_of_a_row(error: BaseException) -> bool:
-    """Whether what the database refused may be the fault of one row of what was sent: a wrong value, a rule of the
-    table, or something nobody foresaw."""
+    """Whether one of the rows sent may have caused this database error: by a wrong value, a table constraint, or in a
+    way"""
     return isinstance(error, DatabaseError) and error.sqlstate[:2] not in _NEVER_OF_A_ROW
 
 
 def reaction_to(error: BaseException) -> Reaction:
-    """Say what a writer does after `error`. Unknown errors are retried, never dropped."""
+    """Decide what a writer does after `error`. Unknown errors are retried; no record is dropped for them."""
     if isinstance(error, DatabaseError):
         for prefix, reaction in _SQLSTATE_REACTIONS:
             if error.sqlstate.startswith(prefix):
@@ -304,7 +304,7 @@ def reaction_to(error: BaseException) -> Reaction:
 
 
 def is_known(error: BaseException) -> bool:
-    """Whether `error` is one the table above names; the others raise an alarm besides being retried."""
+    """Whether `error` is foreseen above; other errors raise an alarm besides being retried."""
     if isinstance(error, DatabaseError):
         return any(error.sqlstate.startswith(prefix) for prefix, _ in _SQLSTATE_REACTIONS)
     if isinstance(error, KafkaError):
@@ -313,7 +313,7 @@ def is_known(error: BaseException) -> bool:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the server is not there now: it does not answer, or it is being stopped or started."""
+    """Whether the server is unavailable now: it does not answer, or it is stopping or starting."""
     return isinstance(error, ConnectionLost) or (isinstance(error, DatabaseError) and error.sqlstate.startswith("57P"))
 
 
@@ -321,7 +321,7 @@ _COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)", re.MULTILINE)
 
 
 def copy_line(context: str) -> int | None:
-    """The 1-based row a failed COPY names in the server's CONTEXT line, or None.
+    """The 1-based row that the server's CONTEXT line names for a failed COPY, or None.
 
     PostgreSQL writes `COPY trades, line 777, column price: "NaNN"`.
     """
@@ -330,19 +330,18 @@ def copy_line(context: str) -> int | None:
 
 
 def copy_line_is_certain(context: str) -> bool:
-    """Whether that row is the one: the line quotes it. Without that the server was storing what it had read before,
-    and may name the last row it read."""
+    """Whether the named row caused the failure, which holds if the CONTEXT line quotes it. Otherwise the server was"""
     match = _COPY_LINE.search(context)
     return match is not None and context[match.end() : match.end() + 1] in (",", ":")
 
 
-RATE_LIMIT_PAUSE_S = 10.0  # when the venue does not say how long
+RATE_LIMIT_PAUSE_S = 10.0  # if the venue does not say how long
 
 
 class RateLimited(FeedError):
-    """The venue asks us to wait. `retry_after_s`: for how long, at most an hour; 0 if it did not say.
+    """The venue asks us to wait. `retry_after_s` is the wait, at most an hour; 0 if the venue gave none.
 
-    `is_cut`: it asked for more than an hour.
+    `is_cut`: the venue asked for more than an hour.
     """
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
@@ -354,18 +353,18 @@ class RateLimited(FeedError):
 
     @property
     def pause_s(self) -> float:
-        """How long to leave the venue alone, for what the socket needs: `retry_after_s`, or ten seconds."""
+        """How long to send the venue no requests for the socket: `retry_after_s`, or ten seconds."""
         return self.retry_after_s or RATE_LIMIT_PAUSE_S
 
 
 class BookBroken(FeedError):
-    """One book is wrong and must be asked for again; all else that was asked for with it goes on."""
+    """One order book is wrong and needs a new snapshot; the other subscriptions continue."""
 
 
 class Refused(FeedError):
-    """The venue sent an error. `symbols`: those that it names; mostly it names none, and may be about anything.
+    """The venue sent an error. `symbols` are those it names; usually none, and the error may concern anything.
 
-    None: nothing was asked, the exchange library itself refuses the call.
+    None: no request was sent, because the exchange library itself refuses the call.
     """
 
     def __init__(self, message: str, symbols: frozenset[str] | None = frozenset()) -> None:
@@ -377,5 +376,5 @@ _SUBSCRIBED_ALREADY = re.compile(r"\balready\b.*subscri|subscri.*\b(already|dup)
 
 
 def says_subscribed(text: str) -> bool:
-    """Whether the venue's error only says that what was asked for is subscribed: that is no refusal."""
+    """Whether the venue's error only says that the subscription exists already, which is no refusal."""
     return _SUBSCRIBED_ALREADY.search(text) is not None

@@ -1,9 +1,9 @@
-"""Named places where a test makes the process die, stop, fail or sleep: the narrow moments no random kill reaches.
+"""Failpoints: named places where a test makes the process die, stop, fail or sleep, in windows too short for a random
+kill.
 
     INGESTD_TEST_FAILPOINTS=1 INGESTD_FAILPOINT=database.commit.after:3:kill,journal.rotate:1:sleep(0.5) ingestd run …
 
-`name:nth:action`, the nth time the place is passed; `nth+` from then on. Off, passing a place costs one look at an
-empty dictionary, and each lies on the path of a batch, never of a record.
+`name:nth:action` acts the nth time the place is passed, `nth+` every time from the nth on. When failpoints are off,
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ingestd.errors import ConfigError, Problem
 VARIABLE = "INGESTD_FAILPOINT"
 TEST_FLAG = "INGESTD_TEST_FAILPOINTS"
 
-# Every place, and what has happened when it is passed.
+# Every place, with the state of the process when it is passed.
 PLACES: dict[str, str] = {
     "intake.seal": "a batch is taken from the open records, nothing is written",
     "journal.append.before": "the writer's thread is about to write a batch",
-    "journal.append.after": "the batch is durable, nobody was told",
+    "journal.append.after": "the batch is durable, the intake does not know it yet",
     "journal.create": "a new file exists, its name is not durable",
     "journal.rotate": "the new file is durable, the one before has not ended",
     "journal.finish": "a file's totals are stored, its log is not folded in",
@@ -48,7 +48,7 @@ PLACES: dict[str, str] = {
     "migrate.step": "a step of a long migration is done and recorded, the next has not begun",
 }
 
-# Nothing is read or written just there, so nothing can fail.
+# No I/O happens at these places, so the action `raise` is not allowed there.
 NEVER_FAIL = frozenset({"intake.seal", "journal.rotate", "sink.acknowledge", "redis.write"})
 
 _SPECIFICATION = re.compile(
@@ -59,7 +59,7 @@ _ACTIONS = ("kill", "stop", "raise", "sleep")
 
 @dataclass(slots=True)
 class _Armed:
-    """What happens at one place; `left` passes are let through first."""
+    """The action at one place; the first `left` passes do nothing."""
 
     left: int
     onward: bool
@@ -71,13 +71,14 @@ _armed: dict[str, _Armed] = {}
 
 
 def passing(place: str) -> None:
-    """This place is passed. Does what was asked for: not to return, to return later, or to raise OSError."""
+    """Pass the place `name`. If a test armed it, kill or stop the process, sleep, or raise OSError."""
     if _armed and (armed := _armed.get(place)) is not None:
         _fire(place, armed)
 
 
 def arm(environ: Mapping[str, str]) -> list[str]:
-    """Take what the environment asks for; the places. Raises ConfigError without the test flag, or on a mistake."""
+    """Arm the places named in the environment and return them. Raises ConfigError without the test flag or on a
+    mistake."""
     _armed.clear()
     text = environ.get(VARIABLE, "")
     if not text:

@@ -1,7 +1,7 @@
-"""The files of `instance.state_dir`: readable by this user only, and never another user's file under one of our names.
+"""Access to the files of `instance.state_dir`: readable by this user only, and never a file that another user put
+there.
 
-Others may be able to write to the directory, as to /tmp. They may put a symbolic link, a hard link or a FIFO there, so
-that the daemon writes to, reads or waits for something else.
+Other users may be able to write to the directory, as to /tmp. A symbolic link, a hard link or a FIFO under one of our
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 @contextlib.contextmanager
 def private() -> Iterator[None]:
-    """Files and directories made inside the block are readable by this user only, whatever the umask was before."""
+    """Make files and directories created inside the block readable by this user only, whatever the umask is."""
     before = os.umask(0o777 & ~_DIRECTORY)
     try:
         yield
@@ -32,7 +32,7 @@ def private() -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it, if there is none. Raises OSError."""
+    """Make a directory and its parents if they do not exist. Raises OSError."""
     if path.is_dir():
         return
     make_directory(path.absolute().parent)
@@ -44,9 +44,9 @@ def make_directory(path: Path) -> None:
 
 
 def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, sole: bool = False) -> int:
-    """Open our file, made if there is none, and take others' rights to it away. `sole`: it may have no hard link.
+    """Open or create our file and remove other users' permissions. `sole`: refuse a file with a second hard link.
 
-    Raises OSError, whose text says what is wrong, if the name is not a file of ours.
+    Raises OSError, whose text says why, if `path` is not a regular file of this user.
     """
     try:
         descriptor = os.open(path, flags | _FLAGS, _FILE)
@@ -67,19 +67,18 @@ def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, sole: bool = Fa
 
 
 def read(path: Path) -> bytes:
-    """All of our file. Raises OSError as `open_own` does."""
+    """Read the whole of our file. Raises OSError as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
 def replace(path: Path, payload: bytes) -> None:
-    """Put a new file in the place of the old one, whole or not at all. May take as long as the disk does.
+    """Replace the file atomically. Blocks until the disk has synced.
 
-    The new content and its name are durable when this returns: they survive a loss of power. Until then a crash leaves
-    the old file or the new one, and never a part of either. Two threads must not replace the same file at once.
+    On return the new content and its name survive a loss of power. A crash before that leaves the old file or the new
     """
     beside = path.with_name(f"{path.name}.part")
-    beside.unlink(missing_ok=True)  # what a crash left, or a link that somebody put there
+    beside.unlink(missing_ok=True)  # left by a crash, or a link placed by another user
     with os.fdopen(open_own(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(payload)
         file.flush()
@@ -91,7 +90,7 @@ def replace(path: Path, payload: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in it durable: those of files made, renamed or deleted."""
+    """Sync a directory, so that the creation, renaming and deletion of its files are durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -100,7 +99,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def close_to_others(directory: Path) -> None:
-    """Take others' rights away from a directory and all that is in it, as an earlier version may have left them."""
+    """Remove other users' permissions from a directory and its content; an earlier version may have granted them."""
     for folder, _, names in os.walk(directory):
         os.chmod(folder, _DIRECTORY)
         for name in names:

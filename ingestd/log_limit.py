@@ -1,7 +1,6 @@
-"""Which repeated lines reach the log: the one place that says so.
+"""The limit on repeated log lines, the same for all parts.
 
-The same line is logged once a minute, and twenty different ones at most. An outage of hours, or a flood of bad data,
-must not fill the disk with its own report.
+Each minute logs a line once, and at most twenty different lines. An outage of hours, or a flood of bad data, must not
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ _LINES_A_MINUTE = 20
 
 
 class LogLimit:
-    """Decides for each line whether it is logged. `held_back`: how many were not since the last one that was."""
+    """Decides for each line whether to log it. `held_back` counts the lines suppressed since the last logged one."""
 
     __slots__ = ("_began_s", "_said", "held_back")
 
     def __init__(self) -> None:
-        self._said: set[str] = set()  # in this minute
+        self._said: set[str] = set()  # lines logged in this minute
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew: the trouble is over, and what is said next is said for the first time."""
+        """Forget all lines, because the problem is over: the next line is logged as if it were the first."""
         self.held_back = 0
         self._began_s = float("-inf")
         self._said.clear()
 
     def allows(self, what: str) -> bool:
-        """Whether to log this now. `what` stands for the line: equal ones say the same."""
+        """Whether to log this line now. `what` identifies the line."""
         now_s = monotonic_s()
         if now_s >= self._began_s + _MINUTE_S:
             self._began_s = now_s

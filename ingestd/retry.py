@@ -1,4 +1,4 @@
-"""Trying again: how long to wait before the next attempt, and which failures are logged."""
+"""Retries: the delay before the next attempt, and which failures are logged."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from ingestd.log_limit import LogLimit
 
 
 def delay_s(attempt: int, *, base_s: float, cap_s: float, draw: float) -> float:
-    """Full jitter: a share `draw` (0 to 1) of the exponential limit of this attempt (0, 1, 2 …), at most `cap_s`."""
+    """Full jitter: `draw` (0 to 1) times the exponential limit of this attempt (0, 1, 2 …), at most `cap_s` seconds."""
     return draw * min(cap_s, base_s * 2.0 ** min(attempt, 32))
 
 
 class Backoff:
-    """The attempts of one thing that is tried until it works.
+    """Counts the attempts of an operation that is retried until it succeeds.
 
-    Call `next_s` after each failure, then ask `is_logged`. Call `settled` only after the thing has worked for a while,
-    not when it was merely accepted: an exchange that accepts and closes at once would be dialled without pause.
+    Call `next_s` after each failure, then `is_logged`. Call `settled` only after the operation has worked for a while:
     """
 
     def __init__(self, *, base_s: float = 0.5, cap_s: float = 30.0, draw: Callable[[], float] = random.random) -> None:
@@ -31,32 +30,33 @@ class Backoff:
         self.attempts = 0
 
     def next_s(self, at_least_s: float = 0.0) -> float:
-        """Count a failure; the delay before the next attempt. `at_least_s` is what the exchange itself asked for."""
+        """Count a failure and return the delay before the next attempt. `at_least_s` is the wait the exchange asked
+        for."""
         delay = delay_s(self.attempts, base_s=self._base_s, cap_s=self._cap_s, draw=self._draw())
         self.attempts += 1
         return at_least_s + delay
 
     def is_logged(self, error: object) -> bool:
-        """Whether to log this failure: the first one, a new text, and one line a minute (see `log_limit`)."""
+        """Whether to log this failure: the first one, a new text, or once a minute (see `log_limit`)."""
         return self._log_limit.allows(str(error))
 
     def settled(self) -> None:
-        """It has worked long enough: the next failure is the first again."""
+        """Reset the count, because the operation has worked long enough."""
         self.attempts = 0
         self._log_limit.clear()
 
 
 LONGEST_WAIT_S = 3600.0
-"""The longest wait that a venue gets: one reply must not end the capture for good."""
+"""The longest wait that a venue can impose: one reply must not end the capture for good."""
 
 
 def cut(asked_s: float) -> float:
-    """The wait in seconds that a venue gets which asks for `asked_s`."""
+    """Limit the wait that a venue asks for to `LONGEST_WAIT_S`."""
     return min(asked_s, LONGEST_WAIT_S)
 
 
 def retry_after_s(said: object, now: datetime) -> float:
-    """The seconds that a `Retry-After` header asks for, as a number or a date; 0 without one. May be infinite.
+    """Parse a `Retry-After` header, a number or a date, into seconds; 0 without one. May be infinite.
 
     `now` has a time zone.
     """

@@ -1,6 +1,6 @@
-"""A thread that does one piece of work after the other and never keeps the process from ending.
+"""A worker thread that runs jobs in order and never keeps the process from exiting.
 
-A disk that hangs cannot be interrupted. At its exit the interpreter would wait for the threads of an executor for ever.
+I/O on a hanging disk cannot be interrupted, and at exit the interpreter would wait for an executor's threads for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Worker:
-    """One thread. It starts with the first piece of work and ends with `close`, or with the process."""
+    """One thread, which starts with the first job and ends with `close` or with the process."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class Worker:
         self._closed = False
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Do it after everything submitted before. Raises WorkerClosed after `close`."""
+        """Run a job after all jobs submitted before. Raises WorkerClosed after `close`."""
         if self._closed:
             raise WorkerClosed(f"the {self.name} has been closed")
         if self._thread is None:
@@ -37,7 +37,7 @@ class Worker:
         return future
 
     def close(self, timeout_s: float) -> bool:
-        """Finish what was submitted. False: the thread has not ended in time, and is left to itself."""
+        """Finish the submitted jobs. False: the thread did not end in time and was abandoned."""
         self._closed = True
         if self._thread is None:
             return True
@@ -48,7 +48,7 @@ class Worker:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             _carry_out(*item)
-            del item  # while it waits for the next, this thread keeps nothing alive
+            del item  # so that the waiting thread keeps no objects alive
 
 
 def _carry_out(future: Future[T], work: Callable[[], T]) -> None:
