@@ -1,6 +1,7 @@
-"""A venue's past over REST, as records: trades, candles, funding rates, open interest.
+"""Fetches historical trades, candles, funding rates and open interest of an exchange over REST, as records.
 
-Has an exchange object of its own, paced to a share of what the venue allows, so that the live feed never waits for it.
+Uses a separate ccxt exchange object, limited to a share of the exchange's request budget, so that the live feed never
+waits for it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from ingestd.venues.past import Ids, Series
 from ingestd.venues.symbol_names import nearest_markets
 from ingestd.venues.trade_identity import TradeIds
 
-_CALL_S = 120.0  # one request, with the wait for its turn in the budget
+_CALL_S = 120.0  # timeout of one request, including the wait for the rate limiter
 _ROWS_PER_CALL = 500
 _HOUR_MS = 3_600_000
-_HOURS_AT_MOST = 48  # looked through for the first trade of a window
+_MAX_SEARCHED_HOURS = 48  # how far to search for the first trade of a window
 OPEN_INTEREST_PERIOD = "5m"
 
-# The ccxt feature that serves a channel's past.
+# The ccxt feature that fetches a channel's history.
 _FEATURES: Mapping[str, str] = {
     "trades": "fetchTrades",
     "candles": "fetchOHLCV",
@@ -45,16 +46,16 @@ CHANNELS: tuple[Channel, ...] = ("trades", "candles", "funding", "open_interest"
 
 
 class CcxtHistory:
-    """One venue's past, under the configuration of one of its feeds. `open` before use, `close` once."""
+    """History of one exchange, with the configuration of one of its feeds. Call `open` before use and `close` once."""
 
     def __init__(self, config: FeedConfig, *, rate_share: float) -> None:
         self.config = config
-        self.wanted = list(config.symbols)  # names and globs; a reload replaces them
+        self.wanted = list(config.symbols)  # symbols and glob patterns; a configuration reload replaces them
         self._has_key = bool(config.credentials().get("apiKey"))
         self._ids = TradeIds(now_us())
         self.exchange = make_exchange(
             config.exchange,
-            Tap(_Deaf()),
+            Tap(_IgnoreUpdates()),
             options=config.options,
             url_map=config.url_map,
             credentials=config.credentials(),
@@ -62,35 +63,35 @@ class CcxtHistory:
         )
 
     async def open(self) -> None:
-        """Load the markets, or load them again. Raises FeedError (RateLimited among them)."""
+        """Load or reload the markets. Raises FeedError, including RateLimited."""
         await self._call(self.exchange.load_markets, True)
-        self.exchange.followed = dict(self.exchange.markets)  # a later list that lacks one of them is no proof
+        self.exchange.followed = dict(self.exchange.markets)  # keep markets that a later list lacks
 
     async def close(self) -> None:
         await close_exchange(self.exchange)
 
     def symbols(self) -> list[str]:
-        """Those the feed follows, of those the venue lists."""
+        """The listed symbols that the feed follows."""
         return list(self._resolved().symbols)
 
     def unknown(self) -> dict[str, str]:
-        """Why each other name or glob of the feed is none of them."""
+        """The configured symbols and patterns that match no market, each with the reason."""
         return self._resolved().unknown
 
     def _resolved(self) -> symbol_names.Resolution:
         return symbol_names.resolve(self.wanted, self.exchange.markets, self.exchange.namesakes)
 
     def listed(self) -> list[Mapping[str, Any]]:
-        """Every market of the venue in the exchange library's form, those that share a name among them."""
+        """All markets of the exchange as ccxt dicts, including those that share a symbol."""
         return [*self.exchange.markets.values(), *chain.from_iterable(self.exchange.namesakes.values())]
 
     def missing(self) -> Mapping[str, str]:
-        """Which families of markets the venue did not list, and why."""
+        """The families of markets that could not be listed, each with the reason."""
         return {family.name: why for family, why in self.exchange.missing.items()}
 
     def require(self, channel: str, symbol: str) -> None:
-        """Raises Unfillable when the venue has no past for this channel, or no such market; FeedError while it may have
-        one that it does not list for now."""
+        """Check that history of this stream can be fetched. Raises Unfillable if the exchange offers no history for the
+        channel or does not list the symbol, FeedError if a list that may contain the symbol could not be fetched."""
         feature = _FEATURES.get(channel)
         if feature is None or not self.exchange.has.get(feature):
             raise Unfillable(f"{self.config.exchange} serves no past {channel} over REST")
@@ -100,8 +101,8 @@ class CcxtHistory:
             raise Unfillable(f"{self.config.exchange} does not list {symbol}" + (f"; {hint}" if hint else ""))
 
     def unlisted(self, symbol: str) -> str | None:
-        """None where the venue lists it; else the nearest names as a hint, empty when none is near.
-        Raises FeedError where the list in which it may be cannot be had."""
+        """None if the symbol is listed, else a hint with similar symbols, empty if there are none.
+        Raises FeedError if a list that may contain the symbol could not be fetched."""
         if symbol in self.exchange.markets or symbol in self.exchange.namesakes:
             return None
         for family, why in self.exchange.missing.items():
@@ -110,18 +111,19 @@ class CcxtHistory:
         return nearest_markets(symbol, self.exchange.markets)
 
     def series(self, symbol: str) -> Series:
-        """The endpoint with the ids that the stream of this feed stores. Raises Unfillable where there is none."""
+        """The REST endpoint whose trade ids match this feed's stream. Raises Unfillable if there is none."""
         return stream_series(self.exchange, symbol, has_key=self._has_key)
 
     async def trades(self, symbol: str, series: Series, request: Request) -> list[Trade]:
-        """One page, in the venue's order. Raises Unfillable where a trade of it cannot be read, and no id shows it."""
+        """Fetch one page of trades in the exchange's order. Raises Unfillable if a trade cannot be read and the ids
+        would not show that it is missing."""
         params: dict[str, Any] = dict(series.params)
         number = request.from_id if request.from_id is not None else request.before_id
         if number is not None and series.id_param is not None:
             params[series.id_param] = str(number)
         since_ms = None if request.since_us is None else request.since_us // 1000
         rows = await self._call(self.exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
-        self._ids.begin_anew(symbol)  # a page begins with the millisecond in which the one before it ended
+        self._ids.begin_anew(symbol)  # pages overlap by one millisecond
         unit = unit_of(self.config.exchange, self.exchange.markets[symbol])
         records = self._records(
             rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids, unit)
@@ -131,13 +133,13 @@ class CcxtHistory:
         return records
 
     async def id_at(self, symbol: str, series: Series, window: Window) -> int | None:
-        """The id of the window's first trade, for a venue that pages by ids; None when it does not say."""
+        """The id of the window's first trade, on exchanges that page by ids; None if unknown."""
         method = series.params.get("fetchTradesMethod")
         if method is None or series.id_param is None:
             return None
         params = {"fetchTradesMethod": method.replace("HistoricalTrades", "AggTrades")}
         since_ms = window.start_us // 1000
-        for _ in range(_HOURS_AT_MOST):  # it answers for one hour at a time
+        for _ in range(_MAX_SEARCHED_HOURS):  # one answer covers one hour
             rows = await self._call(self.exchange.fetch_trades, symbol, since_ms, 1, params)
             if rows:
                 return int(rows[0]["info"]["a" if method.endswith("AggTrades") else "f"])
@@ -147,7 +149,7 @@ class CcxtHistory:
         return None
 
     async def candles(self, symbol: str, timeframe: str, since_us: int, *, with_running: bool = False) -> list[Candle]:
-        """Candles that opened since then, oldest first, the running one left out unless asked for."""
+        """Candles that opened at or after `since_us`, oldest first. `with_running` includes the unfinished candle."""
         rows = await self._call(self.exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
         span_us = self.timeframe_us(timeframe)
         exchange = self.config.exchange
@@ -157,7 +159,7 @@ class CcxtHistory:
         return sorted(final, key=lambda row: row.time)
 
     async def funding(self, symbol: str, since_us: int) -> list[Funding]:
-        """The rates that were settled since then, oldest first."""
+        """Funding rates settled since `since_us`, oldest first."""
         rows = await self._call(self.exchange.fetch_funding_rate_history, symbol, since_us // 1000, 100)
         records = self._records(
             rows, lambda row, at: ccxt_records.funding_record(self.config.exchange, symbol, row, at)
@@ -165,7 +167,7 @@ class CcxtHistory:
         return sorted(records, key=lambda row: row.time)
 
     async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]:
-        """The venue's samples since then, oldest first."""
+        """Open interest samples since `since_us`, oldest first."""
         rows = await self._call(
             self.exchange.fetch_open_interest_history, symbol, OPEN_INTEREST_PERIOD, since_us // 1000, _ROWS_PER_CALL
         )
@@ -175,7 +177,7 @@ class CcxtHistory:
         return sorted(records, key=lambda row: row.time)
 
     def timeframe_us(self, timeframe: str) -> int:
-        """How long a candle lasts, in microseconds."""
+        """Length of a candle, in microseconds."""
         return int(self.exchange.parse_timeframe(timeframe)) * 1_000_000
 
     def _records(self, rows: Any, convert: Callable[[Any, int], Any]) -> list[Any]:
@@ -183,7 +185,7 @@ class CcxtHistory:
         return [record for record in (convert(row, at) for row in rows or ()) if record is not None]
 
     async def _call(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        # In a task of its own: ccxt cancels futures it hands out, which must not look like our own cancellation.
+        # A separate task, because ccxt cancels futures that it hands out: that must not look like our cancellation.
         task = asyncio.create_task(method(*args), name=f"{self.config.label} history")
         try:
             async with asyncio.timeout(_CALL_S):
@@ -202,14 +204,14 @@ class CcxtHistory:
 
 
 def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
-    """The endpoint with the ids of the stream that ccxt's exchange object asks for. Raises Unfillable where none is."""
+    """The REST endpoint whose trade ids match ccxt's trade stream. Raises Unfillable if there is none."""
     return series_for(
         exchange.id, symbol_names.kind_of(exchange.markets[symbol]), _stream_name(exchange), has_key=has_key
     )
 
 
 def _stream_name(exchange: Any) -> str | None:
-    """What ccxt subscribes to, by the look-up of its own `watch_trades…`; None where it has no choice."""
+    """The trade stream that ccxt's `watch_trades…` would choose; None on exchanges with only one."""
     option = facts_of(exchange.id).trades.stream_option
     if option is None:
         return None
@@ -217,8 +219,8 @@ def _stream_name(exchange: Any) -> str | None:
     return value
 
 
-class _Deaf:
-    """No socket is opened here, so there is nothing to hear."""
+class _IgnoreUpdates:
+    """Tap listener that ignores everything: history opens no socket."""
 
     def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
     def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...

@@ -1,8 +1,8 @@
-"""Keeps a venue's answers while its markets load, takes out an entry that the exchange library cannot read, and lets
-the library read the rest again.
+"""Keeps an exchange's replies while its markets load, removes an entry that ccxt cannot read, and lets ccxt read the
+remaining entries again.
 
-The library reads a whole list at once, so that one bad entry fails them all. If the venue's code has a method for one
-market, `TappedMarkets` catches the error there. Otherwise the traceback's frames hold the bad entry. Does no I/O.
+ccxt reads a whole list at once, so one bad entry fails all of them. If ccxt has a method for a single market of the
+exchange, `TappedMarkets` catches the error there. Otherwise the bad entry is found in the traceback's frames. No I/O.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ingestd.feeds.markets.judge import shown_name
 from ingestd.venues.exact import ExactFloat
 from ingestd.venues.families import Family
 
-_WAIT_ERRORS = frozenset({"DDoSProtection", "RateLimitExceeded"})  # the exchange library's, by name
+_WAIT_ERRORS = frozenset({"DDoSProtection", "RateLimitExceeded"})  # names of ccxt error classes
 
 MOST_MENDED = 200
-"""How many bad entries one load may have: a list with more is no list of markets."""
+"""Most bad entries that one load may contain: a list with more is not a list of markets."""
 
 MOST_ENTRIES = 50_000
-"""In all lists of one load: the library reads each in about 0.2 ms and gives nobody a turn meanwhile."""
+"""Most entries in all lists of one load: ccxt blocks the event loop for about 0.2 ms per entry."""
 
 MOST_REQUESTS = 5_000
-"""Of one load: some venues are asked market by market, and some page until the venue names no next page."""
+"""Most requests of one load: ccxt queries some exchanges market by market, and pages until there is no next page."""
 
 MOST_CHARS = 2**27
-"""In all answers of one load, which are kept until it has ended."""
+"""Most characters in all replies of one load, which stay in memory until the load ends."""
 
-_DEEPEST = 4  # where an answer holds its entries
-_BY_PLACE = frozenset({"hyperliquid"})  # the library numbers markets by their place in the list: nothing is taken out
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_DEEPEST = 4  # nesting levels of a reply that are searched for lists of entries
+_NUMBERED_BY_INDEX = frozenset({"hyperliquid"})  # ccxt numbers markets by list index: removing one would shift ids
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_DIGITS = 400
 
 
 class NoAnswer(dict[Any, Any]):
-    """Stands for an answer that did not come: empty, whatever the library looks for in it."""
+    """Empty stand-in for a missing reply: every key that ccxt looks up in it is empty too."""
 
     def __missing__(self, _key: object) -> NoAnswer:
         return NoAnswer()
@@ -55,12 +55,13 @@ class NoAnswer(dict[Any, Any]):
 
 
 def _asks_to_wait(error: Exception) -> bool:
-    """Whether it is one of the exchange library's errors for a limit of requests or a ban (429, 418)."""
+    """Whether the error is ccxt's for a rate limit or a ban (429, 418)."""
     return not _WAIT_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
 
 
 class MarketAnswers:
-    """The answers of one load. `aside`: why each entry was taken out. `missing`: why each family is missing."""
+    """The replies of one load. `aside`: the reason for each removed entry. `missing`: the reason for each missing
+    family of markets."""
 
     def __init__(self, exchange: str) -> None:
         self._exchange = exchange
@@ -68,23 +69,23 @@ class MarketAnswers:
         self._families: dict[tuple[str, int], Family] = {}
         self._asked: Counter[str] = Counter()
         self._errors: list[Exception] = []
-        self._refusal: Exception | None = None  # of a request that is needed
+        self._refusal: Exception | None = None  # the error of a request that the load cannot do without
         self._mended = 0
         self._entries = 0
         self._chars = 0
         self._were_sorted_out = False
-        self._suspects: list[tuple[str, int]] | None = None  # families whose answer may be what cannot be read
+        self._suspects: list[tuple[str, int]] | None = None  # requests whose replies ccxt may be unable to read
         self._suspected: tuple[tuple[str, int], Any] | None = None
         self.aside: dict[str, str] = {}
         self.missing: dict[Family, str] = {}
 
     def read_again(self) -> None:
-        """The library starts over and asks the same questions again."""
+        """Prepare for another run in which ccxt repeats the same requests."""
         self._asked.clear()
 
     async def ask(self, request: str, family: Family | None, fetch: Callable[[], Awaitable[Any]]) -> Any:
-        """The kept answer, else the venue's. A family's request may fail and is noted; any other failure is raised, and
-        so is a venue's wish to be left alone, which means all of its lists."""
+        """Return the kept reply, or send the request. A failed request for one family is noted in `missing`. Any other
+        failure is raised, and so is a rate limit or a ban, which affects all lists of the exchange."""
         place = request, self._asked[request]
         self._asked[request] += 1
         if place in self._answers:
@@ -113,7 +114,7 @@ class MarketAnswers:
         return answer
 
     def note_text(self, chars: int) -> None:
-        """An answer that long has come."""
+        """Count the characters of a reply."""
         self._chars += chars
 
     def _refuse_too_much(self, more: int) -> None:
@@ -125,7 +126,7 @@ class MarketAnswers:
             )
 
     def require_one(self) -> None:
-        """Raises the first error if every family failed."""
+        """Raise the first error if every family failed."""
         if self._errors and not self._families:
             raise self._errors[0]
 
@@ -133,10 +134,10 @@ class MarketAnswers:
         self.aside.setdefault(shown_name(entry), reason)
 
     def mend(self, error: Exception) -> bool:
-        """Take out the entry that the library could not read. False: there is none to take out."""
+        """Remove what ccxt could not read, so that it can read again. False if there is nothing to remove."""
         if error is self._refusal or (not self._families and self._errors):
             return False
-        if self._exchange not in _BY_PLACE and self._mended < MOST_MENDED:
+        if self._exchange not in _NUMBERED_BY_INDEX and self._mended < MOST_MENDED:
             if not self._were_sorted_out:
                 self._were_sorted_out = True
                 if self._sort_out():
@@ -147,12 +148,12 @@ class MarketAnswers:
         return self._suspect_a_family(error)
 
     def was_read(self) -> None:
-        """The library has read everything. A family that was left out for that is missing."""
+        """Note that ccxt has read everything. A family that had to be left out for that is `missing`."""
         if self._suspected is not None:
             self.missing[self._families.pop(self._suspected[0])] = "its answer cannot be read"
 
     def note_passed_over(self, markets: Iterable[Any]) -> None:
-        """Put aside entries of which the library silently made no market, if it made markets of others in the list."""
+        """Put aside entries that ccxt skipped silently, in lists of which it read at least half of the entries."""
         used = {id(market["info"]) for market in markets if isinstance(market, Mapping) and "info" in market}
         for container, _ in self._lists():
             entries = list(container.values() if isinstance(container, dict) else container)
@@ -162,7 +163,7 @@ class MarketAnswers:
                     self.put_aside(entry, "the exchange library makes no market of it")
 
     def _sort_out(self) -> bool:
-        """Take out entries that are not objects from lists of objects."""
+        """Remove entries that are not objects from lists of objects."""
         found = False
         for container, _ in list(self._lists()):
             for key in reversed(list(container) if isinstance(container, dict) else range(len(container))):
@@ -206,7 +207,7 @@ class MarketAnswers:
 
 
 def _lists_in(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
-    """The lists of entries in an answer, and the objects that hold entries by name. Does not look into an entry."""
+    """The lists of entries in a reply, and the objects that hold entries by name. Does not search inside entries."""
     if depth > _DEEPEST or not isinstance(value, (dict, list)) or isinstance(value, NoAnswer):
         return
     children = list(value.values()) if isinstance(value, dict) else value
@@ -244,8 +245,8 @@ def _held_by(error: Exception) -> Iterator[Any]:
 
 
 def read_leniently(text: str) -> Any:
-    """Read JSON that may also have control characters or half surrogate pairs (which become the replacement character)
-    in strings, and numbers of any size. Raises ValueError on anything else."""
+    """Read JSON, and accept numbers of any size, and control characters and lone surrogates in strings. Surrogates
+    become the replacement character. Raises ValueError for other malformed JSON."""
     try:
         return _repaired(json.loads(text, strict=False, parse_float=ExactFloat, parse_int=_whole))
     except RecursionError:
@@ -258,7 +259,7 @@ def _whole(digits: str) -> int | float:
 
 def _repaired(value: Any) -> Any:
     if isinstance(value, str):
-        return _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", value)
+        return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, list):
         return [_repaired(item) for item in value]
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""The one file that imports ccxt: any of its pro exchanges, unmodified, with a tap on all it receives.
+"""The one file that imports ccxt. It runs any ccxt.pro exchange unmodified and taps everything that it receives.
 
-A subclass made at run time replaces the stores (`trades`, `tickers`, `bidsasks`, `fundingRates`, `orderbooks`), the
-number type, the JSON decoder and the socket client; the venue's own code is not touched.
+A subclass created at run time replaces the stores (`trades`, `tickers`, `bidsasks`, `fundingRates`, `orderbooks`),
+the number type, the JSON decoder and the socket client. ccxt's code for the exchange stays as it is.
 """
 
 from __future__ import annotations
@@ -51,71 +51,72 @@ from ingestd.venues.venue_time import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
 
-_KEEP_ALIVE_MS = 15_000  # a missing pong is noticed after two of these
-_QUIET_KEEP_ALIVE_MS = 180_000  # venues that state more than this do not answer pings: theirs is left alone
+_KEEP_ALIVE_MS = 15_000  # ping interval; a missing pong is noticed after two intervals
+_QUIET_KEEP_ALIVE_MS = 180_000  # exchanges with a longer interval do not answer pings: keep their interval
 _FAREWELL_S = 1.0
-_SHORTEST_KEEP_ALIVE_MS = 1_000  # between pings, whatever a venue asks for
+_SHORTEST_KEEP_ALIVE_MS = 1_000  # lower limit for a ping interval that an exchange asks for
 _RATE_LIMIT_STATUS = (418, 429)
 _RATE_LIMITED = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
 _JSON_OPENS = ("{", "[")
-_JSON_MARKS = "{}[]"  # none is in the words that some venues send plain: ping, pong, an error's text
-_SEARCHED_CHARS = 4096  # of a frame with an error, for the symbols that it names
-_HELD_BACK_S = 0.001  # waiting for room that is there takes less
+_JSON_MARKS = "{}[]"  # do not occur in plain-text frames of exchanges: ping, pong, error texts
+_SEARCHED_CHARS = 4096  # how much of an error frame is searched for symbols
+_HELD_BACK_S = 0.001  # a shorter wait means that the intake had room
 
 _WITH_TIME_UNITS = ("wss://stream.binance.com", "wss://stream.binance.us")
 _MICROSECONDS = "?timeUnit=MICROSECOND"
-_NO_SERVERS = ("doc", "fees", "logo", "referral")  # among ccxt's `urls`: pages for people, of whoever hosts them
+_NO_SERVERS = ("doc", "fees", "logo", "referral")  # keys of ccxt's `urls` that hold web pages, on any host
 
 BASE_CONFIG: dict[str, Any] = {
     "enableRateLimit": True,
     "newUpdates": True,
-    "timeout": 15_000,  # ms, of one REST call
-    # Until a cache is stored it is not tapped: a first frame with more trades than this would lose some.
+    "timeout": 15_000,  # ms per REST call
+    # A cache is tapped only once it is stored. A first frame with more trades than this would lose some.
     "options": {"tradesLimit": 10_000},
 }
 
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
-"""Where the running subscription's sockets go: every URL it watches is added, the newest last."""
+"""The URLs that the running subscription watches, the newest last."""
 
 ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
-"""Whether the running call asks for what the library takes for subscribed already: the venue may have refused it."""
+"""Whether the running call subscribes again to streams that ccxt believes subscribed: the exchange may have refused
+them."""
 
 
 class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
-    """One socket. ccxt makes a `Client`; its class is changed to this one before it connects."""
+    """One WebSocket. ccxt creates a `Client`; its class is changed to this one before it connects."""
 
     url: str
     on_message_callback: Callable[[Any, Any], None]
     tap: Tap
     exchange: Any
-    aside: BookStore  # books that are not the venue's whole ones, or no more
+    aside: BookStore  # order books that are not recorded: best-price feeds, and books of a closed socket
     names: VenueNames | None
     correct: Callable[[Any], Sequence[Any]] | None  # see `frame_correction`
     url_map: Mapping[str, str]
     same_message: Mapping[str, str]
-    last_data_at: float  # monotonic seconds: the last frame from which anything was taken
+    last_data_at: float  # monotonic seconds of the last frame that contained data
     data_frames: int
     is_down: bool
-    tasks: set[asyncio.Task[Any]]  # what the venue's code started for it: they end with it
-    held_back: bool  # it is not read, since what it brings could not be kept
-    in_microseconds: bool  # what it is asked for, where the venue can
+    tasks: set[asyncio.Task[Any]]  # started by ccxt for this socket; cancelled when it closes
+    held_back: bool  # not being read, because the intake is full
+    in_microseconds: bool  # whether to ask the exchange for times in microseconds
     _last_pong: int | None = None
     _retry_after_s: float | None = None
 
     @property
     def keepAlive(self) -> Any:  # ccxt's name
-        """Between two pings, in milliseconds."""
+        """The ping interval, in milliseconds."""
         return self.__dict__.get("keepAlive")
 
     @keepAlive.setter
     def keepAlive(self, asked_ms: Any) -> None:
-        # KuCoin names it in a reply: none, or a negative one, and the pings would never cease, or never come.
+        # KuCoin sends the interval in a reply. A negative one would ping without pause, a missing one never.
         if isinstance(asked_ms, (int, float)) and not isinstance(asked_ms, bool) and asked_ms == asked_ms:
             self.__dict__["keepAlive"] = min(max(asked_ms, _SHORTEST_KEEP_ALIVE_MS), _QUIET_KEEP_ALIVE_MS)
 
     @property
     def last_retry_after(self) -> float | None:  # ccxt's name
-        """How long not to dial again, in seconds, as the venue said it when it refused a handshake."""
+        """How long to wait before the next dial, in seconds: Retry-After of a refused handshake."""
         return self._retry_after_s
 
     @last_retry_after.setter
@@ -123,8 +124,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         self._retry_after_s = None if asked_s is None else cut(retry_after_s(str(asked_s), _now()))
 
     @property
-    def lastPong(self) -> int | None:  # ccxt's name: its ping loop and venues use it
-        """When the venue last answered a ping, in milliseconds: now, while nobody reads its answers."""
+    def lastPong(self) -> int | None:  # ccxt's name: its ping loop and its exchanges use it
+        """Time of the last pong, in milliseconds. While the socket is held back, pongs are not read: returns now."""
         return _now_ms() if self.held_back else self._last_pong
 
     @lastPong.setter
@@ -132,7 +133,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         self._last_pong = at_ms
 
     def handle_message(self, message: Any) -> None:
-        """Never raises: an exception here would end ccxt's receive loop with the socket still open."""
+        """Handle one frame without raising: an exception would end ccxt's receive loop and leave the socket open."""
         tap = self.tap
         if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             if message.type is WSMsgType.PING and reads_nothing(self.connection):
@@ -144,16 +145,16 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         tap.url, tap.frame_received_at, tap.frame_had_data = self.url, now_us(), False
         tap.client, tap.frame_is_late = self, self.is_down
         if self.is_down:
-            tap.aside = self.aside  # its books are gone, and those of the next socket are none of its business
+            tap.aside = self.aside  # a late frame must not change the books of the next socket
         try:
             if message.type is WSMsgType.BINARY and (self.gunzip or self.inflate):
-                # ccxt would unpack it without a limit
+                # ccxt would decompress without a size limit.
                 self.last_message_at = now_us() // 1000
                 data = unpacked(message.data, gzip=bool(self.gunzip), limit_bytes=MAX_MESSAGE_BYTES)
                 self.handle_text_or_binary_message(data.decode())
             else:
                 super().handle_message(message)
-        except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; the next frame must be read
+        except Exception as error:  # noqa: BLE001  # ccxt may raise anything; the next frame must still be read
             self._raised(error, message)
         finally:
             if tap.frame_had_data:
@@ -170,7 +171,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             if data[:1] in _JSON_OPENS and data:
                 data = decode_json(data)
             elif any(mark in data for mark in _JSON_MARKS):
-                raise ValueError("neither JSON nor a word")  # ccxt would pass it on, and the venue's code over it
+                raise ValueError("neither JSON nor a word")  # ccxt would pass it to code that expects JSON
         for whole in (data,) if self.correct is None else self.correct(data):
             for frame in (whole,) if self.names is None else self.names.received(whole):
                 self._take(frame)
@@ -180,7 +181,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             data["type"] = self.same_message[data["type"]]
         self.tap.frame = data
         if self.exchange.code_name == "bitfinex" and is_bitfinex_checksum(data):
-            self._judge_book(data)  # and not by the venue's code, which lets a book go that it does not agree with
+            self._judge_book(data)  # instead of ccxt's check, which drops a book whose checksum differs
             return
         if self.exchange.best_prices is not None and self.exchange.best_prices(self.url, data):
             self.tap.aside = self.aside
@@ -190,7 +191,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.on_message_callback(self, data)
 
     def _take_numbered(self, data: Any) -> bool:
-        """A frame of numbered books, those of its changes that follow; False: it is none."""
+        """Pass on those book changes of a numbered frame that are next in sequence. False: the frame has no numbers."""
         is_one = False
         for found in self.exchange.numbered_frames(data, self.url):
             is_one = True
@@ -206,7 +207,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         return None if message is None else await super().send(message)
 
     def _judge_book(self, frame: list[Any]) -> None:
-        """A checksum that comes in a frame of its own."""
+        """Compare a book with a checksum that arrived in its own frame."""
         note = self.subscriptions.get(str(frame[0]))
         if self.is_down or not isinstance(note, dict):
             return
@@ -216,7 +217,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.exchange.book_is_wrong(symbol)
 
     def _look_for_whole_book(self, read: WholeBook, frame: Any) -> None:
-        """The venue's code would put a whole book on top of what is there: let that go before."""
+        """Drop the old book if the frame is a snapshot: ccxt would merge the snapshot into it."""
         found = read(frame, self.subscriptions)
         if found is None:
             return
@@ -226,7 +227,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.exchange.orderbooks.pop(market["symbol"], None)
 
     async def receive(self) -> Any:
-        """The next message, once there is room for it. The time until then is not the venue's silence."""
+        """Wait until the intake has room, then receive the next message. The wait does not count as silence."""
         self.held_back, held_at = True, time.monotonic()
         try:
             await self.tap.listener.writable()
@@ -237,12 +238,12 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         try:
             return await self.connection.receive()
         except Exception as error:
-            # ccxt only rejects the waiting futures and leaves the socket open with nobody reading it.
+            # ccxt would only reject the waiting futures and leave the socket open and unread.
             self.on_error(ccxt.NetworkError(str(error)))
             raise
 
     def forgive(self, seconds: float) -> None:
-        """For so long nobody read what it brought: that is not the venue's silence."""
+        """Do not count this time as silence of the exchange: the socket was not being read."""
         self.last_data_at += seconds
         self._last_pong = _now_ms()
 
@@ -267,7 +268,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             tap.listener.on_book(book, tap.received_at)
 
     def reject(self, result: Any, message_hash: Any = None) -> Any:
-        """An error that a frame brought is told to whom it may concern; who waits for another name waits on."""
+        """Report an error to the feed, and to the calls that wait for `message_hash`; other calls keep waiting."""
         by_task = self.tap.url is None and started_for.get() is self and not isinstance(result, ccxt.InvalidNonce)
         if by_task and (books := self._books_named(message_hash)):
             self.exchange.books_not_loaded(books, result)
@@ -285,10 +286,10 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             symbol = self.tap.listener.book_named_in(message_hash)
         if symbol is not None:
             self.exchange.book_is_wrong(symbol)
-        if symbol is not None or isinstance(result, ccxt.ChecksumError):  # that of every book is announced by its text
-            self.rejections.pop(message_hash, None)  # else the call that subscribes to it again is told of it once more
+        if symbol is not None or isinstance(result, ccxt.ChecksumError):  # `orderbook_checksum_message` reported it
+            self.rejections.pop(message_hash, None)  # else the next call for this book would fail with the same error
         elif brought_by_frame and not waited_for:
-            self.rejections.pop(message_hash, None)  # many are named after a request, and would be kept for ever
+            self.rejections.pop(message_hash, None)  # keys that contain a request id would accumulate
             self.tap.listener.on_refused(self.url, translated(result))
         elif not waited_for:
             self.tap.listener.on_rejected(self.url)
@@ -299,21 +300,21 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         return {symbol for symbol in named if self.tap.listener.follows_book(symbol)}
 
     def reset(self, error: Any) -> None:
-        """ccxt would leave it open, and subscribed beside the next one."""
+        """Close the socket. ccxt would leave it open and subscribed beside the next one."""
         asyncio.get_running_loop().call_soon(self.give_up, f"given up by the exchange library: {error}"[:300])
 
     def leave(self, reason: str) -> None:
-        """Close it, and pass over what it still brings: another socket brings that too."""
+        """Close the socket and ignore its remaining frames: another socket delivers the same streams."""
         self.on_message_callback = lambda _client, _message: None
         self.give_up(reason)
 
     def give_up(self, reason: str) -> None:
-        """Close it, unless that is done."""
+        """Close the socket unless it is closed already."""
         if not self.is_down:
             self.on_error(ccxt.NetworkError(reason))
 
     async def aiohttp_close(self) -> None:  # ccxt's name
-        """Say goodbye, and hang up: the library would read what comes until the venue says goodbye too."""
+        """Send the close frame, then disconnect. The library would read on until the exchange answers it."""
         connection = self.connection
         try:
             async with asyncio.timeout(_FAREWELL_S):
@@ -329,7 +330,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             await super().open(session, backoff_delay)
 
     def create_connection(self, session: Any) -> Any:
-        # The URL stays the client's key and what venues read the market type from: only the dial is redirected.
+        # Redirect only the dial: the URL stays the client's key, and ccxt reads the market type from it.
         original = self.url
         theirs = original if self.names is None else self.names.dialled(original)
         asked = theirs + (_MICROSECONDS if self.in_microseconds and original.startswith(_WITH_TIME_UNITS) else "")
@@ -341,17 +342,17 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     def _raised(self, error: Exception, message: Any) -> None:
         if isinstance(error, ccxt.InvalidNonce) or (self.is_down and isinstance(error, LookupError)):
-            return  # a book that is wrong, which has been said; or a change of one that went with the socket
-        if isinstance(error, KeyError) and (symbol := self._book_that_is_not_there(error)) is not None:
+            return  # a wrong book, which was reported already; or a change to a book that was dropped with the socket
+        if isinstance(error, KeyError) and (symbol := self._missing_book(error)) is not None:
             self.tap.listener.on_book_without_snapshot(symbol)
             return
         self.tap.listener.on_bad_frame(self.url, error, str(message.data[:200])[:200])
-        # NotSupported: a message that ccxt does not know. It is no answer to anything.
+        # NotSupported is a message that ccxt does not know, not an answer to a request.
         if isinstance(error, ccxt.BaseError) and not isinstance(error, ccxt.NotSupported):
             self._refused(error)
 
-    def _book_that_is_not_there(self, error: KeyError) -> str | None:
-        """The symbol that the venue's code looked for among the books, if it is that."""
+    def _missing_book(self, error: KeyError) -> str | None:
+        """The symbol of a followed order book that ccxt looked up in vain; None if the KeyError has another cause."""
         symbol = error.args[0] if error.args else None
         if not isinstance(symbol, str) or symbol not in self.exchange.markets or symbol in self.exchange.orderbooks:
             return None
@@ -368,14 +369,14 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.tap.listener.on_refused(self.url, translated(error))
 
     def _named(self, message_hash: Any = None) -> frozenset[str]:
-        """The symbols that the frame names, or the name that the library has for what it is about."""
+        """The symbols named in the frame or in ccxt's message hash."""
         frame = self.tap.frame
         text = frame if isinstance(frame, str) else json.dumps(frame, default=str)
         return frozenset(self.exchange.names_in(f"{text[:_SEARCHED_CHARS]} {message_hash or ''}"))
 
 
 class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
-    """Goes in front of a ccxt.pro exchange class. Attributes ccxt sets wholesale are properties that keep the tap."""
+    """Mixin for a ccxt.pro exchange class. Stores that ccxt replaces as a whole are properties that keep the tap."""
 
     id: str
     options: dict[str, Any]
@@ -388,20 +389,20 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
     tcp_connector: Any
     aiohttp_trust_env: bool
     number = ExactFloat
-    _bounded: Any = None  # the session, once its replies have limits
+    _bounded: Any = None  # the session that limits the size of replies
 
     def __init__(self, tap: Tap, url_map: Mapping[str, str], config: dict[str, Any]) -> None:
         self._tap = tap
         self._url_map = url_map
-        # What two markets are called: they are not in `markets`.
+        # Markets that share a symbol with another market; they are left out of `markets`.
         self.namesakes: dict[str, list[Mapping[str, Any]]] = {}
-        self.followed: Mapping[str, Mapping[str, Any]] = {}  # kept in `markets`, also when the venue's list lacks them
-        self.lacking: frozenset[str] = frozenset()  # those of them
+        self.followed: Mapping[str, Mapping[str, Any]] = {}  # stay in `markets` even if the exchange stops listing them
+        self.lacking: frozenset[str] = frozenset()  # followed, but missing from the newest list
         self.listed: frozenset[str] = frozenset()
         self.code_name = _code_name(self)
         books = facts_of(self.code_name).books
         self.book_frame, self.best_prices = books.whole_book, books.best_prices
-        self.background: set[asyncio.Task[Any]] = set()  # what the venue's code started and nobody awaits
+        self.background: set[asyncio.Task[Any]] = set()  # started by ccxt and never awaited
         self._market_names = MarketNames({})
         self.begin_markets()
         super().__init__(config)
@@ -422,7 +423,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         return super().set_markets([*unique, *kept], currencies)  # type: ignore[misc]
 
     def client(self, url: str) -> Any:
-        if url not in (self.clients or {}):  # here and not at the dial: the venue's code then asks for another server
+        if url not in (self.clients or {}):  # checked before the dial, so that ccxt asks for another server
             why_not = why_not_the_venues(url, mapped_url(url, self._url_map), self.own_addresses(), self._url_map)
             if why_not is not None:
                 raise ccxt.NetworkError(f"{self.id}: {why_not}")
@@ -432,7 +433,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
             client.__class__ = TappedClient
             client.tap = self._tap
             client.exchange = self
-            client.aside = BookStore(_ignored, is_market=self._tap.is_market)
+            client.aside = BookStore(_ignore_update, is_market=self._tap.is_market)
             client.url_map = self._url_map
             client.names = facts.socket_names(lambda: self.markets or {})
             client.correct = facts.corrections.frame
@@ -450,14 +451,14 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         self.throttler.looper = self._in_background(self.throttler.looper)
 
     def spawn(self, method: Any, *args: Any) -> Any:
-        if self.closed_by_user:  # a delayed call that came due after the close
+        if self.closed_by_user:  # a delayed call that runs after the close
             never = asyncio.get_running_loop().create_future()
             never.cancel()
             return never
         return super().spawn(self._in_background(method), *args)
 
     def _in_background(self, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-        """The same coroutine function, its tasks known to `close_exchange`, and to the socket that it is given."""
+        """Wrap a coroutine function so that `close_exchange`, and the socket passed to it, can cancel its tasks."""
 
         async def tracked(*args: Any) -> Any:
             task = asyncio.current_task()
@@ -469,9 +470,9 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
                 tasks.add(task)
             try:
                 return await method(*args)
-            except Exception as error:  # the venue's code may raise anything
+            except Exception as error:  # ccxt may raise anything
                 if client is None:
-                    raise  # it is waited for
+                    raise  # the caller awaits it
                 self._task_failed(method.__name__, args[1:], error)
                 return None
             finally:
@@ -481,7 +482,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         return tracked
 
     def _task_failed(self, name: str, about: Sequence[Any], error: Exception) -> None:
-        """Nobody waits for it: a book that it was to load would be waited for without end."""
+        """Report a failed task that nobody awaits. Books that it was loading are requested again."""
         symbols: set[str] = set()
         for said in about if "order_book" in name else ():
             symbols = symbols or {s for s in self.names_in(str(said)) if self._tap.listener.follows_book(s)}
@@ -536,24 +537,24 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         self._down(client, ours if client.error is not None else f"closed by the venue, code {error}")
 
     def _down(self, client: Any, reason: str) -> None:
-        if not client.is_down:  # an error is followed by a close of the same socket
+        if not client.is_down:  # ccxt reports an error and then a close for the same socket
             client.is_down = True
             for task in client.tasks - {asyncio.current_task()}:
                 task.cancel()
-            self._let_books_go(client)
+            self._drop_books(client)
             self._tap.listener.on_disconnected(client.url, reason)
 
-    def _let_books_go(self, client: Any) -> None:
-        """What was on a socket that is gone says nothing about what the next one brings."""
+    def _drop_books(self, client: Any) -> None:
+        """Drop the books that a lost socket carried: they do not continue on the next one."""
         books: BookStore = self.__dict__[_private("orderbooks")]
         for symbol in books.carried_by(client):
-            books.pop(symbol).is_whole = False  # a task of the venue's code may still hold it
+            books.pop(symbol).is_whole = False  # a ccxt task may still refer to the book
 
     def sign(self, path: str, *args: Any, **named: Any) -> Any:
-        """As the library does it; but an endpoint that needs no key goes out without one where there is none."""
+        """Sign as ccxt does, but send a request without a key where none is configured and the endpoint needs none."""
         if (_family(args), path) not in facts_of(self.id).ccxt.needs_no_key or getattr(self, "apiKey", None):
             return super().sign(path, *args, **named)  # type: ignore[misc]
-        open_path = "trades"  # takes the same parameters, and is public in the library too
+        open_path = "trades"  # takes the same parameters, and ccxt does not sign it
         request = super().sign(open_path, *args, **named)  # type: ignore[misc]
         before, _, after = request["url"].partition(f"/{open_path}?")
         return {**request, "url": f"{before}/{path}?{after}"}
@@ -563,7 +564,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
         return super().calculate_rate_limiter_cost(api, method, path, *args) if cost is None else cost  # type: ignore[misc]
 
     def own_addresses(self) -> list[str]:
-        """Where the library asks this venue."""
+        """The addresses at which ccxt reaches this exchange."""
         urls = {name: of_kind for name, of_kind in self.urls.items() if name not in _NO_SERVERS}
         listed = [self.implode_hostname(url) for url in addresses(urls)]  # type: ignore[attr-defined]
         return [*listed, *facts_of(self.id).ccxt.servers]
@@ -585,7 +586,7 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
             return await super().fetch(mapped_url(url, self._url_map), *args, **named)  # type: ignore[misc]
         except ccxt.BaseError as error:
             if isinstance(error.__cause__, ReplyRefused):
-                # The library's own message would be the URL alone, secrets included.
+                # ccxt's own message would be only the URL, with any secrets in it.
                 raise ccxt.ExchangeNotAvailable(f"{self.id}: {error.__cause__}") from error.__cause__
             error.sent_by_venue = True
             if isinstance(error, _RATE_LIMITED):
@@ -593,24 +594,24 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
             raise
 
     async def fetch_currencies(self, params: Any = None) -> Any:
-        """Currencies, or none of them: `load_markets` asks for them first, and no record needs them."""
+        """Fetch currencies; return {} on failure. `load_markets` needs the call, but no record needs the result."""
         try:
             return await super().fetch_currencies(params or {})  # type: ignore[misc]
         except _RATE_LIMITED:
             raise
-        except Exception:  # the venue's code may raise anything over a list that it cannot read
+        except Exception:  # ccxt may raise anything for a list that it cannot parse
             if facts_of(self.id).ccxt.needs_currencies:
                 raise
             return {}
 
     def convert_from_raw_quantity(self, symbol: str, raw: Any) -> Any:
-        """Bitrue's count of contracts in the base currency, as the library has it, without the rounding of floats."""
+        """Convert Bitrue's number of contracts to the base currency as ccxt does, but without float rounding."""
         market = self.market(symbol)  # type: ignore[attr-defined]
         exact = multiplied(raw, market.get("contractSize")) if market.get("contract") else None
         return raw if exact is None else exact
 
     async def fetch_open_interest(self, symbol: str, params: Any = None) -> Any:
-        """As the library does it; but Phemex has two tickers, and the library asks that of the other contracts."""
+        """Fetch as ccxt does, except for Phemex contracts for which ccxt requests the wrong one of two tickers."""
         market = self.market(symbol) if self.id == "phemex" else {}  # type: ignore[attr-defined]
         if market.get("inverse") is not True and market.get("settle") != "USD":
             return await super().fetch_open_interest(symbol, params or {})  # type: ignore[misc]
@@ -619,11 +620,11 @@ class _TappedExchange(TappedMarkets, TappedBooks, ExactReaders):
 
     @staticmethod
     def json(data: Any, _params: Any = None) -> str:
-        return json.dumps(data, separators=(",", ":"), default=str)  # orjson refuses subclasses of float
+        return json.dumps(data, separators=(",", ":"), default=str)  # orjson rejects subclasses of float
 
 
 def _tapped_property(name: str) -> property:
-    """A store that stays tapped however often ccxt assigns a fresh dict (`clean_ws_data`, an unsubscription)."""
+    """A property whose store stays tapped when ccxt assigns a new dict (`clean_ws_data`, unsubscribing)."""
     private = _private(name)
     is_books = name == "orderbooks"
 
@@ -648,19 +649,19 @@ def _private(store: str) -> str:
     return f"_tapped_{store}"
 
 
-def _ignored(_symbol: str, _update: Any) -> None:
-    """A handover to nobody."""
+def _ignore_update(_symbol: str, _update: Any) -> None:
+    """Handover that ignores the update."""
 
 
 def _code_name(exchange: Any) -> str:
-    """The name of the exchange whose code this one runs: `bybit` of `bybiteu`."""
+    """The ccxt exchange whose code this one inherits: `bybit` for `bybiteu`."""
     names = [cls.__name__ for cls in type(exchange).__mro__ if cls.__module__.startswith("ccxt.pro.")]
     return names[-1]
 
 
 @functools.cache
 def tapped_class(exchange_id: str) -> type[Any]:
-    """The subclass of the unmodified ccxt.pro class. Raises KeyError when ccxt has no such exchange."""
+    """The tapped subclass of the ccxt.pro class. Raises KeyError if ccxt has no such exchange."""
     if exchange_id not in ccxt.pro.exchanges:
         raise KeyError(exchange_id)
     properties = {name: _tapped_property(name) for name in STORES}
@@ -676,10 +677,10 @@ def make_exchange(
     credentials: Mapping[str, str] | None = None,
     rate_share: float = 1.0,
 ) -> Any:
-    """A tapped exchange. `options` go over ccxt's own, deeply; opens nothing.
+    """Create a tapped exchange without connecting. `options` are merged deeply into ccxt's own.
 
-    `credentials` are ccxt's (`apiKey`, `secret`, `password`); a few venues want them even for market data.
-    `rate_share`: how much of the request weight that the venue allows this exchange object paces itself to.
+    `credentials` are ccxt's (`apiKey`, `secret`, `password`); a few exchanges require them even for market data.
+    `rate_share`: the fraction of the exchange's request budget that this object may use.
     """
     facts = facts_of(exchange_id)
     config = ccxt.Exchange.deep_extend(
@@ -701,15 +702,15 @@ def make_exchange(
         exchange.streaming["keepAlive"] = _KEEP_ALIVE_MS
     if rate_share != 1.0:
         exchange.rateLimit /= rate_share
-        exchange.rollingWindowSize = 0.0  # a window would let the whole share go in one burst
+        exchange.rollingWindowSize = 0.0  # a rolling window would allow the whole share in one burst
         exchange.tokenBucket = None
         exchange.init_rest_rate_limiter()
     return exchange
 
 
 async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
-    """Close its sockets and sessions; a venue that does not answer the close is left after `within_s`."""
-    exchange.timeout_on_exit = 0  # ms; ours is the loop's own end, nothing waits for it
+    """Close the sockets and sessions. If the exchange does not answer the close within `within_s`, disconnect."""
+    exchange.timeout_on_exit = 0  # ms; ccxt would sleep this long after closing
     try:
         async with asyncio.timeout(within_s):
             await exchange.close()
@@ -718,45 +719,45 @@ async def close_exchange(exchange: Any, *, within_s: float = 5.0) -> None:
             await exchange.session.close()
             exchange.session = None
         await exchange.close_connector()
-    await cancelled(*exchange.background)  # book snapshots in the queue of the rate limiter, and its own loop
+    await cancelled(*exchange.background)  # book snapshots that wait for the rate limiter, and the limiter's own loop
 
 
 def can_forget_books(exchange: Any) -> bool:
-    """Whether `forget_book` knows a way on this venue."""
+    """Whether `forget_book` works on this exchange."""
     known = exchange.id in BOOKS_OVER_REST or exchange.id in BOOKS_UNSUBSCRIBED_HERE
-    # What `has` says of it is not true everywhere.
+    # `has["unWatchOrderBook"]` is wrong for some exchanges.
     return known or type(exchange).un_watch_order_book is not ccxt.pro.Exchange.un_watch_order_book
 
 
 def drop_client(client: Any, reason: str) -> None:
-    """Give a socket up: who waits on it hears of it, and the next `watch_*` dials anew."""
+    """Close a socket: pending `watch_*` calls fail, and the next one dials again."""
     client.on_error(ccxt.RequestTimeout(reason))
 
 
 def exchange_ids() -> list[str]:
-    """Every exchange ccxt can stream."""
+    """The ids of all exchanges that ccxt can stream."""
     return list(ccxt.pro.exchanges)
 
 
 @functools.cache
 def features(exchange_id: str) -> Mapping[str, Any]:
-    """What ccxt says the exchange has (`watchTrades`: True, False, None or "emulated"). Opens nothing."""
+    """ccxt's `has` of the exchange (`watchTrades`: True, False, None or "emulated"). Does not connect."""
     has: Mapping[str, Any] = getattr(ccxt.pro, exchange_id)().has
     return has
 
 
 @functools.cache
 def timeframes(exchange_id: str) -> tuple[str, ...]:
-    """What the exchange's candles may last, in ccxt's names (`1m`, `1h`, `1M`). Opens nothing."""
+    """The candle timeframes of the exchange, in ccxt's names (`1m`, `1h`, `1M`). Does not connect."""
     return tuple(getattr(ccxt.pro, exchange_id)().timeframes or ())
 
 
 def translated(error: BaseException) -> FeedError:
-    """A ccxt (or socket) error as one of ours."""
+    """Convert a ccxt or socket error to a FeedError."""
     text = redact(unreached(error) or f"{type(error).__name__}: {error}")
     if isinstance(error, _RATE_LIMITED):
         return RateLimited(text, getattr(error, "retry_after_s", 0.0))
-    if isinstance(error, ccxt.InvalidNonce):  # of which the checksum error is one
+    if isinstance(error, ccxt.InvalidNonce):  # includes ccxt.ChecksumError
         return BookBroken(text)
     symbols: frozenset[str] | None = getattr(error, "symbols_in_frame", None)
     if symbols is not None:
@@ -779,9 +780,9 @@ def _is_refusal(error: Any) -> bool:
 
 
 def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of: int) -> tuple[Any, Any]:
-    """The request, and ccxt's note of it, about those of its symbols only that are not subscribed.
+    """Restrict a subscribe request, and ccxt's note of it, to the symbols that are not subscribed yet.
 
-    As ccxt makes them they are about all, of which the others' books would be begun anew too, or be refused.
+    ccxt requests all symbols again. The exchange would then restart the other books too, or refuse the request.
     """
 
     def those(listed: Any) -> Any:
@@ -793,7 +794,7 @@ def _narrowed(exchange_id: str, message: Any, note: Any, missing: list[int], of:
 
 
 def _with_list(request: Any, path: Sequence[str], change: Callable[[Any], Any]) -> Any:
-    """The request with what is there in it changed; as it is where the path leads nowhere."""
+    """The request with the value at `path` changed; unchanged if the path does not exist."""
     if not path or not isinstance(request, dict) or path[0] not in request:
         return request
     inner, rest = request[path[0]], path[1:]
@@ -805,7 +806,7 @@ def _now_ms() -> int:
 
 
 def _family(args: Sequence[Any]) -> str:
-    """Which of a venue's interfaces ccxt calls: `public`, `fapiPublic`; its generated code names it in a list."""
+    """The API section that ccxt calls: `public`, `fapiPublic`. ccxt's generated code passes it in a list."""
     api = args[0] if args else ""
     return str(api if isinstance(api, str) else next(iter(api), ""))
 
@@ -822,6 +823,6 @@ def _now() -> datetime:
 
 
 def _retry_after_s(headers: Any) -> float:
-    """The Retry-After header in seconds; 0 when absent."""
+    """The Retry-After header in seconds; 0 if absent."""
     said = next((value for name, value in dict(headers or {}).items() if name.lower() == "retry-after"), None)
     return retry_after_s(said, _now())

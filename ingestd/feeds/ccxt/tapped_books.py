@@ -1,7 +1,7 @@
-"""The order books of a tapped exchange: loaded over REST as often as that takes, changed in the order of the venue's
-numbers, and handed over only while they are whole.
+"""Order books of a tapped exchange: retries REST snapshots until one loads, applies changes in sequence-number order,
+and hands a book over only while it is complete.
 
-A class to go in front of a ccxt.pro exchange class. Nothing here imports ccxt.
+`TappedBooks` is a mixin for a ccxt.pro exchange class. Nothing here imports ccxt.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ingestd.venues.book_frames import NumberedFrame
 
 log = structlog.get_logger()
 
-_KEPT_CHANGES = 1000  # of a book that cannot be loaded for now
+_KEPT_CHANGES = 1000  # buffered for each book while its snapshot fails to load
 _NS_IN_MS = 1_000_000
 _LOOK_S = 0.02
-_NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # their changes go through `handle_order_book_message`
+_NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # ccxt applies their changes in `handle_order_book_message`
 
 
-class _BookOfClient:
-    """Stands for a socket while ccxt loads a book for it: what ccxt does to it when that fails is done to nothing."""
+class _BookLoadClient:
+    """Stand-in for a socket while ccxt loads one book: ccxt rejects and closes this instead of the real socket."""
 
     url = None
 
@@ -53,7 +53,7 @@ class _BookOfClient:
 
 
 class TappedBooks:
-    """`translated` makes an error of the exchange library one of ours."""
+    """Mixin that loads and updates order books. `translated` converts a ccxt error to a FeedError."""
 
     orderbooks: BookStore
     fetch_order_book: Callable[..., Coroutine[Any, Any, Any]]
@@ -69,12 +69,12 @@ class TappedBooks:
         self.numbering = facts_of(self.code_name).books.numbering
         self.numbered_frames = facts_of(self.code_name).books.numbered_frames
         self._steps: defaultdict[str, BookSteps] = defaultdict(BookSteps)
-        self.loading: dict[str, Backoff] = {}  # the books that could not be loaded when that was last tried
-        self._put_together: set[str] = set()  # those that are, of one over REST and the changes since
+        self.loading: dict[str, Backoff] = {}  # symbols whose last attempt to load a snapshot failed
+        self._assembling: set[str] = set()  # symbols whose snapshot and buffered changes are being combined
         super().__init__(config)  # type: ignore[call-arg]
 
     def books_not_loaded(self, symbols: Iterable[str], error: Exception) -> None:
-        """The venue's code has given these up: they are asked for again."""
+        """Report books that ccxt gave up loading, so that they are requested again."""
         for symbol in symbols:
             book = self.orderbooks.get(symbol)
             if book is not None:
@@ -83,16 +83,16 @@ class TappedBooks:
             self._tap.listener.on_book_given_up(symbol)
 
     async def fetch_rest_order_book_safe(self, symbol: str, limit: Any = None, params: Any = None) -> Any:
-        """A stream's book over REST, in the end: ccxt would give up after three attempts, and its socket with it."""
+        """Fetch a book over REST and retry until it succeeds. ccxt would close the socket after three failures."""
         while started_for.get() is not None:
             try:
                 book = await self.fetch_order_book(symbol, limit, params or {})
-            except Exception as error:  # noqa: BLE001  # whatever it is: this book has to wait, and nothing else
+            except Exception as error:  # noqa: BLE001  # whatever failed may delay only this book
                 await self._wait_to_load(symbol, error)
             else:
                 if self.code_name in BOOKS_GATHERED_HERE:
                     await self._until_passed(symbol, book["timestamp"])
-                if symbol not in self._put_together:
+                if symbol not in self._assembling:
                     self.loading.pop(symbol, None)
                 return book
         return await super().fetch_rest_order_book_safe(symbol, limit, params or {})  # type: ignore[misc]
@@ -100,23 +100,23 @@ class TappedBooks:
     async def load_order_book(
         self, client: Any, messageHash: Any, symbol: str, limit: Any = None, params: Any = None
     ) -> None:
-        """As ccxt's. It would end the socket, and all that it carries, for one book that cannot be put together."""
-        if symbol in self._put_together:
+        """Load as ccxt does and retry. ccxt would close the socket, with all its streams, when one book fails."""
+        if symbol in self._assembling:
             return
-        self._put_together.add(symbol)
+        self._assembling.add(symbol)
         try:
             while True:
-                only = _BookOfClient(client)
-                await super().load_order_book(only, messageHash, symbol, limit, params or {})  # type: ignore[misc]
-                if only.failure is None:
+                stand_in = _BookLoadClient(client)
+                await super().load_order_book(stand_in, messageHash, symbol, limit, params or {})  # type: ignore[misc]
+                if stand_in.failure is None:
                     return
-                await self._wait_to_load(symbol, only.failure)
+                await self._wait_to_load(symbol, stand_in.failure)
         finally:
-            self._put_together.discard(symbol)
+            self._assembling.discard(symbol)
             self.loading.pop(symbol, None)
 
     async def _wait_to_load(self, symbol: str, failure: Exception) -> None:
-        """The pause before the next attempt. Ends the running task when nobody wants the book any more."""
+        """Pause before the next attempt. Cancels the running task if the book is no longer followed."""
         error = self.translated(failure)
         if not self._tap.listener.follows_book(symbol):
             raise asyncio.CancelledError
@@ -130,7 +130,7 @@ class TappedBooks:
                 del book.cache[:-_KEPT_CHANGES]
 
     async def _until_passed(self, symbol: str, whole_at_ms: int) -> None:
-        """Until the changes that are gathered are at least as new as a whole book that states no number."""
+        """Wait until the buffered changes are at least as new as a snapshot that has no sequence number."""
         numbering = self.numbering
         assert numbering is not None
         while self._tap.listener.follows_book(symbol):
@@ -144,34 +144,34 @@ class TappedBooks:
         raise asyncio.CancelledError
 
     def await_changes(self, symbols: Iterable[str]) -> None:
-        """Before these books are asked for: where the venue's code would ask for a whole one before it subscribes, and
-        lose what changes between, it finds one that waits for the changes."""
+        """Create empty books before subscribing, so that changes are buffered from the start. ccxt would fetch the
+        snapshot before it subscribes and lose the changes in between."""
         for symbol in symbols if self.code_name in BOOKS_GATHERED_HERE else ():
             if symbol not in self.orderbooks:
                 self.orderbooks[symbol] = self.order_book()
 
     def orderbook_checksum_message(self, symbol: str) -> Any:
-        """Venues' code asks for this text when a book's sequence or checksum is wrong, and only then."""
+        """Note a wrong book: ccxt asks for this text only when a sequence number or checksum does not match."""
         self.book_is_wrong(symbol)
         return super().orderbook_checksum_message(symbol)  # type: ignore[misc]
 
     def book_is_wrong(self, symbol: str) -> None:
-        """Nothing of it is handed over any more until a whole one has come."""
+        """Stop handing the book over until a new snapshot arrives."""
         if self._tap.aside is not None:
-            return  # said of none of the books that are followed
+            return  # the book is not a followed one
         book = self.orderbooks.get(symbol)
         if book is not None:
             book.is_whole = False
         self._tap.listener.on_book_broken(symbol)
 
     def get_cache_index(self, snapshot: Any, changes: Any) -> int:
-        """The first of the changes that is newer than the book that was asked for; -1: ask for another one."""
+        """Index of the first buffered change that is newer than the snapshot; -1: fetch another snapshot."""
         if self.numbering is None:
             index: int = super().get_cache_index(snapshot, changes)  # type: ignore[misc]
             return index
         numbering, symbol = self.numbering, str(snapshot.get("symbol"))
         verdicts = [numbering.verdict(later, numbering.last_number(earlier)) for earlier, later in pairwise(changes)]
-        for verdict in verdicts if "hole" in verdicts else ():  # what is before it is let go, and counted but once
+        for verdict in verdicts if "hole" in verdicts else ():  # changes before a hole are dropped, so count them here
             self._count_step(symbol, follows=verdict != "hole", in_turn=True)
         if not self._steps[symbol].are_believed:
             numbering = replace(numbering, consecutive=False)
@@ -190,7 +190,7 @@ class TappedBooks:
         book.was_changed = True
 
     def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
-        # In what these two are given and return the venues' code differs.
+        # The arguments and the result of this method differ between ccxt's exchanges.
         if self.code_name not in _NUMBERED_MESSAGES:
             return super().handle_order_book_message(client, message, *more)  # type: ignore[misc]
         (book,) = more
@@ -201,21 +201,21 @@ class TappedBooks:
         return book
 
     def follows(self, symbol: str, change: Any, client: Any) -> bool:
-        """Whether a change that a socket brought is to go to the venue's code, which would look at no number."""
+        """Whether to pass a received change to ccxt, which does not check sequence numbers on this exchange."""
         book = self.orderbooks.get(symbol)
         if book is not None and not book.is_whole and self.code_name in BOOKS_GATHERED_HERE:
             book.cache.append(change)
-            if symbol not in self._put_together:
+            if symbol not in self._assembling:
                 self.spawn(self.load_order_book, client, f"orderbook:{symbol}", symbol)
             return False
         if book is None or not book.is_whole:
-            return True  # it gathers them, or they are of no book
+            return True  # ccxt buffers the change, or ignores it for lack of a book
         return self._follows(book, change, symbol, in_turn=book.was_changed)
 
     def _follows(self, book: Any, change: Any, symbol: str | None = None, *, in_turn: bool = False) -> bool:
-        """Whether the change is to go onto the book. Where one before it is missing, the book is begun anew.
+        """Whether to apply the change to the book. If an earlier change is missing, the book is rebuilt.
 
-        `in_turn`: no number may go back, as those gathered before the whole book do.
+        `in_turn`: numbers must not decrease. Changes that were buffered before the snapshot may be older than it.
         """
         if self.numbering is None:
             return True
@@ -227,14 +227,14 @@ class TappedBooks:
         was_judged = steps.are_believed
         self._count_step(name, follows=verdict == "follows", in_turn=book.was_changed)
         if not was_judged:
-            book["nonce"] = self.numbering.number_before(change)  # of which some venues' code judges too
+            book["nonce"] = self.numbering.number_before(change)  # some ccxt exchanges check the nonce themselves
             return True
         if verdict == "hole" or (verdict == "old" and number != book.number):
-            book["nonce"], book.number, book.cache = None, None, []  # what makes its code ask for a whole one
+            book["nonce"], book.number, book.cache = None, None, []  # makes ccxt fetch a new snapshot
             book.is_whole = False
             self.book_is_wrong(name)
             if self.code_name in BOOKS_GATHERED_HERE:
-                self.orderbooks[name] = self.order_book()  # its code knows a number of the old one
+                self.orderbooks[name] = self.order_book()  # ccxt still holds a number of the old book
         return verdict == "follows"
 
     def _count_step(self, symbol: str, *, follows: bool, in_turn: bool) -> None:
@@ -251,7 +251,7 @@ class TappedBooks:
             book.number = book["nonce"] = number
 
     def note_frame(self, book: Any, found: NumberedFrame) -> None:
-        """The venue's code has put the frame on the book."""
+        """Note the sequence number of a frame that ccxt has applied to the book."""
         book.was_changed = not found.is_whole
         self._note_number(book, found.numbers)
 

@@ -1,6 +1,6 @@
-"""The markets of a tapped exchange, each judged alone, so that a bad one spoils no other.
+"""Reads the markets of a tapped exchange one by one, so that a malformed market does not affect the others.
 
-A class to go in front of a ccxt.pro exchange class. Nothing here imports ccxt.
+`TappedMarkets` is a mixin for a ccxt.pro exchange class. Nothing here imports ccxt.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from ingestd.venues.exact import decode_json
 from ingestd.venues.families import Family
 from ingestd.venues.kraken import by_its_own_assets
 
-_EMPTY = "returned an empty response"  # HTX's code says so, and raises, where a list has no market
+_EMPTY = "returned an empty response"  # ccxt's error for an empty market list of HTX
 
 
 class TappedMarkets:
-    """`aside`: why each malformed market of the last list was put aside, by its name. `missing`: why each family of
-    markets that the venue lists apart could not be had."""
+    """Mixin that loads markets. `aside`: the reason for each malformed market of the last list, by its name.
+    `missing`: the reason for each family of markets whose separate list could not be fetched."""
 
     id: str
     code_name: str
     common_currency_code: Callable[[str], str]
 
     def begin_markets(self) -> None:
-        """Before the exchange library's own beginning."""
+        """Set the attributes that ccxt's `__init__` uses; call this before it."""
         self.aside: dict[str, str] = {}
         self.missing: dict[Family, str] = {}
         self._answers: MarketAnswers | None = None
-        self._unread: dict[str, str] = {}  # put aside by the load that is to be set next
+        self._unread: dict[str, str] = {}  # put aside by a load that `sound_markets` has not processed yet
 
     async def fetch_markets(self, params: Any = None) -> Any:
-        """Fetch as the library does, without entries that it cannot read and families that the venue does not give.
-        Raises the library's error if that does not help."""
-        if self._answers is not None:  # the venue's code calls it again
+        """Fetch as ccxt does, but leave out entries that ccxt cannot read and families that the exchange does not
+        deliver. Raises ccxt's error if that does not help."""
+        if self._answers is not None:  # ccxt called this method recursively
             return await super().fetch_markets(params or {})  # type: ignore[misc]
         self._answers = answers = MarketAnswers(self.code_name)
         try:
@@ -49,7 +49,7 @@ class TappedMarkets:
                 except Exception as error:
                     if not answers.mend(error):
                         raise
-                    await asyncio.sleep(0)  # reading a list takes a while
+                    await asyncio.sleep(0)  # reading a list blocks the event loop for a while
                 else:
                     break
             answers.was_read()
@@ -58,7 +58,7 @@ class TappedMarkets:
         finally:
             self._answers = None
         self._unread, self.missing = answers.aside, answers.missing
-        await asyncio.sleep(0)  # what the library does with a long list next takes a while too
+        await asyncio.sleep(0)  # ccxt's next step with a long list blocks it for a while too
         return markets
 
     async def fetch2(self, path: str, api: Any = "public", method: str = "GET", params: Any = None, *args: Any) -> Any:
@@ -72,7 +72,7 @@ class TappedMarkets:
         return await self._answers.ask(request, family_of(self.code_name, api, path, params), fetch)
 
     async def fetch_markets_by_type_and_sub_type(self, *args: Any) -> Any:
-        """HTX's code raises at an empty list; here a list that did not come is one."""
+        """Return [] for a list that could not be fetched, where ccxt's HTX code would raise."""
         try:
             return await super().fetch_markets_by_type_and_sub_type(*args)  # type: ignore[misc]
         except Exception as error:
@@ -96,12 +96,12 @@ class TappedMarkets:
         return self._read(super().parse_contract_market, market, *args)  # type: ignore[misc]
 
     def _read(self, read: Callable[..., Any], market: Any, *args: Any) -> Any:
-        """One market, by the library's own code. None if that cannot read it; the library skips it then."""
+        """Read one market with ccxt's code. None if it fails: ccxt then skips the market."""
         if self._answers is None:
             return read(market, *args)
         try:
             found = read(market, *args)
-        except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; the next market must be read
+        except Exception as error:  # noqa: BLE001  # ccxt may raise anything; the next market must still be read
             self._answers.put_aside(market, f"cannot be read: {type(error).__name__}: {error}"[:200])
             return None
         if found is None:
@@ -109,7 +109,7 @@ class TappedMarkets:
         return found
 
     def sound_markets(self, listed: Sequence[Any], followed: Container[str] = frozenset()) -> list[Mapping[str, Any]]:
-        """The markets of a list that can be followed and stored; `aside` says why the others cannot."""
+        """The markets of a list that can be followed and stored; `aside` holds the reasons for the others."""
         self.aside, self._unread = self._unread, {}
         sound = []
         for market in listed:

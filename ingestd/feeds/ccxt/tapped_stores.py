@@ -1,8 +1,8 @@
-"""Dictionaries that stand where ccxt keeps what it received, and hand over each update as it is written.
+"""Dictionaries that replace ccxt's stores and hand over each update as ccxt writes it.
 
 `await watch_trades()` returns what is left when the waiting task next runs: bursts overflow ccxt's cache of 1,000
-trades, and of five tickers in one loop turn only one is delivered. What ccxt *writes* is complete, so that is what
-is taken. Nothing here imports ccxt: a cache is known by its `_deque`.
+trades, and of five tickers in one loop turn only one is delivered. What ccxt *writes* is complete, so the writes are
+recorded. Nothing here imports ccxt: a cache is recognised by its `_deque`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 Handover = Callable[[str, Any], None]
 
 KEPT_TRADES = 16
-"""What ccxt's own cache keeps per symbol once it is tapped: only `watch_trades` returns it, which nobody reads."""
+"""Trades that a tapped ccxt cache keeps per symbol. Only `watch_trades` returns them, and its result is unused."""
 
 
 MOST_STRANGERS = 1_000
-"""Names that are none of a market's, kept in one store: a message may invent any. The oldest goes first."""
+"""Most entries of a store whose key is not a market's symbol: a message may contain any name. The oldest is evicted."""
 
 
-def _anything(_symbol: str) -> bool:
+def _accept_all(_symbol: str) -> bool:
     return True
 
 
 class TappedStore(dict[str, Any]):
-    """A dict whose every way of writing goes through `__setitem__`. `is_market`: whether a name is one of a market."""
+    """A dict in which every write goes through `__setitem__`. `is_market`: whether a key is a market's symbol."""
 
-    def __init__(self, handover: Handover, is_market: Callable[[str], bool] = _anything) -> None:
+    def __init__(self, handover: Handover, is_market: Callable[[str], bool] = _accept_all) -> None:
         super().__init__()
         self._handover = handover
         self._is_market = is_market
@@ -64,10 +64,10 @@ class UpdateStore(TappedStore):
 
 
 class TradeStore(TappedStore):
-    """`trades`: a cache per symbol. A cache that enters is emptied into the handover once, then hands over each append.
+    """`trades`: a cache per symbol. A newly stored cache hands over its content once, and from then on each append.
 
-    Venues create the cache and append before or after they store it, store the same one again, delete and create
-    anew: each trade is handed over exactly once in all of these.
+    ccxt's exchanges append before or after they store the cache, store the same cache again, or delete and recreate
+    it. In all cases each trade is handed over exactly once.
     """
 
     def __setitem__(self, symbol: str, cache: Any) -> None:
@@ -75,33 +75,33 @@ class TradeStore(TappedStore):
             if not hasattr(cache, "handover"):
                 _tap_cache(cache, symbol, self._handover)
         elif isinstance(cache, list):
-            for trade in cache:  # not a cache: what is appended later cannot be seen, so no venue may do this
+            for trade in cache:  # a plain list: later appends cannot be tapped, so no exchange may do this
                 self._handover(symbol, trade)
         super().__setitem__(symbol, cache)
 
 
 class BookStore(TappedStore):
-    """`orderbooks`: hands over (symbol, None) whenever a book is replaced or removed, so that the old one is dropped.
+    """`orderbooks`: hands over (symbol, None) when a book is replaced or removed, so that the old one is dropped.
 
-    It knows which socket a book was last touched for: `carrier` is that of the frame being handled, if one is.
+    Remembers which socket last accessed each book: `carrier` returns the socket of the frame being handled, or None.
     """
 
     def __init__(
         self,
         handover: Handover,
         carrier: Callable[[], object | None] = lambda: None,
-        is_market: Callable[[str], bool] = _anything,
+        is_market: Callable[[str], bool] = _accept_all,
     ) -> None:
         super().__init__(handover, is_market)
         self._carrier = carrier
         self._carriers: dict[str, object] = {}
 
     def carried_by(self, carrier: object) -> list[str]:
-        """The symbols whose books are of this socket."""
+        """The symbols whose books this socket carries."""
         return [symbol for symbol, known in self._carriers.items() if known is carrier and symbol in self]
 
     def carrier_of(self, symbol: str) -> object | None:
-        """The socket that the symbol's book is of."""
+        """The socket that carries the symbol's book."""
         return self._carriers.get(symbol)
 
     def __getitem__(self, symbol: str) -> Any:
@@ -136,9 +136,9 @@ class BookStore(TappedStore):
 
 
 def tap_book(book: Any, *, is_whole: bool) -> Any:
-    """The book, which from now on knows whether it is the venue's: `is_whole`. It is once a whole one has come.
+    """Add `is_whole`, `number` and `was_changed` to a book. `is_whole` becomes True when a snapshot is applied.
 
-    `number`: the venue's, of the last change that is in it, where that is looked at; `was_changed`: since it was whole.
+    `number`: sequence number of the last applied change, where it is checked. `was_changed`: since the snapshot.
     """
     original: Any = type(book)
     book.__class__ = _tapped_book_class(original)
@@ -171,7 +171,7 @@ def _tap_cache(cache: Any, symbol: str, handover: Handover) -> None:
     if hasattr(cache, "_index"):
         cache._index = deque(maxlen=KEPT_TRADES)
     for trade in held[-KEPT_TRADES:]:
-        original.append(cache, trade)  # so that the venue's own `getLimit` still finds them
+        original.append(cache, trade)  # ccxt's `getLimit` reads the cache
     cache.handover = handover
     cache.stored_symbol = symbol
     cache.__class__ = _tapped_class(original)
