@@ -10,39 +10,39 @@ from ingestd.status import FeedStatus, MarketInfo
 
 
 class Intake(Protocol):
-    """Where a feed hands its records over."""
+    """Takes the records of a feed."""
 
     def put(self, record: MarketRecord | FeedGap) -> None:
-        """Take one record, in the same loop turn. Never blocks, never raises; order is kept."""
+        """Take one record, in the same loop turn. Never blocks, never raises, keeps the order."""
 
     @property
     def is_blocked(self) -> bool:
-        """Whether `writable` would wait: then no socket is to be read."""
+        """Whether `writable` would wait; while it would, a feed must not read its sockets."""
 
     async def writable(self) -> None:
-        """Return once there is room again. A feed awaits this before each socket read (not before each record)."""
+        """Wait until the intake has room. A feed awaits this before each socket read (not before each record)."""
 
 
 class Feed(Protocol):
-    """One exchange connection (or several) that turns what the venue sends into records.
+    """One or more connections to an exchange, whose messages the feed turns into records.
 
     MUST hand over every update, in arrival order, in the loop turn in which the socket delivered it.
-    MUST NOT let one bad symbol or one malformed frame touch another stream.
+    MUST NOT let one bad symbol or one malformed frame disturb another stream.
     MUST reconnect for ever, with capped and jittered delays, and open a `FeedGap` for what it may have missed.
-    MUST return from `run` soon after `close` was called, with no task left behind.
+    MUST return from `run` soon after `close` was called, and leave no task running.
     """
 
     async def run(self, intake: Intake) -> None:
-        """Deliver until closed. Raises only what no reconnect can cure (`ConfigError`, a bug)."""
+        """Deliver records until `close`. Raises only errors that a reconnect cannot cure (`ConfigError`, a bug)."""
 
     async def close(self) -> None:
-        """Stop reading, close the sockets; returns when nothing more will be handed over."""
+        """Stop reading and close the sockets. Once this returns, no further record reaches the intake."""
 
     def status(self) -> FeedStatus:
-        """A snapshot for health and metrics."""
+        """The feed's current status, for health and metrics."""
 
     def markets(self) -> Sequence[MarketInfo]:
-        """Every market of the venue; empty until they are loaded."""
+        """All markets of the venue; empty until they are loaded."""
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
-        """Follow these names or globs from now on (a reload); what stays is not interrupted."""
+        """Replace the followed names and patterns (a reload). Symbols that stay are not interrupted."""

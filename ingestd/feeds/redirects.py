@@ -1,4 +1,4 @@
-"""Where a venue may redirect a request to: another path of the same server, and nowhere else."""
+"""Redirects: a venue may redirect a request only to another path of the same server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _SHOWN_CHARS = 200
 
 
 def redirected(url: str, location: str) -> str:
-    """The URL to ask instead, in the scheme of `url`. Raises RedirectRefused if it is on another server or port, or
-    is not encrypted as `url` is."""
+    """The URL that the redirect leads to, in the scheme of `url`. Raises RedirectRefused if it is on another server or
+    port, or differs from `url` in whether it is encrypted."""
     try:
         target = urlsplit(urljoin(url, location))
         same = _server(target) == _server(urlsplit(url)) and target.geturl().isprintable()
@@ -30,7 +30,7 @@ def redirected(url: str, location: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL for a message: without user, query and fragment, which may hold secrets."""
+    """The URL as messages show it: without user, query and fragment, which may hold secrets."""
     try:
         parts = urlsplit(url)
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
@@ -48,7 +48,7 @@ def urljoin_or(location: str, url: str) -> str:
 
 
 def _server(parts: SplitResult) -> tuple[bool, str | None, int | None]:
-    """Whether it is encrypted, its host and its port. Raises ValueError when the port is none."""
+    """Whether the connection is encrypted, the host, and the port. Raises ValueError if the URL is invalid."""
     scheme = parts.scheme.lower()
     if scheme not in _PORTS or parts.hostname is None:
         raise ValueError(f"{scheme!r} is no scheme of a venue")

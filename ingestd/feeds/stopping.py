@@ -1,4 +1,4 @@
-"""Every wait of a feed is "the work or the stop"."""
+"""Waiting that a stop ends: every wait of a feed is for "the work or the stop"."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Set once, when a feed (or one session of it) is to end."""
+    """A signal, set once, that a feed or one of its sessions must end."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def set(self) -> None:
-        """Let every wait return."""
+        """Signal the stop: every wait returns."""
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether the end has been asked for."""
+        """Whether the stop was signalled."""
         return self._event.is_set()
 
     async def wait(self) -> None:
-        """Return when the end is asked for."""
+        """Wait for the stop."""
         await self._event.wait()
 
     async def sleep(self, seconds: float) -> bool:
-        """Wait that long. False when the stop came first."""
+        """Sleep for `seconds`. False if the stop came first."""
         return not await wait_at_most(seconds, self._event)
 
     async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
-        """Wait for the event, that long at most, or the stop."""
+        """Wait for the event or the stop, at most `seconds`."""
         await self._first(event.wait(), seconds)
 
     async def run(
         self, work: Coroutine[Any, Any, T], name: str | None = None, *, until: asyncio.Event | None = None
     ) -> asyncio.Task[T]:
-        """Run `work` in a task of its own until it ends, or the stop or `until` comes (then it is cancelled).
+        """Run `work` in its own task and return the ended task. The stop or `until` cancels it.
 
-        Return the task. It is one of its own, since an exchange library cancels the futures it hands out: that must not
-        look like the cancellation of the one who waits.
+        It needs its own task because an exchange library cancels the futures it hands out: that must not look like a
+        cancellation of the caller.
         """
         task = asyncio.create_task(work, name=name)
         ends = [asyncio.create_task(event.wait()) for event in (self._event, until) if event is not None]
@@ -62,7 +62,7 @@ class Stop:
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel what still runs and wait until it has ended; outcomes stay in the tasks."""
+    """Cancel the tasks and wait until all have ended; results and errors stay in the tasks."""
     for task in tasks:
         task.cancel()
     if tasks:

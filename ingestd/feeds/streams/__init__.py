@@ -1,5 +1,5 @@
-"""What each stream of a feed has received, and what it lacks.
+"""The state of each stream of a feed: what it has received, and what it may have missed.
 
 In: records as they arrive.
-Out: gaps, repeats to drop, streams that fell silent.
+Out: gaps, duplicates to drop, streams that fell silent.
 """

@@ -1,4 +1,4 @@
-"""Drops the repeats of a stream that two sockets deliver for a while: it was asked for again on another one. Pure."""
+"""Drops duplicates while two sockets deliver the same stream, after it was subscribed to on a second one. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ _KEPT = 1024
 
 
 class Overlap:
-    """Takes each record from the socket that brings it first. Equal records count: the second one of a socket is a
-    repeat only if another socket has brought two."""
+    """Keeps each record from the socket that delivers it first.
+
+    Equal records are counted: a socket's second one is a duplicate only if another socket has delivered two.
+    """
 
     def __init__(self) -> None:
-        self.heard: set[str] = set()  # the sockets that have delivered since
-        self.is_over = False  # one socket is left: what the closed one brought first may still be under way on it
+        self.heard: set[str] = set()  # URLs of the sockets that have delivered since the overlap began
+        self.is_over = False  # one socket is left; it may still deliver duplicates of the closed one's records
         self._counts: dict[Hashable, Counter[str]] = {}
 
     def is_repeat(self, url: str, record: MarketRecord) -> bool:
-        """Whether another socket has brought this one already."""
+        """Count the record. Return whether another socket has already delivered it."""
         self.heard.add(url)
         content = _content(record)
         if content is None:
@@ -35,7 +37,7 @@ class Overlap:
 
 
 def _content(record: MarketRecord) -> Hashable:
-    """What is the same of it on both sockets: not when it was received, nor a trade id that was made here."""
+    """The fields that are equal on both sockets: not the time of receipt, nor a trade id that we generated."""
     time = None if record.time == record.received_at else record.time
     match record:
         case Tick():

@@ -1,7 +1,7 @@
-"""When a stream is no longer asked for because the venue refuses it. Pure: the caller has the clock.
+"""Quarantine of streams that the venue refuses. Pure: the caller passes the time.
 
-The rule is the same for everything that is asked for: the third refusal in a row quarantines a stream for an hour.
-If the stream delivers, the quarantine is over at once: the refusals were about another stream.
+One rule for every subscription: three refusals in a row quarantine a stream for an hour. Any data from the stream lifts
+the quarantine at once, because it shows that the refusals were about another stream.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SHORT_QUARANTINE_S = 60.0
 
 
 class Quarantine:
-    """Refusals of one stream, or of several that are asked for together, and how long they are not asked for.
+    """The refusals and the quarantine of one stream, or of several streams that are subscribed to together.
 
-    `received` is how many records they have brought so far.
+    `received`, in each method, is the number of records that these streams have delivered so far.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Quarantine:
         self._received = 0
         self._began_s = 0.0
         self._lasts_s = 0.0
-        self._times = 0  # it has begun without a delivery in between
+        self._times = 0  # quarantines in a row, without a delivery between them
 
     def refused(self, received: int, now_s: float) -> bool:
-        """Count a refusal. False: ask again in `RETRY_S`. True: it has been refused often enough to `begin`."""
+        """Count a refusal. Return whether to quarantine the stream (`begin`); if not, retry after `RETRY_S`."""
         if self.has_delivered(received):
             self.clear()
         self.refusals += 1
@@ -40,24 +40,25 @@ class Quarantine:
         return self.refusals >= REFUSALS_TO_QUARANTINE
 
     def begin(self, now_s: float, *, nothing_delivers: bool = False) -> None:
-        """Do not ask for an hour, or for a minute if `nothing_delivers` on its socket: the venue itself may be down."""
+        """Quarantine for an hour, or for a minute if `nothing_delivers` on the socket: the venue itself may be down."""
         self._began_s, self._lasts_s = now_s, SHORT_QUARANTINE_S if nothing_delivers else QUARANTINE_S
         self._times += 1
 
     def socket_lost(self) -> None:
-        """Shorten it to a minute after its begin, since the venue may answer otherwise on the next socket.
+        """Shorten the quarantine to a minute from its start: the venue may accept the stream on the next socket.
 
-        It may also have closed the socket because of the refused request: so two minutes the next time, then four …
+        The venue may also have closed the socket because of the refused request, so each further time in a row doubles
+        the minute.
         """
         doublings = min(max(0, self._times - 1), 10)
         self._lasts_s = min(self._lasts_s, SHORT_QUARANTINE_S * 2**doublings)
 
     def left_s(self, received: int, now_s: float) -> float:
-        """The seconds until it may be asked for again; 0 at once when it has delivered since it was refused."""
+        """Seconds until the stream may be subscribed to again; 0 if it has delivered since the last refusal."""
         return 0.0 if self.has_delivered(received) else max(0.0, self._began_s + self._lasts_s - now_s)
 
     def has_delivered(self, received: int) -> bool:
-        """Whether a record has come since it was refused."""
+        """Whether a record has arrived since the last refusal."""
         return received != self._received
 
     def clear(self) -> None:
@@ -67,6 +68,6 @@ class Quarantine:
 
 
 def show_quarantined(stream: StreamStatus, reason: str, feed: str) -> None:
-    """Say in the status of a stream and in the log why it is not asked for. Its next record clears the status."""
+    """Show in the stream's status and in the log why it is quarantined. Its next record clears the status."""
     stream.quarantined = reason[:300]
     log.warning("quarantined", feed=feed, channel=stream.channel, symbol=stream.symbol, error=stream.quarantined)

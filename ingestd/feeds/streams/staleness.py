@@ -1,4 +1,4 @@
-"""After how long a silence a socket is dialled again. Pure: the caller has the clock."""
+"""How long a socket may be silent before it is replaced. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ MOST_DOUBLINGS = 3
 
 
 class Staleness:
-    """The limit for the sockets of one address: `stale_after_s` without data.
+    """The silence limit for the sockets of one URL: `stale_after_s` without data.
 
-    It doubles with each socket that brought no data at all, up to eight times, since the market may merely be quiet.
-    Data makes it the shortest again.
+    Each socket in a row that delivered no data at all doubles the limit, up to eight times, because the market may
+    merely be quiet. Data resets it.
     """
 
     def __init__(self, stale_after_s: float) -> None:
@@ -17,9 +17,9 @@ class Staleness:
         self._silent_sockets = 0  # in a row
 
     def is_stale(self, silent_s: float, *, has_delivered: bool) -> bool:
-        """Whether to dial this socket again. `has_delivered`: whether it has brought data since it was dialled.
+        """Whether to replace this socket. `has_delivered`: whether it has delivered data since it was connected.
 
-        True counts: call it once for each socket that is given up.
+        A result of True is counted, so call this until it is True once for each socket.
         """
         if has_delivered:
             self._silent_sockets = 0
