@@ -78,7 +78,10 @@ class FileName:
 
 
 class JournalFile:
-    """One file, open for appending (`create`), or left by an earlier process and to be looked at (`load`)."""
+    """One file, open for appending (`create`), or left by an earlier process and to be looked at (`load`).
+
+    It has 17 attributes, because half of them are what `totals` stores: together they say what the file holds.
+    """
 
     def __init__(self, path: Path, name: FileName) -> None:
         self.path = path
