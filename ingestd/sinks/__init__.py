@@ -1,5 +1,5 @@
-"""The table of sinks, the contract of a sink, and what durable sinks share: retries and the gathering of a flush.
+"""The table of sinks, the contract of a sink, and what durable sinks share: retries and collecting a flush.
 
 In: batches from the journal.
-Out: what each sink's folder makes of them; an acknowledgement once they are stored.
+Out: writes to each sink's server; an acknowledgement once they are stored.
 """

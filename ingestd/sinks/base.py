@@ -1,4 +1,5 @@
-"""The contracts of sinks and of the module that builds one. `tests/contract` runs the first against every sink."""
+"""The contracts of sinks and of each sink's `setup` module. `tests/contract` runs the contract of sinks on every
+sink."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from ingestd.storage.leases import Title
 
 
 class Sink(Protocol):
-    """What every sink is to the daemon."""
+    """A sink as the daemon sees it."""
 
     name: str
 
     async def run(self) -> None:
-        """Work until `finish` was called and nothing is left, or until cancelled."""
+        """Work until `finish` was called and nothing is pending, or until cancelled."""
 
     def finish(self) -> None:
-        """Nothing more will come: `run` sends or stores what is left and returns."""
+        """Announce that nothing more will come: `run` sends or stores what is pending and returns."""
 
     def status(self) -> SinkStatus:
         """A snapshot for health and metrics."""
@@ -34,29 +35,29 @@ class Sink(Protocol):
 class DurableSink(Sink, Protocol):
     """Stores journaled batches, each exactly once, reading the journal with its own cursor.
 
-    MUST acknowledge a batch only after it is known to be stored.
-    MUST retry unknown errors, for ever, with capped and jittered delays, and raise an alarm; never drop.
-    MUST store the good rows of a batch that holds a bad one, and keep the bad one in `rejected_records`.
-    MUST bound every wait on the outside world.
+    MUST acknowledge a batch only after it is known to be stored. MUST retry unknown errors for ever, with capped and
+    jittered delays, and raise an alarm; never drop. MUST store the good rows of a batch that holds a bad one, and keep
+    the bad one in `rejected_records`. MUST limit every wait on the outside world.
     """
 
 
 class LiveSink(Sink, Protocol):
-    """Shows what is now, before it is durable. MUST NOT delay anybody: what it cannot send it drops and counts."""
+    """Publishes records before they are durable. MUST NOT delay its callers: it drops and counts what it cannot
+    send."""
 
     def put_all(self, records: Sequence[MarketRecord]) -> None:
-        """Take valid records, a loop turn after they came. Never blocks, never raises, costs next to nothing."""
+        """Take valid records, one loop turn after they arrived. Never blocks, never raises, costs next to nothing."""
 
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """Show an order that a trading program has changed."""
+        """Publish an order that a trading program has changed."""
 
     def forget_orders(self) -> None:
-        """Others may have changed orders since the last update."""
+        """Forget known orders, because other daemons may have changed them since."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveParts:
-    """What a live sink is built from. `own_metrics`: figures of the daemon that it may show."""
+    """The parts that a live sink is built from. `own_metrics` returns metrics of the daemon that it may publish."""
 
     config: Config
     instance: str
@@ -66,8 +67,8 @@ class LiveParts:
 
 @dataclass(frozen=True, slots=True)
 class DurableParts:
-    """What a durable sink is built from. `access` is None where the daemon has no database; `title` is the lease by
-    which it stores, None where it needs none."""
+    """The parts that a durable sink is built from. `access` is None where the daemon has no database. `title` is the
+    lease under which the sink stores, None where it needs none."""
 
     config: Config
     instance: str
@@ -80,20 +81,20 @@ class DurableParts:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered. `said`: empty if it did not answer. `problems`: what a daemon would lack."""
+    """A server's answer. `said` is empty if it did not answer. `problems` lists what a daemon would lack."""
 
     said: str
     problems: tuple[str, ...] = ()
 
 
 class Setup(Protocol):
-    """What the module `setup` of each sink's folder defines, besides how the sink is built."""
+    """What each sink's `setup` module defines besides the function that builds the sink."""
 
     def problems(self, config: Config) -> Iterator[Problem]:
-        """What is wrong with the sink's section although each option is allowed. Opens no connection."""
+        """Report what is wrong with the sink's section although each option is valid. Opens no connection."""
 
     def ask(self, config: Config) -> Awaitable[Answer]:
-        """Ask the server once, and change nothing there. Raises IngestdError where it does not answer."""
+        """Ask the server once, and change nothing there. Raises IngestdError if it does not answer."""
 
 
 class DurableSetup(Setup, Protocol):

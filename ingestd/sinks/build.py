@@ -1,4 +1,4 @@
-"""The sinks of one daemon, from its configuration."""
+"""Builds a daemon's sinks from its configuration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def durable_kinds(config: Config) -> list[str]:
 
 
 def build_durable(name: str, parts: DurableParts) -> DurableSink:
-    """The sink of this name."""
+    """Build the sink of this name."""
     return cast(DurableSetup, setup_of(SINKS[name])).build(parts)
 
 
 def build_live(parts: LiveParts) -> list[LiveSink]:
-    """Every live sink that this daemon runs."""
+    """Build every live sink that this daemon runs."""
     running = _running(parts.config).values()
     return [cast(LiveSetup, setup_of(kind)).build(parts) for kind in running if kind.is_live]
 
 
 def setup_of(kind: SinkKind) -> Setup:
-    """The module that builds, checks and asks this sink."""
+    """The `setup` module of this sink."""
     return cast(Setup, kind.setup())
 
 

@@ -1,4 +1,4 @@
-"""Gathers what one flush takes: batches of the journal, until they are enough or the first has waited long enough."""
+"""Collects the batches of one flush from the journal, until there are enough or the first has waited long enough."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 
-_LAST_READS = 3  # of a failing disk, once finishing
+_LAST_READS = 3  # attempts to read from a failing disk, while finishing
 
 
 class Gatherer:
-    """Reads a sink's cursor in portions of about `max_records`. A portion ends `flush_ms` after its first batch was
-    sealed at the latest. Once `finish_asked` is set, nothing is waited for.
+    """Reads a sink's cursor in portions of about `max_records`. A portion ends at the latest `flush_ms` after its first
+    batch was sealed. Once `finish_asked` is set, it does not wait for more batches.
 
-    While `asked` is unset, a portion stays open until it is full: whoever prepares portions ahead clears it. After
-    setting it, wake the cursor.
+    While `requested` is unset, a portion is filled up to `max_records`: code that prepares portions ahead clears it.
+    Wake the cursor after setting it.
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class Gatherer:
         self._max_records = max_records
         self._finish_asked = finish_asked
         self._metrics = metrics
-        self.asked = asyncio.Event()
-        self.asked.set()
+        self.requested = asyncio.Event()
+        self.requested.set()
 
     async def next(self) -> list[Batch]:
         """The next portion, when it is complete. Empty when finished and drained."""
         return [batch async for batches in self.portion() for batch in batches]
 
     async def portion(self) -> AsyncIterator[list[Batch]]:
-        """The batches of the next portion as they come. None when finished and drained."""
+        """Yield the batches of the next portion as they arrive. Yields none when finished and drained."""
         batches = await self._read(self._max_records)
         while not batches and not self._finish_asked.is_set():
             await self._cursor.wait()
@@ -55,7 +55,7 @@ class Gatherer:
         count = _records(batches)
         while count < self._max_records and not self._finish_asked.is_set():
             left_s = due_s - monotonic_s()
-            if left_s <= 0 and self.asked.is_set():
+            if left_s <= 0 and self.requested.is_set():
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s if left_s > 0 else None):
@@ -66,7 +66,7 @@ class Gatherer:
                 yield more
 
     async def _read(self, max_records: int) -> list[Batch]:
-        """The next batches. If the disk fails, it is read again: what is on it is not given up."""
+        """Read the next batches. If the disk fails, try again: journaled batches are not given up."""
         backoff = Backoff(base_s=0.1, cap_s=2.0)
         while True:
             try:

@@ -1,7 +1,7 @@
-"""Repeats a write until it succeeds; keeps the connection and the status of a durable sink.
+"""Repeats a write until it succeeds; manages the connection and the status of a durable sink.
 
-`errors.reaction_to` says what to do about each error, and here it is done. Bad and duplicate rows or messages are
-sorted out by the writer, inside one attempt.
+`errors.reaction_to` decides what to do about each error; this file does it. The writer handles bad and duplicate rows
+or messages itself, inside one attempt.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
 
-RETRY_CAP_S = 1.5  # the first commit comes soon after the server is back
+RETRY_CAP_S = 1.5  # short, so that the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
 _NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
-_STANDS_STILL = 3  # refusals in a row
-_LAST_RETRY_S = 0.2  # between attempts, once finishing
-_LAST_CONNECT_S = 4.0  # to connect, once finishing
+_STANDS_STILL = 3  # consecutive refusals
+_LAST_RETRY_S = 0.2  # between attempts, while finishing
+_LAST_CONNECT_S = 4.0  # to connect, while finishing
 
 
 class Connection(Protocol):
-    """What the writer needs of a connection."""
+    """A connection as the writer uses it."""
 
     @property
     def is_closed(self) -> bool: ...
 
     def terminate(self) -> None:
-        """Cut it at once."""
+        """Cut the connection immediately."""
 
 
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
@@ -54,9 +54,10 @@ ConnectionT = TypeVar("ConnectionT", bound=Connection)
 class PersistentWriter(Generic[ConnectionT]):
     """Repeats attempts on a connection of its own until they succeed.
 
-    For the log, `waiting` counts the records that are not stored, and `doubtful` those of an earlier run, which may
-    have stored them. `logs_outages`: whether it logs that its server is away; of those that use one server, one does.
-    After `finish` it gives up at the second failure in a row: what is not stored stays where it came from.
+    For the log, `waiting` returns the number of records not stored yet, and `doubtful` the number left by an earlier
+    run, which may have stored them. `logs_outages`: whether this writer logs that its server is away; only one of the
+    writers that share a server does. After `finish` it gives up at the second consecutive failure; unstored records
+    stay where they came from.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class PersistentWriter(Generic[ConnectionT]):
     async def until_done(
         self, attempt: Callable[[ConnectionT], Awaitable[None]], after_failure: Callable[[], None] = lambda: None
     ) -> bool:
-        """Repeat `attempt` until it succeeds. False: finishing, and the server does not answer.
+        """Repeat `attempt` until it succeeds. False: the daemon is stopping, and the server does not answer.
 
-        After each failure `after_failure` is called, to forget what was known about the server.
+        `after_failure` is called after each failure, to forget what was known about the server.
         """
         while True:
             try:
@@ -107,18 +108,18 @@ class PersistentWriter(Generic[ConnectionT]):
                 return True
 
     def disconnect(self) -> None:
-        """Cut the connection. After an error it may be in the middle of a COPY, so it is not closed in order."""
+        """Cut the connection. After an error it may be in the middle of a COPY, which rules out an orderly close."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
     async def reconnected(self) -> ConnectionT:
-        """Replace the connection, inside an attempt."""
+        """Replace the connection during an attempt."""
         self.disconnect()
         return await self._connected()
 
     def level_of(self, error: Exception, *, alarming: bool) -> str:
-        """The level at which an error is logged."""
+        """The log level of an error."""
         if alarming:
             return "error"
         return "warning" if self._logs_outages or not is_away(error) else "debug"
@@ -158,7 +159,7 @@ class PersistentWriter(Generic[ConnectionT]):
         self._metrics.sink_up.labels(self.name).set(0)
         kind = kind_of(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
-        # A row that the writer could not isolate and a duplicate that it could not merge come here too.
+        # Also a row that the writer could not isolate, and a duplicate that it could not merge.
         alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.stands_still
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
@@ -196,7 +197,7 @@ class PersistentWriter(Generic[ConnectionT]):
 
 
 def kind_of(error: Exception) -> str:
-    """The label of an error in the metrics: the server's own name for it, if it has one."""
+    """The label of an error in the metrics: the server's own name for the error, if there is one."""
     if isinstance(error, DatabaseError):
         return error.sqlstate
     return error.name if isinstance(error, KafkaError) else type(error).__name__

@@ -1,8 +1,8 @@
-"""Every kind of sink, one row each: to add one is a folder beside this file and a line in SINKS.
+"""The table of sinks, one row each. A new sink is a folder beside this file and a line in SINKS.
 
 This file and each sink's `options.py` belong to the room `config`, which reads one section for each row. A row names
-the folder of its sink, whose `setup` is imported by whoever builds, checks or asks the sink: a daemon without Redis
-needs no Redis library.
+the folder of its sink, whose `setup` is imported only when the sink is used: a daemon without Redis needs no Redis
+library.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ingestd.sinks.redis.options import RedisConfig
 class SinkKind:
     """One kind of sink.
 
-    `section`: its section in the configuration file; without it the sink does not exist. `options`: what the section
-    may say, with a mark on each option that may hold a secret. `package`: where its `setup` is (`sinks.base.Setup`).
-    `roles`: of the daemon, in which it runs. `is_live`: it gets records as they arrive; every other sink is durable and
-    reads the journal. `rejections`: how the reasons begin for which a durable sink puts records aside.
+    `section`: its section in the configuration file; without the section the daemon has no such sink. `options`: the
+    section's model, with a mark on each option that may hold a secret. `package`: the package of its `setup` module
+    (`sinks.base.Setup`). `roles`: the daemon roles in which it runs. `is_live`: it gets records as they arrive; every
+    other sink is durable and reads the journal. `rejections`: the prefixes of the reasons for which a durable sink puts
+    records aside.
     """
 
     section: str
@@ -34,11 +35,11 @@ class SinkKind:
     rejections: str = ""
 
     def setup(self) -> ModuleType:
-        """The module that builds, checks and asks this sink."""
+        """The `setup` module of this sink."""
         return importlib.import_module(f"{self.package}.setup")
 
 
-# In the order of their precedence: the first durable sink's account of what was stored stands for the daemon's.
+# In order of precedence: the counts of the first durable sink stand for what the daemon has stored.
 SINKS: dict[str, SinkKind] = {
     "timescale": SinkKind("database", DatabaseConfig, "ingestd.sinks.timescale", rejections="server_"),
     "redis": SinkKind("redis", RedisConfig, "ingestd.sinks.redis", ("all", "feed", "sink"), is_live=True),
@@ -47,5 +48,5 @@ SINKS: dict[str, SinkKind] = {
 
 
 def configured(config: Section) -> dict[str, SinkKind]:
-    """The sinks whose section the configuration has, whether the daemon's role runs them or not."""
+    """The sinks that have a section in the configuration, whether or not the daemon's role runs them."""
     return {name: kind for name, kind in SINKS.items() if getattr(config, kind.section) is not None}

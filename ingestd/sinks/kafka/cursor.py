@@ -1,8 +1,8 @@
-"""How far the Kafka sink has got, in a file beside the journal: Kafka cannot store it in one transaction with the
-messages.
+"""The file of the Kafka sink's acknowledged positions, beside the journal: Kafka cannot store them in one transaction
+with the messages.
 
-The file is at most a second behind the acknowledgements. After a crash that much is sent again, and consumers drop it
-by the `ingestd-position` header (docs/kafka.md).
+The file is at most a second behind the acknowledgements. After a crash the messages of that second are sent again;
+consumers drop them by their `ingestd-position` header (docs/kafka.md).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class CursorFile:
         self._changed = asyncio.Event()
 
     def load(self, journal_ids: Collection[str]) -> None:
-        """Read the positions of the journals that are still there. A damaged file counts as none: everything in the
-        journal is sent again, and nothing is lost. Raises SinkStateError if the file cannot be read."""
+        """Read the positions of journals that still have files. If the file is damaged, start without positions: all of
+        the journal is sent again, nothing is lost. Raises SinkStateError if the file cannot be read."""
         try:
             document = msgspec.json.decode(files.read(self.path), type=_Document)
         except FileNotFoundError:
@@ -55,17 +55,17 @@ class CursorFile:
         self._saved = dict(document.positions)
 
     def acknowledge(self, journal_id: str, position: int) -> None:
-        """Everything of this journal up to here is in Kafka."""
+        """Note that Kafka has everything of this journal up to this position."""
         self.positions[journal_id] = position
         self._changed.set()
 
     def forget_all_but(self, journal_ids: Collection[str]) -> None:
-        """Drop the positions of journals that have no files any more."""
+        """Forget the positions of all other journals, which have no files any more."""
         for journal_id in [known for known in self.positions if known not in journal_ids]:
             del self.positions[journal_id]
 
     async def keep(self) -> None:
-        """Save whenever something changed, at most once a second, until cancelled."""
+        """Save changes, at most once a second, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -73,7 +73,7 @@ class CursorFile:
             await asyncio.sleep(_SAVE_EVERY_S)
 
     async def save(self) -> None:
-        """Save now. If the disk refuses, report it and try again: more would be sent again after a crash."""
+        """Save now. If the disk fails, log it and try again later; until then a crash would repeat more messages."""
         positions = dict(self.positions)
         if positions == self._saved:
             return

@@ -1,8 +1,8 @@
-"""One flush to Kafka: the messages of some journal batches, in chains, one for each partition.
+"""One flush to Kafka: the messages of some journal batches, as one chain of messages for each partition.
 
-A chain sends its next batch when the one before is acknowledged. So whatever fails, a partition never holds a record
-whose predecessor is missing, and a chain that is sent again continues after its last acknowledgement. Chains are sent
-at the same time.
+A chain sends its next batch only after the previous one is acknowledged. So whatever fails, a partition never holds a
+record whose predecessor is missing, and a repeated chain continues after its last acknowledgement. Chains are sent
+concurrently.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _SHOWN_CHARACTERS = 200
 
 
 class Sender(Protocol):
-    """What a flush needs of a producer; see `kafka.producer.Producer`."""
+    """The part of a producer that a flush uses; see `kafka.producer.Producer`."""
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int: ...
 
 
 @dataclass(slots=True)
 class Chain:
-    """The messages for one partition, in order, all counted under one channel.
+    """The messages for one partition, in order, all counted under one channel in the metrics.
 
-    When the broker has refused a batch for its size, `at_most` limits the messages of the next one. `refused` is how
-    many messages the refused batch had, if that is known.
+    After the broker has refused a batch for its size, `at_most` limits the number of messages in the next one.
+    `refused` is the number of messages in the refused batch, if known.
     """
 
     topic: str
     partition: int
     channel: str
     messages: list[Message] = field(default_factory=list)
-    uncounted: list[Message] = field(default_factory=list)  # those of them that stand for a record counted elsewhere
+    uncounted: list[Message] = field(default_factory=list)  # messages that report a record counted elsewhere
     sent: int = 0
     at_most: int | None = None
     refused: int | None = None
@@ -71,7 +71,7 @@ _Route: TypeAlias = tuple[bytes, _Encode, Callable[[Message], None], Chain]  # i
 
 
 class PutAside:
-    """Reports messages that are too large: by topic, once a minute, with their number."""
+    """Logs messages that are too large: once a minute, their number by topic."""
 
     def __init__(self) -> None:
         self._log_limit = LogLimit()
@@ -79,7 +79,7 @@ class PutAside:
         self._last: tuple[float, str] | None = None
 
     def note(self, topic: str, message: Message) -> None:
-        """One more was put aside."""
+        """Count one more message that was put aside."""
         self._last = monotonic_s(), topic
         self._unlogged[topic] += 1
         if not self._log_limit.allows(topic):
@@ -95,7 +95,7 @@ class PutAside:
 
     @property
     def problem(self) -> str | None:
-        """A sentence for people, None if there was none lately."""
+        """A sentence for people; None if no message was put aside lately."""
         if self._last is None or monotonic_s() - self._last[0] >= _SHOWN_S:
             return None
         return f"messages are too large for the topic {self._last[1]} and are put aside; raise its max.message.bytes"
@@ -103,8 +103,8 @@ class PutAside:
 
 @dataclass(slots=True)
 class Flush:
-    """The chains of some batches, and how many of their records no message can carry. `spoilt`: a batch was refused, so
-    the producer of the last `send` cannot be used any more."""
+    """The chains of some batches, and the number of records too large for a message. `spoilt`: the broker refused a
+    batch, so the producer of the last `send` cannot be used any more."""
 
     chains: list[Chain]
     partitions: Mapping[str, int]
@@ -113,8 +113,8 @@ class Flush:
     spoilt: bool = False
 
     async def send(self, producer: Sender) -> list[Chain]:
-        """Send what is left of every chain. Return the chains whose next messages are too large for the broker. Raise
-        another error when all chains have ended."""
+        """Send the rest of every chain. Return the chains whose next messages are too large for the broker. Any other
+        error is raised after all chains have ended."""
         waiting = [chain for chain in self.chains if chain.sent < len(chain.messages)]
         results = await asyncio.gather(*(chain.send(producer) for chain in waiting), return_exceptions=True)
         failures = [(chain, result) for chain, result in zip(waiting, results, strict=True) if result is not None]
@@ -129,7 +129,7 @@ class Flush:
         return too_large
 
     def shrink(self, chain: Chain) -> None:
-        """After a refusal for size, send fewer messages at once. Put a message aside that is refused alone."""
+        """After a refusal for size, send fewer messages in a batch. A message refused on its own is put aside."""
         tried = chain.refused or (len(chain.messages) - chain.sent if chain.at_most is None else chain.at_most)
         if min(tried, len(chain.messages) - chain.sent) > 1:
             chain.at_most = max(1, tried // 2)
@@ -142,8 +142,8 @@ class Flush:
 
 
 class Preparer:
-    """Turns batches into flushes. With `keep_rejected`, a record that is too large for a message is named in the topic
-    of rejections, without its content, so that the database behind Kafka has a row of it."""
+    """Turns batches into flushes. With `keep_rejected`, a record too large for a message is reported in the topic of
+    rejections, without its content, so that the database behind Kafka gets a row for it."""
 
     def __init__(self, prefix: str, max_message_bytes: int, *, keep_rejected: bool) -> None:
         self._names: dict[str, str] = {kind: envelope.topic_name(prefix, kind) for kind in envelope.TOPIC_KINDS}
@@ -155,25 +155,25 @@ class Preparer:
 
     @property
     def topics(self) -> list[str]:
-        """All topics that it may send to."""
+        """All topics that flushes may send to."""
         return list(self._names.values())
 
     def needed(self, batches: Sequence[Batch]) -> set[str]:
-        """The topics whose numbers of partitions `prepare` needs."""
+        """The topics of which `prepare` needs the number of partitions."""
         channels = {channel for batch in batches for channel, count in batch.counts.items() if count}
         if self._keep_rejected:
             channels.add(_REJECTIONS)
         return {self._names["rejected" if channel == _REJECTIONS else channel] for channel in channels}
 
     def prepare(self, batches: Sequence[Batch], partitions: Mapping[str, int]) -> Flush:
-        """The flush of these batches. `partitions`: how many each topic has."""
+        """The flush of these batches. `partitions` is the number of partitions of each topic."""
         if partitions != self._partitions:
             self._places, self._partitions = {}, dict(partitions)
         chains: _Chains = {}
         routes: dict[tuple[type, str, str], _Route] = {}  # of the streams in these batches
         rejected: Counter[str] = Counter()
         name, version = envelope.POSITION_HEADER, (envelope.VERSION_HEADER, envelope.VERSION)
-        # Only of a value larger than this the exact size of the message is calculated.
+        # Compute the exact size of a message only if its value is larger than this.
         suspicious = self._max_message_bytes // 2
         for batch in batches:
             prefix = f"{batch.journal_id}:{batch.position}:".encode("ascii")

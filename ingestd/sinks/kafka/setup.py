@@ -1,4 +1,4 @@
-"""How the sink into Kafka is built, and how its section is checked."""
+"""Builds the sink into Kafka, and checks its section."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingestd.sinks.kafka.sink import KafkaSink
 
 
 def build(parts: DurableParts) -> KafkaSink:
-    """Where there is no database, what Kafka cannot take leaves a trace in the topic of rejections."""
+    """Build the sink. Without a database, records that Kafka cannot take are reported in the topic of rejections."""
     options = parts.config.section(KafkaConfig)
     return KafkaSink(
         cursor=parts.cursor,
@@ -31,7 +31,7 @@ def build(parts: DurableParts) -> KafkaSink:
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """Files that are read when a connection is made and cannot be read."""
+    """Report unreadable files of secrets and certificates."""
     options = config.section(KafkaConfig)
     if options.password_file is not None:
         try:
@@ -46,7 +46,7 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 async def ask(config: Config) -> Answer:
-    """Whether a broker answers, supports an idempotent producer, and has the topics that this role uses."""
+    """Ask whether a broker answers, supports idempotent producers, and has the topics that this role uses."""
     options = config.section(KafkaConfig)
     topics = set(envelope.topics(options.topic_prefix))
     if config.instance.role == "sink":

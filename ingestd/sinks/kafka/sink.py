@@ -1,7 +1,8 @@
 """The durable sink into Kafka: reads the journal with its own cursor and sends every record to its topic.
 
-A partition holds its part of the journal in order and complete, once a consumer has dropped what was sent twice, by the
-`ingestd-position` header. `flush.py` says why, `cursor.py` what a crash repeats, docs/kafka.md what is promised.
+A partition holds its part of the journal completely and in order, once a consumer has dropped repeated messages by
+their `ingestd-position` header. `flush.py` explains why, `cursor.py` what a crash repeats, docs/kafka.md what is
+promised.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from ingestd.status import SinkStatus
 
 log = structlog.get_logger()
 
-_SLOW_S = 5.0  # without an acknowledgement; the status says so then, while the client still tries
-_LAST_DELIVERY_S = 3.0  # once the daemon stops; what is not sent by then stays in the journal
+_SLOW_S = 5.0  # without an acknowledgement: then the status reports it, while the client still tries
+_LAST_DELIVERY_S = 3.0  # time to send at shutdown; unsent batches stay in the journal
 _CLOSE_S = 2.0
 
 
 class KafkaSink:
     """Sends every journaled batch, as `sinks.base.DurableSink` promises. "Stored" means acknowledged by all in-sync
-    replicas, and "once" means once under each `ingestd-position`."""
+    replicas, "once" means once for each `ingestd-position`."""
 
     name = "kafka"
 
@@ -49,15 +50,15 @@ class KafkaSink:
         *,
         keep_rejected: bool = False,
     ) -> None:
-        """`connect` is given the topics to write to. `keep_rejected`: this daemon has no other durable sink, so a
-        record that Kafka cannot take is named in the topic of rejections."""
+        """`connect` gets the topics to write to. `keep_rejected`: this daemon has no other durable sink, so a record
+        that Kafka cannot take is reported in the topic of rejections."""
         self._cursor = cursor
         self._journal_ids = journal_ids
         self._connect = connect
         self._metrics = metrics
         self._marks = CursorFile(state_dir)
         self._preparer = Preparer(config.topic_prefix, config.max_message_bytes, keep_rejected=keep_rejected)
-        self._partitions: dict[str, int] = {}  # of the topics that this connection has needed
+        self._partitions: dict[str, int] = {}  # by topic, for the topics that this connection has used
         self._limits = SizeLimits()
         self._writer = PersistentWriter(self.name, self._connected, metrics, waiting=lambda: cursor.pending_records)
         self._finish_asked = self._writer.finish_asked
@@ -102,7 +103,7 @@ class KafkaSink:
                 await self._cursor.skip_to(journal_id, position)
 
     async def _store(self, batches: list[Batch]) -> bool:
-        """Send until all is acknowledged. False: the daemon stops, and the batches stay in the journal."""
+        """Send the batches until all are acknowledged. False: the daemon stops, and they stay in the journal."""
         flush: Flush | None = None
         needed = self._preparer.needed(batches)
 
@@ -110,7 +111,7 @@ class KafkaSink:
             nonlocal flush
             for topic in needed - self._partitions.keys():
                 self._partitions[topic] = await producer.partitions(topic)
-            # A topic that was made anew with another number of partitions gets the whole flush again.
+            # A topic that was recreated with another number of partitions gets the whole flush again.
             if flush is None or any(flush.partitions[topic] != self._partitions[topic] for topic in needed):
                 flush = self._preparer.prepare(batches, self._partitions)
             while too_large := await self._delivered(flush, producer):
@@ -132,12 +133,12 @@ class KafkaSink:
         return True
 
     async def _delivered(self, flush: Flush, producer: Producer) -> list[Chain]:
-        """Run `flush.send`. A slow delivery shows in the status; when the daemon stops, it is given up soon."""
+        """Run `flush.send`. Report a slow delivery in the status; give up soon when the daemon stops."""
         sending = asyncio.create_task(flush.send(producer), name="kafka-flush")
         started_s, waited_s = monotonic_s(), 0.0
         try:
             while not sending.done():
-                # Look when it begins to be slow, and every second after that.
+                # Check once delivery counts as slow, and every second after that.
                 await self._wait(sending, max(0.01, started_s + _SLOW_S - monotonic_s()) if waited_s < _SLOW_S else 1.0)
                 waited_s = monotonic_s() - started_s
                 if sending.done():
@@ -191,4 +192,4 @@ class KafkaSink:
 
 
 async def _greet(_: Producer) -> None:
-    """An attempt that only connects, so that the topics exist and the status is true before the first record."""
+    """Only connect, so that the topics exist and the status is known before the first record."""

@@ -1,4 +1,4 @@
-"""Where the live server is: one address, Sentinels that know the master, or nodes of a cluster."""
+"""The live server's address: one server, Sentinels that know the master, or nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORT = 6379
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Redis URL taken apart.
+    """A parsed Redis URL.
 
     `plain_url` is an ordinary `redis://`, `rediss://` or `unix://` URL with the user, password, database and options;
     for Sentinel and Cluster its host is the first of `hosts`.
@@ -26,7 +26,7 @@ class Address:
     master: str | None = None
 
     def __str__(self) -> str:
-        """For people: without user and password."""
+        """The address for messages and logs, without user and password."""
         hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
         if self.kind == "sentinel":
             return f"{self.master} of the sentinels {hosts}"
@@ -37,13 +37,13 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """Take a URL apart; `rediss` instead of `redis` means TLS.
+    """Parse a URL; `rediss` instead of `redis` means TLS.
 
         redis://[user:password@]host:port/db        unix:///path?db=0
         redis+sentinel://[…@]host:port,host:port/master[/db]
         redis+cluster://[…@]host:port,host:port
 
-    Raises ConfigError when it cannot be used.
+    Raises ConfigError when the client cannot use the URL.
     """
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")

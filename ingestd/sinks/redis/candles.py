@@ -1,8 +1,8 @@
-"""The recent candles of one market and interval, newest first, and the commands that bring a Redis list to them.
+"""The recent candles of one market and interval, newest first, and the commands that update their Redis list.
 
-Candles of one minute are built from the trades as they arrive. They are a live view: a trade received twice counts
-twice and the first minute after a start is incomplete; the database's candles are the exact ones. Where the exchange
-reports candles of the same interval, its own replace them.
+One-minute candles are built from trades as they arrive. They are a live view: a trade received twice counts twice, and
+the first minute after a start is incomplete. Exact candles are in the database. Where the exchange reports candles of
+the same interval, they replace the built ones.
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ BUILT_INTERVAL = "1m"
 CANDLE_TTL_S = 3600
 
 _EXACT = Context(prec=120)
-_WAIT_AT_MOST = 32  # trades, each half a kilobyte; nobody reads the candles while the server is away
+_WAIT_AT_MOST = 32  # trades, half a kilobyte each; while the server is away, `message` is not called
 
 
 class BuiltCandle:
-    """One minute of trades, worked out when somebody wants to read it: where each has another price, many at
-    once take half the time."""
+    """A candle of one minute of trades, computed lazily: trades with different prices take half the time in bulk."""
 
     __slots__ = ("_newest", "_oldest", "_waiting", "close", "count", "high", "low", "open", "value", "volume")
 
     def __init__(self) -> None:
         self._waiting: list[Trade] = []
-        self._oldest: tuple[int, int] | None = None  # (time, seq) of the trade that `open` is of
+        self._oldest: tuple[int, int] | None = None  # (time, seq) of the trade that set `open`
         self._newest: tuple[int, int] | None = None
         self.open = self.high = self.low = self.close = self.volume = Decimal(0)
-        self.value: Decimal | None = Decimal(0)  # in the quote currency; None: not known of one of the trades
+        self.value: Decimal | None = Decimal(0)  # in the quote currency; None: unknown for at least one trade
         self.count = 0
 
     def add(self, trade: Trade) -> None:
-        """Count one more trade; the first and last are by (time, seq), whatever the order of arrival."""
+        """Count one more trade. The first and last trade are those by (time, seq), whatever the order of arrival."""
         self._waiting.append(trade)
         if len(self._waiting) >= _WAIT_AT_MOST:
             self._work_out()
 
     def message(self, head: str, opens_us: int) -> bytes:
-        """The list element."""
+        """The candle as an element of the Redis list."""
         self._work_out()
         values = (self.open, self.high, self.low, self.close, self.volume)
         o, h, low, c, volume = [f"{value:f}" for value in values]
@@ -77,7 +76,7 @@ class BuiltCandle:
 def _value(
     before: Decimal, trades: Sequence[Trade], prices: Sequence[Decimal], quantities: Sequence[Decimal]
 ) -> Decimal | None:
-    """With what these trades are worth in the quote currency; None where that is not known of one of them."""
+    """`value` plus the value of these trades in the quote currency; None if unknown for one of them."""
     if not any(trade.unit for trade in trades):
         return sum(map(mul, prices, quantities), before)
     total = before
@@ -99,12 +98,12 @@ class RecentCandles:
         self._kept = kept
         self._candles: dict[int, Candle | BuiltCandle] = {}
         self._times: list[int] = []  # opening times, newest first
-        self._on_server: list[int] = []  # as the list was when last written; empty: unknown
+        self._on_server: list[int] = []  # the list as last written; empty: unknown
         self._changed: set[int] = set()
-        self.reported = False  # by the exchange
+        self.reported = False  # whether the exchange reports these candles
 
     def report(self, candle: Candle) -> None:
-        """Take the exchange's own candle; it ends the building from trades."""
+        """Take the exchange's own candle. From then on none is built from trades."""
         if not self.reported:
             self.reported = True
             self._candles.clear()
@@ -113,7 +112,7 @@ class RecentCandles:
         self._place(candle.time, candle)
 
     def add(self, trade: Trade) -> bool:
-        """Count a trade into its minute. False: nothing changed (the exchange reports these, or it is too old)."""
+        """Add a trade to its minute. False: nothing changed (the exchange reports candles, or the trade is too old)."""
         if self.reported:
             return False
         opens_us = trade.time - trade.time % MINUTE_US
@@ -130,16 +129,16 @@ class RecentCandles:
         return True
 
     def distrust(self) -> None:
-        """The server's list is not known to be ours: the next `commands` write all of it."""
+        """Forget what the server's list holds: the next `commands` write all of it."""
         self._on_server = []
 
     @property
     def newest(self) -> int | None:
-        """When the newest candle opened."""
+        """The opening time of the newest candle."""
         return self._times[0] if self._times else None
 
     def commands(self) -> list[bytes]:
-        """Bring the list from what it was to what it is, without a moment in which its head is wrong or missing."""
+        """The commands that update the server's list. At no moment is the head of the list wrong or missing."""
         new, kept = self._difference()
         pushed = self._times if new is None else self._times[:new]
         changed = () if new is None else sorted(self._changed & set(kept))
@@ -154,7 +153,7 @@ class RecentCandles:
         return commands
 
     def _difference(self) -> tuple[int | None, list[int]]:
-        """How many candles are new at the head, and those that stay. None: the whole list is written anew."""
+        """The number of new candles at the head, and the candles that stay. None: the whole list must be rewritten."""
         if not self._on_server:
             return None, []
         new = sum(1 for at in self._times if at > self._on_server[0])

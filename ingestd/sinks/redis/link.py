@@ -1,4 +1,4 @@
-"""One connection that is written without waiting: a bounded window of commands whose replies are still to come."""
+"""One connection, written without waiting for replies: a bounded window of unanswered commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHECKS_PER_TIMEOUT = 3
 
 @dataclass(slots=True)
 class Sent:
-    """What one write carried. `published` names the channel kind of each PUBLISH, which come first, in order."""
+    """The contents of one write. `published` names the channel kind of each PUBLISH, in order; these come first."""
 
     commands: int
     size: int
@@ -25,7 +25,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Answered:
-    """The outcome of one write: how many PUBLISHes of each kind were taken, refused, and the errors of all."""
+    """The outcome of one write: PUBLISHes accepted by kind, PUBLISHes refused, and the errors of all commands."""
 
     published: dict[str, int]
     refused: int
@@ -33,11 +33,11 @@ class Answered:
 
 
 class Link:
-    """The window over one connection.
+    """A connection with a window of unanswered commands.
 
-    Nothing here waits for the server: a full window says so, and a server that answers nothing for `reply_timeout_s`
-    while something is owed is cut. Counted in checks, so that a stall of our own process is not taken for the
-    server's.
+    Nothing here waits for the server: `room` is 0 when the window is full. The connection is cut when the server owes a
+    reply and sends nothing for `reply_timeout_s`. That time is counted in periodic checks, so that a stall of our own
+    process is not taken for a stall of the server.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Link:
         self._on_answer = on_answer
         self._replies = Replies()
         self._waiting: deque[Sent] = deque()
-        self._answered = 0  # replies that belong to writes that are done with
+        self._answered = 0  # replies that belong to completed writes
         self._errors: deque[tuple[int, str]] = deque()
         self._owed_bytes = 0
         self._owed_commands = 0
@@ -70,12 +70,12 @@ class Link:
 
     @property
     def owed_commands(self) -> int:
-        """Commands sent whose replies have not come."""
+        """The number of commands sent and not answered yet."""
         return self._owed_commands
 
     @property
     def room(self) -> int:
-        """How many more commands may be sent now."""
+        """The number of commands that may be sent now."""
         if self._failure is not None or self._owed_bytes >= self._window_bytes:
             return 0
         return max(0, self._window_commands - self._owed_commands)
@@ -86,7 +86,7 @@ class Link:
         return self._failure is not None
 
     def send(self, payload: bytes, sent: Sent) -> None:
-        """Write at once; ask for `room` first."""
+        """Write now. The caller checks `room` first."""
         self._waiting.append(sent)
         self._owed_bytes += sent.size
         self._owed_commands += sent.commands
@@ -96,7 +96,7 @@ class Link:
             self._timer = asyncio.get_running_loop().call_later(self._check_every_s, self._check)
 
     async def run(self) -> None:
-        """Read replies until the connection ends, which raises LiveServerError."""
+        """Read replies until the connection ends, then raise LiveServerError."""
         while True:
             try:
                 data = await self._reader.read(_READ_BYTES)
@@ -112,7 +112,7 @@ class Link:
             self._settle()
 
     def fail(self, why: str) -> None:
-        """Cut the connection; `run` raises this."""
+        """Cut the connection, and let `run` raise this error."""
         if self._failure is None:
             self._failure = why
             self._transport.abort()

@@ -1,4 +1,4 @@
-"""The section `[redis]`: what it may say, and which URLs the client can use."""
+"""The options of the section `[redis]`, and the check of its URL."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ingestd.config.values import FilePath, Seconds, SizeBytes, read_password
 _REDIS_SCHEME = re.compile(r"(rediss?(\+(sentinel|cluster))?|unix)://")
 _BOOLEAN = r"(?i:true|false|yes|no|on|off|[tfyn01])"
 _NUMBER = r"\d{1,9}(\.\d{1,6})?"
-# What a URL may set: the client's parameters that are not set by options of the configuration.
+# Client parameters that a URL may set: those that no option of the configuration sets.
 _REDIS_OPTIONS = {
     **dict.fromkeys(("username", "password", "sentinel_username", "sentinel_password", "client_name"), r".+"),
     "db": r"\d{1,6}",
     "health_check_interval": _NUMBER,
     "socket_keepalive": _BOOLEAN,
 }
-# What the library takes in a URL, and earlier versions took there without any effect.
+# Parameters that the library takes in a URL. Earlier versions of ingestd accepted them there without effect.
 _REDIS_ELSEWHERE = {
     "socket_timeout": "set redis.reply_timeout_s instead",
     "socket_connect_timeout": "set redis.connect_timeout_s instead",
@@ -38,7 +38,7 @@ _REDIS_TLS_OPTIONS = {
 
 
 def require_redis_url(url: str) -> str:
-    """The URL, where the client can use it. Raises ValueError; no message shows a part of the URL."""
+    """The URL, if the client can use it. Otherwise raises ValueError, whose message shows no part of the URL."""
     if _REDIS_SCHEME.match(url) is None:
         raise ValueError("must begin with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://")
     try:

@@ -1,7 +1,7 @@
-"""The orders' cache: what is known of recent orders, and which of it the server does not have.
+"""The cache of recent orders, and which of them must still be written to the server.
 
-Bounded: of more orders than `MAX_ORDERS_KEPT`, those that changed longest ago are not written again after an outage;
-one that waits for the server is never let go of.
+Keeps at most `MAX_ORDERS_KEPT` orders: beyond that it forgets written orders that changed longest ago, which are then
+not rewritten after an outage. An order that waits for the server is never forgotten.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class Order:
     changed_s: float
 
     def ttl_s(self, now_s: float) -> int:
-        """How long it has to live."""
+        """The key's remaining time to live, in seconds."""
         return round(ORDER_TTL_S - (now_s - self.changed_s))
 
 
 class Orders:
-    """`take` what changed, then `pop` what is to be written: what is new first, what is written again after it."""
+    """`take` collects changes; `pop_new` and `pop_again` return orders to write, new changes before rewrites."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Order] = {}  # the one that changed last is the last
+        self._kept: dict[str, Order] = {}  # in order of their last change
         self._new: dict[str, None] = {}
         self._again: dict[str, None] = {}
 
     def take(self, order_id: str, fields: Mapping[str, str], now_s: float) -> bool:
-        """Remember what changed of an order. False: too many wait for the server already."""
+        """Remember the changed fields of an order. False: too many orders wait for the server."""
         known = self._kept.pop(order_id, None)
         if known is None and len(self._kept) >= MAX_ORDERS_KEPT and not self._let_go():
             return False
@@ -45,19 +45,19 @@ class Orders:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the server was sent everything."""
+        """Whether every change was sent to the server."""
         return not self._new and not self._again
 
     def pop_new(self, now_s: float) -> tuple[str, Order] | None:
-        """The next change to be written; None when there is none."""
+        """The next changed order to write; None when there is none."""
         return self._pop(self._new, now_s)
 
     def pop_again(self, now_s: float) -> tuple[str, Order] | None:
-        """The next one to be written again; None when there is none."""
+        """The next order to rewrite; None when there is none."""
         return self._pop(self._again, now_s)
 
     def refill(self, now_s: float) -> None:
-        """Mark all that would still be alive on the server as not written."""
+        """Mark every order that has not expired to be written again."""
         for order_id, order in list(self._kept.items()):
             if order_id in self._new:
                 continue
@@ -68,7 +68,7 @@ class Orders:
                 self._again.pop(order_id, None)
 
     def forget_written(self) -> None:
-        """Another daemon keeps the orders that were written so far: what is known of them here is getting old."""
+        """Forget the orders written so far: another daemon updates them now, and the values here become outdated."""
         self._again.clear()
         self._kept = {order_id: self._kept[order_id] for order_id in self._kept if order_id in self._new}
 

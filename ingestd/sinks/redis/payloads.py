@@ -1,7 +1,7 @@
-"""What subscribers and readers get, as text: JSON messages with the exchange's own digits as numbers.
+"""The text of messages and hash fields: JSON whose numbers keep the exchange's own digits.
 
-Prices go through unread: `50000.50` stays `50000.50`. A venue that writes a number as JSON cannot (`.5`, `1.`, `007`)
-has it rewritten with the same value; what is no finite number makes the record invalid.
+Prices are not parsed: `50000.50` stays `50000.50`. A number in a form that JSON does not allow (`.5`, `1.`, `007`) is
+rewritten with the same value. Text that is no finite number makes the record invalid.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from ingestd.clock import iso_text
 from ingestd.records import BookSnapshot, Candle, FieldRule, Level, MarketRecord, Tick, Trade, field_rules
 
-# Possessive: what one part has taken it does not give back, which no text needs and every match would pay for.
+# Possessive quantifiers: no number needs backtracking, and every match would pay for it.
 _NUMBER = r"-?+(?:0|[1-9][0-9]{0,59}+)(?:\.[0-9]{1,60}+)?+(?:[eE][+-]?+[0-9]{1,2}+)?+"
 _number = re.compile(_NUMBER).fullmatch
 _two_numbers = re.compile(rf"{_NUMBER},{_NUMBER}").fullmatch
@@ -25,7 +25,7 @@ _LONGEST_NUMBER = 128
 
 
 def number(text: str | None) -> str:
-    """The text as JSON writes numbers, `null` for None or nothing. Raises ValueError when it is no finite number."""
+    """The text as a JSON number; `null` for None or empty text. Raises ValueError when it is no finite number."""
     if not text:
         return "null"
     if _number(text):
@@ -40,17 +40,18 @@ def number(text: str | None) -> str:
 
 
 def numbers(*texts: str | None) -> tuple[str, ...]:
-    """Each as `number`; one look at all of them where nothing needs rewriting, which is nearly always."""
+    """`number` of each text. One regular expression checks all of them, as nearly always none needs rewriting."""
     plain = tuple([text or "null" for text in texts])
     joined = ",".join(plain)
-    # The commas are counted: "1,5" is not two numbers.
+    # Count the commas, because "1,5" as one text must not pass as two numbers.
     if _numbers(joined) and joined.count(",") == len(plain) - 1:
         return plain
     return tuple([number(text) for text in texts])
 
 
 def head(symbol: str, exchange: str) -> str:
-    """How every message begins: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError on unprintable text."""
+    """The beginning of every message: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError on unprintable
+    text."""
     return f'{{"symbol":{_string(symbol)},"exchange":{_string(exchange)}'
 
 
@@ -66,8 +67,8 @@ def tick_message(head: str, tick: Tick) -> bytes:
 
 
 def trade_message(head: str, trade: Trade) -> bytes:
-    """The message of `trades:{exchange}:{symbol}`; one that the venue marks says so. Raises ValueError when the trade
-    cannot be written."""
+    """The message of `trades:{exchange}:{symbol}`, with `kind` if the venue marks the trade. Raises ValueError when the
+    trade cannot be written."""
     price, quantity, trade_id = trade.price, trade.quantity, trade.trade_id
     if not _two_numbers(f"{price},{quantity}"):
         price, quantity = numbers(price, quantity)
@@ -85,7 +86,7 @@ def trade_message(head: str, trade: Trade) -> bytes:
 
 
 def record_message(head: str, record: MarketRecord) -> bytes:
-    """The message of a channel that has no form of its own: the record's fields by their names in camel case."""
+    """The message of a channel without a format of its own: the record's fields, named in camel case."""
     rules = _rules_of(type(record))
     fields = [
         f'"{_in_camel_case(name)}":{_value(getattr(record, name), rules.get(name))}'
@@ -122,7 +123,7 @@ def levels(side: tuple[Level, ...]) -> bytes:
 
 
 def tick_fields(tick: Tick) -> tuple[bytes, ...]:
-    """The fields of `market:tick:{symbol}`; an empty side is an empty text."""
+    """The fields of `market:tick:{symbol}`; an empty side of the book is an empty text."""
     return (
         b"bidPrice", text(tick.bid_price), b"askPrice", text(tick.ask_price),
         b"timestamp", iso_text(tick.time).encode(), b"exchange", tick.exchange.encode(),
@@ -132,7 +133,7 @@ def tick_fields(tick: Tick) -> tuple[bytes, ...]:
 def market_fields(tick: Tick | None, trade: Trade | None) -> tuple[bytes, ...]:
     """The fields of `market:{exchange}:{symbol}`: the last trade's price and quantity, the best bid and ask.
 
-    What is not known yet is left out.
+    Fields not known yet are left out.
     """
     fields: tuple[bytes, ...] = ()
     if trade is not None:
@@ -157,7 +158,8 @@ def book_fields(book: BookSnapshot) -> tuple[bytes, ...]:
 
 
 def candle_message(head: str, candle: Candle) -> bytes:
-    """An element of `candle:{exchange}:{symbol}:{interval}` as the exchange reports it; `timestamp` is its opening."""
+    """An exchange's candle as an element of `candle:{exchange}:{symbol}:{interval}`; `timestamp` is its opening
+    time."""
     o, h, low, c, volume, quote = numbers(
         candle.open, candle.high, candle.low, candle.close, candle.volume, candle.quote_volume
     )
@@ -181,12 +183,12 @@ def candle_text(
 
 
 def text(value: str | None) -> bytes:
-    """A hash field's value: the exchange's own text, nothing for None."""
+    """A hash field's value: the exchange's own text, empty for None."""
     return b"" if value is None else value.encode()
 
 
 def _string(value: str) -> str:
-    # orjson reports half surrogate pairs as TypeError.
+    # orjson raises TypeError for half of a surrogate pair.
     try:
         return orjson.dumps(value).decode()
     except TypeError as error:

@@ -1,8 +1,8 @@
-"""Takes the records of a loop turn and writes them, packed, at once or a moment later; never waits.
+"""Buffers records and writes them to the servers as packed commands; never waits.
 
-A flush follows the flush before it by at least `_FLUSH_EVERY_S`, so that a busy feed costs at most two thousand writes
-a second, not one a record. Channels get every record of a flush in order;
-caches follow at most every `cache_flush_ms`. What finds no connection or no room in the window is dropped and counted:
+Flushes are at least `_FLUSH_EVERY_S` apart, so that a busy feed costs at most two thousand writes a second, not one for
+each record. Channels get every record of a flush in order; caches are written at most every `cache_flush_ms`. Records
+are dropped and counted while there is no connection or no room in the window:
     taken = published + dropped + in flight.
 """
 
@@ -24,7 +24,7 @@ from ingestd.sinks.redis.resp import error_class
 from ingestd.sinks.redis.view import Command, View
 
 _FLUSH_EVERY_S = 0.0005
-_CHUNK_RECORDS = 1000  # worked off in one loop turn: about 5 ms
+_CHUNK_RECORDS = 1000  # processed in one loop turn: about 5 ms
 _CACHE_COMMANDS_A_FLUSH = 1000
 MAX_PENDING_RECORDS = 100_000
 
@@ -33,7 +33,7 @@ NAME = "redis"
 
 @dataclass(slots=True)
 class Outbox:
-    """What one flush sends over one link."""
+    """The commands that one flush sends over one link."""
 
     parts: list[bytes] = field(default_factory=list)
     commands: int = 0
@@ -46,7 +46,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The connections to the servers, and which of them holds a key."""
+    """The connections to the servers, and the function that finds a key's connection."""
 
     links: Sequence[Link]
     index_of: Callable[[bytes], int] | None = None  # None: there is one server
@@ -70,13 +70,13 @@ class Publisher:
         self._flushed_s = 0.0
         self._caches_due_s = 0.0
         self.errors: Counter[str] = Counter()  # error class -> replies since the start
-        self.last_error: tuple[float, str] | None = None  # when, on the monotonic clock, and the server's text
+        self.last_error: tuple[float, str] | None = None  # monotonic time, and the server's text
         self._answered = asyncio.Event()  # something changed for `drained`
         self.published = 0
         self.dropped = 0
 
     def put_all(self, records: Sequence[MarketRecord]) -> None:
-        """Take records: they are written at once, or with the next flush. Never blocks, never raises."""
+        """Take records, and write them now or with the next flush. Never blocks, never raises."""
         pending = self._pending
         pending += records
         if len(pending) > MAX_PENDING_RECORDS:
@@ -89,18 +89,18 @@ class Publisher:
                 self._schedule()
 
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """Write these fields of `order:{order_id}`, with the next flush or once the server is back."""
+        """Write these fields of `order:{order_id}` with the next flush, or when the server is back."""
         if not self._view.take_order(order_id, fields, monotonic_s()):
             self._drop({"orders": 1}, "orders_full")
         self.flush_soon()
 
     def attach(self, links: Links) -> None:
-        """There is a server: publish, beginning with the last known values."""
+        """Start to publish over these connections, beginning with the last known values."""
         self._links = links
         self.refill()
 
     def detach(self) -> None:
-        """There is no server any more; what it has not answered may or may not have reached it."""
+        """Stop publishing. Commands that the server has not answered may or may not have reached it."""
         if self._cache_timer is not None:
             self._cache_timer.cancel()
             self._cache_timer = None
@@ -116,12 +116,12 @@ class Publisher:
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Flush in a moment, if that is not due anyway."""
+        """Schedule a flush, unless one is scheduled."""
         if self._handle is None:
             self._schedule()
 
     def send(self, commands: Sequence[Command]) -> bool:
-        """Send what belongs to no record. False: there was no server or no room."""
+        """Send a command that belongs to no record. False: there was no server or no room."""
         if self._links is None:
             return False
         boxes = self._boxes(self._links)
@@ -131,11 +131,11 @@ class Publisher:
 
     @property
     def owed_commands(self) -> int:
-        """Commands that no server has answered yet."""
+        """The number of commands that no server has answered yet."""
         return sum(link.owed_commands for link in self._links.links) if self._links is not None else 0
 
     async def drained(self) -> None:
-        """Return once everything put so far is sent and answered."""
+        """Wait until everything taken so far is sent and answered."""
         self._caches_due_s = 0.0
         self.flush_soon()
         while self._pending or self.owed_commands or not self._view.is_clean:
@@ -143,7 +143,7 @@ class Publisher:
             await self._answered.wait()
 
     def flush(self) -> None:
-        """Work off what is pending; the rest of a burst is left to the next loop turn."""
+        """Send pending records. After `_CHUNK_RECORDS` the others wait for the next loop turn."""
         self._handle = None
         now_s = self._flushed_s = monotonic_s()
         records = self._pending
@@ -165,7 +165,7 @@ class Publisher:
         self._schedule_the_rest()
 
     def _publish(self, records: list[MarketRecord], links: Links, boxes: list[Outbox], now_s: float) -> None:
-        # Once a record: calls are saved here.
+        # Runs for every record, so function calls are avoided.
         take, index_of, channels = self._view.take, links.index_of, CHANNEL_OF
         rooms = [link.room for link in links.links]
         refused: Counter[tuple[str, str]] = Counter()
@@ -238,13 +238,13 @@ class Publisher:
             self._cache_timer = loop.call_later(wait_s, self._flush_caches)
 
     def _flush_caches(self) -> None:
-        # A timer of its own: a record that comes while it waits must not wait with it.
+        # Caches have a timer of their own: a new record must not wait for `cache_flush_ms`.
         self._cache_timer = None
         if self._handle is None:
             self.flush()
 
     def on_answer(self, answered: Answered) -> None:
-        """What a link reports of each write."""
+        """Count the outcome of one write; called by the link."""
         self._answered.set()
         count_by(self._metrics.live_published, {(kind,): count for kind, count in answered.published.items()})
         self.published += sum(answered.published.values())

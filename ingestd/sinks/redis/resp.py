@@ -1,4 +1,4 @@
-"""The two halves of the Redis protocol (RESP2) that publishing needs: packing commands and counting replies.
+"""The parts of the Redis protocol (RESP2) that publishing needs: packing commands and counting replies.
 
 Format: https://redis.io/docs/latest/develop/reference/protocol-spec/. A command is an array of bulk strings. Every
 command sent here is answered by one line (`:1`, `+OK`, `-ERR …`), so replies are counted, not parsed.
@@ -10,31 +10,31 @@ _LONGEST_LINE = 64 * 1024
 
 
 def pack(*parts: bytes) -> bytes:
-    """One command, ready to send."""
+    """Pack one command."""
     return b"*%d\r\n%b" % (len(parts), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
 
 
 def publish_head(channel: bytes) -> bytes:
-    """What comes before the message of every PUBLISH to this channel; see `publish`."""
+    """The bytes before the message in every PUBLISH to this channel; see `publish`."""
     return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n" % (len(channel), channel)
 
 
 def publish(head: bytes, message: bytes) -> bytes:
-    """The PUBLISH of one message: `head` is computed once a channel."""
+    """Pack the PUBLISH of one message. `head` is computed once for each channel."""
     return b"%b$%d\r\n%b\r\n" % (head, len(message), message)
 
 
 class Replies:
-    """Counts complete reply lines and keeps the errors among them, by their number since the start."""
+    """Counts complete reply lines, and finds the errors among them."""
 
     def __init__(self) -> None:
         self.count = 0
         self._tail = b""
 
     def feed(self, data: bytes) -> list[tuple[int, str]]:
-        """Take what the socket read. Returns the errors: (number of the reply, 0 the first; its text).
+        """Take bytes from the socket. Returns the errors as (number of the reply since the start, from 0; its text).
 
-        Raises ValueError on a line no such server sends.
+        Raises ValueError for a line that is no RESP2 reply.
         """
         data = self._tail + data
         end = data.rfind(b"\n") + 1
@@ -55,7 +55,7 @@ class Replies:
 
 
 def error_class(text: str) -> str:
-    """The first word of an error where it is one of the server's known codes, else `other`: a bounded set."""
+    """The first word of an error if it is a known code, else `other`: a bounded set of metric labels."""
     code = text.partition(" ")[0]
     return code if code in _KNOWN_CODES else "other"
 
@@ -66,7 +66,7 @@ _KNOWN_CODES = frozenset(
         *("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "CROSSSLOT", "NOREPLICAS", "BUSY", "UNKILLABLE"),
     }
 )
-# This connection is of no more use: the server behind it changed its part.
+# This connection cannot be used any more: the server's role changed.
 CODES_TO_RECONNECT_ON = frozenset(
     {"NOAUTH", "READONLY", "LOADING", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN"}
 )

@@ -1,4 +1,4 @@
-"""How the live sink into Redis is built, and how its section is checked."""
+"""Builds the live sink into Redis, and checks its section."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ingestd.sinks.redis.sink import RedisLive, address_of, reach
 
 
 def build(parts: LiveParts) -> RedisLive:
-    """It shows the daemon's own metrics too."""
+    """Build the sink. It also publishes the daemon's own metrics."""
     return RedisLive(
         parts.config.section(RedisConfig), parts.metrics, instance=parts.instance, own_metrics=parts.own_metrics
     )
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """A password file that cannot be read, and a URL that begins as it should and cannot be used all the same."""
+    """Report an unreadable password file, and a URL that has a valid scheme but cannot be used."""
     options = config.section(RedisConfig)
     for read in (options.password, lambda: address_of(options)):
         try:
@@ -29,7 +29,7 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 async def ask(config: Config) -> Answer:
-    """Whether the server answers."""
+    """Ask whether the server answers."""
     options = config.section(RedisConfig)
     address = address_of(options)
     server = await reach(address, options)

@@ -1,8 +1,8 @@
-"""The live sink: what the market does now, in the channels and caches of Redis, Valkey or DragonflyDB.
+"""The live sink: publishes current market data to channels and caches of Redis, Valkey or DragonflyDB.
 
-It is live-only: nothing waits for it, nothing is caught up after an outage, and its caches are written again when the
-server is back. This is the one file that touches the Redis library, which connects (TLS, users, Sentinel, Cluster);
-packing and the window of unanswered commands are ours (`resp.py`, `link.py`).
+Nothing waits for this sink, and messages missed during an outage are not sent later. When the server is back, all
+caches are rewritten. Only this file imports the Redis library, which opens connections (TLS, users, Sentinel, Cluster).
+Packing commands and limiting unanswered ones are our own code (`resp.py`, `link.py`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _METRICS_EVERY = 5  # heartbeats
 _SETTLED_S = 3.0
 _RETRY_BASE_S = 0.1
 _RETRY_CAP_S = 2.0  # with the time a connection takes, the caches are right within 5 s
-_REFUSED_PAUSE_S = 1.0  # a wrong password is not guessed at
+_REFUSED_PAUSE_S = 1.0  # after a wrong password: do not hammer the server
 _ERRORS_SHOWN_S = 5.0
 _REFILL_AT_MOST_EVERY_S = 2.0
 _NO_METRICS: dict[str, float] = {}
@@ -57,7 +57,7 @@ _NO_RETRY = Retry(NoBackoff(), 0)
 
 @dataclass(slots=True)
 class Server:
-    """What was connected to: a connection, or one for each master of a cluster."""
+    """An open connection, or one for each master of a cluster."""
 
     connections: list[AbstractConnection]
     index_of: Callable[[bytes], int] | None = None
@@ -71,8 +71,8 @@ class Server:
 class RedisLive:
     """Publishes every tick and trade as it arrives and keeps the last values in caches; see docs/redis.md.
 
-    MUST NOT delay anybody: a flush writes without waiting, memory is bounded by the number of symbols
-    and the configured window. What cannot be sent is dropped and counted.
+    MUST NOT delay its callers: a flush writes without waiting; memory is bounded by the number of symbols and the
+    configured window. Messages that cannot be sent are dropped and counted.
     """
 
     name = NAME
@@ -85,7 +85,7 @@ class RedisLive:
         instance: str,
         own_metrics: Callable[[], Mapping[str, float]] = lambda: _NO_METRICS,
     ) -> None:
-        """`own_metrics` are the numbers shown as `metrics:{instance}:{metric}`."""
+        """`own_metrics` returns the values written to the keys `metrics:{instance}:{metric}`."""
         self._config = config
         self._metrics = metrics
         self._instance = instance
@@ -102,7 +102,7 @@ class RedisLive:
         metrics.sink_up.labels(self.name).set(0)
 
     def status(self) -> SinkStatus:
-        """Up and well, up with errors (out of memory, no permission), or down and why."""
+        """Whether the server is up, up with errors (out of memory, no permission), or down, and why."""
         error = self._publisher.last_error
         if self._status.up:
             recent = error is not None and monotonic_s() - error[0] < _ERRORS_SHOWN_S
@@ -110,11 +110,11 @@ class RedisLive:
         return self._status
 
     def finish(self) -> None:
-        """No more records will come: `run` sends what is pending and returns."""
+        """Announce that no more records will come: `run` sends the pending ones and returns."""
         self._finish_asked.set()
 
     async def run(self) -> None:
-        """Connect, publish, connect again, until `finish` was called."""
+        """Connect, publish and reconnect until `finish` is called."""
         try:
             while not self._finish_asked.is_set():
                 try:
@@ -131,7 +131,7 @@ class RedisLive:
             self._metrics.sink_up.labels(self.name).set(0)
 
     async def _serve(self, server: Server) -> None:
-        """Publish until finished, or until a connection fails, which raises LiveServerError."""
+        """Publish until finished. Raises LiveServerError when a connection fails."""
         try:
             links = [self._link(connection) for connection in server.connections]
         except LiveServerError:
@@ -139,7 +139,7 @@ class RedisLive:
             raise
         self._publisher.attach(Links(links, server.index_of))
         self._recovered()
-        # The first to end ends the others: one broken link of a cluster, or the housekeeping that was asked to finish.
+        # The first task that ends stops the others: a broken link, or the housekeeping after `finish`.
         tasks = [asyncio.create_task(link.run(), name=f"live-link-{number}") for number, link in enumerate(links)]
         tasks.append(asyncio.create_task(self._keep_house(), name="live-housekeeping"))
         try:
@@ -154,7 +154,7 @@ class RedisLive:
             await server.close()
 
     def _link(self, connection: AbstractConnection) -> Link:
-        # The library reads and writes a command at a time; the streams themselves are needed to do without waiting.
+        # The library waits for the reply to each command. To send without waiting, take its streams.
         reader, writer = connection._reader, connection._writer
         if reader is None or writer is None:
             raise LiveServerError("the connection was closed at once")
@@ -168,7 +168,7 @@ class RedisLive:
         )
 
     async def _keep_house(self) -> None:
-        """Heartbeats, our own metrics, the refills; once finishing, send what is left and return."""
+        """Send heartbeats, our own metrics and cache refills. Once finishing, send the pending messages and return."""
         started_s = refilled_s = monotonic_s()
         settled = False
         beats = 0
@@ -177,8 +177,8 @@ class RedisLive:
             beats += 1
             now_s = monotonic_s()
             error = self._publisher.last_error
-            # What the server had not yet read from a broken connection it may have carried out after the first
-            # refill; and what it refused (out of memory) it has an old value of.
+            # Refill twice: the server may execute commands left over from a broken connection after the first refill.
+            # And a key whose write it refused (out of memory) still has its old value.
             if beats == 1 or (
                 error is not None and error[0] >= refilled_s and now_s - refilled_s >= _REFILL_AT_MOST_EVERY_S
             ):
@@ -193,7 +193,7 @@ class RedisLive:
         await self._drained()
 
     async def _drained(self) -> None:
-        """What was taken before `finish` is sent, and answered or given up."""
+        """Wait until all records taken before `finish` are sent and answered, or given up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * self._config.reply_timeout_s):
                 await self._publisher.drained()
@@ -220,7 +220,7 @@ class RedisLive:
         ]
 
     async def _fail(self, error: Exception) -> None:
-        """Count and log it, and wait until the next attempt."""
+        """Count and log the failure, and wait until the next attempt is due."""
         status, is_refusal = self._status, _is_refusal(error)
         status.up, status.problem = False, str(error)
         status.attempts_failed += 1
@@ -245,7 +245,7 @@ class RedisLive:
 
 
 async def reach(address: Address, config: RedisConfig) -> Server:
-    """A server that answers. Raises LiveServerError within a few timeouts."""
+    """Connect to a server and check that it answers. Raises LiveServerError within a few timeouts."""
     try:
         async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
             return await _connect(address, config)
@@ -254,18 +254,18 @@ async def reach(address: Address, config: RedisConfig) -> Server:
     except TimeoutError as error:
         raise LiveServerError(f"{address}: no answer in time") from error
     except (OSError, ValueError, TypeError) as error:
-        # The library hands options of the URL to its constructors, which raise TypeError on what they do not know.
+        # The library passes options of the URL to its constructors, which raise TypeError for unknown ones.
         raise LiveServerError(f"{address}: {error}") from error
 
 
 def address_of(config: RedisConfig) -> Address:
-    """Where it is. Raises ConfigError for a URL that no connection can be made of."""
+    """The server's address. Raises ConfigError if the client cannot use the URL."""
     address = parse_address(config.url)
     try:
         options: dict[str, Any] = {**parse_url(address.plain_url)}
         kind: type[AbstractConnection] = options.pop("connection_class", Connection)
         theirs = {key: value for key, value in options.items() if not key.startswith("sentinel_")}
-        kind(**theirs)  # it takes the options; it connects later
+        kind(**theirs)  # only checks the options; opens no connection
     except ValueError as error:
         raise unusable(f"cannot be used: {error}") from error
     except TypeError as error:  # "__init__() got an unexpected keyword argument 'foo'"
@@ -275,13 +275,14 @@ def address_of(config: RedisConfig) -> Address:
 
 
 async def _connect(address: Address, config: RedisConfig) -> Server:
-    """Connect to the server, the master the Sentinels name, or every master of the cluster; each has answered."""
+    """Connect to the server, to the master that the Sentinels name, or to every master of the cluster, and ping
+    each."""
     options: dict[str, Any] = {**parse_url(address.plain_url)}
     kind: type[AbstractConnection] = options.pop("connection_class", Connection)
     options |= {
         "socket_connect_timeout": config.connect_timeout_s,
         "socket_timeout": config.reply_timeout_s,
-        "protocol": 2,  # every reply is one line then
+        "protocol": 2,  # with RESP2 every reply is one line
     }
     password = config.password()
     if password is not None:
@@ -297,7 +298,7 @@ async def _opened(kind: type[AbstractConnection], options: dict[str, Any]) -> Ab
     connection = kind(retry=_NO_RETRY, **options)
     try:
         await connection.connect()  # type: ignore[no-untyped-call] # the library does not annotate it
-        # Without a password or a database number nothing has been asked yet: a frozen server accepts all the same.
+        # Without a password or database number the library has sent nothing yet, and a frozen server accepts too.
         await connection.send_command("PING")
         await connection.read_response()
     except BaseException:
@@ -308,7 +309,7 @@ async def _opened(kind: type[AbstractConnection], options: dict[str, Any]) -> Ab
 
 
 async def _master(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> tuple[str, int]:
-    """Where the master is, by the first Sentinel that knows."""
+    """The master's address, from the first Sentinel that knows it."""
     theirs = {key: value for key, value in options.items() if key.startswith(("socket_", "ssl_")) or key == "protocol"}
     theirs["retry"] = _NO_RETRY
     for key in ("username", "password"):
@@ -327,7 +328,7 @@ async def _master(address: Address, kind: type[AbstractConnection], options: dic
 
 
 async def _cluster(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> Server:
-    """A connection to each master, and where each slot is."""
+    """Connect to each master, and map each slot to its connection."""
     options.pop("db", None)
     failure: Exception = LiveServerError("no node is named")
     for host, port in address.hosts:

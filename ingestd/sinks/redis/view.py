@@ -1,7 +1,7 @@
-"""The live view of the market: the last known values, which of them the server does not have yet, and the commands.
+"""The live view of the market: the last known values, which of them must still be written, and the commands for it.
 
-Channels get every record; caches are conflated: a key is written once per flush, with its last value. Memory is
-bounded by the number of symbols.
+Channels get every record. Caches are conflated: each flush writes a key once, with its last value. Memory is bounded by
+the number of symbols.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PUBLISHED = {row.record: row.redis_channel for row in ROWS if row.redis_channel
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
-    """Commands for one key, packed; they go to the server that holds `key` (its slot, in a cluster).
+    """Packed commands for one key, for the server that holds `key` (in a cluster, its slot).
 
-    One is made a record: a frozen dataclass takes six times as long.
+    Not a frozen dataclass: one is made for each record, and that would take six times as long.
     """
 
     key: bytes
@@ -37,10 +37,10 @@ class Command(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stream:
-    """What is known of one (exchange, symbol)."""
+    """The last known values of one (exchange, symbol)."""
 
     def __init__(self, exchange: str, symbol: str, name: str, primary: bool, candles_kept: int) -> None:
-        """`name` is how keys write the symbol; a `primary` stream also feeds the keys that name no exchange."""
+        """`name` is the symbol in keys. A `primary` stream also feeds the keys that name no exchange."""
         encoded = f"{exchange}:{name}".encode()
         self.exchange, self.symbol, self.name = exchange, symbol, name
         self.head = payloads.head(name, exchange)
@@ -57,14 +57,14 @@ class Stream:
         self.tick: Tick | None = None
         self.trade: Trade | None = None
         self.book: BookSnapshot | None = None
-        self.seen_s: dict[int, float] = {}  # part -> when it was last written or taken, on the monotonic clock
+        self.seen_s: dict[int, float] = {}  # part -> monotonic time when it was last written or received
         self.dirty = 0
         self.candles: dict[str, RecentCandles] = {}
         self.dirty_candles: set[str] = set()
         self.built = self.candles_of(BUILT_INTERVAL)
 
     def candles_of(self, interval: str) -> RecentCandles:
-        """The list of this interval, empty at first."""
+        """The candles of this interval, created empty if there are none."""
         found = self.candles.get(interval)
         if found is None:
             key = self._candle_prefix + interval.encode()
@@ -72,7 +72,7 @@ class Stream:
         return found
 
     def commands(self, now_s: float) -> Iterator[Command]:
-        """Everything that changed since the last call. A value keeps the time to live it has left."""
+        """Commands for everything changed since the last call. Each value keeps its remaining time to live."""
         dirty, self.dirty = self.dirty, 0
         tick, trade, book = self.tick, self.trade, self.book
         if dirty & _TICK and tick is not None and self.tick_key is not None:
@@ -89,7 +89,7 @@ class Stream:
             yield Command(self.candles[interval].key, b"".join(commands), len(commands))
 
     def refill(self, now_s: float) -> bool:
-        """Mark all that would still be alive on the server as not written. False: nothing is."""
+        """Mark every value that has not expired as not written. False: all have expired."""
         for part, at_s in list(self.seen_s.items()):
             if now_s - at_s < MARKET_TTL_S - 1:
                 self.dirty |= part
@@ -105,7 +105,7 @@ class Stream:
 
 
 def hash_command(key: bytes, fields: tuple[bytes, ...], ttl_s: int) -> Command:
-    """Set these fields and how long the key lives from now."""
+    """Pack the commands that set these fields and the key's time to live."""
     return Command(key, pack(b"HSET", key, *fields) + pack(b"EXPIRE", key, b"%d" % ttl_s), 2)
 
 
@@ -115,10 +115,11 @@ def _order_command(order_id: str, order: Order, now_s: float) -> Command:
 
 
 class View:
-    """Every stream. `take` what arrives, then ask for the `messages` and the `cache_commands`."""
+    """The live view of all streams: `take` returns the message of a record, `cache_commands` the pending cache
+    writes."""
 
     def __init__(self, compact_of: Callable[[str, str], str], *, primary_exchange: str, candles_kept: int) -> None:
-        """`compact_of(exchange, symbol)` gives the name that keys and channels use."""
+        """`compact_of(exchange, symbol)` returns the symbol's name in keys and channels."""
         self._compact_of = compact_of
         self._primary_exchange = primary_exchange
         self._candles_kept = candles_kept
@@ -130,13 +131,13 @@ class View:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the server was sent everything."""
+        """Whether every change was sent to the server."""
         return not self._dirty and self._orders.is_clean
 
     def take(self, record: MarketRecord, now_s: float) -> Command | None:
-        """Remember the record, and the command that publishes it; None when nobody listens to its kind.
+        """Remember the record, and return the command that publishes it; None if its kind has no channel.
 
-        Raises ValueError when the record holds what cannot be written; nothing is remembered then.
+        Raises ValueError, and remembers nothing, when the record has a value that cannot be written.
         """
         kind = type(record)
         if kind is Trade:
@@ -162,7 +163,7 @@ class View:
         return None
 
     def cache_commands(self, now_s: float, room: int) -> list[Command]:
-        """At least the oldest change, and more while there is `room` for this many commands."""
+        """Commands for the oldest change, and for more while at most `room` commands are returned."""
         commands: list[Command] = []
         while room > 0 and (changed := self._orders.pop_new(now_s)) is not None:
             commands.append(_order_command(*changed, now_s))
@@ -179,7 +180,7 @@ class View:
         return commands
 
     def refill(self, now_s: float) -> None:
-        """The server may have lost or never got what was sent: write again all that would still be alive."""
+        """Mark every value that has not expired to be written again, because the server may have lost it."""
         self._orders.refill(now_s)
         for stream in self._streams.values():
             if stream.refill(now_s):
@@ -188,7 +189,7 @@ class View:
     def _take_trade(self, trade: Trade, now_s: float) -> Command:
         stream = self._streams.get((trade.exchange, trade.symbol)) or self._stream(trade.exchange, trade.symbol)
         message = payloads.trade_message(stream.head, trade)
-        if not trade.in_candles:  # no price of the market: published with its kind, and in no cache
+        if not trade.in_candles:  # not a market price: published with its kind, but kept out of caches
             return Command(stream.trades_channel, publish(stream.trades_head, message), 1)
         stream.trade = trade
         stream.seen_s[_TRADE] = now_s

@@ -1,11 +1,11 @@
-"""What Redis, and the library that speaks to it, say of an error, in words that help."""
+"""Explains errors of Redis and of its client library, with advice."""
 
 from __future__ import annotations
 
 
 def explained(text: str) -> str:
-    """The server's error, or why there is no connection, and what to do about it."""
-    if text.startswith("No master found for"):  # and the library's objects with all their options
+    """The server's error, or the reason why there is no connection, and what to do about it."""
+    if text.startswith("No master found for"):  # the library appends its objects with all their options
         return "no sentinel answers, or none knows this master; correct redis.url, or start them"
     if " connecting to " in text:  # "Error 111 connecting to db:6379. Connection refused."
         reasons = [reason for marks, reason in _NO_CONNECTION if any(mark in text for mark in marks)]

@@ -1,4 +1,4 @@
-"""How the sink into the database is built, and how its section is checked."""
+"""Builds the sink into the database, and checks its section."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ingestd.storage.rights import missing_grants
 
 
 def build(parts: DurableParts) -> TimescaleSink:
-    """Stores by the lease `parts.title`, if there is one."""
-    assert parts.access is not None  # the role of the daemon has a database
+    """Build the sink. It stores under the lease `parts.title`, if there is one."""
+    assert parts.access is not None  # every role that runs this sink has a database
     return TimescaleSink(
         cursor=parts.cursor,
         journal_ids=parts.journal_ids,
@@ -28,7 +28,7 @@ def build(parts: DurableParts) -> TimescaleSink:
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """What a connection string and its secret files lack."""
+    """Report problems of the connection string and of its secret files."""
     try:
         describe_target(config.section(DatabaseConfig).resolved_dsn())
     except ConfigError as error:
@@ -36,7 +36,7 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 async def ask(config: Config) -> Answer:
-    """Whether the database answers, has this version's schema, and grants this role what the daemon needs."""
+    """Ask whether the database answers, has this version's schema, and grants the rights that the daemon needs."""
     database = await DatabaseAccess(config).connect_bounded()
     try:
         version = await database.fetchval("SELECT current_setting('server_version')")

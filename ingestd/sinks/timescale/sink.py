@@ -1,6 +1,7 @@
 """The durable sink into PostgreSQL or TimescaleDB: reads the journal with its own cursor and flushes it.
 
-While the server works on one flush the next is read and its text is built, so that the server need not wait for it.
+While the server works on one flush, the next one is read from the journal and its COPY text is built, so that the
+server need not wait.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.gather import Gatherer
 from ingestd.sinks.retry import PersistentWriter
-from ingestd.sinks.timescale.ahead import Ahead
+from ingestd.sinks.timescale.prefetcher import Prefetcher
 from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
@@ -32,23 +33,23 @@ from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, Outcome, write
 
 log = structlog.get_logger()
 
-# A row is a few bytes; forgetting one whose journal comes back would store it twice.
+# A row takes a few bytes. Without it, a journal that comes back would be stored twice.
 _POSITIONS_KEPT_DAYS = 365
 
 
 @dataclass(slots=True)
 class _Portion:
-    """What one flush takes: batches of one journal, and what was prepared of them."""
+    """The input of one flush: batches of one journal, and the COPY text prepared from them."""
 
     batches: list[Batch] = field(default_factory=list)
-    flush: Flush | None = None  # of the last `prepared` batches; its step is set when it is tried
+    flush: Flush | None = None  # of the last `prepared` batches; its step is set when it is written
     prepared: int = 0
-    tried: Flush | None = None  # what the last attempt has written, or tried to
-    terms: Terms | None = None  # by which it was decided what is one's own
+    tried: Flush | None = None  # what the last attempt wrote or tried to write
+    terms: Terms | None = None  # the lease terms by which `flush` was prepared
 
 
 class TimescaleSink:
-    """Stores every journaled batch once; see `sinks.base.Sink` for the promise."""
+    """Stores every journaled batch once, as `sinks.base.DurableSink` promises."""
 
     name = "timescale"
 
@@ -61,15 +62,15 @@ class TimescaleSink:
         metrics: Metrics,
         title: Title | None = None,
     ) -> None:
-        """`title`: by which lease it stores; without one, whatever it reads is its own."""
+        """`title`: the lease under which it stores; without a lease it stores everything it reads."""
         self._cursor = cursor
         self._title = title
         self._journal_ids = journal_ids
         self._metrics = metrics
-        self._places: dict[str, Place] = {}  # by journal id, as last read or written
-        self._copying = asyncio.Event()  # the server has got its work: there is time to make the next flush
+        self._places: dict[str, Place] = {}  # by journal id, as last read from or written to the database
+        self._copying = asyncio.Event()  # set while the server copies: time to prepare the next flush
         self._copying.set()
-        self._held: list[Batch] = []  # read, and of another journal than the flush before them
+        self._held: list[Batch] = []  # read already, but of another journal than the previous flush
         self._writer = PersistentWriter(
             self.name, connect, metrics, waiting=lambda: cursor.pending_records, doubtful=self._count_doubtful
         )
@@ -92,31 +93,32 @@ class TimescaleSink:
             if not await self._writer.until_done(self._catch_up_with_positions):
                 return
             self._knows_places = True
-            ahead = Ahead(self._make_portion)
+            prefetcher = Prefetcher(self._make_portion)
             try:
-                while (portion := await self._taken(ahead)).batches:
-                    if not await self._store(portion, ahead):
+                while (portion := await self._next_portion(prefetcher)).batches:
+                    if not await self._store(portion, prefetcher):
                         return
             finally:
-                await ahead.close()
+                await prefetcher.close()
         finally:
             self._writer.disconnect()
 
     def _count_doubtful(self) -> int:
-        """Records of an earlier run, as long as the database has not said what it has of them."""
+        """The number of records left by an earlier run, until the database has told which of them it has."""
         return 0 if self._knows_places else sum(self._cursor.recovered.values())
 
-    async def _taken(self, ahead: Ahead[_Portion]) -> _Portion:
-        self._gatherer.asked.set()
+    async def _next_portion(self, prefetcher: Prefetcher[_Portion]) -> _Portion:
+        self._gatherer.requested.set()
         self._cursor.wake()
         try:
-            return await ahead.take()
+            return await prefetcher.take()
         finally:
-            self._gatherer.asked.clear()
+            self._gatherer.requested.clear()
             self._copying.clear()
 
     async def _make_portion(self) -> _Portion:
-        """The next flush, prepared as far as it can be without the database. No batches: finished and drained."""
+        """Read the next flush and prepare it as far as possible without the database. No batches: finished and
+        drained."""
         await self._copying.wait()
         portion = _Portion(terms=Terms() if self._title is None else self._title.known)
         maker = None if portion.terms is None else _row_maker(portion.terms)
@@ -131,7 +133,8 @@ class TimescaleSink:
         return portion
 
     async def _next_batches(self) -> AsyncIterator[list[Batch]]:
-        """What one flush takes as it comes, of one journal; the rest is held. Nothing: finished and drained."""
+        """Yield the batches of one flush, all of one journal; hold the others back. Yields nothing when finished and
+        drained."""
         held, self._held = self._held, []
         if held:
             yield self._of_one_journal(held, held[0].journal_id)
@@ -145,12 +148,12 @@ class TimescaleSink:
         self._held += [batch for batch in batches if batch.journal_id != journal_id]
         return [batch for batch in batches if batch.journal_id == journal_id]
 
-    async def _store(self, portion: _Portion, ahead: Ahead[_Portion]) -> bool:
-        """Until it is stored. False: given up at shutdown, it stays in the journal."""
+    async def _store(self, portion: _Portion, prefetcher: Prefetcher[_Portion]) -> bool:
+        """Write until the portion is stored. False: given up at shutdown; it stays in the journal."""
         batches, journal_id = portion.batches, portion.batches[0].journal_id
 
         async def attempt(database: Database) -> None:
-            await self._attempt(database, portion, ahead)
+            await self._attempt(database, portion, prefetcher)
 
         started_s = monotonic_s()
         try:
@@ -165,7 +168,7 @@ class TimescaleSink:
         self._cursor.acknowledge(batches)
         return True
 
-    async def _attempt(self, database: Database, portion: _Portion, ahead: Ahead[_Portion]) -> None:
+    async def _attempt(self, database: Database, portion: _Portion, prefetcher: Prefetcher[_Portion]) -> None:
         """Write the batches that the database does not have; an attempt whose reply was lost may have stored them."""
         batches = portion.batches
         await self._free_rows(database)
@@ -183,7 +186,7 @@ class TimescaleSink:
             try:
                 return await write(database, portion.tried)
             except NoneTaken:
-                if not await self._take_company(batches, ahead):
+                if not await self._add_next(batches, prefetcher):
                     raise
             except Fenced as fenced:
                 log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
@@ -191,27 +194,27 @@ class TimescaleSink:
                 assert self._title is not None
                 self._title.forget()
 
-    async def _take_company(self, batches: list[Batch], ahead: Ahead[_Portion]) -> bool:
-        """Add what comes next in the journal to a flush of which a table takes nothing. False: nothing has come yet, or
-        it is of another journal, or there is enough."""
-        self._gatherer.asked.set()
+    async def _add_next(self, batches: list[Batch], prefetcher: Prefetcher[_Portion]) -> bool:
+        """Add the next batches of the journal to a flush of which a table refuses every row. False: there are none yet,
+        they are of another journal, or the flush is large enough."""
+        self._gatherer.requested.set()
         self._cursor.wake()
-        more = ahead.made()
+        more = prefetcher.ready()
         if more is None or not more.batches or more.batches[0].journal_id != batches[0].journal_id:
             return False
         if sum(map(_size, batches)) >= 2 * self._max_flush_records:
             return False
-        batches += (await ahead.take()).batches
+        batches += (await prefetcher.take()).batches
         return True
 
     def _forget(self) -> None:
-        """What was known of the database: another connection may find it different."""
+        """Forget what is known about the database: after a reconnect it may be different."""
         self._places.clear()
         if self._title is not None:
             self._title.forget()
 
     async def _prepared(self, database: Database, move: Move, left: list[Batch], portion: _Portion) -> Flush:
-        """What to write now: as prepared, unless less is left or the lease's terms are others."""
+        """The flush to write: as prepared, unless some of it is stored already or the lease terms have changed."""
         terms = Terms() if self._title is None else await self._title.terms(database)
         flush = portion.flush
         if flush is None or portion.prepared != len(left) or portion.terms != terms:
@@ -226,7 +229,7 @@ class TimescaleSink:
         return portion.flush
 
     async def _catch_up_with_positions(self, database: Database) -> None:
-        """Once at the start: skip what an earlier process had stored of the journals it left."""
+        """Run once at the start: skip batches of old journals that an earlier process has stored."""
         await self._free_rows(database)
         if self._direct_compress:
             await self._look_for_direct_compress(database)
@@ -245,8 +248,8 @@ class TimescaleSink:
             self._direct_compress = False
 
     async def _free_rows(self, database: Database) -> None:
-        """After a failure: the flush that failed may still hold its row. Where the network swallowed the connection,
-        the server waits for its next word until TCP gives up, by default after two hours."""
+        """Release row locks that a failed flush may still hold. If the network lost the connection silently, the server
+        keeps waiting for it until TCP gives up, by default after two hours."""
         if self._writer.status.attempts_failed:
             await disconnect_stalled(database, self._stalled_after_s)
 
@@ -278,7 +281,7 @@ def _row_maker(terms: Terms) -> RowMaker:
 
 
 def _flush(maker: RowMaker) -> Flush:
-    """The flush of these; it names no step yet."""
+    """The flush of these batches; its step is not set yet."""
     return Flush((), {}, maker.rows(), stored_by_another=maker.withheld())
 
 
@@ -287,5 +290,5 @@ def _size(batch: Batch) -> int:
 
 
 def _source(journal_id: str) -> str:
-    """The key of a journal's position. Its id is unique everywhere, so that an instance may be renamed or sharded."""
+    """The key of a journal's position. Journal ids are globally unique, so an instance may be renamed or sharded."""
     return f"journal:{journal_id}"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingestd.sinks.timescale.ahead import Ahead
+from ingestd.sinks.timescale.prefetcher import Prefetcher
 
 
 class Maker:
@@ -32,38 +32,38 @@ async def turns() -> None:
 
 async def test_the_next_is_begun_when_one_is_taken_and_no_other() -> None:
     maker = Maker()
-    ahead = Ahead(maker.make)
+    prefetcher = Prefetcher(maker.make)
     await turns()
     assert maker.begun == 0
     maker.let.release()
-    assert await ahead.take() == 1
+    assert await prefetcher.take() == 1
     maker.let.release()
     await turns()
     assert maker.begun == 2
-    assert await ahead.take() == 2
-    await ahead.close()
+    assert await prefetcher.take() == 2
+    await prefetcher.close()
 
 
 async def test_what_making_raised_is_the_takers() -> None:
     maker = Maker()
-    ahead = Ahead(maker.make)
+    prefetcher = Prefetcher(maker.make)
     for _ in range(3):
         maker.let.release()
-    assert [await ahead.take(), await ahead.take()] == [1, 2]
+    assert [await prefetcher.take(), await prefetcher.take()] == [1, 2]
     with pytest.raises(OSError, match="no third"):
-        await ahead.take()
-    await ahead.close()
+        await prefetcher.take()
+    await prefetcher.close()
 
 
 @pytest.mark.parametrize("let", [0, 1, 2, 3])
 async def test_closed_it_leaves_nothing_running(let: int) -> None:
     maker = Maker()
-    ahead = Ahead(maker.make)
-    taking = asyncio.create_task(ahead.take())
+    prefetcher = Prefetcher(maker.make)
+    taking = asyncio.create_task(prefetcher.take())
     for _ in range(let):
         maker.let.release()
     await turns()
     taking.cancel()
     await asyncio.wait({taking})
-    await ahead.close()
+    await prefetcher.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
