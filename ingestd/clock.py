@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from time import gmtime, strftime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,7 +70,7 @@ def _until_the_millisecond(millisecond: int) -> str:
 
 def _until_the_second(second: int) -> str:
     try:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
     except (OverflowError, OSError) as error:
         raise ValueError(f"no such time: second {second} since 1970") from error
     if len(_seconds) >= _KEPT:

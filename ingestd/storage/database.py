@@ -203,13 +203,13 @@ class Database:
 
     async def close(self) -> None:
         """Close the connection orderly, within two seconds. Never raises."""
-        if self.is_closed:
-            return
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._connection.close()
-        except (*NO_ANSWER, asyncpg.PostgresError):
-            self.terminate()
+        if not self.is_closed:
+            try:
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await self._connection.close()
+            except (*NO_ANSWER, asyncpg.PostgresError):
+                self.terminate()
+        await asyncio.sleep(0)  # a terminated connection closes its socket in the next turn, and the loop may end here
 
     @asynccontextmanager
     async def _in_transaction(self) -> AsyncIterator[None]:

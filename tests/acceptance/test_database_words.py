@@ -91,7 +91,7 @@ async def test_who_may_nothing_is_told_the_grant(postgres_database: DatabaseForT
         assert grant in error, (command, error)
         assert f"database '{name}', user '{role}'" in error
     await superuser(postgres_database.dsn, f"GRANT pg_read_all_data TO {role}")
-    assert "only the owner of symbols may do that: connect as it" in await said(
+    assert "only the owner of mark_prices may do that: connect as it" in await said(
         tmp_path, dsn, ("migrate", "down", "--to", "0", "--yes")
     )
     await superuser(

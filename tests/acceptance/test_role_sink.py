@@ -35,7 +35,7 @@ async def test_it_is_ready_stores_and_stops(
         await until(db, "SELECT count(*) FROM trades", 100)
         await asyncio.sleep(0.7)  # a heartbeat later the gauges have it
         _, metrics = await daemon.get("/metrics")
-        assert 'ingestd_source_partitions{source="market"} 24.0' in metrics
+        assert 'ingestd_source_partitions{source="market"} 30.0' in metrics
         assert 'ingestd_source_lag_messages{source="market"} 0.0' in metrics
         assert await daemon.stop() == 0
     counts = daemon.counts()

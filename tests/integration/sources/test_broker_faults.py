@@ -101,7 +101,7 @@ async def test_the_lag_is_true_when_partitions_move_while_the_database_is_away(
             await db.execute("LOCK TABLE ingest_positions IN ACCESS EXCLUSIVE MODE")
             await publish(config, market_messages(config, "j", 1, records))
             await other.crash()
-            await says(made, lambda reading: len(made.assigned) == 24 and not reading.partitions, 30)
+            await says(made, lambda reading: len(made.assigned) == 30 and not reading.partitions, 30)
             left = [r for r in records if partition_for(envelope.key(r), 3) in {number for _, number in had}]
             await says(made, lambda reading: len(left) <= reading.lag <= 200, 10)
         await until(db, "SELECT count(*) FROM market_ticks", 200)
