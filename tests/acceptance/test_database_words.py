@@ -91,9 +91,8 @@ async def test_who_may_nothing_is_told_the_grant(postgres_database: DatabaseForT
         assert grant in error, (command, error)
         assert f"database '{name}', user '{role}'" in error
     await superuser(postgres_database.dsn, f"GRANT pg_read_all_data TO {role}")
-    assert "only the owner of mark_prices may do that: connect as it" in await said(
-        tmp_path, dsn, ("migrate", "down", "--to", "0", "--yes")
-    )
+    error = await said(tmp_path, dsn, ("migrate", "down", "--to", "0", "--yes"))
+    assert "only the owner of mark_prices_time may do that: connect as it" in error, error
     await superuser(
         postgres_database.dsn, f"REVOKE pg_read_all_data FROM {role}; REVOKE ALL ON SCHEMA public FROM PUBLIC"
     )
