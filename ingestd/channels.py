@@ -1,6 +1,7 @@
 """The table of channels, one row each. Every other list of channels or their tables is derived from it.
 
 To add a channel: add its record and its name to `records.py`, a row here, a migration for its table, and the
+exchanges that deliver it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ChannelRow:
     """The properties of one channel.
 
     The Kafka topic is `{prefix}.market.{name}`, the message key `exchange:symbol`. `key` lists the columns of the
-    table's
+    table's unique key; on a duplicate the stored row stays, unless the channel `replaces` it.
     """
 
     name: Channel

@@ -209,6 +209,7 @@ class MessageTooLarge(KafkaError):
     """The broker does not accept a message, or a batch, of this size.
 
     `messages` is the number of messages in the refused batch, None if not known. `foreseen`: the batch was not sent,
+    because the broker has refused this size before; the producer can continue.
     """
 
     def __init__(
@@ -288,7 +289,7 @@ _NEVER_OF_A_ROW = frozenset({"08", "25", "28", "3D", "40", "42", "53", "55", "57
 
 def may_be_of_a_row(error: BaseException) -> bool:
     """Whether one of the rows sent may have caused this database error: by a wrong value, a table constraint, or in a
-    way"""
+    way not foreseen here."""
     return isinstance(error, DatabaseError) and error.sqlstate[:2] not in _NEVER_OF_A_ROW
 
 
@@ -330,7 +331,8 @@ def copy_line(context: str) -> int | None:
 
 
 def copy_line_is_certain(context: str) -> bool:
-    """Whether the named row caused the failure, which holds if the CONTEXT line quotes it. Otherwise the server was"""
+    """Whether the named row caused the failure, which holds if the CONTEXT line quotes it. Otherwise the server was
+    storing rows read earlier, and may name the last row it read."""
     match = _COPY_LINE.search(context)
     return match is not None and context[match.end() : match.end() + 1] in (",", ":")
 

@@ -33,7 +33,7 @@ MakeFeed = Callable[[FeedConfig], Feed]
 
 
 def feed_maker(shard: Shard, state_dir: Path, earlier: dict[StreamId, Earlier]) -> MakeFeed:
-    """Makes a native feed where there is a decoder for the exchange, else one through ccxt."""
+    """Return a factory that makes a native feed if the exchange has a decoder, else a ccxt feed."""
 
     def make(config: FeedConfig) -> Feed:
         keep = partial(shard.holds, config.exchange)
@@ -46,7 +46,7 @@ def feed_maker(shard: Shard, state_dir: Path, earlier: dict[StreamId, Earlier]) 
 
 
 class FeedRunner:
-    """One feed for each `[[feeds]]` of the configuration, by a name that tells them apart."""
+    """Runs one feed for each `[[feeds]]` entry of the configuration, under a unique name."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class FeedRunner:
         self.started = True
 
     async def close(self, limit_s: float) -> None:
-        """Close every feed's sockets, and end its task, which may end by itself."""
+        """Close every feed's sockets and end its task, by cancellation if it does not end in time."""
         names = self._tasks.names("feed-")
         closing = [asyncio.create_task(feed.close(), name=f"close-{name}") for name, feed in self._feeds.items()]
         if closing:
@@ -96,14 +96,14 @@ class FeedRunner:
             await self._tasks.cancel(late)
 
     def reload(self, configs: Sequence[FeedConfig]) -> list[tuple[FeedConfig, Sequence[str]]]:
-        """Give each running feed its new symbols; the log names what waits for a restart.
+        """Give each running feed its new symbols; log the changes that need a restart.
 
-        Returns the configuration of each feed that goes on, and its new symbols.
+        Returns the configuration and the new symbols of each feed that continues.
         """
         new = [(_without_symbols(config), config) for config in configs]
         reloaded: list[tuple[FeedConfig, Sequence[str]]] = []
         for name, running in self._configs.items():
-            # Of several that differ in their symbols only, the one that keeps the most of them.
+            # Of several feeds that differ only in their symbols, take the one with the most symbols in common.
             alike = [item for item in new if item[0] == _without_symbols(running)]
             same = max(alike, key=lambda item: len({*item[1].symbols} & {*running.symbols}), default=None)
             if same is None:
@@ -121,7 +121,7 @@ class FeedRunner:
         return [(config.exchange, self._status(name)) for name, config in self._configs.items()]
 
     def health(self) -> list[FeedHealth]:
-        """What health judges a feed by; nothing before the start."""
+        """The facts from which health is judged, for each feed; empty before the start."""
         return [
             FeedHealth(
                 self._status(name), config.stale_after_s, config.poll_interval_s, config.order_book_interval_ms / 1000
@@ -135,7 +135,7 @@ class FeedRunner:
         return [market for feed in self._feeds.values() for market in feed.markets()]
 
     def count_followers(self, stream: StreamId) -> int:
-        """How many feeds follow this stream by their configuration."""
+        """Count the feeds whose configuration includes this stream."""
         exchange, channel, symbol = stream
         return sum(
             config.exchange == exchange and channel in config.channels and symbol_names.names(config.symbols, symbol)
@@ -143,7 +143,7 @@ class FeedRunner:
         )
 
     def is_wanted(self, feeds: Sequence[tuple[str, FeedStatus]], stream: StreamId) -> bool:
-        """Whether a feed is to follow this stream, by its status. The market of an expired contract is over."""
+        """Whether any feed should follow this stream, by the feeds' status. Expired contracts are not followed."""
         exchange, channel, symbol = stream
         if not self._shard.holds(exchange, symbol) or has_expired(symbol, None, now_us()):
             return False
@@ -156,8 +156,8 @@ class FeedRunner:
         return self._feeds[name].status()
 
     async def _run(self, name: str, feed: Feed, intake: Intake) -> None:
-        """Run a feed. One whose symbols do not exist stops no other and is made anew after a while: the exchange's list
-        of markets may have been incomplete. If every feed is such a feed, the daemon ends with its mistakes."""
+        """Run a feed. If its symbols do not exist, rebuild it after a delay, because the exchange's market list may
+        have been incomplete. The other feeds continue; if every feed fails so, the daemon ends with ConfigError."""
         while not self._tasks.stop_asked.is_set():
             try:
                 await feed.run(intake)
@@ -174,7 +174,7 @@ class FeedRunner:
             del self._misconfigured[name]
 
     def _note_misconfigured(self, name: str, error: ConfigError) -> None:
-        """Raises ConfigError with the mistakes of all feeds if no other feed runs."""
+        """Note a feed's configuration mistakes. Raises ConfigError with those of all feeds if no feed runs."""
         path = f"feeds[{self.names.index(name)}]."
         error = ConfigError([replace(problem, path=path + problem.path) for problem in error.problems])
         self._misconfigured[name] = error
@@ -189,5 +189,5 @@ class FeedRunner:
 
 
 def _without_symbols(config: FeedConfig) -> str:
-    """Equal for feeds that differ in their symbols only."""
+    """A text that is equal for feeds that differ only in their symbols."""
     return config.model_dump_json(exclude={"symbols", "symbols_file"})

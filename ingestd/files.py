@@ -2,6 +2,7 @@
 there.
 
 Other users may be able to write to the directory, as to /tmp. A symbolic link, a hard link or a FIFO under one of our
+names would make the daemon write to or read another file, or hang.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def replace(path: Path, payload: bytes) -> None:
     """Replace the file atomically. Blocks until the disk has synced.
 
     On return the new content and its name survive a loss of power. A crash before that leaves the old file or the new
+    one, never a part of either. Two threads must not replace the same file at once.
     """
     beside = path.with_name(f"{path.name}.part")
     beside.unlink(missing_ok=True)  # left by a crash, or a link placed by another user

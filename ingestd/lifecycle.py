@@ -1,4 +1,4 @@
-"""What both services are made of: tasks with names and owners, shards, and the common parts of start and stop."""
+"""What both services share: tasks with names and owners, shards, and the common parts of start and stop."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-_LAST_UPKEEP_S = 0.5  # the last candles get this even when the deadline is over
-_LIVE_S = 1.0  # a live sink keeps nothing: what it cannot send in a second is of no more use
-_EXIT_S = 1.0  # of the deadline, for what comes after the last candles
+_LAST_UPKEEP_S = 0.5  # the last candles get this time even after the deadline
+_LIVE_S = 1.0  # live data older than a second is of no use
+_EXIT_S = 1.0  # part of the deadline kept for the steps after the last candles
 
 
 class Worker(Protocol):
     """A sink, or a reader of topics."""
 
     def finish(self) -> None:
-        """Nothing more will come: `run` returns once what is held is stored or given up."""
+        """Announce the end of the input: `run` returns once all held records are stored or dropped."""
 
 
 class Tasks:
@@ -44,12 +44,12 @@ class Tasks:
         self.fatal: BaseException | None = None
         self.dead: list[str] = []
         self.stop_asked = asyncio.Event()
-        self.stop_reason: str | None = None  # of the first that asked
+        self.stop_reason: str | None = None  # given by the first caller of `ask_stop`
         self._running: dict[str, asyncio.Task[None]] = {}
         self._may_end: set[str] = set()
 
     def ask_stop(self, reason: str) -> None:
-        """End what waits for `stop_asked`."""
+        """Set `stop_asked`."""
         self.stop_reason = self.stop_reason or reason
         self.stop_asked.set()
 
@@ -60,21 +60,21 @@ class Tasks:
         task.add_done_callback(self._ended)
 
     def release(self, *names: str) -> None:
-        """From now on these tasks may end by themselves."""
+        """Allow these tasks to end by themselves."""
         self._may_end.update(names)
 
     def names(self, *prefixes: str) -> list[str]:
         return [name for name in self._running if name.startswith(prefixes)]
 
     async def finished(self, names: list[str], timeout_s: float) -> list[str]:
-        """Wait for tasks that may end. Returns the names of those that are late."""
+        """Wait for released tasks to end. Returns the names of those that did not end in time."""
         waited = {self._running[name] for name in names if name in self._running}
         if waited:
             await asyncio.wait(waited, timeout=max(0.0, timeout_s))
         return [name for name in names if name in self._running]
 
     async def wind_down(self, workers: Iterable[Worker], timeout_s: float, *prefixes: str) -> list[str]:
-        """Tell the workers that nothing more will come, and wait for their tasks. Returns the names of the late."""
+        """Finish the workers and wait for their tasks. Returns the names of those that did not end in time."""
         names = self.names(*prefixes)
         self.release(*names)
         for worker in workers:
@@ -82,21 +82,21 @@ class Tasks:
         return await self.finished(names, timeout_s)
 
     async def before_stop(self, work: Coroutine[Any, Any, Any]) -> bool:
-        """Wait for what comes before the start. False: a stop was asked for, and the work is cancelled."""
+        """Run `work` before the start. False: a stop was requested, and the work was cancelled if not done."""
         working = asyncio.create_task(work, name="before-start")
         stopping = asyncio.create_task(self.stop_asked.wait(), name="stop-before-start")
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-            working.cancel()  # nothing where it is done
+            working.cancel()  # no effect if it is done
             await asyncio.wait({working, stopping})
         if not working.cancelled():
             working.result()
         return not self.stop_asked.is_set()
 
     async def cancel(self, names: list[str]) -> None:
-        """End tasks now."""
+        """Cancel tasks and wait for them."""
         self.release(*names)
         tasks = [self._running[name] for name in names if name in self._running]
         for task in tasks:
@@ -123,29 +123,29 @@ class Tasks:
 
 
 class Deadline:
-    """Until when a stop is to be over."""
+    """The time by which a stop must be complete."""
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         self._ends_at_s = monotonic_s() + limit_s
 
     def left_s(self, reserve_s: float = 0.0) -> float:
-        """Seconds that are left, without a reserve, which is never more than half of the whole."""
+        """Seconds left, less `reserve_s`, of which at most half of the limit counts."""
         return self._ends_at_s - min(reserve_s, self.limit_s / 2) - monotonic_s()
 
 
 class Lifecycle:
-    """A daemon's tasks, metrics, endpoint and heartbeat, and where it is between start and stop."""
+    """A daemon's tasks, metrics, endpoint and heartbeat, and its state between start and stop."""
 
     def __init__(self, config: Config, snapshot: Callable[[], Snapshot], show_gauges: Callable[[], None]) -> None:
-        """`snapshot` is judged for `/livez`, `/readyz` and systemd's watchdog; `show_gauges` refreshes the gauges."""
+        """`snapshot` feeds `/livez`, `/readyz` and systemd's watchdog; `show_gauges` refreshes the gauges."""
         self.config = config
         self.metrics = Metrics(feed.exchange for feed in config.feeds)
         self.tasks = Tasks()
         self.endpoint = Endpoint(config.http, self.metrics, snapshot)
         self.is_started = False
         self.is_stopping = False
-        self.stop_requested = False  # by a signal or a test; a task that dies stops the daemon too
+        self.stop_requested = False  # by a signal or a test, not by a dead task
         self._notifier = Notifier()
         self._show_gauges = show_gauges
         self._heartbeat = Heartbeat(self.metrics, self._notifier, show_gauges, lambda: liveness(snapshot()).ok)
@@ -158,15 +158,15 @@ class Lifecycle:
         self.tasks.ask_stop(reason)
 
     def refuse_reload(self, error: ConfigError) -> None:
-        """The new file cannot be used: say why, and go on with the old one."""
+        """Log why the new configuration is refused; the old one stays in force."""
         self.metrics.config_reloads.labels("refused").inc()
         log.error("reload_refused", problems=[str(problem) for problem in error.problems])
 
     @contextlib.contextmanager
     def reloading(self, config: Config, applied: tuple[str, ...] = ()) -> Iterator[None]:
-        """While the caller applies these sections of a new configuration. The log names those
-        of the others that have changed: they wait for a restart."""
-        if self.is_started:  # systemd would take the `ready` below for the end of the start
+        """Wrap the caller's work of applying the sections `applied` of a new configuration. Log the other sections that
+        changed, which need a restart."""
+        if self.is_started:  # before that, systemd would take the `ready` below for the end of the start
             self._notifier.reloading()
         yield
         others = (name for name in Config.model_fields if name not in applied)
@@ -177,24 +177,24 @@ class Lifecycle:
             self._notifier.ready()
 
     def start_watching(self) -> None:
-        """Beat for systemd and the gauges, and write the summary."""
+        """Start the heartbeat, for systemd and the gauges, and the periodic summary in the log."""
         self.tasks.spawn("heartbeat", self._heartbeat.run())
         self.tasks.spawn("summary", Summary(self.metrics).run())
 
     def started(self, status: str, **facts: Any) -> None:
-        """The start is over; `status` is for systemd, the facts for the log."""
+        """Report the end of the start: `status` goes to systemd, `facts` to the log."""
         self.is_started = True
         self._notifier.ready(status)
         log.info("started", **facts)
 
     def begin_stop(self, status: str) -> Deadline:
-        """From now on the daemon is not ready."""
+        """Mark the daemon as not ready and start the shutdown deadline."""
         self.is_stopping = True
         self._notifier.stopping(status)
         return Deadline(self.config.instance.shutdown_deadline_s)
 
     async def end(self, live: Iterable[Worker], upkeep: Upkeep | None, deadline: Deadline) -> None:
-        """The end of every stop: the live sinks send what they hold, the last candles, then what watches."""
+        """Run the last steps of every stop: flush the live sinks, refresh the last candles, cancel other tasks."""
         if late := await self.tasks.wind_down(live, _LIVE_S, "live-"):
             await self.tasks.cancel(late)
         if upkeep is not None:
@@ -203,13 +203,13 @@ class Lifecycle:
         self._show_gauges()
 
     def stopped(self, counts: Mapping[str, Any], **facts: Any) -> None:
-        """The last line of the log. Raises the error of the task that died."""
+        """Write the log's last line. Raises the error of the task that died, if any."""
         log.info("stopped", reason=self.tasks.stop_reason, counts=without_zeros(counts), **facts)
         if self.tasks.fatal is not None:
             raise self.tasks.fatal
 
     def snapshot(self) -> Snapshot:
-        """What health judges every daemon by."""
+        """The facts from which health is judged that every daemon has."""
         return Snapshot(
             now_us=now_us(),
             started=self.is_started,
@@ -223,24 +223,24 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """`index` counts from 0. Every symbol belongs to exactly one of the `count` shards, for ever the same."""
+    """Shard `index` (from 0) of `count`. Every symbol always belongs to the same one shard."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """`i/n` with 0 ≤ i < n. Raises ConfigError."""
+        """Parse `i/n` with 0 ≤ i < n. Raises ConfigError."""
         first, slash, second = text.partition("/")
         if slash and first.isdecimal() and second.isdecimal() and int(first) < int(second):
             return cls(int(first), int(second))
         raise ConfigError([Problem("--shard", "write i/n with i counting from 0, such as 0/3", text)])
 
     def holds(self, exchange: str, symbol: str) -> bool:
-        """CRC-32 of `exchange:symbol`, modulo: the same in every process and version."""
+        """Whether the symbol is in this shard: CRC-32 of `exchange:symbol` modulo `count`, stable across versions."""
         return zlib.crc32(f"{exchange}:{symbol}".encode()) % self.count == self.index
 
     @property
     def suffix(self) -> str:
-        """What tells this shard's positions in the database from its siblings'; nothing for the only one."""
+        """The suffix of the instance name that keeps this shard's positions apart; empty without shards."""
         return f"-{self.index}-of-{self.count}" if self.count > 1 else ""

@@ -1,6 +1,7 @@
 """The limit on repeated log lines, the same for all parts.
 
 Each minute logs a line once, and at most twenty different lines. An outage of hours, or a flood of bad data, must not
+fill the disk with log lines.
 """
 
 from __future__ import annotations

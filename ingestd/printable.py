@@ -1,7 +1,8 @@
 """Makes text from outside safe to print on a terminal.
 
 Names, close reasons and errors come from venues, brokers and databases. In such text, escape sequences control the
-terminal, line breaks and carriage returns forge lines, and bidirectional
+terminal, line breaks and carriage returns forge lines, and bidirectional overrides display a text other than the one
+sent.
 """
 
 from __future__ import annotations

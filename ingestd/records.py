@@ -1,8 +1,8 @@
-"""What a feed hands over and every sink understands.
+"""The records that feeds produce and every sink understands.
 
-These structs are also the wire form of the journal (msgpack arrays tagged by their first element), so a change of
-fields or order is a change of format: raise `WIRE_VERSION`. What an older version wrote is still read: a new field
-comes last and has a default.
+These structs are also the wire form of the journal (msgpack arrays tagged by their first element), so changing fields
+or their order changes the format: raise `WIRE_VERSION`. Journals of older versions must stay readable: add a new field
+at the end, with a default.
 
 Prices and sizes are the exchange's own decimal text. Times are integer microseconds since the epoch, UTC:
 `time` is the exchange's, `received_at` ours, taken at the socket.
@@ -35,10 +35,10 @@ TRADE_KINDS: tuple[TradeKind, ...] = get_args(TradeKind)
 
 
 class FieldRule(NamedTuple):
-    """What a field may hold: validation, COPY and the Kafka message read it.
+    """The values that a field allows; used by validation, COPY and the Kafka messages.
 
-    `reason`: what `rejected_records` says of a value that breaks the rule. Fields without a rule are plain text, levels
-    and whole numbers; `validation` checks them by hand.
+    `reason` is stored in `rejected_records` with a value that breaks the rule. Fields without a rule hold plain text,
+    levels or integers; `validation` checks them one by one.
     """
 
     allows: Literal["positive", "not_negative", "any_number", "time", "count", "name", "id", "side"]
@@ -46,7 +46,7 @@ class FieldRule(NamedTuple):
 
     @property
     def is_decimal(self) -> bool:
-        """Whether the field is a decimal number, as text."""
+        """Whether the field holds a decimal number as text."""
         return self.allows in ("positive", "not_negative", "any_number")
 
 
@@ -64,7 +64,7 @@ Count: TypeAlias = Annotated[int, FieldRule("count", "trades_count")]
 
 
 def field_rules(record: type) -> Mapping[str, FieldRule]:
-    """The rule of each field that has one, in the order of the fields."""
+    """The rules of a record's fields, in field order; fields without a rule are left out."""
     return {
         name: mark
         for name, hint in get_type_hints(record, include_extras=True).items()
@@ -91,11 +91,11 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     """One execution. `side` is the taker's.
 
     `seq` orders trades inside one instant: the trade id where the venue's ids increase, else the arrival counter.
-    `kind` is what the venue marks it as, one of `TRADE_KINDS`; None: an ordinary trade. `in_candles` is False where the
+    `kind` is the venue's mark on the trade, one of `TRADE_KINDS`; None: an ordinary trade. `in_candles` is False if the
     venue's own candles leave such trades out.
 
-    `unit` is what one of `quantity` is: `base` or `quote` (one of that currency), a contract of so much of it
-    (`0.01 base`, `100 quote`), or `unknown`. None: one of the base currency, as everywhere on spot.
+    `unit` is the unit of `quantity`: `base` or `quote` (that currency), a contract worth an amount of it (`0.01 base`,
+    `100 quote`), or `unknown`. None: the base currency, as always on spot.
     """
 
     exchange: str
@@ -126,8 +126,8 @@ class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
 
 class OpenInterest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="o"):
-    """How much is open: counted in `unit`, one of `OPEN_INTEREST_UNITS` (None: the venue does not say), or its value in
-    the quote currency, or both. A venue that counts in the quote currency says the value only.
+    """A contract's open interest: an amount in `unit`, one of `OPEN_INTEREST_UNITS` (None: unknown), a value in the
+    quote currency, or both. A venue that counts in the quote currency gives only the value.
     """
 
     exchange: str
@@ -155,7 +155,7 @@ class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="f"):
 
 
 class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
-    """A candle as the exchange reports it; `time` is when it opens."""
+    """A candle as the exchange reports it; `time` is its opening time."""
 
     exchange: str
     symbol: str
@@ -174,10 +174,10 @@ class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
 
 
 class Liquidation(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l"):
-    """An order with which an exchange closes a position by force.
+    """An order by which an exchange force-closes a position.
 
-    `side` is the order's: a `sell` closes a long position. `price` is the order's too, which most exchanges set to the
-    bankruptcy price of the position: it was not traded at that. `quantity` counts what the market's trades count.
+    `side` is the order's: a `sell` closes a long position. `price` is the order's too: most exchanges set it to the
+    position's bankruptcy price, not the price of the execution. `quantity` has the unit of the market's trades.
     """
 
     exchange: str
@@ -191,7 +191,7 @@ class Liquidation(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l
 
 
 class MarkPrice(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="m"):
-    """The price at which an exchange values positions in a contract, and the price of its underlying, if it says it."""
+    """The price at which an exchange values positions in a contract, and the index price of the underlying, if any."""
 
     exchange: str
     symbol: str
@@ -202,12 +202,12 @@ class MarkPrice(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="m")
 
 
 class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
-    """A stretch in which a stream may have missed data.
+    """A period in which a stream may have missed records.
 
-    `time` is when it began (the last thing received before), `ended_at` when the stream spoke again; None while it
-    is open. What is missing lies between the two, on our clock and on the venue's (`earliest_us`, `latest_us`). The
-    row of one (exchange, symbol, channel, time) is written when the gap opens and again when it ends. `cause`: see
-    `gap_causes`.
+    `time` is the start (the last record before the gap), `ended_at` the first record after it; None while the gap is
+    open. The missing records lie between the two on both our clock and the venue's (`earliest_us`, `latest_us`). The
+    row keyed by exchange, symbol, channel and time is written when the gap opens and again when it ends. For `cause`,
+    see `gaps/causes.py`.
     """
 
     exchange: str
@@ -235,7 +235,7 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
 MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding | Candle | Liquidation | MarkPrice
 Record: TypeAlias = MarketRecord | FeedGap | Rejected
 
-# Further from ours than this, the venue's time does not say when a record was sent: a snapshot holds old trades.
+# If the two clocks differ by more than this, the venue's time is not the time of sending: a snapshot holds old trades.
 _MOST_LAG_US = 60_000_000
 
 
@@ -254,33 +254,33 @@ _decoder: msgspec.msgpack.Decoder[list[Record]] = msgspec.msgpack.Decoder(list[R
 
 
 def encode_batch(records: Sequence[Record]) -> bytes:
-    """The journal's form of a batch."""
+    """Encode a batch for the journal."""
     return _encoder.encode(records)
 
 
 def decode_batch(payload: bytes) -> list[Record]:
-    """The records of `encode_batch`. Raises `msgspec.DecodeError` on anything else."""
+    """Decode a batch written by `encode_batch`. Raises `msgspec.DecodeError` on any other bytes."""
     try:
         return _decoder.decode(payload)
-    except UnicodeDecodeError as error:  # the library's only other answer to bytes that are no batch
+    except UnicodeDecodeError as error:  # the only other error msgspec raises for bytes that are no batch
         raise msgspec.DecodeError(f"a text is not UTF-8: {error}") from error
 
 
 MEMORY_BYTES = 500
 """What a record but a book takes, measured as it stands in a list: fields, their texts, the allocator's share."""
 
-_LEVEL_MEMORY_BYTES = 180  # two short texts and their pair
+_LEVEL_MEMORY_BYTES = 180  # two short strings and their tuple
 
 
 def memory_bytes(record: Record) -> int:
-    """About what a record takes in memory: for trades and ticks five to seven times its journaled form."""
+    """Estimate a record's memory in bytes: for trades and ticks five to seven times the size in the journal."""
     if type(record) is BookSnapshot:
         return MEMORY_BYTES + _LEVEL_MEMORY_BYTES * (len(record.bids) + len(record.asks))
     return MEMORY_BYTES
 
 
 def all_memory_bytes(records: Sequence[Record]) -> int:
-    """The same of many, at a third of the cost where there is no book among them."""
+    """Estimate the memory of many records in bytes, at a third of the cost if there is no book among them."""
     if BookSnapshot not in set(map(type, records)):
         return MEMORY_BYTES * len(records)
     return sum(map(memory_bytes, records))

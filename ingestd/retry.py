@@ -20,6 +20,7 @@ class Backoff:
     """Counts the attempts of an operation that is retried until it succeeds.
 
     Call `next_s` after each failure, then `is_logged`. Call `settled` only after the operation has worked for a while:
+    an exchange that accepts a connection and closes it at once would be dialled without pause.
     """
 
     def __init__(self, *, base_s: float = 0.5, cap_s: float = 30.0, draw: Callable[[], float] = random.random) -> None:

@@ -1,7 +1,7 @@
-"""The daemon: builds everything from the configuration, owns every task, states the start and stop order.
+"""The daemon: builds every part from the configuration, owns every task, and defines the start and stop order.
 
-Start: journal (takes the state directory) → database look → endpoint → sinks → live sinks → sources → upkeep → intake
-→ lease → feeds, backfill → ready. Without the lease it stops there: a standby stores what its journal holds, and waits.
+Start: journal (locks the state directory) → database check → endpoint → sinks → live sinks → sources → upkeep → intake
+→ lease → feeds, backfill → ready. A standby waits for the lease, and meanwhile stores what its journal holds.
 Stop:  not ready → backfill ended → feeds closed → lease given back → intake sealed → sinks and sources drained, under
 one deadline → live sinks closed → upkeep → endpoint → journal.
 """
@@ -40,13 +40,13 @@ from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-_CLOSE_FEEDS_SHARE = 0.3  # of the shutdown deadline: closing the sockets takes no longer
+_CLOSE_FEEDS_SHARE = 0.3  # share of the shutdown deadline for closing the sockets
 _RELEASE_S = 1.0
-_AFTER_SINKS_S = 3.5  # of the deadline, for connections that nobody answers on, the last candles and the exit
+_AFTER_SINKS_S = 3.5  # part of the deadline kept for connections that do not answer, the last candles and the exit
 
 
 class Service:
-    """One daemon of the roles `all` and `feed`.
+    """The daemon in the roles `all` and `feed`.
 
     It has more than 15 attributes since it owns every part, and each part is named once.
     """
@@ -83,7 +83,7 @@ class Service:
         self._cursors: dict[str, Cursor] = {}
 
     def reload(self, config: Config) -> None:
-        """Subscribe and unsubscribe the difference in symbols; what else changed waits for a restart and is named."""
+        """Subscribe to added and unsubscribe from removed symbols; log the other changes, which need a restart."""
         with self.life.reloading(config, applied=("feeds",)):
             for feed, symbols in self.feeds.reload(config.feeds):
                 if self._backfill is not None:
@@ -91,7 +91,7 @@ class Service:
         log.info("reloaded", feeds=self.feeds.names)
 
     async def run(self) -> None:
-        """Capture until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
+        """Capture until a stop is requested or a task dies; after the stop, raise the dead task's error."""
         self.journal.open()
         try:
             self.streams.load()
@@ -147,7 +147,7 @@ class Service:
         self.feeds.start(self.intake)
 
     async def _lead(self, leadership: Leadership) -> None:
-        """Capture from when the lease is gained until it is lost, which ends the daemon: started again it stands by."""
+        """Capture from gaining the lease until losing it, which ends the daemon; a restart makes it the standby."""
         before = await leadership.gain()
         if self.life.is_stopping:
             return
@@ -175,7 +175,7 @@ class Service:
             self._sinks.append(build_durable(name, parts))
 
     def _build_readers(self) -> None:
-        """Store what trading programs publish. Market topics are not read: their records come from here."""
+        """Build the reader of trading events. Market topics are not read, because this daemon publishes them."""
         kafka, database = self.config.kafka, self.config.database
         if kafka is None or database is None or self._access is None:
             return
@@ -187,7 +187,7 @@ class Service:
 
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("closing the feeds")
-        self.tasks.release(*self.tasks.names("feed-"))  # at once: one that waits to be tried again ends now
+        self.tasks.release(*self.tasks.names("feed-"))  # first, so that a feed waiting for its retry may end now
         await self.tasks.cancel(["backfill"])
         await self.feeds.close(deadline.limit_s * _CLOSE_FEEDS_SHARE)
         await self._give_lease_back()
@@ -197,7 +197,7 @@ class Service:
         await self.life.end(self._live, self._upkeep, deadline)
 
     async def _give_lease_back(self) -> None:
-        """As soon as nothing more is captured: what is still to be stored needs no lease."""
+        """Release the lease once capture has ended; storing the remaining records needs no lease."""
         if self._leadership is not None:
             await self.tasks.cancel(["lease", "takeover-gaps"])
             await self._leadership.release(_RELEASE_S)
@@ -205,7 +205,7 @@ class Service:
     async def _seal_intake(self, deadline: Deadline) -> None:
         self.tasks.release("intake")
         self.intake.close()
-        # A journal that refuses will go on refusing: half of the time left is enough to find that out.
+        # A journal that refuses appends will keep refusing: half of the time left is enough to find out.
         if late := await self.tasks.finished(["intake"], deadline.left_s() / 2):
             await self.tasks.cancel(late)
         if lost := self.intake.abandon():
@@ -219,7 +219,7 @@ class Service:
             await self.tasks.cancel(late)
 
     def compose_streams(self, stopped: bool) -> Document:
-        """What the next process is to know. Called about once a second; what else is due once a second is done too."""
+        """Compose the stream state for the next process, and do other periodic work; called about once a second."""
         feeds = self.feeds.statuses()
         is_wanted = partial(self.feeds.is_wanted, feeds)
         for gap in self.streams.let_go(following(feeds), is_wanted):
@@ -236,7 +236,7 @@ class Service:
             self.metrics.sink_lag_s.labels(name).set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
             for channel, count in cursor.recovered.items():
                 self.metrics.recovered.labels(name, channel).set(count)
-        # A record is in the journal until the slowest sink has it.
+        # A record counts as journaled until the slowest sink has stored it.
         for channel in {channel for cursor in self._cursors.values() for channel in cursor.pending}:
             most = max(cursor.pending.get(channel, 0) for cursor in self._cursors.values())
             self.metrics.in_journal.labels(channel).set(most)
@@ -244,7 +244,7 @@ class Service:
             show_source(self.metrics, reader)
 
     def snapshot(self) -> Snapshot:
-        """What health is judged from."""
+        """The facts from which health is judged."""
         leadership = self._leadership
         return replace(
             self.life.snapshot(),
@@ -265,11 +265,11 @@ class Service:
         return problems if backfill is None else [*problems, backfill]
 
     def counts(self) -> dict[str, Any]:
-        """The conservation law's terms, by channel; see `ops.account`."""
+        """The terms of the conservation law by channel; see `ops.account`."""
         return account(self.metrics, self._cursors, {reader.name: reader.held() for reader in self._readers})
 
     def _shown_live(self) -> dict[str, float]:
-        """What readers of the live caches learn of the daemon; a standby, named like its leader, is silent."""
+        """The daemon's figures for the live caches; empty on a standby, which has the same name as its leader."""
         if not self.feeds.started:
             return {}
         totals, metrics = self.metrics.totals, self.metrics

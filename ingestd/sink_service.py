@@ -1,8 +1,8 @@
-"""The role `sink`: members of consumer groups that store what Kafka holds. No feeds, no journal: the topics are both.
+"""The role `sink`: stores Kafka topics as a member of consumer groups. It has no feeds and no journal.
 
-Start: database look → endpoint → live sinks → readers → ready once they have joined.
-Stop:  not ready → readers store what they hold and leave their groups, under one deadline → live sinks → upkeep →
-endpoint.
+Start: database check → endpoint → live sinks → readers → ready once they have joined.
+Stop:  not ready → readers store the messages they hold and leave their groups, under one deadline → live sinks → upkeep
+→ endpoint.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-_AFTER_READERS_S = 4.5  # of the deadline, for leaving groups where nobody answers, the live sinks and the last candles
+_AFTER_READERS_S = 4.5  # part of the deadline kept for leaving groups, the live sinks and the last candles
 
 
 class SinkService:
-    """One daemon of the role `sink`; run as many as there are partitions."""
+    """The daemon in the role `sink`; run at most as many as there are partitions."""
 
     def __init__(self, config: Config) -> None:
         require_runnable(config)
@@ -44,7 +44,7 @@ class SinkService:
         self.request_stop = self.life.request_stop
         self._access = DatabaseAccess(config)
         self._upkeep = Upkeep(self._access, config, list, self.metrics)
-        # They keep the orders' cache only; market data is shown by the daemon that has the feeds.
+        # Here they keep only the cache of orders; the daemon with the feeds publishes market data.
         self._live = build_live(LiveParts(config, config.instance.name, self.metrics, dict))
         market = self.market = MarketStore(kafka.topic_prefix, accepted_window(config), self.metrics)
         events = EventStore(kafka.topic_prefix, self.metrics, self._live)
@@ -62,12 +62,12 @@ class SinkService:
         ]
 
     def reload(self, config: Config) -> None:
-        """This role has no symbols: whatever changed waits for a restart, and is named."""
+        """Log the changes, all of which need a restart, because this role has no symbols."""
         with self.life.reloading(config):
             pass
 
     async def run(self) -> None:
-        """Store until a stop is requested or a task dies; the error of a dead task is raised after the stop."""
+        """Store until a stop is requested or a task dies; after the stop, raise the dead task's error."""
         state_dir = self.config.instance.state_dir
         make_directory(state_dir)
         if not await self.tasks.before_stop(self._access.look(state_dir)):
@@ -105,7 +105,7 @@ class SinkService:
         await self.life.end(self._live, self._upkeep, deadline)
 
     def snapshot(self) -> Snapshot:
-        """What health is judged from."""
+        """The facts from which health is judged."""
         return replace(
             self.life.snapshot(),
             sinks=[sink.status() for sink in (*self.readers, *self._live)],
@@ -115,7 +115,7 @@ class SinkService:
         )
 
     def counts(self) -> dict[str, Any]:
-        """The conservation law's terms, by channel; see `ops.account`."""
+        """The terms of the conservation law by channel; see `ops.account`."""
         return account(self.metrics, {}, {reader.name: reader.held() for reader in self.readers})
 
     def _show_gauges(self) -> None:

@@ -1,4 +1,4 @@
-"""What the parts tell each other of a feed: its state now, a venue's markets, and what an earlier process left."""
+"""The state of feeds and sinks as rooms exchange it, a venue's markets, and what an earlier process left."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from ingestd.records import FeedGap, earliest_us
 
 @dataclass(frozen=True, slots=True)
 class MarketInfo:
-    """One market of a venue, as the `symbols` table keeps it. Limits and precisions are decimal text.
+    """One market of a venue, as stored in the table `symbols`. Limits and precisions are decimal text.
 
     `type` is `spot`, `swap`, `future` or `option`. A precision is the step of a price or an amount (`0.01`);
-    where a venue states significant digits instead, it is that number of digits.
+    if a venue states significant digits instead, it is the number of digits.
 
-    Of contracts: one is `contract_size` of the base currency where it is `linear`, of the quote currency where it is
-    not (None: neither, or no contract). What quantities and open interests count is `base`, `quote` or `contracts`;
-    None: not known.
+    One contract is `contract_size` of the base currency if `linear` is true, of the quote currency if it is false
+    (None: neither, or no contract). Quantities and open interest count `base`, `quote` or `contracts`; None: not known.
     """
 
     exchange: str
@@ -46,14 +45,14 @@ class StreamStatus:
     symbol: str
     received: int = 0
     last_received_at: int | None = None  # microseconds since the epoch; None: nothing yet
-    quarantined: str | None = None  # why the venue refuses it
-    last_time: int | None = None  # the venue's time of what was received last
-    followed_at: int | None = None  # since when it should deliver, also in an earlier process; None: not followed
-    quiet_until: int | None = None  # until then, on our clock, the venue says that nothing followed on the last record
+    quarantined: str | None = None  # why the venue refuses the stream
+    last_time: int | None = None  # the venue's time of the last record
+    followed_at: int | None = None  # when it was first followed, also by an earlier process; None: not followed
+    quiet_until: int | None = None  # our time up to which the venue says there is no newer record
 
     @property
     def complete_until(self) -> int | None:
-        """Where a gap that opens now begins: until then nothing is missing. None: nothing says since when it should."""
+        """The time up to which nothing is missing, where a new gap would begin. None: unknown."""
         until = self.followed_at
         if self.last_received_at is not None:
             time = self.last_received_at if self.last_time is None else self.last_time
@@ -61,16 +60,16 @@ class StreamStatus:
         return until if self.quiet_until is None or until is None else max(until, self.quiet_until)
 
     def is_quiet_until(self, at: int) -> None:
-        """It is proved that until then nothing followed on what was received last."""
+        """Note the proof that no record followed the last one before `at`."""
         self.quiet_until = max(at, self.quiet_until or at)
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier process left of a stream: `gap` is one that was still open, else it was complete until then.
+    """The state of a stream that an earlier process left: complete up to `complete_until`, unless `gap` was still open.
 
-    `cause` and `detail` are those of the gap that begins there. `followers`: how many feeds are to go on with it:
-    the candles of one market may be followed in several timeframes, and a row of the ledger is of all of them.
+    `cause` and `detail` describe the gap that begins there. `followers` counts the feeds that will continue the stream:
+    feeds may follow one market's candles in several timeframes, which share one row of the gap ledger.
     """
 
     complete_until: int
@@ -82,7 +81,7 @@ class Earlier:
 
 @dataclass(slots=True)
 class FeedStatus:
-    """A feed at this moment. `problem` is None while all is well, else a sentence for people."""
+    """A feed's current state. `problem` is None while the feed works, else a sentence for people."""
 
     label: str
     connected: bool = False
@@ -90,29 +89,29 @@ class FeedStatus:
     connects: int = 0
     disconnects: int = 0
     stale_reconnects: int = 0
-    malformed_frames: int = 0  # of which nothing could be taken: not decodable, or of a kind that is not known
-    error_frames: int = 0  # errors that the venue sent, whatever they were about
-    waits_cut: int = 0  # the venue asked for a longer wait than an hour
-    incomplete_records: int = 0  # updates that lack what the record needs (a ticker without bid and ask)
-    unrequested_records: int = 0  # updates for symbols that were not asked for
-    ids_not_consecutive: int = 0  # markets whose ids were to have no holes, and have
-    markets_put_aside: int = 0  # of the venue's newest list: malformed, and named in the log
-    market_lists_missing: int = 0  # that a symbol of the feed may be in, and that the venue does not give
+    malformed_frames: int = 0  # not decodable, or of an unknown kind
+    error_frames: int = 0  # errors that the venue sent, of any kind
+    waits_cut: int = 0  # waits of more than an hour that the venue asked for
+    incomplete_records: int = 0  # updates without required fields (a ticker without bid and ask)
+    unrequested_records: int = 0  # updates for symbols without a subscription
+    ids_not_consecutive: int = 0  # markets whose trade ids should be consecutive but are not
+    markets_put_aside: int = 0  # malformed entries of the venue's newest list, named in the log
+    market_lists_missing: int = 0  # lists the venue does not serve although they may hold a symbol of the feed
     symbols_refused: int = 0  # beyond `max_symbols`
     book_resyncs: Counter[str] = field(default_factory=Counter)  # by reason: sequence, checksum, audit
     book_audits: Counter[str] = field(default_factory=Counter)  # by result: equal, differs, inconclusive
-    trade_kinds: Counter[str] = field(default_factory=Counter)  # trades that the venue marks; `other`: as it never did
-    silences: Counter[str] = field(default_factory=Counter)  # questions about silent streams, by what came of them
+    trade_kinds: Counter[str] = field(default_factory=Counter)  # trades with a venue's mark; `other`: a mark not known
+    silences: Counter[str] = field(default_factory=Counter)  # checks of silent streams, by result
     streams: list[StreamStatus] = field(default_factory=list)
-    wanted: Sequence[str] = ()  # names and globs of the configuration
+    wanted: Sequence[str] = ()  # names and patterns of the configuration
 
 
 @dataclass(slots=True)
 class SinkStatus:
-    """A sink at this moment. `problem` is None while all is well, else a sentence for people."""
+    """A sink's current state. `problem` is None while the sink works, else a sentence for people."""
 
     name: str
     up: bool = False
     problem: str | None = None
     attempts_failed: int = 0  # in a row
-    stands_still: bool = False  # its server answers, and refuses the same records each time
+    stands_still: bool = False  # its server answers but refuses the same records each time

@@ -1,7 +1,7 @@
-"""Which records may enter the journal: pure checks on the exchange's own text, before anything is written.
+"""Decides which records may enter the journal, by pure checks on the exchange's own text.
 
 PostgreSQL would take `NaN` as a price (even past `CHECK (price > 0)`) and would open a chunk for the year 2262; a text
-with a NUL or half a surrogate pair would fail the whole COPY it travels in. So they are put aside here, with a reason.
+with a NUL or half a surrogate pair would fail the whole COPY. Such records are put aside here, with a reason.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from ingestd.records import (
     field_rules,
 )
 
-# PostgreSQL takes at most 2,704 bytes of one row into a B-tree, and answers 54000 to more:
-# https://www.postgresql.org/docs/current/btree.html. Our indexes hold up to three names, or one id, beside numbers and
-# times: with at most four bytes to a character that is 1,536 bytes, or 800, and what these need besides.
+# A B-tree of PostgreSQL takes at most 2,704 bytes of a row; more is SQLSTATE 54000:
+# https://www.postgresql.org/docs/current/btree.html. Our indexes hold up to three names, or one id, besides numbers and
+# times: at four bytes a character that is 1,536 bytes, or 800, plus the numbers and times.
 LONGEST_NAME = 128
-"""Characters of what an index may hold several of: exchange, symbol, channel, timeframe, the venue's trade id."""
+"""Maximum characters of a text that shares an index: exchange, symbol, channel, timeframe, the venue's trade id."""
 LONGEST_ID = 200
-"""Characters of what is alone in its index, such as an order's id."""
+"""Maximum characters of a text that has an index to itself, such as an order's id."""
 
-# Nothing in these markets is older than Bitcoin; an epoch-0 time is a venue's way of saying "none".
+# No record can be older than Bitcoin; some venues send the time 0 to mean "none".
 OLDEST_TIME_US = 1_230_768_000_000_000  # 2009-01-01
 _MAX_BIGINT = 2**63 - 1
 _MAX_INTEGER = 2**31 - 1
-_MAX_TIME_US = 253_402_300_799_000_000  # the end of the year 9999: what a datetime can be
+_MAX_TIME_US = 253_402_300_799_000_000  # the end of the year 9999, the limit of datetime
 _MAX_LEVELS = 10_000  # on one side of a book
 _MAX_REJECTION_CHARACTERS = 16_000
 _SIDES = frozenset({"buy", "sell", None})
@@ -61,21 +61,21 @@ _levels = re.compile(rf"(?:-?{_JSON_NUMBER} (?=[0.]*[1-9]){_JSON_NUMBER} )*").fu
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """The exchange times a table accepts, in microseconds since the epoch: older than its retention is refused,
-    since it would re-create chunks that retention has dropped."""
+    """The exchange times a table accepts, in microseconds since the epoch. Records older than the retention are
+    refused, since they would re-create chunks that retention has dropped."""
 
     oldest: dict[type, int]
     newest: int
 
 
 def time_window(now_us: int, max_ahead_s: float, retention_days: dict[type, int]) -> TimeWindow:
-    """What is accepted at `now_us`; a retention of 0 days keeps for ever and so refuses nothing for its age."""
+    """The time window at `now_us`; a retention of 0 days keeps rows for ever, so no record is too old."""
     oldest = {kind: now_us - days * MICROSECONDS_PER_DAY for kind, days in retention_days.items() if days}
     return TimeWindow(oldest, now_us + int(max_ahead_s * 1e6))
 
 
 def rejection_reason(record: MarketRecord, window: TimeWindow) -> str | None:
-    """Why `record` cannot be stored, as a short fixed reason, or None when it can."""
+    """Return a short fixed reason why `record` cannot be stored, or None if it can."""
     reason = _CHECKS[type(record)](record)
     if reason is not None:
         return reason
@@ -93,9 +93,9 @@ def rejection_reason(record: MarketRecord, window: TimeWindow) -> str | None:
 
 
 def all_valid(records: Sequence[MarketRecord | FeedGap], window: TimeWindow) -> bool:
-    """Whether no record of a batch has a `rejection_reason`, asked of all at once: half the time of asking each.
+    """Whether no record of a batch has a `rejection_reason`; takes half the time of checking each record alone.
 
-    False when there is a gap among them, too: that is not a market record.
+    Also False if the batch contains a gap, which is not a market record.
     """
     by_type: defaultdict[type, list[Any]] = defaultdict(list)
     for record in records:
@@ -137,7 +137,7 @@ def _all_ticks(ticks: Sequence[Tick], window: TimeWindow) -> bool:
 
 
 def _all_in_place(records: Sequence[Trade] | Sequence[Tick], window: TimeWindow) -> bool:
-    """What every market record must have: names, and two times that can be."""
+    """Check what all market records share: valid names and two plausible times."""
     received = [record.received_at for record in records]
     times = [record.time for record in records]
     oldest = max(OLDEST_TIME_US, window.oldest.get(type(records[0]), OLDEST_TIME_US))
@@ -152,7 +152,7 @@ def _all_in_place(records: Sequence[Trade] | Sequence[Tick], window: TimeWindow)
 
 
 def storable_gap(gap: FeedGap) -> FeedGap:
-    """The gap with its texts fit for every database: a venue's last words are in `detail`."""
+    """Return the gap with texts that every database accepts; `detail` may hold a venue's close reason."""
     detail = None if gap.detail is None else storable_text(gap.detail)[:1000]
     return msgspec.structs.replace(
         gap,
@@ -163,7 +163,7 @@ def storable_gap(gap: FeedGap) -> FeedGap:
 
 
 def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
-    """The row of `rejected_records` that keeps what was refused; of a very long record, how it begins."""
+    """Build the row of `rejected_records` for a refused record; a very long record is truncated."""
     text = as_json(record)
     if len(text) > _MAX_REJECTION_CHARACTERS:
         text = json.dumps({"characters": len(text), "begins": text[: _MAX_REJECTION_CHARACTERS // 2]})
@@ -179,13 +179,13 @@ def rejection(record: MarketRecord, table: str, reason: str) -> Rejected:
 
 
 def as_json(record: msgspec.Struct) -> str:
-    """The record as a JSON object that PostgreSQL's JSONB accepts whatever the texts in it are."""
+    """Convert a record to a JSON object that PostgreSQL's JSONB accepts, whatever its texts contain."""
     values = {name: getattr(record, name) for name in record.__struct_fields__}
     return json.dumps(_cleaned(values), ensure_ascii=True, separators=(",", ":"))
 
 
 def storable_text(text: str) -> str:
-    """The text with what no database takes (NUL, half surrogate pairs) written as escapes."""
+    """Escape the characters that no database accepts (NUL, half surrogate pairs)."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
@@ -193,7 +193,7 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, int) and not -_MAX_BIGINT <= value <= _MAX_BIGINT:
-        return hex(value)  # no limit on its digits, unlike JSON's
+        return hex(value)  # hexadecimal text has no limit on digits, unlike JSON integers
     if isinstance(value, dict):
         return {key: _cleaned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -271,9 +271,9 @@ _ALLOWED: Mapping[str, Callable[[Any], object]] = {
 
 
 def _by_rules(record_type: type) -> Callable[[Any], str | None]:
-    """The check of a record whose fields can be judged one by one."""
+    """Build the check of a record whose fields can be checked independently."""
     hints = get_type_hints(record_type)
-    rules = list(field_rules(record_type).items())[2:]  # `rejection_reason` judges time and received_at
+    rules = list(field_rules(record_type).items())[2:]  # `rejection_reason` checks time and received_at
     checks = [
         (name, _ALLOWED[rule.allows], type(None) in get_args(hints[name]), rule.reason or name) for name, rule in rules
     ]
@@ -298,11 +298,11 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
 
 
 def is_name(text: str) -> bool:
-    """Whether it may be stored as a name. `isprintable` is false for control characters and for half surrogate pairs,
-    which no encoding takes."""
+    """Whether the text may be stored as a name. `isprintable` is false for control characters and for half surrogate
+    pairs, which cannot be encoded."""
     return 0 < len(text) <= LONGEST_NAME and text.isprintable()
 
 
 def is_id(text: str) -> bool:
-    """Whether it may be stored as an id."""
+    """Whether the text may be stored as an id."""
     return 0 < len(text) <= LONGEST_ID and text.isprintable()
