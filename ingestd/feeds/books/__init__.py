@@ -1,5 +1,5 @@
-"""Order books: whether ours equals the exchange's, and when it is sampled.
+"""Order books: whether ours equals the exchange's, and which ones to sample.
 
 In: snapshots and changes.
-Out: books to record, and the news that one is broken.
+Out: books to record, and which books are broken.
 """

@@ -1,4 +1,4 @@
-"""How a wrong order book is asked for again: subscribe, unsubscribe first, at last close its socket. Pure."""
+"""Steps to replace a wrong order book: subscribe again, unsubscribe first, at last close the socket. Pure."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
 
-SNAPSHOT_WITHIN_S = 10.0  # after it was asked for; venues send it with their confirmation
-SOCKET_AGAIN_S = 3600.0  # a socket carries other streams too: they are not interrupted for one book again and again
+SNAPSHOT_WITHIN_S = 10.0  # after the request; venues send the snapshot with their confirmation
+SOCKET_AGAIN_S = 3600.0  # at most one closed socket an hour for one book: the socket carries other streams too
 
 
 class Rung(IntEnum):
-    """What is done so that the venue sends a whole book."""
+    """A step that makes the venue send a snapshot of a book."""
 
     ASK = 1
-    """Ask for the stream again: the venue's code in the exchange library has taken back what it had to."""
+    """Subscribe again: the exchange library has already removed the old subscription."""
     UNSUBSCRIBE = 2
-    """End the stream, then ask for it again."""
+    """Unsubscribe, then subscribe again."""
     SOCKET = 3
-    """Give up the socket, and ask for all that was on it on the next one."""
+    """Close the socket, and subscribe to all its streams on the next one."""
 
 
 @dataclass(slots=True)
 class _Step:
     rung: Rung
-    asked_at_s: float | None  # None: it is still to be asked for
+    asked_at_s: float | None  # None: the step is still to be taken
 
 
 class BookLadder:
-    """The books that were asked for again, and the step each one is at. A whole book from the venue ends it.
+    """The broken books of a feed, each with its current step. A snapshot from the venue ends the steps.
 
-    `stands`: a broken book stays subscribed, so that subscribing again would send nothing; `can_unsubscribe`: whether
-    the feed can unsubscribe from one book.
+    `stands`: a broken book stays subscribed, so that subscribing again would send nothing. `can_unsubscribe`: the feed
+    can unsubscribe from one book.
     """
 
     def __init__(self, *, stands: bool = False, can_unsubscribe: bool = True) -> None:
@@ -42,7 +42,7 @@ class BookLadder:
         self._socket_given_up_at_s: dict[str, float] = {}
 
     def broken(self, symbol: str) -> None:
-        """The book is wrong: it is to be asked for again."""
+        """Note that the book is wrong, and schedule its first step."""
         if not self._stands:
             self._steps[symbol] = _Step(Rung.ASK, None)
         elif self._can_unsubscribe:
@@ -51,26 +51,26 @@ class BookLadder:
             self._steps[symbol] = _Step(Rung.ASK, -inf)
 
     def not_begun(self, symbol: str, now_s: float) -> None:
-        """A change came before the whole book that was asked for."""
+        """Note that a change arrived before the snapshot."""
         self._steps.setdefault(symbol, _Step(Rung.ASK, now_s))
 
     def asking(self, symbol: str) -> Rung | None:
-        """The step to take for this book; None: none, or it has been taken."""
+        """The step to take now for this book; None if there is none, or it was taken already."""
         step = self._steps.get(symbol)
         return step.rung if step is not None and step.asked_at_s is None else None
 
     def asked(self, symbol: str, now_s: float) -> None:
-        """The step was taken: the venue has `SNAPSHOT_WITHIN_S` from now."""
+        """Note that the step was taken. The venue has `SNAPSHOT_WITHIN_S` from now to send the snapshot."""
         step = self._steps.get(symbol)
         if step is not None:
             step.asked_at_s = now_s
 
     def whole(self, symbol: str) -> None:
-        """A whole book came, or nobody wants it any more, or its socket is gone."""
+        """Stop the steps for this book: its snapshot arrived, it was unsubscribed, or its socket closed."""
         self._steps.pop(symbol, None)
 
     def overdue(self, now_s: float) -> Iterator[tuple[str, Rung]]:
-        """The books that did not come in time, each with its next step."""
+        """The books whose snapshot did not arrive in time, each with its next step."""
         for symbol, step in list(self._steps.items()):
             if step.asked_at_s is None or now_s - step.asked_at_s < SNAPSHOT_WITHIN_S:
                 continue

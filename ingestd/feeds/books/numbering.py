@@ -1,4 +1,5 @@
-"""Whether the numbers of a market's book are to be believed. How an exchange counts is in its file of `venues`."""
+"""Whether the sequence numbers of a market's book can be trusted. Each file of `venues` says how its exchange
+counts."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ from ingestd.gaps.consecutive import HOLES_TO_DOUBT, STEPS_TO_BELIEVE, Consecuti
 
 
 class BookSteps:
-    """The steps from one number of a market's book to the next: whether its changes are to be judged by them.
+    """Judges from the steps between sequence numbers of a market's book whether the numbers can prove a missing change.
 
-    Those from a whole book to its first change and those from one change to the next are counted apart: where the
-    first ones never follow, the whole book is of another series.
+    Steps from a snapshot to its first change are counted apart from steps between two changes: if the former never
+    follow, the snapshot is numbered in another series.
     """
 
     def __init__(self) -> None:
@@ -19,7 +20,7 @@ class BookSteps:
         self._since_hole = 0
 
     def count(self, *, follows: bool, in_turn: bool) -> bool:
-        """Note a step, `in_turn` from a change. Whether they are no longer believed since this one."""
+        """Count a step (`in_turn`: between two changes). Return whether this step ends the trust in the numbers."""
         self._counts[in_turn] += 1
         self._since_hole = self._since_hole + 1 if follows else 0
         if follows:

@@ -1,4 +1,4 @@
-"""Which order books have changed since they were last sampled, and the recent states of the one being audited. Pure."""
+"""The order books that changed since they were last sampled, and recent states of the audited book. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class SampledBook(Protocol):
     """An order book that a feed keeps."""
 
     def as_mapping(self) -> Mapping[str, Any]:
-        """The book in the exchange library's form, as far down as an audit looks."""
+        """The book in the exchange library's form, down to the depth of an audit."""
 
 
 Book = TypeVar("Book", bound=SampledBook)
 
 
 class BookSamples(Generic[Book]):
-    """The books of one feed. A book is discarded when it is no longer the exchange's."""
+    """The books of one feed that are due to be sampled."""
 
     def __init__(self) -> None:
         self._changed: dict[str, Book] = {}
@@ -30,31 +30,31 @@ class BookSamples(Generic[Book]):
         self._states: deque[BookState] = deque()
 
     def changed(self, symbol: str, book: Book) -> None:
-        """The book is to be sampled."""
+        """Note that the book changed and is due to be sampled."""
         self._changed[symbol] = book
         if symbol == self._audited:
             self._states.append(book_state(book.as_mapping(), AUDITED_LEVELS))
 
     def take(self) -> Iterator[tuple[str, Book]]:
-        """The books to sample, each once."""
+        """Take the books that are due, each once."""
         changed, self._changed = self._changed, {}
         return iter(changed.items())
 
     def discard(self, symbol: str) -> None:
-        """The book is no longer the exchange's: it is rebuilt, or not followed any more."""
+        """Drop a book that no longer equals the exchange's: it is being rebuilt, or is no longer followed."""
         self._changed.pop(symbol, None)
         if symbol == self._audited:
             self._states.clear()
 
     def keep_states(self, symbol: str, now: Mapping[str, Any]) -> Sequence[BookState]:
-        """The states of this one book from now on, oldest first, at most the newest thousand.
+        """Start to keep the states of this book, and return them as a live sequence, oldest first.
 
-        They are cleared when the book is discarded.
+        It holds the newest thousand, and is cleared when the book is discarded.
         """
         self._audited = symbol
         self._states = deque([book_state(now, AUDITED_LEVELS)], maxlen=_KEPT_STATES)
         return self._states
 
     def keep_no_states(self) -> None:
-        """Keep the states of no book."""
+        """Stop keeping states."""
         self._audited = None

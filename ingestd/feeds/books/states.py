@@ -1,4 +1,4 @@
-"""A book as it was at one moment, and what a venue's own book says of the moments around it. Pure."""
+"""States of a book at single moments, and their comparison with a snapshot from the venue. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 AUDITED_LEVELS = 100
-_MOST_MUST_BE_STILL = 0.5  # of the levels: where more of them moved, the comparison says too little
-_SUM_DECIMALS = 12  # a sum of floats is not to differ from the venue's by its last bits
+_MOST_MUST_BE_STILL = 0.5  # least share of unchanged levels: if more moved, the comparison is inconclusive
+_SUM_DECIMALS = 12  # rounding, so that a sum of floats does not differ from the venue's in its last bits
 
 Result = Literal["equal", "differs", "inconclusive"]
 Levels = tuple[tuple[float, float], ...]
@@ -17,7 +17,7 @@ Place = tuple[str, float]  # side, price
 
 @dataclass(frozen=True, slots=True)
 class BookState:
-    """The best levels (price, amount), best first, and the venue's sequence, if it has one."""
+    """The best levels (price, amount), best first, and the venue's sequence number, if it has one."""
 
     bids: Levels
     asks: Levels
@@ -26,7 +26,7 @@ class BookState:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`wrong`: the levels of our book that the venue's contradicts."""
+    """The result of a comparison. `wrong`: the levels at which our book differs from the venue's."""
 
     result: Result
     wrong: frozenset[Place] = frozenset()
@@ -43,11 +43,11 @@ def book_state(book: Mapping[str, Any], levels: int) -> BookState:
 
 
 def compare(ours: Sequence[BookState], venue: BookState, *, one_series: bool) -> Verdict:
-    """What the venue's own book says of the states ours went through around the request, the oldest first.
+    """Compare a snapshot from the venue with the states of our book around the request, oldest first.
 
-    The venue's is from an unknown moment among them. A level that had one amount in all of them must have it there
-    too, one that was in none must not be there. `one_series`: the venue numbers the books of both its interfaces
-    alike, which narrows the states down to those on either side of its book, or to the one that is the same.
+    The snapshot is from an unknown moment among these states. A level with the same amount in all states must have that
+    amount in the snapshot; a level in no state must not be in it. `one_series`: REST and the socket share one sequence,
+    which narrows the states down to the one with the snapshot's number, or to its two neighbours.
     """
     if not ours or not (venue.bids and venue.asks):
         return Verdict("inconclusive")
@@ -74,19 +74,21 @@ def compare(ours: Sequence[BookState], venue: BookState, *, one_series: bool) ->
 
 
 def has_passed(ours: Sequence[BookState], venue: BookState) -> bool:
-    """Whether our newest state is the venue's or a later one."""
+    """Whether our newest state is at or after the venue's snapshot."""
     newest = ours[-1].sequence if ours else None
     return newest is not None and venue.sequence is not None and newest >= venue.sequence
 
 
 def _around(ours: Sequence[BookState], sequence: int) -> Sequence[BookState]:
-    """The state of that number, else those before and after it. None when it is older than all, or ahead of all of
-    several: then the stream is late. A single state that it is ahead of is a book that stands still, and is compared.
+    """The state with that sequence number, else its two neighbours.
+
+    Empty if the number is older than all states, or newer than all of several: then the stream is late. A single older
+    state is returned: that book has not changed since.
     """
     numbered = [(state.sequence, state) for state in ours if state.sequence is not None]
     same = [state for number, state in numbered if number == sequence]
     if same:
-        return same[-1:]  # what was received last under that number is what is kept
+        return same[-1:]  # several states may have one number: the last one received is the book
     before = [state for number, state in numbered if number < sequence]
     after = [state for number, state in numbered if number > sequence]
     if before and after:
@@ -95,7 +97,7 @@ def _around(ours: Sequence[BookState], sequence: int) -> Sequence[BookState]:
 
 
 def _within(side: str, all_levels: Sequence[Levels]) -> Iterator[Iterable[tuple[float, float]]]:
-    """The levels that every one of these books would show: as far from the market as the shortest of them reaches."""
+    """The levels of each book down to the depth that the shallowest of them reaches."""
     if not all(all_levels):
         return iter([() for _ in all_levels])
     if side == "bids":

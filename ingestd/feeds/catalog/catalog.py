@@ -1,4 +1,4 @@
-"""What `ingestd check` can say about the feeds without opening a socket."""
+"""Checks of the configured feeds for `ingestd check`. They open no socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NEWEST_ONLY = (
 _DEAR = "a page of 500 past trades of the stream @trade weighs 200 of the 2400 that Binance's futures allow a minute"
 _TAKE_AGGREGATES = 'the stream @aggTrade is filled without a key: watchTradesForSymbols = { name = "aggTrade" }'
 _FORMER_NAMES = {name: exchange for exchange, facts in FACTS.items() for name in facts.former_names}
-_NEAR = 0.82  # bittrex and bittrade, which are two exchanges, are 0.8
+_NEAR = 0.82  # above 0.8, the similarity of bittrex and bittrade, which are two exchanges
 _HAVING = {
     "all": "markets",
     "contracts": "contracts",
@@ -40,7 +40,7 @@ _HAVING = {
 
 
 def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
-    """Every exchange ccxt does not know, every channel and timeframe it does not offer, every decoder there is not."""
+    """Errors in the feeds: unknown exchanges, channels and timeframes not offered, decoders that do not exist."""
     problems: list[Problem] = []
     for index, feed in enumerate(feeds):
         problems.extend(_check_feed(f"feeds[{index}]", feed))
@@ -48,7 +48,7 @@ def check(feeds: Sequence[FeedConfig]) -> list[Problem]:
 
 
 def advice(feeds: Sequence[FeedConfig]) -> list[Problem]:
-    """What works, but not as well as it could: of Binance's futures the default stream is hard to fill."""
+    """Advice on feeds that work but could be better: gaps in Binance futures' default trade stream are hard to fill."""
     found = []
     for index, feed in enumerate(feeds):
         futures = feed.exchange in _BINANCE_FUTURES or (
@@ -62,7 +62,7 @@ def advice(feeds: Sequence[FeedConfig]) -> list[Problem]:
 
 
 def pointless(feeds: Sequence[FeedConfig]) -> list[Problem]:
-    """Every channel that no symbol of its feed has: a spot market has neither funding rate nor open interest."""
+    """Channels that no symbol of their feed has: a spot market has neither funding rate nor open interest."""
     return [
         Problem(
             f"feeds[{index}].channels[{number}]",
@@ -78,7 +78,7 @@ def pointless(feeds: Sequence[FeedConfig]) -> list[Problem]:
 
 
 def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
-    """Every symbol that is not in the list that a daemon kept, if the list is at most a day old."""
+    """Symbols that are not in the list of markets that a daemon cached, if the list is at most a day old."""
     problems = []
     for index, feed in enumerate(feeds):
         cache = MarketCache(state_dir, feed)
@@ -87,7 +87,7 @@ def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
             continue
         missing = resolve(feed.symbols, {market["symbol"]: market for market in markets}).unknown
         for symbol in [s for s in missing if any(may_hold(family, s) for family in cache.missing)]:
-            del missing[symbol]  # in a list that could not be had
+            del missing[symbol]  # it may be in a list that the venue did not return
         age_h = (now_us() - cache.loaded_at) / 3.6e9
         age = f"{age_h:.0f} h ago" if age_h >= 1 else "just now" if age_h < 1 / 60 else f"{age_h * 60:.0f} min ago"
         problems += [
@@ -99,7 +99,7 @@ def unlisted(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
 
 
 def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
-    """Symbols that do not look like unified symbols, if there is no list of the venue's markets to check them by."""
+    """Symbols that do not look like unified symbols, if no cached list of markets exists to check them."""
     found = []
     for index, feed in enumerate(feeds):
         written = [(number, s, unified_guess(s)) for number, s in enumerate(feed.symbols) if not is_pattern(s)]
@@ -118,7 +118,7 @@ def doubtful(feeds: Sequence[FeedConfig], state_dir: Path) -> list[Problem]:
 
 
 def nearest_exchange(name: str) -> str:
-    """A hint at the exchange that an unknown name may mean, and at the list of all."""
+    """A hint for an unknown exchange name: the most similar name, and the command that lists all."""
     ids = {_letters(each): each for each in exchange_ids()}
     written = _letters(name)
     meant = ids.get(_FORMER_NAMES.get(written, written))
@@ -173,7 +173,7 @@ def _candles_not_streamed(path: str, feed: FeedConfig) -> list[Problem]:
 
 
 def _streams_refused(path: str, feed: FeedConfig) -> list[Problem]:
-    """Streams that the exchange library refuses to ask for: those of another type of market, those without a key."""
+    """Streams that the exchange library refuses to subscribe to, for their market type or for lack of an API key."""
     native = native_venue(feed)
     found = []
     for number, channel in enumerate(feed.channels):
@@ -193,7 +193,7 @@ def _streams_refused(path: str, feed: FeedConfig) -> list[Problem]:
 
 
 def _markets_without_decoder(path: str, feed: FeedConfig) -> list[Problem]:
-    """The named markets of a kind that the decoder does not serve; what a pattern matches is seen at the start."""
+    """Named markets of a kind that the native decoder does not read. Patterns are resolved at the start, not here."""
     venue = native_venue(feed)
     kinds = venue.markets if venue is not None else frozenset[str]()
     return [
@@ -209,7 +209,7 @@ def _markets_without_decoder(path: str, feed: FeedConfig) -> list[Problem]:
 
 
 def _has_key(feed: FeedConfig) -> bool:
-    """Whether it has an API key. True for a file that cannot be read: that mistake is reported elsewhere."""
+    """Whether the feed has an API key. True if its file cannot be read: another check reports that."""
     try:
         return bool(feed.credentials().get("apiKey"))
     except ConfigError:

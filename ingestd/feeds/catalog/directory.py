@@ -1,4 +1,4 @@
-"""What each exchange offers, and which markets it lists, for a person who writes a configuration."""
+"""What each exchange offers, and which markets it lists, as help for writing a configuration."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ _USUAL: tuple[Channel, ...] = ("ticks", "trades", "order_book")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An exchange: the decoder of each of its channels (`native` or `ccxt`), the timeframes of its candles, and the
-    channels that need an API key."""
+    """What an exchange offers.
+
+    `channels`: the decoder (`native` or `ccxt`) of each channel. `candles`: timeframes. `with_key`: channels that need
+    an API key. `sampled`: channels of which the exchange sends only some records.
+    """
 
     exchange: str
     channels: Mapping[Channel, str]
@@ -35,16 +38,17 @@ class Offer:
 
     @property
     def decoder(self) -> str:
-        """`native` where there is a decoder of our own for any of its channels."""
+        """`native` if any channel has a native decoder, else `ccxt`."""
         return "native" if "native" in self.channels.values() else "ccxt"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Markets of a venue: symbol and kind (`spot`, `linear`, `inverse`, `option`), by symbol.
+    """Markets of a venue: symbol and kind (`spot`, `linear`, `inverse`, `option`), sorted by symbol.
 
-    `of`: how many the venue lists in all. `age_s`: the age of a list that a daemon keeps; None if the venue was asked.
-    `unknown`: why a name or pattern has no market. `missing`: why the venue did not give a list.
+    `of`: the number of markets that the venue lists in all. `age_s`: the age of a daemon's cached list; None if the
+    venue was asked. `unknown`: names and patterns without a market, with the reason. `missing`: lists that the venue
+    did not return, with the reason.
     """
 
     markets: Sequence[tuple[str, str]]
@@ -55,7 +59,7 @@ class Listing:
 
 
 def known(exchange: str) -> str:
-    """The exchange's name. Raises ConfigError, with the nearest name, if there is no such exchange."""
+    """Return the exchange's name. Raises ConfigError, with the nearest name, if there is no such exchange."""
     if exchange in exchange_ids():
         return exchange
     message = "is not an exchange that can be streamed"
@@ -81,14 +85,14 @@ def offer(exchange: str) -> Offer:
 
 
 def first_symbol(exchange: str) -> str:
-    """A market to begin with: bitcoin, in a currency that the venue quotes it in."""
+    """A market for a first configuration: bitcoin, in a currency that the venue quotes."""
     facts = facts_of(exchange)
     return facts.first_market or ("BTC/USDT:USDT" if facts.contracts_only else "BTC/USDT")
 
 
 def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:
-    """The channels among ticks, trades and order books that the venue serves of these symbols without an API key; if
-    there are none, its other channels that it serves so."""
+    """The channels among ticks, trades and order books that the venue serves for these symbols without an API key; if
+    it serves none of these, all other channels that it serves without a key."""
     offered = offer(exchange).channels
     served = [
         channel
@@ -99,7 +103,7 @@ def usual_channels(exchange: str, symbols: Sequence[str]) -> list[Channel]:
 
 
 async def listed(feed: FeedConfig, state_dir: Path | None) -> Listing:
-    """The markets that the feed's symbols name or match: of the list kept in `state_dir`, else of the venue's.
+    """The markets that the feed's symbols name or match, from the list cached in `state_dir`, else from the venue.
 
     Raises FeedError if the venue cannot be reached.
     """

@@ -1,5 +1,5 @@
 """An exchange's list of markets.
 
 In: the list, and the configured names and patterns.
-Out: symbols to follow, and those that became doubtful.
+Out: symbols to follow, and symbols that may have been delisted.
 """

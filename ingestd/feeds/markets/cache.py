@@ -1,4 +1,4 @@
-"""A venue's markets on disk, so that a start need not wait for the venue to list them."""
+"""A cache of a venue's markets on disk, so that a start need not wait for the venue."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ log = structlog.get_logger()
 
 FRESH_FOR_S = 86_400.0
 _VERSION = 1
-_writing = threading.Lock()  # two feeds of one exchange have one file
+_writing = threading.Lock()  # two feeds of one exchange share a file
 
 
 class MarketCache:
-    """One file for one venue under one configuration. Its failures cost a start a request, nothing else.
+    """The cache file of one venue under one configuration. A failure only means that a start asks the venue.
 
-    `loaded_at` is when the venue listed what was read or written last, in microseconds; 0: nothing was.
+    `loaded_at`: when the venue listed the markets that were last read or written, in microseconds; 0 if none were.
     """
 
     def __init__(self, state_dir: Path, config: FeedConfig) -> None:
-        # What decides which markets are listed, and by whom.
+        # These options decide which server lists which markets.
         asked = msgspec.json.encode([config.exchange, config.options, config.url_map], order="sorted")
         name = f"{config.exchange}-{hashlib.blake2b(asked, digest_size=6).hexdigest()}.json"
         self.path = state_dir / "markets" / name
         self.loaded_at = 0
-        self.missing: dict[Family, str] = {}  # what the venue did not list then, and why
+        self.missing: dict[Family, str] = {}  # the families that the venue did not list then, and why
 
     def read(self) -> list[dict[str, Any]] | None:
-        """The markets in the exchange library's form; None when there are none, or only old or damaged ones."""
+        """The markets in the exchange library's form; None if the file is missing, empty, old or damaged."""
         try:
             document = decode_json(files.read(self.path))
             if document["version"] != _VERSION or not all(isinstance(m["symbol"], str) for m in document["markets"]):
@@ -58,7 +58,7 @@ class MarketCache:
         return markets
 
     def write(self, markets: Sequence[Mapping[str, Any]], missing: Iterable[tuple[Family, str]] = ()) -> None:
-        """Replace the file as a whole; `missing` families are asked for again. May run in a thread."""
+        """Replace the file. A later start asks again for the `missing` families. May run in a thread."""
         loaded_at = now_us()
         lacks = [{"name": family.name, "kinds": sorted(family.kinds), "why": why} for family, why in missing]
         try:

@@ -1,9 +1,8 @@
-"""Which of a venue's lists of markets a request asks for, and which of them a feed needs. Pure.
+"""Families of markets that a venue lists separately: which one a request asks for, and which ones a feed needs. Pure.
 
-Most venues list spot, linear, inverse and option markets separately, and one list may be out of reach alone: Binance's
-futures answer 451 in some countries. A family is not required if no symbol of the feed is in it. Every request that the
-venue's file does not name (`lists`) is required: the names of markets follow from its answer, or it asks for all
-markets at once.
+Most venues list spot, linear, inverse and option markets separately, and a single list may be unreachable: Binance's
+futures answer 451 in some countries. A feed does not need a family that holds none of its symbols. Every request that
+the venue's file does not name in `lists` is required: it returns all markets, or something that their names depend on.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from ingestd.venues.families import Family
 
 
 def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
-    """The family that a request for markets asks for; None: it is required for any symbol.
+    """The family that a request for markets asks for; None if every symbol needs the request.
 
-    `exchange` is the one whose code asks, `api` the library's name of the venue's interface, or its parts.
+    `exchange`: the exchange whose code sends the request. `api`: ccxt's name of the venue's interface, or its parts.
     """
     interface = [api] if isinstance(api, str) else list(api)
     told = [f"{key}={value}" for key, value in params.items()] if isinstance(params, Mapping) else []
@@ -30,14 +29,14 @@ def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
 
 
 def needed(wanted: Iterable[str], unknown: Collection[str], missing: Iterable[Family]) -> list[Family]:
-    """The missing families that a pattern may match markets of, or that a name in `unknown` may be in."""
+    """The missing families that may hold a wanted market: one that a pattern matches, or one named in `unknown`."""
     names = [name for name in wanted if is_pattern(name) or name in unknown]
     kinds = [_kinds(name) for name in names]
     return [family for family in missing if family.kinds and any(k is None or k & family.kinds for k in kinds)]
 
 
 def may_hold(family: Family, name: str) -> bool:
-    """Whether the market of that name, or one that the pattern matches, may be of the family."""
+    """Whether the family may hold the market with this name, or a market that this pattern matches."""
     kinds = _kinds(name)
     return bool(family.kinds) and (kinds is None or bool(kinds & family.kinds))
 

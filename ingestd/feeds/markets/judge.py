@@ -1,6 +1,6 @@
-"""Whether a market of a venue's list can be followed and stored. Pure.
+"""Rejects markets in a venue's list that cannot be followed or stored. Pure.
 
-A venue may list a market with a name that no database takes, or a number that no column holds.
+A venue may list a market with a name that the database refuses, or a number that no column holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ingestd.venues.exact import decimal_text
 
 _MAX_NAME_BYTES = 384
 _MAX_DIGITS = 60
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what was there was no text
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that were not UTF-8
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TEXTS = ("symbol", "id", "base", "quote", "settle", "baseId", "quoteId", "settleId", "type")
 _NEEDED = ("symbol", "id")
@@ -26,7 +26,7 @@ _LATEST_MS = 253_402_300_800_000  # the year 10000
 
 
 def why_malformed(market: Any) -> str | None:
-    """What is wrong with a market in the exchange library's form; None: nothing."""
+    """Why a market in the exchange library's form is malformed; None if it is valid."""
     if not isinstance(market, Mapping):
         return "is no market"
     for key in _TEXTS:
@@ -46,7 +46,7 @@ def why_malformed(market: Any) -> str | None:
 
 
 def _has_its_id_for_base(market: Mapping[str, Any]) -> bool:
-    """Where Binance's list names no base of `BTCUSDT`, the library takes the id for it."""
+    """Whether the base is in truth the id: if Binance's list names no base for `BTCUSDT`, ccxt takes the id."""
     base, quote = market.get("base"), market.get("quote")
     return bool(market.get("spot") and base and quote and base == market["id"] != quote and base.endswith(quote))
 
@@ -94,8 +94,11 @@ def _is_number(value: Any) -> bool:
 
 
 def with_ids_of_others(markets: Iterable[Mapping[str, Any]], followed: Container[str]) -> dict[str, str]:
-    """Why each market is put aside that shares its id with another of its type: a message could mean either. The market
-    that is followed already keeps the id, else the one whose base the id names, else the first."""
+    """The markets to put aside because another market of their type has the same id, each with the reason.
+
+    A message with that id could mean either market. A market that is already followed keeps the id, else the one whose
+    base the id names, else the first.
+    """
     holders: dict[tuple[Any, ...], str] = {}
     aside: dict[str, str] = {}
     for market in sorted(markets, key=lambda market: (market["symbol"] not in followed, not _names_its_base(market))):
@@ -112,7 +115,7 @@ def _names_its_base(market: Mapping[str, Any]) -> bool:
 
 
 def shown_name(entry: Any) -> str:
-    """An entry's name in messages: its id, else its beginning. Printable, at most 80 characters."""
+    """An entry's name for messages: its id, else the start of its text. Printable, at most 80 characters."""
     named = ""
     if isinstance(entry, Mapping):
         values = (entry.get(key) for key in _ID_KEYS)

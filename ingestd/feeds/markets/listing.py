@@ -1,7 +1,7 @@
-"""What the venue's list of markets says of the symbols that are followed. Pure.
+"""Compares the venue's newest list of markets with the followed symbols. Pure.
 
-A list is one answer of one moment: it may lack a market that goes on trading. So none of them ends a stream. What is
-followed stays subscribed, and the library keeps the last known market of it. Three things are a reason to doubt it:
+A list may lack a market that is still traded, so no list ends a stream. Followed symbols stay subscribed, and the
+library keeps their last known markets. In three cases a followed symbol becomes doubtful:
 
 | the newest list | a gap opens (`unlisted`) | it ends |
 |---|---|---|
@@ -9,10 +9,10 @@ followed stays subscribed, and the library keeps the last known market of it. Th
 | lacks it | once none of its streams has delivered for `SILENT_US` | with the next delivery |
 | lacks it, and its contract has expired | never: the market is over and no longer followed | - |
 
-A market that is back in the list and has not delivered since is subscribed to again.
+A market that returns to the list and has not delivered since is subscribed to again.
 
-One that is called closed or lacking, and silent for `OVER_US` or after its expiry, is taken for over: its gap ends, as
-nothing is traded there. Should it deliver after all, the same gap ends then.
+A closed or missing market that is silent for `OVER_US`, or has expired, counts as over: its gap ends, because nothing
+is traded there. If it delivers after all, the same gap ends at that delivery instead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Markets = Mapping[str, Mapping[str, Any]]
 
 SILENT_US = 3_600_000_000
 MOSTLY_THERE = 0.9
-"""A list with less of what was known before is a poor one."""
+"""A list with a smaller share of the markets known before is incomplete."""
 
 CLOSED = "the venue's list of markets calls it closed"
 LACKING = "the venue's list of markets lacks it, and nothing comes of it"
@@ -39,8 +39,9 @@ LACKING = "the venue's list of markets lacks it, and nothing comes of it"
 class Choice:
     """The symbols to follow, with the markets as last known.
 
-    `closed` and `lacking`: those the newest list calls closed, and those it lacks. `incomplete`: it lacks something, so
-    it is to be asked for soon. `missing_since`: since when each of these was configured and in no list before this one.
+    `closed`, `lacking`: symbols that the newest list calls closed, and symbols that it lacks. `incomplete`: the list
+    lacks markets, so load it again soon. `missing_since`: symbols that no list before this one had, and since when they
+    were configured.
     """
 
     symbols: Sequence[str]
@@ -53,8 +54,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`doubtful`: why each of these may miss something from now on; `back`: listed again after such a doubt; `over`:
-    in doubt for so long that nothing is traded there any more."""
+    """What a new list changes for the followed symbols.
+
+    `doubtful`: symbols that may miss records from now on, each with the reason. `back`: doubtful symbols that are
+    listed again. `over`: symbols so long in doubt that nothing is traded there any more.
+    """
 
     doubtful: Mapping[str, str]
     back: Sequence[str]
@@ -62,21 +66,23 @@ class Judgement:
 
 
 class ListingDoubts:
-    """Which of the followed symbols are in doubt. One for each recorder, which outlives the connections."""
+    """The followed symbols that are in doubt. Each recorder has one of these, which outlives its connections."""
 
     def __init__(self) -> None:
         self._followed: set[str] = set()
         self._in_doubt: set[str] = set()
 
     def judge(self, choice: Choice, streams: Iterable[StreamStatus], now: int) -> Judgement:
-        """What the newest list makes doubtful, once each time. A market that was closed when it was first followed is
-        not: nothing has ended."""
+        """Compare the newest list with the followed symbols. Each doubt is reported once.
+
+        A market that was already closed when it was first followed is not doubtful: nothing has ended.
+        """
         heard: dict[str, int] = {}
         for stream in streams if choice.lacking or choice.closed else ():
             at = stream.last_received_at or stream.followed_at or now
             heard[stream.symbol] = max(at, heard.get(stream.symbol, 0))
         followed = set(choice.symbols)
-        self._in_doubt |= set(choice.closed) - self._followed  # closed from the first: nothing to say
+        self._in_doubt |= set(choice.closed) - self._followed  # already closed when first followed: not reported
         doubtful = dict.fromkeys(choice.closed, CLOSED)
         silent = (symbol for symbol in choice.lacking if now - heard.get(symbol, now) >= SILENT_US)
         doubtful.update(dict.fromkeys(silent, LACKING))
@@ -93,8 +99,8 @@ class ListingDoubts:
 
 
 def has_expired(symbol: str, market: Mapping[str, Any] | None, now: int) -> bool:
-    """Whether the contract's time is over. Without its market the day in the unified symbol says so
-    (`BTC/USD:BTC-261225`, `…-261225-60000-C`), once it is over. https://docs.ccxt.com/#/?id=contract-naming-conventions
+    """Whether the contract has expired. Without a market the date in the unified symbol decides, once that day is over
+    (`BTC/USD:BTC-261225`, `…-261225-60000-C`). https://docs.ccxt.com/#/?id=contract-naming-conventions
     """
     expiry = market.get("expiry") if market is not None else None
     if expiry:
@@ -110,6 +116,6 @@ def has_expired(symbol: str, market: Mapping[str, Any] | None, now: int) -> bool
 
 
 def is_poor(known: Collection[str], listed: Collection[str], followed: Iterable[str]) -> bool:
-    """Whether a list lacks a market that is followed, or many of those that were known before."""
+    """Whether a list lacks a followed market, or many of the markets known before."""
     there = len(set(known).intersection(listed))
     return there < MOSTLY_THERE * len(known) or not set(followed) <= set(listed)

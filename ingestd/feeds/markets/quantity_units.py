@@ -1,6 +1,6 @@
 """The unit of a trade's quantity: the base currency, the quote currency, or a contract of a fixed amount of either.
 
-Each exchange's file says what its trades count (`Quantities`). For contracts of any other venue the unit is `unknown`.
+Each exchange's file states the unit of its trades (`Quantities`). For contracts of any other venue it is `unknown`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ SAID_BY_NOBODY = frozenset(exchange for exchange, facts in FACTS.items() if fact
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a market's trades count: `size` (None: one) of `currency`; both None where it is no contract."""
+    """What a quantity of 1 means in a market's trades: `size` (None: 1) of `currency`.
+
+    Both are None if the market is not a contract.
+    """
 
     linear: bool | None = None
     size: str | None = None
@@ -29,14 +32,14 @@ class Contract:
 
     @property
     def quantity_unit(self) -> Unit | None:
-        """The same in a word; None: not known."""
+        """The unit as one word; None if unknown."""
         if self.currency == "unknown":
             return None
         return "contracts" if self.size is not None else self.currency or "base"
 
 
 def contract_of(exchange: str, market: Mapping[str, Any]) -> Contract:
-    """What one of a trade's quantity is in this market (ccxt's dict of it)."""
+    """What a trade's quantity of 1 means in this market. `market`: ccxt's dict."""
     if not market.get("contract"):
         return Contract()
     linear, inverse = market.get("linear") is True, _is_inverse(market)
@@ -54,7 +57,7 @@ def contract_of(exchange: str, market: Mapping[str, Any]) -> Contract:
 
 
 def positive_size(exchange: str, market: Mapping[str, Any]) -> str | None:
-    """A contract's size, of a market that has one."""
+    """The market's contract size; None if it is not a contract or states no positive size."""
     if not market.get("contract"):
         return None
     size = _positive(market.get("contractSize"))
@@ -64,18 +67,19 @@ def positive_size(exchange: str, market: Mapping[str, Any]) -> str | None:
         if facts_of(exchange).quantities.quanto_multiplier and isinstance(info, Mapping)
         else None
     )
-    if multiplier is not None and _positive(multiplier) is None:  # the library takes 0 for 1, of whatever contract
+    if multiplier is not None and _positive(multiplier) is None:  # ccxt reads a multiplier of 0 as 1
         return "1" if _is_inverse(market) else None
     return size
 
 
 def _is_inverse(market: Mapping[str, Any]) -> bool:
-    """Whether it is settled in its base: the library also calls so what is settled in a third currency, a quanto."""
+    """Whether the market is settled in its base. ccxt also calls quantos inverse: they settle in a third currency."""
     return market.get("inverse") is True and market.get("settle") in (None, market.get("base"))
 
 
 def _counts_otherwise(exchange: str, market: Mapping[str, Any]) -> bool:
-    """Whether a contract is not `contractSize` of its currency: OKX says of what `ctVal` is, and has a multiplier.
+    """Whether a contract is not `contractSize` of its usual currency: OKX names the currency of `ctVal`, and has a
+    multiplier.
 
     https://www.okx.com/docs-v5/en/#public-data-rest-api-get-instruments
     """

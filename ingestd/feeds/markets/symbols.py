@@ -1,4 +1,4 @@
-"""The configured symbols against the venue's markets: globs expand, unknown names are reported with the nearest."""
+"""Resolves configured names and patterns to the venue's symbols. Reports unknown names with the nearest match."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ingestd.venues.symbol_names import nearest_markets
 
 _FLAGS = {"contracts": ("contract", "swap", "future", "option"), "futures": ("swap", "future"), "perpetuals": ("swap",)}
 _WILDCARD = re.compile(r"[*?\[\]]")
-_DASHES_OF_OPTION = 2  # at least, after what it is settled in
+_DASHES_OF_OPTION = 2  # at least this many after the settlement currency
 _NONE: Mapping[str, Sequence[Mapping[str, Any]]] = {}
 
 
 @dataclass(slots=True)
 class Resolution:
-    """`symbols` in the order of the configuration; `unknown`: why each other one cannot be had."""
+    """`symbols`: in the order of the configuration. `unknown`: the other names, each with the reason."""
 
     symbols: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
 
 
 def namesakes(markets: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The markets that share their unified symbol with another of the venue, by that symbol.
+    """The markets that share a unified symbol with another market of the venue, by that symbol.
 
-    The exchange library keeps whichever comes last: it alone would be stored under a name that means two things.
+    The exchange library keeps only the last of them, under a name that is ambiguous.
     """
     by_symbol: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {}
     for market in markets:
@@ -45,10 +45,10 @@ def resolve(
     shared: Mapping[str, Sequence[Mapping[str, Any]]] = _NONE,
     followed: Collection[str] = (),
 ) -> Resolution:
-    """Expand globs over active markets; a literal name needs only to exist (a halted market may open again), and so
-    does what is `followed` already.
+    """Resolve names and patterns to symbols.
 
-    A name that two markets share (`namesakes`) is put aside: neither is followed.
+    A pattern matches active markets and those already `followed`. A literal name needs only to exist: a halted market
+    may open again. A name that two markets share (`namesakes`) is unknown: neither market is followed.
     """
     resolution = Resolution()
     found: dict[str, None] = {}
@@ -72,7 +72,7 @@ def resolve(
 
 
 def names(wanted: Iterable[str], symbol: str) -> bool:
-    """Whether a name or a glob of the configuration means this symbol."""
+    """Whether a configured name or pattern matches this symbol."""
     return any(name == symbol or (is_pattern(name) and fnmatch.fnmatchcase(symbol, name)) for name in wanted)
 
 
@@ -83,20 +83,22 @@ def serves(channel: Channel, market: Mapping[str, Any]) -> bool:
 
 
 def may_serve(channel: Channel, name: str) -> bool:
-    """The same, by a symbol or pattern alone: whether it may name a market that the channel means anything for."""
+    """Whether a symbol or pattern may name a market that has the channel, judged by its text alone."""
     having, market_type = ROW_OF[channel].markets, type_by_name(name)
     return having == "all" or market_type is None or market_type in _FLAGS[having]
 
 
 def why_shared(markets: Sequence[Mapping[str, Any]]) -> str:
-    """Why a name of `namesakes` is not followed; a sentence without its subject, the name."""
+    """Why a name of `namesakes` is not followed: a predicate to put after the name."""
     ids = " and ".join(sorted(str(market.get("id")) for market in markets))
     return f"is the unified name of {len(markets)} markets of the venue, {ids}: none of them is followed"
 
 
 def kind_of(market: Mapping[str, Any]) -> str:
-    """What sort of market it is, by the exchange library's dict of it: `spot`, `linear` or `inverse` (perpetual or
-    dated), `option`, else what the library calls it."""
+    """The kind of a market: `spot`, `linear`, `inverse` or `quanto` (perpetual or dated), `option`, else ccxt's type.
+
+    `market`: ccxt's dict.
+    """
     if market.get("option"):
         return "option"
     if market.get("spot"):
@@ -107,7 +109,7 @@ def kind_of(market: Mapping[str, Any]) -> str:
 
 
 def kind_by_name(symbol: str) -> str:
-    """The same, by the unified symbol alone."""
+    """The kind of a market, judged by its unified symbol alone."""
     pair, settled, settlement = symbol.partition(":")
     settle, _, dates = settlement.partition("-")
     if not settled:
@@ -119,7 +121,8 @@ def kind_by_name(symbol: str) -> str:
 
 
 def type_by_name(name: str) -> str | None:
-    """`spot`, `swap`, `future` or `option`, by the unified symbol, or by the end of a pattern; None: it may be any."""
+    """`spot`, `swap`, `future` or `option`, judged by a unified symbol or the end of a pattern; None if it may be
+    any."""
     end = _WILDCARD.split(name)[-1]
     _, settled, settlement = end.rpartition(":")
     if not settled:

@@ -1,5 +1,5 @@
-"""Searching an exchange's past for the trades that a gap lacks.
+"""Searches an exchange's past trades for those that are missing in a gap.
 
 In: pages of past trades.
-Out: those that are missing, and what is proved complete.
+Out: the missing trades, and the windows of time that are proved complete.
 """

@@ -1,4 +1,4 @@
-"""Which ids of a consecutive series were seen, and when the trades between them happened. Pure."""
+"""The trade ids seen in a consecutive series, and the time windows of the ids missing between them. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _RUNS_AT_MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The exchange times `[start_us, end_us)`, in microseconds."""
+    """A window of exchange times, `[start_us, end_us)`, in microseconds."""
 
     start_us: int
     end_us: int
 
     def holds(self, time_us: int) -> bool:
-        """Whether this moment is one of them."""
+        """Whether the window contains this time."""
         return self.start_us <= time_us < self.end_us
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class Window:
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:
-    """The same times, oldest first, windows less than a second apart as one."""
+    """The windows, oldest first; those that overlap or are less than a second apart become one."""
     result: list[Window] = []
     for window in sorted(windows, key=lambda window: window.start_us):
         if result and window.start_us - result[-1].end_us < 1_000_000:
@@ -38,7 +38,7 @@ def merged(windows: Iterable[Window]) -> list[Window]:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Consecutive ids, all seen, and the exchange times (microseconds) of the first and the last."""
+    """A run of consecutive ids, all seen, and the exchange times (microseconds) of its first and last trade."""
 
     first: int
     last: int
@@ -47,13 +47,13 @@ class _Run:
 
 
 class IdRuns:
-    """The ids seen of one market's consecutive series."""
+    """The runs of ids seen in one market's consecutive series."""
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []  # lowest first, and none follows on the one before
+        self._runs: list[_Run] = []  # lowest first, with at least one missing id between two runs
 
     def add(self, times: Mapping[int, int]) -> None:
-        """Ids, and when each one's trade was, in microseconds."""
+        """Add ids that were seen. `times`: the time of each id's trade, in microseconds."""
         runs = [*self._runs, *(_Run(number, number, time_us, time_us) for number, time_us in times.items())]
         self._runs = []
         for run in sorted(runs, key=lambda run: run.first):
@@ -65,16 +65,16 @@ class IdRuns:
 
     @property
     def are_scattered(self) -> bool:
-        """Whether so many are left out that this is no consecutive series."""
+        """Whether so many ids are missing that the series cannot be consecutive."""
         return len(self._runs) > _RUNS_AT_MOST
 
     @property
     def absent(self) -> int:
-        """How many numbers between the first and the last id were not seen."""
+        """The number of ids between the first and the last that were not seen."""
         return sum(later.first - earlier.last - 1 for earlier, later in pairwise(self._runs))
 
     def holes(self) -> list[Window]:
-        """When the trades happened that were not seen."""
+        """The windows of time in which the missing trades happened."""
         return [
             Window(min(earlier.last_us, later.first_us), max(earlier.last_us, later.first_us) + 1)
             for earlier, later in pairwise(self._runs)
@@ -82,5 +82,5 @@ class IdRuns:
 
 
 def utc_text(time_us: int) -> str:
-    """`2026-11-01 12:00:00.000`."""
+    """A time in microseconds as UTC text: `2026-11-01 12:00:00.000`."""
     return f"{to_datetime(time_us):%Y-%m-%d %H:%M:%S.%f}"[:-3]

@@ -1,15 +1,15 @@
-"""Finding the trades a stream missed in pages of a venue's past trades, and proving that none is left out. Pure.
+"""Finds the trades a stream missed in pages of a venue's past trades, and proves that none is left out. Pure.
 
-Every page is taken for a contiguous run of the venue's trades, in whatever order and with whatever repeats it comes.
-A run that shares a trade with the run before it makes one longer run. So when the first run holds a trade that was
-stored before the gap, every further one overlaps the one before it, and the last one holds what was stored after the
-gap, then the union covers the gap. Where one of these fails the answer is `Unfillable`, never a filled gap.
+Each page is assumed to be a contiguous run of the venue's trades, in any order and possibly with duplicates. Two pages
+that share a trade form one longer run. The pages cover a gap if the first holds a trade stored before the gap, each
+later page shares a trade with the one before it, and the last holds the trades stored after the gap. If any of this
+fails, the search raises `Unfillable`; it never reports the gap as filled.
 
-Without a gap, for a window of exchange times, the same holds of its first and last moment: the run must hold a trade
-from before the first, and one from the last moment on or the venue's newest. What it does not reach is `missing`.
+For a window of exchange times without a gap, the run must hold a trade from before the window, and a trade from its end
+or later, or the venue's newest trade. What the run does not reach is `missing`.
 
-A shared trade is the same id with the same time, price and quantity: an endpoint that speaks another id series
-(Binance's aggregate trades are not its trades) or groups trades otherwise fails here, before any of it is handed over.
+Two trades are the same if id, time, price and quantity are equal. So an endpoint with other ids (Binance's aggregate
+trades are not its trades) or other grouping fails before any of its trades is handed over.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ingestd.venues.past import Ids, Paging
 
 # A venue's two interfaces may round its own time differently: to whole milliseconds, some to whole seconds.
 _PRECISIONS_US = (1_000_000, 1000)
-# How far before a window a venue that pages by time is asked, in turn: a trade from before it is to be seen.
+# How far before a window to start, tried in turn, if the venue pages by time: we must see a trade from before it.
 _LEADS_US = (60_000_000, 3_600_000_000, 86_400_000_000)
 _BEHIND = "the venue's past trades end before the first trade after the gap"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A stored trade, as far as it tells one trade from another. `time` in microseconds, decimals as text."""
+    """The fields of a stored trade that identify it. `time` in microseconds, decimals as text."""
 
     trade_id: str
     time: int
@@ -42,7 +42,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The next page to ask for; all None: the newest trades. `since_us` in microseconds."""
+    """A request for one page; if all fields are None, for the newest trades. `since_us` in microseconds."""
 
     from_id: int | None = None
     before_id: int | None = None
@@ -50,11 +50,11 @@ class Request:
 
 
 class TradeSearch:
-    """Asks for one page after the other, and takes from each what is not stored yet.
+    """Requests one page after the other, and selects the trades that are not stored yet.
 
-    `before` and `after` are stored trades at the two edges of a gap, each oldest first. With only one of them, or none,
-    `window` says what is wanted, and `missing` what of it was not proved. `needs_overlap`: refuse a first page in which
-    no stored trade is found. `newest_stored`: the newest stored trade from before the window's end; a venue whose
+    `before`, `after`: stored trades at the two edges of a gap, each oldest first. Without both, `window` says which
+    trades are wanted, and `missing` returns the parts of it that were not proved. `needs_overlap`: refuse a first page
+    that holds no stored trade. `newest_stored`: the newest stored trade from before the window's end; a venue whose
     newest trades end before it is behind.
     """
 
@@ -82,38 +82,38 @@ class TradeSearch:
         self._needs_overlap = needs_overlap
         self._newest_stored = newest_stored
         self._link: frozenset[str] = frozenset()  # ids of the page before
-        self._met: set[str] = set()  # of the edges
+        self._met: set[str] = set()  # ids of edge trades found in pages
         self._leads_us = list(_LEADS_US) if paging is Paging.FROM_TIME and not (before or start) else []
         self._start_id = start.from_id if start else None
         self._request: Request | None = start or self._first_request(before, after)
-        self._newest_asked = self._request == Request()  # the page to come is the venue's newest trades
+        self._newest_asked = self._request == Request()  # the next page holds the venue's newest trades
         self._has_newest = False  # the run holds the venue's newest trade
-        self._has_first = False  # the run holds the venue's first trade of all
-        self._runs = IdRuns()  # where the ids are consecutive
-        self._lowest: int | None = None  # of the ids seen, where they are numbers
+        self._has_first = False  # the run holds the market's very first trade
+        self._runs = IdRuns()  # used only if ids are consecutive
+        self._lowest: int | None = None  # lowest id seen, if ids are numbers
         self._highest: int | None = None
         self._oldest_us: int | None = None
         self._newest_us: int | None = None
         self.pages = 0
 
     def next(self) -> Request | None:
-        """The page to ask for next; None when the search has ended."""
+        """The next request; None when the search has ended."""
         return self._request
 
     @property
     def goes_back(self) -> bool:
-        """Whether the pages come from the newest trades to the oldest."""
+        """Whether pages go from the newest trades to the oldest."""
         return self._paging in (Paging.BEFORE_ID, Paging.RECENT)
 
     @property
     def absent_ids(self) -> int:
-        """How many numbers between the first and the last id no page had."""
+        """The number of ids between the first and the last that no page held."""
         return self._runs.absent
 
     def accept(self, page: Sequence[Trade], stored: Mapping[str, Known]) -> list[Trade]:
-        """What of the page is wanted and not among the `stored` trades of its times, oldest first.
+        """The wanted trades of the page that are not stored yet, oldest first. `stored`: stored trades of its times.
 
-        Raises Unfillable when the page is of another series, does not follow on the one before it, or is the venue's
+        Raises Unfillable if the page is of another series, shares no trade with the page before it, or is the venue's
         last and does not reach the gap's other edge.
         """
         self.pages += 1
@@ -129,7 +129,7 @@ class TradeSearch:
             self._require_first_link(trades, overlap)
         elif trades and self._link.isdisjoint(trades):
             if self._newest_asked:
-                self._request = None  # what lies between the run and the venue's newest trades is not proved
+                self._request = None  # the time between the run and the venue's newest trades is not proved
                 return wanted
             raise Unfillable("two pages of the venue's answer share no trade, so some may be missing between them")
         self._met |= self._edges.keys() & trades.keys()
@@ -140,9 +140,9 @@ class TradeSearch:
         return wanted
 
     def begins_late(self, page: Sequence[Trade]) -> Trade | None:
-        """The trade that this first page begins with, where the ids before it were asked for and are not there.
+        """The first trade of the first page, if the page lacks the earlier ids that were requested; else None.
 
-        It may be the first trade of all, or only the oldest one that the venue still gives.
+        It may be the market's very first trade, or only the oldest one that the venue still serves.
         """
         if self._start_id is None or self.pages > 1 or self._reaches_start() or not page:
             return None
@@ -150,17 +150,17 @@ class TradeSearch:
         return first if first.seq > self._start_id else None
 
     def begin_with_first(self) -> None:
-        """It is known from elsewhere that no trade happened in the window before those seen."""
+        """Note as known from elsewhere that the window holds no trade before those seen."""
         self._has_first = True
 
     def missing(self) -> list[Window]:
-        """What of the window is not proved to have been seen, oldest first; once the search has ended."""
+        """The parts of the window that are not proved complete, oldest first. Call it after the search has ended."""
         start_us, end_us = self._window.start_us, self._window.end_us
         if self._oldest_us is None or self._newest_us is None:
             return [self._window]
         stretches = []
         if not self._reaches_start():
-            # Of the trades of the oldest moment some may be left.
+            # Further trades with the oldest time may be missing.
             stretches.append(Window(start_us, min(end_us, max(start_us, self._oldest_us) + 1)))
         stretches += [Window(max(start_us, hole.start_us), min(end_us, hole.end_us)) for hole in self._runs.holes()]
         if not self._reaches_end():
@@ -168,7 +168,7 @@ class TradeSearch:
         return [stretch for stretch in stretches if stretch.start_us < stretch.end_us]
 
     def covered(self) -> Window:
-        """What of the window is proved so far, from the side that the pages come from. May be empty."""
+        """The part of the window that is proved complete so far, at the side where the search began. May be empty."""
         start_us, end_us = self._window.start_us, self._window.end_us
         holes = self._runs.holes()
         if self.goes_back:
@@ -182,7 +182,7 @@ class TradeSearch:
         return Window(start_us, max(start_us, min(end_us, reached)))
 
     def proof(self) -> str:
-        """What is known about completeness once the search has ended, as a sentence."""
+        """A sentence that says what is proved about completeness. Call it after the search has ended."""
         missing = self.missing()
         if self._ids is Ids.CONSECUTIVE and self._lowest is not None:
             span = f"{self._lowest} to {self._highest}"
@@ -207,14 +207,14 @@ class TradeSearch:
         return f"the venue's past trades end at {utc_text(self._newest_us)} UTC"
 
     def _reaches_start(self) -> bool:
-        """Whether a trade from before the first moment was seen, or the first trade that there ever was."""
+        """Whether a trade from before the window was seen, or the market's very first trade."""
         if (self._before and self._after) or self._has_first or self._lowest == 0:
             return True
-        # The venue's times may be cut to the millisecond.
+        # The venue's times may be truncated to milliseconds.
         return self._oldest_us is not None and self._oldest_us < self._window.start_us // 1000 * 1000
 
     def _reaches_end(self) -> bool:
-        """Whether a trade from after the last moment was seen, or the newest that there is."""
+        """Whether a trade from after the window was seen, or the venue's newest trade."""
         if self._after and self._met & self._after:
             return True
         if self._newest_us is None:
@@ -222,7 +222,7 @@ class TradeSearch:
         if self._newest_us >= self._window.end_us:
             return True
         stored = self._newest_stored
-        # Where the times are alike the id tells: the venue's may be cut to the second.
+        # With equal times the id decides: the venue's times may be truncated to seconds.
         return self._has_newest and (stored is None or self._newest_us > stored.time or stored.trade_id in self._met)
 
     def _first_request(self, before: Sequence[Known], after: Sequence[Known]) -> Request:
@@ -232,20 +232,20 @@ class TradeSearch:
             return Request(since_us=before[0].time if before else self._window.start_us - self._leads_us.pop(0))
         edge = (after or (None,))[-1] if self._paging is Paging.BEFORE_ID else (before or (None,))[0]
         if edge is None:
-            return Request()  # a venue that goes back starts with its newest; one that goes forward is given a start
+            return Request()  # paging back starts with the newest trades; paging forward always has a `start`
         number = _number(edge.trade_id)
         if number is None:
             raise Unfillable(f"the stored trade id {edge.trade_id[:40]!r} is no number, which the venue's pages go by")
         return Request(before_id=number + 1) if self._paging is Paging.BEFORE_ID else Request(from_id=number)
 
     def _starts_too_late(self, trades: Mapping[str, Trade]) -> bool:
-        """Whether the venue is to be asked from an earlier time on: nothing from before the window is in its answer."""
+        """Whether to ask again from an earlier time, because the page holds no trade from before the window."""
         if not self._leads_us or self._newest_asked:
             return False
         return all(trade.time >= self._window.start_us // 1000 * 1000 for trade in trades.values())
 
     def _require_same_series(self, trades: Mapping[str, Trade], known: Mapping[str, Known]) -> int:
-        """How many of the trades are known. Raises Unfillable when one of them is not what is known under its id."""
+        """The number of trades that are known already. Raises Unfillable if a known id belongs to another trade."""
         shared = trades.keys() & known.keys()
         precision_us = max(
             _precision_us(trade.time for trade in trades.values()),
@@ -273,7 +273,7 @@ class TradeSearch:
             raise Unfillable("no stored trade is in the venue's answer, so its ids may be another series")
 
     def _note_extent(self, trades: Mapping[str, Trade]) -> bool:
-        """Whether the page went beyond what was seen before, in the direction of the search."""
+        """Note the times and ids of the page. Return whether it held trades that the page before did not."""
         if not trades:
             return False
         oldest = min(trade.time for trade in trades.values())
@@ -300,7 +300,7 @@ class TradeSearch:
     def _is_complete(self) -> bool:
         far_edge = self._before if self.goes_back else self._after
         if far_edge:
-            # All of what the stream received first, but any of what it received last: that is the one trade needed.
+            # Forward: all trades received first after the gap. Backward: any one of those received last before it.
             return bool(self._met & far_edge) if self.goes_back else far_edge <= self._met
         return self._reaches_start() if self.goes_back else self._reaches_end()
 
@@ -315,7 +315,7 @@ class TradeSearch:
         return Request(before_id=None if self._lowest is None else self._lowest + 1)
 
     def _last_request(self) -> Request | None:
-        """The venue has no more. Where a window is wanted, its newest trades say whether that is so."""
+        """The request after the venue's last page: for a window, its newest trades, to confirm that it has no more."""
         if self._before and self.goes_back:
             raise Unfillable("the venue's past trades do not reach back to the last trade before the gap")
         if self._after and not self.goes_back:
@@ -340,7 +340,7 @@ def _distinct(page: Sequence[Trade]) -> dict[str, Trade]:
 
 
 def _precision_us(times: Iterable[int]) -> int:
-    """How far the same trades' times elsewhere may be from these: they may be cut to seconds or milliseconds."""
+    """The precision of these times: a second or a millisecond. Times of the same trades may differ by that much."""
     known = list(times)
     return next((unit for unit in _PRECISIONS_US if all(time % unit == 0 for time in known)), _PRECISIONS_US[-1])
 
@@ -359,7 +359,7 @@ def _number(trade_id: str) -> int | None:
 
 
 def _id_bounds(before: Sequence[Known], after: Sequence[Known]) -> tuple[int, int] | None:
-    """The smallest and the largest id of the two edges; None without both, or where an id is no number."""
+    """The smallest and the largest id of the two edges; None if an edge is missing or an id is not a number."""
     numbers = [_number(trade.trade_id) for trade in (*before, *after)]
     whole = [number for number in numbers if number is not None]
     return (min(whole), max(whole)) if before and after and len(whole) == len(numbers) else None

@@ -1,4 +1,4 @@
-"""Which endpoint of a venue serves past trades under the ids its stream speaks. Pure."""
+"""Chooses the venue's REST endpoint that serves past trades under the same ids as the stream. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from ingestd.venues.past import Series
 
 
 def series_for(exchange: str, kind: str, stream: str | None, *, has_key: bool) -> Series:
-    """The series of one stream. Raises Unfillable where none serves it.
+    """The series of past trades that matches one stream. Raises Unfillable if there is none.
 
-    `kind` is `spot`, `linear` or `inverse`; `stream` what ccxt subscribes to on this venue, where it has a choice;
+    `kind`: `spot`, `linear` or `inverse`. `stream`: the stream that ccxt subscribes to, where the venue offers several.
     `has_key`: an API key is configured.
     """
     past = facts_of(exchange).trades.past
