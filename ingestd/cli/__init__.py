@@ -1,4 +1,4 @@
-"""The command line: one file a command, each loaded only when it is called.
+"""The command line: one file per command, imported only when the command is called.
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
 """
@@ -24,22 +24,22 @@ from ingestd.errors import ConfigError, IngestdError
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
-# name: (where the command is, what `ingestd --help` says of it). The texts are here so that help imports nothing.
+# name: (module and attribute of the command, its line in `ingestd --help`). Help must not import the commands.
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("ingestd.cli.init:init", "Write a first configuration."),
     "exchanges": ("ingestd.cli.exchanges:exchanges", "List exchanges, their channels and markets."),
     "run": ("ingestd.cli.run:run", "Capture until stopped."),
     "check": ("ingestd.cli.check:check", "Check a configuration and print the effective settings."),
     "migrate": ("ingestd.cli.migrate:migrate", "Bring the database to this version's schema."),
-    "gaps": ("ingestd.cli.gaps:gaps", "List what may be missing, and why."),
-    "backfill": ("ingestd.cli.backfill:backfill", "Fetch a stretch of the past from a venue and store it."),
-    "demo": ("ingestd.cli.demo:demo", "Run everything here, and say what arrived where."),
-    "bench": ("ingestd.cli.bench:bench", "Measure this machine against the design's numbers."),
+    "gaps": ("ingestd.cli.gaps:gaps", "List the periods in which data may be missing, and why."),
+    "backfill": ("ingestd.cli.backfill:backfill", "Fetch historical data of a venue and store it."),
+    "demo": ("ingestd.cli.demo:demo", "Run the whole pipeline on this machine and verify the result."),
+    "bench": ("ingestd.cli.bench:bench", "Measure this machine against the target figures."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called: `--version` must not cost an exchange library."""
+    """A group that imports a command only when it is called, so that `--version` does not load an exchange library."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
@@ -69,12 +69,12 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ingestd", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Capture crypto market data losslessly into TimescaleDB, Redis and Kafka."""
+    """Capture crypto market data without loss into TimescaleDB, Redis and Kafka."""
     failpoints.arm(os.environ)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and end the process with the exit code it earned."""
+    """Run a command and exit the process with its exit code."""
     with _interrupted_like_terminated():
         _run(arguments)
     sys.exit(0)
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 @contextlib.contextmanager
 def _interrupted_like_terminated() -> Iterator[None]:
-    """Ctrl-C ends a command that has not begun to listen (cli.signals) as SIGTERM does, and says nothing."""
+    """Until a command handles signals itself (cli.signals), let Ctrl-C end it silently, as SIGTERM does."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
         yield
@@ -105,16 +105,16 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 
 def lacking(module: str | None) -> str:
-    """What to do about a package that is not installed."""
+    """The message about a Python package that is not installed."""
     return (
         f"ingestd: the Python package {module} is not installed: install ingestd with its dependencies (pip install .)"
     )
 
 
 def report(error: Exception) -> int:
-    """Tell the person at standard error what happened; the exit code for it.
+    """Print an error to standard error and return the exit code for it.
 
-    What ingestd can explain is a message; everything else is a bug and shows its traceback.
+    An IngestdError prints its message; any other error is a bug and prints its traceback.
     """
     from ingestd.cli.say import say
     from ingestd.ops.logs import redact
@@ -133,7 +133,7 @@ def report(error: Exception) -> int:
 
 
 def _leaves(error: BaseException) -> Sequence[BaseException]:
-    """A task group wraps what its tasks raised."""
+    """Unwrap the exception groups of task groups."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for member in error.exceptions for leaf in _leaves(member)]
     return [error]

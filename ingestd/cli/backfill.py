@@ -1,4 +1,4 @@
-"""`ingestd backfill`: a stretch of one stream's past, from the venue into the database."""
+"""`ingestd backfill`: fetches a period of one stream's history from the venue into the database."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ CHANNELS = ["trades", "candles", "funding", "open_interest"]
     "start",
     required=True,
     metavar="TIME",
-    help="The first exchange time, UTC: 2026-11-01T12:00, or 2h (ago).",
+    help="Start of the range, exchange time, UTC: 2026-11-01T12:00, or 2h (ago).",
 )
 @click.option(
     "--to",
     "end",
     metavar="TIME",
-    help="The first no longer wanted.  [default: a minute ago, or the running candle's start]",
+    help="End of the range, exclusive.  [default: a minute ago, or the running candle's start]",
 )
-@click.option("--again", is_flag=True, help="Ask again for what an earlier run has finished.")
+@click.option("--again", is_flag=True, help="Fetch again what an earlier run has finished.")
 @json_option
 def backfill(
     config_file: Path, exchange: str, symbol: str, channel: str, start: str, end: str | None, again: bool, as_json: bool
 ) -> None:
-    """Fetch a stretch of the past from a venue and store it.
+    """Fetch historical data of a venue and store it.
 
-    May run beside the daemon. What is stored already is left as it is. Interrupted, it goes on where it was when it is
-    called again with the same times. Ends with exit code 1, and says which times are missing, unless it is proved that
-    all of the venue's data of these times is stored.
+    May run beside the daemon. Rows already stored are not changed. After an interruption, run it again with the same
+    times to continue. Exits with 1 and prints the missing times unless it is proved that all of the venue's data in the
+    range is stored.
     """
     config = load_checked(config_file)
     logs.configure(config.log)
@@ -99,7 +99,8 @@ async def _with_progress_bar(config: Config, feed: FeedConfig, wanted: Wanted, a
 
 
 def _feed(config: Config, exchange: str, symbol: str, channel: str) -> FeedConfig:
-    """The feed whose options say what its stream is: the one that streams this channel of this symbol, if there is."""
+    """Choose the configured feed whose options to use: the one that captures this channel and symbol, if there is
+    one."""
     feeds = [feed for feed in config.feeds if feed.exchange == exchange]
     if not feeds:
         known = sorted({feed.exchange for feed in config.feeds})
@@ -114,7 +115,7 @@ def _feed(config: Config, exchange: str, symbol: str, channel: str) -> FeedConfi
 
 
 def _default_end(channel: str, timeframe: str) -> datetime:
-    """What is newer may be on its way through the daemon's journal, or is not final."""
+    """The default of --to: newer data may still be in the daemon's journal, or not be final."""
     now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     if channel == "open_interest":
         timeframe = "5m"

@@ -1,4 +1,4 @@
-"""`ingestd bench`: the design's table, measured here; each figure beside its limit in the same run."""
+"""`ingestd bench`: measures the target figures on this machine, each beside its limit from the same run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def _frozen(plan: Plan, server: Server, figures: Figures) -> None:
     await live_sink.frozen(plan, server, figures, seconds_frozen=_FROZEN_S)
 
 
-# In the order they run: what is compared with one another stands together.
+# In the order of running: parts that are compared run one after the other.
 PARTS: dict[str, Part] = {
     "wire": wire.measure,
     "socket": _without_server(socket_stages.measure),
@@ -76,20 +76,26 @@ _QUICK = ("wire", "socket", "store", "latency", "start", "outage")
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="The table in about a minute: fewer rows, one round, a short outage.")
-@click.option("--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Only this; repeat for several.")
-@click.option("--rows", type=Integer(min=1000), help="Trades a round.  [default: 600,000]")
-@click.option("--rounds", type=Integer(min=1), help="Rounds whose median counts.  [default: 3]")
-@click.option("--seconds", type=Number(min=1), help="Of each latency and each cost.  [default: 15]")
-@click.option("--outage-s", type=Number(min=1), help="How long the database is away.  [default: 600]")
-@click.option("--dsn", help="Use this server; databases of their own are created on it and dropped.")
-@click.option("--kafka", help="Use the broker at this host:port; else one of the wheel is started.")
+@click.option("--quick", is_flag=True, help="Take about a minute: fewer rows, one round, a short outage.")
+@click.option(
+    "--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Run only this part; may be repeated."
+)
+@click.option("--rows", type=Integer(min=1000), help="Trades per round.  [default: 600,000]")
+@click.option("--rounds", type=Integer(min=1), help="Rounds, of which the median counts.  [default: 3]")
+@click.option("--seconds", type=Number(min=1), help="Seconds per measurement of latency or cost.  [default: 15]")
+@click.option("--outage-s", type=Number(min=1), help="Length of the simulated database outage.  [default: 600]")
+@click.option("--dsn", help="Use this server; temporary databases are created on it and dropped.")
+@click.option("--kafka", help="Use the broker at this host:port instead of starting one.")
 @click.option("--captures", type=click.Path(file_okay=False, path_type=Path), help="A folder of recorded traffic.")
-@click.option("--peer", "peer_name", type=click.Choice(["cryptofeed"]), help="Measure this on the same trades too.")
+@click.option(
+    "--peer", "peer_name", type=click.Choice(["cryptofeed"]), help="Also measure this program on the same trades."
+)
 @click.option("--peer-python", type=click.Path(path_type=Path), help="An interpreter that has the peer installed.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), help="Draw to this PNG file.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all to this file.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all results to this file."
+)
 def bench(
     quick: bool,
     parts: tuple[str, ...],
@@ -106,9 +112,9 @@ def bench(
     markdown: bool,
     json_file: Path | None,
 ) -> None:
-    """Measure this machine, and hold it against the numbers to reach.
+    """Measure this machine and compare the figures with their targets.
 
-    Exit code 0 whatever the figures are; 1 when something could not be measured that should have been.
+    Exits with 0 whatever the figures are, and with 1 if a measurement failed.
     """
     logs.configure(LogConfig(level="error"))
     given: dict[str, Any] = {"rows": rows, "rounds": rounds, "seconds": seconds, "outage_s": outage_s, "kafka": kafka}

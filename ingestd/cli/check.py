@@ -35,12 +35,12 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
     """Check a configuration and print the effective settings.
 
     Prints the effective configuration: defaults filled in, environment overrides applied, symbol files merged, secrets
-    as ***. Prints advice as notes on standard error. If anything is wrong, prints every mistake and ends with exit code
-    2. Opens no connection: checks symbols against the market list that a daemon with this state directory kept, if the
-    list is at most a day old.
+    as ***. Prints advice as notes on standard error. If anything is wrong, prints every mistake and exits with 2. Opens
+    no connection: checks symbols against the market list saved by a daemon with this state directory, if the list is at
+    most a day old.
 
-    With --connect also asks each server and venue, changes nothing there, and prints on standard error whether it
-    answered and what a daemon would lack there. If it would lack anything, the exit code is 1.
+    With --connect, also queries each server and venue without changing anything there, and prints on standard error
+    whether it answered and what a daemon would be missing there. If anything is missing, exits with 1.
     """
     try:
         config = load_runnable(config_file, by_kept_lists=True)
@@ -71,11 +71,11 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
 
 
 def _answers(config: Config) -> list[NamedAnswer]:
-    """Imports every client library, so only --connect calls it."""
+    """Query all servers and venues. Imports every client library, so only --connect calls it."""
     from ingestd.cli.connecting import ask_all
     from ingestd.ops import logs
 
-    logs.configure(config.log.model_copy(update={"level": "error"}))  # what fails is in the answers
+    logs.configure(config.log.model_copy(update={"level": "error"}))  # failures are in the answers
     return [
         replace(answer, said=redact(answer.said), problems=tuple(redact(problem) for problem in answer.problems))
         for answer in run_to_its_end(ask_all(config))
@@ -83,7 +83,7 @@ def _answers(config: Config) -> list[NamedAnswer]:
 
 
 def _verdict(config: Config, notes: int, problems: int) -> str:
-    """The last line: whether all is well, and what would be captured and stored."""
+    """The last line of output: the result, and what would be captured and stored."""
     names = [name for feed in config.feeds for name in feed.symbols]
     patterns = sum(map(is_pattern, names))
     counted = [_count(len(config.feeds), "feed")]
@@ -103,7 +103,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def notes_of(config: Config) -> list[Problem]:
-    """What could be better. Opens no connection."""
+    """Advice about a valid configuration. Opens no connection."""
     if not config.feeds:
         return []
     from ingestd.feeds.catalog import catalog

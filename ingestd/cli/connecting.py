@@ -1,4 +1,4 @@
-"""`ingestd check --connect`: each server and venue of the configuration is asked once, and nothing is changed there."""
+"""`ingestd check --connect`: queries each server and venue of the configuration once, without changing anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VENUE_TIMEOUT_S = 60.0  # the exchange library may load several lists, each wit
 
 @dataclass(frozen=True, slots=True)
 class NamedAnswer:
-    """What one server or venue answered: see `sinks.base.Answer`. `who` is its key path in the configuration."""
+    """The answer of one server or venue (see `sinks.base.Answer`). `who` is its key path in the configuration."""
 
     who: str
     said: str
@@ -26,12 +26,12 @@ class NamedAnswer:
 
 
 async def ask_all(config: Config) -> list[NamedAnswer]:
-    """Ask all of them at once; the answers have a fixed order: the servers of the sinks, then each feed.
+    """Query all servers and venues concurrently. The answers are in a fixed order: the sinks' servers, then the feeds.
 
-    Each has time limits of its own: those of its section, and a minute for a venue.
+    A server has the time limits of its section, a venue one minute.
     """
     role = config.instance.role
-    # In the role sink, the servers of the other sinks are where the daemon reads and stores.
+    # In the role sink, the daemon also uses the servers of sinks that do not run in this role.
     kinds = [kind for kind in configured(config).values() if role == "sink" or role in kind.roles]
     asked: list[tuple[str, Awaitable[Answer]]] = [(kind.section, setup_of(kind).ask(config)) for kind in kinds]
     if role != "sink":

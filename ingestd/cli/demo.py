@@ -1,4 +1,4 @@
-"""`ingestd demo`: the main job on this machine, from a venue's socket to candles in SQL, and a verdict."""
+"""`ingestd demo`: runs the pipeline on this machine, from a venue's socket to candles in SQL, and checks the result."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _TERMS = ("sent", "received", "journaled", "stored", "duplicate", "rejected", "d
 @click.option(
     "--capture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replay a recorded capture."
 )
-@click.option("--live", is_flag=True, help="The real Binance instead of the simulator.")
-@click.option("--dsn", help="Use this server (TimescaleDB, say); a database of its own is created on it.")
+@click.option("--live", is_flag=True, help="Use the real Binance instead of the simulator.")
+@click.option("--dsn", help="Use this server (TimescaleDB, say); a temporary database is created on it.")
 @click.option("--keep", is_flag=True, help="Leave the database running and print its DSN.")
 @json_option
 def demo(
@@ -45,16 +45,16 @@ def demo(
     keep: bool,
     as_json: bool,
 ) -> None:
-    """Run everything here, and say what arrived where.
+    """Run the whole pipeline on this machine and verify the result.
 
-    Starts an embedded PostgreSQL (or makes a database on --dsn), Valkey and a Kafka-compatible broker, a simulated
-    Binance (or a recorded capture, or with --live the real one) and the daemon itself, all on free ports of 127.0.0.1.
-    Captures for --seconds, stops the daemon as systemd would, and compares what the venue says it sent with what is in
-    the tables, in the topics and at a subscriber: every trade and tick, digit for digit, once; and the candles.
+    Starts an embedded PostgreSQL (or creates a database on --dsn), Valkey, a Kafka-compatible broker, a simulated
+    Binance (or a recorded capture, or with --live the real one) and the daemon, all on free ports of 127.0.0.1.
+    Captures for --seconds, stops the daemon as systemd would, and compares what the venue sent with what arrived in the
+    tables, in the topics and at a subscriber: every trade and tick, digit for digit, once; and the candles.
 
-    Prints a line for each comparison, with ok or FAIL, and a verdict; exit code 1 when one does not hold. Takes about
-    half a minute, writes to a temporary folder only, and leaves nothing running unless --keep asks for it. Needs the
-    extra `embedded`, and no access to the internet but for --live.
+    Prints a line with ok or FAIL for each comparison, and a verdict; exits with 1 if a comparison fails. Takes about
+    half a minute, writes to a temporary folder only, and leaves nothing running without --keep. Needs the extra
+    `embedded`, and internet access only for --live.
     """
     if live and capture is not None:
         raise click.UsageError("--live and --capture exclude each other")

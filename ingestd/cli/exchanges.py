@@ -1,4 +1,4 @@
-"""`ingestd exchanges`: the exchanges, the channels of each, and its markets."""
+"""`ingestd exchanges`: lists the exchanges, their channels and their markets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ASKED_FOR_S = 60.0
     "patterns",
     multiple=True,
     metavar="SYMBOL",
-    help='List the markets of this name or pattern, such as "*/USDT". Several add up.',
+    help='List the markets of this name or pattern, such as "*/USDT". May be repeated.',
 )
 @click.option(
     "-c",
@@ -42,10 +42,10 @@ _ASKED_FOR_S = 60.0
 )
 @json_option
 def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
-    """List the exchanges; with NAME, the channels of one; with --match, its markets, one symbol a line.
+    """List the exchanges; with NAME, the channels of that exchange; with --match, its markets, one symbol per line.
 
-    Only --match may open a connection. It asks the venue; with -c it first looks for the list of markets that a daemon
-    keeps, at most a day old. Exit code 1: the venue cannot be reached, or nothing matches.
+    Only --match may open a connection, to the venue; with -c it first looks for a market list saved by a daemon, at
+    most a day old. Exits with 1 if the venue cannot be reached or nothing matches.
     """
     if name is None:
         if patterns or config_file is not None:
@@ -129,7 +129,7 @@ async def _asked(feed: FeedConfig, state_dir: Path | None) -> Listing:
 
 
 def _asking(name: str, patterns: tuple[str, ...], config_file: Path | None) -> tuple[FeedConfig, Path | None]:
-    """A feed of these symbols, as the file has it, and the state directory of its daemon."""
+    """Build a feed of these symbols with the file's options; also return the daemon's state directory."""
     wanted = {"symbols": list(patterns), "max_symbols": max(1, len(patterns))}
     if config_file is None:
         return FeedConfig(exchange=name, **wanted), None

@@ -1,4 +1,4 @@
-"""`ingestd gaps`: what may be missing, why, and what to do about it."""
+"""`ingestd gaps`: lists the periods in which data may be missing, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ingestd.venues.symbol_names import nearest_markets
 
 _CALL_TIMEOUT_S = 60.0
 
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and as a Japanese keyboard writes them
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also the full-width forms
 _UNKNOWN = "neither the configuration nor the database has it"
 
 
@@ -53,12 +53,16 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run t
 
 @click.command()
 @config_option
-@click.option("--open", "open_only", is_flag=True, help="Only those that have not ended.")
+@click.option("--open", "open_only", is_flag=True, help="Only gaps that are still open.")
 @click.option("--exchange", help="Only this exchange.")
 @click.option("--symbol", help="Only this symbol, such as BTC/USDT.")
-@click.option("--since", type=_Moment(), help="Only those that lasted beyond then: 2h, 7d, or a time (UTC).")
-@click.option("--limit", type=Integer(1, 1_000_000), default=100, show_default=True, help="The newest so many.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print them as CSV.")
+@click.option(
+    "--since", type=_Moment(), help="Only gaps that ended after this time or are open: 2h, 7d (ago), or a time (UTC)."
+)
+@click.option(
+    "--limit", type=Integer(1, 1_000_000), default=100, show_default=True, help="Print at most this many, the newest."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print the gaps as CSV.")
 @json_option
 def gaps(
     config_file: Path,
@@ -70,11 +74,11 @@ def gaps(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """List what may be missing, newest first, and say what it means.
+    """List the gaps, newest first, and explain their causes.
 
-    Each row is a stretch over which one stream (exchange, symbol, channel) may lack data: since when, how long, why,
-    and how many rows were fetched afterwards. What is missing lies between start and end on both our clock and the
-    venue's. An exchange or symbol that is neither configured nor known to the database is an error (exit code 2).
+    Each row is a period in which one stream (exchange, symbol, channel) may lack data: its start, length and cause, and
+    the number of rows recovered since. The missing data lies between start and end on both our clock and the venue's.
+    An exchange or symbol that is neither configured nor known to the database is an error (exit code 2).
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
@@ -91,7 +95,7 @@ def gaps(
 
 
 async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[GapRow], dict[str, int], str]:
-    """The rows, how many there are of each status, and what it means if there are none."""
+    """Read the rows, the number of gaps by status, and the message to print if there are no rows."""
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_TIMEOUT_S)
     try:
         if not await database.fetchval("SELECT to_regclass('public.feed_gaps') IS NOT NULL"):
@@ -106,7 +110,7 @@ async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[Gap
 
 
 async def _of_none(database: Database, choice: GapChoice) -> str:
-    """What it means that no gap was found: there may be others, or nothing that could have one."""
+    """The message if no gap matches: other gaps may exist, or nothing may have been captured yet."""
     unfilled = await count_gaps(database, replace(choice, open_only=False, since=None))
     unfilled.pop("filled", None)
     if left := sum(unfilled.values()):
@@ -119,7 +123,7 @@ async def _of_none(database: Database, choice: GapChoice) -> str:
 
 
 async def _require_known(config: Config, database: Database, choice: GapChoice) -> None:
-    """Raises ConfigError for a name that nothing knows: of what does not exist nothing can be missing."""
+    """Raises ConfigError for an unknown exchange or symbol: "no gap" would be misleading there."""
     if choice.exchange is None and choice.symbol is None:
         return
     streams = await known_streams(database)
@@ -146,7 +150,7 @@ def _known(names: Collection[str]) -> str:
 
 
 def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> str:
-    """A table, and under it what its statuses and causes mean."""
+    """Format a table, followed by the meanings of its statuses and causes."""
     total = sum(counts.values())
     header = ("started (UTC)", "lasted", "status", "exchange", "channel", "symbol", "cause", "recovered", "detail")
     table = [header, *(_cells(row, now) for row in rows)]
@@ -164,7 +168,7 @@ def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> st
 
 
 def to_json(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> bytes:
-    """One object: the rows, how many there are of each status, and what these and the causes among them mean."""
+    """One JSON object: the rows, the number of gaps by status, and the meanings of their statuses and causes."""
     causes = {cause: asdict(explanation(cause)) for cause in sorted({row.cause for row in rows})}
     listed = [{**asdict(row), "lasted_s": row.lasted_s(now)} for row in rows]
     statuses = {status: " ".join(lines) for status, lines in _meanings(rows, counts).items()}
@@ -173,7 +177,8 @@ def to_json(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> by
 
 
 def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
-    """A header and a line each; times in ISO 8601, UTC. Without control characters, and nothing that is a formula."""
+    """A header and one line per gap; times in ISO 8601, UTC; control characters and spreadsheet formulas are
+    disarmed."""
     out = io.StringIO()
     names = [field.name for field in fields(GapRow)]
     writer = csv.writer(out, lineterminator="\n")
@@ -186,7 +191,7 @@ def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
 
 
 def _meanings(rows: Sequence[GapRow], counts: Collection[str]) -> dict[str, list[str]]:
-    """What each status means, for the channels that are shown with it; those that are not, may be of any channel."""
+    """The meaning of each status for the channels shown with it; for a status not shown, for any channel."""
     return {status: status_meanings(status, {row.channel for row in rows if row.status == status}) for status in counts}
 
 
@@ -206,7 +211,7 @@ def _plain(value: object) -> object:
 
 
 def _spreadsheet_cell(text: str) -> str:
-    """A spreadsheet computes a cell that begins like a formula; a quote before it says that it is text."""
+    """Prefix a text that a spreadsheet would compute as a formula with a quote, which marks it as text."""
     text = printable(text)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 

@@ -70,14 +70,14 @@ _FEED = """
     default="ingestd.toml",
     show_default=True,
     metavar="FILE",
-    help="Where to write it; - is standard output.",
+    help="The file to write; - is standard output.",
 )
-@click.option("--force", is_flag=True, help="Replace the file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output: str, force: bool) -> None:
-    """Write a first configuration, with comments. Asks nothing, opens no connection.
+    """Write a first configuration, with comments. Not interactive; opens no connection.
 
-    If the DSN holds a password, only you may read the file. If `ingestd check` would refuse the file, the exit code is
-    2 and none is written.
+    If the DSN holds a password, only you may read the file. If `ingestd check` would refuse the configuration, exits
+    with 2 and writes no file.
     """
     wanted = [symbol.strip() for listed in symbols for symbol in listed.split(",") if symbol.strip()]
     if symbols and not wanted:
@@ -124,7 +124,8 @@ def _line(key: str, value: object) -> str:
 
 
 def _state_dir() -> Path:
-    """A directory that this user may write to: the system's for root and the service's user, else the user's own."""
+    """A state directory that this user may write to: the system's for root and the service's user, else one in their
+    home."""
     if os.geteuid() == 0 or os.access(_SYSTEM_STATE, os.W_OK):
         return _SYSTEM_STATE
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -136,8 +137,8 @@ def _holds_password(dsn: str) -> bool:
 
 
 def _require_sound(text: str) -> None:
-    """Raises ConfigError where `ingestd check` would, and prints its notes."""
-    with tempfile.TemporaryDirectory(prefix="ingestd-init-") as folder:  # for this user only
+    """Print the notes of `ingestd check`. Raises ConfigError where it would."""
+    with tempfile.TemporaryDirectory(prefix="ingestd-init-") as folder:  # readable by this user only
         file = Path(folder) / "ingestd.toml"
         file.write_text(text, encoding="utf-8")
         try:
@@ -149,7 +150,7 @@ def _require_sound(text: str) -> None:
 
 
 def _write(path: Path, text: str, *, is_secret: bool, force: bool) -> None:
-    """Whole or not at all; what is there is kept unless `force`. Raises ConfigError."""
+    """Write the file atomically; keep an existing file unless `force`. Raises ConfigError."""
     _require_sound(text)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -160,7 +161,7 @@ def _write(path: Path, text: str, *, is_secret: bool, force: bool) -> None:
             if force:
                 os.replace(beside, path)
             else:
-                os.link(beside, path)  # fails where somebody was quicker
+                os.link(beside, path)  # fails if the file exists by now
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:

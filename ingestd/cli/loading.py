@@ -1,4 +1,4 @@
-"""A configuration file read for a command that acts by it, or every mistake that is in it."""
+"""Loads and fully checks a configuration file for a command; reports every mistake in it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ingestd.config.runnable import what_is_lacking
 from ingestd.errors import ConfigError, Problem
 from ingestd.sinks.table import configured
 
-# Stands where a feed is beyond repair, so that the others keep their place.
+# Stands in for a feed too broken to check, so that the other feeds keep their index.
 _ANY_FEED = {"exchange": "binance", "symbols": ["*"]}
-_ROUNDS = 5  # of leaving out what is wrong: a key left out may show another mistake
+_ROUNDS = 5  # of removing wrong keys; a removed key may reveal another mistake
 _PLACE = re.compile(r"^feeds\[(\d+)\](?:\.(\w+))?(?:\[(\d+)\])?")
 
 
 def load_checked(config_file: Path) -> Config:
-    """The configuration, held against what the exchanges offer too. Raises ConfigError with every mistake."""
+    """Load the configuration and check it against what the exchanges offer. Raises ConfigError with every mistake."""
     config, problems = _examined(config_file)
     if problems or config is None:
         raise ConfigError(problems, config_file)
@@ -31,9 +31,9 @@ def load_checked(config_file: Path) -> Config:
 
 
 def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: bool = False) -> Config:
-    """The same for a daemon, of this role instead of the file's: what it cannot do without is there too.
+    """Like `load_checked`, and require all sections that a daemon of its role needs; `role` overrides the file's.
 
-    `by_kept_lists`: the symbols are held against the markets that the venues listed last. A daemon asks the venue.
+    `by_kept_lists`: check symbols against the saved market lists. A daemon does not need this; it asks the venue.
     """
     config, problems = _examined(config_file, by_kept_lists=by_kept_lists)
     if config is not None:
@@ -46,7 +46,7 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: 
 
 
 def _examined(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config | None, list[Problem]]:
-    """Raises ConfigError where there is no such file, or it is no TOML."""
+    """Return the configuration, if valid, and all mistakes. Raises ConfigError if the file is missing or not TOML."""
     document = configuration.read(config_file)
     config, problems = configuration.examine(document, os.environ, base=config_file.parent)
     if config is not None:
@@ -61,7 +61,7 @@ def _examined(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config
 
 
 def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
-    """What is wrong with values that can be read."""
+    """Find the mistakes in a configuration whose values are all of the right type."""
     from ingestd.sinks.build import setup_of
     from ingestd.storage.candles import require_room
 
@@ -70,7 +70,7 @@ def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
         yield from setup_of(kind).problems(config)
     for feed in config.feeds:
         yield from _raised_by(feed.credentials)
-    if config.feeds:  # the exchange library takes a second: only where there is a feed to ask about
+    if config.feeds:  # importing the exchange library takes a second
         from ingestd.feeds.catalog import catalog
 
         yield from catalog.check(config.feeds)
@@ -87,7 +87,7 @@ def _raised_by(read: Callable[[], object]) -> Sequence[Problem]:
 
 
 def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Problem]:
-    """The same, those of symbols that a symbols file names at its line."""
+    """Replace the path of problems with symbols from a symbols file by file and line."""
     for problem in problems:
         place = _PLACE.match(problem.path)
         feed = config.feeds[int(place[1])] if place is not None and place[2] == "symbols" and place[3] else None
@@ -96,7 +96,7 @@ def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Prob
 
 
 def _line_of(symbol: str, file: Path) -> int:
-    """The number of the first line that names it; 0: none does."""
+    """The number of the first line that names the symbol; 0: none."""
     with contextlib.suppress(OSError, ValueError):
         lines = configuration.symbols_in(file)
         return lines.index(symbol) + 1 if symbol in lines else 0
@@ -104,13 +104,13 @@ def _line_of(symbol: str, file: Path) -> int:
 
 
 def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tuple[Config | None, tuple[str, ...]]:
-    """What the document says without the keys that are wrong, so that a misspelt key and a misspelt exchange are both
-    found at the first try; and the places of the feeds of which nothing can be said."""
+    """Return the configuration without its wrong keys, so that a misspelt key and a misspelt exchange are both reported
+    in the first run; also the paths of the feeds too broken to check."""
     left = {key: list(value) if isinstance(value, list) else value for key, value in document.items()}
     left = {key: dict(value) if isinstance(value, dict) else value for key, value in left.items()}
     beyond_repair: set[str] = set()
     for _ in range(_ROUNDS):
-        for problem in reversed(problems):  # of a list the last item first: the places of the others stay
+        for problem in reversed(problems):  # last item first, so that the indexes of the others stay valid
             if (place := _PLACE.match(problem.path)) is not None:
                 index = int(place[1])
                 left["feeds"][index] = feed = _mended(left["feeds"][index], place[2], place[3])
@@ -130,7 +130,7 @@ def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tupl
 
 
 def _mended(feed: Any, key: str | None, item: str | None) -> dict[str, Any]:
-    """A feed without what is wrong with it."""
+    """Return a feed without its wrong key or item."""
     if not isinstance(feed, dict) or key == "exchange":
         return _ANY_FEED
     if key is None or key in ("symbols", "symbols_file"):
@@ -142,7 +142,7 @@ def _mended(feed: Any, key: str | None, item: str | None) -> dict[str, Any]:
 
 
 def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
-    """The same, at its place in the file: a list that a wrong item was left out of is shorter."""
+    """Correct a problem's index to the file's, because removing a wrong item has shortened the list."""
     place = re.match(r"^feeds\[(\d+)\]\.(channels|symbols)\[\d+\]$", problem.path)
     if place is None:
         return problem
@@ -152,7 +152,7 @@ def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
 
 
 def _in_the_catalogs_words(problems: list[Problem]) -> Iterator[Problem]:
-    """Of a name that no exchange can have, what the catalog says of one that none has: with the nearest."""
+    """Add the nearest exchange id as a hint to problems with a malformed exchange id."""
     from ingestd.feeds.catalog import catalog
 
     for problem in problems:

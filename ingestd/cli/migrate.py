@@ -28,11 +28,11 @@ _ENGINES = click.Choice(["auto", "timescaledb", "postgres"])
 @later_config_option
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run; change nothing.")
 @click.option(
-    "--engine", type=_ENGINES, default="auto", show_default=True, help="auto: TimescaleDB where it can be had."
+    "--engine", type=_ENGINES, default="auto", show_default=True, help="auto: TimescaleDB if the server offers it."
 )
 @click.pass_context
 def migrate(context: click.Context, config_file: Path | None, dry_run: bool, engine: str) -> None:
-    """Bring the database to this version's schema, and its policies to the configuration."""
+    """Migrate the database to this version's schema and apply the configured policies."""
     context.obj = config_file
     if context.invoked_subcommand is not None:
         if dry_run or engine != "auto":
@@ -61,7 +61,7 @@ def status(of_group: Path | None, config_file: Path | None) -> None:
 @migrate.command()
 @later_config_option
 @click.option("--to", "target", type=Integer(min=0), required=True, help="Undo every migration above this number.")
-@click.option("--yes", is_flag=True, help="Do not ask: the data in what is dropped is lost.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; the data in dropped objects is lost.")
 @click.pass_obj
 def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool) -> None:
     """Undo migrations, newest first."""
@@ -75,7 +75,7 @@ def down(of_group: Path | None, config_file: Path | None, target: int, yes: bool
 @migrate.command()
 @later_config_option
 def roles(config_file: Path | None) -> None:  # noqa: ARG001  # taken as by the others, and not needed
-    """Print the SQL that makes roles to migrate, write and read with.
+    """Print the SQL that creates the roles for migrating, writing and reading.
 
     Run it with `psql -d DATABASE`, as a superuser.
     """
@@ -84,7 +84,7 @@ def roles(config_file: Path | None) -> None:  # noqa: ARG001  # taken as by the 
 
 def _with_database(config: Config, work: Callable[[Database], Awaitable[Result]]) -> Result:
     async def connected() -> Result:
-        # A migration of a large table may take long: only the connection's start is bounded, not its statements.
+        # Migrating a large table may take long: only connecting has a time limit, the statements have none.
         database = await DatabaseAccess(config).connect(call_timeout_s=None)
         try:
             return await work(database)

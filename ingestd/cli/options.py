@@ -14,18 +14,18 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def config_option(command: _Command) -> _Command:
-    """`-c FILE`, handed over as `config_file`; the system's own file when it is left out and exists."""
+    """Add `-c FILE`, passed as `config_file`; the default is the system's configuration file, if it exists."""
     return _config_option(lambda _context, _parameter, value: found(value))(command)
 
 
 def later_config_option(command: _Command) -> _Command:
-    """`-c FILE` of a group, or of a command of one, which takes it on either side of the command's name: None when left
-    out. Ask `found` for the file to read."""
+    """Add `-c FILE` to a group or its commands, so that it may stand before or after the command's name. None if
+    omitted; `found` returns the file to read."""
     return _config_option(None)(command)
 
 
 def found(value: Path | None) -> Path:
-    """The file that was named, or the system's own. Raises UsageError where there is neither."""
+    """Return the given file, or the system's configuration file. Raises UsageError if there is neither."""
     if value is not None:
         return value
     if DEFAULT_CONFIG.is_file():
@@ -48,17 +48,17 @@ def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command],
 
 
 class Number(click.FloatRange):
-    """A number; the message about a text that is none calls it so."""
+    """A number that error messages call "number"."""
 
     name = "number"
 
 
 class Integer(click.IntRange):
-    """A whole number; the message about a text that is none calls it so."""
+    """A whole number that error messages call "integer"."""
 
     name = "integer"
 
 
 def json_option(command: _Command) -> _Command:
-    """`--json`, handed over as `as_json`."""
+    """Add `--json`, passed as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")(command)

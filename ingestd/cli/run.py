@@ -1,4 +1,4 @@
-"""`ingestd run`: the daemon in the foreground. SIGTERM or SIGINT stops it in order, a later one at once."""
+"""`ingestd run`: the daemon in the foreground. SIGTERM or SIGINT stops it in order, a second one at once."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ log = structlog.get_logger()
 
 @click.command()
 @config_option
-@click.option("--role", type=click.Choice(["all", "feed", "sink"]), help="Instead of the file's instance.role.")
-@click.option("--shard", default="0/1", metavar="i/n", help="Follow only this part of the symbols; i counts from 0.")
+@click.option("--role", type=click.Choice(["all", "feed", "sink"]), help="Override instance.role of the file.")
+@click.option("--shard", default="0/1", metavar="i/n", help="Capture only this part of the symbols; i counts from 0.")
 def run(config_file: Path, role: str | None, shard: str) -> None:
     """Capture until stopped.
 
-    Role all: feeds, journal and every sink here. feed: no database; the sinks read Kafka. sink: from Kafka into the
-    database, as a member of the group kafka.group_id.
+    Role all: feeds, journal and all sinks in this process. feed: no database; publishes to Kafka. sink: stores Kafka's
+    topics in the database, as a member of the group kafka.group_id.
 
-    SIGTERM or SIGINT closes the feeds, stores what was captured within instance.shutdown_deadline_s, and exits 0; what
-    could not be stored stays in the journal for the next start. A second SIGINT (two within 0.1 s are one), or a
-    SIGTERM a second or more after the first, exits at once with 1. SIGHUP reads the configuration again.
+    SIGTERM or SIGINT closes the feeds, stores the captured records within instance.shutdown_deadline_s, and exits with
+    0; records not stored by then stay in the journal for the next start. A second SIGINT (two within 0.1 s count as
+    one), or a SIGTERM a second or more after the first signal, exits at once with 1. SIGHUP reloads the configuration.
     """
     with private(), listening(others=[signal.SIGHUP]) as listener:
         _run(config_file, role, shard, listener)
 
 
 def _run(config_file: Path, role: str | None, shard: str, listener: Listener) -> None:
-    # Imported here, since it takes a second or two: a signal that comes meanwhile must find the listener.
+    # Imported here because it takes a second or two, in which the listener must already receive signals.
     from ingestd.cli.loading import load_runnable
     from ingestd.cli.secret_files import readable_by_all
     from ingestd.config.loading import deprecated
@@ -72,20 +72,20 @@ def _run(config_file: Path, role: str | None, shard: str, listener: Listener) ->
     except ConfigError as error:
         if error is not service.tasks.fatal:
             raise
-        sys.exit(EXIT_USAGE)  # the log has named each mistake
+        sys.exit(EXIT_USAGE)  # the mistakes are in the log
 
 
 async def until_stopped(
     service: Service | SinkService, config_file: Path, role: str | None, listener: Listener | None = None
 ) -> None:
-    """Without a listener, as in a process that is forked into this, the signals are taken from here on."""
+    """Run the service until it stops. Without a listener, signals are handled from here on."""
 
     def tell(number: signal.Signals, forced: bool) -> None:
         if number == signal.SIGHUP:
             _reload(service, config_file, role)
         elif forced:
             log.warning("forced_exit", signal=number.name, journal="holds what was not stored")
-            # Nothing to tidy: what was journaled is synced, and the next start goes on from there.
+            # No cleanup is needed: the journal is synced, and the next start continues from it.
             os._exit(1)
         else:
             service.life.request_stop(number.name)
@@ -97,9 +97,7 @@ async def until_stopped(
 def _reload(service: Service | SinkService, config_file: Path, role: str | None) -> None:
     from ingestd.cli.loading import load_runnable
 
-    if (
-        service.life.stop_requested
-    ):  # systemd sends it with SIGTERM where SendSIGHUP is set, and so does a closing terminal
+    if service.life.stop_requested:  # systemd with SendSIGHUP, or a closing terminal, sends both signals
         log.info("reload_ignored", because="the stop has begun")
         return
     try:

@@ -1,4 +1,4 @@
-"""How every command prints: what came from outside cannot steer the terminal."""
+"""Printing for all commands, with text from outside made safe for the terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ingestd.printable import printable, printable_json
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print text, of one line or several."""
+    """Print one or more lines of text."""
     click.echo(printable(text, keep="\n\t"), err=err, nl=nl)
 
 
 def say_json(document: bytes) -> None:
-    """Print a JSON document, as one line."""
+    """Print a JSON document on one line."""
     click.echo(printable_json(document.decode()))

@@ -1,4 +1,4 @@
-"""Files with a secret in them that every user of the machine may read."""
+"""Finds files that hold a secret and are readable by every user of the machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SECRET_FILE_KEYS = ("dsn_file", "password_file", "credentials_file", "key_file"
 
 
 def readable_by_all(config: Config, config_file: Path) -> list[Problem]:
-    """A problem for each such file; the configuration file counts if a password is written in it."""
+    """List a problem for each secret file that all may read; the configuration counts if it holds a password."""
     found = []
     for name, path in _secret_files(config, config_file):
-        with contextlib.suppress(OSError):  # that it cannot be read is said by who needs it
+        with contextlib.suppress(OSError):  # the part that needs the file reports that it cannot be read
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & stat.S_IROTH:
                 why = f"holds a secret, and its mode {mode:04o} lets every user of this machine read it"
@@ -46,7 +46,7 @@ def _secret_files(config: Config, config_file: Path) -> Iterator[tuple[str, Path
 
 
 def _holds_secret(config_file: Path, plain: Any, shown: Any) -> bool:
-    """Whether a value that is not shown is written in the file; it may come from the environment as well."""
+    """Whether a secret value is written in the file itself; it may also come from the environment."""
     try:
         text = config_file.read_text(encoding="utf-8", errors="replace")
     except OSError:

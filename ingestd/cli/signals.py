@@ -1,7 +1,7 @@
-"""What SIGTERM, SIGINT and SIGHUP do to a command, from its first line on.
+"""The handling of SIGTERM, SIGINT and SIGHUP by a command, from its first line on.
 
-The first stop signal asks for an orderly end. A second SIGINT, or a SIGTERM at least 1 s after the first stop signal,
-cuts that short. Two signals within milliseconds (from systemd and a wrapper, `timeout` and a process group, a terminal
+The first stop signal begins an orderly stop. A second SIGINT, or a SIGTERM at least 1 s after the first stop signal,
+forces the exit. Two signals within milliseconds (from systemd and a wrapper, `timeout` and a process group, a terminal
 and its shell) mean one stop.
 """
 
@@ -22,11 +22,11 @@ Tell = Callable[[signal.Signals, bool], None]
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 _ONE_STOP_S = 1.0
-_ONE_KEYPRESS_S = 0.1  # a finger is slower than this between two Ctrl-C; a wrapper that passes one on is faster
+_ONE_KEYPRESS_S = 0.1  # two presses of Ctrl-C are further apart; a wrapper passes one on faster
 
 
 class StopSignals:
-    """The stop signals that came, judged by their times of arrival: a busy event loop sees several at once."""
+    """Judges stop signals by their times of arrival, because a busy event loop sees several at once."""
 
     def __init__(self) -> None:
         self.first: signal.Signals | None = None
@@ -34,7 +34,7 @@ class StopSignals:
         self._interrupted_s: float | None = None
 
     def forces(self, number: signal.Signals, at_s: float) -> bool:
-        """Take one more signal, which arrived at `at_s`. True: it cuts the orderly end short."""
+        """Take a signal that arrived at `at_s`, in monotonic seconds. True: it forces the exit."""
         interrupted_s = self._interrupted_s
         if number == signal.SIGINT and interrupted_s is None:
             self._interrupted_s = at_s
@@ -47,7 +47,7 @@ class StopSignals:
 
 
 class Listener:
-    """Takes signals from now until `close`, and hands them to the event loop once there is one."""
+    """Catches signals from now until `close`, and passes them to the event loop once it runs."""
 
     def __init__(self, stops: Collection[signal.Signals], others: Collection[signal.Signals] = ()) -> None:
         self.stops = StopSignals()
@@ -55,18 +55,18 @@ class Listener:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tell: Tell | None = None
         self._early: list[tuple[signal.Signals, bool]] = []
-        # Handlers of Python's own, not of the loop: they note the time also while the loop is busy, or not there yet.
-        at_home = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+        # Python's own handlers, not the loop's, so that times are exact while the loop is busy or not yet running.
+        at_home = threading.current_thread() is threading.main_thread()  # only the main thread may set handlers
         self._before = {number: signal.signal(number, self._came) for number in (*stops, *others) if at_home}
 
     def hand_to(self, tell: Tell) -> None:
-        """From now on call `tell(signal, forced)` on the running loop, at once for the signals that came before."""
+        """Call `tell(signal, forced)` on the running loop for each signal, at once for those already received."""
         self._loop, self._tell = asyncio.get_running_loop(), tell
         while self._early:
             tell(*self._early.pop(0))
 
     def close(self) -> None:
-        """Put the handlers back that were there before."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -81,7 +81,7 @@ class Listener:
 
 @contextlib.contextmanager
 def listening(stops: Collection[signal.Signals] = STOPS, others: Collection[signal.Signals] = ()) -> Iterator[Listener]:
-    """Listen to these signals inside the block."""
+    """Catch these signals inside the block."""
     listener = Listener(stops, others)
     try:
         yield listener
@@ -92,11 +92,11 @@ def listening(stops: Collection[signal.Signals] = STOPS, others: Collection[sign
 def run_to_its_end(
     work: Coroutine[Any, Any, Result], run: Callable[[Coroutine[Any, Any, Result]], Result] = asyncio.run
 ) -> Result:
-    """Run a command's work. The first stop signal cancels it, so that it closes what it opened; Interrupted is raised.
+    """Run a command's work. The first stop signal cancels it, so that it can clean up; then Interrupted is raised.
 
-    A signal that cuts this short cancels the closing too.
+    A signal that forces the exit cancels the cleanup too.
     """
-    # `nohup` ignores SIGHUP, so that a terminal that goes away ends nothing.
+    # Under `nohup`, SIGHUP is ignored, so that closing the terminal does not end the command.
     hangup = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
     with listening((*STOPS, *hangup)) as listener:
         try:

@@ -1,4 +1,4 @@
-"""A moment as every command takes it: `2h` (ago), or an ISO 8601 time."""
+"""Parses the times that commands accept: `2h` (ago), or an ISO 8601 time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def moment(text: str) -> datetime:
-    """The moment, in UTC; a time without a zone is UTC, and so much ago is of whole seconds. Raises ValueError."""
+    """Parse a time. Without a zone it is UTC; relative times are rounded down to seconds. Raises ValueError."""
     ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
     try:
         if ago is not None:
