@@ -1,5 +1,5 @@
-"""The configuration: what the TOML file and the environment may say.
+"""The configuration: the options of the TOML file and the environment.
 
 In: a file, environment variables, secret files.
-Out: a checked `Config`, or every mistake at once with its place.
+Out: a checked `Config`, or all mistakes with their places.
 """

@@ -1,8 +1,8 @@
-"""A PostgreSQL connection string, read as libpq reads it: a URL, or `key=value` words.
+"""Parses a PostgreSQL connection string as libpq does: a URL, or `key=value` words.
 
-Each parameter of libpq 18 keeps its meaning or is refused by its name
-(https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS). A string that cannot be read is never
-shown, not even in part, since nobody knows where its password is.
+Each parameter of libpq 18 keeps its meaning or is refused by name
+(https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS). A string that cannot be parsed is never
+shown, not even in part, since the password may be anywhere in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FREE: Final = (
     "application_name", "fallback_application_name", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
 )  # fmt: skip
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-# The values that are accepted, which may be none, and why no other is.
+# The accepted values of a parameter, possibly none, and why all others are refused.
 _KERBEROS = ((), "Kerberos is not supported; leave it out")
 _KEEPALIVE = ((), "is not supported; leave it out: every call has its own time limit (database.flush_timeout_s)")
 _LOGIN = ((), "is not supported; leave it out")
@@ -85,23 +85,23 @@ _SECRET: Final = ("password", "sslpassword")
 _KNOWN: Final = (*_FREE, *_CHOICES)
 _ALIASES: Final = {"database": "dbname"}
 _PRINTABLE_NAME = re.compile(r"[a-z][a-z_]{1,40}")
-_BLANKS = " \t\n\r\f\v"  # the C library's, as everywhere in libpq
+_BLANKS = " \t\n\r\f\v"  # the C library's whitespace, as everywhere in libpq
 _WORD = re.compile(
     r"\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*)?)(?=\s|\Z)", re.DOTALL | re.ASCII
 )
-_NUMBER = re.compile(r"[ \t\n\r\f\v]*-?[0-9]{1,5}[ \t\n\r\f\v]*")  # the blanks that C knows, and int() takes
-_LONGEST_SOCKET_BYTES = 107  # of a UNIX socket's whole path, on Linux
+_NUMBER = re.compile(r"[ \t\n\r\f\v]*-?[0-9]{1,5}[ \t\n\r\f\v]*")  # with the whitespace of C, which int() accepts too
+_LONGEST_SOCKET_BYTES = 107  # maximum length of a UNIX socket's path on Linux
 _HIGHEST_PORT = 65_535
 
 
 class _Refused(Exception):
-    """The string cannot be read. The message quotes nothing from it."""
+    """The string cannot be parsed. The message quotes nothing from it."""
 
 
 def read(text: str) -> dict[str, str]:
-    """The parameters by libpq's names. Its passwords are hidden from then on.
+    """Parse the string into parameters by libpq's names; from then on its passwords are masked in all messages.
 
-    Raises ConfigError with every mistake; no message has a value of the string in it.
+    Raises ConfigError with every mistake; no message contains a value of the string.
     """
     try:
         parameters = _parsed(text)
@@ -111,7 +111,7 @@ def read(text: str) -> dict[str, str]:
 
 
 def of_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The parameters of a service file's lines. Raises ConfigError as `read`."""
+    """Check the parameters from a service file. Raises ConfigError as `read` does."""
     try:
         parameters = _collected(pairs)
     except _Refused as error:
@@ -120,7 +120,7 @@ def of_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def shown(text: str) -> str:
-    """The string without its passwords, as a URL; all of it masked when it cannot be read."""
+    """The string as a URL with its passwords masked; wholly masked if it cannot be parsed."""
     try:
         parameters = read(text)
     except ConfigError:
@@ -129,17 +129,17 @@ def shown(text: str) -> str:
 
 
 def shown_name(value: str) -> str:
-    """The name of a user or a database, unless it looks as if it held a password as well: `user:password`."""
+    """The name of a user or a database, masked if it may contain a password: `user:password`."""
     return MASK if ":" in value and not _is_address(value.split(",")[0]) else value
 
 
 def changed(text: str, **values: str) -> str:
-    """The same string with other values of some parameters. Raises ConfigError when it cannot be read."""
+    """Replace some parameters of the string. Raises ConfigError if it cannot be parsed."""
     return render({**read(text), **values})
 
 
 def render(parameters: Mapping[str, str]) -> str:
-    """The URL of these parameters."""
+    """Format these parameters as a URL."""
     rest = {name: value for name, value in parameters.items() if name not in ("user", "password", "dbname")}
     hosts, ports = rest.get("host", "").split(","), rest.get("port", "").split(",")
     place = ""
@@ -165,7 +165,7 @@ def _sound(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def mistakes(parameters: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with these parameters, in words that show no value."""
+    """List the mistakes in these parameters, without showing a value."""
     for name, value in parameters.items():
         if not _is_text(value):
             yield f"{name} has a NUL or half a surrogate pair in it: no value can have that"
@@ -231,7 +231,7 @@ def _collected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _unknown(name: str, *, after_secret: bool) -> str:
-    """Behind a password, what looks like a name may be the rest of it."""
+    """The problem of an unknown parameter. After a password, its name is hidden: it may be part of the password."""
     close = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.75)
     if close:
         return f"has a parameter that libpq does not know: did you mean {close[0]}?"
@@ -243,7 +243,7 @@ def _unknown(name: str, *, after_secret: bool) -> str:
 
 
 def _url_pairs(rest: str) -> Iterator[tuple[str, str]]:
-    """As `conninfo_uri_parse_options` of libpq; stricter on `@` and blanks, which are mistakes in quoting."""
+    """Parse a URL like `conninfo_uri_parse_options` of libpq, but refuse a stray `@` or blank: a quoting mistake."""
     if re.search(r"\s", rest):
         raise _Refused("has a blank in its URL: write it as %20")
     credentials = re.match(r"([^@/:]*)(?::([^@/]*))?@", rest)
@@ -281,7 +281,7 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 
 def _word_pairs(text: str) -> Iterator[tuple[str, str]]:
-    """As `conninfo_parse` of libpq."""
+    """Parse `key=value` words like libpq's `conninfo_parse`."""
     at = 0
     while at < len(text):
         match = _WORD.match(text, at)
@@ -314,7 +314,7 @@ def _is_text(value: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """A name that can be looked up, an address, or a folder whose socket's path fits."""
+    """Whether the text is a host name, an address, or a folder whose socket path is short enough."""
     if host.startswith("/"):
         return len(f"{host}/.s.PGSQL.{_HIGHEST_PORT}".encode(errors="replace")) <= _LONGEST_SOCKET_BYTES
     if not host or _is_address(host):

@@ -1,7 +1,7 @@
-"""Reads the configuration: one TOML file, `INGESTD_SECTION__KEY` environment overrides, symbols files.
+"""Loads the configuration: one TOML file, `INGESTD_SECTION__KEY` environment overrides, symbols files.
 
-Loading opens no socket and never stops at the first mistake: `ConfigError` carries them all.
-Whether an exchange exists and has a channel is asked elsewhere (`feeds.catalog`), since it needs the exchange library.
+Loading opens no socket and does not stop at the first mistake: `ConfigError` carries all of them.
+`feeds.catalog` checks whether an exchange exists and has a channel, since that needs the exchange library.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ENV_PREFIX = "INGESTD_"
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """Read, override and check the file. Raises ConfigError with every mistake.
 
-    Relative `symbols_file` and `*_file` paths are taken from the file's own folder; symbol files are read here and
-    merged into `symbols`.
+    Relative `symbols_file` and `*_file` paths are relative to the file's folder; symbols files are read here and merged
+    into `symbols`.
     """
     document = read(path)
     try:
@@ -39,17 +39,17 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The file as it is. Raises ConfigError when there is none, or it is no TOML."""
+    """Read the file without checking it. Raises ConfigError if it is missing or not TOML."""
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {why_unreadable(error)}")]) from error
-    except ValueError as error:  # of TOML, or of the file's encoding
+    except ValueError as error:  # a mistake in the TOML or in the encoding
         raise ConfigError([Problem(str(path), f"is not valid TOML: {error}")]) from error
 
 
 def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()) -> Config:
-    """Check a document that is already read. Raises ConfigError with every mistake."""
+    """Check a document read before. Raises ConfigError with every mistake."""
     config, problems = examine(document, environ, base)
     if problems or config is None:
         raise ConfigError(problems)
@@ -59,9 +59,9 @@ def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Pat
 def examine(
     document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()
 ) -> tuple[Config | None, list[Problem]]:
-    """What the document says, None where it says nothing that can be understood, and every mistake in it.
+    """Return the configuration, None if it is invalid, and all mistakes in the document.
 
-    The document is changed: overrides, paths and symbol files are filled in.
+    Modifies the document: fills in overrides, paths and symbols files.
     """
     problems: list[Problem] = []
     _apply_environment(document, environ, problems)
@@ -81,7 +81,7 @@ def effective(config: Config) -> dict[str, Any]:
 
 
 def deprecated(config: Config) -> list[Problem]:
-    """A note for each option of the file that is accepted and has no effect any more."""
+    """List a note for each option of the file that is accepted but no longer has an effect."""
     notes = []
     for name, section in config:
         for option in sorted(section.model_fields_set) if isinstance(section, Section) else ():
@@ -92,7 +92,7 @@ def deprecated(config: Config) -> list[Problem]:
 
 
 def _hide_secrets(config: Config) -> None:
-    """From now on no message shows what is secret in it; a DSN and a file are hidden when they are read."""
+    """Mask the document's secrets in all messages from now on; those of a DSN or a file are masked when it is read."""
     for mark, value in marked_values(config):
         for secret in mark.secrets(value):
             hide(secret)
@@ -120,7 +120,7 @@ def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], pro
 
 
 def _with_one_underscore(name: str) -> Iterator[Problem]:
-    """A variable that is meant to be an override, and is none."""
+    """List environment variables that look like overrides but have only one underscore."""
     section, _, key = name.removeprefix(ENV_PREFIX).partition("_")
     if key and section.lower() in Config.model_fields and section.lower() != "feeds":
         meant = f"{ENV_PREFIX}{section}__{key}"
@@ -128,7 +128,7 @@ def _with_one_underscore(name: str) -> Iterator[Problem]:
 
 
 def _environment_value(text: str) -> Any:
-    """A TOML value where the text is one (numbers, booleans, lists), else the text itself."""
+    """Parse the text as a TOML value (number, boolean, list) if it is one, else return the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -151,7 +151,7 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
         listed = feed.get("symbols", [])
         try:
             named = symbols_in(Path(feed["symbols_file"]))
-        except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        except (OSError, ValueError) as error:  # an impossible file name is a ValueError
             file = feed["symbols_file"]
             problems.append(Problem(f"feeds[{index}].symbols_file", f"{file} cannot be read: {why_unreadable(error)}"))
             continue
@@ -160,5 +160,5 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
 
 
 def symbols_in(file: Path) -> list[str]:
-    """What each line of a symbols file names; empty: nothing. Raises OSError, or ValueError for what is no text."""
+    """The symbol on each line of a symbols file, or "". Raises OSError, or ValueError if the file is not text."""
     return [line.partition("#")[0].strip() for line in read_text(file).splitlines()]

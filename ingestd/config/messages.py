@@ -1,4 +1,4 @@
-"""What is said of a mistake in the configuration, in plain words and without what may be secret."""
+"""Messages about mistakes in the configuration, in plain words and without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingestd.config.section import options_of, secret_mark
 from ingestd.config.values import PATTERN_MESSAGES
 from ingestd.errors import Problem
 
-# Said instead of the words of pydantic, which fills the braces with the limit.
+# Replacements for pydantic's messages; the braces are filled with the limit from pydantic's error.
 _MESSAGES = {
     "list_type": "must be a list, in brackets",
     "bool_parsing": "must be true or false",
@@ -36,7 +36,7 @@ _MESSAGES = {
 
 
 def problem_of(detail: Any) -> Problem:
-    """The problem for one error of pydantic."""
+    """Convert one pydantic error to a Problem."""
     location = tuple(detail["loc"])
     value = _shown_input(location, detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
@@ -70,7 +70,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _shown_input(location: tuple[int | str, ...], value: Any) -> str | None:
-    """What was written, unless a secret may be in it: in a marked option, and in anything of an unexpected shape."""
+    """The value written, or None if it may hold a secret: in a marked option, or of an unexpected type."""
     if _may_hold_secret(location) or not isinstance(value, str | bool | int | float):
         return None
     text = repr(value)
@@ -85,7 +85,7 @@ def _path_text(location: tuple[int | str, ...]) -> str:
 
 
 def _fields_along(location: tuple[int | str, ...]) -> Iterator[FieldInfo]:
-    """The fields that a location goes through, from the section down."""
+    """Yield the fields along a location, from the section down."""
     fields: Mapping[str, FieldInfo] = Config.model_fields
     for part in location:
         if isinstance(part, str) and part in fields:

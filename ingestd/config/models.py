@@ -1,4 +1,4 @@
-"""The sections of the configuration file, and the whole of it: what each option may be.
+"""The sections of the configuration file and the whole `Config`: the type and default of each option.
 
 `config/loading.py` reads the file. The sections of sinks come from `SINKS` (`sinks/table.py`).
 """
@@ -17,7 +17,7 @@ from ingestd.channels import ROWS, Channel
 from ingestd.config.overlap import is_pattern
 from ingestd.config.secrets import hide
 from ingestd.config.section import MayHoldSecret, Section
-from ingestd.config.servers import DatabaseConfig as DatabaseConfig  # rooms find every section here
+from ingestd.config.servers import DatabaseConfig as DatabaseConfig  # re-exported for the rooms
 from ingestd.config.servers import KafkaConfig as KafkaConfig
 from ingestd.config.values import EXCHANGE_ID, HOST_AND_PORT, INSTANCE, Days, FilePath, Seconds, SizeBytes, read_secret
 from ingestd.errors import ConfigError, Problem
@@ -31,7 +31,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def _options(fields: Mapping[str, Any]) -> Any:
-    """A section with one option for each channel, or for each of their tables."""
+    """Build a section with one option for each channel or each channel's table."""
     return create_model("_Options", __base__=Section, **fields)
 
 
@@ -53,7 +53,7 @@ _when_full = _options({row.name: (WhenFull, "block") for row in ROWS})
 
 
 class WhenFullConfig(_when_full):  # type: ignore[misc, valid-type]  # made of the rows
-    """What becomes of a channel's records while the intake is more than half full."""
+    """What the intake does with a channel's records while it is more than half full."""
 
 
 class IntakeConfig(Section):
@@ -106,11 +106,11 @@ class ChunksConfig(_chunks):  # type: ignore[misc, valid-type]  # as above
 
 
 class CompressionConfig(_compression):  # type: ignore[misc, valid-type]  # as above
-    """After how many days a chunk becomes columnar (TimescaleDB Community only); 0: never."""
+    """Age in days at which a chunk becomes columnar (TimescaleDB Community only); 0: never."""
 
 
 class RetentionConfig(_retention):  # type: ignore[misc, valid-type]  # as above
-    """How many days each table keeps; 0: for ever."""
+    """Days for which each table keeps rows; 0: for ever."""
 
     ohlcv_data_minutes_days: Days = 365  # 1m to 30m
     ohlcv_data_hours_days: Days = 730  # 1h to 12h
@@ -170,7 +170,7 @@ class FeedConfig(Section):
         return self
 
     def credentials(self) -> dict[str, str]:
-        """The API key of a venue that wants one even for market data, read now: TOML with the library's names."""
+        """Read the API key, for venues that require one for market data: a TOML file with the library's names."""
         if self.credentials_file is None:
             return {}
         try:
@@ -199,16 +199,16 @@ class _BeforeSinks(Section):
 
 if TYPE_CHECKING:
     _WithSinks = _BeforeSinks
-else:  # a section for each row of SINKS
+else:  # one section for each row of SINKS
     _WithSinks = create_model(
         "_WithSinks", __base__=_BeforeSinks, **{kind.section: (kind.options | None, None) for kind in SINKS.values()}
     )
 
 
 class Config(_WithSinks):
-    """The whole file. A sink exists when its section does."""
+    """The whole configuration. A sink exists if its section does."""
 
-    # Declared although they are in SINKS: rooms beside the sinks use these servers too.
+    # Also in SINKS; declared here because other rooms use these servers too.
     database: DatabaseConfig | None = None
     kafka: KafkaConfig | None = None
     http: HttpConfig = HttpConfig()
@@ -220,7 +220,7 @@ class Config(_WithSinks):
     feeds: list[FeedConfig] = []
 
     def section(self, options: type[SectionT]) -> SectionT:
-        """The section with these options. Raises ConfigError where the file has none."""
+        """Return the section of this type. Raises ConfigError if the file does not have it."""
         for _, value in self:
             if isinstance(value, options):
                 return value

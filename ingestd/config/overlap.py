@@ -1,4 +1,4 @@
-"""Whether two `[[feeds]]` follow one stream twice: each of its records would be stored twice."""
+"""Detects two `[[feeds]]` that follow the same stream, whose records would be stored twice."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Protocol
 from ingestd.errors import Problem
 
 _SHOWN = 3
-_TOKENS = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # of a pattern, as `fnmatch` reads it
+_TOKENS = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # the tokens of an `fnmatch` pattern
 
 
 class Followed(Protocol):
-    """What the configuration of a feed says that it follows."""
+    """The part of a feed's configuration that says which streams it follows."""
 
     @property
     def exchange(self) -> str: ...
@@ -29,7 +29,7 @@ class Followed(Protocol):
 
 
 def overlaps(feeds: Sequence[Followed]) -> list[Problem]:
-    """A problem for each two feeds of one exchange that share a channel and name, or may name, one market."""
+    """List a problem for each two feeds of one exchange that share a channel and can name the same market."""
     problems = []
     for (earlier, one), (later, other) in combinations(enumerate(feeds), 2):
         channels = _shared_channels(one, other) if one.exchange == other.exchange else []
@@ -56,7 +56,7 @@ def _shared_channels(one: Followed, other: Followed) -> list[str]:
 
 
 def _shared_names(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
-    """The names that are in both, and each pair of which one is a pattern and both may be of one market."""
+    """Yield the names in both, and each pair of a pattern and a name or pattern that can match the same market."""
     mine = dict.fromkeys(one)
     yield from dict.fromkeys(name for name in other if name in mine)
     pairs = [(pattern, name) for pattern in filter(is_pattern, mine) for name in other]
@@ -70,9 +70,9 @@ def is_pattern(name: str) -> bool:
 
 
 def may_be_one(one: str, other: str) -> bool:
-    """Whether there is a text that both patterns match, by the rules of `fnmatch`."""
+    """Whether some text matches both patterns, by the rules of `fnmatch`."""
     first, second = _TOKENS.findall(one), _TOKENS.findall(other)
-    # Whether what is left of both from here on may match one text, from the end on.
+    # Dynamic programming from the end: whether the rests of both patterns can match the same text.
     below = [False] * len(second) + [True]
     for place in range(len(second) - 1, -1, -1):
         below[place] = second[place] == "*" and below[place + 1]
@@ -90,7 +90,7 @@ def may_be_one(one: str, other: str) -> bool:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether there is a character that both tokens match, neither of which is a star."""
+    """Whether some character matches both tokens, neither of which is a star."""
     if "?" in (one, other):
         return True
     if len(one) == 1:

@@ -1,4 +1,4 @@
-"""What a configuration lacks before a daemon of its role can do anything with it. Pure."""
+"""Checks that a configuration has what a daemon of its role needs. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ingestd.sinks.table import SINKS
 
 
 def require_runnable(config: Config) -> None:
-    """Raises ConfigError: a daemon that captures nothing, or keeps it nowhere, does not start."""
+    """Raises ConfigError if the daemon would capture nothing or store it nowhere."""
     if problems := what_is_lacking(config):
         raise ConfigError(problems)
 
 
 def what_is_lacking(config: Config) -> list[Problem]:
-    """A problem for each section without which `ingestd run` has nothing to do in this role."""
+    """List a problem for each missing section without which `ingestd run` has nothing to do in this role."""
     if config.instance.role == "sink":
         missing = [section for section in ("kafka", "database") if getattr(config, section) is None]
         return [Problem(name, "is missing: the role sink reads Kafka and writes the database") for name in missing]

@@ -1,4 +1,4 @@
-"""Keeps secrets out of messages: knows them by the names of their keys, and remembers the values that were read."""
+"""Keeps secrets out of messages: recognises them by key name, and remembers the secret values read."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 MASK: Final = "***"
 
 SECRET_NAME: Final = (
-    r"(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"  # a word of its own, be it only by camel case: clientSecret
+    r"(?:(?<![A-Za-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"  # a separate word, also in camel case: clientSecret
     r"(?:ssl)?(?:pass(?:word|wd|phrase)|pwd|secret|credentials?|private[-_]?key|authorization"
     r"|(?:api|access|secret|listen)[-_]?(?:key|secret|sign|token|passphrase)|token|signature|sign)"
 )
 _SECRET_KEY = re.compile(rf"{SECRET_NAME}$", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
-# The user part of a URL. Of a data store's it goes up to the last @, since people forget to quote a / or @ in a
-# password; of any other not past the host, because a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
+# The user part of a URL. In a data store's URL it ends at the last @, since people forget to quote a / or @ in a
+# password; in any other URL it ends before the path, since a stream's path may hold an @ (…:9443/ws/btcusdt@trade).
 _USER_PART = re.compile(
     r"\b((?:postgres(?:ql)?|rediss?|valkeys?|amqps?|mongodb)(?:\+\w+)?://)(\S*)@|(://)([^\s/]*)@", re.IGNORECASE
 )
 _ENCODED_NAME = re.compile(r"(?<![\w.%-])([\w.-]*%[\w.%-]+)=[^\s&]+")
-# "database.password: unknown key" is a message about the key.
+# "database.password: unknown key" is a message about the key, not a password.
 _NO_SENTENCE = r"(?!(?-i:unknown key|cannot be|must be|is (?:missing|empty|no|not))\b)"
 _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
@@ -31,15 +31,15 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.IGNORECASE), rf"\1{MASK}"),
 )  # fmt: skip
 
-# Hiding "a", or "market", would blot out the whole log: such a password is masked only where its key stands beside it.
+# Masking "a" or "market" everywhere would make the log unreadable: such a password is masked only beside its key.
 _A_PLAIN_WORD = re.compile(r"[a-z]{0,8}|.{0,3}", re.DOTALL)
-_HIDDEN_AT_MOST = 4000  # a password may be rotated every hour
+_HIDDEN_AT_MOST = 4000  # bounded, because a password may be rotated every hour
 _SEARCHED_CHARS = 16_384
 hidden: dict[str, None] = {}
 
 
 def hide(secret: str) -> None:
-    """Never show this value again, wherever it turns up, as it is or percent-encoded."""
+    """Mask this value in all messages from now on, plain or percent-encoded."""
     if _A_PLAIN_WORD.fullmatch(secret) is None:
         hidden.update(dict.fromkeys((secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1])))
     while len(hidden) > _HIDDEN_AT_MOST:
@@ -47,14 +47,14 @@ def hide(secret: str) -> None:
 
 
 def without_hidden(text: str) -> str:
-    """The text with every hidden value masked."""
+    """Mask every hidden value in the text."""
     for secret in sorted(hidden, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 
 
 def redact(text: str) -> str:
-    """The text without passwords, keys, tokens and signatures, known by name, by shape, or met before (`hide`)."""
+    """Mask secrets in the text: passwords, keys, tokens and signatures, by name, by form, or hidden before (`hide`)."""
     if len(text) > _SEARCHED_CHARS:  # a venue may send a megabyte, and the search is not linear
         text = f"{text[:_SEARCHED_CHARS]}..."
     text = without_hidden(text)
@@ -66,15 +66,15 @@ def redact(text: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what has this name is a secret: `password`, `apiKey`, `X-MBX-APIKEY`."""
+    """Whether this is the name of a secret: `password`, `apiKey`, `X-MBX-APIKEY`."""
     return _SECRET_KEY.search(name) is not None
 
 
 def shown_url(url: str) -> str:
-    """The URL without its user part's password and its secret parameters; all of it masked when in doubt.
+    """Mask the password and the secret parameters of a URL, or all of it when in doubt.
 
-    In doubt is a URL that cannot be taken apart, and one with an `@` behind its host, where a `/` or `?` of a password
-    ended the host too early.
+    Doubtful URLs are those that cannot be parsed, and those with an `@` after the host, since an unquoted `/` or `?` in
+    the password may have ended the host too early.
     """
     try:
         parts = urlsplit(url)
@@ -90,7 +90,7 @@ def shown_url(url: str) -> str:
 
 
 def shown_value(value: Any, name: str = "") -> Any:
-    """An option's value as it may be printed: masked by its name, URLs by their parts; containers are looked into."""
+    """An option's value for printing: masked if its name is secret, URLs in part, containers recursively."""
     if name and value is not None and is_secret_name(name):
         return MASK
     if isinstance(value, dict):
@@ -101,7 +101,7 @@ def shown_value(value: Any, name: str = "") -> Any:
 
 
 def secrets_of_url(url: str) -> list[str]:
-    """The secrets in a URL: of its user part up to the last @, and the parameters with a secret's name."""
+    """The secrets in a URL: the password before the last @, and the parameters with secret names."""
     user, _, _ = url.partition("://")[2].rpartition("@")
     secret = user.partition(":")[2] or user
     named = [value for key, value in parse_qsl(url.partition("?")[2]) if is_secret_name(key)]
@@ -109,7 +109,7 @@ def secrets_of_url(url: str) -> list[str]:
 
 
 def secrets_in(value: Any, name: str = "") -> list[str]:
-    """Every secret text in an option's value, found as `shown_value` finds it."""
+    """Every secret text in an option's value, by the same rules as `shown_value`."""
     if isinstance(value, dict):
         return [
             secret
@@ -136,7 +136,7 @@ def _shown_query(query: str) -> str:
 def _without_password(match: re.Match[str]) -> str:
     scheme, user = match[1] or match[3], match[2] or match[4] or ""
     if match[1] and re.search("[:/@?#]", user) is None:
-        return match[0]  # a user alone; of another URL it would be a key
+        return match[0]  # only a user name; in other URLs it would be a key
     name, colon, _ = user.partition(":")
     return f"{scheme}{name}:{MASK}@" if colon and re.search("[/@?#]", name) is None else f"{scheme}{MASK}@"
 

@@ -1,4 +1,4 @@
-"""What the sections of a configuration have in common, and the options that may hold a secret."""
+"""The base class of configuration sections, and the marking of options that may hold a secret."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ingestd.config.secrets import secrets_in, shown_value
 
 
 class Section(BaseModel):
-    """A table of the file. An unknown key is a mistake."""
+    """A table of the configuration file. An unknown key is a mistake."""
 
-    # A number from the environment where a text is wanted is that number's text: INGESTD_INSTANCE__NAME=7.
+    # A number from the environment is accepted as text: INGESTD_INSTANCE__NAME=7.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
 
 
 @dataclass(frozen=True, slots=True)
 class MayHoldSecret:
-    """Marks an option: what was written there is shown in no message.
+    """Marks an option whose value no message may show.
 
-    `shown` is its value as the effective configuration prints it; `secrets` are the texts that no message may show.
+    `shown` converts the value for the effective configuration; `secrets` lists the texts in it to mask.
     """
 
     shown: Callable[[Any], Any] = shown_value
@@ -31,12 +31,12 @@ class MayHoldSecret:
 
 
 def secret_mark(field: FieldInfo) -> MayHoldSecret | None:
-    """The mark of an option that may hold a secret."""
+    """Return an option's secret mark, or None."""
     return next((mark for mark in field.metadata if isinstance(mark, MayHoldSecret)), None)
 
 
 def marked_values(section: Section) -> Iterator[tuple[MayHoldSecret, Any]]:
-    """The values that may hold a secret, here and in the sections inside."""
+    """Yield the marked values, here and in nested sections."""
     fields = type(section).model_fields
     for name, value in section:
         mark = secret_mark(fields[name])
@@ -64,7 +64,7 @@ def shown(section: Section) -> dict[str, Any]:
 
 
 def options_of(field: FieldInfo) -> dict[str, FieldInfo]:
-    """The options of the section, or of the list of sections, that a field holds; none if it holds neither."""
+    """The options of a field that holds a section or a list of sections; empty for other fields."""
     for candidate in (field.annotation, *get_args(field.annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return dict(candidate.model_fields)

@@ -1,4 +1,4 @@
-"""The sections of the servers that several rooms use: the database and Kafka."""
+"""The sections of servers that several rooms use: the database and Kafka."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 def require_broker(server: str) -> str:
-    """The address, where it is `host:port` and nothing else. Raises ValueError that does not show it."""
+    """Return the address if it is `host:port`. Raises ValueError without quoting it."""
     if _BROKER.fullmatch(server) is None:
         raise ValueError("must be host:port of one broker; put a user into username, a password into password_file")
     return server
@@ -25,7 +25,7 @@ Broker = Annotated[str, AfterValidator(require_broker)]
 
 
 class DatabaseConfig(Section):
-    dsn: Annotated[str | None, MayHoldSecret(shown, lambda _: ())] = None  # hidden in messages when it is read
+    dsn: Annotated[str | None, MayHoldSecret(shown, lambda _: ())] = None  # its secrets are masked when it is read
     dsn_file: FilePath | None = None
     password_file: FilePath | None = None
     flush_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
@@ -45,14 +45,14 @@ class DatabaseConfig(Section):
         return self
 
     def resolved_dsn(self) -> str:
-        """The DSN with the secret files read, now: a rotated password is picked up at the next connection."""
+        """The DSN with passwords read from files on each call, so that each connection uses the current password."""
         dsn = self.dsn if self.dsn is not None else read_secret(self.dsn_file, "database.dsn_file")
         if self.password_file is None:
             return dsn
         return changed(dsn, password=read_password(self.password_file, "database.password_file"))
 
     def password_from(self) -> str:
-        """The option that the password of `resolved_dsn` comes from, if it has one."""
+        """The option that supplies the password of `resolved_dsn`, if any."""
         if self.password_file is not None:
             return f"database.password_file: {self.password_file}"
         return "database.dsn" if self.dsn is not None else f"database.dsn_file: {self.dsn_file}"
@@ -97,5 +97,5 @@ class KafkaConfig(Section):
         return self
 
     def password(self) -> str:
-        """The SASL password, read now: a rotated one is picked up at the next connection."""
+        """The SASL password, read on each call, so that the next connection uses a rotated one."""
         return read_password(self.password_file, "kafka.password_file")

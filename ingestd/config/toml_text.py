@@ -1,4 +1,4 @@
-"""Plain values as TOML, for a person to read; `tomllib.loads` gives the same values back."""
+"""Formats plain values as readable TOML; `tomllib.loads` returns the same values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(document: Mapping[str, Any]) -> str:
-    """Tables in the order of `document`; a list of tables as `[[name]]`. Values of None do not exist in TOML."""
+    """Format tables in the order of `document`, a list of tables as `[[name]]`. It must not hold None: TOML has no
+    null."""
     return "\n".join(_lines(document)).strip() + "\n"
 
 
@@ -51,7 +52,7 @@ def _key(key: str) -> str:
 
 
 def _string(text: str) -> str:
-    """JSON's escapes are TOML's; escaped too is what a terminal would obey instead of showing it."""
+    """Quote a string with JSON's escapes, which TOML shares; characters that control a terminal are escaped too."""
     return "".join(map(_shown, json.dumps(text, ensure_ascii=False)))
 
 

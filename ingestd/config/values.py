@@ -1,4 +1,4 @@
-"""What configuration values are made of: sizes, durations, paths, texts and secrets in files."""
+"""The types of configuration values: sizes, durations, paths, names, and texts and secrets in files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIZE_UNITS = {
 
 
 def parse_size_bytes(value: object) -> int:
-    """`"10GiB"`, `"64MB"` or a plain number of bytes. Raises ValueError on anything else."""
+    """Parse `"10GiB"`, `"64MB"` or a plain number of bytes. Raises ValueError on anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError("write a size such as 10GiB or 64MiB")
     if isinstance(value, int):
@@ -37,7 +37,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark. Raises OSError, or ValueError that says how to save the file."""
+    """Read a UTF-8 file without its byte order mark. Raises OSError, or ValueError that says how to save the file."""
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
         raise ValueError("it is UTF-16, or no text at all: save it as UTF-8")
@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
 
 
 def why_unreadable(error: OSError | ValueError) -> str:
-    """Why a file cannot be read or written, in a few words and without its name."""
+    """Say why a file cannot be read or written, in a few words and without its name."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):
@@ -59,12 +59,12 @@ def why_unreadable(error: OSError | ValueError) -> str:
 
 
 def read_secret(path: Path | None, key: str) -> str:
-    """What the file holds, without the blanks around it; `key` names the option in a complaint."""
+    """Read a file's content without surrounding blanks; `key` names the option in error messages."""
     if path is None:
         raise ConfigError([Problem(key, "no secret file is named")])
     try:
         secret = read_text(path).strip()
-    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+    except (OSError, ValueError) as error:  # an impossible file name is a ValueError
         raise ConfigError([Problem(key, f"{path} cannot be read: {why_unreadable(error)}")]) from error
     if not secret:
         raise ConfigError([Problem(key, f"{path} is empty")])
@@ -72,14 +72,14 @@ def read_secret(path: Path | None, key: str) -> str:
 
 
 def read_password(path: Path | None, key: str) -> str:
-    """The same for a file that holds only a password; from then on no message shows it."""
+    """Like `read_secret` for a file that holds only a password; the password is masked from then on."""
     password = read_secret(path, key)
     hide(password)
     return password
 
 
 def require_path(path: Path) -> Path:
-    """Raises ValueError for what can be no name of a file."""
+    """Raises ValueError for a path that no file can have."""
     if "\0" in str(path):
         raise ValueError("has a NUL character, which no name of a file can have")
     return path
@@ -87,7 +87,7 @@ def require_path(path: Path) -> Path:
 
 FilePath = Annotated[Path, AfterValidator(require_path)]
 
-# Names, and what is said of one that does not fit.
+# Patterns of names, and the message about a name that does not match.
 INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"
 HOST_AND_PORT = r"^.+:\d{1,5}$"
