@@ -99,8 +99,7 @@ async def _with_progress_bar(config: Config, feed: FeedConfig, wanted: Wanted, a
 
 
 def _feed(config: Config, exchange: str, symbol: str, channel: str) -> FeedConfig:
-    """Choose the configured feed whose options to use: the one that captures this channel and symbol, if there is
-    one."""
+    """Choose the configured feed whose options to use: if possible the one that captures this channel and symbol."""
     feeds = [feed for feed in config.feeds if feed.exchange == exchange]
     if not feeds:
         known = sorted({feed.exchange for feed in config.feeds})

@@ -177,8 +177,7 @@ def to_json(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> by
 
 
 def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
-    """A header and one line per gap; times in ISO 8601, UTC; control characters and spreadsheet formulas are
-    disarmed."""
+    """A header and one line per gap; times in ISO 8601, UTC; without control characters and spreadsheet formulas."""
     out = io.StringIO()
     names = [field.name for field in fields(GapRow)]
     writer = csv.writer(out, lineterminator="\n")

@@ -124,8 +124,7 @@ def _line(key: str, value: object) -> str:
 
 
 def _state_dir() -> Path:
-    """A state directory that this user may write to: the system's for root and the service's user, else one in their
-    home."""
+    """A state directory that this user may write to: the system's for root and the service's user, else one at home."""
     if os.geteuid() == 0 or os.access(_SYSTEM_STATE, os.W_OK):
         return _SYSTEM_STATE
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
