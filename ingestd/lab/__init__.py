@@ -1,4 +1,4 @@
-"""Simulator, demo and benchmark: no running daemon imports them.
+"""Simulator, demo and benchmark; the daemon imports none of them.
 
 In: recorded or generated traffic.
 Out: comparisons and figures.

@@ -1,5 +1,5 @@
-"""`ingestd bench`: what this machine does, each figure beside its limit measured in the same run.
+"""`ingestd bench`: measures this machine's performance, each figure beside its limit from the same run.
 
 In: recorded frames.
-Out: figures, each beside its limit of the same run.
+Out: figures, each beside its limit from the same run.
 """

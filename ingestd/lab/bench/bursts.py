@@ -1,6 +1,6 @@
-"""The same stretch of bursts at its own pace, ten times as fast, and as fast as the sockets take it: nothing is lost.
+"""Replays bursts at their own pace, ten times as fast, and as fast as sockets allow, and checks that nothing is lost.
 
-The stretches are recorded public traffic where a folder of it is given, and a made-up minute of bursts.
+The input is recorded public traffic, if a folder is given, and a generated minute of bursts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STILL_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What is played. `origin`: the column that says when an event was due or, where it is old, when it came."""
+    """Input to replay. `origin` is the column with the time an event was due or, in old traffic, received."""
 
     name: str
     arguments: Sequence[object]
@@ -34,7 +34,7 @@ class Stretch:
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Each stretch at each speed. What was sent is the simulator's own ledger."""
+    """Replay each input at each speed, and compare with the simulator's ledger."""
     lost = 0
     for stretch in _stretches(plan):
         for speed in SPEEDS:
@@ -46,7 +46,7 @@ def _stretches(plan: Plan) -> list[Stretch]:
     seconds = _QUICK_BURSTS_S if plan.quick else _BURSTS_S
     made_up = ("volley", "--symbols", plan.symbols, "--rate", _PER_S, "--bursts", seconds)
     stretches = [Stretch(f"made-up {seconds:g} s", made_up, ("trades",), {}, "time")]
-    # A recording is as old as it is: nothing in it may be refused for its age.
+    # A recording is old: none of its records may be refused for age.
     keep = {"retention": dict.fromkeys(RetentionConfig.model_fields, 0)}
     captures = sorted(plan.captures.glob("*.ndjson.gz")) if plan.captures is not None else []
     for file in [] if plan.quick else captures:
@@ -56,9 +56,9 @@ def _stretches(plan: Plan) -> list[Stretch]:
 
 
 async def _played(plan: Plan, server: Server, figures: Figures, stretch: Stretch, speed: str) -> int:
-    """How many trades were lost."""
+    """Return the number of lost trades."""
     plan.say(f"bursts: {stretch.name} at {speed}×")
-    # What is made up beforehand says nothing about when it was due.
+    # Frames generated beforehand do not carry the time they were due.
     origin = "received_at" if speed == "max" else stretch.origin
     async with server.database(stretch.sections) as dsn:
         sections = {"database": {"dsn": dsn}, **stretch.sections}
@@ -88,7 +88,7 @@ async def _played(plan: Plan, server: Server, figures: Figures, stretch: Stretch
 
 
 async def _until_subscribed(venue: rig.Venue) -> None:
-    """Until nothing more is asked for: what a capture lacks is acknowledged and stays silent."""
+    """Wait until no more subscriptions arrive; those missing in a capture are acknowledged and stay silent."""
     last, since_s = 0, monotonic_s()
     while not last or monotonic_s() - since_s < 1.0:
         found = int((await venue.ledger())["subscriptions"])
@@ -98,7 +98,7 @@ async def _until_subscribed(venue: rig.Venue) -> None:
 
 
 async def _stored_trades(daemon: rig.Daemon, sent: int) -> int:
-    """What has been stored once all of it has, or nothing more is."""
+    """Wait until all trades are stored or no more arrive, and return the number stored."""
     last, since_s = 0, monotonic_s()
     while last < sent and monotonic_s() - since_s < _STILL_S:
         stored = (await daemon.counted("ingestd_records_stored_total", "channel")).get("trades", 0)

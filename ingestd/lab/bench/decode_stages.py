@@ -1,4 +1,4 @@
-"""Decoding alone, in memory: a bare JSON decoder, every native decoder, the exchange library, on the same frames."""
+"""Measures decoding alone, in memory, on the same frames: a bare JSON decoder, every native decoder, and ccxt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RECEIVED_AT = 1_790_000_000_000_000
 
 
 class _Trade(msgspec.Struct, gc=False):
-    """What a decoder cannot do without: Binance's trade, typed."""
+    """The minimum that a decoder does: parse Binance's trade into a typed struct."""
 
     s: str
     t: int
@@ -39,7 +39,7 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 async def measure(plan: Plan, figures: Figures) -> None:
-    """Microseconds of processor time a frame; the median of the rounds."""
+    """Measure microseconds of processor time per frame, the median of the rounds."""
     plan.say("decoders, in memory")
     count = _QUICK_FRAMES if plan.quick else _FRAMES
     binance = [frame.encode() for frame in numbered(raw(VENUES[0].trade), count)]
@@ -73,7 +73,7 @@ def _native(venue: Venue) -> Callable[[bytes], object]:
     found = native_venue(FeedConfig(exchange=venue.exchange, symbols=[venue.symbol], channels=["trades"]))
     if found is None:
         raise DemoError(f"{venue.exchange} has no native decoder")
-    names = {venue.market_id: venue.symbol, venue.symbol: venue.symbol}  # some sockets name markets otherwise
+    names = {venue.market_id: venue.symbol, venue.symbol: venue.symbol}  # some sockets use other names for markets
     decode = found.decoder(names, 0)
     if not decode(raw(venue.trade).replace("{n}", "1").encode(), _RECEIVED_AT):
         raise DemoError(f"{venue.exchange}: the decoder takes nothing from the frame it is measured on")
@@ -81,7 +81,7 @@ def _native(venue: Venue) -> Callable[[bytes], object]:
 
 
 async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
-    """The whole way from the frame to the record: parsing, its store, the record."""
+    """Microseconds of ccxt from frame to record: parsing, ccxt's cache, the record."""
     taken = Counter(0)
     session = _offline_session(venue, taken)
     try:
@@ -101,7 +101,7 @@ async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
 
 
 def _offline_session(venue: Venue, intake: Intake) -> CcxtSession:
-    """It has one market, made by hand, and no network."""
+    """A ccxt session without network, with one market made by hand."""
     config = FeedConfig(exchange=venue.exchange, symbols=[venue.symbol], channels=["trades"])
     reader = TapReader(config, intake)
     session = CcxtSession(config, reader)

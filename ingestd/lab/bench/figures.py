@@ -1,4 +1,4 @@
-"""What was measured, and what it is held against. Pure."""
+"""Measured figures and their limits. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. `limit` names the figure that no such value can exceed on this machine; see `Figures`."""
+    """One measured value. `limit` names the figure that bounds it on this machine; see `Figures`."""
 
     key: str
     what: str
@@ -22,7 +22,7 @@ class Figure:
 
 
 class Figures:
-    """Those of one run, in the order they were measured."""
+    """The figures of one run, in the order of measurement."""
 
     def __init__(self, figures: Iterable[Figure] = ()) -> None:
         self._by_key: dict[str, Figure] = {}
@@ -30,37 +30,37 @@ class Figures:
             self.add(figure)
 
     def add(self, figure: Figure) -> None:
-        """A key is measured once in a run."""
+        """Add a figure; each key may be added once per run."""
         if figure.key in self._by_key:
             raise ValueError(f"{figure.key} was measured already")
         self._by_key[figure.key] = figure
 
     def rate(self, key: str, what: str, values: Sequence[float], *, limit: str | None = None, note: str = "") -> None:
-        """So many a second: the median of several rounds, the rounds themselves beside it."""
+        """Add a rate per second: the median of several rounds, with the rounds as details."""
         rounds = "" if len(values) == 1 else "rounds: " + ", ".join(f"{value:,.0f}" for value in values)
         self.add(Figure(key, what, statistics.median(values), "/s", limit, "; ".join(filter(None, (note, rounds)))))
 
     def value(self, key: str) -> float | None:
-        """None when it was not measured."""
+        """The value of a figure; None if not measured."""
         figure = self._by_key.get(key)
         return None if figure is None else figure.value
 
     def ratio(self, figure: Figure) -> float | None:
-        """To its limit, where both were measured."""
+        """The ratio of a figure to its limit, if both were measured."""
         limit = None if figure.limit is None else self.value(figure.limit)
         return figure.value / limit if limit else None
 
     def all(self) -> list[Figure]:
-        """In the order they were added."""
+        """All figures in the order they were added."""
         return list(self._by_key.values())
 
     def document(self) -> list[dict[str, Any]]:
-        """For JSON."""
+        """The figures as plain values for JSON."""
         return [{**asdict(figure), "ratio": self.ratio(figure)} for figure in self.all()]
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that a `share` (0 to 1) of them do not exceed. Raises ValueError when there is none."""
+    """The smallest value that a `share` (0 to 1) of the values do not exceed. Raises ValueError without values."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("no value, no percentile")
@@ -68,5 +68,5 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def us_each(seconds: float, count: int) -> float:
-    """Microseconds each."""
+    """Microseconds per item."""
     return seconds * 1e6 / count

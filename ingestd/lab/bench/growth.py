@@ -1,4 +1,4 @@
-"""What an event costs by how many symbols there are, and by how many processes share them."""
+"""Measures the cost of an event by the number of symbols and of processes that share them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUBSCRIBED_WITHIN_S = 180.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Trades and best prices at one rate in all, so that only their spread over symbols and processes differs."""
+    """Measure trades and best prices at a constant total rate, varying only the numbers of symbols and processes."""
     for processes in (1,) if plan.quick else PROCESSES:
         for symbols in QUICK_SYMBOLS if plan.quick else SYMBOLS:
             await _one(plan, server, figures, symbols, processes)
@@ -31,7 +31,7 @@ async def _one(plan: Plan, server: Server, figures: Figures, symbols: int, proce
         dsn = await stack.enter_async_context(server.database())
         volley = ("volley", "--symbols", symbols, "--rate", RATE, "--hold")
         venue = await stack.enter_async_context(rig.venue(*volley))
-        # The ready line's list of symbols goes into each configuration: a shard takes its own of them.
+        # Each configuration holds all symbols of the ready line; a shard takes its share.
         feed = venue.feed("native", ("trades", "ticks"))
         started_s = monotonic_s()
         daemons = [

@@ -1,4 +1,4 @@
-"""The Kafka part of `ingestd bench`: how fast the sink empties a journal, and catches up while live goes on."""
+"""Measures how fast the Kafka sink empties a journal, and how fast it catches up under live load."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from ingestd.sinks.kafka.sink import KafkaSink
 _BATCH_RECORDS = 2000
 _LIVE_PER_S = 5000
 _LIVE_EVERY_S = 0.02
-_BACKLOG_SHARE = 0.75  # of the rows: the outage; it ends when no more than a second of live is waiting
+_BACKLOG_SHARE = (
+    0.75  # of the rows are put before the sink starts; it has caught up when at most 1 s of records is pending
+)
 
 
 async def measure(plan: Plan, figures: Figures) -> None:
-    """Send the trades `rounds` times, then once more behind a live stream."""
+    """Measure sending the trades `rounds` times, then once more behind a live stream."""
     records = trades(plan.rows)
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as state:
         folder = Path(state)
@@ -58,7 +60,7 @@ async def _broker(bootstrap: str | None) -> AsyncIterator[tuple[str, dict[str, o
 
 
 class _Run:
-    """A journal and the sink on topics of their own."""
+    """A journal and a sink with its own topics."""
 
     def __init__(self, settings: dict[str, object], state_dir: Path) -> None:
         config = KafkaConfig.model_validate({**settings, "topic_prefix": f"bench{uuid.uuid4().hex[:8]}"})
@@ -85,7 +87,7 @@ class _Run:
 
 
 async def _sink_run(settings: dict[str, object], state_dir: Path, trades: list[Record]) -> float:
-    """The sink empties a journal that was filled before the clock started; connecting does not count."""
+    """Time the sink emptying a journal that was filled before; connecting is not counted."""
     run = _Run(settings, state_dir)
     await run.fill(trades)
     sending = asyncio.create_task(run.sink.run())
@@ -123,7 +125,7 @@ async def _catch_up(settings: dict[str, object], state_dir: Path, trades: list[R
 
 
 async def _live(run: _Run, trades: list[Record]) -> None:
-    """The same trades again and again, at the live rate."""
+    """Put the same trades repeatedly at the live rate."""
     portion = int(_LIVE_PER_S * _LIVE_EVERY_S)
     due_s = monotonic_s()
     start = 0

@@ -1,7 +1,7 @@
-"""How old an event is, at given rates: when it is committed, and when a subscriber of Redis has it.
+"""Measures the age of events at given rates: at the commit, and at a subscriber of Redis.
 
-From the wire means from the millisecond at which the venue was due to send it. The moment of the commit is the
-server's own, which it takes just before it waits for its log to reach the disk.
+Ages count from the millisecond at which the venue was due to send the event. The commit time is the server's, taken
+just before it waits for its log to reach the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SETTLED_S = 2.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """The target's rate alone in a quick run."""
+    """Measure at each rate; in a quick run only at the target's rate."""
     for rate in (20_000,) if plan.quick else COMMIT_RATES:
         await _committed(plan, server, figures, rate)
     for rate in (10_000,) if plan.quick else SUBSCRIBER_RATES:

@@ -1,6 +1,6 @@
-"""How old a message is when a subscriber has it, how many are published, and what a frozen Redis costs the database.
+"""Measures messages' age at a Redis subscriber, the publishing rate, and what a frozen Redis costs the database.
 
-The subscriber is a process of its own.
+The subscriber is a separate process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SYMBOLS = 20
 
 
 async def measure(plan: Plan, figures: Figures) -> None:
-    """Ages at the subscriber, by how many records a second are put; and how many are published at most."""
+    """Measure ages at the subscriber by records put per second, and the maximum publishing rate."""
     seconds = min(plan.seconds, 10.0)
     with EmbeddedValkey() as valkey:
         for rate in (10_000,) if plan.quick else PUT_RATES:
@@ -52,7 +52,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
 
 
 async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -> dict[str, float]:
-    """Trades and ticks, half each, evenly through each millisecond."""
+    """Put trades and ticks, half each, evenly spread over each millisecond."""
     live = RedisLive(RedisConfig(url=valkey.url), Metrics(), instance="bench")
     running = asyncio.create_task(live.run())
     try:
@@ -69,7 +69,7 @@ async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -
 
 @contextlib.asynccontextmanager
 async def subscriber(port: int) -> AsyncIterator[dict[str, float]]:
-    """A subscriber in its own process; what it measured is in the dict after the block."""
+    """Run a subscriber in a separate process; after the block, the dict holds its measurements."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ingestd.lab.sim.subscriber", str(port), *_PATTERNS, stdout=asyncio.subprocess.PIPE
     )
@@ -86,7 +86,7 @@ async def subscriber(port: int) -> AsyncIterator[dict[str, float]]:
 
 
 async def frozen(plan: Plan, server: Server, figures: Figures, *, seconds_frozen: float, rate: int = 5000) -> None:
-    """Database flushes while Redis answers and while it is stopped (SIGSTOP), in turn, in one run."""
+    """Time database flushes while Redis answers and while it is stopped (SIGSTOP), in turn."""
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder, EmbeddedValkey() as valkey:
         async with server.database() as dsn:
             document: dict[str, Any] = {
@@ -136,7 +136,7 @@ async def _in_turn(
 
 
 class FlushTimes:
-    """Stands in for the histogram of flushes and keeps each."""
+    """Replaces the histogram of flush times and keeps each value."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -149,7 +149,7 @@ class FlushTimes:
 
 
 class PacedFeed:
-    """A feed without an exchange: records at a steady rate."""
+    """A feed without an exchange that puts records at a steady rate."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -170,7 +170,7 @@ class PacedFeed:
         return ()
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
-        """There are none to follow."""
+        """Do nothing: this feed has no symbols."""
 
 
 def _put_each(intake: Intake, records: Sequence[Tick | Trade]) -> None:

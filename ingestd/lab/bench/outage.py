@@ -1,4 +1,4 @@
-"""The database away for minutes with live going on: what the daemon's memory does, and how fast it catches up."""
+"""Measures an outage of the database for minutes under live load: the daemon's memory, and how fast it catches up."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RATE = 5_000
 _BEFORE_S = 10.0
 _QUICK_BEFORE_S = 4.0
 _LOOK_S = 0.25
-_CAUGHT_UP = RATE  # no more than a second of live is waiting
+_CAUGHT_UP = RATE  # at most one second of live records is pending
 _LONGEST_S = 900.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Memory is what the process has resident: the most while the database is away, less that of just before."""
+    """Measure memory as the peak resident size during the outage less the size just before it."""
     plan.say(f"the database away for {plan.outage_s:g} s at {RATE:,} trades a second")
     volley = ("volley", "--symbols", plan.symbols, "--rate", RATE)
     async with (
@@ -52,7 +52,7 @@ async def _most_mib(daemon: Daemon, seconds: float) -> float:
 
 
 async def _catching_up(daemon: Daemon, held: int) -> float:
-    """Rows stored a second, from the first one after the outage until hardly anything waits."""
+    """Rows stored per second, from the first row after the outage until almost nothing is pending."""
     async with asyncio.timeout(_LONGEST_S):
         started_s = monotonic_s()
         while await daemon.stored() == held:

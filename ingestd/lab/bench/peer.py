@@ -1,6 +1,6 @@
-"""cryptofeed's Postgres, Redis and Kafka backends on the same trades: in a virtual environment of its own.
+"""Measures cryptofeed's Postgres, Redis and Kafka backends on the same trades, in a separate virtual environment.
 
-Its messages go through its own handler without a socket, so what reading one costs is left out on its side alone. Its
+Messages go to cryptofeed's handler without a socket, so only cryptofeed is spared the cost of reading one. Its
 Postgres backend writes into a table like `trades`, with the same columns and the same unique index.
 """
 
@@ -28,10 +28,10 @@ from ingestd.records import Trade
 from ingestd.storage.dsn import describe_target
 
 CRYPTOFEED = "cryptofeed==2.4.1"
-# Its backends' drivers, in the versions that ingestd itself runs on.
+# The backends' drivers, in the versions that ingestd uses.
 _DRIVERS = ("asyncpg", "redis", "aiokafka")
 _SCRIPT = Path(__file__).with_name("peer_cryptofeed.py")
-_KAFKA_SHARE = 20  # of the rows: it waits for the answer to every message
+_KAFKA_SHARE = 20  # divides the number of rows: this backend waits for the answer to every message
 _TABLE = "peer_trades"
 _COLUMNS = {
     "timestamp": "time",
@@ -47,7 +47,7 @@ _LONGEST_S = 600.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures, python: Path | None) -> None:
-    """`python`: an interpreter that has cryptofeed; without one it is installed under the user's cache folder."""
+    """Measure each backend. `python`: an interpreter with cryptofeed; None: install it in the user's cache folder."""
     interpreter = python or await _installed(plan)
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         file = Path(folder) / "frames.ndjson"
@@ -76,8 +76,8 @@ async def measure(plan: Plan, server: Server, figures: Figures, python: Path | N
 
 
 def write_frames(file: Path, count: int, symbols: int) -> dict[str, str]:
-    """Aggregate trades as Binance's combined sockets bring them, which is how cryptofeed asks for trades; its names of
-    the symbols and the venue's."""
+    """Write aggregate trades as frames of Binance's combined sockets, which cryptofeed subscribes to; return its names
+    and the venue's names of the symbols."""
     names = {f"S{number:04d}-USDT": f"S{number:04d}USDT" for number in range(symbols)}
     ids = list(names.values())
     with file.open("w", encoding="ascii") as frames:
@@ -88,7 +88,7 @@ def write_frames(file: Path, count: int, symbols: int) -> dict[str, str]:
 
 
 def aggregate_trade(trade: Trade, market_id: str) -> str:
-    """One frame."""
+    """Build one frame."""
     time_ms, maker = trade.time // 1000, "true" if trade.side == "sell" else "false"
     return (
         f'{{"stream":"{market_id.lower()}@aggTrade","data":{{"e":"aggTrade","E":{time_ms},"s":"{market_id}",'
@@ -124,8 +124,8 @@ async def _postgres(
 
 
 async def _run(interpreter: Path, backend: str, file: Path, options: dict[str, Any]) -> tuple[float, float]:
-    """Frames a second, and microseconds of processor time for each."""
-    # A password is among the options, and what a process was started with is seen by everybody on the machine.
+    """Frames per second, and microseconds of processor time per frame."""
+    # The options hold a password, and every user of the machine can see a process's arguments.
     command = [str(interpreter), str(_SCRIPT), backend, str(file)]
     text = await _output(command, f"its {backend}", json.dumps(options).encode())
     result = json.loads(text.splitlines()[-1])
@@ -133,7 +133,7 @@ async def _run(interpreter: Path, backend: str, file: Path, options: dict[str, A
 
 
 async def _installed(plan: Plan) -> Path:
-    """The interpreter of a virtual environment with cryptofeed, made when there is none yet."""
+    """Return the interpreter of a virtual environment with cryptofeed; create it if it does not exist."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "ingestd" / f"peer-{CRYPTOFEED.replace('==', '-')}-py{sys.version_info[0]}.{sys.version_info[1]}"
     interpreter, done = folder / "bin" / "python", folder / ".installed"

@@ -1,9 +1,9 @@
-"""Runs in a virtual environment of its own, in which cryptofeed is installed and ingestd is not.
+"""Measures cryptofeed, in a separate virtual environment without ingestd.
 
-`python peer_cryptofeed.py BACKEND FRAMES`, the backend's options on standard input: gives the frames of a file (one a
-line) to cryptofeed's own message handler for Binance, with one of its backends as the callback, and prints a JSON line
-with how long it took until the backend's writer had worked off its queue. No socket is read: what a frame costs there
-is not held against it.
+`python peer_cryptofeed.py BACKEND FRAMES`, the backend's options on standard input: feeds the frames of a file (one per
+line) to cryptofeed's message handler for Binance, with one of its backends as the callback, and prints a JSON line with
+the time until the backend's writer had emptied its queue. No socket is read, so cryptofeed is not charged for that
+cost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryptofeed.exchanges import Binance
 from cryptofeed.symbols import Symbols
 
 _BACKENDS = {"postgres": TradePostgres, "redis": TradeRedis, "kafka": TradeKafka}
-_FRAMES_A_READ = 32  # between two turns of the loop, as when a socket is read
+_FRAMES_A_READ = 32  # per turn of the event loop, as when reading a socket
 
 
 async def _measure(name: str, frames: list[str], options: dict[str, Any]) -> dict[str, Any]:

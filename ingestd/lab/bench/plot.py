@@ -1,4 +1,4 @@
-"""Throughput against the batch size and against the number of symbols, as a picture. What is drawn is pure."""
+"""Plots throughput against the batch size and the number of symbols. The curves are computed by pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GROWTH = re.compile(r"growth\.us_(\d+)_symbols_(\d+)")
 
 
 def require() -> None:
-    """Before minutes of measuring. Raises ConfigError without the library that draws."""
+    """Check before minutes of measuring. Raises ConfigError if the plotting library is not installed."""
     try:
         import matplotlib.figure  # noqa: F401  # its parts too: half an installation is none
     except ImportError as error:
@@ -24,7 +24,7 @@ def require() -> None:
 
 
 def by_batch_size(figures: Figures) -> Curve:
-    """Rows a commit, and rows a second."""
+    """Rows per commit, and rows per second."""
     return sorted(
         (float(match.group(1)), figure.value)
         for figure in figures.all()
@@ -33,7 +33,7 @@ def by_batch_size(figures: Figures) -> Curve:
 
 
 def by_symbols(figures: Figures) -> dict[int, Curve]:
-    """For each number of processes: symbols, and the events a second that one core is good for at that cost."""
+    """For each number of processes: symbols, and the events per second that one core can process."""
     curves: dict[int, Curve] = {}
     for figure in figures.all():
         match = _GROWTH.fullmatch(figure.key)
@@ -43,7 +43,7 @@ def by_symbols(figures: Figures) -> dict[int, Curve]:
 
 
 def draw(figures: Figures, file: Path) -> None:
-    """Both curves side by side, as PNG."""
+    """Draw both curves side by side as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Picture
 
@@ -63,5 +63,5 @@ def draw(figures: Figures, file: Path) -> None:
     right.set(xscale="log", xlabel="symbols", ylabel="events a second and core", ylim=(0, None))
     right.set_title("The daemon by symbols")
     right.legend()
-    FigureCanvasAgg(picture)  # it draws without a screen
+    FigureCanvasAgg(picture)  # this backend needs no display
     picture.savefig(file, format="png")

@@ -1,6 +1,7 @@
-"""What Redis and Kafka cost the database without a venue in the way: records put as fast as the journal takes them.
+"""Measures how Redis and Kafka slow down the database, without a venue: records are put as fast as the journal takes
+them.
 
-The database alone and all three sinks in turn; everything shares the machine, the servers and the subscriber too.
+The database alone and all three sinks in turn; servers and subscriber share the machine.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from ingestd.lab.bench.wire import all_sinks
 from ingestd.lab.demo.run import DemoError
 from ingestd.service import Service
 
-_PUT_RATE = 200_000  # more than the journal takes
+_PUT_RATE = 200_000  # records per second, more than the journal takes
 _SETTLED_S = 3.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Records stored a second, by the sink that is behind."""
+    """Measure records stored per second by the slowest sink."""
     alone: list[float] = []
     everything: list[float] = []
     async with server.database() as dsn:
@@ -37,7 +38,7 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
 
 
 async def _put(plan: Plan, dsn: str, sections: dict[str, Any]) -> float:
-    """The daemon's parts in this process, behind a feed that never waits for a venue."""
+    """Run the daemon's parts in this process, behind a feed without a venue."""
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         document: dict[str, Any] = {
             "instance": {"name": "bench", "state_dir": folder},
@@ -62,6 +63,6 @@ async def _put(plan: Plan, dsn: str, sections: dict[str, Any]) -> float:
 
 
 def _least_stored(service: Service) -> int:
-    """By the sink that is behind."""
+    """The records stored by the slowest sink."""
     sinks = service.counts()["sinks"].values()
     return min(int(sum(sink["stored"].values())) for sink in sinks)

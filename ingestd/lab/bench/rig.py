@@ -1,4 +1,4 @@
-"""What a measurement is made on: a server, a venue and the daemon, each a process of its own."""
+"""The processes under measurement: a database server, a venue and the daemon."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Sections = Mapping[str, Any]
 
 _READY_S = 60.0
 _POLL_S = 0.1
-_STILL_S = 20.0  # nothing more arrives for so long: it never will
+_STILL_S = 20.0  # if nothing arrives for this long, nothing more will
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the command line asked for."""
+    """The benchmark's settings from the command line."""
 
     quick: bool = False
     rows: int = 600_000
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A PostgreSQL server; `stamps_commits`: it tells when each row was committed."""
+    """A PostgreSQL server; `stamps_commits`: it records commit timestamps."""
 
     dsn: str
     version: str
@@ -63,7 +63,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def database(self, sections: Sections | None = None) -> AsyncIterator[str]:
-        """The DSN of a database of its own with this version's tables, dropped at the end."""
+        """Create a temporary database with this version's tables and yield its DSN; drop it at the end."""
         name = f"ingestd_bench_{secrets.token_hex(4)}"
         await self._administer(f'CREATE DATABASE "{name}"')
         try:
@@ -75,7 +75,7 @@ class Server:
             await self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     async def admit(self, dsn: str, *, admitted: bool) -> None:
-        """Whether anybody may use this database: refused, it is down for whoever is connected."""
+        """Allow or refuse connections to the database; refusing also ends the existing ones."""
         name = config_dsn.read(dsn)["dbname"]
         await self._administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {"true" if admitted else "false"}')
         if not admitted:
@@ -91,7 +91,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def server(dsn: str | None, say: Say) -> AsyncIterator[Server]:
-    """The given one, or one of the wheel for this run."""
+    """The given server, or an embedded one for this run."""
     if dsn is not None:
         yield await _described(dsn)
         return
@@ -116,7 +116,7 @@ async def _described(dsn: str) -> Server:
 
 @contextlib.asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Database]:
-    """A connection for the benchmark's own questions."""
+    """A connection for the benchmark's own queries."""
     database = await Database.connect(dsn, application_name="ingestd bench", call_timeout_s=600)
     try:
         yield database
@@ -125,16 +125,16 @@ async def connected(dsn: str) -> AsyncIterator[Database]:
 
 
 async def emptied(database: Database, table: str = "trades") -> None:
-    """As before the first row, with nothing left for the server to write."""
+    """Empty the table and run a checkpoint, so that no writes are pending."""
     await database.execute(f"TRUNCATE {table}")
     await database.execute("CHECKPOINT")
 
 
 async def psql(dsn: str, command: str) -> float:
-    """Seconds that psql takes for it. Raises DemoError when it fails."""
+    """Seconds that psql takes to run `command`. Raises DemoError if it fails."""
     started_s = monotonic_s()
     options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
-    # Not as an argument: what a process was started with is seen by everybody on the machine.
+    # Not as an argument: every user of the machine can see a process's arguments.
     parameters = config_dsn.read(dsn)
     environment = os.environ | {"PGPASSWORD": parameters.pop("password", os.environ.get("PGPASSWORD", ""))}
     process = await asyncio.create_subprocess_exec(
@@ -156,19 +156,19 @@ class Venue:
     http: aiohttp.ClientSession
 
     async def start(self) -> None:
-        """Send from now on (it was started with `--hold`)."""
+        """Start sending (the simulator was started with `--hold`)."""
         async with self.http.post(f"{self.control}/_sim/start") as reply:
             reply.raise_for_status()
 
     async def ledger(self) -> dict[str, Any]:
-        """What it sent, and when."""
+        """What the venue sent, and when."""
         async with self.http.get(f"{self.control}/_sim/ledger") as reply:
             reply.raise_for_status()
             document: dict[str, Any] = await reply.json()
             return document
 
     async def until(self, holds: Callable[[dict[str, Any]], bool], within_s: float = _READY_S) -> dict[str, Any]:
-        """Its ledger as soon as that holds. Raises DemoError when it never does."""
+        """Wait until the condition holds for the ledger, and return it. Raises DemoError on a timeout."""
         deadline_s = monotonic_s() + within_s
         while not holds(ledger := await self.ledger()):
             if monotonic_s() > deadline_s:
@@ -177,7 +177,7 @@ class Venue:
         return ledger
 
     def feed(self, decoder: str, channels: Sequence[str] = ("trades",)) -> dict[str, Any]:
-        """The `[[feeds]]` section that reads it."""
+        """The `[[feeds]]` section that reads this venue."""
         return {
             "exchange": self.exchange,
             "decoder": decoder,
@@ -189,7 +189,7 @@ class Venue:
 
 @contextlib.asynccontextmanager
 async def venue(*arguments: object) -> AsyncIterator[Venue]:
-    """`python -m ingestd.lab.sim` with these arguments."""
+    """Run `python -m ingestd.lab.sim` with these arguments."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ingestd.lab.sim", *map(str, arguments), stdout=asyncio.subprocess.PIPE, limit=2**20
     )
@@ -207,25 +207,25 @@ async def venue(*arguments: object) -> AsyncIterator[Venue]:
 
 
 def processor_s(pid: int) -> float:
-    """Seconds of processor time the process has used."""
+    """Processor time used by the process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def resident_mib(pid: int) -> float:
-    """What it has in memory now."""
+    """The process's resident memory, in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * _PAGE_BYTES / 2**20
 
 
 def peak_mib(pid: int) -> float:
-    """The most it ever had."""
+    """The process's peak resident memory, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """The real daemon in its own process."""
+    """The real daemon in a separate process."""
 
     process: asyncio.subprocess.Process
     metrics_url: str
@@ -237,7 +237,7 @@ class Daemon:
         return self.process.pid
 
     async def counted(self, counter: str, by: str = "") -> dict[str, int]:
-        """One of its counters by one of its labels."""
+        """One of the daemon's counters by one of its labels."""
         if self.process.returncode is not None:
             raise DemoError(f"the daemon ended with {self.process.returncode}\n{self._last_words()}")
         return await run.totals(self.http, self.metrics_url, counter, by)
@@ -249,9 +249,9 @@ class Daemon:
         return (await self.counted("ingestd_records_stored_total", "sink")).get(sink, 0)
 
     async def until_stored(self, count: int, sinks: Sequence[str] = ("timescale",)) -> float:
-        """Until each sink has stored so many; the monotonic time at which the last one had (to a tenth of a second).
+        """Wait until each sink has stored that many records; return the monotonic time of the last (to 0.1 s).
 
-        Raises DemoError when they stop before.
+        Raises DemoError if the sinks stop before that.
         """
         last, since_s = -1, monotonic_s()
         while True:
@@ -273,7 +273,7 @@ class Daemon:
 async def daemon(
     feeds: Sequence[Sections], sections: Sections, *, shard: str | None = None, folder: Path | None = None
 ) -> AsyncIterator[Daemon]:
-    """`ingestd run`, killed at the end. `folder` keeps its state beyond this run."""
+    """Run `ingestd run`, killed at the end. `folder` keeps its state beyond this run."""
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as temporary:
         home = folder or Path(temporary)
         port = free_port()
@@ -303,8 +303,8 @@ async def daemon(
 async def commit_ages_ms(
     database: Database, table: str, since_us: int, shares: Sequence[float], column: str = "time"
 ) -> list[float]:
-    """How long after `column` the rows of that table were committed, by the server's own stamps; milliseconds at these
-    shares (1: the worst)."""
+    """Time from `column` to the commit of the table's rows, by the server's timestamps; in milliseconds at these
+    percentile shares (1: the maximum)."""
     ages = await database.fetchval(
         f"SELECT percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM"  # noqa: S608 - names of ours
         f" pg_xact_commit_timestamp(xmin) - {column}) * 1000)"
@@ -316,7 +316,7 @@ async def commit_ages_ms(
 
 
 async def last_commit_us(database: Database, table: str) -> int:
-    """When the newest row was committed, in microseconds since the epoch."""
+    """Commit time of the newest row, in microseconds since the epoch."""
     seconds = await database.fetchval(
         f"SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin))) FROM {table}"  # noqa: S608 - a name of ours
     )

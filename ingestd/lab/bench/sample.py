@@ -1,4 +1,4 @@
-"""Records to measure with, made up and always the same but for their times."""
+"""Generates records to measure with, always the same except for their times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STEP_US = 100
 
 
 def trades(count: int) -> list[Record]:
-    """Trades of some symbols over the last minutes, as a busy venue sends them."""
+    """Generate trades of some symbols over the last minutes, as a busy venue sends them."""
     start = now_us() - count * _STEP_US
     return [
         Trade(

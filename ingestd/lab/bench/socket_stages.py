@@ -1,4 +1,4 @@
-"""One socket full of trades: read and thrown away, read by the native feed, read by the ccxt feed."""
+"""Measures one socket full of trades: read and discarded, read by the native feed, read by the ccxt feed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ingestd.records import FeedGap, MarketRecord
 from ingestd.venues.all import native_venue
 
 _PREFIX = "wss://stream.binance.com:9443"
-_CCXT_SHARE = 5  # of the frames: it takes so many times less, at least
+_CCXT_SHARE = 5  # divides the number of frames: the ccxt feed is at least this much slower
 _LONGEST_S = 120.0
 
 Read = Callable[["Counter", Venue], Coroutine[Any, Any, None]]
 
 
 class Counter:
-    """An intake that only counts; `full` is set with the last one."""
+    """An intake that only counts records; `full` is set at the last one."""
 
     def __init__(self, wanted: int) -> None:
         self.count = 0
@@ -45,7 +45,7 @@ class Counter:
             self.add()
 
     def add(self) -> None:
-        """One more."""
+        """Count a record."""
         if not self.count:
             self.first_s = monotonic_s()
         self.count += 1
@@ -57,11 +57,11 @@ class Counter:
         return False
 
     async def writable(self) -> None:
-        """There is always room."""
+        """Return at once: there is always room."""
 
 
 async def measure(plan: Plan, figures: Figures) -> None:
-    """Frames a second over one socket, and the reader's own processor time: the sender is another process."""
+    """Measure frames per second over one socket, and the reader's processor time; the sender is another process."""
     plan.say("one socket: read and thrown away, the native feed, the ccxt feed")
     for key, what, read, share in (
         ("socket.picows", "bare socket reader (picows)", _bare, 1),
@@ -80,7 +80,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
 
 
 async def _frames_per_s(plan: Plan, count: int, read: Read) -> tuple[float, float]:
-    """The rate from the first frame to the last, and microseconds of processor time for each."""
+    """Frames per second from the first to the last, and microseconds of processor time per frame."""
     counter = Counter(count)
     arguments = ("--symbols", plan.symbols, "--rate", "max", "--count", count, "--hold")
     async with rig.venue("volley", *arguments) as venue:
@@ -112,7 +112,7 @@ async def _bare(counter: Counter, venue: Venue) -> None:
             counter.add()
 
     def after_read(_socket: Socket) -> None:
-        """It is never paused."""
+        """Do nothing: reading is never paused."""
 
     socket = await connect(f"{venue.url_map[_PREFIX]}/ws", on_frame, after_read, lambda: None)
     socket.send(_subscription(venue))

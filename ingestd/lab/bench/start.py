@@ -1,4 +1,4 @@
-"""From the start of the process to the first committed row: with nothing known, and started again."""
+"""Measures the time from process start to the first committed row: on a first start and on a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_S = 60.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """The same state directory twice: the second time it knows the venue's markets."""
+    """Start twice with the same state directory; the second time, the venue's markets are known."""
     plan.say("start to first committed row, twice")
     async with server.database() as dsn, rig.venue("volley", "--symbols", plan.symbols, "--rate", 1000) as venue:
         with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:

@@ -1,4 +1,4 @@
-"""From records to rows, stage by stage: intake, journal, COPY text, COPY, and the sink; psql in the same rounds."""
+"""Measures each stage from records to rows: intake, journal, COPY text, COPY and the sink; psql in the same rounds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUICK_BATCH_SIZES = (1000, 10_000)
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Rows a second of each stage; in turn, so that what else the machine does meets all alike."""
+    """Measure rows per second of each stage, in turn, so that other load on the machine affects all stages alike."""
     records = trades(plan.rows)
     rates: dict[str, list[float]] = {key: [] for key in ("psql", "intake", "journal", "text", "copy", "sink")}
     async with server.database() as dsn:
@@ -58,7 +58,7 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
 
 
 async def batch_sizes(plan: Plan, server: Server, figures: Figures) -> None:
-    """The sink's rate by how many rows it commits at once."""
+    """Measure the sink's rate by the number of rows per commit."""
     records = trades(plan.rows)
     async with server.database() as dsn:
         for size in QUICK_BATCH_SIZES if plan.quick else BATCH_SIZES:
@@ -139,7 +139,7 @@ async def _copy(dsn: str, records: Sequence[Record], flush_records: int) -> floa
 async def drained(
     dsn: str, state_dir: Path, records: list[Record], config: DatabaseConfig, batch_records: int = _BATCH_RECORDS
 ) -> float:
-    """Rows a second of the sink that drains a journal which was filled before the clock started."""
+    """Rows per second at which the sink drains a journal that was filled before the clock started."""
     metrics = Metrics()
     journal = Journal(state_dir, parse({}, {}).journal, metrics)
     journal.open()

@@ -1,4 +1,4 @@
-"""A run as text to read, Markdown to paste, and a document to keep. Pure."""
+"""Formats a run as text, as Markdown, and as a document for JSON. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingestd.lab.bench.targets import judge
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What it ran on, and what else the machine did: the load averages at the start and at the end."""
+    """The machine of the run, with its load averages at the start and at the end."""
 
     processor: str
     cores: int
@@ -24,7 +24,7 @@ class Machine:
     command: str = "ingestd bench"
 
     def line(self) -> str:
-        """One sentence."""
+        """Describe the machine in one sentence."""
         return (
             f"`{self.command}` on {self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, "
             f"Python {self.python}, {self.server}; load {self.load_before:.1f} before, {self.load_after:.1f} after."
@@ -32,18 +32,18 @@ class Machine:
 
 
 def as_text(machine: Machine, figures: Figures) -> str:
-    """Columns under one another."""
+    """Format the tables as aligned text."""
     parts = [machine.line(), "", _columns(_target_rows(figures)), "", _columns(_figure_rows(figures))]
     return "\n".join(parts) + "\n"
 
 
 def as_markdown(machine: Machine, figures: Figures) -> str:
-    """The same as two tables to paste."""
+    """Format the two tables as Markdown."""
     return "\n".join([machine.line(), "", _pipes(_target_rows(figures)), "", _pipes(_figure_rows(figures))]) + "\n"
 
 
 def as_document(machine: Machine, figures: Figures) -> dict[str, Any]:
-    """The same for JSON."""
+    """The run as plain values for JSON."""
     return {
         "machine": asdict(machine),
         "targets": [asdict(judged) for judged in judge(figures)],
@@ -68,7 +68,7 @@ def _figure_row(figures: Figures, figure: Figure) -> Sequence[str]:
 
 
 def shown(figure: Figure) -> str:
-    """A value with its unit: as many digits as mean something."""
+    """Format a value with its unit and its significant digits."""
     value = figure.value
     digits = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}{'' if figure.unit.startswith('/') else ' '}{figure.unit}".strip()

@@ -1,4 +1,4 @@
-"""The numbers to reach, and whether a run reached them. Pure."""
+"""The target figures, and whether a run reached them. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Verdict = Literal["met", "short", "not measured"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One line of the table. `measure` takes its value from the run; None: this run has not measured it."""
+    """One line of the table. `measure` takes its value from the run; None: not measured in this run."""
 
     what: str
     text: str
@@ -21,12 +21,12 @@ class Target:
     bound: float
     at_least: bool
     unit: str = ""
-    elsewhere: str = ""  # who measures it where no run of the benchmark does
+    elsewhere: str = ""  # where it is measured, if not by the benchmark
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A line of the table with what was measured."""
+    """A line of the table with its measured value."""
 
     what: str
     target: str
@@ -116,7 +116,7 @@ TARGETS: tuple[Target, ...] = (
 
 
 def judge(figures: Figures) -> list[Judged]:
-    """Every line of the table. What lies exactly on the bound is met."""
+    """Judge every line of the table. A value exactly on the bound meets it."""
     judged = []
     for target in TARGETS:
         value = target.measure(figures)

@@ -1,4 +1,4 @@
-"""From the venue's socket to committed rows, as fast as it goes: the whole daemon, and psql with the same rows."""
+"""Measures the whole daemon at full speed, from the venue's socket to committed rows, and psql with the same rows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.storage.writer.tables import TABLES
 
-_CCXT_SHARE = 5  # of the rows: it takes so many times less, at least
+_CCXT_SHARE = 5  # divides the number of rows: the ccxt feed is at least this much slower
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One volley: rows a second from its first frame to its last commit, and what that cost the daemon."""
+    """The result of one volley: rows per second from its first frame to its last commit, and the daemon's cost."""
 
     rows_per_s: float
     us_per_row: float
@@ -33,7 +33,7 @@ class Run:
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """In turn, so that what else the machine does meets all alike."""
+    """Measure the variants in turn, so that other load on the machine affects all alike."""
     native, everything, psql, ccxt = [], [], [], []
     async with server.database() as dsn:
         for number in range(plan.rounds):
@@ -60,7 +60,7 @@ def _add(figures: Figures, key: str, what: str, runs: Sequence[Run], limit: str)
 
 @contextlib.asynccontextmanager
 async def all_sinks(plan: Plan) -> AsyncIterator[dict[str, Any]]:
-    """The sections of a Valkey with a subscriber and of a broker."""
+    """Start a Valkey with a subscriber and a broker; yield their configuration sections."""
     with EmbeddedValkey() as valkey, contextlib.ExitStack() as stack:
         kafka = (
             stack.enter_context(EmbeddedKafka()).settings()
@@ -74,7 +74,7 @@ async def all_sinks(plan: Plan) -> AsyncIterator[dict[str, Any]]:
 async def volley(
     plan: Plan, server: Server, dsn: str, rows: int, decoder: str, sections: Sections | None = None
 ) -> Run:
-    """So many trades into the emptied table, all of them stored; the rows are left there."""
+    """Send that many trades into the emptied table and wait until all are stored; the rows stay there."""
     sections = {"database": {"dsn": dsn, "flush_ms": FLUSH_MS}, **(sections or {})}
     sinks = ["timescale", *(["kafka"] if "kafka" in sections else [])]
     async with rig.connected(dsn) as database:
@@ -98,7 +98,7 @@ async def volley(
 
 
 async def _psql_of_the_same_rows(dsn: str, rows: int) -> float:
-    """What the daemon has just stored, in its order, into the same table emptied again."""
+    """Copy the rows that the daemon has just stored, in the same order, into the emptied table with psql."""
     columns = ", ".join(TABLES["trades"].columns)
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         file = Path(folder) / "trades.copy"

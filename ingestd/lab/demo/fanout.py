@@ -1,4 +1,4 @@
-"""The demo's Redis and Kafka: servers of its own, and a stranger on each who writes down what arrives."""
+"""The demo's Redis and Kafka: embedded servers, each with an independent client that records what arrives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHANNELS = {b"market_data": "ticks", b"trades": "trades"}
 _ANSWER_S = 10.0
 _READ_S = 60.0
 
-# (trade id, price, quantity, side), every digit as it was written
+# (trade id, price, quantity, side), digits exactly as written
 ShownTrade: TypeAlias = tuple[str, str, str, str | None]
 
 
@@ -38,7 +38,7 @@ class Arrivals:
 
 @dataclass(slots=True)
 class Fanout:
-    """The two servers, and what reached whoever listens to them."""
+    """The two servers and what their subscribers received."""
 
     redis_url: str
     kafka: dict[str, Any]
@@ -48,11 +48,11 @@ class Fanout:
     cached_keys: int = 0
 
     def sections(self, primary_exchange: str) -> dict[str, Any]:
-        """The daemon's configuration for them."""
+        """The daemon's configuration sections for both servers."""
         return {"redis": {"url": self.redis_url, "primary_exchange": primary_exchange}, "kafka": self.kafka}
 
     async def collect(self) -> None:
-        """Once the daemon has ended: note everything that arrived."""
+        """Record everything that arrived; call it after the daemon has ended."""
         self.redis = await self.subscriber.finish()
         self.cached_keys = await self.subscriber.count_keys()
         self.topics = await _read_topics(KafkaConfig.model_validate(self.kafka))
@@ -60,7 +60,7 @@ class Fanout:
 
 @contextlib.asynccontextmanager
 async def fanout(say: Say) -> AsyncIterator[Fanout]:
-    """Both servers, and a subscriber that is there before the first message."""
+    """Run both servers, with a subscriber connected before the first message."""
     say("starting an embedded Valkey and a Kafka-compatible broker")
     valkey, broker = EmbeddedValkey(), EmbeddedKafka()
     try:
@@ -78,7 +78,7 @@ async def fanout(say: Say) -> AsyncIterator[Fanout]:
 
 
 class Subscriber:
-    """Reads the live channels with nothing but a socket: no client library of the daemon's is between."""
+    """Reads the live channels over a plain socket, independently of the daemon's client library."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -87,7 +87,7 @@ class Subscriber:
         self._writer: asyncio.StreamWriter | None = None
 
     async def start(self) -> None:
-        """Subscribe; every message from now on is seen."""
+        """Subscribe; every later message is recorded."""
         async with asyncio.timeout(_ANSWER_S):
             reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
             self._writer.write(_command("PSUBSCRIBE", *PATTERNS))
@@ -96,16 +96,16 @@ class Subscriber:
         self._task = asyncio.create_task(self._read(reader), name="demo-subscriber")
 
     async def finish(self) -> Arrivals:
-        """Everything that was published so far."""
+        """Wait until everything published so far has been read."""
         assert self._writer is not None, "it was started"
         assert self._task is not None, "it was started"
-        self._writer.write(_command("PING"))  # answered after everything before it
+        self._writer.write(_command("PING"))  # the reply comes after all earlier messages
         async with asyncio.timeout(_READ_S):
             await self._task
         return self._arrivals
 
     async def count_keys(self) -> int:
-        """How many caches there are."""
+        """Count the keys of the caches."""
         async with asyncio.timeout(_ANSWER_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             writer.write(_command("DBSIZE"))
@@ -114,7 +114,7 @@ class Subscriber:
         return int(count)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._writer is not None:
             self._writer.close()
         if self._task is not None:
@@ -133,7 +133,7 @@ class Subscriber:
         name = _CHANNELS[channel.partition(b":")[0]]
         self._arrivals.counts[name] += 1
         if name == "trades":
-            # Numbers as they stand in the text: a float would hide a lost digit.
+            # Keep numbers as text: a float would hide a lost digit.
             trade = json.loads(payload, parse_float=str, parse_int=str)
             self._arrivals.trades[trade["tradeId"], trade["price"], trade["quantity"], trade["side"]] += 1
 
@@ -143,7 +143,7 @@ def _command(*words: str) -> bytes:
 
 
 async def _reply(reader: asyncio.StreamReader) -> Any:
-    """One value of the protocol's second version."""
+    """Read one value of RESP, version 2."""
     line = await reader.readuntil(b"\r\n")
     kind, text = line[:1], line[1:-2]
     if kind == b"*":

@@ -1,4 +1,5 @@
-"""The demo's run: a database, a simulated venue and the real daemon, each a process of its own, then their accounts."""
+"""Runs the demo: a database, a simulated venue and the real daemon as separate processes, then collects their
+counts."""
 
 from __future__ import annotations
 
@@ -39,12 +40,12 @@ _STOP_S = 30.0
 
 
 class DemoError(IngestdError):
-    """A part of the demo did not do what the next part needs."""
+    """A step of the demo failed, and the next one depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the command line asked for. `rate` counts trades and ticks a second."""
+    """The demo's settings from the command line. `rate` is trades and ticks per second."""
 
     seconds: float
     rate: float
@@ -57,7 +58,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Account:
-    """What each party says happened, for the verdict."""
+    """The counts of venue, daemon, Redis and Kafka, for the verdict."""
 
     seconds: float = 0.0
     exit_code: int | None = None
@@ -66,7 +67,7 @@ class Account:
     ledger_trades: list[dict[str, Any]] | None = None
     ledger_ticks: list[dict[str, Any]] | None = None
     dsn: str = ""
-    live: dict[str, int] = field(default_factory=dict)  # messages the daemon says Redis has taken, by channel
+    live: dict[str, int] = field(default_factory=dict)  # messages accepted by Redis, as the daemon counts, by channel
     fanout: Fanout | None = None
 
 
@@ -82,9 +83,9 @@ class Venue:
 
 @contextlib.asynccontextmanager
 async def run(plan: Plan, say: Say) -> AsyncIterator[Account]:
-    """Run the whole demo; the database is still there inside the block."""
+    """Run the whole demo; the database exists until the end of the block."""
     if plan.dsn is None:
-        embedded.wheel_binaries()  # that a server is not installed is said before anything is started
+        embedded.wheel_binaries()  # fails before anything is started if a server is not installed
     embedded_valkey.wheel_binary()
     embedded_kafka.wheel_binary()
     with tempfile.TemporaryDirectory(prefix="ingestd-demo-") as folder:
@@ -98,7 +99,7 @@ async def run(plan: Plan, say: Say) -> AsyncIterator[Account]:
 
 @contextlib.asynccontextmanager
 async def database(plan: Plan, say: Say) -> AsyncIterator[str]:
-    """A database of this run alone, dropped at the end unless it is to be kept."""
+    """Create a database for this run, dropped at the end unless it is to be kept."""
     name = f"ingestd_demo_{secrets.token_hex(4)}"
     if plan.dsn is not None:
         say("creating a database on the given server")
@@ -137,7 +138,7 @@ def _with_database(dsn: str, name: str) -> str:
 
 @contextlib.asynccontextmanager
 async def venue(plan: Plan, say: Say) -> AsyncIterator[Venue | None]:
-    """The simulator in its own process; None when the real venue is used."""
+    """Run the simulator in a separate process; None if the real venue is used."""
     if plan.live:
         yield None
         return
@@ -166,7 +167,7 @@ async def venue(plan: Plan, say: Say) -> AsyncIterator[Venue | None]:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """The real daemon in its own process."""
+    """The real daemon in a separate process."""
 
     process: asyncio.subprocess.Process
     metrics_url: str
@@ -177,9 +178,9 @@ class Daemon:
 async def daemon(
     plan: Plan, say: Say, folder: Path, venue: Venue | None, dsn: str, sections: dict[str, Any] | None = None
 ) -> AsyncIterator[Daemon]:
-    """Migrate the database, start the daemon on it; killed at the end if it still runs.
+    """Migrate the database and start the daemon on it; kill the daemon at the end if it still runs.
 
-    `sections` come on top of the demo's own configuration.
+    `sections` are added to the demo's configuration.
     """
     http_port = free_port()
     document = _configuration(plan, folder, venue, dsn, http_port) | (sections or {})
@@ -205,14 +206,14 @@ async def daemon(
 
 
 async def _capture(plan: Plan, say: Say, folder: Path, venue: Venue | None, account: Account) -> None:
-    """Run the daemon while the venue sends, stop both in order, and note what they counted."""
+    """Run the daemon while the venue sends, stop both in order, and record their counts."""
     assert account.fanout is not None, "its servers are started"
     sections = account.fanout.sections(venue.exchange if venue is not None else "binance")
     async with daemon(plan, say, folder, venue, account.dsn, sections) as running, aiohttp.ClientSession() as http:
         started_s = monotonic_s()
         await _watch(plan, say, http, running, venue, account)
         account.seconds = round(monotonic_s() - started_s, 3)
-        # While the sockets are open: what a closing socket may have swallowed the ledger calls uncertain.
+        # While the sockets are open: the ledger marks what a closing socket may have lost as uncertain.
         await _read_ledger(http, venue, account)
         account.live = await totals(http, running.metrics_url, "ingestd_live_published_total", "channel")
         say("stopping the daemon (SIGTERM)")
@@ -228,7 +229,7 @@ async def _watch(
     venue: Venue | None,
     account: Account,
 ) -> None:
-    """From the first record until the venue has stopped and everything it sent has arrived, or nothing more does."""
+    """Wait from the first record until the venue has stopped and all it sent has arrived, or no more arrives."""
     await until_first_record(http, running)
     say("capturing")
     deadline_s = monotonic_s() + plan.seconds
@@ -248,7 +249,7 @@ async def _watch(
 
 
 async def until_first_record(http: aiohttp.ClientSession, running: Daemon) -> None:
-    """Wait until the daemon has received something. Raises DemoError when it ends or nothing comes."""
+    """Wait until the daemon has received a record. Raises DemoError if it ends or receives nothing."""
     deadline_s = monotonic_s() + _FIRST_RECORD_S
     while monotonic_s() < deadline_s:
         if running.process.returncode is not None:
@@ -269,12 +270,12 @@ async def _until_quiet(http: aiohttp.ClientSession, url: str) -> None:
 
 
 async def total(http: aiohttp.ClientSession, url: str, counter: str) -> int:
-    """One of the daemon's counters, summed over its labels; 0 while it does not listen yet."""
+    """One of the daemon's counters, summed over its labels; 0 while its endpoint is not up."""
     return sum((await totals(http, url, counter)).values())
 
 
 async def totals(http: aiohttp.ClientSession, url: str, counter: str, by: str = "") -> dict[str, int]:
-    """The same by one of its labels. Gap records are not counted: a daemon that follows another makes some."""
+    """One of the daemon's counters by one of its labels, without gap records, which a restarted daemon makes too."""
     try:
         async with http.get(url) as reply:
             text = await reply.text()
@@ -309,7 +310,7 @@ async def _json_lines(http: aiohttp.ClientSession, url: str) -> list[dict[str, A
 
 
 async def end(process: asyncio.subprocess.Process, number: signal.Signals) -> int:
-    """End a process, by force when it does not go in time; its exit code."""
+    """Terminate a process, kill it if it does not end in time, and return its exit code."""
     if process.returncode is None:
         process.send_signal(number)
         try:
@@ -331,7 +332,7 @@ def _configuration(plan: Plan, folder: Path, venue: Venue | None, dsn: str, http
         "feeds": _feeds(plan, venue),
     }
     if plan.capture is not None:
-        # A capture is as old as it is: nothing in it may be refused for its age.
+        # A capture is old: none of its records may be refused for age.
         document["retention"] = dict.fromkeys(RetentionConfig.model_fields, 0)
     return document
 
@@ -361,7 +362,7 @@ def _feeds(plan: Plan, venue: Venue | None) -> list[dict[str, Any]]:
 
 
 def _toml(document: dict[str, Any]) -> str:
-    """TOML of plain tables, arrays of tables and values; JSON's strings, numbers and lists are TOML's too."""
+    """Format tables, arrays of tables and values as TOML, which shares JSON's strings, numbers and lists."""
     parts: list[str] = []
     for section, value in document.items():
         for table in value if isinstance(value, list) else [value]:
@@ -377,7 +378,7 @@ def _toml_value(value: Any) -> str:
 
 
 def environment() -> dict[str, str]:
-    """This process's, without what would override the demo's configuration or speak to systemd in its name."""
+    """This process's environment without variables that override the demo's configuration or reach systemd."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith("INGESTD_") and name != "NOTIFY_SOCKET"
     }

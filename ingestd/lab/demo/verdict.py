@@ -1,4 +1,4 @@
-"""What the demo proves, computed: the venue's own ledger against the database, value by value."""
+"""Computes the demo's checks: the venue's ledger against the database, value by value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MINUTE_US = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold, and what was found."""
+    """One check: what must hold, and what was found."""
 
     name: str
     holds: bool
@@ -45,7 +45,7 @@ class Verdict:
 
 
 async def judge(account: Account) -> Verdict:
-    """Read the database and hold it against the account."""
+    """Read the database and compare it with the account."""
     database = await Database.connect(account.dsn, application_name="ingestd demo", call_timeout_s=300)
     try:
         rows = {table: await _count(database, table) for table in (*CHANNEL_TABLES.values(), "rejected_records")}
@@ -91,13 +91,13 @@ def _row_checks(account: Account, rows: dict[str, int]) -> list[Check]:
 
 
 def arrived(account: Account) -> tuple[dict[str, int], dict[str, int]]:
-    """Messages by channel: what the subscriber of Redis got, and what the topics of Kafka hold."""
+    """Count messages by channel: at the subscriber of Redis, and in the topics of Kafka."""
     fanout = account.fanout
     return (dict(fanout.redis.counts), dict(fanout.topics.counts)) if fanout is not None else ({}, {})
 
 
 def fanout_checks(account: Account) -> list[Check]:
-    """What the daemon says it sent, by what a subscriber and a consumer got; and the trades by the venue's ledger."""
+    """Check the daemon's counts against what the subscriber and the consumer got, and the trades against the ledger."""
     fanout = account.fanout
     assert fanout is not None, "its servers were started"
     redis, kafka = arrived(account)
@@ -167,7 +167,7 @@ def _same(name: str, sent: Counter[Any], stored: Counter[Any]) -> Check:
 
 
 async def _candles_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
-    """The 1-minute candles, made again here from the ledger."""
+    """Check the 1-minute candles against candles computed from the ledger."""
     expected: dict[tuple[str, int], list[Any]] = {}
     trades = sorted(ledger, key=lambda trade: (trade["time_us"], _sequence(trade["trade_id"])))
     for trade in trades:
