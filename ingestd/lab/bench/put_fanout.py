@@ -1,5 +1,4 @@
-"""Measures how Redis and Kafka slow down the database, without a venue: records are put as fast as the journal takes
-them.
+"""Measures how Redis and Kafka slow down the database; records are put as fast as the journal takes them.
 
 The database alone and all three sinks in turn; servers and subscriber share the machine.
 """

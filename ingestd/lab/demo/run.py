@@ -1,5 +1,4 @@
-"""Runs the demo: a database, a simulated venue and the real daemon as separate processes, then collects their
-counts."""
+"""Runs the demo: a database, a simulated venue and the real daemon as processes, then collects their counts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The exchange simulator: replays captures and generates markets, for the demo, the tests and the benchmarks.
 
 In: captures, or the seed of a market.
-Out: frames and REST replies, and a ledger of what was sent.
+Out: frames, REST replies, and a ledger of everything sent.
 """

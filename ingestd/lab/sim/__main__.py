@@ -1,6 +1,6 @@
-"""`python -m ingestd.lab.sim replay CAPTURE …`, `… synthetic …` and `… volley …`: the simulator as a process.
+"""`python -m ingestd.lab.sim replay CAPTURE …`, `… synthetic …` and `… volley …`: runs the simulator.
 
-Prints one JSON line when it serves (`url_map`, `control`, `exchange`, `symbols`); SIGTERM: exit 0.
+Prints one JSON line when ready (`url_map`, `control`, `exchange`, `symbols`); exits with 0 on SIGTERM.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Captures: recorded public traffic of one venue, one JSON object a line (`ts`, `conn`, `kind`, `url`, `data`)."""
+"""Reads captures: recorded public traffic of one venue, one JSON object per line (`ts`, `conn`, `kind`, `url`, …)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CaptureError(IngestdError):
 
 
 class Line(NamedTuple):
-    """One line of a capture; `at` is the arrival in epoch seconds (None on notes)."""
+    """One line of a capture; `at` is the time of arrival in epoch seconds (None for notes)."""
 
     at: float | None
     kind: str
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 class RecordedFrame(NamedTuple):
-    """One market-data frame: when it arrived (epoch seconds), where it belongs, and its payload without envelope."""
+    """One market-data frame: time of arrival (epoch seconds), stream, and payload without envelope."""
 
     at: float
     stream: Stream
@@ -37,7 +37,7 @@ class RecordedFrame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One capture, in memory: `bodies` are (URL, REST body), `enveloped` whether the sockets were combined ones."""
+    """A capture in memory: `bodies` are pairs of URL and REST body; `enveloped`: it is of combined connections."""
 
     path: Path
     venue: Venue
@@ -47,12 +47,12 @@ class Capture:
 
     @property
     def duration_s(self) -> float:
-        """From the first to the last market-data frame."""
+        """Seconds from the first to the last market-data frame."""
         return self.frames[-1].at - self.frames[0].at
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of a capture, gzipped or not."""
+    """Read the lines of a capture, gzipped or not."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for text in lines:
@@ -61,7 +61,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def read_capture(path: Path) -> Capture:
-    """Read and sort out a whole capture. Raises `CaptureError`, or `OSError` when the file cannot be read."""
+    """Read and classify a whole capture. Raises `CaptureError`, or `OSError` if the file cannot be read."""
     lines = list(read_lines(path))
     venue = next((venue for line in lines if line.url and (venue := venue_of_url(line.url))), None)
     if venue is None:

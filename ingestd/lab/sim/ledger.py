@@ -1,7 +1,7 @@
-"""What the simulator sent, value by value, for whoever compares it with what arrived.
+"""Records every value the simulator sent, for comparison with what arrived.
 
-Counts are kept in memory; the trades and ticks themselves go to temporary files as the payloads that were sent and
-are parsed only when somebody asks, so that keeping the ledger costs the emission next to nothing.
+Counts are kept in memory; trades and ticks go to temporary files as sent and are parsed
+only on request, so that the ledger hardly slows the emission.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ingestd.lab.sim.venues.base import Stream, Venue
 
 
 class Doubt(NamedTuple):
-    """A stretch of the trade log that may not have reached a client: its socket died with bytes still unsent."""
+    """A range of the trade log that a client may not have received, because its socket died with unsent bytes."""
 
     first: int
     end: int
@@ -24,7 +24,7 @@ class Doubt(NamedTuple):
 
 
 class Ledger:
-    """Everything written to an open socket. `deduplicate`: the same trade may be published twice (recorded so)."""
+    """Records everything written to open sockets. `deduplicate`: the capture may contain a trade twice."""
 
     def __init__(self, venue: Venue, *, deduplicate: bool) -> None:
         self._venue = venue
@@ -36,7 +36,7 @@ class Ledger:
         self._doubts_counted = 0
         self._uncertain = 0
         self._seen: set[tuple[str, str]] = set()
-        self.sent: Counter[str] = Counter()  # records by channel (order books and the rest: frames), over all sockets
+        self.sent: Counter[str] = Counter()  # records by channel (frames for order books and `other`), over all sockets
         self.by_market: dict[str, Counter[str]] = {}
         self.distinct_trades = 0
         self.withheld_trades = 0
@@ -46,11 +46,11 @@ class Ledger:
 
     @property
     def position(self) -> int:
-        """How many frames the trade log holds."""
+        """The number of frames in the trade log."""
         return self._trades.count
 
     def record(self, stream: Stream, payload: bytes, copies: int, records: int = 1) -> None:
-        """A frame of anything but trades was written to `copies` sockets."""
+        """Record a frame without trades that was written to `copies` sockets."""
         self._count(stream, copies * records)
         if stream.channel == "ticks":
             self._ticks.append(stream, payload)
@@ -58,7 +58,7 @@ class Ledger:
     def record_trades(
         self, stream: Stream, payload: bytes, copies: int, last_id: str, *, records: int, fresh: int
     ) -> None:
-        """A frame of `records` trades was written to `copies` sockets; `fresh` of them for the first time."""
+        """Record a frame of `records` trades, `fresh` of them new, that was written to `copies` sockets."""
         self._count(stream, copies * records)
         if fresh:
             self.distinct_trades += fresh
@@ -66,12 +66,12 @@ class Ledger:
             self._trades.append(stream, payload)
 
     def withhold(self, stream: Stream, payload: bytes, records: int) -> None:
-        """Trades happened and were sent to nobody: what a client may later find over REST."""
+        """Record trades that were sent to nobody, which a client may later find over REST."""
         self.withheld_trades += records
         self._withheld.append(stream, payload)
 
     def is_fresh(self, stream: Stream, trade_id: str) -> bool:
-        """Whether this trade was not seen before; remembers it."""
+        """Whether this trade is new; remembers it."""
         key = (stream.market_id, trade_id)
         if key in self._seen:
             return False
@@ -79,12 +79,12 @@ class Ledger:
         return True
 
     def doubt(self, first: int, end: int, streams: frozenset[str]) -> None:
-        """What was logged at the positions from `first` to before `end`, on these streams, may be lost."""
+        """Mark the log entries of these streams from `first` to before `end` as possibly lost."""
         if first < end:
             self._doubts.append(Doubt(first, end, streams))
 
     def trade_lines(self, *, withheld: bool = False) -> Iterator[bytes]:
-        """NDJSON of the distinct trades sent (or of those withheld), in the order of sending."""
+        """NDJSON of the distinct trades sent (or withheld), in the order of sending."""
         seen: set[tuple[str, str]] = set()
         for index, (market, stream, payload) in enumerate((self._withheld if withheld else self._trades).read()):
             for trade in self._venue.trades(payload):
@@ -100,7 +100,7 @@ class Ledger:
                 yield json.dumps(line).encode() + b"\n"
 
     def tick_lines(self) -> Iterator[bytes]:
-        """NDJSON of the ticks sent, once each however many sockets got them."""
+        """NDJSON of the ticks sent, each once regardless of the number of sockets."""
         for market, stream, payload in self._ticks.read():
             for tick in self._venue.ticks(payload):
                 time_ms = None if tick.time_us is None else tick.time_us // 1000
@@ -108,8 +108,8 @@ class Ledger:
                 yield json.dumps({**line, "time_ms": time_ms, "stream": stream}).encode() + b"\n"
 
     def uncertain_trades(self) -> int:
-        """How many distinct trades may not have arrived although they were written."""
-        if self._doubts_counted != len(self._doubts):  # a doubt is about the past, so its count stays
+        """Count the distinct trades that were written but may not have arrived."""
+        if self._doubts_counted != len(self._doubts):  # a doubt concerns the past, so its count does not change
             self._doubts_counted = len(self._doubts)
             lines = enumerate(self._trades.read())
             self._uncertain = sum(self._is_doubtful(index, stream) for index, (_, stream, _) in lines)
@@ -132,7 +132,7 @@ class Ledger:
 
 
 class _Log:
-    """Frames in a temporary file: market, stream and payload with tabs between them, a line each."""
+    """Frames in a temporary file, one per line: market, stream and payload, separated by tabs."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="ingestd-sim-")  # noqa: SIM115 - closed by `close`
@@ -143,7 +143,7 @@ class _Log:
         self.count += 1
 
     def read(self) -> Iterator[tuple[str, str, str]]:
-        """What was appended before this call."""
+        """Yield the frames appended before this call."""
         self._file.flush()
         remaining = self.count
         with open(self._file.name, "rb") as lines:

@@ -1,4 +1,4 @@
-"""A venue in this process: a source and the server in front of it, from `async with` to its end."""
+"""Runs a venue in this process, a source with its server, for the length of an `async with` block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ S = TypeVar("S", bound=Source)
 
 
 class LocalVenue(Generic[S]):
-    """`async with replay_venue(path) as venue: venue.url_map`; so too `synthetic_venue` and `volley_venue`."""
+    """`async with replay_venue(path) as venue: venue.url_map`; also `synthetic_venue` and `volley_venue`."""
 
     def __init__(self, source: S, ledger: Ledger, *, port: int = 0, schedule: Sequence[Scheduled] = ()) -> None:
         self.source = source

@@ -1,4 +1,4 @@
-"""Replays a capture to whoever subscribes, at the recorded pace, faster, or as fast as the sockets take it."""
+"""Replays a capture to all subscribers, at the recorded pace, faster, or as fast as the sockets accept it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ingestd.lab.sim.venues.base import RecordedBook, RestAnswer, RestCall, Sent
 
 MAX_SPEED = math.inf
 _FRAMES_PER_FLUSH = 64
-_REMEMBERED = 1000  # how many of the last trade frames a `duplicate` can resend
+_REMEMBERED = 1000  # number of latest trade frames that a `duplicate` can resend
 
 
 class ReplaySource:
-    """A capture and the cursor in it. `speed` 1 is the recorded pace, `MAX_SPEED` no pace at all."""
+    """A capture and a cursor in it. `speed` 1 is the recorded pace, `MAX_SPEED` is as fast as possible."""
 
     def __init__(
         self, capture: Capture, ledger: Ledger, *, speed: float, shift_to_now: bool, quiet_s: float | None
@@ -42,43 +42,43 @@ class ReplaySource:
         self._cursor = 0
         self._delta_ms: int | None = None if shift_to_now else 0
         self._books: dict[str, RecordedBook] = {}
-        self._opened: set[str] = set()  # order book streams whose recorded snapshot went by
+        self._opened: set[str] = set()  # order book streams whose recorded snapshot the cursor has passed
         self._last_trades: deque[tuple[Stream, str]] = deque(maxlen=_REMEMBERED)
         self._withhold = 0
         self._withhold_market: str | None = None
-        self._origin_s = 0.0  # on the monotonic clock: when the first frame was due
+        self._origin_s = 0.0  # monotonic time at which the first frame was due
         market_ids = dict.fromkeys(stream.market_id for stream in self._streams.values())
         self.symbols = self.venue.symbols(market_ids, self)
 
-    # what the venue's REST draws on
+    # the data for the venue's REST
 
     def recorded(self, url_part: str) -> list[str]:
-        """Bodies by a part of their URL."""
+        """The recorded bodies whose URL contains `url_part`."""
         return [body for url, body in self._capture.bodies if url_part in url]
 
     def book(self, market_id: str) -> RecordedBook | None:
-        """The book at the cursor."""
+        """The order book at the cursor."""
         return self._books.get(market_id)
 
     def market_ids(self) -> list[str]:
-        """Those of the streams."""
+        """The market ids of the recorded streams."""
         return list(self.symbols.values())
 
     def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
-        """Of the last trade frames."""
+        """The trades of the latest trade frames."""
         frames = [payload for stream, payload in reversed(self._last_trades) if stream.market_id == market_id]
         return [trade for payload in frames[:limit] for trade in reversed(self.venue.trades(payload))][:limit]
 
     def now_ms(self) -> int:
-        """The time of the frame the cursor is at."""
+        """The time of the frame at the cursor."""
         frames = self._capture.frames
         at = frames[min(self._cursor, len(frames) - 1)].at
         return int(at * 1000) + self._shift_ms()
 
-    # what the server asks
+    # the interface to the server
 
     def resolve(self, asked: str, host: str) -> Stream | None:
-        """The recorded stream, noting what is not as asked."""
+        """Return the recorded stream for a subscription; note an adaptation if it differs."""
         name = self.venue.stands_in(asked, self._streams)
         if name is None:
             self.adaptations.note("unavailable", asked, "acknowledged, then silent")
@@ -88,12 +88,12 @@ class ReplaySource:
         return self._streams[name]
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
-        """Note an envelope that differs from the recorded one."""
+        """Note an adaptation if the envelope differs from the recorded one."""
         if self._capture.enveloped and not connection.combined:
             self.adaptations.note("envelope", f"raw {stream.name}", "recorded in a combined stream; envelope removed")
 
     def opening_frames(self, stream: Stream) -> list[str]:
-        """A book joined late begins with a snapshot made from what was replayed so far."""
+        """For a book subscribed late, a snapshot of the book replayed so far."""
         book = self._books.get(stream.market_id)
         if stream.channel != "order_book" or book is None or stream.name not in self._opened:
             return []
@@ -104,15 +104,15 @@ class ReplaySource:
         return [self.venue.shift(stream, snapshot, self._shift_ms())]
 
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """The venue's answer, its times shifted."""
+        """The venue's answer with its times shifted."""
         answer = self.venue.rest(call, self)
-        # a server time is made from `now_ms`, which is shifted already
+        # a server time comes from `now_ms`, which is already shifted
         if answer is None or answer.is_of_now or not self._shift_to_now or call.path.endswith("time"):
             return answer
         return RestAnswer(self.venue.shift_rest(answer.body, self._shift_ms()), answer.adapted, answer.status)
 
     def describe(self) -> dict[str, object]:
-        """Where the replay is."""
+        """The position of the replay."""
         return {
             "capture": self._capture.path.name,
             "frames": len(self._capture.frames),
@@ -121,7 +121,7 @@ class ReplaySource:
         }
 
     async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """`burst`: the next n trade frames (and all between them) at once; the others as everywhere."""
+        """`burst` sends the next n trade frames, and all frames between them, at once; the others act as in `Fault`."""
         match fault.kind:
             case "duplicate":
                 chosen = [item for item in self._last_trades if market_id in (None, item[0].market_id)][-fault.n :]
@@ -139,7 +139,7 @@ class ReplaySource:
     # the emission
 
     async def run(self, hub: Hub) -> None:
-        """From the first frame to the last, once."""
+        """Replay from the first frame to the last, once."""
         await self.switch.until_on()
         self._fix_shift()
         frames = self._capture.frames
@@ -148,7 +148,7 @@ class ReplaySource:
             paused_at = monotonic_s()
             await self.switch.until_on()
             if self._speed == MAX_SPEED:
-                await hub.anyone.wait()  # without a pace, everything would be over before a client is back
+                await hub.anyone.wait()  # at `MAX_SPEED` the replay would end before a client has reconnected
             self._origin_s += monotonic_s() - paused_at
             async with self.switch.turn:
                 for _ in range(self._due()):
@@ -158,7 +158,7 @@ class ReplaySource:
         self.finished = True
 
     def _due(self) -> int:
-        """How many frames are to be sent now; bounded, so that one flush is."""
+        """The number of frames due now, limited so that one flush stays small."""
         left = len(self._capture.frames) - self._cursor
         if self._speed == MAX_SPEED:
             return min(left, _FRAMES_PER_FLUSH)
@@ -172,7 +172,7 @@ class ReplaySource:
         return count
 
     def _until_next_s(self) -> float:
-        """Never long, so that a stop is seen soon."""
+        """Seconds until the next frame, limited so that a stop is noticed soon."""
         frames = self._capture.frames
         if self._speed == MAX_SPEED or self._cursor >= len(frames):
             return 0
@@ -236,7 +236,7 @@ class ReplaySource:
         self._opened.add(frame.stream.name)
 
     def _shift_ms(self) -> int:
-        """The constant shift; before the replay starts, what it would be now."""
+        """The constant time shift in ms; before the replay starts, the shift for a start now."""
         return self._delta_ms if self._delta_ms is not None else self._shift_if_started_now_ms()
 
     def _fix_shift(self) -> None:
@@ -244,7 +244,7 @@ class ReplaySource:
             self._delta_ms = self._shift_if_started_now_ms()
 
     def _shift_if_started_now_ms(self) -> int:
-        """The first frame happens now; replayed faster, the last one happens when it is sent, never in the future."""
+        """The shift that moves the first frame to now; at higher speed, the last one to its sending time."""
         duration_s = self._capture.duration_s
         ahead_s = max(0.0, duration_s - duration_s / self._speed)
         return now_us() // 1000 - int((self._capture.frames[0].at + ahead_s) * 1000)

@@ -17,7 +17,7 @@ from ingestd.lab.sim.venues.base import RestCall
 
 _STOP_TIMEOUT_S = 10.0
 _DROP_GRACE_S = 0.25
-_LINES_PER_WRITE = 200  # parsed in one go: a few milliseconds, so that the emission keeps its pace
+_LINES_PER_WRITE = 200  # parsed at once: takes a few milliseconds, so that the emission keeps its pace
 _MALFORMED = (b'{"e":"trade","E":1790000000', b"\x7f\x01garbage{{", b'{"stream":', b"[1,2", b"}{")
 
 
@@ -30,7 +30,7 @@ class SimServer:
         self._rate_limit = RateLimit()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
-        self._mute: set[str] = set()  # streams that are sent to nobody any more
+        self._mute: set[str] = set()  # streams that are no longer sent to anyone
         self._reopen: dict[Connection, asyncio.TimerHandle] = {}
         self.port = 0
         self.requests = 0
@@ -40,7 +40,7 @@ class SimServer:
 
     @property
     def control(self) -> str:
-        """The base URL of the control endpoints' server."""
+        """The base URL of the control endpoints."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -53,7 +53,7 @@ class SimServer:
         }
 
     async def start(self, port: int) -> None:
-        """Listen, and begin to emit as the source's switch says. Port 0: any free one."""
+        """Listen on `port` (0: any free one) and start the emission, which waits for the source's switch."""
         app = web.Application()
         app.add_routes(
             [
@@ -79,12 +79,12 @@ class SimServer:
             self._tasks.append(asyncio.create_task(schedule, name="sim-faults"))
 
     async def failed(self) -> None:
-        """Return when a task of the server ended by an error, which is raised; otherwise never."""
+        """Wait for a task of the server to fail and raise its error; otherwise never return."""
         while True:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 await task
-            await asyncio.sleep(3600)  # all ended well: the replay is over, the server stays up
+            await asyncio.sleep(3600)  # all tasks ended without error: the replay is over, the server stays up
 
     async def close(self) -> None:
         """Stop emitting, cut every socket, stop listening."""
@@ -103,7 +103,7 @@ class SimServer:
                 raise result
 
     async def stop(self) -> bool:
-        """Stop the emission; whether every socket took all that was sent, in time."""
+        """Stop the emission. False if the sockets did not send everything in time."""
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._source.switch.stop()
@@ -197,7 +197,7 @@ class SimServer:
     # faults
 
     async def apply(self, fault: Fault) -> dict[str, object]:
-        """Do one fault now; what it touched. Raises `FaultError`."""
+        """Apply a fault now and return what it affected. Raises `FaultError`."""
         market_id = self._market_id(fault.symbol)
         match fault.kind:
             case "rate_limit":
@@ -227,13 +227,13 @@ class SimServer:
         return market_id
 
     def _concerned(self, market_id: str | None) -> list[Connection]:
-        """The sockets that carry a stream of this market, or all."""
+        """The sockets with a stream of this market; None: all sockets."""
         if market_id is None:
             return list(self.hub.connections)
         return [connection for connection in self.hub.connections if connection.carries(market_id)]
 
     async def _drop(self, connections: Sequence[Connection]) -> int:
-        """Cut without a closing handshake. What was sent first gets a moment to leave, so that it is not in doubt."""
+        """Cut connections without a closing handshake, after a moment in which frames already sent can leave."""
         for connection in connections:
             if not connection.frozen:
                 await connection.sent_all(_DROP_GRACE_S)
@@ -258,7 +258,7 @@ class SimServer:
             connection.transport.resume_reading()
 
     def _release_frozen(self, host: str) -> None:
-        """A client came back on this host: its dead sockets may go."""
+        """Close frozen sockets, because a client has reconnected to this host."""
         for connection in list(self.hub.connections):
             if connection.frozen_until_reconnect and connection.host == host:
                 self.hub.remove(connection)
@@ -319,7 +319,7 @@ class SimServer:
 
     async def _get_markets(self, _: web.Request) -> web.Response:
         """Unified symbol → market id. Not in the ready line, which has to fit a pipe reader's 64 KiB."""
-        # inside, `.P` tells a perpetual from the spot pair that Binance gives the same id
+        # internally, `.P` marks a perpetual, which has the same id as its spot pair at Binance
         symbols = self._source.symbols
         return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in symbols.items()})
 
@@ -351,7 +351,7 @@ async def _stream_lines(request: web.Request, lines: Iterator[bytes]) -> web.Str
 
 
 def ready_line(server: SimServer, source: Source) -> str:
-    """The one JSON line the process prints once it serves."""
+    """The JSON line that the process prints when it is ready."""
     ready = {
         "url_map": server.url_map,
         "control": server.control,

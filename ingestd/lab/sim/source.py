@@ -1,4 +1,4 @@
-"""What the server serves: a recorded capture (`replay`) or a generated market (`synthetic`)."""
+"""The interface of sources that the server serves: a recorded capture (`replay`) or generated markets (`synthetic`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ingestd.lab.sim.venues.base import RestAnswer, RestCall, Stream, Venue
 
 
 class Adaptations:
-    """What is not served as recorded, once each, as data (`GET /_sim/adaptations`)."""
+    """Lists each deviation from the recording once (`GET /_sim/adaptations`)."""
 
     def __init__(self) -> None:
         self._notes: dict[tuple[str, str, str], None] = {}
@@ -21,39 +21,39 @@ class Adaptations:
         self._notes[(kind, asked, sent)] = None
 
     def as_list(self) -> list[dict[str, str]]:
-        """In the order they first happened."""
+        """The adaptations in order of first occurrence."""
         return [{"kind": kind, "asked": asked, "sent": sent} for kind, asked, sent in self._notes]
 
 
 class Source(Protocol):
-    """One market."""
+    """A source of frames and REST answers."""
 
     symbols: dict[str, str]  # unified symbol → market id
     switch: Switch
     adaptations: Adaptations
-    finished: bool  # there is nothing left to send
+    finished: bool  # nothing is left to send
 
     @property
     def venue(self) -> Venue:
-        """Whose frames, subscriptions and hosts these are."""
+        """The venue whose frames, subscriptions and hosts are served."""
 
     async def run(self, hub: Hub) -> None:
-        """Publish until there is nothing left, or for ever; cancelled at the end."""
+        """Publish until nothing is left or until cancelled."""
 
     def resolve(self, asked: str, host: str) -> Stream | None:
-        """The stream that answers a subscription, or None for one that stays silent."""
+        """Return the stream that answers a subscription, or None if it stays silent."""
 
     def opening_frames(self, stream: Stream) -> list[str]:
-        """What a new subscriber gets first."""
+        """The first frames for a new subscriber."""
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
-        """A client subscribed."""
+        """Note a client's subscription."""
 
     def rest(self, call: RestCall) -> RestAnswer | None:
         """Answer a REST request; None: 404."""
 
     async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """`burst`, `duplicate` or `id_jump`; how many trades it touched. Raises `FaultError` for others."""
+        """Apply `burst`, `duplicate` or `id_jump` and count the affected trades. Raises `FaultError` for others."""
 
     def describe(self) -> dict[str, object]:
-        """What the ledger shows besides the counts."""
+        """The source's state, for the ledger's summary."""

@@ -1,7 +1,7 @@
-"""A subscriber that measures: how old each message is when it arrives, by the timestamp in it.
+"""A Redis subscriber that measures the age of each message at its arrival, by the message's timestamp.
 
-`python -m ingestd.lab.sim.subscriber PORT PATTERN…` prints `ready`, and on SIGTERM one JSON line. The clock is the
-machine's, so publisher and subscriber must share it; a venue that writes milliseconds adds up to one.
+`python -m ingestd.lab.sim.subscriber PORT PATTERN…` prints `ready`, and on SIGTERM one JSON line. Publisher and
+subscriber must share the machine's clock; timestamps in milliseconds add an error of up to one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TIMESTAMP = re.compile(rb'"timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6}
 
 
 class Ages:
-    """The ages of the messages seen, in microseconds."""
+    """Collects the ages of messages, in microseconds."""
 
     def __init__(self) -> None:
         self.ages: list[int] = []
@@ -27,7 +27,7 @@ class Ages:
         self._tail = b""
 
     def feed(self, data: bytes, now_us: int) -> None:
-        """Take what the socket read at `now_us`."""
+        """Parse bytes read from the socket at `now_us`."""
         data = self._tail + data
         end = 0
         for match in _TIMESTAMP.finditer(data):
@@ -40,7 +40,7 @@ class Ages:
         self._tail = data[end:][-200:]
 
     def summary(self) -> dict[str, float]:
-        """Messages, and percentiles of their ages in milliseconds."""
+        """The number of messages, and percentiles of their ages in milliseconds."""
         ordered = sorted(self.ages)
 
         def at(share: float) -> float:

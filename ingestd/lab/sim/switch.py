@@ -1,4 +1,4 @@
-"""Starting and stopping the emission: by hand, or by a quiet period after the last subscription."""
+"""Starts and stops the emission: by hand, or after a quiet period without subscriptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingestd.clock import monotonic_s
 
 
 class Switch:
-    """`quiet_s`: start by itself so long after the last subscribe message; None: only `start()` starts."""
+    """`quiet_s`: seconds after the last subscribe message at which emission starts; None: only `start()` starts it."""
 
     def __init__(self, quiet_s: float | None) -> None:
         self._quiet_s = quiet_s
@@ -24,25 +24,25 @@ class Switch:
         return self._on.is_set()
 
     def subscribed(self) -> None:
-        """A client subscribed: the quiet period begins anew."""
+        """Restart the quiet period, because a client subscribed."""
         self._last_subscribed = monotonic_s()
         self._touched.set()
 
     def start(self) -> None:
-        """Send from now on."""
+        """Start the emission."""
         self.stopped_by_hand = False
         self._on.set()
         self._touched.set()
 
     async def stop(self) -> None:
-        """Send no more; returns when the frame being sent, if any, is flushed."""
+        """Stop the emission; returns once frames being sent are flushed."""
         self.stopped_by_hand = True
         self._on.clear()
         async with self.turn:
             pass
 
     async def until_on(self) -> None:
-        """Return as soon as frames may be sent."""
+        """Wait until the emission is on."""
         while not self._on.is_set():
             self._touched.clear()
             left_s = self._quiet_left_s()
@@ -52,7 +52,7 @@ class Switch:
             try:
                 await asyncio.wait_for(self._touched.wait(), left_s)
             except TimeoutError:
-                pass  # the quiet period may be over: looked at above
+                pass  # the quiet period may be over; checked above
 
     def _quiet_left_s(self) -> float | None:
         if self._quiet_s is None or self._last_subscribed is None or self.stopped_by_hand:

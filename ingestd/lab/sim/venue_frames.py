@@ -1,4 +1,4 @@
-"""A trade frame and a best-price frame of each of several venues, in today's formats, to be sent by the thousand."""
+"""Templates of a trade frame and a best-price frame for several venues, in current formats, for bulk sending."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ VENUES = [
 
 
 def numbered(frame: str, count: int = BURST) -> list[str]:
-    """So many of them, counted from 1."""
+    """Build that many frames, numbered from 1."""
     return [frame.replace("{n}", str(number)) for number in range(1, count + 1)]
 
 
 def raw(frame: str) -> str:
-    """The same as a socket that carries no envelopes brings it."""
+    """The same frame as sent by a socket without envelopes."""
     if not frame.startswith('{"stream":'):
         return frame
     return "{" + frame.partition('"data":{')[2][:-1]

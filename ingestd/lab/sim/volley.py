@@ -1,8 +1,8 @@
-"""Trades and best prices in Binance's wire format at rates that a market which is simulated in full cannot reach.
+"""Sends trades and best prices in Binance's wire format at rates that a fully simulated market cannot reach.
 
-What is sent as fast as the sockets take it is made up beforehand, so that the sender costs the machine little while
-somebody measures. What is sent at a pace carries the time it was due, not the time it got away: a receiver that holds
-the sender up is not excused.
+A volley at full speed is generated beforehand, so that the sender uses little processor time during the measurement.
+Frames sent at a pace carry the time they were due, not the time they were sent, so that delays caused by a slow
+receiver are counted.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _TICK = b'{"u":%%d,"s":"%b","b":"%%b","B":"%%b","a":"%%b","A":"%%b"}'
 
 
 class Pace(Protocol):
-    """When each frame is due, in seconds after the first."""
+    """The times at which frames are due, in seconds after the first."""
 
     def due(self, elapsed_s: float) -> int:
-        """How many are due in all by then."""
+        """The total number of frames due by then."""
 
     def at_s(self, number: int) -> float:
-        """When the one with this number, counted from 0, is due."""
+        """The time at which frame `number`, counted from 0, is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """So many a second."""
+    """A constant rate per second."""
 
     per_s: float
 
@@ -63,7 +63,7 @@ class Steady:
 
 
 class Bursts:
-    """The same stretch of bursts each time, `speed` times as fast."""
+    """A fixed sequence of bursts, played `speed` times as fast."""
 
     def __init__(self, offsets_s: Sequence[float], speed: float = 1.0) -> None:
         self._offsets_s = offsets_s
@@ -77,8 +77,8 @@ class Bursts:
 
 
 def burst_offsets(seconds: float, per_s: float, seed: int = 1) -> list[float]:
-    """When each of `seconds * per_s` frames is due: a tenth evenly, the rest in bursts of 20 to 300 ms, a few of which
-    hold most of them, as a liquidation cascade does."""
+    """The times at which `seconds * per_s` frames are due: a tenth evenly, the rest in bursts of 20 to 300 ms, a few of
+    which hold most frames, as in a liquidation cascade."""
     random = Random(seed)
     total = int(seconds * per_s)
     even = total // 10
@@ -94,7 +94,7 @@ def burst_offsets(seconds: float, per_s: float, seed: int = 1) -> list[float]:
 
 
 class Sent(NamedTuple):
-    """Frames of one connection, ready for its socket."""
+    """Encoded frames of one connection."""
 
     connection: Connection
     data: bytes
@@ -113,7 +113,7 @@ class _Lane:
         self._size = cycle(_SIZES)
 
     def frame(self, at_ms: int) -> bytes:
-        """The next one, its ids without a gap."""
+        """The next frame, with consecutive ids."""
         self._id = number = self._id + 1
         if self.channel == "trades":
             maker = b"true" if number % 3 else b"false"
@@ -123,7 +123,7 @@ class _Lane:
 
 
 class VolleySource:
-    """`pace`: None sends as fast as the sockets take it; `count`: so many frames in all (None: until stopped)."""
+    """`pace`: None sends as fast as the sockets accept frames; `count`: number of frames (None: no limit)."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class VolleySource:
         self._ledger = ledger
         self._pace = pace
         self._count = count
-        # unique over restarts (a database that outlives the simulator must not see an id twice) and below 2^53
+        # unique across restarts (a database may outlive the simulator and must not see an id twice) and below 2^53
         first_id = self._first_id = time.time_ns() // 1_000_000
         self._rest = {
             SPOT_REST.path: Rest([Market(listing, 1, first_id, _HISTORY) for listing in listings]),
@@ -157,7 +157,7 @@ class VolleySource:
         self._finished_at: int | None = None
 
     def resolve(self, asked: str, host: str) -> Stream | None:
-        """Trades and best prices."""
+        """Return the stream if it is of trades or best prices."""
         stream = stream_named(asked)
         if stream.channel in ("trades", "ticks") and stream.market_id in self._ids:
             return stream
@@ -165,30 +165,30 @@ class VolleySource:
         return None
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
-        """It is sent from now on; in a volley that is already made up, it is not."""
+        """Add the stream to those sent; has no effect on a volley that is already generated."""
         self._lanes.append(_Lane(connection, stream, self._first_id))
 
     def opening_frames(self, stream: Stream) -> list[str]:
-        """None."""
+        """No opening frames."""
         return []
 
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """Binance's endpoints by their last word."""
+        """Answer Binance's endpoints by the last part of the path."""
         family = self._rest.get(call.host)
         now_ms = time.time_ns() // 1_000_000
         answer = family.answer(call.path.rsplit("/", 1)[-1], call.query, now_ms) if family else None
         return RestAnswer(answer[1], status=answer[0]) if answer else None
 
     async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """It cannot."""
+        """Raises `FaultError`: a volley supports no faults."""
         raise FaultError(f"a volley cannot do {fault.kind}")
 
     def describe(self) -> dict[str, object]:
-        """When the first frame was sent and the last, in microseconds."""
+        """The times of the first and the last frame, in microseconds since the epoch."""
         return {"started_at": self._started_at, "finished_at": self._finished_at, "lanes": len(self._lanes)}
 
     async def run(self, hub: Hub) -> None:
-        """All of it, once."""
+        """Send the volley once."""
         await self.switch.until_on()
         if self._pace is None:
             await self._at_once(self._count or 0)
@@ -209,7 +209,7 @@ class VolleySource:
         await self._all_taken()
 
     def _made_up(self, count: int) -> Iterator[Sent]:
-        """In turn over the streams, written in portions of each connection."""
+        """Generate frames for the streams in turn, grouped into chunks per connection."""
         at_ms = time.time_ns() // 1_000_000
         portions: dict[Connection, list[bytes]] = {}
         kinds: dict[Connection, Counter[str]] = {}

@@ -1,1 +1,1 @@
-"""An endless market in Binance's real wire format."""
+"""Generates endless markets in Binance's real wire format."""

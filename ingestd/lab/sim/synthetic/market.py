@@ -1,6 +1,6 @@
-"""One generated market: a price that walks on its tick grid, a book around it, trades, and candles of those trades.
+"""One generated market: a random walk of the price on a tick grid, a book around it, trades and candles.
 
-Everything is a small integer: prices count ticks, sizes are indices into a pool of pre-rendered texts.
+All values are small integers: prices count ticks, sizes are indices into a pool of pre-rendered texts.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import random
 from collections import deque
 from typing import NamedTuple
 
-POOL = 256  # sizes in the pool; a power of two, so that bits of one random number choose
-DEPTH = 50  # levels a side
+POOL = 256  # sizes in the pool; a power of two, so that bits of a random number select one
+DEPTH = 50  # levels per side
 QUANTITY_DECIMALS = 3
 MINUTE_MS = 60_000
 _CANDLES_KEPT = 1500
 _TEXTS_KEPT = 20_000
 
 
-_UNITS = tuple(1 + random.Random(number).getrandbits(12) for number in range(POOL))  # the sizes of every market
+_UNITS = tuple(1 + random.Random(number).getrandbits(12) for number in range(POOL))  # the sizes, shared by all markets
 
 
 class Listing(NamedTuple):
-    """What never changes: names, the tick's decimals, and how many decimals prices and sizes are written with."""
+    """A market's constants: names, decimals of the tick, and decimals with which prices and sizes are written."""
 
     symbol: str
     base: str
@@ -33,27 +33,27 @@ class Listing(NamedTuple):
 
     @property
     def market_id(self) -> str:
-        """Binance's name, the same for the spot pair and its perpetual."""
+        """Binance's market id, the same for the spot pair and its perpetual."""
         return self.base + self.quote
 
     @property
     def key(self) -> str:
-        """Ours, which tells the two apart."""
+        """Our key, which differs between spot pair and perpetual."""
         return self.market_id + (".P" if self.linear else "")
 
     @property
     def price_decimals(self) -> int:
-        """Spot prices are written with eight decimals, futures' with the tick's."""
+        """Decimals of prices: eight on spot, the tick's on futures."""
         return self.tick_decimals if self.linear else 8
 
     @property
     def quantity_decimals(self) -> int:
-        """As for prices."""
+        """Decimals of sizes: as for prices."""
         return QUANTITY_DECIMALS if self.linear else 8
 
 
 class Trade(NamedTuple):
-    """`size` indexes the pool; `seller_takes`: the buyer was the maker (`m` on the wire)."""
+    """`size` is an index into the pool; `seller_takes`: the buyer was the maker (`m` on the wire)."""
 
     trade_id: int
     tick: int
@@ -63,7 +63,7 @@ class Trade(NamedTuple):
 
 
 class Candle:
-    """One minute; volumes in units of the last decimal, quote volumes in units times ticks."""
+    """One minute's candle; volumes in units of the last decimal, quote volumes in units times ticks."""
 
     __slots__ = ("close", "count", "high", "low", "open", "open_ms", "quote", "taker_base", "taker_quote", "volume")
 
@@ -73,7 +73,7 @@ class Candle:
         self.count = self.volume = self.quote = self.taker_base = self.taker_quote = 0
 
     def add(self, tick: int, units: int, *, buyer_takes: bool) -> None:
-        """One trade."""
+        """Add one trade."""
         self.close = tick
         if tick > self.high:
             self.high = tick
@@ -88,7 +88,7 @@ class Candle:
 
 
 class Market:
-    """One listing in motion. `first_id`: where trade and update ids start; they increase by one."""
+    """The changing state of one listing. `first_id`: the first trade and update id; ids increase by one."""
 
     def __init__(self, listing: Listing, seed: int, first_id: int, history: int) -> None:
         self.listing = listing
@@ -110,7 +110,7 @@ class Market:
         self.candles: deque[Candle] = deque(maxlen=_CANDLES_KEPT)
 
     def price(self, tick: int) -> bytes:
-        """The text of a price."""
+        """Format a price."""
         text = self._prices.get(tick)
         if text is None:
             if len(self._prices) > _TEXTS_KEPT:
@@ -120,7 +120,7 @@ class Market:
         return text
 
     def trade(self, now_ms: int) -> Trade:
-        """One trade at the best bid or ask; every fourth moves the quote."""
+        """Make one trade at the best bid or ask; every fourth trade moves the quote."""
         bits = self._bits(24)
         if not bits & 6:
             self.quote(bits >> 8)
@@ -137,7 +137,7 @@ class Market:
         return trade
 
     def quote(self, bits: int | None = None) -> None:
-        """One change of the book's top: its size, or in one of four times a step up or down."""
+        """Change the best bid or ask: its size, or, one time in four, its price by one step."""
         if bits is None:
             bits = self._bits(16)
         choice, size = bits & 7, (bits >> 3) % POOL
@@ -151,13 +151,13 @@ class Market:
             self._set_ask(self.ask, size)
 
     def open_book(self) -> None:
-        """Begin to keep what changes between two depth frames."""
+        """Start collecting the changes between depth frames."""
         if not self.is_book_live:
             self.is_book_live = True
             self.flushed_id = self.update_id
 
     def take_changes(self) -> tuple[int, int, list[tuple[int, int | None]], list[tuple[int, int | None]]]:
-        """What changed since the last call: the update id before it, the last one, bids, asks (None: removed)."""
+        """The changes since the last call: the update id before them, the last one, bids, asks (None: removed)."""
         previous, self.flushed_id = self.flushed_id, self.update_id
         bids = [(tick, self.bids.get(tick)) for tick in sorted(self.changed_bids, reverse=True)]
         asks = [(tick, self.asks.get(tick)) for tick in sorted(self.changed_asks)]
@@ -200,11 +200,11 @@ class Market:
 
 @functools.cache
 def size_texts(written: int) -> tuple[bytes, ...]:
-    """The pool's texts, shared by all markets: 2,000 of them would otherwise hold half a million strings."""
+    """The pool's texts, shared by all markets: 2,000 markets would otherwise hold half a million strings."""
     return tuple(decimal_text(units, QUANTITY_DECIMALS, written) for units in _UNITS)
 
 
 def decimal_text(units: int, decimals: int, written: int) -> bytes:
-    """`units` of the last of `decimals`, written with `written` decimals (trailing zeros, as Binance sends)."""
+    """Format `units` of the last of `decimals` with `written` decimals (trailing zeros, as Binance sends them)."""
     whole, part = divmod(units, 10**decimals)
     return f"{whole}.{str(part).zfill(decimals).ljust(written, '0')}".encode()

@@ -21,7 +21,7 @@ Query = Mapping[str, str]
 
 
 class Rest:
-    """One family's endpoints; `markets` by Binance's id."""
+    """The endpoints of one product family; `markets` by Binance's id."""
 
     def __init__(self, markets: Sequence[Market]) -> None:
         self._markets = {market.listing.market_id: market for market in markets}
@@ -42,7 +42,7 @@ class Rest:
         }
 
     def answer(self, endpoint: str, query: Query, now_ms: int) -> tuple[int, str] | None:
-        """Status and body, or None for an endpoint that is not simulated."""
+        """Return status and body, or None for an endpoint that is not simulated."""
         if endpoint == "exchangeInfo":
             return 200, _dump(self._exchange_info(now_ms))
         if endpoint in ("time", "ping"):
@@ -110,7 +110,7 @@ def _depth(market: Market, query: Query, now_ms: int) -> Json:
 
 
 def _selected(market: Market, query: Query, first_id: int | None) -> list[Trade]:
-    """By id, by time, or the last ones, as Binance does: from the oldest on where a start is given."""
+    """Select trades by id, by time, or the last ones, as Binance does; with a start, from the oldest on."""
     limit = min(int(query.get("limit", 500)), 1000)
     if first_id is not None:
         return list(islice((trade for trade in market.trades if trade.trade_id >= first_id), limit))
@@ -138,7 +138,7 @@ def _recent_trades(market: Market, query: Query, _: int) -> Json:
 
 
 def _newest_trades(market: Market, query: Query, now_ms: int) -> Json:
-    """Binance's `trades` knows no id and no time."""
+    """Binance's endpoint `trades` takes neither id nor time."""
     return _recent_trades(market, {name: query[name] for name in query if name == "limit"}, now_ms)
 
 
@@ -191,13 +191,13 @@ def _kline(market: Market, wire: Wire, candle: Candle, span_ms: int) -> Json:
 
 
 def _open_interest(market: Market, _: Query, now_ms: int) -> Json:
-    """Moves with the trade id, so that two polls differ."""
+    """Open interest that changes with the trade id, so that two polls differ."""
     units = 10_000_000 + market.trade_id % 100_000
     return {"symbol": market.listing.market_id, "openInterest": decimal_text(units, 3, 3).decode(), "time": now_ms}
 
 
 def _open_interest_history(market: Market, query: Query, now_ms: int) -> Json:
-    """A sample every five minutes, the same whenever it is asked for."""
+    """One sample every five minutes, the same on every request."""
     start, end = int(query.get("startTime", now_ms - 500 * OI_PERIOD_MS)), int(query.get("endTime", now_ms))
     first = -(-start // OI_PERIOD_MS) * OI_PERIOD_MS
     times = range(first, min(end, now_ms) + 1, OI_PERIOD_MS)[: int(query.get("limit", 30))]
@@ -227,7 +227,7 @@ def _premium_index(market: Market, now_ms: int) -> Json:
 
 
 def _funding_history(market: Market, query: Query, now_ms: int) -> Json:
-    """The last rates before now, oldest first."""
+    """The latest funding rates, oldest first."""
     last = next_funding_ms(now_ms) - FUNDING_INTERVAL_MS
     times = [last - FUNDING_INTERVAL_MS * age for age in range(min(int(query.get("limit", 100)), 100))][::-1]
     start, end = int(query.get("startTime", 0)), int(query.get("endTime", 1 << 62))
@@ -256,7 +256,7 @@ def _book_ticker(market: Market, now_ms: int) -> Json:
 
 
 def _day_ticker(market: Market, now_ms: int) -> Json:
-    """As far as it says what was traded last."""
+    """The 24 h ticker, with only the fields about the last trade."""
     trades = market.trades
     last = {"lastPrice": market.price(trades[-1].tick).decode()} if trades else {"lastPrice": "0.00"}
     return {

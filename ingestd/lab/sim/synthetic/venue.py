@@ -1,4 +1,4 @@
-"""Runs the generated markets at a rate, for whoever subscribes."""
+"""Runs the generated markets at a given rate for all subscribers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ingestd.lab.sim.venues.base import RestAnswer, RestCall, Stream
 from ingestd.lab.sim.venues.binance import INVERSE_REST, LINEAR_REST, LINEAR_WS, SPOT_REST, Binance, stream_named
 
 _BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT", "LTC")
-_TURN_S = 0.004  # how often the loop looks what is due
+_TURN_S = 0.004  # interval at which the loop sends what is due
 _EVENTS_PER_FLUSH = 1000
-_LONGEST_DEBT_S = 0.25  # what slow clients held up longer is not caught up with
+_LONGEST_DEBT_S = 0.25  # a longer delay by slow clients is not caught up
 _DEPTH_PERIOD_S = 0.1
 _SECOND_PERIOD_S = 1.0
 _HISTORY_IN_ALL = 400_000  # trades kept for REST, over all markets
@@ -32,7 +32,7 @@ _HISTORY_EACH = (1_000, 40_000)
 
 
 class Lane:
-    """One market and the streams of it that were ever subscribed: those go on, heard or not, as a market does."""
+    """One market and its streams ever subscribed, which continue without subscribers, as a real market does."""
 
     def __init__(self, market: Market, prefix: str) -> None:
         self.market = market
@@ -47,7 +47,7 @@ class Lane:
 
 
 class Beat:
-    """Visits a list once a period, a slice at a time, so that not everything falls on the same millisecond."""
+    """Visits every item of a list once per period, in slices, so that not all fall on the same millisecond."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
@@ -55,7 +55,7 @@ class Beat:
         self._next = 0
 
     def due(self, lanes: Sequence[Lane], elapsed_s: float) -> Iterator[Lane]:
-        """Those whose turn has come since the last call."""
+        """The items due since the last call."""
         if not lanes:
             return
         self._credit += len(lanes) * min(elapsed_s, self._period_s) / self._period_s
@@ -66,7 +66,8 @@ class Beat:
 
 
 class SyntheticSource:
-    """`rate`: trades and book tickers a second over all live markets; depth, mark price and candles come on top."""
+    """`rate` is trades and book tickers per second over all live markets, not counting depth, mark price and
+    candles."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class SyntheticSource:
         self._ledger = ledger
         self._rate = rate
         self._random = random.Random(seed)
-        # unique over restarts (a database that outlives the simulator must not see an id twice) and below 2^53
+        # unique across restarts (a database may outlive the simulator and must not see an id twice) and below 2^53
         first_id = time.time_ns() // 1_000_000
         least, most = _HISTORY_EACH
         history = max(least, min(most, _HISTORY_IN_ALL // len(listings)))
@@ -101,24 +102,24 @@ class SyntheticSource:
             SPOT_REST.path: Rest([lane.market for lane in lanes if not lane.market.listing.linear]),
             INVERSE_REST.path: Rest([]),
         }
-        self._events: list[tuple[Callable[[Hub, Lane, int], None], Lane]] = []  # what `rate` is spread over
+        self._events: list[tuple[Callable[[Hub, Lane, int], None], Lane]] = []  # the event generators that share `rate`
         self._depth: list[Lane] = []
         self._seconds: list[Lane] = []
         self._halted: set[str] = set()
         self.events = 0
 
     def set_rate(self, rate: float) -> None:
-        """From now on so many trades and book tickers a second."""
+        """Set the rate in trades and book tickers per second."""
         self._rate = rate
 
     def halt(self, symbol: str) -> None:
-        """From now on nothing of this market is traded, nor do its best prices change."""
+        """Halt a market: no more trades and no changes of its best prices."""
         lane = self.lane_of_key[self.symbols[symbol]]
         self._halted.add(lane.market.listing.key)
         self._events = [event for event in self._events if event[1] is not lane]
 
     def resume(self, symbol: str) -> None:
-        """It is traded again."""
+        """Resume a halted market."""
         key = self.symbols[symbol]
         self._halted.discard(key)
         lane = self.lane_of_key[key]
@@ -126,7 +127,7 @@ class SyntheticSource:
         self._events += [(self._book_ticker, lane)] if "bookTicker" in lane.live else []
 
     def resolve(self, asked: str, host: str) -> Stream | None:
-        """By name; the host tells the spot pair from the perpetual."""
+        """Find the stream by name; the host tells the spot pair from the perpetual."""
         market, _, kind = asked.partition("@")
         lane = self._lanes.get((host == LINEAR_WS.path, market.upper()))
         family = {"depth": "depth@100ms", "markPrice": "markPrice@1s"}.get(kind.split("@")[0], kind)
@@ -138,7 +139,7 @@ class SyntheticSource:
         return stream
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
-        """The stream is live from now on."""
+        """Make the stream live."""
         lane = self.lane_of_key[stream.market_id]
         if stream.market_id in self._halted:
             return
@@ -158,22 +159,22 @@ class SyntheticSource:
         lane.live.add(kind)
 
     def opening_frames(self, stream: Stream) -> list[str]:
-        """None."""
+        """No opening frames."""
         return []
 
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """Binance's endpoints by their last word."""
+        """Answer Binance's endpoints by the last part of the path."""
         family = self._rest.get(call.host)
         answer = family.answer(call.path.rsplit("/", 1)[-1], call.query, _now_ms()) if family else None
         return RestAnswer(answer[1], status=answer[0]) if answer else None
 
     def describe(self) -> dict[str, object]:
-        """The rate asked for, and the trades and book tickers generated."""
+        """The configured rate, and the number of trades and book tickers generated."""
         return {"rate": self._rate, "events": self.events}
 
     async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """`burst` and `id_jump` make n new trades a market; `duplicate` sends its last n again; `depth_jump` makes n
-        changes of its book that no frame tells of.
+        """`burst` and `id_jump` make n new trades per market; `duplicate` sends the last n again; `depth_jump` makes n
+        book changes without a frame.
         """
         if fault.kind == "depth_jump":
             books = [lane for lane in self._depth if market_id in (None, lane.market.listing.key)]
@@ -201,7 +202,7 @@ class SyntheticSource:
         return fault.n * len(lanes)
 
     async def run(self, hub: Hub) -> None:
-        """Until cancelled."""
+        """Generate events until cancelled."""
         await self.switch.until_on()
         depth, seconds = Beat(_DEPTH_PERIOD_S), Beat(_SECOND_PERIOD_S)
         debt = 0.0
@@ -222,7 +223,7 @@ class SyntheticSource:
                 debt -= count
                 self._emit(hub, count)
                 await hub.flush()
-            # a full turn's work left over is done at once, but other tasks must get theirs
+            # do remaining work of a full turn without waiting, but yield to other tasks
             await asyncio.sleep(0 if debt >= _EVENTS_PER_FLUSH else _TURN_S)
 
     def _emit(self, hub: Hub, count: int) -> None:
@@ -300,7 +301,7 @@ def synthetic_venue(
 
 
 def spot_listings(count: int) -> list[Listing]:
-    """So many spot pairs."""
+    """That many spot pairs."""
     return _listings(count, linear=False)
 
 

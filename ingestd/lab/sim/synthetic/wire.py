@@ -1,4 +1,4 @@
-"""Binance's websocket payloads, byte for byte, from templates filled once per market.
+"""Builds Binance's websocket payloads, byte for byte, from templates filled once per market.
 
 Spot: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 USDⓈ-M: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ingestd.lab.sim.synthetic.market import MINUTE_MS, QUANTITY_DECIMALS, Candle, Market, Trade, decimal_text
 
-AGGREGATE_OFFSET = 1_000_000  # an aggregate trade's id is this much below its trade's: another series, as at Binance
+AGGREGATE_OFFSET = 1_000_000  # trade id less aggregate id: Binance numbers them separately
 FUNDING_INTERVAL_MS = 8 * 3_600_000
 _BOOLEAN = (b"false", b"true")
 
@@ -46,13 +46,13 @@ class Wire:
         return self._trade % (at, trade.trade_id, price, size, at, maker)
 
     def aggregate(self, trade: Trade) -> bytes:
-        """`@aggTrade`; every aggregate here is of one trade."""
+        """`@aggTrade`; here every aggregate contains one trade."""
         market, number, at = self._market, trade.trade_id, trade.time_ms
         price, size, maker = market.price(trade.tick), market.sizes[trade.size], _BOOLEAN[trade.seller_takes]
         return self._aggregate % (at, number - AGGREGATE_OFFSET, price, size, number, number, at, maker)
 
     def book_ticker(self, now_ms: int) -> bytes:
-        """`@bookTicker`; spot's has no time."""
+        """`@bookTicker`; without a time on spot."""
         market = self._market
         bid, ask = market.bid, market.ask
         best = (
@@ -65,7 +65,7 @@ class Wire:
         return self._book_ticker % ((*best, now_ms, now_ms) if self._linear else best)
 
     def depth(self, now_ms: int) -> bytes:
-        """`@depth@100ms`: `U` follows on the last frame's `u`, which futures also send as `pu`."""
+        """`@depth@100ms`: `U` continues the last frame's `u`, which futures also send as `pu`."""
         previous, last, bids, asks = self._market.take_changes()
         linear = b'"T":%d,' % now_ms if self._linear else b""
         before = b'"pu":%d,' % previous if self._linear else b""
@@ -89,7 +89,7 @@ class Wire:
         )
 
     def kline(self, now_ms: int) -> bytes:
-        """`@kline_1m`, of the running minute."""
+        """`@kline_1m` of the current minute."""
         market = self._market
         candle = market.candles[-1] if market.candles else Candle(now_ms - now_ms % MINUTE_MS, market.bid)
         opened, high, low, close = map(market.price, (candle.open, candle.high, candle.low, candle.close))
@@ -105,7 +105,7 @@ class Wire:
         )
 
     def volumes(self, candle: Candle) -> tuple[bytes, bytes, bytes, bytes]:
-        """Base, quote, taker's base, taker's quote, as texts."""
+        """Base, quote, taker base and taker quote volume, as texts."""
         listing = self._market.listing
         base, quote = listing.quantity_decimals, listing.tick_decimals + QUANTITY_DECIMALS
         return (
@@ -124,5 +124,5 @@ class Wire:
 
 
 def next_funding_ms(now_ms: int) -> int:
-    """Funding is every eight hours, at 0, 8 and 16 UTC."""
+    """The next funding time: every eight hours, at 0, 8 and 16 UTC."""
     return now_ms - now_ms % FUNDING_INTERVAL_MS + FUNDING_INTERVAL_MS
