@@ -1,9 +1,9 @@
-"""What a trading program published, read from the message: pure, and strict about everything a table would refuse.
+"""Parses events that trading programs publish. Pure, and strict about every value that a table would refuse.
 
 The envelopes are `{"event_type", "timestamp", "data"}`. Numbers may be JSON numbers or decimal text; either way their
 digits are kept. An event's identity is the id that its producer gave it (header `ingestd-event-id`, or `event_id` in
-the data), else its content: so a repetition is known as one. Publisher and consumer both ask here, so that what the
-one sends the other takes.
+the data), else a hash of its content, so that repetitions are recognised. Publisher and consumer both use this parser,
+so that the consumer accepts every published event.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NAMESPACE = uuid.UUID("8b0d3bd5-6a3c-5f0b-9c53-2f1f0f3f7f6a")
 _NUMBER = re.compile(r"-?(?:[0-9]{1,60}(?:\.[0-9]{0,60})?|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 _OLDEST = datetime(2009, 1, 1, tzinfo=UTC)
 _MAX_AHEAD = timedelta(days=1)
-_MAX_DEPTH = 64  # far from what recursion bears, here and in the server
-_EXACT = Context(prec=400)  # more digits than _NUMBER lets through
-# The fields whose identity is their value; of all others it is what is written.
+_MAX_DEPTH = 64  # far below the recursion limits here and in the server
+_EXACT = Context(prec=400)  # more digits than _NUMBER allows
+# Fields that are compared by value; all others are compared as written.
 NUMBER_FIELDS = frozenset(
     {"quantity", "price", "executed_price", "executed_quantity", "entry_price", "exit_price", "pnl", "fee"}
 )
 _TEXT_FIELDS = frozenset(
     {"exchange", "symbol", "order_id", "trade_id", "side", "order_type", "strategy", "client_id", "event_id"}
 )
-# What ISO 8601 may say and a timestamp of the database cannot: the digits after the microseconds.
+# Digits after the microseconds, which ISO 8601 allows and a timestamp of the database cannot hold.
 _beyond_us = re.compile(r"[.,][0-9]{6}([0-9]+)").search
 
 
@@ -100,7 +100,8 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 
 def read_event(event_type: str, value: bytes, headers: Headers, now: datetime) -> Event:
-    """The event of a message on the topic of this type. Raises EnvelopeError, saying what is wrong with it."""
+    """Parse a message of the topic of this event type. Raises EnvelopeError, which says what is wrong with the
+    message."""
     document = _parsed(value)
     if document.get("event_type") != event_type:
         raise EnvelopeError(f"event_type is not {event_type} (found {str(document.get('event_type'))[:40]!r})")
@@ -122,7 +123,7 @@ class _Number(str):
 
 
 def _written(value: Any, *, sort: bool = False) -> str:
-    """JSON again, numbers as they were."""
+    """The value as JSON, with the numbers' original digits."""
     if isinstance(value, _Number):
         return str(value)
     if isinstance(value, dict):
@@ -148,7 +149,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _refuse_unstorable(value: Any, depth: int) -> None:
-    """JSONB takes neither a NUL nor half a surrogate pair, and no number of any size."""
+    """Raise EnvelopeError for values that JSONB refuses: NUL, half a surrogate pair, numbers with too many digits."""
     if depth > _MAX_DEPTH:
         raise EnvelopeError(f"data is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, _Number):
@@ -179,7 +180,7 @@ def _time(value: Any, now: datetime) -> datetime:
 
 
 class _Fields:
-    """The fields of `data`, each checked where it is asked for."""
+    """The fields of `data`, each checked when it is read."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
@@ -191,7 +192,7 @@ class _Fields:
         return value
 
     def optional_text(self, name: str) -> str | None:
-        """A number will do for an id: some programs count."""
+        """The field as text. Numbers are accepted too, as some programs use numbers as ids."""
         value = self.data.get(name)
         if value is None:
             return None
@@ -237,7 +238,7 @@ def _identity(event_type: str, headers: Headers, at: str, fields: _Fields) -> uu
 
 
 def _header_text(value: bytes | None) -> str:
-    """An id that says nothing would be every such event's."""
+    """The event id of the header. An empty one is refused, as all such events would be taken for the same."""
     try:
         text = (value or b"").decode()
     except UnicodeDecodeError as error:
@@ -248,8 +249,8 @@ def _header_text(value: bytes | None) -> str:
 
 
 def _meaning(name: str, value: Any) -> str:
-    """The same for the same meaning: as a price 0.1, 0.10 and "0.1" are one number; as an id 7 and "7" are one text,
-    "07" another."""
+    """The canonical text of a field: as a price, 0.1, 0.10 and "0.1" are equal; as an id, 7 and "7" are equal, "07"
+    differs."""
     if name in NUMBER_FIELDS and isinstance(value, str) and _NUMBER(value):
         number = Decimal(value)
         return format(number.normalize(_EXACT), "f") if number else "0"

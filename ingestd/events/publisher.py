@@ -1,4 +1,4 @@
-"""Publish what a trading program does, in one line, to the topics that ingestd stores.
+"""Publishes events of a trading program to the topics that ingestd stores, with one call each.
 
     async with EventPublisher(["localhost:9092"]) as publisher:
         await publisher.order_submitted(
@@ -15,9 +15,9 @@ From a program without an event loop:
 
     publish(["localhost:9092"], "ORDER_SUBMITTED", order_id="12345", symbol="BTC-USD", side="buy", quantity="0.1")
 
-A call returns when every replica in sync has the event, and raises KafkaError or ConnectionLost when that is not known.
-Repeating it with the same `event_id` is then harmless: the event is stored once. Without one, each call is an event of
-its own. Give numbers as text or Decimal: a float says what the machine made of your number.
+A call returns when every in-sync replica has the event, and raises KafkaError or ConnectionLost when that is not known.
+Then repeat it with the same `event_id`: the event is stored once. Without an `event_id` each call is a new event. Pass
+numbers as text or Decimal: a float does not keep your digits.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from ingestd.kafka.producer import Producer, partition_for
 
 Number: TypeAlias = str | int | Decimal | float
 
-_LARGEST_EXPONENT = 100  # beyond it writing out the digits would take for ever
+_LARGEST_EXPONENT = 100  # beyond that, writing out the digits would take too long
 
-# event type: topic without its prefix, and the fields that must be given
+# event type: topic without its prefix, and the required fields
 EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ORDER_SUBMITTED": ("orders.submitted", ("order_id", "symbol", "side", "quantity")),
     "ORDER_EXECUTED": ("orders.executed", ("order_id", "symbol", "executed_price", "executed_quantity")),
@@ -49,7 +49,7 @@ EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class EventPublisher:
-    """One connection to the brokers, made at the first event; a failed one is made anew at the next."""
+    """One connection to the brokers, opened at the first event. After a failure the next event opens a new one."""
 
     def __init__(
         self,
@@ -58,7 +58,8 @@ class EventPublisher:
         topic_prefix: str = "wolfinch",
         config: KafkaConfig | None = None,
     ) -> None:
-        """`config` instead of the first two gives every option of `[kafka]`: TLS, SASL, timeouts, topic settings."""
+        """`config` replaces the first two arguments and has every option of `[kafka]`: TLS, SASL, timeouts, topic
+        settings."""
         self._config = config or KafkaConfig(bootstrap_servers=list(bootstrap_servers), topic_prefix=topic_prefix)
         self._producer: Producer | None = None
         self._alone = asyncio.Lock()
@@ -88,7 +89,8 @@ class EventPublisher:
         timestamp: datetime | None = None,
         **more: Any,
     ) -> None:
-        """An order was sent to an exchange. `more`: exchange, strategy, client_id, what else to log."""
+        """Publish that an order was sent to an exchange. `more`: exchange, strategy, client_id, other fields for the
+        log."""
         data = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "price": price}
         await self.publish(
             "ORDER_SUBMITTED", event_id=event_id, timestamp=timestamp, **data, order_type=order_type, **more
@@ -105,7 +107,7 @@ class EventPublisher:
         timestamp: datetime | None = None,
         **more: Any,
     ) -> None:
-        """A part of an order, or all of it, was executed. `more`: exchange, side, fee, strategy, and so on."""
+        """Publish that an order was executed, partly or fully. `more`: exchange, side, fee, strategy, and so on."""
         data = {"executed_price": executed_price, "executed_quantity": executed_quantity}
         await self.publish(
             "ORDER_EXECUTED",
@@ -130,7 +132,7 @@ class EventPublisher:
         timestamp: datetime | None = None,
         **more: Any,
     ) -> None:
-        """A trade was closed. `more`: exchange, side (of the entry), quantity, and so on."""
+        """Publish that a trade was closed. `more`: exchange, side (of the entry), quantity, and so on."""
         data = {"entry_price": entry_price, "exit_price": exit_price, "pnl": pnl, "strategy": strategy}
         await self.publish(
             "TRADE_COMPLETED", event_id=event_id, timestamp=timestamp, trade_id=trade_id, symbol=symbol, **data, **more
@@ -139,7 +141,7 @@ class EventPublisher:
     async def publish(
         self, event_type: str, *, event_id: str | None = None, timestamp: datetime | None = None, **data: Any
     ) -> None:
-        """Send one event. Raises EnvelopeError, before anything is sent, for what would not be stored."""
+        """Send one event. Raises EnvelopeError, before anything is sent, if ingestd would not store the event."""
         now = datetime.now(UTC)
         given = str(uuid.uuid4()) if event_id is None else event_id
         headers = [(EVENT_ID_HEADER, given.encode("utf-8", "surrogatepass"))]
@@ -166,7 +168,7 @@ def publish(
     config: KafkaConfig | None = None,
     **data: Any,
 ) -> None:
-    """Send one event and wait for it, from a program without an event loop. A connection each: for a few events.
+    """Send one event and wait for it, from a program without an event loop. Opens a connection for each event.
 
     `config` as in EventPublisher.
     """
@@ -179,9 +181,10 @@ def publish(
 
 
 def envelope(event_type: str, timestamp: datetime, data: dict[str, Any], headers: Headers = ()) -> tuple[bytes, bytes]:
-    """Key and value of the message. Fields that are None are left out; numbers become JSON numbers, digit for digit.
+    """The key and value of the message. Fields that are None are left out; numbers become JSON numbers, digit for
+    digit.
 
-    Raises EnvelopeError for what is no event, by the reading that the consumer does.
+    Raises EnvelopeError for an event that the consumer's parser would refuse.
     """
     if event_type not in EVENTS:
         raise EnvelopeError(f"{event_type!r} is no event type: use one of {', '.join(EVENTS)}")

@@ -1,7 +1,7 @@
-"""Events to rows of `orders`, `executions`, `completed_trades` and `audit.trade_logs`, in the caller's transaction.
+"""Stores events as rows of `orders`, `executions`, `completed_trades`, `audit.trade_logs` in the caller's transaction.
 
-What is stored depends on which events are known, never on the order they came in or how often: keys come from the
-events, the earliest of contradicting ones counts, and sums are made anew from the executions.
+The rows depend only on the set of known events, not on their order or repetitions: keys come from the events, the
+earliest of contradicting events counts, and sums are recomputed from the executions.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from ingestd.events.messages import Completed, Event, Executed, Submitted
 from ingestd.storage.database import Database
 from ingestd.storage.sql_files import read_sql
 
-# What audit.trade_logs, which may not leave these empty, says where the event does not.
+# Defaults for columns of audit.trade_logs that must not be null, where the event lacks the field.
 UNKNOWN_EXCHANGE = "unknown"
 UNKNOWN_ACTION = "UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a transaction did: the events that were new, and every order it touched, as it is now."""
+    """The result of a transaction: the new events, and the current state of every order it touched."""
 
     new: frozenset[UUID]
     orders: Mapping[str, Mapping[str, str]]
 
 
 async def store_events(database: Database, events: Sequence[Event]) -> Change:
-    """Store the events; those already stored change nothing."""
+    """Store the events. Events stored before change nothing."""
     submitted = [event for event in events if isinstance(event, Submitted)]
     executed = [event for event in events if isinstance(event, Executed)]
     completed = [event for event in events if isinstance(event, Completed)]
@@ -115,13 +115,13 @@ def _log_row(event: Event) -> tuple[object, ...]:
     if isinstance(event, Executed):
         action = UNKNOWN_ACTION if event.side is None else event.side.upper()
         return (*start, action, event.order_type, event.quantity, event.price, "filled", event.order_id, *end)
-    # A trade is completed by selling, unless it was entered that way.
+    # A trade is closed by selling, unless it was entered by selling.
     action = "BUY" if event.side == "sell" else "SELL"
     return (*start, action, None, event.quantity, event.exit_price, "filled", None, *end)
 
 
 def _shown(row: Mapping[str, str | None]) -> Mapping[str, str]:
-    """An order as the cache `order:{orderId}` shows it; what is not known is left out."""
+    """An order's fields for the cache `order:{orderId}`; unknown fields are left out."""
     names = {
         "symbol": "symbol",
         "status": "status",

@@ -1,7 +1,7 @@
-"""The layouts of Kafka's batches: which bytes are a batch, which offsets it has, and which messages are in it.
+"""The layouts of Kafka's batches: their bytes, offsets and messages.
 
-https://kafka.apache.org/documentation/#messageformat. The message sets of Kafka before 0.11 are read without the client
-library, whose compiled reader never ends at a negative length.
+https://kafka.apache.org/documentation/#messageformat. Message sets of Kafka before 0.11 are read without the client
+library, whose compiled reader loops for ever at a negative length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ingestd.kafka.codecs import NAMES, unpacked
 LARGEST_BATCH_BYTES = 32 * 2**20  # unpacked; by default a broker takes 1 MiB packed, some 14 MiB of ours with zstd
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _ATTRIBUTES_AT = 21
-_LOG_OVERHEAD = 12  # offset and length, which are in front of a batch or message of any version
+_LOG_OVERHEAD = 12  # offset and length, which precede a batch or message of any version
 _MAGIC_AT = 16
 _OLD_HEADERS = {0: struct.Struct(">qiIbb"), 1: struct.Struct(">qiIbbq")}
 _CODEC_MASK, _BROKERS_TIME_MASK, _CONTROL_MASK = 0x07, 0x08, 0x20
@@ -30,7 +30,7 @@ Bytes: TypeAlias = memoryview
 
 
 class Damaged(ValueError):
-    """The bytes are not what was written. If they are fetched again, they may be right."""
+    """The bytes differ from what was written. Fetching them again may help."""
 
 
 class FetchedBatches:
@@ -41,20 +41,21 @@ class FetchedBatches:
         self._at = 0
 
     def has_next(self) -> bool:
-        """Whether any bytes are left to read."""
+        """Whether there are unread bytes."""
         return self._at < len(self._data)
 
     def size_in_bytes(self) -> int:
-        """How many bytes there are in total, read or not."""
+        """The total number of bytes, read or not."""
         return len(self._data)
 
     @property
     def unread(self) -> Bytes:
-        """The bytes that are not read yet."""
+        """The unread bytes."""
         return self._data[self._at :]
 
     def next_batch(self) -> Bytes | None:
-        """The next batch, None at the end or if the rest is cut off. Raises Damaged if not even the first is whole."""
+        """The next batch; None at the end, or if the response cuts the batch off. Raises Damaged if even the first is
+        cut off."""
         data = self.unread
         if len(data) > _MAGIC_AT:
             (length,) = struct.unpack_from(">i", data, 8)
@@ -67,7 +68,7 @@ class FetchedBatches:
 
 
 def read_batch(data: Bytes) -> Batch | OldBatch:
-    """The batch in these bytes. Raises Damaged."""
+    """Parse the batch in these bytes. Raises Damaged."""
     return OldBatch(data) if data[_MAGIC_AT] < 2 else Batch(data)
 
 
@@ -168,7 +169,7 @@ def _messages(data: Bytes) -> Iterator[Bytes]:
 
 
 def _old_message(data: Bytes) -> tuple[_OldMessage, int]:
-    """A message and its attributes. Raises Damaged if its lengths do not fit the bytes."""
+    """Parse a message and its attributes. Raises Damaged if its lengths do not fit the bytes."""
     magic = data[_MAGIC_AT]
     if magic not in _OLD_HEADERS or len(data) < (header := _OLD_HEADERS[magic]).size + 8:
         raise Damaged(f"a message of {len(data)} bytes and version {magic}")

@@ -1,4 +1,4 @@
-"""Reads the batches of a fetch within limits. What cannot be read is put aside, and stops nothing else.
+"""Reads the batches of a fetch within size limits. Unreadable messages are put aside and do not stop the others.
 
 The client library unpacks a batch whole, and raises at each attempt to read a damaged one. The classes here replace
 three of its own (see `consumer`) and give its record readers, compiled or in Python, only unpacked batches. A batch
@@ -35,28 +35,28 @@ from ingestd.log_limit import LogLimit
 log = structlog.get_logger()
 
 LARGEST_MESSAGE_BYTES = 4 * 2**20
-_POLL_BYTES = 4 * 2**20  # in one poll: books of 64 MiB took the event loop 17 s and the server longer than a call may
-_TRIES = 3  # what may be the network's fault is fetched again before it is put aside
+_POLL_BYTES = 4 * 2**20  # in one poll: books of 64 MiB blocked the loop for 17 s, the server beyond a call's limit
+_TRIES = 3  # fetches of a damaged batch before it is put aside: the network may have damaged it
 _LARGEST_LEAP = 100_000
 
 
 @dataclass
 class Bounds:
-    """How many bytes one consumer unpacks: of a batch, of a message, and in one poll."""
+    """The limits of one consumer, in unpacked bytes: of a batch, of a message, and of one poll."""
 
     batch_bytes: int = LARGEST_BATCH_BYTES
     message_bytes: int = LARGEST_MESSAGE_BYTES
     left_bytes: int = _POLL_BYTES
-    _tried: dict[Part, tuple[int, int]] = field(default_factory=dict)  # the damaged offset, and how often it came
+    _tried: dict[Part, tuple[int, int]] = field(default_factory=dict)  # the damaged offset, and its number of fetches
     _put_aside: int = 0
     _log_limit: LogLimit = field(default_factory=LogLimit)
 
     def begin_poll(self) -> None:
-        """Allow as many bytes as one poll may have."""
+        """Reset the byte budget for a new poll."""
         self.left_bytes = _POLL_BYTES
 
     def try_again(self, part: Part, offset: int) -> bool:
-        """Whether to fetch again what came damaged."""
+        """Whether to fetch a damaged batch again."""
         at, times = self._tried.get(part, (offset, 0))
         times = times + 1 if at == offset else 1
         self._tried[part] = offset, times
@@ -79,9 +79,9 @@ class Bounds:
 
 
 class PartitionRecords:
-    """The messages of a fetch, from `next_fetch_offset` on. Replaces the library's class of that name.
+    """The messages of a fetch from `next_fetch_offset` on. Replaces the library's class of the same name.
 
-    An iteration continues where the last one stopped, and stops early at the poll's limit. `ended`: nothing is left.
+    Each iteration continues where the last one stopped, and stops early at the poll's limit. `ended`: all is read.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class PartitionRecords:
         value_deserializer: object,
         *_settings: object,
     ) -> None:
-        """The library's arguments. The consumer's Bounds come as `value_deserializer`, which the library hands on."""
+        """Takes the library's arguments. The consumer's Bounds arrive as `value_deserializer`, which the library passes
+        on."""
         self.next_fetch_offset = fetch_offset
         self.ended = False
         self._part: Part = (tp.topic, tp.partition)
@@ -108,7 +109,7 @@ class PartitionRecords:
                 return
             if self._open is None:
                 self._open = self._next_batch()
-            # Not `yield from`: that would close the batch when this generator is left in the middle.
+            # Not `yield from`: that would close the batch when this generator is abandoned half way.
             for message in self._open:
                 self.next_fetch_offset = message.offset + 1
                 yield message
@@ -128,7 +129,7 @@ class PartitionRecords:
                 return
             batch = read_batch(data)
         except Damaged as error:
-            # Stop if the bytes will be fetched again, or if no batch is whole: nothing shows where the next begins.
+            # Stop if the bytes will be fetched again, or if no batch is complete: then the next one cannot be found.
             again = self._bounds.try_again(self._part, self.next_fetch_offset)
             self.ended = again or data is None
             if not again:
@@ -143,7 +144,7 @@ class PartitionRecords:
             yield from self._read(batch)
 
     def _last_of(self, data: Bytes) -> int:
-        """The last offset of damaged bytes: the one in their header, unless that is far from what was asked for."""
+        """The last offset of damaged bytes: the one in their header, unless it is far from the requested offset."""
         base, last = offsets_of(data)
         return last if base <= self.next_fetch_offset + _LARGEST_LEAP else self.next_fetch_offset
 
@@ -153,7 +154,8 @@ class PartitionRecords:
         aside = None
         try:
             batch_bytes = self._unpack(batch)
-            # A batch larger than what is left of the poll is spread over several, and charged message by message.
+            # A batch larger than the poll's remaining budget is spread over several polls, and charged message by
+            # message.
             by_message = batch_bytes > self._bounds.left_bytes
             if not by_message:
                 self._bounds.left_bytes -= batch_bytes
@@ -162,7 +164,7 @@ class PartitionRecords:
                 if offset > batch.last_offset or offset < min(expected, batch.base_offset):
                     raise ValueError(f"a message says that its offset is {offset}")
                 if offset < expected:
-                    continue  # the fetch began in the middle of the batch
+                    continue  # before the requested offset, which lies inside this batch
                 expected = offset + 1
                 if by_message:
                     self._bounds.left_bytes -= size_of(record)
@@ -176,7 +178,7 @@ class PartitionRecords:
         self.next_fetch_offset = max(self.next_fetch_offset, batch.last_offset + 1)
 
     def _message(self, record: Any, batch_bytes: int) -> Message:
-        """A record of the library as a message, or what stands for it if it is too large."""
+        """A record of the library as a message; an Unreadable if it is too large."""
         offset, key, value, largest = record.offset, record.key, record.value, self._bounds.message_bytes
         if batch_bytes > largest and (size := len(key or b"") + len(value or b"")) > largest:
             return self._put_aside(offset, "too_large", f"a message of {size} bytes, more than {largest}", offset)
@@ -195,7 +197,8 @@ class PartitionRecords:
         return message
 
     def _unpack(self, batch: Batch | OldBatch) -> int:
-        """Unpack it, and return its size. One that is too large is charged as if it had the largest size."""
+        """Unpack the batch, and return its size in bytes. A batch that is too large is charged with the largest
+        size."""
         try:
             return batch.unpack(self._bounds.batch_bytes)
         except TooLarge:
@@ -210,7 +213,7 @@ class PartitionRecords:
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc] # the library ships no types
-    """As the library's, but keeps for the next poll what this one leaves."""
+    """Like the library's class, but keeps messages for the next poll that this one leaves."""
 
     _partition_records: Any
 

@@ -1,4 +1,4 @@
-"""Try Kafka once, for `ingestd check --connect`: does a broker answer, and can it do what the configuration needs?"""
+"""Tests Kafka once, for `ingestd check --connect`: does a broker answer, and does it support the configuration?"""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ingestd.kafka.producer import Producer
 
 @dataclass(frozen=True, slots=True)
 class KafkaAnswer:
-    """What the brokers answered.
+    """The brokers' answer.
 
-    `brokers`: those of the cluster, as they advertise themselves (`host:port`). `idempotence`: None if the brokers give
-    an idempotent producer its producer id, else a sentence that says why not and what to do. `missing_topics` do not
-    exist; with `kafka.create_topics` a start creates them.
+    `brokers`: the cluster's brokers as they advertise themselves (`host:port`). `idempotence`: None if an idempotent
+    producer gets a producer id, else a sentence that says why not and what to do. `missing_topics` do not exist; with
+    `kafka.create_topics` the daemon creates them at its start.
     """
 
     brokers: tuple[str, ...]
@@ -25,11 +25,11 @@ class KafkaAnswer:
 
 
 async def try_kafka(config: KafkaConfig, client_id: str, topics: Collection[str]) -> KafkaAnswer:
-    """Ask the brokers, and change nothing. `topics` are those that the program will use.
+    """Ask the brokers, and change nothing. `topics` are the topics that the program will use.
 
-    Takes at most `kafka.request_timeout_s` for each bootstrap server and twice more. Raises ConnectionLost when no
-    broker can be reached, KafkaError (AccessRefused) when one refuses the client; the message names the brokers and
-    never a password.
+    Takes at most `kafka.request_timeout_s` for each bootstrap server, and twice that in addition. Raises ConnectionLost
+    when no broker can be reached, KafkaError (AccessRefused) when one refuses the client; the message names the brokers
+    and never a password.
     """
     producer = Producer(config.model_copy(update={"idempotent": True}), client_id)
     try:

@@ -1,7 +1,7 @@
 """Unpacks a Kafka batch into a buffer of limited size, whatever the sizes in its headers say.
 
 The client library unpacks a batch whole, and 21 KB of zstd can hold 700 MB. Here no codec can write more than the
-limit, also with several frames.
+limit, even with several frames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = {1: "gzip", _SNAPPY: "snappy", 3: "lz4", 4: "zstd"}
 _NO_ROOM = "failed to write whole buffer"
 _FIRST_ROOM_BYTES = 64 * 2**10
 _USUAL_RATIO = 16
-# Java's library frames snappy: this text, two version numbers, and blocks after their packed length.
+# Java's library frames snappy: this text, two version numbers, then blocks, each preceded by its packed length.
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 
@@ -31,9 +31,9 @@ class TooLarge(ValueError):
 
 
 def unpacked(codec: int, packed: memoryview, limit_bytes: int) -> bytes | bytearray:
-    """The unpacked records of a batch. `codec` is the number in the batch's attributes.
+    """Unpack the records of a batch. `codec` is the number in the batch's attributes.
 
-    Raises TooLarge if they are more than `limit_bytes`, another ValueError if they cannot be unpacked.
+    Raises TooLarge if they exceed `limit_bytes`, another ValueError if they cannot be unpacked.
     """
     try:
         if codec == _SNAPPY:
@@ -83,7 +83,7 @@ def _snappy(packed: memoryview, limit_bytes: int) -> bytes:
 
 
 def _snappy_block(packed: memoryview, limit_bytes: int) -> bytes:
-    # The codec allocates the size that the block states, and raises unless it unpacks to exactly that.
+    # The codec allocates the size stated in the block, and raises unless the block unpacks to exactly that size.
     if cramjam.snappy.decompress_raw_len(packed) > limit_bytes:
         raise TooLarge(f"it states a size of more than {limit_bytes} bytes")
     return bytes(cramjam.snappy.decompress_raw(packed))

@@ -1,4 +1,4 @@
-"""Reaches the brokers and makes topics: what every client of the Kafka library here begins with."""
+"""Connects to brokers and creates topics, for every client of the Kafka library."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ingestd.kafka.errors import our_error, translated, unreached
 
 log = structlog.get_logger()
 
-FRAME_BYTES = 128  # of a message in a batch of its own: lengths, offsets and the batch's header, with room to spare
+FRAME_BYTES = 128  # overhead of a message in a batch of its own: lengths, offsets, batch header; rounded up
 _TOPIC_EXISTS = 36
 _BROKERS_DEFAULT_BYTES = 1_048_588
 
 
 def connection(config: KafkaConfig, client_id: str) -> dict[str, Any]:
-    """The arguments with which a client of the library reaches these brokers. Reads the files of secrets."""
+    """The connection arguments for a client of the library. Reads the files of secrets."""
     security = {(False, False): "PLAINTEXT", (True, False): "SSL", (False, True): "SASL_PLAINTEXT"}
     arguments: dict[str, Any] = {
         "bootstrap_servers": list(config.bootstrap_servers),
@@ -40,13 +40,13 @@ def connection(config: KafkaConfig, client_id: str) -> dict[str, Any]:
 
 
 def reach_timeout_s(config: KafkaConfig) -> float:
-    """How long it may take to try all bootstrap servers. The library limits each attempt itself."""
+    """The time limit for trying all bootstrap servers, in seconds. The library limits each attempt itself."""
     return config.request_timeout_s * len(config.bootstrap_servers) + 1
 
 
 async def reached(start: Callable[[], Awaitable[None]], config: KafkaConfig, client_id: str) -> None:
-    """Start a client of the library. If it says only that no server could be reached, find out and raise why each one
-    could not: a refused password must not look like a broker that is away."""
+    """Start a client of the library. If it reports only that no server could be reached, find out the reason for each
+    server and raise that: a refused password must not look like a broker that is away."""
     try:
         await start()
     except library.KafkaConnectionError as error:

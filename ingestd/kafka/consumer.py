@@ -1,5 +1,5 @@
-"""The seam to the Kafka client library for reading: a member of a group, as `messages.Consumer` promises, and a reader
-of everything that topics hold now."""
+"""The seam to the Kafka client library for reading: a member of a consumer group, as `messages.Consumer` promises, and
+a reader of all messages that topics hold now."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CALL_TIMEOUT_S = 15.0
 _ASK_TIMEOUT_S = 5.0
 _POLL_MARGIN_S = 1.0
 _JOIN_MARGIN_S = 5.0
-# Heartbeats tell whether a member is alive. A flush may take as long as the database is down: if the member left the
-# group then, the others would only have to hold the same messages.
+# Heartbeats show that a member is alive. A flush may take as long as the database is down: if the member left the group
+# then, other members would only hold the same messages.
 _NEVER_MS = 7 * 24 * 3600 * 1000
 
-# The library has no limit for what it unpacks, and stops at what it cannot read. So its classes are replaced, in the
-# whole process. Each consumer hands them its limits as its deserializer.
+# The library does not limit the size it unpacks, and stops at messages it cannot read. So its classes are replaced, in
+# the whole process. Each consumer passes its limits to them as its deserializer.
 fetcher.MemoryRecords, fetcher.PartitionRecords = FetchedBatches, PartitionRecords
 fetcher.FetchResult = FetchResult
 
@@ -51,7 +51,7 @@ class GroupConsumer:
         group_id: str,
     ) -> None:
         session_ms = int(config.session_timeout_s * 1000)
-        # The broker answers a join when every member has joined, or when the time is up.
+        # The broker answers a join when every member has joined, or when this time is up.
         request_ms = int(max(config.request_timeout_s, config.session_timeout_s + _JOIN_MARGIN_S) * 1000)
         self._topics = list(topics)
         self._config = config
@@ -62,7 +62,7 @@ class GroupConsumer:
             **{**connection(config, client_id), "request_timeout_ms": request_ms},
             group_id=group_id,
             enable_auto_commit=False,
-            # An offset that the topic no longer has is an error, not a silent jump.
+            # An offset that the topic no longer has must be an error, not a silent jump.
             auto_offset_reset="none",
             session_timeout_ms=session_ms,
             rebalance_timeout_ms=session_ms,
@@ -79,7 +79,7 @@ class GroupConsumer:
             await ensure_topics(self._config, self._client_id, self._topics)
         with translated(self._config, "joining the group"):
             await reached(self._consumer.start, self._config, self._client_id)
-            # Not before the start: the library would wait for topics that do not exist.
+            # Subscribe after the start: earlier, the library would wait for topics that do not exist.
             self._consumer.subscribe(self._topics, listener=self._listener)
 
     async def stop(self) -> None:
@@ -98,12 +98,12 @@ class GroupConsumer:
         found: Mapping[Any, Sequence[Message]] = {}
         self._bounds.begin_poll()
         try:
-            # During a rebalance the library waits for its end. What is held must not wait with it.
+            # During a rebalance the library waits for its end. Storing held messages must not wait with it.
             with translated(self._config), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s + _POLL_MARGIN_S):
                     found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except KafkaError as error:
-            # A partition without a committed offset, of which the library does not know yet where to begin.
+            # A partition without a committed offset, for which the library has no position yet.
             if isinstance(error.__cause__, library.NoOffsetForPartitionError):
                 return []
             raise
@@ -145,14 +145,14 @@ class GroupConsumer:
         missing: set[str] = set(self._topics) - known
         if missing and self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
-            self._consumer._client.force_metadata_update()  # otherwise the group learns of them half a minute later
+            self._consumer._client.force_metadata_update()  # otherwise the group notices new topics half a minute later
             return set()
         return missing
 
     async def commit(self, offsets: Mapping[Part, int]) -> None:
         if self._committing is not None and not self._committing.done():
             return
-        # Not cancelled by a time limit of ours: the library would leave the request without an owner.
+        # No time limit of our own: cancelled, the library would leave the request without an owner.
         self._committing = asyncio.create_task(self._commit(offsets), name="kafka-commit")
         await asyncio.wait({self._committing}, timeout=_STOP_TIMEOUT_S)
 
@@ -164,7 +164,7 @@ class GroupConsumer:
 
 
 async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]) -> AsyncIterator[Message]:
-    """Everything that the topics hold now, in order within each partition. Belongs to no group."""
+    """Read all messages that the topics hold now, in order within each partition, without a group."""
     bounds = bounds_of(config)
     consumer = AIOKafkaConsumer(
         *topics,
@@ -194,7 +194,7 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
 
 
 def bounds_of(config: KafkaConfig) -> Bounds:
-    """How much is unpacked: at least twice what the configuration lets a producer send."""
+    """The unpacking limits: at least twice the size that the configuration lets a producer send."""
     largest = 2 * max(config.max_message_bytes, config.max_batch_bytes)
     return Bounds(max(LARGEST_BATCH_BYTES, largest), max(LARGEST_MESSAGE_BYTES, largest))
 

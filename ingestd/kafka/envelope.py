@@ -1,4 +1,4 @@
-"""A record as a Kafka message, and back: what docs/kafka.md promises to every consumer.
+"""Encodes a record as a Kafka message and decodes it, in the format that docs/kafka.md promises to consumers.
 
     topic    {prefix}.market.trades         by the record's type; gaps and rejections have topics of their own
     key      exchange:symbol                keeps the order within a symbol
@@ -39,15 +39,15 @@ _KIND_OF: dict[type, TopicKind] = {**CHANNEL_OF, FeedGap: "gaps", Rejected: "rej
 TOPIC_KINDS: tuple[TopicKind, ...] = tuple(_KIND_OF.values())
 _EVENT_TYPE_OF: dict[type, str] = {**{row.record: row.event_type for row in ROWS}, FeedGap: "GAP", Rejected: "REJECTED"}
 
-# What messages of version 1 do not have.
+# Fields that messages of version 1 lack.
 _ADDED: dict[str, Any] = {"kind": None, "in_candles": True, "unit": None}
 
 _LEVEL_FIELDS = frozenset({"bids", "asks"})
 
-# A decimal as venues write it. It goes into COPY text unescaped, so nothing else may pass.
+# A decimal as venues write it. It goes into COPY text unescaped, so no other text may pass.
 _DECIMAL = r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _Decimal = Annotated[str, msgspec.Meta(pattern=rf"\A{_DECIMAL}\Z")]
-# All levels of one side at once: forty checks of two texts each take 40 µs, one takes 4.
+# Checks all levels of one side at once: one check takes 4 µs, forty checks of two texts each take 40 µs.
 _levels = re.compile(rf"(?:{_DECIMAL} )*").fullmatch
 _Time = str | int
 
@@ -58,17 +58,17 @@ def topic_name(prefix: str, kind: TopicKind) -> str:
 
 
 def topic_kind(record: Record) -> TopicKind:
-    """The last part of the topic a record goes to."""
+    """The last part of the record's topic name."""
     return _KIND_OF[type(record)]
 
 
 def topics(prefix: str) -> dict[str, TopicKind]:
-    """Every market topic, and what it holds."""
+    """Every market topic, and its kind of record."""
     return {topic_name(prefix, kind): kind for kind in TOPIC_KINDS}
 
 
 def key(record: Record) -> bytes:
-    """The message key: one symbol of one exchange always meets the same partition."""
+    """The message key. One symbol of one exchange always goes to the same partition."""
     return f"{record.exchange}:{record.symbol}".encode()
 
 
@@ -100,7 +100,7 @@ def _trade_encoder(exchange: str, symbol: str) -> Callable[[Trade], bytes]:
         side = _SIDES.get(record.side)
         texts = f"{trade_id}{price}{quantity}"
         if side is None or not texts.isprintable() or '"' in texts or "\\" in texts:
-            return encode(record)  # something has to be escaped
+            return encode(record)  # a text needs escaping
         if record.kind is not None or not record.in_candles or record.unit is not None:
             return encode(record)
         if not (0 <= at < _NEWEST_ISO_US and 0 <= received_at < _NEWEST_ISO_US):
@@ -138,7 +138,7 @@ def _tick_encoder(exchange: str, symbol: str) -> Callable[[Tick], bytes]:
 
 
 def _begin(event_type: str, exchange: str, symbol: str) -> tuple[str, str]:
-    """What stands before `timestamp` and between it and `time`."""
+    """The JSON before `timestamp`, and between it and `time`."""
     names = [_encoder.encode(text).decode() for text in (exchange, symbol)]
     return (
         f'{{"event_type":"{event_type}","timestamp":"',
@@ -147,7 +147,7 @@ def _begin(event_type: str, exchange: str, symbol: str) -> tuple[str, str]:
 
 
 def decode(kind: TopicKind, value: bytes) -> Record:
-    """The record of a message from the topic of this kind; raises EnvelopeError, saying what is wrong with it."""
+    """Decode a message of the topic of this kind. Raises EnvelopeError, which says what is wrong with the message."""
     wire = _WIRE_OF_KIND[kind]
     try:
         event = wire.decoder.decode(value)
@@ -165,7 +165,7 @@ def decode(kind: TopicKind, value: bytes) -> Record:
 
 
 def parse_position(header: bytes) -> tuple[str, int, int]:
-    """Reads `ingestd-position`: journal id, position, index in the batch. Raises EnvelopeError on anything else."""
+    """Parse `ingestd-position`: journal id, position, index in the batch. Raises EnvelopeError on any other text."""
     found = _position(header) if len(header) <= _LONGEST_POSITION else None  # int() refuses thousands of digits
     if found is not None:
         return found[1].decode("ascii"), int(found[2]), int(found[3])
@@ -189,7 +189,7 @@ def _iso(time_us: int) -> _Time:
 
 
 def _time_us(text: _Time) -> int:
-    """The inverse of `_iso`, and nothing else: no other zone, no missing digits."""
+    """The inverse of `_iso`. Accepts no other zone and no missing digits."""
     if type(text) is int:
         return text
     assert isinstance(text, str), "the decoder lets nothing else through"
@@ -215,14 +215,14 @@ def _parse_second(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Wire:
-    """What is prepared for one type of record: `event(timestamp, data(*fields))` is encoded."""
+    """The wire format of one type of record: `event(timestamp, data(*fields))` is encoded."""
 
     record: Callable[..., Any]
     event_type: str
     event: Callable[..., msgspec.Struct]
     data: Callable[..., msgspec.Struct]
     times: tuple[int, ...]  # which fields are times
-    levels: tuple[int, ...]  # which are the sides of a book
+    levels: tuple[int, ...]  # which fields are sides of a book
     decoder: msgspec.json.Decoder[Any]
 
 
@@ -231,7 +231,7 @@ def _wire(record: type) -> _Wire:
     names, rules = record.__struct_fields__, field_rules(record)  # type: ignore[attr-defined] # every record is a Struct
     types = {name: _wire_type(hints[name], rules.get(name)) for name in names}
     fields = [(name, types[name], _ADDED[name]) if name in _ADDED else (name, types[name]) for name in names]
-    # A key that nobody knows is refused: a new field is a new version.
+    # An unknown key is refused, because a new field is a new version.
     data = msgspec.defstruct(f"{record.__name__}Data", fields, forbid_unknown_fields=True, gc=False)
     event = msgspec.defstruct(
         f"{record.__name__}Event",
@@ -247,7 +247,7 @@ def _wire(record: type) -> _Wire:
 
 
 def _wire_type(hint: Any, rule: FieldRule | None) -> Any:
-    """How a field is written: times as ISO text, decimals as checked text, the rest as it is."""
+    """The wire type of a field: times as ISO text, decimals as checked text, other types unchanged."""
     optional = type(None) in get_args(hint)
     if rule is not None and rule.allows == "time":
         return _Time | None if optional else _Time

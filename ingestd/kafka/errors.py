@@ -43,7 +43,7 @@ _BROKERS_NAMED = 3
 
 @contextmanager
 def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
-    """Raise errors of the client library as ours. `what` says what was being done, or to which topic."""
+    """Raise errors of the client library as ours. `what` names the operation or the topic."""
     try:
         yield
     except library.KafkaError as error:
@@ -51,13 +51,13 @@ def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
     except (OSError, TimeoutError) as error:
         raise ConnectionLost(f"{place(config, what)}: no broker answers ({unreached(error)})") from error
     except (AssertionError, ValueError, library.IllegalOperation) as error:
-        # The library asserts what it assumes of the cluster, such as that a partition exists.
+        # The library uses assertions for its assumptions about the cluster, such as that a partition exists.
         name = type(error).__name__
         raise KafkaError(f"{place(config, what)}: {error}", name=name, retriable=False) from error
 
 
 def our_error(error: library.KafkaError, config: KafkaConfig, what: str = "") -> KafkaError | ConnectionLost:
-    """Our error for one of the library."""
+    """Our error for an error of the library."""
     name, where = type(error).__name__, place(config, what)
     text = f"{where}: {str(error) or name}"
     if isinstance(error, _NO_ANSWER):
@@ -75,7 +75,7 @@ def our_error(error: library.KafkaError, config: KafkaConfig, what: str = "") ->
 
 
 def not_idempotent(error: KafkaError | ConnectionLost, config: KafkaConfig) -> KafkaError | ConnectionLost:
-    """The error to raise if a broker was reached and gave an idempotent producer no producer id."""
+    """The error for a broker that gave an idempotent producer no producer id."""
     remedy = "if it has no idempotent producers, set kafka.idempotent = false"
     if isinstance(error, ConnectionLost):
         return ConnectionLost(f"{place(config)}: the broker assigned no producer id in time; {remedy}")
@@ -88,7 +88,7 @@ def not_idempotent(error: KafkaError | ConnectionLost, config: KafkaConfig) -> K
 
 
 def unreached(error: BaseException) -> str:
-    """Why a broker could not be reached, in a few words."""
+    """The reason why a broker could not be reached, in a few words."""
     if isinstance(error, ConnectionRefusedError):
         return "refuses the connection"
     if isinstance(error, socket.gaierror):

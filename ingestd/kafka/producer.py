@@ -1,7 +1,7 @@
-"""The seam to the Kafka client library for producing: every call has a time limit, every error becomes ours.
+"""The seam to the Kafka client library for producing. Every call has a time limit; errors become our own classes.
 
-`Producer` sends whole batches to a partition that the caller chooses. `partition_for` chooses as the default
-partitioner of Java's and other clients does.
+`Producer` sends whole batches to a partition that the caller chooses. `partition_for` chooses the same partition as the
+default partitioner of Java's client and others.
 """
 
 from __future__ import annotations
@@ -36,41 +36,41 @@ _LIMIT_KEPT_S = 300.0
 
 
 def partition_for(key: bytes, partitions: int) -> int:
-    """The partition of a key, as Java's default partitioner chooses it."""
+    """The partition of a key, as chosen by Java's default partitioner."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 def size_of(message: Message) -> int:
-    """An upper bound of what a message takes in a batch of its own, uncompressed."""
+    """An upper bound of a message's size in a batch of its own, in bytes, uncompressed."""
     _, key, value, headers = message
     return FRAME_BYTES + len(key) + len(value) + sum(len(name) + len(content) + 10 for name, content in headers)
 
 
 class SizeLimits:
-    """How large a batch a topic has refused. Otherwise each large message would be refused anew, which costs a producer
-    each time. After five minutes the topic is asked again: its limit may have been raised."""
+    """Remembers the batch sizes that topics have refused, because every refusal costs a producer. After five minutes
+    the topic is tried again, as its limit may have been raised."""
 
     def __init__(self) -> None:
         self._refused: dict[str, tuple[int, float]] = {}
 
     def refused(self, topic: str) -> int | None:
-        """The smallest size in bytes that was refused, None if none was lately."""
+        """The smallest size refused lately, in bytes; None if none was."""
         size, at_s = self._refused.get(topic, (0, 0.0))
         return size if size and monotonic_s() - at_s < _LIMIT_KEPT_S else None
 
     def learn(self, topic: str, size: int) -> None:
-        """A batch of this size was refused."""
+        """Note that a batch of this size was refused."""
         known = self.refused(topic)
         if known is None or size < known:
             self._refused[topic] = size, monotonic_s()
 
 
 class Producer:
-    """One producer. After an error of `send` it must be terminated, and another one made with `connect`."""
+    """A producer. After an error of `send` it must be terminated and replaced with `connect`."""
 
     def __init__(self, config: KafkaConfig, client_id: str) -> None:
         self.is_closed = False
-        self.limits = SizeLimits()  # the sink puts those of the producer before here
+        self.limits = SizeLimits()  # the sink passes them on to the next producer
         self._config = config
         self._client_id = client_id
         self._closing: asyncio.Task[None] | None = None
@@ -85,13 +85,14 @@ class Producer:
 
     @classmethod
     async def connect(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
-        """A producer that has reached a broker, to topics that exist. Raises KafkaError or ConnectionLost."""
+        """Connect a producer to a broker, and create missing topics if configured. Raises KafkaError or
+        ConnectionLost."""
         connecting = asyncio.create_task(cls._connected(config, client_id, topics), name="kafka-producer-connect")
         _in_background(connecting)
         try:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            # If it is cut off in the middle, the library leaves its sockets open. So it goes on, and is closed then.
+            # A cancelled start leaves the library's sockets open. So the start continues, and is closed afterwards.
             connecting.add_done_callback(_discard)
             raise
 
@@ -109,13 +110,14 @@ class Producer:
         return producer
 
     async def reach(self) -> None:
-        """Find a broker: the first of two steps to a producer that is ready."""
+        """Find a broker; the first of two steps of `connect`."""
         with translated(self._config):
             async with asyncio.timeout(reach_timeout_s(self._config)):
                 await reached(self._producer.client.bootstrap, self._config, self._client_id)
 
     async def begin(self) -> None:
-        """Get a producer id, if idempotent: the second step. Raises NotIdempotent if the broker refuses."""
+        """Get a producer id, if idempotent; the second step of `connect`. Raises NotIdempotent if the broker
+        refuses."""
         try:
             with translated(self._config):
                 async with asyncio.timeout(self._config.request_timeout_s + 1):
@@ -126,15 +128,15 @@ class Producer:
             raise
 
     async def known(self) -> tuple[list[str], set[str]]:
-        """The brokers of the cluster (`host:port`, as they name themselves) and its topics."""
+        """The cluster's brokers (`host:port`, as advertised) and its topics."""
         with translated(self._config):
             async with asyncio.timeout(self._config.request_timeout_s):
                 cluster = await self._producer.client.fetch_all_metadata()
         return sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()), set(cluster.topics())
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions a topic has. Raises KafkaError for one that does not exist. One that was just created may
-        take a moment to be known."""
+        """The number of partitions of a topic. Raises KafkaError if it does not exist. A topic just created may take a
+        moment to appear."""
         client, answered = self._producer.client, False
         with translated(self._config, f"the topic {topic}"):
             try:
@@ -155,12 +157,12 @@ class Producer:
         return len(known)
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
-        """Send as many of the messages as one batch takes, at least one. Return how many, once all in-sync replicas
-        have them.
+        """Send as many of the messages as fit into one batch, at least one. Return their number, once all in-sync
+        replicas have them.
 
-        Raises MessageTooLarge if the broker refuses the batch, or has refused one of its size before: then none of it
+        Raises MessageTooLarge if the broker refuses the batch, or has refused one of this size before: then none of it
         is stored. Raises ConnectionLost if no answer came within `delivery_timeout_s`: then it may be stored. Raises
-        KafkaError for another answer.
+        KafkaError for other answers.
         """
         refused = self.limits.refused(topic)
         count = 0
@@ -184,21 +186,21 @@ class Producer:
         return count
 
     async def close(self) -> None:
-        """Terminate it, and wait a few seconds at most until its connections are closed. Never raises."""
+        """Terminate the producer, and wait at most a few seconds until its connections are closed. Never raises."""
         self.terminate()
         await settled(2 * _STOP_TIMEOUT_S)
 
     def terminate(self) -> None:
-        """Cut the connections now. What is on its way may or may not arrive."""
+        """Cut the connections now. Messages in flight may or may not arrive."""
         if self._closing is None:
             self.is_closed = True
             self._closing = asyncio.create_task(self._cut(), name="kafka-producer-close")
             _in_background(self._closing)
 
     async def _cut(self) -> None:
-        # The library's stop() waits for every pending batch first, which an idempotent producer retries for ever. So
-        # its parts are stopped here: the connections, which fails what waits for an answer; the sender; and the
-        # connections again, which may have been dialled meanwhile.
+        # The library's stop() first waits for every pending batch, which an idempotent producer retries for ever. So
+        # its parts are stopped here: the connections, which fails pending requests; the sender; and the connections
+        # again, which may have been reopened meanwhile.
         self._producer._closed = True
         sending = self._producer._sender.sender_task
         if sending is not None:
@@ -211,14 +213,14 @@ class Producer:
             await self._hang_up()
 
     async def _hang_up(self) -> None:
-        with contextlib.suppress(Exception):  # it is being thrown away
+        with contextlib.suppress(Exception):  # the producer is being discarded
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._producer.client.close()
 
 
 def fill(batch: BatchBuilder, messages: Iterable[Message]) -> int:
-    """Append messages until one does not fit. Return how many did."""
-    # As `batch.append`, without its call, four keywords and serializers for every message.
+    """Append messages until one does not fit. Return the number appended."""
+    # Does what `batch.append` does, without a call, four keywords and serializers for every message.
     append, count = batch._builder.append, 0
     for timestamp_ms, key, value, headers in messages:
         if append(count, timestamp_ms, key, value, headers) is None:
@@ -229,14 +231,14 @@ def fill(batch: BatchBuilder, messages: Iterable[Message]) -> int:
 
 
 def below(messages: Iterable[Message], refused: int, size: Callable[[], int]) -> Iterator[Message]:
-    """The first message, and those after it that keep a batch below the size that was refused."""
+    """The first message, and following ones as long as the batch stays below the refused size."""
     for index, message in enumerate(messages):
         if index and size() + size_of(message) >= refused:
             return
         yield message
 
 
-_background: set[asyncio.Task[Any]] = set()  # producers that connect or close by themselves: a task needs an owner
+_background: set[asyncio.Task[Any]] = set()  # producers that connect or close in the background: a task needs an owner
 
 
 def _in_background(task: asyncio.Task[Any]) -> None:
@@ -250,7 +252,7 @@ def _discard(connecting: asyncio.Task[Any]) -> None:
 
 
 async def settled(timeout_s: float) -> None:
-    """Wait until every terminated producer has closed its connections, that long at most."""
+    """Wait until every terminated producer has closed its connections, at most `timeout_s` seconds."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):

@@ -1,4 +1,4 @@
-"""Which partitions the group has given to this member, and which of them it has yet to claim in the database."""
+"""The partitions that the group has assigned to this member, and which of them it must still claim in the database."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ingestd.kafka.messages import Consumer, Part
 
 
 class Assignment:
-    """`parts` are this member's partitions. `consumer` reads them; it is None while this is no member of the group.
+    """`parts` are this member's partitions. `consumer` reads them; it is None while this process is not in the group.
 
-    `committed` are the offsets that the broker was last told.
+    `committed` are the offsets last committed to the broker.
     """
 
     def __init__(self) -> None:
@@ -19,16 +19,16 @@ class Assignment:
         self.parts: set[Part] = set()
         self.number = 0  # counts the assignments
         self.committed: dict[Part, int] = {}
-        self._given: set[Part] = set()  # by the last assignment, whatever was revoked since
-        self._claim_at_s: dict[Part, float] = {}  # at once, or later where another member owns the row
+        self._given: set[Part] = set()  # as last assigned, including partitions revoked since
+        self._claim_at_s: dict[Part, float] = {}  # monotonic time; later where another member owns the row
 
     @property
     def had_some(self) -> bool:
-        """Whether the last assignment gave any partition."""
+        """Whether the last assignment had any partition."""
         return bool(self._given)
 
     def begin(self, parts: Collection[Part]) -> bool:
-        """Take a new assignment. Return whether it lacks a partition that the last one gave."""
+        """Take a new assignment. Return whether it lacks a partition of the last one."""
         lacks_some = bool(self._given - set(parts))
         self.parts, self._given = set(parts), set(parts)
         self.number += 1
@@ -36,13 +36,13 @@ class Assignment:
         return lacks_some
 
     def revoke(self, parts: Sequence[Part]) -> None:
-        """Give these partitions up."""
+        """Remove revoked partitions."""
         self.parts.difference_update(parts)
         for part in parts:
             self._claim_at_s.pop(part, None)
 
     def end(self) -> None:
-        """This is no member of the group any more."""
+        """Remove everything: this process has left the group."""
         self.parts.clear()
         self._claim_at_s.clear()
 
@@ -52,15 +52,15 @@ class Assignment:
         return sorted(part for part, claim_at_s in self._claim_at_s.items() if claim_at_s <= now_s)
 
     def is_unclaimed(self, part: Part) -> bool:
-        """Whether this partition is yet to be claimed."""
+        """Whether this partition must still be claimed."""
         return part in self._claim_at_s
 
     def claimed(self, part: Part) -> bool:
-        """Note that it is claimed. False: it was revoked, or claimed already."""
+        """Note that this partition is claimed. False: it was revoked, or claimed already."""
         return part in self.parts and self._claim_at_s.pop(part, None) is not None
 
     def claim_again(self, part: Part, *, after_s: float) -> None:
-        """Stop reading this partition, and claim it after so many seconds."""
+        """Stop reading this partition, and claim it again after `after_s` seconds."""
         if self.consumer is not None:
             self.consumer.pause(part)
         if part in self.parts:

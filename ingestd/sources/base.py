@@ -1,4 +1,4 @@
-"""The contract between a reader of topics and a store, which says what becomes of the messages."""
+"""The contract between a reader of topics and the store that turns messages into rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ingestd.kafka.messages import Message, Part
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move
 
-JournalPlace: TypeAlias = tuple[str, int]  # a journal's id, and a place in it; within one journal places only rise
+JournalPlace: TypeAlias = tuple[str, int]  # a journal's id, and a place in it; places of one journal only rise
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message as it will be stored. `rejected` is the reason if it will be put aside instead.
+    """A message, ready to be stored. `rejected` is the reason if it will be put aside instead.
 
-    `place` is where the record was in the journal of its producer, as the message says.
+    `place` is the record's place in its producer's journal, according to the message.
     """
 
     part: Part
@@ -33,20 +33,20 @@ class Item:
 
 
 class Prepared(Protocol):
-    """One transaction."""
+    """A transaction, prepared."""
 
     async def write(self, database: Database) -> None:
         """Store the items and move the positions. May be repeated. Raises Superseded if a position has moved."""
 
     def count(self, took_s: float) -> None:
-        """Count what was stored, once it is known to be committed."""
+        """Update the metrics, once the transaction is known to be committed."""
 
     def after_commit(self) -> None:
-        """Do what is no part of the transaction, best effort."""
+        """Do what follows the transaction, best effort."""
 
 
 class Store(Protocol):
-    """What becomes of the messages of some topics."""
+    """Reads and stores the messages of some topics."""
 
     name: str
     uses_marks: bool
@@ -56,20 +56,21 @@ class Store(Protocol):
         """The topics to subscribe to."""
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """One item for each message. Never raises, whatever the bytes are."""
+        """Read one item from each message. Never raises, whatever the bytes are."""
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> Prepared:
-        """The transaction that stores these items."""
+        """Prepare the transaction that stores these items."""
 
     def taken_over(self) -> None:
-        """Another member reads some of the partitions from now on."""
+        """Note that another member may have stored some of the partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderLimits:
-    """How much is held, and for how long. After `stalled_after_s` a frozen writer's database session is ended.
+    """How many messages are held, and for how long. A frozen writer's database session is ended after
+    `stalled_after_s`.
 
-    `logs_outages`: whether this reader logs that a server is away. Of those that use one server, one does.
+    `logs_outages`: whether this reader logs that a server is away. Only one of the readers that share a server does.
     """
 
     flush_s: float
@@ -81,8 +82,8 @@ class ReaderLimits:
 
 @dataclass(frozen=True, slots=True)
 class ReaderStatus:
-    """A reader at this moment. `joined`: it is a member of its group, and the broker answers. `problem` is a sentence
-    for people, None while all is well.
+    """The state of a reader. `joined`: it is a member of its group, and the broker answers. `problem` is a sentence for
+    people, None if there is no problem.
     """
 
     name: str

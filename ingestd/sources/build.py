@@ -1,4 +1,4 @@
-"""Builds the readers of a daemon from its configuration, and shows them in health and metrics."""
+"""Builds the readers of a daemon from its configuration, and reports them to health and metrics."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def build_reader(
     *,
     logs_outages: bool = True,
 ) -> TopicReader:
-    """A reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`.
+    """Build a reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`.
 
-    `logs_outages`: whether it logs that a server is away. Of those that use one server, one does.
+    `logs_outages`: whether it logs that a server is away. Only one of the readers that share a server does.
     """
 
     def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
@@ -46,7 +46,7 @@ def build_reader(
 
 
 def source_health(reader: TopicReader, *, needed: bool) -> SourceHealth:
-    """`needed`: the daemon is not ready without this reader."""
+    """The reader's health. `needed`: the daemon is not ready without this reader."""
     reading = reader.reading()
     return SourceHealth(reading.name, reading.joined, reading.problem, needed)
 

@@ -1,4 +1,4 @@
-"""Claims partitions in the database: fences off the member that had them, and begins at the stored offset."""
+"""Claims partitions in the database: fences off their previous member, and begins at the stored offset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Claims:
-    """The claims of one member. `with_marks`: repeated messages are told by the marks of their journals."""
+    """The claims of one member. `with_marks`: repeated messages are recognised by their journals' marks."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Claims:
         self._with_marks = with_marks
 
     async def claim(self, parts: Sequence[Part], consumer: Consumer) -> Mapping[Part, int]:
-        """Claim these partitions and read them from where they are stored. Return the ends of those claimed.
+        """Claim these partitions, and read each from its stored offset. Return the end offsets of those claimed.
 
-        Lasts until the database answers. What was revoked meanwhile is left out.
+        Waits until the database answers. Partitions revoked meanwhile are left out.
         """
         assignment = self._assignment
         taken: list[Partition] = []
@@ -68,7 +68,8 @@ class Claims:
         return {partition.part: bounds[partition.part][1] for partition in begun}
 
     async def _rewind(self, taken: Sequence[Partition], bounds: Mapping[Part, tuple[int, int]]) -> bool:
-        """Where a topic was made anew, store that nothing of it is stored. False: finishing, without an answer."""
+        """Reset the stored positions of recreated topics. False: the daemon is stopping and the database did not
+        answer."""
         remade = [
             partition
             for partition in taken

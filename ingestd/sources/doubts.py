@@ -1,4 +1,4 @@
-"""Reports records at impossible places: somebody else may write to the topic under a daemon's name."""
+"""Reports records with impossible journal places: another program may write to the topic under a daemon's name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Doubts:
         self._where = ""
 
     def look(self, partitions: Iterable[Partition]) -> None:
-        """Report what these partitions found doubtful."""
+        """Count and log the doubtful places of these partitions."""
         for partition in partitions:
             if partition.doubtful:
                 self._note(partition)
@@ -56,7 +56,7 @@ class Doubts:
 
     @property
     def problem(self) -> str | None:
-        """A sentence for people, None if there was nothing lately."""
+        """A sentence for people; None if no place was doubtful lately."""
         if monotonic_s() - self._last_s >= _SHOWN_S:
             return None
         return f"messages name impossible places in {self._where}; see who else may write to the topic"

@@ -1,4 +1,4 @@
-"""What a member has taken from its partitions and not yet stored, and when it is enough for a transaction."""
+"""The messages that a member has taken and not yet stored, and when they are due for a transaction."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _POLL_S = 0.25
 
 
 class Holdings:
-    """`partitions` are those this member has claimed. `storing` are those whose messages are being stored, also where
-    the partition was lost meanwhile; `idle` is set while there is none. `remade` are partitions of topics that were
-    made anew, until their rows say so.
+    """`partitions` are those this member has claimed. `storing` are those whose messages are being stored, including
+    partitions lost meanwhile; `idle` is set while there are none. `remade` are partitions of recreated topics, until
+    their rows are reset.
     """
 
     def __init__(self, store: Store, assignment: Assignment, limits: ReaderLimits, metrics: Metrics) -> None:
@@ -38,11 +38,11 @@ class Holdings:
         self._assignment = assignment
         self._limits = limits
         self._metrics = metrics
-        self._since_s = 0.0  # when the first message was taken; 0: nothing is held
-        self._shown: Counter[str] = Counter()  # by channel, when last asked
+        self._since_s = 0.0  # monotonic time when the first message was taken; 0: none is held
+        self._shown: Counter[str] = Counter()  # by channel, at the last call of `by_channel`
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Hold these messages, but for those that are stored already."""
+        """Hold these messages, except those stored already."""
         if not messages:
             return
         wanted = [message for message in messages if self._is_next(message)]
@@ -73,29 +73,29 @@ class Holdings:
                 self.claim_again(part, after_s=0.0)
             return False
         if not self._assignment.is_unclaimed(part):
-            # The consumer went back, because the topic no longer has the next offset. The claim finds out why.
+            # The consumer went back because the topic no longer has the next offset. The claim finds out why.
             log.warning("topic_went_back", partition=part, offset=message.offset, expected=partition.next)
             self.claim_again(part, after_s=0.0)
         return False
 
     def poll_s(self) -> float:
-        """How long to wait for messages: until a transaction is due, but not for long."""
+        """How long to wait for messages, in seconds: until a transaction is due, at most `_POLL_S`."""
         if not self._since_s:
             return _POLL_S
         return max(0.0, min(_POLL_S, self._since_s + self._limits.flush_s - monotonic_s()))
 
     def room(self) -> int:
-        """How many messages to take at most."""
+        """The number of messages that may be taken."""
         return max(1, self._limits.max_records - self.count())
 
     def is_due(self) -> bool:
-        """Whether the messages are to be stored now: they have waited long enough, or are enough."""
+        """Whether to store the messages now, because of their age or their number."""
         if not self._since_s:
             return False
         return monotonic_s() >= self._since_s + self._limits.flush_s or self.count() >= self._limits.max_records
 
     def begin_storing(self) -> bool:
-        """Choose what the next transaction stores: all that is held. False: there is nothing."""
+        """Choose all held messages for the next transaction. False: there are none."""
         self._since_s = 0.0
         self.storing = []
         self.add_to_storing()
@@ -104,35 +104,35 @@ class Holdings:
         return bool(self.storing)
 
     def add_to_storing(self) -> None:
-        """Add the partitions of which something was taken since."""
+        """Add partitions from which messages were taken since."""
         self.storing += [more for more in self.partitions.values() if more.has_more and more not in self.storing]
 
     def end_storing(self) -> list[Partition]:
-        """The partitions that were being stored: nothing is any more."""
+        """End the transaction. Returns the partitions that were being stored."""
         ended, self.storing = self.storing, []
         self.idle.set()
         return ended
 
     def lose(self, parts: Iterable[Part]) -> None:
-        """Others read these partitions now. What is being stored may still succeed."""
+        """Remove partitions that other members read now. Messages being stored may still succeed."""
         lost = [self.partitions.pop(part) for part in parts if part in self.partitions]
         self.release([partition for partition in lost if partition not in self.storing])
 
     def claim_again(self, part: Part, *, after_s: float) -> None:
-        """Let go of this partition, and claim it after so many seconds."""
+        """Remove this partition, and claim it again after `after_s` seconds."""
         self.lose([part])
         self._assignment.claim_again(part, after_s=after_s)
 
     def release(self, lost: Sequence[Partition]) -> None:
-        """Drop what was taken of these partitions: whoever reads them next begins at the offset in the row."""
+        """Drop the messages taken from these partitions; the next reader begins at the stored offset."""
         count_by(self._metrics.released, released(lost))
 
     def count(self) -> int:
-        """How many messages are held."""
+        """The number of messages held."""
         return sum(len(partition.held) for partition in self._all())
 
     def by_channel(self) -> dict[str, int]:
-        """Messages taken and not yet settled, by channel; 0 for one that had some before."""
+        """The number of messages taken and not yet stored or released, by channel. A channel stays, with 0."""
         counts = self._shown = Counter(dict.fromkeys(self._shown, 0))
         for partition in self._all():
             counts.update(item.channel for item in partition.held)

@@ -1,4 +1,4 @@
-"""Reads messages of the market topics, and stores them as records: for the role `sink`."""
+"""Reads messages of the market topics and stores them as records, for the role `sink`."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _TABLES: dict[TopicKind, str] = {
     "rejected": "rejected_records",
 }
 _LONGEST_VALUE_KEPT = 10_000
-_NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that the window does not judge
+_NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that validation's window does not cover
 _MAX_TEXT = 2000
 
 
 def _counted_as(kind: TopicKind) -> str:
-    """The channel that metrics and items name."""
+    """The channel in metrics and items."""
     return _REJECTIONS if kind == "rejected" else kind
 
 
 class MarketStore:
-    """Reads market topics. Their records are stored by the same writer as those of the journal."""
+    """The store of the market topics. The same writer stores records of the journal."""
 
     name = "market"
     uses_marks = True
@@ -61,7 +61,8 @@ class MarketStore:
         return list(self._kinds)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """The records. A message that cannot be read or may not be stored becomes a row of `rejected_records`."""
+        """Read a record from each message. A message that cannot be read or may not be stored becomes a row of
+        `rejected_records`."""
         now = now_us()
         window = self._time_window(now)
         return [self._item(message, window, now) for message in messages]
@@ -88,11 +89,11 @@ class MarketStore:
         self.rejections.end(_all_of(message, channel))
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> MarketFlush:
-        """One transaction of `storage.writer`."""
+        """Prepare one transaction of `storage.writer`."""
         return MarketFlush(self.name, items, moves, marks, self._metrics)
 
     def taken_over(self) -> None:
-        """Nothing to do: nothing is remembered."""
+        """Do nothing: this store remembers nothing."""
 
 
 class MarketFlush:
@@ -118,8 +119,8 @@ class MarketFlush:
         rejected: Counter[tuple[str, ...]] = Counter(
             (item.channel, item.rejected) for item in self._items if item.rejected is not None
         )
-        # A rejected message is stored as a row of `rejected_records`, and counted as a rejection of its channel, not as
-        # a stored row; once, also if the server refused that row too.
+        # A message stored as a row of `rejected_records` counts as a rejection of its channel, not as a stored row; and
+        # only once, even if the server refused that row too.
         outcome = self._flush.outcome
         of_others = {id(item.content) for item in self._items if item.rejected is not None}
         shortened = [bad for bad in outcome.bad if id(bad.record) in of_others]
@@ -133,14 +134,14 @@ class MarketFlush:
             self._metrics.commit_latency_s.labels(self._sink).observe(age_s)
 
     def after_commit(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def _origin(self, record: Record) -> str:
         return next((str(item) for item in self._items if item.content is record), "origin unknown")
 
 
 def unfit(record: Record, window: TimeWindow) -> str | None:
-    """Why a record cannot be stored, which any program may have published. None if it can."""
+    """The reason why a record cannot be stored; None if it can. Any program may have published it."""
     if not OLDEST_TIME_US <= record.received_at <= window.newest:
         return "received_at"
     if isinstance(record, Rejected):
@@ -172,13 +173,13 @@ def poison(message: Message, table: str, now: int, error: str) -> Rejected:
 
 
 def _beginning(data: bytes) -> str:
-    """Its beginning as text. Only that is decoded: escaping megabytes takes seconds."""
+    """The first characters as text. Only these are decoded, because escaping megabytes takes seconds."""
     text = data[: 4 * _LONGEST_VALUE_KEPT].decode("utf-8", "backslashreplace")
     return storable_text(text[:_LONGEST_VALUE_KEPT])
 
 
 def why(error: Exception, message: Message) -> str:
-    """Why a message could not be read. An error that nobody foresaw is our mistake, and is logged as one."""
+    """The reason why a message could not be read. An unforeseen error is a bug of ours, and is logged as one."""
     if isinstance(error, EnvelopeError) or isinstance(message, Unreadable):
         return str(error)
     log.error("message_not_understood", **_place(message), exc_info=error)
@@ -193,13 +194,13 @@ def refused(record: Record, message: Message, reason: str, now: int) -> Rejected
 
 
 def _stream_of(record: Record, message: Message, channel: str) -> StreamId:
-    """The record's stream, or that of its partition if its names may not be stored and shown."""
+    """The record's stream, or the stream of its partition if its names are not valid."""
     stream = record.exchange, channel, record.symbol
     return stream if all(map(is_name, stream)) else _all_of(message, channel)
 
 
 def _all_of(message: Message, channel: str) -> StreamId:
-    """Stands for the stream of messages that cannot be read."""
+    """The stream named for messages of a partition that cannot be read."""
     return f"the topic {message.topic}", channel, f"partition {message.partition}"
 
 
@@ -212,7 +213,7 @@ def _fits(*texts: str) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    """Whether JSONB takes it: valid JSON without characters that no text may hold."""
+    """Whether JSONB accepts the text: valid JSON without characters that PostgreSQL's text cannot hold."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -1,16 +1,16 @@
-"""Recognises repeated messages of a partition by their places: position and index in their producer's journal.
+"""Recognises repeated messages of a partition by their places (position and index) in their producer's journal.
 
-A producer that restarts sends again what may not have arrived. Within a partition the places of a journal only rise. So
-a message at or below the journal's mark, which is the highest place stored, is repeated. But anyone who may write to a
-topic can name any place of any journal. Two rules limit the harm:
+A producer that restarts sends messages again that may not have arrived. Within a partition the places of a journal only
+rise. So a message at or below the journal's mark, the highest place stored, is a repetition. But any program that may
+write to a topic can claim any place of any journal. Two rules limit the harm:
 
-- Only a stored record raises a mark. It raises it only as far as a daemon can have sealed batches between the
-  `received_at` of the record that raised it last and its own, which is never far ahead of our clock. So a backlog or a
-  long pause of the reader makes no difference.
-- A record at or below the mark is repeated only if it was received no later than the newest record up to the mark.
+- Only a stored record raises a mark. The rise is limited by the number of batches that a daemon can seal between the
+  `received_at` of the record that raised the mark last and the record's own, which is never far ahead of our clock. So
+  a backlog or a long pause of the reader makes no difference.
+- A record at or below the mark is a repetition only if it was received no later than the newest record up to the mark.
 
-A record that breaks a rule is stored, and raises no mark. The first place of an unknown journal is believed if a daemon
-can have reached it since the first journals.
+A record that breaks a rule is stored, and raises no mark. The first place of an unknown journal is accepted if a daemon
+can have reached it since 2026, when the first journals were written.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from ingestd.kafka.messages import Message
 from ingestd.sources.base import JournalPlace
 from ingestd.storage.writer.positions import Mark
 
-JOURNALS_KEPT = 100  # in each partition; then the one is forgotten whose mark was raised longest ago
-_INDEX_BITS = 20  # a batch has fewer records than this can count
+JOURNALS_KEPT = 100  # in each partition; beyond that, forget the one whose mark was raised longest ago
+_INDEX_BITS = 20  # bits for the index: no batch has more records
 _LARGEST_MARK = 2**63 - 1
-_LONGEST_ID = 64  # ingestd's own have 16 characters
+_LONGEST_ID = 64  # ids of ingestd's journals have 16 characters
 # The shortest time from one batch to the next: 10,000 batches a second. A daemon usually seals 50, and with its journal
 # in memory up to 2,300.
 _BATCH_US = 100
-# How far a journal may be ahead of that rate, for clocks that were set back: half an hour of usual batches.
+# How far a journal may be ahead of that rate, in case a clock was set back: half an hour of usual batches.
 _AHEAD_US = 100_000 * _BATCH_US
 _NO_JOURNAL_BEFORE_US = 1_767_225_600_000_000  # 2026-01-01
 
 
 class Verdict(enum.Enum):
-    """What a record's place says about the record."""
+    """The verdict about a record by its place."""
 
     NEW = "new"
     REPEATED = "repeated"
-    DOUBTFUL = "doubtful"  # no daemon can have written this place, or the journal's mark
+    DOUBTFUL = "doubtful"  # no daemon can have written this place, or the one of the mark
 
 
 def journal_place(message: Message) -> JournalPlace | None:
-    """The place in a journal that the message names. None without the header, or if its text is no place (empty, null,
-    other text): such a message is always new."""
+    """The journal place in the message's header. None without a header or with a malformed one (empty, null, other
+    text): such a message is always new."""
     for name, value in message.headers:
         if name == POSITION_HEADER:
             try:
@@ -60,7 +60,7 @@ def journal_place(message: Message) -> JournalPlace | None:
 
 
 class _Journal:
-    """A journal's highest place, when the newest record up to it was received, and how far it is ahead of the rate."""
+    """A journal's mark, the time of receipt of the newest record up to it, and how far it is ahead of the rate."""
 
     __slots__ = ("ahead_us", "batch_end", "mark", "received_at")
 
@@ -72,10 +72,10 @@ class _Journal:
 
 
 class Marks:
-    """The marks of one partition, for the journals that wrote to it last. Pure."""
+    """The marks of one partition, for the journals that wrote to it most recently. Pure."""
 
     def __init__(self, stored: Mapping[str, Mark]) -> None:
-        """`stored`: by journal id; first comes the one whose mark was raised longest ago."""
+        """`stored`: the marks by journal id, in the order in which they were last raised."""
         self._journals = {journal_id: _Journal(mark.position, mark.received_at) for journal_id, mark in stored.items()}
         self._raised: dict[str, None] = {}
         self._forgotten: dict[str, None] = {}
@@ -92,7 +92,7 @@ class Marks:
         return known is not None and place[1] <= known.mark
 
     def judge(self, place: JournalPlace, received_at: int) -> Verdict:
-        """Judge a record that can be stored. A new one raises the mark."""
+        """Judge a storable record by its place. A new record raises the mark."""
         journal_id, mark = place
         known = self._journals.get(journal_id)
         if known is self._last and known.mark < mark < known.batch_end:

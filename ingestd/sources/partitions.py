@@ -1,4 +1,4 @@
-"""A partition that a member reads: where it begins, what is held of it, and which messages were stored before."""
+"""A partition that a member reads: its first offset, the messages held, and which messages were stored before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ingestd.storage.writer.tables import TABLES, OnConflict
 
 log = structlog.get_logger()
 
-# The channels whose rows may be stored again without a change. Of candles an older one would replace a newer.
+# The channels whose rows can be stored again without effect. Candles are not: an older one would replace a newer.
 _HAVE_IDS = frozenset(t.channel for t in TABLES.values() if t.on_conflict in (OnConflict.KEEP, OnConflict.MERGE))
 REPLAY_PREFIX = "kafka-replay:"
 # The newest marks of each partition, the newest last; the others are deleted. The row without a journal id keeps the
@@ -42,10 +42,10 @@ FROM ranked WHERE rank <= $2 + 1 ORDER BY updated_at, epoch
 
 @dataclass(slots=True)
 class Partition:
-    """`next` is the offset after the last message taken; `place` is what the row in `ingest_positions` says.
+    """`next` is the offset after the last message taken; `place` is the row in `ingest_positions`.
 
-    `verify_previous_message`: the message before `next` is read first: a topic that was made anew may have grown past
-    it. `unmarked` is the fingerprint of a message that was stored although its place is beyond its journal's mark.
+    `verify_previous_message`: read the message before `next` first, because a recreated topic may have grown past it.
+    `unmarked` is the fingerprint of a message that was stored although its place is above its journal's mark.
     """
 
     part: Part
@@ -62,23 +62,24 @@ class Partition:
 
     @property
     def first_read(self) -> int:
-        """Where to begin reading."""
+        """The offset of the first message to read."""
         return self.next - 1 if self.verify_previous_message else self.next
 
     def begin(self, first: int) -> int:
-        """Begin at the row's offset, or at `first` if the topic begins later. Return how many messages are lost."""
+        """Begin at the row's offset, or at `first` if the topic begins later. Return the number of messages lost in
+        between."""
         stored = self.place.position
         self.verify_previous_message = stored > first
         self.next = max(stored, first)
         return max(0, first - stored) if stored else 0
 
     def never_had(self, message: Message) -> bool:
-        """Whether this message is certainly not the one that was stored at its offset."""
+        """Whether this message cannot be the one that was stored at its offset."""
         place = journal_place(message)
         return place is not None and self.marks.is_beyond(place) and _fingerprint(message) != self.unmarked
 
     def is_wanted(self, item: Item, message: Message) -> bool:
-        """Whether the item is to be stored. If its place can be believed, it raises the journal's mark."""
+        """Whether the item must be stored. If its place is plausible, it raises the journal's mark."""
         if item.place is None:
             return True
         if item.rejected is None:
@@ -97,16 +98,16 @@ class Partition:
 
     @property
     def has_more(self) -> bool:
-        """Whether more was taken than is stored."""
+        """Whether messages were taken that are not stored yet."""
         return self.next != self.place.position
 
     @property
     def move(self) -> Move:
-        """How the row moves when everything held is stored."""
+        """The move of the row once everything held is stored."""
         return Move(self.source, self.place.position, self.next, self.place.epoch)
 
     def mark_rows(self) -> dict[str, Mark | None]:
-        """The marks to write in the same transaction, by row; None: the row is deleted."""
+        """The marks to write in the same transaction, by row name; None deletes the row."""
         start = replay_source(self.part)
         rows: dict[str, Mark | None] = {f"{start}{journal_id}": None for journal_id in self.marks.forgotten()}
         rows.update({f"{start}{journal_id}": mark for journal_id, mark in self.marks.raised().items()})
@@ -117,7 +118,7 @@ class Partition:
         return rows
 
     def stored(self) -> None:
-        """What was held is committed."""
+        """Note that everything held is committed."""
         self.place = Place(self.next, self.place.epoch)
         self.held, self.repeated = [], Counter()
         self._newest_unmarked = None
@@ -125,7 +126,7 @@ class Partition:
 
 
 def _fingerprint(message: Message) -> int:
-    """A number that no other message has; never 0."""
+    """A hash of the message; never 0."""
     digest = hashlib.blake2b(digest_size=7)
     for part in (message.key, message.value, *(value for _, value in message.headers)):
         digest.update(b"%d:" % len(part or b"") + (part or b""))
@@ -133,7 +134,7 @@ def _fingerprint(message: Message) -> int:
 
 
 def released(lost: Sequence[Partition]) -> Counter[tuple[str, ...]]:
-    """Drop what was taken of these partitions. Return how many messages that were, by channel."""
+    """Drop the messages taken from these partitions. Return their number by channel."""
     counts: Counter[tuple[str, ...]] = Counter()
     for partition in lost:
         counts.update((item.channel,) for item in partition.held)
@@ -144,7 +145,7 @@ def released(lost: Sequence[Partition]) -> Counter[tuple[str, ...]]:
 
 
 def replay_source(part: Part) -> str:
-    """The start of the names of the rows that keep this partition's marks."""
+    """The prefix of the names of the rows that keep this partition's marks."""
     return f"{REPLAY_PREFIX}{part[0]}:{part[1]}:"
 
 
@@ -156,7 +157,7 @@ def position_source(prefix: str, part: Part) -> str:
 async def take_over(
     database: Database, prefix: str, parts: Sequence[Part], stalled_after_s: float, *, with_marks: bool
 ) -> list[Partition]:
-    """Fence off the member that stored these partitions before, and read how far they are stored."""
+    """Fence off the member that stored these partitions before, and read the stored offsets."""
     sources = {position_source(prefix, part): part for part in parts}
     places = await positions.claim(database, sorted(sources), stalled_after_s=stalled_after_s)
     rows = await database.fetch(
@@ -164,7 +165,7 @@ async def take_over(
     )
     marks: dict[str, dict[str, Mark]] = {}
     for row in rows:
-        # Where an earlier version wrote no time of receipt, it was before the row was written.
+        # Earlier versions wrote no time of receipt. It was before the time when the row was written.
         mark = Mark(row["position"], row["epoch"] or from_datetime(row["updated_at"]))
         marks.setdefault(row["start"], {})[row["journal_id"]] = mark
     taken = []
@@ -176,12 +177,13 @@ async def take_over(
 
 
 async def rewind(database: Database, remade: Sequence[Partition], firsts: Mapping[Part, int]) -> None:
-    """Their topics were made anew: store that these partitions begin at the first offset there is now."""
+    """After their topics were recreated, store the first existing offset as the position of these partitions."""
     for partition in remade:
         stored, first = partition.place.position, firsts[partition.part]
         log.error("topic_was_made_anew", partition=partition.part, stored_up_to=stored, reading_from=first)
     moves = [Move(part.source, part.place.position, firsts[part.part], part.place.epoch) for part in remade]
-    # An attempt whose reply was lost may have done it. If it was another member, the next transaction is refused.
+    # An attempt whose reply was lost may have moved the row. If another member moved it, the next transaction is
+    # refused.
     with contextlib.suppress(Superseded):
         await positions.advance(database, moves)
     for partition in remade:

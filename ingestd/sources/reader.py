@@ -1,9 +1,9 @@
 """One member of a consumer group: takes messages, and stores them with their offsets in one transaction, exactly once.
 
-The row in `ingest_positions` decides, not the offset that the broker keeps. A member that is given a partition raises
-the row's epoch, which fences off the member that had it, and begins at the row's offset (`claims`). When it loses a
-partition it drops what it has not stored, and the new owner reads that again. Offsets are committed to the broker only
-for whoever watches the group's lag.
+The row in `ingest_positions` decides, not the offset that the broker keeps. A member that is assigned a partition
+raises the row's epoch, which fences off the previous member, and begins at the row's offset (`claims`). When a member
+loses a partition it drops the messages it has not stored, and the new owner reads them again. Offsets are committed to
+the broker only for tools that watch the group's lag.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _MARKS_KEPT_DAYS = 90
 
 
 class TopicReader:
-    """Reads one store's topics until `finish`. `run` ends when what is held is stored, or left to other members."""
+    """Reads one store's topics until `finish`. `run` ends when the held messages are stored, or left to other
+    members."""
 
     def __init__(
         self,
@@ -70,24 +71,24 @@ class TopicReader:
         )
         self._joined = False
         self._problem: str | None = "it has not reached the broker yet"
-        self._committed_s = 0.0  # when the broker was last told
+        self._committed_s = 0.0  # monotonic time of the last commit to the broker
 
     def status(self) -> SinkStatus:
-        """The database's side."""
+        """The state of the database connection."""
         return self._writer.status
 
     def reading(self) -> ReaderStatus:
-        """The broker's side."""
+        """The state of reading from the broker."""
         joined = self._joined and self._watch.answers
         problem = self._problem or self._watch.problem or self._holdings.doubts.problem
         return ReaderStatus(self.name, joined, len(self._holdings.partitions), self._lag(), problem)
 
     def held(self) -> dict[str, int]:
-        """Messages taken and not yet settled, by channel; 0 for one that had some before."""
+        """The number of messages taken and not yet stored or released, by channel. A channel stays, with 0."""
         return self._holdings.by_channel()
 
     def finish(self) -> None:
-        """Take no more; store what is held and leave the group."""
+        """Stop reading; store the held messages and leave the group."""
         self._writer.finish_asked.set()
 
     async def run(self) -> None:
@@ -108,17 +109,18 @@ class TopicReader:
             self._writer.disconnect()
 
     def assigned(self, parts: Sequence[Part]) -> None:
-        """Called by the consumer, which has paused these partitions: they are claimed in the database first."""
+        """Take an assignment. The consumer has paused these partitions, which must first be claimed in the database."""
         log.info("partitions_assigned", source=self.name, partitions=sorted(parts))
         self._joined, self._problem = True, None
         if self._assignment.begin(parts):
             self._store.taken_over()
 
     async def revoked(self, parts: Sequence[Part]) -> None:
-        """Called by the consumer: a transaction in progress may end, within limits; what else is held is released."""
+        """Give up these partitions: wait a limited time for a transaction in progress, and release other held
+        messages."""
         self._assignment.revoke(parts)
         self._holdings.lose(parts)
-        # If it takes longer, nothing goes wrong: the new owner's claim fences it off.
+        # A transaction that takes longer does no harm: the new owner's claim fences it off.
         await wait_at_most(self._limits.session_timeout_s / 3, self._holdings.idle)
 
     async def _be_member(self, backoff: Backoff) -> None:
@@ -129,7 +131,7 @@ class TopicReader:
             self._watch.begin(consumer, lambda: assignment.parts)
             while not self._writer.finish_asked.is_set():
                 if parts := assignment.to_claim():
-                    await self._storing.flush()  # a claim lasts until the database answers: nothing may wait behind it
+                    await self._storing.flush()  # store first: a claim waits until the database answers
                     ends = await self._claims.claim(parts, consumer)
                     self._watch.ends.update(ends)
                 holdings.take(await consumer.poll(holdings.poll_s(), holdings.room()))
@@ -170,6 +172,7 @@ class TopicReader:
         return {part: partition.place.position for part, partition in self._holdings.partitions.items()}
 
     def _lag(self) -> int:
-        """Where a partition is not claimed yet, because the database is away, the offset last committed counts."""
+        """The number of messages behind the end offset. An unclaimed partition counts from its last committed
+        offset."""
         offsets, ends = {**self._assignment.committed, **self._stored_offsets()}, self._watch.ends
         return sum(max(0, ends.get(part, 0) - offsets[part]) for part in self._assignment.parts if part in offsets)

@@ -1,4 +1,4 @@
-"""Stores what a member holds and how far it got, in one transaction, until it is stored or others have taken over."""
+"""Stores a member's held messages and offsets in one transaction, retrying until stored or taken over by others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Storing:
-    """Carries out the transactions of one member."""
+    """Runs the transactions of one member."""
 
     def __init__(
         self,
@@ -41,10 +41,10 @@ class Storing:
         self._limits = limits
         self._metrics = metrics
         self._prepared: Prepared | None = None
-        self._in_doubt = False  # the reply was lost: the transaction may be committed
+        self._in_doubt = False  # a reply was lost, so the transaction may be committed
 
     async def flush(self) -> None:
-        """Store what is held. When this returns, all of it is stored or released."""
+        """Store all held messages. When this returns, each is stored or released."""
         holdings = self._holdings
         if not holdings.begin_storing():
             return
@@ -95,9 +95,9 @@ class Storing:
         return self._store.prepare(items, [partition.move for partition in storing], marks)
 
     async def _was_committed(self, database: Database) -> bool:
-        """Whether the transaction whose reply was lost took effect: it moved all of its rows, or none.
+        """Whether the transaction whose reply was lost is committed: it has moved all of its rows, or none.
 
-        A server that has not noticed the loss would keep its rows locked.
+        End the lost session first: a server that has not noticed the loss would keep the rows locked.
         """
         await disconnect_stalled(database, self._limits.stalled_after_s)
         storing = self._holdings.storing
@@ -109,19 +109,19 @@ class Storing:
         return False
 
     async def _take_more(self) -> bool:
-        """Add what has come meanwhile to a transaction of which a table takes nothing. False: nothing came, or there is
-        no room."""
+        """Read more messages into a transaction of which a table refuses every row. False: none came, or there is no
+        room."""
         holdings, consumer = self._holdings, self._assignment.consumer
         messages: Sequence[Message] = ()
         if consumer is not None and holdings.count() < self._limits.max_records:
-            with contextlib.suppress(KafkaError, ConnectionLost):  # the next poll reports it
+            with contextlib.suppress(KafkaError, ConnectionLost):  # the next poll reports the error
                 messages = await consumer.poll(0.0, holdings.room())
         holdings.take(messages)
         holdings.add_to_storing()
         return bool(messages)
 
     def _let_go(self, sources: frozenset[str]) -> None:
-        """Another member owns these rows now."""
+        """Release partitions whose rows another member owns now."""
         holdings, name = self._holdings, self._store.name
         lost = [partition for partition in holdings.storing if partition.source in sources]
         holdings.storing = [partition for partition in holdings.storing if partition.source not in sources]
@@ -130,5 +130,5 @@ class Storing:
         for partition in lost:
             self._metrics.sources_fenced.labels(name).inc()
             log.warning("partition_taken_over", source=name, partition=partition.part)
-            # If by then the group still says that it is this member's, the other one has lost it: claim it again.
+            # If the group then still assigns the partition to this member, the other one has lost it: claim it again.
             holdings.claim_again(partition.part, after_s=self._limits.session_timeout_s)

@@ -1,4 +1,4 @@
-"""Reads what trading programs publish, and stores it: orders, executions, completed trades, the audit log."""
+"""Stores the events that trading programs publish: orders, executions, completed trades, the audit log."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ KINDS = {
 
 
 class OrderCache(Protocol):
-    """Shows the orders that have changed."""
+    """A cache of orders that changed."""
 
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """An order has changed: its fields as `order:{order_id}` shows them."""
+        """Update an order that has changed; `fields` are those of the key `order:{order_id}`."""
 
     def forget_orders(self) -> None:
-        """Others may have changed orders since the last update."""
+        """Forget known orders, because other daemons may have changed them since."""
 
 
 class EventStore:
-    """The event topics."""
+    """The store of the event topics."""
 
     name = "events"
     uses_marks = False
@@ -50,7 +50,7 @@ class EventStore:
         self._caches = caches
 
     def taken_over(self) -> None:
-        """Another member may have stored events of these partitions meanwhile."""
+        """Forget cached orders: another member may have stored events of these partitions meanwhile."""
         for cache in self._caches:
             cache.forget_orders()
 
@@ -59,7 +59,7 @@ class EventStore:
         return list(self._kinds)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """The events. A message that is none becomes a row of `rejected_records`."""
+        """Read an event from each message. A message that is no valid event becomes a row of `rejected_records`."""
         now = now_us()
         return [self._item(message, now) for message in messages]
 
@@ -79,7 +79,7 @@ class EventStore:
         moves: Sequence[Move],
         marks: Mapping[str, Mark | None],  # noqa: ARG002 # there are none: events have ids
     ) -> EventFlush:
-        """One transaction over all event tables."""
+        """Prepare one transaction over all event tables."""
         return EventFlush(self.name, items, moves, self._metrics, self._caches)
 
 
@@ -99,8 +99,8 @@ class EventFlush:
         self._moves = moves
         self._metrics = metrics
         self._caches = caches
-        self._in_parts = False  # the server refused one of the events: find out which
-        self._doubts = 0  # unforeseen refusals in a row
+        self._in_parts = False  # the server refused one of the events: find out which one
+        self._doubts = 0  # consecutive unforeseen refusals
         self._new: set[UUID] = set()
         self._orders: dict[str, Mapping[str, str]] = {}
         self._refused: list[tuple[Item, DatabaseError]] = []
@@ -113,7 +113,7 @@ class EventFlush:
                 if not is_blamed(error, self._doubts) and may_be_of_a_row(error):
                     self._doubts += 1
                 if self._in_parts or not is_blamed(error, self._doubts):
-                    self._in_parts = False  # the next attempt tries all of them at once
+                    self._in_parts = False  # the next attempt tries all events at once
                     raise
                 self._in_parts = True
             else:
@@ -123,7 +123,7 @@ class EventFlush:
         good = [item for item in self._items if item.rejected is None]
         async with database.transaction():
             if self._in_parts:
-                await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # otherwise some are checked at the commit only
+                await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # otherwise some are checked only at the commit
             await advance(database, self._moves)
             if self._in_parts:
                 changes, refused = await _store_in_parts(database, good, self._doubts)
@@ -171,7 +171,7 @@ def _events(items: Sequence[Item]) -> list[Event]:
 async def _store_in_parts(
     database: Database, items: Sequence[Item], doubts: int
 ) -> tuple[list[Change], list[tuple[Item, DatabaseError]]]:
-    """Find by halves the events that the server refuses, and return them; the others are stored."""
+    """Store the events; bisect to find those that the server refuses, and return them."""
     changes: list[Change] = []
     refused: list[tuple[Item, DatabaseError]] = []
     parts = [items] if items else []

@@ -1,7 +1,7 @@
-"""Asks the broker every few seconds, with a time limit, whether it answers and where the partitions end.
+"""Asks the broker every few seconds, with a time limit, whether it answers and for the end offsets of partitions.
 
-A member that has nothing to read, or waits for the database, would not notice that the broker is gone. The lag is true
-although nothing is read.
+A member that has nothing to read, or waits for the database, would not notice that the broker is gone. The lag stays
+correct while nothing is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ASK_EVERY_S = 3.0
 
 
 class BrokerWatch:
-    """What the broker answered last. `problem` is a sentence for people, None while all is well."""
+    """The broker's last answer. `problem` is a sentence for people, None if there is no problem."""
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self.answers = True
@@ -30,17 +30,17 @@ class BrokerWatch:
         self.ends: dict[Part, int] = {}
         self._name = name
         self._metrics = metrics
-        self._failures = 0  # in a row
+        self._failures = 0  # consecutive
         self._log_limit = LogLimit()
         self._asking: asyncio.Task[None] | None = None
 
     def begin(self, consumer: Consumer, parts: Callable[[], Collection[Part]]) -> None:
-        """Ask this consumer until `end`, for the ends of these partitions."""
+        """Ask this consumer for the end offsets of these partitions until `end` is called."""
         self._failures = 0
         self._asking = asyncio.create_task(self._ask(consumer, parts), name=f"watch-{self._name}")
 
     async def end(self) -> None:
-        """Ask no more, and forget what the broker answered."""
+        """Stop asking, and forget the broker's answers."""
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
