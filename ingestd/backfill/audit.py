@@ -1,4 +1,4 @@
-"""Compares our one-minute candles with the venue's own, a few symbols at a time, and has what differs filled."""
+"""Compares our one-minute candles with the venue's own, a few symbols at a time, and opens gaps where they differ."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ingestd.storage.database import Database
 
 log = structlog.get_logger()
 
-_SETTLED_US = MINUTE_US  # a closed minute gets this long for its last trades to be stored
+_SETTLED_US = MINUTE_US  # time for the last trades of a closed minute to be stored
 
 
 class History(Protocol):
-    """What the audit needs of `feeds.history`."""
+    """The part of the venue's history client that the audit uses."""
 
     config: FeedConfig
 
@@ -31,16 +31,16 @@ class History(Protocol):
 
 
 class Auditor:
-    """Goes round the symbols of each venue, some each turn."""
+    """Audits the symbols of each venue in rotation, some in each turn."""
 
     def __init__(self, config: BackfillConfig, metrics: Metrics, holds: Callable[[str, str], bool]) -> None:
         self._config = config
         self._metrics = metrics
         self._holds = holds
-        self._next: dict[str, int] = {}  # by exchange, which symbol comes next
+        self._next: dict[str, int] = {}  # by exchange: index of the next symbol
 
     async def turn(self, db: Database, history: History) -> None:
-        """The next few symbols of this venue. Raises FeedError."""
+        """Audit the next few symbols of this venue. Raises FeedError."""
         exchange = history.config.exchange
         symbols = [symbol for symbol in history.symbols() if self._holds(exchange, symbol)]
         for _ in range(min(len(symbols), self._config.audit_symbols)):

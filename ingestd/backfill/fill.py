@@ -1,4 +1,4 @@
-"""One gap: ask the venue, hand over what is missing, wait until it is stored, and say what is proved."""
+"""Fills one gap: asks the venue, hands over missing records, waits until they are stored, and says what is proved."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RecordT = TypeVar("RecordT", bound=MarketRecord)
 
 
 class Intake(Protocol):
-    """Where what was recovered goes."""
+    """Takes recovered records."""
 
     def put_backfilled(self, record: MarketRecord) -> None: ...
     async def writable(self) -> None: ...
@@ -47,9 +47,9 @@ class Intake(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was done about a gap: rows recovered (trades: by earlier attempts too), and what is proved, as a sentence.
+    """The result for a gap: rows recovered (of trades, by earlier attempts too), and what is proved, as a sentence.
 
-    `missing`: what of it is still missing; nothing: it is filled. `may_come`: the venue's past may only be late.
+    `missing`: the times still missing; empty if the gap is filled. `may_come`: the venue's past may only be late.
     """
 
     rows: int
@@ -59,7 +59,7 @@ class Filled:
 
 
 def together(parts: Sequence[Filled]) -> Filled:
-    """What was done of one gap for several timeframes; what is said first is what is missing."""
+    """Combine the results of one gap for several timeframes; incomplete ones come first in the verdict."""
     told = sorted(parts, key=lambda part: not part.missing)
     return Filled(
         sum(part.rows for part in parts),
@@ -70,9 +70,9 @@ def together(parts: Sequence[Filled]) -> Filled:
 
 
 class Filler:
-    """Fills gaps of one daemon: through its intake and journal, so that every sink gets the rows.
+    """Fills gaps of one daemon through its intake and journal, so that every sink gets the rows.
 
-    `accepts` says whether validation will let a record pass; one that it refuses is put aside and not waited for.
+    `accepts` says whether validation accepts a record; a refused record is put aside and not waited for.
     """
 
     def __init__(self, db: Database, intake: Intake, accepts: Callable[[MarketRecord], bool]) -> None:
@@ -81,7 +81,8 @@ class Filler:
         self._accepts = accepts
 
     async def fill(self, gap: Gap, history: History, timeframe: str) -> Filled:
-        """Raises Unfillable when it can never be filled, NotYet and other FeedErrors when it is worth trying again."""
+        """Fill the gap. Raises Unfillable if it can never be filled, NotYet or another FeedError if a retry may
+        help."""
         history.require(gap.channel, gap.symbol)
         if gap.channel == "trades":
             return await self._fill_trades(gap, history)
@@ -111,10 +112,10 @@ class Filler:
                 page = await history.trades(gap.symbol, series, request)
                 missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
                 refused += await self._hand_over_trades(gap, missing)
-        except Unfillable as error:  # what was stored by then is counted, and belongs in the candles
+        except Unfillable as error:  # still count the rows stored so far, and refresh the candles
             failure = error
         recovered = await gap_filling.recovered_trades(self._db, gap, before, after)
-        if gap.cause == CANDLE_AUDIT:  # the trades may all be there, and the candle is what is stale
+        if gap.cause == CANDLE_AUDIT:  # all trades may be stored, and only the candle be stale
             await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
         if recovered.first is not None and recovered.last is not None:
             await rollups.refresh_window(self._db, recovered.first, recovered.last + _AFTER)
@@ -128,7 +129,7 @@ class Filler:
         return Filled(recovered.rows, verdict, merged([*search.missing(), *aside]))
 
     async def _hand_over_trades(self, gap: Gap, missing: Sequence[Trade]) -> list[Trade]:
-        """Until they are stored; those that validation refuses."""
+        """Hand over the trades, wait until they are stored, and return those that validation refuses."""
         if not missing:
             return []
         awaited = await self._hand_over(missing)
@@ -141,17 +142,17 @@ class Filler:
         return [trade for trade in missing if trade.trade_id not in ids]
 
     async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
-        """Candles, funding rates, open interest: their times are their identity."""
+        """Fill candles, funding rates or open interest, which are identified by their times."""
         span_us = step_us(gap.channel, timeframe, history)
         start_us, end_us = from_datetime(gap.started_at) // span_us * span_us, from_datetime(gap.ended_at)
-        # The candle that ran when the gap ended is the stream's own, once it is closed.
+        # The stream delivers the candle that was running when the gap ended.
         due_us = end_us // span_us * span_us if gap.channel == "candles" else end_us
         seen = coverage(gap.channel, timeframe, history, start_us, due_us)
         total = 0
         times: set[int] = set()
         key = timeframe if gap.channel == "candles" else None
         async for rows in pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
-            times.update(row.time for row in rows if self._accepts(row))  # what is put aside fills nothing
+            times.update(row.time for row in rows if self._accepts(row))  # rows put aside do not fill the gap
             lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
             total += len(lacking)
             await self._hand_over_rows(gap, lacking)
@@ -160,9 +161,9 @@ class Filler:
         return Filled(total, row_proof(gap.channel, timeframe, missing), missing, may_come=True)
 
     async def _own_times(self, gap: Gap, start_us: int, end_us: int, timeframe: str | None) -> set[int]:
-        """Candles the stream has stored of it, which the venue need not give again."""
+        """The times of candles that the stream has stored in the gap, which the venue need not return again."""
         if gap.channel != "candles":
-            return set()  # what was polled or announced is no sample and no settlement
+            return set()  # stored rows were polled or announced: no samples, no settlements
         return await gap_filling.stored_times(
             self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
         )
@@ -178,7 +179,7 @@ class Filler:
         await _until(all_stored)
 
     async def _hand_over(self, records: Sequence[RecordT]) -> list[RecordT]:
-        """Those that will be stored, and not put aside by validation."""
+        """Hand the records to the intake, and return those that validation accepts."""
         await self._intake.writable()
         for record in records:
             self._intake.put_backfilled(record)
@@ -186,7 +187,7 @@ class Filler:
 
 
 async def _until(stored: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for the way through journal and sink. Raises NotYet when it takes too long: the rows are journaled."""
+    """Wait until the sink has stored the journaled rows. Raises NotYet if that takes too long."""
     deadline_s = monotonic_s() + _STORED_WITHIN_S
     while not await stored():
         if monotonic_s() > deadline_s:

@@ -1,8 +1,8 @@
-"""One stretch of one stream's past, asked for by a person: page by page into the database.
+"""Backfill on demand: stores a time range of one stream's past in the database, page by page.
 
-Beside a running daemon, and without its journal: what a venue was asked for once it can be asked for again, so nothing
-is kept before it is stored. Each page's rows are stored, then how far the work has come (`ingest_positions`, source
-`backfill:…`), so it goes on where it stopped, on any machine, and storing a page twice stores nothing.
+Runs beside a daemon, without its journal: a venue can be asked again, so pages need not be journaled. After each page's
+rows the progress is stored (`ingest_positions`, source `backfill:…`), so another run continues where this one stopped,
+on any machine. Storing a page twice has no effect.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ from ingestd.venues.past import Paging, Series
 
 log = structlog.get_logger()
 
-_CALL_S = 300.0  # refreshing the aggregates of a long window takes a while
+_CALL_S = 300.0  # refreshing the aggregates of a long window is slow
 _ATTEMPTS = 6
 _STALLED_AFTER_S = 30.0
 _SETTLED_AFTER_US = 3_000_000
-_NEAR_US = 600_000_000  # a stored trade this near the edge is where the pages begin
+_NEAR_US = 600_000_000  # begin the pages at a stored trade if one is this near to the edge
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to ask for: exchange times `[start, end)`."""
+    """The requested range: exchange times `[start, end)`."""
 
     exchange: str
     symbol: str
@@ -73,9 +73,9 @@ class Wanted:
     end: datetime
 
     def source(self, feed: FeedConfig) -> str:
-        """Under which name its progress is kept: one for each thing that can be asked for.
+        """The source name under which the progress is kept, one for each possible request.
 
-        The options say which of a venue's series of trades is meant.
+        It includes the options that choose one of a venue's series of trades.
         """
         what = self.channel
         if self.channel == "candles":
@@ -92,11 +92,11 @@ class Wanted:
 
 @dataclass(slots=True)
 class Report:
-    """What was done in this run.
+    """The result of this run.
 
-    `verdict` says what is proved about completeness, and `missing` what of the times asked for is not proved to be
-    stored. `resumed`: an earlier run had begun; `already_done`: there was nothing left to do. `rejected` are in
-    rejected_records, but for those `kept_out`: the table did not take them, and has no row of them.
+    `verdict` says what is proved about completeness; `missing` lists requested times not proved to be stored.
+    `resumed`: continued an earlier run; `already_done`: an earlier run had finished. `rejected` rows are in
+    rejected_records, except the `kept_out` ones, which the table silently did not store.
     """
 
     fetched: int = 0
@@ -111,19 +111,19 @@ class Report:
 
     @property
     def is_proved(self) -> bool:
-        """Whether all that was asked for is proved to be stored."""
+        """Whether the whole requested range is proved to be stored."""
         return not self.missing and not self.rejected
 
 
-Progress = Callable[[float, Report], None]  # the share done (0 to 1), and the counts so far
+Progress = Callable[[float, Report], None]  # the fraction done (0 to 1), and the counts so far
 
 
 async def backfill(config: Config, feed: FeedConfig, wanted: Wanted, *, again: bool, progress: Progress) -> Report:
-    """Fetch and store; returns when all is stored and the candles are refreshed.
+    """Fetch and store the range; return when all rows are stored and the candles are refreshed.
 
-    `again` begins anew what was finished before. What the venue does not serve, or does not answer, is `missing` in the
-    report. Raises ConfigError for a symbol that the venue does not have, FeedError when its markets cannot be loaded,
-    ConnectionLost or DatabaseError: run it again, it goes on where it was.
+    `again` repeats a request that was finished before. Times that the venue does not serve are `missing` in the report.
+    Raises ConfigError for a symbol that the venue does not have, FeedError when its markets cannot be loaded,
+    ConnectionLost or DatabaseError; another run then continues where this one stopped.
     """
     database = await DatabaseAccess(config).connect(call_timeout_s=_CALL_S)
     venue = Venue(feed, config.backfill.rate_share)
@@ -151,7 +151,7 @@ class _Work:
         self._report = Report()
         self._place = Place(0, 0)
         self._touched: tuple[int, int] | None = None  # the first and the last time stored, in microseconds
-        self._lost: list[Window] = []  # of what the venue gave and the table does not hold
+        self._lost: list[Window] = []  # times of rows that the venue returned and the table lacks
 
     async def run(self, *, again: bool) -> Report:
         wanted, report = self._wanted, self._report
@@ -165,7 +165,7 @@ class _Work:
             report.verdict = "an earlier run has stored all of it"
             self._progress(1.0, report)
             return report
-        if report.resumed:  # its rows may not have reached the candles
+        if report.resumed:  # the candles may lack rows of the earlier run
             self._touch(from_datetime(wanted.start), from_datetime(wanted.end) - 1)
         history = await self._asked(self._venue.history)
         if (hint := history.unlisted(wanted.symbol)) is not None:
@@ -185,13 +185,13 @@ class _Work:
         return report
 
     async def _until_settled(self) -> None:
-        """What a venue says of a moment that has just passed may be too early."""
+        """Wait until the venue's data about the end of the range is final."""
         left_us = from_datetime(self._wanted.end) + _SETTLED_AFTER_US - now_us()
         if left_us > 0:
             await asyncio.sleep(left_us / 1e6)
 
     def _left(self) -> Window:
-        """What this run and those before it have not proved."""
+        """The part of the range that neither this run nor earlier ones have proved."""
         start, end = from_datetime(self._wanted.start), from_datetime(self._wanted.end)
         if self._goes_back:
             return Window(start, end - self._place.position)
@@ -216,7 +216,7 @@ class _Work:
         self._report.missing = search.missing()
 
     async def _is_first_of_all(self, history: CcxtHistory, oldest: Trade) -> bool:
-        """Whether by the venue's own candles nothing was traded before, since the range began."""
+        """Whether the venue's own candles show no trade between the start of the range and this one."""
         minute_us = oldest.time // MINUTE_US * MINUTE_US
         since_us = from_datetime(self._wanted.start) // MINUTE_US * MINUTE_US
         try:
@@ -228,7 +228,7 @@ class _Work:
         return first is not None and first.time == minute_us and Decimal(first.open) == Decimal(oldest.price)
 
     async def _search(self, history: CcxtHistory, series: Series) -> TradeSearch:
-        """From where the work stands: beside a stored trade where there is one near, which then proves the series."""
+        """Begin the search at the stored progress, or beside a stored trade nearby, which then proves the series."""
         wanted, position_us = self._wanted, self._place.position
         start, end = from_datetime(wanted.start), from_datetime(wanted.end)
         newest = await gap_filling.newest_trade_before(self._db, wanted.exchange, wanted.symbol, wanted.end)
@@ -247,10 +247,10 @@ class _Work:
             if edge is not None and window.start_us - edge.time <= _NEAR_US:
                 return begin(window, before=[as_known(edge)])
             first = await self._asked(lambda: history.id_at(wanted.symbol, series, window))
-            # With the trade before it, so that the first one is seen to be the first.
+            # Include the trade before it, which proves that the first one is the first.
             return begin(window, start=None if first is None else Request(from_id=max(0, first - 1)))
         if series.paging is Paging.BEFORE_ID:
-            # Of the trades of the last moment that was reached some may be left.
+            # More trades with the time of the last one may be missing.
             window = Window(start, end if position_us == 0 else end - position_us + 1)
             until = to_datetime(end - position_us)
             edge = await gap_filling.oldest_trade_since(self._db, wanted.exchange, wanted.symbol, until)
@@ -260,7 +260,7 @@ class _Work:
         return begin(Window(start + position_us if series.paging is Paging.FROM_TIME else start, end))
 
     def _covered_us(self, search: TradeSearch) -> int:
-        """How much of the span is proved, from the end that the pages come from."""
+        """The length of the proved part, in microseconds, from the end where the pages begin."""
         covered = search.covered()
         if search.goes_back:
             reached_us = from_datetime(self._wanted.end) - covered.start_us
@@ -269,7 +269,7 @@ class _Work:
         return self._advanced_to(reached_us)
 
     def _advanced_to(self, reached_us: int) -> int:
-        """The position to store. Finished is said at the very end, when the candles hold it too."""
+        """The position to store. It never says finished: that is stored last, after the candles are refreshed."""
         return max(self._place.position, min(reached_us, self._wanted.span_us - 1))
 
     async def _rows(self, history: CcxtHistory) -> None:
@@ -287,7 +287,7 @@ class _Work:
         self._report.verdict = row_proof(wanted.channel, self._timeframe, self._report.missing)
 
     async def _store(self, records: Sequence[MarketRecord], position: int) -> None:
-        """A page, and then the progress it makes: a kill in between costs asking for the page again."""
+        """Store a page, then the progress. After a kill in between, the page is requested again."""
         window = self._time_window(now_us())
         checked: list[Record] = []
         for record in records:
@@ -299,12 +299,12 @@ class _Work:
         if checked:
             await self._store_rows(checked)
         if self._lost:
-            position = self._place.position  # a later run is to find again what is not stored
+            position = self._place.position  # do not advance, so that a later run asks again for rows not stored
         await self._move_to(position)
         self._progress(position / max(1, self._wanted.span_us), self._report)
 
     async def _store_rows(self, records: Sequence[Record]) -> None:
-        """Before any progress is noted: what the table does not take is known once it was asked to."""
+        """Write the rows before any progress is stored, and note those that the table did not store."""
         outcome = (await self._written(self._place.position, records)).outcome
         kept = [record for record in records if isinstance(record, MarketRecord)]
         for bad in outcome.bad:
@@ -331,7 +331,7 @@ class _Work:
         return flush
 
     def _say_what_was_lost(self) -> None:
-        """What the venue gave is not complete where the table does not hold it."""
+        """Add rows that the venue returned and the table lacks to the report's missing times and verdict."""
         report = self._report
         if not self._lost:
             return
@@ -347,7 +347,8 @@ class _Work:
         self._touched = min(first, first_us), max(last, last_us)
 
     def _touch_page(self, page: Sequence[Trade]) -> None:
-        """Also what is stored already: a run that was killed may have stored it, and not got to the candles."""
+        """Note the page's times for the candles, stored rows included: a killed run may not have refreshed the
+        candles."""
         wanted = Window(from_datetime(self._wanted.start), from_datetime(self._wanted.end))
         times = [trade.time for trade in page if wanted.holds(trade.time)]
         if times:
@@ -359,7 +360,7 @@ class _Work:
             await rollups.refresh_window(self._db, to_datetime(first), to_datetime(last + 1))
 
     async def _asked(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """The venue's answer. Waits as long as it asks for; gives up after a few failures in a row."""
+        """Call the venue. Waits out the pauses it asks for; gives up after a few consecutive failures."""
         backoff = Backoff(base_s=1.0, cap_s=30.0)
         while True:
             await self._wait_out_the_pause()

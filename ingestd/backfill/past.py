@@ -1,4 +1,4 @@
-"""What filling a gap and filling a range on demand share: pages of a venue's past, and what of them is stored."""
+"""Shared by filling a gap and backfilling a range on demand: pages of a venue's past, and which rows are stored."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Ask: TypeAlias = Callable[[], Awaitable[Sequence[Row]]]
 Asked: TypeAlias = Callable[[Ask], Awaitable[Sequence[Row]]]
 
 _MILLISECOND_US = 1000
-_SAMPLE_US = 300_000_000  # between the venue's samples of open interest
+_SAMPLE_US = 300_000_000  # interval of the venue's samples of open interest
 _SETTLEMENT_US = 3_600_000_000  # no venue settles funding more often
-_SETTLEMENT_LATE_US = 60_000_000  # a settlement's time may be some milliseconds, or seconds, after the hour
-_SETTLEMENTS_BEFORE_US = 86_400_000_000  # looked at before a window, for how often there is one
+_SETTLEMENT_LATE_US = 60_000_000  # a settlement's time may be milliseconds or seconds after the hour
+_SETTLEMENTS_BEFORE_US = 86_400_000_000  # how far before a window to look for the settlement interval
 _MONTH_US = 28 * 86_400_000_000
 _STRETCHES_AT_MOST = 1000
 
@@ -40,21 +40,22 @@ NOT_PROVED = "not proved complete: "
 
 
 class Coverage:
-    """Which times of `[start_us, end_us)` have a row, `step_us` after one another; what they lack is `missing`.
+    """Tracks which times of `[start_us, end_us)` have a row, at intervals of `step_us`; `missing` returns the others.
 
-    `step_us` None: the least distance of two rows, as for funding, which each market settles in its own rhythm (a
-    change of rhythm inside the window shows as missing). Rows before the window count for the rhythm, and its begin.
+    `step_us` None: use the smallest interval between two rows, as for funding, which each market settles at its own
+    interval (a longer interval inside the window shows as missing). Rows before the window count for the interval and
+    for the window's start.
     """
 
     def __init__(self, start_us: int, end_us: int, step_us: int | None) -> None:
         self._window = Window(start_us, end_us)
         self._step_us = step_us
-        self._times: list[int] = []  # only without a step
+        self._times: list[int] = []  # only if `step_us` is None
         self._last_us: int | None = None
         self._missing: list[Window] = []
 
     def see(self, times: Sequence[int]) -> None:
-        """Rows of these times, oldest first, none older than those seen before."""
+        """Add the times of rows, oldest first, none older than the times added before."""
         if self._step_us is None:
             self._times.extend(times)
             return
@@ -62,13 +63,13 @@ class Coverage:
             self._pass_to(at, self._step_us)
 
     def proved_until_us(self) -> int:
-        """Up to where nothing is missing, so far; the start of the window where that cannot be said yet."""
+        """The time up to which no row is missing so far; the window's start if not known yet."""
         if self._missing:
             return self._missing[0].start_us
         return self._window.start_us if self._last_us is None else self._last_us
 
     def missing(self) -> list[Window]:
-        """The stretches without a row, oldest first, once all were seen."""
+        """The windows without a row, oldest first, once all rows were added."""
         if self._window.start_us >= self._window.end_us:
             return []
         judged, step_us = self, self._step_us
@@ -120,12 +121,12 @@ class History(Protocol):
 
 
 def known(trade: StoredTrade) -> Known:
-    """A stored trade as the search knows it."""
+    """A stored trade in the form that the search uses."""
     return Known(trade.trade_id, trade.time, trade.price, trade.quantity)
 
 
 async def stored_beside(db: Database, exchange: str, symbol: str, trades: Sequence[Trade]) -> dict[str, Known]:
-    """The stored trades of the times that these span, by id."""
+    """The stored trades of the same time span as these trades, by id."""
     if not trades:
         return {}
     times = [trade.time for trade in trades]
@@ -134,7 +135,7 @@ async def stored_beside(db: Database, exchange: str, symbol: str, trades: Sequen
 
 
 async def missing_rows(db: Database, channel: str, rows: Sequence[Row]) -> list[Row]:
-    """Those of one symbol's rows that are not stored."""
+    """The rows, all of one symbol, that are not stored."""
     if not rows:
         return []
     first = rows[0]
@@ -147,22 +148,22 @@ async def missing_rows(db: Database, channel: str, rows: Sequence[Row]) -> list[
 
 
 def step_us(channel: str, timeframe: str, history: History) -> int:
-    """How far apart the rows of a channel are at least, in microseconds."""
+    """The smallest interval between rows of a channel, in microseconds."""
     if channel == "candles":
         return history.timeframe_us(timeframe)
     return _SAMPLE_US if channel == "open_interest" else _SETTLEMENT_US
 
 
 def coverage(channel: str, timeframe: str, history: History, start_us: int, end_us: int) -> Coverage:
-    """To be shown every row of the window, for what it lacks."""
+    """The Coverage of a window, to which every row of the window must be added."""
     if channel == "funding":
         return Coverage(start_us, end_us, None)
     step = step_us(channel, timeframe, history)
-    return Coverage(start_us, end_us, step + step // 20 if step >= _MONTH_US else step)  # months and years differ
+    return Coverage(start_us, end_us, step + step // 20 if step >= _MONTH_US else step)  # they vary in length
 
 
 def row_proof(channel: str, timeframe: str, missing: Sequence[Window]) -> str:
-    """What is known about the completeness of rows, as a sentence."""
+    """The verdict about the completeness of rows, as a sentence."""
     if not missing:
         return f"complete: {_COMPLETE[channel].format(timeframe=timeframe)}"
     noun = _NOUNS[channel].format(timeframe=timeframe)
@@ -171,23 +172,23 @@ def row_proof(channel: str, timeframe: str, missing: Sequence[Window]) -> str:
 
 
 def said_of_lost(verdict: str, lost: Sequence[str]) -> str:
-    """The verdict about rows that the venue gave and the table does not hold: what was proved of the answer is none of
-    what is stored. `lost` says how many, and why."""
+    """The verdict if the table lacks rows that the venue returned: proof about the answer then says nothing about the
+    table. `lost` says how many rows, and why."""
     lacks = [verdict.removeprefix(NOT_PROVED)] if verdict.startswith(NOT_PROVED) else []
     return NOT_PROVED + "; ".join([*lost, *lacks])
 
 
 def put_aside(count: int) -> str:
-    """So many rows that validation, or the server, refused."""
+    """A phrase for `count` rows that validation or the server refused."""
     return f"{count} rows were put aside in rejected_records"
 
 
 async def pages(
     history: History, channel: str, symbol: str, timeframe: str, start_us: int, end_us: int, asked: Asked | None = None
 ) -> AsyncIterator[list[Row]]:
-    """The venue's rows up to `end_us`, page by page, oldest first. `asked` may repeat a call that fails.
+    """Yield the venue's rows up to `end_us`, page by page, oldest first. `asked` may repeat a failed call.
 
-    Of funding there are some from before `start_us` too, which tell how often it is settled.
+    For funding there are rows from before `start_us` too, which show the settlement interval.
     """
     since_us = start_us - (_SETTLEMENTS_BEFORE_US if channel == "funding" else 0)
     while since_us < end_us:

@@ -1,4 +1,4 @@
-"""The daemon's backfill: fills the newest gap first, again and again, and audits candles in between."""
+"""The daemon's backfill: fills gaps in turns, newest first, and audits candles in between."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ingestd.validation import TimeWindow, rejection_reason
 log = structlog.get_logger()
 
 _GAPS_PER_TURN = 100
-_FAILED_TURNS_SHOWN = 3  # in a row: one may be a database that is away for a moment
+_FAILED_TURNS_SHOWN = 3  # consecutive; one may be a short outage of the database
 _REST_LATE_US = 300_000_000  # how far a venue's past trades may lag behind its stream
 _POSTPONED_AT_MOST = 10_000
-_REFRESH_S = 120.0  # what one call may take here: an aggregate over a long window
+_REFRESH_S = 120.0  # time limit of one database call: refreshing an aggregate over a long window
 
 
 class Backfill:
-    """Closes the gaps of this daemon's streams. Whatever fails is tried again later; capture never waits for it."""
+    """Fills the gaps of this daemon's streams. Failed attempts are repeated later; capture never waits for them."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class Backfill:
         self._venues = Venues(config.feeds, config.backfill.rate_share, holds)
         self._auditor = Auditor(config.backfill, metrics, holds)
         self._database: Database | None = None
-        self._postponed: dict[int, tuple[float, Backoff]] = {}  # by gap: not before (monotonic), and its delays
-        self._rows_before: dict[int, int] = {}  # by gap: what earlier attempts recovered, other than trades
+        self._postponed: dict[int, tuple[float, Backoff]] = {}  # by gap id: monotonic time of the next attempt, delays
+        self._rows_before: dict[int, int] = {}  # by gap id: rows other than trades recovered by earlier attempts
         self._failed_turns = 0
         self._log_limit = LogLimit()
-        self.problem: str | None = None  # why turn after turn fails, in a sentence
+        self.problem: str | None = None  # why consecutive turns fail, as a sentence
         self._audit_due_s = monotonic_s() + config.backfill.audit_interval_s
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run turns until cancelled."""
         try:
             while True:
                 await self.turn()
@@ -71,13 +71,13 @@ class Backfill:
             await self._venues.close()
 
     def set_symbols(self, feed: FeedConfig, symbols: Sequence[str]) -> None:
-        """This feed follows these names or globs from now on (a reload)."""
+        """Set the names or globs that this feed follows, after a reload."""
         for venue in self._venues.all:
             if venue.feed is feed:
                 venue.symbols = list(symbols)
 
     async def turn(self) -> None:
-        """Every gap that is due, newest first, then the audit when it is due."""
+        """Fill every gap that is due, newest first, then run the audit if it is due."""
         try:
             database = await self._connected()
             for _ in range(_GAPS_PER_TURN):
@@ -92,7 +92,7 @@ class Backfill:
             known = isinstance(error, (IngestdError, OSError, TimeoutError))
             self._metrics.backfill_failures.labels("", type(error).__name__).inc()
             self._failed_turns += 1
-            # That there is no database is the sink's to tell, as long as there is none.
+            # The sink reports that the database is away, so backfill does not.
             if is_away(error):
                 self.problem = None
             elif self._failed_turns >= _FAILED_TURNS_SHOWN:
@@ -173,7 +173,7 @@ class Backfill:
 
     def _postpone(self, gap: Gap, reason: str, *, at_least_s: float = 0.0) -> None:
         if len(self._postponed) >= _POSTPONED_AT_MOST:
-            self._postponed.clear()  # they are due again, no more
+            self._postponed.clear()  # they are only due again
             self._rows_before.clear()
         _, backoff = self._postponed.get(gap.id, (0.0, Backoff(base_s=1.0, cap_s=300.0)))
         delay_s = backoff.next_s(at_least_s + 0.5)

@@ -1,4 +1,4 @@
-"""The venues backfill asks: which feed a stream belongs to, one opened history each, and the pauses they asked for."""
+"""The venues that backfill asks: each feed's history client, its streams, and the pauses the venue asked for."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ingestd.storage.database import Database
 
 log = structlog.get_logger()
 
-_PAUSE_S = 60.0  # where the venue names no time
+_PAUSE_S = 60.0  # if the venue names no time
 _MORE_PAUSE_CAP_S = 600.0
-_RELIST_S = 3600.0  # a new listing may match by then
-_RELIST_SOON_S = 60.0  # where the list lacks what is configured
+_RELIST_S = 3600.0  # reload markets, as a new listing may match
+_RELIST_SOON_S = 60.0  # reload markets while a configured symbol is missing
 
 
 class Venue:
-    """One feed's venue. `history` is opened at the first use; `symbols` are the feed's, as of the last reload."""
+    """The venue of one feed. `history` is opened at first use; `symbols` are the feed's, as of the last reload."""
 
     def __init__(self, feed: FeedConfig, rate_share: float) -> None:
         self.feed = feed
@@ -41,8 +41,8 @@ class Venue:
         return self.feed.exchange
 
     async def history(self, lacks: str | None = None) -> CcxtHistory:
-        """`lacks`: a configured symbol that the list of markets seems to lack. Raises FeedError when the markets cannot
-        be loaded."""
+        """The client for the venue's past. `lacks`: a configured symbol missing in the list of markets. Raises
+        FeedError when the markets cannot be loaded."""
         if self._history is None:
             history = CcxtHistory(self.feed, rate_share=self._rate_share)
             try:
@@ -63,27 +63,27 @@ class Venue:
             await history.close()
 
     async def is_paused(self, db: Database) -> bool:
-        """Whether it failed just now, or asked to be left alone: in this process or another, also before a restart."""
+        """Whether the venue failed recently or asked for a pause, in this process, another, or before a restart."""
         return monotonic_s() < self._not_before_s or await gap_filling.paused_until_us(db, self.exchange) > 0
 
     async def refused(self, db: Database, error: RateLimited) -> None:
-        """Leave the venue alone as long as it asks for, and longer each time it asks again."""
+        """Pause as long as the venue asks for, and longer each time it asks again."""
         pause_s = self._refusals.next_s(error.retry_after_s or _PAUSE_S)
         log.warning("venue_pauses_backfill", exchange=self.exchange, pause_s=round(pause_s), error=str(error)[:200])
         await gap_filling.pause_venue(db, self.exchange, now_us() + int(pause_s * 1e6), str(error))
 
     def failed(self) -> None:
-        """It does not answer, or not what was asked for."""
+        """Note a failed call, and delay the next one."""
         self._not_before_s = monotonic_s() + self._failures.next_s()
 
     def answered(self) -> None:
-        """It serves again."""
+        """Note a successful call, which resets the delays."""
         self._refusals.settled()
         self._failures.settled()
 
 
 class Venues:
-    """One for each feed that has something with a past."""
+    """The venues of all feeds with a channel that can be backfilled."""
 
     def __init__(self, feeds: Sequence[FeedConfig], rate_share: float, holds: Callable[[str, str], bool]) -> None:
         """`holds` says which (exchange, symbol) this process follows."""
@@ -95,8 +95,8 @@ class Venues:
         return [venue for venue in self.all if venue.exchange == exchange and channel in venue.feed.channels]
 
     async def following(self, exchange: str, channel: str, symbol: str) -> list[Venue]:
-        """The feeds whose configuration names this stream, if it is this process's: of candles there may be several,
-        each of another timeframe, and a gap of them does not say of which. Raises FeedError."""
+        """The venues of feeds whose configuration names this stream, if this process follows it. For candles there may
+        be several, one for each timeframe, and a gap does not name its timeframe. Raises FeedError."""
         if not self._holds(exchange, symbol):
             return []
         found = []

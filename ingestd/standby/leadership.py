@@ -1,8 +1,8 @@
-"""Which of several daemons captures a shard: waits for the lease, keeps it alive, and says when it is lost.
+"""Decides which of several daemons captures a shard: waits for the lease, renews it, and reports its loss.
 
-A lease that cannot be renewed because the database does not answer is no reason to stop capturing: nobody can take it
-over then either, except one who still reaches the database; and what the other one captures besides is sorted out
-when it is stored (`lease_terms`). Only a newer term, read from the database, ends a leader.
+A leader that cannot renew its lease because the database does not answer goes on capturing: then no other daemon can
+take the lease either, except one that still reaches the database, and records captured by both are resolved when they
+are stored (`lease_terms`). Only a newer term, read from the database, ends a leader.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-_HOLDER = "lease-holder"  # the mark that tells this state directory from a copy on another host
-# What becomes of the capture while the database cannot be asked.
+_HOLDER = "lease-holder"  # file with a mark that tells this state directory from a copy on another host
+# For the log: whether capture goes on while the database does not answer.
 _NOTHING_YET = "none, until the database says who leads"
 _WITHOUT_LEASE = "goes on without the lease: this one led when the database last said"
 _GOES_ON = "goes on: nobody else can take the lease meanwhile"
-_HELD = "lease-held"  # there while this one captured when it last could tell
+_HELD = "lease-held"  # file that exists if this daemon was the leader when the database last answered
 
 
 class Leadership:
     """One daemon's claim to capture `lease`.
 
-    A leader renews four times in `ttl_s`. A standby takes over when the lease has run out and stays so for half of
-    `ttl_s` more, in which the database answered: after an outage of the database the old leader comes first.
+    A leader renews four times in `ttl_s`. A standby takes over when the lease has been expired for half of `ttl_s`
+    while the database answered, so that after an outage of the database the old leader comes first.
     """
 
     def __init__(self, access: DatabaseAccess, lease: str, config: InstanceConfig, metrics: Metrics) -> None:
         self.waits_for: str | None = "The lease has not been asked for yet."
-        self.problem: str | None = None  # why it cannot be renewed
+        self.problem: str | None = None  # why the lease cannot be renewed
         self._access = access
         self._lease = lease
         self._state_dir = config.state_dir
@@ -60,11 +60,12 @@ class Leadership:
         self._title: Title | None = None
         self._term: Term | None = None
         self._database: Database | None = None
-        self._over_since: tuple[int, float] | None = None  # the epoch that was found to have run out, and when
+        self._over_since: tuple[int, float] | None = None  # the epoch found expired, and the monotonic time
         self._turn = asyncio.Lock()
 
     def title(self) -> Title:
-        """What the sink needs to know. Marks the state directory, so it must be this process's by now."""
+        """The lease title that the sink needs. Marks the state directory, which this process must have locked
+        before."""
         if self._title is None:
             self._tenant = Tenant(self._lease, self._holder())
             self._title = Title(self._tenant)
@@ -72,13 +73,13 @@ class Leadership:
 
     @property
     def epoch(self) -> int:
-        """Of the term held; 0: none."""
+        """The epoch of the term held; 0 if none is held."""
         return 0 if self._term is None else self._term.epoch
 
     async def gain(self) -> Term | None:
-        """Wait until this one may capture; the term of another that it takes over, None when there was none.
+        """Wait until this daemon may capture. Return another daemon's term that it takes over, None if there was none.
 
-        A database that cannot be asked keeps nobody from capturing who did when it last could be.
+        If the database does not answer, the daemon that was the leader when it last answered may capture.
         """
         self.title()
         begun_s = monotonic_s()
@@ -102,7 +103,7 @@ class Leadership:
             await asyncio.sleep(self._ttl_s / 12)
 
     async def hold(self) -> None:
-        """Renew until cancelled. Raises LeaseLost."""
+        """Renew the lease until cancelled. Raises LeaseLost."""
         while True:
             await asyncio.sleep(self._ttl_s / 4)
             try:
@@ -116,7 +117,7 @@ class Leadership:
                 self._note(error, _GOES_ON, self._ttl_s / 4)
 
     async def release(self, within_s: float) -> None:
-        """Give the lease back, if the database answers in time: a standby need not wait then."""
+        """Give the lease back if the database answers in time, so that a standby need not wait."""
         term, self._term = self._term, None
         if term is not None:
             try:
@@ -129,7 +130,7 @@ class Leadership:
 
     async def _keep(self) -> None:
         term = self._term
-        if term is None:  # captures without it: the database could not be asked
+        if term is None:  # capturing without a lease, because the database did not answer
             before = await self._asked(self._newest)
             if before is not None and not before[0].mine and not before[1]:
                 raise LeaseLost(self._lost_to(before[0]))
@@ -156,7 +157,7 @@ class Leadership:
         return True
 
     async def _taken_over(self, before: tuple[Term, bool] | None) -> Term | None:
-        """Whose term it was, if it was another's; what that one may still block is freed."""
+        """The previous term if it was another daemon's, whose stalled database sessions are ended."""
         if before is None or before[0].mine:
             return None
         try:
@@ -181,7 +182,7 @@ class Leadership:
         term, over = before
         if not over:
             self._over_since = None
-            self._mark_held(held=False)  # an outage from now on does not make this one the leader
+            self._mark_held(held=False)  # in an outage from now on, this daemon is not the leader
         text = "ran out, it is about to be taken over" if over else "is renewed"
         if self.waits_for is None or term.holder not in self.waits_for:
             log.info("standing_by", lease=self._lease, term=term.epoch, holder=term.holder)
@@ -199,7 +200,8 @@ class Leadership:
         return await leases.newest(database, self._tenant)
 
     async def _asked(self, question: Callable[[Database], Awaitable[T]]) -> T:
-        """On a connection of its own, within a third of the lease's time: a slow answer is as good as none."""
+        """Ask the database on a connection of our own, with a time limit of a third of `ttl_s`: a slow answer counts as
+        none."""
         async with self._turn:
             try:
                 async with asyncio.timeout(max(0.5, self._ttl_s / 3)):
@@ -218,7 +220,7 @@ class Leadership:
     def _note(self, error: Exception, capture: str, retry_in_s: float) -> None:
         if isinstance(error, ConfigError):
             raise error
-        self._over_since = None  # the time runs only while the database answers
+        self._over_since = None  # count the time only while the database answers
         text = str(error) or type(error).__name__
         if self.problem is None:
             log.warning(
@@ -238,7 +240,7 @@ class Leadership:
                 os.close(files.open_own(path))
             else:
                 path.unlink(missing_ok=True)
-        except OSError as error:  # a full disk: it only matters at a start without the database
+        except OSError as error:  # such as a full disk; the file only matters at a start without the database
             log.warning("lease_mark_not_written", path=str(path), error=str(error))
 
     def _show(self, *, held: bool) -> None:

@@ -1,7 +1,7 @@
-"""What was missed between the last leader's end and this one's beginning, as rows of the gap ledger.
+"""Writes the gaps between the last leader's end and this one's start to the gap ledger.
 
-A gap begins with the newest row that is stored of its stream, and ends when the stream first delivers here. The old
-leader's journal may hold a part of it; should it come back, it stores that part itself.
+A gap begins at the newest stored row of its stream, and ends when the stream first delivers here. The old leader's
+journal may hold records of the gap; if that daemon comes back, it stores them itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SETTLED_AFTER_S = 60.0
 
 
 class TakeoverGaps:
-    """Opens a gap for every stream of every feed, and ends it when the stream speaks."""
+    """Opens a gap for every stream of every feed, and ends it when the stream delivers."""
 
     def __init__(self, access: DatabaseAccess, feeds: Sequence[Feed], intake: Intake, before: Term) -> None:
         self._access = access
@@ -40,7 +40,7 @@ class TakeoverGaps:
         self._known: set[tuple[str, StreamKey]] = set()
 
     async def run(self) -> None:
-        """Until every stream has delivered, or cancelled. A feed shows its streams one by one as it subscribes."""
+        """Run until every stream has delivered, or cancelled. A feed lists its streams one by one as it subscribes."""
         begun_s = monotonic_s()
         backoff = Backoff(base_s=_LOOK_EVERY_S, cap_s=15.0)
         while True:
@@ -76,7 +76,7 @@ class TakeoverGaps:
         log.info("takeover_gaps", exchange=status.label, streams=len(since))
 
     async def _stored_until(self, exchange: str, streams: Sequence[StreamStatus]) -> list[StreamStatus]:
-        """The streams with the time until which they are stored; the old leader's last sign of life where none is."""
+        """The streams, each with the time of its newest stored row, or else of the old leader's last renewal."""
         found = []
         database = await self._access.connect_bounded()
         try:
