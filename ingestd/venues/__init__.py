@@ -1,5 +1,5 @@
-"""What is known of each exchange, one file an exchange, and how what it sends is read. Pure.
+"""Facts about each exchange, and decoders of its frames: one file an exchange. Pure.
 
-In: nothing but the exchange's documents and its frames.
-Out: facts as values; frames as messages, in the terms of `messages.py`.
+In: the exchange's frames.
+Out: facts as values; frames as messages, as `messages.py` defines them.
 """

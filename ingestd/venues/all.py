@@ -1,4 +1,4 @@
-"""Every exchange of which something is known. To add one: its file, and a line here."""
+"""The table of all exchanges with a file. To add an exchange, write its file and add its name here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingestd.venues.facts import Facts
 from ingestd.venues.venue import Venue
 
 if TYPE_CHECKING:
-    from ingestd.config.models import FeedConfig  # not at run time: every room reads this file
+    from ingestd.config.models import FeedConfig  # for types only: every room imports this file
 
 FILES = (
     "apex",
@@ -64,24 +64,26 @@ FACTS: Mapping[str, Facts] = {
 
 @cache
 def facts_of(exchange: str) -> Facts:
-    """What is known of this exchange, by its ccxt id; of any other, that it is as most are."""
+    """The facts about an exchange, by its ccxt id; the defaults if it has no file."""
     return FACTS.get(exchange) or Facts(exchange=exchange)
 
 
 def native_exchanges() -> list[str]:
-    """The exchanges with a decoder of our own."""
+    """The ccxt ids of the exchanges with a native decoder."""
     return sorted(exchange for exchange, facts in FACTS.items() if facts.native is not None)
 
 
 def native_channels(exchange: str, options: Mapping[str, Any] = MappingProxyType({})) -> frozenset[Channel]:
-    """The channels that the exchange's own decoder serves under these options."""
+    """The channels that the exchange's native decoder serves under these options."""
     make = facts_of(exchange).native
     return frozenset() if make is None else make(options).channels
 
 
 def native_venue(config: FeedConfig) -> Venue | None:
-    """The venue of a feed that is to be read natively: its `decoder` allows it, and there is one that serves at least
-    one of its channels under its options. None: ccxt reads it all."""
+    """The venue that decodes this feed natively; None if ccxt reads all of it.
+
+    The feed's `decoder` must allow it, and the native decoder must serve at least one of the feed's channels.
+    """
     make = facts_of(config.exchange).native if config.decoder != "ccxt" else None
     if make is None:
         return None

@@ -1,4 +1,4 @@
-"""What the readers of order book frames find in a frame, for exchanges whose code in ccxt does not look. Pure."""
+"""Results of reading order book frames, for exchanges whose ccxt code ignores sequence numbers or snapshots. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 
 class NumberedFrame(NamedTuple):
-    """A frame about one book, whose exchange numbers it.
+    """A frame of one book, with sequence numbers.
 
-    `market_id`: in the venue's words; `market_type`: where its ids are not unique.
-    `numbers`: the part of it that states them.
+    `market_id`: the venue's id. `market_type`: needed if the venue's ids are not unique. `numbers`: the part of the
+    frame that holds the sequence numbers. `is_whole`: the frame is a snapshot.
     """
 
     frame: Any
@@ -21,26 +21,26 @@ class NumberedFrame(NamedTuple):
 
 
 NumberedFrames = Callable[[Any, str], Iterable[NumberedFrame]]
-"""The frame, one for each book that it is about. Of no book: none. The second argument is the URL of its socket."""
+"""Reads a frame: returns one `NumberedFrame` for each book in it. The second argument is the URL of the socket."""
 
 
 class BookFrame(NamedTuple):
-    """The market whose whole book a frame brings, in the venue's words. `market_type`: where its ids are not unique."""
+    """The market whose snapshot a frame holds. `market_id`: the venue's id. `market_type`: if ids are not unique."""
 
     market_id: str
     market_type: str | None = None
 
 
 WholeBook = Callable[[Any, Mapping[str, Any]], BookFrame | None]
-"""Whether a frame brings a whole book. The second argument is what ccxt keeps of its client's subscriptions."""
+"""Recognises a snapshot of a book in a frame. The second argument is the `subscriptions` of ccxt's client."""
 
 
 def part(frame: Any, name: str) -> Mapping[str, Any]:
-    """The mapping of this name in a decoded frame; an empty one where there is none."""
+    """The mapping under this name in a decoded frame; an empty one if there is none."""
     found = frame.get(name) if isinstance(frame, Mapping) else None
     return found if isinstance(found, dict) else {}
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value where it is a mapping, else an empty one."""
+    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -1,6 +1,6 @@
-"""What the checksums of several exchanges share. Pure.
+"""Helpers for the checksums of several exchanges. Pure.
 
-They are computed here and not by ccxt, which has written the digits anew: a checksum is of the digits that were sent.
+ccxt cannot compute them: a checksum covers the digits as sent, and ccxt has reformatted them.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any
 from ingestd.venues.exact import decimal_text
 
 Book = Mapping[str, Any]
-"""A book as ccxt keeps it."""
+"""An order book in ccxt's form."""
 
 Levels = Sequence[Sequence[Any]]
 
 
 def in_turn(bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]]) -> str:
-    """Price and amount of a bid, an ask, the next bid, …; where one side is shorter it is left out."""
+    """Join price and amount of a bid, an ask, the next bid, …; a shorter side simply ends earlier."""
     pairs = itertools.zip_longest(bids, asks)
     return ":".join(text for pair in pairs for level in pair if level is not None for text in level)
 
 
 def signed(checksum: int) -> int:
-    """CRC32 as a signed number of 32 bits."""
+    """A CRC32 as a signed 32-bit number."""
     return checksum - 2**32 if checksum >= 2**31 else checksum
 
 
 def as_sent(number: Any) -> str:
-    """The digits in which a number was sent."""
+    """The digits of a number as the exchange sent them."""
     return decimal_text(number) or ""
 
 
 def as_int(value: Any) -> int | None:
-    """A number, or a text of one; None: neither."""
+    """The value as an integer; None if it is not one."""
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -42,7 +42,7 @@ def as_int(value: Any) -> int | None:
 
 
 def at(frame: Any, *path: str | int) -> Any:
-    """What is there in a decoded frame; None: nothing is."""
+    """The value at this path in a decoded frame; None if there is none."""
     for place in path:
         try:
             frame = frame[place]

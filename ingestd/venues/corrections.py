@@ -1,4 +1,4 @@
-"""What the corrections of several exchanges share. Pure."""
+"""Corrections that several exchanges share. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _OTHER_SIDE = {"buy": "sell", "sell": "buy"}
 
 
 def time_at(info: Any, field: str) -> Changes:
-    """The trade's time by this field of the message, since the epoch in milliseconds or microseconds."""
+    """Take the trade's time from this field of the message, in milliseconds or microseconds since the epoch."""
     value = info.get(field) if isinstance(info, Mapping) else None
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
     return {"timestamp": number} if isinstance(number, int) and number > 0 else {}
 
 
 def other_side(makers: Any) -> Changes:
-    """The taker's side, by that of the maker."""
+    """Set the taker side to the opposite of the maker's."""
     takers = _OTHER_SIDE.get(str(makers).lower())
     return {} if takers is None else {"side": takers}
 
 
 def makers_side(_trade: Trade, info: Any) -> Changes:
-    """Coinbase, both of its venues: `side` is the maker's.
+    """Correct the side of Coinbase's trades: on both of its venues, `side` is the maker's.
 
     https://docs.cdp.coinbase.com/exchange/websocket-feed/channels#match ("the maker order side");
     https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json ("the maker's side of

@@ -1,4 +1,4 @@
-"""What an exchange counts its trades and its open interest in. Pure."""
+"""The units in which an exchange counts trades and open interest. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ANY_KIND: frozenset[Kind] = frozenset({"linear", "inverse", "option", "other"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantities:
-    """What the quantity of a trade in contracts counts; where nothing is said it is unknown.
+    """The unit of a trade's quantity in contract markets; unknown by default.
 
-    `in_contracts`: contracts of ccxt's `contractSize`, of the base currency where the contract is linear, of the quote
-    currency where it is inverse. `currency`: a currency instead, by the kind of contract. `of_options`: the same of
-    options; those of others have a multiplier that ccxt does not always have. `quanto_multiplier`: the market says its
-    size under that name, and ccxt takes 0 for 1. `contract_value`: the market says which currency a contract is of
-    (`ctValCcy`), and has a multiplier (`ctMult`). `in_base_unsaid`: the database knows without being told that linear
-    contracts are counted in base (ingestd_counted_base() in sql/migrations/0009).
+    `in_contracts`: contracts of ccxt's `contractSize`, in base currency if the contract is linear, in quote currency if
+    it is inverse. `currency`: quantities are in this currency instead, by kind of contract. `of_options`: the same unit
+    applies to options; at other venues options have a multiplier that ccxt may lack. `quanto_multiplier`: the market
+    has a field of this name with its contract size, and ccxt reads 0 as 1. `contract_value`: the market states the
+    currency of a contract (`ctValCcy`) and a multiplier (`ctMult`). `in_base_unsaid`: linear contracts are counted in
+    base, which the database knows by itself (ingestd_counted_base() in sql/migrations/0009).
     """
 
     in_contracts: bool = False
@@ -35,11 +35,11 @@ class Quantities:
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What one venue counts in, by the kind of contract.
+    """The unit of a venue's open interest, by kind of contract.
 
-    `misplaced`: ccxt takes this count for a value. `valued`: it takes this value for a count, and makes another
-    one of it. `no_value`: what it takes for a value in quote currency is none. `unread`: the field of a count that it
-    does not read. `unit_of_sample`: what a message says itself that it counts in.
+    `misplaced`: kinds for which ccxt returns the count as the value. `valued`: kinds for which ccxt returns the value
+    as the count, and computes another value from it. `no_value`: kinds for which ccxt's value is not in quote currency.
+    `unread`: the field of a count that ccxt does not read. `unit_of_sample`: reads the unit from the message itself.
     """
 
     linear: OpenInterestUnit | None = None
@@ -53,7 +53,7 @@ class Counting:
     unit_of_sample: Callable[[Any], OpenInterestUnit | None] | None = None
 
     def unit(self, kind: Kind) -> OpenInterestUnit | None:
-        """What contracts of this kind are counted in."""
+        """The unit of the open interest of this kind of contract."""
         units: dict[Kind, OpenInterestUnit | None] = {
             "linear": self.linear,
             "inverse": self.inverse,

@@ -1,7 +1,7 @@
-"""Numbers that remember how the exchange wrote them.
+"""Floats that keep the text in which the exchange sent them.
 
-An exchange's `0.00100000` becomes a float in its library and `0.001` in a database. `ExactFloat` is that float, so
-ccxt can compare it, and it carries the text, so that what is stored is what was sent.
+ccxt would turn `0.00100000` into a float, and the database would store `0.001`. An `ExactFloat` is a float, so that
+ccxt can compare it, and it keeps the text, so that we store the digits as sent.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import msgspec
 
 
 class ExactFloat(float):
-    """A float with the decimal text it was read from. A change of sign keeps the digits; any other arithmetic gives
-    plain floats: a computed value has no text."""
+    """A float with the decimal text that it was read from.
+
+    A change of sign keeps the text; any other arithmetic returns a plain float, because a computed value has no text.
+    """
 
     __slots__ = ("text",)
 
@@ -41,7 +43,7 @@ class ExactFloat(float):
 
 
 def decimal_text(value: object) -> str | None:
-    """The decimal text of a price or size, as sent where it is known; None for what is missing or not a number."""
+    """The decimal text of a price or size, as sent if known; None if the value is missing or not a number."""
     if isinstance(value, float):
         if value - value != 0:  # not a number, or infinite
             return None
@@ -54,7 +56,7 @@ def decimal_text(value: object) -> str | None:
 
 
 def multiplied(number: object, factor: object) -> ExactFloat | None:
-    """The product to its last digit, which a float would round; None where one of the two is no number."""
+    """The exact product, which a float would round; None if either value is not a number."""
     first, second = decimal_text(number), decimal_text(factor)
     if first is None or second is None or not _number(first) or not _number(second):
         return None
@@ -62,10 +64,10 @@ def multiplied(number: object, factor: object) -> ExactFloat | None:
 
 
 def sent_text(text: str, sent: Iterable[object]) -> str:
-    """`text`, a number that ccxt has written anew, in the digits of the one of `sent` it was made from.
+    """The digits as sent of a number that ccxt has reformatted. `text`: ccxt's number. `sent`: the message's fields.
 
-    ccxt drops zeros when it drops a sign: `-0.2010000000` becomes `0.201`. Where no field of the message is the
-    same number, or two write it differently, `text` stays.
+    ccxt drops zeros when it drops a sign: `-0.2010000000` becomes `0.201`. If no field is the same number, or two
+    fields write it differently, the result is `text`.
     """
     fields = [field.text if type(field) is ExactFloat else field for field in sent]
     if text in fields or not _number(text):
@@ -80,16 +82,16 @@ def sent_text(text: str, sent: Iterable[object]) -> str:
 
 
 class ExactReaders:
-    """ccxt's readers of text and numbers, for dictionaries that hold `ExactFloat`s.
+    """Replacements for ccxt's `safe_…` methods that also read `ExactFloat`s.
 
-    ccxt's own ask `type(value) is float`, which a subclass does not pass. Same names, arguments and results otherwise.
+    ccxt's own check `type(value) is float`, which fails for a subclass. Names, arguments and results are the same.
     """
 
     get_object_value_from_key_list: Callable[[Any, list[Any]], Any]
 
     @staticmethod
     def aggregate(levels: Iterable[Sequence[Any]]) -> list[list[Any]]:
-        """Sum equal prices; a level that stands alone keeps its text (ccxt's own adds 0 to it)."""
+        """Sum the amounts at equal prices. A single level keeps its text (ccxt's own method adds 0 to it)."""
         sums: dict[Any, Any] = {}
         for price, volume, *_ in levels:
             if volume > 0:
@@ -167,7 +169,7 @@ _decoder = msgspec.json.Decoder(float_hook=ExactFloat)
 
 
 def decode_json(text: str | bytes) -> Any:
-    """JSON with every fractional number an `ExactFloat`. Raises ValueError on anything that is not JSON."""
+    """Decode JSON, with every fractional number as an `ExactFloat`. Raises ValueError if the text is not JSON."""
     try:
         return _decoder.decode(text)
     except RecursionError as error:
@@ -175,7 +177,7 @@ def decode_json(text: str | bytes) -> Any:
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON that `decode_json` reads back with the same texts."""
+    """Encode JSON so that `decode_json` returns numbers with the same texts."""
     return msgspec.json.encode(_with_texts(value))
 
 
@@ -190,7 +192,7 @@ def _with_texts(value: Any) -> Any:
 
 
 def _is_json_fraction(text: str) -> bool:
-    """Whether JSON has this number, and reads it as one with a fraction."""
+    """Whether the text is a JSON number that is read as a fractional one."""
     try:
         return type(_decoder.decode(text)) is ExactFloat
     except ValueError:
@@ -198,6 +200,6 @@ def _is_json_fraction(text: str) -> bool:
 
 
 def _plain_text(value: float | int) -> str:
-    """The shortest text that reads back as the same number, without an exponent."""
+    """The shortest text without an exponent that reads back as the same number."""
     text = repr(value)
     return f"{Decimal(text):f}" if "e" in text else text

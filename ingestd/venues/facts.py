@@ -1,4 +1,4 @@
-"""What is known of an exchange, as a value. What a file leaves out is as with most exchanges."""
+"""The facts about an exchange, as values. The defaults fit most exchanges."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Changes = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trades:
-    """An exchange's trades.
+    """Facts about an exchange's trades.
 
-    `consecutive_ids`: of which markets each id is the one before plus one, so that a missing trade shows; `aggregates`:
-    of spot, and of contracts where the stream is `aggTrade`. `past`: how past trades are asked for with the ids of the
-    stream. `newest`: how all markets are asked about at once.
-    `stream_option`: where the feed's options choose the stream, as ccxt's method, its option and the default.
-    `two_times`: one trade has another time over REST than on the socket, up to a second apart.
+    `consecutive_ids`: the markets in which each id is the one before plus one, so that a missing trade shows.
+    `aggregates`: spot, and contracts if the stream is `aggTrade`. `past`: how to request past trades under the stream's
+    ids. `newest`: the bulk request for the newest trades of all markets. `stream_option`: if the feed's options choose
+    the stream: ccxt's method, its option and the default. `two_times`: REST and the socket give a trade different
+    times, up to a second apart.
     """
 
     consecutive_ids: Literal["all", "aggregates"] | None = None
@@ -43,22 +43,22 @@ class Trades:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ccxt:
-    """How ccxt's code of this exchange differs from what the exchange documents, or from ccxt's code of others.
+    """How ccxt's code for this exchange differs from the exchange's documents, or from ccxt's code for others.
 
-    `bids_asks_in_tickers`: the stream of best prices is written to ccxt's `tickers`, not to its `bidsasks`.
-    `ticks_from_books`: the ticker stream has no best bid and ask, so they are the top of the order book;
-    `ticks_from_books_of`: of these market types only.
-    `unserved`: the channels of a market type that ccxt or the exchange refuses, though it has them of another type.
-    `misread`: the channels that ccxt takes for something else than the exchange says.
-    `with_key_only`: the public channels for which ccxt asks for credentials.
-    `timeframes_not_streamed`: candles that there are over REST only (ccxt's list of timeframes is that of REST).
-    `tickers_one_by_one`: a call for several tickers brings no bid and ask.
-    `options`: ccxt's options, unless the feed's own say otherwise.
-    `same_message`: types of messages that ccxt has no handler for, and the type that they are but for their name.
-    `needs_no_key`: endpoints (interface, path) that ccxt asks with a key only, though none is needed.
-    `costs`: what endpoints weigh by the exchange's documents, in ccxt's units, where ccxt says less.
-    `servers`: servers that ccxt has in its code and not in its `urls`.
-    `needs_currencies`: markets are named after the currencies, which must be loaded before.
+    `bids_asks_in_tickers`: ccxt writes the stream of best prices to `tickers`, not to `bidsasks`.
+    `ticks_from_books`: the ticker stream has no best bid and ask, so ticks are the top of the order book.
+    `ticks_from_books_of`: the same, for these market types only.
+    `unserved`: channels that ccxt or the exchange refuses for some market types, by market type.
+    `misread`: channels whose data ccxt misinterprets.
+    `with_key_only`: public channels for which ccxt demands credentials.
+    `timeframes_not_streamed`: candles available over REST only (ccxt's list of timeframes is that of REST).
+    `tickers_one_by_one`: a call for several tickers returns no bid and ask.
+    `options`: ccxt's options, unless the feed's own override them.
+    `same_message`: message types without a handler in ccxt, and the type whose handler can read them.
+    `needs_no_key`: endpoints (interface, path) for which ccxt demands a key, though none is needed.
+    `costs`: the weights of endpoints by the exchange's documents, in ccxt's units, where ccxt's are too low.
+    `servers`: servers that ccxt has in its code but not in its `urls`.
+    `needs_currencies`: market names depend on the currencies, so load these first.
     """
 
     symbols_per_call: int = 50
@@ -80,23 +80,21 @@ class Ccxt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CcxtBooks:
-    """How ccxt's code of this exchange keeps order books.
+    """How ccxt's code for this exchange keeps order books.
 
-    `agrees`: whether the checksum in a frame is that of the book after it; None: the frame has none.
-    `numbering`: how its changes are numbered, where ccxt does not see that one is missing, or does not find the first
-    one that is newer than the book it asked for over REST. `numbered_frames`: the numbered frames, where ccxt looks at
-    no number at all.
-    `whole_book`: recognises the frames that bring a whole book, where ccxt writes it over the old one.
-    `best_prices`: recognises by its URL and content a frame of a book of one level, which ccxt would write into the
-    whole book.
-    `over_rest`: the stream brings changes only; a book begins over REST, numbered in the same series.
-    `unsubscribed_here`: the exchange sends a book again after an unsubscription only, which ccxt does not know, or
-    leaves out. `unsubscription`: the request that ends one, from ccxt's exchange, its market and its name for the
-    subscription; None: the subscription is not of this market's book.
-    `left_standing`: ccxt lets a broken book and its subscription stand, whether it finds that it is broken or not.
-    `gathered_here`: ccxt asks for a book over REST before it subscribes to the changes: some would be lost between.
-    `listed_in`: where a request lists what it asks for, so that it can be about some of it only.
-    `asks_for_missing`: a call for many symbols asks only for those that are not subscribed.
+    `agrees`: whether a frame's checksum matches the book after it; None if the frame has no checksum.
+    `numbering`: how changes are numbered, if ccxt misses a lost change, or does not find the first change after a REST
+    snapshot. `numbered_frames`: reads the numbered frames, if ccxt ignores sequence numbers.
+    `whole_book`: recognises snapshots, if ccxt writes them over the old book.
+    `best_prices`: recognises by URL and content a frame of a one-level book, which ccxt would write into the full book.
+    `over_rest`: the stream has changes only; the snapshot comes over REST, numbered in the same series.
+    `unsubscribed_here`: the exchange sends a book again only after an unsubscription, which ccxt cannot do or omits.
+    `unsubscription`: makes the request that ends a subscription, from ccxt's exchange, its market and its name for the
+    subscription; None if the subscription is not that of this market's book.
+    `left_standing`: ccxt keeps a broken book and its subscription, whether or not it detects the damage.
+    `gathered_here`: we buffer changes, because ccxt loads a REST snapshot before it subscribes, and would lose some.
+    `listed_in`: the path of the list of streams in a request, so that we can shorten it.
+    `asks_for_missing`: a call for many symbols subscribes only to those that are not subscribed yet.
     """
 
     agrees: Callable[[Book, Any], bool | None] | None = None
@@ -115,14 +113,13 @@ class CcxtBooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrections:
-    """What ccxt reads wrongly, or leaves out, against the exchange's documents, which win.
+    """Corrections where ccxt contradicts the exchange's documents or leaves data out.
 
-    `trade`: what to change in ccxt's dict of a trade, given also the message it was made of.
-    `frame`: the frames that ccxt is to read in place of one.
-    `ticker_time`: the field in which a ticker says its time.
-    `book_times`: where a book's change says its time (the first path that is there), where ccxt keeps the snapshot's,
-    or less of the digits.
-    `ahead_of_utc_ms`: how far the local times that the socket writes are ahead of UTC, for which ccxt takes them.
+    `trade`: the changes to ccxt's dict of a trade, from that dict and the raw message.
+    `frame`: the frames that ccxt reads in place of a received one.
+    `ticker_time`: the field with a ticker's time.
+    `book_times`: paths to the time of a book's change (the first one present counts), if ccxt keeps the snapshot's
+    time, or fewer digits. `ahead_of_utc_ms`: how far the socket's local times are ahead of UTC; ccxt reads them as UTC.
     """
 
     trade: Callable[[Trade, Any], Changes] | None = None
@@ -134,20 +131,19 @@ class Corrections:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One exchange, by its ccxt id.
+    """The facts about one exchange. `exchange`: its ccxt id.
 
-    `native`: makes the decoder of our own, from a feed's options.
-    `contracts_only`: it trades no spot, so that a perpetual's name needs no mark. This never changes: running Redis
-    keys hang on it.
-    `quotes_in_coins`: it quotes, or has quoted, in coins such as BUSD and TUSD rather than in the currencies that these
-    stand for: there `ARBUSD` is AR in BUSD, elsewhere it is ARB in dollars.
-    `former_names`: what other programs call it (https://github.com/bmoscon/cryptofeed, defines.py), or ccxt once did.
-    `first_market`: a market that it has, for an example, where it is not bitcoin in USDT.
-    `lists`: a text in a request for markets (its interface, path and parameters), and the family that such a request
-    asks for. The first text that is found counts; a request in which none is found is required.
-    `microseconds`: its spot times can be asked for in microseconds.
-    `sampled`: the channels of which the exchange pushes some records only, so that nothing can prove them complete.
-    `names`: translates the names of markets on one socket, where ccxt uses others than the exchange.
+    `native`: makes the native decoder's venue, from a feed's options.
+    `contracts_only`: it trades no spot, so names of perpetuals carry no `.P`. Never change it: Redis keys depend on it.
+    `quotes_in_coins`: it quotes, or has quoted, in coins such as BUSD and TUSD: there `ARBUSD` is AR in BUSD, elsewhere
+    it is ARB in dollars.
+    `former_names`: its names in other programs (https://github.com/bmoscon/cryptofeed, defines.py), or earlier in ccxt.
+    `first_market`: an example market, if it has no bitcoin in USDT.
+    `lists`: pairs of a text in a request for markets (interface, path and parameters) and the family it asks for. The
+    first text found counts; a request that contains none of them is required.
+    `microseconds`: its spot times can be requested in microseconds.
+    `sampled`: channels of which the exchange sends only some records, so that they can never be proved complete.
+    `names`: translates market names on one socket, if ccxt uses other names than the exchange.
     """
 
     exchange: str
@@ -168,5 +164,5 @@ class Facts:
     corrections: Corrections = Corrections()
 
     def socket_names(self, markets: Callable[[], Markets]) -> VenueNames | None:
-        """What translates names on one new socket; None where ccxt says the exchange's own."""
+        """The translator of market names for a new socket; None if ccxt uses the exchange's own names."""
         return None if self.names is None else self.names(markets)

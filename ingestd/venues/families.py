@@ -1,4 +1,4 @@
-"""Markets that an exchange lists together: its file says which request asks for which. Pure."""
+"""Families of markets that an exchange lists together. Each exchange's file assigns requests to families. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Markets that a venue lists together; `kinds` are those of `symbols.kind_of`.
+    """Markets that a venue lists together. `kinds`: as `symbols.kind_of` names them.
 
-    Without kinds it is what a venue tells besides its markets (margin, fees), which no record needs.
+    A family without kinds is other data about markets (margin, fees), which no record needs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Types of the fields that venues share: what is not of them is refused while it is read."""
+"""Field types that several decoders share. A value that does not fit is refused during decoding."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 """An id, a price or a size as sent; never empty."""
 
 Milliseconds = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
-"""Since the epoch, as a JSON number; as a text where the decoder is not `strict`."""
+"""Milliseconds since the epoch, as a JSON number, or as a text if the decoder is not `strict`."""
 
 Level = Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
-"""A book's row: price, amount, and whatever else the venue adds."""
+"""A row of a book: price, amount, and further fields that some venues add."""
 
 SIDES: dict[str, Side] = {"buy": "buy", "sell": "sell", "Buy": "buy", "Sell": "sell"}
-"""The taker's side by the venue's word for it."""
+"""The taker side, by the venue's word for it."""

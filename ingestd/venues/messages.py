@@ -1,4 +1,4 @@
-"""What one frame of a venue says, once decoded. Prices and sizes are the venue's own text, times microseconds."""
+"""The messages that decoders make from a venue's frames. Prices and sizes are the venue's text; times, microseconds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 
 from ingestd.records import MarketRecord
 
-Row: TypeAlias = Sequence[str]  # price, amount, and whatever else the venue adds
+Row: TypeAlias = Sequence[str]  # price, amount, and further fields that some venues add
 
 
 class BookChange(msgspec.Struct, frozen=True, gc=False):
-    """What one message does to a symbol's book: a row's amount replaces that price's, zero removes it.
+    """A change to a symbol's book: each row's amount replaces the amount at that price; zero removes the price.
 
-    A snapshot replaces the whole book. `first` and `last` number the changes it carries, `previous` is the number of
-    the message before it, each where the venue says so; `checksum` is the venue's own of the book after it.
+    A snapshot replaces the whole book. `first`, `last`: the sequence numbers of the changes in it. `previous`: the
+    number of the message before it. `checksum`: the venue's checksum of the book after it. All are None if not sent.
     """
 
     symbol: str
@@ -32,15 +32,16 @@ class BookChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class FrameNumber(msgspec.Struct, frozen=True, gc=False):
-    """The frame's place among all that this socket carries: a number that is skipped is a frame that is lost."""
+    """The frame's sequence number on its socket: a skipped number means a lost frame."""
 
     number: int
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False):
-    """What the venue says of the connection itself.
+    """A message about the connection or a subscription.
 
-    `refused`: it will not deliver `market_id` (None: it does not say which). `restarting`: it is about to close.
+    `refused`: the venue will not deliver `market_id` (None if it does not say which). `restarting`: it is about to
+    close the connection.
     """
 
     kind: Literal["subscribed", "unsubscribed", "refused", "heartbeat", "restarting"]
@@ -52,11 +53,11 @@ Message: TypeAlias = MarketRecord | BookChange | FrameNumber | Notice
 
 
 class Decoder(Protocol):
-    """A venue's decoder: no I/O, no clock, and no state but what names its trades."""
+    """Decodes a venue's frames. It does no I/O and reads no clock."""
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
-        """What the frame says, in its order. What is of a market that is not followed is left out.
+        """The messages of one frame, in order. Data of markets that are not followed is left out.
 
-        Raises ValueError (of which `msgspec.DecodeError` is one) on what the venue's documentation does not allow:
-        then nothing of the frame is taken.
+        Raises ValueError (or its subclass `msgspec.DecodeError`) on a frame that the venue's documentation does not
+        allow; then no part of the frame is used.
         """

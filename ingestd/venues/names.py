@@ -1,4 +1,4 @@
-"""Translates the names of markets in socket messages, where ccxt uses others than the exchange.
+"""Translates market names in socket messages, for exchanges where ccxt uses other names than the exchange does.
 
 Pure: messages as decoded JSON in and out.
 """
@@ -10,34 +10,34 @@ from typing import Any, Protocol
 
 from ingestd.venues.venue import Markets
 
-_TICKER = "ticker-"  # Independent Reserve's trades
+_TICKER = "ticker-"  # Independent Reserve's channel of trades
 
 
 class VenueNames(Protocol):
-    """One socket's."""
+    """Translates the names on one socket."""
 
     def dialled(self, url: str) -> str:
-        """ccxt's URL as it is to be dialled."""
+        """Translate the URL that ccxt connects to."""
 
     def sent(self, message: Any) -> Any:
-        """ccxt's message as the venue is to get it; None: there is nothing to ask for that was not asked."""
+        """Translate a message from ccxt to the venue; None if it would request only what was requested before."""
 
     def received(self, frame: Any) -> Sequence[Any]:
-        """The venue's frame as ccxt is to read it: one, several or none."""
+        """Translate a frame from the venue to the frames that ccxt reads: one, several or none."""
 
 
 class AsDialled:
-    """Names of an exchange whose URLs name no market."""
+    """A base for exchanges whose URLs name no market."""
 
     def dialled(self, url: str) -> str:
-        """The URL as it is."""
+        """Return the URL unchanged."""
         return url
 
 
 class CodeNames(AsDialled):
-    """ccxt asks for a market by its own codes of the coins, and reads the answer by the venue's ids of them.
+    """Replaces ccxt's currency codes in market names by the venue's, in subscriptions. ccxt reads the answers itself.
 
-    `between`: what parts the name from the rest of a text; None: the name is the whole text.
+    `between`: the separator between the name and the rest of a text; None if the name is the whole text.
     """
 
     def __init__(self, forms: Sequence[str], markets: Callable[[], Markets], between: str | None = None) -> None:
@@ -46,7 +46,7 @@ class CodeNames(AsDialled):
         self._between = between
 
     def dialled(self, url: str) -> str:
-        """What is asked for may stand in the URL, as in `?subscribe=ticker-BTC-AUD`, and nowhere else."""
+        """Translate the market in a URL such as `…?subscribe=ticker-BTC-AUD`."""
         head, subscribe, asked = url.partition("?subscribe=")
         kind = _TICKER if asked.startswith(_TICKER) else ""
         name = asked.removeprefix(_TICKER)

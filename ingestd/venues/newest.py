@@ -1,7 +1,7 @@
-"""What an exchange says over REST of the newest event of a market, and how all markets are asked about at once. Pure.
+"""The newest event of a market as an exchange's REST interface reports it, and bulk requests for all markets. Pure.
 
-An exchange is asked about all its markets only where the answer proves something. What OKX, Bybit, Gate, KuCoin and
-Bitget say in bulk does not: the last price, and sums over 24 hours that also change as trades leave them.
+A bulk request is used only where its answer proves something. Those of OKX, Bybit, Gate, KuCoin and Bitget do not:
+they return the last price, and sums over 24 hours, which also change when old trades leave the window.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """The newest event of one stream, by the venue's REST interface.
+    """The venue's REST answer about the newest event of one stream.
 
-    `mark` is a series and a value in it, which changes with each event and with nothing else. `trade_id` and `number`
-    are the newest trade's where they are of the stream's own series, `time` is its time; `best` is the best bid
-    and ask. `is_certain`: False where an event that changes the mark need not be one of the stream.
+    `mark`: the name of a series and a value in it that changes with each event and with nothing else. `trade_id`,
+    `number`: the id of the newest trade, if REST uses the stream's ids. `time`: its time in microseconds. `best`: the
+    best bid and ask. `is_certain`: False if an event may change the mark that the stream does not deliver.
     """
 
     mark: Mark
@@ -34,19 +34,20 @@ class Word:
     time: int | None = None
     best: Best | None = None
     is_certain: bool = True
-    record: Trade | None = None  # the newest trade, as the stream would have brought it
+    record: Trade | None = None  # the newest trade, as the stream would have delivered it
 
 
 def no_params(_kind: str, _ids: Sequence[str]) -> dict[str, Any]:
-    """The request is always about all markets."""
+    """No parameters: the request always returns all markets."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """One request about all markets: ccxt's own method for it, its parameters, and what a market's row says.
+    """One request for the newest events of all markets.
 
-    `params` narrows the request to these market ids (of this kind) where that costs less.
+    `method`: ccxt's method for the endpoint. `rows`: the rows of the answer, by market id. `word`: reads one row.
+    `params`: narrows the request to these market ids of one kind, where that costs less.
     """
 
     method: str
@@ -56,17 +57,18 @@ class Bulk:
 
 
 BulkChoice = Callable[[str, str | None], Bulk | None]
-"""The request by kind of market (`spot`, `linear`, `inverse`) and stream; None: none proves anything."""
+"""Chooses the request by kind of market (`spot`, `linear`, `inverse`) and stream; None if no request proves
+anything."""
 
 
 def rows_by(name: str, rows: Sequence[Row]) -> dict[str, Row]:
-    """Rows by this field, in capitals."""
+    """The rows by the value of this field, in capitals."""
     return {str(row.get(name)).upper(): row for row in rows}
 
 
 def whole(value: object) -> int | None:
-    """The number that a row states; None where it is none."""
+    """The value as an integer; None if it is not one."""
     try:
-        return int(value)  # type: ignore[call-overload,no-any-return]  # whatever the venue sent
+        return int(value)  # type: ignore[call-overload,no-any-return]  # the venue may send any type
     except (TypeError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""How an exchange's past trades are asked for, with the ids that its stream speaks. Pure."""
+"""How to request an exchange's past trades under the same ids as its stream. Pure."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass, field
 
 
 class Paging(enum.Enum):
-    """How a venue's past trades are asked for."""
+    """How a venue pages through its past trades."""
 
-    FROM_ID = "from id"  # the oldest ones with this id or a later one
-    BEFORE_ID = "before id"  # the newest ones with a smaller id
-    FROM_TIME = "from time"  # the oldest ones since this time
-    RECENT = "recent"  # the newest ones, and no others
+    FROM_ID = "from id"  # the oldest trades with this id or a later one
+    BEFORE_ID = "before id"  # the newest trades with a smaller id
+    FROM_TIME = "from time"  # the oldest trades since this time
+    RECENT = "recent"  # the newest trades only
 
 
 class Ids(enum.Enum):
-    """What the ids of a series say about what lies between two of them."""
+    """How the ids of a series relate, and so what they prove about missing trades."""
 
-    CONSECUTIVE = "consecutive"  # each is the one before plus one: a missing one shows
-    INCREASING = "increasing"  # later trades have larger ones
+    CONSECUTIVE = "consecutive"  # each id is the one before plus one: a missing trade shows
+    INCREASING = "increasing"  # later trades have larger ids
     OPAQUE = "opaque"
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """How to ask for the trades of one stream. `params` go to ccxt's `fetch_trades` as they are.
+    """How to request the past trades of one stream. `params` are passed to ccxt's `fetch_trades` unchanged.
 
-    `id_param` names the venue's parameter for the id the page goes by. `is_known`: the venue's file says so, and its
-    ids are the stream's even where no stored trade can show it. `source` says where that is written.
+    `id_param`: the venue's name for the id parameter of a page. `is_known`: the venue's file states that the ids are
+    the stream's, so no stored trade has to prove it. `source`: the document that says so.
     """
 
     paging: Paging
@@ -42,8 +42,8 @@ class Series:
 
 
 SeriesChoice = Callable[[str, str | None, bool], Series]
-"""The series by kind of market (`spot`, `linear`, `inverse`), stream and whether there is an API key. Raises Unfillable
-where none serves the stream."""
+"""Chooses the series by kind of market (`spot`, `linear`, `inverse`), stream and whether there is an API key. Raises
+Unfillable if no series serves the stream."""
 
 ANY_SERIES = Series(Paging.FROM_TIME, Ids.OPAQUE, 1000, is_known=False)
-"""Of a venue of which nothing is known: what comes is believed only as far as it shares trades with the stream."""
+"""The series of a venue without facts: its pages are trusted only if they share trades with the stream."""

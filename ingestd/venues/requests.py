@@ -1,4 +1,4 @@
-"""Streams to ask for, put together into as few messages as the venue takes; and which of them it refuses."""
+"""Groups streams into as few subscription messages as possible, and finds the market that a refusal names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ingestd.venues.venue import Asked
 
 
 def by_channel(streams: Sequence[Asked], most: int) -> Iterator[tuple[Channel, list[str]]]:
-    """A channel and up to `most` of its market ids at a time, in the order they were asked for."""
+    """Group the streams by channel, at most `most` market ids in each group, in their order."""
     market_ids: dict[Channel, list[str]] = {}
     for channel, market_id in streams:
         market_ids.setdefault(channel, []).append(market_id)
@@ -19,6 +19,6 @@ def by_channel(streams: Sequence[Asked], most: int) -> Iterator[tuple[Channel, l
 
 
 def named_market(text: str, market_ids: Container[str]) -> str | None:
-    """The first of these markets that a venue's refusal names, if it names one."""
+    """The first of these market ids that the text of a refusal names, if any."""
     words = (word.strip(",.;:'\"[]()") for word in text.split())
     return next((word for word in words if word in market_ids), None)

@@ -1,4 +1,4 @@
-"""Frames that are not of the kinds a decoder is fast at."""
+"""Decodes rare frames, which a decoder's fast path does not read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 
 Kind = TypeVar("Kind")
 
-NESTED = "nested too deeply"  # of which the JSON library says RecursionError
+NESTED = "nested too deeply"  # the JSON library raises RecursionError then
 
 
 def decoded(decoder: msgspec.json.Decoder[Kind], frame: bytes) -> Kind:
-    """Raises ValueError on what the decoder does not take, however it is made."""
+    """Decode a frame. Raises ValueError on any frame that the decoder does not accept."""
     try:
         return decoder.decode(frame)
     except RecursionError as error:

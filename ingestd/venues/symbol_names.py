@@ -1,13 +1,13 @@
-"""The names of a market beside its unified one: `BTCUSDT` (compact) and `BTC-USDT` (dash).
+"""A market's other two names, beside the unified symbol: `BTCUSDT` (compact) and `BTC-USDT` (dash).
 
-Each is a function of the venue's nature and of the market's own terms, which its unified symbol spells out. No other
-market has a say, so a new listing renames nothing; two markets of a venue never share a name.
+A name depends only on the unified symbol and on whether the venue trades spot. It does not depend on other markets, so
+a new listing renames nothing. Two markets of a venue never share a name.
 
 | market | unified | compact | dash |
 |---|---|---|---|
 | spot | `BTC/USDT` | `BTCUSDT` | `BTC-USDT` |
 | perpetual, settled in its quote | `BTC/USDT:USDT` | `BTCUSDT.P` | `BTC-USDT.P` |
-| the same where no spot is traded | `BTC/USD:USD` | `BTCUSD` | `BTC-USD` |
+| the same, on a venue without spot | `BTC/USD:USD` | `BTCUSD` | `BTC-USD` |
 | perpetual, settled in another coin | `BTC/USD:BTC` | `BTCUSD.BTC.P`, without spot `BTCUSD.BTC` | `BTC-USD.BTC.P` |
 | dated | `BTC/USD:BTC-261225` | `BTCUSD.BTC-261225` | `BTC-USD.BTC-261225` |
 | option | `BTC/USDT:USDT-261225-50000-C` | `BTCUSDT-261225-50000-C` | `BTC-USDT-261225-50000-C` |
@@ -42,7 +42,7 @@ _MAJORS = frozenset({
 
 
 def compact_symbol(exchange: str, symbol: str) -> str:
-    """The short name. A pair that would be read as another one (`BTCB/USD` and `BTC/BUSD`) is written `BTCB_USD`."""
+    """The compact name. A pair that would read as another one (`BTCB/USD` as `BTC/BUSD`) is written `BTCB_USD`."""
     terms = _terms(exchange, symbol)
     if terms is None:
         return _unreadable(symbol)
@@ -61,7 +61,7 @@ def dash_symbol(exchange: str, symbol: str) -> str:
 
 
 def unified_guess(name: str) -> str:
-    """The unified symbol that a name may stand for: itself where it has that form, empty where none comes to mind."""
+    """A guess at the unified symbol that a name means: the name itself if it has that form; empty if there is none."""
     if _terms("", name) is not None and not name.islower():
         return name
     pair = name.upper().replace("-", "/").replace("_", "/")
@@ -72,7 +72,7 @@ def unified_guess(name: str) -> str:
 
 
 def _terms(exchange: str, symbol: str) -> tuple[str, str, str] | None:
-    """Base, quote, and what the names of both kinds end with. None: the symbol is not of the unified form."""
+    """Base, quote, and the common suffix of both names; None if the symbol does not have the unified form."""
     pair, has_settlement, settlement = symbol.partition(":")
     base, _, quote = pair.partition("/")
     settle, is_dated, dates = settlement.partition("-")
@@ -88,7 +88,7 @@ def _terms(exchange: str, symbol: str) -> tuple[str, str, str] | None:
 
 
 def _read(exchange: str, name: str) -> tuple[str, str]:
-    """The one pair whose compact name this is: where base ends and quote begins."""
+    """Split a compact name into base and quote."""
     quotes = [quote for start in range(1, len(name)) if (quote := name[start:]) in _QUOTES]  # the longest first
     if not quotes:
         return name[:-3], name[-3:]
@@ -99,7 +99,7 @@ def _read(exchange: str, name: str) -> tuple[str, str]:
 
 
 def _code(currency: str) -> str:
-    """A currency's code without what separates the parts of a name, of a key or of a pattern."""
+    """A currency's code, with characters escaped that separate parts of a name or key, or belong to patterns."""
     return "".join("~" if character == "-" else _escaped(character) for character in currency)
 
 
@@ -112,7 +112,7 @@ def _unreadable(symbol: str) -> str:
 
 
 def nearest_markets(name: str, markets: Collection[str]) -> str:
-    """`nearest: …`, the known names that this one may stand for, whatever its case and separators; empty: none."""
+    """A hint `nearest: …` with up to three similar symbols, regardless of case and separators; empty if none."""
     bare = _bare(name)
     alike = [symbol for symbol in markets if _bare(symbol) == bare]
     near = alike or difflib.get_close_matches(name.upper(), list(markets), n=3, cutoff=0.6)
@@ -120,5 +120,5 @@ def nearest_markets(name: str, markets: Collection[str]) -> str:
 
 
 def _bare(name: str) -> str:
-    """`BTC/USDT`, `btc-usdt` and `BTCUSDT` are one."""
+    """The name in capitals without separators: equal for `BTC/USDT`, `btc-usdt` and `BTCUSDT`."""
     return "".join(character for character in name if character.isalnum()).upper()

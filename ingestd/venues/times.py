@@ -1,4 +1,4 @@
-"""Venues' RFC 3339 times as microseconds since the epoch, at the price of a look-up."""
+"""Converts RFC 3339 times to microseconds since the epoch. Fast: recent seconds are looked up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 _second = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}").fullmatch
 _rest = re.compile(r"(?:\.([0-9]{1,9}))?(?:Z|\+00:?00)").fullmatch
 
-_KEPT_SECONDS = 1024  # a snapshot of trades holds many, the rest of the stream one after the other
+_KEPT_SECONDS = 1024  # a snapshot of trades has many different seconds, the later stream one after the other
 known_seconds: dict[str, int] = {}
 
 
 def epoch_us(text: str) -> int:
-    """`2021-04-17T16:43:37.075687Z`, with none to nine decimals, as microseconds; what is finer is cut off.
+    """Convert `2021-04-17T16:43:37.075687Z`, with up to nine decimals, to microseconds; further digits are truncated.
 
-    Raises ValueError on anything else, also on times that are not UTC.
+    Raises ValueError on anything else, including times that are not UTC.
     """
     second_us = known_seconds.get(text[:19])
     if second_us is None:

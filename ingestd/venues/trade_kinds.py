@@ -1,8 +1,8 @@
-"""How venues mark trades that are not ordinary ones, and which of these their own candles leave out.
+"""How venues mark special trades, and which of these their own candles leave out.
 
-Both kinds of feed use them: our decoders take the labels, ccxt's trades are looked up by their raw message.
-A venue's label that its file does not know is `other`: counted, and left in the candles. Where no sentence of the
-venue's documents, and no recording, says that its candles leave a kind out, they are taken to have it.
+Native decoders read the labels; for trades from ccxt, the raw message is looked up. A label that the venue's file does
+not know becomes `other`: it is counted, and part of the candles. We assume that a venue's candles include a kind unless
+its documents or a recording show that they do not.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ Labels = Mapping[str, TradeKind | None]
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """One venue's. `labels`: a field of the message and its values (None: an ordinary trade). `flags`: fields that are
-    there, and true, for trades of that kind only. `left_out`: what the venue's own candles do not count."""
+    """How one venue marks its trades.
+
+    `labels`: fields of the message, each with the kind for each of its values (None: an ordinary trade). `flags`:
+    fields that are true only for trades of that kind. `left_out`: the kinds that the venue's own candles do not count.
+    """
 
     labels: Mapping[str | int, Labels] = field(default_factory=dict)
     flags: Mapping[str | int, TradeKind] = field(default_factory=dict)
     left_out: frozenset[TradeKind] = frozenset()
 
     def kinds_of(self, name: str) -> dict[str | None, TradeKind | None]:
-        """What each label of this field means, also where it is missing or empty: an ordinary trade."""
+        """The kind for each label of this field. A missing or empty label is an ordinary trade."""
         unmarked: dict[str | None, TradeKind | None] = {None: None, "": None}
         return unmarked | dict(self.labels[name].items())
 
     def kind(self, raw: Any) -> TradeKind | None:
-        """The kind of the trade of this raw message."""
+        """The kind of the trade in this raw message; None if it is an ordinary one."""
         for name, kinds in self.labels.items():
             label = _value(raw, name)
             if label is not None and label != "":

@@ -1,4 +1,4 @@
-"""The book rule of venues that number no book's changes."""
+"""The book rule of venues without sequence numbers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ingestd.venues.messages import BookChange
 
 
 class Unnumbered:
-    """Every change goes onto the book: what is lost between two shows elsewhere, or nowhere."""
+    """Applies every change. A lost change shows elsewhere (by a checksum), or not at all."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """Always."""
+        """Always True."""
         return True

@@ -1,4 +1,4 @@
-"""What the native feed has to know about a venue, and nothing more: one short file per venue implements `Venue`."""
+"""The interface between the native feed and a venue: one file per venue implements `Venue`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Markets = Mapping[str, Mapping[str, Any]]
 
 
 class Asked(NamedTuple):
-    """One stream to subscribe to."""
+    """A stream to subscribe to or to unsubscribe from."""
 
     channel: Channel
     market_id: str
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the venue allows. `source` is where it says so."""
+    """The venue's limits on sockets and subscriptions. `source`: the document that states them."""
 
     streams_per_socket: int
     streams_per_message: int
@@ -34,51 +34,54 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """What must be sent so that the venue does not close the socket: `text`, or a WebSocket ping where that is None."""
+    """The message that keeps the venue from closing a quiet socket: `text`, or a WebSocket ping if that is None."""
 
     interval_s: float
     text: bytes | None = None
 
 
-BestLevels = Callable[[int], Sequence[Row]]  # so many of a side, the best first
+BestLevels = Callable[[int], Sequence[Row]]  # returns the n best levels of a side, best first
 
 
 class BookRule(Protocol):
-    """How a venue's changes follow one another; pure."""
+    """Decides by sequence numbers whether a change applies to a book. Pure."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """Whether this change goes onto a book that stands at `sequence` (None: the venue numbers nothing).
+        """Whether to apply the change to a book at `sequence` (None if the venue has no sequence numbers).
 
-        True: it does. None: the book has it already, leave it out. False: something between them is missing.
+        True: apply it. None: skip it, because the book contains it already. False: a change between them is missing.
         """
 
 
 @runtime_checkable
 class BookChecks(Protocol):
-    """What the `book_rule` of a venue has besides, where its messages carry a checksum."""
+    """The additional interface of a `book_rule` whose venue sends checksums."""
 
     @property
     def depth(self) -> int | None:
-        """How many levels of a side it keeps us informed of: one that leaves them is not named. None: of all."""
+        """The number of levels of each side that the venue updates; None if all.
+
+        The venue does not say when a level falls below this depth: we must drop it.
+        """
 
     def agrees(self, change: BookChange, bids: BestLevels, asks: BestLevels) -> bool:
-        """Whether the change's `checksum` is that of the book after it. Asked only where the change has one."""
+        """Whether the change's `checksum` matches the book after the change. Called only if the change has one."""
 
 
 @runtime_checkable
 class OwnMarketIds(Protocol):
-    """What a venue has besides whose socket names markets otherwise than its REST interface."""
+    """The additional interface of a venue whose socket uses other market ids than its REST interface."""
 
     def market_id(self, market: Mapping[str, Any]) -> str:
-        """The socket's name of this market (ccxt's dict of it)."""
+        """The market's id on the socket. `market`: ccxt's dict."""
 
 
 @runtime_checkable
 class Greets(Protocol):
-    """What a venue has besides that is to be asked something on each new connection."""
+    """The additional interface of a venue that needs a request on each new connection."""
 
     def greeting(self) -> list[bytes]:
-        """The messages to send before any stream is asked for."""
+        """The messages to send before the first subscription."""
 
 
 class Venue(Protocol):
@@ -86,42 +89,45 @@ class Venue(Protocol):
 
     @property
     def exchange(self) -> str:
-        """The ccxt id."""
+        """The exchange's ccxt id."""
 
     @property
     def channels(self) -> frozenset[Channel]:
-        """What it decodes itself; the rest of a feed's channels is left to ccxt."""
+        """The channels that it decodes; ccxt reads a feed's other channels."""
 
     @property
     def markets(self) -> frozenset[str]:
-        """Which kinds of market (`kind_of`) it decodes them of; all others are left to ccxt."""
+        """The kinds of market (`kind_of`) that it decodes; ccxt reads the others."""
 
     @property
     def limits(self) -> Limits:
-        """What the venue allows."""
+        """The venue's limits on sockets and subscriptions."""
 
     @property
     def keep_alive(self) -> KeepAlive | None:
-        """None: nothing need be sent."""
+        """The keep-alive message; None if the venue needs none."""
 
     @property
     def book_over_rest(self) -> bool:
-        """Whether a book begins with a REST snapshot; else the subscription brings one."""
+        """Whether to load a book's snapshot over REST; if not, the subscription delivers one."""
 
     @property
     def book_rule(self) -> BookRule:
-        """How its book changes follow one another."""
+        """The rule that decides whether a change applies to a book."""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """The URL whose socket carries this channel of this market (ccxt's dict of it)."""
+        """The URL of the socket that carries this channel of this market. `market`: ccxt's dict."""
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """The messages that ask for these, at most `streams_per_message` in each."""
+        """The messages that subscribe to these streams, at most `streams_per_message` in each."""
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """The messages that end them."""
+        """The messages that unsubscribe from these streams."""
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """The decoder of one connection. `symbols`: unified symbol by market id, of what may be delivered on it (it
-        changes as streams are added and removed: keep the mapping, no copy);
-        `start`: where the counter of arrivals begins for ids that are no numbers (`TradeIds`)."""
+        """The decoder of one connection.
+
+        `symbols`: unified symbols by market id, of the markets that the connection may deliver. Keep the mapping
+        itself, not a copy: it changes as streams are added and removed. `start`: first value of the arrival counter
+        that orders trades whose ids are not numbers (`TradeIds`).
+        """

@@ -1,4 +1,4 @@
-"""The exchange's own time to the microsecond: ccxt keeps milliseconds, the venue's message often says more."""
+"""Exchange times to the microsecond: ccxt keeps milliseconds, but the venue's message is often more precise."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 from ingestd.venues.exact import ExactFloat
 
-# 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds, in whatever zone
+# 2021-04-17T16:43:37.075687Z, with at least one digit more than milliseconds, in any time zone
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(\d\d)\.(\d{3})(\d{1,6})(?:Z|[+-]\d\d:?\d\d)?").fullmatch
-# The same with any number of digits of a second; a local time has no zone.
+# A UTC time with any number of decimals
 _ANY_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:?00)?").fullmatch
 # 1617986617075687, 1617986617075687123, 1617986617075.687
 _EPOCH = re.compile(r"(\d{13})\.?(\d{1,6})").fullmatch
 # 1617986617.075687
 _SECONDS = re.compile(r"(\d{10})\.(\d{3})(\d{1,9})").fullmatch
 _TIME_KEYS = frozenset({"t", "T", "ts", "E", "mts", "createdAt", "create_time_ms", "M"})  # M: KuCoin
-# the seconds since the epoch, and whatever follows
+# 1617986617, then decimals, or milli-, micro- or nanoseconds
 _ANY_EPOCH = re.compile(r"(\d{10})(?:\.(\d{1,9})|(\d{3}|\d{6}|\d{9}))").fullmatch
 FIRST_MICROSECONDS = 10**14
-"""From here on a time since the epoch is in microseconds: in milliseconds it would be after the year 5138."""
+"""A time since the epoch from this number on is in microseconds: as milliseconds it would be after the year 5138."""
 
 
 BOOK_TIME = "venue_time_us"
-"""The key of a book of ccxt under which its time stands where ccxt keeps less of it, in microseconds."""
+"""The key in ccxt's book for its time in microseconds, where ccxt's own time is less precise."""
 
 
 def asks_for_microseconds(options: Mapping[str, Any]) -> bool:
-    """Whether a feed's options want the venue's times in microseconds, of sockets and REST alike. The venue may still
-    answer in milliseconds: each number says which it is.
+    """Whether a feed's options request times in microseconds, from sockets and REST. The venue may still answer in
+    milliseconds: the size of each number tells which it is.
 
     https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams (`timeUnit`)
     """
@@ -38,12 +38,12 @@ def asks_for_microseconds(options: Mapping[str, Any]) -> bool:
 
 
 def epoch_us(number: int) -> int:
-    """A venue's time since the epoch, in milliseconds or microseconds, as microseconds: it may answer in either."""
+    """Convert a time since the epoch from milliseconds or microseconds to microseconds."""
     return number if number >= FIRST_MICROSECONDS else number * 1000
 
 
 def moment_us(value: object) -> int | None:
-    """A moment in microseconds, from a time since the epoch (`epoch_text_us`) or an ISO 8601 text of UTC."""
+    """Convert a time since the epoch (`epoch_text_us`) or an ISO 8601 text in UTC to microseconds; None if neither."""
     found = epoch_text_us(value)
     if found is not None or not isinstance(value, str) or (match := _ANY_ISO(value)) is None:
         return found
@@ -55,18 +55,20 @@ def moment_us(value: object) -> int | None:
 
 
 def epoch_text_us(value: object) -> int | None:
-    """A time since the epoch in microseconds, from seconds with a fraction, milli-, micro- or nanoseconds: the number
-    of its digits says which. None when it is none of these."""
+    """Convert a time since the epoch to microseconds; None if the value is not one.
+
+    It may be in seconds with decimals, milli-, micro- or nanoseconds: the number of digits tells.
+    """
     match = _ANY_EPOCH(str(value)) if isinstance(value, (str, int, ExactFloat)) else None
     return None if match is None else int((match[1] + (match[2] or match[3]))[:16].ljust(16, "0"))
 
 
 def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) -> int:
-    """The exchange's time in microseconds; `received_at` when it says none.
+    """The exchange's time in microseconds; `received_at` if the message has none.
 
-    `milliseconds` is what ccxt made of it, `info` the venue's message (a mapping, or a list as some venues send their
-    trades), `text` what ccxt keeps as `datetime`: a time in them that is the same to the millisecond, cut off or
-    rounded, and goes on is taken.
+    `milliseconds`: ccxt's time. `info`: the venue's message (a mapping, or a list as some venues send trades). `text`:
+    ccxt's `datetime`. If `text` or `info` holds the same time with more digits, that one is used; ccxt's may be
+    truncated or rounded.
     """
     if not milliseconds:
         return received_at
@@ -86,8 +88,10 @@ def time_us(milliseconds: Any, info: Any, received_at: int, text: Any = None) ->
 
 
 def _times(info: Any) -> Iterable[Any]:
-    """The fields of a message that may be its time and say more than milliseconds. A trade's id may begin like a time,
-    so it is not looked at."""
+    """The fields of a message that may be its time with more digits than milliseconds.
+
+    A trade id may begin like a time, so ids are left out.
+    """
     if isinstance(info, Mapping):
         return [
             value
@@ -100,7 +104,7 @@ def _times(info: Any) -> Iterable[Any]:
 
 
 def _is_long(value: Any) -> bool:
-    """Whether it has more digits than a time in milliseconds: nearly no field has."""
+    """Whether a value has more digits than a time in milliseconds: few fields have."""
     kind = type(value)
     return (kind is str and len(value) > 13) or (kind is int and value >= FIRST_MICROSECONDS) or kind is ExactFloat
 
@@ -110,27 +114,29 @@ def _is_iso(value: Any) -> bool:
 
 
 def _is_exact_epoch(value: Any) -> bool:
-    """Whether a field without a name is a time: seconds with a fraction, or nanoseconds. Milliseconds say no more than
-    ccxt does, and microseconds could be an id."""
+    """Whether a field without a name is a time in seconds with decimals, or in nanoseconds.
+
+    Milliseconds are no more precise than ccxt's time, and microseconds could be an id.
+    """
     if type(value) is ExactFloat:
         return _SECONDS(value.text) is not None
     return isinstance(value, int) and len(str(value)) == 19
 
 
 def _iso_beyond(whole: int, value: Any) -> int | None:
-    """The time in microseconds, when this text is the same one said more exactly."""
+    """The time in microseconds if this ISO text is the time `whole` (milliseconds) with more digits, else None."""
     if not _is_iso(value):
         return None
     match = _ISO(value)
     if match is None:
         return None
     of_minute_ms = int(match[1]) * 1000 + int(match[2])
-    ahead_ms = (of_minute_ms - whole + 30_000) % 60_000 - 30_000  # a rounded one may be in the next minute
+    ahead_ms = (of_minute_ms - whole + 30_000) % 60_000 - 30_000  # rounding may reach into the next minute
     return _joined(whole + ahead_ms, match[3], whole)
 
 
 def _epoch_beyond(whole: int, value: Any) -> int | None:
-    """The same of a number since the epoch."""
+    """The time in microseconds if this number is the time `whole` (milliseconds) with more digits, else None."""
     if isinstance(value, bool) or not isinstance(value, (str, int, ExactFloat)):
         return None
     text = str(value)
@@ -143,5 +149,5 @@ def _epoch_beyond(whole: int, value: Any) -> int | None:
 
 def _joined(milliseconds: int, rest: str, whole: int) -> int | None:
     microseconds = int(rest[:3].ljust(3, "0"))
-    rounded_up = whole == milliseconds + 1 and microseconds >= 500  # ccxt cuts off; a few venues' times it rounds
+    rounded_up = whole == milliseconds + 1 and microseconds >= 500  # ccxt truncates, but rounds a few venues' times
     return milliseconds * 1000 + microseconds if whole == milliseconds or rounded_up else None
