@@ -22,7 +22,7 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
     """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
     if name != f"orderbook:{market['symbol']}":
         return None
-    return {"op": "unsubscribe", "args": [f"orderBook25.H.{market['id2']}"]}  # the depth that ccxt asks for
+    return {"op": "unsubscribe", "args": [f"orderBook25.H.{market['id2']}"]}  # the depth that ccxt subscribes to
 
 
 FACTS = (
@@ -31,7 +31,7 @@ FACTS = (
         first_market="BTC/USD:USD",
         contracts_only=True,
         trades=Trades(
-            # messages of Bybit's form
+            # messages have Bybit's form
             marks=Marks(flags={"BT": "block"}),
         ),
         ccxt=Ccxt(

@@ -11,7 +11,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Its socket: `T` is when the engine matched the trade, `E`, which ccxt takes, when it was told of.
+    """On the socket `T` is the time of the match; ccxt uses `E`, the time of the message.
 
     Both in microseconds: https://docs.backpack.exchange/#tag/Streams/Public/Trade
     """
@@ -21,7 +21,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="backpack",
-        # in base; 1273.85 BTC in July 2025, which ccxt takes for 1273.85 USDC;
+        # in base; 1273.85 BTC in July 2025, which ccxt reads as 1273.85 USDC;
         # https://docs.backpack.exchange/#tag/Markets
         open_interest=Counting("base", other="base", misplaced=ANY_KIND),
         trades=Trades(

@@ -1,5 +1,5 @@
-"""Binance spot, USDⓈ-M and COIN-M, and Binance.US: trades or aggregate trades, best bid and ask, book changes; of
-contracts, liquidations and mark prices.
+"""Binance spot, USDⓈ-M and COIN-M, and Binance.US: trades or aggregate trades, best bid and ask, book changes; for
+contracts also liquidations and mark prices.
 
 Spot: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 Contracts: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
@@ -35,7 +35,7 @@ from ingestd.venues.venue_time import FIRST_MICROSECONDS, asks_for_microseconds,
 _SPOT = {"binance": "wss://stream.binance.com:9443/ws", "binanceus": "wss://stream.binance.us:9443/ws"}
 _INVERSE = "wss://dstream.binance.com/ws"
 _LINEAR = "wss://fstream.binance.com"
-# European options have sockets and messages of their own.
+# European options have separate sockets and messages.
 _MARKETS: Mapping[str, frozenset[str]] = {
     "binance": frozenset({"spot", "linear", "inverse"}),
     "binancecoinm": frozenset({"inverse"}),
@@ -44,10 +44,10 @@ _MARKETS: Mapping[str, frozenset[str]] = {
 }
 _TRADE_STREAMS = frozenset({"trade", "aggTrade"})
 _DEPTH = "depth@100ms"
-_SAMPLED: frozenset[Channel] = frozenset({"liquidations"})  # of a second and symbol the latest alone
+_SAMPLED: frozenset[Channel] = frozenset({"liquidations"})  # only the latest of each second and symbol
 _OF_THE_MARKET = frozenset({"aggTrade", "forceOrder", "markPrice@1s"})
 
-_Epoch = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]  # milliseconds, or microseconds where they were asked for
+_Epoch = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]  # milliseconds, or microseconds if requested
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Row = Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
@@ -60,7 +60,7 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     q: _Text
     T: _Epoch
     m: bool  # the buyer is the maker
-    X: str | None = None  # of contracts: what kind of trade it is
+    X: str | None = None  # contracts only: the kind of trade
 
 
 class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
@@ -94,13 +94,13 @@ class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
 class _ForcedOrder(msgspec.Struct, gc=False):
     s: str
     S: Literal["BUY", "SELL"]
-    p: _Text  # of the order, as `q` is; `ap`, the average price of its fills, is not the price it was forced at
+    p: _Text  # price of the order, as `q` is its size; `ap`, the average price of its fills, is another one
     q: _Text
     T: _Epoch
 
 
 class _Liquidation(msgspec.Struct, gc=False):
-    """Comes once a second and symbol at most, with the latest of that second."""
+    """A liquidation: at most one a second for each symbol, the latest of that second."""
 
     o: _ForcedOrder
 
@@ -109,12 +109,12 @@ class _MarkPrice(msgspec.Struct, gc=False):
     s: str
     p: _Text
     E: _Epoch
-    i: str = ""  # of the underlying
+    i: str = ""  # price of the underlying
 
 
 class _SpotTicker(msgspec.Struct, gc=False):
-    """The only message without an event's name: spot's, without a time, or one of contracts whose fields come in
-    another order, with it."""
+    """A best bid and ask without an event name: from spot, without a time, or from contracts with fields in another
+    order, with a time."""
 
     s: str
     b: str
@@ -153,7 +153,7 @@ _liquidation = msgspec.json.Decoder(_Liquidation).decode
 _mark_price = msgspec.json.Decoder(_MarkPrice).decode
 # X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
 # "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
-# Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`): so they have neither.
+# Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`), so they exclude both.
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Aggregate-Trade-Streams
 # https://developers.binance.com/docs/derivatives/options-trading/websocket-market-streams/Trade-Streams
 # https://developers.binance.com/docs/derivatives/change-log (2025-11: isRPITrade)
@@ -171,7 +171,7 @@ _MOST_NESTED = 4
 
 
 class BinanceDecoder:
-    """One socket's frames. All its ids are numbers, so it keeps no state."""
+    """Decodes the frames of one socket. It keeps no state, because all trade ids are numbers."""
 
     def __init__(self, exchange: str, symbols: Mapping[str, str]) -> None:
         self._exchange = exchange
@@ -231,7 +231,7 @@ class BinanceDecoder:
         return (MarkPrice(self._exchange, symbol, epoch_us(mark.E), received_at, mark.p, mark.i or None),)
 
     def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
-        """What is of no kind that comes by the thousand. Raises `error` where it is a malformed one of those."""
+        """Decode a rare frame. Raises `error` if it is a malformed frame of a frequent kind."""
         try:
             if frame.startswith(b'{"stream":') and frame.count(b'"data":', 0, 200) < _MOST_NESTED:
                 return self(bytes(_combined(frame).data), received_at)
@@ -261,9 +261,9 @@ def _change(depth: _Depth, symbol: str, received_at: int) -> BookChange:
 
 
 class BinanceBookRule:
-    """Spot's changes follow on by number, those of contracts name the one before (`pu`).
+    """Spot's changes are numbered consecutively; those of contracts name the number before them (`pu`).
 
-    A change that reaches back over the book's number goes onto it as well: amounts are absolute.
+    A change that begins before the book's number and ends after it applies too: amounts are absolute.
     https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#how-to-manage-a-local-order-book-correctly
     https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/How-to-manage-a-local-order-book-correctly
     """
@@ -284,14 +284,14 @@ class Binance:
     """See `Venue`. `options` are the feed's: they choose the stream of trades as they do in ccxt."""
 
     limits = Limits(
-        # The venue allows 1024. Fewer, so that a lost socket takes fewer streams with it, and one is soon subscribed.
+        # The venue allows 1024. With fewer, a lost socket affects fewer streams, and a new one is subscribed sooner.
         streams_per_socket=200,
         streams_per_message=100,  # a message of some 2.5 kB
-        messages_per_s=4.0,  # of the 5 allowed; pings count
-        sockets_per_s=0.9,  # 300 every five minutes from one address
+        messages_per_s=4.0,  # 5 are allowed; pings count
+        sockets_per_s=0.9,  # 300 are allowed in five minutes from one IP address
         source="https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#websocket-limits",
     )
-    keep_alive = KeepAlive(180.0)  # the venue pings, and is answered; ours finds a line that carries nothing dead
+    keep_alive = KeepAlive(180.0)  # the venue pings, and we answer; our own pings detect a dead connection
     book_over_rest = True
     book_rule = BinanceBookRule()
 
@@ -317,7 +317,7 @@ class Binance:
         self._time_unit = "?timeUnit=MICROSECOND" if exchange in _SPOT and asks_for_microseconds(options) else ""
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """Contracts in USD have sockets apart for what is of all (`public`) and what is of the market."""
+        """Contracts in USD have separate sockets for books (`public`) and for market data (`market`)."""
         if market.get("linear"):
             category = "market" if self._names[channel] in _OF_THE_MARKET else "public"
             return f"{_LINEAR}/{category}/ws"
@@ -357,7 +357,7 @@ _PAST_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/rest-api
 
 
 def _past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) -> Series:
-    """`@trade` and `@aggTrade` count their trades apart, and so do `trades`, `historicalTrades` and `aggTrades`."""
+    """The series of past trades. Trades and aggregate trades have separate ids, on the socket and over REST."""
     prefix = _PREFIX.get(kind)
     if prefix is None:
         raise Unfillable(f"Binance serves no past trades with the stream's ids for {kind} markets")
@@ -368,17 +368,17 @@ def _past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool)
     elif has_key or (kind == "spot" and not spot_needs_key):
         method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
     else:
-        # historicalTrades wants a key. An aggregate cannot be taken apart into its trades.
+        # historicalTrades needs a key. An aggregate cannot be split into its trades.
         params = {"fetchTradesMethod": f"{prefix}GetTrades"}
         return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_PAST_DOCS)
     return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
 
 
-_BY_NAME = 20  # so many markets spot serves at the price of one
+_BY_NAME = 20  # spot serves this many markets for the weight of one
 
 
 def _newest(kind: str, stream: str | None) -> Bulk | None:
-    """`lastId` of `ticker/24hr` is the id of the last trade; of contracts also of an insurance trade, which is not
+    """`lastId` of `ticker/24hr` is the id of the last trade. For contracts it may be an insurance trade, which is not
     streamed."""
     prefix = _PREFIX.get(kind)
     if prefix is None:
@@ -437,7 +437,7 @@ FACTS = (
         microseconds=True,
         trades=replace(_TRADES, past=partial(_past, spot_needs_key=False)),
         ccxt=Ccxt(
-            # its security type is NONE:
+            # the security type of the endpoint is NONE:
             # https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
             needs_no_key=frozenset({("public", "historicalTrades")}),
             # a weight of 1 is 0.2

@@ -17,8 +17,8 @@ _CHECKED_LEVELS = 25
 
 def bitfinex_checksums(bids: Levels, asks: Levels) -> Iterator[int]:
     """Signed CRC32 of price and amount (of a raw book: id and amount) of a bid, an ask, the next bid, …; an ask's
-    amount is negative. Once of the digits as sent, and once of the numbers as JavaScript writes them (5.6e-7), which
-    is how the venue comes by its digits.
+    amount is negative. Returned for the digits as sent, and for the numbers as JavaScript writes them (5.6e-7), which
+    is how the venue makes its digits.
 
     https://docs.bitfinex.com/docs/ws-websocket-checksum
     """
@@ -32,7 +32,7 @@ def bitfinex_checksums(bids: Levels, asks: Levels) -> Iterator[int]:
 
 
 def _as_javascript(number: Any) -> str:
-    """As `String(number)` does: https://tc39.es/ecma262/#sec-numeric-types-number-tostring"""
+    """Format a number as JavaScript's `String(number)` does: https://tc39.es/ecma262/#sec-numeric-types-number-tostring"""
     sign, decimals, exponent = Decimal(repr(float(number))).normalize().as_tuple()
     assert isinstance(exponent, int)
     digits = "".join(map(str, decimals))
@@ -55,12 +55,12 @@ def _agrees(book: Book, frame: Any) -> bool | None:
 
 
 def is_bitfinex_checksum(frame: Any) -> bool:
-    """Whether a frame is `[channel, "cs", checksum]`: it brings nothing else."""
+    """Whether a frame is `[channel, "cs", checksum]`, which holds nothing but a checksum."""
     return isinstance(frame, list) and len(frame) > 2 and frame[1] == "cs"
 
 
 def _whole_book(frame: Any, subscriptions: Mapping[str, Any]) -> BookFrame | None:
-    """`[channel, [[price, count, amount], …]]`; a change is one such list alone."""
+    """A snapshot is `[channel, [[price, count, amount], …]]`; a change is `[channel, [price, count, amount]]`."""
     if not isinstance(frame, list) or len(frame) < 2 or not isinstance(frame[1], list):
         return None
     rows, note = frame[1], subscriptions.get(str(frame[0]))

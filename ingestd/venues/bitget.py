@@ -1,4 +1,4 @@
-"""Bitget: the public channels of its WebSocket v2, of spot and of contracts.
+"""Bitget: the public channels of its WebSocket v2, for spot and contracts.
 
 https://www.bitget.com/api-doc/common/websocket-intro, https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel,
 https://www.bitget.com/api-doc/contract/websocket/public/Order-Book-Channel
@@ -82,7 +82,7 @@ class _Book(msgspec.Struct, gc=False):
 
 
 _frames = msgspec.json.Decoder(_Frame)
-# Not strict: Bitget writes its times as texts.
+# Not strict: Bitget sends times as texts.
 _trades = msgspec.json.Decoder(list[_Trade], strict=False)
 _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
 _books = msgspec.json.Decoder(list[_Book], strict=False)
@@ -93,7 +93,7 @@ _PONG = (Notice("heartbeat"),)
 
 
 class BitgetDecoder:
-    """One socket's frames. A market id is `instType:instId`: spot and contracts share ids and the socket."""
+    """Decodes the frames of one socket. Market ids are `instType:instId`: spot and contracts share ids and socket."""
 
     def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
@@ -122,7 +122,7 @@ class BitgetDecoder:
         return _ticks(symbol, message.data, received_at) if arg.channel == "ticker" else ()
 
     def _trades(self, symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
-        """The newest trade comes first."""
+        """Decode trades. Bitget sends the newest first."""
         seq = self._ids.seq
         return [
             Trade(
@@ -165,14 +165,14 @@ def _book_changes(symbol: str, message: _Frame, received_at: int) -> list[Messag
             row.asks,
             message.action == "snapshot",
             last=row.seq,
-            checksum=row.checksum or None,  # 0: it was not computed
+            checksum=row.checksum or None,  # 0 means not computed
         )
         for row in _books.decode(message.data)
     ]
 
 
 def _notices(message: _Frame) -> Sequence[Message]:
-    """An event: the answer to a request."""
+    """Decode an event, which is the answer to a request."""
     arg = message.arg
     market_id = f"{arg.instType}:{arg.instId}" if arg is not None and arg.instId else None
     match message.event:
@@ -199,7 +199,7 @@ def bitget_checksum(bids: Levels, asks: Levels) -> int:
 
 
 def _agrees(book: Book, frame: Any) -> bool | None:
-    """None where the frame carries no checksum. ccxt keeps the row as it was sent at the end of each level."""
+    """Whether the checksum matches; None if the frame has none. ccxt keeps the raw row at the end of each level."""
     if (at(frame, "arg", "channel") or at(frame, "arg", "topic")) != "books":
         return None
     stated = at(frame, "data", 0, "checksum")
@@ -208,7 +208,7 @@ def _agrees(book: Book, frame: Any) -> bool | None:
 
 
 class BitgetBookRule:
-    """A change's number (`seq`) only rises: one that is lower came out of turn. What is lost shows by the checksum."""
+    """Sequence numbers (`seq`) only rise: a lower one is out of order. A lost change shows by the checksum."""
 
     depth: int | None = None
 
@@ -222,7 +222,7 @@ class BitgetBookRule:
 
 
 class Bitget:
-    """See `Venue`. What the feed's options ask of another socket (`uta`, a demo) is left to ccxt."""
+    """See `Venue`. If the feed's options choose another socket (`uta`, a demo), ccxt reads it."""
 
     exchange = EXCHANGE
     markets = frozenset({"spot", "linear", "inverse"})
@@ -234,7 +234,7 @@ class Bitget:
         sockets_per_s=1.0,  # 300 in five minutes
         source="https://www.bitget.com/api-doc/common/websocket-intro",
     )
-    keep_alive = KeepAlive(25.0, b"ping")  # wanted every 30 s; after two minutes without it the socket is closed
+    keep_alive = KeepAlive(25.0, b"ping")  # Bitget wants one every 30 s, and closes a socket after two minutes without
     book_over_rest = False
     book_rule = BitgetBookRule()
 
@@ -254,7 +254,7 @@ class Bitget:
         return f"{settle if settle in ('USDT', 'USDC') else 'COIN'}-FUTURES:{market['id']}"
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for everything."""
+        """One URL for all streams."""
         return _URL
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
@@ -312,7 +312,7 @@ FACTS = (
             ("MARGIN", families.BESIDE),
         ),
         trades=Trades(
-            # "tradeId, descending"; that they are the ids of the stream is not said, so a page must overlap with it
+            # "tradeId, descending"; not documented as the stream's ids, so a page must share trades with the stream
             past=Series(
                 Paging.BEFORE_ID,
                 Ids.INCREASING,

@@ -14,7 +14,7 @@ _SIDES = {"1": "sell", "2": "buy"}
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Its first socket: `buySellGb` is 1 for a sale and 2 for a purchase; ccxt has it the other way round.
+    """On its first socket `buySellGb` is 1 for a sale and 2 for a purchase; ccxt swaps them.
 
     https://apidocs.bithumb.com/reference/빗썸-거래소-정보-수신
     """

@@ -10,7 +10,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Its socket sends each number twice; the text is the exact one: `price` 3800.8 is `price_str` "3800.80".
+    """The socket sends each number twice; the text is exact: `price` 3800.8 is `price_str` "3800.80".
 
     https://www.bitstamp.net/websocket/v2/
     """
@@ -31,7 +31,7 @@ FACTS = (
         ),
         corrections=Corrections(
             trade=_corrected,
-            # it numbers its books by their microseconds
+            # the sequence number of a book is its time in microseconds
             book_times=(("data", "microtimestamp"), ("nonce",)),
         ),
         books=CcxtBooks(

@@ -10,7 +10,7 @@ from ingestd.venues.facts import Changes, Corrections, Facts, Trade
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """`side` is that of the order of which it says whether it was the taker.
+    """`side` is that of one order; `isTaker` says whether that order was the taker.
 
     https://api.exchange.bullish.com/docs/api/rest/trading-api/v2/ (`isTaker`)
     """

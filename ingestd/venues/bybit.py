@@ -1,4 +1,4 @@
-"""Bybit v5: its public spot, linear and inverse sockets. https://bybit-exchange.github.io/docs/v5/ws/connect
+"""Bybit v5: the public spot, linear and inverse sockets. https://bybit-exchange.github.io/docs/v5/ws/connect
 
 Liquidations: https://bybit-exchange.github.io/docs/v5/websocket/public/all-liquidation
 Mark prices: https://bybit-exchange.github.io/docs/v5/websocket/public/ticker
@@ -31,7 +31,7 @@ EXCHANGE = "bybit"
 _ADDRESS = "wss://stream.bybit.com/v5/public/"
 _TRADES = "publicTrade"
 _BEST = "orderbook.1"
-_BOOK = "orderbook.50"  # the depth ccxt asks for
+_BOOK = "orderbook.50"  # the depth that ccxt subscribes to
 _LIQUIDATIONS = "allLiquidation"
 _TICKERS = "tickers"
 _TOPICS: dict[Channel, str] = {
@@ -107,12 +107,12 @@ _frames = msgspec.json.Decoder(_Frame)
 _topics = msgspec.json.Decoder(_Topic)
 _liquidations = msgspec.json.Decoder(_Liquidations)
 _tickers = msgspec.json.Decoder(_Ticker)
-# `S` is the side of the position, which an order of the other side closes.
+# `S` is the side of the position; the liquidation order has the opposite side.
 _CLOSED_BY: dict[str, Side] = {"Buy": "sell", "Sell": "buy"}
 
 
 class _Top:
-    """One market's best bid and ask: a delta of one level brings the side that changed."""
+    """One market's best bid and ask. A delta of the one-level book holds only the side that changed."""
 
     __slots__ = ("ask", "bid")
 
@@ -122,13 +122,13 @@ class _Top:
 
 
 class BybitDecoder:
-    """One socket's frames."""
+    """Decodes the frames of one socket."""
 
     def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
         self._ids = TradeIds(start)
         self._tops: dict[str, _Top] = {}
-        self._prices: dict[str, _Prices] = {}  # as the last snapshot and the changes since have them
+        self._prices: dict[str, _Prices] = {}  # state after the last snapshot and the changes since
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         """See `Decoder`."""
@@ -173,7 +173,7 @@ class BybitDecoder:
         return ()
 
     def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
-        """What is not of the form of trades and books. Raises `error` where it should be."""
+        """Decode a frame that is neither trades nor a book. Raises `error` if it is a malformed one of these."""
         try:
             name, _, market_id = _topics.decode(frame).topic.rpartition(".")
         except RecursionError as nested:
@@ -188,7 +188,7 @@ class BybitDecoder:
         raise error
 
     def _mark_price(self, symbol: str, ticker: _Ticker, received_at: int) -> Sequence[Message]:
-        """A field that a change leaves out has not changed. Most changes are of neither price."""
+        """Decode a ticker. A field that a delta leaves out has not changed. Most deltas change neither price."""
         new, held = ticker.data, self._prices.get(symbol)
         if ticker.type == "delta":
             if held is None or (new.markPrice is None and new.indexPrice is None):
@@ -207,7 +207,7 @@ class BybitDecoder:
             top = held
             top.bid, top.ask = _changed(top.bid, book.b), _changed(top.ask, book.a)
         else:
-            return ()  # a change of what was never said
+            return ()  # a delta without a snapshot before it
         bid, ask = top.bid, top.ask
         if bid is None:
             return () if ask is None else (Tick(EXCHANGE, symbol, time, received_at, None, None, ask[0], ask[1]),)
@@ -242,7 +242,7 @@ def _time(message: _Frame) -> int:
 
 
 def _notices(message: _Frame) -> Sequence[Message]:
-    """The answer to a request. A refusal names the topic it is about, of which there may be several."""
+    """Decode the answer to a request. A refusal names the refused topics."""
     if message.op == "pong" or message.ret_msg == "pong":
         return (Notice("heartbeat"),)
     markets = set(_NAMED_MARKETS(message.ret_msg))
@@ -258,7 +258,7 @@ def _notices(message: _Frame) -> Sequence[Message]:
 
 
 class BybitBookRule:
-    """A change's number (`u`) is the one after the book's. Snapshots begin anew, with 1 after the venue's restarts."""
+    """Sequence numbers (`u`) are consecutive. A snapshot starts a new series, with 1 after a restart of the venue."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
         """See `BookRule`."""
@@ -268,14 +268,14 @@ class BybitBookRule:
 
 
 class Bybit:
-    """See `Venue`. Of the feed's options none chooses another stream."""
+    """See `Venue`. No option of the feed chooses another stream."""
 
     exchange = EXCHANGE
     channels: frozenset[Channel] = frozenset(_TOPICS)
-    markets = frozenset({"spot", "linear", "inverse"})  # an option has another socket, other topics and depths
+    markets = frozenset({"spot", "linear", "inverse"})  # options have another socket, other topics and depths
     limits = Limits(
         streams_per_socket=500,  # 21,000 characters of topics on a socket, at most 42 each
-        streams_per_message=10,  # on spot; the others state none
+        streams_per_message=10,  # limit on spot; no limit is documented for the others
         messages_per_s=10.0,
         sockets_per_s=1.6,  # 500 in five minutes
         source="https://bybit-exchange.github.io/docs/v5/ws/connect",
@@ -316,15 +316,15 @@ class Bybit:
         ]
 
 
-_OPTION_DASHES = 3  # of an option's id, such as BTC-26DEC25-100000-C
+_OPTION_DASHES = 3  # dashes in an option's id, such as BTC-26DEC25-100000-C
 
 
 class BybitNames(AsDialled):
-    """Trades of options: ccxt asks for `publicTrade.{symbol}`, Bybit has `publicTrade.{baseCoin}` for all options of
-    the coin. https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
+    """Topics of option trades: ccxt subscribes to `publicTrade.{symbol}`, but Bybit has one `publicTrade.{baseCoin}`
+    for all options of a coin. https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
 
     def __init__(self) -> None:
-        self._asked: set[str] = set()  # of the topics that stand for several markets
+        self._asked: set[str] = set()  # subscribed topics that cover several markets
 
     def sent(self, message: Any) -> Any:
         topics = message.get("args") if isinstance(message, dict) and message.get("op") == "subscribe" else None
@@ -346,13 +346,13 @@ class BybitNames(AsDialled):
 
 
 def _option_of(topic: Any) -> str | None:
-    """The option whose trades this topic asks for."""
+    """The option whose trades this topic names."""
     channel, _, name = topic.partition(".") if isinstance(topic, str) else ("", "", "")
     return name if channel == _TRADES and name.count("-") >= _OPTION_DASHES else None
 
 
 def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
-    """A book of one level is another one. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
+    """The numbered frames. A one-level book has its own series. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
     data, topic = part(frame, "data"), str(frame.get("topic") if isinstance(frame, dict) else None)
     if data and topic.startswith("orderbook.") and not topic.startswith("orderbook.1."):
         market_type = "spot" if "spot" in url else "contract"

@@ -1,6 +1,6 @@
 """Coinbase Advanced Trade. https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
 
-Best prices come by `ticker`. ccxt asks for `ticker_batch`, whose messages have neither bid nor ask:
+Best prices come from `ticker`. ccxt subscribes to `ticker_batch`, whose messages have neither bid nor ask:
 https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
 """
 
@@ -30,7 +30,7 @@ _URL = "wss://advanced-trade-ws.coinbase.com"
 _NAMES: Mapping[Channel, str] = {"trades": "market_trades", "ticks": "ticker", "order_book": "level2"}
 _STREAMS_PER_MESSAGE = 50
 _HEARTBEATS = b'{"type":"subscribe","channel":"heartbeats"}'
-# Theirs is "the maker's side of the trade"; also UNKNOWN_ORDER_SIDE.
+# Coinbase sends "the maker's side of the trade", or UNKNOWN_ORDER_SIDE.
 # https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
 _TAKER_OF_MAKER: Mapping[str, Side] = {"BUY": "sell", "SELL": "buy"}
 
@@ -183,7 +183,7 @@ class _Decoder:
             found.append(BookChange(symbol, time, received_at, bids, asks, event.type == "snapshot"))
 
     def _seldom(self, frame: bytes) -> Sequence[Message]:
-        """A refusal, or a channel that nobody asks for here."""
+        """Decode a refusal, or a frame of a channel that we do not use."""
         message = decoded(_other, frame)
         if message.type == "error":
             return (Notice("refused", message.message, named_market(message.message, self._symbols)),)
@@ -193,19 +193,19 @@ class _Decoder:
 
 
 class CoinbaseAdvanced:
-    """See `Venue`. No option of ccxt's chooses another stream."""
+    """See `Venue`. No option of ccxt chooses another stream."""
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
     markets = frozenset({"spot", "linear"})
     limits = Limits(
-        streams_per_socket=300,  # the venue states none
+        streams_per_socket=300,  # no limit is documented
         streams_per_message=_STREAMS_PER_MESSAGE,
         messages_per_s=8.0,
         sockets_per_s=8.0,
         source="https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-rate-limits",
     )
-    keep_alive: KeepAlive | None = None  # the heartbeats that are subscribed to keep quiet streams open
+    keep_alive: KeepAlive | None = None  # subscribed heartbeats keep quiet streams open
     book_over_rest = False
     book_rule = Unnumbered()
 
@@ -213,19 +213,19 @@ class CoinbaseAdvanced:
         pass
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for everything."""
+        """One URL for all streams."""
         return _URL
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """A message is of one channel; the last one asks for heartbeats, without which a quiet stream is closed."""
+        """One message per channel; the last subscribes to heartbeats, without which Coinbase closes a quiet stream."""
         return [*_requests("subscribe", streams), _HEARTBEATS]
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """Of the same form; the heartbeats go on."""
+        """One message per channel; the heartbeats stay subscribed."""
         return _requests("unsubscribe", streams)
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """Its state names trades without an id."""
+        """See `Venue`. The decoder's state makes ids for trades without one."""
         return _Decoder(symbols, start)
 
 
@@ -247,7 +247,7 @@ FACTS = (
             consecutive_ids="all",
         ),
         ccxt=Ccxt(
-            # of several, ccxt asks for `ticker_batch`
+            # for several symbols ccxt subscribes to `ticker_batch`
             tickers_one_by_one=True,
         ),
         corrections=Corrections(

@@ -1,7 +1,7 @@
 """Coinbase Exchange. https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
 
-Books come by `level2_batch`, which wants no key: `level2`, which ccxt asks for, does. Its messages are the same, put
-together every 50 ms.
+Books come from `level2_batch`, which needs no key; `level2`, which ccxt subscribes to, does. Its messages are the same,
+batched every 50 ms.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Match(msgspec.Struct, tag_field="type", tag="match", gc=False):
 
 
 class _LastMatch(_Match, tag_field="type", tag="last_match", gc=False):
-    """The trade before the subscription."""
+    """The last trade before the subscription."""
 
 
 class _Ticker(msgspec.Struct, tag_field="type", tag="ticker", gc=False):
@@ -108,7 +108,7 @@ class _Decoder:
         return (_snapshot(message, symbol, received_at),)
 
     def _seldom(self, frame: bytes) -> Sequence[Message]:
-        """What is no market data; of unknown types the venue says that clients are to leave them out."""
+        """Decode a frame that is not market data. The venue tells clients to ignore unknown types."""
         message = decoded(_other, frame)
         if message.type in _DATA:
             raise ValueError(f"a malformed {message.type}")
@@ -155,13 +155,13 @@ def _time(text: str | None, received_at: int) -> int:
 
 
 class CoinbaseExchange:
-    """See `Venue`. No option of ccxt's chooses another stream."""
+    """See `Venue`. No option of ccxt chooses another stream."""
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
-        streams_per_socket=300,  # the venue states none
+        streams_per_socket=300,  # no limit is documented
         streams_per_message=_STREAMS_PER_MESSAGE,
         messages_per_s=8.0,
         sockets_per_s=8.0,
@@ -175,19 +175,19 @@ class CoinbaseExchange:
         pass
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for everything."""
+        """One URL for all streams."""
         return _URL
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One message per channel, or several."""
+        """One or more messages for each channel."""
         return _requests("subscribe", streams)
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """Of the same form."""
+        """One or more messages for each channel."""
         return _requests("unsubscribe", streams)
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """It keeps no state."""
+        """See `Venue`. The decoder keeps no state."""
         return _Decoder(symbols)
 
 
@@ -217,7 +217,7 @@ FACTS = (
         ),
         ccxt=Ccxt(
             with_key_only=frozenset({"order_book"}),
-            # the trade before a subscription: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
+            # the last trade before a subscription: https://docs.cdp.coinbase.com/exchange/websocket-feed/channels
             same_message={"last_match": "match"},
         ),
         corrections=Corrections(

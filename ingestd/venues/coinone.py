@@ -12,7 +12,7 @@ from ingestd.venues.names import CodeNames
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """`is_seller_maker`: then the buyer is the taker; ccxt has it the other way round.
+    """If `is_seller_maker`, the buyer is the taker; ccxt swaps them.
 
     https://docs.coinone.co.kr/reference/recent-completed-orders
     """
@@ -21,7 +21,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """Every message is a whole book."""
+    """Every message is a snapshot."""
     is_book = (
         isinstance(frame, dict) and "ORDERBOOK" in str(frame.get("channel")) and isinstance(frame.get("data"), dict)
     )

@@ -13,7 +13,7 @@ from ingestd.venues.names import CodeNames
 
 
 def _one_by_one(frame: Any) -> Sequence[Any]:
-    """Deepcoin: a frame of trades holds a list of them (`r`), of which ccxt takes the first.
+    """Split a frame with a list of trades (`r`), of which ccxt would read only the first.
 
     https://www.deepcoin.com/docs/publicWS/lastTransactions
     """

@@ -13,7 +13,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The channel of one group and depth has no `type`: each of its messages is a whole book.
+    """Frames of the channel with group and depth have no `type`: each is a snapshot.
 
     https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval
     """
@@ -80,7 +80,7 @@ FACTS = (
         ),
         trades=_TRADES,
         ccxt=Ccxt(
-            # of contracts that Coinbase leaves to Deribit
+            # for contracts that Coinbase leaves to Deribit
             servers=("wss://www.deribit.com",),
         ),
         books=_BOOKS,

@@ -12,7 +12,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """A trade comes as a row of the taker's and one of the maker's: `direction` is that of the one in the row.
+    """A trade arrives as two rows, the taker's and the maker's; `direction` is the side of the row's own party.
 
     https://docs.derive.xyz/reference/trades-instrument_name (`liquidity_role`)
     """
@@ -21,9 +21,9 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
 
 def _once_a_trade(frame: Any) -> Sequence[Any]:
-    """Derive: of a trade whose both rows are in the frame the taker's alone (see `_derive`).
+    """Keep only the taker's row of a trade with both rows in the frame (see `_corrected`).
 
-    ccxt goes through the list of trades by number, but takes it where it is a dictionary only.
+    ccxt indexes the list of trades by number, but accepts only a dictionary.
     """
     params = frame.get("params") if isinstance(frame, dict) else None
     if not isinstance(params, dict) or not str(params.get("channel")).startswith("trades."):

@@ -11,7 +11,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """https://docs.dydx.exchange/api_integration-indexer/indexer_websocket: `subscribed` brings the initial state."""
+    """https://docs.dydx.exchange/api_integration-indexer/indexer_websocket: `subscribed` holds the snapshot."""
     if not isinstance(frame, dict) or (frame.get("channel"), frame.get("type")) != ("v4_orderbook", "subscribed"):
         return None
     return BookFrame(str(frame.get("id")))

@@ -15,7 +15,7 @@ _TRADES = Trades(
 )
 _CCXT = Ccxt(
     symbols_per_call=30,
-    # ccxt asks for options.candlesticks, which is options.contract_candlesticks:
+    # ccxt subscribes to options.candlesticks; the right name is options.contract_candlesticks:
     # https://www.gate.com/docs/developers/options/ws/en/#contract-candlesticks-channel
     unserved={"option": frozenset({"candles"})},
 )

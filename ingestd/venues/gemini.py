@@ -13,7 +13,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _with_block_trades(frame: Any) -> Sequence[Any]:
-    """Gemini: a block trade is an event of its own type, which ccxt passes over; `block_trade` keeps the mark.
+    """Turn block trades, whose event type ccxt ignores, into ordinary trades marked with `block_trade`.
 
     https://docs.gemini.com/websocket/market-data/v1/market-data-v1
     """
@@ -29,7 +29,7 @@ def _is_block_trade(event: Any) -> bool:
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """The first message of a market: with its last trades (version 2), or of events whose reason is `initial`.
+    """A market's snapshot: the message with its last trades (version 2), or with events whose reason is `initial`.
 
     https://docs.gemini.com/websocket/market-data/v2/level-2-data and
     https://docs.gemini.com/websocket-api/#multi-market-data
@@ -45,7 +45,7 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     if first.get("reason") != "initial":
         return None
     if len(events) == 2:
-        events.append(first)  # ccxt takes two of them for a best bid and ask
+        events.append(first)  # ccxt reads two events as a best bid and ask
     return BookFrame(str(first.get("symbol")).lower())
 
 
@@ -57,14 +57,14 @@ FACTS = (
     Facts(
         exchange="gemini",
         first_market="BTC/USD",
-        # Each states both, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
+        # The exchange states both count and value, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
         # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
         # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
         open_interest=Counting("base", other="base"),
         lists=(("symbols/details", families.SINGLE),),
         trades=Trades(
             # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary); the flag
-            # is our own word for the socket's type `block_trade`: see `_with_block_trades`
+            # our own field, for the socket's type `block_trade`: see `_with_block_trades`
             marks=Marks(
                 {"type": {"trade": None, "buy": None, "sell": None, "block": "block"}}, {"block_trade": "block"}
             ),

@@ -12,7 +12,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The whole book that a subscription begins with has the number 0, which is not of the series of its changes.
+    """The snapshot at the start of a subscription has the number 0, which is not in the series of the changes.
 
     https://api-docs.grvt.io/market_data_streams/#orderbook-delta
     """
@@ -40,7 +40,7 @@ FACTS = (
             marks=Marks(flags={"is_rpi": "rpi"}),
         ),
         ccxt=Ccxt(
-            # ccxt names a subscription by market and interval alone: at 500 ms, the default, books are taken for
+            # ccxt names a subscription by market and interval only: at the default of 500 ms it mistakes books for
             # tickers
             options={"watchOrderBook": {"interval": 100}},
         ),

@@ -1,4 +1,4 @@
-"""HitBTC, and Bequant, which runs on it."""
+"""HitBTC, and Bequant, which runs on HitBTC's platform."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """Of contracts: that code passes over every change after one that is missing, and hands the book over all the same.
+    """For contracts: after a missing change ccxt ignores every later one, but still returns the book.
 
     https://huobiapi.github.io/docs/usdt_swap/v1/en/#general-subscribe-incremental-market-depth-data
     """
@@ -25,7 +25,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _unit_of_sample(info: Any) -> OpenInterestUnit | None:
-    """Its history says it itself (`amount_type`): 1 contracts, 2 coins."""
+    """The unit in a row of the history (`amount_type`): 1 contracts, 2 coins."""
     return "base" if isinstance(info, Mapping) and str(info.get("amount_type")) == "2" else None
 
 
@@ -53,7 +53,7 @@ FACTS = (
             options={"watchTicker": {"name": "market.{marketId}.bbo"}},
         ),
         books=CcxtBooks(
-            # of contracts; of spot the venue's code compares the numbers
+            # for contracts; for spot ccxt compares the sequence numbers
             numbering=Numbering(("version",), ("version",)),
             numbered_frames=_numbered_frames,
             left_standing=True,

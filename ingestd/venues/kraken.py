@@ -1,8 +1,8 @@
 """Kraken spot, WebSocket v2. https://docs.kraken.com/api/docs/websocket-v2/
 
-Its messages name a market by the venue's own name (`BTC/USD`), which is neither the id that REST uses (`XXBTZUSD`) nor
-what ccxt calls it everywhere: the channel `instrument` lists the names there are, and is compared at each start. Books
-have the depth that was asked for: what falls below it is not taken back, so the client must forget it.
+Messages name a market by Kraken's own name (`BTC/USD`), which is not REST's id (`XXBTZUSD`), and not always ccxt's
+symbol. The channel `instrument` lists these names; we compare them on each connection. Books have the requested depth:
+Kraken does not remove a level that falls below it, so the client must drop it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _NAMES: Mapping[Channel, str] = {"trades": "trade", "ticks": "ticker", "order_bo
 _DEPTHS = (10, 25, 100, 500, 1000)
 _CHECKED_LEVELS = 10
 _STREAMS_PER_MESSAGE = 50
-_Best = Callable[[int], Sequence[Row]]  # so many levels of a side, the best first
+_Best = Callable[[int], Sequence[Row]]  # returns the n best levels of a side, best first
 _ALREADY = "Already subscribed"
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Number = Any  # a JSON number, as its text where it has a fraction
+_Number = Any  # a JSON number; a text if it has a fraction
 
 
 _NEWER = {"XBT": "BTC", "XDG": "DOGE"}
@@ -121,7 +121,7 @@ class _Result(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    """To a request of ours."""
+    """An answer to one of our requests."""
 
     method: str = ""
     success: bool | None = None
@@ -137,7 +137,7 @@ _decode = msgspec.json.Decoder(_Trades | _Tickers | _Books | _Heartbeat | _Statu
 _answer = msgspec.json.Decoder(_Answer)
 _instruments = msgspec.json.Decoder(_Instruments)
 _INSTRUMENT = "instrument"
-_GREETING = 0  # the number of its request; those of streams begin with 1
+_GREETING = 0  # request number of the greeting; subscriptions start with 1
 _UNLISTED = "the venue's channel instrument lists no market of this name"
 _KNOWN = frozenset({"trade", "ticker", "book", "heartbeat", "status"})
 
@@ -145,7 +145,7 @@ _KNOWN = frozenset({"trade", "ticker", "book", "heartbeat", "status"})
 class _Decoder:
     def __init__(self, symbols: Mapping[str, str]) -> None:
         self._symbols = symbols
-        self._listed: frozenset[str] | None = None  # what the venue's socket calls its markets, once it has said so
+        self._listed: frozenset[str] | None = None  # names of the markets on the socket; None until they arrive
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         try:
@@ -207,7 +207,7 @@ class _Decoder:
         ]
 
     def _seldom(self, frame: bytes) -> Sequence[Message]:
-        """The answer to a request, or a channel that nobody asks for here."""
+        """Decode the answer to a request, or a frame of a channel that we do not use."""
         answer = decoded(_answer, frame)
         if answer.channel == _INSTRUMENT:
             return self._instruments(frame)
@@ -230,7 +230,7 @@ class _Decoder:
         return (Notice(done, answer.result.channel, answer.result.symbol or None),)
 
     def _instruments(self, frame: bytes) -> Sequence[Message]:
-        """The markets there are: those that REST names otherwise are refused by name."""
+        """Compare the list of markets with ours: a market that it does not name counts as refused."""
         message = decoded(_instruments, frame)
         if message.type != "snapshot":
             return ()
@@ -250,31 +250,31 @@ def _time(text: str | None, received_at: int) -> int:
 
 
 def _status(system: str) -> Notice:
-    """Before a maintenance it closes every socket."""
+    """Decode the venue's status. Kraken closes every socket before a maintenance."""
     return Notice("restarting" if system == "maintenance" else "heartbeat", f"system {system}")
 
 
 class KrakenBookRule(Unnumbered):
-    """Books carry a checksum, and have the depth that was asked for."""
+    """Books have a checksum, and the requested depth."""
 
     def __init__(self, depth: int) -> None:
         self.depth: int | None = depth
 
     def agrees(self, change: BookChange, bids: _Best, asks: _Best) -> bool:
-        """Whether its checksum is that of the book after it: of the texts as they were sent."""
+        """Whether the checksum matches the book after the change; it covers the texts as sent."""
         return change.checksum == kraken_checksum(bids(_CHECKED_LEVELS), asks(_CHECKED_LEVELS))
 
 
 class Kraken:
-    """See `Venue`. `options`: `watchOrderBook = { depth = 100 }` asks for deeper books than ccxt's 10 levels."""
+    """See `Venue`. `options`: `watchOrderBook = { depth = 100 }` requests deeper books than ccxt's 10 levels."""
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
-        streams_per_socket=300,  # the venue states none
+        streams_per_socket=300,  # no limit is documented
         streams_per_message=_STREAMS_PER_MESSAGE,
-        messages_per_s=5.0,  # "dynamic", says the venue, and no number
+        messages_per_s=5.0,  # the venue says "dynamic", without a number
         sockets_per_s=0.25,  # "approximately 150" in ten minutes
         source="https://docs.kraken.com/api/docs/guides/spot-ws-intro and …/guides/spot-ratelimits",
     )
@@ -288,24 +288,24 @@ class Kraken:
         self.book_rule = KrakenBookRule(self._depth)
 
     def market_id(self, market: Mapping[str, Any]) -> str:
-        """Its streams have names of their own."""
+        """The market's name on the socket."""
         return kraken_name(market)
 
     def greeting(self) -> list[bytes]:
-        """What the venue lists, so that what is asked for can be compared with it."""
+        """Subscribe to the list of markets, so that we can check our subscriptions against it."""
         asked = {"method": "subscribe", "params": {"channel": _INSTRUMENT}, "req_id": _GREETING}
         return [msgspec.json.encode(asked)]
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for everything."""
+        """One URL for all streams."""
         return _URL
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One message per channel, or several."""
+        """One or more messages for each channel."""
         return self._requests("subscribe", streams, request_id)
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """Of the same form."""
+        """One or more messages for each channel."""
         return self._requests("unsubscribe", streams, request_id)
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
@@ -330,9 +330,9 @@ class Kraken:
 
 
 def kraken_name(market: Mapping[str, Any]) -> str:
-    """What Kraken's WebSocket v2 calls this market (ccxt's dict of it).
+    """The market's name in Kraken's WebSocket v2. `market`: ccxt's dict.
 
-    REST's `wsname` is v1's naming; v2 says BTC and DOGE where that says XBT and XDG, and else the same:
+    REST's `wsname` is the name in v1; v2 differs only in BTC and DOGE instead of XBT and XDG:
     https://docs.kraken.com/exchange/guides/websockets/introduction. A market without one is called by the venue's ids
     of its assets: a name that v2 does not know is refused there.
     """
@@ -344,10 +344,10 @@ def kraken_name(market: Mapping[str, Any]) -> str:
 
 
 def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
-    """Kraken's market under the name that follows from the market itself; `code_of` is ccxt's code of an asset.
+    """Kraken's market, named by its own assets. `code_of`: ccxt's code of an asset.
 
-    ccxt reads the assets by what REST's list of assets says; while that cannot be had, `XREP` is called REP,
-    which is the name of another market.
+    ccxt takes the codes from REST's list of assets. While that list cannot be loaded, ccxt calls `XREP` REP, which is
+    the name of another market.
     """
     base, _, quote = str((market.get("info") or {}).get("wsname") or "").partition("/")
     if not quote or market["symbol"] == market["id"]:
@@ -357,12 +357,12 @@ def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) 
 
 
 class KrakenNames(AsDialled):
-    """Its messages name a market in `symbol`: of `params`, `result` and the rows of `data`, and of an error."""
+    """Translates `symbol` in messages: in `params`, `result`, the rows of `data`, and errors."""
 
     def __init__(self, markets: Callable[[], Markets]) -> None:
         self._markets = markets
         self._known: Markets = {}
-        self._theirs: dict[str, str] = {}  # by unified symbol
+        self._theirs: dict[str, str] = {}  # Kraken's names, by unified symbol
         self._unified: dict[str, str] = {}
 
     def sent(self, message: Any) -> Any:
@@ -382,7 +382,7 @@ class KrakenNames(AsDialled):
             if isinstance(row, dict) and isinstance(row.get("symbol"), str):
                 name = row["symbol"]
                 if name not in self._unified and name in self._theirs:
-                    return ()  # a market that REST does not list, under what ccxt calls another one
+                    return ()  # a market that REST does not list, whose name is ccxt's symbol of another market
                 row["symbol"] = self._unified.get(name, name)
         return (frame,)
 
@@ -408,20 +408,20 @@ def _digits(number: Any) -> str:
 
 
 def _agrees(book: Book, frame: Any) -> bool | None:
-    """None when the frame carries no checksum."""
+    """Whether the checksum matches; None if the frame has none."""
     stated = at(frame, "data", 0, "checksum") if at(frame, "channel") == "book" else None
     return None if stated is None else stated == kraken_checksum(book["bids"], book["asks"])
 
 
 _DAY_US = 86_400_000_000
-_FEW = 20  # so many markets are asked for by name
+_FEW = 20  # up to this many markets are requested by name
 
 
 def _count(row: Mapping[str, Any]) -> Word | None:
-    """`t` of `Ticker`: how many trades there were today."""
+    """`t` of `Ticker` is the number of trades today."""
     counts = row.get("t")
     today = whole(counts[0]) if isinstance(counts, list) and counts else None
-    # It begins anew at midnight, so that each day is a series of its own.
+    # It restarts at midnight, so each day is a separate series.
     return None if today is None else Word((f"trades of day {now_us() // _DAY_US}", today))
 
 
@@ -448,7 +448,7 @@ FACTS = (
             ),
             # WebSocket v2: "Sequence number unique per trading book"
             consecutive_ids="all",
-            # Its ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade
+            # Trade ids are a sequence per book: https://docs.kraken.com/api/docs/websocket-v2/trade
             past=Series(
                 Paging.FROM_TIME,
                 Ids.CONSECUTIVE,
@@ -467,7 +467,7 @@ FACTS = (
         corrections=Corrections(
             # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
             ticker_time="timestamp",
-            # a text with microseconds; of a snapshot ccxt keeps none
+            # a text with microseconds; ccxt keeps no time of a snapshot
             book_times=(("data", 0, "timestamp"),),
         ),
     ),

@@ -1,7 +1,7 @@
 """Kraken Futures. https://docs.kraken.com/api/docs/futures-api/websocket/
 
-`ticker_lite` has the best prices only; `{"watchBidsAsks": {"name": "ticker"}}` in the feed's options asks for `ticker`
-instead, which has their sizes and a time. Both come once a second.
+`ticker_lite` has the best prices only. `{"watchBidsAsks": {"name": "ticker"}}` in the feed's options chooses `ticker`
+instead, which also has sizes and a time. Both are sent once a second.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STREAMS_PER_MESSAGE = 50
 _ALREADY = "Already subscribed"
 
 _Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Number = Any  # a JSON number, as its text where it has a fraction
+_Number = Any  # a JSON number; a text if it has a fraction
 
 
 class _Trade(msgspec.Struct, tag_field="feed", tag="trade", gc=False):
@@ -105,8 +105,8 @@ _decode = msgspec.json.Decoder(
 ).decode
 _event = msgspec.json.Decoder(_Event)
 # "liquidation if it is a result of a user being liquidated …, termination if it is a result of a user being terminated,
-# or block"; `assignment` is in the trades over REST alone. That a termination closes other traders' positions is said
-# of the venue's last step elsewhere, not in the documents of the feed.
+# or block"; `assignment` occurs only in trades over REST. Other pages, not those of the feed, say that a termination
+# closes other traders' positions.
 # https://docs.kraken.com/exchange/api-reference/futures-websocket/trade
 _MARKS = Marks(
     {
@@ -172,7 +172,7 @@ class _Decoder:
         ]
 
     def _seldom(self, frame: bytes) -> Sequence[Message]:
-        """What is about the connection or a request."""
+        """Decode a frame about the connection or a request."""
         event = decoded(_event, frame)
         kind = _KINDS.get(event.event)
         if kind is not None:
@@ -215,10 +215,10 @@ def _tick(ticker: _TickerLite, symbol: str, received_at: int) -> Sequence[Tick]:
 
 
 class OneByOne:
-    """Each change of a book has the number after the last one's: 7,014 of 7,014 recorded steps are 1."""
+    """Sequence numbers of a book are consecutive: 7,014 of 7,014 recorded steps are 1."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """Exactly the next number does; those up to ours are in the book already."""
+        """True for the next number; None for numbers that the book contains already."""
         if sequence is None or change.last is None or change.last == sequence + 1:
             return True
         return None if change.last <= sequence else False
@@ -231,13 +231,13 @@ class KrakenFutures:
     channels = frozenset(_NAMES)
     markets = frozenset({"linear", "inverse"})
     limits = Limits(
-        streams_per_socket=300,  # the venue states none
+        streams_per_socket=300,  # no limit is documented
         streams_per_message=_STREAMS_PER_MESSAGE,
-        messages_per_s=90.0,  # of 100
+        messages_per_s=90.0,  # 100 are allowed
         sockets_per_s=2.0,  # at most 100 at once
         source="https://docs.kraken.com/exchange/guides/futures/ratelimits",
     )
-    keep_alive = KeepAlive(30.0)  # it wants one within 60 s
+    keep_alive = KeepAlive(30.0)  # Kraken wants one within 60 s
     book_over_rest = False
     book_rule = OneByOne()
 
@@ -247,19 +247,19 @@ class KrakenFutures:
         self._names: Mapping[Channel, str] = {**_NAMES, "ticks": ticker}
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for everything."""
+        """One URL for all streams."""
         return _URL
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One message per feed, or several."""
+        """One or more messages for each of Kraken's feeds."""
         return self._requests("subscribe", streams)
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """Of the same form."""
+        """One or more messages for each of Kraken's feeds."""
         return self._requests("unsubscribe", streams)
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """Its state orders trades, whose ids are random."""
+        """See `Venue`. The decoder's state orders trades, because their ids are random."""
         return _Decoder(symbols, start)
 
     def _requests(self, event: str, streams: Sequence[Asked]) -> list[bytes]:
@@ -276,7 +276,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _last_time(row: Mapping[str, Any]) -> Word | None:
-    """`lastTime` of `tickers`: when the last trade was."""
+    """`lastTime` of `tickers` is the time of the last trade."""
     text = row.get("lastTime")
     if not isinstance(text, str):
         return None

@@ -13,7 +13,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """The channels of 5 and 50 levels: every message is a whole book."""
+    """In the channels of 5 and 50 levels every message is a snapshot."""
     topic = str(frame.get("topic")) if isinstance(frame, dict) else ""
     return BookFrame(topic.rpartition(":")[2]) if "Depth" in topic and frame.get("data") else None
 

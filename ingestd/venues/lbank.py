@@ -12,7 +12,7 @@ _AHEAD_OF_UTC_MS = 8 * 3_600_000
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
-    """Its socket's times are local ones: see `_AHEAD_OF_UTC_MS`."""
+    """The socket's times are local times: see `_AHEAD_OF_UTC_MS`."""
     is_local = isinstance(info, Mapping) and isinstance(info.get("TS"), str) and trade.get("timestamp")
     return {"timestamp": trade["timestamp"] - _AHEAD_OF_UTC_MS} if is_local else {}
 
@@ -28,8 +28,7 @@ FACTS = (
         corrections=Corrections(
             trade=_corrected,
             book_times=(("TS",),),
-            # Its sockets write the time of Shanghai, of which its documents say nothing; its times over REST are
-            # since the epoch. https://www.lbank.com/en-US/docs/index.html#trade-record,
+            # The sockets send Shanghai time, which is not documented; REST times are since the epoch. https://www.lbank.com/en-US/docs/index.html#trade-record,
             # https://github.com/thrasher-corp/gocryptotrader/pull/2272
             ahead_of_utc_ms=_AHEAD_OF_UTC_MS,
         ),

@@ -12,7 +12,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _with_liquidations(frame: Any) -> Sequence[Any]:
-    """Lighter: the trades of liquidations are in a list of their own, which ccxt leaves out.
+    """Add the trades of liquidations, which are in a separate list that ccxt ignores.
 
     https://apidocs.lighter.xyz/docs/websocket-reference#trade
     """
@@ -22,7 +22,7 @@ def _with_liquidations(frame: Any) -> Sequence[Any]:
     trades = frame.get("trades")
     both = [*trades, *others] if isinstance(trades, list) else others
     by_id = {trade.get("trade_id"): trade for trade in both if isinstance(trade, dict)}
-    newest_first = sorted(by_id.values(), key=_number, reverse=True)  # as ccxt expects them
+    newest_first = sorted(by_id.values(), key=_number, reverse=True)  # ccxt expects this order
     return ({**frame, "trades": newest_first, "liquidation_trades": []},)
 
 

@@ -10,7 +10,7 @@ from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
-    """Its socket says how much of both currencies went over; the price is the one by the other.
+    """The socket sends the amounts of both currencies; the price is their quotient.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """
@@ -23,7 +23,7 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 
 
 def _with_time(frame: Any) -> Sequence[Any]:
-    """Luno: the time stands beside the trades, of which ccxt keeps nothing else.
+    """Put the time into each trade: the message has it beside the trades, where ccxt ignores it.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """

@@ -11,7 +11,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(trade: Trade, _info: Any) -> Changes:
-    """Where a trade has no id ccxt writes its fields, so that two equal ones of a millisecond are one."""
+    """For a trade without an id ccxt makes one of its fields: two equal trades of a millisecond would share it."""
     made_up = f"{trade.get('timestamp')}-{trade.get('side')}-"
     return {"id": None} if str(trade.get("id")).startswith(made_up) else {}
 
@@ -26,8 +26,7 @@ FACTS = (
         lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
         quotes_in_coins=True,
         ccxt=Ccxt(
-            # ccxt has the stream of best prices for spot alone; the tickers of contracts have the day's limits
-            # instead
+            # ccxt has a stream of best prices for spot only; the tickers of contracts have the day's limits instead
             ticks_from_books_of=frozenset({"swap"}),
         ),
         corrections=Corrections(

@@ -12,7 +12,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The whole book comes over REST. https://docs.nado.xyz/developer-resources/api/subscriptions/events"""
+    """The numbered frames. The snapshot comes over REST. https://docs.nado.xyz/developer-resources/api/subscriptions/events"""
     if isinstance(frame, dict) and frame.get("type") == "book_depth":
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, is_whole=False)
 
@@ -20,7 +20,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 FACTS = (
     Facts(
         exchange="nado",
-        # Each states both, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
+        # The exchange states both count and value, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
         # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
         # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
         open_interest=Counting("base", other="base"),

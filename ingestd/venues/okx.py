@@ -1,7 +1,7 @@
-"""OKX v5: its public channels. https://www.okx.com/docs-v5/en/#overview-websocket
+"""OKX v5: the public channels. https://www.okx.com/docs-v5/en/#overview-websocket
 
-Liquidations: https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel. They are asked for by
-instrument type, and come of all its instruments.
+Liquidations: https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel. One
+subscription covers all instruments of a type.
 Mark prices: https://www.okx.com/docs-v5/en/#public-data-websocket-mark-price-channel
 """
 
@@ -32,20 +32,20 @@ from ingestd.venues.venue import Asked, KeepAlive, Limits
 EXCHANGE = "okx"
 
 _PUBLIC = "wss://ws.okx.com:443/ws/v5/public"
-# The same by its other port. What is asked for by instrument type comes of every market: on a socket shared with other
-# channels, the liquidations that another socket carries would come a second time.
+# The same server by another port, for subscriptions by instrument type, which cover every market: if they shared
+# sockets with other channels, several sockets would deliver the same liquidations.
 _OF_TYPES = "wss://ws.okx.com:8443/ws/v5/public"
 _BUSINESS = "wss://ws.okx.com:443/ws/v5/business"
 
 _TRADES = frozenset({"trades", "trades-all"})
 _TICKS = frozenset({"bbo-tbt", "tickers"})
-_BOOKS = frozenset({"books", "books-rpi", "books5"})  # the others want a key, or are one level
+_BOOKS = frozenset({"books", "books-rpi", "books5"})  # the others need a key, or have one level
 _INCREMENTAL_BOOKS = frozenset({"books", "books-rpi"})
 _FUNDING = "funding-rate"
 _LIQUIDATIONS = "liquidation-orders"
 _MARK_PRICE = "mark-price"
 
-_INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # those ccxt annualises
+_INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # the intervals that ccxt annualises
 _HOUR_MS = 3_600_000
 _NO_MESSAGE_BEFORE = -1
 _SERVICE_UPGRADE = "64008"
@@ -130,7 +130,7 @@ class _Liquidations(msgspec.Struct, gc=False):
 
 
 _frames = msgspec.json.Decoder(_Frame)
-# Not strict: OKX writes its times as texts.
+# Not strict: OKX sends times as texts.
 _trades = msgspec.json.Decoder(list[_Trade], strict=False)
 _bests = msgspec.json.Decoder(list[_Best], strict=False)
 _tickers = msgspec.json.Decoder(list[_Ticker], strict=False)
@@ -139,7 +139,7 @@ _fundings = msgspec.json.Decoder(list[_Funding])
 _liquidations = msgspec.json.Decoder(list[_Liquidations], strict=False)
 _marks = msgspec.json.Decoder(list[_Mark], strict=False)
 
-# 1 is an order of the Enhanced Liquidity Program, which orders of the venue's own screens meet first.
+# 1: an order of the Enhanced Liquidity Program; orders from OKX's own screens match these first.
 # https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
 _MARKS = Marks({"source": {"0": None, "1": "rpi"}})
 _KINDS = _MARKS.kinds_of("source")
@@ -147,7 +147,7 @@ _PONG = (Notice("heartbeat"),)
 
 
 class OkxDecoder:
-    """One socket's frames."""
+    """Decodes the frames of one socket."""
 
     def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
@@ -210,7 +210,7 @@ class OkxDecoder:
 
 
 def _best(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
-    """`bbo-tbt`: a side without orders is an empty list."""
+    """Decode `bbo-tbt`. A side without orders is an empty list."""
     ticks: list[Message] = []
     for row in _bests.decode(data):
         bid = row.bids[0] if row.bids else _NOTHING
@@ -232,7 +232,7 @@ def _best(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
 
 
 def _best_of_tickers(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
-    """`tickers`: a side without orders is empty texts."""
+    """Decode `tickers`. A side without orders has empty texts."""
     return [
         Tick(
             EXCHANGE,
@@ -250,7 +250,7 @@ def _best_of_tickers(symbol: str, data: msgspec.Raw, received_at: int) -> list[M
 
 
 def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) -> list[Message]:
-    """Each `books5` is a whole book, which ccxt does not number either."""
+    """Decode a book. Each `books5` is a snapshot; we ignore its number, as ccxt does."""
     is_numbered = channel in _INCREMENTAL_BOOKS
     if is_numbered and message.action not in ("snapshot", "update"):
         raise ValueError(f"a book's action is {message.action!r}")
@@ -266,7 +266,7 @@ def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) 
             None,
             row.seqId if is_numbered else None,
             row.prevSeqId if is_numbered and row.prevSeqId != _NO_MESSAGE_BEFORE else None,
-            row.checksum or None,  # 0 since June 2026: it is not computed any more
+            row.checksum or None,  # 0 since June 2026: no longer computed
         )
         for row in _books.decode(message.data)
     ]
@@ -284,7 +284,7 @@ def _funding(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
             Funding(
                 EXCHANGE,
                 symbol,
-                received_at,  # the message states no time of its own
+                received_at,  # the message has no time
                 received_at,
                 rate,
                 (due or following) * 1000 or None,
@@ -295,7 +295,7 @@ def _funding(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
 
 
 def _notices(message: _Frame) -> Sequence[Message]:
-    """An event: the answer to a request, or news of the connection."""
+    """Decode an event: the answer to a request, or a notice about the connection."""
     channel, market_id = (message.arg.channel, message.arg.instId or None) if message.arg else ("", None)
     match message.event:
         case "subscribe":
@@ -316,8 +316,8 @@ def _notices(message: _Frame) -> Sequence[Message]:
 class OkxBookRule:
     """Each change names the one before it (`prevSeqId`).
 
-    When nothing changed for a minute an empty change repeats the number, and after the venue's maintenance the numbers
-    begin lower: both still name the one before. Messages from before 2022 have no numbers.
+    After a minute without changes an empty change repeats the number, and after a maintenance the numbers restart
+    lower: both still name the number before. Messages from before 2022 have no numbers.
     """
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
@@ -331,14 +331,14 @@ class Okx:
     exchange = EXCHANGE
     markets = frozenset({"spot", "linear", "inverse", "option"})  # one socket and one naming for all
     limits = Limits(
-        streams_per_socket=300,  # the venue states none; a socket's subscriptions shall not outrun its hourly requests
+        streams_per_socket=300,  # no limit is documented; subscribing must stay within the hourly limit
         streams_per_message=100,  # a request has at most 64 KB, an argument about 60 bytes
         messages_per_s=3.0,
         messages_per_hour=480,
         sockets_per_s=3.0,
         source="https://www.okx.com/docs-v5/en/#overview-websocket-connect",
     )
-    keep_alive = KeepAlive(15.0, b"ping")  # it closes what was silent for 30 s
+    keep_alive = KeepAlive(15.0, b"ping")  # OKX closes a socket that was silent for 30 s
     book_over_rest = False
     book_rule = OkxBookRule()
 
@@ -365,7 +365,7 @@ class Okx:
         return self._requests("subscribe", streams)
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`. Liquidations go on: other markets of the type may be followed."""
+        """See `Venue`. Liquidations stay subscribed, because other markets of the type may be followed."""
         return self._requests("unsubscribe", [stream for stream in streams if stream.channel != "liquidations"])
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
@@ -394,7 +394,7 @@ def _option(options: Mapping[str, Any], method: str, name: str, default: str) ->
 
 
 def _past(_kind: str, stream: str | None, _has_key: bool) -> Series:
-    """`trades` may sum several trades under the id of the last one; only `trades-all` has them one by one, as REST."""
+    """The series of past trades. `trades` may merge trades under the last one's id; `trades-all` and REST do not."""
     if stream != "trades-all":
         raise Unfillable(
             "OKX's stream 'trades' may sum several trades under one id, its past trades come one by one: only with "
@@ -418,7 +418,7 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
 
 
 def _unit_of_sample(info: Any) -> OpenInterestUnit | None:
-    """A row of its history with fewer than four fields has no contracts."""
+    """The unit of open interest in a row. A row of the history with fewer than four fields does not count contracts."""
     return "base" if isinstance(info, list) and len(info) < 4 else None
 
 

@@ -1,4 +1,4 @@
-"""Exchanges of ccxt of which little is to be said: a row each. One that needs a function has a file of its own."""
+"""Exchanges of ccxt with few facts: one row each. An exchange that needs a function has its own file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FACTS = (
         ),
         lists=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
         trades=Trades(
-            # a fork of Binance, of whose candles nothing is known
+            # a fork of Binance; nothing is known about its candles
             marks=Marks(labels=BINANCE_LABELS, flags={"isRPITrade": "rpi"}),
         ),
     ),
@@ -51,7 +51,7 @@ FACTS = (
         open_interest=Counting("quote"),
         lists=(("cswap", families.INVERSE), ("swap", families.LINEAR), ("spot", families.SPOT)),
         corrections=Corrections(
-            # not C, the end of the day's statistics:
+            # not C, which is the end of the 24-hour statistics:
             # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data
             ticker_time="E",
         ),
@@ -120,8 +120,8 @@ FACTS = (
             two_times=True,
         ),
         ccxt=Ccxt(
-            # Its messages are changes, which ccxt takes for whole books, and there is no number by which to put
-            # them on one: https://coincheck.com/documents/exchange/api#websocket-order-book
+            # Its messages are changes, which ccxt takes for snapshots, and no sequence number says how to apply
+            # them: https://coincheck.com/documents/exchange/api#websocket-order-book
             misread=frozenset({"order_book"}),
         ),
     ),
@@ -170,7 +170,7 @@ FACTS = (
         open_interest=Counting("base", other="base"),
         lists=(("=spotMeta", families.SPOT), ("=metaAndAssetCtxs", families.LINEAR), ("=perpDexs", families.LINEAR)),
         ccxt=Ccxt(
-            # its are prices of impact
+            # its best prices are impact prices
             ticks_from_books=True,
             needs_currencies=True,
         ),
@@ -239,7 +239,7 @@ FACTS = (
     Facts(
         exchange="pacifica",
         first_market="BTC/USDC:USDC",
-        # "Current open interest in USD", which ccxt multiplies by the price once more
+        # "Current open interest in USD"; ccxt multiplies it by the price again
         # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
         open_interest=Counting("quote", other="quote", valued=ANY_KIND),
         trades=Trades(

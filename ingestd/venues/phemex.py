@@ -10,7 +10,7 @@ from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
-    """Contracts with scaled prices are counted in whole contracts; only spot's amounts are scaled (`valueScale`).
+    """Amounts of contracts with scaled prices are whole contracts; only spot amounts are scaled (`valueScale`).
 
     https://phemex-docs.github.io/#subscribe-trade
     """

@@ -13,7 +13,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """`createTime` is when the trade was made, `ts` when the record was pushed: ccxt takes that over REST.
+    """`createTime` is the time of the trade. Over REST ccxt uses `ts`, the time when the record was sent.
 
     https://api-docs.poloniex.com/spot/websocket/market-data#trades, https://api-docs.poloniex.com/spot/api/public/market-data#trades
     """

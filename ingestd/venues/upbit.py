@@ -11,7 +11,7 @@ from ingestd.venues.newest import Bulk, Word, rows_by, whole
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Its socket: `trade_timestamp` is the trade's, `timestamp` the message's; over REST `timestamp` is the trade's.
+    """On the socket `trade_timestamp` is the trade's time, `timestamp` the message's; over REST it is the trade's.
 
     https://docs.upbit.com/kr/reference/websocket-trade
     """
@@ -19,7 +19,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
 
 def _trade_timestamp(row: Mapping[str, Any]) -> Word | None:
-    """`trade_timestamp` of `ticker`: when the last trade was."""
+    """`trade_timestamp` of `ticker` is the time of the last trade."""
     at_ms = whole(row.get("trade_timestamp"))
     return None if at_ms is None else Word(("last time", at_ms), time=at_ms * 1000)
 

@@ -24,11 +24,11 @@ FACTS = (
         exchange="weex",
         lists=(("contract", families.CONTRACTS), ("public", families.SPOT)),
         ccxt=Ccxt(
-            # ccxt has the stream of best prices for spot alone; the tickers of contracts have neither bid nor ask
+            # ccxt has a stream of best prices for spot only; the tickers of contracts have neither bid nor ask
             ticks_from_books_of=frozenset({"swap"}),
         ),
         books=CcxtBooks(
-            # `U` is the number before, or the one after it: both are let pass
+            # `U` is the previous number, or the one after it: both are accepted
             numbering=Numbering(("U",), ("u",)),
             numbered_frames=_numbered_frames,
             left_standing=True,

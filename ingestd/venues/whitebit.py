@@ -12,7 +12,7 @@ from ingestd.venues.trade_kinds import Marks
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """A whole book may lack the number. https://docs.whitebit.com/websocket/market-streams/depth"""
+    """The numbered frames. A snapshot may lack the number. https://docs.whitebit.com/websocket/market-streams/depth"""
     params = frame.get("params") if isinstance(frame, dict) and frame.get("method") == "depth_update" else None
     if isinstance(params, list) and len(params) > 2 and isinstance(params[1], dict):
         yield NumberedFrame(frame, str(params[2]), params[1], params[0] is True)

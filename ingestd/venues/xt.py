@@ -14,7 +14,7 @@ from ingestd.venues.numbering import Numbering
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """Of contracts `a` is counted in whole contracts, as in its books; ccxt multiplies it by their size.
+    """For contracts `a` is a number of contracts, as in books; ccxt multiplies it by the contract size.
 
     https://doc.xt.com/docs/futures/WebSocket/Public/Trade%20Record
     """
@@ -24,7 +24,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The whole book comes over REST.
+    """The numbered frames. The snapshot comes over REST.
 
     https://doc.xt.com/docs/spot/WebSocket%20Public/IncrementalDepth and
     https://doc.xt.com/docs/futures/WebsocKetV2/IncrementalDepth
@@ -41,7 +41,7 @@ FACTS = (
             # by ccxt's convention; no page that contradicts was found
             in_contracts=True,
         ),
-        # Each states both, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
+        # The exchange states both count and value, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
         # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
         # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
         open_interest=Counting("base", other="base"),
