@@ -1,4 +1,4 @@
-"""The venues the simulator can replay. To add one: a file that implements `base.Venue`, and a line here."""
+"""The venues that the simulator can replay. To add one, add a file that implements `base.Venue`, and a line here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingestd.lab.sim.venues.coinbase import Coinbase
 from ingestd.lab.sim.venues.kraken_futures import KrakenFutures
 from ingestd.lab.sim.venues.okx import Okx
 
-# a host name in a capture's URLs → the venue
+# host name in a capture's URLs → venue
 _VENUE_OF_HOST: dict[str, Callable[[], Venue]] = {
     "fstream.binance.com": lambda: Binance(linear=True),
     "fapi.binance.com": lambda: Binance(linear=True),
@@ -23,5 +23,5 @@ _VENUE_OF_HOST: dict[str, Callable[[], Venue]] = {
 
 
 def venue_of_url(url: str) -> Venue | None:
-    """The venue a recorded URL belongs to; the more specific host names stand first in the table."""
+    """The venue of a recorded URL; the table lists more specific host names first."""
     return next((make() for host, make in _VENUE_OF_HOST.items() if host in url), None)

@@ -1,4 +1,4 @@
-"""What the simulator has to know about a venue, and nothing more: one small file per venue implements `Venue`."""
+"""The interface between simulator and venues: one small file per venue implements `Venue`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-Json = Any  # a venue's JSON, whose shape only that venue's file knows
+Json = Any  # a venue's JSON, whose structure only that venue's file knows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Stream(NamedTuple):
-    """One stream of a venue. `name` is the venue's own; `channel` is ours (`ingestd.records`), or `other`."""
+    """One stream of a venue. `name` is the venue's name of it; `channel` is ours (`ingestd.records`), or `other`."""
 
     name: str
     channel: str
@@ -23,7 +23,7 @@ class Stream(NamedTuple):
 
 
 class SentTrade(NamedTuple):
-    """One trade as it went over the socket: decimal texts as sent, `side` the taker's."""
+    """One trade as sent over the socket: decimal texts as sent, `side` the taker's."""
 
     market_id: str
     trade_id: str
@@ -34,7 +34,7 @@ class SentTrade(NamedTuple):
 
 
 class SentTick(NamedTuple):
-    """One best bid and ask as sent; None is what the venue leaves out (a time, a size)."""
+    """One best bid and ask as sent; None for what the venue leaves out (a time, a size)."""
 
     market_id: str
     bid_price: str | None
@@ -45,7 +45,7 @@ class SentTick(NamedTuple):
 
 
 class BookChange(NamedTuple):
-    """What one frame does to a recorded book: rows are the venue's own, price and amount first, amount 0 removes."""
+    """One frame's change to a recorded book. Rows are the venue's, price and amount first; amount 0 removes a level."""
 
     market_id: str
     reset: bool
@@ -57,7 +57,7 @@ class BookChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One local path that stands for several real URL prefixes (`wss://…` or `https://…`)."""
+    """A local path that replaces several real URL prefixes (`wss://…` or `https://…`)."""
 
     path: str
     prefixes: tuple[str, ...]
@@ -65,7 +65,7 @@ class Host:
 
 @dataclass(slots=True)
 class Handshake:
-    """What opening a socket already says: streams in the URL, whether frames are enveloped, what the venue greets."""
+    """The result of opening a socket: streams named in the URL, whether frames are enveloped, the venue's greeting."""
 
     streams: list[str] = field(default_factory=list)
     combined: bool = False
@@ -74,7 +74,7 @@ class Handshake:
 
 @dataclass(slots=True)
 class Request:
-    """What a client's frame asks, and the venue's answers to it."""
+    """The requests in a client's frame, and the venue's replies."""
 
     subscribe: list[str] = field(default_factory=list)
     unsubscribe: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RestCall:
-    """One REST request; `path` is what follows the host, without the leading slash."""
+    """One REST request; `path` has no leading slash."""
 
     host: str
     path: str
@@ -92,7 +92,7 @@ class RestCall:
 
 @dataclass(frozen=True, slots=True)
 class RestAnswer:
-    """`adapted` says what in the body is not as recorded; None: verbatim. `is_of_now`: its times are not shifted."""
+    """`adapted` says how the body differs from the recording; None: verbatim. `is_of_now`: its times need no shift."""
 
     body: str
     adapted: str | None = None
@@ -110,7 +110,7 @@ class RecordedBook:
     time_text: str = ""
 
     def apply(self, change: BookChange) -> None:
-        """Take one frame in. What is older than the book (recorded before its snapshot was taken) is left out."""
+        """Apply one frame. Changes older than the book (recorded before its snapshot was taken) are ignored."""
         if not change.reset and change.sequence and change.sequence <= self.sequence:
             return
         if change.reset:
@@ -135,22 +135,22 @@ class RecordedBook:
 
 
 class RestSource(Protocol):
-    """What a venue's `rest` may draw on: the capture's bodies, and the books at the cursor."""
+    """The data for a venue's `rest`: the capture's bodies, and the books at the cursor."""
 
     def recorded(self, url_part: str) -> list[str]:
         """The recorded bodies whose URL contains `url_part`, in file order."""
 
     def book(self, market_id: str) -> RecordedBook | None:
-        """The book at the cursor, or None while nothing of it was replayed."""
+        """The book at the cursor, or None before its first frame."""
 
     def market_ids(self) -> list[str]:
-        """Those of which anything was recorded."""
+        """The market ids with recorded frames."""
 
     def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
-        """The last trades up to the cursor, also those that went to nobody; the newest first."""
+        """The last trades up to the cursor, including those sent to nobody, newest first."""
 
     def now_ms(self) -> int:
-        """The venue's clock: the capture's time at the cursor, shifted as the payloads are."""
+        """The venue's clock: the capture's time at the cursor, shifted like the payloads."""
 
 
 class Venue(Protocol):
@@ -162,31 +162,31 @@ class Venue(Protocol):
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Every host clients of this venue dial."""
+        """Every host that clients of this venue connect to."""
 
     def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
-        """What the URL of a new socket asks for."""
+        """Parse the URL of a new socket."""
 
     def request(self, text: str) -> Request:
-        """Parse what a client sent. Raises `ValueError` on what is no request of this venue."""
+        """Parse a client's frame. Raises `ValueError` if it is not a request of this venue."""
 
     def stream_of(self, text: str) -> Stream | None:
-        """The stream a recorded frame belongs to; None for acknowledgements, greetings and heartbeats."""
+        """The stream of a recorded frame; None for acknowledgements, greetings and heartbeats."""
 
     def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """The recorded stream that answers `asked`: itself, or the nearest one the capture has, or None."""
+        """The recorded stream that answers `asked`: the same, the closest one in the capture, or None."""
 
     def payload(self, text: str) -> str:
-        """The frame without the envelope that depends on the connection."""
+        """The frame without the envelope, which depends on the connection."""
 
     def wrap(self, stream: str, payload: str) -> str:
-        """The payload in the envelope of a combined connection."""
+        """Put the payload into the envelope of a combined connection."""
 
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """The same payload with the exchange's times moved by `delta_ms`; no other byte changes."""
+        """Shift the exchange's times in the payload by `delta_ms`; no other byte changes."""
 
     def shift_rest(self, body: str, delta_ms: int) -> str:
-        """The same for a REST body."""
+        """Shift the exchange's times in a REST body."""
 
     def trades(self, payload: str) -> list[SentTrade]:
         """The trades in a frame of a `trades` stream."""
@@ -195,28 +195,28 @@ class Venue(Protocol):
         """The best bid and ask in a frame of a `ticks` stream."""
 
     def book_change(self, payload: str) -> BookChange | None:
-        """What a frame of an `order_book` stream does."""
+        """The book change in a frame of an `order_book` stream."""
 
     def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
-        """The recorded REST snapshot a market's diffs continue; None where snapshots come as frames."""
+        """The recorded REST snapshot that a market's diffs continue; None if snapshots come as frames."""
 
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
-        """The frame a client gets that subscribes after the recorded snapshot went by; None: over REST."""
+        """The frame for a client that subscribes after the recorded snapshot; None: the snapshot comes over REST."""
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
-        """Answer a REST request, or None for what this venue does not have."""
+        """Answer a REST request; None if this venue does not have the endpoint."""
 
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """Unified symbol → market id, as ccxt names the markets."""
 
 
 def parse_exact(text: str) -> Json:
-    """JSON with every number kept as its own text."""
+    """Parse JSON, keeping every number as text."""
     return json.loads(text, parse_float=str, parse_int=str)
 
 
 def shift_numbers(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
-    """Add `delta_ms` to the digits of group 2; groups 1 and 3 are what stands around them."""
+    """Add `delta_ms` to the digits in group 2; groups 1 and 3 are the text around them."""
 
     def moved(match: re.Match[str]) -> str:
         return f"{match.group(1)}{int(match.group(2)) + delta_ms}{match.group(3)}"
@@ -225,7 +225,7 @@ def shift_numbers(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
 
 
 def shift_instants(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
-    """The same for ISO 8601 texts (`2021-04-17T16:43:30.244075Z`); the number of decimals stays."""
+    """Shift ISO 8601 times (`2021-04-17T16:43:30.244075Z`), keeping the number of decimals."""
 
     def moved(match: re.Match[str]) -> str:
         return f"{match.group(1)}{shift_instant(match.group(2), delta_ms)}{match.group(3)}"
@@ -234,7 +234,7 @@ def shift_instants(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
 
 
 def shift_instant(text: str, delta_ms: int) -> str:
-    """One ISO 8601 instant in UTC, moved."""
+    """Shift one ISO 8601 instant in UTC."""
     seconds, dot, decimals = text.rstrip("Z").partition(".")
     instant = datetime.fromisoformat(f"{seconds}+00:00")
     micros = int(decimals.ljust(6, "0")[:6]) if decimals else 0
@@ -250,7 +250,7 @@ def instant_us(text: str) -> int:
 
 
 def first_available(candidates: Iterable[str], available: Iterable[str]) -> str | None:
-    """The first candidate the capture has."""
+    """The first candidate that is in the capture."""
     have = set(available)
     return next((name for name in candidates if name in have), None)
 

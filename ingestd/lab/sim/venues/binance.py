@@ -34,7 +34,7 @@ SPOT_WS = Host(
 SPOT_REST = Host("/binance-spot-rest", ("https://api.binance.com", "https://data-api.binance.vision"))
 LINEAR_WS = Host("/binance-usdm-ws", ("wss://fstream.binance.com",))
 LINEAR_REST = Host("/binance-usdm-rest", ("https://fapi.binance.com",))
-# ccxt's `binance` loads all three families at once; the coin-margined one is always answered empty
+# ccxt's `binance` loads all three families at once; the coin-margined one is always served empty
 INVERSE_REST = Host("/binance-coinm-rest", ("https://dapi.binance.com",))
 
 _CHANNELS = {
@@ -62,7 +62,7 @@ class Binance:
         self.exchange = "binanceusdm" if linear else "binance"
 
     def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
-        """`/ws/<stream>` is raw, `/stream?streams=a/b` enveloped; ccxt dials `/ws/<its connection number>`."""
+        """`/ws/<stream>` is raw, `/stream?streams=a/b` enveloped; ccxt connects to `/ws/<its connection number>`."""
         parts = [part for part in path.split("/") if part]
         combined = "stream" in parts
         named = (
@@ -83,7 +83,7 @@ class Binance:
         return Request(replies=[reply])
 
     def stream_of(self, text: str) -> Stream | None:
-        """From the envelope's name, or from a raw frame's event."""
+        """By the envelope's stream name, or by a raw frame's event."""
         document = json.loads(text)
         if not isinstance(document, dict):
             return None
@@ -91,7 +91,7 @@ class Binance:
         return stream_named(name) if name else None
 
     def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """Aggregate trades answer for trades and the other way round; any depth or mark price speed for any other."""
+        """Aggregate trades replace trades and vice versa; depth or mark price of any speed replaces any other speed."""
         market, _, kind = asked.partition("@")
         family = kind.split("@")[0]
         swapped = {"trade": "aggTrade", "aggTrade": "trade"}.get(family)
@@ -113,7 +113,7 @@ class Binance:
         return f'{{"stream":"{stream}","data":{payload}}}'
 
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """`t` is a time in a kline only (elsewhere a trade id); a candle stays on its minute."""
+        """Event times. `t` is a time only in a kline (elsewhere a trade id); a candle stays on its minute."""
         if stream.channel != "candles":
             return shift_numbers(_EVENT_TIME, payload, delta_ms)
         head, marker, candle = payload.partition('"k":')
@@ -125,14 +125,14 @@ class Binance:
         return shift_numbers(_EVENT_TIME, body, delta_ms)
 
     def trades(self, payload: str) -> list[SentTrade]:
-        """`m`: the buyer is the maker, so the taker sold."""
+        """`m` means that the buyer is the maker, so the taker sold."""
         data = parse_exact(payload)
         trade_id = data["t"] if data["e"] == "trade" else data["a"]
         side = "sell" if data["m"] else "buy"
         return [SentTrade(data["s"], trade_id, data["p"], data["q"], int(data["T"]) * 1000, side)]
 
     def ticks(self, payload: str) -> list[SentTick]:
-        """Spot's bookTicker has no time of the exchange."""
+        """Spot's bookTicker has no exchange time."""
         data = parse_exact(payload)
         time_us = int(data["T"]) * 1000 if "T" in data else None
         return [SentTick(data["s"], data["b"], data["B"], data["a"], data["A"], time_us)]
@@ -155,7 +155,7 @@ class Binance:
         return None
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
-        """exchangeInfo and depth from the capture; time and ping from the replay's clock."""
+        """exchangeInfo and depth come from the capture; time and ping from the replay's clock."""
         match call.path.rsplit("/", 1)[-1]:
             case "exchangeInfo":
                 bodies = source.recorded(self._real_prefix(call.host) + "exchangeInfo")
@@ -173,7 +173,7 @@ class Binance:
         return families.get(host, "dapi.binance.com/dapi/v1/")
 
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
-        """From exchangeInfo's base and quote."""
+        """By base and quote in exchangeInfo."""
         wanted = set(market_ids)
         found: dict[str, str] = {}
         for body in source.recorded("exchangeInfo")[:1]:
@@ -208,7 +208,7 @@ def _raw_name(data: dict[str, object]) -> str | None:
 
 
 def _depth(market_id: str, source: RestSource) -> RestAnswer | None:
-    """The recorded snapshot, brought up to the cursor once the replay has passed it."""
+    """The recorded snapshot, updated to the cursor once the replay has passed it."""
     bodies = source.recorded(f"depth?symbol={market_id}&")
     if not bodies:
         return None

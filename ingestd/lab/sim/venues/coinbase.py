@@ -35,14 +35,14 @@ _CHANNEL_OF_TYPE = {
     "l2update": "level2",
 }
 _OURS = {"ticker": "ticks", "matches": "trades", "level2": "order_book"}
-# the recorded channel that answers for a younger or a batched one
+# newer or batched channel → the recorded channel that replaces it
 _STANDS_IN = {"ticker_batch": "ticker", "level2_batch": "level2", "level2_50": "level2"}
 _TIME = re.compile(r'("time":")(\d{4}-\d\d-\d\dT[0-9:.]+Z)(")')
 _TAKER_OF_MAKER = {"buy": "sell", "sell": "buy"}
 
 
 class Coinbase:
-    """A stream's name here is `channel:product`; Coinbase itself lists products and channels apart."""
+    """A stream's name here is `channel:product`; Coinbase lists products and channels separately."""
 
     exchange = "coinbaseexchange"
     hosts = (WS, REST)
@@ -75,7 +75,7 @@ class Coinbase:
         return Stream(f"{channel}:{product}", _OURS[channel], product)
 
     def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """The full channel for its batched form."""
+        """The full channel replaces its batched form."""
         channel, _, product = asked.partition(":")
         return first_available((asked, f"{_STANDS_IN.get(channel, channel)}:{product}"), available)
 
@@ -105,7 +105,7 @@ class Coinbase:
         ]
 
     def ticks(self, payload: str) -> list[SentTick]:
-        """2021's ticker has no sizes."""
+        """The ticker of 2021 has no sizes."""
         data = json.loads(payload)
         return [
             SentTick(
@@ -134,13 +134,13 @@ class Coinbase:
         return None
 
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
-        """Today's form, which ends with its time."""
+        """The current format, which ends with its time."""
         snapshot = {"type": "snapshot", "product_id": stream.market_id}
         rows = {"asks": book.sorted_asks(), "bids": book.sorted_bids()}
         return json.dumps({**snapshot, **rows, "time": book.time_text}, separators=(",", ":"))
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
-        """products from the capture; currencies as far as the products name them; time."""
+        """products from the capture; the currencies that the products name; time."""
         match call.path.split("/"):
             case ["products", product, "trades"]:
                 trades = source.newest_trades(product, min(int(call.query.get("limit", 100)), 1000))

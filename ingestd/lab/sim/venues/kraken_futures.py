@@ -27,7 +27,7 @@ from ingestd.lab.sim.venues.base import (
     shift_numbers,
 )
 
-# one host name for sockets and REST; the scheme tells them apart
+# one host name for sockets and REST, which differ in the scheme
 WS = Host("/krakenfutures-ws", ("wss://futures.kraken.com",))
 REST = Host("/krakenfutures-rest", ("https://futures.kraken.com",))
 
@@ -38,13 +38,13 @@ _INSTANT = re.compile(r'("(?:serverTime|lastTime)":")(\d{4}-\d\d-\d\dT[0-9:.]+Z)
 
 
 class KrakenFutures:
-    """A stream's name here is `feed:PRODUCT`; Kraken itself lists feed and products apart."""
+    """A stream's name here is `feed:PRODUCT`; Kraken lists feed and products separately."""
 
     exchange = "krakenfutures"
     hosts = (WS, REST)
 
     def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
-        """The venue speaks first."""
+        """The venue greets first."""
         return Handshake(greeting=['{"event":"info","version":1}'])
 
     def request(self, text: str) -> Request:
@@ -65,7 +65,7 @@ class KrakenFutures:
         return Request()
 
     def stream_of(self, text: str) -> Stream | None:
-        """By the feed; a snapshot belongs to the feed it opens."""
+        """By the feed; a snapshot belongs to the feed it begins."""
         document = json.loads(text)
         if "event" in document or "product_id" not in document:
             return None
@@ -73,7 +73,7 @@ class KrakenFutures:
         return Stream(f"{feed}:{document['product_id']}", _OURS.get(feed, "other"), document["product_id"])
 
     def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """`ticker` and `ticker_lite` answer for each other."""
+        """`ticker` and `ticker_lite` replace each other."""
         feed, _, product = asked.partition(":")
         return first_available((asked, *(f"{other}:{product}" for other in _STANDS_IN.get(feed, ()))), available)
 
@@ -86,7 +86,7 @@ class KrakenFutures:
         return payload
 
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """Event times; a contract's maturity is its property and stays."""
+        """Shifts event times, not a contract's maturity."""
         return shift_instants(_INSTANT, shift_numbers(_TIME, payload, delta_ms), delta_ms)
 
     def shift_rest(self, body: str, delta_ms: int) -> str:
@@ -94,7 +94,7 @@ class KrakenFutures:
         return shift_instants(_INSTANT, body, delta_ms)
 
     def trades(self, payload: str) -> list[SentTrade]:
-        """One trade, or the snapshot's, which comes newest first. `uid` is the id, `side` the taker's."""
+        """One trade, or those of a snapshot, newest first. `uid` is the id, `side` the taker's."""
         data = parse_exact(payload)
         rows = data["trades"][::-1] if data["feed"] == "trade_snapshot" else [data]
         return [
@@ -125,7 +125,7 @@ class KrakenFutures:
         return None
 
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
-        """Numbers keep the text they were recorded with."""
+        """Numbers keep their recorded text."""
         bids, asks = (
             ",".join(f'{{"price":{row[0]},"qty":{row[1]}}}' for row in rows)
             for rows in (book.sorted_bids(), book.sorted_asks())
@@ -136,7 +136,7 @@ class KrakenFutures:
         )
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
-        """instruments from the capture, with the ids in capitals as the sockets and today's REST write them."""
+        """instruments from the capture, with ids in capitals, as the sockets and the current REST write them."""
         if call.path.endswith("/instruments"):
             body = edit_rows(source.recorded("/instruments")[0], "instruments", _capitals)
             return RestAnswer(body, "instrument symbols in capitals, as the sockets and today's REST write them")

@@ -42,13 +42,13 @@ _CHECKSUM_LEVELS = 25
 
 
 class Okx:
-    """A stream's name here is `channel:instId`; OKX itself names it `{"channel", "instId"}`."""
+    """A stream's name here is `channel:instId`; OKX names it `{"channel", "instId"}`."""
 
     exchange = "okx"
     hosts = (WS, REST)
 
     def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
-        """`/ws/v5/public` and `/business` are served alike."""
+        """`/ws/v5/public` and `/business` are served the same way."""
         return Handshake()
 
     def request(self, text: str) -> Request:
@@ -70,7 +70,7 @@ class Okx:
         return Request()
 
     def stream_of(self, text: str) -> Stream | None:
-        """The frame's own `arg`, unless it is an event."""
+        """By the frame's `arg`; None for events."""
         if text == "pong":
             return None
         document = json.loads(text)
@@ -80,7 +80,7 @@ class Okx:
         return _stream(arg["channel"], arg["instId"])
 
     def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """`tickers` (which carries bid and ask) for `bbo-tbt`; `trades` for `trades-all`."""
+        """`tickers` (which has bid and ask) replaces `bbo-tbt`, `trades` replaces `trades-all`."""
         channel, _, market = asked.partition(":")
         return first_available((asked, f"{_STANDS_IN.get(channel, channel)}:{market}"), available)
 
@@ -93,24 +93,24 @@ class Okx:
         return payload
 
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """`ts` and the funding times; a candle row begins with its time."""
+        """Shifts `ts` and the funding times; a candle row begins with its time."""
         if stream.name.startswith("candle"):
             return shift_numbers(_CANDLE_TIME, payload, delta_ms // 60_000 * 60_000)
         return shift_numbers(_TIME, payload, delta_ms)
 
     def shift_rest(self, body: str, delta_ms: int) -> str:
-        """`ts` and the funding times. An instrument's listing and expiry are its properties and stay."""
+        """Shifts `ts` and the funding times, not an instrument's listing and expiry."""
         return shift_numbers(_TIME, body, delta_ms)
 
     def trades(self, payload: str) -> list[SentTrade]:
-        """Several trades a frame are possible."""
+        """A frame may hold several trades."""
         return [
             SentTrade(row["instId"], row["tradeId"], row["px"], row["sz"], int(row["ts"]) * 1000, row["side"])
             for row in json.loads(payload)["data"]
         ]
 
     def ticks(self, payload: str) -> list[SentTick]:
-        """`tickers`, or `bbo-tbt` with one level a side."""
+        """From `tickers`, or `bbo-tbt` with one level per side."""
         document = json.loads(payload)
         if document["arg"]["channel"] == "bbo-tbt":
             return [_bbo(document["arg"]["instId"], row) for row in document["data"]]
@@ -138,7 +138,7 @@ class Okx:
         return json.dumps({"arg": arg, "action": "snapshot", "data": [row]}, separators=(",", ":"))
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
-        """instruments from the capture (types it lacks: empty); time."""
+        """instruments from the capture (empty for missing types); time."""
         match call.path:
             case "api/v5/public/instruments":
                 kind, family = call.query.get("instType", ""), call.query.get("uly") or call.query.get("instFamily")
@@ -152,7 +152,7 @@ class Okx:
         return None
 
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
-        """From the recorded instruments; a contract settles in `settleCcy`."""
+        """By the recorded instruments; a contract settles in `settleCcy`."""
         wanted, found = set(market_ids), {}
         for body in source.recorded("instruments?"):
             for row in json.loads(body)["data"]:
