@@ -52,7 +52,7 @@ def demo(
     Captures for --seconds, stops the daemon as systemd would, and compares what the venue sent with what arrived in the
     tables, in the topics and at a subscriber: every trade and tick, digit for digit, once; and the candles.
 
-    Prints a line with ok or FAIL for each comparison, and a verdict; exits with 1 if a comparison fails. Takes about
+    Prints a line with ok or FAIL for each comparison, and a verdict; ends with exit code 1 if one fails. Takes about
     half a minute, writes to a temporary folder only, and leaves nothing running without --keep. Needs the extra
     `embedded`, and internet access only for --live.
     """
