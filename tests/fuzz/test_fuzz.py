@@ -330,7 +330,7 @@ def test_a_target_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("broken on purpose")
 
     if name == "journal_file":
-        monkeypatch.setattr("ingestd.journal.journal.decode_batch", lambda _payload: [])
+        monkeypatch.setattr("ingestd.journal.reading.decode_batch", lambda _payload: [])
     elif name == "kafka_message":
         data = envelope.encode(trade(1))
         monkeypatch.setattr(envelope, "encode", broken)
