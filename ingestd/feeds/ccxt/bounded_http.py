@@ -1,6 +1,6 @@
-"""The HTTP client for the exchange library, with limits for a venue's replies, redirects and WebSocket messages.
+"""The HTTP client for ccxt, with limits on replies, redirects and WebSocket messages of an exchange.
 
-The one file that relies on private parts of aiohttp's client.
+The only file that uses private parts of aiohttp's client.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from ingestd.feeds.wire_limits import (
 )
 from ingestd.retry import cut, retry_after_s
 
-_FIRST_ERROR = 400  # statuses from here on are errors
+_FIRST_ERROR = 400  # HTTP statuses from here on are errors
 _CONTROL = frozenset({WSMsgType.CLOSE.value, WSMsgType.PING.value, WSMsgType.PONG.value})
 _CONTINUATION = WSMsgType.CONTINUATION.value
 
 
 class _FewCookies(CookieJar):
-    """Cookies that fit into a request. More of them, which one bad reply may bring, and every later request would be
-    refused: they are all forgotten."""
+    """Cookie jar that clears itself when it exceeds `MAX_COOKIE_CHARS`. One bad reply could otherwise set so many
+    cookies that every later request is refused."""
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
         super().update_cookies_from_headers(headers, response_url)
@@ -59,15 +59,15 @@ class _FewCookies(CookieJar):
 
 
 class ReplyRefused(ClientError):
-    """A reply that is not read, or a redirect that is not followed. The message says which and why."""
+    """A reply was not read, or a redirect was not followed. The message says which and why."""
 
 
 def bounded_session(
     connector: TCPConnector, *, trust_env: bool, on_long_wait: Callable[[str, float], None]
 ) -> ClientSession:
-    """A session that reads no more than `MAX_REPLY_BYTES` of a reply and follows redirects within one server only.
+    """Create a session that reads at most `MAX_REPLY_BYTES` of a reply and follows redirects only within one server.
 
-    `on_long_wait` is told the URL and the seconds when a venue asks for a longer wait than it gets.
+    `on_long_wait` is called with the URL and the seconds if an exchange asks for a longer wait than we allow.
     """
 
     async def guarded(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
@@ -92,18 +92,18 @@ def bounded_session(
 
 
 def unsent_bytes(connection: Any) -> int:
-    """How many bytes wait in this process to be sent on a socket of such a session."""
+    """How many bytes this process has buffered for sending on a socket of such a session."""
     transport = connection._conn.transport if connection._conn is not None else None
     return 0 if transport is None else int(transport.get_write_buffer_size())
 
 
 def reads_nothing(connection: Any) -> bool:
-    """Whether more than `MAX_UNSENT_BYTES` wait because the venue does not read."""
+    """Whether more than `MAX_UNSENT_BYTES` are buffered because the exchange does not read."""
     return unsent_bytes(connection) > MAX_UNSENT_BYTES
 
 
 def hang_up(connection: Any) -> None:
-    """Close the socket at once, without a close frame, which would wait behind what the venue does not read."""
+    """Close the socket at once without a close frame, which would queue behind the unread data."""
     if connection._conn is not None and connection._conn.transport is not None:
         connection._conn.transport.abort()
 
@@ -113,7 +113,7 @@ def _look_at_redirect(url: URL, response: ClientResponse) -> None:
     if location is None:
         return
     try:
-        # Read as aiohttp reads it, not as others do: the URL that is judged must be the one that is requested.
+        # Parse as aiohttp does, so that the URL that is checked is the URL that is requested.
         target = URL(location)
         target = target if target.host is not None else url.join(target)
         redirected(str(url), str(target))
@@ -123,14 +123,14 @@ def _look_at_redirect(url: URL, response: ClientResponse) -> None:
 
 
 class _Response(ClientResponse):
-    """A response that reads no more of its body than the limit."""
+    """A response whose body is read only up to the limit."""
 
     async def read(self) -> bytes:
         if self._body is None:
             try:
                 self._body = await self._read()
             except BaseException:
-                self.close()  # what is still to come is not read either
+                self.close()  # do not read the rest of the body
                 raise
         return self._body
 
@@ -152,7 +152,7 @@ class _Response(ClientResponse):
 
 
 class BoundedReader(WebSocketReader):
-    """Refuses a message in far more frames than its bytes need, and a flood of frames that are no whole message."""
+    """Refuses a message split into far more frames than its size needs, and a flood of control or partial frames."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -178,7 +178,7 @@ class BoundedReader(WebSocketReader):
 
 
 class _WebSocket(ClientWebSocketResponse):
-    """Its frames are read by a `BoundedReader`: the session makes the library's own, and hands it over here."""
+    """A WebSocket that reads frames with a `BoundedReader` instead of the parser that aiohttp assigns to it."""
 
     @property
     def _parser(self) -> WebSocketReader | None:

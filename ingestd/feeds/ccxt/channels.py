@@ -1,4 +1,4 @@
-"""Which ccxt method serves a channel on a venue, and how many symbols one call may carry. Pure."""
+"""Which ccxt method delivers a channel of an exchange, and how many symbols one call may contain. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASKED_FOR_WHAT_IS_MISSING = frozenset(
     for exchange, facts in FACTS.items()
     if facts.books.over_rest or facts.books.listed_in or facts.books.asks_for_missing
 )
-"""Venues whose call for many symbols asks for those alone that are not subscribed: `tap` sees to it, or ccxt's code."""
+"""Exchanges on which a call for many symbols requests only those not subscribed yet, due to `tap` or ccxt itself."""
 
 _CHANNEL_WORDS: Mapping[str, str] = {
     "trades": r"trade|match|deal|execution",
@@ -36,7 +36,7 @@ _CHANNEL_WORDS: Mapping[str, str] = {
 
 
 def names_stream(subscription: str, channel: str, symbol: str, market_id: str) -> bool:
-    """Whether ccxt's name of a subscription (`trade::BTC/USDT`, `market.btcusdt.trade.detail`) is of this stream."""
+    """Whether ccxt's name of a subscription (`trade::BTC/USDT`, `market.btcusdt.trade.detail`) means this stream."""
     if re.search(_CHANNEL_WORDS.get(channel, r"(?!)"), subscription, re.IGNORECASE) is None:
         return False
     by_symbol = rf"(?<![A-Za-z0-9]){re.escape(symbol)}(?![A-Za-z0-9/-]|:[A-Za-z0-9])"
@@ -46,21 +46,21 @@ def names_stream(subscription: str, channel: str, symbol: str, market_id: str) -
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A ccxt method. `takes` says what its first argument is."""
+    """A ccxt method. `takes` names its first argument."""
 
     name: str
     takes: str  # "symbols" | "symbol"
-    polled: bool = False  # called every poll_interval_s; else it streams
-    returned: bool = False  # the data is what the call returns; else it is taken from ccxt's stores
+    polled: bool = False  # called every poll_interval_s; else the method streams
+    returned: bool = False  # the call's result is recorded; else the writes to ccxt's stores are
 
     @property
     def many(self) -> bool:
-        """Whether one call carries several symbols."""
+        """Whether one call takes several symbols."""
         return self.takes == "symbols"
 
     @property
     def of_books(self) -> bool:
-        """Whether what it streams are order books."""
+        """Whether the method streams order books."""
         return self.name.startswith("watch_order_book")
 
 
@@ -93,7 +93,7 @@ _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
 
 
 def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_type: str = _SPOT) -> Method | None:
-    """The best method the venue has for the channel of such markets, or None. `has` is ccxt's own table."""
+    """The best method of the exchange for a channel of markets of this type, or None. `has` is ccxt's feature table."""
     quirks = facts_of(exchange).ccxt
     if channel in quirks.misread:
         return None
@@ -106,44 +106,44 @@ def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_t
 
 
 def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) -> Method | None:
-    """The method that takes one symbol, for when a call with several is refused."""
+    """The method that takes one symbol, for use when a call with several is refused."""
     candidates = (method for feature, method in _METHODS.get(channel, ()) if has.get(feature) is True)
     return next((method for method in candidates if not method.many and method.polled == polled), None)
 
 
 def ticks_from_tickers(exchange: str, method: Method) -> bool:
-    """Which of ccxt's two stores holds what `method` streams, where it is not the books'."""
+    """Whether ccxt writes the ticks of `method` to the store `tickers` and not to `bidsasks`."""
     return method.name != "watch_bids_asks" or facts_of(exchange).ccxt.bids_asks_in_tickers
 
 
 def is_unserved(exchange: str, channel: Channel, market_type: str) -> bool:
-    """Whether ccxt's code refuses the channel of this venue's markets of a type: `spot`, `swap`, `future`, `option`."""
+    """Whether ccxt refuses the channel for this exchange's markets of a type: `spot`, `swap`, `future`, `option`."""
     return channel in facts_of(exchange).ccxt.unserved.get(market_type, ())
 
 
 def needs_key(exchange: str, channel: Channel) -> bool:
-    """Whether ccxt's code asks for credentials before it subscribes to this public channel."""
+    """Whether ccxt requires credentials to subscribe to this public channel."""
     return channel in facts_of(exchange).ccxt.with_key_only
 
 
 def streamed(exchange: str, timeframes: Iterable[str]) -> list[str]:
-    """Those of ccxt's timeframes of the venue of which candles can be streamed."""
+    """The timeframes, out of ccxt's for the exchange, whose candles can be streamed."""
     not_streamed = facts_of(exchange).ccxt.timeframes_not_streamed
     return [timeframe for timeframe in timeframes if timeframe not in not_streamed]
 
 
 def is_offered_by_any(channel: Channel) -> bool:
-    """Whether the channel can be had through ccxt at all."""
+    """Whether ccxt offers the channel on any exchange."""
     return channel in _METHODS
 
 
 def offered_channels(exchange: str, has: Mapping[str, Any]) -> list[Channel]:
-    """The channels the venue can serve, in their usual order."""
+    """The channels that the exchange offers, in their usual order."""
     return [channel for channel in CHANNELS if method_for(channel, exchange, has) is not None]
 
 
 def groups(exchange: str, symbols: Iterable[str], markets: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
-    """Symbols that may share one call: of one market type, settlement and size, at most what the venue allows."""
+    """Split symbols into groups that may share a call: one market type and settlement, up to the exchange's limit."""
     size = facts_of(exchange).ccxt.symbols_per_call
     by_kind: dict[tuple[Any, ...], list[str]] = {}
     for symbol in symbols:

@@ -1,6 +1,6 @@
-"""What the exchange library says of a trade or a book, or leaves out, against the venue's documents, which win. Pure.
+"""Corrects ccxt's dicts of trades, tickers, candles and books where they contradict the exchange's documentation. Pure.
 
-What is corrected stands in the exchange's file in `venues`.
+The corrections are in the exchange's file in `venues`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ingestd.venues.venue_time import moment_us
 
 
 def corrected(exchange: str, trade: Trade) -> Trade:
-    """The library's dict of a trade, with what the venue's documents say of it."""
+    """ccxt's dict of a trade with the exchange's corrections applied."""
     correction = facts_of(exchange).corrections.trade
     if correction is None:
         return trade
@@ -23,9 +23,9 @@ def corrected(exchange: str, trade: Trade) -> Trade:
 
 
 def book_time_us(exchange: str, frame: Any) -> int | None:
-    """When the venue says that the book of this frame changed, in microseconds; None: the library's time will do.
+    """When this frame's book changed according to the exchange, in microseconds; None: use ccxt's time.
 
-    In the place of the frame stands the library's book, where it has put that together of one over REST.
+    `frame` is ccxt's book where ccxt combined it from a REST snapshot.
     """
     corrections = facts_of(exchange).corrections
     for path in corrections.book_times:
@@ -42,12 +42,12 @@ def book_time_us(exchange: str, frame: Any) -> int | None:
 
 
 def ticker_time_us(exchange: str, info: Any) -> int | None:
-    """When the best prices of the ticker in this message were so, in microseconds; None: the library's time will do."""
+    """Time of the best prices in this ticker message, in microseconds; None: use ccxt's time."""
     field = facts_of(exchange).corrections.ticker_time
     return moment_us(info.get(field)) if field is not None and isinstance(info, Mapping) else None
 
 
 def streamed_candle(exchange: str, row: Sequence[Any]) -> Sequence[Any]:
-    """The library's row of a candle from the venue's socket, with the moment at which it opens in UTC."""
+    """ccxt's row of a streamed candle, with its opening time converted to UTC."""
     ahead_ms = facts_of(exchange).corrections.ahead_of_utc_ms
     return [row[0] - ahead_ms, *row[1:]] if ahead_ms and row and row[0] else row

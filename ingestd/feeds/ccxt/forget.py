@@ -1,6 +1,6 @@
-"""One book or one stream of an exchange object is forgotten, so that the next call that names it asks the venue anew.
+"""Makes a ccxt exchange object forget one book or stream, so that the next call for it subscribes again.
 
-The socket and all else that it carries stay.
+The socket and its other streams are not interrupted.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ingestd.feeds.ccxt.market_names import book_named_in
 from ingestd.venues.all import facts_of
 
 UNSUBSCRIBED_WITHIN_S = 10.0
-_GATHERED_CHANGES = 100  # venues' code wants 25 at most
+_GATHERED_CHANGES = 100  # ccxt buffers at most 25 before it fetches the snapshot
 
 
 async def forget_book(exchange: Any, symbol: str) -> None:
-    """Let one book go, so that the next `watch_*` that names it begins it anew; the socket and its other books stay.
+    """Unsubscribe from one book and drop it, so that the next `watch_*` for it subscribes again.
 
-    Raises what the venue's code raises, and TimeoutError; it is let go all the same.
+    Raises whatever ccxt raises, and TimeoutError; the book is dropped even then.
     """
     if exchange.id == "bitfinex":
         await _end_bitfinex_book(exchange, symbol)
@@ -32,7 +32,7 @@ async def forget_book(exchange: Any, symbol: str) -> None:
         for client in (exchange.clients or {}).values()
     ]
     try:
-        if exchange.id not in BOOKS_OVER_REST:  # the venue would not send a snapshot with a second subscription
+        if exchange.id not in BOOKS_OVER_REST:  # others send no snapshot for a second subscription
             async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
                 await exchange.un_watch_order_book(symbol)
     finally:
@@ -43,8 +43,8 @@ async def forget_book(exchange: Any, symbol: str) -> None:
 
 
 async def _end_book(exchange: Any, symbol: str) -> None:
-    """Its book stays in ccxt until the snapshot, as none that is delivered: some venues' code would stumble over a
-    change of no book."""
+    """Unsubscribe from a book with the request of the exchange's file. The book stays in ccxt's store, not whole, until
+    the snapshot arrives: ccxt's code for some exchanges fails on a change without a book."""
     book, market = exchange.orderbooks.get(symbol), exchange.market(symbol)
     if book is not None:
         book.is_whole = False
@@ -59,7 +59,8 @@ async def _end_book(exchange: Any, symbol: str) -> None:
 
 
 async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
-    """By the number of its channel, which the venue answers; until then it refuses a new one ("subscribe: dup").
+    """Unsubscribe by channel number and wait for the answer; until then Bitfinex refuses a new subscription
+    ("subscribe: dup").
 
     https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
     """
@@ -68,7 +69,7 @@ async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
         channel = client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
         if channel is None:
             continue
-        client.subscriptions.pop(channel, None)  # what it still brings belongs to no book
+        client.subscriptions.pop(channel, None)  # late changes of the channel must reach no book
         client.subscriptions.pop(f"book:{exchange.market_id(symbol)}", None)
         client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # where ccxt looks for it
         async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
@@ -77,7 +78,7 @@ async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
 
 
 def gathers_changes(exchange: Any, symbol: str) -> bool:
-    """Whether the symbol's book waits for some changes before its code asks for the rest over REST."""
+    """Whether the symbol's book is buffering changes before ccxt fetches the REST snapshot, or retries it."""
     book = exchange.orderbooks.get(symbol)
     if symbol in exchange.loading:
         return True
@@ -85,15 +86,15 @@ def gathers_changes(exchange: Any, symbol: str) -> bool:
 
 
 def client_of_book(exchange: Any, symbol: str) -> Any:
-    """The socket that carries the symbol's book, if it is known."""
+    """The open socket that carries the symbol's book; None if unknown."""
     carrier = exchange.orderbooks.carrier_of(symbol)
     return carrier if carrier in (exchange.clients or {}).values() else None
 
 
 def forget_stream(exchange: Any, channel: str, symbol: str) -> bool:
-    """Let ccxt believe that this one stream was never asked for; False where it does not know it by a name of its own.
+    """Remove one stream from ccxt's list of subscriptions; False if ccxt has no subscription for this stream alone.
 
-    Nothing is sent: the venue has let the stream go already.
+    Sends nothing: the exchange has stopped delivering the stream already.
     """
     market_id = str(exchange.markets[symbol]["id"]) if symbol in exchange.markets else symbol
     found = False
@@ -103,5 +104,5 @@ def forget_stream(exchange: Any, channel: str, symbol: str) -> bool:
             del client.subscriptions[name]
             found = True
     if found and channel == "order_book":
-        exchange.orderbooks.pop(symbol, None)  # it begins with what the venue sends
+        exchange.orderbooks.pop(symbol, None)  # the book restarts with the next snapshot
     return found

@@ -1,4 +1,4 @@
-"""Asks again, one at a time, for the streams that a socket of the exchange library has stopped to deliver."""
+"""Subscribes again, one at a time, to streams that a ccxt socket has stopped delivering."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _ASKED_ALONE_S = 5.0
 
 
 class LostStreams:
-    """`subscriptions` are those of the exchange object as they are now; `watch(method)` is the call one of them makes.
+    """The queue of streams to subscribe to again. `subscriptions`: the current ones of the exchange object.
 
-    A call is made beside the subscription's own, which may still wait for its first answer.
+    `watch(method)` returns the function that a subscription calls. The calls made here run beside the subscription's
+    own call, which may still be waiting for its first answer.
     """
 
     def __init__(
@@ -37,20 +38,20 @@ class LostStreams:
         self._is_any = asyncio.Event()
 
     def ask_for(self, stream: Stream, attempt: int) -> None:
-        """On its own socket first; at the second, fourth, eighth … attempt that one is dialled again, with all that it
-        carries: the others miss something then, for one that may never come again."""
+        """Subscribe again on the same socket. On the second, fourth, eighth … attempt reconnect the socket instead;
+        rarely, because its other streams lose data meanwhile, and this one may never return."""
         if attempt == 1 or attempt & (attempt - 1):
             self._lost[id(stream)] = stream
             self._is_any.set()
             return
         carrying = next((s.urls for s in self._subscriptions if any(one is stream for one in s.streams)), {})
-        urls = carrying if stream.url is None else {stream.url}  # None: it has never delivered
+        urls = carrying if stream.url is None else {stream.url}  # None: the stream has never delivered
         for client in list((self._exchange.clients or {}).values()):
             if client.url in urls:
                 drop_client(client, f"{stream.channel} {stream.symbol} does not come, however often it is asked for")
 
     async def run(self, stop: Stop) -> None:
-        """Until the stop."""
+        """Subscribe to queued streams until the stop."""
         while not stop.is_set():
             await stop.sleep_or(self._is_any, 3600.0)
             self._is_any.clear()
@@ -71,8 +72,8 @@ class LostStreams:
         elif not forget_stream(exchange, stream.channel, stream.symbol):
             log.info("stream_not_known", exchange=exchange.id, channel=stream.channel, symbol=stream.symbol)
             return
-        # Where a call asks for what is missing only, one for this stream alone would go to another socket.
+        # Where calls request only missing symbols, repeat the whole call: one for this symbol would use another socket.
         together = exchange.code_name in ASKED_FOR_WHAT_IS_MISSING
-        with contextlib.suppress(TimeoutError):  # it was asked for; one that is seldom traded takes longer to answer
+        with contextlib.suppress(TimeoutError):  # the request was sent; a rarely traded market takes longer to deliver
             async with asyncio.timeout(_ASKED_ALONE_S):
                 await self._watch(subscription.method)(subscription.symbols if together else [stream.symbol])

@@ -1,4 +1,4 @@
-"""The markets of one exchange object: loaded, loaded again, and kept for the next start."""
+"""Loads and reloads the markets of a ccxt exchange object, and caches them on disk for the next start."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from ingestd.status import FeedStatus
 log = structlog.get_logger()
 
 RETRY_CAP_S = 60.0
-_NAMED = 10  # markets in one line of the log
+_NAMED = 10  # most markets named in one log line
 
 
 class MarketLoader:
-    """`status` is told why they cannot be loaded. `are_old`: they are those that an earlier start kept."""
+    """Loads markets; `status.problem` says why that fails. `are_old`: the markets come from the cache of an earlier
+    start."""
 
     def __init__(self, exchange: Any, status: FeedStatus, cache: MarketCache | None, stop: Stop) -> None:
         self._exchange = exchange
@@ -34,10 +35,10 @@ class MarketLoader:
         self._cache = cache
         self._stop = stop
         self.are_old = False
-        self._said_aside: frozenset[str] = frozenset()
+        self._logged_malformed: frozenset[str] = frozenset()
 
     async def load(self) -> bool:
-        """Ask for the venue's markets until it gives them; False when the stop came first."""
+        """Load the markets from the cache, or from the exchange with retries; False if the stop came first."""
         if self._cache is not None and (kept := self._cache.read()) is not None:
             self._exchange.set_markets(kept)
             self._exchange.missing = dict(self._cache.missing)
@@ -71,7 +72,7 @@ class MarketLoader:
         return False
 
     async def load_again(self) -> bool:
-        """Ask for the venue's markets once more; False when they did not come, and the ones before stay."""
+        """Reload the markets once; False, and the old markets stay, if that fails."""
         known = frozenset(self._exchange.markets or ())
         task = await self._stop.run(self._exchange.load_markets(True), name=f"{self._label} markets")
         raised = FeedError("given up by the exchange library") if task.cancelled() else task.exception()
@@ -81,20 +82,20 @@ class MarketLoader:
         await self._keep_markets(known)
         return True
 
-    def _say_aside(self) -> None:
-        """Name the malformed markets that were not named before."""
+    def _log_malformed(self) -> None:
+        """Log malformed markets that were not logged before."""
         aside: dict[str, str] = self._exchange.aside
         self._status.markets_put_aside = len(aside)
-        new = [name for name in aside if name not in self._said_aside]
-        self._said_aside = frozenset(aside)
+        new = [name for name in aside if name not in self._logged_malformed]
+        self._logged_malformed = frozenset(aside)
         if new:
             named = {name: aside[name] for name in new[:_NAMED]}
             log.warning("markets_put_aside", feed=self._label, markets=len(new), in_all=len(aside), why=named)
 
     async def _keep_markets(self, known: Collection[str]) -> None:
-        """Write them for the next start, in a thread: a venue's markets are megabytes, and the disk may hang. Not those
-        of a poor list: what it lacks may go on trading."""
-        self._say_aside()
+        """Write the markets to the cache, in a thread: they take megabytes, and the disk may hang. Skips a list that
+        lacks many known markets: those may still be trading."""
+        self._log_malformed()
         if is_poor(known, self._exchange.listed, self._exchange.followed):
             lacks = sorted({*known, *self._exchange.followed}.difference(self._exchange.listed))
             log.warning("markets_list_poor", feed=self._label, lacks=len(lacks), of=len(known), some=lacks[:3])
@@ -104,6 +105,6 @@ class MarketLoader:
             await self._stop.run(asyncio.to_thread(self._cache.write, listed, missing))
 
     def age_s(self) -> float:
-        """How long ago the venue listed them; the age of those that an earlier start kept, too."""
+        """Seconds since the exchange listed the markets, also for cached ones; 0 if unknown."""
         loaded_at = self._cache.loaded_at if self._cache is not None else 0
         return max(0, now_us() - loaded_at) / 1e6 if loaded_at else 0.0

@@ -1,4 +1,4 @@
-"""Which markets a text of the venue names, such as the message of an error. Pure."""
+"""Finds the markets that a text of an exchange names, such as an error message. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
-_MOST_WORDS = 6  # of one name, such as BTC-USD-260327-40000-C
-_SHORT = 4  # a name of so few characters may be a word of the language: it counts only as a whole string of JSON
+_MOST_WORDS = 6  # words of one name, such as BTC-USD-260327-40000-C
+_SHORT = 4  # names up to this length may be English words: they count only as a complete JSON string
 
 
 class MarketNames:
-    """The names of these markets (the exchange library's dicts, by symbol): their symbols, the venue's ids, and the
-    pair in the usual spellings. Upper and lower case are alike."""
+    """The names of markets (ccxt's dicts by symbol): symbols, the exchange's ids, and the usual spellings of pairs.
+    Case is ignored."""
 
     def __init__(self, markets: Mapping[str, Mapping[str, Any]]) -> None:
         self._markets = markets
@@ -23,11 +23,11 @@ class MarketNames:
                 self._symbols.setdefault(name.lower(), set()).add(symbol)
 
     def are_of(self, markets: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether they are the names of this very mapping."""
+        """Whether these are the names of this mapping object."""
         return self._markets is markets
 
     def named_in(self, text: str) -> frozenset[str]:
-        """The symbols of all names that stand in the text, the longest first: `BTC-USDT-SWAP` is not `BTC-USDT`."""
+        """The symbols of all names in the text. Longer names win: `BTC-USDT-SWAP` does not name `BTC-USDT`."""
         words = [match.span() for match in _WORD.finditer(text)]
         found: set[str] = set()
         first = 0
@@ -56,6 +56,6 @@ def _is_whole(text: str, start: int, end: int) -> bool:
 
 
 def book_named_in(message_hash: str, symbols: Iterable[str]) -> str | None:
-    """The symbol of `orderbook:BTC/USDT`, `books:BTC/USDT:USDT` or `orderbook@BTC/USDT`, if it is one of these."""
+    """The symbol in `orderbook:BTC/USDT`, `books:BTC/USDT:USDT` or `orderbook@BTC/USDT`, if it is one of `symbols`."""
     ending = [symbol for symbol in symbols if message_hash.endswith((f":{symbol}", f"@{symbol}"))]
     return max(ending, key=len, default=None)

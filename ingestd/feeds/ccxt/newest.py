@@ -1,5 +1,5 @@
-"""Asks a venue over REST for the newest trade, or the best bid and ask, of silent streams: all in one request where the
-venue can (`Trades.newest` of its file), else one market at a time.
+"""Fetches the newest trade, or the best bid and ask, of silent streams over REST: in one request for all markets if the
+exchange supports it (`Trades.newest` in its file), else one market at a time.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ingestd.venues.newest import Bulk, Row, Word
 from ingestd.venues.past import Ids
 from ingestd.venues.trade_identity import TradeIds
 
-REPLY_WITHIN_S = 30.0  # the library's pace included
-_TRADES = 10  # of one market
+REPLY_WITHIN_S = 30.0  # including the wait for ccxt's rate limiter
+_TRADES = 10  # trades to request per market
 
 
 def bulk_for(exchange: str, kind: str, stream: str | None) -> Bulk | None:
-    """How all markets of a kind (`spot`, `linear`, `inverse`) are asked about at once; None: in no way that proves
-    anything. `stream` is what ccxt subscribes to on this venue, where it has a choice."""
+    """The request for the newest trades of all markets of a kind (`spot`, `linear`, `inverse`); None if the exchange
+    has no conclusive one. `stream`: the trade stream that ccxt subscribes to, on exchanges with a choice."""
     newest = facts_of(exchange).trades.newest
     return newest if newest is None or isinstance(newest, Bulk) else newest(kind, stream)
 
 
 class Newest:
-    """Asks through the feed's own exchange object, in turn with its other requests. All raise FeedError.
+    """Sends requests through the feed's ccxt exchange object, which queues them. All requests raise FeedError.
 
-    `exchange()` is that object, None while there is none.
+    `exchange()` returns that object, or None if there is none now.
     """
 
     def __init__(self, config: FeedConfig, exchange: Callable[[], Any]) -> None:
@@ -47,20 +47,20 @@ class Newest:
 
     @property
     def is_ready(self) -> bool:
-        """Whether anything can be asked."""
+        """Whether requests can be sent: the exchange object exists and its markets are loaded."""
         exchange = self._exchange()
         return exchange is not None and bool(exchange.markets)
 
     def kind(self, symbol: str) -> str:
-        """`spot`, `linear`, `inverse` or another type: what is asked about together."""
+        """`spot`, `linear`, `inverse` or another type: markets of one kind share a request."""
         return kind_of(self._exchange().markets.get(symbol, {}))
 
     def has_bulk(self, kind: str) -> bool:
-        """Whether `trades_of_all` knows a way for this kind of market."""
+        """Whether `trades_of_all` works for this kind of market."""
         return bulk_for(self._config.exchange, kind, self._stream(kind)) is not None
 
     async def trades_of_all(self, kind: str, symbols: Collection[str]) -> dict[str, Word]:
-        """What the venue says of the trades of these markets, in one request; a market it does not name is left out."""
+        """Fetch the newest trades of these markets in one request. Markets missing from the reply are left out."""
         exchange = self._exchange()
         bulk = bulk_for(self._config.exchange, kind, self._stream(kind))
         if bulk is None:
@@ -77,7 +77,7 @@ class Newest:
         return {symbol: word for symbol, word in words.items() if word is not None}
 
     async def trade(self, symbol: str) -> Word | None:
-        """The newest trade of one market; None: the venue names none."""
+        """Fetch the newest trade of one market; None if the reply has no trade."""
         exchange = self._exchange()
         if not exchange.has.get("fetchTrades"):
             raise ChannelError(f"{self._config.exchange} serves no past trades over REST")
@@ -86,10 +86,10 @@ class Newest:
         try:
             series = stream_series(exchange, symbol, has_key=self._has_key)
         except Unfillable:
-            pass  # its past trades have other ids than the stream: their times are the same
+            pass  # trades over REST have other ids than the stream, but their times can be compared
         else:
             params, limit = dict(series.params), min(series.page_limit, _TRADES)
-            # the same ids, and neither a key nor more weight
+            # This endpoint has the same ids, needs no key and costs less of the request budget.
             params = {name: value.replace("HistoricalTrades", "Trades") for name, value in params.items()}
             own, numbered = series.is_known, series.ids is not Ids.OPAQUE
         rows = await self._call(exchange.fetch_trades, symbol, None, limit, params)
@@ -105,7 +105,7 @@ class Newest:
         return Word(mark, trade_id, number if numbered and number >= 0 else None, time_us or None, record=record)
 
     async def best(self, symbols: Collection[str]) -> dict[str, Word]:
-        """The best bid and ask of these markets, which are of one kind: in one request where the venue has it."""
+        """Fetch the best bid and ask of these markets of one kind, in one request if the exchange supports it."""
         exchange = self._exchange()
         wanted = [symbol for symbol in symbols if symbol in exchange.markets]
         method = self._best_method()
@@ -117,7 +117,7 @@ class Newest:
         except RateLimited:
             raise
         except FeedError:
-            self._useless.add(method)  # what `has` says of it is not true everywhere
+            self._useless.add(method)  # ccxt's `has` is wrong for some exchanges
             raise
         tickers = reply if many else {wanted[0]: reply}
         words = {}
@@ -130,7 +130,7 @@ class Newest:
         return words
 
     def has_best_of_many(self) -> bool:
-        """Whether `best` takes more than one market."""
+        """Whether `best` can fetch several markets at once."""
         return self._best_method() not in (_BEST_OF_ONE, None)
 
     def _best_method(self) -> str | None:
@@ -153,7 +153,7 @@ class Newest:
         try:
             async with asyncio.timeout(REPLY_WITHIN_S):
                 return await method(*args)
-        except Exception as error:  # the venue's code may raise anything; here it becomes one of ours
+        except Exception as error:  # ccxt may raise anything
             raise translated(error) from error
 
 
@@ -170,6 +170,6 @@ def _key(rows: Mapping[str, Row], market_id: str) -> str | None:
 
 
 def _place(row: Row) -> tuple[int, int]:
-    """Its time in microseconds, and its id as a number; -1 where it is none."""
+    """Sort key of a trade: its time in microseconds and its numeric id, -1 if the id is not a number."""
     trade_id = str(row.get("id"))
     return int(row.get("timestamp") or 0) * 1000, int(trade_id) if trade_id.isdecimal() else -1

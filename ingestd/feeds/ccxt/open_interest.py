@@ -1,6 +1,6 @@
-"""What venues count their open interest in, and what the exchange library misreads of it. Pure.
+"""The units in which exchanges state open interest, and corrections of what ccxt misreads. Pure.
 
-Of a venue whose file says nothing the unit is unknown, never guessed.
+If an exchange's file states no unit, the unit is unknown; it is never guessed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _KINDS: Mapping[str, Kind] = {"linear": "linear", "inverse": "inverse", "option"
 
 
 def unit_of(exchange: str, symbol: str) -> OpenInterestUnit | None:
-    """What this venue counts the open interest of this market in; None: nobody has said."""
+    """The unit of this market's open interest on this exchange; None if unknown."""
     return facts_of(exchange).open_interest.unit(kind_of(symbol))
 
 
 def kind_of(symbol: str) -> Kind:
-    """The kind of contract, by its unified name."""
+    """The kind of contract, derived from its unified symbol."""
     return _KINDS.get(kind_by_name(symbol), "other")
 
 
 def counted(
     exchange: str, symbol: str, interest: Mapping[str, Any]
 ) -> tuple[str | None, str | None, OpenInterestUnit | None]:
-    """How much is open, as the venue counts it; its value in the quote currency; what the venue counts in.
+    """The open interest in the exchange's unit, its value in the quote currency, and the unit.
 
-    `interest` is the library's. Where the venue counts in the quote currency there is only the value.
+    `interest` is ccxt's dict. An exchange that counts in the quote currency gives only the value.
     """
     amount = decimal_text(interest.get("openInterestAmount"))
     value = decimal_text(interest.get("openInterestValue"))

@@ -1,4 +1,4 @@
-"""Open interest and funding over REST, where the venue streams neither."""
+"""Polls open interest and funding over REST on exchanges that do not stream them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ log = structlog.get_logger()
 
 RATE_LIMIT_PAUSE_S = 30.0
 
-Fetch = Callable[[str, Any], Coroutine[Any, Any, Any]]  # method name, its first argument
+Fetch = Callable[[str, Any], Coroutine[Any, Any, Any]]  # takes a method name and the method's first argument
 
 
 class Poller:
-    """One channel of one feed, asked for every `interval_s`; the calls themselves are paced by the exchange library."""
+    """Polls one channel of one feed every `interval_s`. ccxt's rate limiter paces the calls."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class Poller:
         self._ledger = reader.ledger
         self._interval_s = interval_s
         self._refused: dict[str, Quarantine] = {}  # by symbol
-        self._failures = 0  # in a row
+        self._failures = 0  # consecutive
         self._log_limit = LogLimit()
-        self._answered: Set[Any] = frozenset()  # the symbols of the last answer
+        self._answered: Set[Any] = frozenset()  # symbols of the last reply
 
     async def run(self, stop: Stop) -> None:
-        """Poll until the stop. A cycle that takes longer than the interval is followed by the next at once."""
+        """Poll until the stop. If a cycle takes longer than the interval, the next one starts at once."""
         while not stop.is_set():
             started = monotonic_s()
             for group in self._groups:
@@ -74,8 +74,9 @@ class Poller:
         return quarantine is not None and quarantine.left_s(stream.received, now_s) > 0
 
     async def _poll_group(self, group: Sequence[Stream], stop: Stop) -> None:
-        """All at once where the venue can; one by one when it cannot, or refuses one of them, and what it leaves out:
-        OKX' list for all has perpetual contracts only, HTX' none that is settled in USDT."""
+        """Poll all streams in one request if the exchange supports it. Poll one by one if it does not, if it refuses a
+        symbol, and for symbols missing from the reply: OKX's reply for all markets has only perpetual contracts, HTX's
+        none settled in USDT."""
         if not group:
             return
         left: Sequence[Stream] = group
@@ -96,7 +97,7 @@ class Poller:
                 self._reader.recorder.interrupted([stream], POLL_FAILED, str(error))
 
     def _note_missing(self, streams: Sequence[Stream]) -> None:
-        """Nothing came of these, whether the venue refused them, or answered without them or without their value."""
+        """Open gaps for streams without a record in this cycle: refused, missing from the reply, or without a value."""
         for stream in streams:
             if self._ledger.wants(stream) and not self._ledger.has_gap(stream):
                 why = stream.quarantined or "the venue's answer has nothing of it"

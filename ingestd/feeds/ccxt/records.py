@@ -1,6 +1,6 @@
-"""ccxt's unified dicts as records. Pure; None when what the record needs is missing.
+"""Converts ccxt's unified dicts to records. Pure. Returns None if a required value is missing.
 
-Times are the venue's, to the microsecond where its message says so. An update without one has `time` = `received_at`.
+Times are the exchange's, in microseconds if its message is that precise. Without a time, `time` = `received_at`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEQ_LIMIT = 2**63
 def trade_record(
     exchange: str, symbol: str, trade: Mapping[str, Any], received_at: int, ids: TradeIds, unit: str | None = None
 ) -> Trade | None:
-    """A public trade; `side` is the taker's, None when the venue does not say. `unit`: see `quantity_units.unit_of`."""
+    """A public trade. `side` is the taker side, None if not stated. `unit`: see `quantity_units.unit_of`."""
     trade = corrected(exchange, trade)
     price, quantity = decimal_text(trade.get("price")), decimal_text(trade.get("amount"))
     if price is None or quantity is None:
@@ -55,7 +55,7 @@ def trade_record(
 
 
 def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_at: int) -> Tick | None:
-    """Best bid and ask of a ticker; None when it has neither."""
+    """The best bid and ask of a ticker; None if it has neither."""
     bid, ask = decimal_text(ticker.get("bid")), decimal_text(ticker.get("ask"))
     if bid is None and ask is None:
         return None
@@ -74,7 +74,7 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
 
 
 def top_record(exchange: str, symbol: str, book: Mapping[str, Any], received_at: int) -> Tick | None:
-    """A book's best bid and ask; None when it is empty, or its sides cross: then it is not the venue's."""
+    """The best bid and ask of a book; None if it is empty or crossed, since a crossed book is wrong."""
     bids, asks = list(_levels(book["bids"][:1])), list(_levels(book["asks"][:1]))
     if (not bids and not asks) or (bids and asks and book["bids"][0][0] >= book["asks"][0][0]):
         return None
@@ -92,7 +92,7 @@ def top_record(exchange: str, symbol: str, book: Mapping[str, Any], received_at:
 
 
 def book_time(book: Mapping[str, Any], received_at: int) -> int:
-    """When the venue changed it, in microseconds; else when it was received."""
+    """When the exchange changed the book, in microseconds; if not stated, when it was received."""
     time: int = book.get(BOOK_TIME) or time_us(book.get("timestamp"), None, received_at, book.get("datetime"))
     return time
 
@@ -100,7 +100,7 @@ def book_time(book: Mapping[str, Any], received_at: int) -> int:
 def book_record(
     exchange: str, symbol: str, book: Mapping[str, Any], received_at: int, levels: int
 ) -> BookSnapshot | None:
-    """The top levels; None when both sides are empty. Not `valid` when the sides cross."""
+    """The top levels of a book; None if both sides are empty. `valid` is False if the sides cross."""
     bids, asks = book["bids"][:levels], book["asks"][:levels]
     if not bids and not asks:
         return None
@@ -118,7 +118,7 @@ def book_record(
 
 
 def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received_at: int) -> Funding | None:
-    """A funding rate; annualised where ccxt knows the interval."""
+    """A funding rate, annualised if ccxt states the interval."""
     funding_rate = decimal_text(rate.get("fundingRate"))
     if funding_rate is None:
         return None
@@ -138,7 +138,7 @@ def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received
 def open_interest_record(
     exchange: str, symbol: str, interest: Mapping[str, Any], received_at: int
 ) -> OpenInterest | None:
-    """Open interest as the venue counts it, its value in the quote currency, or both; None when it says neither."""
+    """Open interest in the exchange's unit, its value in the quote currency, or both; None if neither is stated."""
     amount, value, unit = counted(exchange, symbol, interest)
     if amount is None and value is None:
         return None
@@ -154,7 +154,7 @@ def open_interest_record(
 
 
 def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any], received_at: int) -> Candle | None:
-    """A candle from ccxt's `[opens at (ms), open, high, low, close, volume]`."""
+    """A candle from ccxt's `[opening time (ms), open, high, low, close, volume]`."""
     if len(row) < 6 or not row[0]:
         return None
     prices = [decimal_text(value) for value in row[1:6]]
@@ -178,18 +178,18 @@ def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any]
 def streamed_candle_record(
     exchange: str, symbol: str, timeframe: str, row: Sequence[Any], received_at: int
 ) -> Candle | None:
-    """The same of a candle from the venue's socket."""
+    """A candle from ccxt's row of a streamed candle."""
     return candle_record(exchange, symbol, timeframe, streamed_candle(exchange, row), received_at)
 
 
 class CandleFinality:
-    """Holds each symbol's newest candle back until the next one begins: only then is it final."""
+    """Holds back each symbol's newest candle until the next one begins, because only then is it final."""
 
     def __init__(self) -> None:
         self._newest: dict[str, Candle] = {}
 
     def accept(self, candle: Candle) -> Candle | None:
-        """The candle that became final through this one, if any. Late news of an older candle is passed over."""
+        """Take an update; return the previous candle if this one makes it final. Ignores updates of older candles."""
         held = self._newest.get(candle.symbol)
         if held is not None and candle.time < held.time:
             return None
@@ -197,12 +197,12 @@ class CandleFinality:
         return held if held is not None and candle.time > held.time else None
 
     def forget(self, symbol: str) -> None:
-        """The stream broke: what is held may lack its last trades, so it is not final when the next one begins."""
+        """Drop the held candle after an interruption: it may lack its last trades."""
         self._newest.pop(symbol, None)
 
 
 def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
-    """A ccxt market as a row of `symbols`."""
+    """The row of table `symbols` for a ccxt market."""
     amounts = (market.get("limits") or {}).get("amount") or {}
     precision = market.get("precision") or {}
     contract = contract_of(exchange, market)
@@ -239,13 +239,13 @@ def _levels(levels: Sequence[Sequence[Any]]) -> Iterator[Level]:
 
 
 def _annualised(rate: str, interval: Any) -> str | None:
-    """`interval` as ccxt writes it (`8h`)."""
+    """The annualised rate; `interval` is ccxt's text, such as `8h`."""
     is_hours = isinstance(interval, str) and interval.endswith("h")
     return annualised_rate(rate, interval[:-1]) if is_hours else None
 
 
 def rows_of(result: Any) -> Sequence[Mapping[str, Any]]:
-    """What a call returned: one unified dict, a list of them, or a dict of them by symbol."""
+    """The rows of a call's result: one unified dict, a list of them, or a dict of them by symbol."""
     if isinstance(result, Mapping):
         return [result] if isinstance(result.get("symbol"), str) else [v for v in result.values() if v]
     return [row for row in result or () if row]

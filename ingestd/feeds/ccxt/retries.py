@@ -1,4 +1,4 @@
-"""How long a subscription waits before its next call. Pure: the caller has the clock."""
+"""Computes how long a subscription waits before its next call. Pure: the caller has the clock."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from collections.abc import Callable, Iterable
 
 from ingestd.retry import Backoff
 
-SETTLED_S = 30.0  # what has worked this long starts its delays over
+SETTLED_S = 30.0  # delays start over after this long without a failure
 
 
 class Retries:
-    """The delays of one subscription. `received` is how many records it has brought so far.
+    """The delays of one subscription. `received` is the number of records it has delivered so far.
 
-    Each book has delays of its own, or one that breaks often would hold up the others.
+    Each book has its own delays, so that a book that breaks often does not delay the others.
     """
 
     def __init__(self, new_backoff: Callable[[], Backoff], received: int, now_s: float) -> None:
         self.new_backoff = new_backoff
         self._backoff = new_backoff()
-        self._of_books: dict[str, tuple[Backoff, float]] = {}  # and when each broke last
-        self._began_s = now_s  # the newest attempt
-        self._received = received  # by then
+        self._of_books: dict[str, tuple[Backoff, float]] = {}  # with the time at which each book last broke
+        self._began_s = now_s  # time of the newest attempt
+        self._received = received  # at the newest attempt
 
     def failures(self, received: int) -> int:
-        """How many calls in a row have failed; 0 once one has delivered."""
+        """The number of consecutive failed calls; 0 once the subscription has delivered."""
         return self._backoff.attempts if received == self._received else 0
 
     def delay_s(self, received: int, now_s: float, *, at_least_s: float) -> float:
-        """The delay after a call that failed."""
+        """The delay after a failed call, in seconds."""
         if received > self._received and now_s - self._began_s >= SETTLED_S:
             self._backoff.settled()
         self._began_s, self._received = now_s, received
         return self._backoff.next_s(at_least_s)
 
     def book_delay_s(self, symbols: Iterable[str], now_s: float) -> float:
-        """The delay before these books are asked for again, which are broken."""
+        """The delay before these broken books are requested again, in seconds."""
         delays = []
         for symbol in symbols:
             backoff, broke_at_s = self._of_books.get(symbol, (self.new_backoff(), now_s))
@@ -45,5 +45,5 @@ class Retries:
         return min(delays, default=0.0)
 
     def settled(self) -> None:
-        """The next failure is the first again."""
+        """Reset the delays: the next failure counts as the first."""
         self._backoff.settled()

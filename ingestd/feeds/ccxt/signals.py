@@ -1,4 +1,4 @@
-"""What happens to a subscription between two calls: the reasons to call again."""
+"""The reasons for a subscription to repeat its call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingestd.errors import BookBroken, FeedError
 
 
 class Signals:
-    """Since the newest call. `any` is set with each; `urgent` with those that a call under way need not wait for."""
+    """Events since the newest call. Each sets `any`. Those that should end a running call also set `urgent`."""
 
     def __init__(self) -> None:
         self.any = asyncio.Event()
@@ -18,7 +18,7 @@ class Signals:
         self._error: FeedError | None = None
 
     def clear(self) -> None:
-        """A new call begins."""
+        """Forget all events, because a new call begins."""
         self.any.clear()
         self.urgent.clear()
         self.broken_books.clear()
@@ -26,30 +26,30 @@ class Signals:
         self._error = None
 
     def lose_socket(self) -> None:
-        """A socket is gone, or the exchange library has given it up."""
+        """Note that a socket is lost, or that ccxt gave up one of its subscriptions."""
         self.has_lost_socket = True
         self.any.set()
 
     def hear(self, error: FeedError) -> None:
-        """The venue sent an error."""
+        """Note an error that the exchange sent."""
         self._error = error
         self.any.set()
         self.urgent.set()
 
     def break_book(self, symbol: str) -> None:
-        """This book must be asked for again."""
+        """Note that this order book must be requested again."""
         self.broken_books.add(symbol)
         self.any.set()
         self.urgent.set()
 
     @property
     def error(self) -> FeedError | None:
-        """What the venue sent, unless its socket is gone: then everything is asked for again in any case."""
+        """The error that the exchange sent; None if the socket is lost, since everything is requested again then."""
         return None if self.has_lost_socket else self._error
 
     @property
     def reason(self) -> FeedError | None:
-        """Why to call again; None if nothing happened."""
+        """The reason to call again; None if nothing happened."""
         if self.has_lost_socket:
             return FeedError("its socket is gone, or the library gave it up")
         if self._error is None and self.broken_books:

@@ -1,4 +1,4 @@
-"""Keeps one `watch_*` call alive: calls again when its socket is lost or the venue sends an error, and splits it when
+"""Keeps one `watch_*` call alive: repeats it when its socket is lost or the exchange sends an error, and splits it when
 one of its symbols is refused."""
 
 from __future__ import annotations
@@ -24,33 +24,35 @@ from ingestd.retry import Backoff
 
 log = structlog.get_logger()
 
-RENEW_S = 60.0  # call again although nothing happened: the library may have lost track of the subscription
-FAILURES_TO_RECREATE = 8  # of every subscription in a row: then the exchange object itself is suspected
+RENEW_S = 60.0  # repeat the call even if nothing happened: ccxt may have lost track of the subscription
+FAILURES_TO_RECREATE = 8  # consecutive failures of every subscription before the exchange object is recreated
 REFUSED_OFTEN = 8
-REFUSED_OFTEN_PAUSE_S = 300.0  # a venue may send errors that are about nothing we asked for
+REFUSED_OFTEN_PAUSE_S = 300.0  # some exchanges send errors that are unrelated to our requests
 
-_CHANNELS_WITH_FALLBACK = ("trades", "funding")  # books are seen as they resolve, ticks: `Ccxt.bids_asks_in_tickers`
+# Channels that may fall back to results of calls. Books are tapped in `resolve`; ticks: `Ccxt.bids_asks_in_tickers`.
+_CHANNELS_WITH_FALLBACK = ("trades", "funding")
 
 Watch = Callable[[Sequence[str]], Coroutine[Any, Any, Any]]
 
 
 class ReturnedUpdates(Protocol):
-    """Who records what a call returned."""
+    """Records the results of `watch_*` calls."""
 
     @property
     def ledger(self) -> StreamLedger:
-        """The feed's streams."""
+        """The ledger of the feed's streams."""
 
     @property
     def log_limit(self) -> LogLimit:
-        """Which errors were logged just now."""
+        """Suppresses errors that were logged recently."""
 
     def on_returned(self, channel: Channel, symbols: Sequence[str], result: Any, received_at: int) -> None:
-        """What a call returned, where that is the only way to the data."""
+        """Record the result of a call, on exchanges whose data cannot be tapped."""
 
 
 class Subscription:
-    """The streams that one call carries. `run` returns its replacements: none at the end, several when it is split."""
+    """The streams of one call. `run` returns the replacements of this subscription: none at the end, several after a
+    split."""
 
     def __init__(
         self,
@@ -64,8 +66,8 @@ class Subscription:
         parent: Subscription | None = None,
         anew: bool = False,
     ) -> None:
-        """`parent`: the one that this is a part of. `anew`: the venue refused the streams, but the library believes
-        that they are subscribed."""
+        """`parent`: the subscription that was split. `anew`: the exchange refused the streams, but ccxt believes that
+        they are subscribed."""
         self.channel = channel
         self.method = method
         self.streams = list(streams)
@@ -78,51 +80,51 @@ class Subscription:
         self._signals = Signals()
         self._retries = Retries(backoff, self._received(), monotonic_s())
         self._quarantine = Quarantine()
-        self._unnamed = ""  # the error, if the last refusal named no symbol
+        self._unnamed = ""  # the last refusal's error, if it named no symbol
         self._anew = anew
-        self._takes_results = method.returned  # since nothing is seen of the streams but what calls return
+        self._takes_results = method.returned  # record the results of calls, because the streams cannot be tapped
         self._received_when_asked: Mapping[str, int] = (
             parent._received_when_asked if parent is not None else self._received_by_symbol()
         )
 
     @property
     def symbols(self) -> list[str]:
-        """What the call carries."""
+        """The symbols of the call."""
         return [stream.symbol for stream in self.streams]
 
     @property
     def urls(self) -> Collection[str]:
-        """The sockets that the newest call dialled."""
+        """The URLs of the sockets that the newest call uses."""
         return self._sockets.urls.keys()
 
     @property
     def left_urls(self) -> Set[str]:
-        """The sockets of earlier calls, from which some streams may still come."""
+        """The URLs of sockets of earlier calls that may still deliver some streams."""
         return self._sockets.left
 
     @property
     def failures(self) -> int:
-        """How many calls in a row have failed; 0 once one has delivered."""
+        """The number of consecutive failed calls; 0 once a stream has delivered."""
         return self._retries.failures(self._received())
 
     @property
     def refused_without_a_name(self) -> str | None:
-        """An error that came often and names no symbol, while some of these streams do not come: it may be theirs."""
+        """A repeated error that names no symbol, if some of these streams have not delivered: it may concern them."""
         often = self._unnamed and self._quarantine.refusals >= REFUSALS_TO_QUARANTINE
         return self._unnamed if often and self._silent() else None
 
     def wake(self, url: str) -> None:
-        """That socket is gone, or the library gave up on something it carried."""
+        """Call again because this socket is lost, or ccxt gave up one of its subscriptions."""
         if url in self.urls or not self.urls:
             self._signals.lose_socket()
 
     def refused(self, url: str, error: FeedError) -> None:
-        """The venue sent an error on that socket. It is ignored if it cannot be about these streams."""
+        """Handle an error that the exchange sent on this socket, unless it cannot be about these streams."""
         if url in self.urls and isinstance(error, (Refused, RateLimited)) and self._blamed(error):
             self._signals.hear(error)
 
     def wake_for(self, symbol: str) -> None:
-        """The symbol's book must be asked for again, if it is carried here."""
+        """Request the symbol's order book again, if it belongs to this subscription."""
         if self.method.of_books and symbol in self.symbols:
             self._signals.break_book(symbol)
 
@@ -131,11 +133,11 @@ class Subscription:
         return self._sockets.have_moved(self.streams, monotonic_s(), of_books=self.method.of_books)
 
     def settle_move(self) -> None:
-        """The sockets of earlier calls are closed, or are those of the newest call."""
+        """Forget the sockets of earlier calls: they are closed, or the newest call uses them too."""
         self._sockets.settle(self.streams, of_books=self.method.of_books)
 
     async def run(self, stop: Stop) -> list[Subscription]:
-        """Keep the subscription until the stop, or until none of its streams is wanted any more."""
+        """Keep the subscription alive until the stop, or until none of its streams is wanted."""
         while not stop.is_set() and self._wanted():
             error = await self._once(stop)
             if error is None or stop.is_set():
@@ -153,13 +155,13 @@ class Subscription:
         return self.streams
 
     async def _once(self, stop: Stop) -> FeedError | None:
-        """One call, and the wait for a reason to call again. The error of the call or of the socket, if any."""
+        """Call once and wait for a reason to call again. Returns the error of the call or the socket, if any."""
         signals = self._signals
         if signals.has_lost_socket or self._anew:
             self._received_when_asked = self._received_by_symbol()
         signals.clear()
         received = self._received()
-        # A call that waits for a book which does not come would wait on.
+        # Urgent signals end the call: it may be waiting for a book that never arrives.
         task = await stop.run(self._call(), name=self.name, until=signals.urgent)
         if signals.error is not None:
             return signals.error
@@ -178,13 +180,13 @@ class Subscription:
         return signals.reason
 
     async def _call(self) -> Any:
-        """In a context of its own, so that what it dials is known to be of this call."""
+        """Call `watch_*`. Runs in its own context, so that the URLs it dials are attributed to this call."""
         dialled_urls.set(self._sockets.begin_call(self.streams, monotonic_s()))
         ask_anew.set(self._anew)
         return await self._watch(self.symbols)
 
     def _take_returned(self, result: Any, received_before: int) -> None:
-        """Hand over what the call returned, if that is the only way: a venue whose code writes to no store."""
+        """Record the result of the call if the streams cannot be tapped: ccxt writes some updates to no store."""
         unseen = self._received() == received_before
         if not self._takes_results and unseen and self.channel in _CHANNELS_WITH_FALLBACK:
             self._takes_results = True
@@ -208,7 +210,7 @@ class Subscription:
         if self._unnamed and self._quarantine.refusals >= REFUSED_OFTEN:
             at_least_s = max(at_least_s, REFUSED_OFTEN_PAUSE_S)
         delay_s = self._retries.delay_s(self._received(), now_s, at_least_s=at_least_s)
-        # A lost connection ends every subscription on it: one of them tells when it is tried again.
+        # A lost connection ends all its subscriptions: log only one of them.
         report = log.info if self._reader.log_limit.allows(str(error)) else log.debug
         report(
             "resubscribing",
@@ -221,9 +223,9 @@ class Subscription:
         return delay_s
 
     async def _on_refusal(self, error: FeedError, stop: Stop) -> list[Subscription]:
-        """Ask again. Streams that deliver then are not refused; of the others the refused one is found by halving.
+        """Subscribe again. Streams that deliver then are not refused; a binary split finds the refused one of the rest.
 
-        Only a symbol that the venue or the library names is quarantined.
+        Only a symbol that the exchange or ccxt names is quarantined.
         """
         blamed = self._blamed(error)
         names_none = isinstance(error, Refused) and error.symbols == frozenset()
@@ -257,19 +259,19 @@ class Subscription:
         )
 
     def _blamed(self, error: FeedError) -> list[Stream]:
-        """Those that the error may be about: they have brought nothing since they were asked for, and if it names any
-        symbol it names theirs."""
+        """The streams that the error may be about: they have not delivered since they were requested, and the error
+        names either their symbol or none."""
         if says_subscribed(str(error)):
             return []
         symbols = error.symbols if isinstance(error, Refused) else None
         return [stream for stream in self._silent() if not symbols or stream.symbol in symbols]
 
     def _silent(self) -> list[Stream]:
-        """Those that have brought nothing since they were asked for."""
+        """The streams that have not delivered since they were requested."""
         return [s for s in self.streams if s.received <= self._received_when_asked.get(s.symbol, 0)]
 
     def _not_asked_for(self, error: FeedError) -> Sequence[Stream]:
-        """Those that a call which failed so has not asked for, as far as the error says."""
+        """The streams that are not subscribed after a call that failed with this error."""
         if not isinstance(error, Refused):
             return self.streams
         return [] if error.symbols == frozenset() else self._blamed(error)
@@ -293,7 +295,7 @@ class Subscription:
         ]
 
     async def _wait_out_quarantine(self, stream: Stream, error: FeedError, stop: Stop) -> None:
-        """Do not ask until the quarantine is over. Looks at it again when the socket is lost."""
+        """Wait until the quarantine is over; a lost socket shortens it."""
         show_quarantined(stream, str(error), self._ledger.counts.label)
         quarantine, signals = self._quarantine, self._signals
         quarantine.begin(monotonic_s())
@@ -307,6 +309,6 @@ class Subscription:
 
 
 def all_fail(subscriptions: Iterable[Subscription]) -> bool:
-    """Whether every one that is not quarantined has failed so often in a row that the exchange object is suspected."""
+    """Whether each subscription that is not quarantined has failed `FAILURES_TO_RECREATE` times in a row."""
     tried = [s.failures for s in subscriptions if not all(stream.quarantined for stream in s.streams)]
     return bool(tried) and min(tried) >= FAILURES_TO_RECREATE

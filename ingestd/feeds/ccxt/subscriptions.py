@@ -1,4 +1,4 @@
-"""The subscriptions of one exchange object: who is told that a connection is lost, and which connections are needed."""
+"""The subscriptions of one ccxt exchange object: forwards events to them and closes connections that none needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ingestd.feeds.streams.ledger import Stream
 
 
 class Subscriptions:
-    """Keeps each subscription alive and replaces one that was split by its parts."""
+    """Keeps each subscription alive, and replaces a split subscription by its parts."""
 
     def __init__(self) -> None:
         self.all: set[Subscription] = set()
 
     def keep(self, tasks: asyncio.TaskGroup, subscription: Subscription, stop: Stop, label: str) -> None:
-        """Run this one, then what replaces it."""
+        """Run this subscription, then its replacements."""
         self.all.add(subscription)
 
         async def keep() -> None:
@@ -31,31 +31,31 @@ class Subscriptions:
         tasks.create_task(keep(), name=f"{label} {subscription.name}")
 
     def wake(self, url: str) -> None:
-        """A connection is lost, or the library gave up something that it carried."""
+        """Tell the subscriptions that a connection is lost, or that ccxt gave up one of its streams."""
         for subscription in list(self.all):
             subscription.wake(url)
 
     def refused(self, url: str, error: FeedError) -> None:
-        """The exchange sent an error over this connection."""
+        """Tell the subscriptions that the exchange sent an error over this connection."""
         for subscription in list(self.all):
             subscription.refused(url, error)
 
     def ask_for_book(self, symbol: str) -> None:
-        """This order book must be asked for again."""
+        """Request this order book again."""
         for subscription in list(self.all):
             subscription.wake_for(symbol)
 
     def streams_on(self, url: str) -> list[Stream]:
-        """The streams of every subscription that was asked for on this connection."""
+        """The streams of all subscriptions on this connection."""
         return self.streams_on_any({url})
 
     def streams_on_any(self, urls: Collection[str]) -> list[Stream]:
-        """The streams of every subscription that was asked for on one of these connections."""
+        """The streams of all subscriptions on any of these connections."""
         asked = [subscription for subscription in self.all if any(url in urls for url in subscription.urls)]
         return [stream for subscription in asked for stream in subscription.streams]
 
     def problem(self) -> str | None:
-        """What the exchange refuses without saying what, as a sentence; None: nothing."""
+        """A sentence about subscriptions refused with an error that names no symbol; None if there are none."""
         refused = [(s, error) for s in self.all if (error := s.refused_without_a_name) is not None]
         if not refused:
             return None
@@ -67,7 +67,7 @@ class Subscriptions:
         )
 
     def close_unneeded(self, clients: Mapping[str, Any]) -> None:
-        """Close the connections that no subscription needs: their streams now come over others."""
+        """Close connections that no subscription needs, because their streams have moved to others."""
         needed = {url for subscription in self.all for url in subscription.urls}
         given_up: set[str] = set()
         for subscription in self.all:

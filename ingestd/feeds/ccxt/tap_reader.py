@@ -1,4 +1,4 @@
-"""Makes records of the updates that the tap takes from the exchange library."""
+"""Converts the updates that the tap takes from ccxt into records."""
 
 from __future__ import annotations
 
@@ -31,46 +31,46 @@ FAILURES_TO_QUARANTINE = 3
 
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
-_BestLevels = tuple[str | None, str | None, str | None, str | None]  # a tick's prices and volumes
+_BestLevels = tuple[str | None, str | None, str | None, str | None]  # prices and volumes of a tick
 
 
 class _ChangedBook(NamedTuple):
-    """A book of the exchange library, which changes in place, and what tells whether it has changed since."""
+    """A ccxt book, which ccxt changes in place, with the version at which it was handed over."""
 
     book: Mapping[str, Any]
     received_at: int
     version: tuple[Any, Any]
 
     def as_mapping(self) -> Mapping[str, Any]:
-        """The book itself."""
+        """The book as ccxt's dict."""
         return self.book
 
 
 class TapReader:
-    """Listens to the taps of one feed. It outlives the exchange objects, so that gaps and counts do."""
+    """Listens to the taps of one feed. Outlives the exchange objects, so that gaps and counters survive."""
 
     def __init__(
         self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
     ) -> None:
-        """`earlier`: what an earlier process left of the streams; a feed that follows a stream takes its entry out."""
+        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
         self.config = config
         self.recorder = Recorder(config, intake, self, earlier)
         self.ledger = self.recorder.ledger
         self.log_limit = LogLimit()
         self.ticks_from_tickers = False
-        self.ticks_from_books: set[str] = set()  # the symbols whose ticks are the best levels of their order book
+        self.ticks_from_books: set[str] = set()  # symbols whose ticks are the best levels of their order book
         self.ladder = BookLadder()
         self._tap = Tap(self)
         self._subscriptions = Subscriptions()
         self._ids = TradeIds(now_us())
         self._finality = records.CandleFinality()
         self._connected: set[str] = set()
-        self._interrupted_trades: set[str] = set()  # symbols, until the next connection brings trades of them
+        self._interrupted_trades: set[str] = set()  # symbols with no trade yet since their interruption
         self._broken: set[str] = set()  # symbols whose order book is being rebuilt
-        self._best_levels: dict[str, _BestLevels] = {}  # as recorded last, where ticks are from order books
+        self._best_levels: dict[str, _BestLevels] = {}  # last recorded, for ticks from order books
 
     def attach(self, tap: Tap, subscriptions: Subscriptions, ladder: BookLadder) -> None:
-        """A new exchange object delivers from now on. `ladder`: how its order books are asked for again."""
+        """Switch to a new exchange object. `ladder`: the escalation by which its order books are requested again."""
         self._tap = tap
         self._subscriptions = subscriptions
         self.ladder = ladder
@@ -85,10 +85,10 @@ class TapReader:
         """Return once the intake has room."""
         await self.recorder.intake.writable()
 
-    # ---- what the recorder asks for
+    # ---- called by the recorder
 
     def forget(self, symbol: str) -> None:
-        """The symbol is no longer followed: drop what is kept for it."""
+        """Drop the state of a symbol that is no longer followed."""
         self._drop_book(symbol)
         self.ladder.whole(symbol)
         self._finality.forget(symbol)
@@ -97,7 +97,7 @@ class TapReader:
         self._ids.begin_anew(symbol)
 
     def discard_pending(self, stream: Stream) -> None:
-        """The stream is interrupted: drop what was received of it and is not a record yet."""
+        """Drop data of an interrupted stream that has not become a record yet."""
         if stream.channel == "candles":
             self._finality.forget(stream.symbol)
         elif stream.channel == "trades":
@@ -110,18 +110,18 @@ class TapReader:
             self.ladder.whole(stream.symbol)
 
     def streams_of_book(self, symbol: str) -> list[Stream]:
-        """The streams that are recorded from this order book; none while the book is being rebuilt."""
+        """The streams recorded from this order book; none while the book is being rebuilt."""
         return [] if symbol in self._broken else self._all_of_book(symbol)
 
     def rebuild_book(self, symbol: str) -> None:
-        """The order book is wrong until it is delivered again: ask for it."""
+        """Request a wrong order book again; until it arrives, nothing of it is recorded."""
         self.recorder.samples.discard(symbol)
         self._broken.add(symbol)
         self.ladder.broken(symbol)
         self._subscriptions.ask_for_book(symbol)
 
     def record_book(self, symbol: str, book: _ChangedBook) -> None:
-        """Record the order book, unless the exchange library has touched it since it was handed over whole."""
+        """Record the order book, unless ccxt has changed it since it was handed over."""
         if _version(book.book) == book.version:
             levels = self.config.order_book_levels
             self._take(
@@ -173,7 +173,7 @@ class TapReader:
         )
 
     def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
-        """An open interest that was polled."""
+        """Record a polled open interest."""
         self._take(
             "open_interest",
             symbol,
@@ -182,12 +182,12 @@ class TapReader:
         )
 
     def on_candles(self, symbol: str, rows: Iterable[Sequence[Any]], received_at: int) -> None:
-        """Candles as they stand now; a candle becomes a record when the next one begins."""
+        """Take the current state of candles; a candle becomes a record when the next one begins."""
         for row in rows:
             self._take("candles", symbol, received_at, lambda row=row: self._final_candle(symbol, row, received_at))  # type: ignore[misc]
 
     def on_returned(self, channel: Channel, symbols: Sequence[str], result: Any, received_at: int) -> None:
-        """What a `watch_*` or `fetch_*` call returned, where that is the only way to the data."""
+        """Record the result of a `watch_*` or `fetch_*` call whose data cannot be tapped."""
         if channel == "candles":
             self.on_candles(symbols[0], result, received_at)
             return
@@ -217,7 +217,7 @@ class TapReader:
             self._take_best_levels(symbol, book, received_at)
         stream = self.ledger.streams["order_book"].get(symbol)
         if stream is not None:
-            stream.url = self._tap.url or stream.url  # a sample is taken later, outside any frame
+            stream.url = self._tap.url or stream.url  # set now: a sample is recorded later, outside a frame
             self.recorder.book_changed(symbol, _ChangedBook(book, received_at, _version(book)))
 
     def on_book_replaced(self, symbol: str) -> None:
@@ -233,7 +233,7 @@ class TapReader:
         self.recorder.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
-        """Open a gap. The snapshot is asked for again for ever; after several failures the streams show why."""
+        """Open a gap. The snapshot is retried without end; from `FAILURES_TO_QUARANTINE` on, the status says why."""
         streams = self._all_of_book(symbol)
         if not streams:
             return
@@ -273,7 +273,7 @@ class TapReader:
             self._subscriptions.wake(url)
 
     def on_stale(self, url: str, detail: str) -> None:
-        """A connection brought no data for too long and is about to be closed."""
+        """Record that a connection has been silent for too long and is about to be closed."""
         self.recorder.stale(url, self._streams_on(url), detail)
 
     def on_refused(self, url: str, error: FeedError) -> None:
@@ -290,7 +290,7 @@ class TapReader:
         self.ledger.counts.waits_cut += 1
 
     def _streams_on(self, url: str) -> list[Stream]:
-        """The streams that this connection delivers, and those subscribed to on it that have not delivered yet."""
+        """The streams that this connection delivers, and those subscribed on it that have not delivered yet."""
         waiting = {id(stream) for stream in self._subscriptions.streams_on(url) if stream.url is None}
         return [stream for stream in self.ledger.all_streams() if stream.url == url or id(stream) in waiting]
 
@@ -302,7 +302,7 @@ class TapReader:
         )
 
     def _take_best_levels(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
-        """Record a tick when the best prices or their volumes differ from those of the tick before."""
+        """Record a tick if the best prices or volumes differ from the previous tick."""
         tick = records.top_record(self.config.exchange, symbol, book, received_at)
         if tick is None or symbol not in self.ledger.streams["ticks"]:
             return
@@ -328,7 +328,7 @@ class TapReader:
         try:
             record = convert()
         except _CONVERSION_ERRORS as error:
-            # Raised into the exchange library's code it would cost the rest of the frame.
+            # Do not raise into ccxt's code: that would lose the rest of the frame.
             self.ledger.incomplete(stream, repr(error))
             return
         if record is None:
@@ -344,5 +344,5 @@ class TapReader:
 
 
 def _version(book: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What differs whenever the exchange library has touched the book."""
+    """A value that changes whenever ccxt changes the book."""
     return book.get("nonce"), book.get("timestamp")

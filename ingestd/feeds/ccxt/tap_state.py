@@ -1,4 +1,4 @@
-"""What is known while a tapped exchange handles a frame, and where its stores hand over what the frame brought.
+"""The state of the frame that a tapped exchange is handling, and the handover from its stores to the listener.
 
 Nothing here imports ccxt.
 """
@@ -19,31 +19,31 @@ from ingestd.venues.book_frames import NumberedFrame
 _CONCURRENT_DIALS = 4
 
 started_for: ContextVar[object | None] = ContextVar("started_for", default=None)
-"""The socket for which the venue's code started the running task."""
+"""The socket for which ccxt started the running task; None in other tasks."""
 
 
 class Tap:
-    """Carries each update from ccxt's code to the listener, with the time its frame left the socket."""
+    """Passes each update from ccxt to the listener, with the time at which its frame was read from the socket."""
 
     def __init__(self, listener: TapListener) -> None:
         self.listener = listener
         self.dials = asyncio.Semaphore(_CONCURRENT_DIALS)
-        self.url: str | None = None  # of the frame being handled; None: a REST reply or a task of the venue's code
+        self.url: str | None = None  # of the frame being handled; None: a REST reply or a ccxt task
         self.frame_received_at: int | None = None
         self.frame_had_data = False
-        self.frame_is_late = False  # its socket has been given up already
-        self.frame: Any = None  # as decoded
+        self.frame_is_late = False  # the frame's socket has been given up already
+        self.frame: Any = None  # the decoded frame
         self.client: object | None = None  # the socket of the frame being handled
         self.frame_is_whole_book = False
-        self.numbered: NumberedFrame | None = None  # what is known of its numbers
-        self.aside: BookStore | None = None  # where the frame's books go instead of among the others
-        self.exchange = ""  # until one is made
+        self.numbered: NumberedFrame | None = None  # sequence numbers of the frame
+        self.aside: BookStore | None = None  # store for books of this frame that must not be recorded
+        self.exchange = ""  # set when the exchange object is created
         self.checksums = Checksums("")
-        self.is_market: Callable[[str], bool] = lambda _symbol: True  # until an exchange is made
+        self.is_market: Callable[[str], bool] = lambda _symbol: True  # set when the exchange object is created
 
     @property
     def received_at(self) -> int:
-        """When what is being handed over was received, in microseconds."""
+        """When the data being handed over was received, in microseconds."""
         return self.frame_received_at if self.frame_received_at is not None else now_us()
 
     def trade(self, symbol: str, trade: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Tap:
         self.listener.on_book_replaced(symbol)
 
     def store(self, name: str) -> TappedStore:
-        """An empty store of that name."""
+        """Create an empty store of that name."""
         if name == "orderbooks":
             return BookStore(self.book_replaced, lambda: self.client, self._is_market)
         return _STORES[name](getattr(self, _HANDOVERS[name]), self._is_market)

@@ -1,4 +1,4 @@
-"""Compressed frames and replies, unpacked no further than a limit: a few kilobytes can stand for gigabytes."""
+"""Decompresses frames and replies up to a size limit: a few kilobytes may decompress to gigabytes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import zlib
 
 _GZIP_BITS = zlib.MAX_WBITS | 16
 _DEFLATE_METHOD = 8  # in the first byte of zlib's header: https://www.rfc-editor.org/rfc/rfc1950#section-2.2
-MAX_MEMBERS = 64  # of one gzip stream: each copies the rest of the data, and an empty one takes 20 bytes
-_PACKED = frozenset({"gzip", "x-gzip", "deflate"})  # what is asked for, and each only once
+MAX_MEMBERS = 64  # per gzip stream: each member copies the remaining data, and an empty one takes only 20 bytes
+_PACKED = frozenset({"gzip", "x-gzip", "deflate"})  # the encodings that we accept, not combined
 _OTHERWISE_PACKED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
-# Any other word says nothing about how the reply is packed: some servers name its characters there, `utf-8`.
+# Any other value does not mean compression: some servers put the character set there, such as `utf-8`.
 
 
 class FrameTooLarge(ValueError):
-    """What a frame or a reply holds is larger than any that a venue has reason to send."""
+    """A frame or a reply is larger than any exchange has reason to send."""
 
 
 class Unpacker:
-    """Unpacks gzip data (of one or more members) or deflate data as it arrives."""
+    """Decompresses gzip data (of one or more members) or deflate data as it arrives."""
 
     def __init__(self, wbits: int, limit_bytes: int) -> None:
         self._wbits = wbits
@@ -28,16 +28,16 @@ class Unpacker:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the data that came so far is complete."""
+        """Whether the data received so far is complete."""
         return self._member.eof or not self._begun
 
     def feed(self, data: bytes) -> bytes:
-        """Unpack the next bytes. Raises FrameTooLarge, or zlib.error if they are damaged."""
+        """Decompress the next bytes. Raises FrameTooLarge, or zlib.error if they are damaged."""
         parts: list[bytes] = []
         while data:
             if self._member.eof:
                 if self._wbits != _GZIP_BITS:
-                    break  # nothing belongs behind it
+                    break  # ignore data after the end of a deflate stream
                 self._members += 1
                 if self._members > MAX_MEMBERS:
                     raise FrameTooLarge(f"it has more than {MAX_MEMBERS} gzip members")
@@ -53,7 +53,8 @@ class Unpacker:
 
 
 def unpacked(data: bytes, *, gzip: bool, limit_bytes: int) -> bytes:
-    """A gzip frame (of one or more members) or a raw deflate one. Raises FrameTooLarge, or zlib.error when damaged."""
+    """Decompress a gzip frame (of one or more members) or a raw deflate frame. Raises FrameTooLarge, or zlib.error for
+    damaged data."""
     unpacker = Unpacker(_GZIP_BITS if gzip else -zlib.MAX_WBITS, limit_bytes)
     whole = unpacker.feed(data)
     if not unpacker.is_whole:
@@ -62,10 +63,10 @@ def unpacked(data: bytes, *, gzip: bool, limit_bytes: int) -> bytes:
 
 
 class Reply:
-    """The body of a reply, put together while it is read. `encoding` is its `Content-Encoding`."""
+    """Assembles the body of a reply while it is read. `encoding` is its `Content-Encoding`."""
 
     def __init__(self, encoding: str, limit_bytes: int) -> None:
-        """Raises ValueError for an encoding that was not asked for."""
+        """Raises ValueError for an encoding that we do not accept."""
         self._encoding = encoding.strip().lower()
         if self._encoding in _OTHERWISE_PACKED or "," in self._encoding:
             raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")
@@ -75,7 +76,7 @@ class Reply:
         self._unpacker: Unpacker | None = None
 
     def feed(self, data: bytes) -> None:
-        """The next bytes as they came. Raises FrameTooLarge, or zlib.error when they are damaged."""
+        """Add the next bytes as received. Raises FrameTooLarge, or zlib.error if they are damaged."""
         self._wire_bytes += len(data)
         if self._wire_bytes > self._limit_bytes:
             raise FrameTooLarge(f"it is longer than {self._limit_bytes} bytes")
@@ -87,7 +88,7 @@ class Reply:
             self._parts.append(self._unpacker.feed(data))
 
     def whole(self) -> bytes:
-        """All of it, unpacked. Raises zlib.error when it ends too early."""
+        """The whole decompressed body. Raises zlib.error if it ends too early."""
         if self._unpacker is not None and not self._unpacker.is_whole:
             raise zlib.error("the compressed reply ends too early")
         return b"".join(self._parts)
@@ -95,4 +96,4 @@ class Reply:
     def _wbits(self, data: bytes) -> int:
         if self._encoding != "deflate":
             return _GZIP_BITS
-        return zlib.MAX_WBITS if data[0] & 0x0F == _DEFLATE_METHOD else -zlib.MAX_WBITS  # some leave its header out
+        return zlib.MAX_WBITS if data[0] & 0x0F == _DEFLATE_METHOD else -zlib.MAX_WBITS  # some omit its header

@@ -1,4 +1,4 @@
-"""Plain words for a venue that could not be reached, out of what the exchange library and its sockets raise."""
+"""Describes in plain words why an exchange could not be reached, from the errors of ccxt and its sockets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _ADVICE = "is this machine online, and is `url_map` right?"
 
 
 def unreached(error: BaseException) -> str | None:
-    """`binance: https://api.binance.com/api/v3/time: the connection is refused; …`; None: it is another error.
+    """`binance: https://api.binance.com/api/v3/time: the connection is refused; …`, for example; None for other errors.
 
-    The library's own message is what it asked (`binance GET https://…`), or its socket's error; why is in its cause.
+    ccxt's own message is the request (`binance GET https://…`) or the socket's error; the reason is in its cause.
     """
     first = error.args[0] if error.args else None
     cause = error.__cause__ or (first if isinstance(first, BaseException) else None)

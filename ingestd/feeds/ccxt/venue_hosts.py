@@ -1,8 +1,8 @@
-"""Which servers a feed may open a venue's sockets to.
+"""Decides to which servers a feed may open sockets of an exchange.
 
-The exchange library knows most addresses. A few venues name the server in a reply: KuCoin's `bullet-public` gives out
-`instanceServers`, on hosts that change (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction). Such a
-server must be encrypted and on a domain that the library has for the venue, or be named in `url_map`.
+ccxt has most addresses. A few exchanges name the server in a reply: KuCoin's `bullet-public` returns
+`instanceServers` on changing hosts (https://www.kucoin.com/docs-new/websocket-api/base-info/introduction). Such a
+server must use TLS and a domain that ccxt lists for the exchange, or be named in `url_map`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 
 from ingestd.feeds.redirects import shown
 
-_LONGEST_SECOND_LEVEL = 3  # the `co` of co.jp, the `com` of com.br: names beneath these belong to different people
+_LONGEST_SECOND_LEVEL = 3  # `co` of co.jp, `com` of com.br: domains below these have different owners
 _COUNTRY_CHARS = 2
 
 
 def why_not_the_venues(url: str, dialled: str, known: Iterable[str], url_map: Mapping[str, str]) -> str | None:
-    """Why no socket is opened to `url`; None: it is the venue's. `dialled`: where `url_map` leads it.
+    """The reason not to open a socket to `url`; None if it is allowed. `dialled`: the URL after `url_map`.
 
-    `known`: the addresses that the library has for the venue.
+    `known`: the addresses that ccxt has for the exchange.
     """
     if dialled != url:
-        return None  # the configuration says so
+        return None  # the configuration names this server
     ours = [*known]
     host = _host(url)
     if _server(url) in {_server(target) for target in url_map.values()}:
@@ -38,7 +38,7 @@ def why_not_the_venues(url: str, dialled: str, known: Iterable[str], url_map: Ma
 
 
 def addresses(urls: Any) -> Iterator[str]:
-    """Every URL in what ccxt keeps of a venue: texts in dicts and lists, in one another."""
+    """All URLs in ccxt's nested dicts and lists of an exchange's addresses."""
     if isinstance(urls, str):
         yield urls
     elif isinstance(urls, Mapping):
@@ -61,7 +61,7 @@ def _host(url: str) -> str | None:
 
 
 def _domain(host: str) -> str:
-    """The part that one owner has registered; of an address in numbers, all of it."""
+    """The registered domain of a host name; an IP address unchanged."""
     labels = host.rstrip(".").split(".")
     if labels[-1].isdigit() or ":" in host:
         return host

@@ -1,4 +1,4 @@
-"""Feeds that read the busiest venues' own messages: one short file per venue, and what they share once.
+"""Feeds that decode the messages of the busiest exchanges without ccxt. The decoders are in `venues`.
 
 In: frames.
 Out: records and gaps, handed to an intake.

@@ -1,4 +1,4 @@
-"""Keeps one socket to a venue connected, and its streams subscribed."""
+"""Keeps one socket to an exchange connected and its streams subscribed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ingestd.retry import Backoff
 from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
 from ingestd.venues.venue import Asked, Greets, Limits, Venue
 
-SETTLED_S = 30.0  # a socket that delivered for so long resets the reconnect delay
+SETTLED_S = 30.0  # a socket that has delivered for this long resets the reconnect delay
 _SHOWN_BYTES = 200
 
 
 class Connection:
     """Connects, subscribes, and reconnects when the socket is lost. `run` it once.
 
-    `run` returns at the stop, or when no stream is left. After each read, `must_pause` says whether to stop reading
-    until `resume` is called. `on_asked` is told which streams were asked for and will begin.
+    `run` returns at the stop, or when no stream is left. `must_pause` is called after each read; if true, the
+    connection stops reading until `resume`. `on_asked` is called with streams whose subscription has been answered.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Connection:
         self._refusals = Refusals(self._subscriptions.streams, feed=config.label, url=url)
         self._watchdog = Watchdog(config.stale_after_s, venue.keep_alive)
         self._backoff = Backoff()
-        self._wake = asyncio.Event()  # there is something to do
-        self._socket: Socket | None = None  # while connected
+        self._wake = asyncio.Event()  # `_serve` has work
+        self._socket: Socket | None = None  # None while disconnected
         self._has_ended = False
 
     @property
     def streams(self) -> Mapping[Asked, Stream]:
-        """The streams it carries."""
+        """The streams of this connection."""
         return self._subscriptions.streams
 
     @property
@@ -74,32 +74,32 @@ class Connection:
 
     @property
     def room(self) -> int:
-        """How many more streams it may carry."""
+        """How many streams can be added."""
         return 0 if self._has_ended else self._subscriptions.room
 
     def add(self, asked: Asked, stream: Stream) -> None:
-        """Carry this stream too."""
+        """Add a stream and subscribe to it."""
         self._subscriptions.add(asked, stream)
         self._wake.set()
 
     def drop(self, asked: Asked) -> None:
-        """Do not carry this stream any more."""
+        """Remove a stream and unsubscribe from it."""
         self._subscriptions.drop(asked)
         self._refusals.drop(asked)
         self._wake.set()
 
     def ask_again(self, asked: Asked) -> None:
-        """End this stream and ask for it anew; the others are not interrupted."""
+        """Unsubscribe from a stream and subscribe again, without interrupting the others."""
         self._subscriptions.ask_again(asked)
         self._wake.set()
 
     def give_up(self, reason: str) -> None:
-        """Give up the socket: its streams are asked for on the next one."""
+        """Close the socket; its streams are subscribed on the next one."""
         if self._socket is not None:
             self._socket.abandon(reason)
 
     def resume(self) -> None:
-        """Read again: there is room for records."""
+        """Continue reading: the intake has room."""
         if self._socket is not None:
             self._socket.resume()
             self._wake.set()
@@ -112,7 +112,7 @@ class Connection:
         self._has_ended = True
 
     async def _connect_once(self, stop: Stop) -> float:
-        """Connect, and serve the socket until it is lost. Return how many seconds to wait before the next attempt."""
+        """Connect and serve the socket until it is lost. Return the seconds to wait before the next attempt."""
         began_s = monotonic_s()
         decode = self._venue.decoder(self._subscriptions.symbols, now_us())
         frames = Frames(self.url, decode, self._reader, self._on_notice, self._on_missing_frames)
@@ -140,13 +140,13 @@ class Connection:
         return retry_in_s
 
     async def _dial(self, frames: Frames, stop: Stop) -> Socket | None:
-        """The open socket; None if the stop came first. Raises FeedError."""
+        """Open a socket; None if the stop came first. Raises FeedError."""
         url = mapped_url(self.url, self._config.url_map)
         task = await stop.run(connect(url, frames.take, self._after_read, self._wake.set), name=f"dial {url}")
         return None if task.cancelled() else task.result()
 
     async def _serve(self, socket: Socket, frames: Frames, stop: Stop) -> None:
-        """Ask for the streams and watch the socket until it is lost, the stop comes, or no stream is left."""
+        """Subscribe and watch the socket until it is lost, the stop comes, or no stream is left."""
         sender = Sender(socket, self._venue.limits, stop)
         self._watchdog.socket_opened(monotonic_s())
         if isinstance(self._venue, Greets):
@@ -163,7 +163,8 @@ class Connection:
             self._watch(socket, frames.with_data, late_s=monotonic_s() - began_s - wait_s)
 
     async def _ask(self, sender: Sender) -> None:
-        """End what is no longer wanted, and ask for what is missing. While a refusal is searched for: for one alone."""
+        """Unsubscribe from unwanted streams and subscribe to missing ones. During the search for a refused stream,
+        subscribe to one suspect at a time."""
         if self._refusals.awaits_answer:
             return
         suspect = self._refusals.suspect
@@ -193,7 +194,7 @@ class Connection:
                 show_quarantined(self.streams[asked], text, self._config.label)
 
     def _watch(self, socket: Socket, data_frames: int, late_s: float) -> None:
-        """Do what is due by the clock."""
+        """Send a due keep-alive, end the wait for overdue answers, and close a stale socket."""
         now_s = monotonic_s()
         if self._watchdog.is_keep_alive_due(now_s):
             self._send_keep_alive(socket)
@@ -218,7 +219,7 @@ class Connection:
             socket.pause()
 
     def _on_notice(self, notice: Notice) -> None:
-        """What the venue says about the connection itself."""
+        """Handle a message of the exchange about the connection itself."""
         if notice.kind == "restarting":
             self.give_up(f"the venue closes it: {notice.text}"[:300])
         elif notice.kind == "refused" and not says_subscribed(notice.text):
@@ -230,17 +231,17 @@ class Connection:
             self._wake.set()
 
     def _on_missing_frames(self, reason: str) -> None:
-        # The gap must open now: what follows in the same frame came after what is missing.
+        # Open the gap now: the rest of this frame came after the missing frames.
         self._recorder.interrupted(list(self.streams.values()), DISCONNECT, reason)
         self.give_up(reason)
 
     def _tell_asked(self) -> None:
-        """The venue has answered, or will not: what was asked for begins now."""
+        """Report requested streams as begun: the exchange has answered, or will not answer."""
         if streams := self._subscriptions.take_unanswered():
             self._on_asked(streams)
 
     def _dial_failed(self, error: FeedError) -> float:
-        """Report it. Return how many seconds to wait before the next attempt."""
+        """Report a failed dial. Return the seconds to wait before the next attempt."""
         at_least_s = 0.0
         if isinstance(error, RateLimited):
             self._recorder.ledger.counts.waits_cut += error.is_cut
@@ -255,7 +256,7 @@ class Connection:
 
 
 class Frames:
-    """Hands what the frames of one socket say to the recorder, and what they say about the connection to its owner."""
+    """Decodes the frames of one socket: market data goes to the reader, messages about the connection to its owner."""
 
     def __init__(
         self,
@@ -265,13 +266,13 @@ class Frames:
         on_notice: Callable[[Notice], None],
         on_missing_frames: Callable[[str], None],
     ) -> None:
-        self.with_data = 0  # so many
+        self.with_data = 0  # how many frames contained data
         self._url = url
         self._decode = decode
         self._reader = reader
         self._on_notice = on_notice
         self._on_missing_frames = on_missing_frames
-        self._number: int | None = None  # of the last one, where the venue counts them
+        self._number: int | None = None  # number of the last frame, if the exchange numbers frames
 
     def take(self, frame: bytes) -> None:
         """Decode one frame. An error costs this frame only."""
@@ -279,7 +280,7 @@ class Frames:
             messages = self._decode(frame, time.time_ns() // 1000)
             if messages and self._reader.take(messages, self._take_other):
                 self.with_data += 1
-        except Exception as error:  # noqa: BLE001  # whatever one frame does, the next must be read
+        except Exception as error:  # noqa: BLE001  # whatever one frame causes, the next must still be read
             self._reader.ledger.bad_frame(self._url, error, frame[:_SHOWN_BYTES].decode(errors="replace"))
 
     def _take_other(self, message: Message) -> None:
@@ -292,7 +293,7 @@ class Frames:
 
 
 class Sender:
-    """Sends on one socket, no faster than the venue allows."""
+    """Sends on one socket within the exchange's rate limits."""
 
     def __init__(self, socket: Socket, limits: Limits, stop: Stop) -> None:
         paces = [Pace(limits.messages_per_s)]
@@ -303,7 +304,7 @@ class Sender:
         self._stop = stop
 
     async def send(self, texts: Iterable[bytes]) -> bool:
-        """Send all of them. False: the stop came, or the socket was lost, before that."""
+        """Send all texts. False if the stop came or the socket was lost first."""
         for text in texts:
             if not await self._stop.sleep(self._pace.take(monotonic_s())) or self._socket.lost.is_set():
                 return False

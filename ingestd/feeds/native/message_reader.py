@@ -1,4 +1,4 @@
-"""Takes the records out of decoded messages, and keeps the order books that the messages change."""
+"""Takes records out of decoded messages, and applies book changes to the order books."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ingestd.venues.venue import Venue
 
 
 class MessageReader:
-    """One for each feed. It outlives the sockets, so that gaps and counts do."""
+    """Reads the messages of one feed. Outlives the sockets, so that gaps and counters survive."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class MessageReader:
         intake: Intake,
         earlier: MutableMapping[StreamId, Earlier] | None = None,
     ) -> None:
-        """`earlier`: what an earlier process left of the streams; a feed that follows a stream takes its entry out."""
+        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
         self.recorder = Recorder(config, intake, self, earlier)
         self.ledger = self.recorder.ledger
         self.books = Books(venue.book_rule, over_rest=venue.book_over_rest)
@@ -44,15 +44,15 @@ class MessageReader:
         }
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
-        """The stream, made when it is new."""
+        """Return the stream, created if it is new."""
         if channel == "order_book":
             self.books.follow(symbol)
         return self.ledger.add_stream(channel, symbol)
 
     def take(self, messages: Sequence[Message], on_other: Callable[[Message], None]) -> bool:
-        """Record the messages of one frame, in order; `on_other` is given those about the connection itself.
+        """Record the messages of one frame in order; pass those about the connection itself to `on_other`.
 
-        Return whether any was data. Raises ValueError on a malformed row of a book: what came before it is recorded.
+        Return whether any was data. Raises ValueError for a malformed book change; the messages before it are recorded.
         """
         streams_of, units, take = self._streams_of, self._units, self._record
         had_data = False
@@ -78,7 +78,7 @@ class MessageReader:
         return had_data
 
     def begin_book(self, symbol: str, snapshot: Mapping[str, Any]) -> bool:
-        """Begin the order book with its REST snapshot. False: it does not fit the changes, ask for another."""
+        """Start the order book from a REST snapshot. False if the snapshot does not fit the changes: fetch another."""
         if self.books.get(symbol) is not None:
             return True
         if not self.books.begin(symbol, snapshot, now_us()):
@@ -87,19 +87,19 @@ class MessageReader:
         return True
 
     def book(self, symbol: str) -> Mapping[str, Any] | None:
-        """The order book in the exchange library's form; None while it is not the exchange's."""
+        """The order book as a ccxt dict; None while it is incomplete or wrong."""
         book = self.books.get(symbol)
         return None if book is None else book.as_mapping()
 
-    # ---- what the recorder asks for
+    # ---- called by the recorder
 
     def forget(self, symbol: str) -> None:
-        """The symbol is no longer followed: drop its order book."""
+        """Drop the order book of a symbol that is no longer followed."""
         self.books.forget(symbol)
         self.recorder.samples.discard(symbol)
 
     def discard_pending(self, stream: Stream) -> None:
-        """The stream is interrupted: its order book begins anew."""
+        """Drop the order book of an interrupted stream, so that it starts from a new snapshot."""
         if stream.channel == "order_book":
             self.books.interrupted(stream.symbol)
             self.recorder.samples.discard(stream.symbol)
@@ -110,7 +110,7 @@ class MessageReader:
         return [] if stream is None or self.books.get(symbol) is None else [stream]
 
     def rebuild_book(self, symbol: str) -> None:
-        """The order book is wrong: rebuild it after a while."""
+        """Schedule the rebuild of a wrong order book."""
         self.rebuilds.broken(symbol)
 
     def record_book(self, symbol: str, book: Book) -> None:

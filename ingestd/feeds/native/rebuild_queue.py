@@ -1,4 +1,4 @@
-"""Which order books are to be rebuilt, and when."""
+"""The queue of order books to rebuild, each with a due time."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.stopping import Stop
 from ingestd.retry import Backoff
 
-SETTLED_S = 30.0  # a book that was not rebuilt for so long starts with the shortest delay again
+SETTLED_S = 30.0  # delays start over for a book that was not rebuilt for this long
 
 
 class RebuildQueue:
-    """Each book has delays of its own, so that one that breaks often delays no other."""
+    """Order books to rebuild. Each book has its own delays, so that a book that breaks often does not delay others."""
 
     def __init__(self) -> None:
         self.ladder = BookLadder(stands=True)
         self._due_s: dict[str, float] = {}
-        self._delays: dict[str, tuple[Backoff, float]] = {}  # and when the book was last delayed
+        self._delays: dict[str, tuple[Backoff, float]] = {}  # with the time at which the book was last delayed
         self._paused_until_s = 0.0
         self._added = asyncio.Event()
 
     @property
     def is_empty(self) -> bool:
-        """Whether no book is to be rebuilt."""
+        """Whether no book waits for a rebuild."""
         return not self._due_s
 
     def add(self, symbol: str, in_s: float = 0.0) -> None:
-        """Rebuild the book in so many seconds, or earlier if it is due earlier already."""
+        """Rebuild the book in `in_s` seconds; a book in the queue keeps its due time."""
         self._due_s.setdefault(symbol, monotonic_s() + in_s)
         self._added.set()
 
     def broken(self, symbol: str) -> None:
-        """The book is wrong: rebuild it after a delay."""
+        """Rebuild a wrong book after a delay."""
         self.ladder.broken(symbol)
         self.retry(symbol)
 
     def retry(self, symbol: str) -> None:
-        """Rebuild the book after a delay, which grows with each call."""
+        """Rebuild the book after a delay that grows with each call."""
         now_s = monotonic_s()
         backoff, last_s = self._delays.get(symbol, (Backoff(), now_s))
         if now_s - last_s >= SETTLED_S:
@@ -48,7 +48,7 @@ class RebuildQueue:
         self._added.set()
 
     def pause(self, seconds: float) -> None:
-        """Rebuild no book for so long."""
+        """Rebuild no book for this many seconds."""
         self._paused_until_s = monotonic_s() + seconds
 
     async def next(self, stop: Stop) -> str | None:

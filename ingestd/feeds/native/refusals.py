@@ -1,7 +1,7 @@
-"""Which streams of a socket the venue refuses, though it may not say which. Pure: the caller has the clock.
+"""Finds which streams of a socket the exchange refuses, even if it does not name them. Pure: the caller has the clock.
 
-A refusal that names a market is about the streams of that market that have brought nothing. One that names none
-starts a search: each stream that has brought nothing is asked for alone, so that the venue's answer is about it.
+A refusal that names a market concerns the silent streams of that market. A refusal that names none starts a search:
+each silent stream is requested alone, so that the exchange's answer can only be about it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ingestd.venues.venue import Asked
 
 log = structlog.get_logger()
 
-CONSENT_WITHIN_S = 0.5  # after a refusal that names no market: it may be about something else
+CONSENT_WITHIN_S = 0.5  # after an unnamed refusal, which may be about another request, wait this long for consent
 
 
 class Refusal(NamedTuple):
-    """The venue refuses this stream, in these words. `is_quarantined`: it has been refused often enough for that."""
+    """A refused stream, with the exchange's text. `is_quarantined`: it has been refused often enough for that."""
 
     asked: Asked
     text: str
@@ -33,26 +33,26 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class _Question:
-    """A stream that was asked for alone, and what the venue has said since."""
+    """A stream that was requested alone, and the exchange's answers since."""
 
     asked: Asked
-    received: int  # how many records it had brought by then
+    received: int  # records that the stream had delivered by the time of the request
     answer_by_s: float
     refusal: str | None = None
     consents: bool = False
 
     def refused(self, text: str, now_s: float) -> None:
-        """The venue refuses something. If that is about something else, its consent to this one follows soon."""
+        """Note a refusal. If it is about something else, the exchange accepts this stream within `CONSENT_WITHIN_S`."""
         if self.refusal is None:
             self.refusal = text
             self.answer_by_s = min(self.answer_by_s, now_s + CONSENT_WITHIN_S)
 
 
 class Refusals:
-    """Finds the refused ones of `streams`, and says when each may be asked for again.
+    """Finds the refused ones of `streams` and decides when each may be requested again.
 
-    Call `release` and `judge` each time before asking for streams. Ask for `suspect` alone if there is one, and for
-    nothing else while `awaits_answer`.
+    Call `release` and `judge` before every subscribe request. If there is a `suspect`, request it alone, and nothing
+    else while `awaits_answer`.
     """
 
     def __init__(self, streams: Mapping[Asked, Stream], *, feed: str, url: str) -> None:
@@ -60,46 +60,46 @@ class Refusals:
         self._feed = feed
         self._url = url
         self._heard: list[Notice] = []  # not judged yet
-        self._quarantines: dict[Asked, Quarantine] = {}  # of each stream that was refused
-        self._held: dict[Asked, None] = {}  # not to be asked for yet
-        self._suspects: dict[Asked, None] = {}  # to be asked for alone
+        self._quarantines: dict[Asked, Quarantine] = {}  # of refused streams
+        self._held: dict[Asked, None] = {}  # must not be requested yet
+        self._suspects: dict[Asked, None] = {}  # must be requested alone
         self._question: _Question | None = None
 
     @property
     def suspect(self) -> Asked | None:
-        """The stream to ask for alone next."""
+        """The next stream to request alone."""
         return next(iter(self._suspects), None)
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether a stream was asked for alone, and the venue has not answered yet."""
+        """Whether a stream was requested alone and the exchange has not answered yet."""
         return self._question is not None
 
     def holds(self, asked: Asked) -> bool:
-        """Whether this stream must not be asked for together with others."""
+        """Whether this stream must not be requested together with others."""
         return asked in self._held or asked in self._suspects
 
     def heard(self, refusal: Notice) -> None:
-        """The venue refuses something."""
+        """Note a refusal; `judge` handles it."""
         self._heard.append(refusal)
 
     def consented(self) -> None:
-        """The venue has subscribed something."""
+        """Note that the exchange has accepted a subscription."""
         if self._question is not None:
             self._question.consents = True
 
     def asked_alone(self, asked: Asked, now_s: float) -> None:
-        """The suspect was asked for."""
+        """Note that the suspect was requested alone."""
         self._suspects.pop(asked, None)
         if asked in self._streams:
             self._question = _Question(asked, self._streams[asked].received, now_s + ANSWER_WITHIN_S)
 
     def due_in_s(self, now_s: float) -> float:
-        """When to call `judge` although the venue says nothing; infinite if no answer is awaited."""
+        """Seconds until `judge` must be called even without an answer; infinite if no answer is awaited."""
         return max(0.0, self._question.answer_by_s - now_s) if self._question is not None else float("inf")
 
     def release(self, now_s: float) -> list[Asked]:
-        """Let the streams go whose time is over: they become suspects. Those that deliver after all are returned."""
+        """Turn held streams whose quarantine is over into suspects. Return held streams that deliver after all."""
         delivering = []
         for asked in list(self._held):
             quarantine, received = self._quarantines[asked], self._streams[asked].received
@@ -114,9 +114,9 @@ class Refusals:
         return delivering
 
     def judge(self, silent: Sequence[Asked], now_s: float, *, nothing_delivers: bool) -> list[Refusal]:
-        """Which streams are refused by what was heard since the last call. They are held back from now on.
+        """Return the streams refused since the last call, and hold them back from now on.
 
-        `silent`: the streams that have brought nothing since they were asked for. `nothing_delivers`: all are silent.
+        `silent`: streams that have not delivered since they were requested. `nothing_delivers`: all are silent.
         """
         heard, self._heard = self._heard, []
         refused = {asked: one.text for one in heard for asked in silent if asked.market_id == one.market_id}
@@ -138,7 +138,7 @@ class Refusals:
         return [self._count(asked, text, now_s, nothing_delivers) for asked, text in refused.items()]
 
     def socket_lost(self, now_s: float) -> None:
-        """What was heard is about requests of that socket; on the next one the venue may answer otherwise."""
+        """Forget the refusals of a lost socket and shorten quarantines: the next socket may get other answers."""
         self._heard.clear()
         self._question = None
         for quarantine in self._quarantines.values():
@@ -146,13 +146,13 @@ class Refusals:
         self.release(now_s)
 
     def drop(self, asked: Asked) -> None:
-        """The stream is no longer wanted."""
+        """Forget a stream that is no longer wanted."""
         self._quarantines.pop(asked, None)
         self._held.pop(asked, None)
         self._suspects.pop(asked, None)
 
     def _is_served(self, question: _Question) -> bool:
-        """Whether the venue accepted what was asked for alone, or it is no longer wanted."""
+        """Whether the exchange accepted the stream that was requested alone, or the stream is no longer wanted."""
         stream = self._streams.get(question.asked)
         return question.consents or stream is None or stream.received != question.received
 

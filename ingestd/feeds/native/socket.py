@@ -1,4 +1,4 @@
-"""The one file that imports picows: a WebSocket as the native feeds use it."""
+"""The one file that imports picows: the WebSocket of the native feeds."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from ingestd.feeds.wire_limits import (
 )
 from ingestd.retry import retry_after_s
 
-_RECEIVE_BUFFER_BYTES = 2**20  # the most that one read may bring, and so the most that comes after a pause
-_TURN_S = 0.002  # one read may bring ten thousand frames: the loop's other work must not wait for all of them
-_CHUNK_FRAMES = 32  # read the clock once for so many
+_RECEIVE_BUFFER_BYTES = 2**20  # limits one read, and so the data that still arrives after a pause
+_TURN_S = 0.002  # one read may return 10,000 frames, which would block the event loop
+_CHUNK_FRAMES = 32  # frames handled between two looks at the clock
 _RATE_LIMIT_STATUS = (418, 429)
 _CLOSED_WITHIN_S = 2.0
 
@@ -46,8 +46,8 @@ _CLOSED_WITHIN_S = 2.0
 class Socket:
     """One WebSocket connection. `on_frame` is called for each frame, in the loop turn in which it was read.
 
-    If one read brings more frames than are handled in `_TURN_S`, the rest follow in the next turns, and nothing more is
-    read before that. `lost` is set when the connection is over; `reason` says why.
+    If one read returns more frames than can be handled in `_TURN_S`, the others are handled in the next loop turns, and
+    reading pauses until then. `lost` is set when the connection is over; `reason` says why.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Socket:
         self._after_read = after_read
         self._on_lost = on_lost
         self._transport: WSTransport | None = None
-        self._waiting: deque[bytes] = deque()  # frames that were read and not handed over
+        self._waiting: deque[bytes] = deque()  # frames that were read but not handled yet
         self._turn: asyncio.Handle | None = None  # the next call of `work_off`
         self._reads = True
 
@@ -78,19 +78,19 @@ class Socket:
             self._transport.send_ping()
 
     def pause(self) -> None:
-        """Stop reading: data waits in the kernel's buffer, and once that is full, at the venue."""
+        """Stop reading: data waits in the kernel's buffer and, once that is full, at the exchange."""
         if self._transport is not None and not self.is_paused and not self.lost.is_set():
             self.is_paused = True
             self._read_or_wait()
 
     def resume(self) -> None:
-        """Read again."""
+        """Continue reading."""
         if self._transport is not None and self.is_paused and not self.lost.is_set():
             self.is_paused = False
             self._read_or_wait()
 
     def abandon(self, reason: str) -> None:
-        """Hand over nothing more. `close` must still be called."""
+        """Stop handling frames. `close` must still be called."""
         if not self.lost.is_set():
             self.reason = reason
             self._waiting.clear()
@@ -99,7 +99,7 @@ class Socket:
             self._on_lost()
 
     async def close(self) -> None:
-        """Close the connection. Returns when it is closed, or after two seconds."""
+        """Close the connection. Returns once it is closed, or after `_CLOSED_WITHIN_S`."""
         transport, self._transport = self._transport, None
         self.abandon("closed here")
         if transport is None:
@@ -111,21 +111,21 @@ class Socket:
         gone.cancel()
         await asyncio.wait({gone})
         if not gone.cancelled():
-            gone.exception()  # retrieved, so that it is not logged: the reason is known already
+            gone.exception()  # retrieved so that asyncio does not log it: `reason` is known already
 
     def ended(self, reason: str) -> None:
-        """The venue or the network has ended the connection: hand over what was read before that."""
+        """Handle the remaining frames after the exchange or the network ended the connection."""
         while self._waiting:
             self._on_frame(self._waiting.popleft())
         self.abandon(reason)
 
     def work_off(self) -> None:
-        """Hand over the frames that wait, for `_TURN_S` at most; the rest in the next loop turn."""
+        """Handle waiting frames for at most `_TURN_S`; the others in the next loop turn."""
         waiting, on_frame = self._waiting, self._on_frame
         until_s = monotonic_s() + _TURN_S
         while waiting:
             for _ in range(min(_CHUNK_FRAMES, len(waiting))):
-                if not waiting:  # `on_frame` has abandoned the socket
+                if not waiting:  # `on_frame` abandoned the socket
                     break
                 on_frame(waiting.popleft())
             if monotonic_s() >= until_s:
@@ -134,7 +134,7 @@ class Socket:
         self._read_or_wait()
 
     def _read_or_wait(self) -> None:
-        """Read if no frame waits, else hand frames over in the next turn. Do neither while paused."""
+        """Read if no frame waits, else handle frames in the next loop turn. Do neither while paused."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -152,7 +152,7 @@ class FrameListener(WSListener):
     def __init__(self, owner: Socket) -> None:
         self._owner = owner
         self._arrived = owner._waiting.append
-        self._parts: list[bytes] = []  # of a message in several frames
+        self._parts: list[bytes] = []  # frames received so far of a fragmented message
         self._parts_bytes = 0
         self._budget = FrameBudget()
 
@@ -161,11 +161,11 @@ class FrameListener(WSListener):
         transport.underlying_transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
 
     def pause_writing(self) -> None:
-        # We send without waiting, so unread answers to the venue's pings would pile up without limit.
+        # We send without waiting, so unread answers to the exchange's pings would accumulate without limit.
         self._owner.ended("the venue does not read what is sent to it")
 
     def resume_writing(self) -> None:
-        """The venue reads again; the connection was given up already."""
+        """Do nothing: `pause_writing` has ended the connection."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         owner = self._owner
@@ -176,7 +176,7 @@ class FrameListener(WSListener):
             self._fail(transport, "a compressed message, which was not agreed on")
         elif frame.fin and not self._parts and (kind is WSMsgType.TEXT or kind is WSMsgType.BINARY):
             payload = frame.get_payload_as_bytes()
-            if len(payload) > MAX_MESSAGE_BYTES:  # the library hands over the part that has arrived
+            if len(payload) > MAX_MESSAGE_BYTES:  # picows delivers the part that has arrived
                 self._fail(transport, "a message is too large")
             else:
                 self._arrived(payload)
@@ -197,7 +197,7 @@ class FrameListener(WSListener):
         transport.disconnect()
 
     def _take_other(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
-        """Take a control frame, or a part of a message."""
+        """Handle a control frame or a fragment of a message."""
         is_control = kind is WSMsgType.PING or kind is WSMsgType.PONG
         if self._budget.is_overdrawn(CONTROL_FRAME_COST if is_control else FRAGMENT_COST, monotonic_s()):
             self._fail(transport, "a flood of frames that are no message")
@@ -220,7 +220,7 @@ class FrameListener(WSListener):
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
-    """Trusts the authorities of this machine. Cached: loading them takes 20 ms, and a start dials many sockets."""
+    """TLS context with the system's certificate authorities. Cached, because loading them takes 20 ms per socket."""
     return ssl.create_default_context()
 
 
@@ -232,10 +232,10 @@ async def connect(
     *,
     within_s: float = 15.0,
 ) -> Socket:
-    """Open a WebSocket, and follow redirects to the same server.
+    """Open a WebSocket and follow redirects to the same server.
 
-    `after_read` is called after the last frame of each read: call `pause` there. `on_lost` is called when the
-    connection is over. Raises FeedError (RateLimited if the venue answers so).
+    `after_read` is called after the last frame of each read and may call `pause`. `on_lost` is called when the
+    connection is over. Raises FeedError, or RateLimited for HTTP status 418 or 429.
     """
     made = Socket(on_frame, after_read, on_lost)
     try:
@@ -259,10 +259,10 @@ async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
                 url,
                 ssl_context=tls_context() if url.startswith("wss:") else None,
                 websocket_handshake_timeout=within_s,
-                enable_auto_pong=False,  # the library would answer for ever, even if the venue reads no answers
+                enable_auto_pong=False,  # picows would send pongs without limit even if the exchange does not read
                 max_frame_size=MAX_MESSAGE_BYTES,
-                max_redirects=0,  # the library would follow them to any server
-                use_aiofastnet=False,  # the loop's own transports measured faster on plain sockets
+                max_redirects=0,  # picows would follow redirects to any server
+                use_aiofastnet=False,  # asyncio's transports measured faster on plain sockets
                 logger_name="ingestd",
             )
         except WSHandshakeError as error:
@@ -276,7 +276,7 @@ async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
 
 
 def _refused(error: WSHandshakeError) -> FeedError:
-    """The error for a venue that answers the handshake with an HTTP status."""
+    """The error for a handshake that the exchange answered with an HTTP status."""
     text = redact(f"{type(error).__name__}: {error}")[:300]
     if _status(error) not in _RATE_LIMIT_STATUS:
         return FeedError(text)
