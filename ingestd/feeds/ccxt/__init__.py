@@ -1,5 +1,5 @@
 """Any exchange of ccxt.pro as a feed; the only room that knows ccxt.
 
-In: what ccxt receives.
-Out: records, and the exchange's past over REST.
+In: the updates that ccxt receives.
+Out: records, and historical data over REST.
 """

@@ -135,7 +135,7 @@ class _Response(ClientResponse):
         return self._body
 
     async def _read(self) -> bytes:
-        what_to_do = "it is not read: look at what answers there, and at `url_map`"
+        what_to_do = "check which server answers there, and `url_map`"
         try:
             length = self.content_length or 0
             if length > MAX_REPLY_BYTES:

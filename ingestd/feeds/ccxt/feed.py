@@ -1,4 +1,4 @@
-"""Any of ccxt.pro's exchanges as a feed."""
+"""A feed for any exchange of ccxt.pro."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ log = structlog.get_logger()
 NOTHING_LISTED_S = 15.0
 
 
-def _everything(_channel: Channel, _market: Mapping[str, Any]) -> bool:
+def _take_all(_channel: Channel, _market: Mapping[str, Any]) -> bool:
     return True
 
 
 class CcxtFeed:
-    """`Feed` over ccxt. `run` once, `close` once; `keep` says which of the configured symbols are this shard's,
-    `earlier` what an earlier process left of the streams (each is taken out as it is followed).
+    """A `Feed` that uses ccxt. Call `run` once and `close` once.
 
-    `cache` keeps the markets for the next start; `chosen` is told which symbols are followed, each time that is
-    decided. What is followed stays so while the configuration names it, whatever a list of markets says (`listing`).
-    `takes` says which of their streams are this feed's; `refuses` why a market is to be put aside.
+    `keep`: whether a symbol belongs to this shard. `earlier`: stream states left by an earlier process; following a
+    stream removes its entry. `cache`: stores the markets for the next start. `chosen`: called with every new choice of
+    symbols. `takes`: whether this feed captures a stream. `refuses`: the reason not to follow a market, or None.
 
-    22 attributes: half of them are the choice of symbols, which must outlive the sessions and be shown in the status.
+    A followed symbol stays followed while the configuration names it, whatever a list of markets says (`listing`).
+
+    22 attributes: half of them hold the choice of symbols, which outlives the sessions and is shown in the status.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class CcxtFeed:
         earlier: MutableMapping[StreamId, Earlier] | None = None,
         cache: MarketCache | None = None,
         chosen: Callable[[Choice], None] | None = None,
-        takes: Callable[[Channel, Mapping[str, Any]], bool] = _everything,
+        takes: Callable[[Channel, Mapping[str, Any]], bool] = _take_all,
         refuses: Callable[[Mapping[str, Any]], str | None] | None = None,
     ) -> None:
         self.config = config
@@ -70,18 +71,18 @@ class CcxtFeed:
         self._markets: list[MarketInfo] = []
         self._unknown: dict[str, str] = {}
         self._unknown_since: dict[str, int] = {}
-        self._said_unknown: frozenset[str] = frozenset()
-        self._followed: dict[str, Mapping[str, Any]] = {}  # their last known markets
+        self._logged_unknown: frozenset[str] = frozenset()
+        self._followed: dict[str, Mapping[str, Any]] = {}  # symbols with their last known markets
         self._symbols: list[str] = list(config.symbols)
-        self._missing: dict[Family, str] = {}  # families of markets that a symbol may be of, and why they cannot be had
-        self._said_missing: frozenset[Family] = frozenset()
+        self._missing: dict[Family, str] = {}  # families of markets that may hold a symbol but could not be fetched
+        self._logged_missing: frozenset[Family] = frozenset()
         self._refused = 0  # symbols beyond `max_symbols`
-        self._pointless: list[Channel] = []  # channels that mean nothing for any of the symbols
+        self._pointless: list[Channel] = []  # configured channels that none of the symbols has
         self._finished = Stop()
         self._has_run = False
 
     async def run(self, intake: Intake) -> None:
-        """Deliver until closed. Raises ConfigError when none of the symbols exists: its paths begin at the feed."""
+        """Deliver until closed. Raises ConfigError, with paths relative to the feed, if none of the symbols exists."""
         self._reader = reader = TapReader(self.config, intake, self._earlier)
         recorder = reader.recorder
         backoff = Backoff(cap_s=60.0)
@@ -103,7 +104,7 @@ class CcxtFeed:
             self._finished.set()
 
     async def close(self) -> None:
-        """Stop and wait until nothing more is handed over."""
+        """Stop, and return once no more records are handed over."""
         self._stop.set()
         if self._reader is None:
             return
@@ -113,7 +114,7 @@ class CcxtFeed:
         await self._finished.wait()
 
     def status(self) -> FeedStatus:
-        """Counts and streams as they are now."""
+        """The current counters and streams."""
         reader = self._reader
         if reader is None:
             return FeedStatus(label=self.config.label, problem="not started")
@@ -134,16 +135,16 @@ class CcxtFeed:
         )
 
     def markets(self) -> list[MarketInfo]:
-        """Every market of the venue; empty until they are loaded."""
+        """All markets of the exchange; empty until they are loaded."""
         return self._markets
 
     @property
     def exchange(self) -> Any:
-        """The exchange library's object; None until the feed runs."""
+        """The ccxt exchange object; None until the feed runs."""
         return self._session.exchange if self._session is not None else None
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
-        """Follow these names or globs from now on (a reload); what stays is not interrupted."""
+        """Follow these symbols or patterns from now on (a reload). Streams of remaining symbols are not interrupted."""
         self._symbols = list(symbols)
         if self._session is not None:
             self._session.choose_again()
@@ -157,8 +158,8 @@ class CcxtFeed:
         if not self._resolve().symbols:
             if markets and self._is_a_mistake(session.exchange):
                 raise ConfigError(self._mistakes())
-            # Maintenance, or the last symbol delisted: neither is a mistake of the configuration.
-            self._say_unknown()
+            # Maintenance, or the last symbol was delisted: not a configuration mistake.
+            self._log_unknown()
             log.warning("no_symbol_listed", feed=self.config.label, markets=len(markets), retry_in_s=NOTHING_LISTED_S)
             await self._stop.sleep(NOTHING_LISTED_S)
             return
@@ -166,7 +167,7 @@ class CcxtFeed:
         await session.run(self._choose)
 
     def _mistakes(self) -> list[Problem]:
-        """What is wrong with each symbol, at its place in the feed."""
+        """The problem of each unknown symbol, with its path in the feed's configuration."""
         return [
             Problem(f"symbols[{number}]", self._unknown[symbol], repr(symbol))
             for number, symbol in enumerate(self._symbols)
@@ -174,30 +175,30 @@ class CcxtFeed:
         ]
 
     def _is_a_mistake(self, exchange: Any) -> bool:
-        """Whether the configuration is wrong where none of its symbols is there: not while the venue does not list a
-        family that they may be of, or lists them in a form that cannot be read."""
+        """Whether it is a configuration mistake that no symbol is listed. It is none while a list that may hold them
+        could not be fetched, or while the exchange lists them in a form that cannot be read."""
         if self._has_run or self._stop.is_set() or self._missing or self._has_captured():
             return False
         return not any(name in exchange.aside for name in self._unknown)
 
     def _has_captured(self) -> bool:
-        """Whether an earlier process followed something of what is configured: then it is no mistake."""
+        """Whether an earlier process followed one of the configured symbols, so that the configuration is right."""
         return any(
             exchange == self.config.exchange and symbol_names.names(self._symbols, symbol)
             for exchange, _, symbol in self._earlier
         )
 
     def _choose(self) -> Choice:
-        """The symbols to follow: of those the venue lists, and those that are followed already."""
+        """Choose the symbols to follow out of the listed ones and those followed already."""
         assert self._session is not None
         exchange = self._session.exchange
         markets = exchange.markets
         self._markets = [records.market_info(self.config.exchange, market) for market in markets.values()]
         resolution = self._resolve()
-        self._say_unknown()
+        self._log_unknown()
         kept = self._bounded([s for s in resolution.symbols if self._keep is None or self._keep(s)])
         self._followed = {symbol: markets[symbol] for symbol in kept}
-        self._say_pointless([markets[symbol] for symbol in resolution.symbols])
+        self._log_pointless([markets[symbol] for symbol in resolution.symbols])
         lacking = exchange.lacking.intersection(kept)
         choice = Choice(
             kept,
@@ -215,8 +216,8 @@ class CcxtFeed:
         return choice
 
     def _bounded(self, symbols: list[str]) -> list[str]:
-        """At most `max_symbols` of them, in their order: those that are named, those that are followed or were so by an
-        earlier process, and then the first by name, so that each start takes the same ones."""
+        """At most `max_symbols` of the symbols, in their order. Symbols that are configured by name come first, then
+        those followed now or by an earlier process, then the others by name, so that each start chooses the same."""
         most = self.config.max_symbols
         refused, before = max(0, len(symbols) - most), self._refused
         self._refused = refused
@@ -240,10 +241,10 @@ class CcxtFeed:
         return [symbol for symbol in symbols if symbol in taken]
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
-        """The venue's own book over REST, in its turn among the feed's other requests. Raises FeedError."""
+        """Fetch the exchange's book over REST, queued with the feed's other requests. Raises FeedError."""
         session = self._session
         if session is None or not session.exchange.markets:
-            raise FeedError("the exchange object is not there yet")
+            raise FeedError("the markets are not loaded yet")
         return await session.order_book(symbol, levels)
 
     def _resolve(self) -> symbol_names.Resolution:
@@ -262,7 +263,7 @@ class CcxtFeed:
         return resolution
 
     def _excuses(self, unknown: Collection[str]) -> dict[str, str]:
-        """Why the venue may have some of these after all. Notes the families that are missing."""
+        """The reasons why some unknown symbols may exist after all. Sets `_missing`."""
         assert self._session is not None
         exchange = self._session.exchange
         lacking = needed(self._symbols, unknown, exchange.missing)
@@ -277,14 +278,14 @@ class CcxtFeed:
                 excuses[name] = _why_missing(family, self._missing[family])
         return excuses
 
-    def _say_unknown(self) -> None:
-        """Which symbols cannot be had, and which lists of markets, where that is new."""
+    def _log_unknown(self) -> None:
+        """Log newly unknown symbols and newly missing lists of markets."""
         assert self._session is not None
-        for symbol in self._unknown.keys() - self._said_unknown:
+        for symbol in self._unknown.keys() - self._logged_unknown:
             log.warning("unknown_symbol", feed=self.config.label, symbol=symbol, reason=self._unknown[symbol])
-        self._said_unknown = frozenset(self._unknown)
+        self._logged_unknown = frozenset(self._unknown)
         missing = self._session.exchange.missing
-        for family in missing.keys() - self._said_missing:
+        for family in missing.keys() - self._logged_missing:
             said = log.warning if family in self._missing else log.debug
             said(
                 "market_list_missing",
@@ -293,10 +294,10 @@ class CcxtFeed:
                 needed=family in self._missing,
                 error=missing[family],
             )
-        self._said_missing = frozenset(missing)
+        self._logged_missing = frozenset(missing)
 
-    def _say_pointless(self, markets: Sequence[Mapping[str, Any]]) -> None:
-        """Which channels no symbol of the feed has, where that is new."""
+    def _log_pointless(self, markets: Sequence[Mapping[str, Any]]) -> None:
+        """Log configured channels that no symbol of the feed has, unless logged before."""
         before, channels = self._pointless, self.config.channels if markets else []
         self._pointless = [c for c in channels if not any(symbol_names.serves(c, market) for market in markets)]
         for channel in self._pointless:

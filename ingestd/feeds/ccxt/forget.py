@@ -49,7 +49,7 @@ async def _end_book(exchange: Any, symbol: str) -> None:
     if book is not None:
         book.is_whole = False
     unsubscription = facts_of(exchange.code_name).books.unsubscription
-    assert unsubscription is not None, "only asked for where BOOKS_UNSUBSCRIBED_HERE says so"
+    assert unsubscription is not None, "called only for exchanges in BOOKS_UNSUBSCRIBED_HERE"
     for client in list((exchange.clients or {}).values()):
         for name in list(client.subscriptions):
             request = unsubscription(exchange, market, str(name))

@@ -65,7 +65,7 @@ class CcxtHistory:
     async def open(self) -> None:
         """Load or reload the markets. Raises FeedError, including RateLimited."""
         await self._call(self.exchange.load_markets, True)
-        self.exchange.followed = dict(self.exchange.markets)  # keep markets that a later list lacks
+        self.exchange.followed = dict(self.exchange.markets)  # a later list without one of them proves nothing
 
     async def close(self) -> None:
         await close_exchange(self.exchange)
@@ -196,7 +196,7 @@ class CcxtHistory:
             task.cancel()
             await asyncio.wait({task})
         if task.cancelled():
-            raise FeedError("given up by the exchange library")
+            raise FeedError("cancelled by the exchange library")
         error = task.exception()
         if error is not None:
             raise translated(error) from error

@@ -106,7 +106,7 @@ class MarketAnswers:
             answer = NoAnswer()
         else:
             if family is not None and not isinstance(answer, (dict, list)):
-                self.missing.setdefault(family, f"its answer is no JSON: {shown_name(answer)}")
+                self.missing.setdefault(family, f"its answer is not JSON: {shown_name(answer)}")
                 answer = NoAnswer()
             elif family is not None:
                 self._families[place] = family
@@ -122,7 +122,7 @@ class MarketAnswers:
         if entries > MOST_ENTRIES or len(self._answers) >= MOST_REQUESTS or self._chars > MOST_CHARS:
             raise MarketListTooLong(
                 f"it lists more than any venue has, {entries} markets in {len(self._answers) + 1} answers of "
-                f"{self._chars} characters: look at what answers there, and at `url_map`"
+                f"{self._chars} characters: check which server answers there, and `url_map`"
             )
 
     def require_one(self) -> None:
@@ -169,7 +169,7 @@ class MarketAnswers:
             for key in reversed(list(container) if isinstance(container, dict) else range(len(container))):
                 entry = container[key]
                 if not isinstance(entry, (dict, list)):
-                    self.put_aside({"symbol": key} if isinstance(key, str) else entry, "is no market")
+                    self.put_aside({"symbol": key} if isinstance(key, str) else entry, "is not a market")
                     del container[key]
                     found = True
         return found

@@ -56,7 +56,7 @@ class MarketLoader:
                     log.info("markets_loaded", feed=self._label, after_attempts=backoff.attempts)
                 await self._keep_markets(())
                 return True
-            error = translated(raised) if raised is not None else FeedError("given up by the exchange library")
+            error = translated(raised) if raised is not None else FeedError("cancelled by the exchange library")
             self._status.problem = f"its markets cannot be loaded: {error}"[:300]
             at_least_s = error.pause_s if isinstance(error, RateLimited) else 0.0
             delay_s = backoff.next_s(at_least_s)
@@ -75,7 +75,7 @@ class MarketLoader:
         """Reload the markets once; False, and the old markets stay, if that fails."""
         known = frozenset(self._exchange.markets or ())
         task = await self._stop.run(self._exchange.load_markets(True), name=f"{self._label} markets")
-        raised = FeedError("given up by the exchange library") if task.cancelled() else task.exception()
+        raised = FeedError("cancelled by the exchange library") if task.cancelled() else task.exception()
         if raised is not None:
             log.warning("markets_not_reloaded", feed=self._label, error=str(translated(raised))[:300])
             return False

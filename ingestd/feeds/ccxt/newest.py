@@ -73,7 +73,7 @@ class Newest:
                 symbol: bulk.word(rows[key]) for symbol, id_ in ids.items() if (key := _key(rows, id_)) is not None
             }
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise FeedError(f"what {self._config.exchange} says of its last trades cannot be read") from error
+            raise FeedError(f"the last trades in the answer of {self._config.exchange} cannot be read") from error
         return {symbol: word for symbol, word in words.items() if word is not None}
 
     async def trade(self, symbol: str) -> Word | None:

@@ -100,7 +100,7 @@ class Poller:
         """Open gaps for streams without a record in this cycle: refused, missing from the reply, or without a value."""
         for stream in streams:
             if self._ledger.wants(stream) and not self._ledger.has_gap(stream):
-                why = stream.quarantined or "the venue's answer has nothing of it"
+                why = stream.quarantined or "the venue's answer does not include it"
                 self._reader.recorder.interrupted([stream], POLL_FAILED, why)
 
     async def _call(self, method: Method, group: Sequence[Stream], stop: Stop) -> FeedError | None:

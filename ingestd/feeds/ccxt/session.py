@@ -1,4 +1,4 @@
-"""One exchange object and all that runs on it: subscriptions, pollers, and the watch over silent sockets."""
+"""One ccxt exchange object with its subscriptions and pollers, and the watch for silent sockets."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from ingestd.records import Channel
 log = structlog.get_logger()
 
 RELIST_S = 3600.0
-RELIST_SOON_S = 15.0  # at first, then twice as long each time: a list failed, or lacks what is configured
+RELIST_SOON_S = 15.0  # first reload after a list failed or lacks a configured symbol; the delay doubles each time
 
-Choose = Callable[[], Choice]  # from the venue's markets as they are now
+Choose = Callable[[], Choice]  # chooses from the current markets
 
 
 class CcxtSession:
-    """Made, run once, closed. The feed makes the next one when this one gives up."""
+    """A session of a ccxt feed: `run` once, then `close`. The feed creates another session when `run` returns."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class CcxtSession:
         takes: Callable[[Channel, Mapping[str, Any]], bool] = lambda _channel, _market: True,
         known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """`cache`: where the markets are kept for the next start; `takes`: which streams of a market are asked for
-        here; `known`: the markets followed before this session."""
+        """`cache`: stores the markets for the next start. `takes`: whether this feed captures a stream. `known`: the
+        markets followed before this session."""
         self._config = config
         self._takes = takes
         self._reader = reader
@@ -92,7 +92,7 @@ class CcxtSession:
         reader.attach(tap, self.subscriptions, ladder)
 
     async def run(self, choose: Choose) -> None:
-        """Subscribe to the chosen symbols and keep at it until the stop, or until nothing works any more."""
+        """Capture the chosen symbols until the stop, or until every subscription fails."""
         async with asyncio.TaskGroup() as tasks:
             self._follow(tasks, choose())
             tasks.create_task(self._follow_listings(tasks, choose), name=f"{self._config.label} listings")
@@ -106,20 +106,20 @@ class CcxtSession:
             tasks.create_task(supervision, name=f"{self._config.label} supervisor")
 
     def choose_again(self) -> None:
-        """The choice of symbols has changed: subscribe to what is new, let go what is no longer wanted."""
+        """Choose again: subscribe to new symbols, and drop those no longer wanted."""
         self._choice_changed.set()
 
     def stop(self) -> None:
-        """Let `markets.load` and `run` return."""
+        """Make `markets.load` and `run` return."""
         self._stop.set()
 
     async def close(self) -> None:
-        """Close the sockets; nothing is handed over afterwards."""
+        """Close the sockets. No records are handed over afterwards."""
         self._stop.set()
         await close_exchange(self.exchange)
 
     async def _follow_listings(self, tasks: asyncio.TaskGroup, choose: Choose) -> None:
-        """Load the markets again every hour: a new listing may match. Sooner where a list fails or lacks something."""
+        """Reload the markets every hour, as a new listing may match; sooner if a list failed or lacks a symbol."""
         listed_s = time.monotonic() - min(RELIST_S, self.markets.age_s())
         soon_s = RELIST_SOON_S
         while not self._stop.is_set():
@@ -148,13 +148,13 @@ class CcxtSession:
         for channel in self._config.channels if new else ():
             self._start_channel(tasks, channel, new)
         renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]
-        self._ask_anew(self._recorder.judge_listing(choice), "the venue lists again what it carried")
-        self._ask_anew(ledger.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
-        if any(ledger.streams.values()):  # a native feed may leave it none
+        self._reconnect(self._recorder.judge_listing(choice), "the venue lists its markets again")
+        self._reconnect(ledger.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
+        if any(ledger.streams.values()):  # a native feed may leave no stream to ccxt
             log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
 
-    def _ask_anew(self, streams: Sequence[Stream], reason: str) -> None:
-        """Dial their sockets anew: the library takes them for subscribed."""
+    def _reconnect(self, streams: Sequence[Stream], reason: str) -> None:
+        """Reconnect the sockets of these streams, because ccxt believes them subscribed."""
         urls = {stream.url for stream in streams}
         for client in [client for client in (self.exchange.clients or {}).values() if client.url in urls]:
             drop_client(client, reason)
@@ -209,37 +209,37 @@ class CcxtSession:
         tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
 
     def watch(self, method: Method) -> Any:
-        """The call that asks for symbols by this method and keeps their streams alive."""
+        """The function that calls this ccxt method for a list of symbols."""
 
         async def watch(symbols: Sequence[str]) -> Any:
             bound = getattr(self.exchange, method.name)
             if method.of_books:
-                await self._before_asking_for_books(symbols)
+                await self._prepare_books(symbols)
             if method.name == "watch_ohlcv":
                 return await bound(symbols[0], self._config.candle_timeframe)
             return await bound(list(symbols) if method.many else symbols[0])
 
         return watch
 
-    async def _before_asking_for_books(self, symbols: Sequence[str]) -> None:
-        """Of the books that are being begun anew, end the streams that have to be ended first."""
+    async def _prepare_books(self, symbols: Sequence[str]) -> None:
+        """Unsubscribe from books that are being rebuilt and must be unsubscribed first."""
         ladder = self._reader.ladder
         for symbol in symbols:
             rung = ladder.asking(symbol)
             if rung is Rung.UNSUBSCRIBE:
                 try:
                     await forget_book(self.exchange, symbol)
-                except Exception as error:  # noqa: BLE001  # the venue's code may raise anything; a rung is left
+                except Exception as error:  # noqa: BLE001  # ccxt may raise anything; the ladder has another rung
                     log.info("book_not_unsubscribed", feed=self._config.label, symbol=symbol, error=str(error)[:300])
             if rung is not None:
                 ladder.asked(symbol, monotonic_s())
         self.exchange.await_changes(symbols)
 
     def _climb(self) -> None:
-        """Books that were asked for again in vain: the next rung."""
+        """Escalate to the next rung for books that were requested again in vain."""
         for symbol, rung in self._reader.ladder.overdue(monotonic_s()):
             if gathers_changes(self.exchange, symbol):
-                self._reader.ladder.asked(symbol, monotonic_s())  # it waits for changes, and those for the market
+                self._reader.ladder.asked(symbol, monotonic_s())  # the book waits for changes, so for the market
                 continue
             log.warning("book_not_begun", feed=self._config.label, symbol=symbol, next=rung.name.lower())
             if rung is not Rung.SOCKET:
@@ -257,7 +257,7 @@ class CcxtSession:
         self._lost.ask_for(stream, attempt)
 
     def book(self, symbol: str) -> Mapping[str, Any] | None:
-        """Our book, which the exchange library keeps."""
+        """Our book, as kept by ccxt."""
         book: Mapping[str, Any] | None = (self.exchange.orderbooks or {}).get(symbol)
         return book
 
@@ -266,15 +266,15 @@ class CcxtSession:
         await forget_book(self.exchange, symbol)
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
-        """The venue's own book over REST. Raises FeedError."""
+        """Fetch the exchange's book over REST. Raises FeedError."""
         try:
             book: Mapping[str, Any] = await self.exchange.fetch_order_book(symbol, levels)
-        except Exception as error:  # the venue's code may raise anything; here it becomes one of ours
+        except Exception as error:  # ccxt may raise anything
             raise translated(error) from error
         return book
 
     async def _watch_sockets(self) -> None:
-        """Give up sockets that have fallen silent, and the exchange object when nothing works."""
+        """Close stale sockets, and end the session if every subscription fails."""
         interval_s = min(1.0, self._config.stale_after_s / 4)
         slept_from_s = time.monotonic()
         while await self._stop.sleep(interval_s):
@@ -282,7 +282,7 @@ class CcxtSession:
             slept_from_s = time.monotonic()
             self._climb()
             for client in list((self.exchange.clients or {}).values()):
-                if late_s > interval_s:  # the process was stopped, or its loop held up: what came is not read yet
+                if late_s > interval_s:  # the process or its event loop was blocked: received data is still unread
                     client.forgive(late_s)
                 if not client.closed() and client.subscriptions:
                     self.check_socket(client, time.monotonic())
@@ -293,9 +293,9 @@ class CcxtSession:
                 self._stop.set()
 
     def check_socket(self, client: Any, now_s: float) -> None:
-        """Drop the socket when it has carried no data for the feed's limit (longer after each silent re-dial)."""
+        """Close a socket that was silent for longer than the feed's limit, which grows with each silent reconnect."""
         if client.held_back:
-            return  # it is we who do not read
+            return  # we are not reading
         silent_s = now_s - client.last_data_at
         if self._staleness[client.url].is_stale(silent_s, has_delivered=client.data_frames > 0):
             reason = f"no data for {silent_s:.1f} s"

@@ -166,7 +166,7 @@ class Subscription:
         if signals.error is not None:
             return signals.error
         if task.cancelled():
-            return None if stop.is_set() else signals.reason or FeedError("given up by the exchange library")
+            return None if stop.is_set() else signals.reason or FeedError("cancelled by the exchange library")
         error = task.exception()
         if error is not None:
             failure = translated(error)

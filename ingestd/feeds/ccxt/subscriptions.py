@@ -62,7 +62,7 @@ class Subscriptions:
         named = ", ".join(sorted(subscription.name for subscription, _ in refused)[:3])
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         return (
-            f"the venue answers with an error that names no symbol, and nothing comes of {named}{more}: "
+            f"the venue answers with an error that names no symbol, and no data arrives for {named}{more}: "
             f"{refused[0][1][:200]}"
         )
 
@@ -81,4 +81,4 @@ class Subscriptions:
         for url in given_up:
             client = clients.get(url)
             if client is not None:
-                client.leave("all that it carried is asked for on another")
+                client.leave("its streams have moved to another socket")

@@ -301,7 +301,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
 
     def reset(self, error: Any) -> None:
         """Close the socket. ccxt would leave it open and subscribed beside the next one."""
-        asyncio.get_running_loop().call_soon(self.give_up, f"given up by the exchange library: {error}"[:300])
+        asyncio.get_running_loop().call_soon(self.give_up, f"closed by the exchange library: {error}"[:300])
 
     def leave(self, reason: str) -> None:
         """Close the socket and ignore its remaining frames: another socket delivers the same streams."""
@@ -314,7 +314,7 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
             self.on_error(ccxt.NetworkError(reason))
 
     async def aiohttp_close(self) -> None:  # ccxt's name
-        """Send the close frame, then disconnect. The library would read on until the exchange answers it."""
+        """Send the close frame, then disconnect. aiohttp would keep reading until the exchange answers it."""
         connection = self.connection
         try:
             async with asyncio.timeout(_FAREWELL_S):

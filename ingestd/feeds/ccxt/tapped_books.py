@@ -243,7 +243,7 @@ class TappedBooks:
                 "book_numbers_not_consecutive",
                 exchange=self.id,
                 symbol=symbol,
-                so="nearly every change leaves numbers out: none of its book is looked for as missing by them",
+                so="nearly every change skips numbers, so skipped numbers do not count as lost changes of this book",
             )
 
     def _note_number(self, book: Any, change: Any) -> None:

@@ -69,7 +69,7 @@ class Reply:
         """Raises ValueError for an encoding that we do not accept."""
         self._encoding = encoding.strip().lower()
         if self._encoding in _OTHERWISE_PACKED or "," in self._encoding:
-            raise ValueError(f"it is encoded as {encoding[:40]!r}, which was not asked for")
+            raise ValueError(f"it is encoded as {encoding[:40]!r}, which is not accepted")
         self._limit_bytes = limit_bytes
         self._wire_bytes = 0
         self._parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A venue's own messages as a feed; what its decoder does not serve comes through ccxt."""
+"""A feed that decodes an exchange's messages natively, and uses ccxt for what the decoder does not support."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ingestd.venues.venue import Venue
 
 
 class NativeFeed:
-    """`Feed` over a venue's own sockets. `run` once, `close` once.
+    """A `Feed` with native sockets. Call `run` once and `close` once.
 
-    A ccxt feed inside loads the markets, chooses the symbols, polls and streams what is left to it (other channels,
-    other kinds of market), and asks for books over REST: one object, so that all share the venue's budget. `state_dir`
-    keeps the markets for the next start (None: nowhere); `keep` says which symbols are this shard's; `earlier` is what
-    an earlier process left.
+    An inner ccxt feed loads the markets, chooses the symbols, captures the other channels and kinds of market, and
+    fetches books over REST. It is a single object, so that all requests share the exchange's budget. `state_dir`:
+    where to store the markets for the next start, None for nowhere. `keep`: whether a symbol belongs to this shard.
+    `earlier`: stream states left by an earlier process.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class NativeFeed:
         )
 
     async def run(self, intake: Intake) -> None:
-        """Deliver until closed. Raises ConfigError when none of the symbols exists."""
+        """Deliver until closed. Raises ConfigError if none of the symbols exists."""
         self.reader = reader = MessageReader(self.config, self._venue, intake, self._earlier)
         newest = Newest(self.config, lambda: self._inner.exchange)
         self._session = session = NativeSession(self.config, self._venue, reader, self._inner.order_book, newest)
@@ -78,14 +78,14 @@ class NativeFeed:
             task.result()
 
     async def close(self) -> None:
-        """Stop and wait until nothing more is handed over."""
+        """Stop, and return once no more records are handed over."""
         self._stop.set()
         if self.reader is not None:
             self.reader.recorder.closing = True
             await self._finished.wait()
 
     def status(self) -> FeedStatus:
-        """Counts and streams as they are now."""
+        """The current counters and streams."""
         inner, reader, session = self._inner.status(), self.reader, self._session
         if reader is None or session is None:
             return inner
@@ -103,11 +103,11 @@ class NativeFeed:
         )
 
     def markets(self) -> Sequence[MarketInfo]:
-        """Every market of the venue; empty until they are loaded."""
+        """All markets of the exchange; empty until they are loaded."""
         return self._inner.markets()
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
-        """Follow these names or globs from now on (a reload); what stays is not interrupted."""
+        """Follow these symbols or patterns from now on (a reload). Streams of remaining symbols are not interrupted."""
         self._inner.set_symbols(symbols)
 
     def _is_left_to_ccxt(self, channel: Channel, market: Mapping[str, Any]) -> bool:

@@ -19,8 +19,8 @@ from ingestd.venues.exact import decimal_text
 log = structlog.get_logger()
 
 SNAPSHOT_LEVELS = 1000
-REPLY_WITHIN_S = 60.0  # the library's pace included
-_WORKERS = 4  # at most so many books wait for a reply and gather changes meanwhile
+REPLY_WITHIN_S = 60.0  # including the wait for ccxt's rate limiter
+_WORKERS = 4  # most books that wait for a snapshot at the same time, buffering changes meanwhile
 
 Fetch = Callable[[str, int | None], Coroutine[Any, Any, Mapping[str, Any]]]
 
@@ -29,17 +29,16 @@ class BookStreams(Protocol):
     """The streams of order books, and their sockets."""
 
     def ask_for_book_again(self, symbol: str) -> None:
-        """End the book's stream and subscribe to it again."""
+        """Unsubscribe from the book's stream and subscribe again."""
 
     def give_up_socket_of_book(self, symbol: str) -> None:
         """Close the socket that carries the book's stream: all its streams move to the next one."""
 
 
 class Rebuilding:
-    """Workers that take books off the queue of the reader.
+    """Workers that rebuild the books in the reader's queue.
 
-    `fetch(symbol, levels)` is the exchange's book over REST, in the exchange library's form (None: the stream brings
-    it).
+    `fetch(symbol, levels)` fetches the exchange's book over REST as a ccxt dict; None if the stream delivers snapshots.
     """
 
     def __init__(self, reader: MessageReader, streams: BookStreams, fetch: Fetch | None, *, label: str) -> None:
@@ -51,7 +50,7 @@ class Rebuilding:
         self.workers = _WORKERS if fetch is not None else 1
 
     async def run(self, stop: Stop) -> None:
-        """One worker, until the stop."""
+        """Run one worker until the stop."""
         while (symbol := await self._queue.next(stop)) is not None:
             if self._fetch is None:
                 self._ask(symbol)
@@ -59,7 +58,7 @@ class Rebuilding:
                 await self._from_rest(symbol, self._fetch, stop)
 
     def _ask(self, symbol: str) -> None:
-        """Subscribe to the book's stream again, and look later whether that brought a whole book."""
+        """Subscribe to the book's stream again, and check later whether that delivered a snapshot."""
         steps = self._queue.ladder
         if self._reader.book(symbol) is not None or symbol not in self._reader.ledger.streams["order_book"]:
             steps.whole(symbol)
@@ -81,7 +80,7 @@ class Rebuilding:
         task = await stop.run(_within(fetch(symbol, SNAPSHOT_LEVELS)), name=f"book {symbol}")
         if stop.is_set():
             return
-        raised = FeedError("given up by the exchange library") if task.cancelled() else task.exception()
+        raised = FeedError("cancelled by the exchange library") if task.cancelled() else task.exception()
         if raised is None:
             if not self._reader.begin_book(symbol, _as_texts(task.result())):
                 log.info("book_snapshot_did_not_fit", feed=self._label, symbol=symbol)
@@ -100,7 +99,7 @@ async def _within(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _as_texts(book: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The library's numbers as the texts they were sent in."""
+    """The book with ccxt's numbers converted to the texts in which they were sent."""
     return {
         **book,
         "bids": [(decimal_text(price) or "", decimal_text(amount) or "") for price, amount, *_ in book["bids"]],

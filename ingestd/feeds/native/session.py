@@ -1,4 +1,4 @@
-"""The sockets of one native feed, and which stream is on which."""
+"""The sockets of one native feed, and the assignment of streams to sockets."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ingestd.venues.venue import Asked, OwnMarketIds, Venue
 
 log = structlog.get_logger()
 
-DIALS_AT_ONCE = 20  # where the venue counts dials over minutes
+DIALS_AT_ONCE = 20  # on exchanges that count dials over minutes
 
 
 class NativeSession:
-    """`follow` says which symbols; `run` once, until the stop.
+    """Runs the sockets of a native feed. `follow` sets the symbols; call `run` once.
 
-    `fetch_book(symbol, levels)` is the exchange's own book over REST, `newest` asks it there about silent streams
-    (None: it cannot be asked, and only their sockets are watched).
+    `fetch_book(symbol, levels)` fetches the exchange's book over REST. `newest` checks silent streams over REST; if
+    None, only their sockets are watched.
     """
 
     can_forget_books = True
@@ -55,21 +55,21 @@ class NativeSession:
         self._connections: dict[str, list[Connection]] = {}  # by URL
         self._places: dict[tuple[Channel, str], tuple[Connection, Asked]] = {}
         self._wanted = Choice((), {})
-        self._to_move: dict[tuple[Channel, str], None] = {}  # to another socket
+        self._to_move: dict[tuple[Channel, str], None] = {}  # streams to move to another socket
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
-        # A limit below one a second is counted over minutes: a start may dial several at once.
+        # A limit below one per second is counted over minutes, so a start may dial several sockets at once.
         per_s = venue.limits.sockets_per_s
         self._dials = Pace(per_s, burst=DIALS_AT_ONCE if per_s < 1 else 1)
         self.one_series = venue.book_over_rest
 
     @property
     def connected(self) -> bool:
-        """Whether any socket is up."""
+        """Whether any socket is open."""
         return any(connection.is_connected for connection in chain(*self._connections.values()))
 
     def follow(self, choice: Choice) -> None:
-        """These symbols from now on; what stays is not interrupted."""
+        """Follow these symbols from now on. Streams of remaining symbols are not interrupted."""
         self._wanted = choice
         self._choice.set()
 
@@ -88,13 +88,13 @@ class NativeSession:
                 for number in range(rebuilding.workers):
                     tasks.create_task(rebuilding.run(stop), name=f"{label} rebuild {number}")
             while not stop.is_set():
-                await self._choice_or(stop)
+                await self._wait_for_choice(stop)
                 if not stop.is_set():
                     self._choice.clear()
                     for connection in self._place(self._wanted):
                         tasks.create_task(self._keep(connection, stop), name=f"{label} {connection.url}")
 
-    async def _choice_or(self, stop: Stop) -> None:
+    async def _wait_for_choice(self, stop: Stop) -> None:
         while not stop.is_set() and not self._choice.is_set():
             await stop.sleep_or(self._choice, 3600.0)
 
@@ -108,7 +108,7 @@ class NativeSession:
         return [channel for channel in channels if channel in self._venue.channels]
 
     def _place(self, choice: Choice) -> list[Connection]:
-        """Put what is new on sockets, take off what is gone; the sockets that are new themselves."""
+        """Assign new streams to sockets and remove streams of dropped symbols. Returns new connections to run."""
         symbols, markets = choice.symbols, choice.markets
         gone = {symbol for _, symbol in self._places}.difference(symbols)
         for place in [place for place in self._places if place[1] in gone]:
@@ -140,7 +140,7 @@ class NativeSession:
         return new_connections
 
     def _move(self, new_connections: list[Connection]) -> None:
-        """Move the streams that a socket does not bring, however often it is asked, to another one."""
+        """Move streams that a socket does not deliver despite repeated requests to another socket."""
         places, self._to_move = self._to_move, {}
         for place in places:
             if place in self._places:
@@ -152,7 +152,7 @@ class NativeSession:
                 self._places[place] = connection, asked
 
     def _is_new(self, symbol: str, asked: Asked) -> bool:
-        """Whether it is to be asked for. What was asked for by another id is ended."""
+        """Whether to subscribe to the stream. If the symbol's market id has changed, unsubscribe from the old id."""
         place = self._places.get((asked.channel, symbol))
         if place is None or place[1] == asked:
             return place is None
@@ -218,25 +218,25 @@ class NativeSession:
             place[0].give_up(f"the venue sends no whole book of {symbol}")
 
     def book(self, symbol: str) -> Mapping[str, Any] | None:
-        """Our book in the exchange library's form; None while it is not the exchange's."""
+        """Our book as a ccxt dict; None while it is incomplete or wrong."""
         return self._reader.book(symbol)
 
     async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
-        """The exchange's own book over REST. Raises FeedError."""
+        """Fetch the exchange's book over REST. Raises FeedError."""
         return await self._fetch_book(symbol, levels)
 
     async def forget_book(self, symbol: str) -> None:
-        """Nothing to do: the reader drops a broken book."""
+        """Do nothing: the reader drops a broken book."""
 
     def _must_pause(self) -> bool:
-        """Whether a socket must not be read now. `_resume_reading` resumes it."""
+        """Whether reading must pause because the intake is full. `_resume_reading` ends the pause."""
         if self._recorder.intake.is_blocked:
             self._paused.set()
             return True
         return False
 
     async def _resume_reading(self, stop: Stop) -> None:
-        """Let the sockets be read again once the intake has room."""
+        """Resume reading the sockets once the intake has room."""
         while not stop.is_set():
             await stop.sleep_or(self._paused, 3600.0)
             if self._paused.is_set():
