@@ -1,4 +1,4 @@
-"""What one sink has read, has stored and has not stored yet. Pure."""
+"""Tracks which batches one sink has read and stored. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ingestd.journal.file import JournalFile, add_counts
 
 
 class Backlog:
-    """How far one sink has come, and how many records it has not stored yet, by channel and by file."""
+    """One sink's position in the journal, and its number of unstored records by channel and by file."""
 
     def __init__(self) -> None:
         self.acknowledged_at: FilePlace = (0, 0)  # everything up to here is stored
         self.read_at: FilePlace = (0, 0)
         self.pending: dict[str, int] = {}  # records by channel that are journaled and not acknowledged
-        # Records by channel that an earlier process left for this sink: what was found at the start, without what the
-        # sink had stored of it. What is dropped of them later is still counted here.
+        # Records by channel that an earlier process left for this sink: those found at the start that the sink had not
+        # stored. Records dropped later are still counted here.
         self.recovered: dict[str, int] = {}
         self.skipped: dict[str, int] = {}  # by journal id, the position up to which it is stored
         self._left: dict[int, dict[str, int]] = {}  # `pending`, by file
 
     def add(self, sequence: int, counts: dict[str, int]) -> None:
-        """A file has so many records more."""
+        """Count records added to a file."""
         add_counts(self.pending, counts)
         add_counts(self._left.setdefault(sequence, {}), counts)
 
@@ -31,20 +31,20 @@ class Backlog:
         return dict(self._left.get(sequence, {}))
 
     def take(self, sequence: int, counts: dict[str, int]) -> None:
-        """So many records of a file are stored, or gone."""
+        """Count records of a file as stored or lost."""
         add_counts(self.pending, counts, -1)
         if sequence in self._left:
             add_counts(self._left[sequence], counts, -1)
 
     def acknowledge(self, batches: list[Batch]) -> None:
-        """Everything up to and including these batches is stored."""
+        """Note that everything up to and including these batches is stored."""
         for batch in batches:
             if batch.place > self.acknowledged_at and batch.position > self.skipped.get(batch.journal_id, 0):
                 self.take(batch.file_sequence, batch.counts)
         self.acknowledged_at = max(self.acknowledged_at, batches[-1].place)
 
     def lose(self, sequence: int, left: dict[str, int]) -> dict[str, int]:
-        """A file has only so many records for this sink any more. Returns how many are gone."""
+        """Set the number of records that a file still has for this sink. Returns how many are gone."""
         had = self._left.get(sequence, {})
         gone = {channel: count - left.get(channel, 0) for channel, count in had.items()}
         gone = {channel: count for channel, count in gone.items() if count > 0}
@@ -52,7 +52,7 @@ class Backlog:
         return gone
 
     def forget(self, sequence: int) -> None:
-        """A file has been deleted."""
+        """Forget a deleted file."""
         add_counts(self.pending, self._left.pop(sequence, {}), -1)
 
     def floor_in(self, file: JournalFile) -> int:
@@ -69,7 +69,7 @@ class Backlog:
         return floor < file.last_position and (floor >= file.first_position or self.read_at[0] >= file.name.sequence)
 
     def pass_skipped(self, files: Iterable[JournalFile]) -> None:
-        """Move over what is skipped, as far as nothing that is not stored lies before it."""
+        """Advance over skipped batches, as long as every batch before them is stored."""
         if not self.skipped:
             return
         for file in files:

@@ -1,4 +1,4 @@
-"""A sealed batch and where it lies."""
+"""A sealed batch and its place in the journal."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class Batch:
 
     @property
     def memory_bytes(self) -> int:
-        """About what its records take in memory."""
+        """The approximate memory of its records, in bytes."""
         return all_memory_bytes(self.records)

@@ -1,4 +1,4 @@
-"""One durable sink's way through the journal."""
+"""One durable sink's cursor over the journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ingestd.journal.reading import BatchReader
 
 
 class Cursor:
-    """One durable sink's place in the journal. Reads go forward; only `acknowledge` and `skip_to` let files go.
+    """One durable sink's place in the journal. Reads go forward; only `acknowledge` and `skip_to` allow files to be
+    deleted.
 
     `release` is called when the sink has stored something: then files may be deleted.
     """
@@ -42,7 +43,7 @@ class Cursor:
     async def read(self, max_records: int) -> list[Batch]:
         """The next batches, about `max_records` records of them; empty when there is nothing new.
 
-        Raises JournalError when the disk cannot be read now; what is on it is not given up, so ask again.
+        Raises JournalError when the disk cannot be read now. Try again: no batch is given up.
         """
         backlog = self._backlog
         batches = await self._reader.read_after(backlog.read_at, max_records, backlog.skipped)
@@ -51,9 +52,9 @@ class Cursor:
         return batches
 
     async def skip_to(self, journal_id: str, position: int) -> None:
-        """What the sink has already stored of this journal is not read again.
+        """Skip the batches of this journal that the sink has stored already.
 
-        Older journals that it has not stored are read before what is left of this one, and their files stay.
+        Unstored batches of older journals are read before the rest of this one, and their files are kept.
         """
         backlog = self._backlog
         if position <= backlog.skipped.get(journal_id, 0):
@@ -74,7 +75,7 @@ class Cursor:
         self._let_go()
 
     def acknowledge(self, batches: list[Batch]) -> None:
-        """The sink has stored everything up to and including these."""
+        """Note that the sink has stored everything up to and including these batches."""
         self._backlog.acknowledge(batches)
         self._let_go()
 
@@ -84,7 +85,7 @@ class Cursor:
 
     @property
     def read_at(self) -> FilePlace:
-        """Where the last batch lies that was read."""
+        """The place of the last batch read."""
         return self._backlog.read_at
 
     @property
@@ -94,7 +95,7 @@ class Cursor:
 
     @property
     def pending_records(self) -> int:
-        """How many records are journaled and not acknowledged."""
+        """The number of records journaled and not acknowledged."""
         return sum(self.pending.values())
 
     @property
@@ -105,7 +106,7 @@ class Cursor:
     def oldest_pending_at(self) -> int | None:
         """When the oldest batch that is not acknowledged was sealed, microseconds since the epoch; None: none is.
 
-        Never waits for the disk: where only the disk knows, it is asked, and until it answers the last answer counts.
+        Never waits for the disk: if only the disk knows, a look-up is started and the previous answer is returned.
         """
         file = self._reader.files.after(self._backlog.acknowledged_at, self._backlog.skipped)
         if file is None:

@@ -1,4 +1,4 @@
-"""What a damaged journal file may have lost, as gaps: so it is asked for again, and not only counted. Pure."""
+"""Gaps for records that a damaged journal file may have lost, so that backfill asks for them again. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Sealed = Sequence[tuple[int, int]]  # position and sealed_at of the batches that
 
 
 def missing_span(sealed: Sealed, first: int | None, last: int | None, begins_at: int, ends_at: int) -> tuple[int, int]:
-    """From when to when batches are missing, on our clock.
+    """The time span of missing batches, on our clock.
 
-    `first` and `last` are the positions the file had, None where nobody knows; then its end is taken for missing.
-    `begins_at` and `ends_at`: nothing in it is older, or newer.
+    `first` and `last` are the file's original positions; if None (unknown), its end counts as missing. `begins_at` and
+    `ends_at` limit the times of its batches.
     """
     if first is None:
         first = sealed[0][0] if sealed else 1
@@ -32,7 +32,7 @@ def missing_span(sealed: Sealed, first: int | None, last: int | None, begins_at:
 def damage_gaps(
     streams: Iterable[StreamId], channels: Container[str] | None, span: tuple[int, int], file: str
 ) -> list[FeedGap]:
-    """A gap for each stream the file holds that is of one of these channels (None: of any)."""
+    """Make a gap for each stream of the file in one of these channels (None: in any)."""
     since, until = span
     return [
         FeedGap(

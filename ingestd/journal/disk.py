@@ -1,4 +1,4 @@
-"""Where the journal meets SQLite and the disk: connections, errors, names made durable, what a row takes in pages."""
+"""The journal's seam to SQLite and the disk: connections, errors, durable file names, sizes of rows in pages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def translated(path: Path) -> Iterator[None]:
     except (msgspec.DecodeError, TypeError, ValueError) as error:
         raise JournalDamaged(f"{path}: {error}") from error
     except MemoryError as error:
-        # SQLite has been seen to say so of a damaged row.
+        # SQLite can raise this error for a damaged row.
         if _has_memory():
             raise JournalDamaged(f"{path}: a row cannot be read") from error
         raise JournalError(f"{path}: there is no memory left to read or write it") from error
@@ -93,7 +93,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _has_memory() -> bool:
-    """Whether the system still gives far more than a usual batch takes."""
+    """Whether the system still grants far more memory than a usual batch takes."""
     try:
         bytearray(LARGE_BATCH_BYTES)
     except MemoryError:

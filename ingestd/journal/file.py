@@ -117,7 +117,7 @@ class JournalFile:
                 sync_directory(directory)
         except JournalError:
             with contextlib.suppress(JournalError):
-                file.unlink()  # half a file, on a full disk: it holds nothing
+                file.unlink()  # incomplete, as the disk is full; it holds no batch
             raise
         file.ended, file.is_counted = False, True
         return file
@@ -154,7 +154,7 @@ class JournalFile:
             self._measure_log()
 
     def _check_it_is_there(self) -> None:
-        """A file that was deleted or replaced still takes rows, which nobody finds after a restart."""
+        """Raise if the file was deleted or replaced: it still takes rows, but they are lost after a restart."""
         try:
             status = os.stat(self.path)
         except OSError as error:
@@ -178,7 +178,7 @@ class JournalFile:
                 batch = stored(row) if self._is_next(row[0], after) else None
                 if batch is None:
                     if batches:
-                        break  # hand over what is good; the next read meets the bad row first
+                        break  # return the good batches; the next read finds the bad row first
                     raise JournalDamaged(f"{self.path}: batch {row[0]}, after {after}, is out of order or damaged")
                 records += sum(batch.counts.values())
                 size += len(batch.payload)
@@ -305,7 +305,7 @@ class JournalFile:
             )
 
     def _take_totals(self, below: int) -> bool:
-        """Believe the stored totals. False: there are none, or not of these rows."""
+        """Use the stored totals. False: there are none, or they do not match the rows."""
         connection = self._connection()
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
             return False
@@ -353,7 +353,7 @@ class JournalFile:
             with translated(self.path):
                 yield
         except JournalError:
-            self.close_reader()  # the next attempt begins anew
+            self.close_reader()  # the next attempt opens a new connection
             raise
 
     def _connection(self) -> sqlite3.Connection:

@@ -83,7 +83,7 @@ class JournalFiles:
         return file.size_bytes >= self._file_bytes
 
     async def begin(self) -> JournalFile:
-        """Begin a new file, and finish the one before."""
+        """Begin a new file, and finish the previous one."""
         previous = self.kept[-1] if self.kept else None
         self.last_sequence += 1
         name = FileName(self.last_sequence, self._journal_id)
@@ -145,7 +145,7 @@ class JournalFiles:
         file.ended = True
         again, self._undeleted = self._undeleted, []
         for gone in (*again, file):
-            with contextlib.suppress(WorkerClosed):  # the next start finds it, and skips it
+            with contextlib.suppress(WorkerClosed):  # the next start finds the file, and skips it
                 self._reader.submit(gone.unlink).add_done_callback(partial(self._deleted, gone))
 
     def _deleted(self, file: JournalFile, done: Future[None]) -> None:

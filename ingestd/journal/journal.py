@@ -66,7 +66,7 @@ class Journal:
         self._released = asyncio.Event()
 
     def open(self) -> None:
-        """Take the directory, and find what an earlier process left.
+        """Lock the directory, and load the files of an earlier process.
 
         Raises JournalLocked when another process has it, JournalVersion when a newer ingestd wrote there.
         """
@@ -84,7 +84,7 @@ class Journal:
         self._metrics.journal_bytes.set(self.size_bytes)
 
     def close(self) -> None:
-        """Give the directory back. What is not stored yet stays for the next start.
+        """Unlock the directory. Batches not stored yet stay for the next start.
 
         Takes at most twenty seconds: a thread that hangs in the disk is left to itself; it ends with the process, and
         so does the lock then.
@@ -95,7 +95,7 @@ class Journal:
             self._lock.close()
 
     def cursor(self, name: str) -> Cursor:
-        """A place for one durable sink, before the oldest batch kept."""
+        """Make a cursor for one durable sink, before the oldest batch kept."""
         backlog = Backlog()
         for file in self._files.kept:
             backlog.add(file.name.sequence, file.counts)
@@ -193,7 +193,7 @@ class Journal:
             self._end(active)
             raise
         except JournalError:
-            # After a failed sync the state of that file is unknown: it is never synced again, a new one begins.
+            # After a failed sync the file's state is unknown: it is never synced again; a new file begins.
             log.warning("journal_file_failed", path=str(active.path), exc_info=True)
             self._end(active)
             active = await self._files.begin()
@@ -212,7 +212,7 @@ class Journal:
     async def _make_room(self, size: int) -> None:
         while self.size_bytes + size > self._config.max_bytes:
             if all(backlog.acknowledged_at >= self._newest_place() for backlog in self._backlogs):
-                # There is nothing to wait for: what is kept is stored, and one batch is taken whatever its size.
+                # Nothing to wait for: all batches are stored, and one batch is accepted whatever its size.
                 if (active := self._files.active()) is not None:
                     self._end(active)
                 return
@@ -224,7 +224,7 @@ class Journal:
             )
 
     def _publish(self, batch: Batch) -> None:
-        """The batch is durable: the sinks may have it."""
+        """Make a durable batch available to the sinks."""
         for backlog in self._backlogs:
             backlog.add(batch.file_sequence, batch.counts)
         for cursor in self._cursors:

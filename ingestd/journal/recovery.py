@@ -1,4 +1,4 @@
-"""What a start finds: the lock on the state directory, and the files an earlier process left."""
+"""Start of the journal: lock the state directory, and load the files of an earlier process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ingestd.records import FeedGap
 
 log = structlog.get_logger()
 
-# The channel under which batches are counted whose records nobody can count any more.
+# The channel for counting batches whose records cannot be counted any more.
 UNKNOWN = "unknown"
 _HOLDER_CHARACTERS = 300
 
@@ -35,14 +35,14 @@ class Found:
 
     files: list[JournalFile] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
-    gaps: list[FeedGap] = field(default_factory=list)  # what they leave
+    gaps: list[FeedGap] = field(default_factory=list)  # the gaps of lost batches
     last_sequence: int = 0
 
 
 def take_directory(directory: Path) -> IO[str]:
     """Make the journal's directory and lock the state directory around it.
 
-    Raises JournalError when that cannot be, JournalLocked when another process has it.
+    Raises JournalError if that fails, JournalLocked if another process holds the lock.
     """
     state_dir = directory.parent
     try:
@@ -106,7 +106,8 @@ def files_left(directory: Path) -> Found:
 
 
 def _delete_empty(file: JournalFile) -> None:
-    """Delete it; but keep a second name when the next file repeats all its batches, for a failed sync repeats one."""
+    """Delete a file without usable batches. Keep a second name if the next file repeats all its batches: a failed sync
+    repeats only one."""
     if file.has_rows():
         with translated(file.path):
             kept = keep_aside(file.path)
@@ -116,7 +117,7 @@ def _delete_empty(file: JournalFile) -> None:
 
 
 def _salvaged(file: JournalFile, error: JournalDamaged, below: int | None, found: Found) -> JournalFile | None:
-    """The file without what is damaged; None when the disk does not let it be written: then it waits as it is."""
+    """The file without its damaged batches; None if the disk cannot write it: then the file stays as it is."""
     try:
         rewritten = salvage(file, below)
     except JournalError as refusal:

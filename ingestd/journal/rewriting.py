@@ -107,7 +107,7 @@ class Rewriter:
         )
 
     def _lose(self, file: JournalFile, rewritten: Rewritten) -> dict[str, int]:
-        """What is gone of the records that some sink has not stored yet."""
+        """The lost records that some sink has not stored yet."""
         most: dict[str, int] = {}
         for backlog in self._backlogs:
             gone = backlog.lose(file.name.sequence, rewritten.counts_beyond(backlog.floor_in(file)))
@@ -121,7 +121,7 @@ class Rewriter:
                 self._metrics.dropped.labels(channel, reason).inc(count)
 
     async def _to_the_end(self, work: Coroutine[None, None, None]) -> None:
-        """Also when the caller is cancelled: what the disk holds and what is counted must change together."""
+        """Wait for the end even if the caller is cancelled: files and counts must change together."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)

@@ -1,4 +1,4 @@
-"""Rewriting a file of the journal: what is undamaged of it, or all but one channel.
+"""Rewrites a file of the journal, without its damaged batches or without one channel.
 
 The new file is written beside the old one (`.part`), made durable, and renamed (`.new`); from then on it is what
 counts. Then the old file's write-ahead log goes, which would otherwise be replayed into the new one, and the new file
@@ -38,7 +38,7 @@ _UNREADABLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)  # the last: see 
 
 @dataclass
 class Rewritten:
-    """The new file, and what is not in it."""
+    """The result of rewriting: the new file, and the records not in it."""
 
     file: JournalFile
     counts_at: dict[int, dict[str, int]] = field(default_factory=dict)  # records by channel, by position
@@ -62,7 +62,7 @@ def salvage(file: JournalFile, below: int | None = None) -> Rewritten:
 
     Raises JournalError only when the disk refuses, never for the damage. `below`: see `JournalFile.load`.
     """
-    file.finish()  # what an append in flight still brings is salvaged too
+    file.finish()  # so that an append in flight is salvaged too
     return _rewrite(file, None, _END if below is None else below)
 
 
@@ -72,7 +72,7 @@ def without_channel(file: JournalFile, channel: str) -> Rewritten:
 
 
 def sweep(directory: Path) -> None:
-    """At the start: finish or undo the rewriting that a crash interrupted, and delete what belongs to no file."""
+    """Run at the start: finish or undo a rewriting that a crash interrupted, and delete leftover files."""
     with translated(directory):
         for path in sorted(directory.iterdir()):
             name = FileName.parse(path.name)
@@ -219,12 +219,12 @@ class _Undamaged:
     def __init__(self, file: JournalFile, below: int) -> None:
         self.damage = False
         self.streams: set[StreamId] = set()
-        self.undecodable: list[StoredBatch] = []  # what was written so, by a program with other records
+        self.undecodable: list[StoredBatch] = []  # intact batches, but written by a version with other records
         self._file = file
         self._below = below
 
     def batches(self) -> Iterator[StoredBatch]:
-        """Those that are sound, in order. A damaged tree may lead back, or round and round: that ends too."""
+        """Yield the undamaged batches, in order. Ends even if a damaged tree leads back or in circles."""
         position: int | None = 0
         patience = _LEAST_PATIENCE + self._file.path.stat().st_size // _PAGE_BYTES
         while position is not None and patience > 0:
