@@ -25,9 +25,9 @@ from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-_LAST_UPKEEP_S = 0.5  # the last candles get this time even after the deadline
-_LIVE_S = 1.0  # live data older than a second is of no use
-_EXIT_S = 1.0  # part of the deadline kept for the steps after the last candles
+_MIN_UPKEEP_S = 0.5  # the last candles get this time even after the deadline
+_LIVE_FLUSH_S = 1.0  # live data older than a second is of no use
+_EXIT_RESERVE_S = 1.0  # part of the deadline kept for the steps after the last candles
 
 
 class Worker(Protocol):
@@ -195,10 +195,10 @@ class Lifecycle:
 
     async def end(self, live: Iterable[Worker], upkeep: Upkeep | None, deadline: Deadline) -> None:
         """Run the last steps of every stop: flush the live sinks, refresh the last candles, cancel other tasks."""
-        if late := await self.tasks.wind_down(live, _LIVE_S, "live-"):
+        if late := await self.tasks.wind_down(live, _LIVE_FLUSH_S, "live-"):
             await self.tasks.cancel(late)
         if upkeep is not None:
-            await upkeep.close(within_s=max(_LAST_UPKEEP_S, deadline.left_s(_EXIT_S)))
+            await upkeep.close(within_s=max(_MIN_UPKEEP_S, deadline.left_s(_EXIT_RESERVE_S)))
         await self.tasks.cancel(["upkeep", "heartbeat", "summary", "streams"])
         self._show_gauges()
 

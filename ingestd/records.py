@@ -236,17 +236,17 @@ MarketRecord: TypeAlias = Tick | Trade | BookSnapshot | OpenInterest | Funding |
 Record: TypeAlias = MarketRecord | FeedGap | Rejected
 
 # If the two clocks differ by more than this, the venue's time is not the time of sending: a snapshot holds old trades.
-_MOST_LAG_US = 60_000_000
+_MAX_CLOCK_DIFFERENCE_US = 60_000_000
 
 
 def earliest_us(time: int, received_at: int) -> int:
     """The earlier of the venue's time and ours: what followed this record is later on both clocks."""
-    return time if received_at - _MOST_LAG_US <= time < received_at else received_at
+    return time if received_at - _MAX_CLOCK_DIFFERENCE_US <= time < received_at else received_at
 
 
 def latest_us(time: int, received_at: int) -> int:
     """The later of the venue's time and ours: what came before this record is earlier on both clocks."""
-    return time if received_at < time <= received_at + _MOST_LAG_US else received_at
+    return time if received_at < time <= received_at + _MAX_CLOCK_DIFFERENCE_US else received_at
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -42,7 +42,9 @@ log = structlog.get_logger()
 
 _CLOSE_FEEDS_SHARE = 0.3  # share of the shutdown deadline for closing the sockets
 _RELEASE_S = 1.0
-_AFTER_SINKS_S = 3.5  # part of the deadline kept for connections that do not answer, the last candles and the exit
+_POST_DRAIN_RESERVE_S = (
+    3.5  # part of the deadline kept for connections that do not answer, the last candles and the exit
+)
 
 
 class Service:
@@ -62,7 +64,7 @@ class Service:
         self.metrics, self.tasks = self.life.metrics, self.life.tasks
         self.request_stop = self.life.request_stop
         self.journal = Journal(config.instance.state_dir, config.journal, self.metrics)
-        self._live = build_live(LiveParts(config, self._instance, self.metrics, self._shown_live))
+        self._live = build_live(LiveParts(config, self._instance, self.metrics, self._live_figures))
         self.streams = StreamState(config.instance.state_dir)
         window = accepted_window(config)
         self.intake = Intake(self.journal, config.intake, window, self.metrics, self._live, self.streams.save_gaps)
@@ -213,7 +215,7 @@ class Service:
 
     async def _drain_sinks(self, deadline: Deadline) -> None:
         workers = [*self._sinks, *self._readers]
-        if late := await self.tasks.wind_down(workers, deadline.left_s(_AFTER_SINKS_S), "sink-", "source-"):
+        if late := await self.tasks.wind_down(workers, deadline.left_s(_POST_DRAIN_RESERVE_S), "sink-", "source-"):
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)
             await self.tasks.cancel(late)
@@ -268,7 +270,7 @@ class Service:
         """The terms of the conservation law by channel; see `ops.account`."""
         return account(self.metrics, self._cursors, {reader.name: reader.held() for reader in self._readers})
 
-    def _shown_live(self) -> dict[str, float]:
+    def _live_figures(self) -> dict[str, float]:
         """The daemon's figures for the live caches; empty on a standby, which has the same name as its leader."""
         if not self.feeds.started:
             return {}

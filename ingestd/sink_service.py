@@ -29,7 +29,7 @@ from ingestd.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-_AFTER_READERS_S = 4.5  # part of the deadline kept for leaving groups, the live sinks and the last candles
+_POST_DRAIN_RESERVE_S = 4.5  # part of the deadline kept for leaving groups, the live sinks and the last candles
 
 
 class SinkService:
@@ -99,7 +99,7 @@ class SinkService:
 
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("storing what is held")
-        if late := await self.tasks.wind_down(self.readers, deadline.left_s(_AFTER_READERS_S), "source-"):
+        if late := await self.tasks.wind_down(self.readers, deadline.left_s(_POST_DRAIN_RESERVE_S), "source-"):
             log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
             await self.tasks.cancel(late)
         await self.life.end(self._live, self._upkeep, deadline)

@@ -121,7 +121,7 @@ def _all_trades(trades: Sequence[Trade], window: TimeWindow) -> bool:
         and all(unit is None or _unit(unit) for unit in {trade.unit for trade in trades})
         and min(numbers) >= 0
         and max(numbers) <= _MAX_BIGINT
-        and _all_in_place(trades, window)
+        and _has_valid_header(trades, window)
     )
 
 
@@ -132,11 +132,11 @@ def _all_ticks(ticks: Sequence[Tick], window: TimeWindow) -> bool:
         not any(tick.bid_price is None and tick.ask_price is None for tick in ticks)
         and all(map(_positive, [price for price in prices if price is not None]))
         and all(map(_not_negative, [volume for volume in volumes if volume is not None]))
-        and _all_in_place(ticks, window)
+        and _has_valid_header(ticks, window)
     )
 
 
-def _all_in_place(records: Sequence[Trade] | Sequence[Tick], window: TimeWindow) -> bool:
+def _has_valid_header(records: Sequence[Trade] | Sequence[Tick], window: TimeWindow) -> bool:
     """Check what all market records share: valid names and two plausible times."""
     received = [record.received_at for record in records]
     times = [record.time for record in records]

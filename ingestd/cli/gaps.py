@@ -104,12 +104,12 @@ async def _read(config: Config, choice: GapChoice, limit: int) -> tuple[list[Gap
         if rows:
             return rows, counts, ""
         await _require_known(config, database, choice)
-        return rows, counts, await _of_none(database, choice)
+        return rows, counts, await _no_gap_message(database, choice)
     finally:
         await database.close()
 
 
-async def _of_none(database: Database, choice: GapChoice) -> str:
+async def _no_gap_message(database: Database, choice: GapChoice) -> str:
     """The message if no gap matches: other gaps may exist, or nothing may have been captured yet."""
     unfilled = await count_gaps(database, replace(choice, open_only=False, since=None))
     unfilled.pop("filled", None)

@@ -24,7 +24,7 @@ _PLACE = re.compile(r"^feeds\[(\d+)\](?:\.(\w+))?(?:\[(\d+)\])?")
 
 def load_checked(config_file: Path) -> Config:
     """Load the configuration and check it against what the exchanges offer. Raises ConfigError with every mistake."""
-    config, problems = _examined(config_file)
+    config, problems = _check_file(config_file)
     if problems or config is None:
         raise ConfigError(problems, config_file)
     return config
@@ -35,7 +35,7 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: 
 
     `by_kept_lists`: check symbols against the saved market lists. A daemon does not need this; it asks the venue.
     """
-    config, problems = _examined(config_file, by_kept_lists=by_kept_lists)
+    config, problems = _check_file(config_file, by_kept_lists=by_kept_lists)
     if config is not None:
         if role is not None:
             config = config.model_copy(update={"instance": config.instance.model_copy(update={"role": role})})
@@ -45,22 +45,22 @@ def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: 
     return config
 
 
-def _examined(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config | None, list[Problem]]:
+def _check_file(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Config | None, list[Problem]]:
     """Return the configuration, if valid, and all mistakes. Raises ConfigError if the file is missing or not TOML."""
     document = configuration.read(config_file)
     config, problems = configuration.examine(document, os.environ, base=config_file.parent)
     if config is not None:
-        return config, [*problems, *_found_in(config, by_kept_lists)]
+        return config, [*problems, *_check_values(config, by_kept_lists)]
     sound, beyond_repair = _without_mistakes(document, problems)
     if sound is None:
         return None, problems
     known = {problem.path for problem in problems}
-    also = (_as_written(problem, document) for problem in _found_in(sound, by_kept_lists))
+    also = (_as_written(problem, document) for problem in _check_values(sound, by_kept_lists))
     more = [problem for problem in also if problem.path not in known and not problem.path.startswith(beyond_repair)]
-    return None, [*_in_the_catalogs_words(problems), *more]
+    return None, [*_with_nearest_exchange(problems), *more]
 
 
-def _found_in(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
+def _check_values(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
     """Find the mistakes in a configuration whose values are all of the right type."""
     from ingestd.sinks.build import setup_of
     from ingestd.storage.candles import require_room
@@ -113,7 +113,7 @@ def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tupl
         for problem in reversed(problems):  # last item first, so that the indexes of the others stay valid
             if (place := _PLACE.match(problem.path)) is not None:
                 index = int(place[1])
-                left["feeds"][index] = feed = _mended(left["feeds"][index], place[2], place[3])
+                left["feeds"][index] = feed = _without_mistake(left["feeds"][index], place[2], place[3])
                 if feed is _ANY_FEED:
                     beyond_repair.add(f"feeds[{index}]")
             else:
@@ -129,7 +129,7 @@ def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tupl
     return None, ()
 
 
-def _mended(feed: Any, key: str | None, item: str | None) -> dict[str, Any]:
+def _without_mistake(feed: Any, key: str | None, item: str | None) -> dict[str, Any]:
     """Return a feed without its wrong key or item."""
     if not isinstance(feed, dict) or key == "exchange":
         return _ANY_FEED
@@ -151,7 +151,7 @@ def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
     return problem if number is None else replace(problem, path=f"feeds[{place[1]}].{place[2]}[{number}]")
 
 
-def _in_the_catalogs_words(problems: list[Problem]) -> Iterator[Problem]:
+def _with_nearest_exchange(problems: list[Problem]) -> Iterator[Problem]:
     """Add the nearest exchange id as a hint to problems with a malformed exchange id."""
     from ingestd.feeds.catalog import catalog
 

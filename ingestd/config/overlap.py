@@ -84,12 +84,12 @@ def may_be_one(one: str, other: str) -> bool:
             elif second[place] == "*":
                 row[place] = row[place + 1] or below[place]
             else:
-                row[place] = _meet(token, second[place]) and below[place + 1]
+                row[place] = _tokens_overlap(token, second[place]) and below[place + 1]
         below = row
     return below[0]
 
 
-def _meet(one: str, other: str) -> bool:
+def _tokens_overlap(one: str, other: str) -> bool:
     """Whether some character matches both tokens, neither of which is a star."""
     if "?" in (one, other):
         return True

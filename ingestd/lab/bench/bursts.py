@@ -19,7 +19,7 @@ SPEEDS = ("1", "10", "max")
 _BURSTS_S = 60.0
 _QUICK_BURSTS_S = 5.0
 _PER_S = 2_000
-_STILL_S = 8.0
+_NO_PROGRESS_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ async def _until_subscribed(venue: rig.Venue) -> None:
 async def _stored_trades(daemon: rig.Daemon, sent: int) -> int:
     """Wait until all trades are stored or no more arrive, and return the number stored."""
     last, since_s = 0, monotonic_s()
-    while last < sent and monotonic_s() - since_s < _STILL_S:
+    while last < sent and monotonic_s() - since_s < _NO_PROGRESS_S:
         stored = (await daemon.counted("ingestd_records_stored_total", "channel")).get("trades", 0)
         if stored != last:
             last, since_s = stored, monotonic_s()

@@ -33,7 +33,7 @@ Sections = Mapping[str, Any]
 
 _READY_S = 60.0
 _POLL_S = 0.1
-_STILL_S = 20.0  # if nothing arrives for this long, nothing more will
+_NO_PROGRESS_S = 20.0  # if nothing arrives for this long, nothing more will
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -261,7 +261,7 @@ class Daemon:
                 return monotonic_s()
             if least != last:
                 last, since_s = least, monotonic_s()
-            elif monotonic_s() - since_s > _STILL_S:
+            elif monotonic_s() - since_s > _NO_PROGRESS_S:
                 raise DemoError(f"stored {found}, not {count}\n{self._last_words()}")
             await asyncio.sleep(_POLL_S)
 

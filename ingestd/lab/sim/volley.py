@@ -198,7 +198,7 @@ class VolleySource:
         self.finished = True
 
     async def _at_once(self, count: int) -> None:
-        volley = list(self._made_up(count))
+        volley = list(self._generate(count))
         self._started_at = now_us()
         for sent in volley:
             await self.switch.until_on()
@@ -206,9 +206,9 @@ class VolleySource:
                 sent.connection.transport.write(sent.data)
                 self._note(sent.kinds)
                 await sent.connection.drain()
-        await self._all_taken()
+        await self._wait_until_sent()
 
-    def _made_up(self, count: int) -> Iterator[Sent]:
+    def _generate(self, count: int) -> Iterator[Sent]:
         """Generate frames for the streams in turn, grouped into chunks per connection."""
         at_ms = time.time_ns() // 1_000_000
         portions: dict[Connection, list[bytes]] = {}
@@ -245,9 +245,9 @@ class VolleySource:
                 for connection in portions:
                     await connection.drain()
             await asyncio.sleep(_TURN_S)
-        await self._all_taken()
+        await self._wait_until_sent()
 
-    async def _all_taken(self) -> None:
+    async def _wait_until_sent(self) -> None:
         for connection in {lane.connection for lane in self._lanes}:
             await connection.sent_all(60.0)
 
