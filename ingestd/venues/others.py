@@ -136,7 +136,7 @@ FACTS = (
             left_standing=True,
         ),
         corrections=Corrections(
-            # Of a change ccxt keeps none:
+            # ccxt keeps no time of a change:
             # https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
             book_times=(("result", "data", 0, "t"), ("data", 0, "t")),
         ),

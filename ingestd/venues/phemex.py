@@ -22,8 +22,8 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="phemex",
-        # Of contracts with scaled prices an integer, as are positions, which count contracts; of the others
-        # `openInterestRv`, of which nothing is said. https://phemex-docs.github.io/#query-24-hours-ticker
+        # For contracts with scaled prices an integer, like positions, which count contracts; for the others
+        # `openInterestRv`, which is not documented. https://phemex-docs.github.io/#query-24-hours-ticker
         open_interest=Counting(inverse="contracts", unread="openInterest"),
         ccxt=Ccxt(
             ticks_from_books=True,

@@ -23,9 +23,9 @@ def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
     `exchange`: the exchange whose code sends the request. `api`: ccxt's name of the venue's interface, or its parts.
     """
     interface = [api] if isinstance(api, str) else list(api)
-    told = [f"{key}={value}" for key, value in params.items()] if isinstance(params, Mapping) else []
-    asked = " ".join([*interface, path, *told])
-    return next((family for words, family in facts_of(exchange).lists if words in asked), None)
+    parameters = [f"{key}={value}" for key, value in params.items()] if isinstance(params, Mapping) else []
+    request = " ".join([*interface, path, *parameters])
+    return next((family for text, family in facts_of(exchange).lists if text in request), None)
 
 
 def needed(wanted: Iterable[str], unknown: Collection[str], missing: Iterable[Family]) -> list[Family]:
