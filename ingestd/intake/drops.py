@@ -1,4 +1,4 @@
-"""What was given up: how many records of which streams, and the gaps that say so."""
+"""Dropped records: their number by stream, and the gaps that report them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ingestd.records import FeedGap, MarketRecord, StreamId
 
 log = structlog.get_logger()
 
-# A stretch of drops is over after so long without another drop. The journal drops a file's worth at a time.
+# A run of drops ends after this time without another drop. The journal drops a whole file at a time.
 _INTAKE_PAUSE_US = 1_000_000
 _JOURNAL_PAUSE_US = 60_000_000
 
 
 class Drops:
-    """Counts the records that were given up, and makes one gap of each stretch in which a stream lost some.
+    """Counts dropped records, and makes one gap for each period in which a stream lost records.
 
     They are counted here, and added to the metrics once a batch: a flood must not cost more than it did.
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self.lost: dict[StreamId, Dropped] = {}  # received, and not journaled at the stop
+        self.lost: dict[StreamId, Dropped] = {}  # received, but not journaled before the stop
         self._metrics = metrics
         self._by_intake = DropSpans("the intake was full", _INTAKE_PAUSE_US)
         self._by_journal = DropSpans("the journal was full", _JOURNAL_PAUSE_US)
@@ -33,26 +33,27 @@ class Drops:
         self._overloaded: Counter[tuple[str, str]] = Counter()  # by exchange and channel
 
     def full(self, record: MarketRecord) -> None:
-        """There was no room for the record."""
+        """Count a record for which there was no room."""
         self._without_room[channel_of(record)] += 1
         self._by_intake.add(stream_of(record), dropped(record), record.received_at)
 
     def closed(self, record: MarketRecord) -> None:
-        """The record came after the intake was closed."""
+        """Count a record that came after the intake was closed."""
         self._without_room[channel_of(record)] += 1
         self.not_journaled(record)
 
     def backfill_without_room(self, record: MarketRecord) -> None:
-        """There was no room for a backfilled record: the gap that it was to fill stays, so it makes none."""
+        """Count a backfilled record for which there was no room. It makes no gap, because the gap it was to fill
+        stays."""
         self._without_room[channel_of(record)] += 1
 
     def overloaded(self, record: MarketRecord) -> None:
-        """The record was given up for a newer one, as `intake.when_full` says."""
+        """Count a record replaced by a newer one, according to `intake.when_full`."""
         self._overloaded[record.exchange, channel_of(record)] += 1
         self._by_intake.add(stream_of(record), dropped(record), record.received_at)
 
     def not_journaled(self, record: MarketRecord) -> None:
-        """The record could not be journaled before the stop."""
+        """Count a record that could not be journaled before the stop."""
         span, stream = dropped(record), stream_of(record)
         if stream in self.lost:
             span.include(self.lost[stream])
@@ -76,7 +77,7 @@ class Drops:
         return [*self._by_intake.gaps(), *self._by_journal.gaps()]
 
     def count(self, *, closed: bool) -> None:
-        """Add what was given up since the last call to the metrics."""
+        """Add the records dropped since the last call to the metrics."""
         if self._without_room:
             counts, self._without_room = self._without_room, Counter()
             reason = "after_close" if closed else "intake_full"

@@ -77,7 +77,7 @@ class Intake:
         self._closed = False
 
     def resume(self, open_gaps: Sequence[FeedGap], pending: Sequence[FeedGap]) -> None:
-        """Go on from an earlier process: the gaps it left open, of which those `pending` are not durable yet."""
+        """Continue the gaps that an earlier process left open. Those in `pending` are not durable yet."""
         self.gaps.resume(open_gaps)
         for gap in open_gaps:
             self._show_open(gap)
@@ -100,8 +100,8 @@ class Intake:
             self._take(record)
 
     def put_backfilled(self, record: MarketRecord) -> None:
-        """As `put`, for a record that was asked for afterwards: it is not shown live, and its delay is no latency.
-        One that finds no room is counted and makes no gap: the gap it was to fill stays."""
+        """Like `put`, for a backfilled record: it is not shown live, and excluded from latency metrics. Without room it
+        is counted and makes no gap, because the gap it was to fill stays."""
         if self._is_full():
             self._drops.backfill_without_room(record)
             return
@@ -143,21 +143,21 @@ class Intake:
         self._check_again()
 
     def _check_again(self) -> None:
-        """Find out how many records may be open before one more must be checked, or wakes somebody.
+        """Compute how many records may be open before a further one needs checks or wakes a waiting task.
 
-        To be called whenever the open records change in any other way than by the fast path of `put`.
+        Call this whenever the open records change other than by the fast path of `put`.
         """
         calm = self._overload.calm_below(self._open.book_bytes)
         full = self._config.max_batch_records
         self._unchecked_below = min(calm, full - 1) if len(self._open) < full else calm
 
     async def writable(self) -> None:
-        """Return once there is room for what one socket read may bring."""
+        """Wait until there is room for the records of one socket read."""
         await self._overload.resumed()
 
     @property
     def open_records(self) -> int:
-        """How many records are not durable yet."""
+        """The number of records not durable yet."""
         return len(self._open)
 
     @property
@@ -171,7 +171,7 @@ class Intake:
         return self._drops.lost
 
     def unjournaled(self) -> dict[StreamId, int]:
-        """Of each stream the earliest moment from which something is not durable yet."""
+        """For each stream, the time of its earliest record that is not durable yet."""
         earliest: dict[StreamId, int] = {}
         for record in (*self._open.fresh(self._open.records), *self._overload.records_set_aside()):
             if isinstance(record, FeedGap):
@@ -188,7 +188,7 @@ class Intake:
         return [*self._open.gaps(), *self._drops.gaps()]
 
     def settle_drops(self, now: int) -> None:
-        """Make gaps of the stretches over which records were dropped, once no more are; called about once a second."""
+        """Make gaps for periods of dropped records that have ended; called about once a second."""
         for gap in self._drops.end_paused(now):
             self.put(gap)
 
@@ -205,7 +205,7 @@ class Intake:
                 return
 
     def close(self) -> None:
-        """No more records: `run` journals what is open and returns."""
+        """Take no more records: `run` journals the open ones and returns."""
         for gap in self._drops.end_paused(None):
             self.put(gap)
         self._closed = True
@@ -215,7 +215,7 @@ class Intake:
         self._batch_full.set()
 
     def abandon(self) -> int:
-        """Count what is still open, and what came after `close`, as dropped. Returns how many records.
+        """Count open records, and those that came after `close`, as dropped. Returns their number.
 
         Gap records stay: `pending_gaps` has them, for the next process.
         """
@@ -257,7 +257,7 @@ class Intake:
             try:
                 await asyncio.shield(journaling)
             except asyncio.CancelledError:
-                # What the disk has taken must not be counted as lost: it will be found at the next start.
+                # Records that the disk has taken must not be counted as lost: the next start will find them.
                 await self._settled(journaling)
                 if journaling.cancelled() or journaling.exception() is not None:
                     raise
@@ -273,7 +273,7 @@ class Intake:
         return validated(taken, self._time_window(now_us()), self.rejections, all_valid=self._open.all_valid)
 
     def _finish(self, taken: Sequence[MarketRecord | FeedGap], rejected: RejectedCounts) -> None:
-        """The batch is durable: count it, and hold the gaps that the journal has to tell."""
+        """Count a durable batch, and take the gaps that the journal reports."""
         kinds = count_received(self._metrics, taken)
         count_by(self._metrics.rejected, rejected)
         self._metrics.journal_latency_s.observe(max(0, now_us() - taken[0].received_at) / 1e6)
@@ -287,7 +287,7 @@ class Intake:
                 self.put(begun)
 
     async def _settled(self, journaling: asyncio.Future[Batch]) -> None:
-        """An append that has begun is short; one that is waiting for room is given up."""
+        """Wait for an append in progress, which is short; give up one that waits for room."""
         await asyncio.wait({journaling}, timeout=_LAST_APPEND_S)
         if not journaling.done():
             journaling.cancel()
@@ -304,7 +304,7 @@ class Intake:
             self._not_empty.clear()
 
     async def _journaled(self, records: list[Record]) -> Batch:
-        """Append, for ever: what a feed handed over is given up only by the journal's own policy."""
+        """Append, retrying for ever: only the journal's own policy may drop a feed's records."""
         backoff = Backoff(base_s=0.05, cap_s=2.0)
         while True:
             try:
@@ -316,7 +316,7 @@ class Intake:
                 waiting = self._journal.room_made if isinstance(error, JournalFull) else asyncio.sleep
                 await waiting(delay_s)
             except (TypeError, ValueError, OverflowError) as error:
-                # What validation lets through and no encoding takes must not end the capture of everything else.
+                # A record that passes validation but cannot be encoded must not stop the capture of others.
                 channels = put_unencodable_aside(records)
                 if not channels:
                     raise

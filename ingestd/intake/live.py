@@ -12,14 +12,14 @@ from ingestd.records import MarketRecord
 
 
 class LiveSink(Protocol):
-    """Something that shows the present, before it is durable."""
+    """A sink that publishes records before they are durable."""
 
     def put_all(self, records: Sequence[MarketRecord]) -> None:
-        """Take valid records, a loop turn after they came. Never blocks, never raises, costs next to nothing."""
+        """Take valid records, one loop turn after they arrived. Never blocks, never raises, costs next to nothing."""
 
 
 class LiveView:
-    """Validates what came in one loop turn, all at once, and hands the valid records to the live sinks."""
+    """Validates the records of one loop turn together, and hands the valid ones to the live sinks."""
 
     def __init__(self, sinks: Sequence[LiveSink], time_window: Callable[[int], validation.TimeWindow]) -> None:
         self._sinks = tuple(sinks)
@@ -34,7 +34,7 @@ class LiveView:
         self._unshown.append(record)
 
     def flush(self) -> bool:
-        """Show now what is not shown yet. Returns whether every record since the last call was valid."""
+        """Show the pending records now. Returns whether every record since the last call was valid."""
         if self._unshown:
             self._show()
         all_valid, self._all_valid = self._all_valid, True

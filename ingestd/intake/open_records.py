@@ -1,4 +1,4 @@
-"""Records that were taken and are not durable yet. Pure."""
+"""Open records: taken, and not durable yet. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class OpenRecords:
 
     def __init__(self, *, shown_live: bool) -> None:
         self.records: list[MarketRecord | FeedGap] = []
-        self.book_bytes = 0  # what order books among them take beyond the `MEMORY_BYTES` of any record
+        self.book_bytes = 0  # memory of order books beyond the `MEMORY_BYTES` of any record
         self.all_valid = shown_live  # whether each of them is known to be valid
         self._shown_live = shown_live
         self._removed = 0  # how many records have left; an open record's number is this and its index
@@ -26,7 +26,7 @@ class OpenRecords:
 
     @property
     def size_bytes(self) -> int:
-        """About what they take in memory."""
+        """Their approximate memory, in bytes."""
         return MEMORY_BYTES * len(self.records) + self.book_bytes
 
     def add(self, record: MarketRecord | FeedGap) -> None:
@@ -63,7 +63,7 @@ class OpenRecords:
         return [record for record in self.records if type(record) is FeedGap]
 
     def fresh(self, first: Sequence[MarketRecord | FeedGap]) -> Sequence[MarketRecord | FeedGap]:
-        """Of the first open records those that are not backfilled."""
+        """Those of the first open records that are not backfilled."""
         if not self._backfilled:
             return first
         return [record for number, record in enumerate(first, self._removed) if number not in self._backfilled]

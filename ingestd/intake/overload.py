@@ -1,4 +1,4 @@
-"""When feeds must pause, and which records are given up, by how many records are open."""
+"""Decides by the number of open records when feeds must pause and which records are dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingestd.config.models import IntakeConfig
 from ingestd.intake.set_aside import SetAside
 from ingestd.records import MEMORY_BYTES, MarketRecord
 
-# What sockets may still bring after a pause: the buffers of the kernel and of the client library.
+# Records that sockets may still deliver after a pause, from buffers of the kernel and the client library.
 _OVERSHOOT_RECORDS = 50_000
 
 
@@ -46,7 +46,7 @@ class Overload:
         await self._not_paused.wait()
 
     def calm_below(self, book_bytes: int) -> int:
-        """With fewer open records than this, and so many bytes of order books among them, a record is just held."""
+        """The number of open records, given these bytes of order books, below which a record needs no checks."""
         if self._is_setting_aside:
             return 0
         return min(self._calm_records, (self._calm_bytes - book_bytes) // MEMORY_BYTES)
@@ -56,12 +56,12 @@ class Overload:
         return open_records >= self._full_records or open_bytes >= 2 * self._high_bytes
 
     def sets_aside(self, record: MarketRecord, open_records: int, open_bytes: int) -> bool:
-        """Whether the record is not to be held but set aside. Later ones of its stream must not overtake it."""
+        """Whether to set the record aside instead of holding it. Later records of its stream must not overtake it."""
         is_calm = open_records < self._calm_records and open_bytes < self._calm_bytes
         return (self._is_setting_aside or not is_calm) and self._set_aside.may_take(record)
 
     def set_aside(self, record: MarketRecord) -> MarketRecord | None:
-        """Set the record aside; returns the one that is given up for it."""
+        """Set the record aside; returns the record dropped for it."""
         self._is_setting_aside = True
         return self._set_aside.put(record)
 
@@ -70,7 +70,7 @@ class Overload:
         return self._set_aside.records()
 
     def take_back(self) -> list[MarketRecord]:
-        """The records that were set aside: they are to be held now."""
+        """Return the records set aside, which must be held now."""
         return self._set_aside.take_back()
 
     def maybe_pause(self, open_records: int, open_bytes: int) -> None:

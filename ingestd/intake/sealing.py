@@ -1,4 +1,4 @@
-"""What becomes of open records when they are sealed into a batch: how many of them, which are valid, how they count."""
+"""Steps of sealing open records into a batch: choosing their number, validating and counting them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
 def validated(
     taken: Sequence[MarketRecord | FeedGap], window: validation.TimeWindow, rejections: Rejections, *, all_valid: bool
 ) -> tuple[list[Record], RejectedCounts]:
-    """The records as they are journaled: one that is not valid becomes a rejection. `all_valid`: none needs a check."""
+    """The records to journal: an invalid one becomes a rejection. `all_valid`: none needs a check."""
     if all_valid or validation.all_valid(taken, window):
         if rejections:
             rejections.accept(record for record in taken if not isinstance(record, FeedGap))
@@ -84,7 +84,7 @@ def count_received(metrics: Metrics, records: Sequence[MarketRecord | FeedGap]) 
 
 
 def observe_latency(metrics: Metrics, kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> None:
-    """Of each exchange and type, how late the newest record came."""
+    """Observe the latency of the newest record of each exchange and type."""
     for record in _newest_of(kinds, records):
         labels = record.exchange, channel_of(record)
         late_s = (record.received_at - record.time) / 1e6

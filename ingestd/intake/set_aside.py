@@ -1,4 +1,4 @@
-"""Records of channels that may be given up, kept apart while the intake is overloaded. Pure."""
+"""Records of channels that may be dropped, kept apart while the intake is overloaded. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SetAside:
         self._recent: dict[str, deque[MarketRecord]] = {}
 
     def may_take(self, record: MarketRecord) -> bool:
-        """Whether the record's channel may be given up."""
+        """Whether records of this channel may be dropped."""
         return channel_of(record) in self._policies
 
     def put(self, record: MarketRecord) -> MarketRecord | None:
-        """Keep the record; returns the one that is given up for it."""
+        """Keep the record; returns the record dropped for it."""
         channel = channel_of(record)
         if self._policies[channel] == "conflate":
             stream = stream_of(record)
@@ -42,7 +42,7 @@ class SetAside:
         return [*self._newest.values(), *(record for recent in self._recent.values() for record in recent)]
 
     def take_back(self) -> list[MarketRecord]:
-        """All records kept; none is kept any more."""
+        """Return all records kept, and forget them."""
         kept = self.records()
         self._newest.clear()
         self._recent.clear()

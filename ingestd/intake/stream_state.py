@@ -1,4 +1,4 @@
-"""What a process leaves to the next one of each stream: until when it is complete, and which gaps are open.
+"""The state of streams that a process leaves to the next one: how far each is complete, and its open gaps.
 
 A small file in the state directory, replaced as a whole about once a second, before gap records are journaled, and at
 the stop. What it says is at most that old, so after a kill a restart's gap begins up to a second early, never late: a
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 NAME = "streams.json"
 _VERSION = 1
 _INTERVAL_S = 1.0
-_GAPS_WAIT_S = 1.0  # a batch with gap records waits no longer for a disk that hangs
+_GAPS_WAIT_S = 1.0  # the longest time that a batch with gap records waits for a hanging disk
 _LAST_WRITE_S = 2.0
 
 
@@ -69,7 +69,8 @@ def document(
     written_at: int,
     stopped: bool,
 ) -> Document:
-    """What is to be left now. `feeds` are (exchange, status); `unclaimed` is what no feed has taken over yet."""
+    """The state to write now. `feeds` are (exchange, status); `unclaimed` are streams that no feed has taken over
+    yet."""
     unjournaled = intake.unjournaled()
     until = {stream: earlier.complete_until for stream, earlier in unclaimed.items()}
     for exchange, status in feeds:
@@ -93,7 +94,7 @@ def document(
 
 
 def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
-    """How the next process goes on with each stream."""
+    """Each stream's state, from which the next process continues."""
     ended = "stopped" if left.stopped else "ended without a stop"
     streams = {}
     for stream in left.streams:
@@ -109,7 +110,7 @@ def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
 
 
 def longest_open(left: Document) -> list[FeedGap]:
-    """Of each stream the open gap that began first: until it ends, it covers the others."""
+    """The earliest open gap of each stream: until it ends, it covers the others."""
     first: dict[StreamId, FeedGap] = {}
     for gap in sorted(left.open_gaps, key=lambda gap: gap.time):
         first.setdefault(stream_of_gap(gap), gap)
@@ -208,7 +209,7 @@ def _over(gap: FeedGap) -> FeedGap:
 
 
 class StreamState:
-    """Reads the file at the start, keeps it up to date, and leaves it at the stop. Its failures cost no record."""
+    """Reads the file at the start, and keeps it up to date until the stop. Its failures lose no record."""
 
     def __init__(self, state_dir: Path) -> None:
         self.earlier: dict[StreamId, Earlier] = {}
@@ -243,7 +244,7 @@ class StreamState:
         self._read_written_at = left.written_at
 
     def share(self, followers: Callable[[StreamId], int]) -> None:
-        """How many feeds of the configuration go on with each stream."""
+        """Set how many configured feeds continue each stream."""
         for stream, earlier in self.earlier.items():
             self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
@@ -278,7 +279,7 @@ class StreamState:
                         return
 
     async def finish(self) -> None:
-        """Leave the last state; at most two seconds."""
+        """Write the last state, in at most two seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITE_S):
                 await self._save(stopped=True)
@@ -286,7 +287,7 @@ class StreamState:
         self._worker.close(0.0)
 
     async def _save(self, *, stopped: bool) -> None:
-        """One at a time: what hangs in the disk must not pile up."""
+        """Write one at a time: writes to a hanging disk must not pile up."""
         while self._writing is not None and not self._writing.done():
             await asyncio.wait({self._writing})
         if self._compose is None:
