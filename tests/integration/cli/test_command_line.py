@@ -78,9 +78,10 @@ def test_a_package_that_is_not_installed_is_named_once(package: str) -> None:
 
 
 def test_ctrl_c_before_a_command_listens_ends_it_as_sigterm_does() -> None:
-    """By the signal, without a word."""
+    """By the signal, without a word. A process that a shell puts into the background begins with SIGINT ignored."""
     program = (
         "import os, signal, sys\nfrom ingestd import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Importing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'ingestd.cli.check': os.kill(os.getpid(), signal.{})\n"

@@ -8,7 +8,9 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,16 @@ from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+DEFAULTS: dict[signal.Signals, Any] = {TERM: signal.SIG_DFL, INT: signal.default_int_handler, HUP: signal.SIG_DFL}
+
+
+@pytest.fixture(autouse=True)
+def _as_started_in_a_terminal() -> Iterator[None]:
+    """Under nohup or in the background the tests begin with SIGHUP or SIGINT ignored."""
+    before = {number: signal.signal(number, handler) for number, handler in DEFAULTS.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +73,10 @@ def test_a_command_that_is_stopped_closes_what_it_opened(numbers: list[signal.Si
             await asyncio.sleep(0.05)
             closed.append("all of it")
 
-    handlers = [signal.getsignal(number) for number in (TERM, INT, HUP)]
     with pytest.raises(Interrupted, match=f"^ended by {numbers[0].name} before it was done$"):
         run_to_its_end(work())
     assert closed == ["all of it"]
-    assert [signal.getsignal(number) for number in (TERM, INT, HUP)] == handlers
+    assert [signal.getsignal(number) for number in (TERM, INT, HUP)] == list(DEFAULTS.values())
 
 
 def test_a_second_ctrl_c_cuts_off_what_is_waited_for() -> None:

@@ -12,6 +12,7 @@ from tests.unit.feeds.doubles import Wire
 
 URL = "wss://stream.binance.com:9443/ws/0"
 LIMIT_S = 30.0
+ROUNDED_S = 0.001  # more than a sum of two floats is rounded by
 TRADE = '{"e":"trade","E":1,"s":"BTCUSDT","t":1,"p":"1.0","q":"1.0","T":1672515782136,"m":true}'
 
 
@@ -52,7 +53,7 @@ async def test_a_silent_socket_is_dropped_once_and_its_streams_get_a_gap(wire: W
     wire.frames(TRADE)
     waiting = wire.client.future("trade")
 
-    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S + ROUNDED_S)
 
     assert waiting.exception() is not None  # who waits on it hears of it
     assert URL not in wire.exchange.clients
@@ -81,13 +82,13 @@ async def test_a_socket_that_we_do_not_read_is_not_silent(wire: Wire) -> None:
     await receiving
     assert wire.client.last_data_at >= held_from + 0.02  # the pause does not count
     assert wire.client.lastPong > 1_700_000_000_000
-    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S + ROUNDED_S)
     assert wire.ledger.counts.stale_reconnects == 1  # from now on it does
 
 
 async def test_what_a_socket_brings_after_it_was_given_up_is_taken_and_ends_no_gap(wire: Wire) -> None:
     wire.frames(TRADE)
-    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S)
+    wire.session.check_socket(wire.client, wire.client.last_data_at + LIMIT_S + ROUNDED_S)
     wire.frames(TRADE.replace('"t":1', '"t":2'))
 
     assert [trade.trade_id for trade in wire.intake.of(Trade)] == ["1", "2"]
@@ -98,7 +99,7 @@ async def test_a_quiet_market_is_dialled_less_and_less_often(wire: Wire) -> None
     def silent_for(seconds: float) -> bool:
         client = wire.exchange.client(URL)
         before = wire.ledger.counts.stale_reconnects
-        wire.session.check_socket(client, client.last_data_at + seconds + 0.001)  # past what floats round away
+        wire.session.check_socket(client, client.last_data_at + seconds + ROUNDED_S)
         return wire.ledger.counts.stale_reconnects > before
 
     assert silent_for(LIMIT_S)

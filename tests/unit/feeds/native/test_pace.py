@@ -43,3 +43,9 @@ def test_no_hour_has_more_than_its_limit_however_it_begins(most: int) -> None:
 def test_of_several_limits_each_holds() -> None:
     paces = Paces(Pace(10.0), Pace(1.0, burst=2))
     assert [paces.take(100.0) for _ in range(4)] == pytest.approx([0.0, 0.1, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("now_s", [0.0, 1.0, 900.0])
+def test_a_burst_is_allowed_however_short_ago_the_machine_was_started(now_s: float) -> None:
+    """The monotonic clock of Linux begins at the start of the machine."""
+    assert times(Pace.hourly(6), 4, now_s) == pytest.approx([now_s, now_s, now_s, now_s + 1200.0])

@@ -1,13 +1,7 @@
-"""The curves, and that they become a picture where the library that draws is installed."""
+"""The curves of the benchmark's picture."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
-import pytest
-
-from ingestd.errors import ConfigError
 from ingestd.lab.bench import plot
 from ingestd.lab.bench.figures import Figure, Figures
 
@@ -28,13 +22,3 @@ def test_the_curves_are_in_order_and_costs_become_rates() -> None:
     assert plot.by_symbols(FIGURES) == {1: [(10.0, 125_000.0), (2000.0, 100_000.0)], 4: [(10.0, 50_000.0)]}
     assert plot.by_batch_size(Figures()) == []
     assert plot.by_symbols(Figures()) == {}
-
-
-def test_a_picture_is_drawn_or_refused_before_anything_is_measured(tmp_path: Path) -> None:
-    if find_spec("matplotlib") is None:
-        with pytest.raises(ConfigError, match=r"ingestd\[plot\]"):
-            plot.require()
-        return
-    plot.require()
-    plot.draw(FIGURES, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
