@@ -12,8 +12,8 @@ from ingestd.feeds.ccxt.market_loader import MarketLoader
 from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.stopping import Stop
+from ingestd.lab.sim.child import free_port
 from ingestd.status import FeedStatus
-from tests.support.daemon import free_port
 
 
 class _Deaf:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ingestd import failpoints
 from ingestd.errors import ConnectionLost, DatabaseError
+from ingestd.lab.sim.child import free_port
 from ingestd.ops.account import with_zeros
 from ingestd.storage.database import Database
 from tests.fault import events
@@ -26,7 +27,7 @@ from tests.fault.processes import (
     running_worker,
 )
 from tests.fault.proxy import Proxy, proxying
-from tests.support.daemon import free_port, write_config
+from tests.support.daemon import write_config
 
 _SETTLED_S = 0.3
 

@@ -21,13 +21,13 @@ import pytest
 
 from ingestd.config.models import DatabaseConfig, JournalConfig
 from ingestd.journal.journal import Journal
+from ingestd.lab.sim.child import free_port
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sinks.timescale.sink import TimescaleSink
 from ingestd.storage.database import Database
 from tests.fault.processes import DATABASE, rss_bytes
 from tests.fault.rig import Rig, fault_rig
-from tests.support.daemon import free_port
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
 from tests.support.time_limits import within

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from ingestd.kafka import envelope
+from ingestd.lab.sim.child import free_port
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.lab.sim.synthetic.venue import synthetic_venue
 from tests.support.brokers import Broker
-from tests.support.daemon import free_port, ingestd, write_config
+from tests.support.daemon import ingestd, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 
 NOWHERE = "http://127.0.0.1:1"

@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 import pytest
 
 from ingestd.config.models import KafkaConfig
+from ingestd.lab.sim.child import free_port
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
 
 BROKERS = ("apache-kafka", "embedded")
@@ -89,10 +90,10 @@ class ApacheKafka:
 
     def __init__(self, jars: Path, secured: Secured | None = None) -> None:
         self._secured = secured
-        self._secured_port = _free_ports()[0]
+        self._secured_port = free_port()
         self._classpath = f"{jars}/*"
         self.home = Path(tempfile.mkdtemp(prefix="ingestd-kafka-"))
-        self._port, self._controller_port = _free_ports()
+        self._port, self._controller_port = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         (self.home / "server.properties").write_text(self._properties(), encoding="utf-8")
         # An id that begins with a dash would pass for an option.
@@ -284,10 +285,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which brokers the tests have met."""
     if _used:
         terminalreporter.write_line(f"Kafka tests ran against: {', '.join(sorted(_used))}")
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return int(first.getsockname()[1]), int(second.getsockname()[1])

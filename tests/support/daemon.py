@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ from typing import Any
 import aiohttp
 import tomlkit
 
+from ingestd.lab.sim.child import free_port
 from ingestd.ops.account import with_zeros
 from tests.support.forked import Forked, forked_ingestd
 
@@ -96,12 +96,6 @@ class Daemon:
             if event.get("event") == "stopped":
                 return with_zeros(event["counts"])
         raise AssertionError(f"the daemon did not report its counts:\n{self.log()}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_config(folder: Path, document: dict[str, Any]) -> Path:

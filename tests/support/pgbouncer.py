@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.support.daemon import free_port
+from ingestd.lab.sim.child import free_port
 
 WANTED = os.environ.get("INGESTD_TEST_PGBOUNCER") == "1"
 ABSENT = "no PgBouncer on this machine: apt-get install pgbouncer"

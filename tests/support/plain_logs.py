@@ -6,6 +6,9 @@ fails a hundred connections drew for half of its time.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 import structlog
 
@@ -25,3 +28,14 @@ structlog.configure(
 def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's configuration called a password is a word of the next one's messages."""
     monkeypatch.setattr(secrets, "hidden", {})
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_this_test_alone() -> Iterator[None]:
+    """A command that a test runs here sends the process's log to the stream of that test, which is then closed."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)

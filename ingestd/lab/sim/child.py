@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,6 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ingestd.errors import IngestdError
+
+_PORTS = range(10_000, 32_768)  # https://docs.kernel.org/networking/ip-sysctl.html: ip_local_port_range
 
 
 class EmbeddedServerError(IngestdError):
@@ -66,7 +70,13 @@ class Guard:
 
 
 def free_port() -> int:
-    """Find a port that nothing listens on; another process may take it before it is used."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that nothing listens on.
+
+    It lies below those that the kernel gives to connections and to listeners without a port of their own: one of these
+    would soon be taken by another process, before the caller listens on it.
+    """
+    while True:
+        port = _PORTS[secrets.randbelow(len(_PORTS))]  # not `random`, which a test may seed
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
