@@ -1,21 +1,31 @@
-"""Helpers for embedded servers: a free port, and a guard that ends a server when its parent process has ended."""
+"""What the embedded servers share: start, stop, and a guard that ends a server when its parent process has ended."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
 from ingestd.errors import IngestdError
 
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.01
+_PORT_ATTEMPTS = 5
 _PORTS = range(10_000, 32_768)  # https://docs.kernel.org/networking/ip-sysctl.html: ip_local_port_range
 
 
@@ -23,9 +33,135 @@ class EmbeddedServerError(IngestdError):
     """The embedded server cannot be used here."""
 
 
-def not_installed(what: str) -> EmbeddedServerError:
-    """The error that the wheels of the extra `embedded` are missing."""
-    return EmbeddedServerError(f"{what} is not installed: run {how_to_install('embedded')}")
+class EmbeddedServer(ABC):
+    """A server process on 127.0.0.1. Use as a context manager, or call `start()` and `stop()`; both block.
+
+    It ends with the process that started it. After a restart it has the same port, except PostgreSQL.
+    """
+
+    _name: ClassVar[str]
+    _stop_signals: ClassVar[Sequence[signal.Signals]] = (signal.SIGKILL,)
+
+    def __init__(self, directory: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+        """`directory` holds the log and what the server keeps; by default a temporary folder, removed by `stop()`.
+
+        `settings` are server settings.
+        """
+        self._directory = directory
+        self._settings = dict(settings or {})
+        self._temporary: Path | None = None
+        self._home = Path()
+        self._run_as: dict[str, Any] = {}  # arguments of `subprocess.Popen`
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and wait until it is ready. Raises EmbeddedServerError with the end of its log."""
+        if self._process is not None:
+            raise RuntimeError("already started")
+        try:
+            self._prepare()
+            for _ in range(_PORT_ATTEMPTS):
+                self._port = self._port or free_port()
+                self._process = process = self._spawn()
+                if self._becomes_ready(process):
+                    self._guard = Guard(process.pid, self._stop_signals[0], **self._run_as)
+                    return
+                self._process, self._port = None, 0
+            log = last_lines(self._home / "server.log")
+            raise EmbeddedServerError(f"the embedded {self._name} did not start:\n{log}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server, by force if necessary, and remove a temporary folder. Harmless if it is not running."""
+        self._end()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    def _prepare(self) -> None:
+        """Make the folder in which the server runs."""
+        if self._directory is not None:
+            self._home = self._directory.absolute()
+            self._home.mkdir(parents=True, exist_ok=True)
+        elif self._temporary is None:
+            self._home = self._temporary = Path(tempfile.mkdtemp(prefix=f"ingestd-{self._name.lower()}-"))
+
+    @abstractmethod
+    def _command(self) -> Sequence[str | Path]:
+        """The command that runs the server at `_port`."""
+
+    @abstractmethod
+    def _is_ready(self, pid: int) -> bool:
+        """Whether the server accepts clients."""
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with (self._home / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._home,
+                start_new_session=True,  # so that Ctrl-C reaches only the daemon, which stops the server in order
+                **self._run_as,
+            )
+
+    def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until the server is ready. False if it ended (if the port was taken, say) or took too long."""
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s and process.poll() is None:
+            if self._is_ready(process.pid):
+                return True
+            time.sleep(_POLL_S)
+        process.kill()
+        process.wait()
+        return False
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            for number in self._stop_signals:
+                if process.poll() is None:
+                    process.send_signal(number)
+                try:
+                    process.wait(_STOP_TIMEOUT_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+        self._dismiss_guard()
+
+    def _dismiss_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.dismiss()
+
+
+def wheel_folder(package: str, what: str) -> Path:
+    """The folder of an installed wheel of the extra `embedded`. Raises EmbeddedServerError if it is missing."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise EmbeddedServerError(f"{what} is not installed: run {how_to_install('embedded')}")
+    return Path(spec.origin).parent
 
 
 def how_to_install(extra: str) -> str:
@@ -51,7 +187,7 @@ def _source_folder() -> Path | None:
 class Guard:
     """A process that waits until our end of a pipe closes, however we end, and then signals the server."""
 
-    def __init__(self, pid: int, number: signal.Signals = signal.SIGKILL, **account: Any) -> None:
+    def __init__(self, pid: int, number: signal.Signals, **account: Any) -> None:
         """`account`: the user to run as, as arguments of `subprocess.Popen`."""
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _; kill "-$1" "$2"', "ingestd-guard", str(int(number)), str(pid)],
@@ -80,3 +216,9 @@ def free_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def last_lines(file: Path, count: int = 15) -> str:
+    """The end of a log; empty if there is none."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    return "\n".join(text.splitlines()[-count:])
