@@ -141,7 +141,7 @@ async def test_a_gap_that_is_open_at_the_stop_is_ended_by_the_next_start(
             await daemon.until(lambda received: received.get("trades", 0) > 100)
             await stop_venue(venue, daemon)
             assert (await until_readyz(daemon, bool))["open_gaps"] == {"count": 0, "oldest": []}
-            await venue.server.apply(Fault("drop"))
+            await venue.apply(Fault("drop"))
             body = await until_readyz(daemon, lambda body: body["open_gaps"]["count"] == len(streams_of(venue)))
             assert {gap["cause"] for gap in body["open_gaps"]["oldest"]} == {"disconnect"}
             assert (await daemon.get("/readyz"))[0] == 200  # the socket is dialled again, and nothing has been late yet
@@ -173,7 +173,7 @@ async def test_a_cut_connection_and_a_planned_restart(postgres_database: Databas
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 300)
             before = await daemon.received()
-            await venue.server.apply(Fault("drop"))
+            await venue.apply(Fault("drop"))
             await daemon.until(lambda received: received["trades"] > before["trades"] + 300)
             assert (await daemon.total("ingestd_gaps_total", "cause")) == {"disconnect": len(streams_of(venue))}
             assert set((await daemon.total("ingestd_gaps_open")).values()) == {0}
@@ -200,7 +200,7 @@ async def test_ids_that_were_left_out_are_a_gap_of_their_own(
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
             jumped = next(symbol for symbol in feed(venue)["symbols"])
-            await venue.server.apply(Fault("id_jump", symbol=jumped, n=30))
+            await venue.apply(Fault("id_jump", symbol=jumped, n=30))
             before = await daemon.received()
             await daemon.until(lambda received: received["trades"] > before["trades"] + 200)
             await stop_venue(venue, daemon)
@@ -224,7 +224,7 @@ async def test_a_symbol_that_is_no_longer_followed_leaves_nothing_open(
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
             await stop_venue(venue, daemon)
-            await venue.server.apply(Fault("drop"))
+            await venue.apply(Fault("drop"))
             await until_readyz(daemon, lambda body: body["open_gaps"]["count"] == len(streams_of(venue)))
             assert await daemon.stop() == 0
         gone, *kept = feed(venue)["symbols"]
@@ -255,7 +255,7 @@ async def test_a_process_that_was_stopped_does_not_take_it_for_the_venues_silenc
             before = venue.ledger.distinct_trades
             await daemon.until(lambda received: received["trades"] >= before)
             assert await daemon.total("ingestd_feed_stale_reconnects_total", "feed") == {"binance": 0}
-            await venue.server.stop()
+            await venue.stop()
             assert await daemon.stop() == 0
         assert await gap_rows(postgres_database.dsn) == {}
 
@@ -321,7 +321,7 @@ async def test_kills_around_lost_connections_leave_nothing_uncovered_and_nothing
             async with running(config_file) as daemon:
                 await daemon.until(lambda received: received.get("trades", 0) > 50)
                 await asyncio.sleep(chance.uniform(0, 1.5))
-                await venue.server.apply(Fault("drop"))
+                await venue.apply(Fault("drop"))
                 await asyncio.sleep(chance.choice((0, 0.005, 0.02, 0.05, 0.2, 0.5)))
                 daemon.process.kill()
                 await daemon.ended()
@@ -346,7 +346,7 @@ async def test_what_a_lost_connection_still_brings_does_not_end_its_gap(
             for _ in range(6):
                 before = (await daemon.received()).get("trades", 0)
                 await daemon.until(lambda received, before=before: received.get("trades", 0) > before + 100)  # type: ignore[misc]
-                await venue.server.apply(Fault("drop"))
+                await venue.apply(Fault("drop"))
             before = (await daemon.received())["trades"]
             await daemon.until(lambda received: received["trades"] > before + 300)
             await stop_venue(venue, daemon)

@@ -47,7 +47,7 @@ async def market(**options: Any) -> AsyncIterator[SyntheticVenue]:
 
 async def stop_venue(venue: SyntheticVenue, daemon: Daemon) -> None:
     """Stop the emission and wait until everything sent has arrived."""
-    await venue.server.stop()
+    await venue.stop()
     await daemon.quiet()
 
 

@@ -61,7 +61,7 @@ async def test_a_subscriber_hears_every_trade_the_venue_sent(
                 await until_degraded(daemon, lambda text: "The sink redis is down" in text)
                 os.kill(server.pid or 0, signal.SIGCONT)
                 await until_degraded(daemon, lambda text: "redis" not in text)
-                await venue.server.stop()
+                await venue.stop()
                 await daemon.quiet()
                 dropped = await daemon.total("ingestd_live_dropped_total", "reason")
                 published = await daemon.total("ingestd_live_published_total")
@@ -89,7 +89,7 @@ async def test_without_redis_everything_is_stored_and_health_says_so(
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 200)
             assert "The sink redis is down: redis://127.0.0.1:1" in await degraded(daemon)
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0
         assert daemon.counts()["stored"]["trades"] == len(list(venue.ledger.trade_lines()))

@@ -67,12 +67,12 @@ async def test_a_flood_that_cannot_be_stored(postgres_database: DatabaseForTest,
             db = await postgres_database.connect(lock_timeout_s=None)
             async with db.transaction():
                 await db.execute("LOCK TABLE market_ticks, trades, order_book IN ACCESS EXCLUSIVE MODE")
-                venue.source.set_rate(FLOOD_RATE)
+                venue.source.rate = FLOOD_RATE
                 most = await highest_resident_bytes(daemon, SECONDS)
                 assert (await daemon.get("/livez"))[0] == 200
-                venue.source.set_rate(QUIET_RATE)
+                venue.source.rate = QUIET_RATE
             await db.close()
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
         sent = Counter((line["symbol"], line["trade_id"]) for line in map(json.loads, venue.ledger.trade_lines()))

@@ -127,7 +127,7 @@ async def held(daemon: Daemon) -> tuple[str, ...]:
 
 async def finished(pair: Pair, *daemons: Daemon) -> None:
     """Everything sent has arrived; the standbys go first, or they would take over."""
-    await pair.venue.server.stop()
+    await pair.venue.stop()
     for daemon in daemons:
         await daemon.quiet()
         assert await daemon.stop() == 0, daemon.log()

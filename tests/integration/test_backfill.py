@@ -111,9 +111,9 @@ async def test_a_cut_connection_is_filled_digit_for_digit(
             for cut in (1, 2):
                 seen = (await daemon.received()).get("trades", 0)
                 await daemon.until(lambda received, seen=seen: received.get("trades", 0) > seen + 300)  # type: ignore[misc]
-                await venue.server.apply(Fault("drop"))
+                await venue.apply(Fault("drop"))
                 settled = await until_settled(db, cut * 2, daemon)
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
         happened = trades_of(venue, stream=stream)
@@ -140,7 +140,7 @@ async def test_killed_and_started_again_the_hole_is_filled(database: DatabaseFor
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 200)
             settled = await until_settled(db, 2, daemon)
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
         happened = trades_of(venue)
@@ -157,15 +157,15 @@ async def test_without_a_key_the_newest_trades_of_a_future_fill_a_short_gap_and_
         config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
-            await venue.server.apply(Fault("drop"))
+            await venue.apply(Fault("drop"))
             short = await until_settled(db, 1, daemon)
             assert short[0]["status"] == "filled"
             # More than the 1000 that Binance's endpoint goes back.
             async with venue.source.switch.turn:
-                await venue.source.misbehave(Fault("id_jump", n=2500), None, venue.server.hub)
-            await venue.server.apply(Fault("drop"))
+                await venue.source.misbehave(Fault("id_jump", n=2500), None, venue.hub)
+            await venue.apply(Fault("drop"))
             both = await until_settled(db, 2, daemon)
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
         assert both[1]["status"] == "unfillable"
@@ -186,10 +186,10 @@ async def test_ids_of_another_series_are_refused_and_nothing_is_doubled(
         document_before = document(venue, postgres_database, feed=feed, backfill={"enabled": False})
         async with running(write_config(tmp_path, document_before)) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
-            await venue.server.apply(Fault("drop"))
+            await venue.apply(Fault("drop"))
             seen = (await daemon.received())["trades"]
             await daemon.until(lambda received: received["trades"] > seen + 100)
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
         before = await stored_trades(db)
@@ -211,8 +211,8 @@ async def test_a_ban_is_respected_and_outlives_the_process(postgres_database: Da
         config_file = write_config(tmp_path, document(venue, postgres_database))
         async with running(config_file) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 100)
-            await venue.server.apply(Fault("rate_limit", n=1, status=418, retry_after_s=4))
-            await venue.server.apply(Fault("drop"))
+            await venue.apply(Fault("rate_limit", n=1, status=418, retry_after_s=4))
+            await venue.apply(Fault("drop"))
             async with asyncio.timeout(60):
                 while (until := await db.fetchval("SELECT until FROM venue_pauses WHERE exchange = 'binance'")) is None:
                     await asyncio.sleep(0.05)

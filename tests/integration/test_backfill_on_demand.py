@@ -67,7 +67,7 @@ async def test_a_range_is_fetched_once_and_is_the_venues_own(
         async with synthetic_venue(symbols=1, rate=800.0) as venue:
             (tmp_path / "live").mkdir()
             async with captured(venue, live, tmp_path / "live", trades=2500, feed=feed) as daemon:
-                await venue.server.stop()
+                await venue.stop()
                 assert await daemon.stop() == 0
             happened = trades_of(venue, stream=stream)
             await until_past(venue, max(row[5] for row in happened))
@@ -94,8 +94,8 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(postgres_server: Ser
             (tmp_path / "live").mkdir()
             async with captured(venue, live, tmp_path / "live", trades=200) as daemon:
                 for _ in range(8):
-                    await venue.server.apply(Fault("burst", n=1000))
-                await venue.server.stop()
+                    await venue.apply(Fault("burst", n=1000))
+                await venue.stop()
                 await daemon.quiet()
                 assert await daemon.stop() == 0
             happened = trades_of(venue)
@@ -135,7 +135,7 @@ async def test_beside_the_daemon_it_changes_nothing_that_is_there(
         connected(postgres_database) as db,
         captured(venue, postgres_database, tmp_path, trades=100) as daemon,
     ):
-        await venue.server.apply(Fault("drop"))
+        await venue.apply(Fault("drop"))
         seen = (await daemon.received())["trades"]
         await daemon.until(lambda received: received["trades"] > seen + 100)
         so_far = trades_of(venue)
@@ -145,7 +145,7 @@ async def test_beside_the_daemon_it_changes_nothing_that_is_there(
             *("--channel", "trades", *range_of(so_far, "BTC/USDT")),
         )
         assert code == 0, err
-        await venue.server.stop()
+        await venue.stop()
         await daemon.quiet()
         assert await daemon.stop() == 0, daemon.log()
         happened = trades_of(venue)

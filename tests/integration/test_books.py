@@ -140,7 +140,7 @@ async def test_a_book_that_lost_an_update_is_begun_anew_alone(
         symbol, *others = made.venue.symbols
         await made.until_more()
 
-        await made.venue.server.apply(Fault("depth_jump", symbol=symbol, n=3))
+        await made.venue.apply(Fault("depth_jump", symbol=symbol, n=3))
         await made.until(lambda: len(made.intake.of(FeedGap)) == 2)
         await made.until_more()
         status = made.feed.status()

@@ -46,7 +46,7 @@ class Rig:
 
     async def quiet(self) -> None:
         """The venue falls silent, and everything it sent has arrived."""
-        assert await self.venue.server.stop()
+        assert await self.venue.stop()
         sent = {row[1] for row in ledger(self.venue)}
         async with asyncio.timeout(WITHIN_S):
             while not sent <= {trade.trade_id for trade in self.intake.of(Trade)}:
@@ -120,7 +120,7 @@ async def test_on_a_good_day_the_ledger_is_what_arrives() -> None:
 async def test_sockets_that_are_dropped_leave_a_gap_over_what_is_missing() -> None:
     async with rig() as made:
         for _ in range(3):
-            await made.venue.server.apply(Fault("drop"))
+            await made.venue.apply(Fault("drop"))
             await made.until_more()
         await made.quiet()
         sent, possibly = ledger(made.venue), ledger(made.venue, uncertain=True)
@@ -141,7 +141,7 @@ async def test_sockets_that_are_dropped_leave_a_gap_over_what_is_missing() -> No
 
 async def test_a_half_open_socket_is_found_by_its_silence() -> None:
     async with rig(stale_after_s=0.4) as made:
-        await made.venue.server.apply(Fault("half_open"))
+        await made.venue.apply(Fault("half_open"))
         await made.until(lambda: made.feed.status().stale_reconnects >= 2)
         await made.until_more()
         causes = {gap.cause for gap in made.intake.of(FeedGap)}
@@ -151,10 +151,10 @@ async def test_a_half_open_socket_is_found_by_its_silence() -> None:
 
 async def test_malformed_frames_bursts_repeats_and_jumps() -> None:
     async with rig() as made:
-        await made.venue.server.apply(Fault("malformed", n=5))
-        await made.venue.server.apply(Fault("burst", n=2000))
-        await made.venue.server.apply(Fault("duplicate", n=50))
-        await made.venue.server.apply(Fault("id_jump", symbol="BTC/USDT", n=7))
+        await made.venue.apply(Fault("malformed", n=5))
+        await made.venue.apply(Fault("burst", n=2000))
+        await made.venue.apply(Fault("duplicate", n=50))
+        await made.venue.apply(Fault("id_jump", symbol="BTC/USDT", n=7))
         await made.until_more()
         await made.quiet()
         await made.until(lambda: made.intake.of(FeedGap))

@@ -50,9 +50,9 @@ def marked_frames(market_id: str, now_ms: int) -> list[dict[str, Any]]:
 def send(venue: SyntheticVenue, symbol: str, make: Callable[[str, int], list[dict[str, Any]]]) -> int:
     market_id = venue.symbols[symbol].removesuffix(".P")
     frames = make(market_id, time.time_ns() // 1_000_000)
-    (connection,) = [one for one in venue.server.hub.connections if any("@trade" in name for name in one.streams)]
+    (connection,) = [one for one in venue.hub.connections if any("@trade" in name for name in one.streams)]
     for frame in frames:
-        venue.server.hub.put(connection, json.dumps(frame).encode())
+        venue.hub.put(connection, json.dumps(frame).encode())
     return len(frames)
 
 
@@ -93,7 +93,7 @@ async def test_what_is_rejected_reaches_no_destination(postgres_database: Databa
             marked = send(venue, symbol, marked_frames)
             await until_stored("trades", service.counts()["stored"]["trades"] + 50 + marked)
             shown = exposed(service.metrics)
-            await venue.server.stop()
+            await venue.stop()
             service.request_stop("done")
             await running
             counts = service.counts()

@@ -109,7 +109,7 @@ async def test_ccxt_sees_exactly_the_recorded_trades(case: Case, capsys: pytest.
                 keep(partial(exchange.watch_order_book, symbol), f"book {symbol}")
                 keep(partial(getattr(exchange, case.ticks_method), [symbol]), f"ticks {symbol}")
             await until(lambda: venue.source.finished, "the end of the replay")
-            await venue.server.stop()
+            await venue.stop()
             expected = recorded_trades(path)
             await until(lambda: len(received_trades(exchange)) >= len(expected), "the last trades")
             assert received_trades(exchange) == {key: as_numbers(value) for key, value in expected.items()}
@@ -207,7 +207,7 @@ async def test_only_what_is_subscribed_is_sent() -> None:
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, **options) as (venue, client):
         await client.open("", coinbase("matches", "SKL-USD"))
         await until(lambda: venue.source.finished, "the end")
-        await venue.server.stop()
+        await venue.stop()
         await until(lambda: len(client.frames) > 1, "frames")
         assert {frame["type"] for frame in client.frames} <= {"subscriptions", "match", "last_match"}
         assert {frame.get("product_id", "SKL-USD") for frame in client.frames} == {"SKL-USD"}
@@ -219,7 +219,7 @@ async def test_a_client_that_comes_back_gets_what_comes_next_and_a_book_to_put_i
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, speed=10, quiet_s=0.1) as (venue, client):
         await client.open("", coinbase("level2", "SKL-USD"))
         await until(lambda: len(client.of("type", "l2update")) > 100, "updates")
-        await venue.server.apply(Fault("drop"))
+        await venue.apply(Fault("drop"))
         assert client.task is not None
         await asyncio.wait_for(client.task, 60)
         before, client.frames = client.frames, []
@@ -266,7 +266,7 @@ async def test_the_recorded_pace_is_kept_and_a_stop_holds_it() -> None:
         await client.open("", coinbase("level2", "SKL-USD", "YFI-BTC", "NMR-EUR"))
         await until(lambda: venue.source.describe()["cursor"] != 0, "the start")
         await asyncio.sleep(0.5)
-        assert await venue.server.stop()
+        assert await venue.stop()
         held = venue.source.describe()["cursor"]
         await asyncio.sleep(0.5)
         assert venue.source.describe()["cursor"] == held
@@ -281,12 +281,12 @@ async def test_replayed_trades_can_be_duplicated_withheld_and_hurried() -> None:
     async with raw_client("coinbase-exchange-2021-04", COINBASE_WS, speed=1, quiet_s=0.1) as (venue, client):
         await client.open("", coinbase("matches", *(market for market in venue.symbols.values())))
         await until(lambda: venue.source.describe()["cursor"] != 0, "the start")
-        assert (await venue.server.apply(Fault("burst", n=40)))["touched"] == 40
+        assert (await venue.apply(Fault("burst", n=40)))["touched"] == 40
         await until(lambda: len(client.of("type", "match")) >= 30, "the burst")
-        await venue.server.apply(Fault("id_jump", n=5))
-        await venue.server.apply(Fault("burst", n=15))
+        await venue.apply(Fault("id_jump", n=5))
+        await venue.apply(Fault("burst", n=15))
         assert venue.ledger.withheld_trades == 5
-        assert (await venue.server.apply(Fault("duplicate", n=3)))["touched"] == 3
+        assert (await venue.apply(Fault("duplicate", n=3)))["touched"] == 3
         assert venue.ledger.sent["trades"] >= venue.ledger.distinct_trades + 3
 
 

@@ -63,7 +63,7 @@ async def plain_client(rate: float = 500, symbols: int = 1) -> AsyncIterator[tup
 
 
 async def all_received(venue: SyntheticVenue, client: Plain) -> None:
-    assert await venue.server.stop()
+    assert await venue.stop()
     await until(lambda: len(client.trades) >= venue.ledger.sent["trades"], "what was sent")
 
 
@@ -87,7 +87,7 @@ async def test_ccxt_keeps_its_books_in_step(name: str, spot: int, futures: int) 
                 keep(partial(exchange.watch_trades, symbol), f"trades {symbol}")
                 keep(partial(exchange.watch_bids_asks, [symbol]), f"ticks {symbol}")
             await until(lambda: min(updates.values()) > 30 and venue.ledger.sent["trades"] > 4000, "enough of all")
-            assert await venue.server.stop()
+            assert await venue.stop()
             markets = {key: symbol for symbol, key in venue.symbols.items()}
             await until(lambda: books_agree(exchange, venue, markets), "the venue's own book in ccxt")
             sent = {
@@ -126,7 +126,7 @@ async def test_what_arrives_is_what_the_ledger_says() -> None:
         ticks = [json.loads(line) for line in venue.ledger.tick_lines()]
         received = [f for f in client.frames if "B" in f and "e" not in f]
         assert [(tick["bid_price"], tick["ask_volume"]) for tick in ticks] == [(f["b"], f["A"]) for f in received]
-        summary = venue.server.summary()
+        summary = venue.summary()
         assert summary["emitting"] is False
         assert not {f["s"] for f in client.trades} - {"BTCUSDT", "ETHUSDT"}
 
@@ -145,7 +145,7 @@ async def test_drop_cuts_and_the_market_goes_on() -> None:
     async with plain_client() as (venue, client):
         await client.open("btcusdt@trade")
         await until(lambda: len(client.trades) > 50, "trades")
-        await venue.server.apply(Fault("drop"))
+        await venue.apply(Fault("drop"))
         await client.closed()
         last = client.trades[-1]["t"]
         await asyncio.sleep(0.2)
@@ -164,7 +164,7 @@ async def test_half_open_is_silent_without_closing() -> None:
     async with plain_client() as (venue, client):
         await client.open("btcusdt@trade")
         await until(lambda: len(client.trades) > 50, "trades")
-        await venue.server.apply(Fault("half_open", seconds=0.6))
+        await venue.apply(Fault("half_open", seconds=0.6))
         await asyncio.sleep(0.1)
         count = len(client.trades)
         await asyncio.sleep(0.3)
@@ -177,25 +177,25 @@ async def test_half_open_ends_with_the_reconnect() -> None:
     async with plain_client() as (venue, client):
         await client.open("btcusdt@trade")
         await until(lambda: len(client.trades) > 50, "trades")
-        await venue.server.apply(Fault("half_open"))
+        await venue.apply(Fault("half_open"))
         await asyncio.sleep(0.1)
         count = len(client.trades)
         await client.open("btcusdt@trade")
         await until(lambda: len(client.trades) > count, "trades on the new socket")
-        assert len(venue.server.hub.connections) == 1
+        assert len(venue.hub.connections) == 1
 
 
 async def test_malformed_burst_duplicate_and_id_jump() -> None:
     async with plain_client() as (venue, client):
         await client.open("btcusdt@trade")
         await until(lambda: len(client.trades) > 50, "trades")
-        await venue.server.apply(Fault("malformed", n=7))
+        await venue.apply(Fault("malformed", n=7))
         await until(lambda: len(client.bad) == 7, "the malformed frames")
         before = venue.ledger.distinct_trades
-        await venue.server.apply(Fault("burst", n=1500, symbol="BTC/USDT"))
+        await venue.apply(Fault("burst", n=1500, symbol="BTC/USDT"))
         assert venue.ledger.distinct_trades >= before + 1500
-        await venue.server.apply(Fault("duplicate", n=20))
-        await venue.server.apply(Fault("id_jump", n=30))
+        await venue.apply(Fault("duplicate", n=20))
+        await venue.apply(Fault("id_jump", n=30))
         await asyncio.sleep(0.1)
         await all_received(venue, client)
         ids = [trade["t"] for trade in client.trades]
@@ -208,7 +208,7 @@ async def test_malformed_burst_duplicate_and_id_jump() -> None:
 
 async def test_rate_limit_refuses_then_answers() -> None:
     async with plain_client() as (venue, _), aiohttp.ClientSession() as session:
-        await venue.server.apply(Fault("rate_limit", n=2, status=418, retry_after_s=3))
+        await venue.apply(Fault("rate_limit", n=2, status=418, retry_after_s=3))
         url = venue.url_map[SPOT_REST] + "/api/v3/time"
         answers = [await session.get(url) for _ in range(3)]
         assert [answer.status for answer in answers] == [418, 418, 200]
@@ -227,9 +227,9 @@ async def test_a_client_that_does_not_read_holds_the_market_up_and_leaves_doubt(
         async with asyncio.timeout(60):  # until every buffer on the way is full, and then it stays so
             while held != (held := venue.ledger.sent["trades"]):
                 await asyncio.sleep(0.5)
-        assert sum(c.transport.get_write_buffer_size() for c in venue.server.hub.connections) < 1 << 20
+        assert sum(c.transport.get_write_buffer_size() for c in venue.hub.connections) < 1 << 20
         transport.abort()
-        await until(lambda: not venue.server.hub.connections, "the dead socket to be noticed")
+        await until(lambda: not venue.hub.connections, "the dead socket to be noticed")
         assert venue.ledger.uncertain_trades() > 0
 
 
@@ -261,7 +261,7 @@ async def test_the_spot_pair_and_its_perpetual_are_told_apart() -> None:
             for symbol in venue.symbols:
                 keep(partial(exchange.watch_trades, symbol), symbol)
             await until(lambda: set(exchange.trades) == set(venue.symbols), "trades of all four")
-            assert await venue.server.stop()
+            assert await venue.stop()
             counts = {symbol: venue.ledger.by_market[key]["trades"] for symbol, key in venue.symbols.items()}
             await until(lambda: {s: len(t) for s, t in exchange.trades.items()} == counts, "all that was sent")
         assert {json.loads(line)["symbol"] for line in venue.ledger.trade_lines()} == set(venue.symbols)

@@ -27,7 +27,7 @@ async def test_everything_arrives_in_order(pace: Pace | None) -> None:
                 frames = [json.loads((await socket.receive()).data) for _ in range(COUNT)]
                 while not venue.source.finished:
                     await asyncio.sleep(0.01)
-        summary = venue.server.summary()
+        summary = venue.summary()
 
     trades = [(frame["s"], frame["t"]) for frame in frames if frame.get("e") == "trade"]
     by_symbol = Counter(symbol for symbol, _ in trades)

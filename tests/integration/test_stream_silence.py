@@ -13,10 +13,11 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Feed
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.lab.sim.faults import Fault
-from ingestd.lab.sim.local import LocalVenue
 from ingestd.lab.sim.replay import replay_venue
+from ingestd.lab.sim.server import LocalVenue
 from ingestd.lab.sim.synthetic.rest import Rest
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
+from ingestd.lab.sim.venues.base import RestAnswer, RestCall
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Tick, Trade
 from ingestd.status import StreamStatus
 from tests.support.captures import shared
@@ -91,7 +92,7 @@ def happened(venue: SyntheticVenue, symbol: str) -> list[int]:
 async def test_a_liquid_stream_that_is_dropped_is_missed_and_asked_for_anew(decoder: str) -> None:
     async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:
         await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
         await made.until(made.gaps)
         last = made.of(Trade, "BTC/USDT")[-1]
         opened = made.gaps()[0]
@@ -116,7 +117,7 @@ async def test_a_liquid_stream_that_is_dropped_is_missed_and_asked_for_anew(deco
 async def test_one_that_does_not_come_when_asked_for_is_asked_for_elsewhere(decoder: str) -> None:
     async with synthetic_venue(symbols=2, rate=200) as venue, feeding(venue, decoder) as made:
         await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=5))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=5))
         await made.until(lambda: made.feed.status().connects == 2)
         had = len(made.of(Trade, "BTC/USDT"))
         await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > had + 100)
@@ -134,7 +135,7 @@ async def test_ticks_and_books_that_are_dropped(decoder: str, channel: str, kind
         feeding(venue, decoder, channels=["trades", channel], order_book_interval_ms=100) as made,
     ):
         await made.until(lambda: len(made.of(kind, "BTC/USDT")) > 30 and len(made.of(kind, "ETH/USDT")) > 30)
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel=channel))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel=channel))
         await made.until(made.ended)
         (ended,) = made.ended()
         before = [record for record in made.of(kind, "BTC/USDT") if record.received_at < ended.received_at]
@@ -153,7 +154,7 @@ async def test_ticks_that_never_come_are_missed_while_the_best_prices_change(
     async with synthetic_venue(symbols=2, rate=200) as venue:
         async with feeding(venue, decoder, channels=["trades", "ticks"]) as earlier:
             await earlier.until(lambda: earlier.of(Tick, "BTC/USDT"))
-            await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="ticks", deaf=-1))
+            await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="ticks", deaf=-1))
         async with feeding(venue, decoder, channels=["trades", "ticks"]) as made:
             await made.until(made.gaps)
             stream, disconnects = made.stream("ticks", "BTC/USDT"), made.feed.status().disconnects
@@ -184,7 +185,7 @@ async def test_a_quiet_market_has_no_gap_and_is_proved_quiet(decoder: str) -> No
     async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:
         await made.until(lambda: all(len(made.of(Trade, symbol)) > 50 for symbol in venue.symbols))
         venue.source.halt("BTC/USDT")
-        requests = venue.server.requests
+        requests = venue.requests
         await made.until(lambda: made.feed.status().silences["proved"] >= 2)
         stream = made.stream("trades", "BTC/USDT")
         last = made.of(Trade, "BTC/USDT")[-1]
@@ -192,10 +193,10 @@ async def test_a_quiet_market_has_no_gap_and_is_proved_quiet(decoder: str) -> No
         assert proved is not None
         assert proved > last.received_at + 200_000
         assert made.gaps() == []
-        assert venue.server.requests - requests <= 4
+        assert venue.requests - requests <= 4
 
         # Now it is dropped, and traded again: what is missing begins at the proof.
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
         venue.source.resume("BTC/USDT")
         await made.until(made.ended)
         gap = made.ended()[0]
@@ -217,11 +218,11 @@ async def test_a_rarely_traded_stream_that_is_dropped(decoder: str) -> None:
         await made.until(lambda: made.of(Trade, "BTC/USDT"))
         venue.source.halt("BTC/USDT")
         for _ in range(4):
-            await venue.server.apply(Fault("burst", symbol="BTC/USDT"))
+            await venue.apply(Fault("burst", symbol="BTC/USDT"))
             await asyncio.sleep(0.6)
         assert made.gaps() == []
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
-        await venue.server.apply(Fault("burst", symbol="BTC/USDT"))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await venue.apply(Fault("burst", symbol="BTC/USDT"))
         await made.until(made.gaps)
         gap = made.gaps()[0]
         last = made.of(Trade, "BTC/USDT")[-1]
@@ -245,7 +246,7 @@ async def test_other_venues_that_drop_a_stream(decoder: str, capture: str, symbo
         feeding(venue, decoder, channels=["trades", "ticks"], stale_after_s=2.0) as made,
     ):
         await made.until(lambda: len(made.of(Trade, symbol)) > 12)
-        await venue.server.apply(Fault("unsubscribe", symbol=symbol, channel="trades"))
+        await venue.apply(Fault("unsubscribe", symbol=symbol, channel="trades"))
         had = len(made.of(Trade, symbol))
         await made.until(lambda: any(gap.symbol == symbol for gap in made.gaps()))
         disconnects = made.feed.status().disconnects  # now: the capture may end before the next trade
@@ -262,14 +263,14 @@ async def test_a_venue_that_cannot_tell_of_all_markets_at_once_is_asked_about_on
     """`ticker/24hr` is not served; the newest trades are."""
     answer = Rest.answer
 
-    def without(rest: Rest, endpoint: str, query: dict[str, str], now_ms: int) -> tuple[int, str] | None:
-        return None if endpoint == "24hr" else answer(rest, endpoint, query, now_ms)
+    def without(rest: Rest, call: RestCall) -> RestAnswer | None:
+        return None if call.path.endswith("24hr") else answer(rest, call)
 
     monkeypatch.setattr(Rest, "answer", without)
     async with synthetic_venue(symbols=3, rate=300) as venue, feeding(venue, decoder) as made:
         await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
         venue.source.halt("ETH/USDT")
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades"))
         await made.until(made.ended)
         await made.until(lambda: made.feed.status().silences["proved"])
 
@@ -282,7 +283,7 @@ async def test_one_that_never_comes_again_leaves_gaps_that_can_be_filled(decoder
     """Each ends at a trade that the venue gave over REST, where the next one begins."""
     async with synthetic_venue(symbols=2, rate=200) as venue, feeding(venue, decoder) as made:
         await made.until(lambda: len(made.of(Trade, "BTC/USDT")) > 100)
-        await venue.server.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=-1))
+        await venue.apply(Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=-1))
         await made.until(lambda: len([gap for gap in made.ended() if gap.symbol == "BTC/USDT"]) >= 2)
         # Then nothing more is traded, and the last gap ends too.
         venue.source.halt("BTC/USDT")

@@ -25,13 +25,13 @@ async def test_what_a_dropped_stream_missed_is_filled_trade_by_trade(
         async with running(write_config(tmp_path, document(venue, database, feed=feed))) as daemon:
             await daemon.until(lambda received: received.get("trades", 0) > 600)
             fault = Fault("unsubscribe", symbol="BTC/USDT", channel="trades", deaf=deaf)
-            await venue.server.apply(fault)
+            await venue.apply(fault)
             if deaf:  # it never comes again, and after a while nothing is traded any more
                 seen = (await daemon.received())["trades"]
                 await daemon.until(lambda received: received.get("trades", 0) > seen + 300)
                 venue.source.halt("BTC/USDT")
             settled = await until_settled(db, 1, daemon)
-            await venue.server.stop()
+            await venue.stop()
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
         assert venue.ledger.withheld_trades > 0

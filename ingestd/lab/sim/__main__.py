@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -17,9 +17,10 @@ import uvloop
 from ingestd.errors import IngestdError
 from ingestd.lab.sim.faults import parse_schedule
 from ingestd.lab.sim.replay import MAX_SPEED, ReplayVenue, replay_venue
-from ingestd.lab.sim.server import ready_line
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.lab.sim.volley import Bursts, Pace, Steady, VolleyVenue, burst_offsets, volley_venue
+
+AnyVenue = ReplayVenue | SyntheticVenue | VolleyVenue
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT."""
     arguments = _parser().parse_args(argv)
     try:
-        venue = _MODES[arguments.mode](arguments)
+        venue: AnyVenue = arguments.make(arguments)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(venue))
     except (IngestdError, OSError) as error:
@@ -39,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ingestd.lab.sim", description="A local exchange that speaks like one."
-    )
+    about = "A local exchange that speaks like one."
+    parser = argparse.ArgumentParser(prog="python -m ingestd.lab.sim", description=about)
     modes = parser.add_subparsers(dest="mode", required=True)
     replay = modes.add_parser("replay", help="replay a capture of recorded public traffic")
     replay.add_argument("capture", type=Path)
@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     volley.add_argument("--count", type=int, help="frames in all (default: until stopped)")
     volley.add_argument("--bursts", type=float, metavar="SECONDS", help="as a stretch of bursts of that mean rate")
     volley.add_argument("--speed", type=_speed, default=1.0, help="times the pace of the bursts (default 1)")
-    for mode in (replay, synthetic, volley):
+    for mode, make in ((replay, _replay), (synthetic, _synthetic), (volley, _volley)):
+        mode.set_defaults(make=make)
         mode.add_argument("--port", type=int, default=0, help="0: any free one")
         mode.add_argument("--hold", action="store_true", help="start only on POST /_sim/start")
     for mode in (replay, synthetic):
@@ -117,22 +118,15 @@ def _volley(arguments: argparse.Namespace) -> VolleyVenue:
     )
 
 
-_MODES: dict[str, Callable[[argparse.Namespace], ReplayVenue | SyntheticVenue | VolleyVenue]] = {
-    "replay": _replay,
-    "synthetic": _synthetic,
-    "volley": _volley,
-}
-
-
-async def _serve(venue: ReplayVenue | SyntheticVenue | VolleyVenue) -> None:
+async def _serve(venue: AnyVenue) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with venue:
-        print(ready_line(venue.server, venue.source), flush=True)
+        print(venue.ready_line(), flush=True)
         stopped = asyncio.create_task(stop.wait(), name="sim-stop")
-        failed = asyncio.create_task(venue.server.failed(), name="sim-watch")
+        failed = asyncio.create_task(venue.failed(), name="sim-watch")
         done, pending = await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()

@@ -72,7 +72,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _initdb(self) -> None:
         options = ("--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
         files = ("-D", self._home / "data", f"--pwfile={self._home / 'password'}")
-        command = [self._binaries / "initdb", *files, *options]
+        command: list[str | Path] = [self._binaries / "initdb", *files, *options]
         result = subprocess.run(command, capture_output=True, text=True, cwd=self._home, check=False, **self._run_as)
         if result.returncode != 0:
             shutil.rmtree(self._home / "data", ignore_errors=True)

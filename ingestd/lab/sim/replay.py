@@ -11,31 +11,24 @@ from typing import TypeAlias
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.lab.sim.capture import Capture, RecordedFrame, read_capture
-from ingestd.lab.sim.faults import Fault, FaultError, Scheduled
+from ingestd.lab.sim.faults import Fault, Scheduled
 from ingestd.lab.sim.hub import Connection, Hub
 from ingestd.lab.sim.ledger import Ledger
-from ingestd.lab.sim.local import LocalVenue
-from ingestd.lab.sim.source import Adaptations
-from ingestd.lab.sim.switch import Switch
-from ingestd.lab.sim.venues.base import RecordedBook, RestAnswer, RestCall, SentTrade, Stream
+from ingestd.lab.sim.server import LocalVenue
+from ingestd.lab.sim.source import Source
+from ingestd.lab.sim.venues.base import RecordedBook, RestAnswer, RestCall, SentTrade, Stream, shifted
 
 MAX_SPEED = math.inf
 _FRAMES_PER_FLUSH = 64
 _REMEMBERED = 1000  # number of latest trade frames that a `duplicate` can resend
 
 
-class ReplaySource:
+class ReplaySource(Source):
     """A capture and a cursor in it. `speed` 1 is the recorded pace, `MAX_SPEED` is as fast as possible."""
 
-    def __init__(
-        self, capture: Capture, ledger: Ledger, *, speed: float, shift_to_now: bool, quiet_s: float | None
-    ) -> None:
-        self.venue = capture.venue
-        self.switch = Switch(quiet_s)
-        self.adaptations = Adaptations()
-        self.finished = False
+    def __init__(self, capture: Capture, *, speed: float, shift_to_now: bool, quiet_s: float | None) -> None:
+        super().__init__(capture.venue, Ledger(capture.venue, deduplicate=True), quiet_s)
         self._capture = capture
-        self._ledger = ledger
         self._speed = speed
         self._shift_to_now = shift_to_now
         self._streams = {frame.stream.name: frame.stream for frame in capture.frames}
@@ -109,7 +102,8 @@ class ReplaySource:
         # a server time comes from `now_ms`, which is already shifted
         if answer is None or answer.is_of_now or not self._shift_to_now or call.path.endswith("time"):
             return answer
-        return RestAnswer(self.venue.shift_rest(answer.body, self._shift_ms()), answer.adapted, answer.status)
+        body = shifted(self.venue.times, answer.body, self._shift_ms())
+        return RestAnswer(body, answer.adapted, answer.status)
 
     def describe(self) -> dict[str, object]:
         """The position of the replay."""
@@ -134,14 +128,14 @@ class ReplaySource:
                 return fault.n
             case "burst":
                 return await self._burst(fault.n, market_id, hub)
-        raise FaultError(f"a replay cannot do {fault.kind}")
+        return await super().misbehave(fault, market_id, hub)
 
     # the emission
 
     async def run(self, hub: Hub) -> None:
         """Replay from the first frame to the last, once."""
         await self.switch.until_on()
-        self._fix_shift()
+        self._delta_ms = self._shift_ms()
         frames = self._capture.frames
         self._origin_s = monotonic_s()
         while self._cursor < len(frames):
@@ -189,7 +183,7 @@ class ReplaySource:
         if stream.channel == "trades":
             if self._withhold and self._withhold_market in (None, stream.market_id):
                 self._withhold -= 1
-                self._ledger.withhold(stream, payload.encode(), len(self.venue.trades(payload)))
+                self.ledger.withhold(stream, payload.encode(), len(self.venue.trades(payload)))
                 return frame
             self._last_trades.append((stream, payload))
         self._publish(hub, stream, payload)
@@ -200,15 +194,15 @@ class ReplaySource:
         copies = hub.publish(stream, sent)
         if stream.channel != "trades":
             if copies:
-                self._ledger.record(stream, sent, copies)
+                self.ledger.record(stream, sent, copies)
             return
         trades = self.venue.trades(payload)
         if copies:
-            fresh = sum(self._ledger.is_fresh(stream, trade.trade_id) for trade in trades)
+            fresh = sum(self.ledger.is_fresh(stream, trade.trade_id) for trade in trades)
             last_id = trades[-1].trade_id if trades else ""
-            self._ledger.record_trades(stream, sent, copies, last_id, records=len(trades), fresh=fresh)
+            self.ledger.record_trades(stream, sent, copies, last_id, records=len(trades), fresh=fresh)
         else:
-            self._ledger.withhold(stream, sent, len(trades))
+            self.ledger.withhold(stream, sent, len(trades))
 
     async def _burst(self, n: int, market_id: str | None, hub: Hub) -> int:
         sent = 0
@@ -224,8 +218,6 @@ class ReplaySource:
 
     def _keep_book(self, frame: RecordedFrame) -> None:
         change = self.venue.book_change(frame.payload)
-        if change is None:
-            return
         book = self._books.get(change.market_id)
         if book is None:
             book = self._books[change.market_id] = RecordedBook()
@@ -236,15 +228,10 @@ class ReplaySource:
         self._opened.add(frame.stream.name)
 
     def _shift_ms(self) -> int:
-        """The constant time shift in ms; before the replay starts, the shift for a start now."""
-        return self._delta_ms if self._delta_ms is not None else self._shift_if_started_now_ms()
-
-    def _fix_shift(self) -> None:
-        if self._delta_ms is None:
-            self._delta_ms = self._shift_if_started_now_ms()
-
-    def _shift_if_started_now_ms(self) -> int:
-        """The shift that moves the first frame to now; at higher speed, the last one to its sending time."""
+        """The constant time shift in ms. Before the replay starts it is the one for a start now, which moves the first
+        frame to now or, at a higher speed, the last one to its sending time."""
+        if self._delta_ms is not None:
+            return self._delta_ms
         duration_s = self._capture.duration_s
         ahead_s = max(0.0, duration_s - duration_s / self._speed)
         return now_us() // 1000 - int((self._capture.frames[0].at + ahead_s) * 1000)
@@ -264,6 +251,5 @@ def replay_venue(
 ) -> ReplayVenue:
     """`async with replay_venue(path, speed=MAX_SPEED) as venue: venue.url_map`."""
     capture = read_capture(Path(path))
-    ledger = Ledger(capture.venue, deduplicate=True)
-    source = ReplaySource(capture, ledger, speed=speed, shift_to_now=shift_to_now, quiet_s=quiet_s)
-    return LocalVenue(source, ledger, port=port, schedule=schedule)
+    source = ReplaySource(capture, speed=speed, shift_to_now=shift_to_now, quiet_s=quiet_s)
+    return LocalVenue(source, port=port, schedule=schedule)

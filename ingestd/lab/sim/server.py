@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Generic, Self, TypeVar
 
 from aiohttp import WSMsgType, web
 
 from ingestd.lab.sim.faults import Fault, FaultError, RateLimit, Scheduled, parse_fault, run_schedule
 from ingestd.lab.sim.hub import Connection, Hub
-from ingestd.lab.sim.ledger import Ledger
 from ingestd.lab.sim.source import Source
-from ingestd.lab.sim.venues.base import RestCall
+from ingestd.lab.sim.venues.base import RestCall, compact
 
 _STOP_TIMEOUT_S = 10.0
 _DROP_GRACE_S = 0.25
@@ -21,22 +20,28 @@ _LINES_PER_WRITE = 200  # parsed at once: takes a few milliseconds, so that the 
 _MALFORMED = (b'{"e":"trade","E":1790000000', b"\x7f\x01garbage{{", b'{"stream":', b"[1,2", b"}{")
 
 
-class SimServer:
-    """Serves one `Source` on one port."""
+S = TypeVar("S", bound=Source)
 
-    def __init__(self, source: Source, ledger: Ledger, schedule: Sequence[Scheduled] = ()) -> None:
-        self._source = source
+
+class LocalVenue(Generic[S]):
+    """Serves a source on one port of this machine: `async with replay_venue(path) as venue: venue.url_map`."""
+
+    def __init__(self, source: S, *, port: int = 0, schedule: Sequence[Scheduled] = ()) -> None:
+        """`port` 0: any free one."""
+        self.source = source
+        self.ledger = source.ledger
+        self.exchange = source.venue.exchange
+        self.symbols = source.symbols
+        self.port = port
+        self.requests = 0
+        self.hub = Hub(self.ledger, source.venue.wrap)
+        self.ledger.symbol_of = {market_id: symbol for symbol, market_id in self.symbols.items()}
         self._schedule = tuple(schedule)
         self._rate_limit = RateLimit()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._mute: set[str] = set()  # streams that are no longer sent to anyone
         self._reopen: dict[Connection, asyncio.TimerHandle] = {}
-        self.port = 0
-        self.requests = 0
-        self.ledger = ledger
-        self.hub = Hub(ledger, source.venue.wrap)
-        ledger.symbol_of = {market_id: symbol for symbol, market_id in source.symbols.items()}
 
     @property
     def control(self) -> str:
@@ -48,12 +53,12 @@ class SimServer:
         """Real URL prefix → local URL prefix."""
         return {
             prefix: f"{'ws' if prefix.startswith('ws') else 'http'}://127.0.0.1:{self.port}{host.path}"
-            for host in self._source.venue.hosts
+            for host in self.source.venue.hosts
             for prefix in host.prefixes
         }
 
-    async def start(self, port: int) -> None:
-        """Listen on `port` (0: any free one) and start the emission, which waits for the source's switch."""
+    async def __aenter__(self) -> Self:
+        """Listen, and start the emission, which waits for the source's switch."""
         app = web.Application()
         app.add_routes(
             [
@@ -65,18 +70,23 @@ class SimServer:
                 web.post("/_sim/start", self._post_start),
                 web.post("/_sim/stop", self._post_stop),
                 web.post("/_sim/faults", self._post_fault),
-                *(web.get(host.path + "{tail:.*}", self._serve) for host in self._source.venue.hosts),
+                *(web.get(host.path + "{tail:.*}", self._serve) for host in self.source.venue.hosts),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
-        await site.start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.port = self._runner.addresses[0][1]
-        self._tasks.append(asyncio.create_task(self._source.run(self.hub), name="sim-emission"))
+        self._tasks.append(asyncio.create_task(self.source.run(self.hub), name="sim-emission"))
         if self._schedule:
-            schedule = run_schedule(self._schedule, self._source.switch.until_on, self.apply)
+            schedule = run_schedule(self._schedule, self.source.switch.until_on, self.apply)
             self._tasks.append(asyncio.create_task(schedule, name="sim-faults"))
+        return self
+
+    def ready_line(self) -> str:
+        """The JSON line that the process prints when it is ready."""
+        names = {"control": self.control, "exchange": self.exchange, "symbols": list(self.symbols)}
+        return compact({"url_map": self.url_map, **names})
 
     async def failed(self) -> None:
         """Wait for a task of the server to fail and raise its error; otherwise never return."""
@@ -86,7 +96,7 @@ class SimServer:
                 await task
             await asyncio.sleep(3600)  # all tasks ended without error: the replay is over, the server stays up
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop emitting, cut every socket, stop listening."""
         for task in self._tasks:
             task.cancel()
@@ -106,7 +116,7 @@ class SimServer:
         """Stop the emission. False if the sockets did not send everything in time."""
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await self._source.switch.stop()
+                await self.source.switch.stop()
         except TimeoutError:
             return False
         return await self.hub.sent_all(_STOP_TIMEOUT_S)
@@ -114,7 +124,7 @@ class SimServer:
     # sockets
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        host = next(host.path for host in self._source.venue.hosts if request.path.startswith(host.path))
+        host = next(host.path for host in self.source.venue.hosts if request.path.startswith(host.path))
         path = request.path[len(host) :].lstrip("/")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._serve_socket(request, host, path)
@@ -126,7 +136,7 @@ class SimServer:
         transport = request.transport
         if transport is None:
             return socket
-        handshake = self._source.venue.handshake(path, request.query)
+        handshake = self.source.venue.handshake(path, request.query)
         connection = Connection(transport, request.writer, host, combined=handshake.combined)
         self._release_frozen(host)
         self.hub.add(connection)
@@ -145,7 +155,7 @@ class SimServer:
 
     def _answer(self, connection: Connection, text: str) -> None:
         try:
-            request = self._source.venue.request(text)
+            request = self.source.venue.request(text)
         except (ValueError, KeyError, TypeError):
             self.hub.put(connection, b'{"error":{"code":2,"msg":"Invalid request"}}')
             return
@@ -153,13 +163,13 @@ class SimServer:
             self.hub.put(connection, reply.encode())
         self._subscribe(connection, request.subscribe)
         for asked in request.unsubscribe:
-            stream = self._source.resolve(asked, connection.host)
+            stream = self.source.resolve(asked, connection.host)
             if stream is not None:
                 self.hub.unsubscribe(connection, stream.name)
 
     def _subscribe(self, connection: Connection, names: Sequence[str]) -> None:
         for asked in names:
-            stream = self._source.resolve(asked, connection.host)
+            stream = self.source.resolve(asked, connection.host)
             if stream is None:
                 continue
             if stream.name in self._mute:
@@ -167,13 +177,13 @@ class SimServer:
             if connection.deaf.get(stream.name, 0) > 0:
                 connection.deaf[stream.name] -= 1
                 continue
-            self._source.subscribed(connection, stream)
-            for frame in self._source.opening_frames(stream):
+            self.source.subscribed(connection, stream)
+            for frame in self.source.opening_frames(stream):
                 self.hub.put(connection, frame.encode())
                 self.ledger.record(stream, frame.encode(), 1)
             self.hub.subscribe(connection, stream, asked)
         if names:
-            self._source.switch.subscribed()
+            self.source.switch.subscribed()
 
     # REST
 
@@ -186,12 +196,12 @@ class SimServer:
                 status=refusal.status,
                 headers={"Retry-After": str(refusal.retry_after_s)},
             )
-        answer = self._source.rest(RestCall(host, path, request.query))
+        answer = self.source.rest(RestCall(host, path, request.query))
         if answer is None:
-            self._source.adaptations.note("unavailable", f"GET {host}/{path}", "404")
+            self.source.adaptations.note("unavailable", f"GET {host}/{path}", "404")
             return web.json_response({"code": -1, "msg": f"not simulated: {path}"}, status=404)
         if answer.adapted is not None:
-            self._source.adaptations.note("rest", f"GET {host}/{path}", answer.adapted)
+            self.source.adaptations.note("rest", f"GET {host}/{path}", answer.adapted)
         return web.Response(text=answer.body, content_type="application/json", status=answer.status)
 
     # faults
@@ -212,8 +222,8 @@ class SimServer:
             case "malformed":
                 return {"kind": fault.kind, "touched": await self._send_malformed(self._concerned(market_id), fault.n)}
         try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S), self._source.switch.turn:
-                touched = await self._source.misbehave(fault, market_id, self.hub)
+            async with asyncio.timeout(_STOP_TIMEOUT_S), self.source.switch.turn:
+                touched = await self.source.misbehave(fault, market_id, self.hub)
         except TimeoutError:
             raise FaultError(f"{fault.kind}: a client has not read for {_STOP_TIMEOUT_S} s") from None
         return {"kind": fault.kind, "touched": touched}
@@ -221,8 +231,8 @@ class SimServer:
     def _market_id(self, symbol: str | None) -> str | None:
         if symbol is None:
             return None
-        market_id = self._source.symbols.get(symbol, symbol)
-        if market_id not in self._source.symbols.values():
+        market_id = self.symbols.get(symbol, symbol)
+        if market_id not in self.symbols.values():
             raise FaultError(f"no such symbol: {symbol}")
         return market_id
 
@@ -291,8 +301,7 @@ class SimServer:
 
     def summary(self) -> dict[str, object]:
         """The body of `GET /_sim/ledger`."""
-        ledger, switch = self.ledger, self._source.switch
-        symbol_of = ledger.symbol_of
+        ledger, symbol_of = self.ledger, self.ledger.symbol_of
         return {
             "sent": dict(ledger.sent),
             "distinct_trades": ledger.distinct_trades,
@@ -301,14 +310,14 @@ class SimServer:
             "malformed": ledger.malformed,
             "by_symbol": {symbol_of.get(market, market): dict(counts) for market, counts in ledger.by_market.items()},
             "last_trade_ids": {symbol_of.get(market, market): last for market, last in ledger.last_trade_ids.items()},
-            "emitting": switch.is_on and not self._source.finished,
-            "finished": self._source.finished,
+            "emitting": self.source.switch.is_on and not self.source.finished,
+            "finished": self.source.finished,
             "connections": len(self.hub.connections),
             "subscriptions": self.hub.subscriptions,
             "streams": self.hub.streams,
             "rest_requests": self.requests,
             "rest_refused": self._rate_limit.refused,
-            **self._source.describe(),
+            **self.source.describe(),
         }
 
     async def _get_trades(self, request: web.Request) -> web.StreamResponse:
@@ -320,15 +329,14 @@ class SimServer:
     async def _get_markets(self, _: web.Request) -> web.Response:
         """Unified symbol → market id. Not in the ready line, which has to fit a pipe reader's 64 KiB."""
         # internally, `.P` marks a perpetual, which has the same id as its spot pair at Binance
-        symbols = self._source.symbols
-        return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in symbols.items()})
+        return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in self.symbols.items()})
 
     async def _get_adaptations(self, _: web.Request) -> web.Response:
-        return web.json_response(self._source.adaptations.as_list())
+        return web.json_response(self.source.adaptations.as_list())
 
     async def _post_start(self, _: web.Request) -> web.Response:
-        self._source.switch.start()
-        return web.json_response({"emitting": not self._source.finished})
+        self.source.switch.start()
+        return web.json_response({"emitting": not self.source.finished})
 
     async def _post_stop(self, _: web.Request) -> web.Response:
         return web.json_response({"emitting": False, "drained": await self.stop()})
@@ -348,14 +356,3 @@ async def _stream_lines(request: web.Request, lines: Iterator[bytes]) -> web.Str
         await asyncio.sleep(0)
     await response.write_eof()
     return response
-
-
-def ready_line(server: SimServer, source: Source) -> str:
-    """The JSON line that the process prints when it is ready."""
-    ready = {
-        "url_map": server.url_map,
-        "control": server.control,
-        "exchange": source.venue.exchange,
-        "symbols": list(source.symbols),
-    }
-    return json.dumps(ready, separators=(",", ":"))

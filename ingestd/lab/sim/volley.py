@@ -8,35 +8,30 @@ receiver are counted.
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ingestd.clock import monotonic_s, now_us
-from ingestd.lab.sim.faults import Fault, FaultError
 from ingestd.lab.sim.hub import Connection, Hub, text_frame
 from ingestd.lab.sim.ledger import Ledger
-from ingestd.lab.sim.local import LocalVenue
-from ingestd.lab.sim.source import Adaptations
-from ingestd.lab.sim.switch import Switch
-from ingestd.lab.sim.synthetic.market import Listing, Market
+from ingestd.lab.sim.server import LocalVenue
+from ingestd.lab.sim.source import Source
+from ingestd.lab.sim.synthetic.market import Market, listings, new_first_id
 from ingestd.lab.sim.synthetic.rest import Rest
-from ingestd.lab.sim.synthetic.venue import spot_listings
+from ingestd.lab.sim.synthetic.wire import SPOT_BOOK_TICKER, SPOT_TRADE
 from ingestd.lab.sim.venues.base import RestAnswer, RestCall, Stream
-from ingestd.lab.sim.venues.binance import INVERSE_REST, LINEAR_REST, SPOT_REST, Binance, stream_named
+from ingestd.lab.sim.venues.binance import Binance, stream_named
 
 _TURN_S = 0.001
 _FRAMES_AT_ONCE = 256
 _HISTORY = 1000
 _PRICES = tuple(b"%d.%02d000000" % (64_000 + number * 7 % 977, number % 100) for number in range(977))
 _SIZES = tuple(b"0.%05d000" % (number * 31 % 99_999 + 1) for number in range(499))
-_TRADE = b'{"e":"trade","E":%%d,"s":"%b","t":%%d,"p":"%%b","q":"%%b","T":%%d,"m":%%b,"M":true}'
-_TICK = b'{"u":%%d,"s":"%b","b":"%%b","B":"%%b","a":"%%b","A":"%%b"}'
 
 
 class Pace(Protocol):
@@ -62,18 +57,18 @@ class Steady:
         return number / self.per_s
 
 
+@dataclass(frozen=True, slots=True)
 class Bursts:
     """A fixed sequence of bursts, played `speed` times as fast."""
 
-    def __init__(self, offsets_s: Sequence[float], speed: float = 1.0) -> None:
-        self._offsets_s = offsets_s
-        self._speed = speed
+    offsets_s: Sequence[float]
+    speed: float = 1.0
 
     def due(self, elapsed_s: float) -> int:
-        return bisect_right(self._offsets_s, elapsed_s * self._speed)
+        return bisect_right(self.offsets_s, elapsed_s * self.speed)
 
     def at_s(self, number: int) -> float:
-        return self._offsets_s[number] / self._speed
+        return self.offsets_s[number] / self.speed
 
 
 def burst_offsets(seconds: float, per_s: float, seed: int = 1) -> list[float]:
@@ -107,7 +102,7 @@ class _Lane:
     def __init__(self, connection: Connection, stream: Stream, first_id: int) -> None:
         self.connection = connection
         self.channel: Literal["trades", "ticks"] = "trades" if stream.channel == "trades" else "ticks"
-        self._template = (_TRADE if self.channel == "trades" else _TICK) % stream.market_id.encode()
+        self._template = (SPOT_TRADE if self.channel == "trades" else SPOT_BOOK_TICKER) % stream.market_id.encode()
         self._id = first_id
         self._price = cycle(_PRICES)
         self._size = cycle(_SIZES)
@@ -122,36 +117,24 @@ class _Lane:
         return text_frame(self._template % (number, bid, size, b"6" + bid, size))
 
 
-class VolleySource:
-    """`pace`: None sends as fast as the sockets accept frames; `count`: number of frames (None: no limit)."""
+class VolleySource(Source):
+    """`pace`: None sends as fast as the sockets accept frames; `count`: number of frames (None: no limit).
 
-    def __init__(
-        self,
-        listings: Sequence[Listing],
-        ledger: Ledger,
-        *,
-        pace: Pace | None,
-        count: int | None,
-        quiet_s: float | None,
-    ) -> None:
+    It supports no faults.
+    """
+
+    def __init__(self, symbols: int, *, pace: Pace | None, count: int | None, quiet_s: float | None) -> None:
         if pace is None and count is None:
             raise ValueError("as fast as possible needs a count: it is made up beforehand")
-        self.venue = Binance()
-        self.switch = Switch(quiet_s)
-        self.adaptations = Adaptations()
-        self.finished = False
-        self.symbols = {listing.symbol: listing.key for listing in listings}
-        self._ids = {listing.market_id: listing.key for listing in listings}
-        self._ledger = ledger
+        venue = Binance()
+        super().__init__(venue, Ledger(venue, deduplicate=False), quiet_s)
         self._pace = pace
         self._count = count
-        # unique across restarts (a database may outlive the simulator and must not see an id twice) and below 2^53
-        first_id = self._first_id = time.time_ns() // 1_000_000
-        self._rest = {
-            SPOT_REST.path: Rest([Market(listing, 1, first_id, _HISTORY) for listing in listings]),
-            LINEAR_REST.path: Rest([]),
-            INVERSE_REST.path: Rest([]),
-        }
+        self._first_id = new_first_id()
+        markets = [Market(listing, 1, self._first_id, _HISTORY) for listing in listings(symbols)]
+        self._rest = Rest(markets)
+        self.symbols = {market.listing.symbol: market.listing.key for market in markets}
+        self._market_ids = set(self.symbols.values())
         self._lanes: list[_Lane] = []
         self._started_at: int | None = None
         self._finished_at: int | None = None
@@ -159,7 +142,7 @@ class VolleySource:
     def resolve(self, asked: str, host: str) -> Stream | None:
         """Return the stream if it is of trades or best prices."""
         stream = stream_named(asked)
-        if stream.channel in ("trades", "ticks") and stream.market_id in self._ids:
+        if stream.channel in ("trades", "ticks") and stream.market_id in self._market_ids:
             return stream
         self.adaptations.note("unavailable", asked, "acknowledged, then silent")
         return None
@@ -168,20 +151,9 @@ class VolleySource:
         """Add the stream to those sent; has no effect on a volley that is already generated."""
         self._lanes.append(_Lane(connection, stream, self._first_id))
 
-    def opening_frames(self, stream: Stream) -> list[str]:
-        """No opening frames."""
-        return []
-
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """Answer Binance's endpoints by the last part of the path."""
-        family = self._rest.get(call.host)
-        now_ms = time.time_ns() // 1_000_000
-        answer = family.answer(call.path.rsplit("/", 1)[-1], call.query, now_ms) if family else None
-        return RestAnswer(answer[1], status=answer[0]) if answer else None
-
-    async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """Raises `FaultError`: a volley supports no faults."""
-        raise FaultError(f"a volley cannot do {fault.kind}")
+        """Answer Binance's endpoints."""
+        return self._rest.answer(call)
 
     def describe(self) -> dict[str, object]:
         """The times of the first and the last frame, in microseconds since the epoch."""
@@ -194,66 +166,59 @@ class VolleySource:
             await self._at_once(self._count or 0)
         else:
             await self._paced(self._pace)
+        for connection in {lane.connection for lane in self._lanes}:
+            await connection.sent_all(60.0)
         self._finished_at = now_us()
         self.finished = True
 
     async def _at_once(self, count: int) -> None:
-        volley = list(self._generate(count))
+        at_ms = now_us() // 1000
+        volley = list(_packed((lane, at_ms) for lane in islice(cycle(self._lanes), count)))
         self._started_at = now_us()
         for sent in volley:
             await self.switch.until_on()
             if sent.connection.is_open:
-                sent.connection.transport.write(sent.data)
-                self._note(sent.kinds)
+                self._write(sent)
                 await sent.connection.drain()
-        await self._wait_until_sent()
-
-    def _generate(self, count: int) -> Iterator[Sent]:
-        """Generate frames for the streams in turn, grouped into chunks per connection."""
-        at_ms = time.time_ns() // 1_000_000
-        portions: dict[Connection, list[bytes]] = {}
-        kinds: dict[Connection, Counter[str]] = {}
-        for lane in islice(cycle(self._lanes), count):
-            portion = portions.setdefault(lane.connection, [])
-            portion.append(lane.frame(at_ms))
-            kinds.setdefault(lane.connection, Counter())[lane.channel] += 1
-            if len(portion) == _FRAMES_AT_ONCE:
-                yield Sent(lane.connection, b"".join(portions.pop(lane.connection)), kinds.pop(lane.connection))
-        for connection, portion in portions.items():
-            yield Sent(connection, b"".join(portion), kinds[connection])
 
     async def _paced(self, pace: Pace) -> None:
-        self._started_at = now_us()
+        started_at = self._started_at = now_us()
         started_s, done, turn = monotonic_s(), 0, 0
         while self._count is None or done < self._count:
             await self.switch.until_on()
             async with self.switch.turn:
                 due = min(pace.due(monotonic_s() - started_s), self._count or 2**62)
                 lanes = [lane for lane in self._lanes if lane.connection.is_open]
-                portions: dict[Connection, list[bytes]] = {}
-                kinds: Counter[str] = Counter()
+                frames = []
                 for number in range(done, due if lanes else done):
-                    lane = lanes[turn % len(lanes)]
+                    frames.append((lanes[turn % len(lanes)], (started_at + int(pace.at_s(number) * 1e6)) // 1000))
                     turn += 1
-                    at_ms = (self._started_at + int(pace.at_s(number) * 1e6)) // 1000
-                    portions.setdefault(lane.connection, []).append(lane.frame(at_ms))
-                    kinds[lane.channel] += 1
                 done = due
-                for connection, portion in portions.items():
-                    connection.transport.write(b"".join(portion))
-                self._note(kinds)
-                for connection in portions:
-                    await connection.drain()
+                portions = list(_packed(frames))
+                for sent in portions:
+                    self._write(sent)
+                for sent in portions:
+                    await sent.connection.drain()
             await asyncio.sleep(_TURN_S)
-        await self._wait_until_sent()
 
-    async def _wait_until_sent(self) -> None:
-        for connection in {lane.connection for lane in self._lanes}:
-            await connection.sent_all(60.0)
+    def _write(self, sent: Sent) -> None:
+        sent.connection.transport.write(sent.data)
+        self.ledger.sent.update(sent.kinds)
+        self.ledger.distinct_trades += sent.kinds["trades"]
 
-    def _note(self, kinds: Counter[str]) -> None:
-        self._ledger.sent.update(kinds)
-        self._ledger.distinct_trades += kinds["trades"]
+
+def _packed(frames: Iterable[tuple[_Lane, int]]) -> Iterator[Sent]:
+    """Make a frame for each stream and time in milliseconds, packed by connection."""
+    portions: dict[Connection, list[bytes]] = {}
+    kinds: dict[Connection, Counter[str]] = {}
+    for lane, at_ms in frames:
+        portion = portions.setdefault(lane.connection, [])
+        portion.append(lane.frame(at_ms))
+        kinds.setdefault(lane.connection, Counter())[lane.channel] += 1
+        if len(portion) == _FRAMES_AT_ONCE:
+            yield Sent(lane.connection, b"".join(portions.pop(lane.connection)), kinds.pop(lane.connection))
+    for connection, portion in portions.items():
+        yield Sent(connection, b"".join(portion), kinds[connection])
 
 
 VolleyVenue: TypeAlias = LocalVenue[VolleySource]
@@ -268,6 +233,4 @@ def volley_venue(
     port: int = 0,
 ) -> VolleyVenue:
     """`async with volley_venue(symbols=20, pace=Steady(10_000)) as venue: venue.url_map`."""
-    ledger = Ledger(Binance(), deduplicate=False)
-    source = VolleySource(spot_listings(symbols), ledger, pace=pace, count=count, quiet_s=quiet_s)
-    return LocalVenue(source, ledger, port=port)
+    return LocalVenue(VolleySource(symbols, pace=pace, count=count, quiet_s=quiet_s), port=port)

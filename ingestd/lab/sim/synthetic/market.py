@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import random
 from collections import deque
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+from ingestd.clock import now_us
 
 POOL = 256  # sizes in the pool; a power of two, so that bits of a random number select one
 DEPTH = 50  # levels per side
@@ -16,8 +18,7 @@ QUANTITY_DECIMALS = 3
 MINUTE_MS = 60_000
 _CANDLES_KEPT = 1500
 _TEXTS_KEPT = 20_000
-
-
+_BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT", "LTC")
 _UNITS = tuple(1 + random.Random(number).getrandbits(12) for number in range(POOL))  # the sizes, shared by all markets
 
 
@@ -90,24 +91,28 @@ class Candle:
 class Market:
     """The changing state of one listing. `first_id`: the first trade and update id; ids increase by one."""
 
+    units: ClassVar[tuple[int, ...]] = _UNITS
+
     def __init__(self, listing: Listing, seed: int, first_id: int, history: int) -> None:
         self.listing = listing
         self._bits = random.Random(seed).getrandbits
-        self.units = _UNITS
         self.sizes = size_texts(listing.quantity_decimals)
         self._prices: dict[int, bytes] = {}
         self.bid = listing.first_tick
-        self.ask = self.bid + 1
         self.bids = {self.bid - level: self._bits(8) for level in range(DEPTH)}
         self.asks = {self.ask + level: self._bits(8) for level in range(DEPTH)}
         self.update_id = first_id
-        self.flushed_id = first_id
-        self.is_book_live = False
-        self.changed_bids: set[int] = set()
-        self.changed_asks: set[int] = set()
+        self._flushed_id: int | None = None  # of the last depth frame; None: there are none
+        self._changed_bids: set[int] = set()
+        self._changed_asks: set[int] = set()
         self.trade_id = first_id
         self.trades: deque[Trade] = deque(maxlen=history)
         self.candles: deque[Candle] = deque(maxlen=_CANDLES_KEPT)
+
+    @property
+    def ask(self) -> int:
+        """The best ask, one tick above the best bid."""
+        return self.bid + 1
 
     def price(self, tick: int) -> bytes:
         """Format a price."""
@@ -152,50 +157,47 @@ class Market:
 
     def open_book(self) -> None:
         """Start collecting the changes between depth frames."""
-        if not self.is_book_live:
-            self.is_book_live = True
-            self.flushed_id = self.update_id
+        if self._flushed_id is None:
+            self._flushed_id = self.update_id
 
     def take_changes(self) -> tuple[int, int, list[tuple[int, int | None]], list[tuple[int, int | None]]]:
         """The changes since the last call: the update id before them, the last one, bids, asks (None: removed)."""
-        previous, self.flushed_id = self.flushed_id, self.update_id
-        bids = [(tick, self.bids.get(tick)) for tick in sorted(self.changed_bids, reverse=True)]
-        asks = [(tick, self.asks.get(tick)) for tick in sorted(self.changed_asks)]
-        self.changed_bids.clear()
-        self.changed_asks.clear()
+        assert self._flushed_id is not None, "the book was opened"
+        previous, self._flushed_id = self._flushed_id, self.update_id
+        bids = [(tick, self.bids.get(tick)) for tick in sorted(self._changed_bids, reverse=True)]
+        asks = [(tick, self.asks.get(tick)) for tick in sorted(self._changed_asks)]
+        self._changed_bids.clear()
+        self._changed_asks.clear()
         return previous, self.update_id, bids, asks
 
     def _step_up(self, size: int) -> None:
         self._set_ask(self.ask, None)
         self._set_bid(self.ask, size)
         self._set_bid(self.bid - DEPTH + 1, None)
-        self.bid, self.ask = self.ask, self.ask + 1
+        self.bid += 1
         self._set_ask(self.ask + DEPTH - 1, size ^ 1)
 
     def _step_down(self, size: int) -> None:
         self._set_bid(self.bid, None)
         self._set_ask(self.bid, size)
         self._set_ask(self.ask + DEPTH - 1, None)
-        self.ask, self.bid = self.bid, self.bid - 1
+        self.bid -= 1
         self._set_bid(self.bid - DEPTH + 1, size ^ 1)
 
     def _set_bid(self, tick: int, size: int | None) -> None:
-        if size is None:
-            self.bids.pop(tick, None)
-        else:
-            self.bids[tick] = size
-        self.update_id += 1
-        if self.is_book_live:
-            self.changed_bids.add(tick)
+        self._set(self.bids, self._changed_bids, tick, size)
 
     def _set_ask(self, tick: int, size: int | None) -> None:
+        self._set(self.asks, self._changed_asks, tick, size)
+
+    def _set(self, levels: dict[int, int], changed: set[int], tick: int, size: int | None) -> None:
         if size is None:
-            self.asks.pop(tick, None)
+            levels.pop(tick, None)
         else:
-            self.asks[tick] = size
+            levels[tick] = size
         self.update_id += 1
-        if self.is_book_live:
-            self.changed_asks.add(tick)
+        if self._flushed_id is not None:
+            changed.add(tick)
 
 
 @functools.cache
@@ -208,3 +210,20 @@ def decimal_text(units: int, decimals: int, written: int) -> bytes:
     """Format `units` of the last of `decimals` with `written` decimals (trailing zeros, as Binance sends them)."""
     whole, part = divmod(units, 10**decimals)
     return f"{whole}.{str(part).zfill(decimals).ljust(written, '0')}".encode()
+
+
+def listings(count: int, *, linear: bool = False) -> list[Listing]:
+    """`BTC/USDT`, `ETH/USDT`, …, then `SIM0010/USDT` on, or their perpetuals; prices from about 100 to 100,000."""
+    made = []
+    for number in range(count):
+        base = _BASES[number] if number < len(_BASES) else f"SIM{number:04d}"
+        symbol = f"{base}/USDT:USDT" if linear else f"{base}/USDT"
+        first_tick = 100_000 + 37_003 * (number * 7 % 97)
+        made.append(Listing(symbol, base, "USDT", linear, 2, first_tick))
+    return made
+
+
+def new_first_id() -> int:
+    """Below 2^53, and above all ids of earlier runs: a database may outlive the simulator and must not see an id
+    twice."""
+    return now_us() // 1000

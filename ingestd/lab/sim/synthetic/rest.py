@@ -10,66 +10,61 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
+from ingestd.clock import now_us
 from ingestd.lab.sim.synthetic.market import MINUTE_MS, Candle, Market, Trade, decimal_text
 from ingestd.lab.sim.synthetic.wire import AGGREGATE_OFFSET, FUNDING_INTERVAL_MS, Wire, next_funding_ms
-from ingestd.lab.sim.venues.base import Json
+from ingestd.lab.sim.venues.base import Json, RestAnswer, RestCall, compact
+from ingestd.lab.sim.venues.binance import INVERSE_REST, LINEAR_REST, SPOT_REST
 
-_UNKNOWN_SYMBOL = {"code": -1121, "msg": "Invalid symbol."}
+_UNKNOWN_SYMBOL = RestAnswer('{"code":-1121,"msg":"Invalid symbol."}', status=400)
 _INTERVAL_MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440}
 OI_PERIOD_MS = 300_000
 Query = Mapping[str, str]
 
 
 class Rest:
-    """The endpoints of one product family; `markets` by Binance's id."""
+    """The endpoints of all product families; a request's host says which family it is for."""
 
     def __init__(self, markets: Sequence[Market]) -> None:
-        self._markets = {market.listing.market_id: market for market in markets}
-        self._of_market: dict[str, Callable[[Market, Query, int], Json]] = {
-            "depth": _depth,
-            "trades": _newest_trades,
-            "historicalTrades": _recent_trades,
-            "aggTrades": _aggregate_trades,
-            "klines": _klines,
-            "openInterest": _open_interest,
-            "openInterestHist": _open_interest_history,
-            "fundingRate": _funding_history,
-        }
-        self._of_all: dict[str, Callable[[Market, int], Json]] = {
-            "premiumIndex": _premium_index,
-            "bookTicker": _book_ticker,
-            "24hr": _day_ticker,
+        self._families: dict[str, dict[str, Market]] = {
+            SPOT_REST.path: {market.listing.market_id: market for market in markets if not market.listing.linear},
+            LINEAR_REST.path: {market.listing.market_id: market for market in markets if market.listing.linear},
+            INVERSE_REST.path: {},
         }
 
-    def answer(self, endpoint: str, query: Query, now_ms: int) -> tuple[int, str] | None:
-        """Return status and body, or None for an endpoint that is not simulated."""
-        if endpoint == "exchangeInfo":
-            return 200, _dump(self._exchange_info(now_ms))
-        if endpoint in ("time", "ping"):
-            return 200, _dump({"serverTime": now_ms} if endpoint == "time" else {})
-        market = self._markets.get(query.get("symbol", ""))
-        if endpoint in self._of_all:
-            describe = self._of_all[endpoint]
-            if "symbol" not in query:
-                wanted = json.loads(query["symbols"]) if "symbols" in query else self._markets
-                if not set(wanted) <= self._markets.keys():
-                    return 400, _dump(_UNKNOWN_SYMBOL)
-                return 200, _dump([describe(self._markets[name], now_ms) for name in wanted])
-            return (200, _dump(describe(market, now_ms))) if market else (400, _dump(_UNKNOWN_SYMBOL))
-        if endpoint not in self._of_market:
+    def answer(self, call: RestCall) -> RestAnswer | None:
+        """Answer by the last part of the path; None for an endpoint that is not simulated."""
+        markets, query, now_ms = self._families.get(call.host), call.query, now_us() // 1000
+        endpoint = call.path.rpartition("/")[2]
+        if markets is None:
             return None
-        if market is None:
-            return 400, _dump(_UNKNOWN_SYMBOL)
-        return 200, _dump(self._of_market[endpoint](market, query, now_ms))
+        match endpoint:
+            case "exchangeInfo":
+                return RestAnswer(compact(_exchange_info(markets.values(), now_ms)))
+            case "time":
+                return RestAnswer(compact({"serverTime": now_ms}))
+            case "ping":
+                return RestAnswer("{}")
+        describe = _ENDPOINTS.get(endpoint)
+        if describe is None:
+            return None
+        if endpoint in _OF_ALL_MARKETS and "symbol" not in query:
+            wanted = json.loads(query["symbols"]) if "symbols" in query else list(markets)
+            if not set(wanted) <= markets.keys():
+                return _UNKNOWN_SYMBOL
+            return RestAnswer(compact([describe(markets[name], query, now_ms) for name in wanted]))
+        market = markets.get(query.get("symbol", ""))
+        return _UNKNOWN_SYMBOL if market is None else RestAnswer(compact(describe(market, query, now_ms)))
 
-    def _exchange_info(self, now_ms: int) -> Json:
-        return {
-            "timezone": "UTC",
-            "serverTime": now_ms,
-            "rateLimits": [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}],
-            "exchangeFilters": [],
-            "symbols": [_symbol(market) for market in self._markets.values()],
-        }
+
+def _exchange_info(markets: Iterable[Market], now_ms: int) -> Json:
+    return {
+        "timezone": "UTC",
+        "serverTime": now_ms,
+        "rateLimits": [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}],
+        "exchangeFilters": [],
+        "symbols": [_symbol(market) for market in markets],
+    }
 
 
 def _symbol(market: Market) -> Json:
@@ -212,7 +207,7 @@ def _open_interest_history(market: Market, query: Query, now_ms: int) -> Json:
     ]
 
 
-def _premium_index(market: Market, now_ms: int) -> Json:
+def _premium_index(market: Market, _: Query, now_ms: int) -> Json:
     mark, index = market.price(market.bid).decode(), market.price(market.ask).decode()
     return {
         "symbol": market.listing.market_id,
@@ -243,7 +238,7 @@ def _funding_history(market: Market, query: Query, now_ms: int) -> Json:
     ]
 
 
-def _book_ticker(market: Market, now_ms: int) -> Json:
+def _book_ticker(market: Market, _: Query, now_ms: int) -> Json:
     times = {"time": now_ms} if market.listing.linear else {}
     return {
         "symbol": market.listing.market_id,
@@ -255,13 +250,12 @@ def _book_ticker(market: Market, now_ms: int) -> Json:
     }
 
 
-def _day_ticker(market: Market, now_ms: int) -> Json:
+def _day_ticker(market: Market, _: Query, now_ms: int) -> Json:
     """The 24 h ticker, with only the fields about the last trade."""
     trades = market.trades
-    last = {"lastPrice": market.price(trades[-1].tick).decode()} if trades else {"lastPrice": "0.00"}
     return {
         "symbol": market.listing.market_id,
-        **last,
+        "lastPrice": market.price(trades[-1].tick).decode() if trades else "0.00",
         "openTime": now_ms - 86_400_000,
         "closeTime": now_ms,
         "firstId": trades[0].trade_id if trades else -1,
@@ -270,5 +264,17 @@ def _day_ticker(market: Market, now_ms: int) -> Json:
     }
 
 
-def _dump(body: Json) -> str:
-    return json.dumps(body, separators=(",", ":"))
+_ENDPOINTS: dict[str, Callable[[Market, Query, int], Json]] = {
+    "depth": _depth,
+    "trades": _newest_trades,
+    "historicalTrades": _recent_trades,
+    "aggTrades": _aggregate_trades,
+    "klines": _klines,
+    "openInterest": _open_interest,
+    "openInterestHist": _open_interest_history,
+    "fundingRate": _funding_history,
+    "premiumIndex": _premium_index,
+    "bookTicker": _book_ticker,
+    "24hr": _day_ticker,
+}
+_OF_ALL_MARKETS = {"premiumIndex", "bookTicker", "24hr"}  # unless the request names one

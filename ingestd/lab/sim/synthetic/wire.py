@@ -11,6 +11,9 @@ from ingestd.lab.sim.synthetic.market import MINUTE_MS, QUANTITY_DECIMALS, Candl
 AGGREGATE_OFFSET = 1_000_000  # trade id less aggregate id: Binance numbers them separately
 FUNDING_INTERVAL_MS = 8 * 3_600_000
 _BOOLEAN = (b"false", b"true")
+# templates of templates: the market's name comes first
+SPOT_TRADE = b'{"e":"trade","E":%%d,"s":"%b","t":%%d,"p":"%%b","q":"%%b","T":%%d,"m":%%b,"M":true}'
+SPOT_BOOK_TICKER = b'{"u":%%d,"s":"%b","b":"%%b","B":"%%b","a":"%%b","A":"%%b"}'
 
 
 class Wire:
@@ -18,9 +21,8 @@ class Wire:
 
     def __init__(self, market: Market) -> None:
         self._market = market
-        name = market.listing.market_id.encode()
-        linear = market.listing.linear
-        self._name = name
+        self._name = name = market.listing.market_id.encode()
+        self._linear = linear = market.listing.linear
         if linear:
             self._trade = (
                 b'{"e":"trade","E":%%d,"T":%%d,"s":"%b","t":%%d,"p":"%%b","q":"%%b","X":"MARKET","m":%%b}' % name
@@ -29,13 +31,12 @@ class Wire:
                 b'{"e":"bookTicker","u":%%d,"s":"%b","b":"%%b","B":"%%b","a":"%%b","A":"%%b","T":%%d,"E":%%d}' % name
             )
         else:
-            self._trade = b'{"e":"trade","E":%%d,"s":"%b","t":%%d,"p":"%%b","q":"%%b","T":%%d,"m":%%b,"M":true}' % name
-            self._book_ticker = b'{"u":%%d,"s":"%b","b":"%%b","B":"%%b","a":"%%b","A":"%%b"}' % name
+            self._trade = SPOT_TRADE % name
+            self._book_ticker = SPOT_BOOK_TICKER % name
         self._aggregate = (
             b'{"e":"aggTrade","E":%%d,"s":"%b","a":%%d,"p":"%%b","q":"%%b","f":%%d,"l":%%d,"T":%%d,"m":%%b%b}'
             % (name, b"" if linear else b',"M":true')
         )
-        self._linear = linear
 
     def trade(self, trade: Trade) -> bytes:
         """`@trade`."""

@@ -1,17 +1,16 @@
-"""The interface between simulator and venues: one small file per venue implements `Venue`."""
+"""The interface between simulator and venues: one small file per venue derives from `Venue`."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 Json = Any  # a venue's JSON, whose structure only that venue's file knows
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Stream(NamedTuple):
@@ -79,6 +78,12 @@ class Request:
     subscribe: list[str] = field(default_factory=list)
     unsubscribe: list[str] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, operation: object, names: list[str], replies: list[str]) -> Request:
+        """`operation` is `subscribe`, `unsubscribe`, or one that the simulator does not know."""
+        subscribe = names if operation == "subscribe" else []
+        return cls(subscribe, names if operation == "unsubscribe" else [], replies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,61 +158,78 @@ class RestSource(Protocol):
         """The venue's clock: the capture's time at the cursor, shifted like the payloads."""
 
 
-class Venue(Protocol):
-    """Frames, subscriptions and REST of one venue. Pure: no socket, no clock."""
+class Venue(ABC):
+    """Frames, subscriptions and REST of one venue. Pure: no socket, no clock.
 
-    @property
-    def exchange(self) -> str:
-        """The ccxt id."""
+    Most venues name a stream by its channel and its market; here its name is `channel:market`.
+    """
 
-    @property
-    def hosts(self) -> tuple[Host, ...]:
-        """Every host that clients of this venue connect to."""
+    exchange: str  # the ccxt id
+    hosts: ClassVar[tuple[Host, ...]]  # every host that clients of this venue connect to
+    stand_ins: ClassVar[Mapping[str, str]] = {}  # channel → the channel that replaces it if only that was recorded
+    times: ClassVar[re.Pattern[str]]  # the exchange's times, in frames and REST bodies
 
     def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
         """Parse the URL of a new socket."""
+        return Handshake()
 
+    @abstractmethod
     def request(self, text: str) -> Request:
         """Parse a client's frame. Raises `ValueError` if it is not a request of this venue."""
 
+    @abstractmethod
     def stream_of(self, text: str) -> Stream | None:
         """The stream of a recorded frame; None for acknowledgements, greetings and heartbeats."""
 
     def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
         """The recorded stream that answers `asked`: the same, the closest one in the capture, or None."""
+        channel, _, market = asked.partition(":")
+        return first_available((asked, f"{self.stand_ins.get(channel, channel)}:{market}"), available)
 
     def payload(self, text: str) -> str:
-        """The frame without the envelope, which depends on the connection."""
+        """The frame without the envelope, if it depends on the connection."""
+        return text
 
     def wrap(self, stream: str, payload: str) -> str:
         """Put the payload into the envelope of a combined connection."""
+        return payload
 
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
         """Shift the exchange's times in the payload by `delta_ms`; no other byte changes."""
+        return shifted(self.times, payload, delta_ms)
 
-    def shift_rest(self, body: str, delta_ms: int) -> str:
-        """Shift the exchange's times in a REST body."""
-
+    @abstractmethod
     def trades(self, payload: str) -> list[SentTrade]:
         """The trades in a frame of a `trades` stream."""
 
+    @abstractmethod
     def ticks(self, payload: str) -> list[SentTick]:
         """The best bid and ask in a frame of a `ticks` stream."""
 
-    def book_change(self, payload: str) -> BookChange | None:
+    @abstractmethod
+    def book_change(self, payload: str) -> BookChange:
         """The book change in a frame of an `order_book` stream."""
 
     def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
         """The recorded REST snapshot that a market's diffs continue; None if snapshots come as frames."""
+        return None
 
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
         """The frame for a client that subscribes after the recorded snapshot; None: the snapshot comes over REST."""
+        return None
 
+    @abstractmethod
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
         """Answer a REST request; None if this venue does not have the endpoint."""
 
+    @abstractmethod
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """Unified symbol → market id, as ccxt names the markets."""
+
+
+def compact(document: Json) -> str:
+    """JSON without spaces, as venues write it."""
+    return json.dumps(document, separators=(",", ":"))
 
 
 def parse_exact(text: str) -> Json:
@@ -215,54 +237,30 @@ def parse_exact(text: str) -> Json:
     return json.loads(text, parse_float=str, parse_int=str)
 
 
-def shift_numbers(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
-    """Add `delta_ms` to the digits in group 2; groups 1 and 3 are the text around them."""
+def times_of(*keys: str) -> re.Pattern[str]:
+    """Find the times under these keys: milliseconds, as a number or a text, or ISO 8601 in UTC."""
+    return re.compile(rf'("(?:{"|".join(keys)})":"?)(\d{{13}}|\d{{4}}-\d\d-\d\dT[0-9:.]+Z)\b')
+
+
+def shifted(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
+    """Shift the times that stand in group 2, after group 1."""
 
     def moved(match: re.Match[str]) -> str:
-        return f"{match.group(1)}{int(match.group(2)) + delta_ms}{match.group(3)}"
-
-    return pattern.sub(moved, text)
-
-
-def shift_instants(pattern: re.Pattern[str], text: str, delta_ms: int) -> str:
-    """Shift ISO 8601 times (`2021-04-17T16:43:30.244075Z`), keeping the number of decimals."""
-
-    def moved(match: re.Match[str]) -> str:
-        return f"{match.group(1)}{shift_instant(match.group(2), delta_ms)}{match.group(3)}"
+        before, time = match.groups()
+        return f"{before}{int(time) + delta_ms if time.isdigit() else shift_instant(time, delta_ms)}"
 
     return pattern.sub(moved, text)
 
 
 def shift_instant(text: str, delta_ms: int) -> str:
-    """Shift one ISO 8601 instant in UTC."""
-    seconds, dot, decimals = text.rstrip("Z").partition(".")
-    instant = datetime.fromisoformat(f"{seconds}+00:00")
-    micros = int(decimals.ljust(6, "0")[:6]) if decimals else 0
-    instant += timedelta(microseconds=micros, milliseconds=delta_ms)
-    moved = instant.strftime("%Y-%m-%dT%H:%M:%S")
-    return moved + (dot + f"{instant.microsecond:06d}".ljust(len(decimals), "0")[: len(decimals)]) + "Z"
-
-
-def instant_us(text: str) -> int:
-    """Microseconds since the epoch of an ISO 8601 instant in UTC."""
-    delta = datetime.fromisoformat(text.replace("Z", "+00:00")) - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    """Shift one ISO 8601 instant in UTC (`2021-04-17T16:43:30.244075Z`), keeping the number of decimals."""
+    _, dot, decimals = text.rstrip("Z").partition(".")
+    instant = datetime.fromisoformat(text) + timedelta(milliseconds=delta_ms)
+    micros = f"{instant.microsecond:06d}".ljust(len(decimals), "0")[: len(decimals)]
+    return f"{instant:%Y-%m-%dT%H:%M:%S}{dot}{micros}Z"
 
 
 def first_available(candidates: Iterable[str], available: Iterable[str]) -> str | None:
     """The first candidate that is in the capture."""
     have = set(available)
     return next((name for name in candidates if name in have), None)
-
-
-def iso_instant(time_us: int) -> str:
-    """Microseconds since the epoch as an ISO 8601 instant in UTC."""
-    return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
-
-
-def edit_rows(body: str, path: str, edit: Callable[[dict[str, Json]], None]) -> str:
-    """Rewrite each object of the list under `path` in a REST body."""
-    document = json.loads(body)
-    for row in document[path] if path else document:
-        edit(row)
-    return json.dumps(document, separators=(",", ":"))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 
 from ingestd.lab.sim.venues.base import (
     BookChange,
     Handshake,
     Host,
-    RecordedBook,
     Request,
     RestAnswer,
     RestCall,
@@ -18,18 +16,17 @@ from ingestd.lab.sim.venues.base import (
     SentTick,
     SentTrade,
     Stream,
+    Venue,
+    compact,
     first_available,
     parse_exact,
-    shift_numbers,
+    shifted,
+    times_of,
 )
 
 SPOT_WS = Host(
     "/binance-spot-ws",
-    (
-        "wss://stream.binance.com:9443",
-        "wss://stream.binance.com:443",
-        "wss://data-stream.binance.vision",
-    ),
+    ("wss://stream.binance.com:9443", "wss://stream.binance.com:443", "wss://data-stream.binance.vision"),
 )
 SPOT_REST = Host("/binance-spot-rest", ("https://api.binance.com", "https://data-api.binance.vision"))
 LINEAR_WS = Host("/binance-usdm-ws", ("wss://fstream.binance.com",))
@@ -45,17 +42,23 @@ _CHANNELS = {
     "markPrice": "funding",
     "kline_1m": "candles",
 }
-_EVENT_TIME = re.compile(r'("(?:E|T|O|C|serverTime|time|nextFundingTime)":)(\d{13})(\b)')
-_KLINE_EVENT = re.compile(r'("E":)(\d{13})(\b)')
-_KLINE_BOUND = re.compile(r'("[tT]":)(\d{13})(\b)')
+_EVENT_TIME = times_of("E", "T", "O", "C", "serverTime", "time", "nextFundingTime")
+_KLINE_EVENT = times_of("E")
+_KLINE_BOUND = times_of("t", "T")
 _MINUTE_MS = 60_000
+_RECORDED_UNDER = {
+    SPOT_REST.path: "api.binance.com/api/v3/",
+    LINEAR_REST.path: "fapi.binance.com/fapi/v1/",
+    INVERSE_REST.path: "dapi.binance.com/dapi/v1/",
+}
 _EMPTY_MARKETS = '{"timezone":"UTC","serverTime":0,"rateLimits":[],"exchangeFilters":[],"symbols":[]}'
 
 
-class Binance:
+class Binance(Venue):
     """`linear` names the family of the capture; both families' hosts are always served."""
 
     hosts = (SPOT_WS, SPOT_REST, LINEAR_WS, LINEAR_REST, INVERSE_REST)
+    times = _EVENT_TIME
 
     def __init__(self, *, linear: bool = False) -> None:
         self.linear = linear
@@ -65,22 +68,16 @@ class Binance:
         """`/ws/<stream>` is raw, `/stream?streams=a/b` enveloped; ccxt connects to `/ws/<its connection number>`."""
         parts = [part for part in path.split("/") if part]
         combined = "stream" in parts
-        named = (
-            query.get("streams", "").split("/") if combined else parts[parts.index("ws") + 1 :] if "ws" in parts else []
-        )
+        after_ws = parts[parts.index("ws") + 1 :] if "ws" in parts else []
+        named = query.get("streams", "").split("/") if combined else after_ws
         return Handshake(streams=[name for name in named if "@" in name], combined=combined)
 
     def request(self, text: str) -> Request:
         """`{"method": "SUBSCRIBE", "params": [...], "id": 1}`, answered `{"result": null, "id": 1}`."""
         asked = json.loads(text)
-        reply = json.dumps({"result": None, "id": asked.get("id")}, separators=(",", ":"))
         names = [str(name) for name in asked.get("params", [])]
-        match asked.get("method"):
-            case "SUBSCRIBE":
-                return Request(subscribe=names, replies=[reply])
-            case "UNSUBSCRIBE":
-                return Request(unsubscribe=names, replies=[reply])
-        return Request(replies=[reply])
+        operation = str(asked.get("method", "")).lower()
+        return Request.of(operation, names, [compact({"result": None, "id": asked.get("id")})])
 
     def stream_of(self, text: str) -> Stream | None:
         """By the envelope's stream name, or by a raw frame's event."""
@@ -109,20 +106,15 @@ class Binance:
         return text
 
     def wrap(self, stream: str, payload: str) -> str:
-        """The combined connection's envelope."""
         return f'{{"stream":"{stream}","data":{payload}}}'
 
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """Event times. `t` is a time only in a kline (elsewhere a trade id); a candle stays on its minute."""
+        """`t` is a time only in a kline (elsewhere a trade id); a candle stays on its minute."""
         if stream.channel != "candles":
-            return shift_numbers(_EVENT_TIME, payload, delta_ms)
+            return super().shift(stream, payload, delta_ms)
         head, marker, candle = payload.partition('"k":')
         whole_minutes = delta_ms // _MINUTE_MS * _MINUTE_MS
-        return shift_numbers(_KLINE_EVENT, head, delta_ms) + marker + shift_numbers(_KLINE_BOUND, candle, whole_minutes)
-
-    def shift_rest(self, body: str, delta_ms: int) -> str:
-        """Server and event times."""
-        return shift_numbers(_EVENT_TIME, body, delta_ms)
+        return shifted(_KLINE_EVENT, head, delta_ms) + marker + shifted(_KLINE_BOUND, candle, whole_minutes)
 
     def trades(self, payload: str) -> list[SentTrade]:
         """`m` means that the buyer is the maker, so the taker sold."""
@@ -137,7 +129,7 @@ class Binance:
         time_us = int(data["T"]) * 1000 if "T" in data else None
         return [SentTick(data["s"], data["b"], data["B"], data["a"], data["A"], time_us)]
 
-    def book_change(self, payload: str) -> BookChange | None:
+    def book_change(self, payload: str) -> BookChange:
         """A diff; the snapshot comes over REST."""
         data = json.loads(payload)
         return BookChange(data["s"], False, data["b"], data["a"], data["u"], str(data["E"]))
@@ -150,15 +142,11 @@ class Binance:
         data = json.loads(bodies[-1])
         return BookChange(market_id, True, data["bids"], data["asks"], data["lastUpdateId"], "")
 
-    def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
-        """Binance gives its snapshots over REST."""
-        return None
-
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
         """exchangeInfo and depth come from the capture; time and ping from the replay's clock."""
         match call.path.rsplit("/", 1)[-1]:
             case "exchangeInfo":
-                bodies = source.recorded(self._real_prefix(call.host) + "exchangeInfo")
+                bodies = source.recorded(_RECORDED_UNDER[call.host] + "exchangeInfo")
                 return RestAnswer(bodies[0]) if bodies else RestAnswer(_EMPTY_MARKETS, "no markets recorded: empty")
             case "depth":
                 return _depth(call.query.get("symbol", ""), source)
@@ -167,10 +155,6 @@ class Binance:
             case "ping":
                 return RestAnswer("{}")
         return None
-
-    def _real_prefix(self, host: str) -> str:
-        families = {SPOT_REST.path: "api.binance.com/api/v3/", LINEAR_REST.path: "fapi.binance.com/fapi/v1/"}
-        return families.get(host, "dapi.binance.com/dapi/v1/")
 
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
         """By base and quote in exchangeInfo."""
@@ -217,4 +201,4 @@ def _depth(market_id: str, source: RestSource) -> RestAnswer | None:
     if book is None or book.sequence <= snapshot["lastUpdateId"]:
         return RestAnswer(bodies[-1])
     snapshot.update(lastUpdateId=book.sequence, bids=book.sorted_bids(), asks=book.sorted_asks())
-    return RestAnswer(json.dumps(snapshot, separators=(",", ":")), "snapshot brought up to the replay's cursor")
+    return RestAnswer(compact(snapshot), "snapshot brought up to the replay's cursor")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import ClassVar
 
+from ingestd.clock import from_datetime, iso_text
 from ingestd.lab.sim.venues.base import (
     BookChange,
-    Handshake,
     Host,
     RecordedBook,
     Request,
@@ -18,10 +19,9 @@ from ingestd.lab.sim.venues.base import (
     SentTick,
     SentTrade,
     Stream,
-    first_available,
-    instant_us,
-    iso_instant,
-    shift_instants,
+    Venue,
+    compact,
+    times_of,
 )
 
 WS = Host("/coinbase-ws", ("wss://ws-feed.exchange.coinbase.com", "wss://ws-feed.pro.coinbase.com"))
@@ -35,21 +35,16 @@ _CHANNEL_OF_TYPE = {
     "l2update": "level2",
 }
 _OURS = {"ticker": "ticks", "matches": "trades", "level2": "order_book"}
-# newer or batched channel → the recorded channel that replaces it
-_STANDS_IN = {"ticker_batch": "ticker", "level2_batch": "level2", "level2_50": "level2"}
-_TIME = re.compile(r'("time":")(\d{4}-\d\d-\d\dT[0-9:.]+Z)(")')
 _TAKER_OF_MAKER = {"buy": "sell", "sell": "buy"}
 
 
-class Coinbase:
-    """A stream's name here is `channel:product`; Coinbase lists products and channels separately."""
+class Coinbase(Venue):
+    """Coinbase lists products and channels separately."""
 
     exchange = "coinbaseexchange"
     hosts = (WS, REST)
-
-    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
-        """One URL for everything."""
-        return Handshake()
+    stand_ins: ClassVar[Mapping[str, str]] = {"ticker_batch": "ticker", "level2_batch": "level2", "level2_50": "level2"}
+    times = times_of("time")
 
     def request(self, text: str) -> Request:
         """`{"type": "subscribe", "product_ids": [...], "channels": [name | {"name", "product_ids"}]}`."""
@@ -60,13 +55,9 @@ class Coinbase:
             name, own = (channel, products) if isinstance(channel, str) else (channel["name"], channel["product_ids"])
             names += [f"{name}:{product}" for product in own or products]
             channels.append({"name": name, "product_ids": own or products})
-        reply = json.dumps({"type": "subscriptions", "channels": channels}, separators=(",", ":"))
-        if asked.get("type") == "unsubscribe":
-            return Request(unsubscribe=names, replies=[reply])
-        return Request(subscribe=names, replies=[reply])
+        return Request.of(asked.get("type"), names, [compact({"type": "subscriptions", "channels": channels})])
 
     def stream_of(self, text: str) -> Stream | None:
-        """By the frame's type."""
         document = json.loads(text)
         channel = _CHANNEL_OF_TYPE.get(document.get("type", ""))
         if channel is None:
@@ -74,51 +65,20 @@ class Coinbase:
         product = document["product_id"]
         return Stream(f"{channel}:{product}", _OURS[channel], product)
 
-    def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """The full channel replaces its batched form."""
-        channel, _, product = asked.partition(":")
-        return first_available((asked, f"{_STANDS_IN.get(channel, channel)}:{product}"), available)
-
-    def payload(self, text: str) -> str:
-        """Frames are not enveloped."""
-        return text
-
-    def wrap(self, stream: str, payload: str) -> str:
-        """Frames are not enveloped."""
-        return payload
-
-    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """The `time` field."""
-        return shift_instants(_TIME, payload, delta_ms)
-
-    def shift_rest(self, body: str, delta_ms: int) -> str:
-        """The `time` field."""
-        return shift_instants(_TIME, body, delta_ms)
-
     def trades(self, payload: str) -> list[SentTrade]:
         """`side` is the maker's."""
         data = json.loads(payload)
-        side = _TAKER_OF_MAKER[data["side"]]
-        trade_id = str(data["trade_id"])
-        return [
-            SentTrade(data["product_id"], trade_id, data["price"], data["size"], instant_us(data["time"]), side),
-        ]
+        trade_id, side = str(data["trade_id"]), _TAKER_OF_MAKER[data["side"]]
+        return [SentTrade(data["product_id"], trade_id, data["price"], data["size"], _us(data["time"]), side)]
 
     def ticks(self, payload: str) -> list[SentTick]:
         """The ticker of 2021 has no sizes."""
         data = json.loads(payload)
-        return [
-            SentTick(
-                data["product_id"],
-                data.get("best_bid"),
-                data.get("best_bid_size"),
-                data.get("best_ask"),
-                data.get("best_ask_size"),
-                instant_us(data["time"]) if "time" in data else None,
-            )
-        ]
+        bid, bid_size, ask, ask_size = map(data.get, ("best_bid", "best_bid_size", "best_ask", "best_ask_size"))
+        time_us = _us(data["time"]) if "time" in data else None
+        return [SentTick(data["product_id"], bid, bid_size, ask, ask_size, time_us)]
 
-    def book_change(self, payload: str) -> BookChange | None:
+    def book_change(self, payload: str) -> BookChange:
         """A snapshot, or changes `[side, price, size]`."""
         data = json.loads(payload)
         product = data["product_id"]
@@ -129,29 +89,24 @@ class Coinbase:
             rows[side].append([price, size])
         return BookChange(product, False, rows["buy"], rows["sell"], 0, data["time"])
 
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
-        """Snapshots come as frames."""
-        return None
-
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
         """The current format, which ends with its time."""
         snapshot = {"type": "snapshot", "product_id": stream.market_id}
         rows = {"asks": book.sorted_asks(), "bids": book.sorted_bids()}
-        return json.dumps({**snapshot, **rows, "time": book.time_text}, separators=(",", ":"))
+        return compact({**snapshot, **rows, "time": book.time_text})
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
         """products from the capture; the currencies that the products name; time."""
         match call.path.split("/"):
             case ["products", product, "trades"]:
                 trades = source.newest_trades(product, min(int(call.query.get("limit", 100)), 1000))
-                return RestAnswer(json.dumps([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
-        match call.path:
-            case "products":
+                return RestAnswer(compact([_past_trade(trade) for trade in trades]), "as streamed", is_of_now=True)
+            case ["products"]:
                 return RestAnswer(source.recorded("/products")[0])
-            case "currencies":
+            case ["currencies"]:
                 return RestAnswer(_currencies(source), "currencies made from the recorded products")
-            case "time":
-                return RestAnswer(json.dumps({"epoch": source.now_ms() / 1000}))
+            case ["time"]:
+                return RestAnswer(compact({"epoch": source.now_ms() / 1000}))
         return None
 
     def symbols(self, market_ids: Iterable[str], source: RestSource) -> dict[str, str]:
@@ -159,10 +114,14 @@ class Coinbase:
         return {market_id.replace("-", "/"): market_id for market_id in market_ids}
 
 
+def _us(text: str) -> int:
+    return from_datetime(datetime.fromisoformat(text))
+
+
 def _past_trade(trade: SentTrade) -> dict[str, str | int]:
     """`side` is the maker's, as in the stream."""
     return {
-        "time": iso_instant(trade.time_us),
+        "time": iso_text(trade.time_us),
         "trade_id": int(trade.trade_id),
         "price": trade.price,
         "size": trade.quantity,
@@ -179,4 +138,4 @@ def _currencies(source: RestSource) -> str:
         {"id": name, "name": name, "status": "online", "max_precision": "0.00000001", "details": {}, "min_size": "0"}
         for name in sorted(names)
     ]
-    return json.dumps(rows, separators=(",", ":"))
+    return compact(rows)

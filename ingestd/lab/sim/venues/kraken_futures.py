@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
+from ingestd.clock import iso_text
 from ingestd.lab.sim.venues.base import (
     BookChange,
     Handshake,
     Host,
-    Json,
     RecordedBook,
     Request,
     RestAnswer,
@@ -19,12 +19,10 @@ from ingestd.lab.sim.venues.base import (
     SentTick,
     SentTrade,
     Stream,
-    edit_rows,
-    first_available,
-    iso_instant,
+    Venue,
+    compact,
     parse_exact,
-    shift_instants,
-    shift_numbers,
+    times_of,
 )
 
 # one host name for sockets and REST, which differ in the scheme
@@ -32,16 +30,16 @@ WS = Host("/krakenfutures-ws", ("wss://futures.kraken.com",))
 REST = Host("/krakenfutures-rest", ("https://futures.kraken.com",))
 
 _OURS = {"trade": "trades", "ticker_lite": "ticks", "ticker": "ticks", "book": "order_book"}
-_STANDS_IN = {"ticker": ("ticker_lite",), "ticker_lite": ("ticker",)}
-_TIME = re.compile(r'("(?:time|timestamp|next_funding_rate_time)":)(\d{13})(\b)')
-_INSTANT = re.compile(r'("(?:serverTime|lastTime)":")(\d{4}-\d\d-\d\dT[0-9:.]+Z)(")')
 
 
-class KrakenFutures:
-    """A stream's name here is `feed:PRODUCT`; Kraken lists feed and products separately."""
+class KrakenFutures(Venue):
+    """Kraken lists feed and products separately; a stream's name here is `feed:PRODUCT`."""
 
     exchange = "krakenfutures"
     hosts = (WS, REST)
+    stand_ins: ClassVar[Mapping[str, str]] = {"ticker": "ticker_lite", "ticker_lite": "ticker"}
+    # a contract's maturity stays
+    times = times_of("time", "timestamp", "next_funding_rate_time", "serverTime", "lastTime")
 
     def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
         """The venue greets first."""
@@ -53,45 +51,16 @@ class KrakenFutures:
         event, feed = asked.get("event", ""), asked.get("feed", "")
         products = [str(product).upper() for product in asked.get("product_ids", [])]
         names = [f"{feed}:{product}" for product in products]
-        replies = [
-            json.dumps({"event": f"{event}d", "feed": feed, "product_ids": [product]}, separators=(",", ":"))
-            for product in products
-        ]
-        match event:
-            case "subscribe":
-                return Request(subscribe=names, replies=replies)
-            case "unsubscribe":
-                return Request(unsubscribe=names, replies=replies)
-        return Request()
+        replies = [compact({"event": f"{event}d", "feed": feed, "product_ids": [product]}) for product in products]
+        return Request.of(event, names, replies)
 
     def stream_of(self, text: str) -> Stream | None:
-        """By the feed; a snapshot belongs to the feed it begins."""
+        """A snapshot belongs to the feed it begins."""
         document = json.loads(text)
         if "event" in document or "product_id" not in document:
             return None
         feed = str(document["feed"]).removesuffix("_snapshot")
         return Stream(f"{feed}:{document['product_id']}", _OURS.get(feed, "other"), document["product_id"])
-
-    def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """`ticker` and `ticker_lite` replace each other."""
-        feed, _, product = asked.partition(":")
-        return first_available((asked, *(f"{other}:{product}" for other in _STANDS_IN.get(feed, ()))), available)
-
-    def payload(self, text: str) -> str:
-        """Frames are not enveloped."""
-        return text
-
-    def wrap(self, stream: str, payload: str) -> str:
-        """Frames are not enveloped."""
-        return payload
-
-    def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """Shifts event times, not a contract's maturity."""
-        return shift_instants(_INSTANT, shift_numbers(_TIME, payload, delta_ms), delta_ms)
-
-    def shift_rest(self, body: str, delta_ms: int) -> str:
-        """The server's time."""
-        return shift_instants(_INSTANT, body, delta_ms)
 
     def trades(self, payload: str) -> list[SentTrade]:
         """One trade, or those of a snapshot, newest first. `uid` is the id, `side` the taker's."""
@@ -105,11 +74,11 @@ class KrakenFutures:
     def ticks(self, payload: str) -> list[SentTick]:
         """`ticker_lite` has neither sizes nor a time."""
         data = parse_exact(payload)
+        bid, bid_size, ask, ask_size = map(data.get, ("bid", "bid_size", "ask", "ask_size"))
         time_us = int(data["time"]) * 1000 if "time" in data else None
-        sizes = data.get("bid_size"), data.get("ask_size")
-        return [SentTick(data["product_id"], data.get("bid"), sizes[0], data.get("ask"), sizes[1], time_us)]
+        return [SentTick(data["product_id"], bid, bid_size, ask, ask_size, time_us)]
 
-    def book_change(self, payload: str) -> BookChange | None:
+    def book_change(self, payload: str) -> BookChange:
         """A snapshot, or one level of one side."""
         data = parse_exact(payload)
         product, sequence, at = data["product_id"], int(data["seq"]), data["timestamp"]
@@ -119,10 +88,6 @@ class KrakenFutures:
         level = [[data["price"], data["qty"]]]
         is_bid = data["side"] == "buy"
         return BookChange(product, False, level if is_bid else [], [] if is_bid else level, sequence, at)
-
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
-        """Snapshots come as frames."""
-        return None
 
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
         """Numbers keep their recorded text."""
@@ -138,11 +103,14 @@ class KrakenFutures:
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
         """instruments from the capture, with ids in capitals, as the sockets and the current REST write them."""
         if call.path.endswith("/instruments"):
-            body = edit_rows(source.recorded("/instruments")[0], "instruments", _capitals)
-            return RestAnswer(body, "instrument symbols in capitals, as the sockets and today's REST write them")
+            document = json.loads(source.recorded("/instruments")[0])
+            for instrument in document["instruments"]:
+                instrument["symbol"] = instrument["symbol"].upper()
+            note = "instrument symbols in capitals, as the sockets and today's REST write them"
+            return RestAnswer(compact(document), note)
         if call.path.endswith("/tickers"):
             newest = [trade for id_ in source.market_ids() for trade in source.newest_trades(id_, 1)]
-            body = json.dumps({"result": "success", "tickers": [_ticker(trade) for trade in newest]})
+            body = compact({"result": "success", "tickers": [_ticker(trade) for trade in newest]})
             return RestAnswer(body, "the last trades as streamed", is_of_now=True)
         return None
 
@@ -152,12 +120,8 @@ class KrakenFutures:
 
 
 def _ticker(trade: SentTrade) -> dict[str, str]:
-    moment = iso_instant(trade.time_us)
+    moment = iso_text(trade.time_us)
     return {"symbol": trade.market_id, "last": trade.price, "lastSize": trade.quantity, "lastTime": moment}
-
-
-def _capitals(instrument: dict[str, Json]) -> None:
-    instrument["symbol"] = instrument["symbol"].upper()
 
 
 def _unified(market_id: str) -> str:

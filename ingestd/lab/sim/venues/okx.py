@@ -6,10 +6,10 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from ingestd.lab.sim.venues.base import (
     BookChange,
-    Handshake,
     Host,
     RecordedBook,
     Request,
@@ -19,8 +19,10 @@ from ingestd.lab.sim.venues.base import (
     SentTick,
     SentTrade,
     Stream,
-    first_available,
-    shift_numbers,
+    Venue,
+    compact,
+    shifted,
+    times_of,
 )
 
 WS = Host("/okx-ws", ("wss://ws.okx.com:8443", "wss://ws.okx.com:443"))
@@ -35,42 +37,30 @@ _OURS = {
     "funding-rate": "funding",
     "open-interest": "open_interest",
 }
-_STANDS_IN = {"bbo-tbt": "tickers", "trades-all": "trades"}
-_TIME = re.compile(r'("(?:ts|fundingTime|nextFundingTime)":")(\d{13})(")')
-_CANDLE_TIME = re.compile(r'(\[")(\d{13})(",)')
+_CANDLE_TIME = re.compile(r'(\[")(\d{13})\b')
 _CHECKSUM_LEVELS = 25
 
 
-class Okx:
-    """A stream's name here is `channel:instId`; OKX names it `{"channel", "instId"}`."""
+class Okx(Venue):
+    """`/ws/v5/public` and `/business` are served the same way."""
 
     exchange = "okx"
     hosts = (WS, REST)
-
-    def handshake(self, path: str, query: Mapping[str, str]) -> Handshake:
-        """`/ws/v5/public` and `/business` are served the same way."""
-        return Handshake()
+    stand_ins: ClassVar[Mapping[str, str]] = {"bbo-tbt": "tickers", "trades-all": "trades"}  # `tickers` has bid and ask
+    times = times_of("ts", "fundingTime", "nextFundingTime")  # not an instrument's listing and expiry
 
     def request(self, text: str) -> Request:
         """`{"op": "subscribe", "args": [{"channel", "instId"}]}`, one answer per argument; `ping` → `pong`."""
         if text == "ping":
             return Request(replies=["pong"])
         asked = json.loads(text)
-        operation = asked.get("op")
-        names = [f"{arg['channel']}:{arg.get('instId', '')}" for arg in asked.get("args", [])]
-        replies = [
-            json.dumps({"event": operation, "arg": arg, "connId": "sim"}, separators=(",", ":"))
-            for arg in asked.get("args", [])
-        ]
-        match operation:
-            case "subscribe":
-                return Request(subscribe=names, replies=replies)
-            case "unsubscribe":
-                return Request(unsubscribe=names, replies=replies)
-        return Request()
+        operation, args = asked.get("op"), asked.get("args", [])
+        names = [f"{arg['channel']}:{arg.get('instId', '')}" for arg in args]
+        return Request.of(
+            operation, names, [compact({"event": operation, "arg": arg, "connId": "sim"}) for arg in args]
+        )
 
     def stream_of(self, text: str) -> Stream | None:
-        """By the frame's `arg`; None for events."""
         if text == "pong":
             return None
         document = json.loads(text)
@@ -79,28 +69,11 @@ class Okx:
             return None
         return _stream(arg["channel"], arg["instId"])
 
-    def stands_in(self, asked: str, available: Iterable[str]) -> str | None:
-        """`tickers` (which has bid and ask) replaces `bbo-tbt`, `trades` replaces `trades-all`."""
-        channel, _, market = asked.partition(":")
-        return first_available((asked, f"{_STANDS_IN.get(channel, channel)}:{market}"), available)
-
-    def payload(self, text: str) -> str:
-        """The envelope is the same on every connection."""
-        return text
-
-    def wrap(self, stream: str, payload: str) -> str:
-        """The envelope is the same on every connection."""
-        return payload
-
     def shift(self, stream: Stream, payload: str, delta_ms: int) -> str:
-        """Shifts `ts` and the funding times; a candle row begins with its time."""
+        """A candle row begins with its time, and stays on its minute."""
         if stream.name.startswith("candle"):
-            return shift_numbers(_CANDLE_TIME, payload, delta_ms // 60_000 * 60_000)
-        return shift_numbers(_TIME, payload, delta_ms)
-
-    def shift_rest(self, body: str, delta_ms: int) -> str:
-        """Shifts `ts` and the funding times, not an instrument's listing and expiry."""
-        return shift_numbers(_TIME, body, delta_ms)
+            return shifted(_CANDLE_TIME, payload, delta_ms // 60_000 * 60_000)
+        return super().shift(stream, payload, delta_ms)
 
     def trades(self, payload: str) -> list[SentTrade]:
         """A frame may hold several trades."""
@@ -119,23 +92,19 @@ class Okx:
             for row in document["data"]
         ]
 
-    def book_change(self, payload: str) -> BookChange | None:
+    def book_change(self, payload: str) -> BookChange:
         """Rows are `[price, size, "0", orders]`. In 2022 there was no `seqId`: the time orders the frames."""
         document = json.loads(payload)
         row = document["data"][0]
         reset = document.get("action") == "snapshot"
         return BookChange(document["arg"]["instId"], reset, row["bids"], row["asks"], 0, row["ts"])
 
-    def first_book(self, market_id: str, source: RestSource) -> BookChange | None:
-        """Snapshots come as frames."""
-        return None
-
     def book_snapshot(self, stream: Stream, book: RecordedBook) -> str | None:
         """With the checksum OKX defines: CRC32 of the 25 best levels, bid and ask in turn."""
         asks, bids = book.sorted_asks(), book.sorted_bids()
         row = {"asks": asks, "bids": bids, "ts": book.time_text, "checksum": _checksum(bids, asks)}
         arg = {"channel": stream.name.partition(":")[0], "instId": stream.market_id}
-        return json.dumps({"arg": arg, "action": "snapshot", "data": [row]}, separators=(",", ":"))
+        return compact({"arg": arg, "action": "snapshot", "data": [row]})
 
     def rest(self, call: RestCall, source: RestSource) -> RestAnswer | None:
         """instruments from the capture (empty for missing types); time."""
@@ -174,10 +143,9 @@ def _stream(channel: str, market_id: str) -> Stream:
 
 
 def _bbo(market_id: str, row: Mapping[str, list[list[str]]]) -> SentTick:
-    empty: tuple[None, None] = (None, None)
-    bid = row["bids"][0][:2] if row["bids"] else empty
-    ask = row["asks"][0][:2] if row["asks"] else empty
-    return SentTick(market_id, bid[0], bid[1], ask[0], ask[1], int(str(row["ts"])) * 1000)
+    bid, bid_size = row["bids"][0][:2] if row["bids"] else (None, None)
+    ask, ask_size = row["asks"][0][:2] if row["asks"] else (None, None)
+    return SentTick(market_id, bid, bid_size, ask, ask_size, int(str(row["ts"])) * 1000)
 
 
 def _unified(row: Mapping[str, str]) -> str:
@@ -199,4 +167,4 @@ def _checksum(bids: list[list[str]], asks: list[list[str]]) -> int:
 
 
 def _wrapped(rows: list[dict[str, str]]) -> str:
-    return json.dumps({"code": "0", "msg": "", "data": rows}, separators=(",", ":"))
+    return compact({"code": "0", "msg": "", "data": rows})
