@@ -31,7 +31,8 @@ def open_journal(state_dir: Path) -> None:
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777])
-def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Set after pytest has made its own folder, which nobody but root could enter with the last one."""
     before = os.umask(request.param)
     yield
     os.umask(before)
