@@ -47,6 +47,26 @@ class Backoff:
         self._log_limit.clear()
 
 
+SETTLED_S = 30.0
+"""Delays start over after this long without a failure."""
+
+
+class Backoffs:
+    """A backoff for each of several operations, so that one that fails often does not delay the others."""
+
+    def __init__(self, new: Callable[[], Backoff]) -> None:
+        self._new = new
+        self._failed: dict[str, tuple[Backoff, float]] = {}  # with the time of the last failure
+
+    def next_s(self, name: str, now_s: float) -> float:
+        """Count a failure of this operation and return the delay before its next attempt."""
+        backoff, failed_at_s = self._failed.get(name, (self._new(), now_s))
+        if now_s - failed_at_s >= SETTLED_S:
+            backoff.settled()
+        self._failed[name] = backoff, now_s
+        return backoff.next_s()
+
+
 LONGEST_WAIT_S = 3600.0
 """The longest wait that a venue can impose: one reply must not end the capture for good."""
 

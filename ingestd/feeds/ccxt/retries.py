@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ingestd.retry import Backoff
-
-SETTLED_S = 30.0  # delays start over after this long without a failure
+from ingestd.retry import SETTLED_S, Backoff, Backoffs
 
 
 class Retries:
@@ -18,7 +16,7 @@ class Retries:
     def __init__(self, new_backoff: Callable[[], Backoff], received: int, now_s: float) -> None:
         self.new_backoff = new_backoff
         self._backoff = new_backoff()
-        self._of_books: dict[str, tuple[Backoff, float]] = {}  # with the time at which each book last broke
+        self._of_books = Backoffs(new_backoff)
         self._began_s = now_s  # time of the newest attempt
         self._received = received  # at the newest attempt
 
@@ -35,14 +33,7 @@ class Retries:
 
     def book_delay_s(self, symbols: Iterable[str], now_s: float) -> float:
         """The delay before these broken books are requested again, in seconds."""
-        delays = []
-        for symbol in symbols:
-            backoff, broke_at_s = self._of_books.get(symbol, (self.new_backoff(), now_s))
-            if now_s - broke_at_s >= SETTLED_S:
-                backoff.settled()
-            self._of_books[symbol] = backoff, now_s
-            delays.append(backoff.next_s())
-        return min(delays, default=0.0)
+        return min([self._of_books.next_s(symbol, now_s) for symbol in symbols], default=0.0)
 
     def settled(self) -> None:
         """Reset the delays: the next failure counts as the first."""

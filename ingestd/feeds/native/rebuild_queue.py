@@ -7,9 +7,7 @@ import asyncio
 from ingestd.clock import monotonic_s
 from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.stopping import Stop
-from ingestd.retry import Backoff
-
-SETTLED_S = 30.0  # delays start over for a book that was not rebuilt for this long
+from ingestd.retry import Backoff, Backoffs
 
 
 class RebuildQueue:
@@ -18,7 +16,7 @@ class RebuildQueue:
     def __init__(self) -> None:
         self.ladder = BookLadder(stands=True)
         self._due_s: dict[str, float] = {}
-        self._delays: dict[str, tuple[Backoff, float]] = {}  # with the time at which the book was last delayed
+        self._delays = Backoffs(Backoff)
         self._paused_until_s = 0.0
         self._added = asyncio.Event()
 
@@ -40,11 +38,7 @@ class RebuildQueue:
     def retry(self, symbol: str) -> None:
         """Rebuild the book after a delay that grows with each call."""
         now_s = monotonic_s()
-        backoff, last_s = self._delays.get(symbol, (Backoff(), now_s))
-        if now_s - last_s >= SETTLED_S:
-            backoff.settled()
-        self._delays[symbol] = backoff, now_s
-        self._due_s[symbol] = now_s + backoff.next_s()
+        self._due_s[symbol] = now_s + self._delays.next_s(symbol, now_s)
         self._added.set()
 
     def pause(self, seconds: float) -> None:

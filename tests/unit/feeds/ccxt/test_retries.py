@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.ccxt.retries import SETTLED_S, Retries
-from ingestd.retry import Backoff
+from ingestd.feeds.ccxt.retries import Retries
+from ingestd.retry import SETTLED_S, Backoff
 
 NOW_S = 1000.0
 
