@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ingestd.clock import wait_at_most
+from ingestd.errors import FeedError
 
 T = TypeVar("T")
 
@@ -59,6 +60,11 @@ class Stop:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancelled(*tasks)
+
+
+def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """The error with which the task ended; None if it has a result. Its cancellation counts as an error."""
+    return FeedError("cancelled by the exchange library") if task.cancelled() else task.exception()
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:

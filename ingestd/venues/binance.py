@@ -434,7 +434,7 @@ FACTS = (
             ("public exchangeInfo", families.SPOT),
         ),
         quotes_in_coins=True,
-        microseconds=True,
+        microseconds="wss://stream.binance.com",
         trades=replace(_TRADES, past=partial(_past, spot_needs_key=False)),
         ccxt=Ccxt(
             # the security type of the endpoint is NONE:
@@ -460,7 +460,7 @@ FACTS = (
     Facts(
         exchange="binanceus",
         native=partial(Binance, "binanceus"),
-        microseconds=True,
+        microseconds="wss://stream.binance.us",
         trades=replace(_TRADES, marks=Marks()),
         books=CcxtBooks(over_rest=True),
     ),

@@ -49,14 +49,21 @@ def _as_javascript(number: Any) -> str:
 
 
 def _agrees(book: Book, frame: Any) -> bool | None:
-    if not is_bitfinex_checksum(frame):
+    if not _is_checksum(frame):
         return None
     return frame[2] in bitfinex_checksums(book["bids"], book["asks"])
 
 
-def is_bitfinex_checksum(frame: Any) -> bool:
-    """Whether a frame is `[channel, "cs", checksum]`, which holds nothing but a checksum."""
+def _is_checksum(frame: Any) -> bool:
     return isinstance(frame, list) and len(frame) > 2 and frame[1] == "cs"
+
+
+def _checksum_frame(frame: Any, subscriptions: Mapping[str, Any]) -> BookFrame | None:
+    """A frame with nothing but a checksum is `[channel, "cs", checksum]`."""
+    if not _is_checksum(frame):
+        return None
+    note = subscriptions.get(str(frame[0]))
+    return BookFrame(str(note.get("symbol")) if isinstance(note, dict) else "")
 
 
 def _whole_book(frame: Any, subscriptions: Mapping[str, Any]) -> BookFrame | None:
@@ -83,7 +90,9 @@ FACTS = (
         books=CcxtBooks(
             whole_book=_whole_book,
             agrees=_agrees,
-            unsubscribed_here=True,
+            checksum_frame=_checksum_frame,
+            # "subscribe: dup"; https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
+            ended_by_channel_id=True,
         ),
     ),
 )

@@ -25,14 +25,15 @@ NumberedFrames = Callable[[Any, str], Iterable[NumberedFrame]]
 
 
 class BookFrame(NamedTuple):
-    """The market whose snapshot a frame holds. `market_id`: the venue's id. `market_type`: if ids are not unique."""
+    """The market whose book a frame holds. `market_id`: the venue's id. `market_type`: if ids are not unique."""
 
     market_id: str
     market_type: str | None = None
 
 
-WholeBook = Callable[[Any, Mapping[str, Any]], BookFrame | None]
-"""Recognises a snapshot of a book in a frame. The second argument is the `subscriptions` of ccxt's client."""
+BookOfFrame = Callable[[Any, Mapping[str, Any]], BookFrame | None]
+"""Finds the book of a frame of one kind; None if the frame is of another kind. The second argument is the
+`subscriptions` of ccxt's client."""
 
 
 def part(frame: Any, name: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ingestd.records import Channel
-from ingestd.venues.book_frames import NumberedFrames, WholeBook
+from ingestd.venues.book_frames import BookOfFrame, NumberedFrames
 from ingestd.venues.checksums import Book
 from ingestd.venues.counting import Counting, Quantities
 from ingestd.venues.families import Family
@@ -43,7 +43,8 @@ class Trades:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ccxt:
-    """How ccxt's code for this exchange differs from the exchange's documents, or from ccxt's code for others.
+    """How ccxt's code for this exchange differs from the exchange's documents, or from ccxt's code for others. A table,
+    so it has an attribute for each difference.
 
     `bids_asks_in_tickers`: ccxt writes the stream of best prices to `tickers`, not to `bidsasks`.
     `ticks_from_books`: the ticker stream has no best bid and ask, so ticks are the top of the order book.
@@ -59,6 +60,9 @@ class Ccxt:
     `costs`: the weights of endpoints by the exchange's documents, in ccxt's units, where ccxt's are too low.
     `servers`: servers that ccxt has in its code but not in its `urls`.
     `needs_currencies`: market names depend on the currencies, so load these first.
+    `ids_by_place`: ccxt derives market ids from places in the list, so no entry of the list may be left out.
+    `open_interest_in_ticker`: whether ccxt requests the wrong ticker for a market's open interest. Its
+    `fetch_ticker` requests the right one.
     """
 
     symbols_per_call: int = 50
@@ -76,6 +80,8 @@ class Ccxt:
     costs: Mapping[tuple[str, str], float] = field(default_factory=dict)
     servers: tuple[str, ...] = ()
     needs_currencies: bool = False
+    ids_by_place: bool = False
+    open_interest_in_ticker: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +91,15 @@ class CcxtBooks:
     `agrees`: whether a frame's checksum matches the book after it; None if the frame has no checksum.
     `numbering`: how changes are numbered, if ccxt misses a lost change, or does not find the first change after a REST
     snapshot. `numbered_frames`: reads the numbered frames, if ccxt ignores sequence numbers.
-    `whole_book`: recognises snapshots, if ccxt writes them over the old book.
+    `changes_in_messages`: ccxt applies the numbered changes in `handle_order_book_message`.
+    `whole_book`: finds the book of a snapshot, if ccxt writes snapshots over the old book.
+    `checksum_frame`: finds the book of a frame that holds nothing but its checksum.
     `best_prices`: recognises by URL and content a frame of a one-level book, which ccxt would write into the full book.
     `over_rest`: the stream has changes only; the snapshot comes over REST, numbered in the same series.
-    `unsubscribed_here`: the exchange sends a book again only after an unsubscription, which ccxt cannot do or omits.
     `unsubscription`: makes the request that ends a subscription, from ccxt's exchange, its market and its name for the
     subscription; None if the subscription is not that of this market's book.
+    `ended_by_channel_id`: a request with ccxt's `chanId` ends the subscription. Until the exchange confirms the end, it
+    refuses to subscribe again.
     `left_standing`: ccxt keeps a broken book and its subscription, whether or not it detects the damage.
     `gathered_here`: we buffer changes, because ccxt loads a REST snapshot before it subscribes, and would lose some.
     `listed_in`: the path of the list of streams in a request, so that we can shorten it.
@@ -100,21 +109,29 @@ class CcxtBooks:
     agrees: Callable[[Book, Any], bool | None] | None = None
     numbering: Numbering | None = None
     numbered_frames: NumberedFrames | None = None
-    whole_book: WholeBook | None = None
+    changes_in_messages: bool = False
+    whole_book: BookOfFrame | None = None
+    checksum_frame: BookOfFrame | None = None
     best_prices: Callable[[str, Any], bool] | None = None
     over_rest: bool = False
-    unsubscribed_here: bool = False
     unsubscription: Callable[[Any, Any, str], dict[str, Any] | None] | None = None
+    ended_by_channel_id: bool = False
     left_standing: bool = False
     gathered_here: bool = False
     listed_in: tuple[str, ...] = ()
     asks_for_missing: bool = False
+
+    @property
+    def unsubscribed_here(self) -> bool:
+        """Whether the exchange sends a book again only after an unsubscription, which ccxt cannot do or omits."""
+        return self.unsubscription is not None or self.ended_by_channel_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrections:
     """Corrections where ccxt contradicts the exchange's documents or leaves data out.
 
+    `market`: corrects ccxt's dict of a market. Its second argument returns ccxt's code of a currency.
     `trade`: the changes to ccxt's dict of a trade, from that dict and the raw message.
     `frame`: the frames that ccxt reads in place of a received one.
     `ticker_time`: the field with a ticker's time.
@@ -122,6 +139,7 @@ class Corrections:
     time, or fewer digits. `ahead_of_utc_ms`: how far the socket's local times are ahead of UTC; ccxt reads them as UTC.
     """
 
+    market: Callable[[Mapping[str, Any], Callable[[str], str]], Mapping[str, Any]] | None = None
     trade: Callable[[Trade, Any], Changes] | None = None
     frame: Callable[[Any], Sequence[Any]] | None = None
     ticker_time: str | None = None
@@ -141,7 +159,7 @@ class Facts:
     `first_market`: an example market, if it has no bitcoin in USDT.
     `lists`: pairs of a text in a request for markets (interface, path and parameters) and the family it asks for. The
     first text found counts; a request that contains none of them is required.
-    `microseconds`: its spot times can be requested in microseconds.
+    `microseconds`: how the URLs of its spot sockets begin, if their times can be requested in microseconds.
     `sampled`: channels of which the exchange sends only some records, so that they can never be proved complete.
     `names`: translates market names on one socket, if ccxt uses other names than the exchange.
     """
@@ -155,7 +173,7 @@ class Facts:
     quantities: Quantities = Quantities()  # noqa: RUF009
     open_interest: Counting = Counting()  # noqa: RUF009
     lists: Sequence[tuple[str, Family]] = ()
-    microseconds: bool = False
+    microseconds: str | None = None
     sampled: frozenset[Channel] = frozenset()
     names: Callable[[Callable[[], Markets]], VenueNames] | None = None
     trades: Trades = Trades()  # frozen

@@ -343,7 +343,7 @@ def kraken_name(market: Mapping[str, Any]) -> str:
     return "/".join(_NEWER.get(asset, asset) for asset in str(name or market["symbol"]).split("/"))
 
 
-def by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
+def _by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
     """Kraken's market, named by its own assets. `code_of`: ccxt's code of an asset.
 
     ccxt takes the codes from REST's list of assets. While that list cannot be loaded, ccxt calls `XREP` REP, which is
@@ -465,6 +465,7 @@ FACTS = (
             listed_in=("params", "symbol"),
         ),
         corrections=Corrections(
+            market=_by_its_own_assets,
             # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
             ticker_time="timestamp",
             # a text with microseconds; ccxt keeps no time of a snapshot

@@ -78,6 +78,7 @@ FACTS = (
         ),
         books=CcxtBooks(
             numbering=Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
+            changes_in_messages=True,
             left_standing=True,
         ),
     ),
@@ -86,6 +87,7 @@ FACTS = (
         books=CcxtBooks(
             # https://docs.bitvavo.com/docs/manage-order-book
             numbering=Numbering(("nonce",), ("nonce",)),
+            changes_in_messages=True,
             left_standing=True,
         ),
     ),
@@ -173,6 +175,7 @@ FACTS = (
             # its best prices are impact prices
             ticks_from_books=True,
             needs_currencies=True,
+            ids_by_place=True,
         ),
     ),
     Facts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ingestd.venues.counting import Counting
@@ -19,6 +20,10 @@ def _corrected(trade: Trade, info: Any) -> Changes:
     return {"amount": decimal_text(info[-1])}
 
 
+def _has_scaled_prices(market: Mapping[str, Any]) -> bool:
+    return market.get("inverse") is True or market.get("settle") == "USD"
+
+
 FACTS = (
     Facts(
         exchange="phemex",
@@ -27,6 +32,7 @@ FACTS = (
         open_interest=Counting(inverse="contracts", unread="openInterest"),
         ccxt=Ccxt(
             ticks_from_books=True,
+            open_interest_in_ticker=_has_scaled_prices,
         ),
         corrections=Corrections(
             trade=_corrected,

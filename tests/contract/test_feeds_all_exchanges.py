@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.ccxt import channels
-from ingestd.feeds.ccxt.tap import TappedClient, exchange_ids, features, make_exchange, tapped_class
+from ingestd.feeds.ccxt.tap import exchange_ids, features, make_exchange, tapped_class
 from ingestd.feeds.ccxt.tap_state import STORES, Tap
+from ingestd.feeds.ccxt.tapped_client import TappedClient
 from ingestd.feeds.ccxt.tapped_stores import TappedStore
 from ingestd.feeds.ccxt.venue_hosts import why_not_the_venues
 from ingestd.records import CHANNELS, Channel
-from ingestd.venues.all import facts_of
+from ingestd.venues.all import FACTS, facts_of
 from ingestd.venues.exact import ExactFloat
 from tests.support.ccxt_requests import MARKET_TYPES
 
@@ -51,7 +52,7 @@ RETURNED_ONLY = {("coinbaseinternational", "funding")}  # its code writes to no 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 async def test_its_stores_are_tapped_and_stay_so(exchange_id: str) -> None:
-    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+    exchange = make_exchange(exchange_id, Tap())
 
     assert all(isinstance(getattr(exchange, store), TappedStore) for store in STORES)
     before = exchange.trades
@@ -64,7 +65,7 @@ async def test_its_stores_are_tapped_and_stay_so(exchange_id: str) -> None:
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 async def test_its_sockets_are_tapped(exchange_id: str) -> None:
-    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+    exchange = make_exchange(exchange_id, Tap())
     exchange.open = lambda: None  # no session: nothing is dialled
 
     url = next(url for url in exchange.own_addresses() if url.startswith("ws"))
@@ -76,7 +77,7 @@ async def test_its_sockets_are_tapped(exchange_id: str) -> None:
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
 def test_every_socket_in_its_source_is_on_a_server_of_its_own(exchange_id: str) -> None:
-    exchange = make_exchange(exchange_id, Tap(_Deaf()))
+    exchange = make_exchange(exchange_id, Tap())
     source = inspect.getsource(inspect.getmodule(_pro_classes(exchange_id)[0]))  # type: ignore[arg-type]
     for url in re.findall(r"['\"](wss?://[^'\"\s]+)['\"]", source):
         dialled = exchange.implode_hostname(url)
@@ -126,7 +127,7 @@ def test_a_ticker_stream_has_best_prices_by_its_source(exchange_id: str) -> None
     assert _bid_fields(exchange_id) & set(re.findall(r"\w+", _comments(exchange_id))), _bid_fields(exchange_id)
 
 
-@pytest.mark.parametrize("exchange_id", sorted(channels.TICKS_FROM_BOOKS))
+@pytest.mark.parametrize("exchange_id", sorted(name for name, facts in FACTS.items() if facts.ccxt.ticks_from_books))
 def test_ticks_are_from_books_only_where_the_ticker_stream_has_no_best_prices(exchange_id: str) -> None:
     shown = set(re.findall(r"\w+", _comments(exchange_id, "ticker")))
     assert not _bid_fields(exchange_id) & shown or exchange_id in NOT_OF_ALL_MARKETS
@@ -137,11 +138,11 @@ def test_a_whole_book_is_known_as_one(exchange_id: str) -> None:
     """Its code empties the book, or makes it of the whole one; or we know its whole books by their frames."""
     if "order_book" not in channels.offered_channels(exchange_id, features(exchange_id)):
         return
-    made = make_exchange(exchange_id, Tap(_Deaf()))
+    made = make_exchange(exchange_id, Tap())
     source = _source(exchange_id)
     handler = source.partition("def handle_order_book")[2]
     says_so = ".reset(" in handler or re.search(r"order_book\((snapshot|parsed)", source)
-    assert says_so or made.book_frame is not None or "self.load_order_book" in source
+    assert says_so or made.book_facts.whole_book is not None or "self.load_order_book" in source
 
 
 @pytest.mark.parametrize("exchange_id", exchange_ids())
@@ -151,8 +152,9 @@ def test_a_broken_book_is_announced_where_the_tap_hears_it(exchange_id: str) -> 
         assert "orderbook_checksum_message" in ast.unparse(call), f"line {call.lineno}"
         raised = isinstance(call.parent, ast.Raise)  # type: ignore[attr-defined]
         stands = raised and not any(isinstance(parent, ast.Try) for parent in _parents(call))
-        left_standing = channels.BOOKS_LEFT_STANDING - {"gate"}  # its code asks again, in a way that sends nothing
-        assert stands == (exchange_id in left_standing), f"line {call.lineno}"
+        left_standing = facts_of(exchange_id).books.left_standing
+        # Gate's code asks again, in a way that sends nothing.
+        assert stands == (left_standing and exchange_id != "gate"), f"line {call.lineno}"
 
 
 def test_the_document_has_the_table_of_all_exchanges() -> None:
@@ -165,13 +167,6 @@ def test_the_document_has_the_table_of_all_exchanges() -> None:
         DOCUMENT.write_text(head + start + _table() + end + tail, encoding="utf-8")
 
     assert _table() in DOCUMENT.read_text(encoding="utf-8")
-
-
-class _Deaf:
-    """A listener that hears nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 def _pro_classes(exchange_id: str) -> list[type[Any]]:

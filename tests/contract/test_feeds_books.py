@@ -252,10 +252,9 @@ async def test_a_book_that_the_venues_code_lets_stand_is_let_go_before_it_is_ask
 
     monkeypatch.setattr(wire.exchange, "un_watch_order_book", ends)
     monkeypatch.setattr(wire.exchange, "watch_order_book", begins)
-    watch = wire.session.watch(Method("watch_order_book", "symbol"))
     wire.reader.on_book_broken("BTC/USDT")
     for symbol in ("ETH/USDT", "BTC/USDT", "BTC/USDT"):
-        await watch([symbol])
+        await wire.session.watch(Method("watch_order_book"), [symbol])
 
     assert calls == [
         ("watch", "ETH/USDT"),

@@ -318,7 +318,7 @@ async def test_lbanks_socket_writes_the_time_of_shanghai() -> None:
     ]
     for row in rows:
         wire.frames(json.dumps({"kbar": row, "type": "kbar", **about}))
-    wire.reader.on_candles("BTC/USDT", wire.exchange.ohlcvs["BTC/USDT"]["1m"], AT)
+    wire.reader.on_returned("candles", ["BTC/USDT"], wire.exchange.ohlcvs["BTC/USDT"]["1m"], AT)
     await wire.close()
 
     assert {trade.time for trade in wire.intake.of(Trade)} == {MS * 1000}

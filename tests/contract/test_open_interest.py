@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.ccxt import records as ccxt_records
-from ingestd.feeds.ccxt.open_interest import kind_of, unit_of
+from ingestd.feeds.ccxt.records import kind_of_contract, open_interest_unit
 from ingestd.records import OpenInterest
 from tests.support.fake_venue import FakeVenue, Running
 from tests.unit.feeds.doubles import Wire
@@ -168,12 +168,12 @@ def test_neither_side_is_no_record() -> None:
     ],
 )
 def test_the_kind_of_a_contract_is_in_its_name(symbol: str, kind: str) -> None:
-    assert kind_of(symbol) == kind
+    assert kind_of_contract(symbol) == kind
 
 
 def test_an_unknown_venue_has_no_unit() -> None:
-    assert unit_of("somewhere", "BTC/USDT:USDT") is None
-    assert unit_of("bybit", "BTC/USD:BTC") == "quote"
+    assert open_interest_unit("somewhere", "BTC/USDT:USDT") is None
+    assert open_interest_unit("bybit", "BTC/USD:BTC") == "quote"
 
 
 async def test_contracts_that_the_list_of_all_leaves_out_are_asked_for_by_name() -> None:

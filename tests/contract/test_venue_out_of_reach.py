@@ -16,19 +16,12 @@ from ingestd.lab.sim.child import free_port
 from ingestd.status import FeedStatus
 
 
-class _Deaf:
-    """Hears nothing of what the tap tells."""
-
-    def __getattr__(self, _name: str) -> object:
-        return lambda *_arguments, **_named: None
-
-
 async def test_a_venue_that_is_nowhere_is_told_of_once_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
     clock_s = 0.0
     monkeypatch.setattr(market_loader, "RETRY_CAP_S", 0.0)
     monkeypatch.setattr("ingestd.log_limit.monotonic_s", lambda: clock_s)
     nowhere = f"http://127.0.0.1:{free_port()}"
-    exchange = make_exchange("kraken", Tap(_Deaf()), url_map={"https://api.kraken.com": nowhere})  # type: ignore[arg-type]
+    exchange = make_exchange("kraken", Tap(), url_map={"https://api.kraken.com": nowhere})
     exchange.enableRateLimit = False
     status, stop = FeedStatus("kraken"), Stop()
     try:

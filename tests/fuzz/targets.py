@@ -38,7 +38,6 @@ from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.ccxt.tap import make_exchange
 from ingestd.feeds.ccxt.tap_reader import TapReader
-from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets.listing import Choice, ListingDoubts
 from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
@@ -102,12 +101,12 @@ def ccxt_update(data: bytes) -> None:
     reader.on_bid_ask(SYMBOL, update, NOW_US)
     reader.on_ticker(SYMBOL, update, NOW_US)
     reader.on_funding(SYMBOL, update, NOW_US)
-    reader.on_open_interest(SYMBOL, update, NOW_US)
+    reader.on_returned("open_interest", [SYMBOL], [{**update, "symbol": SYMBOL}], NOW_US)
     reader.on_book({"symbol": SYMBOL, "bids": [], "asks": [], **update}, NOW_US)
     reader.recorder.sample_books()
     rows = update.get("rows")
     if isinstance(rows, list):
-        reader.on_candles(SYMBOL, [row for row in rows if isinstance(row, list)], NOW_US)
+        reader.on_returned("candles", [SYMBOL], [row for row in rows if isinstance(row, list)], NOW_US)
     for record in taken.records:
         _check_storable(record)
 
@@ -351,9 +350,7 @@ def market_list(data: bytes) -> None:
     """One list of a venue's markets after the other; a byte says of one market how the next list has it. Whatever the
     lists say, what was followed is followed until its contract has expired, and every reason to doubt it is told once.
     """
-    exchange = make_exchange(
-        "binanceusdm", Tap(TapReader(FeedConfig(exchange="binanceusdm", symbols=[SYMBOL]), _Taken()))
-    )
+    exchange = make_exchange("binanceusdm", TapReader(FeedConfig(exchange="binanceusdm", symbols=[SYMBOL]), _Taken()))
     exchange.set_markets([_market(exchange, symbol, 0) for symbol in _LISTED])
     feed = CcxtFeed(FeedConfig(exchange="binanceusdm", symbols=list(_WANTED), channels=["trades"]))
     with mock.patch("ingestd.feeds.ccxt.feed.CcxtSession", return_value=_Listing(feed, exchange, data)):
@@ -432,7 +429,7 @@ def rest_reply(data: bytes) -> None:
 
 @cache
 def _any_exchange() -> Any:
-    return make_exchange("binance", Tap(TapReader(FeedConfig(exchange="binance", symbols=[SYMBOL]), _Taken())))
+    return make_exchange("binance", TapReader(FeedConfig(exchange="binance", symbols=[SYMBOL]), _Taken()))
 
 
 def http_headers(data: bytes) -> None:
@@ -445,7 +442,7 @@ LISTING = ("binance", "bybit", "okx", "gate", "kucoin", "mexc", "htx", "bingx", 
 
 @cache
 def _listing_exchange(name: str) -> Any:
-    exchange = make_exchange(name, Tap(TapReader(FeedConfig(exchange=name, symbols=[SYMBOL]), _Taken())))
+    exchange = make_exchange(name, TapReader(FeedConfig(exchange=name, symbols=[SYMBOL]), _Taken()))
     exchange.enableRateLimit = False
     return exchange
 

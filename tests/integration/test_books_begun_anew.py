@@ -263,7 +263,7 @@ async def running(venue: Venue, folder: Path) -> AsyncIterator[Running]:
         order_book_interval_ms=0,
         book_audit_interval_s=0,
     )
-    exchange = make_exchange(venue.exchange, Tap(None))  # type: ignore[arg-type]  # nothing is received through it
+    exchange = make_exchange(venue.exchange, Tap())
     cache = MarketCache(folder, config)
     cache.write([market(exchange, venue.symbol, venue.market_id)])
     await close_exchange(exchange)

@@ -57,7 +57,7 @@ class Asking:
 
     def __init__(self, exchange_id: str, *, with_key: bool = False) -> None:
         self._requests: list[tuple[str, Any]] = []
-        self._exchange = exchange = make_exchange(exchange_id, Tap(_Deaf()), credentials=KEY if with_key else {})
+        self._exchange = exchange = make_exchange(exchange_id, Tap(), credentials=KEY if with_key else {})
         exchange.open = lambda: None
         exchange.common_currency_code = lambda code: {"VBASE": "UNIB", "VQUOTE": "UNIQ"}.get(code, code)
         exchange.set_markets([market_of(exchange, market_type) for market_type in _listed(exchange)])
@@ -96,10 +96,3 @@ class Asking:
 
 def _listed(exchange: Any) -> list[str]:
     return [market_type for market_type in MARKET_TYPES if exchange.has.get(market_type) is not False]
-
-
-class _Deaf:
-    """A listener that hears nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None

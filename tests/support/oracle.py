@@ -200,7 +200,7 @@ class _Ccxt:
         """The records of this frame."""
         records = self._wire.intake.records
         before = len(records)
-        with patch("ingestd.feeds.ccxt.tap.now_us", lambda: frame.received_at):
+        with patch("ingestd.feeds.ccxt.tap_state.now_us", lambda: frame.received_at):
             self._wire.frames(frame.data)
         return _by_stream(record for record in records[before:] if not isinstance(record, FeedGap))
 

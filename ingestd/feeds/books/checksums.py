@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestd.venues.all import FACTS, facts_of
+from ingestd.venues.all import facts_of
 from ingestd.venues.checksums import Book
 
-CHECKED_HERE = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.agrees is not None)
 _IN_A_ROW = 2  # mismatches, each after a fresh snapshot; after more of them we distrust our computation, not the book
 
 

@@ -91,21 +91,21 @@ def bounded_session(
     )
 
 
-def unsent_bytes(connection: Any) -> int:
-    """How many bytes this process has buffered for sending on a socket of such a session."""
-    transport = connection._conn.transport if connection._conn is not None else None
-    return 0 if transport is None else int(transport.get_write_buffer_size())
-
-
 def reads_nothing(connection: Any) -> bool:
-    """Whether more than `MAX_UNSENT_BYTES` are buffered because the exchange does not read."""
-    return unsent_bytes(connection) > MAX_UNSENT_BYTES
+    """Whether more than `MAX_UNSENT_BYTES` are buffered for sending on this socket: the exchange does not read."""
+    transport = _transport_of(connection)
+    return transport is not None and transport.get_write_buffer_size() > MAX_UNSENT_BYTES
 
 
 def hang_up(connection: Any) -> None:
     """Close the socket at once without a close frame, which would queue behind the unread data."""
-    if connection._conn is not None and connection._conn.transport is not None:
-        connection._conn.transport.abort()
+    if (transport := _transport_of(connection)) is not None:
+        transport.abort()
+
+
+def _transport_of(connection: Any) -> Any:
+    """The transport of a socket of such a session; None once it is closed."""
+    return connection._conn.transport if connection._conn is not None else None
 
 
 def _look_at_redirect(url: URL, response: ClientResponse) -> None:

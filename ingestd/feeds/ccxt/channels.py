@@ -8,23 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingestd.records import CHANNELS, Channel
-from ingestd.venues.all import FACTS, facts_of
+from ingestd.venues.all import facts_of
 
 _SPOT = "spot"
-
-TICKS_FROM_BOOKS = frozenset(exchange for exchange, facts in FACTS.items() if facts.ccxt.ticks_from_books)
-BOOKS_OVER_REST = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.over_rest)
-BOOKS_UNSUBSCRIBED_HERE = frozenset(
-    exchange for exchange, facts in FACTS.items() if facts.books.unsubscribed_here or facts.books.unsubscription
-)
-BOOKS_LEFT_STANDING = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.left_standing)
-BOOKS_GATHERED_HERE = frozenset(exchange for exchange, facts in FACTS.items() if facts.books.gathered_here)
-ASKED_FOR_WHAT_IS_MISSING = frozenset(
-    exchange
-    for exchange, facts in FACTS.items()
-    if facts.books.over_rest or facts.books.listed_in or facts.books.asks_for_missing
-)
-"""Exchanges on which a call for many symbols requests only those not subscribed yet, due to `tap` or ccxt itself."""
 
 _CHANNEL_WORDS: Mapping[str, str] = {
     "trades": r"trade|match|deal|execution",
@@ -46,17 +32,12 @@ def names_stream(subscription: str, channel: str, symbol: str, market_id: str) -
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A ccxt method. `takes` names its first argument."""
+    """A ccxt method."""
 
     name: str
-    takes: str  # "symbols" | "symbol"
+    many: bool = False  # one call takes several symbols; else one
     polled: bool = False  # called every poll_interval_s; else the method streams
     returned: bool = False  # the call's result is recorded; else the writes to ccxt's stores are
-
-    @property
-    def many(self) -> bool:
-        """Whether one call takes several symbols."""
-        return self.takes == "symbols"
 
     @property
     def of_books(self) -> bool:
@@ -66,28 +47,28 @@ class Method:
 
 _METHODS: Mapping[Channel, tuple[tuple[str, Method], ...]] = {
     "trades": (
-        ("watchTradesForSymbols", Method("watch_trades_for_symbols", "symbols")),
-        ("watchTrades", Method("watch_trades", "symbol")),
+        ("watchTradesForSymbols", Method("watch_trades_for_symbols", many=True)),
+        ("watchTrades", Method("watch_trades")),
     ),
     "ticks": (
-        ("watchBidsAsks", Method("watch_bids_asks", "symbols")),
-        ("watchTickers", Method("watch_tickers", "symbols")),
-        ("watchTicker", Method("watch_ticker", "symbol")),
+        ("watchBidsAsks", Method("watch_bids_asks", many=True)),
+        ("watchTickers", Method("watch_tickers", many=True)),
+        ("watchTicker", Method("watch_ticker")),
     ),
     "order_book": (
-        ("watchOrderBookForSymbols", Method("watch_order_book_for_symbols", "symbols")),
-        ("watchOrderBook", Method("watch_order_book", "symbol")),
+        ("watchOrderBookForSymbols", Method("watch_order_book_for_symbols", many=True)),
+        ("watchOrderBook", Method("watch_order_book")),
     ),
-    "candles": (("watchOHLCV", Method("watch_ohlcv", "symbol", returned=True)),),
+    "candles": (("watchOHLCV", Method("watch_ohlcv", returned=True)),),
     "funding": (
-        ("watchFundingRates", Method("watch_funding_rates", "symbols")),
-        ("watchFundingRate", Method("watch_funding_rate", "symbol")),
-        ("fetchFundingRates", Method("fetch_funding_rates", "symbols", polled=True, returned=True)),
-        ("fetchFundingRate", Method("fetch_funding_rate", "symbol", polled=True, returned=True)),
+        ("watchFundingRates", Method("watch_funding_rates", many=True)),
+        ("watchFundingRate", Method("watch_funding_rate")),
+        ("fetchFundingRates", Method("fetch_funding_rates", many=True, polled=True, returned=True)),
+        ("fetchFundingRate", Method("fetch_funding_rate", polled=True, returned=True)),
     ),
     "open_interest": (
-        ("fetchOpenInterests", Method("fetch_open_interests", "symbols", polled=True, returned=True)),
-        ("fetchOpenInterest", Method("fetch_open_interest", "symbol", polled=True, returned=True)),
+        ("fetchOpenInterests", Method("fetch_open_interests", many=True, polled=True, returned=True)),
+        ("fetchOpenInterest", Method("fetch_open_interest", polled=True, returned=True)),
     ),
 }
 

@@ -6,9 +6,10 @@ The socket and its other streams are not interrupted.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from ingestd.feeds.ccxt.channels import BOOKS_OVER_REST, BOOKS_UNSUBSCRIBED_HERE, names_stream
+from ingestd.feeds.ccxt.channels import names_stream
 from ingestd.feeds.ccxt.market_names import book_named_in
 from ingestd.venues.all import facts_of
 
@@ -21,18 +22,19 @@ async def forget_book(exchange: Any, symbol: str) -> None:
 
     Raises whatever ccxt raises, and TimeoutError; the book is dropped even then.
     """
-    if exchange.id == "bitfinex":
-        await _end_bitfinex_book(exchange, symbol)
+    books = facts_of(exchange.id).books
+    if books.ended_by_channel_id:
+        await _end_channel(exchange, symbol)
         return
-    if exchange.id in BOOKS_UNSUBSCRIBED_HERE:
-        await _end_book(exchange, symbol)
+    if books.unsubscription is not None:
+        await _end_book(exchange, symbol, books.unsubscription)
         return
     by_client = [
         (client, [name for name in client.subscriptions if "book" in name and book_named_in(name, [symbol])])
         for client in (exchange.clients or {}).values()
     ]
     try:
-        if exchange.id not in BOOKS_OVER_REST:  # others send no snapshot for a second subscription
+        if not books.over_rest:  # others send no snapshot for a second subscription
             async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
                 await exchange.un_watch_order_book(symbol)
     finally:
@@ -42,14 +44,12 @@ async def forget_book(exchange: Any, symbol: str) -> None:
                 client.subscriptions.pop(name, None)
 
 
-async def _end_book(exchange: Any, symbol: str) -> None:
+async def _end_book(exchange: Any, symbol: str, unsubscription: Callable[[Any, Any, str], Any]) -> None:
     """Unsubscribe from a book with the request of the exchange's file. The book stays in ccxt's store, not whole, until
     the snapshot arrives: ccxt's code for some exchanges fails on a change without a book."""
     book, market = exchange.orderbooks.get(symbol), exchange.market(symbol)
     if book is not None:
         book.is_whole = False
-    unsubscription = facts_of(exchange.code_name).books.unsubscription
-    assert unsubscription is not None, "called only for exchanges in BOOKS_UNSUBSCRIBED_HERE"
     for client in list((exchange.clients or {}).values()):
         for name in list(client.subscriptions):
             request = unsubscription(exchange, market, str(name))
@@ -58,12 +58,8 @@ async def _end_book(exchange: Any, symbol: str) -> None:
                 await client.send(request)
 
 
-async def _end_bitfinex_book(exchange: Any, symbol: str) -> None:
-    """Unsubscribe by channel number and wait for the answer; until then Bitfinex refuses a new subscription
-    ("subscribe: dup").
-
-    https://docs.bitfinex.com/docs/ws-general#unsubscribe-to-channels
-    """
+async def _end_channel(exchange: Any, symbol: str) -> None:
+    """Unsubscribe from a book by the id of its channel, and wait until the exchange confirms it."""
     exchange.orderbooks.pop(symbol, None)
     for client in list((exchange.clients or {}).values()):
         channel = client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)

@@ -7,6 +7,7 @@ waits for it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from itertools import chain
 from typing import Any
@@ -15,7 +16,8 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError, Unfillable
 from ingestd.feeds.ccxt import records as ccxt_records
-from ingestd.feeds.ccxt.tap import close_exchange, make_exchange, translated
+from ingestd.feeds.ccxt.ccxt_errors import translated
+from ingestd.feeds.ccxt.tap import close_exchange, make_exchange
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.families import may_hold
@@ -23,6 +25,7 @@ from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Request
 from ingestd.feeds.past.trade_series import series_for
+from ingestd.feeds.stopping import Stop, failure_of
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
 from ingestd.venues.all import facts_of
 from ingestd.venues.past import Ids, Series
@@ -55,7 +58,7 @@ class CcxtHistory:
         self._ids = TradeIds(now_us())
         self.exchange = make_exchange(
             config.exchange,
-            Tap(_IgnoreUpdates()),
+            Tap(),
             options=config.options,
             url_map=config.url_map,
             credentials=config.credentials(),
@@ -125,9 +128,7 @@ class CcxtHistory:
         rows = await self._call(self.exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
         self._ids.begin_anew(symbol)  # pages overlap by one millisecond
         unit = unit_of(self.config.exchange, self.exchange.markets[symbol])
-        records = self._records(
-            rows, lambda row, at: ccxt_records.trade_record(self.config.exchange, symbol, row, at, self._ids, unit)
-        )
+        records = self._records(rows, ccxt_records.trade_record, symbol, self._ids, unit)
         if len(records) < len(rows or ()) and series.ids is not Ids.CONSECUTIVE:
             raise Unfillable("a trade in the venue's answer has no price or no quantity, and cannot be stored")
         return records
@@ -151,54 +152,39 @@ class CcxtHistory:
     async def candles(self, symbol: str, timeframe: str, since_us: int, *, with_running: bool = False) -> list[Candle]:
         """Candles that opened at or after `since_us`, oldest first. `with_running` includes the unfinished candle."""
         rows = await self._call(self.exchange.fetch_ohlcv, symbol, timeframe, since_us // 1000, _ROWS_PER_CALL)
-        span_us = self.timeframe_us(timeframe)
-        exchange = self.config.exchange
-        records = self._records(rows, lambda row, at: ccxt_records.candle_record(exchange, symbol, timeframe, row, at))
-        now = now_us()
-        final = (row for row in records if with_running or row.time + span_us <= now)
-        return sorted(final, key=lambda row: row.time)
+        records = self._records(rows, ccxt_records.candle_record, symbol, timeframe)
+        until = math.inf if with_running else now_us() - self.timeframe_us(timeframe)
+        return sorted((row for row in records if row.time <= until), key=lambda row: row.time)
 
     async def funding(self, symbol: str, since_us: int) -> list[Funding]:
         """Funding rates settled since `since_us`, oldest first."""
         rows = await self._call(self.exchange.fetch_funding_rate_history, symbol, since_us // 1000, 100)
-        records = self._records(
-            rows, lambda row, at: ccxt_records.funding_record(self.config.exchange, symbol, row, at)
-        )
-        return sorted(records, key=lambda row: row.time)
+        return sorted(self._records(rows, ccxt_records.funding_record, symbol), key=lambda row: row.time)
 
     async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]:
         """Open interest samples since `since_us`, oldest first."""
         rows = await self._call(
             self.exchange.fetch_open_interest_history, symbol, OPEN_INTEREST_PERIOD, since_us // 1000, _ROWS_PER_CALL
         )
-        records = self._records(
-            rows, lambda row, at: ccxt_records.open_interest_record(self.config.exchange, symbol, row, at)
-        )
-        return sorted(records, key=lambda row: row.time)
+        return sorted(self._records(rows, ccxt_records.open_interest_record, symbol), key=lambda row: row.time)
 
     def timeframe_us(self, timeframe: str) -> int:
         """Length of a candle, in microseconds."""
         return int(self.exchange.parse_timeframe(timeframe)) * 1_000_000
 
-    def _records(self, rows: Any, convert: Callable[[Any, int], Any]) -> list[Any]:
+    def _records(self, rows: Any, convert: Callable[..., Any], symbol: str, *more: Any) -> list[Any]:
+        """The records of rows from one answer. `more`: further arguments of `convert`."""
         at = now_us()
-        return [record for record in (convert(row, at) for row in rows or ()) if record is not None]
+        records = (convert(self.config.exchange, symbol, row, at, *more) for row in rows or ())
+        return [record for record in records if record is not None]
 
     async def _call(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        # A separate task, because ccxt cancels futures that it hands out: that must not look like our cancellation.
-        task = asyncio.create_task(method(*args), name=f"{self.config.label} history")
         try:
             async with asyncio.timeout(_CALL_S):
-                await asyncio.wait({task})
+                task = await Stop().run(method(*args), name=f"{self.config.label} history")
         except TimeoutError as late:
             raise FeedError(f"{self.config.exchange} did not answer within {_CALL_S:g} s") from late
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-        if task.cancelled():
-            raise FeedError("cancelled by the exchange library")
-        error = task.exception()
-        if error is not None:
+        if (error := failure_of(task)) is not None:
             raise translated(error) from error
         return task.result()
 
@@ -217,30 +203,3 @@ def _stream_name(exchange: Any) -> str | None:
         return None
     value: str | None = exchange.handle_option_and_params({}, *option)[0]
     return value
-
-
-class _IgnoreUpdates:
-    """Tap listener that ignores everything: history opens no socket."""
-
-    def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
-    def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
-    def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
-    def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
-    def on_book(self, book: Any, received_at: int) -> None: ...
-    def on_book_replaced(self, symbol: str) -> None: ...
-    def on_book_broken(self, symbol: str) -> None: ...
-    def on_book_without_snapshot(self, symbol: str) -> None: ...
-    def book_named_in(self, message_hash: str) -> str | None: ...
-
-    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
-    def on_connected(self, url: str) -> None: ...
-    def on_disconnected(self, url: str, reason: str) -> None: ...
-    def follows_book(self, symbol: str) -> bool:  # noqa: ARG002 - the protocol's form
-        return False
-
-    def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None: ...
-    def on_book_given_up(self, symbol: str) -> None: ...
-    def on_refused(self, url: str, error: FeedError) -> None: ...
-    def on_rejected(self, url: str) -> None: ...
-    def on_wait_cut(self) -> None: ...
-    async def writable(self) -> None: ...

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from ingestd.config.secrets import redact
 from ingestd.errors import MarketListTooLong
-from ingestd.feeds.ccxt.unreached import unreached
+from ingestd.feeds.ccxt.ccxt_errors import RATE_LIMIT_ERRORS, unreached
 from ingestd.feeds.markets.judge import shown_name
 from ingestd.venues.exact import ExactFloat
 from ingestd.venues.families import Family
-
-_WAIT_ERRORS = frozenset({"DDoSProtection", "RateLimitExceeded"})  # names of ccxt error classes
 
 MOST_MENDED = 200
 """Most bad entries that one load may contain: a list with more is not a list of markets."""
@@ -36,7 +34,6 @@ MOST_CHARS = 2**27
 """Most characters in all replies of one load, which stay in memory until the load ends."""
 
 _DEEPEST = 4  # nesting levels of a reply that are searched for lists of entries
-_NUMBERED_BY_INDEX = frozenset({"hyperliquid"})  # ccxt numbers markets by list index: removing one would shift ids
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_DIGITS = 400
 
@@ -54,17 +51,13 @@ class NoAnswer(dict[Any, Any]):
         return other
 
 
-def _asks_to_wait(error: Exception) -> bool:
-    """Whether the error is ccxt's for a rate limit or a ban (429, 418)."""
-    return not _WAIT_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
-
-
 class MarketAnswers:
     """The replies of one load. `aside`: the reason for each removed entry. `missing`: the reason for each missing
     family of markets."""
 
-    def __init__(self, exchange: str) -> None:
-        self._exchange = exchange
+    def __init__(self, *, entries_may_go: bool) -> None:
+        """`entries_may_go`: whether an entry of a list can be removed without a change to what the others mean."""
+        self._entries_may_go = entries_may_go
         self._answers: dict[tuple[str, int], Any] = {}
         self._families: dict[tuple[str, int], Family] = {}
         self._asked: Counter[str] = Counter()
@@ -93,11 +86,11 @@ class MarketAnswers:
         try:
             self._refuse_too_much(0)
             answer = await fetch()
-            entries = sum(len(container) for container, _ in _lists_in(answer, 0))
+            entries = sum(map(len, _lists_in(answer, 0)))
             self._refuse_too_much(entries)
             self._entries += entries
         except Exception as error:
-            if family is None or _asks_to_wait(error):
+            if family is None or isinstance(error, RATE_LIMIT_ERRORS):
                 self._refusal = error
                 raise
             self._errors.append(error)
@@ -137,7 +130,7 @@ class MarketAnswers:
         """Remove what ccxt could not read, so that it can read again. False if there is nothing to remove."""
         if error is self._refusal or (not self._families and self._errors):
             return False
-        if self._exchange not in _NUMBERED_BY_INDEX and self._mended < MOST_MENDED:
+        if self._entries_may_go and self._mended < MOST_MENDED:
             if not self._were_sorted_out:
                 self._were_sorted_out = True
                 if self._sort_out():
@@ -155,30 +148,23 @@ class MarketAnswers:
     def note_passed_over(self, markets: Iterable[Any]) -> None:
         """Put aside entries that ccxt skipped silently, in lists of which it read at least half of the entries."""
         used = {id(market["info"]) for market in markets if isinstance(market, Mapping) and "info" in market}
-        for container, _ in self._lists():
-            entries = list(container.values() if isinstance(container, dict) else container)
-            left = [entry for entry in entries if id(entry) not in used]
-            if len(left) * 2 <= len(entries):
-                for entry in left:
-                    self.put_aside(entry, "the exchange library makes no market of it")
+        for container in self._lists():
+            left = [entry for _, entry in _items(container) if id(entry) not in used]
+            for entry in left if len(left) * 2 <= len(container) else ():
+                self.put_aside(entry, "the exchange library makes no market of it")
 
     def _sort_out(self) -> bool:
         """Remove entries that are not objects from lists of objects."""
-        found = False
-        for container, _ in list(self._lists()):
-            for key in reversed(list(container) if isinstance(container, dict) else range(len(container))):
-                entry = container[key]
-                if not isinstance(entry, (dict, list)):
-                    self.put_aside({"symbol": key} if isinstance(key, str) else entry, "is not a market")
-                    del container[key]
-                    found = True
-        return found
+        entries = [(container, *item) for container in self._lists() for item in _items(container)]
+        strangers = [entry for entry in entries if not isinstance(entry[2], (dict, list))]
+        for container, key, entry in reversed(strangers):
+            self.put_aside({"symbol": key} if isinstance(key, str) else entry, "is not a market")
+            del container[key]
+        return bool(strangers)
 
     def _take_out(self, error: Exception) -> bool:
-        owners: dict[int, tuple[Any, Any]] = {}
-        for container, _ in self._lists():
-            for key, entry in container.items() if isinstance(container, dict) else enumerate(container):
-                owners[id(entry)] = container, key
+        """Remove the entry that ccxt was reading when it failed."""
+        owners = {id(entry): (container, key) for container in self._lists() for key, entry in _items(container)}
         for value in _held_by(error):
             if id(value) in owners and isinstance(value, (dict, list)):
                 container, key = owners[id(value)]
@@ -201,12 +187,12 @@ class MarketAnswers:
         self._errors.append(error)
         return True
 
-    def _lists(self) -> Iterator[tuple[Any, int]]:
+    def _lists(self) -> Iterator[Any]:
         for answer in self._answers.values():
             yield from _lists_in(answer, 0)
 
 
-def _lists_in(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
+def _lists_in(value: Any, depth: int) -> Iterator[Any]:
     """The lists of entries in a reply, and the objects that hold entries by name. Does not search inside entries."""
     if depth > _DEEPEST or not isinstance(value, (dict, list)) or isinstance(value, NoAnswer):
         return
@@ -214,14 +200,19 @@ def _lists_in(value: Any, depth: int) -> Iterator[tuple[Any, int]]:
     objects = sum(isinstance(child, (dict, list)) for child in children)
     if isinstance(value, list):
         if objects and objects * 2 >= len(children):
-            yield value, depth
+            yield value
         return
     tables = [child for child in children if isinstance(child, dict)]
     if depth and len(tables) > 1 and len(tables) * 2 >= len(children) and not any(map(_holds_entries, tables)):
-        yield value, depth
+        yield value
         return
     for child in children:
         yield from _lists_in(child, depth + 1)
+
+
+def _items(container: Any) -> list[tuple[Any, Any]]:
+    """The entries of a list, or of an object that holds them by name, each with its key."""
+    return list(container.items() if isinstance(container, dict) else enumerate(container))
 
 
 def _holds_entries(table: dict[Any, Any]) -> bool:
@@ -230,12 +221,7 @@ def _holds_entries(table: dict[Any, Any]) -> bool:
 
 def _held_by(error: Exception) -> Iterator[Any]:
     """The local variables of the traceback's frames, innermost first, and the list items at their loop indexes."""
-    frames = []
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None:
-        frames.append(traceback.tb_frame)
-        traceback = traceback.tb_next
-    for frame in reversed(frames):
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         held = frame.f_locals
         yield from held.values()
         numbers = [held[name] for name in ("i", "j", "k") if isinstance(held.get(name), int)]

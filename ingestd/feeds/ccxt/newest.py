@@ -12,8 +12,8 @@ from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ChannelError, FeedError, RateLimited, Unfillable
 from ingestd.feeds.ccxt import records
+from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.history import stream_series
-from ingestd.feeds.ccxt.tap import translated
 from ingestd.feeds.markets.symbols import kind_of
 from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decimal_text

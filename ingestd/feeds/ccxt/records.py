@@ -1,6 +1,7 @@
 """Converts ccxt's unified dicts to records. Pure. Returns None if a required value is missing.
 
-Times are the exchange's, in microseconds if its message is that precise. Without a time, `time` = `received_at`.
+Where ccxt contradicts an exchange's documents, the exchange's file in `venues` has the correction. Times are the
+exchange's, in microseconds if its message is that precise. Without a time, `time` = `received_at`.
 """
 
 from __future__ import annotations
@@ -8,32 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ingestd.feeds.ccxt.corrections import corrected, streamed_candle, ticker_time_us
-from ingestd.feeds.ccxt.open_interest import counted, unit_of
 from ingestd.feeds.markets.quantity_units import contract_of, positive_size
-from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, Side, Tick, Trade
+from ingestd.feeds.markets.symbols import kind_by_name
+from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, OpenInterestUnit, Side, Tick, Trade
 from ingestd.status import MarketInfo
 from ingestd.venues.all import facts_of
+from ingestd.venues.counting import Counting, Kind
 from ingestd.venues.exact import decimal_text, sent_text
 from ingestd.venues.numbers import annualised_rate
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.venue_time import BOOK_TIME, epoch_us, time_us
+from ingestd.venues.venue_time import BOOK_TIME, epoch_us, moment_us, time_us
 
 _SEQ_LIMIT = 2**63
+_KINDS: Mapping[str, Kind] = {"linear": "linear", "inverse": "inverse", "option": "option"}
 
 
 def trade_record(
     exchange: str, symbol: str, trade: Mapping[str, Any], received_at: int, ids: TradeIds, unit: str | None = None
 ) -> Trade | None:
     """A public trade. `side` is the taker side, None if not stated. `unit`: see `quantity_units.unit_of`."""
-    trade = corrected(exchange, trade)
+    correct = facts_of(exchange).corrections.trade
+    if correct is not None:
+        trade = {**trade, **correct(trade, trade.get("info"))}
     price, quantity = decimal_text(trade.get("price")), decimal_text(trade.get("amount"))
     if price is None or quantity is None:
         return None
     info = trade.get("info")
     sent: Sequence[Any] = list(info.values()) if isinstance(info, Mapping) else info if isinstance(info, list) else ()
     price, quantity = sent_text(price, sent), sent_text(quantity, sent)
-    side = _side(trade.get("side"))
+    said = trade.get("side")
+    side: Side | None = said if said in ("buy", "sell") else None
     marks = facts_of(exchange).trades.marks
     kind = marks.kind(info)
     time = time_us(trade.get("timestamp"), info, received_at)
@@ -60,11 +65,12 @@ def tick_record(exchange: str, symbol: str, ticker: Mapping[str, Any], received_
     if bid is None and ask is None:
         return None
     info = ticker.get("info")
+    field = facts_of(exchange).corrections.ticker_time
+    time = moment_us(info.get(field)) if field is not None and isinstance(info, Mapping) else None
     return Tick(
         exchange=exchange,
         symbol=symbol,
-        time=ticker_time_us(exchange, info)
-        or time_us(ticker.get("timestamp"), info, received_at, ticker.get("datetime")),
+        time=time or time_us(ticker.get("timestamp"), info, received_at, ticker.get("datetime")),
         received_at=received_at,
         bid_price=bid,
         bid_volume=decimal_text(ticker.get("bidVolume")),
@@ -89,6 +95,25 @@ def top_record(exchange: str, symbol: str, book: Mapping[str, Any], received_at:
         ask_price=ask[0],
         ask_volume=ask[1],
     )
+
+
+def book_time_us(exchange: str, frame: Any) -> int | None:
+    """When this frame's book changed according to the exchange, in microseconds; None: use ccxt's time.
+
+    `frame` is ccxt's book where ccxt combined it from a REST snapshot.
+    """
+    corrections = facts_of(exchange).corrections
+    for path in corrections.book_times:
+        value = frame
+        for step in path:
+            try:
+                value = value[step]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            moment = moment_us(value)
+            return None if moment is None else moment - corrections.ahead_of_utc_ms * 1000
+    return None
 
 
 def book_time(book: Mapping[str, Any], received_at: int) -> int:
@@ -123,6 +148,8 @@ def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received
     if funding_rate is None:
         return None
     due = rate.get("fundingTimestamp") or rate.get("nextFundingTimestamp")
+    interval = rate.get("interval")  # such as `8h`
+    hours = interval[:-1] if isinstance(interval, str) and interval.endswith("h") else None
     return Funding(
         exchange=exchange,
         symbol=symbol,
@@ -130,7 +157,7 @@ def funding_record(exchange: str, symbol: str, rate: Mapping[str, Any], received
         received_at=received_at,
         funding_rate=funding_rate,
         next_funding_time=int(due) * 1000 if due else None,
-        annualised_rate=_annualised(funding_rate, rate.get("interval")),
+        annualised_rate=annualised_rate(funding_rate, hours) if hours is not None else None,
         mark_price=decimal_text(rate.get("markPrice")),
     )
 
@@ -139,7 +166,7 @@ def open_interest_record(
     exchange: str, symbol: str, interest: Mapping[str, Any], received_at: int
 ) -> OpenInterest | None:
     """Open interest in the exchange's unit, its value in the quote currency, or both; None if neither is stated."""
-    amount, value, unit = counted(exchange, symbol, interest)
+    amount, value, unit = _counted(exchange, symbol, interest)
     if amount is None and value is None:
         return None
     return OpenInterest(
@@ -153,7 +180,41 @@ def open_interest_record(
     )
 
 
-def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any], received_at: int) -> Candle | None:
+def _counted(
+    exchange: str, symbol: str, interest: Mapping[str, Any]
+) -> tuple[str | None, str | None, OpenInterestUnit | None]:
+    """The open interest in the exchange's unit, its value in the quote currency, and the unit.
+
+    An exchange that counts in the quote currency gives only the value.
+    """
+    amount = decimal_text(interest.get("openInterestAmount"))
+    value = decimal_text(interest.get("openInterestValue"))
+    venue, kind = facts_of(exchange).open_interest, kind_of_contract(symbol)
+    info = interest.get("info")
+    if amount is None and venue.unread is not None and isinstance(info, Mapping):
+        amount = decimal_text(info.get(venue.unread))
+    if kind in venue.no_value:
+        value = None
+    if kind in venue.misplaced and amount is None:
+        amount, value = value, None
+    if kind in venue.valued:
+        amount, value = None, amount
+    if amount is None:
+        return None, value, "quote" if venue != Counting() else None
+    return amount, value, (venue.unit_of_sample and venue.unit_of_sample(info)) or venue.unit(kind)
+
+
+def open_interest_unit(exchange: str, symbol: str) -> OpenInterestUnit | None:
+    """The unit of this market's open interest on this exchange; None if its file states none: it is never guessed."""
+    return facts_of(exchange).open_interest.unit(kind_of_contract(symbol))
+
+
+def kind_of_contract(symbol: str) -> Kind:
+    """The kind of contract, derived from its unified symbol."""
+    return _KINDS.get(kind_by_name(symbol), "other")
+
+
+def candle_record(exchange: str, symbol: str, row: Sequence[Any], received_at: int, timeframe: str) -> Candle | None:
     """A candle from ccxt's `[opening time (ms), open, high, low, close, volume]`."""
     if len(row) < 6 or not row[0]:
         return None
@@ -176,10 +237,13 @@ def candle_record(exchange: str, symbol: str, timeframe: str, row: Sequence[Any]
 
 
 def streamed_candle_record(
-    exchange: str, symbol: str, timeframe: str, row: Sequence[Any], received_at: int
+    exchange: str, symbol: str, row: Sequence[Any], received_at: int, timeframe: str
 ) -> Candle | None:
-    """A candle from ccxt's row of a streamed candle."""
-    return candle_record(exchange, symbol, timeframe, streamed_candle(exchange, row), received_at)
+    """A candle from ccxt's row of a streamed candle, whose opening time may be the exchange's local time."""
+    ahead_ms = facts_of(exchange).corrections.ahead_of_utc_ms
+    if ahead_ms and row and row[0]:
+        row = [row[0] - ahead_ms, *row[1:]]
+    return candle_record(exchange, symbol, row, received_at, timeframe)
 
 
 class CandleFinality:
@@ -221,14 +285,8 @@ def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
         linear=contract.linear,
         contract_size=positive_size(exchange, market),
         quantity_unit=contract.quantity_unit,
-        open_interest_unit=unit_of(exchange, str(market["symbol"])) if market.get("contract") else None,
+        open_interest_unit=open_interest_unit(exchange, str(market["symbol"])) if market.get("contract") else None,
     )
-
-
-def _side(side: Any) -> Side | None:
-    if side == "buy":
-        return "buy"
-    return "sell" if side == "sell" else None
 
 
 def _levels(levels: Sequence[Sequence[Any]]) -> Iterator[Level]:
@@ -236,12 +294,6 @@ def _levels(levels: Sequence[Sequence[Any]]) -> Iterator[Level]:
         price, amount = decimal_text(level[0]), decimal_text(level[1])
         if price is not None and amount is not None:
             yield price, amount
-
-
-def _annualised(rate: str, interval: Any) -> str | None:
-    """The annualised rate; `interval` is ccxt's text, such as `8h`."""
-    is_hours = isinstance(interval, str) and interval.endswith("h")
-    return annualised_rate(rate, interval[:-1]) if is_hours else None
 
 
 def rows_of(result: Any) -> Sequence[Mapping[str, Any]]:

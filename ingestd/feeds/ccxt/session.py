@@ -12,28 +12,18 @@ import structlog
 
 from ingestd.clock import monotonic_s
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.books.checksums import CHECKED_HERE
 from ingestd.feeds.books.ladder import BookLadder, Rung
-from ingestd.feeds.ccxt.channels import (
-    BOOKS_LEFT_STANDING,
-    BOOKS_OVER_REST,
-    BOOKS_UNSUBSCRIBED_HERE,
-    Method,
-    groups,
-    method_for,
-    single_method_for,
-    ticks_from_tickers,
-)
+from ingestd.feeds.ccxt.ccxt_errors import translated
+from ingestd.feeds.ccxt.channels import Method, groups, method_for, single_method_for, ticks_from_tickers
 from ingestd.feeds.ccxt.forget import client_of_book, forget_book, gathers_changes
-from ingestd.feeds.ccxt.lost_streams import LostStreams
 from ingestd.feeds.ccxt.market_loader import MarketLoader
 from ingestd.feeds.ccxt.newest import Newest
 from ingestd.feeds.ccxt.poller import Poller
 from ingestd.feeds.ccxt.subscription import Subscription, all_fail
-from ingestd.feeds.ccxt.subscriptions import Subscriptions
-from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, drop_client, make_exchange, translated
+from ingestd.feeds.ccxt.subscriptions import LostStreams, Subscriptions
+from ingestd.feeds.ccxt.tap import can_forget_books, close_exchange, make_exchange
 from ingestd.feeds.ccxt.tap_reader import TapReader
-from ingestd.feeds.ccxt.tap_state import Tap
+from ingestd.feeds.ccxt.tapped_client import drop_client
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.feeds.markets.cache import MarketCache
 from ingestd.feeds.markets.listing import Choice
@@ -42,6 +32,7 @@ from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.staleness import Staleness
 from ingestd.records import Channel
+from ingestd.venues.all import facts_of
 
 log = structlog.get_logger()
 
@@ -68,7 +59,6 @@ class CcxtSession:
         self._takes = takes
         self._reader = reader
         self._recorder = reader.recorder
-        tap = Tap(reader)
         self.subscriptions = Subscriptions()
         self._stop = Stop()
         self._staleness = defaultdict[str, Staleness](lambda: Staleness(config.stale_after_s))  # by URL
@@ -76,7 +66,7 @@ class CcxtSession:
         self._choice_changed = asyncio.Event()
         self.exchange = make_exchange(
             config.exchange,
-            tap,
+            reader,
             options=config.options,
             url_map=config.url_map,
             credentials=config.credentials(),
@@ -84,12 +74,13 @@ class CcxtSession:
         self.exchange.followed = dict(known or {})
         self._incomplete = False
         self.markets = MarketLoader(self.exchange, reader.ledger.counts, cache, self._stop)
-        stands = self.exchange.code_name in BOOKS_UNSUBSCRIBED_HERE | BOOKS_LEFT_STANDING | CHECKED_HERE
+        books = self.exchange.book_facts
+        stands = books.unsubscribed_here or books.left_standing or books.agrees is not None
         self.can_forget_books = can_forget_books(self.exchange)
-        self.one_series = config.exchange in BOOKS_OVER_REST
+        self.one_series = facts_of(config.exchange).books.over_rest
         self._lost = LostStreams(self.exchange, self.subscriptions.all, self.watch)
         ladder = BookLadder(stands=stands, can_unsubscribe=self.can_forget_books)
-        reader.attach(tap, self.subscriptions, ladder)
+        reader.attach(self.subscriptions, ladder)
 
     async def run(self, choose: Choose) -> None:
         """Capture the chosen symbols until the stop, or until every subscription fails."""
@@ -160,17 +151,13 @@ class CcxtSession:
             drop_client(client, reason)
 
     def _start_channel(self, tasks: asyncio.TaskGroup, channel: Channel, symbols: Sequence[str]) -> None:
-        markets = self.exchange.markets
-        served = [
-            symbol
-            for symbol in symbols
-            if symbol_names.serves(channel, markets[symbol]) and self._takes(channel, markets[symbol])
-        ]
+        exchange = self.exchange
         by_method: dict[Method | None, list[str]] = {}
-        for symbol in served:
-            market_type = str(markets[symbol].get("type"))
-            method = method_for(channel, self._config.exchange, self.exchange.has, market_type)
-            by_method.setdefault(method, []).append(symbol)
+        for symbol in symbols:
+            market = exchange.markets[symbol]
+            if symbol_names.serves(channel, market) and self._takes(channel, market):
+                method = method_for(channel, exchange.id, exchange.has, str(market.get("type")))
+                by_method.setdefault(method, []).append(symbol)
         for method, alike in by_method.items():
             if method is None:
                 log.error("channel_not_offered", feed=self._config.label, channel=channel)
@@ -191,35 +178,31 @@ class CcxtSession:
             self._start_poller(tasks, channel, method, streams)
             return
         for group in streams:
-            subscription = Subscription(channel, method, group, watch=self.watch(method), reader=self._reader)
+            subscription = Subscription(channel, method, group, watch=self.watch, reader=self._reader)
             self.subscriptions.keep(tasks, subscription, self._stop, self._config.label)
 
     def _start_poller(
         self, tasks: asyncio.TaskGroup, channel: Channel, method: Method, streams: Sequence[Sequence[Stream]]
     ) -> None:
         poller = Poller(
-            channel,
-            method,
-            single_method_for(channel, self.exchange.has, polled=True),
-            streams,
+            channel=channel,
+            method=method,
+            single=single_method_for(channel, self.exchange.has, polled=True),
+            groups=streams,
             fetch=lambda name, argument: getattr(self.exchange, name)(argument),
             reader=self._reader,
             interval_s=self._config.poll_interval_s,
         )
         tasks.create_task(poller.run(self._stop), name=f"{self._config.label} poll {channel}")
 
-    def watch(self, method: Method) -> Any:
-        """The function that calls this ccxt method for a list of symbols."""
-
-        async def watch(symbols: Sequence[str]) -> Any:
-            bound = getattr(self.exchange, method.name)
-            if method.of_books:
-                await self._prepare_books(symbols)
-            if method.name == "watch_ohlcv":
-                return await bound(symbols[0], self._config.candle_timeframe)
-            return await bound(list(symbols) if method.many else symbols[0])
-
-        return watch
+    async def watch(self, method: Method, symbols: Sequence[str]) -> Any:
+        """Call this ccxt method for these symbols, of which it may take only one."""
+        bound = getattr(self.exchange, method.name)
+        if method.of_books:
+            await self._prepare_books(symbols)
+        if method.name == "watch_ohlcv":
+            return await bound(symbols[0], self._config.candle_timeframe)
+        return await bound(list(symbols) if method.many else symbols[0])
 
     async def _prepare_books(self, symbols: Sequence[str]) -> None:
         """Unsubscribe from books that are being rebuilt and must be unsubscribed first."""
@@ -250,7 +233,7 @@ class CcxtSession:
     def open_streams(self) -> list[Stream]:
         """The streams whose socket is open."""
         clients = (self.exchange.clients or {}).items()
-        return self.subscriptions.streams_on_any({url for url, client in clients if client.url and not client.is_down})
+        return self.subscriptions.streams_on({url for url, client in clients if client.url and not client.is_down})
 
     def ask_anew(self, stream: Stream, attempt: int) -> None:
         """Subscribe to the stream again: on its own socket first, on a new one at some later attempts."""

@@ -10,11 +10,10 @@ import structlog
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Refused, SymbolError, says_subscribed
-from ingestd.feeds.ccxt.call_sockets import CallSockets
+from ingestd.feeds.ccxt.call_state import CallSockets, Retries, Signals
+from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.channels import Method
-from ingestd.feeds.ccxt.retries import Retries
-from ingestd.feeds.ccxt.signals import Signals
-from ingestd.feeds.ccxt.tap import ask_anew, dialled_urls, translated
+from ingestd.feeds.ccxt.tap_state import ask_anew, dialled_urls
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE, Quarantine, show_quarantined
@@ -32,7 +31,8 @@ REFUSED_OFTEN_PAUSE_S = 300.0  # some exchanges send errors that are unrelated t
 # Channels that may fall back to results of calls. Books are tapped in `resolve`; ticks: `Ccxt.bids_asks_in_tickers`.
 _CHANNELS_WITH_FALLBACK = ("trades", "funding")
 
-Watch = Callable[[Sequence[str]], Coroutine[Any, Any, Any]]
+Watch = Callable[[Method, Sequence[str]], Coroutine[Any, Any, Any]]
+"""Calls a `watch_*` method for these symbols."""
 
 
 class ReturnedUpdates(Protocol):
@@ -183,7 +183,7 @@ class Subscription:
         """Call `watch_*`. Runs in its own context, so that the URLs it dials are attributed to this call."""
         dialled_urls.set(self._sockets.begin_call(self.streams, monotonic_s()))
         ask_anew.set(self._anew)
-        return await self._watch(self.symbols)
+        return await self._watch(self.method, self.symbols)
 
     def _take_returned(self, result: Any, received_before: int) -> None:
         """Record the result of the call if the streams cannot be tapped: ccxt writes some updates to no store."""

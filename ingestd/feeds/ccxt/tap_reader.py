@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -11,7 +11,6 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Intake
-from ingestd.feeds.books.checksums import CHECKED_HERE
 from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.ccxt import records
 from ingestd.feeds.ccxt.market_names import book_named_in
@@ -19,18 +18,19 @@ from ingestd.feeds.ccxt.subscriptions import Subscriptions
 from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.recording.recorder import Recorder
 from ingestd.feeds.streams.ledger import Stream
+from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE
 from ingestd.gaps.causes import BOOK_NOT_LOADED
 from ingestd.log_limit import LogLimit
 from ingestd.records import Channel, MarketRecord, StreamId
 from ingestd.status import Earlier
+from ingestd.venues.all import facts_of
 from ingestd.venues.trade_identity import TradeIds
 
 log = structlog.get_logger()
 
-FAILURES_TO_QUARANTINE = 3
-
 _CONVERSION_ERRORS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
 
+_Convert = Callable[..., MarketRecord | None]  # takes the exchange, the symbol, an update, and when it was received
 _BestLevels = tuple[str | None, str | None, str | None, str | None]  # prices and volumes of a tick
 
 
@@ -46,21 +46,22 @@ class _ChangedBook(NamedTuple):
         return self.book
 
 
-class TapReader:
-    """Listens to the taps of one feed. Outlives the exchange objects, so that gaps and counters survive."""
+class TapReader(Tap):
+    """Makes records of the updates of one feed. Outlives the exchange objects, so that gaps and counters survive."""
 
     def __init__(
         self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
     ) -> None:
         """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
+        super().__init__()
         self.config = config
+        self._exchange = config.exchange
         self.recorder = Recorder(config, intake, self, earlier)
         self.ledger = self.recorder.ledger
         self.log_limit = LogLimit()
         self.ticks_from_tickers = False
         self.ticks_from_books: set[str] = set()  # symbols whose ticks are the best levels of their order book
         self.ladder = BookLadder()
-        self._tap = Tap(self)
         self._subscriptions = Subscriptions()
         self._ids = TradeIds(now_us())
         self._finality = records.CandleFinality()
@@ -69,9 +70,8 @@ class TapReader:
         self._broken: set[str] = set()  # symbols whose order book is being rebuilt
         self._best_levels: dict[str, _BestLevels] = {}  # last recorded, for ticks from order books
 
-    def attach(self, tap: Tap, subscriptions: Subscriptions, ladder: BookLadder) -> None:
+    def attach(self, subscriptions: Subscriptions, ladder: BookLadder) -> None:
         """Switch to a new exchange object. `ladder`: the escalation by which its order books are requested again."""
-        self._tap = tap
         self._subscriptions = subscriptions
         self.ladder = ladder
         self._connected.clear()
@@ -124,12 +124,7 @@ class TapReader:
         """Record the order book, unless ccxt has changed it since it was handed over."""
         if _version(book.book) == book.version:
             levels = self.config.order_book_levels
-            self._take(
-                "order_book",
-                symbol,
-                book.received_at,
-                lambda: records.book_record(self.config.exchange, symbol, book.book, book.received_at, levels),
-            )
+            self._take("order_book", symbol, records.book_record, book.book, book.received_at, levels)
 
     def _all_of_book(self, symbol: str) -> list[Stream]:
         channels: list[Channel] = ["order_book", "ticks"] if symbol in self.ticks_from_books else ["order_book"]
@@ -144,66 +139,40 @@ class TapReader:
     # ---- updates
 
     def on_trade(self, symbol: str, trade: Mapping[str, Any], received_at: int) -> None:
-        if self._interrupted_trades and symbol in self._interrupted_trades and not self._tap.frame_is_late:
+        if self._interrupted_trades and symbol in self._interrupted_trades and not self.frame.is_late:
             self._interrupted_trades.discard(symbol)
             self._ids.begin_anew(symbol)
-        self._take(
-            "trades",
-            symbol,
-            received_at,
-            lambda: records.trade_record(
-                self.config.exchange, symbol, trade, received_at, self._ids, self.ledger.units.get(symbol)
-            ),
-        )
+        unit = self.ledger.units.get(symbol)
+        self._take("trades", symbol, records.trade_record, trade, received_at, self._ids, unit)
 
     def on_bid_ask(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
         if not self.ticks_from_tickers:
-            self._take_tick(symbol, ticker, received_at)
+            self._take("ticks", symbol, records.tick_record, ticker, received_at)
 
     def on_ticker(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
         if self.ticks_from_tickers and symbol not in self.ticks_from_books:
-            self._take_tick(symbol, ticker, received_at)
+            self._take("ticks", symbol, records.tick_record, ticker, received_at)
 
     def on_funding(self, symbol: str, rate: Mapping[str, Any], received_at: int) -> None:
-        self._take(
-            "funding",
-            symbol,
-            received_at,
-            lambda: records.funding_record(self.config.exchange, symbol, rate, received_at),
-        )
-
-    def on_open_interest(self, symbol: str, interest: Mapping[str, Any], received_at: int) -> None:
-        """Record a polled open interest."""
-        self._take(
-            "open_interest",
-            symbol,
-            received_at,
-            lambda: records.open_interest_record(self.config.exchange, symbol, interest, received_at),
-        )
-
-    def on_candles(self, symbol: str, rows: Iterable[Sequence[Any]], received_at: int) -> None:
-        """Take the current state of candles; a candle becomes a record when the next one begins."""
-        for row in rows:
-            self._take("candles", symbol, received_at, lambda row=row: self._final_candle(symbol, row, received_at))  # type: ignore[misc]
+        self._take("funding", symbol, records.funding_record, rate, received_at)
 
     def on_returned(self, channel: Channel, symbols: Sequence[str], result: Any, received_at: int) -> None:
         """Record the result of a `watch_*` or `fetch_*` call whose data cannot be tapped."""
         if channel == "candles":
-            self.on_candles(symbols[0], result, received_at)
+            for row in result:  # the current state of candles: one is final when the next one begins
+                self._take("candles", symbols[0], self._final_candle, row, received_at)
             return
         if channel == "order_book":
             self.on_book(result, received_at)
             return
-        handover = {
-            "trades": self.on_trade,
-            "ticks": self._take_tick,
-            "funding": self.on_funding,
-            "open_interest": self.on_open_interest,
-        }[channel]
         for row in records.rows_of(result):
             symbol = row.get("symbol") or (symbols[0] if len(symbols) == 1 else None)
-            if symbol is not None:
-                handover(symbol, row, received_at)
+            if symbol is None:
+                continue
+            if channel == "trades":
+                self.on_trade(symbol, row, received_at)
+            else:
+                self._take(channel, symbol, _CONVERSIONS[channel], row, received_at)
 
     # ---- order books
 
@@ -217,7 +186,7 @@ class TapReader:
             self._take_best_levels(symbol, book, received_at)
         stream = self.ledger.streams["order_book"].get(symbol)
         if stream is not None:
-            stream.url = self._tap.url or stream.url  # set now: a sample is recorded later, outside a frame
+            stream.url = self.frame.url or stream.url  # set now: a sample is recorded later, outside a frame
             self.recorder.book_changed(symbol, _ChangedBook(book, received_at, _version(book)))
 
     def on_book_replaced(self, symbol: str) -> None:
@@ -229,11 +198,11 @@ class TapReader:
             self.ladder.not_begun(symbol, monotonic_s())
 
     def on_book_broken(self, symbol: str) -> None:
-        reason = "checksum" if self.config.exchange in CHECKED_HERE else "sequence"
+        reason = "checksum" if facts_of(self._exchange).books.agrees is not None else "sequence"
         self.recorder.book_broken(symbol, reason, f"its {reason} is wrong")
 
     def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
-        """Open a gap. The snapshot is retried without end; from `FAILURES_TO_QUARANTINE` on, the status says why."""
+        """Open a gap. The snapshot is retried without end; from the third failure on, the status says why."""
         streams = self._all_of_book(symbol)
         if not streams:
             return
@@ -245,7 +214,7 @@ class TapReader:
         if failures == 1:
             self.ledger.counts.book_resyncs["not_loaded"] += 1
         self.recorder.interrupted(streams, BOOK_NOT_LOADED, detail)
-        for stream in streams if failures >= FAILURES_TO_QUARANTINE else ():
+        for stream in streams if failures >= REFUSALS_TO_QUARANTINE else ():
             stream.quarantined = detail[:300]
 
     def on_book_given_up(self, symbol: str) -> None:
@@ -291,56 +260,62 @@ class TapReader:
 
     def _streams_on(self, url: str) -> list[Stream]:
         """The streams that this connection delivers, and those subscribed on it that have not delivered yet."""
-        waiting = {id(stream) for stream in self._subscriptions.streams_on(url) if stream.url is None}
+        waiting = {id(stream) for stream in self._subscriptions.streams_on({url}) if stream.url is None}
         return [stream for stream in self.ledger.all_streams() if stream.url == url or id(stream) in waiting]
 
     # ---- conversion
 
-    def _take_tick(self, symbol: str, ticker: Mapping[str, Any], received_at: int) -> None:
-        self._take(
-            "ticks", symbol, received_at, lambda: records.tick_record(self.config.exchange, symbol, ticker, received_at)
-        )
-
     def _take_best_levels(self, symbol: str, book: Mapping[str, Any], received_at: int) -> None:
         """Record a tick if the best prices or volumes differ from the previous tick."""
-        tick = records.top_record(self.config.exchange, symbol, book, received_at)
-        if tick is None or symbol not in self.ledger.streams["ticks"]:
+        tick = records.top_record(self._exchange, symbol, book, received_at)
+        stream = self.ledger.streams["ticks"].get(symbol)
+        if tick is None or stream is None:
             return
         best = tick.bid_price, tick.bid_volume, tick.ask_price, tick.ask_volume
         if self._best_levels.get(symbol) != best:
             self._best_levels[symbol] = best
-            self._take("ticks", symbol, received_at, lambda: tick)
+            self._record(stream, tick, received_at)
 
-    def _final_candle(self, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
-        timeframe = self.config.candle_timeframe
-        candle = records.streamed_candle_record(self.config.exchange, symbol, timeframe, row, received_at)
+    def _final_candle(self, exchange: str, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
+        candle = records.streamed_candle_record(exchange, symbol, row, received_at, self.config.candle_timeframe)
         if candle is None:
             raise ValueError("a candle lacks a price")
         return self._finality.accept(candle)
 
     def _take(
-        self, channel: Channel, symbol: str, received_at: int, convert: Callable[[], MarketRecord | None]
+        self, channel: Channel, symbol: str, convert: _Convert, update: Any, received_at: int, *more: Any
     ) -> None:
+        """Convert an update to a record, and hand it to the recorder. `more`: further arguments of `convert`."""
         stream = self.ledger.streams[channel].get(symbol)
         if stream is None:
             self.ledger.counts.unrequested_records += 1
             return
         try:
-            record = convert()
+            record = convert(self._exchange, symbol, update, received_at, *more)
         except _CONVERSION_ERRORS as error:
             # Do not raise into ccxt's code: that would lose the rest of the frame.
             self.ledger.incomplete(stream, repr(error))
             return
-        if record is None:
-            if channel != "candles":
-                self.ledger.incomplete(stream, "lacks what the record needs")
-            return
-        url = self._tap.url
+        if record is not None:
+            self._record(stream, record, received_at)
+        elif channel != "candles":
+            self.ledger.incomplete(stream, "lacks what the record needs")
+
+    def _record(self, stream: Stream, record: MarketRecord, received_at: int) -> None:
+        """Hand a record to the recorder, unless another socket has delivered it already."""
+        url = self.frame.url
         if url is not None:
             if stream.is_repeat(url, record):
                 return
             stream.url = url
-        self.recorder.take(stream, record, received_at, is_late=self._tap.frame_is_late)
+        self.recorder.take(stream, record, received_at, is_late=self.frame.is_late)
+
+
+_CONVERSIONS: Mapping[Channel, _Convert] = {
+    "ticks": records.tick_record,
+    "funding": records.funding_record,
+    "open_interest": records.open_interest_record,
+}
 
 
 def _version(book: Mapping[str, Any]) -> tuple[Any, Any]:

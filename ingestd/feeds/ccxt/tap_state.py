@@ -1,18 +1,15 @@
-"""The state of the frame that a tapped exchange is handling, and the handover from its stores to the listener.
-
-Nothing here imports ccxt.
-"""
+"""What a tapped exchange hands over, and the state of the frame that it is handling. Nothing here imports ccxt."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from ingestd.clock import now_us
-from ingestd.feeds.books.checksums import Checksums
-from ingestd.feeds.ccxt.tap_listener import TapListener
+from ingestd.errors import FeedError
 from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
 from ingestd.venues.book_frames import NumberedFrame
 
@@ -21,70 +18,114 @@ _CONCURRENT_DIALS = 4
 started_for: ContextVar[object | None] = ContextVar("started_for", default=None)
 """The socket for which ccxt started the running task; None in other tasks."""
 
+dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
+"""The URLs that the running subscription watches, the newest last."""
+
+ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
+"""Whether the running call subscribes again to streams that ccxt believes subscribed: the exchange may have refused
+them."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """The frame being handled; without a `client`: none, as in a REST reply or a ccxt task."""
+
+    client: Any = None  # the socket
+    url: str | None = None
+    received_at: int | None = None
+    is_late: bool = False  # the socket has been given up already
+    aside: BookStore | None = None  # store for books of this frame that must not be recorded
+    content: Any = None  # decoded
+    had_data: bool = False
+    is_whole_book: bool = False
+    numbered: NumberedFrame | None = None  # sequence numbers of the frame
+
 
 class Tap:
-    """Passes each update from ccxt to the listener, with the time at which its frame was read from the socket."""
+    """Receives updates and events of a tapped exchange, in the loop turn in which the socket delivered them, and notes
+    of which frame they are. This one ignores them; `TapReader` makes records."""
 
-    def __init__(self, listener: TapListener) -> None:
-        self.listener = listener
+    def __init__(self) -> None:
         self.dials = asyncio.Semaphore(_CONCURRENT_DIALS)
-        self.url: str | None = None  # of the frame being handled; None: a REST reply or a ccxt task
-        self.frame_received_at: int | None = None
-        self.frame_had_data = False
-        self.frame_is_late = False  # the frame's socket has been given up already
-        self.frame: Any = None  # the decoded frame
-        self.client: object | None = None  # the socket of the frame being handled
-        self.frame_is_whole_book = False
-        self.numbered: NumberedFrame | None = None  # sequence numbers of the frame
-        self.aside: BookStore | None = None  # store for books of this frame that must not be recorded
-        self.exchange = ""  # set when the exchange object is created
-        self.checksums = Checksums("")
-        self.is_market: Callable[[str], bool] = lambda _symbol: True  # set when the exchange object is created
+        self.frame = Frame()
+
+    def begin_frame(self, client: Any) -> None:
+        """Note that a frame of this socket is being handled."""
+        is_late: bool = client.is_down
+        # A late frame must not change the books of the next socket.
+        self.frame = Frame(client, client.url, now_us(), is_late, client.aside if is_late else None)
+
+    def end_frame(self) -> None:
+        """Note that no frame is being handled."""
+        self.frame = Frame()
 
     @property
     def received_at(self) -> int:
         """When the data being handed over was received, in microseconds."""
-        return self.frame_received_at if self.frame_received_at is not None else now_us()
+        return self.frame.received_at if self.frame.received_at is not None else now_us()
 
-    def trade(self, symbol: str, trade: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_trade(symbol, trade, self.received_at)
-
-    def ticker(self, symbol: str, ticker: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_ticker(symbol, ticker, self.received_at)
-
-    def bid_ask(self, symbol: str, ticker: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_bid_ask(symbol, ticker, self.received_at)
-
-    def funding(self, symbol: str, rate: dict[str, Any]) -> None:
-        self.frame_had_data = True
-        self.listener.on_funding(symbol, rate, self.received_at)
-
-    def book_replaced(self, symbol: str, _: None) -> None:
-        self.listener.on_book_replaced(symbol)
-
-    def store(self, name: str) -> TappedStore:
-        """Create an empty store of that name."""
+    def store(self, name: str, is_market: Callable[[str], bool]) -> TappedStore:
+        """Create an empty store of that name. `is_market`: whether a symbol is one of a market."""
         if name == "orderbooks":
-            return BookStore(self.book_replaced, lambda: self.client, self._is_market)
-        return _STORES[name](getattr(self, _HANDOVERS[name]), self._is_market)
+            return BookStore(lambda symbol, _: self.on_book_replaced(symbol), lambda: self.frame.client, is_market)
+        kind, event = _STORES[name]
 
-    def _is_market(self, symbol: str) -> bool:
-        return self.is_market(symbol)
+        def hand_over(symbol: str, update: Any) -> None:
+            self.frame.had_data = True
+            getattr(self, event)(symbol, update, self.received_at)
+
+        return kind(hand_over, is_market)
+
+    def on_trade(self, symbol: str, trade: dict[str, Any], received_at: int) -> None: ...
+    def on_ticker(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_bid_ask(self, symbol: str, ticker: dict[str, Any], received_at: int) -> None: ...
+    def on_funding(self, symbol: str, rate: dict[str, Any], received_at: int) -> None: ...
+    def on_book(self, book: Any, received_at: int) -> None:
+        """The book has changed, and it is complete and correct."""
+
+    def on_book_without_snapshot(self, symbol: str) -> None:
+        """The symbol's book has changed before its socket delivered a snapshot, so it is incomplete."""
+
+    def on_book_replaced(self, symbol: str) -> None:
+        """The book handed over before was replaced or removed."""
+
+    def on_book_broken(self, symbol: str) -> None:
+        """A sequence number or checksum shows that the symbol's book is wrong: it must be requested again."""
+
+    def follows_book(self, _symbol: str) -> bool:
+        """Whether the feed follows the symbol's book."""
+        return False
+
+    def on_book_not_loaded(self, symbol: str, error: FeedError, failures: int) -> None:
+        """The symbol's snapshot could not be loaded, for the `failures`th time in a row."""
+
+    def on_book_given_up(self, symbol: str) -> None:
+        """ccxt has stopped trying to load the book: it must be requested again."""
+
+    def book_named_in(self, _message_hash: str) -> str | None:
+        """The symbol of the followed book that ccxt's message hash names, if any."""
+        return None
+
+    def on_bad_frame(self, url: str, error: Exception, frame: str) -> None: ...
+    def on_connected(self, url: str) -> None: ...
+    def on_disconnected(self, url: str, reason: str) -> None: ...
+    def on_refused(self, url: str, error: FeedError) -> None:
+        """The exchange sent an error on this socket, and no pending call received it."""
+
+    def on_rejected(self, url: str) -> None:
+        """ccxt gave up a subscription of this socket: it must be requested again."""
+
+    def on_wait_cut(self) -> None:
+        """The exchange asked for a longer wait than we allow."""
+
+    async def writable(self) -> None:
+        """Return once there is room for more updates."""
 
 
-_HANDOVERS = {
-    "trades": "trade",
-    "tickers": "ticker",
-    "bidsasks": "bid_ask",
-    "fundingRates": "funding",
-}
-_STORES: dict[str, type[TradeStore | UpdateStore]] = {
-    "trades": TradeStore,
-    "tickers": UpdateStore,
-    "bidsasks": UpdateStore,
-    "fundingRates": UpdateStore,
+_STORES: dict[str, tuple[type[TradeStore | UpdateStore], str]] = {
+    "trades": (TradeStore, "on_trade"),
+    "tickers": (UpdateStore, "on_ticker"),
+    "bidsasks": (UpdateStore, "on_bid_ask"),
+    "fundingRates": (UpdateStore, "on_funding"),
 }
 STORES = (*_STORES, "orderbooks")

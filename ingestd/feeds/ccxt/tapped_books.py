@@ -18,19 +18,18 @@ import structlog
 
 from ingestd.errors import FeedError, RateLimited
 from ingestd.feeds.books.numbering import BookSteps
-from ingestd.feeds.ccxt.channels import BOOKS_GATHERED_HERE
+from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.tap_state import Tap, started_for
 from ingestd.feeds.ccxt.tapped_stores import BookStore, tap_book
 from ingestd.retry import Backoff
-from ingestd.venues.all import facts_of
 from ingestd.venues.book_frames import NumberedFrame
+from ingestd.venues.facts import CcxtBooks
 
 log = structlog.get_logger()
 
 _KEPT_CHANGES = 1000  # buffered for each book while its snapshot fails to load
 _NS_IN_MS = 1_000_000
 _LOOK_S = 0.02
-_NUMBERED_MESSAGES = frozenset({"bittrade", "bitvavo"})  # ccxt applies their changes in `handle_order_book_message`
 
 
 class _BookLoadClient:
@@ -53,21 +52,19 @@ class _BookLoadClient:
 
 
 class TappedBooks:
-    """Mixin that loads and updates order books. `translated` converts a ccxt error to a FeedError."""
+    """Mixin that loads and updates order books."""
 
     orderbooks: BookStore
     fetch_order_book: Callable[..., Coroutine[Any, Any, Any]]
     names_in: Callable[[str], frozenset[str]]
     spawn: Callable[..., Any]
     handle_deltas: Callable[[Any, Any], None]
-    translated: Callable[[BaseException], FeedError]
     id: str
-    code_name: str
+    book_facts: CcxtBooks
     _tap: Tap
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.numbering = facts_of(self.code_name).books.numbering
-        self.numbered_frames = facts_of(self.code_name).books.numbered_frames
+        self.numbering = self.book_facts.numbering
         self._steps: defaultdict[str, BookSteps] = defaultdict(BookSteps)
         self.loading: dict[str, Backoff] = {}  # symbols whose last attempt to load a snapshot failed
         self._assembling: set[str] = set()  # symbols whose snapshot and buffered changes are being combined
@@ -79,8 +76,8 @@ class TappedBooks:
             book = self.orderbooks.get(symbol)
             if book is not None:
                 book.is_whole = False
-            self._tap.listener.on_book_not_loaded(symbol, self.translated(error), 1)
-            self._tap.listener.on_book_given_up(symbol)
+            self._tap.on_book_not_loaded(symbol, translated(error), 1)
+            self._tap.on_book_given_up(symbol)
 
     async def fetch_rest_order_book_safe(self, symbol: str, limit: Any = None, params: Any = None) -> Any:
         """Fetch a book over REST and retry until it succeeds. ccxt would close the socket after three failures."""
@@ -90,7 +87,7 @@ class TappedBooks:
             except Exception as error:  # noqa: BLE001  # whatever failed may delay only this book
                 await self._wait_to_load(symbol, error)
             else:
-                if self.code_name in BOOKS_GATHERED_HERE:
+                if self.book_facts.gathered_here:
                     await self._until_passed(symbol, book["timestamp"])
                 if symbol not in self._assembling:
                     self.loading.pop(symbol, None)
@@ -117,12 +114,12 @@ class TappedBooks:
 
     async def _wait_to_load(self, symbol: str, failure: Exception) -> None:
         """Pause before the next attempt. Cancels the running task if the book is no longer followed."""
-        error = self.translated(failure)
-        if not self._tap.listener.follows_book(symbol):
+        error = translated(failure)
+        if not self._tap.follows_book(symbol):
             raise asyncio.CancelledError
         backoff = self.loading.setdefault(symbol, Backoff(base_s=1.0, cap_s=60.0))
         until_s = time.monotonic() + backoff.next_s(error.pause_s if isinstance(error, RateLimited) else 0.0)
-        self._tap.listener.on_book_not_loaded(symbol, error, backoff.attempts)
+        self._tap.on_book_not_loaded(symbol, error, backoff.attempts)
         while (left_s := until_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, 1.0))
             book = self.orderbooks.get(symbol)
@@ -133,7 +130,7 @@ class TappedBooks:
         """Wait until the buffered changes are at least as new as a snapshot that has no sequence number."""
         numbering = self.numbering
         assert numbering is not None
-        while self._tap.listener.follows_book(symbol):
+        while self._tap.follows_book(symbol):
             book = self.orderbooks.get(symbol)
             changes = book.cache if book is not None else []
             if changes and (numbering.last_number(changes[-1]) or 0) >= (whole_at_ms + 1) * _NS_IN_MS:
@@ -146,7 +143,7 @@ class TappedBooks:
     def await_changes(self, symbols: Iterable[str]) -> None:
         """Create empty books before subscribing, so that changes are buffered from the start. ccxt would fetch the
         snapshot before it subscribes and lose the changes in between."""
-        for symbol in symbols if self.code_name in BOOKS_GATHERED_HERE else ():
+        for symbol in symbols if self.book_facts.gathered_here else ():
             if symbol not in self.orderbooks:
                 self.orderbooks[symbol] = self.order_book()
 
@@ -157,12 +154,12 @@ class TappedBooks:
 
     def book_is_wrong(self, symbol: str) -> None:
         """Stop handing the book over until a new snapshot arrives."""
-        if self._tap.aside is not None:
+        if self._tap.frame.aside is not None:
             return  # the book is not a followed one
         book = self.orderbooks.get(symbol)
         if book is not None:
             book.is_whole = False
-        self._tap.listener.on_book_broken(symbol)
+        self._tap.on_book_broken(symbol)
 
     def get_cache_index(self, snapshot: Any, changes: Any) -> int:
         """Index of the first buffered change that is newer than the snapshot; -1: fetch another snapshot."""
@@ -181,7 +178,7 @@ class TappedBooks:
     def handle_book_delta(self, book: Any, change: Any) -> None:
         if not self._follows(book, change):
             return
-        if self.code_name in BOOKS_GATHERED_HERE:
+        if self.book_facts.gathered_here:
             for side in ("bids", "asks"):
                 self.handle_deltas(book[side], change.get(side) or ())
         else:
@@ -191,7 +188,7 @@ class TappedBooks:
 
     def handle_order_book_message(self, client: Any, message: Any, *more: Any) -> Any:
         # The arguments and the result of this method differ between ccxt's exchanges.
-        if self.code_name not in _NUMBERED_MESSAGES:
+        if not self.book_facts.changes_in_messages:
             return super().handle_order_book_message(client, message, *more)  # type: ignore[misc]
         (book,) = more
         if self._follows(book, message):
@@ -203,7 +200,7 @@ class TappedBooks:
     def follows(self, symbol: str, change: Any, client: Any) -> bool:
         """Whether to pass a received change to ccxt, which does not check sequence numbers on this exchange."""
         book = self.orderbooks.get(symbol)
-        if book is not None and not book.is_whole and self.code_name in BOOKS_GATHERED_HERE:
+        if book is not None and not book.is_whole and self.book_facts.gathered_here:
             book.cache.append(change)
             if symbol not in self._assembling:
                 self.spawn(self.load_order_book, client, f"orderbook:{symbol}", symbol)
@@ -233,7 +230,7 @@ class TappedBooks:
             book["nonce"], book.number, book.cache = None, None, []  # makes ccxt fetch a new snapshot
             book.is_whole = False
             self.book_is_wrong(name)
-            if self.code_name in BOOKS_GATHERED_HERE:
+            if self.book_facts.gathered_here:
                 self.orderbooks[name] = self.order_book()  # ccxt still holds a number of the old book
         return verdict == "follows"
 
@@ -265,4 +262,4 @@ class TappedBooks:
         return self._tapped_book(super().counted_order_book(snapshot or {}, depth), snapshot)  # type: ignore[misc]
 
     def _tapped_book(self, book: Any, made_of: Any) -> Any:
-        return tap_book(book, is_whole=self._tap.frame_is_whole_book or (bool(made_of) and "bids" in made_of))
+        return tap_book(book, is_whole=self._tap.frame.is_whole_book or (bool(made_of) and "bids" in made_of))

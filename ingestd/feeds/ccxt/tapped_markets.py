@@ -13,9 +13,9 @@ from typing import Any
 from ingestd.feeds.ccxt.market_answers import MarketAnswers, read_leniently
 from ingestd.feeds.markets.families import family_of
 from ingestd.feeds.markets.judge import shown_name, why_malformed, with_ids_of_others
+from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decode_json
 from ingestd.venues.families import Family
-from ingestd.venues.kraken import by_its_own_assets
 
 _EMPTY = "returned an empty response"  # ccxt's error for an empty market list of HTX
 
@@ -28,19 +28,19 @@ class TappedMarkets:
     code_name: str
     common_currency_code: Callable[[str], str]
 
-    def begin_markets(self) -> None:
-        """Set the attributes that ccxt's `__init__` uses; call this before it."""
+    def __init__(self, config: dict[str, Any]) -> None:
         self.aside: dict[str, str] = {}
         self.missing: dict[Family, str] = {}
         self._answers: MarketAnswers | None = None
         self._unread: dict[str, str] = {}  # put aside by a load that `sound_markets` has not processed yet
+        super().__init__(config)  # type: ignore[call-arg]
 
     async def fetch_markets(self, params: Any = None) -> Any:
         """Fetch as ccxt does, but leave out entries that ccxt cannot read and families that the exchange does not
         deliver. Raises ccxt's error if that does not help."""
         if self._answers is not None:  # ccxt called this method recursively
             return await super().fetch_markets(params or {})  # type: ignore[misc]
-        self._answers = answers = MarketAnswers(self.code_name)
+        self._answers = answers = MarketAnswers(entries_may_go=not facts_of(self.code_name).ccxt.ids_by_place)
         try:
             while True:
                 answers.read_again()
@@ -111,11 +111,12 @@ class TappedMarkets:
     def sound_markets(self, listed: Sequence[Any], followed: Container[str] = frozenset()) -> list[Mapping[str, Any]]:
         """The markets of a list that can be followed and stored; `aside` holds the reasons for the others."""
         self.aside, self._unread = self._unread, {}
+        correct = facts_of(self.id).corrections.market
         sound = []
         for market in listed:
             why = why_malformed(market)
-            if why is None and self.id == "kraken":
-                market = by_its_own_assets(market, self.common_currency_code)
+            if why is None and correct is not None:
+                market = correct(market, self.common_currency_code)
                 why = why_malformed(market)
             if why is None:
                 sound.append(market)

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import structlog
 
 from ingestd.clock import monotonic_s
-from ingestd.errors import FeedError, RateLimited
+from ingestd.errors import RateLimited
 from ingestd.feeds.books import ladder
 from ingestd.feeds.books.ladder import Rung
 from ingestd.feeds.native.message_reader import MessageReader
-from ingestd.feeds.stopping import Stop
+from ingestd.feeds.stopping import Stop, failure_of
 from ingestd.venues.exact import decimal_text
 
 log = structlog.get_logger()
@@ -80,7 +80,7 @@ class Rebuilding:
         task = await stop.run(_within(fetch(symbol, SNAPSHOT_LEVELS)), name=f"book {symbol}")
         if stop.is_set():
             return
-        raised = FeedError("cancelled by the exchange library") if task.cancelled() else task.exception()
+        raised = failure_of(task)
         if raised is None:
             if not self._reader.begin_book(symbol, _as_texts(task.result())):
                 log.info("book_snapshot_did_not_fit", feed=self._label, symbol=symbol)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingestd.feeds.ccxt.call_sockets import LEFT_OPEN_S, CallSockets
+from ingestd.feeds.ccxt.call_state import LEFT_OPEN_S, CallSockets
 from ingestd.feeds.streams.ledger import Stream
 
 OLD, NEW = "wss://old", "wss://new"

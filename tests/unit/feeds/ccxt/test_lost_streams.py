@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ingestd.feeds.ccxt.lost_streams import LostStreams
+from ingestd.feeds.ccxt.subscriptions import LostStreams
 from tests.unit.feeds.doubles import Wire
 
 
@@ -15,7 +15,7 @@ async def test_the_socket_is_dialled_again_ever_more_seldom() -> None:
     stream.url = "wss://stream.binance.com:9443/ws"
     dropped: list[Any] = []
     client = SimpleNamespace(url=stream.url, on_error=dropped.append)
-    lost = LostStreams(SimpleNamespace(clients={stream.url: client}), (), lambda _: None)  # type: ignore[arg-type,return-value]  # it is not asked
+    lost = LostStreams(SimpleNamespace(clients={stream.url: client}), (), lambda *_: None)  # type: ignore[arg-type]  # it is not asked
     after = []
     for attempt in range(1, 17):
         lost.ask_for(stream, attempt)

@@ -17,8 +17,8 @@ from ingestd.feeds.streams import quarantine
 from ingestd.records import FeedGap, OpenInterest
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
-MANY = Method("fetch_open_interests", "symbols")
-SINGLE = Method("fetch_open_interest", "symbol")
+MANY = Method("fetch_open_interests", many=True)
+SINGLE = Method("fetch_open_interest")
 
 
 class Cycles(Stop):
@@ -58,7 +58,15 @@ class Venue:
 
     async def poll(self, cycles: int, method: Method = SINGLE) -> None:
         groups = [self.streams] if method.many else [[stream] for stream in self.streams]
-        poller = Poller("open_interest", method, SINGLE, groups, fetch=self.fetch, reader=self.reader, interval_s=1.0)
+        poller = Poller(
+            channel="open_interest",
+            method=method,
+            single=SINGLE,
+            groups=groups,
+            fetch=self.fetch,
+            reader=self.reader,
+            interval_s=1.0,
+        )
         await poller.run(Cycles(cycles))
 
     def samples(self) -> list[str]:

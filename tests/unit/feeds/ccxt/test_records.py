@@ -164,7 +164,7 @@ def test_open_interest() -> None:
 
 
 def candle(minute: int, close: str) -> Candle:
-    made = convert.candle_record("x", "A/B", "1m", [minute * 60_000, "1", "2", "1", close, "9.0"], NOW)
+    made = convert.candle_record("x", "A/B", [minute * 60_000, "1", "2", "1", close, "9.0"], NOW, "1m")
     assert made is not None
     return made
 

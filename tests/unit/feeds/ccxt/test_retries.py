@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.ccxt.retries import Retries
+from ingestd.feeds.ccxt.call_state import Retries
 from ingestd.retry import SETTLED_S, Backoff
 
 NOW_S = 1000.0

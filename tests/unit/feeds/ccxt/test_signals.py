@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingestd.errors import BookBroken, Refused
-from ingestd.feeds.ccxt.signals import Signals
+from ingestd.feeds.ccxt.call_state import Signals
 
 ERROR = Refused("no A", frozenset({"A"}))
 

@@ -12,8 +12,8 @@ import pytest
 
 from ingestd.feeds.ccxt.channels import Method
 from ingestd.feeds.ccxt.subscription import FAILURES_TO_RECREATE, Subscription, all_fail
-from ingestd.feeds.ccxt.tap import dialled_urls
 from ingestd.feeds.ccxt.tap_reader import TapReader
+from ingestd.feeds.ccxt.tap_state import dialled_urls
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.quarantine import QUARANTINE_S
 from ingestd.retry import Backoff
@@ -56,7 +56,7 @@ class FakeVenue:
         self.reader = TapReader(feed_config("binance", ["*"]), ListIntake())
         self.called = asyncio.Event()
 
-    async def watch(self, symbols: Sequence[str]) -> Any:
+    async def watch(self, _method: Method, symbols: Sequence[str]) -> Any:
         urls = dialled_urls.get()
         assert urls is not None
         urls[URL] = None
@@ -73,7 +73,7 @@ class FakeVenue:
         streams = [self.reader.ledger.add_stream("trades", symbol) for symbol in symbols]
         return Subscription(
             "trades",
-            Method("watch_trades_for_symbols", "symbols"),
+            Method("watch_trades_for_symbols", many=True),
             streams,
             watch=self.watch,
             reader=self.reader,
@@ -156,7 +156,7 @@ async def test_a_rate_limit_is_honoured() -> None:
 async def test_futures_the_library_cancels_do_not_cancel_the_subscription() -> None:
     venue = FakeVenue()
 
-    async def cancelled(symbols: Sequence[str]) -> Any:
+    async def cancelled(_method: Method, symbols: Sequence[str]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.cancel()
         return await future
@@ -173,7 +173,7 @@ async def test_where_nothing_is_stored_the_returned_trades_are_taken() -> None:
     venue = FakeVenue()
     stop = QuickStop()
 
-    async def returning(symbols: Sequence[str]) -> Any:
+    async def returning(_method: Method, symbols: Sequence[str]) -> Any:
         venue.calls.append(list(symbols))
         if len(venue.calls) == 3:
             stop.set()
@@ -191,8 +191,8 @@ async def test_what_calls_return_belongs_to_their_socket() -> None:
     minutes = iter(range(1, 5))
     watch = venue.watch
 
-    async def returning(symbols: Sequence[str]) -> Any:
-        await watch([])
+    async def returning(_method: Method, symbols: Sequence[str]) -> Any:
+        await watch(_method, [])
         minute = next(minutes)
         if minute == 4:
             stop.set()
@@ -211,7 +211,7 @@ async def test_each_broken_book_has_delays_of_its_own() -> None:
     streams = [venue.reader.ledger.add_stream("order_book", symbol) for symbol in ("A", "B")]
     subscription = Subscription(
         "order_book",
-        Method("watch_order_book_for_symbols", "symbols"),
+        Method("watch_order_book_for_symbols", many=True),
         streams,
         watch=venue.watch,
         reader=venue.reader,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from ingestd.errors import FeedError
 from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.ccxt.subscriptions import Subscriptions
 from ingestd.feeds.ccxt.tap_reader import TapReader
-from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.records import BookSnapshot, Candle, FeedGap, OpenInterest, StreamId, Tick, Trade
 from ingestd.status import Earlier
@@ -44,8 +44,8 @@ class Asked(Subscriptions):
     def ask_for_book(self, symbol: str) -> None:
         self.books.append(symbol)
 
-    def streams_on(self, url: str) -> list[Stream]:
-        return self._streams.get(url, [])
+    def streams_on(self, urls: Collection[str]) -> list[Stream]:
+        return [stream for url in urls for stream in self._streams.get(url, [])]
 
 
 def book(price: float) -> dict[str, Any]:
@@ -105,13 +105,13 @@ def test_ticks_come_from_one_of_the_two_stores() -> None:
 
 def test_a_disconnect_touches_the_streams_of_its_socket_only() -> None:
     made, intake = reader()
-    tap, asked = Tap(made), Asked()
-    made.attach(tap, asked, BookLadder())
+    asked = Asked()
+    made.attach(asked, BookLadder())
     made.on_connected("wss://one")
     made.on_connected("wss://two")
-    tap.url = "wss://one"
+    made.frame.url = "wss://one"
     made.on_trade("A/B", {"price": "1", "amount": "1", "id": "1"}, 100)
-    tap.url = "wss://two"
+    made.frame.url = "wss://two"
     made.on_bid_ask("A/B", {"bid": 1.0}, 110)
 
     made.on_disconnected("wss://one", "reset by peer")
@@ -157,11 +157,10 @@ def test_a_stream_that_delivers_is_not_quarantined() -> None:
 
 def test_a_sampled_book_belongs_to_the_socket_that_changed_it() -> None:
     made, intake = reader()
-    tap = Tap(made)
-    made.attach(tap, Subscriptions(), BookLadder())
-    tap.url = "wss://one"
+    made.attach(Subscriptions(), BookLadder())
+    made.frame.url = "wss://one"
     made.on_book(book(1.0), 10)
-    tap.url = None
+    made.frame.url = None
     made.recorder.sample_books()
 
     made.on_disconnected("wss://one", "reset")
@@ -171,9 +170,9 @@ def test_a_sampled_book_belongs_to_the_socket_that_changed_it() -> None:
 
 def test_an_interrupted_candle_is_not_handed_over() -> None:
     made, intake = reader()
-    made.on_candles("A/B", [[60_000, 1, 2, 1, 2, 5]], 1)
+    made.on_returned("candles", ["A/B"], [[60_000, 1, 2, 1, 2, 5]], 1)
     made.recorder.interrupted([made.ledger.streams["candles"]["A/B"]], "disconnect", "x")
-    made.on_candles("A/B", [[180_000, 1, 2, 1, 2, 5], [240_000, 1, 2, 1, 2, 5]], 2)
+    made.on_returned("candles", ["A/B"], [[180_000, 1, 2, 1, 2, 5], [240_000, 1, 2, 1, 2, 5]], 2)
 
     assert [candle.time for candle in intake.of(Candle)] == [180_000_000]
 
@@ -181,7 +180,7 @@ def test_an_interrupted_candle_is_not_handed_over() -> None:
 def test_a_socket_that_is_gone_before_it_delivered_leaves_a_gap_since_the_stream_was_followed() -> None:
     made, intake = reader()
     trades = made.ledger.streams["trades"]["A/B"]
-    made.attach(Tap(made), Asked({"wss://one": [trades]}), BookLadder())
+    made.attach(Asked({"wss://one": [trades]}), BookLadder())
     made.on_disconnected("wss://two", "refused")
     assert intake.of(FeedGap) == []
 
@@ -283,7 +282,7 @@ def test_the_newest_declared_state_is_sampled() -> None:
 def test_a_broken_book_is_reported_once_and_not_sampled_until_it_is_delivered_again() -> None:
     made, intake = reader()
     asked = Asked()
-    made.attach(Tap(made), asked, BookLadder())
+    made.attach(asked, BookLadder())
     made.on_book(book(1.0), 10)
     made.on_book_broken("A/B")
     made.on_book_broken("A/B")
@@ -331,15 +330,14 @@ def test_where_ticks_are_the_best_levels_of_books_one_comes_when_they_change() -
 
 def test_what_a_lost_connection_still_brings_ends_no_gap() -> None:
     made, intake = reader()
-    tap = Tap(made)
-    made.attach(tap, Subscriptions(), BookLadder())
+    made.attach(Subscriptions(), BookLadder())
     made.on_trade("A/B", {"price": "1", "amount": "1", "id": "1"}, 100)
     made.recorder.interrupted([made.ledger.streams["trades"]["A/B"]], "disconnect", "x")
-    tap.frame_is_late = True
+    made.frame.is_late = True
     made.on_trade("A/B", {"price": "1", "amount": "1", "id": "2"}, 200)
     assert [gap.ended_at for gap in intake.of(FeedGap)] == [None]
 
-    tap.frame_is_late = False
+    made.frame.is_late = False
     made.on_trade("A/B", {"price": "1", "amount": "1", "id": "3"}, 300)
     assert intake.of(FeedGap)[1].ended_at == 300
     assert len(intake.of(Trade)) == 3
@@ -348,7 +346,7 @@ def test_what_a_lost_connection_still_brings_ends_no_gap() -> None:
 def test_an_error_of_the_exchange_is_counted_and_told_to_the_subscriptions() -> None:
     made, _ = reader()
     asked = Asked()
-    made.attach(Tap(made), asked, BookLadder())
+    made.attach(asked, BookLadder())
     made.on_refused("wss://one", FeedError("no such symbol"))
     made.on_rejected("wss://one")
 

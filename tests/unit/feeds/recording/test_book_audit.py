@@ -48,7 +48,7 @@ class Audited(Subscriptions):
         self.forgotten: list[str] = []
         self.can_forget_books = can_forget
         self.stop = Stop()
-        self.reader.attach(Tap(self.reader), self, BookLadder())
+        self.reader.attach(self, BookLadder())
         for symbol in symbols:
             self.reader.ledger.add_stream("order_book", symbol)
             self.deliver(symbol)
@@ -165,13 +165,6 @@ async def test_a_request_that_fails_proves_nothing_and_a_depth_that_is_refused_i
     ("exchange", "can"), [("binance", True), ("kraken", True), ("okx", True), ("bitfinex", True), ("gemini", False)]
 )
 async def test_which_venues_can_begin_one_book_anew(exchange: str, can: bool) -> None:
-    made = make_exchange(exchange, Tap(ListListener()))
+    made = make_exchange(exchange, Tap())
     assert can_forget_books(made) is can
     await made.close()
-
-
-class ListListener:
-    """Hears nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None

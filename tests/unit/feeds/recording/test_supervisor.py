@@ -11,7 +11,6 @@ import pytest
 from ingestd.feeds.books.ladder import BookLadder
 from ingestd.feeds.ccxt.subscriptions import Subscriptions
 from ingestd.feeds.ccxt.tap_reader import TapReader
-from ingestd.feeds.ccxt.tap_state import Tap
 from ingestd.feeds.recording import supervisor
 from ingestd.feeds.recording.supervisor import supervise
 from ingestd.feeds.stopping import Stop
@@ -53,7 +52,7 @@ class Running:
         self.intake, self.session, self.stop = ListIntake(), Session(), Stop()
         settings = {"order_book_interval_ms": 10, "book_audit_interval_s": 0.0, **changes}
         self.reader = TapReader(feed_config("binance", ["A/B"], **settings), self.intake)
-        self.reader.attach(Tap(self.reader), Subscriptions(), BookLadder())
+        self.reader.attach(Subscriptions(), BookLadder())
         for channel in ("trades", "order_book"):
             self.reader.ledger.add_stream(channel, "A/B")
         work = supervise(self.reader.recorder, self.session, None, self.stop, has_books=has_books)
