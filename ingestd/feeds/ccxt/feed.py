@@ -12,7 +12,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt import records
-from ingestd.feeds.ccxt.session import CcxtSession
+from ingestd.feeds.ccxt.session import CcxtSession, take_all
 from ingestd.feeds.ccxt.symbol_choice import SymbolChoice
 from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.markets.cache import MarketCache
@@ -27,10 +27,6 @@ log = structlog.get_logger()
 
 NOTHING_LISTED_S = 15.0
 _POLLED = frozenset({"open_interest", "funding"})  # channels that some exchanges deliver over REST
-
-
-def _take_all(_channel: Channel, _market: Mapping[str, Any]) -> bool:
-    return True
 
 
 class CcxtFeed:
@@ -49,7 +45,7 @@ class CcxtFeed:
         earlier: MutableMapping[StreamId, Earlier] | None = None,
         cache: MarketCache | None = None,
         chosen: Callable[[Choice], None] | None = None,
-        takes: Callable[[Channel, Mapping[str, Any]], bool] = _take_all,
+        takes: Callable[[Channel, Mapping[str, Any]], bool] = take_all,
         refuses: Callable[[Mapping[str, Any]], str | None] | None = None,
     ) -> None:
         self.config = config

@@ -246,25 +246,6 @@ def streamed_candle_record(
     return candle_record(exchange, symbol, row, received_at, timeframe)
 
 
-class CandleFinality:
-    """Holds back each symbol's newest candle until the next one begins, because only then is it final."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, Candle] = {}
-
-    def accept(self, candle: Candle) -> Candle | None:
-        """Take an update; return the previous candle if this one makes it final. Ignores updates of older candles."""
-        held = self._newest.get(candle.symbol)
-        if held is not None and candle.time < held.time:
-            return None
-        self._newest[candle.symbol] = candle
-        return held if held is not None and candle.time > held.time else None
-
-    def forget(self, symbol: str) -> None:
-        """Drop the held candle after an interruption: it may lack its last trades."""
-        self._newest.pop(symbol, None)
-
-
 def market_info(exchange: str, market: Mapping[str, Any]) -> MarketInfo:
     """The row of table `symbols` for a ccxt market."""
     amounts = (market.get("limits") or {}).get("amount") or {}

@@ -42,6 +42,11 @@ RELIST_SOON_S = 15.0  # first reload after a list failed or lacks a configured s
 Choose = Callable[[], Choice]  # chooses from the current markets
 
 
+def take_all(_channel: Channel, _market: Mapping[str, Any]) -> bool:
+    """Capture every stream."""
+    return True
+
+
 class CcxtSession:
     """A session of a ccxt feed: `run` once, then `close`. The feed creates another session when `run` returns."""
 
@@ -50,7 +55,7 @@ class CcxtSession:
         config: FeedConfig,
         reader: TapReader,
         cache: MarketCache | None = None,
-        takes: Callable[[Channel, Mapping[str, Any]], bool] = lambda _channel, _market: True,
+        takes: Callable[[Channel, Mapping[str, Any]], bool] = take_all,
         known: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """`cache`: stores the markets for the next start. `takes`: whether this feed captures a stream. `known`: the

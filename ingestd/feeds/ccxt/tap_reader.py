@@ -21,7 +21,7 @@ from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE
 from ingestd.gaps.causes import BOOK_NOT_LOADED
 from ingestd.log_limit import LogLimit
-from ingestd.records import Channel, MarketRecord, StreamId
+from ingestd.records import Candle, Channel, MarketRecord, StreamId
 from ingestd.status import Earlier
 from ingestd.venues.all import facts_of
 from ingestd.venues.trade_identity import TradeIds
@@ -64,7 +64,7 @@ class TapReader(Tap):
         self.ladder = BookLadder()
         self._subscriptions = Subscriptions()
         self._ids = TradeIds(now_us())
-        self._finality = records.CandleFinality()
+        self._newest_candles: dict[str, Candle] = {}  # held back until the next one begins: only then they are final
         self._connected: set[str] = set()
         self._interrupted_trades: set[str] = set()  # symbols with no trade yet since their interruption
         self._broken: set[str] = set()  # symbols whose order book is being rebuilt
@@ -91,7 +91,7 @@ class TapReader(Tap):
         """Drop the state of a symbol that is no longer followed."""
         self._drop_book(symbol)
         self.ladder.whole(symbol)
-        self._finality.forget(symbol)
+        self._newest_candles.pop(symbol, None)
         self.ticks_from_books.discard(symbol)
         self._interrupted_trades.discard(symbol)
         self._ids.begin_anew(symbol)
@@ -99,7 +99,7 @@ class TapReader(Tap):
     def discard_pending(self, stream: Stream) -> None:
         """Drop data of an interrupted stream that has not become a record yet."""
         if stream.channel == "candles":
-            self._finality.forget(stream.symbol)
+            self._newest_candles.pop(stream.symbol, None)
         elif stream.channel == "trades":
             self._interrupted_trades.add(stream.symbol)
         elif stream.channel == "order_book":
@@ -276,11 +276,16 @@ class TapReader(Tap):
             self._best_levels[symbol] = best
             self._record(stream, tick, received_at)
 
-    def _final_candle(self, exchange: str, symbol: str, row: Sequence[Any], received_at: int) -> MarketRecord | None:
+    def _final_candle(self, exchange: str, symbol: str, row: Sequence[Any], received_at: int) -> Candle | None:
+        """The previous candle, if this row begins the next one."""
         candle = records.streamed_candle_record(exchange, symbol, row, received_at, self.config.candle_timeframe)
         if candle is None:
             raise ValueError("a candle lacks a price")
-        return self._finality.accept(candle)
+        held = self._newest_candles.get(symbol)
+        if held is not None and candle.time < held.time:
+            return None  # an update of a candle that was handed over
+        self._newest_candles[symbol] = candle
+        return held if held is not None and candle.time > held.time else None
 
     def _take(
         self, channel: Channel, symbol: str, convert: _Convert, update: Any, received_at: int, *more: Any

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.feeds.ccxt import records as convert
-from ingestd.feeds.ccxt.records import CandleFinality
-from ingestd.records import Candle
 from ingestd.venues.exact import ExactFloat
 from ingestd.venues.trade_identity import TradeIds
 
@@ -161,30 +159,6 @@ def test_open_interest() -> None:
     only_value = convert.open_interest_record("x", "A/B", {"openInterestValue": 3.0}, NOW)
     assert only_value is not None
     assert (only_value.open_interest, only_value.open_interest_usd, only_value.unit) == (None, "3.0", None)
-
-
-def candle(minute: int, close: str) -> Candle:
-    made = convert.candle_record("x", "A/B", [minute * 60_000, "1", "2", "1", close, "9.0"], NOW, "1m")
-    assert made is not None
-    return made
-
-
-def test_a_candle_is_final_when_the_next_begins() -> None:
-    finality = CandleFinality()
-
-    assert finality.accept(candle(1, "1.0")) is None
-    assert finality.accept(candle(1, "1.5")) is None
-    assert finality.accept(candle(2, "1.7")) == candle(1, "1.5")
-    assert finality.accept(candle(1, "9.9")) is None  # late news of a candle that was handed over
-
-
-def test_a_candle_that_was_interrupted_is_not_final() -> None:
-    finality = CandleFinality()
-    finality.accept(candle(1, "1.0"))
-    finality.forget("A/B")
-
-    assert finality.accept(candle(3, "1.7")) is None
-    assert finality.accept(candle(4, "1.8")) == candle(3, "1.7")
 
 
 def test_a_market_as_a_row() -> None:

@@ -168,6 +168,15 @@ def test_a_sampled_book_belongs_to_the_socket_that_changed_it() -> None:
     assert [(gap.channel, gap.time) for gap in intake.of(FeedGap)] == [("order_book", 10)]
 
 
+def test_a_candle_is_final_when_the_next_begins() -> None:
+    made, intake = reader()
+    for minute, close in ((1, 1.0), (1, 1.5), (2, 1.7), (1, 9.9)):  # the last is late news of the first
+        made.on_returned("candles", ["A/B"], [[minute * 60_000, 1, 2, 1, close, 5]], 1)
+
+    assert [(row.time, row.close) for row in intake.of(Candle)] == [(60_000_000, "1.5")]
+    assert made.ledger.counts.incomplete_records == 0
+
+
 def test_an_interrupted_candle_is_not_handed_over() -> None:
     made, intake = reader()
     made.on_returned("candles", ["A/B"], [[60_000, 1, 2, 1, 2, 5]], 1)
