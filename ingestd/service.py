@@ -224,7 +224,7 @@ class Service:
         """Compose the stream state for the next process, and do other periodic work; called about once a second."""
         feeds = self.feeds.statuses()
         is_wanted = partial(self.feeds.is_wanted, feeds)
-        for gap in self.streams.let_go(following(feeds), is_wanted):
+        for gap in self.streams.end_unfollowed(following(feeds), is_wanted):
             self.intake.put(gap)
         self.intake.rejections.keep(is_wanted)
         now = now_us()

@@ -114,4 +114,4 @@ class SinkStatus:
     up: bool = False
     problem: str | None = None
     attempts_failed: int = 0  # in a row
-    stands_still: bool = False  # its server answers but refuses the same records each time
+    is_stuck: bool = False  # its server answers but refuses the same records each time

@@ -40,6 +40,6 @@ class Consecutiveness:
             self.since, self.holes = steps - 1, 1
         return "believed"
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """The steps are counted from zero again."""
         self.since = self.holes = 0

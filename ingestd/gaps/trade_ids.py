@@ -167,7 +167,7 @@ class IdSeries:
             self._highest = self._first = trade.seq
             self._newest = trade
             self._skipped = 0
-            self._consecutive.begin_anew()
+            self._consecutive.reset()
 
     def _skip(self, first: int, last: int) -> None:
         if len(self._missing) >= _MOST_RANGES:

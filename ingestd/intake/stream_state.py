@@ -156,7 +156,7 @@ def lost_before_gaps(left: Document) -> list[FeedGap]:
     return before
 
 
-def let_go(
+def end_unfollowed(
     earlier: dict[StreamId, Earlier],
     following: Mapping[str, bool],
     until: int,
@@ -164,7 +164,7 @@ def let_go(
     is_wanted: Callable[[StreamId], bool] = lambda _: False,
     over_before: int = 0,
 ) -> list[FeedGap]:
-    """Take out the streams that nobody follows any more; the gaps of them that end with that, or begin.
+    """Remove the streams that no feed follows any more. Return their gaps, which end now or begin.
 
     `following`: for each exchange, whether all its feeds have chosen their symbols. `until`: when they were last
     followed. `is_wanted`: whether the configuration names the stream all the same, so that the venue's list lacks it:
@@ -248,10 +248,12 @@ class StreamState:
         for stream, earlier in self.earlier.items():
             self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
-    def let_go(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
+    def end_unfollowed(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
         """See the function of that name."""
         over_before = now_us() - OVER_US if monotonic_s() - self._began_s > OVER_US / 1e6 else 0
-        return let_go(self.earlier, following, self._read_written_at, "no longer followed", is_wanted, over_before)
+        return end_unfollowed(
+            self.earlier, following, self._read_written_at, "no longer followed", is_wanted, over_before
+        )
 
     def forget_restart(self) -> None:
         """Another process has captured since: only the gaps that this one's predecessor left open are gone on with."""

@@ -141,7 +141,7 @@ def readiness(snapshot: Snapshot) -> Verdict:
         degraded.extend(limping)
     for sink in snapshot.sinks:
         if sink.problem:
-            (reasons if sink.stands_still else degraded).append(_sink_problem(sink))
+            (reasons if sink.is_stuck else degraded).append(_sink_problem(sink))
     reasons.extend(_lost(snapshot))
     degraded.extend(
         f"The database refused {rows} {channel} records in the last minutes: they are in rejected_records, with its "
@@ -154,7 +154,7 @@ def readiness(snapshot: Snapshot) -> Verdict:
 
 
 def _sink_problem(sink: SinkStatus) -> str:
-    if not sink.stands_still:
+    if not sink.is_stuck:
         return f"The sink {sink.name} {'has a problem' if sink.up else 'is down'}: {sink.problem}"
     return (
         f"The sink {sink.name} stands still: the server refuses the same records each time: {sink.problem}. Nothing is "

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 RETRY_CAP_S = 1.5  # short, so that the first commit comes soon after the server is back
 _PAUSE_CAP_S = 15.0
 _NEED_A_PERSON = (Reaction.PAUSE, Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
-_STANDS_STILL = 3  # consecutive refusals
+_REFUSALS_UNTIL_STUCK = 3  # consecutive refusals
 _LAST_RETRY_S = 0.2  # between attempts, while finishing
 _LAST_CONNECT_S = 4.0  # to connect, while finishing
 
@@ -144,7 +144,7 @@ class PersistentWriter(Generic[ConnectionT]):
         reaction = reaction_to(error)
         if reaction is Reaction.PAUSE or (reaction is Reaction.RECONNECT and self.status.attempts_failed > 1):
             return self._pause.next_s()
-        if self.status.stands_still:
+        if self.status.is_stuck:
             return self._pause.next_s()
         return self._retry.next_s()
 
@@ -155,12 +155,12 @@ class PersistentWriter(Generic[ConnectionT]):
         if not status.attempts_failed:
             self._failing_since_s = monotonic_s()
         status.attempts_failed += 1
-        status.stands_still = status.attempts_failed >= _STANDS_STILL and may_be_of_a_row(error)
+        status.is_stuck = status.attempts_failed >= _REFUSALS_UNTIL_STUCK and may_be_of_a_row(error)
         self._metrics.sink_up.labels(self.name).set(0)
         kind = kind_of(error)
         self._metrics.sink_errors.labels(self.name, kind).inc()
         # Also a row that the writer could not isolate, and a duplicate that it could not merge.
-        alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.stands_still
+        alarming = not is_known(error) or reaction_to(error) in _NEED_A_PERSON or status.is_stuck
         if alarming:
             self._metrics.sink_alarms.labels(self.name).inc()
         delay_s = self._delay_s(error)
@@ -190,7 +190,7 @@ class PersistentWriter(Generic[ConnectionT]):
                 records_to_catch_up=self._waiting(),
             )
         self.status.up, self.status.problem, self.status.attempts_failed = True, None, 0
-        self.status.stands_still = self._logged_outage = False
+        self.status.is_stuck = self._logged_outage = False
         self._metrics.sink_up.labels(self.name).set(1)
         self._retry.settled()
         self._pause.settled()

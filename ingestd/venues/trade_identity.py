@@ -42,7 +42,7 @@ class TradeIds:
         earlier = equal.count(name, time_ms, received_at)
         return f"{name}.{earlier}" if earlier else name
 
-    def begin_anew(self, symbol: str) -> None:
+    def forget_equal_trades(self, symbol: str) -> None:
         """Forget the equal trades of a symbol. Call it for each new connection or page of past trades.
 
         Trades that are delivered again then get the same ids as before.

@@ -126,7 +126,7 @@ class CcxtHistory:
             params[series.id_param] = str(number)
         since_ms = None if request.since_us is None else request.since_us // 1000
         rows = await self._call(self.exchange.fetch_trades, symbol, since_ms, series.page_limit, params)
-        self._ids.begin_anew(symbol)  # pages overlap by one millisecond
+        self._ids.forget_equal_trades(symbol)  # pages overlap by one millisecond
         unit = unit_of(self.config.exchange, self.exchange.markets[symbol])
         records = self._records(rows, ccxt_records.trade_record, symbol, self._ids, unit)
         if len(records) < len(rows or ()) and series.ids is not Ids.CONSECUTIVE:

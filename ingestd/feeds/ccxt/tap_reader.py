@@ -94,7 +94,7 @@ class TapReader(Tap):
         self._newest_candles.pop(symbol, None)
         self.ticks_from_books.discard(symbol)
         self._interrupted_trades.discard(symbol)
-        self._ids.begin_anew(symbol)
+        self._ids.forget_equal_trades(symbol)
 
     def discard_pending(self, stream: Stream) -> None:
         """Drop data of an interrupted stream that has not become a record yet."""
@@ -141,7 +141,7 @@ class TapReader(Tap):
     def on_trade(self, symbol: str, trade: Mapping[str, Any], received_at: int) -> None:
         if self._interrupted_trades and symbol in self._interrupted_trades and not self.frame.is_late:
             self._interrupted_trades.discard(symbol)
-            self._ids.begin_anew(symbol)
+            self._ids.forget_equal_trades(symbol)
         unit = self.ledger.units.get(symbol)
         self._take("trades", symbol, records.trade_record, trade, received_at, self._ids, unit)
 

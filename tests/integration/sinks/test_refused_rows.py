@@ -146,7 +146,7 @@ async def test_where_every_row_is_refused_none_is_given_up(
         await plain.execute("TRUNCATE rule")
     assert (await count(plain, "trades"), await count(plain, "market_ticks"), await aside(plain)) == (20, 1, [])
     assert made.sink.status().problem is None
-    assert not made.sink.status().stands_still
+    assert not made.sink.status().is_stuck
 
 
 async def test_a_lone_row_is_put_aside_for_a_rule_and_not_for_what_nobody_knows(plain: Database) -> None:
@@ -175,7 +175,7 @@ async def test_what_comes_later_tells_whether_a_row_is_at_fault(
             await until_it_stands_still(made)
             await made.journal.append([Funding(name + " good", "X", NOW_US, NOW_US, "0.1"), tick(1)])
             async with asyncio.timeout(30):
-                while made.sink.status().stands_still:
+                while made.sink.status().is_stuck:
                     await asyncio.sleep(0.01)
     assert await rows(plain, "SELECT exchange FROM funding ORDER BY 1") == [("known good",), ("unknown good",)]
     assert await aside(plain) == ["XX000", "23514", "23514"]
@@ -406,7 +406,7 @@ async def test_where_every_event_is_refused_none_is_given_up(plain: Database) ->
 
 async def until_it_stands_still(made: Rig) -> None:
     async with asyncio.timeout(60):
-        while not made.sink.status().stands_still:
+        while not made.sink.status().is_stuck:
             await asyncio.sleep(0.01)
 
 

@@ -128,7 +128,7 @@ async def test_messages_that_are_all_refused_wait_for_others_of_their_table(
     async with member(apache_config, postgres_database.dsn) as made:
         await publish(apache_config, market_messages(apache_config, "j", 1, gaps("bad")))
         async with asyncio.timeout(40):
-            while not (made.reader.status().stands_still or await db.fetchval("SELECT count(*) FROM rejected_records")):
+            while not (made.reader.status().is_stuck or await db.fetchval("SELECT count(*) FROM rejected_records")):
                 await asyncio.sleep(0.02)
         await publish(apache_config, market_messages(apache_config, "j", 2, gaps("good")))
         await until(db, "SELECT count(*) FROM feed_gaps", 2)

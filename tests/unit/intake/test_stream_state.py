@@ -21,8 +21,8 @@ from ingestd.intake.stream_state import (
     StreamState,
     document,
     earlier_streams,
+    end_unfollowed,
     following,
-    let_go,
     lost_before_gaps,
 )
 from ingestd.journal.journal import Journal
@@ -124,24 +124,27 @@ def test_a_gap_of_a_stream_nobody_follows_ends_when_it_was_last_followed() -> No
         TICKS: Earlier(NOW_US, "restart"),
         ("kraken", "trades", "A/B"): Earlier(NOW_US, "restart"),
     }
-    (ended,) = let_go(earlier, {"binance": True, "kraken": False}, NOW_US + 50, "no longer followed")
+    (ended,) = end_unfollowed(earlier, {"binance": True, "kraken": False}, NOW_US + 50, "no longer followed")
     assert (ended.time, ended.ended_at, ended.detail) == (NOW_US, NOW_US + 50, "reset; no longer followed")
     assert set(earlier) == {("kraken", "trades", "A/B")}
 
 
 def test_what_is_configured_and_not_listed_misses_something_from_then_on() -> None:
     earlier = {TRADES: Earlier(NOW_US, "restart", "the process before had stopped"), TICKS: Earlier(NOW_US, "restart")}
-    (opened,) = let_go(earlier, {"binance": True}, NOW_US + 50, "no longer followed", lambda stream: stream == TRADES)
+    (opened,) = end_unfollowed(
+        earlier, {"binance": True}, NOW_US + 50, "no longer followed", lambda stream: stream == TRADES
+    )
 
     assert (opened.symbol, opened.channel, opened.time, opened.ended_at) == ("BTC/USDT", "trades", NOW_US, None)
     assert opened.cause == "unlisted"
     assert earlier[TRADES].gap == opened
     assert TICKS not in earlier
-    assert let_go(earlier, {"binance": True}, NOW_US + 60, "no longer followed", lambda _: True) == []
-    over = let_go(dict(earlier), {"binance": True}, NOW_US + 60, "", lambda _: True, over_before=NOW_US + 1)
+    assert end_unfollowed(earlier, {"binance": True}, NOW_US + 60, "no longer followed", lambda _: True) == []
+    over = end_unfollowed(dict(earlier), {"binance": True}, NOW_US + 60, "", lambda _: True, over_before=NOW_US + 1)
     assert [(gap.time, gap.cause) for gap in over] == [(NOW_US, "unlisted")]
     assert "taken for closed" in (over[0].detail or "")
-    (ended,) = let_go(earlier, {"binance": True}, NOW_US + 70, "no longer followed")  # taken out of the configuration
+    # Taken out of the configuration:
+    (ended,) = end_unfollowed(earlier, {"binance": True}, NOW_US + 70, "no longer followed")
     assert (ended.time, ended.ended_at) == (NOW_US, NOW_US + 70)
     assert earlier == {}
 

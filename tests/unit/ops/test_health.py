@@ -98,7 +98,7 @@ def test_a_loop_that_stands_still_ends_liveness(age_s: float, alive: bool) -> No
             "kraken refuses every symbol of its feed: trades NO/PE (no such market).",
         ),
         (
-            {"sinks": (SinkStatus("market", problem="trades takes none of the 5 rows", stands_still=True),)},
+            {"sinks": (SinkStatus("market", problem="trades takes none of the 5 rows", is_stuck=True),)},
             "The sink market stands still: the server refuses the same records each time: trades takes none of the 5 "
             "rows. Nothing is given up: look at the table's constraints, indexes and triggers.",
         ),

@@ -75,7 +75,7 @@ def test_what_another_connection_sends_again_adds_no_name(frames: list[list[int]
     assert len(set(names)) == len(names)
     snapshot = sorted(sent, key=lambda _: random.random())[: random.randint(1, len(sent))]
     assert {again.synthetic("A/B", at, "1", "1", "buy", 0) for at in snapshot} <= set(names)
-    first.begin_anew("A/B")
+    first.forget_equal_trades("A/B")
     assert {first.synthetic("A/B", at, "1", "1", "buy", 99) for at in sent} == set(names)
 
 
