@@ -106,7 +106,7 @@ def notes_of(config: Config) -> list[Problem]:
     """Advice about a valid configuration. Opens no connection."""
     if not config.feeds:
         return []
-    from ingestd.feeds.catalog import catalog
+    from ingestd.feeds import catalog
 
     hard_to_fill = catalog.advice(config.feeds) if config.backfill.enabled else []
     doubtful = in_their_files(config, catalog.doubtful(config.feeds, config.instance.state_dir))

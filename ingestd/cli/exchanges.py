@@ -17,7 +17,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError, FeedError, Problem
 
 if TYPE_CHECKING:  # importing the exchange library takes a second
-    from ingestd.feeds.catalog.directory import Listing, Offer
+    from ingestd.feeds.catalog import Listing, Offer
 
 _ASKED_FOR_S = 60.0
 
@@ -58,9 +58,9 @@ def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | N
 
 
 def _list_all(as_json: bool) -> None:
-    from ingestd.feeds.catalog import directory
+    from ingestd.feeds import catalog
 
-    offers = directory.offers()
+    offers = catalog.offers()
     if as_json:
         say_json(orjson.dumps({"exchanges": [_document(offer) for offer in offers]}))
         return
@@ -70,9 +70,9 @@ def _list_all(as_json: bool) -> None:
 
 
 def _describe(name: str, as_json: bool) -> None:
-    from ingestd.feeds.catalog import directory
+    from ingestd.feeds import catalog
 
-    offer = directory.offer(name)
+    offer = catalog.offer(name)
     if as_json:
         say_json(orjson.dumps(_document(offer)))
         return
@@ -82,7 +82,7 @@ def _describe(name: str, as_json: bool) -> None:
         notes += ["needs an API key: set credentials_file"] if channel in offer.with_key else []
         notes += ["sampled: the exchange pushes some records only"] if channel in offer.sampled else []
         say(f"  {channel:13}  {decoder:6}  {'; '.join(notes)}".rstrip())
-    say(f'Its markets: ingestd exchanges {name} --match "{directory.first_symbol(name).partition("/")[0]}/*"')
+    say(f'Its markets: ingestd exchanges {name} --match "{catalog.first_symbol(name).partition("/")[0]}/*"')
 
 
 def _document(offer: Offer) -> dict[str, Any]:
@@ -97,9 +97,9 @@ def _document(offer: Offer) -> dict[str, Any]:
 
 
 def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
-    from ingestd.feeds.catalog import directory
+    from ingestd.feeds import catalog
 
-    feed, state_dir = _asking(directory.known(name), patterns, config_file)
+    feed, state_dir = _asking(catalog.known(name), patterns, config_file)
     try:
         listing = run_to_its_end(_asked(feed, state_dir))
     except FeedError as error:
@@ -119,11 +119,11 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
 
 
 async def _asked(feed: FeedConfig, state_dir: Path | None) -> Listing:
-    from ingestd.feeds.catalog import directory
+    from ingestd.feeds import catalog
 
     try:
         async with asyncio.timeout(_ASKED_FOR_S):
-            return await directory.listed(feed, state_dir)
+            return await catalog.listed(feed, state_dir)
     except TimeoutError as late:
         raise FeedError(f"no answer within {_ASKED_FOR_S:g} s") from late
 

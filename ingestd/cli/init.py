@@ -95,15 +95,15 @@ def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output:
 
 
 def _composed(exchanges: Sequence[str], wanted: Sequence[str], dsn: str) -> str:
-    from ingestd.feeds.catalog import directory
+    from ingestd.feeds import catalog
 
     text = _HEAD.format(
         name=_line("name", "ingestd-1"), state_dir=_line("state_dir", str(_state_dir())), dsn=_line("dsn", dsn)
     )
     for exchange in exchanges:
-        offered = directory.offer(exchange).channels
-        symbols = list(wanted) or [directory.first_symbol(exchange)]
-        channels = directory.usual_channels(exchange, symbols)
+        offered = catalog.offer(exchange).channels
+        symbols = list(wanted) or [catalog.first_symbol(exchange)]
+        channels = catalog.usual_channels(exchange, symbols)
         if not channels:
             message = "serves no channel of these symbols without an API key"
             raise ConfigError(

@@ -71,7 +71,7 @@ def _check_values(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
     for feed in config.feeds:
         yield from _raised_by(feed.credentials)
     if config.feeds:  # importing the exchange library takes a second
-        from ingestd.feeds.catalog import catalog
+        from ingestd.feeds import catalog
 
         yield from catalog.check(config.feeds)
         if by_kept_lists:
@@ -153,7 +153,7 @@ def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
 
 def _with_nearest_exchange(problems: list[Problem]) -> Iterator[Problem]:
     """Add the nearest exchange id as a hint to problems with a malformed exchange id."""
-    from ingestd.feeds.catalog import catalog
+    from ingestd.feeds import catalog
 
     for problem in problems:
         is_exchange = re.fullmatch(r"feeds\[\d+\]\.exchange", problem.path) and problem.value is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.config.models import FeedConfig
-from ingestd.feeds.catalog import catalog
+from ingestd.feeds import catalog
 from ingestd.records import BookSnapshot, FeedGap, Tick
 from tests.support.fake_venue import FakeVenue, Running
 from tests.unit.feeds.doubles import Wire

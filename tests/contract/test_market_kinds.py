@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.config.models import FeedConfig
 from ingestd.errors import ConfigError
-from ingestd.feeds.catalog.catalog import check
+from ingestd.feeds.catalog import check
 from ingestd.feeds.markets.symbols import kind_by_name, kind_of
 from ingestd.records import BookSnapshot, FeedGap, Tick, Trade
 from ingestd.venues.all import native_venue

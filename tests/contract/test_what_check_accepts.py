@@ -5,7 +5,7 @@ from __future__ import annotations
 import ccxt
 import pytest
 
-from ingestd.feeds.catalog import catalog
+from ingestd.feeds import catalog
 from ingestd.feeds.ccxt.channels import method_for, offered_channels, single_method_for
 from ingestd.feeds.ccxt.tap import exchange_ids, features, timeframes
 from ingestd.feeds.markets.symbols import serves

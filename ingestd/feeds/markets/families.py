@@ -31,8 +31,7 @@ def family_of(exchange: str, api: Any, path: str, params: Any) -> Family | None:
 def needed(wanted: Iterable[str], unknown: Collection[str], missing: Iterable[Family]) -> list[Family]:
     """The missing families that may hold a wanted market: one that a pattern matches, or one named in `unknown`."""
     names = [name for name in wanted if is_pattern(name) or name in unknown]
-    kinds = [_kinds(name) for name in names]
-    return [family for family in missing if family.kinds and any(k is None or k & family.kinds for k in kinds)]
+    return [family for family in missing if any(may_hold(family, name) for name in names)]
 
 
 def may_hold(family: Family, name: str) -> bool:

@@ -37,7 +37,7 @@ Command = Callable[..., tuple[int, str]]
 def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `ingestd …` on this configuration: its exit code, and all that it printed."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("ingestd.feeds.catalog.catalog.check", lambda _feeds: [])
+    monkeypatch.setattr("ingestd.feeds.catalog.check", lambda _feeds: [])
 
     def run(document: dict[str, Any], *arguments: str) -> tuple[int, str]:
         file = tmp_path / "ingestd.toml"

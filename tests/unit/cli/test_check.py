@@ -36,7 +36,7 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> None:
             if feed.exchange not in ("kraken", "binance")
         ]
 
-    monkeypatch.setattr("ingestd.feeds.catalog.catalog.check", check_feeds)
+    monkeypatch.setattr("ingestd.feeds.catalog.check", check_feeds)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -144,7 +144,7 @@ AGGREGATES = 'options = { watchTradesForSymbols = { name = "aggTrade" } }'
 def test_a_stream_whose_gaps_are_hard_to_fill_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str, more: str, noted: bool
 ) -> None:
-    monkeypatch.setattr("ingestd.feeds.catalog.catalog.check", lambda _: [])
+    monkeypatch.setattr("ingestd.feeds.catalog.check", lambda _: [])
     file = write(tmp_path, f"{more}[kafka]\n[[feeds]]\n{feed}\n")
     result = CliRunner().invoke(check, ["-c", str(file)])
     assert result.exit_code == 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ingestd.feeds.catalog.catalog import check, pointless
-from ingestd.feeds.catalog.directory import offer
+from ingestd.feeds.catalog import check, offer, pointless
 from ingestd.venues.all import native_venue
 from ingestd.venues.venue import Asked
 from tests.unit.feeds.doubles import feed_config
