@@ -12,31 +12,22 @@ from ingestd.errors import FeedError
 T = TypeVar("T")
 
 
-class Stop:
-    """A signal, set once, that a feed or one of its sessions must end."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Signal the stop: every wait returns."""
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Whether the stop was signalled."""
-        return self._event.is_set()
-
-    async def wait(self) -> None:
-        """Wait for the stop."""
-        await self._event.wait()
+class Stop(asyncio.Event):
+    """Set once, when a feed or one of its sessions must end."""
 
     async def sleep(self, seconds: float) -> bool:
         """Sleep for `seconds`. False if the stop came first."""
-        return not await wait_at_most(seconds, self._event)
+        return not await wait_at_most(seconds, self)
 
     async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for the event or the stop, at most `seconds`."""
-        await self._first(event.wait(), seconds)
+        await self.run(wait_at_most(seconds, event))
+
+    async def wait_for(self, event: asyncio.Event) -> bool:
+        """Wait for the event and clear it. False if the stop came first."""
+        await self.run(event.wait())
+        event.clear()
+        return not self.is_set()
 
     async def run(
         self, work: Coroutine[Any, Any, T], name: str | None = None, *, until: asyncio.Event | None = None
@@ -47,19 +38,12 @@ class Stop:
         cancellation of the caller.
         """
         task = asyncio.create_task(work, name=name)
-        ends = [asyncio.create_task(event.wait()) for event in (self._event, until) if event is not None]
+        ends = [asyncio.create_task(event.wait()) for event in (self, until) if event is not None]
         try:
             await asyncio.wait({task, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancelled(task, *ends)
         return task
-
-    async def _first(self, waiting: Coroutine[Any, Any, Any], seconds: float) -> None:
-        tasks = {asyncio.create_task(waiting), asyncio.create_task(self._event.wait())}
-        try:
-            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancelled(*tasks)
 
 
 def failure_of(task: asyncio.Task[Any]) -> BaseException | None:

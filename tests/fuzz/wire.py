@@ -21,7 +21,7 @@ from ingestd.errors import RedirectRefused
 from ingestd.feeds.ccxt.bounded_http import BoundedReader
 from ingestd.feeds.ccxt.unpacking import Reply
 from ingestd.feeds.native.socket import FrameListener, Socket
-from ingestd.feeds.redirects import redirected, shown
+from ingestd.feeds.urls import redirected, shown
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from tests.support.raw_venue import frame
 

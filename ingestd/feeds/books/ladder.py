@@ -14,12 +14,9 @@ SOCKET_AGAIN_S = 3600.0  # at most one closed socket an hour for one book: the s
 class Rung(IntEnum):
     """A step that makes the venue send a snapshot of a book."""
 
-    ASK = 1
-    """Subscribe again: the exchange library has already removed the old subscription."""
-    UNSUBSCRIBE = 2
-    """Unsubscribe, then subscribe again."""
-    SOCKET = 3
-    """Close the socket, and subscribe to all its streams on the next one."""
+    ASK = 1  # subscribe again: the exchange library has already removed the old subscription
+    UNSUBSCRIBE = 2  # unsubscribe, then subscribe again
+    SOCKET = 3  # close the socket, and subscribe to all its streams on the next one
 
 
 @dataclass(slots=True)
@@ -31,8 +28,8 @@ class _Step:
 class BookLadder:
     """The broken books of a feed, each with its current step. A snapshot from the venue ends the steps.
 
-    `stands`: a broken book stays subscribed, so that subscribing again would send nothing. `can_unsubscribe`: the feed
-    can unsubscribe from one book.
+    `stands`: a broken book stays subscribed, so that subscribing again would send nothing.
+    `can_unsubscribe`: the feed can unsubscribe from one book.
     """
 
     def __init__(self, *, stands: bool = False, can_unsubscribe: bool = True) -> None:
@@ -43,12 +40,10 @@ class BookLadder:
 
     def broken(self, symbol: str) -> None:
         """Note that the book is wrong, and schedule its first step."""
-        if not self._stands:
-            self._steps[symbol] = _Step(Rung.ASK, None)
-        elif self._can_unsubscribe:
+        if self._stands and self._can_unsubscribe:
             self._steps[symbol] = _Step(Rung.UNSUBSCRIBE, None)
         else:
-            self._steps[symbol] = _Step(Rung.ASK, -inf)
+            self._steps[symbol] = _Step(Rung.ASK, -inf if self._stands else None)
 
     def not_begun(self, symbol: str, now_s: float) -> None:
         """Note that a change arrived before the snapshot."""
@@ -80,8 +75,7 @@ class BookLadder:
     def _next(self, symbol: str, rung: Rung, now_s: float) -> Rung:
         if rung is Rung.ASK and self._can_unsubscribe:
             return Rung.UNSUBSCRIBE
-        given_up_at_s = self._socket_given_up_at_s.get(symbol)
-        if given_up_at_s is None or now_s - given_up_at_s >= SOCKET_AGAIN_S:
+        if now_s - self._socket_given_up_at_s.get(symbol, -inf) >= SOCKET_AGAIN_S:
             self._socket_given_up_at_s[symbol] = now_s
             return Rung.SOCKET
         return Rung.UNSUBSCRIBE if self._can_unsubscribe else Rung.ASK

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from ingestd.feeds.books.states import AUDITED_LEVELS, BookState, book_state
 
@@ -18,27 +18,24 @@ class SampledBook(Protocol):
         """The book in the exchange library's form, down to the depth of an audit."""
 
 
-Book = TypeVar("Book", bound=SampledBook)
-
-
-class BookSamples(Generic[Book]):
+class BookSamples:
     """The books of one feed that are due to be sampled."""
 
     def __init__(self) -> None:
-        self._changed: dict[str, Book] = {}
+        self._changed: dict[str, SampledBook] = {}
         self._audited: str | None = None
         self._states: deque[BookState] = deque()
 
-    def changed(self, symbol: str, book: Book) -> None:
+    def changed(self, symbol: str, book: SampledBook) -> None:
         """Note that the book changed and is due to be sampled."""
         self._changed[symbol] = book
         if symbol == self._audited:
             self._states.append(book_state(book.as_mapping(), AUDITED_LEVELS))
 
-    def take(self) -> Iterator[tuple[str, Book]]:
-        """Take the books that are due, each once."""
+    def take(self) -> Mapping[str, SampledBook]:
+        """Take the books that are due, by symbol, each once."""
         changed, self._changed = self._changed, {}
-        return iter(changed.items())
+        return changed
 
     def discard(self, symbol: str) -> None:
         """Drop a book that no longer equals the exchange's: it is being rebuilt, or is no longer followed."""
@@ -56,5 +53,4 @@ class BookSamples(Generic[Book]):
         return self._states
 
     def keep_no_states(self) -> None:
-        """Stop keeping states."""
         self._audited = None

@@ -100,11 +100,9 @@ def _within(side: str, all_levels: Sequence[Levels]) -> Iterator[Iterable[tuple[
     """The levels of each book down to the depth that the shallowest of them reaches."""
     if not all(all_levels):
         return iter([() for _ in all_levels])
-    if side == "bids":
-        reach = max(levels[-1][0] for levels in all_levels)
-        return ([level for level in levels if level[0] >= reach] for levels in all_levels)
-    reach = min(levels[-1][0] for levels in all_levels)
-    return ([level for level in levels if level[0] <= reach] for levels in all_levels)
+    sign = -1 if side == "bids" else 1
+    reach = min(sign * levels[-1][0] for levels in all_levels)
+    return ([level for level in levels if sign * level[0] <= reach] for levels in all_levels)
 
 
 def _levels(levels: Iterable[Sequence[Any]]) -> Levels:

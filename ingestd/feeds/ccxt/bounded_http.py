@@ -29,7 +29,7 @@ from yarl import URL
 from ingestd.clock import monotonic_s
 from ingestd.errors import RedirectRefused
 from ingestd.feeds.ccxt.unpacking import FrameTooLarge, Reply
-from ingestd.feeds.redirects import REDIRECTS, redirected, shown
+from ingestd.feeds.urls import REDIRECTS, redirected, shown
 from ingestd.feeds.wire_limits import (
     CONTROL_FRAME_COST,
     FRAGMENT_COST,

@@ -144,7 +144,7 @@ class CcxtSession:
         for channel in self._config.channels if new else ():
             self._start_channel(tasks, channel, new)
         renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]
-        self._reconnect(self._recorder.judge_listing(choice), "the venue lists its markets again")
+        self._reconnect(ledger.judge_listing(choice), "the venue lists its markets again")
         self._reconnect(ledger.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
         if any(ledger.streams.values()):  # a native feed may leave no stream to ccxt
             log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
@@ -240,7 +240,7 @@ class CcxtSession:
         clients = (self.exchange.clients or {}).items()
         return self.subscriptions.streams_on({url for url, client in clients if client.url and not client.is_down})
 
-    def ask_anew(self, stream: Stream, attempt: int) -> None:
+    def resubscribe(self, stream: Stream, attempt: int) -> None:
         """Subscribe to the stream again: on its own socket first, on a new one at some later attempts."""
         self._lost.ask_for(stream, attempt)
 

@@ -22,7 +22,7 @@ from ingestd.feeds.ccxt.records import book_time_us
 from ingestd.feeds.ccxt.tap_state import Tap, started_for
 from ingestd.feeds.ccxt.tapped_stores import BookStore
 from ingestd.feeds.ccxt.unpacking import unpacked
-from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.urls import mapped_url
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from ingestd.retry import cut, retry_after_s
 from ingestd.venues.all import facts_of

@@ -23,7 +23,7 @@ from ingestd.feeds.ccxt.tapped_markets import TappedMarkets
 from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore
 from ingestd.feeds.ccxt.venue_hosts import addresses, why_not_the_venues
 from ingestd.feeds.markets.symbols import namesakes
-from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.urls import mapped_url
 from ingestd.retry import cut
 from ingestd.venues.all import facts_of
 from ingestd.venues.exact import ExactFloat, ExactReaders, multiplied

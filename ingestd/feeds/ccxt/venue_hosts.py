@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ingestd.feeds.redirects import shown
+from ingestd.feeds.urls import shown
 
 _LONGEST_SECOND_LEVEL = 3  # `co` of co.jp, `com` of com.br: domains below these have different owners
 _COUNTRY_CHARS = 2

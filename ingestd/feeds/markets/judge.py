@@ -21,7 +21,7 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TEXTS = ("symbol", "id", "base", "quote", "settle", "baseId", "quoteId", "settleId", "type")
 _NEEDED = ("symbol", "id")
 _FLAGS = ("active", "spot", "contract", "swap", "future", "option", "linear", "inverse")
-_NUMBERS = (("limits", "amount", "min"), ("limits", "amount", "max"), ("precision", "price"), ("precision", "amount"))
+_NUMBERS = ("limits.amount.min", "limits.amount.max", "precision.price", "precision.amount", "contractSize")
 _LATEST_MS = 253_402_300_800_000  # the year 10000
 
 
@@ -68,15 +68,12 @@ def _why_no_name(value: Any) -> str | None:
 def _why_numbers(market: Mapping[str, Any]) -> str | None:
     for path in _NUMBERS:
         value: Any = market
-        for key in path:
+        for key in path.split("."):
             if value is not None and not isinstance(value, Mapping):
-                return f"its {path[0]} are no table"
+                return f"its {path.partition('.')[0]} are no table"
             value = None if value is None else value.get(key)
         if value is not None and not _is_number(value):
-            return f"its {'.'.join(path)} is no number that can be stored"
-    size = market.get("contractSize")
-    if size is not None and not _is_number(size):
-        return "its contractSize is no number that can be stored"
+            return f"its {path} is no number that can be stored"
     expiry = market.get("expiry")
     if expiry is None:
         return None

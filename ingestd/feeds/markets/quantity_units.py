@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from ingestd.venues.all import FACTS, facts_of
+from ingestd.venues.all import facts_of
 from ingestd.venues.counting import Currency
 from ingestd.venues.exact import decimal_text
-
-Unit: TypeAlias = Literal["base", "quote", "contracts"]
-
-SAID_BY_NOBODY = frozenset(exchange for exchange, facts in FACTS.items() if facts.quantities.in_base_unsaid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,7 @@ class Contract:
     currency: Currency | None = None
 
     @property
-    def quantity_unit(self) -> Unit | None:
+    def quantity_unit(self) -> Literal["base", "quote", "contracts"] | None:
         """The unit as one word; None if unknown."""
         if self.currency == "unknown":
             return None
@@ -60,16 +56,12 @@ def positive_size(exchange: str, market: Mapping[str, Any]) -> str | None:
     """The market's contract size; None if it is not a contract or states no positive size."""
     if not market.get("contract"):
         return None
-    size = _positive(market.get("contractSize"))
     info = market.get("info")
-    multiplier = (
-        info.get("quanto_multiplier")
-        if facts_of(exchange).quantities.quanto_multiplier and isinstance(info, Mapping)
-        else None
-    )
-    if multiplier is not None and _positive(multiplier) is None:  # ccxt reads a multiplier of 0 as 1
-        return "1" if _is_inverse(market) else None
-    return size
+    if facts_of(exchange).quantities.quanto_multiplier and isinstance(info, Mapping):
+        multiplier = info.get("quanto_multiplier")
+        if multiplier is not None and _positive(multiplier) is None:  # ccxt reads a multiplier of 0 as 1
+            return "1" if _is_inverse(market) else None
+    return _positive(market.get("contractSize"))
 
 
 def _is_inverse(market: Mapping[str, Any]) -> bool:
@@ -108,6 +100,6 @@ def unit_of(exchange: str, market: Mapping[str, Any]) -> str | None:
         return None
     if contract.size is not None:
         return f"{contract.size} {contract.currency}"
-    if contract.currency == "base" and contract.linear and exchange in SAID_BY_NOBODY:
+    if contract.currency == "base" and contract.linear and facts_of(exchange).quantities.in_base_unsaid:
         return None
     return contract.currency

@@ -61,21 +61,17 @@ class Side:
         if len(levels) > _MOST_LEVELS:
             self.keep_best(_MOST_LEVELS // 2)
 
-    def replace(self, parsed: Sequence[tuple[float, float, Level]]) -> None:
-        """Replace all levels by these."""
+    def clear(self) -> None:
         self._levels.clear()
         self._order = None
-        self.put(parsed)
 
     def keep_best(self, count: int) -> None:
-        """Remove all but the `count` best levels."""
         if len(self._levels) > count:
             best = self._sorted()[:count]
             self._levels = {key: self._levels[key] for key in best}
             self._order = best
 
     def best(self, count: int) -> tuple[Level, ...]:
-        """The best levels, best first."""
         levels = self._levels
         return tuple([levels[key] for key in self._sorted()[:count]])
 
@@ -94,23 +90,21 @@ class Book:
         self.sequence: int | None = None
         self.time = 0  # stated by the exchange, in microseconds; 0: not stated
         self.received_at = 0
-        self.in_step = False  # whether the book matches the exchange's
+        self.is_synced = False  # whether the book matches the exchange's
         self.waiting: list[BookChange] | None = None  # changes buffered for the REST snapshot; None: none requested
         self._depth = depth
 
-    def replace(self, bids: Sequence[Row], asks: Sequence[Row]) -> None:
-        """Replace the book by a snapshot. Raises ValueError and leaves the book as it was."""
+    def change(self, bids: Sequence[Row], asks: Sequence[Row], *, is_snapshot: bool) -> None:
+        """Apply changes, or replace the book by a snapshot. Raises ValueError and leaves the book as it was."""
         parsed_bids, parsed_asks = self.bids.parsed(bids), self.asks.parsed(asks)
-        self.bids.replace(parsed_bids)
-        self.asks.replace(parsed_asks)
-        self._cut()
-
-    def change(self, bids: Sequence[Row], asks: Sequence[Row]) -> None:
-        """Apply changes. Raises ValueError and leaves the book as it was."""
-        parsed_bids, parsed_asks = self.bids.parsed(bids), self.asks.parsed(asks)
+        if is_snapshot:
+            self.bids.clear()
+            self.asks.clear()
         self.bids.put(parsed_bids)
         self.asks.put(parsed_asks)
-        self._cut()
+        if self._depth is not None:  # the exchange does not report that a level has left a fixed depth
+            self.bids.keep_best(self._depth)
+            self.asks.keep_best(self._depth)
 
     def snapshot(self, exchange: str, levels: int) -> BookSnapshot | None:
         """The best levels as a record; None if both sides are empty. `valid` is False if the sides cross."""
@@ -124,17 +118,14 @@ class Book:
 
     def as_mapping(self) -> Mapping[str, Any]:
         """The book as a ccxt dict, with as many levels as an audit compares."""
-        return {
-            "bids": self.bids.best(AUDITED_LEVELS),
-            "asks": self.asks.best(AUDITED_LEVELS),
-            "nonce": self.sequence,
-        }
+        bids, asks = self.bids.best(AUDITED_LEVELS), self.asks.best(AUDITED_LEVELS)
+        return {"bids": bids, "asks": asks, "nonce": self.sequence}
 
-    def _cut(self) -> None:
-        """Remove levels beyond a fixed depth: the exchange does not report that a level has left it."""
-        if self._depth is not None:
-            self.bids.keep_best(self._depth)
-            self.asks.keep_best(self._depth)
+    def note(self, change: BookChange) -> None:
+        """Note the sequence number and the times of a change that was applied."""
+        self.sequence = change.last
+        self.time = change.time
+        self.received_at = change.received_at
 
 
 class Books:
@@ -149,18 +140,16 @@ class Books:
         self._agreements = Agreements()
 
     def follow(self, symbol: str) -> None:
-        """Keep the book of this symbol from now on."""
         if symbol not in self._books:
             self._books[symbol] = Book(symbol, self._depth)
 
     def forget(self, symbol: str) -> None:
-        """Stop keeping the book of this symbol."""
         self._books.pop(symbol, None)
 
     def get(self, symbol: str) -> Book | None:
         """The book; None while it is incomplete or wrong."""
         book = self._books.get(symbol)
-        return book if book is not None and book.in_step else None
+        return book if book is not None and book.is_synced else None
 
     def interrupted(self, symbol: str) -> None:
         """Drop an interrupted book; it starts from the next snapshot."""
@@ -172,28 +161,31 @@ class Books:
         book = self._books.get(change.symbol)
         if book is None:
             return "nothing"
-        if change.is_snapshot:
-            book.replace(change.bids, change.asks)
-            book.in_step = True
-        elif not book.in_step:
-            self._wait(book, change)
-            return "nothing"
-        else:
+        if not change.is_snapshot:
+            if not book.is_synced:
+                self._wait(book, change)
+                return "nothing"
             follows = self._rule.follows(change, book.sequence)
             if not follows:
                 return "sequence" if follows is False else "nothing"
-            book.change(change.bids, change.asks)
-        return self._taken(book, change)
+        book.change(change.bids, change.asks, is_snapshot=change.is_snapshot)
+        book.is_synced = True
+        book.note(change)
+        if self._checks is not None and change.checksum is not None:
+            agrees = self._checks.agrees(change, book.bids.best, book.asks.best)
+            if self._agreements.contradicted(book.symbol, agrees=agrees):
+                return "checksum"
+        return "changed"
 
     def needs_snapshot(self, symbol: str) -> bool:
         """Whether a REST snapshot must be requested."""
         book = self._books.get(symbol)
-        return self._over_rest and book is not None and not book.in_step and book.waiting is None
+        return self._over_rest and book is not None and not book.is_synced and book.waiting is None
 
     def asked(self, symbol: str) -> None:
         """Buffer changes from now on, because a REST snapshot is being requested."""
         book = self._books.get(symbol)
-        if book is not None and not book.in_step:
+        if book is not None and not book.is_synced:
             book.waiting = []
 
     def given_up(self, symbol: str) -> None:
@@ -208,25 +200,25 @@ class Books:
         False if a change between the two is missing or anything is malformed, so that another snapshot is needed.
         """
         book = self._books.get(symbol)
-        if book is None or book.in_step or book.waiting is None:
+        if book is None or book.is_synced or book.waiting is None:
             return True
         waited, book.waiting = book.waiting, None
         try:
-            book.replace(snapshot["bids"], snapshot["asks"])
+            book.change(snapshot["bids"], snapshot["asks"], is_snapshot=True)
             book.sequence = snapshot["nonce"]
             for change in waited:
                 follows = self._rule.follows(change, book.sequence)
                 if follows is False:
                     return False
                 if follows:
-                    book.change(change.bids, change.asks)
-                    self._note(book, change)
+                    book.change(change.bids, change.asks, is_snapshot=False)
+                    book.note(change)
         except (ValueError, KeyError, TypeError):
             return False
         if not book.time:
             book.time = int(snapshot.get("timestamp") or 0) * 1000
         book.received_at = received_at
-        book.in_step = True
+        book.is_synced = True
         return True
 
     def _wait(self, book: Book, change: BookChange) -> None:
@@ -234,17 +226,3 @@ class Books:
             book.waiting.append(change)
             if len(book.waiting) > MOST_WAITING:
                 book.waiting = None
-
-    def _taken(self, book: Book, change: BookChange) -> Effect:
-        self._note(book, change)
-        checks = self._checks
-        if checks is not None and change.checksum is not None:
-            agrees = checks.agrees(change, book.bids.best, book.asks.best)
-            if self._agreements.contradicted(book.symbol, agrees=agrees):
-                return "checksum"
-        return "changed"
-
-    def _note(self, book: Book, change: BookChange) -> None:
-        book.sequence = change.last
-        book.time = change.time
-        book.received_at = change.received_at

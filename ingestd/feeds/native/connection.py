@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
@@ -13,16 +14,16 @@ from ingestd.feeds.native.message_reader import MessageReader
 from ingestd.feeds.native.refusals import Refusals
 from ingestd.feeds.native.socket import Socket, connect
 from ingestd.feeds.native.subscriptions import Subscriptions
-from ingestd.feeds.native.watchdog import Watchdog
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
-from ingestd.feeds.streams.pace import Pace, Paces
+from ingestd.feeds.streams.pace import Pace
 from ingestd.feeds.streams.quarantine import show_quarantined
-from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.streams.staleness import Staleness
+from ingestd.feeds.urls import mapped_url
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.retry import Backoff
 from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
-from ingestd.venues.venue import Asked, Greets, Limits, Venue
+from ingestd.venues.venue import Asked, Greets, KeepAlive, Limits, Venue
 
 SETTLED_S = 30.0  # a socket that has delivered for this long resets the reconnect delay
 _SHOWN_BYTES = 200
@@ -64,12 +65,10 @@ class Connection:
 
     @property
     def streams(self) -> Mapping[Asked, Stream]:
-        """The streams of this connection."""
         return self._subscriptions.streams
 
     @property
     def is_connected(self) -> bool:
-        """Whether the socket is open."""
         return self._socket is not None
 
     @property
@@ -78,12 +77,10 @@ class Connection:
         return 0 if self._has_ended else self._subscriptions.room
 
     def add(self, asked: Asked, stream: Stream) -> None:
-        """Add a stream and subscribe to it."""
         self._subscriptions.add(asked, stream)
         self._wake.set()
 
     def drop(self, asked: Asked) -> None:
-        """Remove a stream and unsubscribe from it."""
         self._subscriptions.drop(asked)
         self._refusals.drop(asked)
         self._wake.set()
@@ -116,13 +113,14 @@ class Connection:
         began_s = monotonic_s()
         decode = self._venue.decoder(self._subscriptions.symbols, now_us())
         frames = Frames(self.url, decode, self._reader, self._on_notice, self._on_missing_frames)
+        url = mapped_url(self.url, self._config.url_map)
+        dial = await stop.run(connect(url, frames.take, self._after_read, self._wake.set), name=f"dial {url}")
+        if dial.cancelled():
+            return self._backoff.next_s()
         try:
-            socket = await self._dial(frames, stop)
+            self._socket = socket = dial.result()
         except FeedError as error:
             return self._dial_failed(error)
-        if socket is None:
-            return self._backoff.next_s()
-        self._socket = socket
         self._recorder.connected(self.url)
         try:
             await self._serve(socket, frames, stop)
@@ -138,12 +136,6 @@ class Connection:
                 self._disconnected(socket.reason, retry_in_s, was_connected=True)
             await socket.close()
         return retry_in_s
-
-    async def _dial(self, frames: Frames, stop: Stop) -> Socket | None:
-        """Open a socket; None if the stop came first. Raises FeedError."""
-        url = mapped_url(self.url, self._config.url_map)
-        task = await stop.run(connect(url, frames.take, self._after_read, self._wake.set), name=f"dial {url}")
-        return None if task.cancelled() else task.result()
 
     async def _serve(self, socket: Socket, frames: Frames, stop: Stop) -> None:
         """Subscribe and watch the socket until it is lost, the stop comes, or no stream is left."""
@@ -197,7 +189,11 @@ class Connection:
         """Send a due keep-alive, end the wait for overdue answers, and close a stale socket."""
         now_s = monotonic_s()
         if self._watchdog.is_keep_alive_due(now_s):
-            self._send_keep_alive(socket)
+            keep_alive = self._venue.keep_alive
+            if keep_alive is None or keep_alive.text is None:
+                socket.ping()
+            else:
+                socket.send(keep_alive.text)
         if self._subscriptions.is_answer_overdue(now_s):
             self._tell_asked()
         excused = socket.is_paused or not self._subscriptions.expects_data
@@ -207,19 +203,11 @@ class Connection:
             self._recorder.stale(self.url, list(self.streams.values()), reason)
             socket.abandon(reason)
 
-    def _send_keep_alive(self, socket: Socket) -> None:
-        text = self._venue.keep_alive.text if self._venue.keep_alive is not None else None
-        if text is None:
-            socket.ping()
-        else:
-            socket.send(text)
-
     def _after_read(self, socket: Socket) -> None:
         if self._must_pause():
             socket.pause()
 
     def _on_notice(self, notice: Notice) -> None:
-        """Handle a message of the exchange about the connection itself."""
         if notice.kind == "restarting":
             self.give_up(f"the venue closes it: {notice.text}"[:300])
         elif notice.kind == "refused" and not says_subscribed(notice.text):
@@ -255,58 +243,90 @@ class Connection:
         self._recorder.disconnected(self.url, streams, reason, was_connected=was_connected, retry_in_s=retry_in_s)
 
 
+@dataclass(slots=True)
 class Frames:
-    """Decodes the frames of one socket: market data goes to the reader, messages about the connection to its owner."""
+    """Decodes the frames of one socket: market data goes to the reader, messages about the connection to its owner.
 
-    def __init__(
-        self,
-        url: str,
-        decode: Decoder,
-        reader: MessageReader,
-        on_notice: Callable[[Notice], None],
-        on_missing_frames: Callable[[str], None],
-    ) -> None:
-        self.with_data = 0  # how many frames contained data
-        self._url = url
-        self._decode = decode
-        self._reader = reader
-        self._on_notice = on_notice
-        self._on_missing_frames = on_missing_frames
-        self._number: int | None = None  # number of the last frame, if the exchange numbers frames
+    `with_data`: how many frames contained data. `number`: the last frame's, if the exchange numbers frames.
+    """
+
+    url: str
+    decode: Decoder
+    reader: MessageReader
+    on_notice: Callable[[Notice], None]
+    on_missing_frames: Callable[[str], None]
+    with_data: int = 0
+    number: int | None = None
 
     def take(self, frame: bytes) -> None:
         """Decode one frame. An error costs this frame only."""
         try:
-            messages = self._decode(frame, time.time_ns() // 1000)
-            if messages and self._reader.take(messages, self._take_other):
+            messages = self.decode(frame, time.time_ns() // 1000)
+            if messages and self.reader.take(messages, self._take_other):
                 self.with_data += 1
         except Exception as error:  # noqa: BLE001  # whatever one frame causes, the next must still be read
-            self._reader.ledger.bad_frame(self._url, error, frame[:_SHOWN_BYTES].decode(errors="replace"))
+            self.reader.ledger.bad_frame(self.url, error, frame[:_SHOWN_BYTES].decode(errors="replace"))
 
     def _take_other(self, message: Message) -> None:
         if isinstance(message, FrameNumber):
-            before, self._number = self._number, message.number
+            before, self.number = self.number, message.number
             if before is not None and message.number != before + 1:
-                self._on_missing_frames(f"frames are missing: {before + 1} was to come, {message.number} came")
+                self.on_missing_frames(f"frames are missing: {before + 1} was to come, {message.number} came")
         elif isinstance(message, Notice):
-            self._on_notice(message)
+            self.on_notice(message)
 
 
 class Sender:
     """Sends on one socket within the exchange's rate limits."""
 
     def __init__(self, socket: Socket, limits: Limits, stop: Stop) -> None:
-        paces = [Pace(limits.messages_per_s)]
-        if limits.messages_per_hour is not None:
-            paces.append(Pace.hourly(limits.messages_per_hour))
         self._socket = socket
-        self._pace = Paces(*paces)
         self._stop = stop
+        self._paces = [Pace(limits.messages_per_s)]
+        if limits.messages_per_hour is not None:
+            self._paces.append(Pace.hourly(limits.messages_per_hour))
 
     async def send(self, texts: Iterable[bytes]) -> bool:
         """Send all texts. False if the stop came or the socket was lost first."""
         for text in texts:
-            if not await self._stop.sleep(self._pace.take(monotonic_s())) or self._socket.lost.is_set():
+            now_s = monotonic_s()
+            wait_s = max(pace.take(now_s) for pace in self._paces)
+            if not await self._stop.sleep(wait_s) or self._socket.lost.is_set():
                 return False
             self._socket.send(text)
         return True
+
+
+class Watchdog:
+    """Decides when a socket of the connection needs a keep-alive and when it is stale. Call both every `interval_s`."""
+
+    def __init__(self, stale_after_s: float, keep_alive: KeepAlive | None) -> None:
+        self.interval_s = min(1.0, stale_after_s / 4)
+        self._staleness = Staleness(stale_after_s)
+        self._keep_alive_s = keep_alive.interval_s if keep_alive is not None else float("inf")
+        self._sent_s = 0.0
+        self._heard_s = 0.0
+        self._data_frames = 0
+
+    def socket_opened(self, now_s: float) -> None:
+        """Start over for a new socket."""
+        self._sent_s = self._heard_s = now_s
+        self._data_frames = 0
+
+    def is_keep_alive_due(self, now_s: float) -> bool:
+        """Whether to send a keep-alive now. Returning True counts as sent."""
+        if now_s - self._sent_s < self._keep_alive_s:
+            return False
+        self._sent_s = now_s
+        return True
+
+    def stale_s(self, data_frames: int, now_s: float, *, excused: bool, late_s: float) -> float | None:
+        """How many seconds the socket has been silent, if that is too long and it must be closed; else None.
+
+        `data_frames`: number of frames with data so far. `excused`: no data is expected, or reading is paused.
+        `late_s`: how late this check is; after a pause of the process or its loop, received data is still unread.
+        """
+        if data_frames != self._data_frames or excused or late_s > self.interval_s:
+            self._data_frames, self._heard_s = data_frames, now_s
+        silent_s = now_s - self._heard_s
+        return silent_s if self._staleness.is_stale(silent_s, has_delivered=data_frames > 0) else None

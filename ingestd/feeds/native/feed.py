@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,12 @@ class NativeFeed:
             task.result()
 
     async def close(self) -> None:
-        """Stop, and return once no more records are handed over."""
         self._stop.set()
         if self.reader is not None:
             self.reader.recorder.closing = True
             await self._finished.wait()
 
     def status(self) -> FeedStatus:
-        """The current counters and streams."""
         inner, reader, session = self._inner.status(), self.reader, self._session
         if reader is None or session is None:
             return inner
@@ -103,11 +102,9 @@ class NativeFeed:
         )
 
     def markets(self) -> Sequence[MarketInfo]:
-        """All markets of the exchange; empty until they are loaded."""
         return self._inner.markets()
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
-        """Follow these symbols or patterns from now on (a reload). Streams of remaining symbols are not interrupted."""
         self._inner.set_symbols(symbols)
 
     def _is_left_to_ccxt(self, channel: Channel, market: Mapping[str, Any]) -> bool:
@@ -124,26 +121,8 @@ class NativeFeed:
             self._session.follow(choice)
 
 
-_COUNTED = (
-    "connects",
-    "disconnects",
-    "stale_reconnects",
-    "malformed_frames",
-    "error_frames",
-    "waits_cut",
-    "incomplete_records",
-    "unrequested_records",
-    "ids_not_consecutive",
-    "markets_put_aside",
-    "market_lists_missing",
-    "symbols_refused",
-    "book_resyncs",
-    "book_audits",
-    "trade_kinds",
-    "silences",
-)
-
-
 def _sum(one: FeedStatus, other: FeedStatus) -> FeedStatus:
-    sums: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
+    """The first status with the sums of all counts."""
+    counts = [field.name for field in fields(FeedStatus) if isinstance(getattr(one, field.name), (int, Counter))]
+    sums: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in counts}
     return replace(one, **sums)

@@ -25,11 +25,7 @@ class MessageReader:
     """Reads the messages of one feed. Outlives the sockets, so that gaps and counters survive."""
 
     def __init__(
-        self,
-        config: FeedConfig,
-        venue: Venue,
-        intake: Intake,
-        earlier: MutableMapping[StreamId, Earlier] | None = None,
+        self, config: FeedConfig, venue: Venue, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
     ) -> None:
         """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
         self.recorder = Recorder(config, intake, self, earlier)
@@ -44,7 +40,6 @@ class MessageReader:
         }
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
-        """Return the stream, created if it is new."""
         if channel == "order_book":
             self.books.follow(symbol)
         return self.ledger.add_stream(channel, symbol)
@@ -79,11 +74,10 @@ class MessageReader:
 
     def begin_book(self, symbol: str, snapshot: Mapping[str, Any]) -> bool:
         """Start the order book from a REST snapshot. False if the snapshot does not fit the changes: fetch another."""
-        if self.books.get(symbol) is not None:
-            return True
-        if not self.books.begin(symbol, snapshot, now_us()):
-            return False
-        self._book_changed(symbol)
+        if self.books.get(symbol) is None:
+            if not self.books.begin(symbol, snapshot, now_us()):
+                return False
+            self._book_changed(symbol)
         return True
 
     def book(self, symbol: str) -> Mapping[str, Any] | None:
@@ -91,10 +85,9 @@ class MessageReader:
         book = self.books.get(symbol)
         return None if book is None else book.as_mapping()
 
-    # ---- called by the recorder
+    # ---- called by the recorder (`UpdateReader`)
 
     def forget(self, symbol: str) -> None:
-        """Drop the order book of a symbol that is no longer followed."""
         self.books.forget(symbol)
         self.recorder.samples.discard(symbol)
 
@@ -105,16 +98,13 @@ class MessageReader:
             self.recorder.samples.discard(stream.symbol)
 
     def streams_of_book(self, symbol: str) -> list[Stream]:
-        """The stream of this order book; none while the book is being rebuilt."""
         stream = self.ledger.streams["order_book"].get(symbol)
         return [] if stream is None or self.books.get(symbol) is None else [stream]
 
     def rebuild_book(self, symbol: str) -> None:
-        """Schedule the rebuild of a wrong order book."""
         self.rebuilds.broken(symbol)
 
     def record_book(self, symbol: str, book: Book) -> None:
-        """Record the best levels of the order book."""
         stream = self.ledger.streams["order_book"].get(symbol)
         if stream is None:
             return

@@ -41,12 +41,6 @@ class _Question:
     refusal: str | None = None
     consents: bool = False
 
-    def refused(self, text: str, now_s: float) -> None:
-        """Note a refusal. If it is about something else, the exchange accepts this stream within `CONSENT_WITHIN_S`."""
-        if self.refusal is None:
-            self.refusal = text
-            self.answer_by_s = min(self.answer_by_s, now_s + CONSENT_WITHIN_S)
-
 
 class Refusals:
     """Finds the refused ones of `streams` and decides when each may be requested again.
@@ -67,7 +61,6 @@ class Refusals:
 
     @property
     def suspect(self) -> Asked | None:
-        """The next stream to request alone."""
         return next(iter(self._suspects), None)
 
     @property
@@ -80,7 +73,6 @@ class Refusals:
         return asked in self._held or asked in self._suspects
 
     def heard(self, refusal: Notice) -> None:
-        """Note a refusal; `judge` handles it."""
         self._heard.append(refusal)
 
     def consented(self) -> None:
@@ -89,7 +81,6 @@ class Refusals:
             self._question.consents = True
 
     def asked_alone(self, asked: Asked, now_s: float) -> None:
-        """Note that the suspect was requested alone."""
         self._suspects.pop(asked, None)
         if asked in self._streams:
             self._question = _Question(asked, self._streams[asked].received, now_s + ANSWER_WITHIN_S)
@@ -123,8 +114,9 @@ class Refusals:
         unnamed = next((one.text for one in heard if one.market_id is None), None)
         question = self._question
         if question is not None:
-            if unnamed is not None:
-                question.refused(unnamed, now_s)
+            if unnamed is not None and question.refusal is None:
+                question.refusal = unnamed
+                question.answer_by_s = min(question.answer_by_s, now_s + CONSENT_WITHIN_S)
             if question.asked in refused or self._is_served(question):
                 self._question = None
             elif now_s >= question.answer_by_s:
@@ -146,7 +138,6 @@ class Refusals:
         self.release(now_s)
 
     def drop(self, asked: Asked) -> None:
-        """Forget a stream that is no longer wanted."""
         self._quarantines.pop(asked, None)
         self._held.pop(asked, None)
         self._suspects.pop(asked, None)

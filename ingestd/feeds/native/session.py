@@ -39,12 +39,7 @@ class NativeSession:
     can_forget_books = True
 
     def __init__(
-        self,
-        config: FeedConfig,
-        venue: Venue,
-        reader: MessageReader,
-        fetch_book: Fetch,
-        newest: Newest | None = None,
+        self, config: FeedConfig, venue: Venue, reader: MessageReader, fetch_book: Fetch, newest: Newest | None = None
     ) -> None:
         self._config = config
         self._venue = venue
@@ -53,9 +48,9 @@ class NativeSession:
         self._fetch_book = fetch_book
         self._newest = newest
         self._connections: dict[str, list[Connection]] = {}  # by URL
-        self._places: dict[tuple[Channel, str], tuple[Connection, Asked]] = {}
+        self._places: dict[tuple[str, str], tuple[Connection, Asked]] = {}  # by channel and symbol
         self._wanted = Choice((), {})
-        self._to_move: dict[tuple[Channel, str], None] = {}  # streams to move to another socket
+        self._to_move: dict[tuple[str, str], None] = {}  # streams to move to another socket
         self._choice = asyncio.Event()
         self._paused = asyncio.Event()
         # A limit below one per second is counted over minutes, so a start may dial several sockets at once.
@@ -65,8 +60,7 @@ class NativeSession:
 
     @property
     def connected(self) -> bool:
-        """Whether any socket is open."""
-        return any(connection.is_connected for connection in chain(*self._connections.values()))
+        return any(connection.is_connected for connection in self._all_connections())
 
     def follow(self, choice: Choice) -> None:
         """Follow these symbols from now on. Streams of remaining symbols are not interrupted."""
@@ -74,7 +68,6 @@ class NativeSession:
         self._choice.set()
 
     async def run(self, stop: Stop) -> None:
-        """Deliver until the stop."""
         label, config = self._config.label, self._config
         async with asyncio.TaskGroup() as tasks:
             has_books = "order_book" in self._own(config.channels)
@@ -87,16 +80,12 @@ class NativeSession:
                 )
                 for number in range(rebuilding.workers):
                     tasks.create_task(rebuilding.run(stop), name=f"{label} rebuild {number}")
-            while not stop.is_set():
-                await self._wait_for_choice(stop)
-                if not stop.is_set():
-                    self._choice.clear()
-                    for connection in self._place(self._wanted):
-                        tasks.create_task(self._keep(connection, stop), name=f"{label} {connection.url}")
+            while await stop.wait_for(self._choice):
+                for connection in self._place(self._wanted):
+                    tasks.create_task(self._keep(connection, stop), name=f"{label} {connection.url}")
 
-    async def _wait_for_choice(self, stop: Stop) -> None:
-        while not stop.is_set() and not self._choice.is_set():
-            await stop.sleep_or(self._choice, 3600.0)
+    def _all_connections(self) -> Iterable[Connection]:
+        return chain(*self._connections.values())
 
     async def _keep(self, connection: Connection, stop: Stop) -> None:
         try:
@@ -109,6 +98,7 @@ class NativeSession:
 
     def _place(self, choice: Choice) -> list[Connection]:
         """Assign new streams to sockets and remove streams of dropped symbols. Returns new connections to run."""
+        before, new = set(self._all_connections()), 0
         symbols, markets = choice.symbols, choice.markets
         gone = {symbol for _, symbol in self._places}.difference(symbols)
         for place in [place for place in self._places if place[1] in gone]:
@@ -116,9 +106,7 @@ class NativeSession:
             connection.drop(asked)
         self._recorder.remove(gone)
         self._recorder.ledger.expect(choice)
-        new_connections: list[Connection] = []
-        self._move(new_connections)
-        new = 0
+        self._move()
         for symbol in symbols:
             market = markets[symbol]
             if symbol_names.kind_of(market) not in self._venue.markets:
@@ -130,16 +118,15 @@ class NativeSession:
                 if not self._is_new(symbol, asked):
                     continue
                 new += 1
-                connection = self._with_room(self._venue.address(market, channel), new_connections)
+                connection = self._with_room(self._venue.address(market, channel))
                 connection.add(asked, self._reader.add_stream(channel, symbol))
                 self._places[channel, symbol] = connection, asked
-        for stream in self._recorder.judge_listing(choice):
-            connection, asked = self._places[stream.channel, stream.symbol]  # type: ignore[index]  # one of ours
-            connection.ask_again(asked)
+        for stream in self._recorder.ledger.judge_listing(choice):
+            self._ask_again(stream.channel, stream.symbol)
         log.info("following", feed=self._config.label, symbols=len(symbols), new_streams=new, gone=len(gone))
-        return new_connections
+        return [connection for connection in self._all_connections() if connection not in before]
 
-    def _move(self, new_connections: list[Connection]) -> None:
+    def _move(self) -> None:
         """Move streams that a socket does not deliver despite repeated requests to another socket."""
         places, self._to_move = self._to_move, {}
         for place in places:
@@ -147,7 +134,7 @@ class NativeSession:
                 connection, asked = self._places[place]
                 stream = connection.streams[asked]
                 connection.drop(asked)
-                connection = self._with_room(connection.url, new_connections, but=connection)
+                connection = self._with_room(connection.url, but=connection)
                 connection.add(asked, stream)
                 self._places[place] = connection, asked
 
@@ -167,7 +154,8 @@ class NativeSession:
         venue = self._venue
         return venue.market_id(market) if isinstance(venue, OwnMarketIds) else str(market["id"])
 
-    def _with_room(self, url: str, new_connections: list[Connection], *, but: Connection | None = None) -> Connection:
+    def _with_room(self, url: str, *, but: Connection | None = None) -> Connection:
+        """A connection that can take another stream, made if there is none."""
         connections = self._connections.setdefault(url, [])
         for connection in reversed(connections):
             if connection.room > 0 and connection is not but:
@@ -182,7 +170,6 @@ class NativeSession:
             on_asked=self._books_asked,
         )
         connections.append(connection)
-        new_connections.append(connection)
         return connection
 
     def _books_asked(self, streams: Iterable[Stream]) -> None:
@@ -190,43 +177,10 @@ class NativeSession:
             if stream.channel == "order_book" and self._reader.books.needs_snapshot(stream.symbol):
                 self._reader.rebuilds.add(stream.symbol)
 
-    def ask_for_book_again(self, symbol: str) -> None:
-        """End the book's stream and subscribe to it again."""
-        place = self._places.get(("order_book", symbol))
-        if place is not None:
-            connection, asked = place
+    def _ask_again(self, channel: str, symbol: str) -> None:
+        if (channel, symbol) in self._places:
+            connection, asked = self._places[channel, symbol]
             connection.ask_again(asked)
-
-    def open_streams(self) -> Iterable[Stream]:
-        """The streams whose socket is open."""
-        return [connection.streams[asked] for connection, asked in self._places.values() if connection.is_connected]
-
-    def ask_anew(self, stream: Stream, attempt: int) -> None:
-        """Subscribe to the stream again: first on its own socket, from the second attempt on over another one."""
-        place: tuple[Channel, str] = (stream.channel, stream.symbol)  # type: ignore[assignment]
-        if attempt > 1:
-            self._to_move[place] = None
-            self._choice.set()
-        elif place in self._places:
-            connection, asked = self._places[place]
-            connection.ask_again(asked)
-
-    def give_up_socket_of_book(self, symbol: str) -> None:
-        """Close the socket that carries the book's stream: all its streams move to the next one."""
-        place = self._places.get(("order_book", symbol))
-        if place is not None:
-            place[0].give_up(f"the venue sends no whole book of {symbol}")
-
-    def book(self, symbol: str) -> Mapping[str, Any] | None:
-        """Our book as a ccxt dict; None while it is incomplete or wrong."""
-        return self._reader.book(symbol)
-
-    async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
-        """Fetch the exchange's book over REST. Raises FeedError."""
-        return await self._fetch_book(symbol, levels)
-
-    async def forget_book(self, symbol: str) -> None:
-        """Do nothing: the reader drops a broken book."""
 
     def _must_pause(self) -> bool:
         """Whether reading must pause because the intake is full. `_resume_reading` ends the pause."""
@@ -237,10 +191,37 @@ class NativeSession:
 
     async def _resume_reading(self, stop: Stop) -> None:
         """Resume reading the sockets once the intake has room."""
-        while not stop.is_set():
-            await stop.sleep_or(self._paused, 3600.0)
-            if self._paused.is_set():
-                await stop.run(self._recorder.intake.writable(), name=f"{self._config.label} room")
-                self._paused.clear()
-                for connection in chain(*self._connections.values()):
-                    connection.resume()
+        while await stop.wait_for(self._paused):
+            await stop.run(self._recorder.intake.writable(), name=f"{self._config.label} room")
+            for connection in self._all_connections():
+                connection.resume()
+
+    # ---- `BookStreams` and `SupervisedSession`
+
+    def ask_for_book_again(self, symbol: str) -> None:
+        self._ask_again("order_book", symbol)
+
+    def open_streams(self) -> Iterable[Stream]:
+        return [connection.streams[asked] for connection, asked in self._places.values() if connection.is_connected]
+
+    def resubscribe(self, stream: Stream, attempt: int) -> None:
+        """Subscribe to the stream again: first on its own socket, from the second attempt on over another one."""
+        if attempt > 1:
+            self._to_move[stream.channel, stream.symbol] = None
+            self._choice.set()
+        else:
+            self._ask_again(stream.channel, stream.symbol)
+
+    def give_up_socket_of_book(self, symbol: str) -> None:
+        place = self._places.get(("order_book", symbol))
+        if place is not None:
+            place[0].give_up(f"the venue sends no whole book of {symbol}")
+
+    def book(self, symbol: str) -> Mapping[str, Any] | None:
+        return self._reader.book(symbol)
+
+    async def order_book(self, symbol: str, levels: int | None) -> Mapping[str, Any]:
+        return await self._fetch_book(symbol, levels)
+
+    async def forget_book(self, symbol: str) -> None:
+        """Do nothing: the reader drops a broken book."""

@@ -12,20 +12,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from picows import (
-    WSError,
-    WSFrame,
-    WSHandshakeError,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    ws_connect,
-)
+from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
 from ingestd.clock import monotonic_s
 from ingestd.config.secrets import redact
 from ingestd.errors import FeedError, RateLimited
-from ingestd.feeds.redirects import MAX_REDIRECTS, REDIRECTS, redirected
+from ingestd.feeds.urls import MAX_REDIRECTS, REDIRECTS, redirected
 from ingestd.feeds.wire_limits import (
     CONTROL_FRAME_COST,
     FRAGMENT_COST,
@@ -51,10 +43,7 @@ class Socket:
     """
 
     def __init__(
-        self,
-        on_frame: Callable[[bytes], None],
-        after_read: Callable[[Socket], None],
-        on_lost: Callable[[], None],
+        self, on_frame: Callable[[bytes], None], after_read: Callable[[Socket], None], on_lost: Callable[[], None]
     ) -> None:
         self.lost = asyncio.Event()
         self.reason = ""
@@ -68,12 +57,10 @@ class Socket:
         self._reads = True
 
     def send(self, text: bytes) -> None:
-        """Send a text message."""
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT, text)
 
     def ping(self) -> None:
-        """Send a WebSocket ping."""
         if self._transport is not None:
             self._transport.send_ping()
 
@@ -84,7 +71,6 @@ class Socket:
             self._read_or_wait()
 
     def resume(self) -> None:
-        """Continue reading."""
         if self._transport is not None and self.is_paused and not self.lost.is_set():
             self.is_paused = False
             self._read_or_wait()
@@ -251,28 +237,26 @@ async def connect(
     return made
 
 
-async def _dial(made: Socket, url: str, within_s: float) -> WSTransport:
-    for left in reversed(range(MAX_REDIRECTS + 1)):
-        try:
-            transport, _ = await ws_connect(
-                lambda: FrameListener(made),
-                url,
-                ssl_context=tls_context() if url.startswith("wss:") else None,
-                websocket_handshake_timeout=within_s,
-                enable_auto_pong=False,  # picows would send pongs without limit even if the exchange does not read
-                max_frame_size=MAX_MESSAGE_BYTES,
-                max_redirects=0,  # picows would follow redirects to any server
-                use_aiofastnet=False,  # asyncio's transports measured faster on plain sockets
-                logger_name="ingestd",
-            )
-        except WSHandshakeError as error:
-            location = _header(error, "Location") if _status(error) in REDIRECTS else None
-            if location is None or not left:
-                raise
-            url = redirected(url, location)
-        else:
-            return transport
-    raise AssertionError("the last attempt returns or raises")
+async def _dial(made: Socket, url: str, within_s: float, redirects_left: int = MAX_REDIRECTS) -> WSTransport:
+    try:
+        transport, _ = await ws_connect(
+            lambda: FrameListener(made),
+            url,
+            ssl_context=tls_context() if url.startswith("wss:") else None,
+            websocket_handshake_timeout=within_s,
+            enable_auto_pong=False,  # picows would send pongs without limit even if the exchange does not read
+            max_frame_size=MAX_MESSAGE_BYTES,
+            max_redirects=0,  # picows would follow redirects to any server
+            use_aiofastnet=False,  # asyncio's transports measured faster on plain sockets
+            logger_name="ingestd",
+        )
+    except WSHandshakeError as error:
+        location = _header(error, "Location") if _status(error) in REDIRECTS else None
+        if location is None or not redirects_left:
+            raise
+    else:
+        return transport
+    return await _dial(made, redirected(url, location), within_s, redirects_left - 1)
 
 
 def _refused(error: WSHandshakeError) -> FeedError:

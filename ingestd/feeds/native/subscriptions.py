@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from itertools import count, islice
 
 from ingestd.channels import ROW_OF
 from ingestd.feeds.streams.ledger import Stream
@@ -23,7 +23,7 @@ class Subscriptions:
         self._ask_again: set[Asked] = set()
         self._unanswered: list[Stream] = []
         self._asked_at_s = 0.0
-        self._request_id = 0
+        self._request_ids = count(1)
 
     @property
     def room(self) -> int:
@@ -36,12 +36,10 @@ class Subscriptions:
         return any(not ROW_OF[asked.channel].may_be_silent for asked in self._asked)
 
     def add(self, asked: Asked, stream: Stream) -> None:
-        """Add a stream."""
         self.streams[asked] = stream
         self.symbols[asked.market_id] = stream.symbol
 
     def drop(self, asked: Asked) -> None:
-        """Remove a stream."""
         self.streams.pop(asked, None)
         if not any(other.market_id == asked.market_id for other in self.streams):
             self.symbols.pop(asked.market_id, None)
@@ -61,7 +59,7 @@ class Subscriptions:
         ended = [asked for asked in self._asked if asked not in self.streams or asked in again]
         for asked in ended:
             del self._asked[asked]
-        return self._venue.unsubscribe(ended, self._next_id()) if ended else []
+        return self._venue.unsubscribe(ended, next(self._request_ids)) if ended else []
 
     def missing(self, is_held: Callable[[Asked], bool]) -> list[Asked]:
         """Streams to request now, as many as one message may name, without those held back."""
@@ -69,8 +67,7 @@ class Subscriptions:
         return list(islice(missing, self._venue.limits.streams_per_message))
 
     def request(self, together: Sequence[Asked]) -> list[bytes]:
-        """The subscribe messages for these streams."""
-        return self._venue.subscribe(together, self._next_id())
+        return self._venue.subscribe(together, next(self._request_ids))
 
     def requested(self, together: Iterable[Asked], now_s: float) -> None:
         """Note that the subscribe messages for these streams were sent."""
@@ -102,7 +99,3 @@ class Subscriptions:
         """Return the streams requested since the last call, because the exchange has answered or will not."""
         taken, self._unanswered = self._unanswered, []
         return taken
-
-    def _next_id(self) -> int:
-        self._request_id += 1
-        return self._request_id

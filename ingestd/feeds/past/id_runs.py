@@ -1,10 +1,11 @@
-"""The trade ids seen in a consecutive series, and the time windows of the ids missing between them. Pure."""
+"""The times and ids of trades that were found, and the time windows of the ids missing between them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from ingestd.clock import to_datetime
 
@@ -19,7 +20,6 @@ class Window:
     end_us: int
 
     def holds(self, time_us: int) -> bool:
-        """Whether the window contains this time."""
         return self.start_us <= time_us < self.end_us
 
     def __str__(self) -> str:
@@ -36,9 +36,8 @@ def merged(windows: Iterable[Window]) -> list[Window]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run of consecutive ids, all seen, and the exchange times (microseconds) of its first and last trade."""
+class _Run(NamedTuple):
+    """A run of consecutive ids, all found, and the times of its first and last trade."""
 
     first: int
     last: int
@@ -46,14 +45,29 @@ class _Run:
     last_us: int
 
 
-class IdRuns:
-    """The runs of ids seen in one market's consecutive series."""
+class Span(NamedTuple):
+    """The lowest and the highest of some numbers."""
+
+    low: int
+    high: int
+
+
+class Seen:
+    """The trades found so far: their times in microseconds, and their ids where these are numbers."""
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []  # lowest first, with at least one missing id between two runs
+        self.times: Span | None = None
+        self.ids: Span | None = None
+        self._runs: list[_Run] = []  # of consecutive ids, lowest first, with at least one missing id between two runs
 
-    def add(self, times: Mapping[int, int]) -> None:
-        """Add ids that were seen. `times`: the time of each id's trade, in microseconds."""
+    def add_times(self, times: Collection[int]) -> None:
+        self.times = _widened(self.times, times)
+
+    def add_ids(self, times: Mapping[int, int], *, consecutive: bool) -> None:
+        """Add ids that were found, with the times of their trades. `consecutive`: missing ids are missing trades."""
+        self.ids = _widened(self.ids, times)
+        if not consecutive:
+            return
         runs = [*self._runs, *(_Run(number, number, time_us, time_us) for number, time_us in times.items())]
         self._runs = []
         for run in sorted(runs, key=lambda run: run.first):
@@ -70,7 +84,7 @@ class IdRuns:
 
     @property
     def absent(self) -> int:
-        """The number of ids between the first and the last that were not seen."""
+        """The number of ids between the first and the last that were not found."""
         return sum(later.first - earlier.last - 1 for earlier, later in pairwise(self._runs))
 
     def holes(self) -> list[Window]:
@@ -79,6 +93,11 @@ class IdRuns:
             Window(min(earlier.last_us, later.first_us), max(earlier.last_us, later.first_us) + 1)
             for earlier, later in pairwise(self._runs)
         ]
+
+
+def _widened(span: Span | None, numbers: Collection[int]) -> Span:
+    known = [*(span or ()), *numbers]
+    return Span(min(known), max(known))
 
 
 def utc_text(time_us: int) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from ingestd.errors import Behind, Unfillable
-from ingestd.feeds.past.id_runs import IdRuns, Window, utc_text
+from ingestd.feeds.past.id_runs import Seen, Window, utc_text
 from ingestd.records import Trade
 from ingestd.venues.past import Ids, Paging
 
@@ -73,14 +73,10 @@ class TradeSearch:
         self._paging = paging
         self._ids = ids
         self._window = window
-        self._before = {trade.trade_id for trade in before}
-        self._after = {trade.trade_id for trade in after}
-        newest = () if newest_stored is None else (newest_stored,)
-        self._edges = {trade.trade_id: trade for trade in (*before, *after, *newest)}
-        self._bounds = _id_bounds(before, after) if ids is not Ids.OPAQUE else None
-        self._resumed_us = min((trade.time for trade in after), default=0)
+        self._edges = _Edges(before, after, newest_stored)
         self._needs_overlap = needs_overlap
-        self._newest_stored = newest_stored
+        self._seen = Seen()
+        self._pages = 0
         self._link: frozenset[str] = frozenset()  # ids of the page before
         self._met: set[str] = set()  # ids of edge trades found in pages
         self._leads_us = list(_LEADS_US) if paging is Paging.FROM_TIME and not (before or start) else []
@@ -89,12 +85,6 @@ class TradeSearch:
         self._newest_asked = self._request == Request()  # the next page holds the venue's newest trades
         self._has_newest = False  # the run holds the venue's newest trade
         self._has_first = False  # the run holds the market's very first trade
-        self._runs = IdRuns()  # used only if ids are consecutive
-        self._lowest: int | None = None  # lowest id seen, if ids are numbers
-        self._highest: int | None = None
-        self._oldest_us: int | None = None
-        self._newest_us: int | None = None
-        self.pages = 0
 
     def next(self) -> Request | None:
         """The next request; None when the search has ended."""
@@ -105,20 +95,17 @@ class TradeSearch:
         """Whether pages go from the newest trades to the oldest."""
         return self._paging in (Paging.BEFORE_ID, Paging.RECENT)
 
-    @property
-    def absent_ids(self) -> int:
-        """The number of ids between the first and the last that no page held."""
-        return self._runs.absent
-
     def accept(self, page: Sequence[Trade], stored: Mapping[str, Known]) -> list[Trade]:
         """The wanted trades of the page that are not stored yet, oldest first. `stored`: stored trades of its times.
 
         Raises Unfillable if the page is of another series, shares no trade with the page before it, or is the venue's
         last and does not reach the gap's other edge.
         """
-        self.pages += 1
-        trades = _distinct(page)
-        known = {**stored, **self._edges}
+        self._pages += 1
+        trades: dict[str, Trade] = {}
+        for trade in page:
+            trades.setdefault(trade.trade_id, trade)
+        known = {**stored, **self._edges.by_id}
         overlap = self._require_same_series(trades, known)
         wanted = [trade for trade in trades.values() if trade.trade_id not in known and self._is_wanted(trade)]
         wanted.sort(key=lambda trade: (trade.time, trade.seq))
@@ -132,7 +119,7 @@ class TradeSearch:
                 self._request = None  # the time between the run and the venue's newest trades is not proved
                 return wanted
             raise Unfillable("two pages of the venue's answer share no trade, so some may be missing between them")
-        self._met |= self._edges.keys() & trades.keys()
+        self._met |= self._edges.by_id.keys() & trades.keys()
         self._has_newest |= self._newest_asked and bool(trades)
         advanced = self._note_extent(trades)
         self._request = None if self._is_complete() else self._following(trades, advanced)
@@ -144,7 +131,7 @@ class TradeSearch:
 
         It may be the market's very first trade, or only the oldest one that the venue still serves.
         """
-        if self._start_id is None or self.pages > 1 or self._reaches_start() or not page:
+        if self._start_id is None or self._pages > 1 or self._reaches_start() or not page:
             return None
         first = min(page, key=lambda trade: trade.seq)
         return first if first.seq > self._start_id else None
@@ -156,74 +143,70 @@ class TradeSearch:
     def missing(self) -> list[Window]:
         """The parts of the window that are not proved complete, oldest first. Call it after the search has ended."""
         start_us, end_us = self._window.start_us, self._window.end_us
-        if self._oldest_us is None or self._newest_us is None:
+        times = self._seen.times
+        if times is None:
             return [self._window]
         stretches = []
         if not self._reaches_start():
             # Further trades with the oldest time may be missing.
-            stretches.append(Window(start_us, min(end_us, max(start_us, self._oldest_us) + 1)))
-        stretches += [Window(max(start_us, hole.start_us), min(end_us, hole.end_us)) for hole in self._runs.holes()]
+            stretches.append(Window(start_us, min(end_us, max(start_us, times.low) + 1)))
+        stretches += [Window(max(start_us, hole.start_us), min(end_us, hole.end_us)) for hole in self._seen.holes()]
         if not self._reaches_end():
-            stretches.append(Window(max(start_us, min(end_us, self._newest_us)), end_us))
+            stretches.append(Window(max(start_us, min(end_us, times.high)), end_us))
         return [stretch for stretch in stretches if stretch.start_us < stretch.end_us]
 
     def covered(self) -> Window:
         """The part of the window that is proved complete so far, at the side where the search began. May be empty."""
-        start_us, end_us = self._window.start_us, self._window.end_us
-        holes = self._runs.holes()
-        if self.goes_back:
-            if self._oldest_us is None or self._paging is Paging.RECENT or not self._reaches_end():
-                return Window(end_us, end_us)
-            reached = max([self._oldest_us, *(hole.end_us for hole in holes)])
-            return Window(max(start_us, min(end_us, reached)), end_us)
-        if self._newest_us is None or not self._reaches_start():
-            return Window(start_us, start_us)
-        reached = min([self._newest_us, *(hole.start_us for hole in holes)])
-        return Window(start_us, max(start_us, min(end_us, reached)))
+        start_us, end_us, missing = self._window.start_us, self._window.end_us, self.missing()
+        if not self.goes_back:
+            return Window(start_us, min((stretch.start_us for stretch in missing), default=end_us))
+        if self._paging is Paging.RECENT:
+            return Window(end_us, end_us)
+        return Window(max((stretch.end_us for stretch in missing), default=start_us), end_us)
 
     def proof(self) -> str:
         """A sentence that says what is proved about completeness. Call it after the search has ended."""
-        missing = self.missing()
-        if self._ids is Ids.CONSECUTIVE and self._lowest is not None:
-            span = f"{self._lowest} to {self._highest}"
+        missing, times, ids = self.missing(), self._seen.times, self._seen.ids
+        if self._ids is Ids.CONSECUTIVE and ids is not None:
+            span, absent = f"{ids.low} to {ids.high}", self._seen.absent
             if not missing:
                 return f"complete: the venue's ids are consecutive, and all from {span} were found"
-            if self.absent_ids:
-                return f"not proved complete: {self.absent_ids} of the ids from {span} are in no answer of the venue"
-        if not missing and self._before and self._after:
+            if absent:
+                return f"not proved complete: {absent} of the ids from {span} are in no answer of the venue"
+        if not missing and self._edges.are_both:
             return "overlaps the stream at both edges; the venue's ids are not consecutive, so they prove no more"
         if not missing:
             return (
                 "covered: the venue's pages follow on each other from before the first moment to the last; "
                 "its ids are not consecutive, so they prove no more"
             )
-        return f"not proved complete: {self._what_is_lacking()}"
-
-    def _what_is_lacking(self) -> str:
-        if self._oldest_us is None or self._newest_us is None:
-            return "the venue gave no trade"
+        if times is None:
+            return "not proved complete: the venue gave no trade"
         if not self._reaches_start():
-            return f"the venue's past trades do not reach back further than {utc_text(self._oldest_us)} UTC"
-        return f"the venue's past trades end at {utc_text(self._newest_us)} UTC"
+            reach = f"do not reach back further than {utc_text(times.low)} UTC"
+        else:
+            reach = f"end at {utc_text(times.high)} UTC"
+        return f"not proved complete: the venue's past trades {reach}"
 
     def _reaches_start(self) -> bool:
         """Whether a trade from before the window was seen, or the market's very first trade."""
-        if (self._before and self._after) or self._has_first or self._lowest == 0:
+        seen = self._seen
+        if self._edges.are_both or self._has_first or (seen.ids is not None and seen.ids.low == 0):
             return True
         # The venue's times may be truncated to milliseconds.
-        return self._oldest_us is not None and self._oldest_us < self._window.start_us // 1000 * 1000
+        return seen.times is not None and seen.times.low < self._window.start_us // 1000 * 1000
 
     def _reaches_end(self) -> bool:
         """Whether a trade from after the window was seen, or the venue's newest trade."""
-        if self._after and self._met & self._after:
+        if self._met & self._edges.after:
             return True
-        if self._newest_us is None:
+        if self._seen.times is None:
             return False
-        if self._newest_us >= self._window.end_us:
+        newest_us, stored = self._seen.times.high, self._edges.newest
+        if newest_us >= self._window.end_us:
             return True
-        stored = self._newest_stored
         # With equal times the id decides: the venue's times may be truncated to seconds.
-        return self._has_newest and (stored is None or self._newest_us > stored.time or stored.trade_id in self._met)
+        return self._has_newest and (stored is None or newest_us > stored.time or stored.trade_id in self._met)
 
     def _first_request(self, before: Sequence[Known], after: Sequence[Known]) -> Request:
         if self._paging is Paging.RECENT:
@@ -260,11 +243,12 @@ class TradeSearch:
         return len(shared)
 
     def _require_first_link(self, trades: Mapping[str, Trade], overlap: int) -> None:
-        edge = self._after if self.goes_back else self._before
+        edges = self._edges
+        edge, where = (edges.after, "after") if self.goes_back else (edges.before, "before")
         if edge and edge.isdisjoint(trades):
-            if self.goes_back and all(trade.time < self._resumed_us for trade in trades.values()):
+            resumed_us = min((edges.by_id[trade_id].time for trade_id in edges.after), default=0)
+            if self.goes_back and all(trade.time < resumed_us for trade in trades.values()):
                 raise Behind(_BEHIND)
-            where = "after" if self.goes_back else "before"
             raise Unfillable(
                 f"none of the trades stored {where} the gap is in the venue's answer: its past trades do not reach "
                 "back so far, or their ids are another series than the stream's"
@@ -276,29 +260,20 @@ class TradeSearch:
         """Note the times and ids of the page. Return whether it held trades that the page before did not."""
         if not trades:
             return False
-        oldest = min(trade.time for trade in trades.values())
-        newest = max(trade.time for trade in trades.values())
-        new_ids = trades.keys() - self._link
-        self._oldest_us = oldest if self._oldest_us is None else min(oldest, self._oldest_us)
-        self._newest_us = newest if self._newest_us is None else max(newest, self._newest_us)
-        if self._ids is not Ids.OPAQUE or self._paging in (Paging.FROM_ID, Paging.BEFORE_ID):
-            self._note_ids(trades)
-        return bool(new_ids)
-
-    def _note_ids(self, trades: Mapping[str, Trade]) -> None:
+        self._seen.add_times([trade.time for trade in trades.values()])
+        advanced = not trades.keys() <= self._link
+        if self._ids is Ids.OPAQUE and self._paging not in (Paging.FROM_ID, Paging.BEFORE_ID):
+            return advanced
         times = {number: trade.time for trade in trades.values() if (number := _number(trade.trade_id)) is not None}
         if len(times) < len(trades):
             raise Unfillable("a trade id in the venue's answer is no number, which its ids were said to be")
-        low, high = min(times), max(times)
-        self._lowest = low if self._lowest is None else min(low, self._lowest)
-        self._highest = high if self._highest is None else max(high, self._highest)
-        if self._ids is Ids.CONSECUTIVE:
-            self._runs.add(times)
-            if self._runs.are_scattered:
-                raise Unfillable("the venue's ids leave out numbers almost everywhere: they prove nothing")
+        self._seen.add_ids(times, consecutive=self._ids is Ids.CONSECUTIVE)
+        if self._seen.are_scattered:
+            raise Unfillable("the venue's ids leave out numbers almost everywhere: they prove nothing")
+        return advanced
 
     def _is_complete(self) -> bool:
-        far_edge = self._before if self.goes_back else self._after
+        far_edge = self._edges.before if self.goes_back else self._edges.after
         if far_edge:
             # Forward: all trades received first after the gap. Backward: any one of those received last before it.
             return bool(self._met & far_edge) if self.goes_back else far_edge <= self._met
@@ -310,15 +285,15 @@ class TradeSearch:
         self._newest_asked = False
         if self._paging is Paging.FROM_TIME:
             return Request(since_us=max(trade.time for trade in trades.values()))
-        if self._paging is Paging.FROM_ID:
-            return Request(from_id=self._highest)
-        return Request(before_id=None if self._lowest is None else self._lowest + 1)
+        ids = self._seen.ids
+        assert ids is not None  # the page held trades
+        return Request(from_id=ids.high) if self._paging is Paging.FROM_ID else Request(before_id=ids.low + 1)
 
     def _last_request(self) -> Request | None:
         """The request after the venue's last page: for a window, its newest trades, to confirm that it has no more."""
-        if self._before and self.goes_back:
+        if self._edges.before and self.goes_back:
             raise Unfillable("the venue's past trades do not reach back to the last trade before the gap")
-        if self._after and not self.goes_back:
+        if self._edges.after and not self.goes_back:
             raise Behind(_BEHIND)
         if self.goes_back or self._newest_asked:
             return None
@@ -326,17 +301,29 @@ class TradeSearch:
         return Request()
 
     def _is_wanted(self, trade: Trade) -> bool:
-        if self._bounds is not None:
-            number = _number(trade.trade_id)
-            return number is not None and self._bounds[0] <= number <= self._bounds[1]
-        return self._window.holds(trade.time)
+        bounds = self._edges.id_bounds
+        if self._ids is Ids.OPAQUE or bounds is None:
+            return self._window.holds(trade.time)
+        number = _number(trade.trade_id)
+        return number is not None and bounds[0] <= number <= bounds[1]
 
 
-def _distinct(page: Sequence[Trade]) -> dict[str, Trade]:
-    trades: dict[str, Trade] = {}
-    for trade in page:
-        trades.setdefault(trade.trade_id, trade)
-    return trades
+class _Edges:
+    """Stored trades that the pages must meet: the ids of those `before` and `after` the gap, and all of them by id.
+
+    `newest`: the newest stored trade from before the window's end. `id_bounds`: the smallest and the largest id of the
+    two edges; None if an edge is missing or an id is not a number.
+    """
+
+    def __init__(self, before: Sequence[Known], after: Sequence[Known], newest: Known | None) -> None:
+        self.before = {trade.trade_id for trade in before}
+        self.after = {trade.trade_id for trade in after}
+        self.newest = newest
+        self.by_id = {trade.trade_id: trade for trade in (*before, *after, *([] if newest is None else [newest]))}
+        self.are_both = bool(before and after)
+        numbers = [number for trade_id in self.before | self.after if (number := _number(trade_id)) is not None]
+        is_bounded = self.are_both and len(numbers) == len(self.before | self.after)
+        self.id_bounds = (min(numbers), max(numbers)) if is_bounded else None
 
 
 def _precision_us(times: Iterable[int]) -> int:
@@ -356,10 +343,3 @@ def _is_same(trade: Trade, known: Known, precision_us: int) -> bool:
 
 def _number(trade_id: str) -> int | None:
     return int(trade_id) if trade_id.isascii() and trade_id.isdecimal() else None
-
-
-def _id_bounds(before: Sequence[Known], after: Sequence[Known]) -> tuple[int, int] | None:
-    """The smallest and the largest id of the two edges; None if an edge is missing or an id is not a number."""
-    numbers = [_number(trade.trade_id) for trade in (*before, *after)]
-    whole = [number for number in numbers if number is not None]
-    return (min(whole), max(whole)) if before and after and len(whole) == len(numbers) else None

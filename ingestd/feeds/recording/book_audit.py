@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, Protocol
 
 import structlog
@@ -11,16 +12,7 @@ import structlog
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.secrets import redact
 from ingestd.errors import RateLimited, Refused
-from ingestd.feeds.books.states import (
-    AUDITED_LEVELS,
-    BookState,
-    Place,
-    Result,
-    Verdict,
-    book_state,
-    compare,
-    has_passed,
-)
+from ingestd.feeds.books.states import AUDITED_LEVELS, BookState, Place, Verdict, book_state, compare, has_passed
 from ingestd.feeds.recording.recorder import Recorder
 from ingestd.feeds.stopping import Stop
 
@@ -75,21 +67,20 @@ class BookAuditor:
         self._rebuilt_at_s: dict[str, float] = {}
 
     async def run(self, stop: Stop) -> None:
-        """Audit until the stop."""
         while await stop.sleep(self._interval_s if self._suspected is None else min(AGAIN_S, self._interval_s)):
             symbol = self._next()
             if symbol is not None:
                 await self._audit(symbol, stop)
 
     def _next(self) -> str | None:
-        in_step = self._recorder.books_in_step()
+        synced = self._recorder.synced_books()
         if self._suspected is not None:
-            if self._suspected[0] in in_step:
+            if self._suspected[0] in synced:
                 return self._suspected[0]
             self._suspected = None  # it is being rebuilt already
-        for known in set(self._turn).difference(in_step):
+        for known in set(self._turn).difference(synced):
             self._turn.pop(known)
-        self._turn = {symbol: None for symbol in in_step if symbol not in self._turn} | self._turn
+        self._turn = {symbol: None for symbol in synced if symbol not in self._turn} | self._turn
         return next(iter(self._turn), None)
 
     async def _audit(self, symbol: str, stop: Stop) -> None:
@@ -108,13 +99,17 @@ class BookAuditor:
             self._recorder.samples.keep_no_states()
         if stop.is_set():
             return
-        unknown = Verdict("inconclusive")
-        verdict = compare(tuple(states), venue, one_series=self._books.one_series) if venue is not None else unknown
-        self._count(verdict.result)
-        await self._act(symbol, verdict, asked_at, stop)
+        verdict = Verdict("inconclusive")
+        if venue is not None:
+            verdict = compare(tuple(states), venue, one_series=self._books.one_series)
+        self._recorder.ledger.counts.book_audits[verdict.result] += 1
+        if verdict.result == "equal":
+            self._agreed_at[symbol] = asked_at
+        await self._act(symbol, verdict, stop)
 
     async def _venues_book(self, symbol: str, stop: Stop) -> BookState | None:
-        task = await stop.run(self._within(self._books.order_book(symbol, self._levels)), name=f"audit {symbol}")
+        work = asyncio.wait_for(self._books.order_book(symbol, self._levels), REPLY_WITHIN_S)
+        task = await stop.run(work, name=f"audit {symbol}")
         if stop.is_set() or task.cancelled():
             return None
         raised = task.exception()
@@ -137,38 +132,25 @@ class BookAuditor:
             if not await stop.sleep(_LOOK_S):
                 return
 
-    async def _act(self, symbol: str, verdict: Verdict, asked_at: int, stop: Stop) -> None:
-        earlier = self._suspected[1] if self._suspected is not None and self._suspected[0] == symbol else None
-        self._suspected = None
-        if verdict.result == "equal":
-            self._agreed_at[symbol] = asked_at
+    async def _act(self, symbol: str, verdict: Verdict, stop: Stop) -> None:
+        suspected, self._suspected = self._suspected, None
         if verdict.result != "differs":
             return
         wrong = sorted(verdict.wrong)
         log.warning("book_differs", feed=self._label, symbol=symbol, levels=len(wrong), first=str(wrong[:3]))
-        if earlier is None:
+        may_rebuild = monotonic_s() - self._rebuilt_at_s.get(symbol, -inf) >= REBUILD_AGAIN_S
+        if suspected is None or suspected[0] != symbol:
             self._suspected = symbol, verdict.wrong
-        elif earlier & verdict.wrong and self._books.can_forget_books and self._may_rebuild(symbol):
+        elif suspected[1] & verdict.wrong and self._books.can_forget_books and may_rebuild:
             await self._rebuild(symbol, len(wrong), stop)
-
-    def _may_rebuild(self, symbol: str) -> bool:
-        at_s = self._rebuilt_at_s.get(symbol)
-        return at_s is None or monotonic_s() - at_s >= REBUILD_AGAIN_S
 
     async def _rebuild(self, symbol: str, levels: int, stop: Stop) -> None:
         self._rebuilt_at_s[symbol] = monotonic_s()
-        task = await stop.run(self._within(self._books.forget_book(symbol)), name=f"forget book {symbol}")
+        work = asyncio.wait_for(self._books.forget_book(symbol), REPLY_WITHIN_S)
+        task = await stop.run(work, name=f"forget book {symbol}")
         if stop.is_set():
             return
         if not task.cancelled() and (raised := task.exception()) is not None:
             log.info("book_not_unsubscribed", feed=self._label, symbol=symbol, error=str(raised)[:300])
         detail = f"{levels} levels differ from the venue's own book"
         self._recorder.book_broken(symbol, "audit", detail, since=self._agreed_at.get(symbol))
-
-    def _count(self, result: Result) -> None:
-        self._recorder.ledger.counts.book_audits[result] += 1
-
-    @staticmethod
-    async def _within(work: Coroutine[Any, Any, Any]) -> Any:
-        async with asyncio.timeout(REPLY_WITHIN_S):
-            return await work

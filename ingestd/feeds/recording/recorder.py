@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -10,10 +10,9 @@ import structlog
 from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.books.samples import BookSamples, SampledBook
-from ingestd.feeds.markets.listing import Choice
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
-from ingestd.feeds.url_map import shown_url
-from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE, UNLISTED
+from ingestd.feeds.urls import url_fields
+from ingestd.gaps.causes import BOOK_BROKEN, DISCONNECT, STALE
 from ingestd.records import MarketRecord, StreamId, Trade
 from ingestd.status import Earlier
 
@@ -49,11 +48,11 @@ class Recorder:
         reader: UpdateReader,
         earlier: MutableMapping[StreamId, Earlier] | None = None,
     ) -> None:
-        """`earlier`: what an earlier process left of the streams; a feed that follows a stream takes its entry out."""
+        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
         self.config = config
         self.intake = intake
         self.ledger = StreamLedger(config, intake, earlier)
-        self.samples: BookSamples[Any] = BookSamples()
+        self.samples = BookSamples()
         self.closing = False  # connections end on purpose now: that is no gap
         self._reader = reader
         self._open_gaps = self.ledger.open_gaps
@@ -82,41 +81,20 @@ class Recorder:
             if ids is not None and (ended_gap or not ids.follows(record)):
                 self.ledger.count_id(stream, ids, record, ended_gap=ended_gap)
 
-    # ---- what is followed
-
-    def remove(self, symbols: Iterable[str]) -> None:
+    def remove(self, symbols: Collection[str]) -> None:
         """These symbols are no longer followed: updates that still arrive for them are not recorded."""
-        removed = list(symbols)
-        self.ledger.remove(removed)
-        for symbol in removed:
+        self.ledger.remove(symbols)
+        for symbol in symbols:
             self._reader.forget(symbol)
-
-    def judge_listing(self, choice: Choice) -> list[Stream]:
-        """Open a gap for each market that the newest list of markets makes doubtful.
-
-        Return the streams to subscribe to again: the list has their market again, and they have not delivered yet.
-        """
-        judgement = self.ledger.judge_listing(choice)
-        for symbol, reason in judgement.doubtful.items():
-            # Not `interrupted`: it may still deliver, so its order book stays.
-            self.ledger.interrupted(self.ledger.of_symbols({symbol}), UNLISTED, reason)
-        return [stream for stream in self.ledger.of_symbols(judgement.back) if self.ledger.has_gap(stream)]
 
     # ---- connections
 
     def connected(self, url: str) -> None:
-        """A connection is open."""
         self.ledger.counts.connects += 1
-        log.info("connected", feed=self.config.label, **shown_url(url, self.config.url_map))
+        log.info("connected", feed=self.config.label, **url_fields(url, self.config.url_map))
 
     def disconnected(
-        self,
-        url: str,
-        streams: Sequence[Stream],
-        reason: str,
-        *,
-        was_connected: bool,
-        retry_in_s: float | None = None,
+        self, url: str, streams: Sequence[Stream], reason: str, *, was_connected: bool, retry_in_s: float | None = None
     ) -> None:
         """A connection is lost, or could not be opened. `retry_in_s`: None where the subscriptions log that."""
         if self.closing:
@@ -125,8 +103,8 @@ class Recorder:
         event = "disconnected" if was_connected else "dial_failed"
         report = log.warning if was_connected or retry_in_s is not None else log.debug
         retry = {} if retry_in_s is None else {"retry_in_s": round(retry_in_s, 1)}
-        url_fields = shown_url(url, self.config.url_map)
-        report(event, feed=self.config.label, **url_fields, reason=reason[:300], **retry)
+        where = url_fields(url, self.config.url_map)
+        report(event, feed=self.config.label, **where, reason=reason[:300], **retry)
         self.interrupted(streams, DISCONNECT, reason)
 
     def stale(self, url: str, streams: Sequence[Stream], detail: str) -> None:
@@ -151,10 +129,10 @@ class Recorder:
 
     def sample_books(self) -> None:
         """Record the order books that changed since the last call."""
-        for symbol, book in self.samples.take():
+        for symbol, book in self.samples.take().items():
             self._reader.record_book(symbol, book)
 
-    def books_in_step(self) -> list[str]:
+    def synced_books(self) -> list[str]:
         """The symbols whose order book has been recorded and is not being rebuilt."""
         streams = self.ledger.streams["order_book"].values()
         return [stream.symbol for stream in streams if stream.received and not self.ledger.has_gap(stream)]

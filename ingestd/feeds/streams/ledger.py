@@ -14,7 +14,7 @@ from ingestd.config.models import FeedConfig
 from ingestd.config.secrets import redact
 from ingestd.errors import FeedError
 from ingestd.feeds.base import Intake
-from ingestd.feeds.markets.listing import Choice, Judgement, ListingDoubts
+from ingestd.feeds.markets.listing import Choice, ListingDoubts
 from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.streams.overlap import Overlap
 from ingestd.gaps.causes import LACKED, NOT_SUBSCRIBED, UNLISTED
@@ -41,63 +41,58 @@ class Stream(StreamStatus):
     url: str | None = None
     overlap: Overlap | None = None  # while it may come from two
     ids: IdSeries | None = None  # while the venue's trade ids have no holes
-    last: MarketRecord | None = None  # what was received last
+    last: MarketRecord | None = None
 
     def is_repeat(self, url: str, record: MarketRecord) -> bool:
-        """Whether another socket has brought this record already."""
+        """Whether another socket has already delivered this record."""
         if self.overlap is None:
             return False
-        if self.overlap.is_repeat(url, record):
-            return True
-        if self.overlap.is_over:  # the socket that is left has come to what the closed one did not bring
+        is_repeat = self.overlap.is_repeat(url, record)
+        if self.overlap.is_over and not is_repeat:  # the socket that is left is past what the closed one delivered
             self.overlap = None
-        return False
+        return is_repeat
 
 
 class StreamLedger:
-    """Outlives every connection of the feed, so that gaps and counts do. No clock but for what is noted as "now"."""
+    """Outlives every connection of the feed, so that gaps and counts do."""
 
     def __init__(
         self, config: FeedConfig, intake: Intake, earlier: MutableMapping[StreamId, Earlier] | None = None
     ) -> None:
-        """`earlier`: what an earlier process left of the streams; each is taken out by the feed that follows it."""
+        """`earlier`: stream states left by an earlier process; following a stream removes its entry."""
         self._config = config
         self._intake = intake
         self._earlier = {} if earlier is None else earlier
         self._gaps = GapTracker(config.exchange)
         self._doubts = ListingDoubts()
         self._missing_since: Mapping[str, int] = {}
-        self._unsettled: dict[str, Stream] = {}  # of their last frame the ids are to be judged
-        self._disbelieved: dict[str, int] = {}  # the symbols whose ids had holes by themselves, and since when
+        self._disbelieved: dict[str, int] = {}  # symbols whose ids are not consecutive, and since when
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
         self._log_limit = LogLimit()
-        self.units: dict[str, str] = {}  # of what trades of these symbols count; the others: the base currency
+        self.units: dict[str, str] = {}  # what the trades of these symbols count; the others count the base currency
 
     def add_stream(self, channel: Channel, symbol: str) -> Stream:
-        """The stream, made when it is new; it goes on from where an earlier process was."""
+        """Return the stream. A new one continues from where an earlier process was."""
         stream = self.streams[channel].get(symbol)
-        if stream is None:
-            stream = self.streams[channel][symbol] = Stream(channel, symbol, followed_at=now_us())
-            if channel == "trades" and are_consecutive(self._config.exchange, symbol, self._config.options):
-                stream.ids = IdSeries()
-            earlier = self._take_over((self._config.exchange, channel, symbol))
-            if earlier is None and (since := self._missing_since.get(symbol)) is not None:
-                earlier = Earlier(since, UNLISTED, LACKED)
-            if earlier is not None:
-                stream.followed_at = earlier.complete_until
-                self._put_gap(self._gaps.resume(stream, earlier, at=now_us()))
+        if stream is not None:
+            return stream
+        stream = self.streams[channel][symbol] = Stream(channel, symbol, followed_at=now_us())
+        if channel == "trades" and are_consecutive(self._config.exchange, symbol, self._config.options):
+            stream.ids = IdSeries()
+        stream_id = self._config.exchange, channel, symbol
+        earlier = self._earlier.pop(stream_id, None)
+        if earlier is not None and earlier.followers > 1:
+            self._earlier[stream_id] = dataclasses.replace(earlier, followers=earlier.followers - 1)
+        if earlier is None and (since := self._missing_since.get(symbol)) is not None:
+            earlier = Earlier(since, UNLISTED, LACKED)
+        if earlier is not None:
+            stream.followed_at = earlier.complete_until
+            self._put_gaps(self._gaps.resume(stream, earlier, at=now_us()))
         return stream
 
-    def _take_over(self, stream: StreamId) -> Earlier | None:
-        """What an earlier process left of it; the last of its followers takes it out."""
-        earlier = self._earlier.pop(stream, None)
-        if earlier is not None and earlier.followers > 1:
-            self._earlier[stream] = dataclasses.replace(earlier, followers=earlier.followers - 1)
-        return earlier
-
     def set_units(self, markets: Mapping[str, Mapping[str, Any]], symbols: Iterable[str]) -> None:
-        """What the trades of these symbols count, from the venue's markets; of one that is not listed, as it was."""
+        """Set what the trades of these symbols count. A symbol that is not in `markets` keeps its unit."""
         for symbol in symbols:
             if symbol in markets:
                 unit = unit_of(self._config.exchange, markets[symbol])
@@ -106,9 +101,8 @@ class StreamLedger:
                 else:
                     self.units.pop(symbol, None)
 
-    def remove(self, symbols: Iterable[str]) -> list[Stream]:
-        """These symbols are no longer wanted: their open gaps end with that. The streams that were there."""
-        removed = []
+    def remove(self, symbols: Iterable[str]) -> None:
+        """Stop following these symbols. Their open gaps end now."""
         for symbol in symbols:
             for by_symbol in self.streams.values():
                 stream = by_symbol.pop(symbol, None)
@@ -116,35 +110,33 @@ class StreamLedger:
                     self.settle(stream)
                     if stream.channel == "trades":
                         self._disbelieved.pop(symbol, None)
-                    self._put_gap(self._gaps.forget(stream, at=now_us()))
-                    removed.append(stream)
-        return removed
+                    self._put_gaps(self._gaps.forget(stream, at=now_us()))
 
     def expect(self, choice: Choice) -> None:
-        """What of the streams that are added next has been missing, and since when."""
+        """Note since when the streams that are added next have been missing."""
         self._missing_since = choice.missing_since
 
-    def judge_listing(self, choice: Choice) -> Judgement:
-        """What the venue's newest list makes doubtful of what is followed; shown as such until it delivers."""
+    def judge_listing(self, choice: Choice) -> list[Stream]:
+        """Open a gap for each market that the newest list of markets makes doubtful. It shows that until it delivers.
+
+        Return the streams to subscribe to again: the list has their market again, and they have not delivered yet.
+        """
         judgement = self._doubts.judge(choice, self.all_streams(), now_us())
+        back = []
         for stream in self.all_streams():
+            if stream.symbol in judgement.over:
+                self._put_gaps(self._gaps.is_over(stream, at=now_us()))
             if (reason := judgement.doubtful.get(stream.symbol)) is not None:
-                log.warning(
-                    "market_not_listed",
-                    feed=self._config.label,
-                    channel=stream.channel,
-                    symbol=stream.symbol,
-                    reason=reason,
-                )
+                where = {"feed": self._config.label, "channel": stream.channel, "symbol": stream.symbol}
+                log.warning("market_not_listed", **where, reason=reason)
                 stream.quarantined = reason
+                self.interrupted([stream], UNLISTED, reason)  # it may still deliver, so its order book stays
             elif stream.symbol in judgement.back:
                 stream.quarantined = None
-            if stream.symbol in judgement.over:
-                self._put_gap(self._gaps.is_over(stream, at=now_us()))
-        return judgement
+                back += [stream] if self.has_gap(stream) else []
+        return back
 
     def of_symbols(self, symbols: Collection[str]) -> list[Stream]:
-        """Their streams."""
         return [stream for stream in self.all_streams() if stream.symbol in symbols]
 
     def wants(self, stream: Stream) -> bool:
@@ -152,38 +144,36 @@ class StreamLedger:
         return self.streams[stream.channel].get(stream.symbol) is stream  # type: ignore[index]
 
     def all_streams(self) -> Iterable[Stream]:
-        """Every stream of the feed."""
         return (stream for by_symbol in self.streams.values() for stream in by_symbol.values())
 
     @property
     def open_gaps(self) -> Mapping[tuple[str, str], FeedGap]:
-        """The gaps that are open now, by (channel, symbol): one mapping for good, so that it can be looked at often."""
+        """The open gaps by (channel, symbol). Always the same mapping, so that it can be looked at often."""
         return self._gaps.open
 
     def has_gap(self, stream: Stream) -> bool:
-        """Whether this stream's gap is open."""
         return (stream.channel, stream.symbol) in self._gaps.open
 
     def interrupted(self, streams: Sequence[Stream], cause: str, detail: str, *, since: int | None = None) -> None:
         """Open a gap for each of these streams. `since`: when it began, if known."""
         for stream in streams:
             self.settle(stream)
-        for gap in self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=redact(detail)[:300], since=since):
-            self._intake.put(gap)
+        detail = redact(detail)[:300]
+        self._put_gaps(*self._gaps.interrupted(streams, at=now_us(), cause=cause, detail=detail, since=since))
 
     def not_subscribed(self, streams: Iterable[Stream], detail: str) -> None:
-        """These could not be asked for: a gap for each that has brought nothing yet. (What was lost of the others has
-        one.)"""
+        """These streams could not be subscribed to: open a gap for each that has never delivered. What the others lost
+        has a gap already."""
         self.interrupted([stream for stream in streams if not stream.received], NOT_SUBSCRIBED, detail)
 
     def delivered(self, stream: Stream, *, at: int, time: int) -> bool:
-        """The stream delivers: whether that ended a gap. To be told before the record is handed over."""
+        """Note that the stream delivers, before the record is handed over. Return whether that ended a gap."""
         ended = self._gaps.delivered(stream, at=at, time=time)
-        self._put_gap(ended)
+        self._put_gaps(ended)
         return ended is not None
 
     def taken_over(self, stream: Stream, trade: Trade) -> None:
-        """A trade of a stream that does not deliver, from elsewhere: what lies before it can be filled now."""
+        """Take a trade of a silent stream from elsewhere, so that what lies before it can be filled."""
         ended = self.delivered(stream, at=trade.received_at, time=trade.time)
         stream.last = trade
         stream.last_received_at, stream.last_time = trade.received_at, trade.time
@@ -192,70 +182,51 @@ class StreamLedger:
             self.count_id(stream, stream.ids, trade, ended_gap=ended)
 
     def count_id(self, stream: Stream, ids: IdSeries, trade: Trade, *, ended_gap: bool) -> None:
-        """What the trade's id says of those before it. To be told after the trade is handed over."""
-        report = ids.take(trade)
-        if report is not None:
-            self._put_counted(stream, report)
-            if stream.ids is None:
-                return
+        """Judge by the trade's id whether trades before it are missing. Call it after the trade is handed over."""
+        self._put_counted(stream, ids.take(trade))
         if ended_gap:
             ids.ask()
-        if not ids.is_settled:
-            self._unsettled[stream.symbol] = stream
 
     def settle_ids(self, before: int) -> None:
-        """Judge the trade ids of the frames that came before then: in a quiet market the next one may take long. To be
-        called about once a second, since it also ends the gaps that were kept open for others."""
-        for stream in list(self._unsettled.values()):
-            if (stream.last_received_at or 0) < before:
+        """Judge the trade ids of frames from before `before`, since the next frame may take long in a quiet market, and
+        end the gaps that were kept open for others. Call it about once a second."""
+        for stream in self.streams["trades"].values():
+            if stream.ids is not None and not stream.ids.is_settled and (stream.last_received_at or 0) < before:
                 self.settle(stream)
-        for gap in self._gaps.release(before):
-            self._intake.put(gap)
-        if self._disbelieved:
-            self._try_again(before)
+        self._put_gaps(*self._gaps.release(before))
+        self._try_again(before)
         self.counts.ids_not_consecutive = len(self._disbelieved)
 
     def end(self) -> None:
-        """Nothing more comes: judge what has come, and end the gaps that were kept open for others."""
+        """Judge what was received, and end the gaps that were kept open for others: nothing more comes."""
         self.settle_ids(now_us() + 1)
-        for gap in self._gaps.release(None):
-            self._intake.put(gap)
+        self._put_gaps(*self._gaps.release(None))
 
     def settle(self, stream: Stream) -> None:
         """Judge the trade ids of the stream's last frame now."""
         if stream.ids is not None:
-            self._unsettled.pop(stream.symbol, None)
             self._put_counted(stream, stream.ids.settle())
 
     def incomplete(self, stream: Stream, reason: str) -> None:
-        """An update that lacks what its record needs."""
+        """Count an update that lacks what its record needs."""
         self.counts.incomplete_records += 1
-        count = self.counts.incomplete_records
-        if self._log_limit.allows("incomplete_update"):
-            log.warning(
-                "incomplete_update",
-                feed=self._config.label,
-                channel=stream.channel,
-                symbol=stream.symbol,
-                count=count,
-                reason=reason,
-            )
+        where = {"channel": stream.channel, "symbol": stream.symbol}
+        self._warn("incomplete_update", **where, count=self.counts.incomplete_records, reason=reason)
 
     def bad_frame(self, url: str, error: Exception, frame: str) -> None:
-        """A frame of which nothing was taken."""
+        """Count a frame of which nothing was recorded."""
         self.counts.malformed_frames += 1
-        count = self.counts.malformed_frames
-        if self._log_limit.allows("bad_frame"):
-            log.warning(
-                "bad_frame", feed=self._config.label, url=url, count=count, error=repr(error)[:300], frame=frame[:200]
-            )
+        text = repr(error)[:300]
+        self._warn("bad_frame", url=url, count=self.counts.malformed_frames, error=text, frame=frame[:200])
 
     def refused(self, url: str, error: FeedError) -> None:
-        """The venue sent an error."""
+        """Count an error that the venue sent."""
         self.counts.error_frames += 1
-        count = self.counts.error_frames
-        if self._log_limit.allows("venue_error"):
-            log.warning("venue_error", feed=self._config.label, url=url, count=count, error=str(error)[:300])
+        self._warn("venue_error", url=url, count=self.counts.error_frames, error=str(error)[:300])
+
+    def _warn(self, event: str, **fields: Any) -> None:
+        if self._log_limit.allows(event):
+            log.warning(event, feed=self._config.label, **fields)
 
     def _put_counted(self, stream: Stream, report: IdReport | None) -> None:
         if report is None or stream.ids is None:
@@ -264,20 +235,19 @@ class StreamLedger:
             if report.missing:
                 self._disbelieve(stream, report.received_at)
         elif report.belief == "refuted":
-            self._put_gap(self._gaps.stop_counting(stream, report, _NOT_CONSECUTIVE))
+            self._put_gaps(self._gaps.stop_counting(stream, report, _NOT_CONSECUTIVE))
             log.warning("ids_not_consecutive", feed=self._config.label, symbol=stream.symbol, so=_NOT_CONSECUTIVE)
             self._disbelieve(stream, report.received_at)
         else:
-            self._put_gap(self._gaps.counted(stream, report))
+            self._put_gaps(self._gaps.counted(stream, report))
 
     def _disbelieve(self, stream: Stream, at: int) -> None:
         stream.ids = None
-        self._unsettled.pop(stream.symbol, None)
         self._disbelieved[stream.symbol] = at
         self.counts.ids_not_consecutive = len(self._disbelieved)
 
     def _try_again(self, now: int) -> None:
-        """Look anew at series that had holes an hour ago; what they leave out meanwhile is no gap."""
+        """Judge series again that had holes an hour ago. Until they are believed, their holes are no gaps."""
         for symbol, since in list(self._disbelieved.items()):
             stream = self.streams["trades"][symbol]
             if stream.ids is None and not 0 <= now - since < _TRIED_AGAIN_US:
@@ -286,6 +256,7 @@ class StreamLedger:
                 del self._disbelieved[symbol]
                 log.info("ids_consecutive_again", feed=self._config.label, symbol=symbol)
 
-    def _put_gap(self, gap: FeedGap | None) -> None:
-        if gap is not None:
-            self._intake.put(gap)
+    def _put_gaps(self, *gaps: FeedGap | None) -> None:
+        for gap in gaps:
+            if gap is not None:
+                self._intake.put(gap)

@@ -25,14 +25,3 @@ class Pace:
         due_s = max(self._next_s, now_s - self._ahead_s)
         self._next_s = due_s + self._interval_s
         return max(0.0, due_s - now_s)
-
-
-class Paces:
-    """Several rate limits that apply together."""
-
-    def __init__(self, *paces: Pace) -> None:
-        self._paces = paces
-
-    def take(self, now_s: float) -> float:
-        """Reserve the next action under every limit. Return the seconds to wait before it."""
-        return max(pace.take(now_s) for pace in self._paces)

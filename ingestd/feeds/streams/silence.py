@@ -11,6 +11,7 @@ newest event of its market. There are three outcomes:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -61,57 +62,38 @@ class Newest(Protocol):
         """Whether `best` takes several markets in one request."""
 
 
+@dataclass(slots=True)
 class Expectation:
     """How often one stream delivers, and the state of its current silence. Seconds are of a monotonic clock.
 
-    It has many attributes because a feed keeps thousands of these: one object a stream saves memory.
+    `received`: the stream's record counter at the last look; it last changed at `heard_s`, which begins as the time of
+    the first look.
     """
 
-    __slots__ = (
-        "_asked_anew_s",
-        "_deaths",
-        "_deliveries",
-        "_looked_s",
-        "_stale_after_s",
-        "_suspected_s",
-        "asked_anew",
-        "due_s",
-        "heard_s",
-        "is_proved",
-        "is_suspected",
-        "longest_s",
-        "questions",
-        "received",
-        "usual_s",
-        "word",
-    )
+    stale_after_s: float
+    received: int
+    heard_s: float
+    usual_s: float | None = None  # average time between two records
+    longest_s: float = 0.0  # longest recent silence; fades with each delivery
+    deliveries: int = 0
+    deaths: int = 0  # times the stream died, since it was last healthy for long
+    questions: int = 0  # to the venue, since the last record
+    resubscriptions: int = 0  # since the last record
+    resubscribed_s: float = 0.0
+    suspected_s: float | None = None  # when the venue had newer events
+    word: Word | None = None  # the venue's last answer; None if a record has arrived since
+    is_proved: bool = False  # whether `word` proved that nothing was missing
+    looked_s: float = field(init=False)
+    due_s: float = field(init=False)  # when to ask the venue
 
-    def __init__(self, stale_after_s: float, received: int, now_s: float) -> None:
-        self._stale_after_s = stale_after_s
-        self._deliveries = 0
-        self._deaths = 0  # times the stream died, since it was last healthy for long
-        self._asked_anew_s = self._suspected_s = 0.0
-        self._looked_s = now_s
-        self.received = received
-        self.heard_s = now_s
-        self.usual_s: float | None = None  # average time between two records
-        self.longest_s = 0.0  # longest recent silence; fades with each delivery
-        self.questions = 0  # to the venue, since the last record
-        self.asked_anew = 0  # resubscriptions since the last record
-        self.is_suspected = False
-        self.word: Word | None = None  # the venue's last answer; None if a record has arrived since
-        self.is_proved = False  # whether `word` proved that nothing was missing
-        self.due_s = now_s + stale_after_s
+    def __post_init__(self) -> None:
+        self.looked_s, self.due_s = self.heard_s, self.heard_s + self.stale_after_s
 
     @property
     def limit_s(self) -> float:
         """Seconds of silence after which to ask the venue."""
-        usual_s, limit_s = self.usual_s, self._stale_after_s
-        if usual_s is not None and usual_s * _INTERVALS_TO_ASK > limit_s:
-            limit_s = max(limit_s, min(_INTERVALS_TO_ASK * usual_s, ASK_AFTER_S))
-        if not self._deaths:
-            return limit_s
-        return min(limit_s * 2.0 ** min(self._deaths, 10), max(limit_s, ASK_AGAIN_AT_MOST_S))
+        limit_s = max(self.stale_after_s, min(_INTERVALS_TO_ASK * (self.usual_s or 0.0), ASK_AFTER_S))
+        return min(limit_s * 2.0 ** min(self.deaths, 10), max(limit_s, ASK_AGAIN_AT_MOST_S))
 
     def silent_s(self, now_s: float) -> float:
         """Seconds since the stream's last record."""
@@ -130,81 +112,80 @@ class Expectation:
 
         `excused`: the stream could not deliver since the last call, so that time does not count as silence.
         """
-        unwatched_s, self._looked_s = now_s - self._looked_s, now_s
+        unwatched_s, self.looked_s = now_s - self.looked_s, now_s
         if received != self.received:
             self._heard(received, now_s)
             return "nothing"
         if excused or unwatched_s > _UNWATCHED_S:
             self.heard_s += unwatched_s
             self.due_s += unwatched_s
-            self._suspected_s += unwatched_s
-        if self.is_suspected:
-            return "dead" if now_s - self._suspected_s >= SETTLE_S else "nothing"
+            if self.suspected_s is not None:
+                self.suspected_s += unwatched_s
+        if self.suspected_s is not None:
+            return "dead" if now_s - self.suspected_s >= SETTLE_S else "nothing"
         return "ask_venue" if now_s >= self.due_s else "nothing"
 
-    def note(self, word: Word) -> None:
+    def remember(self, word: Word) -> None:
         """Keep this answer of the venue, to compare the next one with it."""
         self.word, self.is_proved = word, False
 
-    def told(self, verdict: Verdict, word: Word, now_s: float) -> None:
+    def note_answer(self, verdict: Verdict, word: Word, now_s: float) -> None:
         """Note the venue's answer. `newer` makes the stream dead only if it is still silent `SETTLE_S` later."""
         if verdict == "newer":
-            self.is_suspected, self._suspected_s = True, now_s
-            self.note(word)
+            self.suspected_s = now_s
+            self.remember(word)
             return
         if verdict != "same":
             self.word, self.is_proved = word, verdict == "proved"
-        self._wait(now_s)
+        self._ask_less_often(now_s)
 
-    def untold(self, now_s: float, *, others_speak: bool) -> bool:
-        """Judge the stream without an answer of the venue. Return whether its silence, compared with its past, means
-        that it is dead.
+    def judge_without_answer(self, now_s: float, *, others_deliver: bool) -> bool:
+        """Whether the stream is dead, judged by its past alone.
 
-        `others_speak`: other streams of the market deliver, so the market is traded.
+        `others_deliver`: other streams of the market deliver, so the market is traded.
         """
-        usual_s, silent_s = self.usual_s, self.silent_s(now_s)
-        if usual_s is not None and self._deliveries >= _MIN_DELIVERIES:
-            usual_s *= _INTERVALS_TO_ASK if others_speak else _INTERVALS_TO_DEAD
-            least_s = self._stale_after_s * (1 if others_speak else 2)
-            if silent_s >= max(usual_s, 3 * self.longest_s, least_s) * 2 ** min(self._deaths + self.asked_anew, 10):
+        if self.usual_s is not None and self.deliveries >= _MIN_DELIVERIES:
+            intervals, least = (_INTERVALS_TO_ASK, 1) if others_deliver else (_INTERVALS_TO_DEAD, 2)
+            limit_s = max(self.usual_s * intervals, 3 * self.longest_s, self.stale_after_s * least)
+            if self.silent_s(now_s) >= limit_s * 2 ** min(self.deaths + self.resubscriptions, 10):
                 return True
-        self._wait(now_s)
+        self._ask_less_often(now_s)
         return False
 
-    def is_asked_anew(self, now_s: float) -> int:
+    def note_resubscription(self, now_s: float) -> int:
         """Note a resubscription, and return how many there were since the last record. The next question waits until
         the stream could have delivered."""
-        self.asked_anew += 1
-        self._deaths += self.asked_anew == 1
-        self._asked_anew_s = now_s
-        self.is_suspected = False
-        wait_s = max(self._stale_after_s, 2 * SETTLE_S) * 2 ** min(self.asked_anew - 1, 10)
-        self.due_s = now_s + min(wait_s, max(ASK_AGAIN_AT_MOST_S, self._stale_after_s))
-        return self.asked_anew
+        self.resubscriptions += 1
+        self.deaths += self.resubscriptions == 1
+        self.resubscribed_s = now_s
+        self.suspected_s = None
+        self._ask_in(max(self.stale_after_s, 2 * SETTLE_S) * 2 ** min(self.resubscriptions - 1, 10), now_s)
+        return self.resubscriptions
 
     def postpone(self, now_s: float, seconds: float) -> None:
         """Ask `seconds` later, because the question was not answered."""
         self.due_s = max(self.due_s, now_s + seconds)
 
-    def _wait(self, now_s: float) -> None:
+    def _ask_less_often(self, now_s: float) -> None:
         self.questions += 1
-        wait_s = self.limit_s * 2 ** min(self.questions, 10)
-        self.due_s = now_s + min(wait_s, max(ASK_AGAIN_AT_MOST_S, self._stale_after_s))
+        self._ask_in(self.limit_s * 2 ** min(self.questions, 10), now_s)
+
+    def _ask_in(self, seconds: float, now_s: float) -> None:
+        self.due_s = now_s + min(seconds, max(ASK_AGAIN_AT_MOST_S, self.stale_after_s))
 
     def _heard(self, received: int, now_s: float) -> None:
         silent_s = now_s - self.heard_s
         each_s = silent_s / ((received - self.received) or 1)
-        if self._deliveries and not self.asked_anew:
+        if self.deliveries and not self.resubscriptions:
             self.usual_s = each_s if self.usual_s is None else self.usual_s + _WEIGHT * (each_s - self.usual_s)
-            faded_s = self.longest_s * _FADES
-            self.longest_s = faded_s if faded_s > silent_s else silent_s
-        if self._deaths and now_s - self._asked_anew_s > _WELL_AFTER * self._stale_after_s:
-            self._deaths = 0
-        self._deliveries += 1
+            self.longest_s = max(self.longest_s * _FADES, silent_s)
+        if self.deaths and now_s - self.resubscribed_s > _WELL_AFTER * self.stale_after_s:
+            self.deaths = 0
+        self.deliveries += 1
         self.received, self.heard_s = received, now_s
-        self.questions = self.asked_anew = 0
-        self.is_suspected = self.is_proved = False
-        self.word = None
+        self.questions = self.resubscriptions = 0
+        self.suspected_s = self.word = None
+        self.is_proved = False
         self.due_s = now_s + self.limit_s
 
 
@@ -221,7 +202,7 @@ def verdict_on(
         if isinstance(last, Trade):
             verdict = _on_trade(last, word)
         elif isinstance(last, (Tick, BookSnapshot)) and word.best is not None:
-            verdict = _on_best(best_of(last), word.best)
+            verdict = _on_best(_best_of(last), word.best)
         elif last is None and word.time is not None and since is not None:
             verdict = "newer" if word.time > since + REST_BEHIND_US else "proved"
     if verdict == "unknown" and expected.word is not None:
@@ -230,8 +211,8 @@ def verdict_on(
             verdict = "proved" if expected.is_proved and not is_open else "same"
         elif is_open or expected.is_proved:
             verdict = change
-        elif last is None and _has_moved(expected.word.best, word.best):
-            verdict = "newer"  # the stream should have delivered at least this change
+        elif last is None and expected.word.best and word.best and _on_best(expected.word.best, word.best) == "newer":
+            verdict = "newer"  # the stream should have delivered at least this change of a price
     return "unknown" if verdict == "newer" and not word.is_certain else verdict
 
 
@@ -263,8 +244,7 @@ def _on_trade(last: Trade, word: Word) -> Verdict:
     return "proved" if theirs == ours and word.trade_id is None else "unknown"
 
 
-def best_of(record: Tick | BookSnapshot) -> Best:
-    """The best bid and ask of one of our records."""
+def _best_of(record: Tick | BookSnapshot) -> Best:
     if isinstance(record, Tick):
         return record.bid_price, record.ask_price, record.bid_volume, record.ask_volume
     bid: Sequence[str | None] = record.bids[0] if record.bids else (None, None)
@@ -278,11 +258,6 @@ def _on_best(ours: Best, theirs: Best) -> Verdict:
         return "newer"
     known = None not in ours[2:] and None not in theirs[2:]
     return "proved" if known and all(map(_same_number, ours[2:], theirs[2:])) else "unknown"
-
-
-def _has_moved(earlier: Best | None, best: Best | None) -> bool:
-    """Whether the best bid or ask price changed."""
-    return earlier is not None and best is not None and _on_best(earlier, best) == "newer"
 
 
 def _same_number(one: str | None, other: str | None) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingestd.feeds.ccxt.records import market_info
-from ingestd.feeds.markets.quantity_units import SAID_BY_NOBODY, unit_of
+from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.records import Candle, Trade
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
@@ -22,6 +22,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES
 from ingestd.validation import all_valid, rejection_reason, time_window
+from ingestd.venues.all import FACTS
 from tests.support.records import NOW_US, trade
 
 LINEAR, INVERSE = {"linear": True, "inverse": False}, {"linear": False, "inverse": True}
@@ -120,7 +121,7 @@ async def test_what_nobody_has_to_be_told_is_the_same_on_both_sides(db: Database
     """The trades of these venues' linear contracts carry no unit, and the database knows what they count."""
     linear = market_of({"symbol": "BTC/USDT:USDT", **LINEAR, "contractSize": 1})
     inverse = market_of({"symbol": "BTC/USD:BTC", **INVERSE, "contractSize": 1})
-    for exchange in sorted(SAID_BY_NOBODY):
+    for exchange in (name for name, facts in FACTS.items() if facts.quantities.in_base_unsaid):
         assert unit_of(exchange, linear) is None
         assert await db.fetchval("SELECT ingestd_counted_base($1, 'BTC/USDT:USDT-260327')", exchange) is True
         assert unit_of(exchange, inverse) is not None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingestd.errors import RATE_LIMIT_PAUSE_S, RateLimited, RedirectRefused
-from ingestd.feeds.redirects import redirected, shown
+from ingestd.feeds.urls import redirected, shown
 from ingestd.feeds.wire_limits import CONTROL_FRAME_COST, FRAGMENT_COST, FrameBudget, too_fragmented
 from ingestd.retry import retry_after_s
 

@@ -14,7 +14,7 @@ from ingestd.errors import ChannelError, FeedError, RateLimited, Refused, Symbol
 from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.tap import make_exchange
 from ingestd.feeds.ccxt.tap_state import Tap
-from ingestd.feeds.url_map import mapped_url
+from ingestd.feeds.urls import mapped_url
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -409,6 +410,14 @@ async def test_messages_are_sent_no_faster_than_the_venue_allows(rig: Rig) -> No
     assert await sender.send([b"1", b"2", b"3"])
     assert socket.sent == ["1", "2", "3"]
     assert rig.clock.slept_s == pytest.approx([0.1, 0.1])
+
+
+async def test_of_several_limits_each_holds(rig: Rig) -> None:
+    rig.clock.now_s = 5000.0
+    sender = Sender(FakeSocket(None, None, None), replace(LIMITS, messages_per_hour=4), rig.clock)
+
+    assert await sender.send([b"1", b"2", b"3", b"4"])
+    assert rig.clock.slept_s == pytest.approx([0.1, 1799.9, 1800.0])
 
 
 async def test_nothing_is_sent_on_a_lost_socket(rig: Rig) -> None:

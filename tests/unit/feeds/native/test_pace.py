@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.streams.pace import Pace, Paces
+from ingestd.feeds.streams.pace import Pace
 
 
 def times(pace: Pace, count: int, now_s: float) -> list[float]:
@@ -38,11 +38,6 @@ def test_no_hour_has_more_than_its_limit_however_it_begins(most: int) -> None:
     busiest = max(sum(start <= other < start + 3599.999 for other in at) for start in at)
     assert busiest <= max(most, 2)
     assert at[max(1, most // 2) - 1] == pytest.approx(1e6, abs=0.001)
-
-
-def test_of_several_limits_each_holds() -> None:
-    paces = Paces(Pace(10.0), Pace(1.0, burst=2))
-    assert [paces.take(100.0) for _ in range(4)] == pytest.approx([0.0, 0.1, 1.0, 2.0])
 
 
 @pytest.mark.parametrize("now_s", [0.0, 1.0, 900.0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.feeds.native.watchdog import Watchdog
+from ingestd.feeds.native.connection import Watchdog
 from ingestd.venues.venue import KeepAlive
 
 LIMIT_S = 8.0

@@ -167,11 +167,11 @@ def test_a_changed_book_is_sampled_at_once_or_in_its_turn(interval_ms: int, at_o
 def test_books_in_step_are_those_that_were_recorded_and_have_no_gap() -> None:
     made, _, _ = recorder()
     stream = made.ledger.streams["order_book"][SYMBOL]
-    assert made.books_in_step() == []
+    assert made.synced_books() == []
     stream.received = 1
-    assert made.books_in_step() == [SYMBOL]
+    assert made.synced_books() == [SYMBOL]
     made.interrupted([stream], "disconnect", "x")
-    assert made.books_in_step() == []
+    assert made.synced_books() == []
 
 
 def test_a_symbol_that_is_no_longer_followed_is_forgotten_everywhere() -> None:
@@ -188,9 +188,9 @@ def test_a_market_that_is_closed_has_a_gap_and_is_asked_for_again_when_it_is_lis
         if channel != "trades":
             streams.clear()
     markets: dict[str, dict[str, Any]] = {SYMBOL: {"id": "ab", "symbol": SYMBOL}}
-    assert made.judge_listing(Choice([SYMBOL], markets)) == []
-    assert made.judge_listing(Choice([SYMBOL], markets, closed={SYMBOL})) == []
+    assert made.ledger.judge_listing(Choice([SYMBOL], markets)) == []
+    assert made.ledger.judge_listing(Choice([SYMBOL], markets, closed={SYMBOL})) == []
     assert [(gap.channel, gap.cause) for gap in intake.of(FeedGap)] == [("trades", "unlisted")]
     assert reader.told == []  # it may still deliver: what is pending stays
 
-    assert made.judge_listing(Choice([SYMBOL], markets)) == [made.ledger.streams["trades"][SYMBOL]]
+    assert made.ledger.judge_listing(Choice([SYMBOL], markets)) == [made.ledger.streams["trades"][SYMBOL]]

@@ -97,7 +97,7 @@ class Rig:
     def open_streams(self) -> list[Stream]:
         return self.streams
 
-    def ask_anew(self, stream: Stream, attempt: int) -> None:
+    def resubscribe(self, stream: Stream, attempt: int) -> None:
         self.anew.append((stream.symbol, attempt))
 
     def deliver(self, stream: Stream) -> None:

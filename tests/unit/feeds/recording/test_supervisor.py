@@ -33,7 +33,7 @@ class Session:
     def open_streams(self) -> list[Stream]:
         return []
 
-    def ask_anew(self, stream: Stream, attempt: int) -> None:
+    def resubscribe(self, stream: Stream, attempt: int) -> None:
         raise AssertionError("no stream is silent")
 
     def book(self, symbol: str) -> Mapping[str, Any]:

@@ -68,7 +68,7 @@ def test_a_quiet_one_is_asked_about_half_as_often_each_time() -> None:
         wait_s = due_after(expected, now_s)
         waits.append(wait_s)
         now_s += wait_s
-        expected.told("proved", by_id(1), now_s)
+        expected.note_answer("proved", by_id(1), now_s)
     assert waits[:5] == [8, 16, 32, 64, 128]
     assert waits[-1] == ASK_AGAIN_AT_MOST_S
 
@@ -76,12 +76,12 @@ def test_a_quiet_one_is_asked_about_half_as_often_each_time() -> None:
 def test_what_is_newer_is_believed_only_if_it_does_not_come() -> None:
     expected, now_s = heard(1.0, 30)
     now_s += STALE_S
-    expected.told("newer", by_id(1001), now_s)
+    expected.note_answer("newer", by_id(1001), now_s)
     assert expected.look(expected.received, now_s + SETTLE_S / 2) == "nothing"
     assert expected.look(expected.received + 1, now_s + SETTLE_S) == "nothing"
-    assert not expected.is_suspected
+    assert expected.suspected_s is None
 
-    expected.told("newer", by_id(1002), now_s)
+    expected.note_answer("newer", by_id(1002), now_s)
     assert expected.look(expected.received, now_s + SETTLE_S) == "dead"
 
 
@@ -102,8 +102,8 @@ def test_one_that_dies_again_and_again_is_asked_about_ever_later() -> None:
         wait_s = due_after(expected, now_s)
         waits.append(wait_s)
         now_s += wait_s
-        expected.told("newer", by_id(1), now_s)
-        assert expected.is_asked_anew(now_s + SETTLE_S) == 1
+        expected.note_answer("newer", by_id(1), now_s)
+        assert expected.note_resubscription(now_s + SETTLE_S) == 1
         now_s += SETTLE_S + 1
         expected.look(expected.received + 1, now_s)
     assert waits == [8, 16, 32, 64]
@@ -111,11 +111,11 @@ def test_one_that_dies_again_and_again_is_asked_about_ever_later() -> None:
 
 def test_without_an_answer_only_a_silence_far_beyond_the_usual_counts() -> None:
     expected, now_s = heard(1.0, 30)
-    assert not expected.untold(now_s + 20, others_speak=False)
-    assert expected.untold(now_s + 20, others_speak=True)
-    assert expected.untold(now_s + 31, others_speak=False)
+    assert not expected.judge_without_answer(now_s + 20, others_deliver=False)
+    assert expected.judge_without_answer(now_s + 20, others_deliver=True)
+    assert expected.judge_without_answer(now_s + 31, others_deliver=False)
     hardly_known, now_s = heard(1.0, 10)
-    assert not hardly_known.untold(now_s + 1000, others_speak=True)
+    assert not hardly_known.judge_without_answer(now_s + 1000, others_deliver=True)
 
 
 CASES = [
@@ -150,9 +150,9 @@ def test_a_count_proves_only_from_one_that_was_proved() -> None:
     def verdict(word: Word, *, is_open: bool = False) -> str:
         return verdict_on(trade("ab"), word, expected, since=AT, is_open=is_open)
 
-    expected.note(five)
+    expected.remember(five)
     assert (verdict(five), verdict(six)) == ("same", "unknown")  # nobody says that nothing was missing at five
-    expected.told("proved", five, 1.0)
+    expected.note_answer("proved", five, 1.0)
     assert (verdict(five), verdict(six)) == ("proved", "newer")
     assert (verdict(five, is_open=True), verdict(six, is_open=True)) == ("same", "newer")
 
@@ -161,7 +161,7 @@ def test_while_a_gap_is_open_only_a_change_is_news() -> None:
     expected = Expectation(STALE_S, 0, 0.0)
     last = trade("1000")
     assert verdict_on(last, by_id(1005), expected, since=AT, is_open=True) == "unknown"
-    expected.note(by_id(1005))
+    expected.remember(by_id(1005))
     assert verdict_on(last, by_id(1005), expected, since=AT, is_open=True) == "same"
     assert verdict_on(last, Word(("trade", 7), number=1006), expected, since=AT, is_open=True) == "newer"
 
@@ -201,10 +201,10 @@ def test_a_stream_is_dead_only_if_the_venue_had_more_than_it_delivered(steps: li
         if act == "ask_venue":
             verdict = verdict_on(trade(str(delivered)), by_id(traded), expected, since=AT, is_open=False)
             assert verdict == ("proved" if traded == delivered else "newer")
-            expected.told(verdict, by_id(traded), now_s)
+            expected.note_answer(verdict, by_id(traded), now_s)
             assert expected.due_s > now_s or verdict == "newer"
         elif act == "dead":
             assert traded > delivered
-            expected.is_asked_anew(now_s)
+            expected.note_resubscription(now_s)
             assert expected.due_s > now_s
             is_cut = False

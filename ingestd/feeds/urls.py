@@ -1,7 +1,8 @@
-"""Redirects: a venue may redirect a request only to another path of the same server."""
+"""URLs of a venue: the option `url_map`, which redirects are followed, and what messages show of a URL."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ingestd.errors import RedirectRefused
@@ -13,20 +14,35 @@ _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _SHOWN_CHARS = 200
 
 
+def mapped_url(url: str, url_map: Mapping[str, str]) -> str:
+    """The URL with the longest prefix that `url_map` lists replaced."""
+    for prefix in sorted(url_map, key=len, reverse=True):
+        if url.startswith(prefix):
+            return url_map[prefix] + url[len(prefix) :]
+    return url
+
+
+def url_fields(url: str, url_map: Mapping[str, str]) -> dict[str, str]:
+    """Log fields: the venue's URL, and the mapped URL if it differs."""
+    mapped = mapped_url(url, url_map)
+    return {"url": url} if mapped == url else {"url": url, "mapped_to": mapped}
+
+
 def redirected(url: str, location: str) -> str:
     """The URL that the redirect leads to, in the scheme of `url`. Raises RedirectRefused if it is on another server or
     port, or differs from `url` in whether it is encrypted."""
+    target = location
     try:
-        target = urlsplit(urljoin(url, location))
-        same = _server(target) == _server(urlsplit(url)) and target.geturl().isprintable()
+        target = urljoin(url, location)
+        parts, asked = urlsplit(target), urlsplit(url)
+        if _server(parts) == _server(asked) and parts.geturl().isprintable():
+            return parts._replace(scheme=asked.scheme).geturl()
     except ValueError:
-        same = False
-    if not same:
-        raise RedirectRefused(
-            f"{shown(url)} redirects to {shown(urljoin_or(location, url))}: refused, since only redirects within one "
-            "server are followed; if the venue has moved, name the new address in `url_map`"
-        )
-    return target._replace(scheme=urlsplit(url).scheme).geturl()
+        pass  # refused like any other URL that is not the venue's
+    raise RedirectRefused(
+        f"{shown(url)} redirects to {shown(target)}: refused, since only redirects within one server are followed; "
+        "if the venue has moved, name the new address in `url_map`"
+    )
 
 
 def shown(url: str) -> str:
@@ -37,14 +53,6 @@ def shown(url: str) -> str:
     except ValueError:
         return "a URL that cannot be read"
     return printable(text[:_SHOWN_CHARS])
-
-
-def urljoin_or(location: str, url: str) -> str:
-    """`location` resolved against `url`; unchanged if that is impossible."""
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        return location
 
 
 def _server(parts: SplitResult) -> tuple[bool, str | None, int | None]:
