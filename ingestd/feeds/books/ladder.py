@@ -28,22 +28,22 @@ class _Step:
 class BookLadder:
     """The broken books of a feed, each with its current step. A snapshot from the venue ends the steps.
 
-    `stands`: a broken book stays subscribed, so that subscribing again would send nothing.
+    `stays_subscribed`: a broken book stays subscribed, so that subscribing again would send nothing.
     `can_unsubscribe`: the feed can unsubscribe from one book.
     """
 
-    def __init__(self, *, stands: bool = False, can_unsubscribe: bool = True) -> None:
-        self._stands = stands
+    def __init__(self, *, stays_subscribed: bool = False, can_unsubscribe: bool = True) -> None:
+        self._stays_subscribed = stays_subscribed
         self._can_unsubscribe = can_unsubscribe
         self._steps: dict[str, _Step] = {}
         self._socket_given_up_at_s: dict[str, float] = {}
 
     def broken(self, symbol: str) -> None:
         """Note that the book is wrong, and schedule its first step."""
-        if self._stands and self._can_unsubscribe:
+        if self._stays_subscribed and self._can_unsubscribe:
             self._steps[symbol] = _Step(Rung.UNSUBSCRIBE, None)
         else:
-            self._steps[symbol] = _Step(Rung.ASK, -inf if self._stands else None)
+            self._steps[symbol] = _Step(Rung.ASK, -inf if self._stays_subscribed else None)
 
     def not_begun(self, symbol: str, now_s: float) -> None:
         """Note that a change arrived before the snapshot."""

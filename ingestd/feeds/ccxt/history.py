@@ -24,7 +24,6 @@ from ingestd.feeds.markets.families import may_hold
 from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Request
-from ingestd.feeds.past.trade_series import series_for
 from ingestd.feeds.stopping import Stop, failure_of
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
 from ingestd.venues.all import facts_of
@@ -191,9 +190,14 @@ class CcxtHistory:
 
 def stream_series(exchange: Any, symbol: str, *, has_key: bool) -> Series:
     """The REST endpoint whose trade ids match ccxt's trade stream. Raises Unfillable if there is none."""
-    return series_for(
-        exchange.id, symbol_names.kind_of(exchange.markets[symbol]), _stream_name(exchange), has_key=has_key
-    )
+    kind = symbol_names.kind_of(exchange.markets[symbol])
+    return series_for(exchange.id, kind, _stream_name(exchange), has_key=has_key)
+
+
+def series_for(exchange: str, kind: str, stream: str | None, *, has_key: bool) -> Series:
+    """The same by the market's kind (`spot`, `linear` or `inverse`) and the stream, None where there is only one."""
+    past = facts_of(exchange).trades.past
+    return past if isinstance(past, Series) else past(kind, stream, has_key)
 
 
 def _stream_name(exchange: Any) -> str | None:

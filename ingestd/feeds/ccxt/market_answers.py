@@ -21,7 +21,7 @@ from ingestd.feeds.markets.judge import shown_name
 from ingestd.venues.exact import ExactFloat
 from ingestd.venues.families import Family
 
-MOST_MENDED = 200
+MOST_REMOVALS = 200
 """Most bad entries that one load may contain: a list with more is not a list of markets."""
 
 MOST_ENTRIES = 50_000
@@ -63,7 +63,7 @@ class MarketAnswers:
         self._asked: Counter[str] = Counter()
         self._errors: list[Exception] = []
         self._refusal: Exception | None = None  # the error of a request that the load cannot do without
-        self._mended = 0
+        self._removals = 0
         self._entries = 0
         self._chars = 0
         self._were_sorted_out = False
@@ -126,17 +126,17 @@ class MarketAnswers:
     def put_aside(self, entry: Any, reason: str) -> None:
         self.aside.setdefault(shown_name(entry), reason)
 
-    def mend(self, error: Exception) -> bool:
+    def remove_unreadable(self, error: Exception) -> bool:
         """Remove what ccxt could not read, so that it can read again. False if there is nothing to remove."""
         if error is self._refusal or (not self._families and self._errors):
             return False
-        if self._entries_may_go and self._mended < MOST_MENDED:
+        if self._entries_may_go and self._removals < MOST_REMOVALS:
             if not self._were_sorted_out:
                 self._were_sorted_out = True
                 if self._sort_out():
                     return True
             if self._suspects is None and self._take_out(error):
-                self._mended += 1
+                self._removals += 1
                 return True
         return self._suspect_a_family(error)
 

@@ -80,11 +80,11 @@ class CcxtSession:
         self._incomplete = False
         self.markets = MarketLoader(self.exchange, reader.ledger.counts, cache, self._stop)
         books = self.exchange.book_facts
-        stands = books.unsubscribed_here or books.left_standing or books.agrees is not None
+        stays_subscribed = books.unsubscribed_here or books.left_standing or books.agrees is not None
         self.can_forget_books = can_forget_books(self.exchange)
         self.one_series = facts_of(config.exchange).books.over_rest
         self._lost = LostStreams(self.exchange, self.subscriptions.all, self.watch)
-        ladder = BookLadder(stands=stands, can_unsubscribe=self.can_forget_books)
+        ladder = BookLadder(stays_subscribed=stays_subscribed, can_unsubscribe=self.can_forget_books)
         reader.attach(self.subscriptions, ladder)
 
     async def run(self, choose: Choose) -> None:
@@ -140,7 +140,7 @@ class CcxtSession:
         self._incomplete = choice.incomplete
         self._followed = set(symbols)
         self._recorder.remove(gone)
-        ledger.expect(choice)
+        ledger.missing_since = choice.missing_since
         for channel in self._config.channels if new else ():
             self._start_channel(tasks, channel, new)
         renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]

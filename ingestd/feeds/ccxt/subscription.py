@@ -13,7 +13,7 @@ from ingestd.errors import BookBroken, ChannelError, FeedError, RateLimited, Ref
 from ingestd.feeds.ccxt.call_state import CallSockets, Retries, Signals
 from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.channels import Method
-from ingestd.feeds.ccxt.tap_state import ask_anew, dialled_urls
+from ingestd.feeds.ccxt.tap_state import dialled_urls, force_subscribe
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream, StreamLedger
 from ingestd.feeds.streams.quarantine import REFUSALS_TO_QUARANTINE, Quarantine, show_quarantined
@@ -64,9 +64,9 @@ class Subscription:
         reader: ReturnedUpdates,
         backoff: Callable[[], Backoff] = Backoff,
         parent: Subscription | None = None,
-        anew: bool = False,
+        force: bool = False,
     ) -> None:
-        """`parent`: the subscription that was split. `anew`: the exchange refused the streams, but ccxt believes that
+        """`parent`: the subscription that was split. `force`: the exchange refused the streams, but ccxt believes that
         they are subscribed."""
         self.channel = channel
         self.method = method
@@ -81,7 +81,7 @@ class Subscription:
         self._retries = Retries(backoff, self._received(), monotonic_s())
         self._quarantine = Quarantine()
         self._unnamed = ""  # the last refusal's error, if it named no symbol
-        self._anew = anew
+        self._force = force
         self._takes_results = method.returned  # record the results of calls, because the streams cannot be tapped
         self._received_when_asked: Mapping[str, int] = (
             parent._received_when_asked if parent is not None else self._received_by_symbol()
@@ -157,7 +157,7 @@ class Subscription:
     async def _once(self, stop: Stop) -> FeedError | None:
         """Call once and wait for a reason to call again. Returns the error of the call or the socket, if any."""
         signals = self._signals
-        if signals.has_lost_socket or self._anew:
+        if signals.has_lost_socket or self._force:
             self._received_when_asked = self._received_by_symbol()
         signals.clear()
         received = self._received()
@@ -172,7 +172,7 @@ class Subscription:
             failure = translated(error)
             self._ledger.not_subscribed(self._not_asked_for(failure), str(failure))
             return failure
-        self._anew = False
+        self._force = False
         self._take_returned(task.result(), received)
         if self._takes_results:
             return None
@@ -182,7 +182,7 @@ class Subscription:
     async def _call(self) -> Any:
         """Call `watch_*`. Runs in its own context, so that the URLs it dials are attributed to this call."""
         dialled_urls.set(self._sockets.begin_call(self.streams, monotonic_s()))
-        ask_anew.set(self._anew)
+        force_subscribe.set(self._force)
         return await self._watch(self.method, self.symbols)
 
     def _take_returned(self, result: Any, received_before: int) -> None:
@@ -229,7 +229,7 @@ class Subscription:
         """
         blamed = self._blamed(error)
         names_none = isinstance(error, Refused) and error.symbols == frozenset()
-        self._anew = bool(blamed) and isinstance(error, Refused) and error.symbols is not None
+        self._force = bool(blamed) and isinstance(error, Refused) and error.symbols is not None
         self._unnamed = str(error) if names_none else ""
         if not blamed:
             self._quarantine.clear()
@@ -288,7 +288,7 @@ class Subscription:
                 reader=self._reader,
                 backoff=self._retries.new_backoff,
                 parent=self,
-                anew=self._anew and part is not others,
+                force=self._force and part is not others,
             )
             for part in (others, blamed[:middle], blamed[middle:])
             if part

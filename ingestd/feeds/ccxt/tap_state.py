@@ -21,7 +21,7 @@ started_for: ContextVar[object | None] = ContextVar("started_for", default=None)
 dialled_urls: ContextVar[dict[str, None] | None] = ContextVar("dialled_urls", default=None)
 """The URLs that the running subscription watches, the newest last."""
 
-ask_anew: ContextVar[bool] = ContextVar("ask_anew", default=False)
+force_subscribe: ContextVar[bool] = ContextVar("force_subscribe", default=False)
 """Whether the running call subscribes again to streams that ccxt believes subscribed: the exchange may have refused
 them."""
 

@@ -16,7 +16,7 @@ from ingestd.feeds.books.checksums import Checksums
 from ingestd.feeds.ccxt.bounded_http import ReplyRefused, bounded_session
 from ingestd.feeds.ccxt.ccxt_errors import RATE_LIMIT_ERRORS, retry_after_in
 from ingestd.feeds.ccxt.market_names import MarketNames
-from ingestd.feeds.ccxt.tap_state import Tap, ask_anew, dialled_urls, started_for
+from ingestd.feeds.ccxt.tap_state import Tap, dialled_urls, force_subscribe, started_for
 from ingestd.feeds.ccxt.tapped_books import TappedBooks
 from ingestd.feeds.ccxt.tapped_client import TappedClient
 from ingestd.feeds.ccxt.tapped_markets import TappedMarkets
@@ -138,7 +138,7 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
         self, url: str, message_hash: Any, message: Any = None, subscribe_hash: Any = None, subscription: Any = None
     ) -> Any:
         _note_dialled(url)
-        if ask_anew.get():
+        if force_subscribe.get():
             self.client(url).subscriptions.pop(subscribe_hash, None)
         return super().watch(url, message_hash, message, subscribe_hash, subscription)
 
@@ -153,7 +153,7 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
         _note_dialled(url)
         if subscribe_hashes:
             held = self.client(url).subscriptions
-            for name in subscribe_hashes if ask_anew.get() else ():
+            for name in subscribe_hashes if force_subscribe.get() else ():
                 held.pop(name, None)
             missing = [place for place, name in enumerate(subscribe_hashes) if name not in held]
             if 0 < len(missing) < len(subscribe_hashes):

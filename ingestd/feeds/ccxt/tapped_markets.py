@@ -47,7 +47,7 @@ class TappedMarkets:
                 try:
                     markets = await super().fetch_markets(params or {})  # type: ignore[misc]
                 except Exception as error:
-                    if not answers.mend(error):
+                    if not answers.remove_unreadable(error):
                         raise
                     await asyncio.sleep(0)  # reading a list blocks the event loop for a while
                 else:

@@ -14,7 +14,7 @@ class RebuildQueue:
     """Order books to rebuild. Each book has its own delays, so that a book that breaks often does not delay others."""
 
     def __init__(self) -> None:
-        self.ladder = BookLadder(stands=True)
+        self.ladder = BookLadder(stays_subscribed=True)
         self._due_s: dict[str, float] = {}
         self._delays = Backoffs(Backoff)
         self._paused_until_s = 0.0
@@ -48,23 +48,12 @@ class RebuildQueue:
     async def next(self, stop: Stop) -> str | None:
         """Wait until a book is due and take it off the queue; None at the stop."""
         while not stop.is_set():
-            symbol = self._take()
-            if symbol is not None:
+            now_s = monotonic_s()
+            symbol, due_s = min(self._due_s.items(), key=lambda item: item[1], default=(None, now_s + 3600.0))
+            wait_s = max(due_s, self._paused_until_s) - now_s
+            if symbol is not None and wait_s <= 0:
+                del self._due_s[symbol]
                 return symbol
             self._added.clear()
-            await stop.sleep_or(self._added, self._wait_s())
+            await stop.sleep_or(self._added, max(0.001, wait_s))
         return None
-
-    def _take(self) -> str | None:
-        now_s = monotonic_s()
-        if now_s < self._paused_until_s:
-            return None
-        symbol = next((symbol for symbol, due_s in self._due_s.items() if due_s <= now_s), None)
-        if symbol is not None:
-            del self._due_s[symbol]
-        return symbol
-
-    def _wait_s(self) -> float:
-        now_s = monotonic_s()
-        until_s = max(min(self._due_s.values(), default=now_s + 3600.0), self._paused_until_s)
-        return max(0.001, until_s - now_s)

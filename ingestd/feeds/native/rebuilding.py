@@ -77,7 +77,8 @@ class Rebuilding:
     async def _from_rest(self, symbol: str, fetch: Fetch, stop: Stop) -> None:
         books = self._reader.books
         books.asked(symbol)
-        task = await stop.run(_within(fetch(symbol, SNAPSHOT_LEVELS)), name=f"book {symbol}")
+        work = asyncio.wait_for(fetch(symbol, SNAPSHOT_LEVELS), REPLY_WITHIN_S)
+        task = await stop.run(work, name=f"book {symbol}")
         if stop.is_set():
             return
         raised = failure_of(task)
@@ -91,11 +92,6 @@ class Rebuilding:
         if isinstance(raised, RateLimited):
             self._queue.pause(raised.pause_s)
         self._queue.retry(symbol)
-
-
-async def _within(work: Coroutine[Any, Any, Any]) -> Any:
-    async with asyncio.timeout(REPLY_WITHIN_S):
-        return await work
 
 
 def _as_texts(book: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,7 +21,6 @@ from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
 from ingestd.gaps.causes import UNLISTED
-from ingestd.records import Channel
 from ingestd.venues.venue import Asked, OwnMarketIds, Venue
 
 log = structlog.get_logger()
@@ -45,6 +44,7 @@ class NativeSession:
         self._venue = venue
         self._reader = reader
         self._recorder = reader.recorder
+        self._channels = [channel for channel in config.channels if channel in venue.channels]
         self._fetch_book = fetch_book
         self._newest = newest
         self._connections: dict[str, list[Connection]] = {}  # by URL
@@ -68,9 +68,9 @@ class NativeSession:
         self._choice.set()
 
     async def run(self, stop: Stop) -> None:
-        label, config = self._config.label, self._config
+        label = self._config.label
         async with asyncio.TaskGroup() as tasks:
-            has_books = "order_book" in self._own(config.channels)
+            has_books = "order_book" in self._channels
             supervision = supervise(self._recorder, self, self._newest, stop, has_books=has_books)
             tasks.create_task(supervision, name=f"{label} supervisor")
             tasks.create_task(self._resume_reading(stop), name=f"{label} reading")
@@ -93,9 +93,6 @@ class NativeSession:
         finally:
             self._connections[connection.url].remove(connection)
 
-    def _own(self, channels: Iterable[Channel]) -> list[Channel]:
-        return [channel for channel in channels if channel in self._venue.channels]
-
     def _place(self, choice: Choice) -> list[Connection]:
         """Assign new streams to sockets and remove streams of dropped symbols. Returns new connections to run."""
         before, new = set(self._all_connections()), 0
@@ -105,13 +102,13 @@ class NativeSession:
             connection, asked = self._places.pop(place)
             connection.drop(asked)
         self._recorder.remove(gone)
-        self._recorder.ledger.expect(choice)
+        self._recorder.ledger.missing_since = choice.missing_since
         self._move()
         for symbol in symbols:
             market = markets[symbol]
             if symbol_names.kind_of(market) not in self._venue.markets:
                 continue
-            for channel in self._own(self._config.channels):
+            for channel in self._channels:
                 if not symbol_names.serves(channel, market):
                     continue
                 asked = Asked(channel, self._market_id(market))

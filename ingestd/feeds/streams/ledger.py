@@ -65,7 +65,7 @@ class StreamLedger:
         self._earlier = {} if earlier is None else earlier
         self._gaps = GapTracker(config.exchange)
         self._doubts = ListingDoubts()
-        self._missing_since: Mapping[str, int] = {}
+        self.missing_since: Mapping[str, int] = {}  # see `Choice`; for streams that are added
         self._disbelieved: dict[str, int] = {}  # symbols whose ids are not consecutive, and since when
         self.streams: dict[Channel, dict[str, Stream]] = {channel: {} for channel in CHANNELS}
         self.counts = FeedStatus(label=config.label)
@@ -84,7 +84,7 @@ class StreamLedger:
         earlier = self._earlier.pop(stream_id, None)
         if earlier is not None and earlier.followers > 1:
             self._earlier[stream_id] = dataclasses.replace(earlier, followers=earlier.followers - 1)
-        if earlier is None and (since := self._missing_since.get(symbol)) is not None:
+        if earlier is None and (since := self.missing_since.get(symbol)) is not None:
             earlier = Earlier(since, UNLISTED, LACKED)
         if earlier is not None:
             stream.followed_at = earlier.complete_until
@@ -111,10 +111,6 @@ class StreamLedger:
                     if stream.channel == "trades":
                         self._disbelieved.pop(symbol, None)
                     self._put_gaps(self._gaps.forget(stream, at=now_us()))
-
-    def expect(self, choice: Choice) -> None:
-        """Note since when the streams that are added next have been missing."""
-        self._missing_since = choice.missing_since
 
     def judge_listing(self, choice: Choice) -> list[Stream]:
         """Open a gap for each market that the newest list of markets makes doubtful. It shows that until it delivers.

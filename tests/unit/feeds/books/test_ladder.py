@@ -38,11 +38,11 @@ def test_a_venue_whose_books_cannot_be_ended() -> None:
 
 
 def test_a_subscription_that_stands_is_ended_at_once_or_its_socket_is_given_up() -> None:
-    ladder = BookLadder(stands=True)
+    ladder = BookLadder(stays_subscribed=True)
     ladder.broken("A/B")
     assert ladder.asking("A/B") is Rung.UNSUBSCRIBE
 
-    ladder = BookLadder(stands=True, can_unsubscribe=False)
+    ladder = BookLadder(stays_subscribed=True, can_unsubscribe=False)
     ladder.broken("A/B")
     assert ladder.asking("A/B") is None
     assert list(ladder.overdue(0.0)) == [("A/B", Rung.SOCKET)]

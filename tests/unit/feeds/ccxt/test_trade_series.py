@@ -8,8 +8,7 @@ import pytest
 
 from ingestd.config.loading import parse
 from ingestd.errors import Unfillable
-from ingestd.feeds.ccxt.history import CcxtHistory
-from ingestd.feeds.past.trade_series import series_for
+from ingestd.feeds.ccxt.history import CcxtHistory, series_for
 from ingestd.venues.past import Ids, Paging
 
 
