@@ -219,7 +219,7 @@ class Journal:
             if self._config.when_full == "drop_oldest" and await self._rewriter.drop_oldest():
                 continue
             raise JournalFull(
-                f"the journal holds {self.size_bytes} of {self._config.max_bytes} bytes (journal.max_bytes) "
+                f"the journal has reached its {self._config.max_bytes} bytes (journal.max_bytes) "
                 "and its sinks have not stored them; fix the sink or raise the limit"
             )
 

@@ -236,6 +236,20 @@ async def test_one_batch_is_taken_however_large(tmp_path: Path) -> None:
         assert len(numbers(await read_all(cursor))) == 100
 
 
+async def test_a_full_journal_gives_one_reason_however_full_it_is(tmp_path: Path) -> None:
+    """A log line is held back only if the same line was logged before."""
+    reasons = set()
+    with opened(tmp_path, max_bytes=40_000, file_bytes=4000) as journal:
+        cursor = journal.cursor("one")
+        for count in (10, 11, 12):
+            with contextlib.suppress(JournalFull):
+                while True:
+                    await append(journal, 1, count)
+            reasons.add((journal.error, journal.size_bytes))
+            cursor.acknowledge(await cursor.read(300))
+    assert len(reasons) > len({error for error, _ in reasons}) == 1
+
+
 async def test_a_read_is_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "READ_BYTES", 1500)
     with opened(tmp_path) as journal:
