@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ingestd.records import (
     BookSnapshot,
@@ -25,10 +25,17 @@ from ingestd.records import (
     StreamId,
     Tick,
     Trade,
+    own_fields,
 )
 from ingestd.records import Channel as Channel  # re-exported for config, which may not import records
 
-_MARKED = ("kind", "in_candles", "contract_size", "contract_currency")
+
+class Days(NamedTuple):
+    """Ages of a table's rows, in days."""
+
+    chunk: int  # the time that one chunk spans
+    compressed_after: int
+    kept: int | None  # None: depends on the timeframe and has its own options
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +49,8 @@ class ChannelRow:
     name: Channel
     record: type[MarketRecord]
     table: str
-    event_type: str  # in the Kafka message
+    days: Days
     drop_rank: int  # a full journal drops the channel with the lowest rank first
-    chunk_days: int
-    compress_after_days: int
-    retention_days: int | None  # None: depends on the timeframe and has its own options
     key: tuple[str, ...] = ()
     replaces: bool = False
     columns: tuple[str, ...] = ()  # of the table, if they differ from the record's fields
@@ -58,62 +62,40 @@ class ChannelRow:
     redis_channel: str | None = None  # `{symbol}` and `{exchange}` are filled in from the record
 
     @property
+    def event_type(self) -> str:
+        """The type that a Kafka message names: the channel in the singular."""
+        return self.name.upper().removesuffix("S")
+
+    @property
     def table_columns(self) -> tuple[str, ...]:
         """The columns that ingestd writes."""
-        own = self.record.__struct_fields__[4:]
-        return self.columns or ("time", "exchange", "symbol", *own, "received_at")
+        return self.columns or ("time", "exchange", "symbol", *own_fields(self.record), "received_at")
 
+
+_MARKED = ("kind", "in_candles", "contract_size", "contract_currency")
 
 ROWS: tuple[ChannelRow, ...] = (
     ChannelRow(
-        "ticks",
-        Tick,
-        table="market_ticks",
-        event_type="TICK",
-        drop_rank=2,
-        chunk_days=1,
-        compress_after_days=1,
-        retention_days=30,
-        has_past=False,
-        redis_channel="market_data:{symbol}",
+        "ticks", Tick, "market_ticks", Days(1, 1, 30), drop_rank=2, has_past=False, redis_channel="market_data:{symbol}"
     ),
     ChannelRow(
         "trades",
         Trade,
-        table="trades",
-        event_type="TRADE",
+        "trades",
+        Days(1, 3, 365),
         drop_rank=8,
-        chunk_days=1,
-        compress_after_days=3,
-        retention_days=365,
         key=("exchange", "symbol", "trade_id", "time"),
-        columns=(
-            *("time", "exchange", "symbol", "trade_id", "seq", "side", "price", "quantity", "received_at"),
-            *_MARKED,
-        ),
+        columns=("time", "exchange", "symbol", "trade_id", "seq", "side", "price", "quantity", "received_at", *_MARKED),
         seldom=_MARKED,
         redis_channel="trades:{exchange}:{symbol}",
     ),
-    ChannelRow(
-        "order_book",
-        BookSnapshot,
-        table="order_book",
-        event_type="ORDER_BOOK",
-        drop_rank=1,
-        chunk_days=1,
-        compress_after_days=1,
-        retention_days=30,
-        has_past=False,
-    ),
+    ChannelRow("order_book", BookSnapshot, "order_book", Days(1, 1, 30), drop_rank=1, has_past=False),
     ChannelRow(
         "open_interest",
         OpenInterest,
-        table="oi_snapshots",
-        event_type="OPEN_INTEREST",
+        "oi_snapshots",
+        Days(7, 14, 120),
         drop_rank=4,
-        chunk_days=7,
-        compress_after_days=14,
-        retention_days=120,
         key=("exchange", "symbol", "time"),
         markets="contracts",
         is_polled=True,
@@ -121,12 +103,9 @@ ROWS: tuple[ChannelRow, ...] = (
     ChannelRow(
         "funding",
         Funding,
-        table="funding",
-        event_type="FUNDING",
+        "funding",
+        Days(30, 60, 365),
         drop_rank=5,
-        chunk_days=30,
-        compress_after_days=60,
-        retention_days=365,
         key=("exchange", "symbol", "time"),
         markets="perpetuals",
         is_polled=True,
@@ -134,44 +113,27 @@ ROWS: tuple[ChannelRow, ...] = (
     ChannelRow(
         "candles",
         Candle,
-        table="ohlcv_data",
-        event_type="CANDLE",
+        "ohlcv_data",
+        Days(7, 7, None),
         drop_rank=6,
-        chunk_days=7,
-        compress_after_days=7,
-        retention_days=None,
         key=("exchange", "symbol", "timeframe", "time"),
         replaces=True,
-        columns=("time", "exchange", "symbol", *Candle.__struct_fields__[4:]),  # without received_at
+        columns=("time", "exchange", "symbol", *own_fields(Candle)),  # without received_at
         is_polled=True,
     ),
     ChannelRow(
         "liquidations",
         Liquidation,
-        table="liquidations",
-        event_type="LIQUIDATION",
+        "liquidations",
+        Days(1, 7, 365),
         drop_rank=7,
-        chunk_days=1,
-        compress_after_days=7,
-        retention_days=365,
         key=("exchange", "symbol", "time", "side", "price", "quantity"),
         markets="futures",
         may_be_silent=True,
         has_past=False,
         redis_channel="liquidations:{exchange}:{symbol}",
     ),
-    ChannelRow(
-        "mark_prices",
-        MarkPrice,
-        table="mark_prices",
-        event_type="MARK_PRICE",
-        drop_rank=3,
-        chunk_days=1,
-        compress_after_days=1,
-        retention_days=30,
-        markets="futures",
-        has_past=False,
-    ),
+    ChannelRow("mark_prices", MarkPrice, "mark_prices", Days(1, 1, 30), drop_rank=3, markets="futures", has_past=False),
 )
 
 ROW_OF: dict[str, ChannelRow] = {row.name: row for row in ROWS}

@@ -74,20 +74,30 @@ def field_rules(record: type) -> Mapping[str, FieldRule]:
     }
 
 
-class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="t"):
-    """Best bid and ask. A side the venue reports as empty is None."""
+class Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The fields that every record begins with. A field added here would change the wire format of them all."""
 
     exchange: str
     symbol: str
     time: Time
     received_at: Time
+
+
+def own_fields(record: type[Header]) -> tuple[str, ...]:
+    """The names of a record's fields after the header."""
+    return record.__struct_fields__[len(Header.__struct_fields__) :]
+
+
+class Tick(Header, frozen=True, tag="t"):
+    """Best bid and ask. A side the venue reports as empty is None."""
+
     bid_price: Price | None
     bid_volume: Volume | None
     ask_price: Price | None
     ask_volume: Volume | None
 
 
-class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
+class Trade(Header, frozen=True, tag="x"):
     """One execution. `side` is the taker's.
 
     `seq` orders trades inside one instant: the trade id where the venue's ids increase, else the arrival counter.
@@ -98,10 +108,6 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     `100 quote`), or `unknown`. None: the base currency, as always on spot.
     """
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     trade_id: str
     seq: int
     side: Side | None
@@ -112,41 +118,29 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="x"):
     unit: str | None = None
 
 
-class BookSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="b"):
+class BookSnapshot(Header, frozen=True, tag="b"):
     """The top levels of an order book, best first. `valid` is False while its sequence is in doubt."""
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     bids: tuple[Level, ...]
     asks: tuple[Level, ...]
     sequence: int | None
     valid: bool
 
 
-class OpenInterest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="o"):
+class OpenInterest(Header, frozen=True, tag="o"):
     """A contract's open interest: an amount in `unit`, one of `OPEN_INTEREST_UNITS` (None: unknown), a value in the
     quote currency, or both. A venue that counts in the quote currency gives only the value.
     """
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     open_interest: OpenQuantity | None
     open_interest_usd: OpenQuantity | None = None
     basis: Basis | None = None
     unit: str | None = None
 
 
-class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="f"):
+class Funding(Header, frozen=True, tag="f"):
     """A perpetual's funding rate for the interval that ends at `next_funding_time`."""
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     funding_rate: Rate
     next_funding_time: Time | None = None
     annualised_rate: Rate | None = None
@@ -154,13 +148,9 @@ class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="f"):
     mark_price: Price | None = None
 
 
-class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
+class Candle(Header, frozen=True, tag="c"):
     """A candle as the exchange reports it; `time` is its opening time."""
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     timeframe: Timeframe
     open: Price
     high: Price
@@ -173,35 +163,27 @@ class Candle(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
     taker_buy_quote_volume: Volume | None = None
 
 
-class Liquidation(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l"):
+class Liquidation(Header, frozen=True, tag="l"):
     """An order by which an exchange force-closes a position.
 
     `side` is the order's: a `sell` closes a long position. `price` is the order's too: most exchanges set it to the
     position's bankruptcy price, not the price of the execution. `quantity` has the unit of the market's trades.
     """
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     side: OrderSide
     price: Price
     quantity: Quantity
     order_id: OrderId | None = None
 
 
-class MarkPrice(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="m"):
+class MarkPrice(Header, frozen=True, tag="m"):
     """The price at which an exchange values positions in a contract, and the index price of the underlying, if any."""
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     mark_price: Price
     index_price: Price | None = None
 
 
-class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
+class FeedGap(Header, frozen=True, tag="g"):
     """A period in which a stream may have missed records.
 
     `time` is the start (the last record before the gap), `ended_at` the first record after it; None while the gap is
@@ -210,23 +192,15 @@ class FeedGap(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g"):
     see `gaps/causes.py`.
     """
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     channel: str
     ended_at: Time | None
     cause: str
     detail: str | None = None
 
 
-class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
+class Rejected(Header, frozen=True, tag="r"):
     """A record that did not pass validation, on its way to `rejected_records`."""
 
-    exchange: str
-    symbol: str
-    time: Time
-    received_at: Time
     table: str
     reason: str
     record: str

@@ -96,9 +96,9 @@ class HttpConfig(Section):
         return int(self.listen.rpartition(":")[2])
 
 
-_chunks = _options({f"{row.table}_days": (Annotated[int, Field(ge=1)], row.chunk_days) for row in ROWS})
-_compression = _options({f"{row.table}_after_days": (Days, row.compress_after_days) for row in ROWS})
-_retention = _options({f"{row.table}_days": (Days, row.retention_days) for row in ROWS if row.retention_days})
+_chunks = _options({f"{row.table}_days": (Annotated[int, Field(ge=1)], row.days.chunk) for row in ROWS})
+_compression = _options({f"{row.table}_after_days": (Days, row.days.compressed_after) for row in ROWS})
+_retention = _options({f"{row.table}_days": (Days, row.days.kept) for row in ROWS if row.days.kept})
 
 
 class ChunksConfig(_chunks):  # type: ignore[misc, valid-type]  # as above
