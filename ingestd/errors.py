@@ -1,41 +1,14 @@
 """The tree of all errors that ingestd raises, and `reaction_to`, which decides what a writer does after one.
 
     IngestdError
-    ├── ConfigError            the configuration is wrong (exit code 2)
-    ├── JournalError           the local journal cannot be used
-    │   ├── JournalFull        no space left, and the policy is to refuse
-    │   ├── JournalVersion     written by a newer ingestd
-    │   ├── JournalLocked      another process owns this state directory
-    │   └── JournalDamaged     a file holds something that was never written to it
-    ├── WorkerClosed           a worker thread was closed and accepts no more work
-    ├── SinkStateError         a sink's file in the state directory cannot be used
-    ├── SchemaError            the database schema is not the one this program needs
-    ├── LeaseLost              another ingestd captures this shard now
-    ├── Interrupted            a signal ended a command early
-    ├── Fenced                 a newer lease term has begun: find out who holds the lease
-    ├── Superseded             another writer has advanced these positions: read them again
-    ├── MarkRefused            the table refuses one of several marks: write them one by one
-    ├── FeedError              an exchange connection failed
-    │   ├── SymbolError        the venue refuses one symbol
-    │   ├── ChannelError       the venue has no such channel
-    │   ├── RateLimited        the venue asks us to wait
-    │   ├── Refused            the venue sent an error, for some symbols or in general
-    │   ├── BookBroken         one order book is wrong and needs a new snapshot
-    │   ├── MarketListTooLong  the venue's market list is implausibly long
-    │   ├── RedirectRefused    the venue redirects to another server
-    │   ├── Unfillable         the venue's history cannot be proved to cover the gap
-    │   │   └── Behind         … because its history ends before the gap does: it may only lag
-    │   └── NotYet             cannot be done now, but later
-    ├── DatabaseError          the server answered with an error (has a SQLSTATE)
-    │   └── NoneTaken          … for every row that was sent to a table
-    ├── KafkaError             a broker answered with an error (says whether to retry)
-    │   ├── MessageTooLarge    the broker does not accept a message of this size
-    │   ├── ProducerFenced     this producer's sequence is refused: start a new producer
-    │   ├── NotIdempotent      the broker does not support idempotent producers, or denies them to us
-    │   └── AccessRefused      wrong credentials, or no permission for the topic or group
-    ├── EnvelopeError          a Kafka message does not match its topic's format
-    ├── ConnectionLost         no answer: the outcome of the request is unknown
-    └── LiveServerError        Redis cannot be reached, does not answer, or refuses us
+    ├── ConfigError, WorkerClosed, SinkStateError, SchemaError, LeaseLost, Interrupted, Fenced, Superseded, MarkRefused,
+    │   EnvelopeError, ConnectionLost, LiveServerError
+    ├── JournalError: JournalFull, JournalVersion, JournalLocked, JournalDamaged
+    ├── FeedError: SymbolError, ChannelError, RateLimited, Refused, BookBroken, MarketListTooLong, RedirectRefused,
+    │   │          NotYet, Unfillable
+    │   └── Unfillable: Behind
+    ├── DatabaseError: NoneTaken
+    └── KafkaError: MessageTooLarge, ProducerFenced, NotIdempotent, AccessRefused
 
 Each driver's errors are translated into these at its seam, with `from` the original.
 """
@@ -44,7 +17,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +51,7 @@ class Problem:
 
 
 class ConfigError(IngestdError):
-    """The configuration is invalid; carries all mistakes. `file` is the file that holds them; None: not known."""
+    """The configuration is invalid; the exit code is 2. Carries all mistakes, and the file that holds them if known."""
 
     def __init__(self, problems: Sequence[Problem], file: Path | None = None) -> None:
         self.problems = tuple(problems)
@@ -175,6 +148,43 @@ class NotYet(FeedError):
     """The work cannot be done now, but later."""
 
 
+RATE_LIMIT_PAUSE_S = 10.0  # if the venue does not say how long
+
+
+class RateLimited(FeedError):
+    """The venue asks us to wait. `retry_after_s` is the wait, at most an hour; 0 if the venue gave none.
+
+    `is_cut`: the venue asked for more than an hour.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = cut(retry_after_s)
+        self.is_cut = self.retry_after_s < retry_after_s
+        if self.is_cut:
+            message += f" (asks for a wait of {retry_after_s:.6g} s, and is asked again after {self.retry_after_s:g} s)"
+        super().__init__(message)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to send the venue no requests for the socket: `retry_after_s`, or ten seconds."""
+        return self.retry_after_s or RATE_LIMIT_PAUSE_S
+
+
+class BookBroken(FeedError):
+    """One order book is wrong and needs a new snapshot; the other subscriptions continue."""
+
+
+class Refused(FeedError):
+    """The venue sent an error. `symbols` are those it names; usually none, and the error may concern anything.
+
+    None: no request was sent, because the exchange library itself refuses the call.
+    """
+
+    def __init__(self, message: str, symbols: frozenset[str] | None = frozenset()) -> None:
+        super().__init__(message)
+        self.symbols = symbols
+
+
 class DatabaseError(IngestdError):
     """The database answered with an error.
 
@@ -255,33 +265,15 @@ class Reaction(enum.Enum):
     PAUSE = "pause"  # nothing succeeds until an operator acts: long delays, alarms
 
 
-_SQLSTATE_REACTIONS: tuple[tuple[str, Reaction], ...] = (
-    ("23505", Reaction.DEDUPLICATE),
-    ("22P03", Reaction.RECONNECT),
-    ("42703", Reaction.RECONNECT),
-    ("42P01", Reaction.RECONNECT),
-    ("42804", Reaction.RECONNECT),
-    ("0A000", Reaction.RECONNECT),
-    ("22", Reaction.REJECT_ROW),
-    ("54", Reaction.REJECT_ROW),
-    ("21", Reaction.REJECT_AMONG_OTHERS),
-    ("23", Reaction.REJECT_AMONG_OTHERS),
-    ("44", Reaction.REJECT_AMONG_OTHERS),
-    ("P000", Reaction.REJECT_AMONG_OTHERS),
-    ("28", Reaction.PAUSE),
-    ("42501", Reaction.PAUSE),
-    ("3D000", Reaction.PAUSE),
-    ("08", Reaction.RETRY),
-    ("25006", Reaction.RETRY),
-    ("40", Reaction.RETRY),
-    ("53", Reaction.RETRY),
-    ("55P03", Reaction.RETRY),
-    ("57014", Reaction.RETRY),
-    ("57P", Reaction.RETRY),
-    ("58", Reaction.RETRY),
-    ("XX", Reaction.RETRY),
-)
-
+# By the beginning of the SQLSTATE; the first match counts.
+_SQLSTATE_REACTIONS: Mapping[Reaction, tuple[str, ...]] = {
+    Reaction.DEDUPLICATE: ("23505",),
+    Reaction.RECONNECT: ("22P03", "42703", "42P01", "42804", "0A000"),
+    Reaction.REJECT_ROW: ("22", "54"),
+    Reaction.REJECT_AMONG_OTHERS: ("21", "23", "44", "P000"),
+    Reaction.PAUSE: ("28", "42501", "3D000"),
+    Reaction.RETRY: ("08", "25006", "40", "53", "55P03", "57014", "57P", "58", "XX"),
+}
 
 # These codes concern the server, the session or the schema: no row is rejected for them, however often they come.
 _NEVER_OF_A_ROW = frozenset({"08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"})
@@ -296,8 +288,8 @@ def may_be_of_a_row(error: BaseException) -> bool:
 def reaction_to(error: BaseException) -> Reaction:
     """Decide what a writer does after `error`. Unknown errors are retried; no record is dropped for them."""
     if isinstance(error, DatabaseError):
-        for prefix, reaction in _SQLSTATE_REACTIONS:
-            if error.sqlstate.startswith(prefix):
+        for reaction, prefixes in _SQLSTATE_REACTIONS.items():
+            if error.sqlstate.startswith(prefixes):
                 return reaction
     if isinstance(error, (AccessRefused, NotIdempotent)):
         return Reaction.PAUSE
@@ -307,7 +299,7 @@ def reaction_to(error: BaseException) -> Reaction:
 def is_known(error: BaseException) -> bool:
     """Whether `error` is foreseen above; other errors raise an alarm besides being retried."""
     if isinstance(error, DatabaseError):
-        return any(error.sqlstate.startswith(prefix) for prefix, _ in _SQLSTATE_REACTIONS)
+        return any(error.sqlstate.startswith(prefixes) for prefixes in _SQLSTATE_REACTIONS.values())
     if isinstance(error, KafkaError):
         return error.retriable or isinstance(error, (MessageTooLarge, ProducerFenced, NotIdempotent, AccessRefused))
     return isinstance(error, (ConnectionLost, OSError, TimeoutError))
@@ -318,60 +310,17 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, ConnectionLost) or (isinstance(error, DatabaseError) and error.sqlstate.startswith("57P"))
 
 
-_COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)", re.MULTILINE)
+_COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)[,:]", re.MULTILINE)
 
 
 def copy_line(context: str) -> int | None:
-    """The 1-based row that the server's CONTEXT line names for a failed COPY, or None.
+    """The 1-based row that made a COPY fail, read from the server's CONTEXT line; None if it does not say.
 
-    PostgreSQL writes `COPY trades, line 777, column price: "NaNN"`.
+    It is certain only if the server quotes the row: `COPY trades, line 777, column price: "NaNN"`. A bare line number
+    may be that of the last row read, while the server was storing earlier ones.
     """
     match = _COPY_LINE.search(context)
     return int(match.group(1)) if match else None
-
-
-def copy_line_is_certain(context: str) -> bool:
-    """Whether the named row caused the failure, which holds if the CONTEXT line quotes it. Otherwise the server was
-    storing rows read earlier, and may name the last row it read."""
-    match = _COPY_LINE.search(context)
-    return match is not None and context[match.end() : match.end() + 1] in (",", ":")
-
-
-RATE_LIMIT_PAUSE_S = 10.0  # if the venue does not say how long
-
-
-class RateLimited(FeedError):
-    """The venue asks us to wait. `retry_after_s` is the wait, at most an hour; 0 if the venue gave none.
-
-    `is_cut`: the venue asked for more than an hour.
-    """
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        self.retry_after_s = cut(retry_after_s)
-        self.is_cut = self.retry_after_s < retry_after_s
-        if self.is_cut:
-            message += f" (asks for a wait of {retry_after_s:.6g} s, and is asked again after {self.retry_after_s:g} s)"
-        super().__init__(message)
-
-    @property
-    def pause_s(self) -> float:
-        """How long to send the venue no requests for the socket: `retry_after_s`, or ten seconds."""
-        return self.retry_after_s or RATE_LIMIT_PAUSE_S
-
-
-class BookBroken(FeedError):
-    """One order book is wrong and needs a new snapshot; the other subscriptions continue."""
-
-
-class Refused(FeedError):
-    """The venue sent an error. `symbols` are those it names; usually none, and the error may concern anything.
-
-    None: no request was sent, because the exchange library itself refuses the call.
-    """
-
-    def __init__(self, message: str, symbols: frozenset[str] | None = frozenset()) -> None:
-        super().__init__(message)
-        self.symbols = symbols
 
 
 _SUBSCRIBED_ALREADY = re.compile(r"\balready\b.*subscri|subscri.*\b(already|dup)|^already exist", re.IGNORECASE)

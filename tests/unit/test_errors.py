@@ -13,7 +13,6 @@ from ingestd.errors import (
     Problem,
     Reaction,
     copy_line,
-    copy_line_is_certain,
     is_known,
     may_be_of_a_row,
     reaction_to,
@@ -127,20 +126,6 @@ def test_what_the_server_or_the_schema_lacks_is_never_of_a_row() -> None:
     assert not may_be_of_a_row(ConnectionLost("gone"))
 
 
-@pytest.mark.parametrize(
-    ("context", "certain"),
-    [
-        ('COPY trades, line 777, column price: "NaNN"', True),
-        ('COPY trades, line 777: "2026-01-06\t1"', True),
-        ("COPY trades, line 777", False),
-        ('COPY trades, line 777\nwhile "x"', False),
-        ("", False),
-    ],
-)
-def test_a_row_is_certain_where_the_server_quotes_it(context: str, certain: bool) -> None:
-    assert copy_line_is_certain(context) is certain
-
-
 @pytest.mark.parametrize("sqlstate", ["", "99999", "P0ABC", "ZZ000"])
 def test_a_code_nobody_knows_is_retried_with_an_alarm(sqlstate: str) -> None:
     assert reaction_to(answered(sqlstate)) is Reaction.RETRY
@@ -162,7 +147,9 @@ def test_a_bug_is_retried_with_an_alarm() -> None:
     ("context", "line"),
     [
         ('COPY trades, line 777, column price: "NaNN"', 777),
-        ("COPY trades, line 1", 1),
+        ('COPY trades, line 777: "2026-01-06\t1"', 777),
+        ("COPY trades, line 1", None),  # not quoted: it may only be the last row read
+        ('COPY trades, line 777\nwhile "x"', None),
         ('SQL function "f" statement 1\nCOPY market_ticks, line 12, column time: "x"', 12),
         ("", None),
         ("COPY trades", None),

@@ -18,7 +18,6 @@ from ingestd.errors import (
     NoneTaken,
     Reaction,
     copy_line,
-    copy_line_is_certain,
     may_be_of_a_row,
     reaction_to,
 )
@@ -157,7 +156,7 @@ def _learn(flush: Flush, failure: _TableError) -> None:
         rows.doubts += 1
     if rows.in_portions or not is_blamed(error, rows.doubts):
         raise error
-    line = copy_line(error.context) if copy_line_is_certain(error.context) else None
+    line = copy_line(error.context)
     few = sum(bad.table is rows.table for bad in flush.bad) < _FEW_BAD_ROWS
     if line is not None and few and line <= rows.count and no_table_takes_it(error):
         flush.bad.append(BadRow(rows.table, rows.take_out(line), error))
@@ -275,7 +274,7 @@ async def _store_portion(
                 raise _TableError(rows, error) from error
             if not may_be_of_a_row(error):
                 raise
-            line = copy_line(error.context) if copy_line_is_certain(error.context) else None
+            line = copy_line(error.context)
             if line is None and len(lines) > 1:
                 half = len(lines) // 2
                 new, lost, refused = await _store_portion(database, rows, lines[:half], records[:half])
