@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from time import gmtime, strftime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 
-_KEPT = 10_000  # cached texts
-_seconds: dict[int, str] = {}
-_milliseconds: dict[int, str] = {}  # cache: at high rates many records share a millisecond
+_KEPT = 10_000  # texts in each cache
+_milliseconds: dict[int, str] = {}  # a cache, because at high rates many records share a millisecond
 _ENDINGS = [f"{microseconds:03d}Z" for microseconds in range(1000)]
 
 
@@ -44,8 +44,7 @@ def to_datetime(time_us: int) -> datetime:
 
 def from_datetime(instant: datetime) -> int:
     """Convert an aware datetime to microseconds since the epoch, without rounding."""
-    delta = instant - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 def iso_text(time_us: int) -> str:
@@ -59,21 +58,15 @@ def iso_text(time_us: int) -> str:
 
 def _until_the_millisecond(millisecond: int) -> str:
     second, fraction = divmod(millisecond, 1000)
-    until_the_second = _seconds.get(second)
-    if until_the_second is None:
-        until_the_second = _until_the_second(second)
     if len(_milliseconds) >= _KEPT:
         _milliseconds.clear()
-    text = _milliseconds[millisecond] = f"{until_the_second}.{fraction:03d}"
+    text = _milliseconds[millisecond] = f"{_until_the_second(second)}.{fraction:03d}"
     return text
 
 
+@lru_cache(_KEPT)
 def _until_the_second(second: int) -> str:
     try:
-        text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
     except (OverflowError, OSError) as error:
         raise ValueError(f"no such time: second {second} since 1970") from error
-    if len(_seconds) >= _KEPT:
-        _seconds.clear()
-    _seconds[second] = text
-    return text

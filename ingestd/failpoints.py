@@ -53,9 +53,9 @@ PLACES: dict[str, str] = {
 NEVER_FAIL = frozenset({"intake.seal", "journal.rotate", "sink.acknowledge", "redis.write"})
 
 _SPECIFICATION = re.compile(
-    r"(?P<name>[a-z.]+):(?P<nth>[1-9]\d{0,8})(?P<onward>\+?):(?P<action>[a-z]+)(?:\((?P<seconds>\d+(?:\.\d+)?)\))?"
+    r"(?P<name>[a-z.]+):(?P<nth>[1-9]\d{0,8})(?P<onward>\+?):"
+    r"(?:(?P<action>kill|stop|raise)|sleep\((?P<seconds>\d+(?:\.\d+)?)\))"
 )
-_ACTIONS = ("kill", "stop", "raise", "sleep")
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ _armed: dict[str, _Armed] = {}
 
 
 def passing(place: str) -> None:
-    """Pass the place `name`. If a test armed it, kill or stop the process, sleep, or raise OSError."""
+    """Pass a place. If a test armed it, kill or stop the process, sleep, or raise OSError."""
     if _armed and (armed := _armed.get(place)) is not None:
         _fire(place, armed)
 
@@ -94,9 +94,9 @@ def arm(environ: Mapping[str, str]) -> list[str]:
 
 def _parsed(text: str) -> tuple[str, _Armed]:
     match = _SPECIFICATION.fullmatch(text)
-    if match is None or match["action"] not in _ACTIONS or (match["seconds"] is None) is (match["action"] == "sleep"):
+    if match is None:
         raise _mistake("is not name:nth:action with an action kill, stop, raise or sleep(seconds)", text)
-    name, action = match["name"], match["action"]
+    name, action = match["name"], match["action"] or "sleep"
     if name not in PLACES:
         near = get_close_matches(name, PLACES, n=1)
         raise _mistake("there is no such place", text, f"did you mean {near[0]}?" if near else None)

@@ -58,8 +58,14 @@ def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, sole: bool = Fa
             raise _foreign(path, "no plain file") from error
         raise
     try:
-        _require_own(path, os.fstat(descriptor), sole)
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != _FILE:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise _foreign(path, "no plain file")
+        if os.geteuid() not in (found.st_uid, 0):
+            raise _foreign(path, "the file of another user")
+        if sole and found.st_nlink > 1:
+            raise _foreign(path, "a hard link to another file")
+        if stat.S_IMODE(found.st_mode) != _FILE:
             os.fchmod(descriptor, _FILE)
     except BaseException:
         os.close(descriptor)
@@ -108,15 +114,6 @@ def close_to_others(directory: Path) -> None:
             path = os.path.join(folder, name)
             if not os.path.islink(path) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
                 os.chmod(path, _FILE)
-
-
-def _require_own(path: Path, found: os.stat_result, sole: bool) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise _foreign(path, "no plain file")
-    if os.geteuid() not in (found.st_uid, 0):
-        raise _foreign(path, "the file of another user")
-    if sole and found.st_nlink > 1:
-        raise _foreign(path, "a hard link to another file")
 
 
 def _foreign(path: Path, what: str) -> OSError:

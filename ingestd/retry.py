@@ -11,13 +11,11 @@ from email.utils import parsedate_to_datetime
 from ingestd.log_limit import LogLimit
 
 
-def delay_s(attempt: int, *, base_s: float, cap_s: float, draw: float) -> float:
-    """Full jitter: `draw` (0 to 1) times the exponential limit of this attempt (0, 1, 2 …), at most `cap_s` seconds."""
-    return draw * min(cap_s, base_s * 2.0 ** min(attempt, 32))
-
-
 class Backoff:
-    """Counts the attempts of an operation that is retried until it succeeds.
+    """Counts the attempts of an operation that is retried until it succeeds, and gives the delay before each.
+
+    The delay is random ("full jitter"), so that a hundred feeds do not return at once: between zero and a limit that
+    begins at `base_s`, doubles with each attempt, and ends at `cap_s`.
 
     Call `next_s` after each failure, then `is_logged`. Call `settled` only after the operation has worked for a while:
     an exchange that accepts a connection and closes it at once would be dialled without pause.
@@ -33,9 +31,9 @@ class Backoff:
     def next_s(self, at_least_s: float = 0.0) -> float:
         """Count a failure and return the delay before the next attempt. `at_least_s` is the wait the exchange asked
         for."""
-        delay = delay_s(self.attempts, base_s=self._base_s, cap_s=self._cap_s, draw=self._draw())
+        limit_s = min(self._cap_s, self._base_s * 2.0 ** min(self.attempts, 32))
         self.attempts += 1
-        return at_least_s + delay
+        return at_least_s + self._draw() * limit_s
 
     def is_logged(self, error: object) -> bool:
         """Whether to log this failure: the first one, a new text, or once a minute (see `log_limit`)."""

@@ -81,7 +81,10 @@ class Earlier:
 
 @dataclass(slots=True)
 class FeedStatus:
-    """A feed's current state. `problem` is None while the feed works, else a sentence for people."""
+    """A feed's current state. `problem` is None while the feed works, else a sentence for people.
+
+    It has more than 15 attributes because it has one for each metric of a feed.
+    """
 
     label: str
     connected: bool = False

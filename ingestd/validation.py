@@ -153,10 +153,9 @@ def _has_valid_header(records: Sequence[Trade] | Sequence[Tick], window: TimeWin
 
 def storable_gap(gap: FeedGap) -> FeedGap:
     """Return the gap with texts that every database accepts; `detail` may hold a venue's close reason."""
-    detail = None if gap.detail is None else storable_text(gap.detail)[:1000]
     return msgspec.structs.replace(
         gap,
-        detail=detail,
+        detail=None if gap.detail is None else storable_text(gap.detail)[:1000],
         exchange=storable_text(gap.exchange)[:LONGEST_NAME],
         symbol=storable_text(gap.symbol)[:LONGEST_NAME],
     )
@@ -254,18 +253,25 @@ def _all_match(matches: Callable[[str], object], texts: Iterable[str | None]) ->
     return all(text is None or matches(text) for text in texts)
 
 
-def _is_time(time_us: int) -> bool:
-    return OLDEST_TIME_US <= time_us <= _MAX_TIME_US
+def is_name(text: str) -> bool:
+    """Whether the text may be stored as a name. `isprintable` is false for control characters and for half surrogate
+    pairs, which cannot be encoded."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
+def is_id(text: str) -> bool:
+    """Whether the text may be stored as an id."""
+    return 0 < len(text) <= LONGEST_ID and text.isprintable()
 
 
 _ALLOWED: Mapping[str, Callable[[Any], object]] = {
     "positive": _positive,
     "not_negative": _not_negative,
     "any_number": _finite,
-    "time": _is_time,
+    "time": lambda time_us: OLDEST_TIME_US <= time_us <= _MAX_TIME_US,
     "count": lambda count: 0 <= count <= _MAX_INTEGER,
-    "name": lambda text: is_name(text),
-    "id": lambda text: is_id(text),
+    "name": is_name,
+    "id": is_id,
     "side": _SIDES.__contains__,
 }
 
@@ -295,14 +301,3 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     BookSnapshot: _book,
     OpenInterest: _open_interest,
 }
-
-
-def is_name(text: str) -> bool:
-    """Whether the text may be stored as a name. `isprintable` is false for control characters and for half surrogate
-    pairs, which cannot be encoded."""
-    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
-
-
-def is_id(text: str) -> bool:
-    """Whether the text may be stored as an id."""
-    return 0 < len(text) <= LONGEST_ID and text.isprintable()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from ingestd.retry import Backoff, delay_s
+from ingestd.retry import Backoff
 
 
 @pytest.mark.parametrize(("attempt", "expected"), [(0, 0.5), (1, 1.0), (2, 2.0), (5, 16.0), (6, 30.0), (10_000, 30.0)])
 def test_the_limit_doubles_up_to_the_cap(attempt: int, expected: float) -> None:
-    assert delay_s(attempt, base_s=0.5, cap_s=30.0, draw=1.0) == expected
+    backoff = Backoff(base_s=0.5, cap_s=30.0, draw=lambda: 1.0)
+    for _ in range(attempt):
+        backoff.next_s()
+    assert backoff.next_s() == expected
 
 
-def test_the_delay_is_a_random_share_of_the_limit() -> None:
-    assert delay_s(3, base_s=1.0, cap_s=30.0, draw=0.25) == 2.0
-    assert delay_s(3, base_s=1.0, cap_s=30.0, draw=0.0) == 0.0
+@pytest.mark.parametrize("draw", [0.25, 0.0])
+def test_the_delay_is_a_random_share_of_the_limit(draw: float) -> None:
+    backoff = Backoff(base_s=1.0, cap_s=30.0, draw=lambda: draw)
+    assert [backoff.next_s() for _ in range(4)][3] == 8.0 * draw
 
 
 def test_a_hundred_feeds_do_not_return_at_once() -> None:
