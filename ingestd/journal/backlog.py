@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
-from ingestd.journal.batch import Batch, FilePlace
-from ingestd.journal.file import JournalFile, add_counts
+from ingestd.journal.batch import Batch, FilePlace, add_counts
+from ingestd.journal.file import JournalFile
 
 
 class Backlog:
@@ -43,11 +44,9 @@ class Backlog:
                 self.take(batch.file_sequence, batch.counts)
         self.acknowledged_at = max(self.acknowledged_at, batches[-1].place)
 
-    def lose(self, sequence: int, left: dict[str, int]) -> dict[str, int]:
+    def lose(self, sequence: int, left: dict[str, int]) -> Counter[str]:
         """Set the number of records that a file still has for this sink. Returns how many are gone."""
-        had = self._left.get(sequence, {})
-        gone = {channel: count - left.get(channel, 0) for channel, count in had.items()}
-        gone = {channel: count for channel, count in gone.items() if count > 0}
+        gone = Counter(self._left.get(sequence, {})) - Counter(left)  # the positive differences
         self.take(sequence, gone)
         return gone
 
@@ -59,14 +58,18 @@ class Backlog:
         """The position up to which this file is stored."""
         sequence, position = self.acknowledged_at
         if file.name.sequence < sequence:
-            return file.last_position
+            return file.totals.last_position
         skipped = self.skipped.get(file.name.journal_id, 0)
         return max(skipped, position) if file.name.sequence == sequence else skipped
 
+    def has_none_of(self, file: JournalFile) -> bool:
+        """Whether the sink has stored nothing of the file."""
+        return self.floor_in(file) < file.totals.first_position
+
     def has_begun(self, file: JournalFile) -> bool:
         """Whether the sink has read or stored a part of the file, but has not stored all of it."""
-        floor = self.floor_in(file)
-        return floor < file.last_position and (floor >= file.first_position or self.read_at[0] >= file.name.sequence)
+        has_part = not self.has_none_of(file) or self.read_at[0] >= file.name.sequence
+        return has_part and self.floor_in(file) < file.totals.last_position
 
     def pass_skipped(self, files: Iterable[JournalFile]) -> None:
         """Advance over skipped batches, as long as every batch before them is stored."""
@@ -74,8 +77,8 @@ class Backlog:
             return
         for file in files:
             floor = self.floor_in(file)
-            if floor >= file.first_position:
-                self.acknowledged_at = max(self.acknowledged_at, (file.name.sequence, min(floor, file.last_position)))
-            if floor < file.last_position:
+            if not self.has_none_of(file):
+                self.acknowledged_at = max(self.acknowledged_at, min(file.place, (file.name.sequence, floor)))
+            if floor < file.totals.last_position:
                 break
         self.read_at = max(self.read_at, self.acknowledged_at)

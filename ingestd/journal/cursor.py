@@ -8,18 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
+from ingestd.clock import now_us
 from ingestd.errors import JournalError
 from ingestd.journal.backlog import Backlog
-from ingestd.journal.batch import Batch, FilePlace
-from ingestd.journal.file import JournalFile, add_counts
+from ingestd.journal.batch import Batch, FilePlace, add_counts
+from ingestd.journal.file import JournalFile
 from ingestd.journal.reading import BatchReader
 
 
 class Cursor:
     """One durable sink's place in the journal. Reads go forward; only `acknowledge` and `skip_to` allow files to be
-    deleted.
-
-    `release` is called when the sink has stored something: then files may be deleted.
+    deleted, by calling `release`.
     """
 
     def __init__(self, name: str, backlog: Backlog, reader: BatchReader, release: Callable[[], None]) -> None:
@@ -32,7 +31,7 @@ class Cursor:
         self._looking_up: Future[int | None] | None = None
 
     async def wait(self) -> None:
-        """Until there may be something new to read, or `wake` was called."""
+        """Wait until there may be something new to read, or `wake` is called."""
         await self._woken.wait()
         self._woken.clear()
 
@@ -41,14 +40,13 @@ class Cursor:
         self._woken.set()
 
     async def read(self, max_records: int) -> list[Batch]:
-        """The next batches, about `max_records` records of them; empty when there is nothing new.
+        """Return the next batches, with about `max_records` records; none if there is nothing new.
 
-        Raises JournalError when the disk cannot be read now. Try again: no batch is given up.
+        Raises JournalError if the disk cannot be read now. Try again: no batch is lost.
         """
-        backlog = self._backlog
-        batches = await self._reader.read_after(backlog.read_at, max_records, backlog.skipped)
+        batches = await self._reader.read_after(self.read_at, max_records, self._backlog.skipped)
         if batches:
-            backlog.read_at = batches[-1].place
+            self._backlog.read_at = batches[-1].place
         return batches
 
     async def skip_to(self, journal_id: str, position: int) -> None:
@@ -63,12 +61,13 @@ class Cursor:
         floors = [backlog.floor_in(file) for file in files]
         backlog.skipped[journal_id] = position
         for file, floor in zip(files, floors, strict=True):
-            if file.first_position > position or file.last_position <= floor:
+            if file.totals.first_position > position or file.totals.last_position <= floor:
                 continue
-            if position >= file.last_position:
+            if position >= file.totals.last_position:
                 counts = backlog.left_in(file.name.sequence)
             else:
-                counts = await self._reader.counts_between(file, floor, position)
+                with self._reader.files.using(file):
+                    counts = await self._reader.files.in_reader(partial(file.counts_between, floor, position))
             backlog.take(file.name.sequence, counts)
             if journal_id != self._reader.journal_id:
                 add_counts(backlog.recovered, counts, -1)
@@ -104,22 +103,27 @@ class Cursor:
         return self._backlog.recovered
 
     def oldest_pending_at(self) -> int | None:
-        """When the oldest batch that is not acknowledged was sealed, microseconds since the epoch; None: none is.
+        """When the oldest unacknowledged batch was sealed, in microseconds since the epoch; None if there is none.
 
-        Never waits for the disk: if only the disk knows, a look-up is started and the previous answer is returned.
+        Never waits for the disk. If only the disk knows, a look-up is started and the previous answer returned.
         """
         file = self._reader.files.after(self._backlog.acknowledged_at, self._backlog.skipped)
         if file is None:
             return None
+        if self._backlog.has_none_of(file):
+            return file.totals.oldest_sealed_at
         floor = self._backlog.floor_in(file)
-        if floor < file.first_position:
-            return file.oldest_sealed_at
         if (batch := self._reader.in_memory(file.name.journal_id, floor + 1)) is not None:
             return batch.sealed_at
         place = (file.name.sequence, floor)
         if self._sealed_after is None or self._sealed_after[0] != place:
             self._look_up(file, place)
-        return self._sealed_after[1] if self._sealed_after is not None else file.oldest_sealed_at
+        return self._sealed_after[1] if self._sealed_after is not None else file.totals.oldest_sealed_at
+
+    def age_s(self) -> float:
+        """The age in seconds of the oldest unacknowledged batch; 0 if there is none."""
+        sealed_at = self.oldest_pending_at()
+        return 0 if sealed_at is None else max(0, now_us() - sealed_at) / 1e6
 
     def _look_up(self, file: JournalFile, place: FilePlace) -> None:
         if self._looking_up is not None and not self._looking_up.done():

@@ -1,17 +1,44 @@
-"""Gaps for records that a damaged journal file may have lost, so that backfill asks for them again. Pure."""
+"""Reports what a damaged journal file has lost, in the log and as gaps, so that backfill asks for it again."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 
+import structlog
+
+from ingestd.clock import now_us
+from ingestd.errors import JournalDamaged
 from ingestd.gaps.causes import DROPPED
+from ingestd.journal.file import JournalFile
+from ingestd.journal.salvage import Rewritten
 from ingestd.records import FeedGap, StreamId
+
+log = structlog.get_logger()
 
 # The records of a batch may have been received while the one before it was sealed, and sent a while before that.
 _BEFORE_SEAL_US = 2_000_000
 
 Sealed = Sequence[tuple[int, int]]  # position and sealed_at of the batches that are left, in order
+
+
+def report_damage(
+    file: JournalFile, error: JournalDamaged, rewritten: Rewritten, lost: Mapping[str, int] | None
+) -> list[FeedGap]:
+    """Log what a salvaged file has lost and return its gaps. `lost`: records by channel, None if it is not known."""
+    log.error(
+        "journal_file_damaged",
+        path=str(file.path),
+        error=str(error),
+        records_missing="unknown" if lost is None else lost,
+        records_kept=rewritten.file.totals.counts,
+        kept_aside=[str(path) for path in rewritten.kept_aside],
+    )
+    channels = None if lost is None else {channel for channel, count in lost.items() if count}
+    totals, sealed, now = file.totals, rewritten.sealed, now_us()
+    oldest = totals.oldest_sealed_at or (sealed[0][1] if sealed else now)
+    first, last = (totals.first_position, totals.last_position) if file.is_counted else (None, None)
+    return damage_gaps(rewritten.streams, channels, missing_span(sealed, first, last, oldest, now), str(file.name))
 
 
 def missing_span(sealed: Sealed, first: int | None, last: int | None, begins_at: int, ends_at: int) -> tuple[int, int]:

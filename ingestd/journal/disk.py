@@ -26,9 +26,9 @@ LARGE_BATCH_BYTES = 64 * 2**20
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Autocommit: one INSERT is one transaction, so one batch is one sync. Only mode `rwc` makes the file."""
+    """Connect in autocommit mode: one INSERT is one transaction and one sync. Only mode `rwc` creates the file."""
     if mode == "rwc":
-        os.close(open_own(path))  # SQLite gives its log and the log's index the rights of this file
+        os.close(open_own(path))  # SQLite gives its log and the log's index the permissions of this file
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
 
@@ -40,11 +40,11 @@ class Pages:
         self._free = 0  # bytes left in the leaf page that takes the next row
 
     def add(self, length: int) -> int:
-        """What one more row, of `length` bytes of counts and payload, takes on disk."""
+        """Add a row with `length` bytes of counts and payload. Returns the bytes it takes on disk."""
         local, overflow = _row_space(length)
         taken = local + overflow
         if local > self._free:
-            # What is free is too little for this row, and no later one goes there.
+            # The row begins a new page; the rest of this page stays unused.
             taken += self._free + _LEAF_OVERHEAD_BYTES
             self._free = _LEAF_BYTES
         self._free -= local
@@ -52,7 +52,7 @@ class Pages:
 
 
 def row_bytes(length: int) -> int:
-    """About what a row takes on disk; more by up to a page where it does not fit into the last one."""
+    """About how many bytes a row takes on disk; up to a page more if it does not fit into the last one."""
     return sum(_row_space(length))
 
 
@@ -74,7 +74,7 @@ def with_companions(path: Path) -> tuple[Path, Path, Path]:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Every error of SQLite and of the disk becomes a JournalError."""
+    """Turn every error of SQLite and of the disk into a JournalError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -101,7 +101,7 @@ def _has_memory() -> bool:
     return True
 
 
-# The system, another process or the program itself is to blame for these, and not the file.
+# Errors caused by the system, another process or this program, and not by the file.
 _NOT_CORRUPTION_CODES = frozenset(
     {
         sqlite3.SQLITE_IOERR,
@@ -127,11 +127,11 @@ def _journal_error(path: Path, error: sqlite3.Error) -> JournalError:
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
         return _no_room_error(path)
-    # Without room SQLite cannot make or lengthen its small files either, and calls that by other names.
+    # On a full disk SQLite cannot create or extend its small files either, and reports that by other codes.
     if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path.parent):
         return _no_room_error(path)
-    # The statements are ours and sound, so what else the library says of one is about the file: "no such column" is
-    # a damaged schema. It has no code for a text that is not UTF-8.
+    # Our statements are correct, so any other error is about the file: "no such column" means a damaged schema. SQLite
+    # has no code for a text that is not UTF-8.
     if primary is None:
         is_about_the_file = isinstance(error, sqlite3.OperationalError)
     else:

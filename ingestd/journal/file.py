@@ -2,15 +2,16 @@
 
 Synchronous; the journal calls it from its own threads.
 
-A file that takes no more appends is read with a connection that locks it alone (`locking_mode=EXCLUSIVE`): SQLite then
-keeps the index of the write-ahead log in its memory. Otherwise it would need a new `-shm` file, and on a full disk the
-one thing that could free some room, reading what is journaled, would be impossible.
+A file that takes no more appends is read by a connection with `locking_mode=EXCLUSIVE`. SQLite then keeps the index of
+the write-ahead log in memory instead of in a new `-shm` file, for which a full disk has no room: only reading the
+journal can free some.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -20,21 +21,28 @@ from pathlib import Path
 from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalVersion
 from ingestd.failpoints import passing
 from ingestd.files import sync_directory
+from ingestd.journal.batch import (
+    FilePlace,
+    StoredBatch,
+    Totals,
+    add_counts,
+    counts_of,
+    row_of,
+    stored,
+    stored_totals,
+    totals_row,
+)
 from ingestd.journal.disk import Pages, connect, translated, with_companions
-from ingestd.journal.rows import StoredBatch, Totals, counts_of, row_of, stored, stored_totals, totals_row
 from ingestd.records import WIRE_VERSION
 
-FORMAT_VERSION = 1  # of the tables below; together with the version of the records it is the file's `user_version`
+FORMAT_VERSION = 1  # of the tables below; `user_version` holds it and the version of the records
 APPLICATION_ID = 0x494E4744  # "INGD"
 _WIRE_FACTOR = 1000
-_SUFFIX = ".journal"
-PART = ".part"  # a file being rewritten; what a crash leaves of it is deleted at the next start
-NEW = ".new"  # a file wholly rewritten that takes the place of the old one, if need be at the next start
+END = 2**63 - 1
+"""The largest position that SQLite can hold, beyond every batch."""
 
-# However little it holds, a file that takes appends needs some room for its first pages and its log. It is not counted.
+# An active file needs some room for its first pages and its log, however little it holds. This much is not counted.
 _UNCOUNTED_LOG_BYTES = 256 * 1024
-_LOG_PAGES = 1000
-_READ_BYTES = 8 * 2**20
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -50,62 +58,41 @@ CREATE TABLE IF NOT EXISTS totals (of_all_batches BLOB NOT NULL);
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileName:
-    """`00000012-3f9ac1d2e4b56789.journal`: the order of files, and the journal (one process's life) it belongs to."""
+    """`00000012-3f9ac1d2e4b56789.journal`: the file's place in the order of files, and the id of its journal."""
 
     sequence: int
     journal_id: str
 
     def __str__(self) -> str:
-        return f"{self.sequence:08d}-{self.journal_id}{_SUFFIX}"
-
-    def with_mark(self, mark: str) -> FileName:
-        """The name of a rewritten file on its way: PART or NEW."""
-        return FileName(self.sequence, self.journal_id + mark)
-
-    def has_mark(self, mark: str) -> bool:
-        return self.journal_id.endswith(mark)
-
-    @property
-    def without_mark(self) -> FileName:
-        return FileName(self.sequence, self.journal_id.removesuffix(PART).removesuffix(NEW))
+        return f"{self.sequence:08d}-{self.journal_id}.journal"
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
-        sequence, dash, rest = name.partition("-")
-        if dash and sequence.isdigit() and rest.endswith(_SUFFIX) and len(rest) > len(_SUFFIX):
-            return cls(int(sequence), rest.removesuffix(_SUFFIX))
-        return None
+        match = re.fullmatch(r"([0-9]+)-(.+)\.journal", name, re.DOTALL)
+        return None if match is None else cls(int(match[1]), match[2])
 
 
 class JournalFile:
-    """One file, open for appending (`create`), or left by an earlier process and to be looked at (`load`).
+    """One file: new and open for appending (`create`), or left by an earlier process (`load`)."""
 
-    It has 17 attributes, because half of them are what `totals` stores: together they say what the file holds.
-    """
-
-    def __init__(self, path: Path, name: FileName) -> None:
-        self.path = path
+    def __init__(self, directory: Path, name: FileName) -> None:
+        self.path = directory / str(name)
         self.name = name
         self.ended = True  # takes no more appends
-        self.first_position = 0
-        self.last_position = 0
-        self.batches = 0
-        self.counts: dict[str, int] = {}
-        self.is_counted = False  # whether `counts` is known to be all that was written to it
-        self.oldest_sealed_at: int | None = None
-        self.rows_bytes = 0
+        self.totals = Totals()
+        self.is_counted = False  # whether the totals are known to cover everything that was written
         self._pages = Pages()
         self._log_bytes = 0
         self._failed = False
-        self._identity: tuple[int, int] | None = None  # device and inode of what takes the appends
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that takes the appends
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.Lock()
         self._reader: sqlite3.Connection | None = None
 
     @classmethod
-    def create(cls, directory: Path, name: FileName, log_pages: int = _LOG_PAGES) -> JournalFile:
-        """A new, empty file that is durable before this returns. Its log is folded in every `log_pages` pages."""
-        file = cls(directory / str(name), name)
+    def create(cls, directory: Path, name: FileName, log_pages: int) -> JournalFile:
+        """Make a new file, durable on return. Its log is folded in every `log_pages` pages."""
+        file = cls(directory, name)
         try:
             with translated(file.path):
                 file._writer = connect(file.path, "rwc")
@@ -122,20 +109,20 @@ class JournalFile:
         file.ended, file.is_counted = False, True
         return file
 
-    def load(self, below: int | None = None) -> None:
-        """Find out what an earlier process left in it. Raises JournalVersion or JournalDamaged.
+    def load(self, below: int) -> None:
+        """Find out what an earlier process left in the file. Raises JournalVersion or JournalDamaged.
 
-        `below` is where the next file of the same journal begins. A sync that failed may have left the same batch in
-        both; the one that was reported durable is the later one.
+        `below` is the first position of the journal's next file, or `END`. A failed sync may leave one batch in both
+        files; the copy in the later file is the one that was reported durable.
         """
         with self._reading():
             self._check_version()
-            if not self._take_totals(2**63 - 1 if below is None else below):
-                self._count_rows(2**63 - 1 if below is None else below)
+            if not self._take_totals(below):
+                self._count_rows(below)
         self.close_reader()
 
     def append(self, batch: StoredBatch) -> None:
-        """Make one batch durable: committed and synced when this returns. After an error the file has ended."""
+        """Make one batch durable: it is committed and synced on return. An error ends the file."""
         row = row_of(batch)
         with self._writing:
             if self._writer is None or self.ended:
@@ -154,7 +141,7 @@ class JournalFile:
             self._measure_log()
 
     def _check_it_is_there(self) -> None:
-        """Raise if the file was deleted or replaced: it still takes rows, but they are lost after a restart."""
+        """Raise if the file was deleted or replaced: it would still take rows, which no restart would find."""
         try:
             status = os.stat(self.path)
         except OSError as error:
@@ -165,14 +152,15 @@ class JournalFile:
         elif self._identity != identity:
             raise JournalError(f"{self.path} was replaced by another file")
 
-    def read(self, after: int, max_records: int, max_bytes: int = _READ_BYTES) -> list[StoredBatch]:
-        """The batches beyond `after`, in order, at least one if there is one, about `max_records` records of them.
+    def read(self, after: int, max_records: int, max_bytes: int) -> list[StoredBatch]:
+        """Read the batches after position `after`, in order: at least one if there is one, and about `max_records`
+        records.
 
-        Raises JournalDamaged when the first of them is damaged, or is not the one that must come next.
+        Raises JournalDamaged if the first of them is damaged or out of order.
         """
         batches: list[StoredBatch] = []
         records = size = 0
-        last = self.last_position
+        last = self.totals.last_position
         with self._reading():
             for row in self.rows(after + 1, last + 1):
                 batch = stored(row) if self._is_next(row[0], after) else None
@@ -189,34 +177,35 @@ class JournalFile:
             else:
                 if not batches and after < last:
                     raise JournalDamaged(f"{self.path}: the batches after {after} are missing")
-        if self.ended and (not batches or batches[-1].position >= self.last_position):
+        if self.ended and (not batches or batches[-1].position >= self.totals.last_position):
             self.close_reader()
         return batches
 
     def counts_between(self, after: int, position: int) -> dict[str, int]:
-        """Records by channel in the batches beyond `after` up to and including `position`."""
+        """Count the records by channel in the batches after `after`, up to and including `position`."""
         sums: dict[str, int] = {}
         query = "SELECT counts FROM batches WHERE position > ? AND position <= ?"
         with self._reading():
-            for (counts,) in self._connection().execute(query, (after, min(position, self.last_position))):
+            for (counts,) in self._connection().execute(query, (after, min(position, self.totals.last_position))):
                 add_counts(sums, counts_of(counts))
         return sums
 
     def sealed_after(self, after: int) -> int | None:
-        """When the first batch beyond `after` was sealed."""
+        """When the first batch after `after` was sealed."""
         with self._reading():
             query = "SELECT sealed_at FROM batches WHERE position > ? ORDER BY position LIMIT 1"
             row = self._connection().execute(query, (after,)).fetchone()
         return None if row is None else int(row[0])
 
     def has_rows(self) -> bool:
+        """Whether there is any row, even one that a later file repeats."""
         with self._reading():
-            found = self.rows(0, 2**63 - 1).fetchone() is not None
+            found = self.rows(0, END).fetchone() is not None
         self.close_reader()
         return found
 
     def rows(self, position: int, below: int) -> sqlite3.Cursor:
-        """The rows from `position` on, as they are. Raises sqlite3.Error."""
+        """The raw rows from `position` up to `below`. Raises sqlite3.Error."""
         query = (
             "SELECT position, sealed_at, counts, crc, payload FROM batches "
             "WHERE position >= ? AND position < ? ORDER BY position"
@@ -224,45 +213,42 @@ class JournalFile:
         return self._connection().execute(query, (position, below))
 
     @property
-    def size_bytes(self) -> int:
-        """What the batches take on disk, page by page, and the write-ahead log beyond its first 256 KiB."""
-        return self.rows_bytes + self._log_bytes
+    def place(self) -> FilePlace:
+        """The place of the last batch."""
+        return self.name.sequence, self.totals.last_position
 
-    def totals(self) -> bytes:
-        """The totals as they are stored, with their checksum."""
-        counts = {channel: count for channel, count in self.counts.items() if count}
-        ends = self.first_position, self.last_position, self.oldest_sealed_at or 0
-        return totals_row(Totals(*ends, self.batches, self.rows_bytes, counts))
+    @property
+    def size_bytes(self) -> int:
+        """The size on disk: the batches, page by page, and the write-ahead log beyond its first 256 KiB."""
+        return self.totals.rows_bytes + self._log_bytes
 
     def account(self, position: int, sealed_at: int, counts: dict[str, int], length: int) -> None:
-        """Count one more row, of `length` bytes of counts and payload."""
-        self.first_position = self.first_position or position
-        self.last_position = max(self.last_position, position)
-        self.batches += 1
-        if self.oldest_sealed_at is None:
-            self.oldest_sealed_at = sealed_at
-        add_counts(self.counts, counts)
-        self.rows_bytes += self._pages.add(length)
+        """Add a row to the totals. `length` is the size of its encoded counts and its payload, in bytes."""
+        totals = self.totals
+        totals.first_position = totals.first_position or position
+        totals.last_position = max(totals.last_position, position)
+        totals.oldest_sealed_at = totals.oldest_sealed_at or sealed_at
+        totals.batches += 1
+        totals.rows_bytes += self._pages.add(length)
+        add_counts(totals.counts, counts)
 
     def finish(self) -> None:
-        """No more appends: the totals are stored and the write-ahead log is folded into the file.
+        """End the file: store the totals and fold the write-ahead log into it.
 
-        Not after a failed sync: what the disk holds of that file is not known, and another sync would not tell.
+        After a failed sync both are left out: the state of the file is unknown, and another sync would not reveal it.
         """
         with self._writing:
             self.ended = True
-            if self._failed:
-                return  # the connection stays: closing it would sync
-            if self._writer is None:
-                return
-            with contextlib.suppress(sqlite3.Error, OSError):  # a courtesy to the next start: the log is durable
-                if self.last_position:
-                    self._writer.execute("PRAGMA synchronous=NORMAL")  # the folding syncs it
-                    self._writer.execute("INSERT INTO totals VALUES (?)", (self.totals(),))
+            if self._failed or self._writer is None:
+                return  # after a failure the connection stays: closing it would sync
+            with contextlib.suppress(sqlite3.Error, OSError):  # it only speeds up the next start; the log is durable
+                if self.totals.last_position:
+                    self._writer.execute("PRAGMA synchronous=NORMAL")  # the checkpoint syncs it
+                    self._writer.execute("INSERT INTO totals VALUES (?)", (totals_row(self.totals),))
                     passing("journal.finish")
                 self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._writer.close()
-            self._writer = None  # not before: from now on it is read by a connection that locks it alone
+            self._writer = None  # only now, because without a writer the reader locks the file exclusively
             self._measure_log()
 
     def close_reader(self) -> None:
@@ -279,7 +265,7 @@ class JournalFile:
             writer.close()
 
     def unlink(self) -> None:
-        """Forget the file: every durable sink has stored what it holds, or it holds nothing."""
+        """Delete the file: every durable sink has stored its batches, or it has none."""
         self.ended = True
         with translated(self.path):
             try:
@@ -311,31 +297,27 @@ class JournalFile:
             return False
         row = connection.execute("SELECT of_all_batches FROM totals").fetchone()
         totals = None if row is None else stored_totals(row[0])
-        if totals is None:
-            return False
         # In two queries, each answered from one end of the table.
         first = connection.execute("SELECT min(position) FROM batches WHERE position < ?", (below,)).fetchone()[0]
         last = connection.execute("SELECT max(position) FROM batches WHERE position < ?", (below,)).fetchone()[0]
-        if first is None or first < totals.first_position or last > totals.last_position:
+        if totals is None or first is None or first < totals.first_position or last > totals.last_position:
             return False
-        self.first_position, self.last_position = totals.first_position, totals.last_position
-        self.oldest_sealed_at = totals.oldest_sealed_at
-        self.batches, self.rows_bytes, self.counts = totals.batches, totals.rows_bytes, dict(totals.counts)
-        self.is_counted = True
+        self.totals, self.is_counted = totals, True
         if (first, last) != (totals.first_position, totals.last_position):
             raise JournalDamaged(f"{self.path}: its first or last batches are missing")
         return True
 
     def _is_next(self, position: int, after: int) -> bool:
-        """A damaged tree leads to the wrong rows, also back to those that were read: its rows themselves look sound."""
-        has_holes = self.batches != self.last_position - self.first_position + 1  # damage was taken out of it
-        return position > after if has_holes else position == max(after + 1, self.first_position)
+        """Whether the row at `position` must follow `after`. A damaged tree can lead to a wrong row that is intact."""
+        totals = self.totals
+        has_holes = totals.batches != totals.last_position - totals.first_position + 1  # damaged batches were taken out
+        return position > after if has_holes else position == max(after + 1, totals.first_position)
 
     def _count_rows(self, below: int) -> None:
         query = "SELECT position, sealed_at, counts, length(payload) FROM batches WHERE position < ? ORDER BY position"
         for position, sealed_at, counts, length in self._connection().execute(query, (below,)):
-            if self.batches and position != self.last_position + 1:
-                raise JournalDamaged(f"{self.path}: batch {position} follows {self.last_position}")
+            if self.totals.batches and position != self.totals.last_position + 1:
+                raise JournalDamaged(f"{self.path}: batch {position} follows {self.totals.last_position}")
             self.account(position, sealed_at, counts_of(counts), len(counts) + length)
         self.is_counted = True
         self._measure_log()
@@ -365,14 +347,8 @@ class JournalFile:
         return self._reader
 
 
-def add_counts(sums: dict[str, int], counts: dict[str, int], sign: int = 1) -> None:
-    """Add `counts` to `sums` in place, times `sign`."""
-    for channel, count in counts.items():
-        sums[channel] = sums.get(channel, 0) + sign * count
-
-
 def write_schema(connection: sqlite3.Connection) -> None:
-    """The tables and the versions, in one transaction."""
+    """Create the tables and set the versions, in one transaction."""
     connection.execute("BEGIN")
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={FORMAT_VERSION * _WIRE_FACTOR + WIRE_VERSION}")

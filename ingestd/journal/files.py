@@ -1,7 +1,7 @@
 """The files of the journal on disk, and the two threads that touch them.
 
-The writer's thread appends to the newest file. The reader's thread reads, and does everything to the other files. So
-nothing is rewritten or deleted while it is being read, and neither keeps an append waiting.
+The writer's thread appends to the newest file. The reader's thread reads, and rewrites and deletes the other files. So
+no file is rewritten or deleted while it is being read, and no append waits for either.
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ class JournalFiles:
 
     def __init__(self, directory: Path, journal_id: str, file_bytes: int, metrics: Metrics) -> None:
         self.kept: list[JournalFile] = []
+        self.in_use: list[JournalFile] = []  # the reader's thread works on them
         self.last_sequence = 0
         self._directory = directory
         self._journal_id = journal_id
         self._file_bytes = file_bytes
         self._log_pages = max(16, min(1000, file_bytes // 4 // _PAGE_BYTES))
         self._metrics = metrics
-        self._undeleted: list[JournalFile] = []  # every sink has passed them, and the disk refused to delete them
-        self._in_use: list[JournalFile] = []  # the reader's thread is asked something about them
+        self._undeleted: list[JournalFile] = []  # stored by every sink, but the disk refused to delete them
         self._writer = Worker("journal-writer")
         self._reader = Worker("journal-reader")
 
     def close(self) -> list[str]:
-        """Close the files. Returns the names of threads that hang in the disk: these are left to themselves."""
+        """Close the files. Returns the names of the threads that hang in the disk and were abandoned."""
         with contextlib.suppress(WorkerClosed):
-            self._writer.submit(partial(_finish_all, list(self.kept)))
+            for file in self.kept:
+                if not file.ended:
+                    self._writer.submit(file.finish)
         hung = [worker.name for worker in (self._writer, self._reader) if not worker.close(CLOSE_S)]
         if not hung:
             for file in self.kept:
@@ -59,28 +61,20 @@ class JournalFiles:
 
     @property
     def size_bytes(self) -> int:
-        """What the batches take on disk, with the write-ahead log; see `JournalFile.size_bytes`."""
-        return sum(file.size_bytes for file in self.kept) + sum(file.size_bytes for file in self._undeleted)
-
-    def newest_place(self) -> FilePlace | None:
-        """Where the newest batch lies; None without a file."""
-        return (self.kept[-1].name.sequence, self.kept[-1].last_position) if self.kept else None
+        """The size on disk; see `JournalFile.size_bytes`."""
+        return sum(file.size_bytes for file in (*self.kept, *self._undeleted))
 
     def after(self, place: FilePlace, skipped: dict[str, int]) -> JournalFile | None:
-        """The first file with a batch beyond `place` that is not skipped; `skipped`: see `BatchReader.read_after`."""
+        """The first file with a batch after `place` that is not skipped; `skipped`: see `BatchReader.read_after`."""
         for file in self.kept:
-            is_beyond = (file.name.sequence, file.last_position) > place
-            if is_beyond and file.last_position > skipped.get(file.name.journal_id, 0):
+            if file.place > place and file.totals.last_position > skipped.get(file.name.journal_id, 0):
                 return file
         return None
 
     def active(self) -> JournalFile | None:
-        """The file that takes appends."""
-        return self.kept[-1] if self.kept and not self.kept[-1].ended else None
-
-    def is_large(self, file: JournalFile) -> bool:
-        """Whether the file is so large that it takes no more appends."""
-        return file.size_bytes >= self._file_bytes
+        """The file that takes appends; None if there is none, or if it has reached its size."""
+        is_active = self.kept and not self.kept[-1].ended and self.kept[-1].size_bytes < self._file_bytes
+        return self.kept[-1] if is_active else None
 
     async def begin(self) -> JournalFile:
         """Begin a new file, and finish the previous one."""
@@ -95,53 +89,41 @@ class JournalFiles:
         return file
 
     def end(self, file: JournalFile) -> None:
-        """The file takes no more appends. One without a batch is deleted: such files must not pile up."""
+        """End a file. One without a batch is deleted, so that such files do not pile up."""
         file.ended = True
-        if not file.last_position and file in self.kept:
-            self.kept.remove(file)
-            self._delete(file)
-
-    def delete_oldest(self) -> JournalFile:
-        """Delete the oldest file, which every sink has stored."""
-        file = self.kept.pop(0)
-        self._delete(file)
-        return file
+        if not file.totals.last_position and file in self.kept:
+            self.delete(file)
 
     def replace(self, file: JournalFile, smaller: JournalFile) -> None:
-        """A file was rewritten, with fewer records; one without any is deleted."""
-        index = self.kept.index(file)
-        if any(smaller.counts.values()):
-            self.kept[index] = smaller
-        else:
-            del self.kept[index]
-            self._delete(smaller)
+        """Put a rewritten file in the place of the old one, or delete it if no records are left."""
+        self.kept[self.kept.index(file)] = smaller
+        if not any(smaller.totals.counts.values()):
+            self.delete(smaller)
 
     @contextlib.contextmanager
     def using(self, file: JournalFile) -> Iterator[None]:
-        """Inside the block the file is not rewritten."""
-        self._in_use.append(file)
+        """Keep the file from being rewritten inside the block."""
+        self.in_use.append(file)
         try:
             yield
         finally:
-            self._in_use.remove(file)
-
-    def is_in_use(self, file: JournalFile) -> bool:
-        """Whether the reader's thread is asked something about the file."""
-        return file in self._in_use
+            self.in_use.remove(file)
 
     async def in_writer(self, work: Callable[[], T]) -> T:
-        """Do it in the writer's thread. Raises JournalError once the journal is closed."""
+        """Run in the writer's thread. Raises JournalError after `close`."""
         return await asyncio.wrap_future(_submitted(self._writer, work))
 
     async def in_reader(self, work: Callable[[], T]) -> T:
-        """Do it in the reader's thread. Raises JournalError once the journal is closed."""
+        """Run in the reader's thread. Raises JournalError after `close`."""
         return await asyncio.wrap_future(self.look_up(work))
 
     def look_up(self, work: Callable[[], T]) -> Future[T]:
-        """Do it in the reader's thread; nobody waits for it."""
+        """Run in the reader's thread, without waiting. Raises JournalError after `close`."""
         return _submitted(self._reader, work)
 
-    def _delete(self, file: JournalFile) -> None:
+    def delete(self, file: JournalFile) -> None:
+        """Delete a file that every sink has stored. If the disk refuses, it is tried again with the next one."""
+        self.kept.remove(file)
         file.ended = True
         again, self._undeleted = self._undeleted, []
         for gone in (*again, file):
@@ -151,7 +133,7 @@ class JournalFiles:
     def _deleted(self, file: JournalFile, done: Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            self._undeleted.append(file)  # tried again with the next one
+            self._undeleted.append(file)
             self._metrics.journal_errors.inc()
             log.error("journal_file_not_deleted", path=str(file.path), error=str(error))
 
@@ -161,9 +143,3 @@ def _submitted(worker: Worker, work: Callable[[], T]) -> Future[T]:
         return worker.submit(work)
     except WorkerClosed as error:
         raise JournalError(str(error)) from error
-
-
-def _finish_all(files: list[JournalFile]) -> None:
-    for file in files:
-        if not file.ended:
-            file.finish()

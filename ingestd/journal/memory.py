@@ -9,7 +9,7 @@ from ingestd.journal.batch import Batch, FilePlace
 
 
 class RecentBatches:
-    """The newest batches of this process, at most `limit_bytes` of them and at least one."""
+    """The newest batches of this process: at least one, and others up to `limit_bytes` in all."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.floor: FilePlace = (0, 0)  # the last batch that is only on disk
@@ -18,7 +18,7 @@ class RecentBatches:
         self._bytes = 0
 
     def add(self, batch: Batch) -> None:
-        """Keep one more batch; the oldest ones go when there is no room for it."""
+        """Keep one more batch, and forget the oldest ones if there is no room for it."""
         self._batches.append(batch)
         self._bytes += batch.memory_bytes
         while len(self._batches) > 1 and self._bytes > self._limit_bytes:
@@ -29,18 +29,13 @@ class RecentBatches:
         while self._batches and self._batches[0].place <= place:
             self._forget_oldest()
 
-    def forget_files_through(self, sequence: int) -> None:
-        """Forget the batches that are in this file or an older one."""
-        while self._batches and self._batches[0].file_sequence <= sequence:
-            self._forget_oldest()
-
     def at(self, position: int) -> Batch | None:
         """The batch at this position, if it is in memory."""
         index = position - self._batches[0].position if self._batches else -1
         return self._batches[index] if 0 <= index < len(self._batches) else None
 
     def read(self, place: FilePlace, skipped: int, max_records: int, max_bytes: int) -> list[Batch]:
-        """The batches beyond `place` and beyond the position `skipped`, oldest first; at least one if there is one."""
+        """The batches after both `place` and the position `skipped`, oldest first; at least one if there is one."""
         if not self._batches:
             return []
         first = self._batches[0]

@@ -1,4 +1,4 @@
-"""Reading batches: from memory where a sink keeps up, from the files where it has fallen behind."""
+"""Reads batches: from memory for a sink that keeps up, from the files for one that has fallen behind."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from ingestd.journal.file import JournalFile
 from ingestd.journal.files import JournalFiles
 from ingestd.journal.memory import RecentBatches
 from ingestd.journal.rewriting import Rewriter
-from ingestd.journal.rows import StoredBatch
 from ingestd.records import decode_batch
 
 READ_BYTES = 8 * 2**20
-"""A read brings no more than this, besides its first batch: decoded it is several times as large."""
+"""The most that one read returns, besides its first batch. Decoded records take several times as much memory."""
 
 
 class BatchReader:
-    """Reads batches, and has a file repaired when it meets damage."""
+    """Reads batches, and has a file repaired if it finds damage."""
 
     def __init__(self, journal_id: str, files: JournalFiles, recent: RecentBatches, rewriter: Rewriter) -> None:
         self.journal_id = journal_id
@@ -29,9 +28,9 @@ class BatchReader:
         self._rewriter = rewriter
 
     async def read_after(self, place: FilePlace, max_records: int, skipped: dict[str, int]) -> list[Batch]:
-        """The batches beyond `place`, oldest first; at least one if there is one.
+        """The batches after `place`, oldest first; at least one if there is one.
 
-        `skipped`: by journal id, the position up to which it is passed over.
+        `skipped` gives, by journal id, the position up to which batches are left out.
         """
         while place < self._recent.floor and (file := self.files.after(place, skipped)) is not None:
             after = max(place[1] if file.name.sequence == place[0] else 0, skipped.get(file.name.journal_id, 0))
@@ -39,20 +38,15 @@ class BatchReader:
             if batches:
                 return batches
             if file in self.files.kept:
-                place = file.name.sequence, file.last_position
+                place = file.place
         return self._recent.read(place, skipped.get(self.journal_id, 0), max_records, READ_BYTES)
 
     def in_memory(self, journal_id: str, position: int) -> Batch | None:
         """The batch at this position, if it is in memory."""
         return self._recent.at(position) if journal_id == self.journal_id else None
 
-    async def counts_between(self, file: JournalFile, after: int, position: int) -> dict[str, int]:
-        """Records by channel in the batches of a file beyond `after` up to and including `position`."""
-        with self.files.using(file):
-            return await self.files.in_reader(partial(file.counts_between, after, position))
-
     async def _read_file(self, file: JournalFile, after: int, max_records: int) -> list[Batch]:
-        """The next batches of a file. Empty, too, when the file was replaced meanwhile."""
+        """The next batches of a file; none if the file was replaced meanwhile."""
         with self.files.using(file):
             try:
                 return await self.files.in_reader(partial(_read, file, after, max_records))
@@ -66,25 +60,13 @@ class BatchReader:
 
 
 def _read(file: JournalFile, after: int, max_records: int) -> list[Batch]:
-    """In the reader's thread: the event loop does not wait for the decoding either."""
+    """Read and decode. Runs in the reader's thread, so that the event loop does not wait for the decoding either."""
     batches: list[Batch] = []
     for stored in file.read(after, max_records, READ_BYTES):
         try:
-            batches.append(_decoded(file, stored))
+            batches.append(stored.with_records(decode_batch(stored.payload), file.name.journal_id, file.name.sequence))
         except msgspec.DecodeError as error:
             if batches:
-                break  # the next read meets it first
+                break  # the next read finds it first
             raise JournalDamaged(f"{file.path}: batch {stored.position} cannot be decoded: {error}") from error
     return batches
-
-
-def _decoded(file: JournalFile, stored: StoredBatch) -> Batch:
-    return Batch(
-        journal_id=file.name.journal_id,
-        position=stored.position,
-        sealed_at=stored.sealed_at,
-        counts=stored.counts,
-        records=decode_batch(stored.payload),
-        size_bytes=len(stored.payload),
-        file_sequence=file.name.sequence,
-    )

@@ -1,8 +1,9 @@
-"""Rewriting files while the journal is open: a channel is dropped when it is full, damaged batches are taken out."""
+"""Rewrites files while the journal is open: to drop a channel if it is full, or to take out damaged batches."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Mapping
 from functools import partial
 
@@ -12,12 +13,13 @@ from ingestd.channels import ROWS
 from ingestd.errors import JournalDamaged
 from ingestd.gaps.open_gaps import Dropped
 from ingestd.journal.backlog import Backlog
-from ingestd.journal.file import JournalFile
+from ingestd.journal.damage import report_damage
+from ingestd.journal.file import END, JournalFile
 from ingestd.journal.files import JournalFiles
 from ingestd.journal.memory import RecentBatches
-from ingestd.journal.recovery import Found, gaps_left_by
+from ingestd.journal.recovery import Found
 from ingestd.journal.salvage import Rewritten, salvage, without_channel
-from ingestd.ops.metrics import Metrics
+from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import FeedGap, StreamId
 
 log = structlog.get_logger()
@@ -27,7 +29,7 @@ DROP_ORDER = tuple(row.name for row in sorted(ROWS, key=lambda row: row.drop_ran
 
 
 class Rewriter:
-    """Takes records out of files, and out of the backlogs of the sinks that have not stored them."""
+    """Removes records from files, and from the backlogs of the sinks that have not stored them."""
 
     def __init__(self, files: JournalFiles, recent: RecentBatches, backlogs: list[Backlog], metrics: Metrics) -> None:
         self._files = files
@@ -40,17 +42,17 @@ class Rewriter:
         self._unfinished: set[asyncio.Future[None]] = set()
 
     def note_found(self, found: Found) -> None:
-        """The start has taken damaged batches out of the files of an earlier process."""
+        """Take over the losses that were found at the start."""
         self._damage_gaps += found.gaps
         self._count_dropped(found.lost, "journal_damaged")
 
     def take_dropped(self) -> list[tuple[StreamId, Dropped]]:
-        """What was dropped since the last call because the journal was full."""
+        """The records dropped since the last call because the journal was full."""
         dropped, self._dropped = self._dropped, []
         return dropped
 
     def take_damage_gaps(self) -> list[FeedGap]:
-        """The gaps that damaged files have left since the last call."""
+        """The gaps that damaged files have caused since the last call."""
         gaps, self._damage_gaps = self._damage_gaps, []
         return gaps
 
@@ -59,7 +61,7 @@ class Rewriter:
         candidates = [file for file in self._files.kept if self._may_shrink(file)]
         for channel in DROP_ORDER:
             for file in candidates:
-                if file.counts.get(channel, 0) and file in self._files.kept and self._may_shrink(file):
+                if file.totals.counts.get(channel, 0) and file in self._files.kept and self._may_shrink(file):
                     await self._to_the_end(self._drop(file, channel))
                     return True
         return False
@@ -71,57 +73,46 @@ class Rewriter:
                 await self._to_the_end(self._repair(file, error))
 
     def _may_shrink(self, file: JournalFile) -> bool:
-        if not file.ended or self._files.is_in_use(file) or any(each.has_begun(file) for each in self._backlogs):
+        if not file.ended or file in self._files.in_use or any(each.has_begun(file) for each in self._backlogs):
             return False
-        return any(backlog.floor_in(file) < file.first_position for backlog in self._backlogs)
+        return any(backlog.has_none_of(file) for backlog in self._backlogs)
 
     async def _drop(self, file: JournalFile, channel: str) -> None:
         sequence = file.name.sequence
-        # A sink must get what is counted as kept, and that is what the file has: memory still has the whole batches.
-        self._recent.forget_files_through(sequence)
-        waiting = [backlog for backlog in self._backlogs if backlog.floor_in(file) < file.first_position]
+        # The batches in memory are still whole, but a sink must get only the records that are counted as kept.
+        self._recent.forget_through((sequence, END))
+        waiting = [backlog for backlog in self._backlogs if backlog.has_none_of(file)]
         rewritten = await self._files.in_reader(partial(without_channel, file, channel))
         for backlog in waiting:
-            backlog.lose(sequence, rewritten.file.counts)
+            backlog.lose(sequence, rewritten.file.totals.counts)
         self._files.replace(file, rewritten.file)
-        self._count_dropped({channel: file.counts[channel]}, "journal_full")
+        records = file.totals.counts[channel]
+        self._count_dropped({channel: records}, "journal_full")
         self._dropped += rewritten.dropped.items()
         self._count_dropped(rewritten.lost, "journal_damaged")
-        log.warning("journal_full_dropped", channel=channel, records=file.counts[channel], file=str(file.name))
+        log.warning("journal_full_dropped", channel=channel, records=records, file=str(file.name))
         self._metrics.journal_bytes.set(self._files.size_bytes)
 
     async def _repair(self, file: JournalFile, error: JournalDamaged) -> None:
         file.ended = True
-        rewritten = await self._files.in_reader(partial(salvage, file, file.last_position + 1))
+        rewritten = await self._files.in_reader(partial(salvage, file, file.totals.last_position + 1))
         lost = self._lose(file, rewritten)
         self._count_dropped(lost, "journal_damaged")
-        self._damage_gaps += gaps_left_by(file, rewritten, lost)
+        self._damage_gaps += report_damage(file, error, rewritten, lost)
         self._files.replace(file, rewritten.file)
-        log.error(
-            "journal_file_damaged",
-            path=str(file.path),
-            error=str(error),
-            records_missing=lost,
-            records_kept=rewritten.file.counts,
-            kept_aside=[str(path) for path in rewritten.kept_aside],
-        )
 
     def _lose(self, file: JournalFile, rewritten: Rewritten) -> dict[str, int]:
         """The lost records that some sink has not stored yet."""
-        most: dict[str, int] = {}
-        for backlog in self._backlogs:
-            gone = backlog.lose(file.name.sequence, rewritten.counts_beyond(backlog.floor_in(file)))
-            for channel, count in gone.items():
-                most[channel] = max(count, most.get(channel, 0))
-        return most
+        most: Counter[str] = Counter()
+        for backlog in self._backlogs:  # the largest count of each channel
+            most |= backlog.lose(file.name.sequence, rewritten.counts_beyond(backlog.floor_in(file)))
+        return dict(most)
 
     def _count_dropped(self, counts: Mapping[str, int], reason: str) -> None:
-        for channel, count in counts.items():
-            if count > 0:
-                self._metrics.dropped.labels(channel, reason).inc(count)
+        count_by(self._metrics.dropped, {(channel, reason): count for channel, count in counts.items()})
 
     async def _to_the_end(self, work: Coroutine[None, None, None]) -> None:
-        """Wait for the end even if the caller is cancelled: files and counts must change together."""
+        """Run to the end even if the caller is cancelled, because files and counts must change together."""
         task = asyncio.ensure_future(work)
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)

@@ -1,9 +1,9 @@
-"""Rewrites a file of the journal, without its damaged batches or without one channel.
+"""Rewrites a journal file without its damaged batches, or without one channel.
 
-The new file is written beside the old one (`.part`), made durable, and renamed (`.new`); from then on it is what
-counts. Then the old file's write-ahead log goes, which would otherwise be replayed into the new one, and the new file
-takes the old one's name. A crash at any moment leaves the old file or the new one, whole; `sweep` finishes or undoes
-what it interrupted. A damaged file is first given a second name in `bad/`.
+The new file is written beside the old one (`.part`), made durable, and renamed (`.new`). From then on it is the valid
+one: the old file's write-ahead log is deleted, which would otherwise be replayed into the new file, and the new file
+takes the old one's name. A crash at any moment leaves the whole old file or the whole new one; `sweep` then finishes or
+undoes the rewriting. A damaged file is first given a second name in `bad/`.
 
 Synchronous, for the thread that owns the files that take no more appends.
 """
@@ -14,6 +14,8 @@ import contextlib
 import os
 import shutil
 import sqlite3
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,17 +25,18 @@ import msgspec
 from ingestd import files
 from ingestd.channels import channel_of, count_channels, stream_of
 from ingestd.gaps.open_gaps import Dropped, dropped
+from ingestd.journal.batch import Row, StoredBatch, add_counts, row_of, stored, totals_row
 from ingestd.journal.disk import connect, translated, with_companions
-from ingestd.journal.file import NEW, PART, FileName, JournalFile, add_counts, write_schema
-from ingestd.journal.rows import StoredBatch, row_of, stored
+from ingestd.journal.file import FileName, JournalFile, write_schema
 from ingestd.records import FeedGap, Record, Rejected, StreamId, decode_batch, encode_batch
 
-_STEPS = 2000  # one position at a time over a damaged page, before the steps double
-_END = 2**62
+_PART = ".part.journal"  # a file being rewritten; deleted at the next start
+_NEW = ".new.journal"  # a rewritten file, complete, that has not got the old one's name yet
+_STEPS = 2000  # positions tried one by one across a damaged page, before the steps double
 _PAGE_BYTES = 4096
 _LEAST_PATIENCE = 1000
-# What SQLite says of a damaged schema quotes it, and the quotation may be no text.
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)  # the last: see journal_disk.translated
+# SQLite quotes a damaged schema in its error, and the quotation may not be text. For MemoryError see `disk.translated`.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 
 
 @dataclass
@@ -41,10 +44,10 @@ class Rewritten:
     """The result of rewriting: the new file, and the records not in it."""
 
     file: JournalFile
-    counts_at: dict[int, dict[str, int]] = field(default_factory=dict)  # records by channel, by position
+    counts_at: dict[int, dict[str, int]] = field(default_factory=dict)  # of the batches kept, by position
     sealed: list[tuple[int, int]] = field(default_factory=list)  # position and sealed_at of each batch kept
-    streams: set[StreamId] = field(default_factory=set)  # which the batches kept are of
-    lost: dict[str, int] = field(default_factory=dict)  # records; known only of a file that had been counted
+    streams: set[StreamId] = field(default_factory=set)  # those of the batches kept
+    lost: dict[str, int] = field(default_factory=dict)  # records; known only if the old file had been counted
     kept_aside: list[Path] = field(default_factory=list)
     dropped: dict[StreamId, Dropped] = field(default_factory=dict)  # on purpose, with a channel
 
@@ -57,49 +60,47 @@ class Rewritten:
         return sums
 
 
-def salvage(file: JournalFile, below: int | None = None) -> Rewritten:
-    """Replace a damaged file by one with its undamaged batches; what is damaged is kept in `bad/`.
+def salvage(file: JournalFile, below: int) -> Rewritten:
+    """Replace a damaged file by one with its undamaged batches; the damaged ones are kept in `bad/`.
 
-    Raises JournalError only when the disk refuses, never for the damage. `below`: see `JournalFile.load`.
+    Raises JournalError only if the disk refuses, never for the damage. `below`: see `JournalFile.load`.
     """
     file.finish()  # so that an append in flight is salvaged too
-    return _rewrite(file, None, _END if below is None else below)
+    return _rewrite(file, None, below)
 
 
 def without_channel(file: JournalFile, channel: str) -> Rewritten:
     """Replace a file by one with the same batches at the same positions, without the records of one channel."""
-    return _rewrite(file, channel, file.last_position + 1)
+    return _rewrite(file, channel, file.totals.last_position + 1)
 
 
 def sweep(directory: Path) -> None:
-    """Run at the start: finish or undo a rewriting that a crash interrupted, and delete leftover files."""
+    """At the start, finish or undo a rewriting that a crash interrupted, and delete leftover files."""
     with translated(directory):
-        for path in sorted(directory.iterdir()):
-            name = FileName.parse(path.name)
-            if name is not None and name.has_mark(NEW):
-                _put_in_place(path, directory / str(name.without_mark))
+        for path in sorted(directory.glob(f"*{_NEW}")):
+            if FileName.parse(path.name) is not None:
+                _put_in_place(path, path.with_name(f"{path.name.removesuffix(_NEW)}.journal"))
         for path in sorted(directory.iterdir()):
             base = path.with_name(path.name.removesuffix("-wal").removesuffix("-shm").removesuffix("-journal"))
-            name = FileName.parse(base.name)
-            if name is not None and (name.has_mark(PART) or not base.exists()):
+            if FileName.parse(base.name) is not None and (base.name.endswith(_PART) or not base.exists()):
                 path.unlink(missing_ok=True)
 
 
 def _rewrite(file: JournalFile, channel: str | None, below: int) -> Rewritten:
     directory = file.path.parent
-    part = directory / str(file.name.with_mark(PART))
-    new = directory / str(file.name.with_mark(NEW))
+    part, new = file.path.with_suffix(_PART), file.path.with_suffix(_NEW)
     found = _Undamaged(file, below)
-    copy = JournalFile(file.path, file.name)
-    result = Rewritten(copy)
+    copy = JournalFile(directory, file.name)
+    result = Rewritten(copy, streams=found.streams)
     with translated(file.path):
         try:
             _discard(part)
             batches = found.batches() if channel is None else _all_without(channel, found.batches(), result.dropped)
             _write(part, copy, result, batches)
             file.close_reader()
-            result.lost, result.streams = _lost(file, copy, channel), found.streams
-            if found.damage or (any(result.lost.values()) and not found.undecodable):
+            lost = Counter(file.totals.counts) - Counter(copy.totals.counts)  # the positive differences
+            result.lost = {name: count for name, count in lost.items() if name != channel}
+            if found.damage or (result.lost and not found.undecodable):
                 result.kept_aside = keep_aside(file.path)
             result.kept_aside += [_keep_payload(file, batch) for batch in found.undecodable]
             os.replace(part, new)
@@ -114,7 +115,7 @@ def _rewrite(file: JournalFile, channel: str | None, below: int) -> Rewritten:
 
 
 def _write(part: Path, copy: JournalFile, result: Rewritten, batches: Iterable[StoredBatch]) -> None:
-    """One transaction and one sync, without a log: until it is renamed, a crash deletes it."""
+    """Write all batches in one transaction with one sync. No log is needed, because a crash discards the file."""
     connection = connect(part, "rwc")
     try:
         connection.execute("PRAGMA journal_mode=OFF")
@@ -128,17 +129,11 @@ def _write(part: Path, copy: JournalFile, result: Rewritten, batches: Iterable[S
             result.counts_at[batch.position] = batch.counts
             result.sealed.append((batch.position, batch.sealed_at))
         copy.is_counted = True
-        if copy.last_position:
-            connection.execute("INSERT INTO totals VALUES (?)", (copy.totals(),))
+        if copy.totals.last_position:
+            connection.execute("INSERT INTO totals VALUES (?)", (totals_row(copy.totals),))
         connection.execute("COMMIT")
     finally:
         connection.close()
-
-
-def _lost(file: JournalFile, copy: JournalFile, channel: str | None) -> dict[str, int]:
-    """Records that should be in the copy and are not."""
-    lost = {name: count - copy.counts.get(name, 0) for name, count in file.counts.items() if name != channel}
-    return {name: count for name, count in lost.items() if count > 0}
 
 
 def _put_in_place(new: Path, path: Path) -> None:
@@ -150,7 +145,7 @@ def _put_in_place(new: Path, path: Path) -> None:
 
 
 def keep_aside(path: Path) -> list[Path]:
-    """Give a file a second name in `bad/`, durable when this returns."""
+    """Give a file and its log a second name in `bad/`, durable on return."""
     bad = _bad_directory(path.parent)
     kept = []
     for name in with_companions(path)[:2]:
@@ -182,7 +177,7 @@ def _bad_directory(directory: Path) -> Path:
 
 
 def _free_name(path: Path, same_as: Path) -> Path:
-    """A name that is not taken, or taken by this very file: what is in `bad/` is never overwritten."""
+    """A name that no other file has: nothing in `bad/` is overwritten."""
     number, free = 1, path
     while free.exists() and not free.samefile(same_as):
         number += 1
@@ -196,6 +191,7 @@ def _discard(path: Path) -> None:
 
 
 def _all_without(channel: str, batches: Iterable[StoredBatch], spans: dict[StreamId, Dropped]) -> Iterator[StoredBatch]:
+    """The batches without the records of this channel, which are noted in `spans`."""
     for batch in batches:
         if channel not in batch.counts:
             yield batch
@@ -214,17 +210,17 @@ def _all_without(channel: str, batches: Iterable[StoredBatch], spans: dict[Strea
 
 
 class _Undamaged:
-    """Looks at every row that can be reached."""
+    """Reads every row of a damaged file that can be reached."""
 
     def __init__(self, file: JournalFile, below: int) -> None:
         self.damage = False
         self.streams: set[StreamId] = set()
-        self.undecodable: list[StoredBatch] = []  # intact batches, but written by a version with other records
+        self.undecodable: list[StoredBatch] = []  # intact, but written by a version with other records
         self._file = file
         self._below = below
 
     def batches(self) -> Iterator[StoredBatch]:
-        """Yield the undamaged batches, in order. Ends even if a damaged tree leads back or in circles."""
+        """Yield the undamaged batches in order. Ends even if a damaged tree leads in circles."""
         position: int | None = 0
         patience = _LEAST_PATIENCE + self._file.path.stat().st_size // _PAGE_BYTES
         while position is not None and patience > 0:
@@ -245,7 +241,7 @@ class _Undamaged:
             else:
                 return
 
-    def _sound(self, row: tuple[int, int, bytes, int, bytes]) -> StoredBatch | None:
+    def _sound(self, row: Row) -> StoredBatch | None:
         try:
             batch = stored(row)
         except (msgspec.DecodeError, TypeError, ValueError):
@@ -262,23 +258,17 @@ class _Undamaged:
         return batch
 
     def _next_readable(self, position: int) -> int | None:
-        """The first position from which a row, or the end, can be read: a damaged page fails every query of it."""
+        """Find the first position after a damaged page, where every query fails, from which rows can be read again."""
         for candidate in range(position, position + _STEPS):
             if self._is_readable(candidate):
                 return candidate
         failing, step = position + _STEPS - 1, 1
         while not self._is_readable(failing + step):
             failing, step = failing + step, step * 2
-            if failing + step >= min(_END, self._below):
+            if failing + step >= self._below:
                 return None
-        readable = failing + step
-        while readable - failing > 1:
-            middle = (failing + readable) // 2
-            if self._is_readable(middle):
-                readable = middle
-            else:
-                failing = middle
-        return readable
+        between = range(failing + 1, failing + step)
+        return failing + 1 + bisect_left(between, True, key=self._is_readable)
 
     def _is_readable(self, position: int) -> bool:
         try:

@@ -19,10 +19,10 @@ from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalDamaged, JournalError, JournalFull, JournalLocked, JournalVersion
 from ingestd.journal import disk, recovery, salvage
 from ingestd.journal import files as journal_files
+from ingestd.journal.batch import StoredBatch
 from ingestd.journal.disk import translated
 from ingestd.journal.file import FORMAT_VERSION, FileName, JournalFile
 from ingestd.journal.journal import Journal
-from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import WIRE_VERSION
 from tests.support.exposed import exposed
@@ -384,11 +384,11 @@ def opened_files() -> set[str]:
 
 @pytest.mark.parametrize("size", [100, 700, 1400, 2100, 3000, 4000, 6200, 20_000])
 def test_the_size_is_that_on_disk(tmp_path: Path, size: int) -> None:
-    file = JournalFile.create(tmp_path, FileName(1, "a"))
+    file = JournalFile.create(tmp_path, FileName(1, "a"), 1000)
     for position in range(1, 801):
         file.append(StoredBatch(position, 1_790_000_000_000_000, {"ticks": 5, "trades": 3}, os.urandom(size)))
     log = Path(f"{file.path}-wal").stat().st_size
-    assert file.size_bytes >= file.rows_bytes + log - 2**18
+    assert file.size_bytes >= file.totals.rows_bytes + log - 2**18
     file.finish()
     on_disk = file.path.stat().st_size
     file.close()
@@ -396,7 +396,7 @@ def test_the_size_is_that_on_disk(tmp_path: Path, size: int) -> None:
 
 
 def test_the_size_holds_for_rows_that_do_not_share_pages(tmp_path: Path) -> None:
-    file = JournalFile.create(tmp_path, FileName(1, "a"))
+    file = JournalFile.create(tmp_path, FileName(1, "a"), 1000)
     for position in range(1, 801):
         payload = os.urandom(3000 if position % 2 else 1000 + position)
         file.append(StoredBatch(position, 1_790_000_000_000_000, {"ticks": 5}, payload))

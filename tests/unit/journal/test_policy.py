@@ -16,9 +16,9 @@ from ingestd.clock import now_us
 from ingestd.config.models import JournalConfig
 from ingestd.errors import JournalFull
 from ingestd.journal import reading
+from ingestd.journal.batch import StoredBatch
 from ingestd.journal.file import JournalFile
 from ingestd.journal.journal import Batch, Journal
-from ingestd.journal.rows import StoredBatch
 from ingestd.ops.metrics import Metrics
 from ingestd.records import decode_batch
 from tests.support.records import book, tick, trade
