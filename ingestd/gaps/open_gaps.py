@@ -101,9 +101,6 @@ class DropSpans:
         self._pause_us = pause_us
         self._spans: dict[StreamId, tuple[Dropped, int]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._spans)
-
     def add(self, stream: StreamId, more: Dropped, at: int) -> bool:
         """Add dropped records. True if they begin a new stretch of their stream."""
         known = self._spans.get(stream)

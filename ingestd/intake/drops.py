@@ -13,7 +13,7 @@ from ingestd.records import FeedGap, MarketRecord, StreamId
 
 log = structlog.get_logger()
 
-# A run of drops ends after this time without another drop. The journal drops a whole file at a time.
+# A period of drops ends after this time without another drop. The journal drops from a whole file at a time.
 _INTAKE_PAUSE_US = 1_000_000
 _JOURNAL_PAUSE_US = 60_000_000
 
@@ -21,31 +21,28 @@ _JOURNAL_PAUSE_US = 60_000_000
 class Drops:
     """Counts dropped records, and makes one gap for each period in which a stream lost records.
 
-    They are counted here, and added to the metrics once a batch: a flood must not cost more than it did.
+    The counts are added to the metrics once a batch, so that a flood costs little.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self.lost: dict[StreamId, Dropped] = {}  # received, but not journaled before the stop
+        self.is_closed = False
         self._metrics = metrics
         self._by_intake = DropSpans("the intake was full", _INTAKE_PAUSE_US)
         self._by_journal = DropSpans("the journal was full", _JOURNAL_PAUSE_US)
         self._without_room: Counter[str] = Counter()  # by channel
         self._overloaded: Counter[tuple[str, str]] = Counter()  # by exchange and channel
 
-    def full(self, record: MarketRecord) -> None:
-        """Count a record for which there was no room."""
+    def without_room(self, record: MarketRecord, *, is_backfilled: bool = False) -> None:
+        """Count a record for which there was no room, or that came after the close. A backfilled one makes no gap,
+        because the gap it was to fill stays."""
         self._without_room[channel_of(record)] += 1
-        self._by_intake.add(stream_of(record), dropped(record), record.received_at)
-
-    def closed(self, record: MarketRecord) -> None:
-        """Count a record that came after the intake was closed."""
-        self._without_room[channel_of(record)] += 1
-        self.not_journaled(record)
-
-    def backfill_without_room(self, record: MarketRecord) -> None:
-        """Count a backfilled record for which there was no room. It makes no gap, because the gap it was to fill
-        stays."""
-        self._without_room[channel_of(record)] += 1
+        if is_backfilled:
+            return
+        if self.is_closed:
+            self.not_journaled(record)
+        else:
+            self._by_intake.add(stream_of(record), dropped(record), record.received_at)
 
     def overloaded(self, record: MarketRecord) -> None:
         """Count a record replaced by a newer one, according to `intake.when_full`."""
@@ -60,27 +57,27 @@ class Drops:
         self.lost[stream] = span
 
     def by_journal(self, stream: StreamId, span: Dropped, at: int) -> FeedGap | None:
-        """The journal dropped records. Returns their gap when a stretch begins with them; it ends in `end_paused`."""
+        """Note records that the journal dropped. Returns their gap if they begin a period; `end_paused` ends it."""
         begins = self._by_journal.add(stream, span, at)
         return self._by_journal.gap(stream) if begins else None
 
     def end_before(self, stream: StreamId) -> FeedGap | None:
-        """Another gap of the stream begins or ends: the gap of what was dropped before it."""
-        return self._by_intake.end(stream) if self._by_intake else None
+        """End the stream's period because another gap of it begins or ends, and return the gap of the period."""
+        return self._by_intake.end(stream)
 
     def end_paused(self, now: int | None) -> list[FeedGap]:
-        """The gaps of the stretches that are over at `now` (None: of all)."""
+        """The gaps of the periods that are over at `now` (None: all)."""
         return [*self._by_intake.end_paused(now), *self._by_journal.end_paused(now)]
 
     def gaps(self) -> list[FeedGap]:
-        """The gaps of the stretches that are not over, as they stand."""
+        """The gaps of the periods that are not over yet."""
         return [*self._by_intake.gaps(), *self._by_journal.gaps()]
 
-    def count(self, *, closed: bool) -> None:
+    def count(self) -> None:
         """Add the records dropped since the last call to the metrics."""
         if self._without_room:
             counts, self._without_room = self._without_room, Counter()
-            reason = "after_close" if closed else "intake_full"
+            reason = "after_close" if self.is_closed else "intake_full"
             count_by(self._metrics.dropped, {(channel, reason): count for channel, count in counts.items()})
             count_by(self._metrics.received, {("", channel): count for channel, count in counts.items()})
             log.error("intake_dropped", reason=reason, records=dict(counts))

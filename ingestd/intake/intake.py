@@ -1,20 +1,19 @@
-"""Where records of all feeds meet: the intake holds open records, seals them into batches and journals each batch.
+"""The intake holds the open records of all feeds, seals them into batches and journals each batch.
 
-A feed's `put` never waits. When the journal cannot keep up, `writable` waits: the feeds stop reading their sockets.
-Before that, records of the channels that the configuration gives up (`intake.when_full`) are set aside.
+`put` never waits. If the journal cannot keep up, `writable` waits, and the feeds stop reading their sockets. Before
+that, records of the channels that the configuration gives up (`intake.when_full`) are set aside.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from ingestd.channels import channel_of, stream_of
-from ingestd.clock import now_us
+from ingestd.clock import now_us, wait_at_most
 from ingestd.config.models import IntakeConfig
 from ingestd.errors import JournalError, JournalFull
 from ingestd.failpoints import passing
@@ -31,7 +30,7 @@ from ingestd.intake.sealing import (
     put_unencodable_aside,
     validated,
 )
-from ingestd.journal.journal import Batch, Journal
+from ingestd.journal.journal import Journal
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.ops.rejections import Rejections
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Record, StreamId, earliest_us
@@ -44,7 +43,7 @@ _LAST_APPEND_S = 2.0
 
 
 class Intake:
-    """Turns a stream of records into durable batches, in order."""
+    """Turns records into durable batches, in order."""
 
     def __init__(
         self,
@@ -57,8 +56,8 @@ class Intake:
     ) -> None:
         """`live` sinks get each valid record at once, before it is journaled.
 
-        `before_gaps` is awaited before a batch with gap records is journaled: what a process leaves to the next one
-        must know of a gap before the database does, or a kill in between leaves it open for ever.
+        `before_gaps` is awaited before a batch with gap records is journaled: the state left to the next process must
+        contain a gap before the database does, or a kill in between leaves the gap open for ever.
         """
         self.gaps = OpenGaps()
         self.rejections = Rejections(metrics)
@@ -85,8 +84,8 @@ class Intake:
             self.put(gap)
 
     def put(self, record: MarketRecord | FeedGap) -> None:
-        """Take one record. Far past `max_open_records` it is dropped and counted: a feed that ignores `writable`
-        must not fill the memory. A gap record is never dropped: a stream has one open at most."""
+        """Take one record. Far beyond `max_open_records` it is dropped and counted, so that a feed that ignores
+        `writable` cannot fill the memory. A gap record is never dropped: each stream has at most one open."""
         records, kind = self._open.records, type(record)
         if 0 < len(records) < self._unchecked_below and kind is not BookSnapshot and kind is not FeedGap:
             # Fast path, for nearly every record: the same effect as `_take`, without its calls.
@@ -100,20 +99,17 @@ class Intake:
             self._take(record)
 
     def put_backfilled(self, record: MarketRecord) -> None:
-        """Like `put`, for a backfilled record: it is not shown live, and excluded from latency metrics. Without room it
-        is counted and makes no gap, because the gap it was to fill stays."""
+        """Like `put`, for a backfilled record: it is not shown live and has no latency. If there is no room for it, no
+        gap is made, because the one it was to fill stays."""
         if self._is_full():
-            self._drops.backfill_without_room(record)
+            self._drops.without_room(record, is_backfilled=True)
             return
         self._open.add_backfilled(record)
         self._signal()
 
     def _take(self, record: MarketRecord) -> None:
         if self._is_full():
-            if self._closed:
-                self._drops.closed(record)
-            else:
-                self._drops.full(record)
+            self._drops.without_room(record)
             return
         if self._live is not None:
             self._live.show(record)
@@ -133,7 +129,7 @@ class Intake:
         self._signal()
 
     def _signal(self) -> None:
-        """Wake `run`, or pause the feeds, after one record more."""
+        """After a record was added, wake `run` and pause the feeds if it is time to."""
         count = len(self._open)
         if count == 1:
             self._not_empty.set()
@@ -156,18 +152,13 @@ class Intake:
         await self._overload.resumed()
 
     @property
-    def open_records(self) -> int:
-        """The number of records not durable yet."""
-        return len(self._open)
-
-    @property
     def is_blocked(self) -> bool:
         """Whether the feeds are being held back."""
         return self._overload.is_paused
 
     @property
     def lost(self) -> dict[StreamId, Dropped]:
-        """Records that were received and could not be journaled before the stop."""
+        """The received records that could not be journaled before the stop."""
         return self._drops.lost
 
     def unjournaled(self) -> dict[StreamId, int]:
@@ -197,9 +188,7 @@ class Intake:
         while True:
             await self._not_empty.wait()
             if not self._closed and len(self._open) < self._config.max_batch_records:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._config.linger_ms / 1000):
-                        await self._batch_full.wait()
+                await wait_at_most(self._config.linger_ms / 1000, self._batch_full)
             await self._seal()
             if self._closed and not self._open.records:
                 return
@@ -208,18 +197,18 @@ class Intake:
         """Take no more records: `run` journals the open ones and returns."""
         for gap in self._drops.end_paused(None):
             self.put(gap)
-        self._closed = True
+        self._closed = self._drops.is_closed = True
         self._overload.close()
         self._check_again()
         self._not_empty.set()
         self._batch_full.set()
 
     def abandon(self) -> int:
-        """Count open records, and those that came after `close`, as dropped. Returns their number.
+        """Count the open records, and those that came after `close`, as dropped. Returns their number.
 
-        Gap records stay: `pending_gaps` has them, for the next process.
+        Gap records stay, in `pending_gaps`, for the next process.
         """
-        self._drops.count(closed=self._closed)
+        self._drops.count()
         self._open.add_again(self._overload.take_back())
         count_received(self._metrics, self._open.records)
         for fresh in self._open.fresh(self._open.records):
@@ -234,9 +223,8 @@ class Intake:
         return lost.total()
 
     def _note_gap(self, gap: FeedGap) -> None:
-        self._open.all_valid = False  # its texts are made storable with the others
-        before = self._drops.end_before(stream_of_gap(gap))
-        if before is not None:
+        self._open.all_valid = False  # so that `validated` makes its texts storable
+        if (before := self._drops.end_before(stream_of_gap(gap))) is not None:
             self.put(before)
         if self.gaps.take(gap):
             self._metrics.gaps.labels(gap.exchange, gap.channel, gap.cause).inc()
@@ -257,14 +245,13 @@ class Intake:
             try:
                 await asyncio.shield(journaling)
             except asyncio.CancelledError:
-                # Records that the disk has taken must not be counted as lost: the next start will find them.
+                # Records that are on the disk must not be counted as lost: the next start finds them.
                 await self._settled(journaling)
-                if journaling.cancelled() or journaling.exception() is not None:
-                    raise
-                self._finish(taken, rejected)
+                if not journaling.cancelled() and journaling.exception() is None:
+                    self._finish(taken, rejected)
                 raise
             self._finish(taken, rejected)
-        self._drops.count(closed=self._closed)
+        self._drops.count()
         self._reset_signals()
 
     def _validated(self, taken: Sequence[MarketRecord | FeedGap]) -> tuple[list[Record], RejectedCounts]:
@@ -273,7 +260,7 @@ class Intake:
         return validated(taken, self._time_window(now_us()), self.rejections, all_valid=self._open.all_valid)
 
     def _finish(self, taken: Sequence[MarketRecord | FeedGap], rejected: RejectedCounts) -> None:
-        """Count a durable batch, and take the gaps that the journal reports."""
+        """Count a durable batch and take over the gaps that the journal reports."""
         kinds = count_received(self._metrics, taken)
         count_by(self._metrics.rejected, rejected)
         self._metrics.journal_latency_s.observe(max(0, now_us() - taken[0].received_at) / 1e6)
@@ -282,12 +269,11 @@ class Intake:
         for gap in self._journal.take_damage_gaps():
             self.put(gap)
         for stream, span in self._journal.take_dropped():
-            begun = self._drops.by_journal(stream, span, now_us())
-            if begun is not None:
+            if (begun := self._drops.by_journal(stream, span, now_us())) is not None:
                 self.put(begun)
 
-    async def _settled(self, journaling: asyncio.Future[Batch]) -> None:
-        """Wait for an append in progress, which is short; give up one that waits for room."""
+    async def _settled(self, journaling: asyncio.Future[None]) -> None:
+        """Wait for an append in progress, which takes a moment; cancel one that waits for room."""
         await asyncio.wait({journaling}, timeout=_LAST_APPEND_S)
         if not journaling.done():
             journaling.cancel()
@@ -303,12 +289,12 @@ class Intake:
         if not self._open.records:
             self._not_empty.clear()
 
-    async def _journaled(self, records: list[Record]) -> Batch:
+    async def _journaled(self, records: list[Record]) -> None:
         """Append, retrying for ever: only the journal's own policy may drop a feed's records."""
         backoff = Backoff(base_s=0.05, cap_s=2.0)
         while True:
             try:
-                batch = await self._journal.append(records)
+                await self._journal.append(records)
             except JournalError as error:
                 delay_s = backoff.next_s(at_least_s=0.05)
                 if backoff.is_logged(error):
@@ -317,13 +303,12 @@ class Intake:
                 await waiting(delay_s)
             except (TypeError, ValueError, OverflowError) as error:
                 # A record that passes validation but cannot be encoded must not stop the capture of others.
-                channels = put_unencodable_aside(records)
-                if not channels:
+                rejected = put_unencodable_aside(records)
+                if not rejected:
                     raise
-                for channel in channels:
-                    self._metrics.rejected.labels(channel, "encode").inc()
+                count_by(self._metrics.rejected, rejected)
                 log.error("record_not_encodable", error=str(error))
             else:
                 if backoff.attempts:
                     log.info("journal_accepts_again", attempts=backoff.attempts)
-                return batch
+                return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import TypeAlias
 
@@ -18,6 +18,8 @@ _MAX_BATCH_BOOK_BYTES = 2 * 2**20
 _LEVEL_BYTES = 24
 
 RejectedCounts: TypeAlias = Counter[tuple[str, ...]]  # by channel and reason
+_Kind: TypeAlias = tuple[str, type]  # an exchange's records of one type
+_kind_of: Callable[[MarketRecord | FeedGap], _Kind] = attrgetter("exchange", "__class__")
 
 
 def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
@@ -60,47 +62,36 @@ def validated(
     return records, rejected
 
 
-def put_unencodable_aside(records: list[Record]) -> list[str]:
-    """Replace each record that cannot be encoded by its rejection; returns the channels of those records."""
-    channels = []
+def put_unencodable_aside(records: list[Record]) -> RejectedCounts:
+    """Replace each record that cannot be encoded by its rejection, and count these."""
+    rejected: RejectedCounts = Counter()
     for index, record in enumerate(records):
         try:
             encode_batch([record])
         except (TypeError, ValueError, OverflowError):
             if isinstance(record, (FeedGap, Rejected)):
                 raise
-            channels.append(channel_of(record))
+            rejected[channel_of(record), "encode"] += 1
             records[index] = validation.rejection(record, TABLE_OF[type(record)], "encode")
-    return channels
+    return rejected
 
 
 def count_received(metrics: Metrics, records: Sequence[MarketRecord | FeedGap]) -> set[_Kind]:
     """Count the records by exchange and channel; returns the exchange and type of what was among them."""
-    kinds = Counter(map(_kind_of, records))
-    for kind in [kind for kind in kinds if kind[1] is FeedGap]:
-        del kinds[kind]
+    kinds = {kind: count for kind, count in Counter(map(_kind_of, records)).items() if kind[1] is not FeedGap}
     count_by(metrics.received, {(exchange, CHANNEL_OF[kind]): count for (exchange, kind), count in kinds.items()})
     return set(kinds)
 
 
 def observe_latency(metrics: Metrics, kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> None:
     """Observe the latency of the newest record of each exchange and type."""
-    for record in _newest_of(kinds, records):
-        labels = record.exchange, channel_of(record)
-        late_s = (record.received_at - record.time) / 1e6
-        metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
-        metrics.exchange_ahead_s.labels(*labels).set(-late_s)
-
-
-_Kind: TypeAlias = tuple[str, type]  # an exchange's records of one type
-_kind_of: Callable[[MarketRecord | FeedGap], _Kind] = attrgetter("exchange", "__class__")
-
-
-def _newest_of(kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> Iterator[MarketRecord | FeedGap]:
     wanted = set(kinds)
     for record in reversed(records):
         if (kind := _kind_of(record)) in wanted:
+            labels = record.exchange, channel_of(record)
+            late_s = (record.received_at - record.time) / 1e6
+            metrics.exchange_latency_s.labels(*labels).observe(max(0.0, late_s))
+            metrics.exchange_ahead_s.labels(*labels).set(-late_s)
             wanted.remove(kind)
-            yield record
             if not wanted:
                 return

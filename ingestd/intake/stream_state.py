@@ -1,8 +1,8 @@
 """The state of streams that a process leaves to the next one: how far each is complete, and its open gaps.
 
-A small file in the state directory, replaced as a whole about once a second, before gap records are journaled, and at
-the stop. What it says is at most that old, so after a kill a restart's gap begins up to a second early, never late: a
-stream is complete until the last thing received of it, and no further than what is in the journal.
+It is a small file in the state directory, replaced about once a second, before gap records are journaled, and at the
+stop. A stream is complete until its last record received, but not beyond what is in the journal. Because the file may
+be a second old, the gap of a restart after a kill can begin a second early, but never late.
 
     streams.json    {"version", "written_at", "stopped", "streams": [[exchange, channel, symbol, until, lost] …],
                      "open_gaps": [gap …], "pending_gaps": [gap …]}          times in microseconds since the epoch
@@ -19,12 +19,14 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from ingestd import files
 from ingestd.clock import monotonic_s, now_us
 from ingestd.errors import WorkerClosed
 from ingestd.gaps.causes import LACKED, OVER, OVER_US, RESTART, SHUTDOWN, UNLISTED
 from ingestd.gaps.open_gaps import stream_of_gap
+from ingestd.gaps.tracker import UNFOLLOWED
 from ingestd.intake.intake import Intake
 from ingestd.log_limit import LogLimit
 from ingestd.records import FeedGap, StreamId
@@ -41,7 +43,7 @@ _LAST_WRITE_S = 2.0
 
 
 class Left(msgspec.Struct, frozen=True, array_like=True):
-    """A stream at the time of writing; `lost`: how many received records could not be journaled."""
+    """A stream when the file was written. `lost` counts its records that could not be journaled."""
 
     exchange: str
     channel: str
@@ -51,7 +53,7 @@ class Left(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """The file. `pending_gaps` were not in the journal yet, in order; `stopped`: it was written at the stop."""
+    """The file's content. `pending_gaps` were not in the journal yet. `stopped`: it was written at the stop."""
 
     version: int
     written_at: int
@@ -69,9 +71,7 @@ def document(
     written_at: int,
     stopped: bool,
 ) -> Document:
-    """The state to write now. `feeds` are (exchange, status); `unclaimed` are streams that no feed has taken over
-    yet."""
-    unjournaled = intake.unjournaled()
+    """The state to write now. `feeds` are (exchange, status); `unclaimed` are streams no feed has taken over yet."""
     until = {stream: earlier.complete_until for stream, earlier in unclaimed.items()}
     for exchange, status in feeds:
         for known in status.streams:
@@ -79,7 +79,7 @@ def document(
                 # Two feeds may follow one market's candles, in two timeframes.
                 stream = exchange, known.channel, known.symbol
                 until[stream] = min(known.complete_until, until.get(stream, known.complete_until))
-    for stream, at in unjournaled.items():
+    for stream, at in intake.unjournaled().items():
         if stream in until:
             until[stream] = min(until[stream], at - 1)
     lost = {stream: span.count for stream, span in intake.lost.items()}
@@ -110,7 +110,7 @@ def earlier_streams(left: Document) -> dict[StreamId, Earlier]:
 
 
 def longest_open(left: Document) -> list[FeedGap]:
-    """The earliest open gap of each stream: until it ends, it covers the others."""
+    """The earliest open gap of each stream, which covers the stream's other open gaps until it ends."""
     first: dict[StreamId, FeedGap] = {}
     for gap in sorted(left.open_gaps, key=lambda gap: gap.time):
         first.setdefault(stream_of_gap(gap), gap)
@@ -118,98 +118,67 @@ def longest_open(left: Document) -> list[FeedGap]:
 
 
 def covered_by_another(left: Document) -> list[FeedGap]:
-    """The ends of the other ones, at the time of writing."""
+    """The other open gaps, ended at the time of writing."""
     longest = longest_open(left)
-    return [
-        msgspec.structs.replace(
-            gap, ended_at=max(gap.time, left.written_at), received_at=left.written_at, detail=_continued(gap)
-        )
-        for gap in left.open_gaps
-        if gap not in longest
-    ]
-
-
-def _continued(gap: FeedGap) -> str:
-    text = "what follows is in the row of this stream that began before"
-    return f"{gap.detail}; {text}" if gap.detail else text
+    remark = "what follows is in the row of this stream that began before"
+    return [_ended(gap, left.written_at, remark) for gap in left.open_gaps if gap not in longest]
 
 
 def lost_before_gaps(left: Document) -> list[FeedGap]:
-    """What was received just before a gap opened and may not have been journaled: a gap of its own, up to that one."""
-    streams = earlier_streams(msgspec.structs.replace(left, open_gaps=[]))
+    """Gaps for records received just before an open gap and perhaps not journaled. Each ends where the open one
+    begins."""
+    streams = earlier_streams(replace(left, open_gaps=[]))
     before = []
     for gap in left.open_gaps:
-        stream = streams.get(stream_of_gap(gap))
-        if stream is not None and stream.complete_until < gap.time:
-            before.append(
-                FeedGap(
-                    exchange=gap.exchange,
-                    symbol=gap.symbol,
-                    time=stream.complete_until,
-                    received_at=gap.time,
-                    channel=gap.channel,
-                    ended_at=gap.time,
-                    cause=stream.cause,
-                    detail=stream.detail,
-                )
-            )
+        known = streams.get(stream_of_gap(gap))
+        if known is not None and known.complete_until < gap.time:
+            lost = replace(gap, time=known.complete_until, received_at=gap.time, ended_at=gap.time)
+            before.append(replace(lost, cause=known.cause, detail=known.detail))
     return before
 
 
 def end_unfollowed(
     earlier: dict[StreamId, Earlier],
     following: Mapping[str, bool],
+    is_wanted: Callable[[StreamId], bool],
+    *,
     until: int,
-    detail: str,
-    is_wanted: Callable[[StreamId], bool] = lambda _: False,
-    over_before: int = 0,
+    over_before: int,
 ) -> list[FeedGap]:
-    """Remove the streams that no feed follows any more. Return their gaps, which end now or begin.
+    """Decide about the streams that no feed has taken over although all feeds of the exchange have chosen their
+    symbols (`following`). Returns the gaps that begin or end with that.
 
-    `following`: for each exchange, whether all its feeds have chosen their symbols. `until`: when they were last
-    followed. `is_wanted`: whether the configuration names the stream all the same, so that the venue's list lacks it:
-    then it misses something until it is there again, or is taken for over since nothing came since `over_before`.
+    A stream that the configuration does not name (`is_wanted`) is removed, and its gap ends at `until`, when it was
+    last followed. The venue's list lacks any other: it has a gap until it is listed again, or until the gap began
+    before `over_before`, when the market is taken for closed.
     """
-    gone = [stream for stream in earlier if following.get(stream[0], True)]
-    ended = []
-    for stream in gone:
-        if is_wanted(stream):
-            if earlier[stream].gap is None:
-                ended.append(_unlisted(stream, earlier[stream]))
-                earlier[stream] = Earlier(ended[-1].time, UNLISTED, LACKED, ended[-1])
-            elif (gap := earlier[stream].gap) is not None and gap.ended_at is None and gap.time < over_before:
-                ended.append(_over(gap))
-                earlier[stream] = Earlier(gap.time, gap.cause, gap.detail, ended[-1])
-            continue
-        gap = earlier.pop(stream).gap
-        if gap is not None and gap.ended_at is None:
-            text = f"{gap.detail}; {detail}" if gap.detail else detail
-            ended.append(msgspec.structs.replace(gap, ended_at=max(until, gap.time), received_at=until, detail=text))
-    return ended
+    changed = []
+    for stream in [stream for stream in earlier if following.get(stream[0], True)]:
+        left, gap = earlier[stream], earlier[stream].gap
+        is_open = gap is not None and gap.ended_at is None
+        if not is_wanted(stream):
+            del earlier[stream]
+            if gap is not None and is_open:
+                changed.append(_ended(gap, until, UNFOLLOWED))
+        elif gap is None:
+            exchange, channel, symbol = stream
+            detail = f"{LACKED}; {left.detail}" if left.detail else LACKED
+            opened = FeedGap(exchange, symbol, left.complete_until, now_us(), channel, None, UNLISTED, detail)
+            changed.append(opened)
+            earlier[stream] = Earlier(opened.time, UNLISTED, LACKED, opened)
+        elif is_open and gap.time < over_before:
+            changed.append(_ended(gap, now_us(), OVER))
+            earlier[stream] = Earlier(gap.time, gap.cause, gap.detail, changed[-1])
+    return changed
 
 
-def _unlisted(stream: StreamId, left: Earlier) -> FeedGap:
-    exchange, channel, symbol = stream
-    detail = f"{LACKED}; {left.detail}" if left.detail else LACKED
-    return FeedGap(
-        exchange=exchange,
-        symbol=symbol,
-        time=left.complete_until,
-        received_at=now_us(),
-        channel=channel,
-        ended_at=None,
-        cause=UNLISTED,
-        detail=detail,
-    )
-
-
-def _over(gap: FeedGap) -> FeedGap:
-    now, detail = now_us(), f"{gap.detail}; {OVER}" if gap.detail else OVER
-    return msgspec.structs.replace(gap, ended_at=max(now, gap.time), received_at=now, detail=detail)
+def _ended(gap: FeedGap, at: int, remark: str) -> FeedGap:
+    detail = f"{gap.detail}; {remark}" if gap.detail else remark
+    return replace(gap, ended_at=max(at, gap.time), received_at=at, detail=detail)
 
 
 class StreamState:
-    """Reads the file at the start, and keeps it up to date until the stop. Its failures lose no record."""
+    """Reads the file at the start and keeps it up to date until the stop. Its failures lose no record."""
 
     def __init__(self, state_dir: Path) -> None:
         self.earlier: dict[StreamId, Earlier] = {}
@@ -224,13 +193,14 @@ class StreamState:
         self._failures = 0
         self._log_limit = LogLimit()
         self._read_written_at = 0
-        self._began_s = monotonic_s()  # a list may lack for once what was followed before
+        self._began_s = monotonic_s()
 
     def load(self) -> None:
-        """Take over what the process before has left; the state directory is locked. Fills `earlier`,
-        `open_gaps` and `pending_gaps`."""
+        """Fill `earlier`, `open_gaps` and `pending_gaps` from the file. The state directory must be locked."""
         try:
-            left = _read(self._path)
+            left = msgspec.json.decode(files.read(self._path), type=Document)
+            if left.version != _VERSION:
+                raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
@@ -249,21 +219,19 @@ class StreamState:
             self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
     def end_unfollowed(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
-        """See the function of that name."""
+        """See the function `end_unfollowed`. No market is taken for closed before this process has run for as long."""
         over_before = now_us() - OVER_US if monotonic_s() - self._began_s > OVER_US / 1e6 else 0
-        return end_unfollowed(
-            self.earlier, following, self._read_written_at, "no longer followed", is_wanted, over_before
-        )
+        return end_unfollowed(self.earlier, following, is_wanted, until=self._read_written_at, over_before=over_before)
 
     def forget_restart(self) -> None:
-        """Another process has captured since: only the gaps that this one's predecessor left open are gone on with."""
+        """Forget the streams without an open gap, because another process has captured them since."""
         for stream in [stream for stream, earlier in self.earlier.items() if earlier.gap is None]:
             del self.earlier[stream]
 
     async def run(self, compose: Callable[[bool], Document], gap_version: Callable[[], int]) -> None:
-        """Write what `compose` says (its argument: whether this is the stop), about once a second, until cancelled.
+        """Write the document that `compose` makes about once a second, until cancelled.
 
-        `gap_version` counts the gap records that were taken.
+        The argument of `compose` is whether this is the stop. `gap_version` counts the gap records taken so far.
         """
         self._compose, self._version = compose, gap_version
         while True:
@@ -271,7 +239,7 @@ class StreamState:
             await asyncio.sleep(_INTERVAL_S)
 
     async def save_gaps(self) -> None:
-        """Return once every gap record taken so far is in the file; after a second in any case."""
+        """Wait until every gap record taken so far is in the file, at most a second."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GAPS_WAIT_S):
                 while self._saved_version < self._version() and self._compose is not None:
@@ -289,7 +257,7 @@ class StreamState:
         self._worker.close(0.0)
 
     async def _save(self, *, stopped: bool) -> None:
-        """Write one at a time: writes to a hanging disk must not pile up."""
+        """Write the file. Only one write runs at a time: they must not pile up on a hanging disk."""
         while self._writing is not None and not self._writing.done():
             await asyncio.wait({self._writing})
         if self._compose is None:
@@ -310,15 +278,8 @@ class StreamState:
             self._saved_version = version
 
 
-def _read(path: Path) -> Document:
-    left = msgspec.json.decode(files.read(path), type=Document)
-    if left.version != _VERSION:
-        raise msgspec.DecodeError(f"it has version {left.version}, this ingestd reads {_VERSION}")
-    return left
-
-
 def following(feeds: Iterable[tuple[str, FeedStatus]]) -> dict[str, bool]:
-    """By exchange, whether each of its feeds has chosen its symbols: then what nobody took over is not wanted."""
+    """By exchange, whether all its feeds have chosen their symbols, so that no feed will take over another stream."""
     chosen: dict[str, bool] = {}
     for exchange, status in feeds:
         follows = any(stream.followed_at is not None for stream in status.streams)

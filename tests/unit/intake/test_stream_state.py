@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -118,33 +118,40 @@ async def test_open_gaps_and_those_on_their_way_are_left(tmp_path: Path) -> None
     assert (left.open_gaps, left.pending_gaps) == ([], [gap(), gap(NOW_US + 9)])
 
 
+def released(
+    earlier: dict[StreamId, Earlier],
+    following: dict[str, bool],
+    until: int,
+    is_wanted: Callable[[StreamId], bool] = lambda _: False,
+    over_before: int = 0,
+) -> list[FeedGap]:
+    return end_unfollowed(earlier, following, is_wanted, until=until, over_before=over_before)
+
+
 def test_a_gap_of_a_stream_nobody_follows_ends_when_it_was_last_followed() -> None:
     earlier = {
         TRADES: Earlier(NOW_US, "disconnect", "reset", gap()),
         TICKS: Earlier(NOW_US, "restart"),
         ("kraken", "trades", "A/B"): Earlier(NOW_US, "restart"),
     }
-    (ended,) = end_unfollowed(earlier, {"binance": True, "kraken": False}, NOW_US + 50, "no longer followed")
+    (ended,) = released(earlier, {"binance": True, "kraken": False}, NOW_US + 50)
     assert (ended.time, ended.ended_at, ended.detail) == (NOW_US, NOW_US + 50, "reset; no longer followed")
     assert set(earlier) == {("kraken", "trades", "A/B")}
 
 
 def test_what_is_configured_and_not_listed_misses_something_from_then_on() -> None:
     earlier = {TRADES: Earlier(NOW_US, "restart", "the process before had stopped"), TICKS: Earlier(NOW_US, "restart")}
-    (opened,) = end_unfollowed(
-        earlier, {"binance": True}, NOW_US + 50, "no longer followed", lambda stream: stream == TRADES
-    )
+    (opened,) = released(earlier, {"binance": True}, NOW_US + 50, lambda stream: stream == TRADES)
 
     assert (opened.symbol, opened.channel, opened.time, opened.ended_at) == ("BTC/USDT", "trades", NOW_US, None)
     assert opened.cause == "unlisted"
     assert earlier[TRADES].gap == opened
     assert TICKS not in earlier
-    assert end_unfollowed(earlier, {"binance": True}, NOW_US + 60, "no longer followed", lambda _: True) == []
-    over = end_unfollowed(dict(earlier), {"binance": True}, NOW_US + 60, "", lambda _: True, over_before=NOW_US + 1)
+    assert released(earlier, {"binance": True}, NOW_US + 60, lambda _: True) == []
+    over = released(dict(earlier), {"binance": True}, NOW_US + 60, lambda _: True, over_before=NOW_US + 1)
     assert [(gap.time, gap.cause) for gap in over] == [(NOW_US, "unlisted")]
     assert "taken for closed" in (over[0].detail or "")
-    # Taken out of the configuration:
-    (ended,) = end_unfollowed(earlier, {"binance": True}, NOW_US + 70, "no longer followed")
+    (ended,) = released(earlier, {"binance": True}, NOW_US + 70)  # taken out of the configuration
     assert (ended.time, ended.ended_at) == (NOW_US, NOW_US + 70)
     assert earlier == {}
 
