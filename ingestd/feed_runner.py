@@ -27,7 +27,7 @@ from ingestd.venues.all import native_venue
 
 log = structlog.get_logger()
 
-_MISCONFIGURED_S = 60.0
+RETRY_MISCONFIGURED_S = 60.0
 
 MakeFeed = Callable[[FeedConfig], Feed]
 
@@ -49,20 +49,13 @@ class FeedRunner:
     """Runs one feed for each `[[feeds]]` entry of the configuration, under a unique name."""
 
     def __init__(
-        self,
-        configs: Sequence[FeedConfig],
-        make_feed: MakeFeed,
-        shard: Shard,
-        tasks: Tasks,
-        metrics: Metrics,
-        retry_misconfigured_s: float = _MISCONFIGURED_S,
+        self, configs: Sequence[FeedConfig], make_feed: MakeFeed, shard: Shard, tasks: Tasks, metrics: Metrics
     ) -> None:
         self._configs = {f"{index}-{config.label}": config for index, config in enumerate(configs)}
         self._make_feed = make_feed
         self._shard = shard
         self._tasks = tasks
         self._metrics = metrics
-        self._retry_misconfigured_s = retry_misconfigured_s
         self._misconfigured: dict[str, ConfigError] = {}
         self._feeds = {name: make_feed(config) for name, config in self._configs.items()}
         self.names = list(self._feeds)
@@ -90,29 +83,27 @@ class FeedRunner:
                     task.cancel()
                 elif (error := task.exception()) is not None:
                     log.warning("feed_close_failed", task=task.get_name(), exc_info=error)
-        late = await self._tasks.finished(names, 1.0)
-        if late:
+        if late := await self._tasks.finished(names, 1.0):
             log.warning("feeds_late", tasks=late, limit_s=limit_s)
-            await self._tasks.cancel(late)
 
     def reload(self, configs: Sequence[FeedConfig]) -> list[tuple[FeedConfig, Sequence[str]]]:
         """Give each running feed its new symbols; log the changes that need a restart.
 
         Returns the configuration and the new symbols of each feed that continues.
         """
-        new = [(_without_symbols(config), config) for config in configs]
+        new = list(configs)
         reloaded: list[tuple[FeedConfig, Sequence[str]]] = []
         for name, running in self._configs.items():
             # Of several feeds that differ only in their symbols, take the one with the most symbols in common.
-            alike = [item for item in new if item[0] == _without_symbols(running)]
-            same = max(alike, key=lambda item: len({*item[1].symbols} & {*running.symbols}), default=None)
+            alike = [config for config in new if _without_symbols(config) == _without_symbols(running)]
+            same = max(alike, key=lambda config: len({*config.symbols} & {*running.symbols}), default=None)
             if same is None:
                 log.warning("reload_needs_restart", feed=running.label, because="the feed was changed or removed")
                 continue
             new.remove(same)
-            self._feeds[name].set_symbols(same[1].symbols)
-            reloaded.append((running, same[1].symbols))
-        for _, added in new:
+            self._feeds[name].set_symbols(same.symbols)
+            reloaded.append((running, same.symbols))
+        for added in new:
             log.warning("reload_needs_restart", feed=added.label, because="the feed is new")
         return reloaded
 
@@ -122,12 +113,11 @@ class FeedRunner:
 
     def health(self) -> list[FeedHealth]:
         """The facts from which health is judged, for each feed; empty before the start."""
+        if not self.started:
+            return []
         return [
-            FeedHealth(
-                self._status(name), config.stale_after_s, config.poll_interval_s, config.order_book_interval_ms / 1000
-            )
-            for name, config in self._configs.items()
-            if self.started
+            FeedHealth(status, config.stale_after_s, config.poll_interval_s, config.order_book_interval_ms / 1000)
+            for config, (_, status) in zip(self._configs.values(), self.statuses(), strict=True)
         ]
 
     def markets(self) -> list[MarketInfo]:
@@ -136,21 +126,15 @@ class FeedRunner:
 
     def count_followers(self, stream: StreamId) -> int:
         """Count the feeds whose configuration includes this stream."""
-        exchange, channel, symbol = stream
-        return sum(
-            config.exchange == exchange and channel in config.channels and symbol_names.names(config.symbols, symbol)
-            for config in self._configs.values()
-        )
+        return sum(_includes(config, config.symbols, stream) for config in self._configs.values())
 
     def is_wanted(self, feeds: Sequence[tuple[str, FeedStatus]], stream: StreamId) -> bool:
         """Whether any feed should follow this stream, by the feeds' status. Expired contracts are not followed."""
-        exchange, channel, symbol = stream
+        exchange, _, symbol = stream
         if not self._shard.holds(exchange, symbol) or has_expired(symbol, None, now_us()):
             return False
-        return any(
-            config.exchange == exchange and channel in config.channels and symbol_names.names(status.wanted, symbol)
-            for config, (_, status) in zip(self._configs.values(), feeds, strict=True)
-        )
+        wanted = zip(self._configs.values(), feeds, strict=True)
+        return any(_includes(config, status.wanted, stream) for config, (_, status) in wanted)
 
     def _status(self, name: str) -> FeedStatus:
         return self._feeds[name].status()
@@ -165,7 +149,7 @@ class FeedRunner:
                 self._note_misconfigured(name, error)
             else:
                 return
-            if await wait_at_most(self._retry_misconfigured_s, self._tasks.stop_asked):
+            if await wait_at_most(RETRY_MISCONFIGURED_S, self._tasks.stop_asked):
                 return
             names = feed.status().wanted
             feed = self._feeds[name] = self._make_feed(self._configs[name])
@@ -184,8 +168,14 @@ class FeedRunner:
             "feed_misconfigured",
             feed=name,
             problems=[str(problem) for problem in error.problems],
-            retry_in_s=self._retry_misconfigured_s,
+            retry_in_s=RETRY_MISCONFIGURED_S,
         )
+
+
+def _includes(config: FeedConfig, symbols: Sequence[str], stream: StreamId) -> bool:
+    """Whether a feed follows this stream, if these are the names and patterns of its symbols."""
+    exchange, channel, symbol = stream
+    return config.exchange == exchange and channel in config.channels and symbol_names.names(symbols, symbol)
 
 
 def _without_symbols(config: FeedConfig) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import zlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 
@@ -30,8 +30,15 @@ _LIVE_FLUSH_S = 1.0  # live data older than a second is of no use
 _EXIT_RESERVE_S = 1.0  # part of the deadline kept for the steps after the last candles
 
 
+Work: TypeAlias = Coroutine[Any, Any, object]
+
+
 class Worker(Protocol):
     """A sink, or a reader of topics."""
+
+    name: str
+
+    async def run(self) -> None: ...
 
     def finish(self) -> None:
         """Announce the end of the input: `run` returns once all held records are stored or dropped."""
@@ -59,6 +66,11 @@ class Tasks:
         self._running[name] = task
         task.add_done_callback(self._ended)
 
+    def spawn_each(self, kind: str, workers: Iterable[Worker]) -> None:
+        """Start a task for each of these workers, called by its kind and name."""
+        for worker in workers:
+            self.spawn(f"{kind}-{worker.name}", worker.run())
+
     def release(self, *names: str) -> None:
         """Allow these tasks to end by themselves."""
         self._may_end.update(names)
@@ -67,21 +79,22 @@ class Tasks:
         return [name for name in self._running if name.startswith(prefixes)]
 
     async def finished(self, names: list[str], timeout_s: float) -> list[str]:
-        """Wait for released tasks to end. Returns the names of those that did not end in time."""
-        waited = {self._running[name] for name in names if name in self._running}
-        if waited:
+        """Wait for released tasks to end. Returns the names of those that did not end in time and were cancelled."""
+        if waited := [self._running[name] for name in names if name in self._running]:
             await asyncio.wait(waited, timeout=max(0.0, timeout_s))
-        return [name for name in names if name in self._running]
+        late = [name for name in names if name in self._running]
+        await self.cancel(late)
+        return late
 
     async def wind_down(self, workers: Iterable[Worker], timeout_s: float, *prefixes: str) -> list[str]:
-        """Finish the workers and wait for their tasks. Returns the names of those that did not end in time."""
+        """Finish the workers and wait for their tasks, as `finished` does."""
         names = self.names(*prefixes)
         self.release(*names)
         for worker in workers:
             worker.finish()
         return await self.finished(names, timeout_s)
 
-    async def before_stop(self, work: Coroutine[Any, Any, Any]) -> bool:
+    async def before_stop(self, work: Work) -> bool:
         """Run `work` before the start. False: a stop was requested, and the work was cancelled if not done."""
         working = asyncio.create_task(work, name="before-start")
         stopping = asyncio.create_task(self.stop_asked.wait(), name="stop-before-start")
@@ -176,10 +189,24 @@ class Lifecycle:
         if self.is_started:
             self._notifier.ready()
 
-    def start_watching(self) -> None:
-        """Start the heartbeat, for systemd and the gauges, and the periodic summary in the log."""
-        self.tasks.spawn("heartbeat", self._heartbeat.run())
-        self.tasks.spawn("summary", Summary(self.metrics).run())
+    async def run(self, check: Work | None, start: Callable[[], None], stop: Callable[[], Work]) -> bool:
+        """Check the database, open the endpoint, start, wait until a stop is requested or a task dies, and stop.
+
+        False: the stop was requested before the start.
+        """
+        if check is not None and not await self.tasks.before_stop(check):
+            log.info("stopped_before_the_start")
+            return False
+        await self.endpoint.start()
+        try:
+            self.tasks.spawn("heartbeat", self._heartbeat.run())
+            self.tasks.spawn("summary", Summary(self.metrics).run())
+            start()
+            await self.tasks.stop_asked.wait()
+            await stop()
+        finally:
+            await self.endpoint.close()
+        return True
 
     def started(self, status: str, **facts: Any) -> None:
         """Report the end of the start: `status` goes to systemd, `facts` to the log."""
@@ -195,8 +222,7 @@ class Lifecycle:
 
     async def end(self, live: Iterable[Worker], upkeep: Upkeep | None, deadline: Deadline) -> None:
         """Run the last steps of every stop: flush the live sinks, refresh the last candles, cancel other tasks."""
-        if late := await self.tasks.wind_down(live, _LIVE_FLUSH_S, "live-"):
-            await self.tasks.cancel(late)
+        await self.tasks.wind_down(live, _LIVE_FLUSH_S, "live-")
         if upkeep is not None:
             await upkeep.close(within_s=max(_MIN_UPKEEP_S, deadline.left_s(_EXIT_RESERVE_S)))
         await self.tasks.cancel(["upkeep", "heartbeat", "summary", "streams"])

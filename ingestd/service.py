@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -42,9 +43,7 @@ log = structlog.get_logger()
 
 _CLOSE_FEEDS_SHARE = 0.3  # share of the shutdown deadline for closing the sockets
 _RELEASE_S = 1.0
-_POST_DRAIN_RESERVE_S = (
-    3.5  # part of the deadline kept for connections that do not answer, the last candles and the exit
-)
+_POST_DRAIN_RESERVE_S = 3.5  # part of it kept for connections that do not answer, the last candles and the exit
 
 
 class Service:
@@ -99,30 +98,18 @@ class Service:
             self.streams.load()
             self.streams.share(self.feeds.count_followers)
             look = self._access.look(self.config.instance.state_dir) if self._access is not None else None
-            if look is not None and not await self.tasks.before_stop(look):
-                log.info("stopped_before_the_start")
-                return
-            await self.life.endpoint.start()
-            try:
-                self._start()
-                await self.tasks.stop_asked.wait()
-                await self._stop()
-            finally:
-                await self.life.endpoint.close()
+            has_started = await self.life.run(look, self._start, self._stop)
         finally:
             self.journal.close()
-        self.life.stopped(self.counts(), journal_bytes=self.journal.size_bytes)
+        if has_started:
+            self.life.stopped(self.counts(), journal_bytes=self.journal.size_bytes)
 
     def _start(self) -> None:
         self._build_sinks()
         self._build_readers()
-        self.life.start_watching()
-        for sink in self._sinks:
-            self.tasks.spawn(f"sink-{sink.name}", sink.run())
-        for live in self._live:
-            self.tasks.spawn(f"live-{live.name}", live.run())
-        for reader in self._readers:
-            self.tasks.spawn(f"source-{reader.name}", reader.run())
+        self.tasks.spawn_each("sink", self._sinks)
+        self.tasks.spawn_each("live", self._live)
+        self.tasks.spawn_each("source", self._readers)
         if self._upkeep is not None:
             self.tasks.spawn("upkeep", self._upkeep.run())
         self.intake.resume(self.streams.open_gaps, self.streams.pending_gaps)
@@ -139,7 +126,7 @@ class Service:
             listen=f"{self.config.http.host}:{self.life.endpoint.port}",
             journal=str(self.journal.directory),
             records_left_by_earlier_runs=max(
-                (sum(cursor.recovered.values()) for cursor in self._cursors.values()), default=0
+                (sum(each.recovered.values()) for each in self._cursors.values()), default=0
             ),
         )
 
@@ -172,7 +159,7 @@ class Service:
                 cursor=cursor,
                 journal_ids=lambda: self.journal.journal_ids,
                 access=self._access,
-                title=self._leadership.title() if self._leadership is not None else None,
+                title=self._leadership.title if self._leadership is not None else None,
             )
             self._sinks.append(build_durable(name, parts))
 
@@ -183,33 +170,27 @@ class Service:
             return
         store = EventStore(kafka.topic_prefix, self.metrics, self._live)
         connect = self._access.connect_bounded
-        self._readers.append(
-            build_reader(store, self._instance, kafka, database, connect, self.metrics, logs_outages=False)
-        )
+        reader = build_reader(store, self._instance, kafka, database, connect, self.metrics, logs_outages=False)
+        self._readers.append(reader)
 
     async def _stop(self) -> None:
         deadline = self.life.begin_stop("closing the feeds")
         self.tasks.release(*self.tasks.names("feed-"))  # first, so that a feed waiting for its retry may end now
         await self.tasks.cancel(["backfill"])
         await self.feeds.close(deadline.limit_s * _CLOSE_FEEDS_SHARE)
-        await self._give_lease_back()
+        if self._leadership is not None:  # storing the remaining records needs no lease
+            await self.tasks.cancel(["lease", "takeover-gaps"])
+            await self._leadership.release(_RELEASE_S)
         await self._seal_intake(deadline)
         await self.streams.finish()
         await self._drain_sinks(deadline)
         await self.life.end(self._live, self._upkeep, deadline)
 
-    async def _give_lease_back(self) -> None:
-        """Release the lease once capture has ended; storing the remaining records needs no lease."""
-        if self._leadership is not None:
-            await self.tasks.cancel(["lease", "takeover-gaps"])
-            await self._leadership.release(_RELEASE_S)
-
     async def _seal_intake(self, deadline: Deadline) -> None:
         self.tasks.release("intake")
         self.intake.close()
         # A journal that refuses appends will keep refusing: half of the time left is enough to find out.
-        if late := await self.tasks.finished(["intake"], deadline.left_s() / 2):
-            await self.tasks.cancel(late)
+        await self.tasks.finished(["intake"], deadline.left_s() / 2)
         if lost := self.intake.abandon():
             log.error("records_not_journaled", records=lost, reason=self.journal.error or "the intake had died")
 
@@ -218,7 +199,6 @@ class Service:
         if late := await self.tasks.wind_down(workers, deadline.left_s(_POST_DRAIN_RESERVE_S), "sink-", "source-"):
             left = {name: cursor.pending_records for name, cursor in self._cursors.items()}
             log.warning("sinks_late", tasks=late, records_left_in_journal=left)
-            await self.tasks.cancel(late)
 
     def compose_streams(self, stopped: bool) -> Document:
         """Compose the stream state for the next process, and do other periodic work; called about once a second."""
@@ -234,14 +214,13 @@ class Service:
     def _show_gauges(self) -> None:
         for name, cursor in self._cursors.items():
             self.metrics.sink_lag_records.labels(name).set(cursor.pending_records)
-            oldest = cursor.oldest_pending_at()
-            self.metrics.sink_lag_s.labels(name).set(0 if oldest is None else max(0, now_us() - oldest) / 1e6)
+            self.metrics.sink_lag_s.labels(name).set(cursor.age_s())
             for channel, count in cursor.recovered.items():
                 self.metrics.recovered.labels(name, channel).set(count)
         # A record counts as journaled until the slowest sink has stored it.
-        for channel in {channel for cursor in self._cursors.values() for channel in cursor.pending}:
-            most = max(cursor.pending.get(channel, 0) for cursor in self._cursors.values())
-            self.metrics.in_journal.labels(channel).set(most)
+        pending = [cursor.pending for cursor in self._cursors.values()]
+        for channel in {*chain(*pending)}:
+            self.metrics.in_journal.labels(channel).set(max(each.get(channel, 0) for each in pending))
         for reader in self._readers:
             show_source(self.metrics, reader)
 
@@ -263,8 +242,9 @@ class Service:
 
     def _upkeep_problems(self) -> list[str]:
         problems = self._upkeep.problems() if self._upkeep is not None else []
-        backfill = self._backfill.problem if self._backfill is not None else None
-        return problems if backfill is None else [*problems, backfill]
+        if self._backfill is not None and self._backfill.problem is not None:
+            problems.append(self._backfill.problem)
+        return problems
 
     def counts(self) -> dict[str, Any]:
         """The terms of the conservation law by channel; see `ops.account`."""

@@ -70,25 +70,13 @@ class SinkService:
         """Store until a stop is requested or a task dies; after the stop, raise the dead task's error."""
         state_dir = self.config.instance.state_dir
         make_directory(state_dir)
-        if not await self.tasks.before_stop(self._access.look(state_dir)):
-            log.info("stopped_before_the_start")
-            return
-        await self.life.endpoint.start()
-        try:
-            self._start()
-            await self.tasks.stop_asked.wait()
-            await self._stop()
-        finally:
-            await self.life.endpoint.close()
-        self.life.stopped(self.counts())
+        if await self.life.run(self._access.look(state_dir), self._start, self._stop):
+            self.life.stopped(self.counts())
 
     def _start(self) -> None:
-        self.life.start_watching()
         self.tasks.spawn("upkeep", self._upkeep.run())
-        for live in self._live:
-            self.tasks.spawn(f"live-{live.name}", live.run())
-        for reader in self.readers:
-            self.tasks.spawn(f"source-{reader.name}", reader.run())
+        self.tasks.spawn_each("live", self._live)
+        self.tasks.spawn_each("source", self.readers)
         self.life.started(
             f"{len(self.readers)} sources",
             instance=self.config.instance.name,
@@ -101,7 +89,6 @@ class SinkService:
         deadline = self.life.begin_stop("storing what is held")
         if late := await self.tasks.wind_down(self.readers, deadline.left_s(_POST_DRAIN_RESERVE_S), "source-"):
             log.warning("sources_late", tasks=late, left="in Kafka, for the other members")
-            await self.tasks.cancel(late)
         await self.life.end(self._live, self._upkeep, deadline)
 
     def snapshot(self) -> Snapshot:

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import TypeVar
 
 import structlog
@@ -55,21 +56,29 @@ class Leadership:
         self._state_dir = config.state_dir
         self._ttl_s = config.lease_ttl_s
         self._standby = config.standby
-        self._metrics = metrics
-        self._tenant = Tenant(lease, "")
-        self._title: Title | None = None
+        metrics.lease_held.set_function(lambda: self._term is not None and self.problem is None)
+        metrics.lease_epoch.set_function(lambda: self.epoch)
         self._term: Term | None = None
         self._database: Database | None = None
         self._over_since: tuple[int, float] | None = None  # the epoch found expired, and the monotonic time
         self._turn = asyncio.Lock()
 
+    @cached_property
+    def _tenant(self) -> Tenant:
+        path = self._state_dir / _HOLDER
+        try:
+            mark = files.read(path).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            mark = ""
+        if not mark:
+            mark = secrets.token_hex(4)
+            files.replace(path, f"{mark}\n".encode())
+        return Tenant(self._lease, f"{socket.gethostname()}:{self._state_dir.absolute()}#{mark}")
+
+    @cached_property
     def title(self) -> Title:
-        """The lease title that the sink needs. Marks the state directory, which this process must have locked
-        before."""
-        if self._title is None:
-            self._tenant = Tenant(self._lease, self._holder())
-            self._title = Title(self._tenant)
-        return self._title
+        """The lease title that the sink needs. Marks the state directory, which this process must have locked."""
+        return Title(self._tenant)
 
     @property
     def epoch(self) -> int:
@@ -81,7 +90,6 @@ class Leadership:
 
         If the database does not answer, the daemon that was the leader when it last answered may capture.
         """
-        self.title()
         begun_s = monotonic_s()
         while True:
             try:
@@ -111,7 +119,6 @@ class Leadership:
             except LeaseLost:
                 self._mark_held(held=False)
                 self._term = None
-                self._show(held=False)
                 raise
             except (IngestdError, OSError, TimeoutError) as error:
                 self._note(error, _GOES_ON, self._ttl_s / 4)
@@ -125,7 +132,6 @@ class Leadership:
                     await self._asked(lambda database: leases.release(database, self._lease, term.epoch))
             except (IngestdError, OSError, TimeoutError) as error:
                 log.warning("lease_not_released", lease=self._lease, error=str(error) or type(error).__name__)
-        self._show(held=False)
         self._disconnect()
 
     async def _keep(self) -> None:
@@ -141,23 +147,21 @@ class Leadership:
         if self.problem is not None and term is not None:
             log.info("lease_renewed_again", lease=self._lease, term=term.epoch)
         self.problem = None
-        self._show(held=self._term is not None)
 
     async def _take(self, before: Term | None) -> bool:
         term = await self._asked(lambda database: leases.take(database, self._tenant, before, self._ttl_s))
         if term is None:
             return False
         self._term = term
-        self.title().forget()
+        self.title.forget()
         self._mark_held(held=True)
         self.waits_for = self.problem = None
-        self._show(held=True)
         after = None if before is None else "itself" if before.mine else before.holder
         log.info("lease_taken", lease=self._lease, term=term.epoch, after=after)
         return True
 
     async def _taken_over(self, before: tuple[Term, bool] | None) -> Term | None:
-        """The previous term if it was another daemon's, whose stalled database sessions are ended."""
+        """Return the previous term if it was another daemon's, after ending that daemon's stalled database sessions."""
         if before is None or before[0].mine:
             return None
         try:
@@ -200,8 +204,7 @@ class Leadership:
         return await leases.newest(database, self._tenant)
 
     async def _asked(self, question: Callable[[Database], Awaitable[T]]) -> T:
-        """Ask the database on a connection of our own, with a time limit of a third of `ttl_s`: a slow answer counts as
-        none."""
+        """Ask the database on a connection of our own. An answer that takes longer than a third of `ttl_s` is none."""
         async with self._turn:
             try:
                 async with asyncio.timeout(max(0.5, self._ttl_s / 3)):
@@ -231,7 +234,6 @@ class Leadership:
                 retry_in_s=round(retry_in_s, 1),
             )
         self.problem = text
-        self._show(held=False)
 
     def _mark_held(self, *, held: bool) -> None:
         path = self._state_dir / _HELD
@@ -242,18 +244,3 @@ class Leadership:
                 path.unlink(missing_ok=True)
         except OSError as error:  # such as a full disk; the file only matters at a start without the database
             log.warning("lease_mark_not_written", path=str(path), error=str(error))
-
-    def _show(self, *, held: bool) -> None:
-        self._metrics.lease_held.set(held)
-        self._metrics.lease_epoch.set(self.epoch)
-
-    def _holder(self) -> str:
-        path = self._state_dir / _HOLDER
-        try:
-            mark = files.read(path).decode("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            mark = ""
-        if not mark:
-            mark = secrets.token_hex(4)
-            files.replace(path, f"{mark}\n".encode())
-        return f"{socket.gethostname()}:{self._state_dir.absolute()}#{mark}"

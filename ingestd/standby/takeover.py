@@ -11,21 +11,23 @@ from collections.abc import Sequence
 
 import structlog
 
-from ingestd.clock import iso_text, monotonic_s, now_us
+from ingestd.channels import ROW_OF
+from ingestd.clock import MICROSECONDS_PER_DAY, from_datetime, iso_text, monotonic_s, now_us, to_datetime
 from ingestd.errors import IngestdError
 from ingestd.feeds.base import Feed, Intake
 from ingestd.gaps.causes import TAKEOVER
 from ingestd.gaps.tracker import GapTracker, StreamKey
 from ingestd.retry import Backoff
-from ingestd.standby.last_stored import last_stored
 from ingestd.status import FeedStatus, StreamStatus
 from ingestd.storage.access import DatabaseAccess
+from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Term
 
 log = structlog.get_logger()
 
 _LOOK_EVERY_S = 0.5
 _SETTLED_AFTER_S = 60.0
+_LOOK_BACK_US = 2 * MICROSECONDS_PER_DAY  # limits the search, and so the chunks it opens
 
 
 class TakeoverGaps:
@@ -82,7 +84,7 @@ class TakeoverGaps:
         try:
             for channel in sorted({stream.channel for stream in streams}):
                 symbols = [stream.symbol for stream in streams if stream.channel == channel]
-                last = await last_stored(database, exchange, channel, symbols, self._before.expires_at)
+                last = await _last_stored(database, exchange, channel, symbols, self._before.expires_at)
                 for symbol in symbols:
                     at = last.get(symbol, self._before.renewed_at)
                     found.append(StreamStatus(channel, symbol, last_received_at=at))
@@ -92,12 +94,30 @@ class TakeoverGaps:
 
     def _end(self, status: FeedStatus) -> None:
         tracker = self._trackers.get(status.label)
-        for stream in status.streams if tracker is not None and tracker.open else ():
-            if tracker is not None and stream.last_received_at is not None:
-                gap = tracker.delivered(stream, at=stream.last_received_at)
-                if gap is not None:
-                    self._intake.put(gap)
+        if tracker is None or not tracker.open:
+            return
+        for stream in status.streams:
+            at = stream.last_received_at
+            if at is not None and (gap := tracker.delivered(stream, at=at)) is not None:
+                self._intake.put(gap)
 
 
 def _key(stream: StreamStatus) -> StreamKey:
     return stream.channel, stream.symbol
+
+
+async def _last_stored(
+    database: Database, exchange: str, channel: str, symbols: Sequence[str], before: int
+) -> dict[str, int]:
+    """The exchange's time of each symbol's newest row before `before`, in microseconds since the epoch. Symbols without
+    a row in two days are left out."""
+    rows = await database.fetch(
+        f"SELECT wanted.symbol, (SELECT max(time) FROM {ROW_OF[channel].table} AS stored "  # noqa: S608 # a constant
+        "WHERE stored.exchange = $1 AND stored.symbol = wanted.symbol AND time < $3 AND time > $4) AS last "
+        "FROM unnest($2::text[]) AS wanted (symbol)",
+        exchange,
+        list(symbols),
+        to_datetime(before),
+        to_datetime(before - _LOOK_BACK_US),
+    )
+    return {row["symbol"]: from_datetime(row["last"]) for row in rows if row["last"] is not None}

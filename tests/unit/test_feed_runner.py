@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from ingestd import feed_runner
 from ingestd.config.loading import parse
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ConfigError, Problem
@@ -66,21 +69,18 @@ def configured(state_dir: Path, *feeds: dict[str, object]) -> Config:
     return parse(document, {})
 
 
-async def test_a_feed_of_which_nothing_is_listed_is_tried_again(tmp_path: Path) -> None:
+async def test_a_feed_of_which_nothing_is_listed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under the names of the last reload."""
     made: list[Listed] = []
     binance: dict[str, object] = {"exchange": "binance", "symbols": ["BTC/USDT"]}
     before = configured(tmp_path, {"exchange": "kraken", "symbols": ["BTC/USD"]}, binance)
     after = configured(tmp_path, {"exchange": "kraken", "symbols": ["ETH/USD"]}, binance)
     tasks = Tasks()
-    runner = FeedRunner(
-        before.feeds,
-        lambda config: Listed(config, made),
-        Shard(),
-        tasks,
-        Metrics(["kraken", "binance"]),
-        retry_misconfigured_s=0.01,
-    )
+    monkeypatch.setattr(feed_runner, "RETRY_MISCONFIGURED_S", 0.01)
+    metrics = Metrics(["kraken", "binance"])
+    runner = FeedRunner(before.feeds, lambda config: Listed(config, made), Shard(), tasks, metrics)
     runner.reload(after.feeds)
     runner.start(NoIntake())
     try:
