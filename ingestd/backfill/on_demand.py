@@ -49,7 +49,7 @@ from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.writer import Flush, prepare, write
 from ingestd.validation import rejection, rejection_reason
-from ingestd.venues.past import Paging, Series
+from ingestd.venues.trades import Paging, Series
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from ingestd.records import Candle, Funding, OpenInterest, Trade
 from ingestd.storage import gap_filling
 from ingestd.storage.database import Database
 from ingestd.storage.gap_filling import StoredTrade
-from ingestd.venues.past import Series
+from ingestd.venues.trades import Series
 
 Row: TypeAlias = Candle | Funding | OpenInterest
 Ask: TypeAlias = Callable[[], Awaitable[Sequence[Row]]]

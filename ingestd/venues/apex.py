@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ingestd.venues.book_frames import NumberedFrame, part
-from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import at, part
+from ingestd.venues.facts import Ccxt, Facts
+from ingestd.venues.trades import Marks, Trades
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """https://api-docs.pro.apex.exchange/#websocket-v3-for-omni-websocket-endpoint"""
     data = part(frame, "data")
-    if data and str(frame.get("topic")).startswith("orderBook"):
+    if data and str(at(frame, "topic")).startswith("orderBook"):
         yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot")
 
 
@@ -30,22 +31,15 @@ FACTS = (
         exchange="apex",
         first_market="BTC/USD:USD",
         contracts_only=True,
-        trades=Trades(
-            # messages have Bybit's form
-            marks=Marks(flags={"BT": "block"}),
-        ),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
+        # messages have Bybit's form
+        trades=Trades(marks=Marks(flags={"BT": "block"})),
+        ccxt=Ccxt(ticks_from_books=True),
         books=CcxtBooks(
             numbering=Numbering(("u",), ("u",)),
             numbered_frames=_numbered_frames,
             unsubscription=_unsubscription,
-            asks_for_missing=True,
+            asks_only_for_new=True,
         ),
-        corrections=Corrections(
-            # microseconds
-            book_times=(("ts",),),
-        ),
+        corrections=Corrections(book_times=(("ts",),)),  # microseconds
     ),
 )

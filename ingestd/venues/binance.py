@@ -11,30 +11,27 @@ https://developers.binance.com/docs/derivatives/coin-margined-futures/websocket-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from ingestd.errors import Unfillable
 from ingestd.records import Channel, Liquidation, MarkPrice, Side, Tick, Trade
 from ingestd.venues import families
-from ingestd.venues.counting import Counting, Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
+from ingestd.venues.binance_rest import newest, past
+from ingestd.venues.ccxt_books import CcxtBooks
+from ingestd.venues.decoding import Counter, Level, Milliseconds, Text, decoded
+from ingestd.venues.facts import Ccxt, Counting, Facts, Quantities
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
-from ingestd.venues.newest import Bulk, Word, rows_by, whole
 from ingestd.venues.numbers import best_price
-from ingestd.venues.past import Ids, Paging, Series
-from ingestd.venues.trade_kinds import Labels, Marks
-from ingestd.venues.venue import Asked, KeepAlive, Limits
-from ingestd.venues.venue_time import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
+from ingestd.venues.requests import chunks, option
+from ingestd.venues.times import FIRST_MICROSECONDS, asks_for_microseconds, epoch_us
+from ingestd.venues.trades import Labels, Marks, Trades
+from ingestd.venues.venue import Asked, BookRule, KeepAlive, Limits, Venue
 
 _SPOT = {"binance": "wss://stream.binance.com:9443/ws", "binanceus": "wss://stream.binance.us:9443/ws"}
-_INVERSE = "wss://dstream.binance.com/ws"
-_LINEAR = "wss://fstream.binance.com"
 # European options have separate sockets and messages.
 _MARKETS: Mapping[str, frozenset[str]] = {
     "binance": frozenset({"spot", "linear", "inverse"}),
@@ -42,22 +39,19 @@ _MARKETS: Mapping[str, frozenset[str]] = {
     "binanceus": frozenset({"spot"}),
     "binanceusdm": frozenset({"linear"}),
 }
-_TRADE_STREAMS = frozenset({"trade", "aggTrade"})
-_DEPTH = "depth@100ms"
+# ccxt's options of books: they choose another depth or rate.
+_BOOK_OPTIONS = frozenset({"watchOrderBook", "watchOrderBookForSymbols", "watchOrderBookRate", "watchOrderBookLimit"})
 _SAMPLED: frozenset[Channel] = frozenset({"liquidations"})  # only the latest of each second and symbol
 _OF_THE_MARKET = frozenset({"aggTrade", "forceOrder", "markPrice@1s"})
 
-_Epoch = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]  # milliseconds, or microseconds if requested
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Row = Annotated[tuple[str, ...], msgspec.Meta(min_length=2)]
+_Epoch = Milliseconds  # or microseconds if requested
 
 
 class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     s: str
-    t: _Number
-    p: _Text
-    q: _Text
+    t: Counter
+    p: Text
+    q: Text
     T: _Epoch
     m: bool  # the buyer is the maker
     X: str | None = None  # contracts only: the kind of trade
@@ -65,66 +59,61 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
 
 class _Aggregate(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     s: str
-    a: _Number
-    p: _Text
-    q: _Text
+    a: Counter
+    p: Text
+    q: Text
     T: _Epoch
     m: bool
 
 
-class _Ticker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
+class _SpotTicker(msgspec.Struct, gc=False):
+    """A best bid and ask without an event name: of spot, without a time; of contracts, with a time."""
+
     s: str
     b: str
     B: str
     a: str
     A: str
     E: _Epoch | None = None
+
+
+class _Ticker(_SpotTicker, tag_field="e", tag="bookTicker", gc=False):
+    """The same with an event name, from contracts."""
 
 
 class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     s: str
     E: _Epoch
-    U: _Number
-    u: _Number
-    b: list[_Row]
-    a: list[_Row]
-    pu: _Number | None = None
+    U: Counter
+    u: Counter
+    b: list[Level]
+    a: list[Level]
+    pu: Counter | None = None
 
 
 class _ForcedOrder(msgspec.Struct, gc=False):
     s: str
     S: Literal["BUY", "SELL"]
-    p: _Text  # price of the order, as `q` is its size; `ap`, the average price of its fills, is another one
-    q: _Text
+    p: Text  # price of the order, as `q` is its size; `ap`, the average price of its fills, is another one
+    q: Text
     T: _Epoch
 
 
-class _Liquidation(msgspec.Struct, gc=False):
+class _Liquidation(msgspec.Struct, tag_field="e", tag="forceOrder", gc=False):
     """A liquidation: at most one a second for each symbol, the latest of that second."""
 
     o: _ForcedOrder
 
+    @property
+    def s(self) -> str:
+        return self.o.s
 
-class _MarkPrice(msgspec.Struct, gc=False):
+
+class _MarkPrice(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
     s: str
-    p: _Text
+    p: Text
     E: _Epoch
     i: str = ""  # price of the underlying
-
-
-class _SpotTicker(msgspec.Struct, gc=False):
-    """A best bid and ask without an event name: from spot, without a time, or from contracts with fields in another
-    order, with a time."""
-
-    s: str
-    b: str
-    B: str
-    a: str
-    A: str
-    E: _Epoch | None = None
-
-
-_Event = _Trade | _Aggregate | _Ticker | _Depth
 
 
 class _Combined(msgspec.Struct, gc=False):
@@ -145,12 +134,10 @@ class _Other(msgspec.Struct):
     b: msgspec.Raw = msgspec.Raw(b"")
 
 
-_event = msgspec.json.Decoder(_Event).decode
+_event = msgspec.json.Decoder(_Trade | _Aggregate | _Ticker | _Depth | _Liquidation | _MarkPrice).decode
 _spot_ticker = msgspec.json.Decoder(_SpotTicker).decode
-_combined = msgspec.json.Decoder(_Combined).decode
-_other = msgspec.json.Decoder(_Other).decode
-_liquidation = msgspec.json.Decoder(_Liquidation).decode
-_mark_price = msgspec.json.Decoder(_MarkPrice).decode
+_combined = msgspec.json.Decoder(_Combined)
+_other = msgspec.json.Decoder(_Other)
 # X of the trade stream; REST says isRPITrade. Options: MARKET, and BLOCK. `NA` comes with zeros, which are rejected.
 # "Only market trades will be aggregated, which means the insurance fund trades and ADL trades won't be"; RPI are.
 # Recorded candles are the sum of the aggregates (`test_recorded_candles_of_binance_agree`), so they exclude both.
@@ -162,11 +149,7 @@ BINANCE_LABELS: Mapping[str | int, Labels] = {
 }
 _MARKS = Marks(BINANCE_LABELS, {"isRPITrade": "rpi"}, frozenset({"insurance_fund", "adl"}))
 _KINDS = _MARKS.kinds_of("X")
-_LEFT_OUT = _MARKS.left_out
-_OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate"})
-_FORCE_ORDER = "forceOrder"
-_MARK_PRICE = "markPriceUpdate"
-_RESTARTING = "serverShutdown"
+_OURS = frozenset({"trade", "aggTrade", "bookTicker", "depthUpdate", "forceOrder", "markPriceUpdate"})
 _MOST_NESTED = 4
 
 
@@ -178,13 +161,12 @@ class BinanceDecoder:
         self._symbols = symbols
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
-        """See `Decoder`."""
         try:
             if frame.startswith(b'{"u":'):
                 return self._tick(_spot_ticker(frame), received_at)
             event = _event(frame)
         except (msgspec.ValidationError, RecursionError) as error:
-            return self._seldom(frame, received_at, error)
+            return self._rare(frame, received_at, error)
         symbol = self._symbols.get(event.s)
         kind = type(event)
         if kind is _Ticker:
@@ -192,8 +174,14 @@ class BinanceDecoder:
         if symbol is None:
             return ()
         if kind is _Depth:
-            return (_change(event, symbol, received_at),)
-        number: int = event.t if kind is _Trade else event.a
+            time = epoch_us(event.E)
+            return (BookChange(symbol, time, received_at, event.b, event.a, False, event.U, event.u, event.pu),)
+        if kind is _Trade:
+            number = event.t
+        elif kind is _Aggregate:
+            number = event.a
+        else:
+            return (self._of_contract(event, symbol, received_at),)
         trade = Trade(
             self._exchange,
             symbol,
@@ -206,7 +194,7 @@ class BinanceDecoder:
             event.q,
         )
         if kind is _Trade and event.X is not None and (mark := _KINDS.get(event.X, "other")) is not None:
-            return (msgspec.structs.replace(trade, kind=mark, in_candles=mark not in _LEFT_OUT),)
+            return (msgspec.structs.replace(trade, kind=mark, in_candles=mark not in _MARKS.not_in_candles),)
         return (trade,)
 
     def _tick(self, ticker: _SpotTicker | _Ticker, received_at: int) -> Sequence[Message]:
@@ -217,36 +205,23 @@ class BinanceDecoder:
         time = received_at if ticker.E is None else epoch_us(ticker.E)
         return (Tick(self._exchange, symbol, time, received_at, bid, ticker.B or None, ask, ticker.A or None),)
 
-    def _forced(self, order: _ForcedOrder, received_at: int) -> Sequence[Message]:
-        symbol = self._symbols.get(order.s)
-        if symbol is None:
-            return ()
+    def _of_contract(self, event: _Liquidation | _MarkPrice, symbol: str, received_at: int) -> Message:
+        if isinstance(event, _MarkPrice):
+            return MarkPrice(self._exchange, symbol, epoch_us(event.E), received_at, event.p, event.i or None)
+        order = event.o
         side: Side = "buy" if order.S == "BUY" else "sell"
-        return (Liquidation(self._exchange, symbol, epoch_us(order.T), received_at, side, order.p, order.q),)
+        return Liquidation(self._exchange, symbol, epoch_us(order.T), received_at, side, order.p, order.q)
 
-    def _marked(self, mark: _MarkPrice, received_at: int) -> Sequence[Message]:
-        symbol = self._symbols.get(mark.s)
-        if symbol is None:
-            return ()
-        return (MarkPrice(self._exchange, symbol, epoch_us(mark.E), received_at, mark.p, mark.i or None),)
-
-    def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
+    def _rare(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
         """Decode a rare frame. Raises `error` if it is a malformed frame of a frequent kind."""
-        try:
-            if frame.startswith(b'{"stream":') and frame.count(b'"data":', 0, 200) < _MOST_NESTED:
-                return self(bytes(_combined(frame).data), received_at)
-            message = _other(frame)
-        except RecursionError as nested:
-            raise ValueError("nested too deeply") from nested
-        if message.e == _RESTARTING:
+        if frame.startswith(b'{"stream":') and frame.count(b'"data":', 0, 200) < _MOST_NESTED:
+            return self(bytes(decoded(_combined, frame).data), received_at)
+        message = decoded(_other, frame)
+        if message.e == "serverShutdown":
             return (Notice("restarting", message.e),)
-        if message.e == _FORCE_ORDER:
-            return self._forced(_liquidation(frame).o, received_at)
-        if message.e == _MARK_PRICE:
-            return self._marked(_mark_price(frame), received_at)
         if message.e in _OURS:
             raise error
-        if message.error is not None or (message.code is not None and message.code != 0):
+        if message.error is not None or message.code:
             refusal = message.error or _Refusal(message.code or 0, message.msg)
             return (Notice("refused", f"{refusal.code}: {refusal.msg}"),)
         if message.id is not None:
@@ -256,11 +231,7 @@ class BinanceDecoder:
         return ()
 
 
-def _change(depth: _Depth, symbol: str, received_at: int) -> BookChange:
-    return BookChange(symbol, epoch_us(depth.E), received_at, depth.b, depth.a, False, depth.U, depth.u, depth.pu)
-
-
-class BinanceBookRule:
+class BinanceBookRule(BookRule):
     """Spot's changes are numbered consecutively; those of contracts name the number before them (`pu`).
 
     A change that begins before the book's number and ends after it applies too: amounts are absolute.
@@ -269,7 +240,6 @@ class BinanceBookRule:
     """
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """See `BookRule`."""
         first, last = change.first, change.last
         if first is None or last is None or sequence is None:
             return False
@@ -280,8 +250,8 @@ class BinanceBookRule:
         return change.previous == sequence or first <= sequence
 
 
-class Binance:
-    """See `Venue`. `options` are the feed's: they choose the stream of trades as they do in ccxt."""
+class Binance(Venue):
+    """Binance's sockets. The feed's options choose the stream of trades, as in ccxt."""
 
     limits = Limits(
         # The venue allows 1024. With fewer, a lost socket affects fewer streams, and a new one is subscribed sooner.
@@ -297,22 +267,17 @@ class Binance:
 
     def __init__(self, exchange: str, options: Mapping[str, Any]) -> None:
         self.exchange = exchange
-        trades = _option(options, "watchTradesForSymbols", "name", "trade")
-        self._names: dict[Channel, str] = {"ticks": "bookTicker"}
-        if trades in _TRADE_STREAMS:
-            self._names["trades"] = trades
-        own_books = [
-            name
-            for name in ("watchOrderBook", "watchOrderBookForSymbols", "watchOrderBookRate", "watchOrderBookLimit")
-            if name in options
-        ]
-        if not own_books:
-            self._names["order_book"] = _DEPTH
-        if "watchBidsAsks" in options:  # the streams of stocks
-            del self._names["ticks"]
         self.markets = _MARKETS[exchange]
+        self._names: dict[Channel, str] = {}
+        trades = str(option(options, "watchTradesForSymbols", "name", "trade"))
+        if trades in ("trade", "aggTrade"):
+            self._names["trades"] = trades
+        if "watchBidsAsks" not in options:  # the option chooses the streams of stocks
+            self._names["ticks"] = "bookTicker"
+        if not _BOOK_OPTIONS.intersection(options):
+            self._names["order_book"] = "depth@100ms"
         if self.markets != {"spot"}:
-            self._names |= {"liquidations": _FORCE_ORDER, "mark_prices": "markPrice@1s"}
+            self._names |= {"liquidations": "forceOrder", "mark_prices": "markPrice@1s"}
         self.channels = frozenset(self._names)
         self._time_unit = "?timeUnit=MICROSECOND" if exchange in _SPOT and asks_for_microseconds(options) else ""
 
@@ -320,103 +285,33 @@ class Binance:
         """Contracts in USD have separate sockets for books (`public`) and for market data (`market`)."""
         if market.get("linear"):
             category = "market" if self._names[channel] in _OF_THE_MARKET else "public"
-            return f"{_LINEAR}/{category}/ws"
+            return f"wss://fstream.binance.com/{category}/ws"
         if market.get("inverse"):
-            return _INVERSE
+            return "wss://dstream.binance.com/ws"
         return _SPOT.get(self.exchange, _SPOT["binance"]) + self._time_unit
 
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("SUBSCRIBE", streams, request_id)
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("UNSUBSCRIBE", streams, request_id)
-
-    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`."""
-        return BinanceDecoder(self.exchange, symbols)
-
-    def _requests(self, method: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         names = [f"{stream.market_id.lower()}@{self._names[stream.channel]}" for stream in streams]
-        size = self.limits.streams_per_message
         return [
-            msgspec.json.encode({"method": method, "params": names[start : start + size], "id": request_id})
-            for start in range(0, len(names), size)
+            msgspec.json.encode({"method": operation.upper(), "params": params, "id": request_id})
+            for params in chunks(names, self.limits.streams_per_message)
         ]
 
-
-def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:
-    of_method = options.get(method)
-    chosen = of_method.get(name) if isinstance(of_method, Mapping) else None
-    return default if chosen is None else str(chosen)
-
-
-_PREFIX = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
-_PAST_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints"
-
-
-def _past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) -> Series:
-    """The series of past trades. Trades and aggregate trades have separate ids, on the socket and over REST."""
-    prefix = _PREFIX.get(kind)
-    if prefix is None:
-        raise Unfillable(f"Binance serves no past trades with the stream's ids for {kind} markets")
-    if stream == "aggTrade":
-        method, limit = f"{prefix}GetAggTrades", 1000
-    elif stream != "trade":
-        raise Unfillable(f"it is not known which past trades have the ids of Binance's stream {stream!r}")
-    elif has_key or (kind == "spot" and not spot_needs_key):
-        method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
-    else:
-        # historicalTrades needs a key. An aggregate cannot be split into its trades.
-        params = {"fetchTradesMethod": f"{prefix}GetTrades"}
-        return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_PAST_DOCS)
-    return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
-
-
-_BY_NAME = 20  # spot serves this many markets for the weight of one
-
-
-def _newest(kind: str, stream: str | None) -> Bulk | None:
-    """`lastId` of `ticker/24hr` is the id of the last trade. For contracts it may be an insurance trade, which is not
-    streamed."""
-    prefix = _PREFIX.get(kind)
-    if prefix is None:
-        return None
-    own_ids = stream == "trade"
-    return Bulk(
-        f"{prefix}GetTicker24hr",
-        lambda reply: rows_by("symbol", reply if isinstance(reply, list) else [reply]),
-        lambda row: _last_id(row, own_ids=own_ids, is_certain=kind == "spot"),
-        _newest_params,
-    )
-
-
-def _newest_params(kind: str, ids: Sequence[str]) -> dict[str, Any]:
-    if kind != "spot":
-        return {"symbol": ids[0]} if len(ids) == 1 else {}
-    symbols = {"symbols": json.dumps(list(ids), separators=(",", ":"))} if len(ids) <= _BY_NAME else {}
-    return {"type": "MINI", **symbols}
-
-
-def _last_id(row: Mapping[str, Any], *, own_ids: bool, is_certain: bool) -> Word | None:
-    number = whole(row.get("lastId"))
-    if number is None or number < 0:  # -1: no trade in 24 hours
-        return None
-    return Word(("last id", number), number=number if own_ids else None, is_certain=is_certain)
+    def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
+        return BinanceDecoder(self.exchange, symbols)
 
 
 _TRADES = Trades(
     stream_option=("watchTradesForSymbols", "name", "trade"),
-    newest=_newest,
+    newest=newest,
     consecutive_ids="aggregates",
-    past=partial(_past, spot_needs_key=True),
+    past=partial(past, spot_needs_key=True),
     marks=_MARKS,
 )
 # USDⓈ-M in the base asset. COIN-M: "unit: cont", and its value "unit: base asset"
 # https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/Open-Interest
 # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
-_OPEN_INTEREST = Counting("base", "contracts", no_value=frozenset({"inverse"}))
+_OPEN_INTEREST = Counting("base", "contracts", value_not_in_quote=frozenset({"inverse"}))
 # A quantity: USDⓈ-M in the base asset, as recorded candles prove; COIN-M "cont", of 100 or 10 USD:
 # https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api/Open-Interest-Statistics
 FACTS = (
@@ -424,9 +319,9 @@ FACTS = (
         exchange="binance",
         native=partial(Binance, "binance"),
         sampled=_SAMPLED,
-        quantities=Quantities(in_contracts=True, of_options=True, in_base_unsaid=True),
+        quantities=Quantities(in_contracts=True, of_options=True, base_by_default=True),
         open_interest=_OPEN_INTEREST,
-        lists=(
+        market_lists=(
             ("fapiPublic", families.LINEAR),
             ("dapiPublic", families.INVERSE),
             ("eapiPublic", families.OPTIONS),
@@ -435,7 +330,7 @@ FACTS = (
         ),
         quotes_in_coins=True,
         microseconds="wss://stream.binance.com",
-        trades=replace(_TRADES, past=partial(_past, spot_needs_key=False)),
+        trades=replace(_TRADES, past=partial(past, spot_needs_key=False)),
         ccxt=Ccxt(
             # the security type of the endpoint is NONE:
             # https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
@@ -469,7 +364,7 @@ FACTS = (
         native=partial(Binance, "binanceusdm"),
         sampled=_SAMPLED,
         former_names=("binancefutures",),
-        quantities=Quantities(in_contracts=True, in_base_unsaid=True),
+        quantities=Quantities(in_contracts=True, base_by_default=True),
         open_interest=_OPEN_INTEREST,
         contracts_only=True,
         quotes_in_coins=True,

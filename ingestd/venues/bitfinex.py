@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from ingestd.venues.book_frames import BookFrame
-from ingestd.venues.checksums import Book, Levels, as_sent, in_turn, signed
-from ingestd.venues.counting import IN_CONTRACTS, Quantities
-from ingestd.venues.facts import CcxtBooks, Facts
+from ingestd.venues.ccxt_books import Book, BookFrame, CcxtBooks, Levels, as_sent, in_turn, signed
+from ingestd.venues.facts import IN_CONTRACTS, QUANTITIES_AS_IN_CCXT, Facts
 
 _CHECKED_LEVELS = 25
 
@@ -80,10 +78,7 @@ FACTS = (
     Facts(
         exchange="bitfinex",
         former_names=("bitfinex2",),
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         # "total number of outstanding derivative contracts";
         # https://docs.bitfinex.com/reference/rest-public-derivatives-status
         open_interest=IN_CONTRACTS,

@@ -15,27 +15,20 @@ import msgspec
 
 from ingestd.records import Channel, Tick, Trade
 from ingestd.venues import families
-from ingestd.venues.book_frames import BookFrame, mapping
-from ingestd.venues.checksums import Book, Levels, as_int, at, in_turn, signed
-from ingestd.venues.counting import Counting, Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
-from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
-from ingestd.venues.messages import BookChange, Decoder, Message, Notice
-from ingestd.venues.numbers import best_price
-from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.ccxt_books import Book, BookFrame, CcxtBooks, Levels, in_turn, signed
+from ingestd.venues.decoding import NESTED, SIDES, Level, Milliseconds, Text, at, part
+from ingestd.venues.facts import Ccxt, Counting, Facts, Quantities
+from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice
+from ingestd.venues.numbers import as_int, best_price
+from ingestd.venues.requests import chunks
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import Marks
-from ingestd.venues.venue import Asked, BestLevels, KeepAlive, Limits
+from ingestd.venues.trades import Ids, Marks, Paging, Series, Trades
+from ingestd.venues.venue import Asked, BestLevels, BookRule, KeepAlive, Limits, Venue
 
 EXCHANGE = "bitget"
 
-_URL = "wss://ws.bitget.com/v2/ws/public"
 _NAMES: Mapping[Channel, str] = {"trades": "trade", "ticks": "ticker", "order_book": "books"}
-_METHODS: Mapping[Channel, str] = {
-    "trades": "watchTradesForSymbols",
-    "ticks": "watchBidsAsks",
-    "order_book": "watchOrderBookForSymbols",
-}
+_METHODS = ("watchTradesForSymbols", "watchBidsAsks", "watchOrderBookForSymbols")
 _ELSEWHERE = ("uta", "instType", "productType", "sandbox", "sandboxMode")  # options that choose other sockets
 _CHECKED_LEVELS = 25
 _NAMED_MARKET = re.compile(r"instType:([\w-]+),channel:\w+,instId:([\w-]+)").search
@@ -89,7 +82,6 @@ _books = msgspec.json.Decoder(list[_Book], strict=False)
 
 # https://www.bitget.com/api-doc/uta/websocket/public/New-Trades-Channel (yes or no)
 _MARKS = Marks(flags={"isRPI": "rpi"})
-_PONG = (Notice("heartbeat"),)
 
 
 class BitgetDecoder:
@@ -100,18 +92,17 @@ class BitgetDecoder:
         self._ids = TradeIds(start)
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
-        """See `Decoder`."""
-        if frame == b"pong":
-            return _PONG
         try:
             message = _frames.decode(frame)
         except RecursionError as error:
-            raise ValueError("nested without end") from error
-        if message.event:
-            return _notices(message)
+            raise ValueError(NESTED) from error
+        except msgspec.DecodeError:
+            if frame == b"pong":
+                return (Notice("heartbeat"),)
+            raise
         arg = message.arg
-        if arg is None:
-            raise ValueError("neither an event nor a channel's data")
+        if message.event or arg is None:
+            return _notices(message)
         symbol = self._symbols.get(f"{arg.instType}:{arg.instId}")
         if symbol is None:
             return ()
@@ -175,18 +166,16 @@ def _notices(message: _Frame) -> Sequence[Message]:
     """Decode an event, which is the answer to a request."""
     arg = message.arg
     market_id = f"{arg.instType}:{arg.instId}" if arg is not None and arg.instId else None
-    match message.event:
-        case "subscribe" | "unsubscribe":
-            channel = arg.channel if arg is not None else ""
-            return (Notice("subscribed" if message.event == "subscribe" else "unsubscribed", channel, market_id),)
-        case "error":
-            named = _NAMED_MARKET(message.msg)
-            if named is not None:
-                market_id = f"{named[1].upper()}:{named[2]}"
-            return (Notice("refused", f"{message.code}: {message.msg}", market_id),)
-        case "login":
-            return ()
-    raise ValueError(f"there is no event {message.event!r}")
+    if message.event in CONFIRMED:
+        return (Notice(CONFIRMED[message.event], "" if arg is None else arg.channel, market_id),)
+    if message.event == "error":
+        named = _NAMED_MARKET(message.msg)
+        if named is not None:
+            market_id = f"{named[1].upper()}:{named[2]}"
+        return (Notice("refused", f"{message.code}: {message.msg}", market_id),)
+    if message.event == "login":
+        return ()
+    raise ValueError(f"neither a channel's data nor a known event: {message.event!r}")
 
 
 def bitget_checksum(bids: Levels, asks: Levels) -> int:
@@ -207,22 +196,18 @@ def _agrees(book: Book, frame: Any) -> bool | None:
     return None if stated is None else as_int(stated) == bitget_checksum(bids, asks)
 
 
-class BitgetBookRule:
+class BitgetBookRule(BookRule):
     """Sequence numbers (`seq`) only rise: a lower one is out of order. A lost change shows by the checksum."""
 
-    depth: int | None = None
-
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """See `BookRule`."""
         return change.last is None or sequence is None or change.last >= sequence
 
     def agrees(self, change: BookChange, bids: BestLevels, asks: BestLevels) -> bool:
-        """See `BookChecks`."""
         return change.checksum == bitget_checksum(bids(_CHECKED_LEVELS), asks(_CHECKED_LEVELS))
 
 
-class Bitget:
-    """See `Venue`. If the feed's options choose another socket (`uta`, a demo), ccxt reads it."""
+class Bitget(Venue):
+    """Bitget's socket. If the feed's options choose another one (`uta`, a demo), ccxt reads it."""
 
     exchange = EXCHANGE
     markets = frozenset({"spot", "linear", "inverse"})
@@ -234,59 +219,37 @@ class Bitget:
         sockets_per_s=1.0,  # 300 in five minutes
         source="https://www.bitget.com/api-doc/common/websocket-intro",
     )
+    url = "wss://ws.bitget.com/v2/ws/public"
     keep_alive = KeepAlive(25.0, b"ping")  # Bitget wants one every 30 s, and closes a socket after two minutes without
-    book_over_rest = False
     book_rule = BitgetBookRule()
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        chosen = [options.get(method) for method in _METHODS.values()]
-        elsewhere = [
-            any(name in asked for name in _ELSEWHERE)
-            for asked in (options, *(one for one in chosen if isinstance(one, Mapping)))
-        ]
-        self.channels: frozenset[Channel] = frozenset() if any(elsewhere) else frozenset(_NAMES)
+        asked = (options, *(part(options, method) for method in _METHODS))
+        is_elsewhere = any(name in chosen for chosen in asked for name in _ELSEWHERE)
+        self.channels = frozenset() if is_elsewhere else frozenset(_NAMES)
 
     def market_id(self, market: Mapping[str, Any]) -> str:
-        """See `OwnMarketIds`."""
         if market.get("spot"):
             return f"SPOT:{market['id']}"
         settle = market.get("settle")
         return f"{settle if settle in ('USDT', 'USDC') else 'COIN'}-FUTURES:{market['id']}"
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for all streams."""
-        return _URL
-
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("subscribe", streams)
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("unsubscribe", streams)
-
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`."""
         return BitgetDecoder(symbols, start)
 
-    def _requests(self, operation: str, streams: Sequence[Asked]) -> list[bytes]:
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         args = []
         for channel, market_id in streams:
             inst_type, _, inst_id = market_id.partition(":")
             args.append({"instType": inst_type, "channel": _NAMES[channel], "instId": inst_id})
         size = self.limits.streams_per_message
-        return [
-            msgspec.json.encode({"op": operation, "args": args[start : start + size]})
-            for start in range(0, len(args), size)
-        ]
+        return [msgspec.json.encode({"op": operation, "args": group}) for group in chunks(args, size)]
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     """https://www.bitget.com/api-doc/spot/websocket/public/Depth-Channel"""
-    if not isinstance(frame, dict) or frame.get("action") != "snapshot":
-        return None
-    asked = mapping(frame.get("arg"))
-    if (asked.get("channel") or asked.get("topic")) != "books":
+    asked = part(frame, "arg")
+    if at(frame, "action") != "snapshot" or (asked.get("channel") or asked.get("topic")) != "books":
         return None
     spot = str(asked.get("instType")).lower() in ("spot", "sp")
     return BookFrame(str(asked.get("instId") or asked.get("symbol")), "spot" if spot else "contract")
@@ -296,14 +259,12 @@ FACTS = (
     Facts(
         exchange=EXCHANGE,
         native=Bitget,
-        quantities=Quantities(
-            # Its candles and tickers have the "trading volume of the coin", for coin-M too; of trades nothing was
-            # found. https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
-            currency={"linear": "base", "inverse": "base"},
-        ),
+        # Its candles and tickers have the "trading volume of the coin", for coin-M too; of trades nothing was
+        # found. https://www.bitget.com/api-doc/contract/websocket/public/Tickers-Channel
+        quantities=Quantities(currency={"linear": "base", "inverse": "base"}),
         # size, in the base coin; https://www.bitget.com/api-doc/contract/market/Get-Open-Interest
         open_interest=Counting("base"),
-        lists=(
+        market_lists=(
             ("margin/currencies", families.BESIDE),
             ("COIN-FUTURES", families.INVERSE),
             ("-FUTURES", families.LINEAR),
@@ -324,10 +285,7 @@ FACTS = (
             two_times=True,  # socket: milliseconds; REST: "Transaction time (second level)"
             marks=_MARKS,
         ),
-        ccxt=Ccxt(
-            symbols_per_call=30,
-            timeframes_not_streamed=frozenset({"2h", "3d", "1M"}),
-        ),
+        ccxt=Ccxt(symbols_per_call=30, timeframes_not_streamed=frozenset({"2h", "3d", "1M"})),
         books=CcxtBooks(whole_book=_whole_book, agrees=_agrees),
     ),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+from ingestd.venues.corrections import Changes, Corrections, Trade
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Ccxt, Facts
 from ingestd.venues.names import CodeNames
 
 _SIDES = {"1": "sell", "2": "buy"}
@@ -18,7 +19,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
     https://apidocs.bithumb.com/reference/빗썸-거래소-정보-수신
     """
-    side = _SIDES.get(str(info.get("buySellGb"))) if isinstance(info, Mapping) else None
+    side = _SIDES.get(str(at(info, "buySellGb")))
     return {} if side is None else {"side": side}
 
 
@@ -26,15 +27,12 @@ FACTS = (
     Facts(
         exchange="bithumb",
         first_market="BTC/KRW",
-        lists=(("ticker/ALL", families.SPOT),),
-        names=partial(CodeNames, ("{0}_{1}",)),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
+        market_lists=(("ticker/ALL", families.SPOT),),
+        ccxt=Ccxt(ticks_from_books=True),
         corrections=Corrections(
+            names=partial(CodeNames, ("{0}_{1}",)),
             trade=_corrected,
-            # microseconds
-            book_times=(("content", "datetime"),),
+            book_times=(("content", "datetime"),),  # microseconds
         ),
     ),
 )

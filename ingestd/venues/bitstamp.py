@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ingestd.venues.facts import CcxtBooks, Changes, Corrections, Facts, Trade, Trades
-from ingestd.venues.numbering import Numbering
+from ingestd.venues.ccxt_books import CcxtBooks, Numbering
+from ingestd.venues.corrections import Changes, Corrections, Trade
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Facts
+from ingestd.venues.trades import Trades
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -14,9 +16,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
     https://www.bitstamp.net/websocket/v2/
     """
-    if not isinstance(info, Mapping):
-        return {}
-    texts = {"price": info.get("price_str"), "amount": info.get("amount_str")}
+    texts = {"price": at(info, "price_str"), "amount": at(info, "amount_str")}
     return {field: text for field, text in texts.items() if isinstance(text, str) and text}
 
 
@@ -24,19 +24,15 @@ FACTS = (
     Facts(
         exchange="bitstamp",
         first_market="BTC/USD",
-        trades=Trades(
-            # socket, `microtimestamp`: microseconds, https://www.bitstamp.net/websocket/v2/; REST, `date`:
-            # seconds, https://www.bitstamp.net/api/#tag/Transactions-public
-            two_times=True,
-        ),
+        # socket, `microtimestamp`: microseconds, https://www.bitstamp.net/websocket/v2/; REST, `date`:
+        # seconds, https://www.bitstamp.net/api/#tag/Transactions-public
+        trades=Trades(two_times=True),
         corrections=Corrections(
             trade=_corrected,
             # the sequence number of a book is its time in microseconds
             book_times=(("data", "microtimestamp"), ("nonce",)),
         ),
-        books=CcxtBooks(
-            # https://www.bitstamp.net/websocket/v2/
-            numbering=Numbering((), ("microtimestamp",), consecutive=False),
-        ),
+        # https://www.bitstamp.net/websocket/v2/
+        books=CcxtBooks(numbering=Numbering((), ("microtimestamp",), consecutive=False)),
     ),
 )

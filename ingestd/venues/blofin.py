@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ingestd.venues.book_frames import NumberedFrame, part
-from ingestd.venues.counting import Quantities
-from ingestd.venues.facts import CcxtBooks, Facts
-from ingestd.venues.numbering import Numbering
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.decoding import part
+from ingestd.venues.facts import Facts, Quantities
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
@@ -28,16 +27,14 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
 FACTS = (
     Facts(
         exchange="blofin",
-        quantities=Quantities(
-            # "number of contracts", of contractValue: https://docs.blofin.com/index.html#ws-order-book-channel
-            in_contracts=True,
-        ),
+        # "number of contracts", of contractValue: https://docs.blofin.com/index.html#ws-order-book-channel
+        quantities=Quantities(in_contracts=True),
         contracts_only=True,
         books=CcxtBooks(
             numbering=Numbering((), ("seqId",), before=("prevSeqId",)),
             numbered_frames=_numbered_frames,
             unsubscription=_unsubscription,
-            listed_in=("args",),
+            streams_path=("args",),
         ),
     ),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ingestd.venues.corrections import other_side
-from ingestd.venues.facts import Changes, Corrections, Facts, Trade
+from ingestd.venues.corrections import Changes, Corrections, Trade, other_side
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Facts
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -14,15 +14,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
     https://api.exchange.bullish.com/docs/api/rest/trading-api/v2/ (`isTaker`)
     """
-    is_makers = isinstance(info, Mapping) and info.get("isTaker") is False
-    return other_side(info.get("side")) if is_makers else {}
+    return other_side(at(info, "side")) if at(info, "isTaker") is False else {}
 
 
-FACTS = (
-    Facts(
-        exchange="bullish",
-        corrections=Corrections(
-            trade=_corrected,
-        ),
-    ),
-)
+FACTS = (Facts(exchange="bullish", corrections=Corrections(trade=_corrected)),)

@@ -14,21 +14,19 @@ import msgspec
 
 from ingestd.records import Channel, Liquidation, MarkPrice, Side, Tick, Trade
 from ingestd.venues import families
-from ingestd.venues.book_frames import NumberedFrame, part
-from ingestd.venues.counting import Counting, Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
-from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
-from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
-from ingestd.venues.names import AsDialled
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import SIDES, Level, Milliseconds, Text, at, decoded, part
+from ingestd.venues.facts import Ccxt, Counting, Facts, Quantities
+from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice, Row
+from ingestd.venues.names import VenueNames
+from ingestd.venues.requests import chunks
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import Marks
-from ingestd.venues.venue import Asked, KeepAlive, Limits, Markets
+from ingestd.venues.trades import Ids, Marks, Paging, Series, Trades
+from ingestd.venues.venue import Asked, BookRule, KeepAlive, Limits, Markets, Venue
 
 EXCHANGE = "bybit"
 
-_ADDRESS = "wss://stream.bybit.com/v5/public/"
 _TRADES = "publicTrade"
 _BEST = "orderbook.1"
 _BOOK = "orderbook.50"  # the depth that ccxt subscribes to
@@ -42,7 +40,6 @@ _TOPICS: dict[Channel, str] = {
     "mark_prices": _TICKERS,
 }
 _NAMED_MARKETS = re.compile(r"\b(?:publicTrade|orderbook\.\d+|allLiquidation|tickers)\.([\w-]+)").findall
-_ALREADY = "already subscribed"
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -111,14 +108,7 @@ _tickers = msgspec.json.Decoder(_Ticker)
 _CLOSED_BY: dict[str, Side] = {"Buy": "sell", "Sell": "buy"}
 
 
-class _Top:
-    """One market's best bid and ask. A delta of the one-level book holds only the side that changed."""
-
-    __slots__ = ("ask", "bid")
-
-    def __init__(self, bids: Sequence[Row], asks: Sequence[Row]) -> None:
-        self.bid = bids[0] if bids else None
-        self.ask = asks[0] if asks else None
+_NO_ORDERS: tuple[None, None] = (None, None)
 
 
 class BybitDecoder:
@@ -126,18 +116,15 @@ class BybitDecoder:
 
     def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
-        self._ids = TradeIds(start)
-        self._tops: dict[str, _Top] = {}
+        self._seq = TradeIds(start).seq
+        self._tops: dict[str, tuple[Row | None, Row | None]] = {}  # best bid and ask
         self._prices: dict[str, _Prices] = {}  # state after the last snapshot and the changes since
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
-        """See `Decoder`."""
         try:
             message = _frames.decode(frame)
-        except RecursionError as error:
-            raise ValueError("nested without end") from error
-        except msgspec.ValidationError as error:
-            return self._seldom(frame, received_at, error)
+        except (msgspec.ValidationError, RecursionError) as error:
+            return self._rare(frame, received_at, error)
         name, _, market_id = message.topic.rpartition(".")
         if not name:
             return _notices(message)
@@ -146,7 +133,7 @@ class BybitDecoder:
             return ()
         data = message.data
         if name == _TRADES and type(data) is list:
-            seq = self._ids.seq
+            seq = self._seq
             return [
                 Trade(
                     EXCHANGE,
@@ -165,27 +152,28 @@ class BybitDecoder:
         if name == _BEST and type(data) is _Book:
             return self._tick(symbol, message, data, received_at)
         if name == _BOOK and type(data) is _Book:
-            is_snapshot = _is_snapshot(message)
-            time = _time(message)
+            is_snapshot, time = _is_snapshot(message), _time(message)
             return (BookChange(symbol, time, received_at, data.b, data.a, is_snapshot, None, data.u),)
         if name in _TOPICS.values():
             raise ValueError(f"{name} without its data")
         return ()
 
-    def _seldom(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
+    def _rare(self, frame: bytes, received_at: int, error: Exception) -> Sequence[Message]:
         """Decode a frame that is neither trades nor a book. Raises `error` if it is a malformed one of these."""
-        try:
-            name, _, market_id = _topics.decode(frame).topic.rpartition(".")
-        except RecursionError as nested:
-            raise ValueError("nested without end") from nested
+        name, _, market_id = decoded(_topics, frame).topic.rpartition(".")
         if name not in _TOPICS.values():
             return ()
+        if name not in (_LIQUIDATIONS, _TICKERS):
+            raise error
         symbol = self._symbols.get(market_id)
-        if name == _LIQUIDATIONS:
-            return () if symbol is None else _forced(symbol, _liquidations.decode(frame).data, received_at)
+        if symbol is None:
+            return ()
         if name == _TICKERS:
-            return () if symbol is None else self._mark_price(symbol, _tickers.decode(frame), received_at)
-        raise error
+            return self._mark_price(symbol, _tickers.decode(frame), received_at)
+        return [
+            Liquidation(EXCHANGE, symbol, row.T * 1000, received_at, _CLOSED_BY[row.S], row.p, row.v)
+            for row in _liquidations.decode(frame).data
+        ]
 
     def _mark_price(self, symbol: str, ticker: _Ticker, received_at: int) -> Sequence[Message]:
         """Decode a ticker. A field that a delta leaves out has not changed. Most deltas change neither price."""
@@ -200,24 +188,24 @@ class BybitDecoder:
         return (MarkPrice(EXCHANGE, symbol, ticker.ts * 1000, received_at, new.markPrice, new.indexPrice),)
 
     def _tick(self, symbol: str, message: _Frame, book: _Book, received_at: int) -> Sequence[Message]:
+        """Decode the one-level book. A delta holds only the side that changed."""
         time = _time(message)
         if _is_snapshot(message):
-            top = self._tops[symbol] = _Top(book.b, book.a)
+            bid, ask = _first(book.b), _first(book.a)
         elif (held := self._tops.get(symbol)) is not None:
-            top = held
-            top.bid, top.ask = _changed(top.bid, book.b), _changed(top.ask, book.a)
+            bid, ask = _changed(held[0], book.b), _changed(held[1], book.a)
         else:
             return ()  # a delta without a snapshot before it
-        bid, ask = top.bid, top.ask
-        if bid is None:
-            return () if ask is None else (Tick(EXCHANGE, symbol, time, received_at, None, None, ask[0], ask[1]),)
-        if ask is None:
-            return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], None, None),)
-        return (Tick(EXCHANGE, symbol, time, received_at, bid[0], bid[1], ask[0], ask[1]),)
+        self._tops[symbol] = bid, ask
+        if bid is None and ask is None:
+            return ()
+        bid_price, bid_size, *_ = bid or _NO_ORDERS
+        ask_price, ask_size, *_ = ask or _NO_ORDERS
+        return (Tick(EXCHANGE, symbol, time, received_at, bid_price, bid_size, ask_price, ask_size),)
 
 
-def _forced(symbol: str, rows: Iterable[_Liquidation], received_at: int) -> Sequence[Message]:
-    return [Liquidation(EXCHANGE, symbol, row.T * 1000, received_at, _CLOSED_BY[row.S], row.p, row.v) for row in rows]
+def _first(rows: Sequence[Row]) -> Row | None:
+    return rows[0] if rows else None
 
 
 def _changed(held: Row | None, rows: Iterable[Row]) -> Row | None:
@@ -247,31 +235,27 @@ def _notices(message: _Frame) -> Sequence[Message]:
         return (Notice("heartbeat"),)
     markets = set(_NAMED_MARKETS(message.ret_msg))
     market_id = markets.pop() if len(markets) == 1 else None
-    if not message.success and _ALREADY not in message.ret_msg:
+    if not message.success and "already subscribed" not in message.ret_msg:
         return (Notice("refused", message.ret_msg, market_id),)
-    match message.op:
-        case "subscribe":
-            return (Notice("subscribed", message.ret_msg, market_id),)
-        case "unsubscribe":
-            return (Notice("unsubscribed", message.ret_msg, market_id),)
+    if message.op in CONFIRMED:
+        return (Notice(CONFIRMED[message.op], message.ret_msg, market_id),)
     raise ValueError("neither a topic's data nor an answer")
 
 
-class BybitBookRule:
+class BybitBookRule(BookRule):
     """Sequence numbers (`u`) are consecutive. A snapshot starts a new series, with 1 after a restart of the venue."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """See `BookRule`."""
         if sequence is None or change.last is None:
             return False
         return None if change.last <= sequence else change.last == sequence + 1
 
 
-class Bybit:
-    """See `Venue`. No option of the feed chooses another stream."""
+class Bybit(Venue):
+    """Bybit's sockets. No option of the feed chooses another stream."""
 
     exchange = EXCHANGE
-    channels: frozenset[Channel] = frozenset(_TOPICS)
+    channels = frozenset(_TOPICS)
     markets = frozenset({"spot", "linear", "inverse"})  # options have another socket, other topics and depths
     limits = Limits(
         streams_per_socket=500,  # 21,000 characters of topics on a socket, at most 42 each
@@ -281,53 +265,33 @@ class Bybit:
         source="https://bybit-exchange.github.io/docs/v5/ws/connect",
     )
     keep_alive = KeepAlive(20.0, b'{"op":"ping"}')
-    book_over_rest = False
     book_rule = BybitBookRule()
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        pass
-
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """See `Venue`."""
-        if market.get("spot"):
-            return _ADDRESS + "spot"
-        return _ADDRESS + ("inverse" if market.get("inverse") else "linear")
-
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("subscribe", streams, request_id)
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("unsubscribe", streams, request_id)
+        kind = "spot" if market.get("spot") else "inverse" if market.get("inverse") else "linear"
+        return f"wss://stream.bybit.com/v5/public/{kind}"
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`."""
         return BybitDecoder(symbols, start)
 
-    def _requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         topics = [f"{_TOPICS[stream.channel]}.{stream.market_id}" for stream in streams]
-        size = self.limits.streams_per_message
-        return [
-            msgspec.json.encode(
-                {"op": operation, "req_id": str(request_id + number), "args": topics[start : start + size]}
-            )
-            for number, start in enumerate(range(0, len(topics), size))
-        ]
+        groups = enumerate(chunks(topics, self.limits.streams_per_message), request_id)
+        return [msgspec.json.encode({"op": operation, "req_id": str(id_), "args": group}) for id_, group in groups]
 
 
 _OPTION_DASHES = 3  # dashes in an option's id, such as BTC-26DEC25-100000-C
 
 
-class BybitNames(AsDialled):
+class BybitNames(VenueNames):
     """Topics of option trades: ccxt subscribes to `publicTrade.{symbol}`, but Bybit has one `publicTrade.{baseCoin}`
     for all options of a coin. https://bybit-exchange.github.io/docs/v5/websocket/public/trade"""
 
-    def __init__(self) -> None:
+    def __init__(self, _markets: Callable[[], Markets]) -> None:
         self._asked: set[str] = set()  # subscribed topics that cover several markets
 
     def sent(self, message: Any) -> Any:
-        topics = message.get("args") if isinstance(message, dict) and message.get("op") == "subscribe" else None
+        topics = at(message, "args") if at(message, "op") == "subscribe" else None
         if not isinstance(topics, list) or not any(_option_of(topic) for topic in topics):
             return message
         coins = [f"{_TRADES}.{option.split('-')[0]}" for topic in topics if (option := _option_of(topic))]
@@ -337,7 +301,7 @@ class BybitNames(AsDialled):
         return {**message, "args": args} if args else None
 
     def received(self, frame: Any) -> Sequence[Any]:
-        if not isinstance(frame, dict) or frame.get("topic") not in self._asked or not isinstance(frame["data"], list):
+        if at(frame, "topic") not in self._asked or not isinstance(frame["data"], list):
             return (frame,)
         by_market: dict[str, list[Any]] = {}
         for row in frame["data"]:
@@ -352,19 +316,15 @@ def _option_of(topic: Any) -> str | None:
 
 
 def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
-    """The numbered frames. A one-level book has its own series. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
-    data, topic = part(frame, "data"), str(frame.get("topic") if isinstance(frame, dict) else None)
+    """A one-level book has its own series. https://bybit-exchange.github.io/docs/v5/websocket/public/orderbook"""
+    data, topic = part(frame, "data"), str(at(frame, "topic"))
     if data and topic.startswith("orderbook.") and not topic.startswith("orderbook.1."):
         market_type = "spot" if "spot" in url else "contract"
         yield NumberedFrame(frame, str(data.get("s")), data, frame.get("type") == "snapshot", market_type)
 
 
 def _best_prices(_url: str, frame: Any) -> bool:
-    return isinstance(frame, dict) and str(frame.get("topic")).startswith("orderbook.1.")
-
-
-def _names(_markets: Callable[[], Markets]) -> BybitNames:
-    return BybitNames()
+    return str(at(frame, "topic")).startswith("orderbook.1.")
 
 
 # "The value is the sum of both sides. The unit of value, e.g., BTCUSD(inverse) is USD, BTCUSDT(linear) is BTC"
@@ -392,16 +352,16 @@ FACTS = (
             # https://bybit-exchange.github.io/docs/v5/market/kline
             currency={"linear": "base", "inverse": "quote"},
             of_options=True,
-            in_base_unsaid=True,
+            base_by_default=True,
         ),
         open_interest=_OPEN_INTEREST,
-        lists=(
+        market_lists=(
             ("=spot", families.SPOT),
             ("=linear", families.LINEAR),
             ("=inverse", families.INVERSE),
             ("=option", families.OPTIONS),
         ),
-        names=_names,
+        corrections=Corrections(names=BybitNames),
         trades=Trades(
             # Only the newest: 60 on spot, 1000 on the others.
             past=Series(
@@ -414,12 +374,18 @@ FACTS = (
             numbering=Numbering(("u",), ("u",)),
             numbered_frames=_numbered_frames,
             best_prices=_best_prices,
-            left_standing=True,
-            listed_in=("args",),
+            kept_when_broken=True,
+            streams_path=("args",),
         ),
     ),
     *(
-        Facts(exchange=name, open_interest=_OPEN_INTEREST, names=_names, trades=Trades(marks=_MARKS), ccxt=_CCXT)
+        Facts(
+            exchange=name,
+            open_interest=_OPEN_INTEREST,
+            trades=Trades(marks=_MARKS),
+            ccxt=_CCXT,
+            corrections=Corrections(names=BybitNames),
+        )
         for name in ("bybiteu", "bybitid")
     ),
 )

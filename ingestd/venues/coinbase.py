@@ -7,34 +7,28 @@ https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import msgspec
 
 from ingestd.records import Channel, Side, Tick, Trade
-from ingestd.venues.corrections import makers_side
-from ingestd.venues.facts import Ccxt, Corrections, Facts, Trades
-from ingestd.venues.fields import Text
+from ingestd.venues.corrections import Corrections, makers_side
+from ingestd.venues.decoding import Counter, Text, decoded
+from ingestd.venues.facts import Ccxt, Facts
 from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
 from ingestd.venues.numbers import best_price
 from ingestd.venues.requests import by_channel, named_market
-from ingestd.venues.seldom import NESTED, decoded
-from ingestd.venues.times import epoch_us
+from ingestd.venues.times import rfc3339_us
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.unnumbered import Unnumbered
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.trades import Trades
+from ingestd.venues.venue import Asked, Limits, Venue
 
 EXCHANGE = "coinbase"
 
-_URL = "wss://advanced-trade-ws.coinbase.com"
 _NAMES: Mapping[Channel, str] = {"trades": "market_trades", "ticks": "ticker", "order_book": "level2"}
-_STREAMS_PER_MESSAGE = 50
-_HEARTBEATS = b'{"type":"subscribe","channel":"heartbeats"}'
 # Coinbase sends "the maker's side of the trade", or UNKNOWN_ORDER_SIDE.
 # https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
 _TAKER_OF_MAKER: Mapping[str, Side] = {"BUY": "sell", "SELL": "buy"}
-
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -51,7 +45,7 @@ class _TradeEvent(msgspec.Struct, gc=False):
 
 
 class _Trades(msgspec.Struct, tag_field="channel", tag="market_trades", gc=False):
-    sequence_num: _Number
+    sequence_num: Counter
     events: list[_TradeEvent]
 
 
@@ -68,7 +62,7 @@ class _TickerEvent(msgspec.Struct, gc=False):
 
 
 class _Tickers(msgspec.Struct, tag_field="channel", tag="ticker", gc=False):
-    sequence_num: _Number
+    sequence_num: Counter
     timestamp: str
     events: list[_TickerEvent]
 
@@ -86,13 +80,13 @@ class _BookEvent(msgspec.Struct, gc=False):
 
 
 class _Books(msgspec.Struct, tag_field="channel", tag="l2_data", gc=False):
-    sequence_num: _Number
+    sequence_num: Counter
     timestamp: str
     events: list[_BookEvent]
 
 
 class _Heartbeats(msgspec.Struct, tag_field="channel", tag="heartbeats", gc=False):
-    sequence_num: _Number
+    sequence_num: Counter
 
 
 class _SubscriptionsEvent(msgspec.Struct):
@@ -100,7 +94,7 @@ class _SubscriptionsEvent(msgspec.Struct):
 
 
 class _Subscriptions(msgspec.Struct, tag_field="channel", tag="subscriptions"):
-    sequence_num: _Number
+    sequence_num: Counter
     events: list[_SubscriptionsEvent] = []
 
 
@@ -108,7 +102,7 @@ class _Other(msgspec.Struct):
     channel: str = ""
     type: str = ""
     message: str = ""
-    sequence_num: _Number | None = None
+    sequence_num: Counter | None = None
 
 
 _decode = msgspec.json.Decoder(_Trades | _Tickers | _Books | _Heartbeats | _Subscriptions).decode
@@ -124,10 +118,8 @@ class _Decoder:
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         try:
             message = _decode(frame)
-        except msgspec.ValidationError:
-            return self._seldom(frame)
-        except RecursionError as error:
-            raise ValueError(NESTED) from error
+        except (msgspec.ValidationError, RecursionError):
+            return self._rare(frame)
         found: list[Message] = [FrameNumber(message.sequence_num)]
         kind = type(message)
         if kind is _Trades:
@@ -155,12 +147,12 @@ class _Decoder:
                 if symbol is None:
                     continue
                 price, size, side = trade.price, trade.size, _TAKER_OF_MAKER.get(trade.side)
-                time = epoch_us(trade.time) or received_at
+                time = rfc3339_us(trade.time) or received_at
                 name = trade.trade_id or self._ids.synthetic(symbol, time // 1000, price, size, side, received_at)
                 found.append(Trade(EXCHANGE, symbol, time, received_at, name, new_seq(name), side, price, size))
 
     def _take_ticks(self, message: _Tickers, received_at: int, found: list[Message]) -> None:
-        time = epoch_us(message.timestamp) or received_at
+        time = rfc3339_us(message.timestamp) or received_at
         for event in message.events:
             for ticker in event.tickers:
                 symbol = self._symbols.get(ticker.product_id)
@@ -173,7 +165,7 @@ class _Decoder:
                 found.append(Tick(EXCHANGE, symbol, time, received_at, bid, sizes[0], ask, sizes[1]))
 
     def _take_books(self, message: _Books, received_at: int, found: list[Message]) -> None:
-        time = epoch_us(message.timestamp) or received_at
+        time = rfc3339_us(message.timestamp) or received_at
         for event in message.events:
             symbol = self._symbols.get(event.product_id)
             if symbol is None:
@@ -182,7 +174,7 @@ class _Decoder:
             asks = [(level.price_level, level.new_quantity) for level in event.updates if level.side == "offer"]
             found.append(BookChange(symbol, time, received_at, bids, asks, event.type == "snapshot"))
 
-    def _seldom(self, frame: bytes) -> Sequence[Message]:
+    def _rare(self, frame: bytes) -> Sequence[Message]:
         """Decode a refusal, or a frame of a channel that we do not use."""
         message = decoded(_other, frame)
         if message.type == "error":
@@ -192,48 +184,34 @@ class _Decoder:
         return () if message.sequence_num is None else (FrameNumber(message.sequence_num),)
 
 
-class CoinbaseAdvanced:
-    """See `Venue`. No option of ccxt chooses another stream."""
+class CoinbaseAdvanced(Venue):
+    """Coinbase Advanced Trade's socket. No option of ccxt chooses another stream."""
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
     markets = frozenset({"spot", "linear"})
     limits = Limits(
         streams_per_socket=300,  # no limit is documented
-        streams_per_message=_STREAMS_PER_MESSAGE,
+        streams_per_message=50,
         messages_per_s=8.0,
         sockets_per_s=8.0,
         source="https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-rate-limits",
     )
-    keep_alive: KeepAlive | None = None  # subscribed heartbeats keep quiet streams open
-    book_over_rest = False
-    book_rule = Unnumbered()
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        pass
-
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for all streams."""
-        return _URL
+    url = "wss://advanced-trade-ws.coinbase.com"
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One message per channel; the last subscribes to heartbeats, without which Coinbase closes a quiet stream."""
-        return [*_requests("subscribe", streams), _HEARTBEATS]
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One message per channel; the heartbeats stay subscribed."""
-        return _requests("unsubscribe", streams)
+        """The last message subscribes to heartbeats, without which Coinbase closes a quiet stream."""
+        return [*super().subscribe(streams, request_id), b'{"type":"subscribe","channel":"heartbeats"}']
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`. The decoder's state makes ids for trades without one."""
+        """The decoder's state makes ids for trades without one."""
         return _Decoder(symbols, start)
 
-
-def _requests(kind: str, streams: Sequence[Asked]) -> list[bytes]:
-    return [
-        msgspec.json.encode({"type": kind, "product_ids": ids, "channel": _NAMES[channel]})
-        for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
-    ]
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        return [
+            msgspec.json.encode({"type": operation, "product_ids": ids, "channel": _NAMES[channel]})
+            for channel, ids in by_channel(streams, self.limits.streams_per_message)
+        ]
 
 
 FACTS = (
@@ -242,16 +220,10 @@ FACTS = (
         native=CoinbaseAdvanced,
         former_names=("coinbaseadvanced",),
         first_market="BTC/USD",
-        trades=Trades(
-            # `trade_id` of a product; recorded: 97 of 97 steps are 1
-            consecutive_ids="all",
-        ),
-        ccxt=Ccxt(
-            # for several symbols ccxt subscribes to `ticker_batch`
-            tickers_one_by_one=True,
-        ),
-        corrections=Corrections(
-            trade=makers_side,
-        ),
+        # `trade_id` of a product; recorded: 97 of 97 steps are 1
+        trades=Trades(consecutive_ids="all"),
+        # for several symbols ccxt subscribes to `ticker_batch`
+        ccxt=Ccxt(tickers_one_by_one=True),
+        corrections=Corrections(trade=makers_side),
     ),
 )

@@ -7,34 +7,30 @@ batched every 50 ms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import msgspec
 
 from ingestd.records import Channel, Side, Tick, Trade
-from ingestd.venues.corrections import makers_side
-from ingestd.venues.facts import Ccxt, Corrections, Facts, Trades
-from ingestd.venues.fields import Text
+from ingestd.venues.corrections import Corrections, makers_side
+from ingestd.venues.decoding import Counter, Text, decoded
+from ingestd.venues.facts import Ccxt, Facts
 from ingestd.venues.messages import BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import best_price
-from ingestd.venues.past import Ids, Paging, Series
 from ingestd.venues.requests import by_channel, named_market
-from ingestd.venues.seldom import NESTED, decoded
-from ingestd.venues.times import epoch_us
-from ingestd.venues.unnumbered import Unnumbered
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.times import rfc3339_or, rfc3339_us
+from ingestd.venues.trades import Ids, Paging, Series, Trades
+from ingestd.venues.venue import Asked, Limits, Venue
 
 EXCHANGE = "coinbaseexchange"
 
-_URL = "wss://ws-feed.exchange.coinbase.com"
 _NAMES: Mapping[Channel, str] = {"trades": "matches", "ticks": "ticker", "order_book": "level2_batch"}
-_STREAMS_PER_MESSAGE = 50
 _TAKER_OF_MAKER: Mapping[str, Side] = {"buy": "sell", "sell": "buy"}
 
 
 class _Match(msgspec.Struct, tag_field="type", tag="match", gc=False):
     product_id: str
-    trade_id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    trade_id: Counter
     side: Literal["buy", "sell"]  # the maker's
     size: Text
     price: Text
@@ -91,10 +87,8 @@ class _Decoder:
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         try:
             message = _decode(frame)
-        except msgspec.ValidationError:
-            return self._seldom(frame)
-        except RecursionError as error:
-            raise ValueError(NESTED) from error
+        except (msgspec.ValidationError, RecursionError):
+            return self._rare(frame)
         symbol = self._symbols.get(message.product_id)
         if symbol is None:
             return ()
@@ -107,7 +101,7 @@ class _Decoder:
             return _tick(message, symbol, received_at)
         return (_snapshot(message, symbol, received_at),)
 
-    def _seldom(self, frame: bytes) -> Sequence[Message]:
+    def _rare(self, frame: bytes) -> Sequence[Message]:
         """Decode a frame that is not market data. The venue tells clients to ignore unknown types."""
         message = decoded(_other, frame)
         if message.type in _DATA:
@@ -125,7 +119,7 @@ class _Decoder:
 
 
 def _trade(match: _Match, symbol: str, received_at: int) -> Trade:
-    time, number = epoch_us(match.time) or received_at, match.trade_id
+    time, number = rfc3339_us(match.time) or received_at, match.trade_id
     side = _TAKER_OF_MAKER[match.side]
     return Trade(EXCHANGE, symbol, time, received_at, str(number), number, side, match.price, match.size)
 
@@ -134,7 +128,7 @@ def _tick(ticker: _Ticker, symbol: str, received_at: int) -> Sequence[Tick]:
     bid, ask = best_price(ticker.best_bid), best_price(ticker.best_ask)
     if bid is None and ask is None:
         return ()
-    time = _time(ticker.time, received_at)
+    time = rfc3339_or(ticker.time, received_at)
     bid_size, ask_size = ticker.best_bid_size or None, ticker.best_ask_size or None
     return (Tick(EXCHANGE, symbol, time, received_at, bid, bid_size, ask, ask_size),)
 
@@ -142,60 +136,37 @@ def _tick(ticker: _Ticker, symbol: str, received_at: int) -> Sequence[Tick]:
 def _update(update: _Update, symbol: str, received_at: int) -> BookChange:
     bids = [(price, size) for side, price, size in update.changes if side == "buy"]
     asks = [(price, size) for side, price, size in update.changes if side == "sell"]
-    return BookChange(symbol, epoch_us(update.time) or received_at, received_at, bids, asks)
+    return BookChange(symbol, rfc3339_us(update.time) or received_at, received_at, bids, asks)
 
 
 def _snapshot(snapshot: _Snapshot, symbol: str, received_at: int) -> BookChange:
-    time = _time(snapshot.time, received_at)
+    time = rfc3339_or(snapshot.time, received_at)
     return BookChange(symbol, time, received_at, snapshot.bids, snapshot.asks, is_snapshot=True)
 
 
-def _time(text: str | None, received_at: int) -> int:
-    return (epoch_us(text) if text else 0) or received_at
-
-
-class CoinbaseExchange:
-    """See `Venue`. No option of ccxt chooses another stream."""
+class CoinbaseExchange(Venue):
+    """Coinbase Exchange's socket. No option of ccxt chooses another stream."""
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
     markets = frozenset({"spot"})
     limits = Limits(
         streams_per_socket=300,  # no limit is documented
-        streams_per_message=_STREAMS_PER_MESSAGE,
+        streams_per_message=50,
         messages_per_s=8.0,
         sockets_per_s=8.0,
         source="https://docs.cdp.coinbase.com/exchange/websocket-feed/rate-limits",
     )
-    keep_alive: KeepAlive | None = None
-    book_over_rest = False
-    book_rule = Unnumbered()
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        pass
-
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for all streams."""
-        return _URL
-
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One or more messages for each channel."""
-        return _requests("subscribe", streams)
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One or more messages for each channel."""
-        return _requests("unsubscribe", streams)
+    url = "wss://ws-feed.exchange.coinbase.com"
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`. The decoder keeps no state."""
         return _Decoder(symbols)
 
-
-def _requests(kind: str, streams: Sequence[Asked]) -> list[bytes]:
-    return [
-        msgspec.json.encode({"type": kind, "product_ids": ids, "channels": [_NAMES[channel]]})
-        for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
-    ]
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        return [
+            msgspec.json.encode({"type": operation, "product_ids": ids, "channels": [_NAMES[channel]]})
+            for channel, ids in by_channel(streams, self.limits.streams_per_message)
+        ]
 
 
 FACTS = (
@@ -222,8 +193,7 @@ FACTS = (
         ),
         corrections=Corrections(
             trade=makers_side,
-            # a text with microseconds
-            book_times=(("time",),),
+            book_times=(("time",),),  # a text with microseconds
         ),
     ),
 )

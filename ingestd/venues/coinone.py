@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ingestd.venues.book_frames import BookFrame
-from ingestd.venues.facts import CcxtBooks, Changes, Corrections, Facts, Trade
+from ingestd.venues.ccxt_books import BookFrame, CcxtBooks
+from ingestd.venues.corrections import Changes, Corrections, Trade
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Facts
 from ingestd.venues.names import CodeNames
 
 
@@ -16,15 +18,13 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
     https://docs.coinone.co.kr/reference/recent-completed-orders
     """
-    seller_is_maker = info.get("is_seller_maker") if isinstance(info, Mapping) else None
+    seller_is_maker = at(info, "is_seller_maker")
     return {"side": "buy" if seller_is_maker else "sell"} if isinstance(seller_is_maker, bool) else {}
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     """Every message is a snapshot."""
-    is_book = (
-        isinstance(frame, dict) and "ORDERBOOK" in str(frame.get("channel")) and isinstance(frame.get("data"), dict)
-    )
+    is_book = "ORDERBOOK" in str(at(frame, "channel")) and isinstance(at(frame, "data"), dict)
     return BookFrame("") if is_book else None
 
 
@@ -32,12 +32,7 @@ FACTS = (
     Facts(
         exchange="coinone",
         first_market="BTC/KRW",
-        names=partial(CodeNames, ("{0}", "{1}")),
-        corrections=Corrections(
-            trade=_corrected,
-        ),
-        books=CcxtBooks(
-            whole_book=_whole_book,
-        ),
+        corrections=Corrections(names=partial(CodeNames, ("{0}", "{1}")), trade=_corrected),
+        books=CcxtBooks(whole_book=_whole_book),
     ),
 )

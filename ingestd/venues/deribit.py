@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ingestd.venues.book_frames import BookFrame, NumberedFrame, mapping, part
-from ingestd.venues.counting import Counting, Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import BookFrame, CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.decoding import at, part
+from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts, Quantities
+from ingestd.venues.trades import Marks, Trades
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
@@ -17,21 +16,16 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
     https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval
     """
-    params = part(frame, "params")
-    data = part(params, "data")
-    if str(params.get("channel")).startswith("book.") and data.get("type") in ("snapshot", "change"):
+    data = part(frame, "params", "data")
+    if str(at(frame, "params", "channel")).startswith("book.") and data.get("type") in ("snapshot", "change"):
         yield NumberedFrame(frame, str(data.get("instrument_name")), data, data["type"] == "snapshot")
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     """https://docs.deribit.com/subscriptions/orderbook/bookinstrument_nameinterval"""
-    if not isinstance(frame, dict):
-        return None
-    params = mapping(frame.get("params"))
-    data = mapping(params.get("data"))
-    if not str(params.get("channel")).startswith("book.") or data.get("type") != "snapshot":
-        return None
-    return BookFrame(str(data.get("instrument_name")))
+    data = part(frame, "params", "data")
+    is_whole = str(at(frame, "params", "channel")).startswith("book.") and data.get("type") == "snapshot"
+    return BookFrame(str(data.get("instrument_name"))) if is_whole else None
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
@@ -45,14 +39,14 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
 _TRADES = Trades(
     # https://docs.deribit.com/subscriptions/trades/tradesinstrument_nameinterval (each only for such
     # trades)
-    marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"}),
+    marks=Marks(flags={"liquidation": "liquidation", "block_trade_id": "block", "block_rfq_id": "block"})
 )
 _BOOKS = CcxtBooks(
     numbering=Numbering((), ("change_id",), before=("prev_change_id",)),
     numbered_frames=_numbered_frames,
     whole_book=_whole_book,
     unsubscription=_unsubscription,
-    listed_in=("params", "channels"),
+    streams_path=("params", "channels"),
 )
 
 FACTS = (
@@ -68,21 +62,16 @@ FACTS = (
         # "For perpetual and inverse futures the amount is in USD units. For options and linear futures it is the
         # underlying base currency coin." A linear perpetual is a linear future of Deribit's, which ccxt takes for
         # an inverse one. https://docs.deribit.com/api-reference/market-data/public-get_book_summary_by_instrument
-        open_interest=Counting("base", "quote", "base", misplaced=frozenset({"linear"})),
+        open_interest=Counting("base", "quote", "base", count_read_as_value=frozenset({"linear"})),
         trades=_TRADES,
         books=_BOOKS,
     ),
     Facts(
         exchange="coinbaseinternational",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         trades=_TRADES,
-        ccxt=Ccxt(
-            # for contracts that Coinbase leaves to Deribit
-            servers=("wss://www.deribit.com",),
-        ),
+        # for contracts that Coinbase leaves to Deribit
+        ccxt=Ccxt(servers=("wss://www.deribit.com",)),
         books=_BOOKS,
     ),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.corrections import other_side
-from ingestd.venues.facts import Changes, Corrections, Facts, Trade, Trades
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.corrections import Changes, Corrections, Trade, other_side
+from ingestd.venues.decoding import at, part
+from ingestd.venues.facts import Facts
+from ingestd.venues.trades import Marks, Trades
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -16,8 +17,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
     https://docs.derive.xyz/reference/trades-instrument_name (`liquidity_role`)
     """
-    is_makers = isinstance(info, Mapping) and info.get("liquidity_role") == "maker"
-    return other_side(info.get("direction")) if is_makers else {}
+    return other_side(at(info, "direction")) if at(info, "liquidity_role") == "maker" else {}
 
 
 def _once_a_trade(frame: Any) -> Sequence[Any]:
@@ -25,11 +25,9 @@ def _once_a_trade(frame: Any) -> Sequence[Any]:
 
     ccxt indexes the list of trades by number, but accepts only a dictionary.
     """
-    params = frame.get("params") if isinstance(frame, dict) else None
-    if not isinstance(params, dict) or not str(params.get("channel")).startswith("trades."):
-        return (frame,)
+    params = part(frame, "params")
     rows = params.get("data")
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not str(params.get("channel")).startswith("trades."):
         return (frame,)
     takers = {row.get("trade_id") for row in rows if row.get("liquidity_role") != "maker"}
     kept = [row for row in rows if row.get("liquidity_role") != "maker" or row.get("trade_id") not in takers]
@@ -39,14 +37,9 @@ def _once_a_trade(frame: Any) -> Sequence[Any]:
 FACTS = (
     Facts(
         exchange="derive",
-        lists=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
-        trades=Trades(
-            # https://docs.derive.xyz/reference/trades-instrument_name
-            marks=Marks(flags={"rfq_id": "block"}),
-        ),
-        corrections=Corrections(
-            trade=_corrected,
-            frame=_once_a_trade,
-        ),
+        market_lists=(("=erc20", families.SPOT), ("=perp", families.SWAPS), ("=option", families.OPTIONS)),
+        # https://docs.derive.xyz/reference/trades-instrument_name
+        trades=Trades(marks=Marks(flags={"rfq_id": "block"})),
+        corrections=Corrections(trade=_corrected, frame=_once_a_trade),
     ),
 )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.venues.book_frames import BookFrame
-from ingestd.venues.facts import CcxtBooks, Facts, Trades
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import BookFrame, CcxtBooks
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Facts
+from ingestd.venues.trades import Marks, Trades
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     """https://docs.dydx.exchange/api_integration-indexer/indexer_websocket: `subscribed` holds the snapshot."""
-    if not isinstance(frame, dict) or (frame.get("channel"), frame.get("type")) != ("v4_orderbook", "subscribed"):
-        return None
-    return BookFrame(str(frame.get("id")))
+    is_whole = (at(frame, "channel"), at(frame, "type")) == ("v4_orderbook", "subscribed")
+    return BookFrame(str(at(frame, "id"))) if is_whole else None
 
 
 FACTS = (
@@ -24,10 +24,8 @@ FACTS = (
         contracts_only=True,
         trades=Trades(
             # https://docs.dydx.xyz/types/trade_type
-            marks=Marks({"type": {"LIMIT": None, "MARKET": None, "LIQUIDATED": "liquidation", "DELEVERAGED": "adl"}}),
+            marks=Marks({"type": {"LIMIT": None, "MARKET": None, "LIQUIDATED": "liquidation", "DELEVERAGED": "adl"}})
         ),
-        books=CcxtBooks(
-            whole_book=_whole_book,
-        ),
+        books=CcxtBooks(whole_book=_whole_book),
     ),
 )

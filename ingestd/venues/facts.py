@@ -4,41 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from ingestd.records import Channel
-from ingestd.venues.book_frames import BookOfFrame, NumberedFrames
-from ingestd.venues.checksums import Book
-from ingestd.venues.counting import Counting, Quantities
+from ingestd.records import Channel, OpenInterestUnit
+from ingestd.venues.ccxt_books import CcxtBooks
+from ingestd.venues.corrections import Corrections
 from ingestd.venues.families import Family
-from ingestd.venues.names import VenueNames
-from ingestd.venues.newest import Bulk, BulkChoice
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.past import ANY_SERIES, Series, SeriesChoice
-from ingestd.venues.trade_kinds import Marks
-from ingestd.venues.venue import Markets, Venue
+from ingestd.venues.trades import Trades
+from ingestd.venues.venue import Venue
 
-Trade = Mapping[str, Any]
-Changes = Mapping[str, Any]
+Currency: TypeAlias = Literal["base", "quote", "unknown"]
+Kind: TypeAlias = Literal["linear", "inverse", "option", "other"]
+ANY_KIND: frozenset[Kind] = frozenset({"linear", "inverse", "option", "other"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trades:
-    """Facts about an exchange's trades.
+class Quantities:
+    """The unit of a trade's quantity in contract markets; unknown by default.
 
-    `consecutive_ids`: the markets in which each id is the one before plus one, so that a missing trade shows.
-    `aggregates`: spot, and contracts if the stream is `aggTrade`. `past`: how to request past trades under the stream's
-    ids. `newest`: the bulk request for the newest trades of all markets. `stream_option`: if the feed's options choose
-    the stream: ccxt's method, its option and the default. `two_times`: REST and the socket give a trade different
-    times, up to a second apart.
+    `in_contracts`: contracts of ccxt's `contractSize`, in base currency if the contract is linear, in quote currency if
+    it is inverse. `currency`: quantities are in this currency instead, by kind of contract. `of_options`: the same unit
+    applies to options; at other venues options have a multiplier that ccxt may lack. `quanto_multiplier`: the market
+    has a field of this name with its contract size, and ccxt reads 0 as 1. `contract_value`: the market states the
+    currency of a contract (`ctValCcy`) and a multiplier (`ctMult`). `base_by_default`: linear contracts are counted in
+    base, which the database assumes where no unit is stored (ingestd_counted_base() in sql/migrations/0009).
     """
 
-    consecutive_ids: Literal["all", "aggregates"] | None = None
-    past: Series | SeriesChoice = ANY_SERIES
-    marks: Marks = field(default_factory=Marks)
-    newest: Bulk | BulkChoice | None = None
-    stream_option: tuple[str, str, str] | None = None
-    two_times: bool = False
+    in_contracts: bool = False
+    currency: Mapping[str, Currency] = field(default_factory=dict)
+    of_options: bool = False
+    quanto_multiplier: bool = False
+    contract_value: bool = False
+    base_by_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """The unit of a venue's open interest, by kind of contract.
+
+    `count_read_as_value`: kinds for which ccxt returns the count as the value.
+    `value_read_as_count`: kinds for which ccxt returns the value as the count, and computes another value from it.
+    `value_not_in_quote`: kinds for which ccxt's value is not in quote currency.
+    `unread_field`: the field of a count that ccxt does not read.
+    `unit_of_sample`: reads the unit from the message itself.
+    """
+
+    linear: OpenInterestUnit | None = None
+    inverse: OpenInterestUnit | None = None
+    option: OpenInterestUnit | None = None
+    other: OpenInterestUnit | None = None
+    count_read_as_value: frozenset[Kind] = frozenset()
+    value_read_as_count: frozenset[Kind] = frozenset()
+    value_not_in_quote: frozenset[Kind] = frozenset()
+    unread_field: str | None = None
+    unit_of_sample: Callable[[Any], OpenInterestUnit | None] | None = None
+
+    def unit(self, kind: Kind) -> OpenInterestUnit | None:
+        """The unit of the open interest of this kind of contract."""
+        unit: OpenInterestUnit | None = getattr(self, kind)
+        return unit
+
+
+IN_CONTRACTS = Counting("contracts", "contracts", "contracts", "contracts")
+
+QUANTITIES_AS_IN_CCXT = Quantities(in_contracts=True)
+"""By ccxt's convention; no page of the exchange that contradicts it was found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,69 +115,6 @@ class Ccxt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CcxtBooks:
-    """How ccxt's code for this exchange keeps order books.
-
-    `agrees`: whether a frame's checksum matches the book after it; None if the frame has no checksum.
-    `numbering`: how changes are numbered, if ccxt misses a lost change, or does not find the first change after a REST
-    snapshot. `numbered_frames`: reads the numbered frames, if ccxt ignores sequence numbers.
-    `changes_in_messages`: ccxt applies the numbered changes in `handle_order_book_message`.
-    `whole_book`: finds the book of a snapshot, if ccxt writes snapshots over the old book.
-    `checksum_frame`: finds the book of a frame that holds nothing but its checksum.
-    `best_prices`: recognises by URL and content a frame of a one-level book, which ccxt would write into the full book.
-    `over_rest`: the stream has changes only; the snapshot comes over REST, numbered in the same series.
-    `unsubscription`: makes the request that ends a subscription, from ccxt's exchange, its market and its name for the
-    subscription; None if the subscription is not that of this market's book.
-    `ended_by_channel_id`: a request with ccxt's `chanId` ends the subscription. Until the exchange confirms the end, it
-    refuses to subscribe again.
-    `left_standing`: ccxt keeps a broken book and its subscription, whether or not it detects the damage.
-    `gathered_here`: we buffer changes, because ccxt loads a REST snapshot before it subscribes, and would lose some.
-    `listed_in`: the path of the list of streams in a request, so that we can shorten it.
-    `asks_for_missing`: a call for many symbols subscribes only to those that are not subscribed yet.
-    """
-
-    agrees: Callable[[Book, Any], bool | None] | None = None
-    numbering: Numbering | None = None
-    numbered_frames: NumberedFrames | None = None
-    changes_in_messages: bool = False
-    whole_book: BookOfFrame | None = None
-    checksum_frame: BookOfFrame | None = None
-    best_prices: Callable[[str, Any], bool] | None = None
-    over_rest: bool = False
-    unsubscription: Callable[[Any, Any, str], dict[str, Any] | None] | None = None
-    ended_by_channel_id: bool = False
-    left_standing: bool = False
-    gathered_here: bool = False
-    listed_in: tuple[str, ...] = ()
-    asks_for_missing: bool = False
-
-    @property
-    def unsubscribed_here(self) -> bool:
-        """Whether the exchange sends a book again only after an unsubscription, which ccxt cannot do or omits."""
-        return self.unsubscription is not None or self.ended_by_channel_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corrections:
-    """Corrections where ccxt contradicts the exchange's documents or leaves data out.
-
-    `market`: corrects ccxt's dict of a market. Its second argument returns ccxt's code of a currency.
-    `trade`: the changes to ccxt's dict of a trade, from that dict and the raw message.
-    `frame`: the frames that ccxt reads in place of a received one.
-    `ticker_time`: the field with a ticker's time.
-    `book_times`: paths to the time of a book's change (the first one present counts), if ccxt keeps the snapshot's
-    time, or fewer digits. `ahead_of_utc_ms`: how far the socket's local times are ahead of UTC; ccxt reads them as UTC.
-    """
-
-    market: Callable[[Mapping[str, Any], Callable[[str], str]], Mapping[str, Any]] | None = None
-    trade: Callable[[Trade, Any], Changes] | None = None
-    frame: Callable[[Any], Sequence[Any]] | None = None
-    ticker_time: str | None = None
-    book_times: Sequence[Sequence[str | int]] = ()
-    ahead_of_utc_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """The facts about one exchange. `exchange`: its ccxt id.
 
@@ -157,11 +124,10 @@ class Facts:
     it is ARB in dollars.
     `former_names`: its names in other programs (https://github.com/bmoscon/cryptofeed, defines.py), or earlier in ccxt.
     `first_market`: an example market, if it has no bitcoin in USDT.
-    `lists`: pairs of a text in a request for markets (interface, path and parameters) and the family it asks for. The
-    first text found counts; a request that contains none of them is required.
+    `market_lists`: pairs of a text in a request for markets (interface, path and parameters) and the family it asks
+    for. The first text found counts; a request that contains none of them is required.
     `microseconds`: how the URLs of its spot sockets begin, if their times can be requested in microseconds.
     `sampled`: channels of which the exchange sends only some records, so that they can never be proved complete.
-    `names`: translates market names on one socket, if ccxt uses other names than the exchange.
     """
 
     exchange: str
@@ -170,17 +136,12 @@ class Facts:
     quotes_in_coins: bool = False
     former_names: tuple[str, ...] = ()
     first_market: str | None = None
-    quantities: Quantities = Quantities()  # noqa: RUF009
-    open_interest: Counting = Counting()  # noqa: RUF009
-    lists: Sequence[tuple[str, Family]] = ()
+    quantities: Quantities = Quantities()
+    open_interest: Counting = Counting()
+    market_lists: Sequence[tuple[str, Family]] = ()
     microseconds: str | None = None
     sampled: frozenset[Channel] = frozenset()
-    names: Callable[[Callable[[], Markets]], VenueNames] | None = None
-    trades: Trades = Trades()  # frozen
+    trades: Trades = Trades()  # noqa: RUF009  # these are frozen
     ccxt: Ccxt = Ccxt()
-    books: CcxtBooks = CcxtBooks()
-    corrections: Corrections = Corrections()
-
-    def socket_names(self, markets: Callable[[], Markets]) -> VenueNames | None:
-        """The translator of market names for a new socket; None if ccxt uses the exchange's own names."""
-        return None if self.names is None else self.names(markets)
+    books: CcxtBooks = CcxtBooks()  # noqa: RUF009
+    corrections: Corrections = Corrections()  # noqa: RUF009

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from ingestd.venues import families
-from ingestd.venues.counting import IN_CONTRACTS, Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Facts, Trades
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import CcxtBooks, Numbering
+from ingestd.venues.facts import IN_CONTRACTS, Ccxt, Facts, Quantities
+from ingestd.venues.trades import Marks, Trades
 
 _TRADES = Trades(
     # "the takeover of liquidation orders by the insurance fund and ADL users …, it will not be recorded
     # in the K-line": https://www.gate.com/docs/developers/apiv4/en/#futures-market-transaction-records
-    marks=Marks(flags={"is_internal": "liquidation"}, left_out=frozenset({"liquidation"})),
+    marks=Marks(flags={"is_internal": "liquidation"}, not_in_candles=frozenset({"liquidation"}))
 )
 _CCXT = Ccxt(
     symbols_per_call=30,
@@ -33,7 +32,7 @@ FACTS = (
         # open_interest: "Total open interest size (contracts)";
         # https://www.gate.com/docs/developers/apiv4/en/#futures-statistics
         open_interest=IN_CONTRACTS,
-        lists=(
+        market_lists=(
             ("margin", families.BESIDE),
             ("spot", families.SPOT),
             ("futures {settle}/contracts settle=usdt", families.LINEAR),
@@ -47,7 +46,7 @@ FACTS = (
         books=CcxtBooks(
             # https://www.gate.com/docs/developers/apiv4/ws/en/#changed-order-book-levels
             numbering=Numbering(("U",), ("u",)),
-            left_standing=True,
+            kept_when_broken=True,
         ),
     ),
     Facts(exchange="gateeu", open_interest=IN_CONTRACTS, trades=_TRADES, ccxt=_CCXT),

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.book_frames import BookFrame, mapping
-from ingestd.venues.counting import Counting
-from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import BookFrame, CcxtBooks
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import at, part
+from ingestd.venues.facts import Ccxt, Counting, Facts
+from ingestd.venues.trades import Marks, Trades
 
 
 def _with_block_trades(frame: Any) -> Sequence[Any]:
@@ -17,7 +18,7 @@ def _with_block_trades(frame: Any) -> Sequence[Any]:
 
     https://docs.gemini.com/websocket/market-data/v1/market-data-v1
     """
-    events = frame.get("events") if isinstance(frame, dict) else None
+    events = at(frame, "events")
     if not isinstance(events, list) or not any(_is_block_trade(event) for event in events):
         return (frame,)
     told = [{**event, "type": "trade", "block_trade": True} if _is_block_trade(event) else event for event in events]
@@ -25,7 +26,7 @@ def _with_block_trades(frame: Any) -> Sequence[Any]:
 
 
 def _is_block_trade(event: Any) -> bool:
-    return isinstance(event, dict) and event.get("type") == "block_trade"
+    return bool(at(event, "type") == "block_trade")
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
@@ -34,18 +35,13 @@ def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     https://docs.gemini.com/websocket/market-data/v2/level-2-data and
     https://docs.gemini.com/websocket-api/#multi-market-data
     """
-    if not isinstance(frame, dict):
-        return None
-    if frame.get("type") == "l2_updates" and ("trades" in frame or "auction_events" in frame):
+    if at(frame, "type") == "l2_updates" and ("trades" in frame or "auction_events" in frame):
         return BookFrame(str(frame.get("symbol")).lower())
-    events = frame.get("events")
-    if frame.get("type") != "update" or not isinstance(events, list) or not events:
+    first = part(frame, "events", 0)
+    if at(frame, "type") != "update" or first.get("reason") != "initial":
         return None
-    first = mapping(events[0])
-    if first.get("reason") != "initial":
-        return None
-    if len(events) == 2:
-        events.append(first)  # ccxt reads two events as a best bid and ask
+    if len(frame["events"]) == 2:
+        frame["events"].append(first)  # ccxt reads two events as a best bid and ask
     return BookFrame(str(first.get("symbol")).lower())
 
 
@@ -57,28 +53,20 @@ FACTS = (
     Facts(
         exchange="gemini",
         first_market="BTC/USD",
-        # The exchange states both count and value, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
-        # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
-        # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
+        # it states count and value, and value = count × price:
+        # https://docs.gemini.com/rest/derivatives#get-risk-stats
         open_interest=Counting("base", other="base"),
-        lists=(("symbols/details", families.SINGLE),),
+        market_lists=(("symbols/details", families.SINGLE),),
         trades=Trades(
             # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary); the flag
             # our own field, for the socket's type `block_trade`: see `_with_block_trades`
             marks=Marks(
                 {"type": {"trade": None, "buy": None, "sell": None, "block": "block"}}, {"block_trade": "block"}
-            ),
+            )
         ),
-        ccxt=Ccxt(
-            # the symbols are part of the URL
-            symbols_per_call=20,
-        ),
-        corrections=Corrections(
-            frame=_with_block_trades,
-        ),
-        books=CcxtBooks(
-            whole_book=_whole_book,
-            best_prices=_best_prices,
-        ),
+        # the symbols are part of the URL
+        ccxt=Ccxt(symbols_per_call=20),
+        corrections=Corrections(frame=_with_block_trades),
+        books=CcxtBooks(whole_book=_whole_book, best_prices=_best_prices),
     ),
 )

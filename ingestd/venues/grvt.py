@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ingestd.venues.book_frames import NumberedFrame
-from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Ccxt, Facts
+from ingestd.venues.trades import Marks, Trades
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
@@ -16,7 +17,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
     https://api-docs.grvt.io/market_data_streams/#orderbook-delta
     """
-    if isinstance(frame, dict) and frame.get("stream") == "v1.book.d" and "feed" in frame:
+    if at(frame, "stream") == "v1.book.d" and "feed" in frame:
         is_whole = str(frame.get("sequence_number") or "0") == "0"
         market_id = str(frame.get("selector")).partition("@")[0]
         yield NumberedFrame(frame, market_id, {} if is_whole else frame, is_whole)
@@ -35,24 +36,17 @@ FACTS = (
     Facts(
         exchange="grvt",
         contracts_only=True,
-        trades=Trades(
-            # https://api-docs.grvt.io/market_data_streams/#trade
-            marks=Marks(flags={"is_rpi": "rpi"}),
-        ),
-        ccxt=Ccxt(
-            # ccxt names a subscription by market and interval only: at the default of 500 ms it mistakes books for
-            # tickers
-            options={"watchOrderBook": {"interval": 100}},
-        ),
+        # https://api-docs.grvt.io/market_data_streams/#trade
+        trades=Trades(marks=Marks(flags={"is_rpi": "rpi"})),
+        # ccxt names a subscription by market and interval only: at the default of 500 ms it mistakes books for
+        # tickers
+        ccxt=Ccxt(options={"watchOrderBook": {"interval": 100}}),
         books=CcxtBooks(
             numbering=Numbering((), ("sequence_number",), before=("prev_sequence_number",)),
             numbered_frames=_numbered_frames,
             unsubscription=_unsubscription,
-            listed_in=("params", "selectors"),
+            streams_path=("params", "selectors"),
         ),
-        corrections=Corrections(
-            # nanoseconds
-            book_times=(("feed", "event_time"),),
-        ),
+        corrections=Corrections(book_times=(("feed", "event_time"),)),  # nanoseconds
     ),
 )

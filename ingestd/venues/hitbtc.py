@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ingestd.venues.book_frames import NumberedFrame, part
-from ingestd.venues.counting import ANY_KIND, Counting
-from ingestd.venues.facts import CcxtBooks, Facts
-from ingestd.venues.numbering import Numbering
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.decoding import at, part
+from ingestd.venues.facts import ANY_KIND, Counting, Facts
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """https://api.hitbtc.com/#subscribe-to-full-order-book"""
-    if not isinstance(frame, dict) or not str(frame.get("ch")).startswith("orderbook/full"):
+    if not str(at(frame, "ch")).startswith("orderbook/full"):
         return
     for kind in ("snapshot", "update"):
         for market_id, book in part(frame, kind).items():
@@ -31,23 +30,20 @@ def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | N
     return {"method": "unsubscribe", "ch": channel, "params": params, "id": exchange.incrementing_nonce()}
 
 
+# 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
+_OPEN_INTEREST = Counting(count_read_as_value=ANY_KIND)
+
 FACTS = (
     Facts(
         exchange="hitbtc",
-        # 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
-        open_interest=Counting(misplaced=ANY_KIND),
+        open_interest=_OPEN_INTEREST,
         books=CcxtBooks(
-            numbering=Numbering(("s",), ("s",)),
-            numbered_frames=_numbered_frames,
-            unsubscription=_unsubscription,
+            numbering=Numbering(("s",), ("s",)), numbered_frames=_numbered_frames, unsubscription=_unsubscription
         ),
     ),
     Facts(
         exchange="bequant",
-        # 30.98 of BTC at 42,307: no value in USDT, as ccxt takes it; https://api.hitbtc.com/#futures-info
-        open_interest=Counting(misplaced=ANY_KIND),
-        books=CcxtBooks(
-            unsubscription=_unsubscription,
-        ),
+        open_interest=_OPEN_INTEREST,
+        books=CcxtBooks(unsubscription=_unsubscription),
     ),
 )

@@ -7,9 +7,12 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
-from ingestd.venues.checksums import Book, Levels, as_int, as_sent, at
-from ingestd.venues.facts import CcxtBooks, Facts
+from ingestd.venues.ccxt_books import Book, CcxtBooks, Levels, as_sent
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Facts
 from ingestd.venues.names import CodeNames
+from ingestd.venues.numbers import as_int
 
 _CHECKED_LEVELS, _DECIMALS = 10, 8
 
@@ -39,9 +42,9 @@ FACTS = (
     Facts(
         exchange="independentreserve",
         first_market="BTC/AUD",
+        books=CcxtBooks(agrees=_agrees),
         # "a primary currency code":
         # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
-        names=partial(CodeNames, ("{0}-{1}",)),
-        books=CcxtBooks(agrees=_agrees),
+        corrections=Corrections(names=partial(CodeNames, ("{0}-{1}",))),
     ),
 )

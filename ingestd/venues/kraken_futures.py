@@ -8,43 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from ingestd.clock import from_datetime
 from ingestd.records import Channel, Tick, Trade
-from ingestd.venues.book_frames import NumberedFrame
-from ingestd.venues.counting import Quantities
-from ingestd.venues.facts import CcxtBooks, Facts, Trades
-from ingestd.venues.fields import Milliseconds
-from ingestd.venues.messages import BookChange, Decoder, Message, Notice, Row
-from ingestd.venues.newest import Bulk, Word, rows_by
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.numbers import best_price, number_text, optional_number
-from ingestd.venues.requests import by_channel, named_market
-from ingestd.venues.seldom import NESTED, decoded
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.decoding import Counter, Milliseconds, at, decoded
+from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Facts
+from ingestd.venues.messages import BookChange, Decoder, Message, Notice, NoticeKind
+from ingestd.venues.numbers import Number, PricedLevel, best_price, level_texts, number_text, optional_number
+from ingestd.venues.requests import by_channel, named_market, option
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import Marks
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.trades import Bulk, Labels, Marks, Trades, Word, rows_by
+from ingestd.venues.venue import Asked, BookRule, KeepAlive, Limits, Venue
 
 EXCHANGE = "krakenfutures"
 
-_URL = "wss://futures.kraken.com/ws/v1"
 _NAMES: Mapping[Channel, str] = {"trades": "trade", "ticks": "ticker_lite", "order_book": "book"}
-_STREAMS_PER_MESSAGE = 50
-_ALREADY = "Already subscribed"
-
-_Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Number = Any  # a JSON number; a text if it has a fraction
 
 
 class _Trade(msgspec.Struct, tag_field="feed", tag="trade", gc=False):
     product_id: str
     side: Literal["buy", "sell"]
     time: Milliseconds
-    qty: _Number
-    price: _Number
+    qty: Number
+    price: Number
     uid: str = ""
     type: str | None = None
 
@@ -56,10 +46,10 @@ class _Trades(msgspec.Struct, tag_field="feed", tag="trade_snapshot", gc=False):
 
 class _TickerLite(msgspec.Struct, tag_field="feed", tag="ticker_lite", gc=False):
     product_id: str
-    bid: _Number = None
-    ask: _Number = None
-    bid_size: _Number = None
-    ask_size: _Number = None
+    bid: Number = None
+    ask: Number = None
+    bid_size: Number = None
+    ask_size: Number = None
     time: Milliseconds | None = None
 
 
@@ -67,25 +57,20 @@ class _Ticker(_TickerLite, tag_field="feed", tag="ticker", gc=False):
     pass
 
 
-class _Level(msgspec.Struct, gc=False):
-    price: _Number
-    qty: _Number
-
-
 class _Book(msgspec.Struct, tag_field="feed", tag="book_snapshot", gc=False):
     product_id: str
     timestamp: Milliseconds
-    seq: _Counter
-    bids: list[_Level]
-    asks: list[_Level]
+    seq: Counter
+    bids: list[PricedLevel]
+    asks: list[PricedLevel]
 
 
 class _Change(msgspec.Struct, tag_field="feed", tag="book", gc=False):
     product_id: str
     side: Literal["buy", "sell"]
-    seq: _Counter
-    price: _Number
-    qty: _Number
+    seq: Counter
+    price: Number
+    qty: Number
     timestamp: Milliseconds
 
 
@@ -108,19 +93,16 @@ _event = msgspec.json.Decoder(_Event)
 # or block"; `assignment` occurs only in trades over REST. Other pages, not those of the feed, say that a termination
 # closes other traders' positions.
 # https://docs.kraken.com/exchange/api-reference/futures-websocket/trade
-_MARKS = Marks(
-    {
-        "type": {
-            "fill": None,
-            "liquidation": "liquidation",
-            "assignment": "liquidation",
-            "termination": "adl",
-            "block": "block",
-        }
-    }
-)
+_TYPES: Labels = {
+    "fill": None,
+    "liquidation": "liquidation",
+    "assignment": "liquidation",
+    "termination": "adl",
+    "block": "block",
+}
+_MARKS = Marks({"type": _TYPES})
 _LABELS = _MARKS.kinds_of("type")
-_KINDS: Mapping[str, Literal["subscribed", "unsubscribed", "refused"]] = {
+_KINDS: Mapping[str, NoticeKind] = {
     "subscribed": "subscribed",
     "unsubscribed": "unsubscribed",
     "subscribed_failed": "refused",
@@ -136,10 +118,8 @@ class _Decoder:
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
         try:
             message = _decode(frame)
-        except msgspec.ValidationError:
-            return self._seldom(frame)
-        except RecursionError as error:
-            raise ValueError(NESTED) from error
+        except (msgspec.ValidationError, RecursionError):
+            return self._rare(frame)
         kind = type(message)
         if kind is _Heartbeat:
             return (Notice("heartbeat"),)
@@ -171,14 +151,14 @@ class _Decoder:
             if (symbol := symbols.get(trade.product_id)) is not None
         ]
 
-    def _seldom(self, frame: bytes) -> Sequence[Message]:
+    def _rare(self, frame: bytes) -> Sequence[Message]:
         """Decode a frame about the connection or a request."""
         event = decoded(_event, frame)
         kind = _KINDS.get(event.event)
         if kind is not None:
             return [Notice(kind, event.feed, product) for product in event.product_ids]
         if event.event in ("alert", "error"):
-            if _ALREADY in event.message:
+            if "Already subscribed" in event.message:
                 return (Notice("subscribed", event.message),)
             return (Notice("refused", event.message, named_market(event.message, self._symbols)),)
         if event.event == "pong":
@@ -198,11 +178,7 @@ def _change(change: _Change, symbol: str, received_at: int) -> BookChange:
 
 def _book(book: _Book, symbol: str, received_at: int) -> BookChange:
     time = book.timestamp * 1000
-    return BookChange(symbol, time, received_at, _rows(book.bids), _rows(book.asks), True, None, book.seq)
-
-
-def _rows(levels: list[_Level]) -> list[Row]:
-    return [(number_text(level.price), number_text(level.qty)) for level in levels]
+    return BookChange(symbol, time, received_at, level_texts(book.bids), level_texts(book.asks), True, None, book.seq)
 
 
 def _tick(ticker: _TickerLite, symbol: str, received_at: int) -> Sequence[Tick]:
@@ -214,64 +190,50 @@ def _tick(ticker: _TickerLite, symbol: str, received_at: int) -> Sequence[Tick]:
     return (Tick(EXCHANGE, symbol, time, received_at, bid, sizes[0], ask, sizes[1]),)
 
 
-class OneByOne:
+class OneByOne(BookRule):
     """Sequence numbers of a book are consecutive: 7,014 of 7,014 recorded steps are 1."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """True for the next number; None for numbers that the book contains already."""
         if sequence is None or change.last is None or change.last == sequence + 1:
             return True
         return None if change.last <= sequence else False
 
 
-class KrakenFutures:
-    """See `Venue`. `options`: `watchBidsAsks = { name = "ticker" }`, as above."""
+class KrakenFutures(Venue):
+    """Kraken Futures' socket. `options`: `watchBidsAsks = { name = "ticker" }`, as above."""
 
     exchange = EXCHANGE
     channels = frozenset(_NAMES)
     markets = frozenset({"linear", "inverse"})
     limits = Limits(
         streams_per_socket=300,  # no limit is documented
-        streams_per_message=_STREAMS_PER_MESSAGE,
+        streams_per_message=50,
         messages_per_s=90.0,  # 100 are allowed
         sockets_per_s=2.0,  # at most 100 at once
         source="https://docs.kraken.com/exchange/guides/futures/ratelimits",
     )
+    url = "wss://futures.kraken.com/ws/v1"
     keep_alive = KeepAlive(30.0)  # Kraken wants one within 60 s
-    book_over_rest = False
     book_rule = OneByOne()
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        chosen = options.get("watchBidsAsks")
-        ticker = "ticker" if isinstance(chosen, Mapping) and chosen.get("name") == "ticker" else "ticker_lite"
-        self._names: Mapping[Channel, str] = {**_NAMES, "ticks": ticker}
-
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """One URL for all streams."""
-        return _URL
-
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One or more messages for each of Kraken's feeds."""
-        return self._requests("subscribe", streams)
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """One or more messages for each of Kraken's feeds."""
-        return self._requests("unsubscribe", streams)
+        ticker = option(options, "watchBidsAsks", "name", "ticker_lite")
+        self._names: Mapping[Channel, str] = {**_NAMES, "ticks": "ticker" if ticker == "ticker" else "ticker_lite"}
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`. The decoder's state orders trades, because their ids are random."""
+        """The decoder's state orders trades, because their ids are random."""
         return _Decoder(symbols, start)
 
-    def _requests(self, event: str, streams: Sequence[Asked]) -> list[bytes]:
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         return [
-            msgspec.json.encode({"event": event, "feed": self._names[channel], "product_ids": ids})
-            for channel, ids in by_channel(streams, _STREAMS_PER_MESSAGE)
+            msgspec.json.encode({"event": operation, "feed": self._names[channel], "product_ids": ids})
+            for channel, ids in by_channel(streams, self.limits.streams_per_message)
         ]
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """https://docs.kraken.com/api/docs/futures-api/websocket/book"""
-    if isinstance(frame, dict) and frame.get("feed") in ("book", "book_snapshot") and "seq" in frame:
+    if at(frame, "feed") in ("book", "book_snapshot") and "seq" in frame:
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, frame["feed"] == "book_snapshot")
 
 
@@ -295,20 +257,16 @@ FACTS = (
         exchange="krakenfutures",
         native=KrakenFutures,
         first_market="BTC/USD:USD",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         contracts_only=True,
         trades=Trades(
-            newest=Bulk("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time),
-            marks=_MARKS,
+            newest=Bulk("publicGetTickers", lambda reply: rows_by("symbol", reply["tickers"]), _last_time), marks=_MARKS
         ),
         books=CcxtBooks(
             numbering=Numbering(("seq",), ("seq",)),
             numbered_frames=_numbered_frames,
             unsubscription=_unsubscription,
-            asks_for_missing=True,
+            asks_only_for_new=True,
         ),
     ),
 )

@@ -6,29 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.book_frames import BookFrame
-from ingestd.venues.counting import IN_CONTRACTS, Quantities
-from ingestd.venues.facts import CcxtBooks, Corrections, Facts
-from ingestd.venues.numbering import Numbering
+from ingestd.venues.ccxt_books import BookFrame, CcxtBooks, Numbering
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import IN_CONTRACTS, QUANTITIES_AS_IN_CCXT, Facts
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
     """In the channels of 5 and 50 levels every message is a snapshot."""
-    topic = str(frame.get("topic")) if isinstance(frame, dict) else ""
-    return BookFrame(topic.rpartition(":")[2]) if "Depth" in topic and frame.get("data") else None
+    topic = str(at(frame, "topic"))
+    return BookFrame(topic.rpartition(":")[2]) if "Depth" in topic and at(frame, "data") else None
 
 
 FACTS = (
     Facts(
         exchange="kucoin",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         # in lots, which are contracts;
         # https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
         open_interest=IN_CONTRACTS,
-        lists=(
+        market_lists=(
             ("futuresPublic", families.CONTRACTS),
             ("=FUTURES", families.CONTRACTS),
             ("=SPOT", families.SPOT),
@@ -37,10 +34,7 @@ FACTS = (
             ("public symbols", families.SPOT),
         ),
         quotes_in_coins=True,
-        corrections=Corrections(
-            # nanoseconds
-            book_times=(("data", "M"), ("data", "ts")),
-        ),
+        corrections=Corrections(book_times=(("data", "M"), ("data", "ts"))),  # nanoseconds
         books=CcxtBooks(
             numbering=Numbering(("sequenceStart", "sequence", "O"), ("sequenceEnd", "sequence", "C")),
             whole_book=_whole_book,

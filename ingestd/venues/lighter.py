@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ingestd.venues.book_frames import NumberedFrame, part
-from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.trade_kinds import Marks
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.decoding import at, part
+from ingestd.venues.facts import Ccxt, Facts
+from ingestd.venues.trades import Labels, Marks, Trades
 
 
 def _with_liquidations(frame: Any) -> Sequence[Any]:
@@ -16,7 +17,7 @@ def _with_liquidations(frame: Any) -> Sequence[Any]:
 
     https://apidocs.lighter.xyz/docs/websocket-reference#trade
     """
-    others = frame.get("liquidation_trades") if isinstance(frame, dict) else None
+    others = at(frame, "liquidation_trades")
     if not isinstance(others, list) or not others:
         return (frame,)
     trades = frame.get("trades")
@@ -33,38 +34,30 @@ def _number(trade: Mapping[str, Any]) -> int:
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """https://apidocs.lighter.xyz/docs/websocket-reference#order-book"""
-    kind = frame.get("type") if isinstance(frame, dict) else None
+    kind = at(frame, "type")
     if kind in ("subscribed/order_book", "update/order_book"):
         market_id = str(frame.get("channel")).partition(":")[2]
         yield NumberedFrame(frame, market_id, part(frame, "order_book"), kind == "subscribed/order_book")
 
 
+# https://apidocs.lighter.xyz/docs/websocket-reference#trade
+_KINDS: Labels = {
+    "trade": None,
+    "liquidation": "liquidation",
+    "deleverage": "adl",
+    "market-settlement": "settlement",
+}
+
 FACTS = (
     Facts(
         exchange="lighter",
-        trades=Trades(
-            # https://apidocs.lighter.xyz/docs/websocket-reference#trade
-            marks=Marks(
-                {
-                    "type": {
-                        "trade": None,
-                        "liquidation": "liquidation",
-                        "deleverage": "adl",
-                        "market-settlement": "settlement",
-                    }
-                }
-            ),
-        ),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
+        trades=Trades(marks=Marks({"type": _KINDS})),
+        ccxt=Ccxt(ticks_from_books=True),
         books=CcxtBooks(
             numbering=Numbering((), ("nonce",), before=("begin_nonce",)),
             numbered_frames=_numbered_frames,
-            left_standing=True,
+            kept_when_broken=True,
         ),
-        corrections=Corrections(
-            frame=_with_liquidations,
-        ),
+        corrections=Corrections(frame=_with_liquidations),
     ),
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+from ingestd.venues.corrections import Changes, Corrections, Trade
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Ccxt, Facts
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
@@ -14,10 +16,8 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """
-    if trade.get("price") is not None or not isinstance(info, Mapping):
-        return {}
-    base, counter = _positive(info.get("base")), _positive(info.get("counter"))
-    if base is None or counter is None:
+    base, counter = _positive(at(info, "base")), _positive(at(info, "counter"))
+    if trade.get("price") is not None or base is None or counter is None:
         return {}
     return {"price": f"{(counter / base).normalize():f}", "timestamp": info.get("timestamp")}
 
@@ -27,7 +27,7 @@ def _with_time(frame: Any) -> Sequence[Any]:
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """
-    trades = frame.get("trade_updates") if isinstance(frame, dict) else None
+    trades = at(frame, "trade_updates")
     if not isinstance(trades, list):
         return (frame,)
     time = frame.get("timestamp")
@@ -47,12 +47,7 @@ FACTS = (
     Facts(
         exchange="luno",
         first_market="BTC/ZAR",
-        ccxt=Ccxt(
-            with_key_only=frozenset({"trades", "order_book"}),
-        ),
-        corrections=Corrections(
-            trade=_corrected,
-            frame=_with_time,
-        ),
+        ccxt=Ccxt(with_key_only=frozenset({"trades", "order_book"})),
+        corrections=Corrections(trade=_corrected, frame=_with_time),
     ),
 )

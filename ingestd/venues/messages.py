@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -37,6 +37,12 @@ class FrameNumber(msgspec.Struct, frozen=True, gc=False):
     number: int
 
 
+NoticeKind: TypeAlias = Literal["subscribed", "unsubscribed", "refused", "heartbeat", "restarting"]
+
+CONFIRMED: Mapping[str, NoticeKind] = {"subscribe": "subscribed", "unsubscribe": "unsubscribed"}
+"""The kind of notice for an operation that the venue confirms."""
+
+
 class Notice(msgspec.Struct, frozen=True, gc=False):
     """A message about the connection or a subscription.
 
@@ -44,7 +50,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
     close the connection.
     """
 
-    kind: Literal["subscribed", "unsubscribed", "refused", "heartbeat", "restarting"]
+    kind: NoticeKind
     text: str = ""
     market_id: str | None = None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.counting import Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Changes, Corrections, Facts, Trade
-from ingestd.venues.numbering import Numbering
+from ingestd.venues.ccxt_books import CcxtBooks, Numbering
+from ingestd.venues.corrections import Changes, Corrections, Trade
+from ingestd.venues.facts import Ccxt, Facts, Quantities
 
 
 def _corrected(trade: Trade, _info: Any) -> Changes:
@@ -19,21 +19,15 @@ def _corrected(trade: Trade, _info: Any) -> Changes:
 FACTS = (
     Facts(
         exchange="mexc",
-        quantities=Quantities(
-            # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
-            in_contracts=True,
-        ),
-        lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
+        # "volume of contracts", of contractSize: https://mexcdevelop.github.io/apidocs/contract_v1_en/
+        quantities=Quantities(in_contracts=True),
+        market_lists=(("contract", families.CONTRACTS), ("spot", families.SPOT)),
         quotes_in_coins=True,
-        ccxt=Ccxt(
-            # ccxt has a stream of best prices for spot only; the tickers of contracts have the day's limits instead
-            ticks_from_books_of=frozenset({"swap"}),
-        ),
-        corrections=Corrections(
-            trade=_corrected,
-        ),
+        # ccxt has a stream of best prices for spot only; the tickers of contracts have the day's limits instead
+        ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
+        corrections=Corrections(trade=_corrected),
         books=CcxtBooks(
-            numbering=Numbering(("fromVersion", "begin", "version", "r"), ("toVersion", "end", "version", "r")),
+            numbering=Numbering(("fromVersion", "begin", "version", "r"), ("toVersion", "end", "version", "r"))
         ),
     ),
 )

@@ -6,35 +6,30 @@ Pure: messages as decoded JSON in and out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ingestd.venues.venue import Markets
 
 _TICKER = "ticker-"  # Independent Reserve's channel of trades
 
 
-class VenueNames(Protocol):
-    """Translates the names on one socket."""
+class VenueNames:
+    """Translates the names on one socket. By itself it changes nothing."""
 
     def dialled(self, url: str) -> str:
         """Translate the URL that ccxt connects to."""
+        return url
 
     def sent(self, message: Any) -> Any:
         """Translate a message from ccxt to the venue; None if it would request only what was requested before."""
+        return message
 
     def received(self, frame: Any) -> Sequence[Any]:
         """Translate a frame from the venue to the frames that ccxt reads: one, several or none."""
+        return (frame,)
 
 
-class AsDialled:
-    """A base for exchanges whose URLs name no market."""
-
-    def dialled(self, url: str) -> str:
-        """Return the URL unchanged."""
-        return url
-
-
-class CodeNames(AsDialled):
+class CodeNames(VenueNames):
     """Replaces ccxt's currency codes in market names by the venue's, in subscriptions. ccxt reads the answers itself.
 
     `between`: the separator between the name and the rest of a text; None if the name is the whole text.
@@ -55,9 +50,6 @@ class CodeNames(AsDialled):
     def sent(self, message: Any) -> Any:
         theirs = self._theirs()
         return self._renamed(message, theirs) if theirs else message
-
-    def received(self, frame: Any) -> Sequence[Any]:
-        return (frame,)
 
     def _theirs(self) -> dict[str, str]:
         theirs: dict[str, str] = {}

@@ -1,14 +1,13 @@
 """OKX v5: the public channels. https://www.okx.com/docs-v5/en/#overview-websocket
 
-Liquidations: https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel. One
-subscription covers all instruments of a type.
+Liquidations: https://www.okx.com/docs-v5/en/#public-data-websocket-liquidation-orders-channel
 Mark prices: https://www.okx.com/docs-v5/en/#public-data-websocket-mark-price-channel
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,38 +16,23 @@ import msgspec
 from ingestd.errors import Unfillable
 from ingestd.records import Channel, Funding, Liquidation, MarkPrice, OpenInterestUnit, Tick, Trade
 from ingestd.venues import families
-from ingestd.venues.book_frames import BookFrame, mapping
-from ingestd.venues.counting import IN_CONTRACTS, Quantities
+from ingestd.venues.ccxt_books import BookFrame, CcxtBooks
+from ingestd.venues.decoding import NESTED, SIDES, Level, Milliseconds, Text, at
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.facts import CcxtBooks, Facts, Trades
-from ingestd.venues.fields import SIDES, Level, Milliseconds, Text
-from ingestd.venues.messages import BookChange, Decoder, Message, Notice
+from ingestd.venues.facts import IN_CONTRACTS, Facts, Quantities
+from ingestd.venues.messages import CONFIRMED, BookChange, Decoder, Message, Notice
 from ingestd.venues.numbers import annualised_rate
-from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.requests import chunks, option
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.trade_kinds import Marks
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.trades import Ids, Marks, Paging, Series, Trades
+from ingestd.venues.venue import Asked, BookRule, KeepAlive, Limits, Venue
 
 EXCHANGE = "okx"
 
-_PUBLIC = "wss://ws.okx.com:443/ws/v5/public"
-# The same server by another port, for subscriptions by instrument type, which cover every market: if they shared
-# sockets with other channels, several sockets would deliver the same liquidations.
-_OF_TYPES = "wss://ws.okx.com:8443/ws/v5/public"
-_BUSINESS = "wss://ws.okx.com:443/ws/v5/business"
-
 _TRADES = frozenset({"trades", "trades-all"})
-_TICKS = frozenset({"bbo-tbt", "tickers"})
-_BOOKS = frozenset({"books", "books-rpi", "books5"})  # the others need a key, or have one level
-_INCREMENTAL_BOOKS = frozenset({"books", "books-rpi"})
-_FUNDING = "funding-rate"
 _LIQUIDATIONS = "liquidation-orders"
-_MARK_PRICE = "mark-price"
 
 _INTERVAL_HOURS = frozenset({1, 2, 4, 8, 16, 24})  # the intervals that ccxt annualises
-_HOUR_MS = 3_600_000
-_NO_MESSAGE_BEFORE = -1
-_SERVICE_UPGRADE = "64008"
 _NAMED_MARKET = re.compile(r"\binstId:([\w-]+)").search  # of: channel:trades,instId:BTC-USDT doesn't exist
 
 
@@ -143,7 +127,6 @@ _marks = msgspec.json.Decoder(list[_Mark], strict=False)
 # https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-trades-channel
 _MARKS = Marks({"source": {"0": None, "1": "rpi"}})
 _KINDS = _MARKS.kinds_of("source")
-_PONG = (Notice("heartbeat"),)
 
 
 class OkxDecoder:
@@ -151,56 +134,47 @@ class OkxDecoder:
 
     def __init__(self, symbols: Mapping[str, str], start: int) -> None:
         self._symbols = symbols
-        self._ids = TradeIds(start)
+        self._seq = TradeIds(start).seq
 
     def __call__(self, frame: bytes, received_at: int, /) -> Sequence[Message]:
-        """See `Decoder`."""
-        if frame == b"pong":
-            return _PONG
         try:
             message = _frames.decode(frame)
         except RecursionError as error:
-            raise ValueError("nested without end") from error
+            raise ValueError(NESTED) from error
+        except msgspec.DecodeError:
+            if frame == b"pong":
+                return (Notice("heartbeat"),)
+            raise
         arg = message.arg
-        if message.event:
+        if message.event or arg is None:
             return _notices(message)
-        if arg is None:
-            raise ValueError("neither an event nor a channel's data")
         symbol = self._symbols.get(arg.instId)
         if symbol is None:
             return self._forced(message.data, received_at) if arg.channel == _LIQUIDATIONS else ()
-        channel = arg.channel
-        if channel in _TRADES:
-            seq = self._ids.seq
-            return [
-                Trade(
-                    EXCHANGE,
-                    symbol,
-                    row.ts * 1000,
-                    received_at,
-                    row.tradeId,
-                    seq(row.tradeId),
-                    SIDES.get(row.side),
-                    row.px,
-                    row.sz,
-                    _KINDS.get(row.source, "other"),
-                )
-                for row in _trades.decode(message.data)
-            ]
-        if channel == "bbo-tbt":
-            return _best(symbol, message.data, received_at)
-        if channel in _BOOKS:
-            return _book_changes(symbol, channel, message, received_at)
-        if channel == "tickers":
-            return _best_of_tickers(symbol, message.data, received_at)
-        if channel == _MARK_PRICE:
-            return [
-                MarkPrice(EXCHANGE, symbol, row.ts * 1000, received_at, row.markPx)
-                for row in _marks.decode(message.data)
-            ]
-        return _funding(symbol, message.data, received_at) if channel == _FUNDING else ()
+        if arg.channel in _TRADES:
+            return self._trades(symbol, message.data, received_at)
+        read = _READERS.get(arg.channel)
+        return () if read is None else read(symbol, message, received_at)
 
-    def _forced(self, data: msgspec.Raw, received_at: int) -> Sequence[Message]:
+    def _trades(self, symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+        seq = self._seq
+        return [
+            Trade(
+                EXCHANGE,
+                symbol,
+                row.ts * 1000,
+                received_at,
+                row.tradeId,
+                seq(row.tradeId),
+                SIDES.get(row.side),
+                row.px,
+                row.sz,
+                _KINDS.get(row.source, "other"),
+            )
+            for row in _trades.decode(data)
+        ]
+
+    def _forced(self, data: msgspec.Raw, received_at: int) -> list[Message]:
         return [
             Liquidation(EXCHANGE, symbol, order.ts * 1000, received_at, order.side, order.bkPx, order.sz)
             for instrument in _liquidations.decode(data)
@@ -209,52 +183,34 @@ class OkxDecoder:
         ]
 
 
-def _best(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+def _best(symbol: str, message: _Frame, received_at: int) -> list[Message]:
     """Decode `bbo-tbt`. A side without orders is an empty list."""
     ticks: list[Message] = []
-    for row in _bests.decode(data):
+    for row in _bests.decode(message.data):
         bid = row.bids[0] if row.bids else _NOTHING
         ask = row.asks[0] if row.asks else _NOTHING
         if bid.price or ask.price:
-            ticks.append(
-                Tick(
-                    EXCHANGE,
-                    symbol,
-                    row.ts * 1000,
-                    received_at,
-                    bid.price or None,
-                    bid.amount or None,
-                    ask.price or None,
-                    ask.amount or None,
-                )
-            )
+            bid_price, bid_size = bid.price or None, bid.amount or None
+            ask_price, ask_size = ask.price or None, ask.amount or None
+            ticks.append(Tick(EXCHANGE, symbol, row.ts * 1000, received_at, bid_price, bid_size, ask_price, ask_size))
     return ticks
 
 
-def _best_of_tickers(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+def _best_of_tickers(symbol: str, message: _Frame, received_at: int) -> list[Message]:
     """Decode `tickers`. A side without orders has empty texts."""
-    return [
-        Tick(
-            EXCHANGE,
-            symbol,
-            row.ts * 1000,
-            received_at,
-            row.bidPx or None,
-            (row.bidSz or None) if row.bidPx else None,
-            row.askPx or None,
-            (row.askSz or None) if row.askPx else None,
-        )
-        for row in _tickers.decode(data)
-        if row.bidPx or row.askPx
-    ]
+    ticks: list[Message] = []
+    for row in _tickers.decode(message.data):
+        bid, ask = row.bidPx or None, row.askPx or None
+        if bid or ask:
+            bid_size, ask_size = (row.bidSz or None) if bid else None, (row.askSz or None) if ask else None
+            ticks.append(Tick(EXCHANGE, symbol, row.ts * 1000, received_at, bid, bid_size, ask, ask_size))
+    return ticks
 
 
-def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) -> list[Message]:
-    """Decode a book. Each `books5` is a snapshot; we ignore its number, as ccxt does."""
-    is_numbered = channel in _INCREMENTAL_BOOKS
-    if is_numbered and message.action not in ("snapshot", "update"):
+def _book_changes(symbol: str, message: _Frame, received_at: int) -> list[Message]:
+    if message.action not in ("snapshot", "update"):
         raise ValueError(f"a book's action is {message.action!r}")
-    is_snapshot = not is_numbered or message.action == "snapshot"
+    is_snapshot = message.action == "snapshot"
     return [
         BookChange(
             symbol,
@@ -264,56 +220,68 @@ def _book_changes(symbol: str, channel: str, message: _Frame, received_at: int) 
             row.asks,
             is_snapshot,
             None,
-            row.seqId if is_numbered else None,
-            row.prevSeqId if is_numbered and row.prevSeqId != _NO_MESSAGE_BEFORE else None,
+            row.seqId,
+            None if row.prevSeqId == -1 else row.prevSeqId,  # -1: no message before
             row.checksum or None,  # 0 since June 2026: no longer computed
         )
         for row in _books.decode(message.data)
     ]
 
 
-def _funding(symbol: str, data: msgspec.Raw, received_at: int) -> list[Message]:
+def _whole_books(symbol: str, message: _Frame, received_at: int) -> list[Message]:
+    """Decode `books5`: each is a snapshot. We ignore its number, as ccxt does."""
+    return [
+        BookChange(symbol, row.ts * 1000, received_at, row.bids, row.asks, True, checksum=row.checksum or None)
+        for row in _books.decode(message.data)
+    ]
+
+
+def _mark_prices(symbol: str, message: _Frame, received_at: int) -> list[Message]:
+    rows = _marks.decode(message.data)
+    return [MarkPrice(EXCHANGE, symbol, row.ts * 1000, received_at, row.markPx) for row in rows]
+
+
+def _funding(symbol: str, message: _Frame, received_at: int) -> list[Message]:
     found: list[Message] = []
-    for row in _fundings.decode(data):
+    for row in _fundings.decode(message.data):
         rate, due, following = decimal_text(row.fundingRate), int(row.fundingTime or 0), int(row.nextFundingTime or 0)
         if rate is None:
             continue
-        hours, rest = divmod(following - due, _HOUR_MS)
-        is_annualised = due and not rest and hours in _INTERVAL_HOURS
-        found.append(
-            Funding(
-                EXCHANGE,
-                symbol,
-                received_at,  # the message has no time
-                received_at,
-                rate,
-                (due or following) * 1000 or None,
-                annualised_rate(rate, str(hours)) if is_annualised else None,
-            )
-        )
+        hours, rest = divmod(following - due, 3_600_000)
+        yearly = annualised_rate(rate, str(hours)) if due and not rest and hours in _INTERVAL_HOURS else None
+        due_us = (due or following) * 1000 or None  # the message itself has no time
+        found.append(Funding(EXCHANGE, symbol, received_at, received_at, rate, due_us, yearly))
     return found
+
+
+_READERS: Mapping[str, Callable[[str, _Frame, int], list[Message]]] = {
+    "bbo-tbt": _best,
+    "tickers": _best_of_tickers,
+    "books": _book_changes,
+    "books-rpi": _book_changes,
+    "books5": _whole_books,
+    "mark-price": _mark_prices,
+    "funding-rate": _funding,
+}
 
 
 def _notices(message: _Frame) -> Sequence[Message]:
     """Decode an event: the answer to a request, or a notice about the connection."""
     channel, market_id = (message.arg.channel, message.arg.instId or None) if message.arg else ("", None)
+    if message.event in CONFIRMED:
+        return (Notice(CONFIRMED[message.event], channel, market_id),)
     match message.event:
-        case "subscribe":
-            return (Notice("subscribed", channel, market_id),)
-        case "unsubscribe":
-            return (Notice("unsubscribed", channel, market_id),)
         case "error" | "channel-conn-count-error":
             named = _NAMED_MARKET(message.msg)
-            text = f"{message.code}: {message.msg or channel}"
-            return (Notice("refused", text, named.group(1) if named else market_id),)
+            return (Notice("refused", f"{message.code}: {message.msg or channel}", named[1] if named else market_id),)
         case "notice":
-            return (Notice("restarting", message.msg),) if message.code == _SERVICE_UPGRADE else ()
+            return (Notice("restarting", message.msg),) if message.code == "64008" else ()  # service upgrade
         case "channel-conn-count" | "login":
             return ()
-    raise ValueError(f"there is no event {message.event!r}")
+    raise ValueError(f"neither a channel's data nor a known event: {message.event!r}")
 
 
-class OkxBookRule:
+class OkxBookRule(BookRule):
     """Each change names the one before it (`prevSeqId`).
 
     After a minute without changes an empty change repeats the number, and after a maintenance the numbers restart
@@ -321,12 +289,11 @@ class OkxBookRule:
     """
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        """See `BookRule`."""
         return change.previous is None or change.previous == sequence
 
 
-class Okx:
-    """See `Venue`. `options` are the feed's: they choose channels as they do in ccxt."""
+class Okx(Venue):
+    """OKX's sockets. The feed's options choose channels as they do in ccxt."""
 
     exchange = EXCHANGE
     markets = frozenset({"spot", "linear", "inverse", "option"})  # one socket and one naming for all
@@ -339,58 +306,47 @@ class Okx:
         source="https://www.okx.com/docs-v5/en/#overview-websocket-connect",
     )
     keep_alive = KeepAlive(15.0, b"ping")  # OKX closes a socket that was silent for 30 s
-    book_over_rest = False
     book_rule = OkxBookRule()
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        chosen: dict[Channel, tuple[str, frozenset[str]]] = {
-            "trades": (_option(options, "watchTrades", "channel", "trades"), _TRADES),
-            "ticks": (_option(options, "watchBidsAsks", "channel", "bbo-tbt"), _TICKS),
-            "order_book": (_option(options, "watchOrderBook", "depth", "books"), _BOOKS),
-            "funding": (_FUNDING, frozenset({_FUNDING})),
-            "liquidations": (_LIQUIDATIONS, frozenset({_LIQUIDATIONS})),
-            "mark_prices": (_MARK_PRICE, frozenset({_MARK_PRICE})),
+        chosen: Mapping[Channel, tuple[Any, Collection[str]]] = {
+            "trades": (option(options, "watchTrades", "channel", "trades"), _TRADES),
+            "ticks": (option(options, "watchBidsAsks", "channel", "bbo-tbt"), ("bbo-tbt", "tickers")),
+            # the other books need a key, or have one level
+            "order_book": (option(options, "watchOrderBook", "depth", "books"), ("books", "books-rpi", "books5")),
         }
-        self._names = {channel: name for channel, (name, ours) in chosen.items() if name in ours}
+        self._names: dict[Channel, str] = {
+            "funding": "funding-rate",
+            "liquidations": _LIQUIDATIONS,
+            "mark_prices": "mark-price",
+            **{channel: name for channel, (name, ours) in chosen.items() if str(name) in ours},
+        }
         self.channels = frozenset(self._names)
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        """See `Venue`."""
         if channel == "liquidations":
-            return _OF_TYPES
-        return _BUSINESS if self._names[channel] == "trades-all" else _PUBLIC
-
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`."""
-        return self._requests("subscribe", streams)
+            # The same server by another port: a subscription by instrument type covers every market. If these shared
+            # sockets with other channels, several sockets would deliver the same liquidations.
+            return "wss://ws.okx.com:8443/ws/v5/public"
+        return f"wss://ws.okx.com:443/ws/v5/{'business' if self._names[channel] == 'trades-all' else 'public'}"
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        """See `Venue`. Liquidations stay subscribed, because other markets of the type may be followed."""
-        return self._requests("unsubscribe", [stream for stream in streams if stream.channel != "liquidations"])
+        """Liquidations stay subscribed, because other markets of the type may be followed."""
+        return super().unsubscribe([stream for stream in streams if stream.channel != "liquidations"], request_id)
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
-        """See `Venue`."""
         return OkxDecoder(symbols, start)
 
-    def _requests(self, operation: str, streams: Sequence[Asked]) -> list[bytes]:
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         args = [dict(pairs) for pairs in dict.fromkeys(map(self._arg, streams))]
-        size = self.limits.streams_per_message
-        return [
-            msgspec.json.encode({"op": operation, "args": args[start : start + size]})
-            for start in range(0, len(args), size)
-        ]
+        groups = chunks(args, self.limits.streams_per_message)
+        return [msgspec.json.encode({"op": operation, "args": group}) for group in groups]
 
     def _arg(self, stream: Asked) -> tuple[tuple[str, str], tuple[str, str]]:
         name = self._names[stream.channel]
         if name == _LIQUIDATIONS:
             return ("channel", name), ("instType", "SWAP" if stream.market_id.endswith("-SWAP") else "FUTURES")
         return ("channel", name), ("instId", stream.market_id)
-
-
-def _option(options: Mapping[str, Any], method: str, name: str, default: str) -> str:
-    of_method = options.get(method)
-    chosen = of_method.get(name) if isinstance(of_method, Mapping) else None
-    return default if chosen is None else str(chosen)
 
 
 def _past(_kind: str, stream: str | None, _has_key: bool) -> Series:
@@ -400,21 +356,14 @@ def _past(_kind: str, stream: str | None, _has_key: bool) -> Series:
             "OKX's stream 'trades' may sum several trades under one id, its past trades come one by one: only with "
             'options = { watchTrades = { channel = "trades-all" } } are they the same series'
         )
-    return Series(
-        Paging.BEFORE_ID,
-        Ids.INCREASING,
-        100,
-        {"method": "publicGetMarketHistoryTrades"},
-        "after",
-        source="https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-trades-history",
-    )
+    source = "https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-trades-history"
+    params = {"method": "publicGetMarketHistoryTrades"}
+    return Series(Paging.BEFORE_ID, Ids.INCREASING, 100, params, "after", source=source)
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    if not isinstance(frame, dict) or frame.get("action") != "snapshot":
-        return None
-    asked = mapping(frame.get("arg"))
-    return BookFrame(str(asked.get("instId"))) if str(asked.get("channel")).startswith("books") else None
+    is_whole = at(frame, "action") == "snapshot" and str(at(frame, "arg", "channel")).startswith("books")
+    return BookFrame(str(at(frame, "arg", "instId"))) if is_whole else None
 
 
 def _unit_of_sample(info: Any) -> OpenInterestUnit | None:
@@ -435,20 +384,14 @@ FACTS = (
         former_names=("okex", "okex5"),
         quantities=_QUANTITIES,
         open_interest=_OPEN_INTEREST,
-        lists=(
+        market_lists=(
             ("=SPOT", families.SPOT),
             ("=FUTURES", families.DATED),
             ("=SWAP", families.SWAPS),
             ("=OPTION", families.OPTIONS),
         ),
-        trades=Trades(
-            stream_option=("watchTrades", "channel", "trades"),
-            past=_past,
-            marks=_MARKS,
-        ),
-        books=CcxtBooks(
-            whole_book=_whole_book,
-        ),
+        trades=Trades(stream_option=("watchTrades", "channel", "trades"), past=_past, marks=_MARKS),
+        books=CcxtBooks(whole_book=_whole_book),
     ),
     *(
         Facts(exchange=name, quantities=_QUANTITIES, open_interest=_OPEN_INTEREST, trades=Trades(marks=_MARKS))

@@ -7,11 +7,11 @@ from functools import partial
 from ingestd.records import CHANNELS
 from ingestd.venues import families
 from ingestd.venues.binance import BINANCE_LABELS
-from ingestd.venues.counting import ANY_KIND, IN_CONTRACTS, Counting, Quantities
-from ingestd.venues.facts import Ccxt, CcxtBooks, Corrections, Facts, Trades
+from ingestd.venues.ccxt_books import CcxtBooks, Numbering
+from ingestd.venues.corrections import Corrections
+from ingestd.venues.facts import ANY_KIND, IN_CONTRACTS, QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts
 from ingestd.venues.names import CodeNames
-from ingestd.venues.numbering import Numbering
-from ingestd.venues.trade_kinds import Labels, Marks
+from ingestd.venues.trades import Labels, Marks, Trades
 
 _EXTENDED: Labels = {"TRADE": None, "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
 _PACIFICA: Labels = {
@@ -20,66 +20,47 @@ _PACIFICA: Labels = {
     "backstop_liquidation": "liquidation",
     "settlement": "settlement",
 }
+_PARADEX: Labels = {
+    "FILL": None,
+    "LIQUIDATION": "liquidation",
+    "RPI": "rpi",
+    "BLOCK_TRADE": "block",
+    "SETTLE_MARKET": "settlement",
+}
 
 FACTS = (
-    Facts(
-        exchange="alpaca",
-        first_market="BTC/USD",
-        ccxt=Ccxt(
-            with_key_only=frozenset(CHANNELS),
-        ),
-    ),
+    Facts(exchange="alpaca", first_market="BTC/USD", ccxt=Ccxt(with_key_only=frozenset(CHANNELS))),
     Facts(
         exchange="aster",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
-        lists=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
-        trades=Trades(
-            # a fork of Binance; nothing is known about its candles
-            marks=Marks(labels=BINANCE_LABELS, flags={"isRPITrade": "rpi"}),
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
+        market_lists=(("sapiPublic", families.SPOT), ("fapiPublic", families.LINEAR)),
+        # a fork of Binance; nothing is known about its candles
+        trades=Trades(marks=Marks(labels=BINANCE_LABELS, flags={"isRPITrade": "rpi"})),
     ),
     Facts(
         exchange="bingx",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         # in USDT; https://bingx-api.github.io/docs/#/en-us/swapV2/market-api.html
         open_interest=Counting("quote"),
-        lists=(("cswap", families.INVERSE), ("swap", families.LINEAR), ("spot", families.SPOT)),
-        corrections=Corrections(
-            # not C, which is the end of the 24-hour statistics:
-            # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data
-            ticker_time="E",
-        ),
+        market_lists=(("cswap", families.INVERSE), ("swap", families.LINEAR), ("spot", families.SPOT)),
+        # not C, which is the end of the 24-hour statistics:
+        # https://bingx-api.github.io/docs-v3/#/en/Swap/Websocket%20Market%20Data
+        corrections=Corrections(ticker_time="E"),
     ),
-    Facts(
-        exchange="bitopro",
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-    ),
+    Facts(exchange="bitopro", ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="bitrue",
-        lists=(("spot", families.SPOT), ("fapi", families.LINEAR), ("dapi", families.INVERSE)),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-            unserved={"spot": frozenset({"trades", "candles"})},
-        ),
+        market_lists=(("spot", families.SPOT), ("fapi", families.LINEAR), ("dapi", families.INVERSE)),
+        ccxt=Ccxt(ticks_from_books=True, unserved={"spot": frozenset({"trades", "candles"})}),
     ),
     Facts(
         exchange="bittrade",
         first_market="BTC/JPY",
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
+        ccxt=Ccxt(ticks_from_books=True),
         books=CcxtBooks(
             numbering=Numbering((), ("seqNum",), before=("prevSeqNum",), within="tick"),
             changes_in_messages=True,
-            left_standing=True,
+            kept_when_broken=True,
         ),
     ),
     Facts(
@@ -88,60 +69,34 @@ FACTS = (
             # https://docs.bitvavo.com/docs/manage-order-book
             numbering=Numbering(("nonce",), ("nonce",)),
             changes_in_messages=True,
-            left_standing=True,
+            kept_when_broken=True,
         ),
     ),
-    Facts(
-        exchange="blockchaincom",
-        former_names=("blockchain",),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-    ),
-    Facts(
-        exchange="bydfi",
-        contracts_only=True,
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-    ),
+    Facts(exchange="blockchaincom", former_names=("blockchain",), ccxt=Ccxt(ticks_from_books=True)),
+    Facts(exchange="bydfi", contracts_only=True, ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="cex",
         first_market="BTC/USD",
-        names=partial(CodeNames, ("pair-{0}-{1}", "{0}", "{1}")),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-            with_key_only=frozenset({"ticks", "order_book"}),
-        ),
+        ccxt=Ccxt(ticks_from_books=True, with_key_only=frozenset({"ticks", "order_book"})),
+        corrections=Corrections(names=partial(CodeNames, ("pair-{0}-{1}", "{0}", "{1}"))),
     ),
     Facts(
         exchange="coincheck",
         first_market="BTC/JPY",
-        trades=Trades(
-            # socket, the first of the list: seconds; REST, `created_at`: milliseconds
-            two_times=True,
-        ),
-        ccxt=Ccxt(
-            # Its messages are changes, which ccxt takes for snapshots, and no sequence number says how to apply
-            # them: https://coincheck.com/documents/exchange/api#websocket-order-book
-            misread=frozenset({"order_book"}),
-        ),
+        # socket, the first of the list: seconds; REST, `created_at`: milliseconds
+        trades=Trades(two_times=True),
+        # Its messages are changes, which ccxt takes for snapshots, and no sequence number says how to apply
+        # them: https://coincheck.com/documents/exchange/api#websocket-order-book
+        ccxt=Ccxt(misread=frozenset({"order_book"})),
     ),
     Facts(
         exchange="cryptocom",
         former_names=("cryptodotcom",),
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
-        books=CcxtBooks(
-            left_standing=True,
-        ),
-        corrections=Corrections(
-            # ccxt keeps no time of a change:
-            # https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
-            book_times=(("result", "data", 0, "t"), ("data", 0, "t")),
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
+        books=CcxtBooks(kept_when_broken=True),
+        # ccxt keeps no time of a change:
+        # https://exchange-docs.crypto.com/exchange/v1/rest-ws/index.html#book-instrument_name-depth
+        corrections=Corrections(book_times=(("result", "data", 0, "t"), ("data", 0, "t"))),
     ),
     Facts(
         exchange="extended",
@@ -150,27 +105,21 @@ FACTS = (
         # https://api.docs.extended.exchange/#get-open-interest-history
         open_interest=Counting("base", other="base"),
         contracts_only=True,
-        trades=Trades(
-            # https://api.docs.extended.exchange/#trades-stream (tradeType over REST, tT on the socket)
-            marks=Marks({"tradeType": _EXTENDED, "tT": _EXTENDED}),
-        ),
+        # https://api.docs.extended.exchange/#trades-stream (tradeType over REST, tT on the socket)
+        trades=Trades(marks=Marks({"tradeType": _EXTENDED, "tT": _EXTENDED})),
     ),
-    Facts(
-        exchange="hashkey",
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-    ),
+    Facts(exchange="hashkey", ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="hyperliquid",
         first_market="BTC/USDC:USDC",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         # in coins; https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
         open_interest=Counting("base", other="base"),
-        lists=(("=spotMeta", families.SPOT), ("=metaAndAssetCtxs", families.LINEAR), ("=perpDexs", families.LINEAR)),
+        market_lists=(
+            ("=spotMeta", families.SPOT),
+            ("=metaAndAssetCtxs", families.LINEAR),
+            ("=perpDexs", families.LINEAR),
+        ),
         ccxt=Ccxt(
             # its best prices are impact prices
             ticks_from_books=True,
@@ -180,29 +129,18 @@ FACTS = (
     ),
     Facts(
         exchange="kucoinfutures",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         # in lots, which are contracts;
         # https://www.kucoin.com/docs-new/rest/futures-trading/market-data/get-symbol
         open_interest=IN_CONTRACTS,
         contracts_only=True,
-        corrections=Corrections(
-            book_times=(("data", "M"), ("data", "ts")),
-        ),
+        corrections=Corrections(book_times=(("data", "M"), ("data", "ts"))),
     ),
     Facts(
         exchange="modetrade",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         contracts_only=True,
-        ccxt=Ccxt(
-            bids_asks_in_tickers=True,
-            timeframes_not_streamed=frozenset({"4h", "12h", "1y"}),
-        ),
+        ccxt=Ccxt(bids_asks_in_tickers=True, timeframes_not_streamed=frozenset({"4h", "12h", "1y"})),
     ),
     Facts(
         exchange="mudrex",
@@ -216,43 +154,26 @@ FACTS = (
     ),
     Facts(
         exchange="ndax",
-        trades=Trades(
-            # https://apidoc.ndax.io/#subscribetrades
-            marks=Marks(flags={"IsBlockTrade": "block", 9: "block"}),
-        ),
+        # https://apidoc.ndax.io/#subscribetrades
+        trades=Trades(marks=Marks(flags={"IsBlockTrade": "block", 9: "block"})),
     ),
     Facts(
         exchange="onetrading",
         first_market="BTC/EUR",
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-        corrections=Corrections(
-            # a text with microseconds
-            book_times=(("time",),),
-        ),
+        ccxt=Ccxt(ticks_from_books=True),
+        corrections=Corrections(book_times=(("time",),)),  # a text with microseconds
     ),
-    Facts(
-        exchange="p2b",
-        ccxt=Ccxt(
-            ticks_from_books=True,
-            timeframes_not_streamed=frozenset({"1m"}),
-        ),
-    ),
+    Facts(exchange="p2b", ccxt=Ccxt(ticks_from_books=True, timeframes_not_streamed=frozenset({"1m"}))),
     Facts(
         exchange="pacifica",
         first_market="BTC/USDC:USDC",
         # "Current open interest in USD"; ccxt multiplies it by the price again
         # https://docs.pacifica.fi/api-documentation/api/rest-api/markets/get-prices
-        open_interest=Counting("quote", other="quote", valued=ANY_KIND),
-        trades=Trades(
-            # https://docs.pacifica.fi/api-documentation/api/websocket/subscriptions/trades (cause over REST, tc
-            # on the socket)
-            marks=Marks({"cause": _PACIFICA, "tc": _PACIFICA}),
-        ),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
+        open_interest=Counting("quote", other="quote", value_read_as_count=ANY_KIND),
+        # https://docs.pacifica.fi/api-documentation/api/websocket/subscriptions/trades (cause over REST, tc
+        # on the socket)
+        trades=Trades(marks=Marks({"cause": _PACIFICA, "tc": _PACIFICA})),
+        ccxt=Ccxt(ticks_from_books=True),
     ),
     Facts(
         exchange="paradex",
@@ -260,62 +181,23 @@ FACTS = (
         # in base currency; https://docs.paradex.trade/api/prod/markets/get-markets-summary
         open_interest=Counting("base", other="base"),
         contracts_only=True,
-        trades=Trades(
-            # https://docs.paradex.trade/ws/web-socket-channels/trades/trades
-            marks=Marks(
-                {
-                    "trade_type": {
-                        "FILL": None,
-                        "LIQUIDATION": "liquidation",
-                        "RPI": "rpi",
-                        "BLOCK_TRADE": "block",
-                        "SETTLE_MARKET": "settlement",
-                    }
-                }
-            ),
-        ),
+        # https://docs.paradex.trade/ws/web-socket-channels/trades/trades
+        trades=Trades(marks=Marks({"trade_type": _PARADEX})),
     ),
-    Facts(
-        exchange="polymarket",
-        contracts_only=True,
-        ccxt=Ccxt(
-            timeframes_not_streamed=frozenset({"1s"}),
-        ),
-    ),
-    Facts(
-        exchange="tokocrypto",
-        quotes_in_coins=True,
-    ),
-    Facts(
-        exchange="toobit",
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
-    ),
+    Facts(exchange="polymarket", contracts_only=True, ccxt=Ccxt(timeframes_not_streamed=frozenset({"1s"}))),
+    Facts(exchange="tokocrypto", quotes_in_coins=True),
+    Facts(exchange="toobit", ccxt=Ccxt(ticks_from_books=True)),
     Facts(
         exchange="woo",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
-        trades=Trades(
-            # https://docs.woox.io/#trade
-            marks=Marks(flags={"rpi": "rpi"}),
-        ),
-        ccxt=Ccxt(
-            timeframes_not_streamed=frozenset({"4h", "12h", "1y"}),
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
+        # https://docs.woox.io/#trade
+        trades=Trades(marks=Marks(flags={"rpi": "rpi"})),
+        ccxt=Ccxt(timeframes_not_streamed=frozenset({"4h", "12h", "1y"})),
     ),
     Facts(
         exchange="woofipro",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
+        quantities=QUANTITIES_AS_IN_CCXT,
         contracts_only=True,
-        ccxt=Ccxt(
-            bids_asks_in_tickers=True,
-            timeframes_not_streamed=frozenset({"4h", "12h", "1y"}),
-        ),
+        ccxt=Ccxt(bids_asks_in_tickers=True, timeframes_not_streamed=frozenset({"4h", "12h", "1y"})),
     ),
 )

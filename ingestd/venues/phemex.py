@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.venues.counting import Counting
+from ingestd.venues.corrections import Changes, Corrections, Trade
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade
+from ingestd.venues.facts import Ccxt, Counting, Facts
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
@@ -29,15 +29,11 @@ FACTS = (
         exchange="phemex",
         # For contracts with scaled prices an integer, like positions, which count contracts; for the others
         # `openInterestRv`, which is not documented. https://phemex-docs.github.io/#query-24-hours-ticker
-        open_interest=Counting(inverse="contracts", unread="openInterest"),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-            open_interest_in_ticker=_has_scaled_prices,
-        ),
+        open_interest=Counting(inverse="contracts", unread_field="openInterest"),
+        ccxt=Ccxt(ticks_from_books=True, open_interest_in_ticker=_has_scaled_prices),
         corrections=Corrections(
             trade=_corrected,
-            # nanoseconds
-            book_times=(("timestamp",),),
+            book_times=(("timestamp",),),  # nanoseconds
         ),
     ),
 )

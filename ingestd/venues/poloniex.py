@@ -6,23 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.book_frames import NumberedFrame
-from ingestd.venues.corrections import time_at
-from ingestd.venues.facts import Ccxt, CcxtBooks, Changes, Corrections, Facts, Trade
-from ingestd.venues.numbering import Numbering
-
-
-def _corrected(_trade: Trade, info: Any) -> Changes:
-    """`createTime` is the time of the trade. Over REST ccxt uses `ts`, the time when the record was sent.
-
-    https://api-docs.poloniex.com/spot/websocket/market-data#trades, https://api-docs.poloniex.com/spot/api/public/market-data#trades
-    """
-    return time_at(info, "createTime")
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.corrections import Corrections, time_of
+from ingestd.venues.decoding import at
+from ingestd.venues.facts import Ccxt, Facts
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
     """https://api-docs.poloniex.com/spot/websocket/market-data#book-level-2"""
-    if not isinstance(frame, dict) or frame.get("channel") != "book_lv2" or not isinstance(frame.get("data"), list):
+    if at(frame, "channel") != "book_lv2" or not isinstance(at(frame, "data"), list):
         return
     for data in frame["data"]:
         if isinstance(data, dict):
@@ -40,18 +32,17 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
 FACTS = (
     Facts(
         exchange="poloniex",
-        lists=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
+        market_lists=(("swapPublic", families.SWAPS), ("public markets", families.SPOT)),
         quotes_in_coins=True,
-        ccxt=Ccxt(
-            ticks_from_books=True,
-        ),
+        ccxt=Ccxt(ticks_from_books=True),
         books=CcxtBooks(
             numbering=Numbering((), ("id",), before=("lastId",)),
             numbered_frames=_numbered_frames,
             unsubscription=_unsubscription,
         ),
-        corrections=Corrections(
-            trade=_corrected,
-        ),
+        # `createTime` is the time of the trade. Over REST ccxt uses `ts`, the time when the record was sent.
+        # https://api-docs.poloniex.com/spot/websocket/market-data#trades,
+        # https://api-docs.poloniex.com/spot/api/public/market-data#trades
+        corrections=Corrections(trade=time_of("createTime")),
     ),
 )

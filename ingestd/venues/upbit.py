@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.venues.corrections import time_at
-from ingestd.venues.facts import Ccxt, Changes, Corrections, Facts, Trade, Trades
-from ingestd.venues.newest import Bulk, Word, rows_by, whole
-
-
-def _corrected(_trade: Trade, info: Any) -> Changes:
-    """On the socket `trade_timestamp` is the trade's time, `timestamp` the message's; over REST it is the trade's.
-
-    https://docs.upbit.com/kr/reference/websocket-trade
-    """
-    return time_at(info, "trade_timestamp")
+from ingestd.venues.corrections import Corrections, time_of
+from ingestd.venues.facts import Ccxt, Facts
+from ingestd.venues.numbers import as_int
+from ingestd.venues.trades import Bulk, Trades, Word, rows_by
 
 
 def _trade_timestamp(row: Mapping[str, Any]) -> Word | None:
     """`trade_timestamp` of `ticker` is the time of the last trade."""
-    at_ms = whole(row.get("trade_timestamp"))
+    at_ms = as_int(row.get("trade_timestamp"))
     return None if at_ms is None else Word(("last time", at_ms), time=at_ms * 1000)
 
 
@@ -42,8 +35,8 @@ FACTS = (
                 {"1m", "3m", "5m", "10m", "15m", "30m", "1h", "4h", "1d", "1w", "1M", "1y"}
             ),
         ),
-        corrections=Corrections(
-            trade=_corrected,
-        ),
+        # On the socket `trade_timestamp` is the trade's time, `timestamp` the message's; over REST it is the trade's.
+        # https://docs.upbit.com/kr/reference/websocket-trade
+        corrections=Corrections(trade=time_of("trade_timestamp")),
     ),
 )

@@ -1,10 +1,11 @@
-"""The interface between the native feed and a venue: one file per venue implements `Venue`."""
+"""The interface between the native feed and a venue: each venue's file has a class derived from `Venue`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from ingestd.records import Channel
 from ingestd.venues.messages import BookChange, Decoder, Row
@@ -43,87 +44,76 @@ class KeepAlive:
 BestLevels = Callable[[int], Sequence[Row]]  # returns the n best levels of a side, best first
 
 
-class BookRule(Protocol):
-    """Decides by sequence numbers whether a change applies to a book. Pure."""
+class BookRule:
+    """Decides whether a change applies to a book, and whether the book is right after it. Pure.
+
+    The rule of a venue that numbers no changes is this class itself: there the numbers of frames, or checksums, show a
+    lost change. `depth`: the number of levels of each side that the venue updates; None if all. The venue does not say
+    when a level falls below this depth: we must drop it.
+    """
+
+    depth: int | None = None
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
         """Whether to apply the change to a book at `sequence` (None if the venue has no sequence numbers).
 
         True: apply it. None: skip it, because the book contains it already. False: a change between them is missing.
         """
-
-
-@runtime_checkable
-class BookChecks(Protocol):
-    """The additional interface of a `book_rule` whose venue sends checksums."""
-
-    @property
-    def depth(self) -> int | None:
-        """The number of levels of each side that the venue updates; None if all.
-
-        The venue does not say when a level falls below this depth: we must drop it.
-        """
+        return True
 
     def agrees(self, change: BookChange, bids: BestLevels, asks: BestLevels) -> bool:
-        """Whether the change's `checksum` matches the book after the change. Called only if the change has one."""
+        """Whether the change's `checksum` matches the book after the change. Called only if the change has one.
+
+        By default it is not checked.
+        """
+        return True
 
 
-@runtime_checkable
-class OwnMarketIds(Protocol):
-    """The additional interface of a venue whose socket uses other market ids than its REST interface."""
+class Venue(ABC):
+    """Addresses, subscriptions, decoding and book rules of one venue. Pure: no socket, no clock.
+
+    `exchange`: its ccxt id. `channels`, `markets`: the channels and the kinds of market (`kind_of`) that it decodes;
+    ccxt reads the others. `url`: of its socket, if there is but one. `keep_alive`: None if the venue needs none.
+    `book_over_rest`: whether to load a book's snapshot over REST; if not, the subscription delivers one.
+    """
+
+    exchange: str
+    channels: frozenset[Channel]
+    markets: frozenset[str]
+    limits: Limits
+    url: str
+    keep_alive: KeepAlive | None = None
+    book_over_rest: bool = False
+    book_rule = BookRule()
+
+    def __init__(self, options: Mapping[str, Any]) -> None:  # noqa: B027  # most venues have no option
+        """`options`: the feed's. Where they choose another stream in ccxt, they do so here."""
 
     def market_id(self, market: Mapping[str, Any]) -> str:
         """The market's id on the socket. `market`: ccxt's dict."""
-
-
-@runtime_checkable
-class Greets(Protocol):
-    """The additional interface of a venue that needs a request on each new connection."""
-
-    def greeting(self) -> list[bytes]:
-        """The messages to send before the first subscription."""
-
-
-class Venue(Protocol):
-    """Addresses, subscriptions, decoding and book rules of one venue. Pure: no socket, no clock."""
-
-    @property
-    def exchange(self) -> str:
-        """The exchange's ccxt id."""
-
-    @property
-    def channels(self) -> frozenset[Channel]:
-        """The channels that it decodes; ccxt reads a feed's other channels."""
-
-    @property
-    def markets(self) -> frozenset[str]:
-        """The kinds of market (`kind_of`) that it decodes; ccxt reads the others."""
-
-    @property
-    def limits(self) -> Limits:
-        """The venue's limits on sockets and subscriptions."""
-
-    @property
-    def keep_alive(self) -> KeepAlive | None:
-        """The keep-alive message; None if the venue needs none."""
-
-    @property
-    def book_over_rest(self) -> bool:
-        """Whether to load a book's snapshot over REST; if not, the subscription delivers one."""
-
-    @property
-    def book_rule(self) -> BookRule:
-        """The rule that decides whether a change applies to a book."""
+        return str(market["id"])
 
     def address(self, market: Mapping[str, Any], channel: Channel) -> str:
         """The URL of the socket that carries this channel of this market. `market`: ccxt's dict."""
+        return self.url
+
+    def greeting(self) -> list[bytes]:
+        """The messages to send on each new connection, before the first subscription."""
+        return []
 
     def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """The messages that subscribe to these streams, at most `streams_per_message` in each."""
+        return self.requests("subscribe", streams, request_id)
 
     def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
         """The messages that unsubscribe from these streams."""
+        return self.requests("unsubscribe", streams, request_id)
 
+    @abstractmethod
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        """The messages of an operation, `subscribe` or `unsubscribe`, on these streams."""
+
+    @abstractmethod
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         """The decoder of one connection.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ingestd.venues import families
-from ingestd.venues.book_frames import NumberedFrame, part
-from ingestd.venues.counting import Counting, Quantities
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame, Numbering
+from ingestd.venues.corrections import Changes, Corrections, Trade
+from ingestd.venues.decoding import at, part
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.facts import Ccxt, CcxtBooks, Changes, Corrections, Facts, Trade
-from ingestd.venues.numbering import Numbering
+from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
@@ -18,44 +18,33 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
     https://doc.xt.com/docs/futures/WebSocket/Public/Trade%20Record
     """
-    is_contract = isinstance(info, Mapping) and "a" in info and "q" not in info
-    amount = decimal_text(info["a"]) if is_contract else None
+    amount = decimal_text(at(info, "a")) if at(info, "q") is None else None
     return {} if amount is None else {"amount": amount}
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The numbered frames. The snapshot comes over REST.
+    """The snapshot comes over REST.
 
     https://doc.xt.com/docs/spot/WebSocket%20Public/IncrementalDepth and
     https://doc.xt.com/docs/futures/WebsocKetV2/IncrementalDepth
     """
     data = part(frame, "data")
-    if data and str(frame.get("event")).startswith("depth_update@"):
+    if str(at(frame, "event")).startswith("depth_update@") and data:
         yield NumberedFrame(frame, str(data.get("s")), data, False, "contract" if "fu" in data else "spot")
 
 
 FACTS = (
     Facts(
         exchange="xt",
-        quantities=Quantities(
-            # by ccxt's convention; no page that contradicts was found
-            in_contracts=True,
-        ),
-        # The exchange states both count and value, and value = count × price: https://docs.gemini.com/rest/derivatives#get-risk-stats
-        # https://docs.nado.xyz/developer-resources/api/v2/contracts, and for XT
+        quantities=QUANTITIES_AS_IN_CCXT,
+        # it states count and value, and value = count × price:
         # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
         open_interest=Counting("base", other="base"),
-        lists=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
-        ccxt=Ccxt(
-            ticks_from_books=True,
-            unserved={"future": frozenset({"open_interest"})},
-        ),
-        corrections=Corrections(
-            trade=_corrected,
-        ),
+        market_lists=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
+        ccxt=Ccxt(ticks_from_books=True, unserved={"future": frozenset({"open_interest"})}),
+        corrections=Corrections(trade=_corrected),
         books=CcxtBooks(
-            numbering=Numbering(("fi", "fu"), ("i", "u"), before=("pu",)),
-            numbered_frames=_numbered_frames,
+            numbering=Numbering(("fi", "fu"), ("i", "u"), before=("pu",)), numbered_frames=_numbered_frames
         ),
     ),
 )

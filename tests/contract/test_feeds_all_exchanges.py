@@ -152,9 +152,9 @@ def test_a_broken_book_is_announced_where_the_tap_hears_it(exchange_id: str) -> 
         assert "orderbook_checksum_message" in ast.unparse(call), f"line {call.lineno}"
         raised = isinstance(call.parent, ast.Raise)  # type: ignore[attr-defined]
         stands = raised and not any(isinstance(parent, ast.Try) for parent in _parents(call))
-        left_standing = facts_of(exchange_id).books.left_standing
+        kept_when_broken = facts_of(exchange_id).books.kept_when_broken
         # Gate's code asks again, in a way that sends nothing.
-        assert stands == (left_standing and exchange_id != "gate"), f"line {call.lineno}"
+        assert stands == (kept_when_broken and exchange_id != "gate"), f"line {call.lineno}"
 
 
 def test_the_document_has_the_table_of_all_exchanges() -> None:

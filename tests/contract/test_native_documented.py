@@ -12,7 +12,7 @@ import pytest
 from ingestd.records import Channel, Tick, Trade
 from ingestd.venues.all import FILES, facts_of, native_exchanges
 from ingestd.venues.messages import BookChange, Message, Notice
-from ingestd.venues.venue import Asked, OwnMarketIds, Venue
+from ingestd.venues.venue import Asked, Venue
 from tests.support.documented_frames import DOCUMENTED, documented
 
 NOW_US = 1_790_000_000_000_000
@@ -87,7 +87,7 @@ def test_a_request_carries_no_more_than_the_exchange_takes(exchange: str) -> Non
 
 def market_id(venue: Venue, name: str) -> str:
     market = {"id": name, "symbol": f"{name}/USDT", "spot": True, "info": {}}
-    return venue.market_id(market) if isinstance(venue, OwnMarketIds) else name
+    return venue.market_id(market)
 
 
 def market_ids_in(message: bytes) -> list[bytes]:

@@ -14,6 +14,7 @@ import pytest
 
 from ingestd.records import Tick, Trade
 from ingestd.venues.messages import BookChange, Decoder, Message
+from ingestd.venues.venue import BookRule
 from tests.support.oracle import Compared, Frame, compare, numbered_frames
 from tests.unit.feeds.doubles import Wire
 
@@ -124,7 +125,7 @@ async def test_what_both_refuse_is_kept() -> None:
     assert outcome.records == {"trades": 2}
 
 
-class FromTheNext:
+class FromTheNext(BookRule):
     """Binance's changes: what the book has is left out, a hole is a hole."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:

@@ -15,7 +15,7 @@ from ingestd.records import Trade
 from ingestd.venues.all import facts_of
 from ingestd.venues.bitget import Bitget, BitgetBookRule, bitget_checksum
 from ingestd.venues.messages import BookChange, Message, Notice
-from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.trades import Ids, Paging, Series
 from ingestd.venues.venue import Asked, Venue
 from tests.support.captures import capture_lines
 from tests.support.documented_frames import documented

@@ -21,28 +21,28 @@ from ingestd.feeds.stopping import Stop
 from ingestd.records import BookSnapshot, Channel, FeedGap, Trade
 from ingestd.retry import Backoff
 from ingestd.venues.messages import BookChange, Decoder, FrameNumber, Message, Notice
-from ingestd.venues.unnumbered import Unnumbered
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.venue import Asked, BookRule, KeepAlive, Limits, Venue
 from tests.support.time_limits import limit_s
 from tests.unit.feeds.doubles import ListIntake
 
 WITHIN_S = 60.0
 
 
-class Numbered:
+class Numbered(BookRule):
     """Changes without holes."""
 
     def follows(self, change: BookChange, sequence: int | None) -> bool | None:
         return change.last == (sequence or 0) + 1
 
 
-class Words:
+class Words(Venue):
     """A venue whose frames are lists: ["trade", market, id], ["book", market, number, "snapshot" or ""], ["notice",
     kind, market or null], ["number", n], ["number", n, …one of these]; anything else is malformed."""
 
     exchange = "words"
     channels: frozenset[Channel] = frozenset({"trades", "order_book"})
     markets = frozenset({"spot"})
+    url = "wss://words.invalid/ws"
 
     def __init__(self, **changes: Any) -> None:
         self.limits = Limits(
@@ -52,16 +52,10 @@ class Words:
         )
         self.keep_alive: KeepAlive | None = changes.get("keep_alive")
         self.book_over_rest: bool = changes.get("book_over_rest", False)
-        self.book_rule = Numbered() if changes.get("numbered") else Unnumbered()
+        self.book_rule = Numbered() if changes.get("numbered") else BookRule()
 
-    def address(self, market: Mapping[str, Any], channel: Channel) -> str:
-        return "wss://words.invalid/ws"
-
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        return [json.dumps({"subscribe": [list(stream) for stream in streams]}).encode()]
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        return [json.dumps({"unsubscribe": [list(stream) for stream in streams]}).encode()]
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        return [json.dumps({operation: [list(stream) for stream in streams]}).encode()]
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         def decode(frame: bytes, received_at: int) -> Sequence[Message]:

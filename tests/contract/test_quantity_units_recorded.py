@@ -19,7 +19,7 @@ from ingestd.feeds.past.trade_search import Request
 from ingestd.records import Trade
 from ingestd.venues.messages import Message
 from ingestd.venues.okx import Okx
-from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.trades import Ids, Paging, Series
 from tests.support.captures import capture_bodies, capture_lines, recorded_markets
 from tests.unit.feeds.doubles import ListIntake, feed_config
 

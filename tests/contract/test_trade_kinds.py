@@ -195,7 +195,7 @@ async def test_over_rest(
 def test_every_kind_of_the_table_is_one_of_the_list() -> None:
     for marks in (facts.trades.marks for facts in FACTS.values()):
         found = {kind for kinds in marks.labels.values() for kind in kinds.values()} | set(marks.flags.values())
-        assert found | marks.left_out <= {*TRADE_KINDS, None}
+        assert found | marks.not_in_candles <= {*TRADE_KINDS, None}
 
 
 def test_a_venue_that_marks_nothing() -> None:

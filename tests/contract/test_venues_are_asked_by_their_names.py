@@ -30,7 +30,8 @@ async def venue() -> AsyncIterator[FakeVenue]:
 async def test_nothing_that_is_asked_on_a_socket_has_the_librarys_codes(exchange_id: str) -> None:
     """Of a made-up coin that the venue calls VBASE and the library UNIB."""
     has, code = features(exchange_id), Asking(exchange_id, with_key=True)
-    names = facts_of(exchange_id).socket_names(lambda: code.markets)
+    make_names = facts_of(exchange_id).corrections.names
+    names = None if make_names is None else make_names(lambda: code.markets)
     for market_type in MARKET_TYPES:
         if not has.get(market_type):
             continue

@@ -23,7 +23,7 @@ from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.retention import accepted_window
 from ingestd.validation import rejection_reason
-from ingestd.venues.past import Ids, Series
+from ingestd.venues.trades import Ids, Series
 from tests.integration.test_candle_audit import Sink, Venue, store
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade

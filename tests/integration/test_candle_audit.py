@@ -21,7 +21,7 @@ from ingestd.storage import candle_audit, engine, gap_filling, rollups
 from ingestd.storage.candle_audit import Minute
 from ingestd.storage.database import Database
 from ingestd.storage.writer.writer import prepare, write
-from ingestd.venues.past import Ids, Paging, Series
+from ingestd.venues.trades import Ids, Paging, Series
 from tests.support.postgres import DatabaseForTest
 from tests.support.records import trade
 

@@ -13,7 +13,7 @@ from ingestd.errors import Behind, Unfillable
 from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Known, Request, TradeSearch
 from ingestd.records import Trade
-from ingestd.venues.past import Ids, Paging
+from ingestd.venues.trades import Ids, Paging
 from tests.support.records import NOW_US, trade
 from tests.support.time_limits import examples
 

@@ -62,13 +62,6 @@ SEAMS = {
 }
 
 LONGEST_FILE = 400
-# A file may be longer for a reason, said here.
-LONGER_FOR_A_REASON = {
-    "ingestd/venues/binance.py": "an exchange is one file: its decoder and its facts",
-    "ingestd/venues/bybit.py": "an exchange is one file: its decoder and its facts",
-    "ingestd/venues/kraken.py": "an exchange is one file: its decoder, its names and its facts",
-    "ingestd/venues/okx.py": "an exchange is one file: its decoder and its facts",
-}
 
 
 def files() -> list[Path]:
@@ -241,13 +234,11 @@ def test_no_file_is_named_like_a_library_it_could_be_taken_for() -> None:
     assert not [str(file) for file in files() if file.stem in {"redis", "kafka", "logging", "http", "ccxt", "asyncpg"}]
 
 
-def test_every_file_is_short_or_has_a_reason_not_to_be() -> None:
+def test_every_file_is_short() -> None:
     lengths = {
         file.relative_to(ROOT).as_posix(): len(file.read_text(encoding="utf-8").splitlines()) for file in files()
     }
-    long = {name for name, length in lengths.items() if length > LONGEST_FILE}
-    assert long - LONGER_FOR_A_REASON.keys() == set(), "split it, or say why not"
-    assert LONGER_FOR_A_REASON.keys() - long == set(), "short again, or gone: take it off the list"
+    assert {name for name, length in lengths.items() if length > LONGEST_FILE} == set(), "split it"
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

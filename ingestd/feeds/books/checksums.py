@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingestd.venues.all import facts_of
-from ingestd.venues.checksums import Book
+from ingestd.venues.ccxt_books import Book
 
 _IN_A_ROW = 2  # mismatches, each after a fresh snapshot; after more of them we distrust our computation, not the book
 

@@ -27,9 +27,9 @@ from ingestd.feeds.past.trade_search import Request
 from ingestd.feeds.stopping import Stop, failure_of
 from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
 from ingestd.venues.all import facts_of
-from ingestd.venues.past import Ids, Series
 from ingestd.venues.symbol_names import nearest_markets
 from ingestd.venues.trade_identity import TradeIds
+from ingestd.venues.trades import Ids, Series
 
 _CALL_S = 120.0  # timeout of one request, including the wait for the rate limiter
 _ROWS_PER_CALL = 500

@@ -17,9 +17,8 @@ from ingestd.feeds.ccxt.history import stream_series
 from ingestd.feeds.markets.symbols import kind_of
 from ingestd.venues.all import facts_of
 from ingestd.venues.exact import decimal_text
-from ingestd.venues.newest import Bulk, Row, Word
-from ingestd.venues.past import Ids
 from ingestd.venues.trade_identity import TradeIds
+from ingestd.venues.trades import Bulk, Ids, Row, Word
 
 REPLY_WITHIN_S = 30.0  # including the wait for ccxt's rate limiter
 _TRADES = 10  # trades to request per market

@@ -14,11 +14,11 @@ from ingestd.feeds.markets.symbols import kind_by_name
 from ingestd.records import BookSnapshot, Candle, Funding, Level, OpenInterest, OpenInterestUnit, Side, Tick, Trade
 from ingestd.status import MarketInfo
 from ingestd.venues.all import facts_of
-from ingestd.venues.counting import Counting, Kind
 from ingestd.venues.exact import decimal_text, sent_text
+from ingestd.venues.facts import Counting, Kind
 from ingestd.venues.numbers import annualised_rate
+from ingestd.venues.times import BOOK_TIME, epoch_us, moment_us, time_us
 from ingestd.venues.trade_identity import TradeIds
-from ingestd.venues.venue_time import BOOK_TIME, epoch_us, moment_us, time_us
 
 _SEQ_LIMIT = 2**63
 _KINDS: Mapping[str, Kind] = {"linear": "linear", "inverse": "inverse", "option": "option"}
@@ -54,7 +54,7 @@ def trade_record(
         price=price,
         quantity=quantity,
         kind=kind,
-        in_candles=kind not in marks.left_out,
+        in_candles=kind not in marks.not_in_candles,
         unit=unit,
     )
 
@@ -191,13 +191,13 @@ def _counted(
     value = decimal_text(interest.get("openInterestValue"))
     venue, kind = facts_of(exchange).open_interest, kind_of_contract(symbol)
     info = interest.get("info")
-    if amount is None and venue.unread is not None and isinstance(info, Mapping):
-        amount = decimal_text(info.get(venue.unread))
-    if kind in venue.no_value:
+    if amount is None and venue.unread_field is not None and isinstance(info, Mapping):
+        amount = decimal_text(info.get(venue.unread_field))
+    if kind in venue.value_not_in_quote:
         value = None
-    if kind in venue.misplaced and amount is None:
+    if kind in venue.count_read_as_value and amount is None:
         amount, value = value, None
-    if kind in venue.valued:
+    if kind in venue.value_read_as_count:
         amount, value = None, amount
     if amount is None:
         return None, value, "quote" if venue != Counting() else None

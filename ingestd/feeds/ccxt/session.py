@@ -80,7 +80,7 @@ class CcxtSession:
         self._incomplete = False
         self.markets = MarketLoader(self.exchange, reader.ledger.counts, cache, self._stop)
         books = self.exchange.book_facts
-        stays_subscribed = books.unsubscribed_here or books.left_standing or books.agrees is not None
+        stays_subscribed = books.unsubscribed_here or books.kept_when_broken or books.agrees is not None
         self.can_forget_books = can_forget_books(self.exchange)
         self.one_series = facts_of(config.exchange).books.over_rest
         self._lost = LostStreams(self.exchange, self.subscriptions.all, self.watch)

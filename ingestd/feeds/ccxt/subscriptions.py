@@ -142,7 +142,7 @@ class LostStreams:
             return
         # Where calls request only missing symbols, repeat the whole call: one for this symbol would use another socket.
         books = exchange.book_facts
-        together = books.over_rest or books.listed_in or books.asks_for_missing
+        together = books.over_rest or books.streams_path or books.asks_only_for_new
         with contextlib.suppress(TimeoutError):  # the request was sent; a rarely traded market takes longer to deliver
             async with asyncio.timeout(_ASKED_ALONE_S):
                 await self._watch(subscription.method, subscription.symbols if together else [stream.symbol])

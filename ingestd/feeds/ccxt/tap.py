@@ -19,7 +19,7 @@ from ingestd.feeds.ccxt.tapped_client import LONGEST_KEEP_ALIVE_MS
 from ingestd.feeds.ccxt.tapped_exchange import TappedExchange, tapped_property
 from ingestd.feeds.stopping import cancelled
 from ingestd.venues.all import facts_of
-from ingestd.venues.venue_time import asks_for_microseconds
+from ingestd.venues.times import asks_for_microseconds
 
 _KEEP_ALIVE_MS = 15_000  # ping interval; a missing pong is noticed after two intervals
 _CLOSE_S = 5.0

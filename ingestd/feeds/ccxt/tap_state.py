@@ -11,7 +11,7 @@ from typing import Any
 from ingestd.clock import now_us
 from ingestd.errors import FeedError
 from ingestd.feeds.ccxt.tapped_stores import BookStore, TappedStore, TradeStore, UpdateStore
-from ingestd.venues.book_frames import NumberedFrame
+from ingestd.venues.ccxt_books import NumberedFrame
 
 _CONCURRENT_DIALS = 4
 

@@ -22,8 +22,7 @@ from ingestd.feeds.ccxt.ccxt_errors import translated
 from ingestd.feeds.ccxt.tap_state import Tap, started_for
 from ingestd.feeds.ccxt.tapped_stores import BookStore, tap_book
 from ingestd.retry import Backoff
-from ingestd.venues.book_frames import NumberedFrame
-from ingestd.venues.facts import CcxtBooks
+from ingestd.venues.ccxt_books import CcxtBooks, NumberedFrame
 
 log = structlog.get_logger()
 
@@ -87,7 +86,7 @@ class TappedBooks:
             except Exception as error:  # noqa: BLE001  # whatever failed may delay only this book
                 await self._wait_to_load(symbol, error)
             else:
-                if self.book_facts.gathered_here:
+                if self.book_facts.buffered_here:
                     await self._until_passed(symbol, book["timestamp"])
                 if symbol not in self._assembling:
                     self.loading.pop(symbol, None)
@@ -143,7 +142,7 @@ class TappedBooks:
     def await_changes(self, symbols: Iterable[str]) -> None:
         """Create empty books before subscribing, so that changes are buffered from the start. ccxt would fetch the
         snapshot before it subscribes and lose the changes in between."""
-        for symbol in symbols if self.book_facts.gathered_here else ():
+        for symbol in symbols if self.book_facts.buffered_here else ():
             if symbol not in self.orderbooks:
                 self.orderbooks[symbol] = self.order_book()
 
@@ -178,7 +177,7 @@ class TappedBooks:
     def handle_book_delta(self, book: Any, change: Any) -> None:
         if not self._follows(book, change):
             return
-        if self.book_facts.gathered_here:
+        if self.book_facts.buffered_here:
             for side in ("bids", "asks"):
                 self.handle_deltas(book[side], change.get(side) or ())
         else:
@@ -200,7 +199,7 @@ class TappedBooks:
     def follows(self, symbol: str, change: Any, client: Any) -> bool:
         """Whether to pass a received change to ccxt, which does not check sequence numbers on this exchange."""
         book = self.orderbooks.get(symbol)
-        if book is not None and not book.is_whole and self.book_facts.gathered_here:
+        if book is not None and not book.is_whole and self.book_facts.buffered_here:
             book.cache.append(change)
             if symbol not in self._assembling:
                 self.spawn(self.load_order_book, client, f"orderbook:{symbol}", symbol)
@@ -230,7 +229,7 @@ class TappedBooks:
             book["nonce"], book.number, book.cache = None, None, []  # makes ccxt fetch a new snapshot
             book.is_whole = False
             self.book_is_wrong(name)
-            if self.book_facts.gathered_here:
+            if self.book_facts.buffered_here:
                 self.orderbooks[name] = self.order_book()  # ccxt still holds a number of the old book
         return verdict == "follows"
 

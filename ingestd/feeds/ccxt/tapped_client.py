@@ -26,9 +26,9 @@ from ingestd.feeds.urls import mapped_url
 from ingestd.feeds.wire_limits import MAX_MESSAGE_BYTES
 from ingestd.retry import cut, retry_after_s
 from ingestd.venues.all import facts_of
-from ingestd.venues.book_frames import BookFrame, NumberedFrame, NumberedFrames
+from ingestd.venues.ccxt_books import BookFrame, NumberedFrame, NumberedFrames
 from ingestd.venues.exact import decode_json
-from ingestd.venues.venue_time import BOOK_TIME, asks_for_microseconds
+from ingestd.venues.times import BOOK_TIME, asks_for_microseconds
 
 log = structlog.get_logger()
 
@@ -55,7 +55,8 @@ class TappedClient(Client):  # type: ignore[misc]  # ccxt ships no types
         self.exchange = exchange
         self.tap = tap
         self.facts = facts_of(exchange.id)
-        self.names = self.facts.socket_names(lambda: exchange.markets or {})
+        make_names = self.facts.corrections.names
+        self.names = None if make_names is None else make_names(lambda: exchange.markets or {})
         # order books that are not recorded: best-price feeds, and books of a closed socket
         self.aside = BookStore(lambda _symbol, _book: None, is_market=exchange.is_market)
         self.last_data_at = time.monotonic()  # of the last frame that contained data

@@ -171,7 +171,7 @@ class TappedExchange(TappedMarkets, TappedBooks, ExactReaders, ccxt.pro.Exchange
 
         if self.book_facts.over_rest and isinstance(note, dict) and "symbols" in note:
             return {**message, "params": those(message["params"])}, {**note, "symbols": those(note["symbols"])}
-        return _with_list(message, self.book_facts.listed_in, those), note
+        return _with_list(message, self.book_facts.streams_path, those), note
 
     def on_connected(self, client: Any, message: Any = None) -> None:
         super().on_connected(client, message)

@@ -11,8 +11,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from ingestd.venues.all import facts_of
-from ingestd.venues.counting import Currency
 from ingestd.venues.exact import decimal_text
+from ingestd.venues.facts import Currency
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,6 @@ def unit_of(exchange: str, market: Mapping[str, Any]) -> str | None:
         return None
     if contract.size is not None:
         return f"{contract.size} {contract.currency}"
-    if contract.currency == "base" and contract.linear and facts_of(exchange).quantities.in_base_unsaid:
+    if contract.currency == "base" and contract.linear and facts_of(exchange).quantities.base_by_default:
         return None
     return contract.currency

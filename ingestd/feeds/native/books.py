@@ -15,7 +15,7 @@ from ingestd.feeds.books.checksums import Agreements
 from ingestd.feeds.books.states import AUDITED_LEVELS
 from ingestd.records import BookSnapshot, Level
 from ingestd.venues.messages import BookChange, Row
-from ingestd.venues.venue import BookChecks, BookRule
+from ingestd.venues.venue import BookRule
 
 MOST_WAITING = 5_000  # changes buffered for one book's REST snapshot; beyond that the snapshot is requested again
 _MOST_LEVELS = 10_000  # per side; beyond that the worst half is dropped
@@ -133,15 +133,13 @@ class Books:
 
     def __init__(self, rule: BookRule, *, over_rest: bool) -> None:
         self._rule = rule
-        self._checks = rule if isinstance(rule, BookChecks) else None
-        self._depth = self._checks.depth if self._checks is not None else None
         self._over_rest = over_rest
         self._books: dict[str, Book] = {}
         self._agreements = Agreements()
 
     def follow(self, symbol: str) -> None:
         if symbol not in self._books:
-            self._books[symbol] = Book(symbol, self._depth)
+            self._books[symbol] = Book(symbol, self._rule.depth)
 
     def forget(self, symbol: str) -> None:
         self._books.pop(symbol, None)
@@ -154,7 +152,7 @@ class Books:
     def interrupted(self, symbol: str) -> None:
         """Drop an interrupted book; it starts from the next snapshot."""
         if symbol in self._books:
-            self._books[symbol] = Book(symbol, self._depth)
+            self._books[symbol] = Book(symbol, self._rule.depth)
 
     def take(self, change: BookChange) -> Effect:
         """Apply one message. Raises ValueError for a malformed one, and applies nothing of it."""
@@ -171,8 +169,8 @@ class Books:
         book.change(change.bids, change.asks, is_snapshot=change.is_snapshot)
         book.is_synced = True
         book.note(change)
-        if self._checks is not None and change.checksum is not None:
-            agrees = self._checks.agrees(change, book.bids.best, book.asks.best)
+        if change.checksum is not None:
+            agrees = self._rule.agrees(change, book.bids.best, book.asks.best)
             if self._agreements.contradicted(book.symbol, agrees=agrees):
                 return "checksum"
         return "changed"

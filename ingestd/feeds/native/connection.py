@@ -23,7 +23,7 @@ from ingestd.feeds.urls import mapped_url
 from ingestd.gaps.causes import DISCONNECT
 from ingestd.retry import Backoff
 from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
-from ingestd.venues.venue import Asked, Greets, KeepAlive, Limits, Venue
+from ingestd.venues.venue import Asked, KeepAlive, Limits, Venue
 
 SETTLED_S = 30.0  # a socket that has delivered for this long resets the reconnect delay
 _SHOWN_BYTES = 200
@@ -141,8 +141,7 @@ class Connection:
         """Subscribe and watch the socket until it is lost, the stop comes, or no stream is left."""
         sender = Sender(socket, self._venue.limits, stop)
         self._watchdog.socket_opened(monotonic_s())
-        if isinstance(self._venue, Greets):
-            await sender.send(self._venue.greeting())
+        await sender.send(self._venue.greeting())
         while self.streams:
             self._wake.clear()
             self._judge_refusals(nothing_delivers=not frames.with_data)

@@ -21,7 +21,7 @@ from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.feeds.streams.pace import Pace
 from ingestd.gaps.causes import UNLISTED
-from ingestd.venues.venue import Asked, OwnMarketIds, Venue
+from ingestd.venues.venue import Asked, Venue
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class NativeSession:
             for channel in self._channels:
                 if not symbol_names.serves(channel, market):
                     continue
-                asked = Asked(channel, self._market_id(market))
+                asked = Asked(channel, self._venue.market_id(market))
                 if not self._is_new(symbol, asked):
                     continue
                 new += 1
@@ -146,10 +146,6 @@ class NativeSession:
         reason = f"the venue has another id for it: {asked.market_id}, which was {before.market_id}"
         self._recorder.interrupted([stream], UNLISTED, reason)
         return True
-
-    def _market_id(self, market: Mapping[str, Any]) -> str:
-        venue = self._venue
-        return venue.market_id(market) if isinstance(venue, OwnMarketIds) else str(market["id"])
 
     def _with_room(self, url: str, *, but: Connection | None = None) -> Connection:
         """A connection that can take another stream, made if there is none."""

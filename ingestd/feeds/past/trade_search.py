@@ -21,7 +21,7 @@ from decimal import Decimal, InvalidOperation
 from ingestd.errors import Behind, Unfillable
 from ingestd.feeds.past.id_runs import Seen, Window, utc_text
 from ingestd.records import Trade
-from ingestd.venues.past import Ids, Paging
+from ingestd.venues.trades import Ids, Paging
 
 # A venue's two interfaces may round its own time differently: to whole milliseconds, some to whole seconds.
 _PRECISIONS_US = (1_000_000, 1000)

@@ -21,7 +21,7 @@ from ingestd.feeds.streams.silence import REST_BEHIND_US, Expectation, Newest, v
 from ingestd.gaps.causes import STREAM_SILENT
 from ingestd.records import CHANNELS, Trade
 from ingestd.retry import Backoff
-from ingestd.venues.newest import Word
+from ingestd.venues.trades import Word
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
-from ingestd.venues.newest import Best, Word
+from ingestd.venues.trades import Best, Word
 
 SETTLE_S = 2.0  # an event that REST shows may take this long to arrive on the socket
 REST_BEHIND_US = 5_000_000  # REST answers may be this old: a proof covers the time until this long before the question

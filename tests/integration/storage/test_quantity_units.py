@@ -121,7 +121,7 @@ async def test_what_nobody_has_to_be_told_is_the_same_on_both_sides(db: Database
     """The trades of these venues' linear contracts carry no unit, and the database knows what they count."""
     linear = market_of({"symbol": "BTC/USDT:USDT", **LINEAR, "contractSize": 1})
     inverse = market_of({"symbol": "BTC/USD:BTC", **INVERSE, "contractSize": 1})
-    for exchange in (name for name, facts in FACTS.items() if facts.quantities.in_base_unsaid):
+    for exchange in (name for name, facts in FACTS.items() if facts.quantities.base_by_default):
         assert unit_of(exchange, linear) is None
         assert await db.fetchval("SELECT ingestd_counted_base($1, 'BTC/USDT:USDT-260327')", exchange) is True
         assert unit_of(exchange, inverse) is not None

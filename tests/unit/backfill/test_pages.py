@@ -11,7 +11,7 @@ from ingestd.backfill.past import Ask, Coverage, Row, coverage, pages, step_us
 from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Request
 from ingestd.records import Candle, Funding, OpenInterest, Trade
-from ingestd.venues.past import Series
+from ingestd.venues.trades import Series
 
 MINUTE_US = 60_000_000
 DAY_US = 86_400_000_000

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ingestd.venues.all import facts_of
 from ingestd.venues.kraken import kraken_name
+from ingestd.venues.names import VenueNames
+from ingestd.venues.venue import Markets
 
 CALL, PUT = "BTC-26DEC25-100000-C-USDT", "BTC-26DEC25-100000-P-USDT"
+
+
+def names_of(exchange: str, markets: Callable[[], Markets]) -> VenueNames:
+    """The names of a new socket."""
+    make = facts_of(exchange).corrections.names
+    assert make is not None
+    return make(markets)
 
 
 def asked(*topics: str) -> dict[str, Any]:
@@ -17,8 +27,7 @@ def asked(*topics: str) -> dict[str, Any]:
 
 
 def test_a_coins_options_are_asked_for_once_a_socket() -> None:
-    names = facts_of("bybit").socket_names(dict)
-    assert names is not None
+    names = names_of("bybit", dict)
     assert names.sent(asked(f"publicTrade.{CALL}", f"publicTrade.{PUT}", f"orderbook.25.{CALL}"))["args"] == [
         f"orderbook.25.{CALL}",
         "publicTrade.BTC",
@@ -27,14 +36,12 @@ def test_a_coins_options_are_asked_for_once_a_socket() -> None:
     assert names.sent(asked("publicTrade.ETH-27MAR26-9000-C"))["args"] == ["publicTrade.ETH"]
     dated = asked("publicTrade.BTC-27MAR26", "publicTrade.BTCUSDT-27MAR26")
     assert names.sent(dated) is dated
-    again = facts_of("bybit").socket_names(dict)
-    assert again is not None
+    again = names_of("bybit", dict)
     assert again.sent(asked(f"publicTrade.{CALL}"))["args"] == ["publicTrade.BTC"]
 
 
 def test_a_coins_trades_are_parted_by_option() -> None:
-    names = facts_of("bybit").socket_names(dict)
-    assert names is not None
+    names = names_of("bybit", dict)
     names.sent(asked(f"publicTrade.{CALL}"))
     rows = [{"s": CALL, "i": "1"}, {"s": PUT, "i": "2"}, {"s": CALL, "i": "3"}]
     parted = names.received({"topic": "publicTrade.BTC", "ts": 5, "data": rows})
@@ -56,8 +63,7 @@ def test_krakens_names_come_from_the_venue() -> None:
 def test_what_kraken_sends_of_a_market_that_rest_does_not_list_is_nobodys() -> None:
     """`LUNA/USD` of the socket would be taken for what the library calls so, which is `LUNA2/USD`."""
     markets = {"LUNA/USD": {"symbol": "LUNA/USD", "info": {"wsname": "LUNA2/USD"}}}
-    names = facts_of("kraken").socket_names(lambda: markets)
-    assert names is not None
+    names = names_of("kraken", lambda: markets)
     assert names.received({"channel": "trade", "data": [{"symbol": "LUNA/USD"}]}) == ()
     (frame,) = names.received({"channel": "trade", "data": [{"symbol": "LUNA2/USD"}]})
     assert frame["data"] == [{"symbol": "LUNA/USD"}]
@@ -85,11 +91,10 @@ def test_coins_are_asked_for_by_the_venues_ids(exchange: str, message: dict[str,
         "FTC2/KRW": {"base": "FTC2", "quote": "KRW", "baseId": "FTC", "quoteId": "KRW"},
         "BTC/KRW": {"base": "BTC", "quote": "KRW", "baseId": "btc", "quoteId": "krw"},
     }
-    names = facts_of(exchange).socket_names(lambda: markets)
-    assert names is not None
+    names = names_of(exchange, lambda: markets)
     assert names.sent(message) == {**message, **sent}
     assert names.received(message) == (message,)
 
 
 def test_where_the_library_says_the_venues_own_there_is_nothing_to_put_right() -> None:
-    assert facts_of("okx").socket_names(dict) is None
+    assert facts_of("okx").corrections.names is None

@@ -8,7 +8,7 @@ import pytest
 
 from ingestd.feeds.books.numbering import BookSteps
 from ingestd.venues.all import FACTS
-from ingestd.venues.numbering import Numbering, Verdict
+from ingestd.venues.ccxt_books import Numbering, Verdict
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from ingestd.errors import ChannelError, FeedError
 from ingestd.feeds.ccxt.channels import names_stream
 from ingestd.feeds.ccxt.newest import Newest, bulk_for
-from ingestd.venues.newest import Word
+from ingestd.venues.trades import Word
 from tests.unit.feeds.doubles import feed_config
 
 # From the venues' documentation, shortened.

@@ -9,7 +9,7 @@ import pytest
 from ingestd.config.loading import parse
 from ingestd.errors import Unfillable
 from ingestd.feeds.ccxt.history import CcxtHistory, series_for
-from ingestd.venues.past import Ids, Paging
+from ingestd.venues.trades import Ids, Paging
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,15 @@ from ingestd.feeds.native.books import MOST_WAITING, Books
 from ingestd.records import BookSnapshot
 from ingestd.venues.binance import BinanceBookRule
 from ingestd.venues.messages import BookChange, Row
+from ingestd.venues.venue import BookRule
 
 SYMBOL = "BTC/USDT"
 
 
-class Summed:
+class Summed(BookRule):
     """A rule whose changes state the number of levels as their checksum, of a book three levels deep."""
 
     depth = 3
-
-    def follows(self, change: BookChange, sequence: int | None) -> bool | None:
-        return True
 
     def agrees(self, change: BookChange, bids: object, asks: object) -> bool:
         assert callable(bids)

@@ -22,8 +22,7 @@ from ingestd.feeds.streams.pace import Pace
 from ingestd.records import FeedGap, Trade
 from ingestd.retry import Backoff
 from ingestd.venues.messages import Decoder, FrameNumber, Message, Notice
-from ingestd.venues.unnumbered import Unnumbered
-from ingestd.venues.venue import Asked, KeepAlive, Limits
+from ingestd.venues.venue import Asked, KeepAlive, Limits, Venue
 from tests.unit.feeds.doubles import ListIntake
 
 URL = "wss://venue.example/ws"
@@ -33,30 +32,25 @@ LIMITS = Limits(
 )
 
 
-class Venue:
+class Scripted(Venue):
     """Its frames are the messages themselves."""
 
     exchange = "venue"
     channels = frozenset({"trades"})
     markets = frozenset({"spot"})
     limits = LIMITS
-    book_over_rest = False
-    book_rule = Unnumbered()
 
     def __init__(self, keep_alive: KeepAlive | None = None) -> None:
         self.keep_alive = keep_alive
 
-    def subscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        return [f"subscribe {' '.join(asked.market_id for asked in streams)}".encode()]
-
-    def unsubscribe(self, streams: Sequence[Asked], request_id: int) -> list[bytes]:
-        return [f"unsubscribe {' '.join(asked.market_id for asked in streams)}".encode()]
+    def requests(self, operation: str, streams: Sequence[Asked], request_id: int) -> list[bytes]:
+        return [f"{operation} {' '.join(asked.market_id for asked in streams)}".encode()]
 
     def decoder(self, symbols: Mapping[str, str], start: int) -> Decoder:
         return decode
 
 
-class Greeting(Venue):
+class Greeting(Scripted):
     def greeting(self) -> list[bytes]:
         return [b"hello"]
 
@@ -140,7 +134,7 @@ class Rig:
         self.asked: list[str] = []
         self.answer: Callable[[str], Sequence[str]] = lambda _text: ()
         self.intake = ListIntake()
-        made: Any = venue or Venue()
+        made = venue or Scripted()
         config = FeedConfig(exchange="venue", symbols=["*"], channels=["trades"], stale_after_s=STALE_AFTER_S)
         self.reader = MessageReader(config, made, self.intake)
         monkeypatch.setattr(connection, "connect", self.connect)
@@ -300,7 +294,7 @@ async def test_one_stream_is_asked_for_anew(rig: Rig) -> None:
 async def test_a_keep_alive_is_sent_when_it_is_due(
     monkeypatch: pytest.MonkeyPatch, text: bytes | None, sent: str
 ) -> None:
-    rig = Rig(monkeypatch, Venue(KeepAlive(5.0, text)))
+    rig = Rig(monkeypatch, Scripted(KeepAlive(5.0, text)))
     await rig.run(*[bring("trade a")] * 12)
 
     assert rig.sockets[0].sent == ["subscribe a b", sent, sent]
@@ -348,7 +342,7 @@ async def test_a_refused_stream_is_asked_for_three_times_and_shown(rig: Rig) -> 
 
 
 async def test_keep_alives_are_sent_while_a_refusal_is_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(monkeypatch, Venue(KeepAlive(3.0, b"still here")))
+    rig = Rig(monkeypatch, Scripted(KeepAlive(3.0, b"still here")))
     await rig.run(bring('["refused", null]'), *[nothing] * 4)
 
     assert rig.sockets[0].sent == ["subscribe a b", "subscribe a", "still here"]

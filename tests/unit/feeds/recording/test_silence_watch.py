@@ -13,7 +13,7 @@ from ingestd.feeds.recording.silence_watch import SilenceWatch
 from ingestd.feeds.stopping import Stop
 from ingestd.feeds.streams.ledger import Stream
 from ingestd.records import FeedGap, Trade
-from ingestd.venues.newest import Word
+from ingestd.venues.trades import Word
 from tests.unit.feeds.doubles import ListIntake, feed_config
 
 START_US = 1_700_000_000_000_000

@@ -17,7 +17,7 @@ from ingestd.feeds.streams.silence import (
     verdict_on,
 )
 from ingestd.records import BookSnapshot, Tick, Trade
-from ingestd.venues.newest import Word
+from ingestd.venues.trades import Word
 
 STALE_S = 8.0
 AT = 1_700_000_000_000_000

@@ -1,0 +1,63 @@
+"""Binance's REST interface for trades: past trades under the stream's ids, and the newest one of each market."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ingestd.errors import Unfillable
+from ingestd.venues.numbers import as_int
+from ingestd.venues.trades import Bulk, Ids, Paging, Series, Word, rows_by
+
+_PREFIX = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
+_PAST_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints"
+
+
+def past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) -> Series:
+    """The series of past trades. Trades and aggregate trades have separate ids, on the socket and over REST."""
+    prefix = _PREFIX.get(kind)
+    if prefix is None:
+        raise Unfillable(f"Binance serves no past trades with the stream's ids for {kind} markets")
+    if stream == "aggTrade":
+        method, limit = f"{prefix}GetAggTrades", 1000
+    elif stream != "trade":
+        raise Unfillable(f"it is not known which past trades have the ids of Binance's stream {stream!r}")
+    elif has_key or (kind == "spot" and not spot_needs_key):
+        method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
+    else:
+        # historicalTrades needs a key. An aggregate cannot be split into its trades.
+        params = {"fetchTradesMethod": f"{prefix}GetTrades"}
+        return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_PAST_DOCS)
+    return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
+
+
+_BY_NAME = 20  # spot serves this many markets for the weight of one
+
+
+def newest(kind: str, stream: str | None) -> Bulk | None:
+    """`lastId` of `ticker/24hr` is the id of the last trade. For contracts it may be an insurance trade, which is not
+    streamed."""
+    prefix = _PREFIX.get(kind)
+    if prefix is None:
+        return None
+
+    def word(row: Mapping[str, Any]) -> Word | None:
+        number = as_int(row.get("lastId"))
+        if number is None or number < 0:  # -1: no trade in 24 hours
+            return None
+        return Word(("last id", number), number=number if stream == "trade" else None, is_certain=kind == "spot")
+
+    return Bulk(
+        f"{prefix}GetTicker24hr",
+        lambda reply: rows_by("symbol", reply if isinstance(reply, list) else [reply]),
+        word,
+        _newest_params,
+    )
+
+
+def _newest_params(kind: str, ids: Sequence[str]) -> dict[str, Any]:
+    if kind != "spot":
+        return {"symbol": ids[0]} if len(ids) == 1 else {}
+    symbols = {"symbols": json.dumps(list(ids), separators=(",", ":"))} if len(ids) <= _BY_NAME else {}
+    return {"type": "MINI", **symbols}
