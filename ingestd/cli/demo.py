@@ -139,6 +139,6 @@ def _document(account: Account, verdict: Verdict) -> dict[str, object]:
         "rows": verdict.rows,
         "redis_messages": redis,
         "kafka_messages": kafka,
-        "redis_keys": account.fanout.cached_keys if account.fanout is not None else 0,
+        "redis_keys": account.fanout.cached_keys,
         "failed_checks": [f"{check.name}: {check.found}" for check in verdict.checks if not check.holds],
     }

@@ -5,15 +5,15 @@ The input is recorded public traffic, if a folder is given, and a generated minu
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingestd.clock import monotonic_s
 from ingestd.config.models import RetentionConfig
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench.figures import Figures
 from ingestd.lab.bench.rig import Plan, Sections, Server
+from ingestd.lab.demo import processes
+from ingestd.lab.demo.processes import Daemon, Venue, settled
 
 SPEEDS = ("1", "10", "max")
 _BURSTS_S = 60.0
@@ -39,7 +39,7 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
     for stretch in _stretches(plan):
         for speed in SPEEDS:
             lost += await _played(plan, server, figures, stretch, speed)
-    figures.add(Figure("bursts.lost", "bursts: trades sent and not stored, all in all", lost, "trades"))
+    figures.add("bursts.lost", "bursts: trades sent and not stored, all in all", lost, "trades")
 
 
 def _stretches(plan: Plan) -> list[Stretch]:
@@ -64,18 +64,20 @@ async def _played(plan: Plan, server: Server, figures: Figures, stretch: Stretch
         sections = {"database": {"dsn": dsn}, **stretch.sections}
         arguments = (*stretch.arguments, "--speed", speed, "--hold")
         async with (
-            rig.venue(*arguments) as venue,
+            processes.venue(*arguments) as venue,
             rig.daemon([venue.feed("auto", stretch.channels)], sections) as daemon,
         ):
-            await _until_subscribed(venue)
+            # Subscriptions that are missing in a capture are acknowledged and stay silent.
+            await venue.until(lambda ledger: ledger["subscriptions"])
+            await settled(lambda: _subscriptions(venue), 1.0)
             await venue.start()
             ledger = await venue.until(lambda found: found["finished"], within_s=300.0)
             sent = int(ledger["distinct_trades"])
-            stored = await _stored_trades(daemon, sent)
+            stored = await settled(lambda: _stored_trades(daemon), _NO_PROGRESS_S, sent)
             gaps = sum((await daemon.counted("ingestd_gaps_total")).values())
         ages: list[float] = []
         if server.stamps_commits and stored:
-            async with rig.connected(dsn) as database:
+            async with processes.connected(dsn) as database:
                 ages = await rig.commit_ages_ms(database, "trades", 0, (0.5, 0.99, 1.0), origin)
     note = f"{sent:,} trades sent, {stored:,} stored" + (f", {gaps} gaps" if gaps else "")
     since = "its time" if origin == "time" else "its arrival"
@@ -83,26 +85,13 @@ async def _played(plan: Plan, server: Server, figures: Figures, stretch: Stretch
         note += f"; from {since}: p50 {ages[0]:,.0f} ms, worst {ages[2]:,.0f} ms"
     what = f"bursts, {stretch.name} at {speed}×: committed, p99"
     key = f"bursts.{stretch.name.replace(' ', '_')}_{speed}"
-    figures.add(Figure(key, what, ages[1] if ages else float("nan"), "ms", note=note))
+    figures.add(key, what, ages[1] if ages else float("nan"), "ms", note=note)
     return sent - stored
 
 
-async def _until_subscribed(venue: rig.Venue) -> None:
-    """Wait until no more subscriptions arrive; those missing in a capture are acknowledged and stay silent."""
-    last, since_s = 0, monotonic_s()
-    while not last or monotonic_s() - since_s < 1.0:
-        found = int((await venue.ledger())["subscriptions"])
-        if found != last:
-            last, since_s = found, monotonic_s()
-        await asyncio.sleep(0.1)
+async def _subscriptions(venue: Venue) -> int:
+    return int((await venue.ledger())["subscriptions"])
 
 
-async def _stored_trades(daemon: rig.Daemon, sent: int) -> int:
-    """Wait until all trades are stored or no more arrive, and return the number stored."""
-    last, since_s = 0, monotonic_s()
-    while last < sent and monotonic_s() - since_s < _NO_PROGRESS_S:
-        stored = (await daemon.counted("ingestd_records_stored_total", "channel")).get("trades", 0)
-        if stored != last:
-            last, since_s = stored, monotonic_s()
-        await asyncio.sleep(0.1)
-    return last
+async def _stored_trades(daemon: Daemon) -> int:
+    return (await daemon.counted("ingestd_records_stored_total", "channel")).get("trades", 0)

@@ -14,10 +14,10 @@ from ingestd.config.models import FeedConfig
 from ingestd.feeds.base import Intake
 from ingestd.feeds.ccxt.session import CcxtSession
 from ingestd.feeds.ccxt.tap_reader import TapReader
-from ingestd.lab.bench.figures import Figure, Figures, us_each
+from ingestd.lab.bench.figures import Figures, us_each
 from ingestd.lab.bench.rig import Plan
 from ingestd.lab.bench.socket_stages import Counter
-from ingestd.lab.demo.run import DemoError
+from ingestd.lab.demo.processes import LabError
 from ingestd.lab.sim.venue_frames import VENUES, Venue, numbered, raw
 from ingestd.venues.all import native_venue
 
@@ -56,7 +56,7 @@ async def measure(plan: Plan, figures: Figures) -> None:
 
 
 def _add(figures: Figures, key: str, what: str, value: float, limit: str | None = None) -> None:
-    figures.add(Figure(key, what, value, "µs per trade", limit))
+    figures.add(key, what, value, "µs per trade", limit)
 
 
 def _us(plan: Plan, frames: Sequence[bytes], decode: Callable[[bytes], object]) -> float:
@@ -72,11 +72,11 @@ def _us(plan: Plan, frames: Sequence[bytes], decode: Callable[[bytes], object]) 
 def _native(venue: Venue) -> Callable[[bytes], object]:
     found = native_venue(FeedConfig(exchange=venue.exchange, symbols=[venue.symbol], channels=["trades"]))
     if found is None:
-        raise DemoError(f"{venue.exchange} has no native decoder")
+        raise LabError(f"{venue.exchange} has no native decoder")
     names = {venue.market_id: venue.symbol, venue.symbol: venue.symbol}  # some sockets use other names for markets
     decode = found.decoder(names, 0)
     if not decode(raw(venue.trade).replace("{n}", "1").encode(), _RECEIVED_AT):
-        raise DemoError(f"{venue.exchange}: the decoder takes nothing from the frame it is measured on")
+        raise LabError(f"{venue.exchange}: the decoder takes nothing from the frame it is measured on")
     return lambda frame: decode(frame, _RECEIVED_AT)
 
 
@@ -94,7 +94,7 @@ async def _ccxt_us(plan: Plan, venue: Venue, frames: Sequence[bytes]) -> float:
                 client.handle_message(message)
         took_s = time.process_time() - started_s
         if not taken.count:
-            raise DemoError(f"{venue.exchange}: the exchange library took nothing from the frames")
+            raise LabError(f"{venue.exchange}: the exchange library took nothing from the frames")
         return us_each(took_s, rounds * len(frames))
     finally:
         await session.close()

@@ -25,20 +25,18 @@ class Figures:
     """The figures of one run, in the order of measurement."""
 
     def __init__(self, figures: Iterable[Figure] = ()) -> None:
-        self._by_key: dict[str, Figure] = {}
-        for figure in figures:
-            self.add(figure)
+        self._by_key = {figure.key: figure for figure in figures}
 
-    def add(self, figure: Figure) -> None:
+    def add(self, key: str, what: str, value: float, unit: str, limit: str | None = None, *, note: str = "") -> None:
         """Add a figure; each key may be added once per run."""
-        if figure.key in self._by_key:
-            raise ValueError(f"{figure.key} was measured already")
-        self._by_key[figure.key] = figure
+        if key in self._by_key:
+            raise ValueError(f"{key} was measured already")
+        self._by_key[key] = Figure(key, what, value, unit, limit, note)
 
     def rate(self, key: str, what: str, values: Sequence[float], *, limit: str | None = None, note: str = "") -> None:
         """Add a rate per second: the median of several rounds, with the rounds as details."""
         rounds = "" if len(values) == 1 else "rounds: " + ", ".join(f"{value:,.0f}" for value in values)
-        self.add(Figure(key, what, statistics.median(values), "/s", limit, "; ".join(filter(None, (note, rounds)))))
+        self.add(key, what, statistics.median(values), "/s", limit, note="; ".join(filter(None, (note, rounds))))
 
     def value(self, key: str) -> float | None:
         """The value of a figure; None if not measured."""

@@ -7,8 +7,9 @@ import contextlib
 
 from ingestd.clock import monotonic_s
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures, us_each
-from ingestd.lab.bench.rig import Daemon, Plan, Server
+from ingestd.lab.bench.figures import Figures, us_each
+from ingestd.lab.bench.rig import Plan, Server
+from ingestd.lab.demo.processes import Daemon
 
 SYMBOLS = (10, 100, 500, 2000)
 PROCESSES = (1, 2, 4)
@@ -29,17 +30,15 @@ async def _one(plan: Plan, server: Server, figures: Figures, symbols: int, proce
     plan.say(f"{symbols:,} symbols in {processes} processes at {RATE:,} events a second")
     async with contextlib.AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(server.database())
-        volley = ("volley", "--symbols", symbols, "--rate", RATE, "--hold")
-        venue = await stack.enter_async_context(rig.venue(*volley))
+        venue = await stack.enter_async_context(rig.volley(symbols, RATE, "--hold"))
         # Each configuration holds all symbols of the ready line; a shard takes its share.
         feed = venue.feed("native", ("trades", "ticks"))
         started_s = monotonic_s()
-        daemons = [
-            await stack.enter_async_context(
-                rig.daemon([feed], {"database": {"dsn": dsn}}, shard=f"{number}/{processes}" if processes > 1 else None)
-            )
-            for number in range(processes)
-        ]
+        daemons = []
+        for number in range(processes):
+            shard = ("--shard", f"{number}/{processes}") if processes > 1 else ()
+            daemon = rig.daemon([feed], {"database": {"dsn": dsn}}, *shard)
+            daemons.append(await stack.enter_async_context(daemon))
         streams = 2 * symbols
         await venue.until(lambda ledger: ledger["subscriptions"] >= streams, _SUBSCRIBED_WITHIN_S)
         subscribed_s = monotonic_s() - started_s
@@ -52,7 +51,7 @@ async def _one(plan: Plan, server: Server, figures: Figures, symbols: int, proce
     what = f"{symbols:,} symbols, {processes} process{'es' if processes > 1 else ''}"
     note = f"{events / plan.seconds:,.0f} events/s; {streams:,} streams in {subscribed_s:.1f} s; {memory:,.0f} MiB"
     key = f"growth.us_{symbols}_symbols_{processes}"
-    figures.add(Figure(key, f"cost of an event: {what}", us_each(used_s, events), "µs per event", note=note))
+    figures.add(key, f"cost of an event: {what}", us_each(used_s, events), "µs per event", note=note)
 
 
 def _processor_s(daemons: list[Daemon]) -> float:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ingestd.clock import monotonic_s
 from ingestd.config.models import JournalConfig, KafkaConfig
 from ingestd.journal.journal import Journal
 from ingestd.kafka.producer import Producer
-from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench import rig
+from ingestd.lab.bench.figures import Figures
 from ingestd.lab.bench.rig import Plan
-from ingestd.lab.bench.sample import trades
-from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from ingestd.lab.bench.sample import portions, trades
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sinks.kafka.sink import KafkaSink
@@ -24,9 +22,8 @@ from ingestd.sinks.kafka.sink import KafkaSink
 _BATCH_RECORDS = 2000
 _LIVE_PER_S = 5000
 _LIVE_EVERY_S = 0.02
-_BACKLOG_SHARE = (
-    0.75  # of the rows are put before the sink starts; it has caught up when at most 1 s of records is pending
-)
+# of the rows, put before the sink starts; it has caught up when at most 1 s of records is pending
+_BACKLOG_SHARE = 0.75
 
 
 async def measure(plan: Plan, figures: Figures) -> None:
@@ -34,29 +31,16 @@ async def measure(plan: Plan, figures: Figures) -> None:
     records = trades(plan.rows)
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as state:
         folder = Path(state)
-        async with _broker(plan.kafka) as (name, settings):
+        with rig.broker(plan.kafka) as settings:
             rates = []
             for number in range(plan.rounds):
                 plan.say(f"round {number + 1} of {plan.rounds}: {plan.rows:,} trades to Kafka")
                 rates.append(await _sink_run(settings, folder / f"kafka-{number}", records))
             plan.say(f"catching up with {_LIVE_PER_S:,} records/s going on")
             caught_up = await _catch_up(settings, folder / "kafka-catch-up", records)
-    figures.rate("kafka.sink", "Kafka: the sink, from the journal", rates, note=f"broker: {name}")
-    figures.add(Figure("kafka.live", "Kafka: live while it catches up", _LIVE_PER_S, "/s"))
-    figures.add(Figure("kafka.catch_up", "Kafka: catching up, live going on", caught_up, "/s", "kafka.live"))
-
-
-@asynccontextmanager
-async def _broker(bootstrap: str | None) -> AsyncIterator[tuple[str, dict[str, object]]]:
-    if bootstrap is not None:
-        yield bootstrap, {"bootstrap_servers": [bootstrap]}
-        return
-    broker = EmbeddedKafka()
-    await asyncio.to_thread(broker.start)
-    try:
-        yield "embedded", broker.settings()
-    finally:
-        broker.stop()
+    figures.rate("kafka.sink", "Kafka: the sink, from the journal", rates, note=f"broker: {plan.kafka or 'embedded'}")
+    figures.add("kafka.live", "Kafka: live while it catches up", _LIVE_PER_S, "/s")
+    figures.add("kafka.catch_up", "Kafka: catching up, live going on", caught_up, "/s", "kafka.live")
 
 
 class _Run:
@@ -78,8 +62,8 @@ class _Run:
         )
 
     async def fill(self, trades: list[Record]) -> None:
-        for start in range(0, len(trades), _BATCH_RECORDS):
-            await self.journal.append(trades[start : start + _BATCH_RECORDS])
+        for portion in portions(trades, _BATCH_RECORDS):
+            await self.journal.append(portion)
 
     async def connected(self) -> None:
         while not self.sink.status().up:  # noqa: ASYNC110 # the status announces nothing

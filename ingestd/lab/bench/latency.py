@@ -10,10 +10,10 @@ import asyncio
 
 from ingestd.clock import monotonic_s
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures, us_each
-from ingestd.lab.bench.live_sink import subscriber
+from ingestd.lab.bench.figures import Figures, us_each
 from ingestd.lab.bench.rig import Plan, Server
 from ingestd.lab.bench.targets import FLUSH_MS
+from ingestd.lab.demo.processes import connected
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 
 COMMIT_RATES = (1_000, 10_000, 20_000, 50_000)
@@ -37,22 +37,22 @@ async def _committed(plan: Plan, server: Server, figures: Figures, rate: int) ->
     count = int(rate * (plan.seconds + _SETTLED_S))
     async with server.database() as dsn:
         sections = {"database": {"dsn": dsn, "flush_ms": FLUSH_MS}}
-        volley = ("volley", "--symbols", plan.symbols, "--rate", rate, "--count", count, "--hold")
-        async with rig.venue(*volley) as venue, rig.daemon([venue.feed("native")], sections) as daemon:
+        volley = rig.volley(plan.symbols, rate, "--count", count, "--hold")
+        async with volley as venue, rig.daemon([venue.feed("native")], sections) as daemon:
             await venue.until(lambda ledger: ledger["lanes"] >= plan.symbols)
             before_s = rig.processor_s(daemon.pid)
             await venue.start()
             await venue.until(lambda ledger: ledger["finished"], within_s=plan.seconds * 4 + 60)
-            await daemon.until_stored(count)
+            await daemon.until_stored(count, "timescale")
             cost = us_each(rig.processor_s(daemon.pid) - before_s, count)
             started_at = (await venue.ledger())["started_at"]
-        async with rig.connected(dsn) as database:
+        async with connected(dsn) as database:
             since = started_at + int(_SETTLED_S * 1e6)
             p50, p99, worst = await rig.commit_ages_ms(database, "trades", since, (0.5, 0.99, 1.0))
     what = f"wire → committed at {rate:,}/s"
-    figures.add(Figure(f"latency.committed_p50_at_{rate}", f"{what}, p50", p50, "ms"))
-    figures.add(Figure(f"latency.committed_p99_at_{rate}", f"{what}, p99", p99, "ms", note=f"worst {worst:,.0f} ms"))
-    figures.add(Figure(f"latency.us_at_{rate}", f"{what}: the daemon's processor time", cost, "µs per event"))
+    figures.add(f"latency.committed_p50_at_{rate}", f"{what}, p50", p50, "ms")
+    figures.add(f"latency.committed_p99_at_{rate}", f"{what}, p99", p99, "ms", note=f"worst {worst:,.0f} ms")
+    figures.add(f"latency.us_at_{rate}", f"{what}: the daemon's processor time", cost, "µs per event")
 
 
 async def _subscriber(plan: Plan, server: Server, figures: Figures, rate: int) -> None:
@@ -60,16 +60,16 @@ async def _subscriber(plan: Plan, server: Server, figures: Figures, rate: int) -
     with EmbeddedValkey() as valkey:
         async with server.database() as dsn:
             sections = {"database": {"dsn": dsn, "flush_ms": FLUSH_MS}, "redis": {"url": valkey.url}}
-            volley = ("volley", "--symbols", plan.symbols, "--rate", rate, "--hold")
-            async with rig.venue(*volley) as venue, rig.daemon([venue.feed("native")], sections):
+            volley = rig.volley(plan.symbols, rate, "--hold")
+            async with volley as venue, rig.daemon([venue.feed("native")], sections):
                 await venue.until(lambda ledger: ledger["lanes"] >= plan.symbols)
                 await venue.start()
                 await asyncio.sleep(_SETTLED_S)
                 started_s = monotonic_s()
-                async with subscriber(valkey.port) as summary:
+                async with rig.subscriber(valkey.port) as summary:
                     await asyncio.sleep(plan.seconds)
                 took_s = monotonic_s() - started_s
     what = f"wire → Redis subscriber at {rate:,}/s"
     note = f"worst {summary['max_ms']:,.0f} ms; {summary['messages'] / took_s:,.0f} messages a second arrived"
-    figures.add(Figure(f"latency.subscriber_p50_at_{rate}", f"{what}, p50", summary["p50_ms"], "ms"))
-    figures.add(Figure(f"latency.subscriber_p99_at_{rate}", f"{what}, p99", summary["p99_ms"], "ms", note=note))
+    figures.add(f"latency.subscriber_p50_at_{rate}", f"{what}, p50", summary["p50_ms"], "ms")
+    figures.add(f"latency.subscriber_p99_at_{rate}", f"{what}, p99", summary["p99_ms"], "ms", note=note)

@@ -1,16 +1,14 @@
-"""Measures messages' age at a Redis subscriber, the publishing rate, and what a frozen Redis costs the database.
+"""Measures the age of messages at a Redis subscriber, the publishing rate, and what Redis and Kafka cost the database.
 
-The subscriber is a separate process.
+The subscriber is a separate process; servers and subscriber share the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -18,8 +16,10 @@ from typing import Any
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.loading import parse
 from ingestd.feeds.base import Intake
-from ingestd.lab.bench.figures import Figure, Figures, percentile
-from ingestd.lab.bench.rig import Plan, Server
+from ingestd.lab.bench import rig
+from ingestd.lab.bench.figures import Figures, percentile
+from ingestd.lab.bench.rig import Plan, Sections, Server
+from ingestd.lab.demo.processes import LabError
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Tick, Trade
@@ -31,7 +31,8 @@ from ingestd.status import FeedStatus, MarketInfo
 PUT_RATES = (1_000, 10_000, 30_000)
 _MORE_THAN_IT_TAKES = 150_000
 _STEP_S = 0.001
-_PATTERNS = ("market_data:*", "trades:*")
+_SETTLED_S = 3.0
+_PUT_RATE = 200_000  # records per second, more than the journal takes
 _SYMBOLS = 20
 
 
@@ -43,8 +44,8 @@ async def measure(plan: Plan, figures: Figures) -> None:
             plan.say(f"put_all() to subscriber at {rate:,} records/s for {seconds:g} s")
             ages = await put_to_subscriber(valkey, rate, seconds)
             what = f"put → Redis subscriber at {rate:,}/s"
-            figures.add(Figure(f"redis.put_p50_at_{rate}", f"{what}, p50", ages["p50_ms"], "ms"))
-            figures.add(Figure(f"redis.put_p99_at_{rate}", f"{what}, p99", ages["p99_ms"], "ms"))
+            figures.add(f"redis.put_p50_at_{rate}", f"{what}, p50", ages["p50_ms"], "ms")
+            figures.add(f"redis.put_p99_at_{rate}", f"{what}, p99", ages["p99_ms"], "ms")
         plan.say("the most that is published")
         most = await put_to_subscriber(valkey, _MORE_THAN_IT_TAKES, min(seconds, 5.0))
     rate_most = most["messages"] / (most["offered"] / _MORE_THAN_IT_TAKES)
@@ -59,7 +60,7 @@ async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -
         async with asyncio.timeout(5):
             while not live.status().up:  # noqa: ASYNC110 # a status is polled, here as by health
                 await asyncio.sleep(0.01)
-        async with subscriber(valkey.port) as summary:
+        async with rig.subscriber(valkey.port) as summary:
             await _paced(live.put_all, rate, seconds)
         return {**summary, "offered": int(rate * seconds)}
     finally:
@@ -67,50 +68,71 @@ async def put_to_subscriber(valkey: EmbeddedValkey, rate: int, seconds: float) -
         await running
 
 
-@contextlib.asynccontextmanager
-async def subscriber(port: int) -> AsyncIterator[dict[str, float]]:
-    """Run a subscriber in a separate process; after the block, the dict holds its measurements."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ingestd.lab.sim.subscriber", str(port), *_PATTERNS, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None, "it was asked for"
-    await process.stdout.readline()
-    summary: dict[str, float] = {}
-    try:
-        yield summary
-        await asyncio.sleep(0.5)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        answer, _ = await process.communicate()
-        summary.update(json.loads(answer))
-
-
 async def frozen(plan: Plan, server: Server, figures: Figures, *, seconds_frozen: float, rate: int = 5000) -> None:
     """Time database flushes while Redis answers and while it is stopped (SIGSTOP), in turn."""
-    with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder, EmbeddedValkey() as valkey:
+    with EmbeddedValkey() as valkey:
         async with server.database() as dsn:
-            document: dict[str, Any] = {
-                "instance": {"name": "bench", "state_dir": folder},
-                "database": {"dsn": dsn, "flush_ms": 50},
-                "redis": {"url": valkey.url},
-                "http": {"listen": "127.0.0.1:0"},
-                "feeds": [{"exchange": "bench", "symbols": ["BTC/USDT"]}],
-            }
-            service = Service(parse(document, {}), make_feed=lambda _feed: PacedFeed(rate))
             flushes = FlushTimes()
-            service.metrics.flush_s = flushes  # type: ignore[assignment] # what it is used for
-            running = asyncio.create_task(service.run())
-            try:
-                await asyncio.sleep(3)
+            sections = {"database": {"dsn": dsn, "flush_ms": 50}, "redis": {"url": valkey.url}}
+            async with _service(sections, rate, flushes):
                 answering, stopped = await _in_turn(plan, valkey, flushes, seconds_frozen)
-            finally:
-                service.request_stop("measured")
-                await running
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         before, during = (percentile(times, share) * 1000 for times in (answering, stopped))
         key, what = f"frozen.answering_{name}", "database flush, Redis"
-        figures.add(Figure(key, f"{what} answering, {name}", before, "ms"))
-        figures.add(Figure(f"frozen.stopped_{name}", f"{what} frozen, {name}", during, "ms", key))
+        figures.add(key, f"{what} answering, {name}", before, "ms")
+        figures.add(f"frozen.stopped_{name}", f"{what} frozen, {name}", during, "ms", key)
+
+
+async def beside_the_database(plan: Plan, server: Server, figures: Figures) -> None:
+    """Measure records stored per second by the slowest sink: the database alone and all three sinks, in turn. They are
+    put as fast as the journal takes them."""
+    alone, everything = [], []
+    async with server.database() as dsn:
+        for number in range(plan.rounds):
+            plan.say(f"round {number + 1} of {plan.rounds}: put, the database alone, then all sinks")
+            alone.append(await _put(plan, dsn, {}))
+            async with rig.all_sinks(plan) as sections:
+                everything.append(await _put(plan, dsn, sections))
+    figures.rate("put.database", "put → committed, the database alone", alone)
+    figures.rate("put.all_sinks", "put → committed everywhere, with Redis and Kafka", everything, limit="put.database")
+
+
+async def _put(plan: Plan, dsn: str, sections: dict[str, Any]) -> float:
+    async with _service({"database": {"dsn": dsn}, **sections}, _PUT_RATE) as running:
+        before, started_s = _least_stored(running), monotonic_s()
+        await asyncio.sleep(plan.seconds)
+        rate = (_least_stored(running) - before) / (monotonic_s() - started_s)
+    if not rate:
+        raise LabError("nothing was stored while it was measured")
+    return rate
+
+
+def _least_stored(service: Service) -> int:
+    """The records stored by the slowest sink."""
+    sinks = service.counts()["sinks"].values()
+    return min(int(sum(sink["stored"].values())) for sink in sinks)
+
+
+@contextlib.asynccontextmanager
+async def _service(sections: Sections, rate: int, flushes: FlushTimes | None = None) -> AsyncIterator[Service]:
+    """Run the daemon's parts in this process for some seconds, behind a feed without a venue."""
+    with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
+        document: dict[str, Any] = {
+            "instance": {"name": "bench", "state_dir": folder},
+            "http": {"listen": "127.0.0.1:0"},
+            "feeds": [{"exchange": "bench", "symbols": ["BTC/USDT"]}],
+            **sections,
+        }
+        made = Service(parse(document, {}), make_feed=lambda _feed: PacedFeed(rate))
+        if flushes is not None:
+            made.metrics.flush_s = flushes  # type: ignore[assignment] # what it is used for
+        running = asyncio.create_task(made.run())
+        try:
+            await asyncio.sleep(_SETTLED_S)
+            yield made
+        finally:
+            made.request_stop("measured")
+            await running
 
 
 async def _in_turn(

@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures, us_each
+from ingestd.lab.bench.figures import Figures, us_each
 from ingestd.lab.bench.rig import Plan, Server
 from ingestd.lab.bench.sample import trades
-from ingestd.lab.demo.run import DemoError
-from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from ingestd.lab.demo.processes import LabError, connected
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.records import Trade
 from ingestd.storage.dsn import describe_target
@@ -52,8 +50,7 @@ async def measure(plan: Plan, server: Server, figures: Figures, python: Path | N
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         file = Path(folder) / "frames.ndjson"
         names = write_frames(file, plan.rows, plan.symbols)
-        rates: list[float] = []
-        costs: list[float] = []
+        rates, costs = [], []
         for number in range(plan.rounds):
             plan.say(f"cryptofeed, round {number + 1} of {plan.rounds}: {plan.rows:,} trades into Postgres")
             rate, cost = await _postgres(interpreter, server, file, names, plan.rows)
@@ -61,16 +58,16 @@ async def measure(plan: Plan, server: Server, figures: Figures, python: Path | N
             costs.append(cost)
         figures.rate("peer.postgres", "cryptofeed, Postgres backend", rates, limit="wire.psql", note=CRYPTOFEED)
         cost = sorted(costs)[len(costs) // 2]
-        figures.add(Figure("peer.postgres_us", "cryptofeed, Postgres backend: processor time", cost, "µs per event"))
+        figures.add("peer.postgres_us", "cryptofeed, Postgres backend: processor time", cost, "µs per event")
         plan.say("cryptofeed into Redis, then Kafka")
         with EmbeddedValkey() as valkey:
-            options = {"symbols": names, "port": int(urlsplit(valkey.url).port or 6379)}
+            options = {"symbols": names, "port": valkey.port}
             rate, cost = await _run(interpreter, "redis", file, options)
         figures.rate("peer.redis", "cryptofeed, Redis backend", [rate], limit="redis.published", note=CRYPTOFEED)
         few = Path(folder) / "few.ndjson"
         write_frames(few, plan.rows // _KAFKA_SHARE, plan.symbols)
-        with EmbeddedKafka() as broker:
-            options = {"symbols": names, "bootstrap_servers": plan.kafka or broker.bootstrap}
+        with rig.broker(plan.kafka) as broker:
+            options = {"symbols": names, "bootstrap_servers": broker["bootstrap_servers"][0]}
             rate, cost = await _run(interpreter, "kafka", few, options)
         figures.rate("peer.kafka", "cryptofeed, Kafka backend", [rate], limit="kafka.sink", note=CRYPTOFEED)
 
@@ -100,7 +97,7 @@ def aggregate_trade(trade: Trade, market_id: str) -> str:
 async def _postgres(
     interpreter: Path, server: Server, file: Path, names: dict[str, str], rows: int
 ) -> tuple[float, float]:
-    async with server.database() as dsn, rig.connected(dsn) as database:
+    async with server.database() as dsn, connected(dsn) as database:
         await database.execute(f"CREATE TABLE {_TABLE} (LIKE trades INCLUDING ALL)")
         await database.execute(f"ALTER TABLE {_TABLE} ALTER seq SET DEFAULT 0")
         await database.execute("CHECKPOINT")
@@ -117,9 +114,7 @@ async def _postgres(
             "custom_columns": _COLUMNS,
         }
         measured = await _run(interpreter, "postgres", file, options)
-        stored = await database.fetchval(f"SELECT count(*) FROM {_TABLE}")  # noqa: S608 - a name of ours
-        if stored != rows:
-            raise DemoError(f"cryptofeed stored {stored} of {rows} rows: the measurement means nothing")
+        await rig.check_stored(database, rows, _TABLE)
     return measured
 
 
@@ -157,5 +152,5 @@ async def _output(command: Sequence[str], what: str, told: bytes = b"") -> str:
         if process.returncode is None:
             process.kill()
     if process.returncode != 0:
-        raise DemoError(f"cryptofeed: {what} failed:\n{err.decode(errors='replace').strip()[-2000:]}")
+        raise LabError(f"cryptofeed: {what} failed:\n{err.decode(errors='replace').strip()[-2000:]}")
     return out.decode()

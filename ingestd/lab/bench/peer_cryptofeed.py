@@ -50,7 +50,6 @@ async def _measure(name: str, frames: list[str], options: dict[str, Any]) -> dic
 
 
 def main(arguments: list[str]) -> None:
-    """Measure one backend."""
     name, file = arguments
     frames = Path(file).read_text(encoding="ascii").splitlines()
     print(json.dumps(asyncio.run(_measure(name, frames, json.load(sys.stdin)))), flush=True)

@@ -43,7 +43,6 @@ def by_symbols(figures: Figures) -> dict[int, Curve]:
 
 
 def draw(figures: Figures, file: Path) -> None:
-    """Draw both curves side by side as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Picture
 

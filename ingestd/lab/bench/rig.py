@@ -1,4 +1,4 @@
-"""The processes under measurement: a database server, a venue and the daemon."""
+"""The server and the daemon under measurement, and what the machine says of them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,29 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from ingestd.clock import monotonic_s
 from ingestd.config import dsn as config_dsn
-from ingestd.config import loading as configuration
-from ingestd.config.toml_text import to_toml
-from ingestd.lab.demo import run
-from ingestd.lab.demo.run import DemoError
-from ingestd.lab.sim.child import free_port
+from ingestd.lab.demo import processes
+from ingestd.lab.demo.processes import Daemon, LabError, Say, Venue, connected, migrated, new_database
 from ingestd.lab.sim.embedded import EmbeddedPostgres, wheel_binaries
+from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
+from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
 from ingestd.storage.database import Database
-from ingestd.storage.migrate import migrate
+from ingestd.storage.writer.tables import TABLES
 
-Say = Callable[[str], None]
 Sections = Mapping[str, Any]
 
-_READY_S = 60.0
-_POLL_S = 0.1
-_NO_PROGRESS_S = 20.0  # if nothing arrives for this long, nothing more will
+COLUMNS = ", ".join(TABLES["trades"].columns)
+_PATTERNS = ("market_data:*", "trades:*")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -64,29 +59,19 @@ class Server:
     @contextlib.asynccontextmanager
     async def database(self, sections: Sections | None = None) -> AsyncIterator[str]:
         """Create a temporary database with this version's tables and yield its DSN; drop it at the end."""
-        name = f"ingestd_bench_{secrets.token_hex(4)}"
-        await self._administer(f'CREATE DATABASE "{name}"')
-        try:
-            dsn = config_dsn.changed(self.dsn, dbname=name)
-            async with connected(dsn) as database:
-                await migrate(database, configuration.parse({"database": {"dsn": dsn}, **(sections or {})}, {}))
+        async with new_database(self.dsn, "bench") as dsn:
+            await migrated(dsn, {"database": {"dsn": dsn}, **(sections or {})})
             yield dsn
-        finally:
-            await self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     async def admit(self, dsn: str, *, admitted: bool) -> None:
         """Allow or refuse connections to the database; refusing also ends the existing ones."""
         name = config_dsn.read(dsn)["dbname"]
-        await self._administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {"true" if admitted else "false"}')
-        if not admitted:
-            async with connected(self.dsn) as database:
+        async with connected(self.dsn) as database:
+            await database.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {"true" if admitted else "false"}')
+            if not admitted:
                 await database.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
                 )
-
-    async def _administer(self, sql: str) -> None:
-        async with connected(self.dsn) as database:
-            await database.execute(sql)
 
 
 @contextlib.asynccontextmanager
@@ -114,16 +99,6 @@ async def _described(dsn: str) -> Server:
     return Server(dsn, f"PostgreSQL {version}" + (f", TimescaleDB {extension}" if extension else ""), stamps)
 
 
-@contextlib.asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Database]:
-    """A connection for the benchmark's own queries."""
-    database = await Database.connect(dsn, application_name="ingestd bench", call_timeout_s=600)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
 async def emptied(database: Database, table: str = "trades") -> None:
     """Empty the table and run a checkpoint, so that no writes are pending."""
     await database.execute(f"TRUNCATE {table}")
@@ -131,7 +106,7 @@ async def emptied(database: Database, table: str = "trades") -> None:
 
 
 async def psql(dsn: str, command: str) -> float:
-    """Seconds that psql takes to run `command`. Raises DemoError if it fails."""
+    """Seconds that psql takes to run `command`. Raises LabError if it fails."""
     started_s = monotonic_s()
     options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
     # Not as an argument: every user of the machine can see a process's arguments.
@@ -141,69 +116,65 @@ async def psql(dsn: str, command: str) -> float:
         str(wheel_binaries() / "psql"), *options, "--command", command, config_dsn.render(parameters), env=environment
     )
     if await process.wait() != 0:
-        raise DemoError("psql failed; its message is above")
+        raise LabError("psql failed; its message is above")
     return monotonic_s() - started_s
 
 
-@dataclass(frozen=True, slots=True)
-class Venue:
-    """A running simulator."""
+async def psql_copy(dsn: str, file: Path, rows: int) -> float:
+    """Seconds that psql takes to copy the file's rows, in one transaction, into the emptied table `trades`."""
+    async with connected(dsn) as database:
+        await emptied(database)
+        took_s = await psql(dsn, f"\\copy trades ({COLUMNS}) FROM '{file}'")
+        await check_stored(database, rows)
+    return took_s
 
-    url_map: dict[str, str]
-    control: str
-    exchange: str
-    symbols: list[str]
-    http: aiohttp.ClientSession
 
-    async def start(self) -> None:
-        """Start sending (the simulator was started with `--hold`)."""
-        async with self.http.post(f"{self.control}/_sim/start") as reply:
-            reply.raise_for_status()
+async def check_stored(database: Database, rows: int, table: str = "trades") -> None:
+    """Raises LabError if the table does not have that many rows."""
+    stored = await database.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - a name of ours
+    if stored != rows:
+        raise LabError(f"{stored} of {rows} rows were stored in {table}: the measurement means nothing")
 
-    async def ledger(self) -> dict[str, Any]:
-        """What the venue sent, and when."""
-        async with self.http.get(f"{self.control}/_sim/ledger") as reply:
-            reply.raise_for_status()
-            document: dict[str, Any] = await reply.json()
-            return document
 
-    async def until(self, holds: Callable[[dict[str, Any]], bool], within_s: float = _READY_S) -> dict[str, Any]:
-        """Wait until the condition holds for the ledger, and return it. Raises DemoError on a timeout."""
-        deadline_s = monotonic_s() + within_s
-        while not holds(ledger := await self.ledger()):
-            if monotonic_s() > deadline_s:
-                raise DemoError(f"the simulator's ledger stayed at {ledger} for {within_s:g} s")
-            await asyncio.sleep(_POLL_S)
-        return ledger
+@contextlib.contextmanager
+def broker(bootstrap: str | None) -> Iterator[dict[str, Any]]:
+    """The `[kafka]` section of the given broker, or of an embedded one for this run."""
+    if bootstrap is not None:
+        yield {"bootstrap_servers": [bootstrap]}
+        return
+    with EmbeddedKafka() as embedded:
+        yield embedded.settings()
 
-    def feed(self, decoder: str, channels: Sequence[str] = ("trades",)) -> dict[str, Any]:
-        """The `[[feeds]]` section that reads this venue."""
-        return {
-            "exchange": self.exchange,
-            "decoder": decoder,
-            "channels": list(channels),
-            "symbols": self.symbols,
-            "url_map": self.url_map,
-        }
+
+def volley(symbols: int, rate: object, *options: object) -> AbstractAsyncContextManager[Venue]:
+    """Run a simulator of made-up trades and best prices; `rate` is frames a second, or `max`."""
+    return processes.venue("volley", "--symbols", symbols, "--rate", rate, *options)
 
 
 @contextlib.asynccontextmanager
-async def venue(*arguments: object) -> AsyncIterator[Venue]:
-    """Run `python -m ingestd.lab.sim` with these arguments."""
+async def subscriber(port: int) -> AsyncIterator[dict[str, float]]:
+    """Run a subscriber in a separate process; after the block, the dict holds its measurements."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ingestd.lab.sim", *map(str, arguments), stdout=asyncio.subprocess.PIPE, limit=2**20
+        sys.executable, "-m", "ingestd.lab.sim.subscriber", str(port), *_PATTERNS, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None, "it was asked for"
+    await process.stdout.readline()
+    summary: dict[str, float] = {}
     try:
-        async with asyncio.timeout(_READY_S):
-            line = await process.stdout.readline()
-        if not line:
-            raise DemoError("the simulator ended before it served; its own message is above")
-        ready = json.loads(line)
-        async with aiohttp.ClientSession() as http:
-            yield Venue(ready["url_map"], ready["control"], ready["exchange"], ready["symbols"], http)
+        yield summary
+        await asyncio.sleep(0.5)
     finally:
-        await run.end(process, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        answer, _ = await process.communicate()
+        summary.update(json.loads(answer))
+
+
+@contextlib.asynccontextmanager
+async def all_sinks(plan: Plan) -> AsyncIterator[dict[str, Any]]:
+    """Start a Valkey with a subscriber and a broker; yield their configuration sections."""
+    with EmbeddedValkey() as valkey, broker(plan.kafka) as kafka:
+        async with subscriber(valkey.port):
+            yield {"redis": {"url": valkey.url}, "kafka": kafka}
 
 
 def processor_s(pid: int) -> float:
@@ -223,81 +194,16 @@ def peak_mib(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """The real daemon in a separate process."""
-
-    process: asyncio.subprocess.Process
-    metrics_url: str
-    log_file: Path
-    http: aiohttp.ClientSession
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    async def counted(self, counter: str, by: str = "") -> dict[str, int]:
-        """One of the daemon's counters by one of its labels."""
-        if self.process.returncode is not None:
-            raise DemoError(f"the daemon ended with {self.process.returncode}\n{self._last_words()}")
-        return await run.totals(self.http, self.metrics_url, counter, by)
-
-    async def received(self) -> int:
-        return sum((await self.counted("ingestd_records_received_total")).values())
-
-    async def stored(self, sink: str = "timescale") -> int:
-        return (await self.counted("ingestd_records_stored_total", "sink")).get(sink, 0)
-
-    async def until_stored(self, count: int, sinks: Sequence[str] = ("timescale",)) -> float:
-        """Wait until each sink has stored that many records; return the monotonic time of the last (to 0.1 s).
-
-        Raises DemoError if the sinks stop before that.
-        """
-        last, since_s = -1, monotonic_s()
-        while True:
-            found = await self.counted("ingestd_records_stored_total", "sink")
-            least = min(found.get(sink, 0) for sink in sinks)
-            if least >= count:
-                return monotonic_s()
-            if least != last:
-                last, since_s = least, monotonic_s()
-            elif monotonic_s() - since_s > _NO_PROGRESS_S:
-                raise DemoError(f"stored {found}, not {count}\n{self._last_words()}")
-            await asyncio.sleep(_POLL_S)
-
-    def _last_words(self) -> str:
-        return "\n".join(self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
-
-
 @contextlib.asynccontextmanager
 async def daemon(
-    feeds: Sequence[Sections], sections: Sections, *, shard: str | None = None, folder: Path | None = None
+    feeds: Sequence[Sections], sections: Sections, *options: str, folder: Path | None = None
 ) -> AsyncIterator[Daemon]:
-    """Run `ingestd run`, killed at the end. `folder` keeps its state beyond this run."""
+    """Run `ingestd run` without backfill, killed at the end. `folder` keeps its state beyond this run."""
+    own = {"instance": {"name": "bench"}, "backfill": {"enabled": False}}
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as temporary:
-        home = folder or Path(temporary)
-        port = free_port()
-        document = {
-            "instance": {"name": "bench", "state_dir": str(home / "state")},
-            "log": {"format": "json"},
-            "http": {"listen": f"127.0.0.1:{port}"},
-            "backfill": {"enabled": False},
-            **sections,
-            "feeds": list(feeds),
-        }
-        config_file = home / "bench.toml"
-        config_file.write_text(to_toml(document), encoding="utf-8")
-        log_file = home / "daemon.log"
-        arguments = ["-m", "ingestd", "run", "-c", str(config_file), *(["--shard", shard] if shard else [])]
-        with log_file.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdout=log, stderr=log, env=run.environment()
-            )
-        try:
-            async with aiohttp.ClientSession() as http:
-                yield Daemon(process, f"http://127.0.0.1:{port}/metrics", log_file, http)
-        finally:
-            await run.end(process, signal.SIGKILL)
+        document = {**own, **sections, "feeds": list(feeds)}
+        async with processes.daemon(folder or Path(temporary), document, *options) as running:
+            yield running
 
 
 async def commit_ages_ms(

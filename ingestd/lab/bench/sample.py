@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ingestd.clock import now_us
 from ingestd.records import Record, Trade
 
@@ -26,3 +28,8 @@ def trades(count: int) -> list[Record]:
         )
         for number in range(count)
     ]
+
+
+def portions(records: list[Record], size: int) -> Iterator[list[Record]]:
+    """Cut the records into lists of that size; the last may be shorter."""
+    return (records[start : start + size] for start in range(0, len(records), size))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -18,9 +17,9 @@ from ingestd.feeds.ccxt.feed import CcxtFeed
 from ingestd.feeds.native.feed import NativeFeed
 from ingestd.feeds.native.socket import Socket, connect
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures, us_each
-from ingestd.lab.bench.rig import Plan, Venue
-from ingestd.lab.demo.run import DemoError
+from ingestd.lab.bench.figures import Figures, us_each
+from ingestd.lab.bench.rig import Plan
+from ingestd.lab.demo.processes import LabError, Venue
 from ingestd.records import FeedGap, MarketRecord
 from ingestd.venues.all import native_venue
 
@@ -76,14 +75,13 @@ async def measure(plan: Plan, figures: Figures) -> None:
             costs.append(cost_us)
         limit = "socket.picows" if key.startswith("feed.") else None
         figures.rate(key, what, rates, limit=limit)
-        figures.add(Figure(f"{key}_us", f"{what}: processor time", sorted(costs)[len(costs) // 2], "µs per frame"))
+        figures.add(f"{key}_us", f"{what}: processor time", sorted(costs)[len(costs) // 2], "µs per frame")
 
 
 async def _frames_per_s(plan: Plan, count: int, read: Read) -> tuple[float, float]:
     """Frames per second from the first to the last, and microseconds of processor time per frame."""
     counter = Counter(count)
-    arguments = ("--symbols", plan.symbols, "--rate", "max", "--count", count, "--hold")
-    async with rig.venue("volley", *arguments) as venue:
+    async with rig.volley(plan.symbols, "max", "--count", count, "--hold") as venue:
         reading = asyncio.create_task(read(counter, venue))
         try:
             await venue.until(lambda ledger: ledger["lanes"] >= plan.symbols)
@@ -94,7 +92,7 @@ async def _frames_per_s(plan: Plan, count: int, read: Read) -> tuple[float, floa
             took_s = monotonic_s() - counter.first_s
             busy_s = time.process_time() - busy_s
         except TimeoutError:
-            raise DemoError(f"{counter.count} of {count} frames arrived in {_LONGEST_S:g} s") from None
+            raise LabError(f"{counter.count} of {count} frames arrived in {_LONGEST_S:g} s") from None
         finally:
             reading.cancel()
             await asyncio.wait({reading})
@@ -142,15 +140,9 @@ async def _ccxt(counter: Counter, venue: Venue) -> None:
 
 
 async def _run(feed: Feed, counter: Counter) -> None:
-    async with _running(feed, counter) as task:
-        await asyncio.shield(task)
-
-
-@asynccontextmanager
-async def _running(feed: Feed, counter: Counter) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(feed.run(counter))
     try:
-        yield task
+        await asyncio.shield(task)
     finally:
         await feed.close()
         await asyncio.wait({task})

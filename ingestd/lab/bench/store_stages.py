@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ingestd.clock import monotonic_s
 from ingestd.config.loading import parse
-from ingestd.config.models import Config, DatabaseConfig
+from ingestd.config.models import Config, DatabaseConfig, JournalConfig
 from ingestd.intake.intake import Intake
 from ingestd.journal.journal import Journal
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures
+from ingestd.lab.bench.figures import Figures
 from ingestd.lab.bench.rig import Plan, Server
-from ingestd.lab.bench.sample import trades
-from ingestd.lab.demo.run import DemoError
+from ingestd.lab.bench.sample import portions, trades
+from ingestd.lab.demo.processes import LabError, connected
 from ingestd.lifecycle import Tasks
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record, Trade
@@ -44,9 +45,9 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
                 plan.say(f"stages, round {number + 1} of {plan.rounds}: {plan.rows:,} trades")
                 home = Path(folder) / str(number)
                 rates["intake"].append(await _intake(config, home / "intake", records))
-                rates["journal"].append(await _journal(config, home / "journal", records))
+                rates["journal"].append(await _journal(home / "journal", records))
                 rates["text"].append(_text(records, config.database.max_flush_records))
-                rates["psql"].append(await _psql(dsn, file, plan.rows))
+                rates["psql"].append(plan.rows / await rig.psql_copy(dsn, file, plan.rows))
                 rates["copy"].append(await _copy(dsn, records, config.database.max_flush_records))
                 rates["sink"].append(await drained(dsn, home / "sink", records, config.database))
     figures.rate("store.intake", "intake and journal: put, validated, sealed, durable", rates["intake"])
@@ -66,73 +67,63 @@ async def batch_sizes(plan: Plan, server: Server, figures: Figures) -> None:
             database = DatabaseConfig(dsn=dsn, max_flush_records=size)
             with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
                 rate = await drained(dsn, Path(folder), records, database, min(size, _BATCH_RECORDS))
-            figures.add(Figure(f"batch.{size}", f"the sink, {size:,} rows a commit", rate, "/s", "store.psql"))
+            figures.add(f"batch.{size}", f"the sink, {size:,} rows a commit", rate, "/s", "store.psql")
 
 
-async def _intake(config: Config, state_dir: Path, records: Sequence[Record]) -> float:
-    metrics = Metrics()
-    journal = Journal(state_dir, config.journal, metrics)
+@contextlib.contextmanager
+def _journal_in(state_dir: Path, metrics: Metrics) -> Iterator[Journal]:
+    journal = Journal(state_dir, JournalConfig(), metrics)
     journal.open()
     try:
+        yield journal
+    finally:
+        journal.close()
+
+
+async def _intake(config: Config, state_dir: Path, records: list[Record]) -> float:
+    metrics = Metrics()
+    with _journal_in(state_dir, metrics) as journal:
         intake = Intake(journal, config.intake, accepted_window(config), metrics)
         tasks = Tasks()
         tasks.spawn("intake", intake.run())
         started_s = monotonic_s()
-        for start in range(0, len(records), _BATCH_RECORDS):
+        for portion in portions(records, _BATCH_RECORDS):
             await intake.writable()
-            for record in records[start : start + _BATCH_RECORDS]:
+            for record in portion:
                 assert type(record) is Trade, "it was made up so"
                 intake.put(record)
         tasks.release("intake")
         intake.close()
         if await tasks.finished(["intake"], 600.0):
-            raise DemoError("the intake did not end")
+            raise LabError("the intake did not end")
         return len(records) / (monotonic_s() - started_s)
-    finally:
-        journal.close()
 
 
-async def _journal(config: Config, state_dir: Path, records: list[Record]) -> float:
-    journal = Journal(state_dir, config.journal, Metrics())
-    journal.open()
-    try:
+async def _journal(state_dir: Path, records: list[Record]) -> float:
+    with _journal_in(state_dir, Metrics()) as journal:
         started_s = monotonic_s()
-        for start in range(0, len(records), _BATCH_RECORDS):
-            await journal.append(records[start : start + _BATCH_RECORDS])
+        for portion in portions(records, _BATCH_RECORDS):
+            await journal.append(portion)
         return len(records) / (monotonic_s() - started_s)
-    finally:
-        journal.close()
 
 
-def _text(records: Sequence[Record], flush_records: int) -> float:
+def _text(records: list[Record], flush_records: int) -> float:
     started_s = monotonic_s()
-    for start in range(0, len(records), flush_records):
-        copy_text.payload(copy_text.lines(records[start : start + flush_records]))
+    for portion in portions(records, flush_records):
+        copy_text.payload(copy_text.lines(portion))
     return len(records) / (monotonic_s() - started_s)
 
 
-async def _psql(dsn: str, file: Path, rows: int) -> float:
-    columns = ", ".join(TABLES["trades"].columns)
-    async with rig.connected(dsn) as database:
-        await rig.emptied(database)
-        took_s = await rig.psql(dsn, f"\\copy trades ({columns}) FROM '{file}'")
-        await _all_there(database, rows)
-    return rows / took_s
-
-
-async def _copy(dsn: str, records: Sequence[Record], flush_records: int) -> float:
-    payloads = [
-        copy_text.payload(copy_text.lines(records[start : start + flush_records]))
-        for start in range(0, len(records), flush_records)
-    ]
-    async with rig.connected(dsn) as database:
+async def _copy(dsn: str, records: list[Record], flush_records: int) -> float:
+    payloads = [copy_text.payload(copy_text.lines(portion)) for portion in portions(records, flush_records)]
+    async with connected(dsn) as database:
         await rig.emptied(database)
         started_s = monotonic_s()
         for payload in payloads:
             async with database.transaction():
                 await database.copy_text("trades", TABLES["trades"].columns, payload)
         took_s = monotonic_s() - started_s
-        await _all_there(database, len(records))
+        await rig.check_stored(database, len(records))
     return len(records) / took_s
 
 
@@ -141,26 +132,16 @@ async def drained(
 ) -> float:
     """Rows per second at which the sink drains a journal that was filled before the clock started."""
     metrics = Metrics()
-    journal = Journal(state_dir, parse({}, {}).journal, metrics)
-    journal.open()
-    try:
+    with _journal_in(state_dir, metrics) as journal:
         cursor = journal.cursor("timescale")
-        for start in range(0, len(records), batch_records):
-            await journal.append(records[start : start + batch_records])
+        for portion in portions(records, batch_records):
+            await journal.append(portion)
         sink = TimescaleSink(cursor, lambda: journal.journal_ids, lambda: Database.connect(dsn), config, metrics)
         sink.finish()
-        async with rig.connected(dsn) as database:
+        async with connected(dsn) as database:
             await rig.emptied(database)
             started_s = monotonic_s()
             await sink.run()
             took_s = monotonic_s() - started_s
-            await _all_there(database, len(records))
+            await rig.check_stored(database, len(records))
         return len(records) / took_s
-    finally:
-        journal.close()
-
-
-async def _all_there(database: Database, rows: int) -> None:
-    stored = await database.fetchval("SELECT count(*) FROM trades")
-    if stored != rows:
-        raise DemoError(f"{stored} of {rows} rows were stored: the measurement means nothing")

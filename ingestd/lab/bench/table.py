@@ -33,13 +33,12 @@ class Machine:
 
 def as_text(machine: Machine, figures: Figures) -> str:
     """Format the tables as aligned text."""
-    parts = [machine.line(), "", _columns(_target_rows(figures)), "", _columns(_figure_rows(figures))]
-    return "\n".join(parts) + "\n"
+    return "\n".join([machine.line(), "", _columns(_targets(figures)), "", _columns(_figures(figures))]) + "\n"
 
 
 def as_markdown(machine: Machine, figures: Figures) -> str:
     """Format the two tables as Markdown."""
-    return "\n".join([machine.line(), "", _pipes(_target_rows(figures)), "", _pipes(_figure_rows(figures))]) + "\n"
+    return "\n".join([machine.line(), "", _pipes(_targets(figures)), "", _pipes(_figures(figures))]) + "\n"
 
 
 def as_document(machine: Machine, figures: Figures) -> dict[str, Any]:
@@ -51,14 +50,13 @@ def as_document(machine: Machine, figures: Figures) -> dict[str, Any]:
     }
 
 
-def _target_rows(figures: Figures) -> list[Sequence[str]]:
-    rows: list[Sequence[str]] = [("what", "target", "measured", "")]
-    return rows + [(line.what, line.target, line.measured, line.verdict) for line in judge(figures)]
+def _targets(figures: Figures) -> list[Sequence[str]]:
+    rows = [(line.what, line.target, line.measured, line.verdict) for line in judge(figures)]
+    return [("what", "target", "measured", ""), *rows]
 
 
-def _figure_rows(figures: Figures) -> list[Sequence[str]]:
-    rows: list[Sequence[str]] = [("measured", "value", "against", "note")]
-    return rows + [_figure_row(figures, figure) for figure in figures.all()]
+def _figures(figures: Figures) -> list[Sequence[str]]:
+    return [("measured", "value", "against", "note"), *(_figure_row(figures, figure) for figure in figures.all())]
 
 
 def _figure_row(figures: Figures, figure: Figure) -> Sequence[str]:

@@ -1,25 +1,22 @@
-"""Measures the whole daemon at full speed, from the venue's socket to committed rows, and psql with the same rows."""
+"""Measures the whole daemon, from the venue's socket to committed rows: at full speed, beside psql with the same rows,
+and how soon after its start."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.lab.bench import rig
-from ingestd.lab.bench.figures import Figure, Figures, us_each
-from ingestd.lab.bench.live_sink import subscriber
+from ingestd.lab.bench.figures import Figures, us_each
 from ingestd.lab.bench.rig import Plan, Sections, Server
 from ingestd.lab.bench.targets import FLUSH_MS
-from ingestd.lab.demo.run import DemoError
-from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
-from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
-from ingestd.storage.writer.tables import TABLES
+from ingestd.lab.demo.processes import Venue, connected
 
+_FIRST_ROW_S = 60.0
 _CCXT_SHARE = 5  # divides the number of rows: the ccxt feed is at least this much slower
 
 
@@ -41,7 +38,7 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
             native.append(await volley(plan, server, dsn, plan.rows, "native"))
             psql.append(await _psql_of_the_same_rows(dsn, plan.rows))
             plan.say("the same with Redis and Kafka on")
-            async with all_sinks(plan) as sections:
+            async with rig.all_sinks(plan) as sections:
                 everything.append(await volley(plan, server, dsn, plan.rows, "native", sections))
         plan.say("the same through the exchange library")
         ccxt.append(await volley(plan, server, dsn, plan.rows // _CCXT_SHARE, "ccxt"))
@@ -54,21 +51,8 @@ async def measure(plan: Plan, server: Server, figures: Figures) -> None:
 def _add(figures: Figures, key: str, what: str, runs: Sequence[Run], limit: str) -> None:
     figures.rate(key, what, [run.rows_per_s for run in runs], limit=limit)
     cost = sorted(run.us_per_row for run in runs)[len(runs) // 2]
-    figures.add(Figure(f"{key}_us", f"{what}: the daemon's processor time", cost, "µs per event"))
-    figures.add(Figure(f"{key}_mib", f"{what}: the daemon's memory at most", max(run.peak_mib for run in runs), "MiB"))
-
-
-@contextlib.asynccontextmanager
-async def all_sinks(plan: Plan) -> AsyncIterator[dict[str, Any]]:
-    """Start a Valkey with a subscriber and a broker; yield their configuration sections."""
-    with EmbeddedValkey() as valkey, contextlib.ExitStack() as stack:
-        kafka = (
-            stack.enter_context(EmbeddedKafka()).settings()
-            if plan.kafka is None
-            else {"bootstrap_servers": [plan.kafka]}
-        )
-        async with subscriber(valkey.port):
-            yield {"redis": {"url": valkey.url}, "kafka": kafka}
+    figures.add(f"{key}_us", f"{what}: the daemon's processor time", cost, "µs per event")
+    figures.add(f"{key}_mib", f"{what}: the daemon's memory at most", max(run.peak_mib for run in runs), "MiB")
 
 
 async def volley(
@@ -77,21 +61,19 @@ async def volley(
     """Send that many trades into the emptied table and wait until all are stored; the rows stay there."""
     sections = {"database": {"dsn": dsn, "flush_ms": FLUSH_MS}, **(sections or {})}
     sinks = ["timescale", *(["kafka"] if "kafka" in sections else [])]
-    async with rig.connected(dsn) as database:
+    async with connected(dsn) as database:
         await rig.emptied(database)
-        frames = ("volley", "--symbols", plan.symbols, "--rate", "max", "--count", rows, "--hold")
-        async with rig.venue(*frames) as venue, rig.daemon([venue.feed(decoder)], sections) as daemon:
+        source = rig.volley(plan.symbols, "max", "--count", rows, "--hold")
+        async with source as venue, rig.daemon([venue.feed(decoder)], sections) as daemon:
             await venue.until(lambda ledger: ledger["lanes"] >= plan.symbols)
             before_s = rig.processor_s(daemon.pid)
             await venue.start()
-            stored_s, now = await daemon.until_stored(rows, sinks), (monotonic_s(), now_us())
+            await daemon.until_stored(rows, *sinks)
+            ended_at = now_us()
             us_per_row = us_each(rig.processor_s(daemon.pid) - before_s, rows)
             peak = rig.peak_mib(daemon.pid)
             started_at = (await venue.ledger())["started_at"]
-        stored = await database.fetchval("SELECT count(*) FROM trades")
-        if stored != rows:
-            raise DemoError(f"{stored} of {rows} rows were stored: the measurement means nothing")
-        ended_at = now[1] - int((now[0] - stored_s) * 1e6)
+        await rig.check_stored(database, rows)
         if sinks == ["timescale"] and server.stamps_commits:
             ended_at = await rig.last_commit_us(database, "trades")
     return Run(rows / ((ended_at - started_at) / 1e6), us_per_row, peak)
@@ -99,14 +81,30 @@ async def volley(
 
 async def _psql_of_the_same_rows(dsn: str, rows: int) -> float:
     """Copy the rows that the daemon has just stored, in the same order, into the emptied table with psql."""
-    columns = ", ".join(TABLES["trades"].columns)
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
         file = Path(folder) / "trades.copy"
-        await rig.psql(dsn, f"\\copy (SELECT {columns} FROM trades) TO '{file}'")  # noqa: S608 - names of ours
-        async with rig.connected(dsn) as database:
-            await rig.emptied(database)
-            took_s = await rig.psql(dsn, f"\\copy trades ({columns}) FROM '{file}'")
-            stored = await database.fetchval("SELECT count(*) FROM trades")
-        if stored != rows:
-            raise DemoError(f"psql stored {stored} of {rows} rows")
-    return rows / took_s
+        await rig.psql(dsn, f"\\copy (SELECT {rig.COLUMNS} FROM trades) TO '{file}'")  # noqa: S608 - names of ours
+        return rows / await rig.psql_copy(dsn, file, rows)
+
+
+async def measure_start(plan: Plan, server: Server, figures: Figures) -> None:
+    """Measure the time from process start to the first committed row, twice with the same state directory; the second
+    time, the venue's markets are known."""
+    plan.say("start to first committed row, twice")
+    async with server.database() as dsn, rig.volley(plan.symbols, 1000) as venue:
+        with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:
+            first = await _first_row_s(dsn, venue, Path(folder))
+            again = await _first_row_s(dsn, venue, Path(folder))
+    figures.add("start.first_row", "start to first committed row", first, "s")
+    figures.add("start.first_row_again", "the same, started again: its markets are kept", again, "s")
+
+
+async def _first_row_s(dsn: str, venue: Venue, folder: Path) -> float:
+    async with connected(dsn) as database:
+        await rig.emptied(database)
+        started_s = monotonic_s()
+        async with rig.daemon([venue.feed("native")], {"database": {"dsn": dsn}}, folder=folder):
+            async with asyncio.timeout(_FIRST_ROW_S):
+                while not await database.fetchval("SELECT EXISTS (SELECT FROM trades)"):  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.01)
+            return monotonic_s() - started_s

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ingestd.config.models import KafkaConfig
 from ingestd.kafka import envelope
 from ingestd.kafka.consumer import read_to_end
+from ingestd.lab.demo.processes import Say
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
-
-Say = Callable[[str], None]
 
 PATTERNS = ("market_data:*", "trades:*")
 _CHANNEL_OF_TOPIC = {"rejected": "rejections"}

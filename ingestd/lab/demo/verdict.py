@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from ingestd.lab.demo.processes import connected
 from ingestd.lab.demo.run import Account
 from ingestd.storage.database import Database
 
@@ -46,20 +47,16 @@ class Verdict:
 
 async def judge(account: Account) -> Verdict:
     """Read the database and compare it with the account."""
-    database = await Database.connect(account.dsn, application_name="ingestd demo", call_timeout_s=300)
-    try:
+    async with connected(account.dsn) as database:
         rows = {table: await _count(database, table) for table in (*CHANNEL_TABLES.values(), "rejected_records")}
         candles = {name: await _count(database, f'"{name}"') for name in ("candles_1m", "candles_1h", "candles_1d")}
         gaps = await _count(database, "feed_gaps")
-        checks = [_exit_check(account), *_law_checks(account), *_row_checks(account, rows)]
-        checks += fanout_checks(account)
+        checks = [_exit_check(account), *_law_checks(account), *_row_checks(account, rows), *fanout_checks(account)]
         if account.ledger_trades is not None and account.ledger_ticks is not None:
             checks.append(await _trades_check(database, account.ledger_trades))
             checks.append(await _ticks_check(database, account.ledger_ticks))
             checks.append(await _candles_check(database, account.ledger_trades))
         return Verdict(checks, rows, candles, gaps, await _last_candles(database))
-    finally:
-        await database.close()
 
 
 def _exit_check(account: Account) -> Check:
@@ -92,14 +89,12 @@ def _row_checks(account: Account, rows: dict[str, int]) -> list[Check]:
 
 def arrived(account: Account) -> tuple[dict[str, int], dict[str, int]]:
     """Count messages by channel: at the subscriber of Redis, and in the topics of Kafka."""
-    fanout = account.fanout
-    return (dict(fanout.redis.counts), dict(fanout.topics.counts)) if fanout is not None else ({}, {})
+    return dict(account.fanout.redis.counts), dict(account.fanout.topics.counts)
 
 
 def fanout_checks(account: Account) -> list[Check]:
     """Check the daemon's counts against what the subscriber and the consumer got, and the trades against the ledger."""
     fanout = account.fanout
-    assert fanout is not None, "its servers were started"
     redis, kafka = arrived(account)
     told = {
         "Redis channel of": (account.live, redis),
@@ -112,48 +107,38 @@ def fanout_checks(account: Account) -> list[Check]:
         for channel in sorted({*sent, *got})
     ]  # fmt: skip
     if account.ledger_trades is not None:
-        ledger = Counter(
-            (trade["trade_id"], trade["price"], trade["quantity"], trade["side"])
-            for trade in account.ledger_trades
-            if not trade.get("uncertain")
-        )
-        checks.append(
-            _same("every trade the venue sent reached the subscriber, digit for digit", ledger, fanout.redis.trades)
-        )
-        checks.append(
-            _same("every trade the venue sent is in its topic once, digit for digit", ledger, fanout.topics.trades)
-        )
+        sent = _sent(account.ledger_trades, "trade_id", "price", "quantity", "side")
+        for where, arrivals in (("reached the subscriber", fanout.redis), ("is in its topic once", fanout.topics)):
+            checks.append(_same(f"every trade the venue sent {where}, digit for digit", sent, arrivals.trades))
     return checks
 
 
 async def _trades_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
-    sent = Counter(
-        (trade["symbol"], trade["trade_id"], trade["time_us"], trade["price"], trade["quantity"], trade["side"])
-        for trade in ledger
-        if not trade.get("uncertain")
-    )
-    stored = Counter(
-        tuple(row.values())
-        for row in await database.fetch(
-            "SELECT symbol, trade_id, (extract(epoch FROM time) * 1000000)::bigint, price::text, quantity::text, side "
-            "FROM trades"
-        )
+    sent = _sent(ledger, "symbol", "trade_id", "time_us", "price", "quantity", "side")
+    stored = await _stored(
+        database,
+        "SELECT symbol, trade_id, (extract(epoch FROM time) * 1000000)::bigint, price::text, quantity::text, side "
+        "FROM trades",
     )
     return _same("every trade the venue sent is stored once, digit for digit", sent, stored)
 
 
 async def _ticks_check(database: Database, ledger: list[dict[str, Any]]) -> Check:
-    sent = Counter(
-        (tick["symbol"], tick["bid_price"], tick["bid_volume"], tick["ask_price"], tick["ask_volume"])
-        for tick in ledger
-    )
-    stored = Counter(
-        tuple(row.values())
-        for row in await database.fetch(
-            "SELECT symbol, bid_price::text, bid_volume::text, ask_price::text, ask_volume::text FROM market_ticks"
-        )
+    sent = _sent(ledger, "symbol", "bid_price", "bid_volume", "ask_price", "ask_volume")
+    stored = await _stored(
+        database,
+        "SELECT symbol, bid_price::text, bid_volume::text, ask_price::text, ask_volume::text FROM market_ticks",
     )
     return _same("every tick the venue sent is stored once, digit for digit", sent, stored)
+
+
+def _sent(ledger: list[dict[str, Any]], *names: str) -> Counter[Any]:
+    """Count what the venue sent by these fields, without what a closing socket may have lost."""
+    return Counter(tuple(line[name] for name in names) for line in ledger if not line.get("uncertain"))
+
+
+async def _stored(database: Database, query: str) -> Counter[Any]:
+    return Counter(tuple(row.values()) for row in await database.fetch(query))
 
 
 def _same(name: str, sent: Counter[Any], stored: Counter[Any]) -> Check:

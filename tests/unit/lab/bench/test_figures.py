@@ -32,7 +32,7 @@ def test_at_least_the_share_does_not_exceed_a_percentile(values: list[float], sh
 
 def test_a_ratio_is_to_the_limit_measured_in_the_same_run() -> None:
     figures = Figures([Figure("psql", "psql", 200.0, "/s"), Figure("sink", "sink", 150.0, "/s", "psql")])
-    figures.add(Figure("lost", "without its limit", 10.0, "/s", "never measured"))
+    figures.add("lost", "without its limit", 10.0, "/s", "never measured")
     sink, lost = figures.all()[1:]
     assert figures.ratio(sink) == 0.75
     assert figures.ratio(lost) is None
@@ -53,7 +53,7 @@ def test_a_rate_is_the_median_of_its_rounds_and_shows_them() -> None:
 def test_nothing_is_measured_twice_in_a_run() -> None:
     figures = Figures([Figure("a", "a", 1.0, "s")])
     with pytest.raises(ValueError, match="measured already"):
-        figures.add(Figure("a", "a", 2.0, "s"))
+        figures.add("a", "a", 2.0, "s")
 
 
 def test_microseconds_each() -> None:
