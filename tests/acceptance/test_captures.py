@@ -243,7 +243,7 @@ async def replayed(
                 await daemon.quiet(0.5)
             await daemon.quiet()
             assert await daemon.stop() == 0, daemon.log()
-        return dict(venue.symbols), venue.source.adaptations.as_list(), daemon
+        return dict(venue.symbols), venue.source.adaptations(), daemon
 
 
 # Beside other tests one by each decoder in turn: both are compared frame by frame in the contract tests.

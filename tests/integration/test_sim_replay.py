@@ -115,7 +115,7 @@ async def test_ccxt_sees_exactly_the_recorded_trades(case: Case, capsys: pytest.
             assert received_trades(exchange) == {key: as_numbers(value) for key, value in expected.items()}
             assert received_bids(exchange) == last_recorded_bids(path)
             await until(lambda: any(book["bids"] for book in exchange.orderbooks.values()), "a book")
-        adaptations = venue.source.adaptations.as_list()
+        adaptations = venue.source.adaptations()
         with capsys.disabled():
             print(f"\n{case.exchange}: adapted {json.dumps(adaptations[:3])} … {len(adaptations)} in all")
 
@@ -233,7 +233,7 @@ async def test_a_client_that_comes_back_gets_what_comes_next_and_a_book_to_put_i
         rebuilt = {level[0]: level[1] for level in client.frames[1]["bids"]}
         common = [price for price in rebuilt if book.get(price) == rebuilt[price]]
         assert len(common) > 0.8 * len(rebuilt)  # the book moved on while nobody listened
-        assert any(note["kind"] == "snapshot" for note in venue.source.adaptations.as_list())
+        assert any(note["kind"] == "snapshot" for note in venue.source.adaptations())
 
 
 async def test_a_binance_snapshot_taken_late_fits_the_diffs_that_follow() -> None:
@@ -247,7 +247,7 @@ async def test_a_binance_snapshot_taken_late_fits_the_diffs_that_follow() -> Non
         last = snapshot["lastUpdateId"]
         diffs = [frame["data"] for frame in client.frames if frame["data"]["u"] > last]
         assert diffs[0]["pu"] <= last <= diffs[0]["u"]
-        assert any("cursor" in note["sent"] for note in venue.source.adaptations.as_list())
+        assert any("cursor" in note["sent"] for note in venue.source.adaptations())
         book = {price: float(size) for price, size in snapshot["bids"]}
         for diff in (frame["data"] for frame in client.frames if frame["data"]["u"] <= last):
             for price, size in diff["b"]:  # what was sent before is in it

@@ -16,6 +16,7 @@ from ingestd.kafka.consumer import read_to_end
 from ingestd.lab.demo.processes import Say
 from ingestd.lab.sim.embedded_kafka import EmbeddedKafka
 from ingestd.lab.sim.embedded_valkey import EmbeddedValkey
+from ingestd.lab.sim.subscriber import command
 
 PATTERNS = ("market_data:*", "trades:*")
 _CHANNEL_OF_TOPIC = {"rejected": "rejections"}
@@ -89,7 +90,7 @@ class Subscriber:
         """Subscribe; every later message is recorded."""
         async with asyncio.timeout(_ANSWER_S):
             reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
-            self._writer.write(_command("PSUBSCRIBE", *PATTERNS))
+            self._writer.write(command("PSUBSCRIBE", *PATTERNS))
             for _ in PATTERNS:
                 await _reply(reader)
         self._task = asyncio.create_task(self._read(reader), name="demo-subscriber")
@@ -98,22 +99,20 @@ class Subscriber:
         """Wait until everything published so far has been read."""
         assert self._writer is not None, "it was started"
         assert self._task is not None, "it was started"
-        self._writer.write(_command("PING"))  # the reply comes after all earlier messages
+        self._writer.write(command("PING"))  # the reply comes after all earlier messages
         async with asyncio.timeout(_READ_S):
             await self._task
         return self._arrivals
 
     async def count_keys(self) -> int:
-        """Count the keys of the caches."""
         async with asyncio.timeout(_ANSWER_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-            writer.write(_command("DBSIZE"))
+            writer.write(command("DBSIZE"))
             count = await _reply(reader)
         writer.close()
         return int(count)
 
     async def close(self) -> None:
-        """Close the connection."""
         if self._writer is not None:
             self._writer.close()
         if self._task is not None:
@@ -135,10 +134,6 @@ class Subscriber:
             # Keep numbers as text: a float would hide a lost digit.
             trade = json.loads(payload, parse_float=str, parse_int=str)
             self._arrivals.trades[trade["tradeId"], trade["price"], trade["quantity"], trade["side"]] += 1
-
-
-def _command(*words: str) -> bytes:
-    return (f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)).encode()
 
 
 async def _reply(reader: asyncio.StreamReader) -> Any:

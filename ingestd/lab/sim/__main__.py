@@ -27,7 +27,6 @@ WRONG_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT."""
     arguments = _parser().parse_args(argv)
     try:
         venue: AnyVenue = arguments.make(arguments)

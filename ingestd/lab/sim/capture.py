@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from ingestd.errors import IngestdError
 from ingestd.lab.sim.venues import venue_of_url
@@ -18,13 +18,13 @@ class CaptureError(IngestdError):
     """The file is not a capture of a venue the simulator knows."""
 
 
-class Line(NamedTuple):
-    """One line of a capture; `at` is the time of arrival in epoch seconds (None for notes)."""
+class Line(msgspec.Struct):
+    """One line of a capture; `ts` is the time of arrival in epoch seconds (None for notes)."""
 
-    at: float | None
+    ts: float | None
     kind: str
-    url: str
-    data: str
+    url: str | None = None
+    data: str | None = None
 
 
 class RecordedFrame(NamedTuple):
@@ -51,32 +51,25 @@ class Capture:
         return self.frames[-1].at - self.frames[0].at
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Read the lines of a capture, gzipped or not."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for text in lines:
-            line = json.loads(text)
-            yield Line(line["ts"], line["kind"], line.get("url") or "", line.get("data") or "")
-
-
 def read_capture(path: Path) -> Capture:
-    """Read and classify a whole capture. Raises `CaptureError`, or `OSError` if the file cannot be read."""
-    lines = list(read_lines(path))
+    """Read and classify a whole capture, gzipped or not. Raises `CaptureError`, or `OSError` if it cannot be read."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        lines = [msgspec.json.decode(text, type=Line) for text in file]
     venue = next((venue for line in lines if line.url and (venue := venue_of_url(line.url))), None)
     if venue is None:
         raise CaptureError(f"{path}: no URL of a venue the simulator knows")
     frames, enveloped = [], False
     for line in lines:
-        if line.kind != "recv" or line.at is None:
+        if line.kind != "recv" or line.ts is None or not line.data:
             continue
         stream = venue.stream_of(line.data)
         if stream is None:
             continue
         payload = venue.payload(line.data)
         enveloped = enveloped or payload is not line.data
-        frames.append(RecordedFrame(line.at, stream, payload))
+        frames.append(RecordedFrame(line.ts, stream, payload))
     if not frames:
         raise CaptureError(f"{path}: no market data in it")
-    bodies = tuple((line.url, line.data) for line in lines if line.kind == "http")
+    bodies = tuple((line.url or "", line.data or "") for line in lines if line.kind == "http")
     return Capture(path, venue, bodies, tuple(frames), enveloped)

@@ -41,7 +41,6 @@ class EmbeddedValkey(EmbeddedServer):
 
     @property
     def socket_path(self) -> Path:
-        """The path of its unix socket."""
         return self._home / "valkey.sock"
 
     def _command(self) -> Sequence[str | Path]:

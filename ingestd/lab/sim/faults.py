@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -68,37 +66,3 @@ def parse_schedule(text: str) -> Scheduled:
         return Scheduled(float(when), Fault(kind, n=int(amount) if amount else 1))
     except ValueError as error:
         raise FaultError(f"{text!r}: {error}") from error
-
-
-async def run_schedule(
-    schedule: Sequence[Scheduled], started: Callable[[], Awaitable[None]], apply: Callable[[Fault], Awaitable[object]]
-) -> None:
-    """Apply each fault at its time."""
-    await started()
-    elapsed_s = 0.0
-    for item in sorted(schedule, key=lambda item: item.after_s):
-        await asyncio.sleep(item.after_s - elapsed_s)
-        elapsed_s = item.after_s
-        await apply(item.fault)
-
-
-class RateLimit:
-    """Counts the REST requests still to be refused."""
-
-    def __init__(self) -> None:
-        self._left = 0
-        self._fault = Fault("rate_limit")
-        self.refused = 0
-
-    def arm(self, fault: Fault) -> None:
-        """Refuse the next `n` requests."""
-        self._fault = fault
-        self._left = fault.n
-
-    def take(self) -> Fault | None:
-        """Return the refusal for this request, or None to answer it."""
-        if not self._left:
-            return None
-        self._left -= 1
-        self.refused += 1
-        return self._fault

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+
+from aiohttp.abc import AbstractStreamWriter
 
 from ingestd.clock import monotonic_s
 from ingestd.lab.sim.ledger import Ledger
@@ -16,14 +17,6 @@ from ingestd.lab.sim.venues.base import Stream
 
 _SMALL = tuple(bytes((0x81, length)) for length in range(126))
 _DRAIN_POLL_S = 0.005
-Wrap = Callable[[str, str], str]
-
-
-class Drainable(Protocol):
-    """The part of aiohttp's stream writer that is used here."""
-
-    async def drain(self) -> None:
-        """Wait until the transport accepts more."""
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -39,7 +32,9 @@ def text_frame(payload: bytes) -> bytes:
 class Connection:
     """One open socket. `streams` maps a sent stream's name to the stream and the name the client subscribed to."""
 
-    def __init__(self, transport: asyncio.Transport, writer: Drainable, host: str, *, combined: bool) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, writer: AbstractStreamWriter, host: str, *, combined: bool
+    ) -> None:
         self.transport = transport
         self.host = host
         self.combined = combined
@@ -54,11 +49,9 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the socket can still be written to."""
         return not self.transport.is_closing()
 
     def carries(self, market_id: str) -> bool:
-        """Whether a stream of this market is subscribed here."""
         return any(stream.market_id == market_id for stream, _ in self.streams.values())
 
     def put(self, payload: bytes) -> None:
@@ -66,7 +59,6 @@ class Connection:
         self._outbox.append(text_frame(payload))
 
     def write(self) -> None:
-        """Write all added frames to the transport in one call."""
         if self._outbox:
             data = b"".join(self._outbox)
             self._outbox.clear()
@@ -93,7 +85,7 @@ class Connection:
 class Hub:
     """All connections. A frame is published once and written to every subscriber."""
 
-    def __init__(self, ledger: Ledger, wrap: Wrap) -> None:
+    def __init__(self, ledger: Ledger, wrap: Callable[[str, str], str]) -> None:
         self.ledger = ledger
         self.connections: dict[Connection, None] = {}
         self._wrap = wrap
@@ -112,7 +104,6 @@ class Hub:
         return [name for name, subscribers in self._subscribers.items() if subscribers]
 
     def add(self, connection: Connection) -> None:
-        """Add an open socket."""
         connection.log_mark = connection.write_mark = self.ledger.position
         self.connections[connection] = None
 
@@ -134,7 +125,6 @@ class Hub:
         self.anyone.set()
 
     def unsubscribe(self, connection: Connection, stream: str) -> None:
-        """Stop sending a stream to this socket."""
         connection.streams.pop(stream, None)
         self._subscribers.get(stream, {}).pop(connection, None)
         if not self.subscriptions:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from ingestd.lab.sim.venues.base import Stream, Venue
+from ingestd.lab.sim.venues.base import SentTick, SentTrade, Stream, Venue
 
 
 class Doubt(NamedTuple):
@@ -37,10 +37,9 @@ class Ledger:
         self._uncertain = 0
         self._seen: set[tuple[str, str]] = set()
         self.sent: Counter[str] = Counter()  # records by channel (frames for order books and `other`), over all sockets
-        self.by_market: dict[str, Counter[str]] = {}
+        self.by_market: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.distinct_trades = 0
         self.withheld_trades = 0
-        self.malformed = 0
         self.last_trade_ids: dict[str, str] = {}
         self.symbol_of: dict[str, str] = {}  # market id → unified symbol
 
@@ -49,9 +48,9 @@ class Ledger:
         """The number of frames in the trade log."""
         return self._trades.count
 
-    def record(self, stream: Stream, payload: bytes, copies: int, records: int = 1) -> None:
+    def record(self, stream: Stream, payload: bytes, copies: int) -> None:
         """Record a frame without trades that was written to `copies` sockets."""
-        self._count(stream, copies * records)
+        self._count(stream, copies)
         if stream.channel == "ticks":
             self._ticks.append(stream, payload)
 
@@ -93,19 +92,14 @@ class Ledger:
                     if key in seen:
                         continue
                     seen.add(key)
-                line: dict[str, object] = {"symbol": self.symbol_of.get(market, market), **trade._asdict()}
-                line |= {"time_ms": trade.time_us // 1000, "stream": stream}
-                if not withheld and self._is_doubtful(index, stream):
-                    line["uncertain"] = True
-                yield json.dumps(line).encode() + b"\n"
+                uncertain = {"uncertain": True} if not withheld and self._is_doubtful(index, stream) else {}
+                yield self._line(market, stream, trade, trade.time_us // 1000, **uncertain)
 
     def tick_lines(self) -> Iterator[bytes]:
         """NDJSON of the ticks sent, each once regardless of the number of sockets."""
         for market, stream, payload in self._ticks.read():
             for tick in self._venue.ticks(payload):
-                time_ms = None if tick.time_us is None else tick.time_us // 1000
-                line = {"symbol": self.symbol_of.get(market, market), **tick._asdict()}
-                yield json.dumps({**line, "time_ms": time_ms, "stream": stream}).encode() + b"\n"
+                yield self._line(market, stream, tick, None if tick.time_us is None else tick.time_us // 1000)
 
     def uncertain_trades(self) -> int:
         """Count the distinct trades that were written but may not have arrived."""
@@ -116,16 +110,16 @@ class Ledger:
         return self._uncertain
 
     def close(self) -> None:
-        """Remove the temporary files."""
         for log in (self._trades, self._ticks, self._withheld):
             log.close()
 
     def _count(self, stream: Stream, amount: int) -> None:
         self.sent[stream.channel] += amount
-        market = self.by_market.get(stream.market_id)
-        if market is None:
-            market = self.by_market[stream.market_id] = Counter()
-        market[stream.channel] += amount
+        self.by_market[stream.market_id][stream.channel] += amount
+
+    def _line(self, market: str, stream: str, sent: SentTrade | SentTick, time_ms: int | None, **more: object) -> bytes:
+        names = {"symbol": self.symbol_of.get(market, market), **sent._asdict(), "time_ms": time_ms, "stream": stream}
+        return json.dumps({**names, **more}).encode() + b"\n"
 
     def _is_doubtful(self, index: int, stream: str) -> bool:
         return any(doubt.first <= index < doubt.end and stream in doubt.streams for doubt in self._doubts)

@@ -20,6 +20,7 @@ from ingestd.lab.sim.venues.base import RecordedBook, RestAnswer, RestCall, Sent
 
 MAX_SPEED = math.inf
 _FRAMES_PER_FLUSH = 64
+_LONGEST_SLEEP_S = 0.1  # so that a stop is noticed soon
 _REMEMBERED = 1000  # number of latest trade frames that a `duplicate` can resend
 
 
@@ -34,7 +35,7 @@ class ReplaySource(Source):
         self._streams = {frame.stream.name: frame.stream for frame in capture.frames}
         self._cursor = 0
         self._delta_ms: int | None = None if shift_to_now else 0
-        self._books: dict[str, RecordedBook] = {}
+        self.books: dict[str, RecordedBook] = {}  # at the cursor, by market id
         self._opened: set[str] = set()  # order book streams whose recorded snapshot the cursor has passed
         self._last_trades: deque[tuple[Stream, str]] = deque(maxlen=_REMEMBERED)
         self._withhold = 0
@@ -46,24 +47,13 @@ class ReplaySource(Source):
     # the data for the venue's REST
 
     def recorded(self, url_part: str) -> list[str]:
-        """The recorded bodies whose URL contains `url_part`."""
         return [body for url, body in self._capture.bodies if url_part in url]
 
-    def book(self, market_id: str) -> RecordedBook | None:
-        """The order book at the cursor."""
-        return self._books.get(market_id)
-
-    def market_ids(self) -> list[str]:
-        """The market ids of the recorded streams."""
-        return list(self.symbols.values())
-
     def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
-        """The trades of the latest trade frames."""
         frames = [payload for stream, payload in reversed(self._last_trades) if stream.market_id == market_id]
         return [trade for payload in frames[:limit] for trade in reversed(self.venue.trades(payload))][:limit]
 
     def now_ms(self) -> int:
-        """The time of the frame at the cursor."""
         frames = self._capture.frames
         at = frames[min(self._cursor, len(frames) - 1)].at
         return int(at * 1000) + self._shift_ms()
@@ -74,30 +64,29 @@ class ReplaySource(Source):
         """Return the recorded stream for a subscription; note an adaptation if it differs."""
         name = self.venue.stands_in(asked, self._streams)
         if name is None:
-            self.adaptations.note("unavailable", asked, "acknowledged, then silent")
+            self.adapted("unavailable", asked, "acknowledged, then silent")
             return None
         if name != asked:
-            self.adaptations.note("stream", asked, name)
+            self.adapted("stream", asked, name)
         return self._streams[name]
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
         """Note an adaptation if the envelope differs from the recorded one."""
         if self._capture.enveloped and not connection.combined:
-            self.adaptations.note("envelope", f"raw {stream.name}", "recorded in a combined stream; envelope removed")
+            self.adapted("envelope", f"raw {stream.name}", "recorded in a combined stream; envelope removed")
 
     def opening_frames(self, stream: Stream) -> list[str]:
         """For a book subscribed late, a snapshot of the book replayed so far."""
-        book = self._books.get(stream.market_id)
+        book = self.books.get(stream.market_id)
         if stream.channel != "order_book" or book is None or stream.name not in self._opened:
             return []
         snapshot = self.venue.book_snapshot(stream, book)
         if snapshot is None:
             return []
-        self.adaptations.note("snapshot", stream.name, "made from the frames replayed so far")
+        self.adapted("snapshot", stream.name, "made from the frames replayed so far")
         return [self.venue.shift(stream, snapshot, self._shift_ms())]
 
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """The venue's answer with its times shifted."""
         answer = self.venue.rest(call, self)
         # a server time comes from `now_ms`, which is already shifted
         if answer is None or answer.is_of_now or not self._shift_to_now or call.path.endswith("time"):
@@ -106,7 +95,6 @@ class ReplaySource(Source):
         return RestAnswer(body, answer.adapted, answer.status)
 
     def describe(self) -> dict[str, object]:
-        """The position of the replay."""
         return {
             "capture": self._capture.path.name,
             "frames": len(self._capture.frames),
@@ -136,42 +124,29 @@ class ReplaySource(Source):
         """Replay from the first frame to the last, once."""
         await self.switch.until_on()
         self._delta_ms = self._shift_ms()
-        frames = self._capture.frames
+        count = len(self._capture.frames)
         self._origin_s = monotonic_s()
-        while self._cursor < len(frames):
+        while self._cursor < count:
             paused_at = monotonic_s()
             await self.switch.until_on()
             if self._speed == MAX_SPEED:
                 await hub.anyone.wait()  # at `MAX_SPEED` the replay would end before a client has reconnected
-            self._origin_s += monotonic_s() - paused_at
+            now_s = monotonic_s()
+            self._origin_s += now_s - paused_at
             async with self.switch.turn:
-                for _ in range(self._due()):
+                for number in range(self._cursor, min(self._cursor + _FRAMES_PER_FLUSH, count)):
+                    if self._due_s(number) > now_s:
+                        break
                     self._step(hub)
                 await hub.flush()
-            await asyncio.sleep(self._until_next_s())
+            left_s = self._due_s(self._cursor) - monotonic_s() if self._cursor < count else 0.0
+            await asyncio.sleep(min(max(0.0, left_s), _LONGEST_SLEEP_S))
         self.finished = True
 
-    def _due(self) -> int:
-        """The number of frames due now, limited so that one flush stays small."""
-        left = len(self._capture.frames) - self._cursor
-        if self._speed == MAX_SPEED:
-            return min(left, _FRAMES_PER_FLUSH)
-        elapsed_s = (monotonic_s() - self._origin_s) * self._speed
-        first_at = self._capture.frames[0].at
-        count = 0
-        while count < min(left, _FRAMES_PER_FLUSH):
-            if self._capture.frames[self._cursor + count].at - first_at > elapsed_s:
-                break
-            count += 1
-        return count
-
-    def _until_next_s(self) -> float:
-        """Seconds until the next frame, limited so that a stop is noticed soon."""
+    def _due_s(self, number: int) -> float:
+        """The monotonic time at which a frame is due."""
         frames = self._capture.frames
-        if self._speed == MAX_SPEED or self._cursor >= len(frames):
-            return 0
-        due_s = self._origin_s + (frames[self._cursor].at - frames[0].at) / self._speed
-        return min(max(0.0, due_s - monotonic_s()), 0.1)
+        return self._origin_s + (frames[number].at - frames[0].at) / self._speed
 
     def _step(self, hub: Hub) -> RecordedFrame:
         frame = self._capture.frames[self._cursor]
@@ -210,17 +185,16 @@ class ReplaySource(Source):
         while sent < n and self._cursor < len(self._capture.frames):
             frame = self._step(hub)
             sent += frame.stream.channel == "trades" and market_id in (None, frame.stream.market_id)
-        if self._speed != MAX_SPEED and self._cursor > skipped_from:
-            frames = self._capture.frames
-            self._origin_s -= (frames[self._cursor - 1].at - frames[skipped_from].at) / self._speed
+        if self._cursor > skipped_from:
+            self._origin_s -= self._due_s(self._cursor - 1) - self._due_s(skipped_from)
         await hub.flush()
         return sent
 
     def _keep_book(self, frame: RecordedFrame) -> None:
         change = self.venue.book_change(frame.payload)
-        book = self._books.get(change.market_id)
+        book = self.books.get(change.market_id)
         if book is None:
-            book = self._books[change.market_id] = RecordedBook()
+            book = self.books[change.market_id] = RecordedBook()
             first = self.venue.first_book(change.market_id, self)
             if first is not None:
                 book.apply(first)

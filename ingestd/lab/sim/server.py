@@ -9,7 +9,7 @@ from typing import Generic, Self, TypeVar
 
 from aiohttp import WSMsgType, web
 
-from ingestd.lab.sim.faults import Fault, FaultError, RateLimit, Scheduled, parse_fault, run_schedule
+from ingestd.lab.sim.faults import Fault, FaultError, Scheduled, parse_fault
 from ingestd.lab.sim.hub import Connection, Hub
 from ingestd.lab.sim.source import Source
 from ingestd.lab.sim.venues.base import RestCall, compact
@@ -34,10 +34,12 @@ class LocalVenue(Generic[S]):
         self.symbols = source.symbols
         self.port = port
         self.requests = 0
+        self.malformed = 0  # frames
         self.hub = Hub(self.ledger, source.venue.wrap)
         self.ledger.symbol_of = {market_id: symbol for symbol, market_id in self.symbols.items()}
-        self._schedule = tuple(schedule)
-        self._rate_limit = RateLimit()
+        self._schedule = sorted(schedule, key=lambda item: item.after_s)
+        self._refusals: list[Fault] = []  # one for each REST request that is still to be refused
+        self._refused = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._mute: set[str] = set()  # streams that are no longer sent to anyone
@@ -45,7 +47,6 @@ class LocalVenue(Generic[S]):
 
     @property
     def control(self) -> str:
-        """The base URL of the control endpoints."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -79,8 +80,7 @@ class LocalVenue(Generic[S]):
         self.port = self._runner.addresses[0][1]
         self._tasks.append(asyncio.create_task(self.source.run(self.hub), name="sim-emission"))
         if self._schedule:
-            schedule = run_schedule(self._schedule, self.source.switch.until_on, self.apply)
-            self._tasks.append(asyncio.create_task(schedule, name="sim-faults"))
+            self._tasks.append(asyncio.create_task(self._run_schedule(), name="sim-faults"))
         return self
 
     def ready_line(self) -> str:
@@ -170,9 +170,7 @@ class LocalVenue(Generic[S]):
     def _subscribe(self, connection: Connection, names: Sequence[str]) -> None:
         for asked in names:
             stream = self.source.resolve(asked, connection.host)
-            if stream is None:
-                continue
-            if stream.name in self._mute:
+            if stream is None or stream.name in self._mute:
                 continue
             if connection.deaf.get(stream.name, 0) > 0:
                 connection.deaf[stream.name] -= 1
@@ -189,8 +187,9 @@ class LocalVenue(Generic[S]):
 
     def _serve_rest(self, request: web.Request, host: str, path: str) -> web.Response:
         self.requests += 1
-        refusal = self._rate_limit.take()
-        if refusal is not None:
+        if self._refusals:
+            refusal = self._refusals.pop()
+            self._refused += 1
             return web.json_response(
                 {"code": -1003, "msg": "Too many requests; the simulator was told to say so."},
                 status=refusal.status,
@@ -198,35 +197,48 @@ class LocalVenue(Generic[S]):
             )
         answer = self.source.rest(RestCall(host, path, request.query))
         if answer is None:
-            self.source.adaptations.note("unavailable", f"GET {host}/{path}", "404")
+            self.source.adapted("unavailable", f"GET {host}/{path}", "404")
             return web.json_response({"code": -1, "msg": f"not simulated: {path}"}, status=404)
         if answer.adapted is not None:
-            self.source.adaptations.note("rest", f"GET {host}/{path}", answer.adapted)
+            self.source.adapted("rest", f"GET {host}/{path}", answer.adapted)
         return web.Response(text=answer.body, content_type="application/json", status=answer.status)
 
     # faults
 
+    async def _run_schedule(self) -> None:
+        await self.source.switch.until_on()
+        elapsed_s = 0.0
+        for item in self._schedule:
+            await asyncio.sleep(item.after_s - elapsed_s)
+            elapsed_s = item.after_s
+            await self.apply(item.fault)
+
     async def apply(self, fault: Fault) -> dict[str, object]:
         """Apply a fault now and return what it affected. Raises `FaultError`."""
         market_id = self._market_id(fault.symbol)
+        concerned = [c for c in self.hub.connections if market_id is None or c.carries(market_id)]
         match fault.kind:
             case "rate_limit":
-                self._rate_limit.arm(fault)
-                return {"kind": fault.kind, "touched": fault.n}
+                self._refusals = [fault] * fault.n
+                touched = fault.n
             case "drop":
-                return {"kind": fault.kind, "touched": await self._drop(self._concerned(market_id))}
+                touched = await self._drop(concerned)
             case "half_open":
-                return {"kind": fault.kind, "touched": self._freeze(self._concerned(market_id), fault.seconds)}
+                touched = self._freeze(concerned, fault.seconds)
             case "unsubscribe":
-                return {"kind": fault.kind, "touched": self._unsubscribe(market_id, fault)}
+                touched = self._unsubscribe(concerned, market_id, fault)
             case "malformed":
-                return {"kind": fault.kind, "touched": await self._send_malformed(self._concerned(market_id), fault.n)}
+                touched = await self._send_malformed(concerned, fault.n)
+            case _:
+                touched = await self._misbehave(fault, market_id)
+        return {"kind": fault.kind, "touched": touched}
+
+    async def _misbehave(self, fault: Fault, market_id: str | None) -> int:
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S), self.source.switch.turn:
-                touched = await self.source.misbehave(fault, market_id, self.hub)
+                return await self.source.misbehave(fault, market_id, self.hub)
         except TimeoutError:
             raise FaultError(f"{fault.kind}: a client has not read for {_STOP_TIMEOUT_S} s") from None
-        return {"kind": fault.kind, "touched": touched}
 
     def _market_id(self, symbol: str | None) -> str | None:
         if symbol is None:
@@ -235,12 +247,6 @@ class LocalVenue(Generic[S]):
         if market_id not in self.symbols.values():
             raise FaultError(f"no such symbol: {symbol}")
         return market_id
-
-    def _concerned(self, market_id: str | None) -> list[Connection]:
-        """The sockets with a stream of this market; None: all sockets."""
-        if market_id is None:
-            return list(self.hub.connections)
-        return [connection for connection in self.hub.connections if connection.carries(market_id)]
 
     async def _drop(self, connections: Sequence[Connection]) -> int:
         """Cut connections without a closing handshake, after a moment in which frames already sent can leave."""
@@ -274,9 +280,9 @@ class LocalVenue(Generic[S]):
                 self.hub.remove(connection)
                 connection.transport.abort()
 
-    def _unsubscribe(self, market_id: str | None, fault: Fault) -> int:
+    def _unsubscribe(self, connections: Sequence[Connection], market_id: str | None, fault: Fault) -> int:
         touched = 0
-        for connection in self._concerned(market_id):
+        for connection in connections:
             for stream, _ in list(connection.streams.values()):
                 if market_id in (None, stream.market_id) and fault.channel in (None, stream.channel):
                     self.hub.unsubscribe(connection, stream.name)
@@ -290,7 +296,7 @@ class LocalVenue(Generic[S]):
         for connection in connections:
             for index in range(n):
                 self.hub.put(connection, _MALFORMED[index % len(_MALFORMED)])
-        self.ledger.malformed += n * len(connections)
+        self.malformed += n * len(connections)
         await self.hub.flush()
         return len(connections)
 
@@ -307,7 +313,7 @@ class LocalVenue(Generic[S]):
             "distinct_trades": ledger.distinct_trades,
             "withheld_trades": ledger.withheld_trades,
             "uncertain_trades": ledger.uncertain_trades(),
-            "malformed": ledger.malformed,
+            "malformed": self.malformed,
             "by_symbol": {symbol_of.get(market, market): dict(counts) for market, counts in ledger.by_market.items()},
             "last_trade_ids": {symbol_of.get(market, market): last for market, last in ledger.last_trade_ids.items()},
             "emitting": self.source.switch.is_on and not self.source.finished,
@@ -316,7 +322,7 @@ class LocalVenue(Generic[S]):
             "subscriptions": self.hub.subscriptions,
             "streams": self.hub.streams,
             "rest_requests": self.requests,
-            "rest_refused": self._rate_limit.refused,
+            "rest_refused": self._refused,
             **self.source.describe(),
         }
 
@@ -332,7 +338,7 @@ class LocalVenue(Generic[S]):
         return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in self.symbols.items()})
 
     async def _get_adaptations(self, _: web.Request) -> web.Response:
-        return web.json_response(self.source.adaptations.as_list())
+        return web.json_response(self.source.adaptations())
 
     async def _post_start(self, _: web.Request) -> web.Response:
         self.source.switch.start()

@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 
+from ingestd.clock import monotonic_s
 from ingestd.lab.sim.faults import Fault, FaultError
 from ingestd.lab.sim.hub import Connection, Hub
 from ingestd.lab.sim.ledger import Ledger
-from ingestd.lab.sim.switch import Switch
 from ingestd.lab.sim.venues.base import RestAnswer, RestCall, Stream, Venue
 
 
-class Adaptations:
-    """Lists each deviation from the recording once (`GET /_sim/adaptations`)."""
+class Switch:
+    """`quiet_s`: seconds after the last subscribe message at which emission starts; None: only `start()` starts it."""
 
-    def __init__(self) -> None:
-        self._notes: dict[tuple[str, str, str], None] = {}
+    def __init__(self, quiet_s: float | None) -> None:
+        self._quiet_s = quiet_s
+        self._on = asyncio.Event()
+        self._touched = asyncio.Event()
+        self._last_subscribed: float | None = None
+        self.turn = asyncio.Lock()  # held while frames are being published and flushed
+        self.stopped_by_hand = False
 
-    def note(self, kind: str, asked: str, sent: str) -> None:
-        """`kind` is stream, envelope, rest, snapshot or unavailable."""
-        self._notes[(kind, asked, sent)] = None
+    @property
+    def is_on(self) -> bool:
+        return self._on.is_set()
 
-    def as_list(self) -> list[dict[str, str]]:
-        """The adaptations in order of first occurrence."""
-        return [{"kind": kind, "asked": asked, "sent": sent} for kind, asked, sent in self._notes]
+    def subscribed(self) -> None:
+        """Restart the quiet period, because a client subscribed."""
+        self._last_subscribed = monotonic_s()
+        self._touched.set()
+
+    def start(self) -> None:
+        self.stopped_by_hand = False
+        self._on.set()
+        self._touched.set()
+
+    async def stop(self) -> None:
+        """Stop the emission; returns once frames being sent are flushed."""
+        self.stopped_by_hand = True
+        self._on.clear()
+        async with self.turn:
+            pass
+
+    async def until_on(self) -> None:
+        """Wait until the emission is on."""
+        while not self._on.is_set():
+            self._touched.clear()
+            left_s = self._quiet_left_s()
+            if left_s is not None and left_s <= 0:
+                self.start()
+                return
+            try:
+                await asyncio.wait_for(self._touched.wait(), left_s)
+            except TimeoutError:
+                pass  # the quiet period may be over; checked above
+
+    def _quiet_left_s(self) -> float | None:
+        if self._quiet_s is None or self._last_subscribed is None or self.stopped_by_hand:
+            return None
+        return self._last_subscribed + self._quiet_s - monotonic_s()
 
 
 class Source(ABC):
@@ -35,8 +72,16 @@ class Source(ABC):
         self.venue = venue
         self.ledger = ledger
         self.switch = Switch(quiet_s)
-        self.adaptations = Adaptations()
         self.finished = False  # nothing is left to send
+        self._adaptations: dict[tuple[str, str, str], None] = {}
+
+    def adapted(self, kind: str, asked: str, sent: str) -> None:
+        """Note a deviation from the recording; `kind` is stream, envelope, rest, snapshot or unavailable."""
+        self._adaptations[(kind, asked, sent)] = None
+
+    def adaptations(self) -> list[dict[str, str]]:
+        """Each deviation once, in order of first occurrence."""
+        return [{"kind": kind, "asked": asked, "sent": sent} for kind, asked, sent in self._adaptations]
 
     @abstractmethod
     async def run(self, hub: Hub) -> None:

@@ -49,10 +49,12 @@ class Ages:
         return {"messages": len(ordered), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0)}
 
 
+def command(*words: str) -> bytes:
+    return (f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)).encode()
+
+
 def main(arguments: list[str]) -> None:
-    """Subscribe and measure until SIGTERM."""
     port, *patterns = arguments
-    command = ["PSUBSCRIBE", *patterns]
     ages = Ages()
 
     def finish(_number: int, _frame: FrameType | None) -> None:
@@ -60,8 +62,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(0)
 
     with socket.create_connection(("127.0.0.1", int(port))) as connection:
-        parts = "".join(f"${len(part)}\r\n{part}\r\n" for part in command)
-        connection.sendall(f"*{len(command)}\r\n{parts}".encode())
+        connection.sendall(command("PSUBSCRIBE", *patterns))
         connection.recv(65536)
         signal.signal(signal.SIGTERM, finish)
         print("ready", flush=True)

@@ -108,7 +108,6 @@ class _Lane:
         self._size = cycle(_SIZES)
 
     def frame(self, at_ms: int) -> bytes:
-        """The next frame, with consecutive ids."""
         self._id = number = self._id + 1
         if self.channel == "trades":
             maker = b"true" if number % 3 else b"false"
@@ -144,7 +143,7 @@ class VolleySource(Source):
         stream = stream_named(asked)
         if stream.channel in ("trades", "ticks") and stream.market_id in self._market_ids:
             return stream
-        self.adaptations.note("unavailable", asked, "acknowledged, then silent")
+        self.adapted("unavailable", asked, "acknowledged, then silent")
         return None
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
@@ -152,7 +151,6 @@ class VolleySource(Source):
         self._lanes.append(_Lane(connection, stream, self._first_id))
 
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """Answer Binance's endpoints."""
         return self._rest.answer(call)
 
     def describe(self) -> dict[str, object]:
@@ -160,7 +158,6 @@ class VolleySource(Source):
         return {"started_at": self._started_at, "finished_at": self._finished_at, "lanes": len(self._lanes)}
 
     async def run(self, hub: Hub) -> None:
-        """Send the volley once."""
         await self.switch.until_on()
         if self._pace is None:
             await self._at_once(self._count or 0)

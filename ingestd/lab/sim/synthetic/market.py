@@ -14,6 +14,7 @@ from ingestd.clock import now_us
 
 POOL = 256  # sizes in the pool; a power of two, so that bits of a random number select one
 DEPTH = 50  # levels per side
+TICK_DECIMALS = 2
 QUANTITY_DECIMALS = 3
 MINUTE_MS = 60_000
 _CANDLES_KEPT = 1500
@@ -23,19 +24,20 @@ _UNITS = tuple(1 + random.Random(number).getrandbits(12) for number in range(POO
 
 
 class Listing(NamedTuple):
-    """A market's constants: names, decimals of the tick, and decimals with which prices and sizes are written."""
+    """A market against USDT: its names, and the decimals with which prices and sizes are written."""
 
-    symbol: str
     base: str
-    quote: str
     linear: bool
-    tick_decimals: int
     first_tick: int
+
+    @property
+    def symbol(self) -> str:
+        return f"{self.base}/USDT:USDT" if self.linear else f"{self.base}/USDT"
 
     @property
     def market_id(self) -> str:
         """Binance's market id, the same for the spot pair and its perpetual."""
-        return self.base + self.quote
+        return f"{self.base}USDT"
 
     @property
     def key(self) -> str:
@@ -45,11 +47,10 @@ class Listing(NamedTuple):
     @property
     def price_decimals(self) -> int:
         """Decimals of prices: eight on spot, the tick's on futures."""
-        return self.tick_decimals if self.linear else 8
+        return TICK_DECIMALS if self.linear else 8
 
     @property
     def quantity_decimals(self) -> int:
-        """Decimals of sizes: as for prices."""
         return QUANTITY_DECIMALS if self.linear else 8
 
 
@@ -74,7 +75,6 @@ class Candle:
         self.count = self.volume = self.quote = self.taker_base = self.taker_quote = 0
 
     def add(self, tick: int, units: int, *, buyer_takes: bool) -> None:
-        """Add one trade."""
         self.close = tick
         if tick > self.high:
             self.high = tick
@@ -115,12 +115,11 @@ class Market:
         return self.bid + 1
 
     def price(self, tick: int) -> bytes:
-        """Format a price."""
         text = self._prices.get(tick)
         if text is None:
             if len(self._prices) > _TEXTS_KEPT:
                 self._prices.clear()
-            text = decimal_text(tick, self.listing.tick_decimals, self.listing.price_decimals)
+            text = decimal_text(tick, TICK_DECIMALS, self.listing.price_decimals)
             self._prices[tick] = text
         return text
 
@@ -214,13 +213,8 @@ def decimal_text(units: int, decimals: int, written: int) -> bytes:
 
 def listings(count: int, *, linear: bool = False) -> list[Listing]:
     """`BTC/USDT`, `ETH/USDT`, …, then `SIM0010/USDT` on, or their perpetuals; prices from about 100 to 100,000."""
-    made = []
-    for number in range(count):
-        base = _BASES[number] if number < len(_BASES) else f"SIM{number:04d}"
-        symbol = f"{base}/USDT:USDT" if linear else f"{base}/USDT"
-        first_tick = 100_000 + 37_003 * (number * 7 % 97)
-        made.append(Listing(symbol, base, "USDT", linear, 2, first_tick))
-    return made
+    bases = [*_BASES, *(f"SIM{number:04d}" for number in range(len(_BASES), count))][:count]
+    return [Listing(base, linear, 100_000 + 37_003 * (number * 7 % 97)) for number, base in enumerate(bases)]
 
 
 def new_first_id() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from ingestd.clock import now_us
-from ingestd.lab.sim.synthetic.market import MINUTE_MS, Candle, Market, Trade, decimal_text
+from ingestd.lab.sim.synthetic.market import MINUTE_MS, TICK_DECIMALS, Candle, Market, Trade, decimal_text
 from ingestd.lab.sim.synthetic.wire import AGGREGATE_OFFSET, FUNDING_INTERVAL_MS, Wire, next_funding_ms
 from ingestd.lab.sim.venues.base import Json, RestAnswer, RestCall, compact
 from ingestd.lab.sim.venues.binance import INVERSE_REST, LINEAR_REST, SPOT_REST
@@ -69,13 +69,13 @@ def _exchange_info(markets: Iterable[Market], now_ms: int) -> Json:
 
 def _symbol(market: Market) -> Json:
     listing = market.listing
-    tick = decimal_text(1, listing.tick_decimals, listing.price_decimals).decode()
+    tick = decimal_text(1, TICK_DECIMALS, listing.price_decimals).decode()
     step = decimal_text(1, 3, listing.quantity_decimals).decode()
     symbol: dict[str, Json] = {
         "symbol": listing.market_id,
         "status": "TRADING",
         "baseAsset": listing.base,
-        "quoteAsset": listing.quote,
+        "quoteAsset": "USDT",
         "baseAssetPrecision": 8,
         "quotePrecision": 8,
         "orderTypes": ["LIMIT", "MARKET"],
@@ -88,8 +88,8 @@ def _symbol(market: Market) -> Json:
     if listing.linear:
         symbol["filters"].append({"filterType": "MIN_NOTIONAL", "notional": "5"})
         symbol |= {"pair": listing.market_id, "contractType": "PERPETUAL", "deliveryDate": 4133404800000}
-        symbol |= {"onboardDate": 1569398400000, "marginAsset": listing.quote, "underlyingType": "COIN"}
-        return symbol | {"pricePrecision": listing.tick_decimals, "quantityPrecision": 3}
+        symbol |= {"onboardDate": 1569398400000, "marginAsset": "USDT", "underlyingType": "COIN"}
+        return symbol | {"pricePrecision": TICK_DECIMALS, "quantityPrecision": 3}
     symbol["filters"].append({"filterType": "NOTIONAL", "minNotional": "5.00000000", "maxNotional": "9000000.00000000"})
     return symbol | {"isSpotTradingAllowed": True, "isMarginTradingAllowed": False, "permissions": ["SPOT"]}
 
@@ -116,7 +116,7 @@ def _selected(market: Market, query: Query, first_id: int | None) -> list[Trade]
 
 
 def _recent_trades(market: Market, query: Query, _: int) -> Json:
-    quantum = market.listing.tick_decimals + 3
+    quantum = TICK_DECIMALS + 3
     first_id = int(query["fromId"]) if "fromId" in query else None
     return [
         {

@@ -60,7 +60,6 @@ class Beat:
         self._next = 0
 
     def due(self, lanes: Sequence[Lane], elapsed_s: float) -> Iterator[Lane]:
-        """The items due since the last call."""
         if not lanes:
             return
         self._credit += len(lanes) * min(elapsed_s, self._period_s) / self._period_s
@@ -101,7 +100,6 @@ class SyntheticSource(Source):
         self._is_arranged = False
 
     def resume(self, symbol: str) -> None:
-        """Resume a halted market."""
         self._halted.discard(self.symbols[symbol])
         self._is_arranged = False
 
@@ -112,13 +110,12 @@ class SyntheticSource(Source):
         family = {"depth": "depth@100ms", "markPrice": "markPrice@1s"}.get(kind.split("@")[0], kind)
         stream = lane.streams.get(family) if lane else None
         if stream is None:
-            self.adaptations.note("unavailable", asked, "acknowledged, then silent")
+            self.adapted("unavailable", asked, "acknowledged, then silent")
         elif family != kind:
-            self.adaptations.note("stream", asked, stream.name)
+            self.adapted("stream", asked, stream.name)
         return stream
 
     def subscribed(self, connection: Connection, stream: Stream) -> None:
-        """Make the stream live."""
         lane = self.lane_of_key[stream.market_id]
         if stream.market_id in self._halted:
             return
@@ -129,7 +126,6 @@ class SyntheticSource(Source):
         self._is_arranged = False
 
     def rest(self, call: RestCall) -> RestAnswer | None:
-        """Answer Binance's endpoints."""
         return self._rest.answer(call)
 
     def describe(self) -> dict[str, object]:
@@ -194,7 +190,6 @@ class SyntheticSource(Source):
             await asyncio.sleep(0 if debt >= _EVENTS_PER_FLUSH else _TURN_S)
 
     def _arrange(self) -> None:
-        """List what is live."""
         lanes = self.lane_of_key.values()
         running = [lane for lane in lanes if lane.market.listing.key not in self._halted]
         self._events = [(self._trade, lane) for lane in running if lane.live & _TRADES]

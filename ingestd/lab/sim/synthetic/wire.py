@@ -6,7 +6,15 @@ USDⓈ-M: https://developers.binance.com/docs/derivatives/usds-margined-futures/
 
 from __future__ import annotations
 
-from ingestd.lab.sim.synthetic.market import MINUTE_MS, QUANTITY_DECIMALS, Candle, Market, Trade, decimal_text
+from ingestd.lab.sim.synthetic.market import (
+    MINUTE_MS,
+    QUANTITY_DECIMALS,
+    TICK_DECIMALS,
+    Candle,
+    Market,
+    Trade,
+    decimal_text,
+)
 
 AGGREGATE_OFFSET = 1_000_000  # trade id less aggregate id: Binance numbers them separately
 FUNDING_INTERVAL_MS = 8 * 3_600_000
@@ -108,7 +116,7 @@ class Wire:
     def volumes(self, candle: Candle) -> tuple[bytes, bytes, bytes, bytes]:
         """Base, quote, taker base and taker quote volume, as texts."""
         listing = self._market.listing
-        base, quote = listing.quantity_decimals, listing.tick_decimals + QUANTITY_DECIMALS
+        base, quote = listing.quantity_decimals, TICK_DECIMALS + QUANTITY_DECIMALS
         return (
             decimal_text(candle.volume, QUANTITY_DECIMALS, base),
             decimal_text(candle.quote, quote, max(quote, listing.price_decimals)),

@@ -140,22 +140,19 @@ class RecordedBook:
 
 
 class RestSource(Protocol):
-    """The data for a venue's `rest`: the capture's bodies, and the books at the cursor."""
+    """The data for a venue's `rest`: the capture's bodies, and what was replayed up to the cursor."""
+
+    symbols: dict[str, str]  # unified symbol → market id, of the markets with recorded frames
+    books: dict[str, RecordedBook]  # by market id, once a frame of it was replayed
 
     def recorded(self, url_part: str) -> list[str]:
         """The recorded bodies whose URL contains `url_part`, in file order."""
 
-    def book(self, market_id: str) -> RecordedBook | None:
-        """The book at the cursor, or None before its first frame."""
-
-    def market_ids(self) -> list[str]:
-        """The market ids with recorded frames."""
-
     def newest_trades(self, market_id: str, limit: int) -> list[SentTrade]:
-        """The last trades up to the cursor, including those sent to nobody, newest first."""
+        """The last trades, including those sent to nobody, newest first."""
 
     def now_ms(self) -> int:
-        """The venue's clock: the capture's time at the cursor, shifted like the payloads."""
+        """The venue's clock: the capture's time, shifted like the payloads."""
 
 
 class Venue(ABC):

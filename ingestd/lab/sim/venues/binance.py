@@ -196,7 +196,7 @@ def _depth(market_id: str, source: RestSource) -> RestAnswer | None:
     bodies = source.recorded(f"depth?symbol={market_id}&")
     if not bodies:
         return None
-    book = source.book(market_id)
+    book = source.books.get(market_id)
     snapshot = json.loads(bodies[-1])
     if book is None or book.sequence <= snapshot["lastUpdateId"]:
         return RestAnswer(bodies[-1])

@@ -109,7 +109,7 @@ class KrakenFutures(Venue):
             note = "instrument symbols in capitals, as the sockets and today's REST write them"
             return RestAnswer(compact(document), note)
         if call.path.endswith("/tickers"):
-            newest = [trade for id_ in source.market_ids() for trade in source.newest_trades(id_, 1)]
+            newest = [trade for id_ in source.symbols.values() for trade in source.newest_trades(id_, 1)]
             body = compact({"result": "success", "tickers": [_ticker(trade) for trade in newest]})
             return RestAnswer(body, "the last trades as streamed", is_of_now=True)
         return None

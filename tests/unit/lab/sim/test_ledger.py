@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.lab.sim.faults import Fault, FaultError, RateLimit, parse_fault, parse_schedule
+from ingestd.lab.sim.faults import Fault, FaultError, parse_fault, parse_schedule
 from ingestd.lab.sim.hub import text_frame
 from ingestd.lab.sim.ledger import Ledger
-from ingestd.lab.sim.switch import Switch
+from ingestd.lab.sim.source import Switch
 from ingestd.lab.sim.venues.base import Stream
 from ingestd.lab.sim.venues.binance import Binance
 
@@ -102,13 +102,6 @@ def test_schedules_are_parsed_strictly() -> None:
     for text in ("drop", "melt@1", "drop@x", "burst@1:x"):
         with pytest.raises(FaultError):
             parse_schedule(text)
-
-
-def test_a_rate_limit_ends() -> None:
-    limit = RateLimit()
-    assert limit.take() is None
-    limit.arm(Fault("rate_limit", n=2))
-    assert [limit.take() is not None for _ in range(3)] == [True, True, False]
 
 
 async def test_the_switch_waits_for_quiet() -> None:

@@ -9,8 +9,8 @@ import pytest
 from ingestd.lab.sim.synthetic.market import DEPTH, Listing, Market, decimal_text
 from ingestd.lab.sim.synthetic.wire import Wire
 
-SPOT = Listing("BTC/USDT", "BTC", "USDT", False, 2, 100_000)
-LINEAR = SPOT._replace(symbol="BTC/USDT:USDT", linear=True)
+SPOT = Listing("BTC", False, 100_000)
+LINEAR = SPOT._replace(linear=True)
 
 
 @pytest.mark.parametrize("listing", [SPOT, LINEAR], ids=["spot", "linear"])
