@@ -81,12 +81,8 @@ async def server(dsn: str | None, say: Say) -> AsyncIterator[Server]:
         yield await _described(dsn)
         return
     say("starting an embedded PostgreSQL")
-    embedded = EmbeddedPostgres(settings={"track_commit_timestamp": "on", "max_wal_size": "4GB"})
-    await asyncio.to_thread(embedded.start)
-    try:
+    async with EmbeddedPostgres(settings={"track_commit_timestamp": "on", "max_wal_size": "4GB"}) as embedded:
         yield await _described(embedded.dsn())
-    finally:
-        await asyncio.to_thread(embedded.stop)
 
 
 async def _described(dsn: str) -> Server:

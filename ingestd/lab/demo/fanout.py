@@ -62,19 +62,13 @@ class Fanout:
 async def fanout(say: Say) -> AsyncIterator[Fanout]:
     """Run both servers, with a subscriber connected before the first message."""
     say("starting an embedded Valkey and a Kafka-compatible broker")
-    valkey, broker = EmbeddedValkey(), EmbeddedKafka()
-    try:
-        await asyncio.to_thread(valkey.start)
-        await asyncio.to_thread(broker.start)
+    async with EmbeddedValkey() as valkey, EmbeddedKafka() as broker:
         subscriber = Subscriber(valkey.port)
         await subscriber.start()
         try:
             yield Fanout(valkey.url, broker.settings(), subscriber)
         finally:
             await subscriber.close()
-    finally:
-        await asyncio.to_thread(broker.stop)
-        await asyncio.to_thread(valkey.stop)
 
 
 class Subscriber:

@@ -81,16 +81,12 @@ async def _database(plan: Plan, say: Say) -> AsyncIterator[str]:
         return
     say("starting an embedded PostgreSQL")
     directory = Path(tempfile.mkdtemp(prefix="ingestd-demo-keep-")) if plan.keep else None
-    server = EmbeddedPostgres(directory)
-    await asyncio.to_thread(server.start)
-    try:
+    async with EmbeddedPostgres(directory) as server:
         async with new_database(server.dsn(), "demo", keep=plan.keep) as dsn:
             yield dsn
         if plan.keep:
             say(f"the server keeps running, its data in {directory}; `kill -INT {server.pid}` ends it")
             server.leave_running()
-    finally:
-        await asyncio.to_thread(server.stop)
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -34,7 +35,7 @@ class EmbeddedServerError(IngestdError):
 
 
 class EmbeddedServer(ABC):
-    """A server process on 127.0.0.1. Use as a context manager, or call `start()` and `stop()`; both block.
+    """A server process on 127.0.0.1. Use with `with` or `async with`, or call `start()` and `stop()`; both block.
 
     It ends with the process that started it. After a restart it has the same port, except PostgreSQL.
     """
@@ -62,6 +63,13 @@ class EmbeddedServer(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.stop)
 
     def start(self) -> None:
         """Start the server and wait until it is ready. Raises EmbeddedServerError with the end of its log."""
