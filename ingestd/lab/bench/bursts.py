@@ -78,7 +78,7 @@ async def _played(plan: Plan, server: Server, figures: Figures, stretch: Stretch
         ages: list[float] = []
         if server.stamps_commits and stored:
             async with processes.connected(dsn) as database:
-                ages = await rig.commit_ages_ms(database, "trades", 0, (0.5, 0.99, 1.0), origin)
+                ages = await rig.commit_ages_ms(database, 0, origin)
     note = f"{sent:,} trades sent, {stored:,} stored" + (f", {gaps} gaps" if gaps else "")
     since = "its time" if origin == "time" else "its arrival"
     if ages:

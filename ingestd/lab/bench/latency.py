@@ -48,7 +48,7 @@ async def _committed(plan: Plan, server: Server, figures: Figures, rate: int) ->
             started_at = (await venue.ledger())["started_at"]
         async with connected(dsn) as database:
             since = started_at + int(_SETTLED_S * 1e6)
-            p50, p99, worst = await rig.commit_ages_ms(database, "trades", since, (0.5, 0.99, 1.0))
+            p50, p99, worst = await rig.commit_ages_ms(database, since)
     what = f"wire → committed at {rate:,}/s"
     figures.add(f"latency.committed_p50_at_{rate}", f"{what}, p50", p50, "ms")
     figures.add(f"latency.committed_p99_at_{rate}", f"{what}, p99", p99, "ms", note=f"worst {worst:,.0f} ms")

@@ -95,9 +95,9 @@ async def _described(dsn: str) -> Server:
     return Server(dsn, f"PostgreSQL {version}" + (f", TimescaleDB {extension}" if extension else ""), stamps)
 
 
-async def emptied(database: Database, table: str = "trades") -> None:
-    """Empty the table and run a checkpoint, so that no writes are pending."""
-    await database.execute(f"TRUNCATE {table}")
+async def emptied(database: Database) -> None:
+    """Empty the table `trades` and run a checkpoint, so that no writes are pending."""
+    await database.execute("TRUNCATE trades")
     await database.execute("CHECKPOINT")
 
 
@@ -202,24 +202,19 @@ async def daemon(
             yield running
 
 
-async def commit_ages_ms(
-    database: Database, table: str, since_us: int, shares: Sequence[float], column: str = "time"
-) -> list[float]:
-    """Time from `column` to the commit of the table's rows, by the server's timestamps; in milliseconds at these
-    percentile shares (1: the maximum)."""
+async def commit_ages_ms(database: Database, since_us: int, column: str = "time") -> list[float]:
+    """Milliseconds from `column` to the commit of the trades since then, by the server's timestamps: median, 99th
+    percentile and the maximum. Empty without trades."""
     ages = await database.fetchval(
-        f"SELECT percentile_disc($2::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM"  # noqa: S608 - names of ours
+        f"SELECT percentile_disc(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (ORDER BY extract(epoch FROM"  # noqa: S608 - ours
         f" pg_xact_commit_timestamp(xmin) - {column}) * 1000)"
-        f" FROM {table} WHERE {column} >= to_timestamp($1::float8 / 1e6)",
+        f" FROM trades WHERE {column} >= to_timestamp($1::float8 / 1e6)",
         since_us,
-        list(shares),
     )
     return [float(age) for age in ages or ()]
 
 
-async def last_commit_us(database: Database, table: str) -> int:
-    """Commit time of the newest row, in microseconds since the epoch."""
-    seconds = await database.fetchval(
-        f"SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin))) FROM {table}"  # noqa: S608 - a name of ours
-    )
+async def last_commit_us(database: Database) -> int:
+    """Commit time of the newest trade, in microseconds since the epoch."""
+    seconds = await database.fetchval("SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin))) FROM trades")
     return int(float(seconds) * 1e6)

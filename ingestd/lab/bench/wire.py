@@ -75,7 +75,7 @@ async def volley(
             started_at = (await venue.ledger())["started_at"]
         await rig.check_stored(database, rows)
         if sinks == ["timescale"] and server.stamps_commits:
-            ended_at = await rig.last_commit_us(database, "trades")
+            ended_at = await rig.last_commit_us(database)
     return Run(rows / ((ended_at - started_at) / 1e6), us_per_row, peak)
 
 

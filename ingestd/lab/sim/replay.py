@@ -13,7 +13,6 @@ from ingestd.clock import monotonic_s, now_us
 from ingestd.lab.sim.capture import Capture, RecordedFrame, read_capture
 from ingestd.lab.sim.faults import Fault, Scheduled
 from ingestd.lab.sim.hub import Connection, Hub
-from ingestd.lab.sim.ledger import Ledger
 from ingestd.lab.sim.server import LocalVenue
 from ingestd.lab.sim.source import Source
 from ingestd.lab.sim.venues.base import RecordedBook, RestAnswer, RestCall, SentTrade, Stream, shifted
@@ -28,7 +27,7 @@ class ReplaySource(Source):
     """A capture and a cursor in it. `speed` 1 is the recorded pace, `MAX_SPEED` is as fast as possible."""
 
     def __init__(self, capture: Capture, *, speed: float, shift_to_now: bool, quiet_s: float | None) -> None:
-        super().__init__(capture.venue, Ledger(capture.venue, deduplicate=True), quiet_s)
+        super().__init__(capture.venue, quiet_s, deduplicate=True)
         self._capture = capture
         self._speed = speed
         self._shift_to_now = shift_to_now

@@ -64,13 +64,13 @@ class Switch:
 
 
 class Source(ABC):
-    """A source of frames and REST answers. `quiet_s`: see `Switch`."""
+    """A source of frames and REST answers. `quiet_s`: see `Switch`; `deduplicate`: see `Ledger`."""
 
     symbols: dict[str, str]  # unified symbol → market id
 
-    def __init__(self, venue: Venue, ledger: Ledger, quiet_s: float | None) -> None:
+    def __init__(self, venue: Venue, quiet_s: float | None, *, deduplicate: bool) -> None:
         self.venue = venue
-        self.ledger = ledger
+        self.ledger = Ledger(venue, deduplicate=deduplicate)
         self.switch = Switch(quiet_s)
         self.finished = False  # nothing is left to send
         self._adaptations: dict[tuple[str, str, str], None] = {}

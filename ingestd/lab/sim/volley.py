@@ -18,7 +18,6 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ingestd.clock import monotonic_s, now_us
 from ingestd.lab.sim.hub import Connection, Hub, text_frame
-from ingestd.lab.sim.ledger import Ledger
 from ingestd.lab.sim.server import LocalVenue
 from ingestd.lab.sim.source import Source
 from ingestd.lab.sim.synthetic.market import Market, listings, new_first_id
@@ -125,8 +124,7 @@ class VolleySource(Source):
     def __init__(self, symbols: int, *, pace: Pace | None, count: int | None, quiet_s: float | None) -> None:
         if pace is None and count is None:
             raise ValueError("as fast as possible needs a count: it is made up beforehand")
-        venue = Binance()
-        super().__init__(venue, Ledger(venue, deduplicate=False), quiet_s)
+        super().__init__(Binance(), quiet_s, deduplicate=False)
         self._pace = pace
         self._count = count
         self._first_id = new_first_id()

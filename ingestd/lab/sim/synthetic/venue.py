@@ -10,7 +10,6 @@ from typing import TypeAlias
 from ingestd.clock import monotonic_s, now_us
 from ingestd.lab.sim.faults import Fault, Scheduled
 from ingestd.lab.sim.hub import Connection, Hub
-from ingestd.lab.sim.ledger import Ledger
 from ingestd.lab.sim.server import LocalVenue
 from ingestd.lab.sim.source import Source
 from ingestd.lab.sim.synthetic.market import Listing, Market, Trade, listings, new_first_id
@@ -74,8 +73,7 @@ class SyntheticSource(Source):
     candles."""
 
     def __init__(self, listings: Sequence[Listing], *, rate: float, seed: int, quiet_s: float | None) -> None:
-        venue = Binance(linear=all(listing.linear for listing in listings))
-        super().__init__(venue, Ledger(venue, deduplicate=False), quiet_s)
+        super().__init__(Binance(linear=all(listing.linear for listing in listings)), quiet_s, deduplicate=False)
         self.rate = rate
         self.events = 0  # trades and book tickers made
         self._random = random.Random(seed)
