@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from ingestd.errors import EnvelopeError
 from ingestd.validation import LONGEST_ID, is_id
@@ -28,73 +28,89 @@ _OLDEST = datetime(2009, 1, 1, tzinfo=UTC)
 _MAX_AHEAD = timedelta(days=1)
 _MAX_DEPTH = 64  # far below the recursion limits here and in the server
 _EXACT = Context(prec=400)  # more digits than _NUMBER allows
-# Fields that are compared by value; all others are compared as written.
-NUMBER_FIELDS = frozenset(
-    {"quantity", "price", "executed_price", "executed_quantity", "entry_price", "exit_price", "pnl", "fee"}
-)
-_TEXT_FIELDS = frozenset(
-    {"exchange", "symbol", "order_id", "trade_id", "side", "order_type", "strategy", "client_id", "event_id"}
-)
+_SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
 # Digits after the microseconds, which ISO 8601 allows and a timestamp of the database cannot hold.
 _beyond_us = re.compile(r"[.,][0-9]{6}([0-9]+)").search
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
-    """An order was sent to an exchange."""
+class _Event:
+    """What each event says; `data` is its JSON. A class names the fields of `data` that it `needs` and `may_have`.
+
+    An attribute is named like its field, without `executed_`. `topic` lacks the prefix. `table` is named when the event
+    is put aside.
+    """
+
+    topic: ClassVar[str]
+    table: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    may_have: ClassVar[tuple[str, ...]]
 
     id: uuid.UUID
     at: datetime
     exchange: str | None
     symbol: str
+    strategy: str | None
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(_Event):
+    """An order was sent to an exchange."""
+
+    topic = "orders.submitted"
+    table = "orders"
+    needs = ("order_id", "symbol", "side", "quantity")
+    may_have = ("exchange", "price", "order_type", "strategy", "client_id")
+
     order_id: str
     side: str
     quantity: str
     price: str | None
     order_type: str | None
-    strategy: str | None
     client_id: str | None
-    data: str
 
 
 @dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(_Event):
     """A part of an order, or all of it, was executed."""
 
-    id: uuid.UUID
-    at: datetime
-    exchange: str | None
-    symbol: str
+    topic = "orders.executed"
+    table = "executions"
+    needs = ("order_id", "symbol", "executed_price", "executed_quantity")
+    may_have = ("exchange", "side", "fee", "order_type", "strategy")
+
     order_id: str
     side: str | None
     quantity: str
     price: str
     fee: str | None
     order_type: str | None
-    strategy: str | None
-    data: str
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(_Event):
     """A trade was closed. `side` is that of its entry."""
 
-    id: uuid.UUID
-    at: datetime
-    exchange: str | None
-    symbol: str
+    topic = "trades.completed"
+    table = "completed_trades"
+    needs = ("trade_id", "symbol", "entry_price", "exit_price", "pnl")
+    may_have = ("exchange", "side", "quantity", "strategy")
+
     trade_id: str
     side: str | None
     quantity: str | None
     entry_price: str
     exit_price: str
     pnl: str
-    strategy: str | None
-    data: str
 
 
 Event: TypeAlias = Submitted | Executed | Completed
-
+EVENT_TYPES: dict[str, type[Event]] = {
+    "ORDER_SUBMITTED": Submitted,
+    "ORDER_EXECUTED": Executed,
+    "TRADE_COMPLETED": Completed,
+}
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
@@ -111,9 +127,11 @@ def read_event(event_type: str, value: bytes, headers: Headers, now: datetime) -
     _refuse_unstorable(data, 0)
     timestamp = document.get("timestamp")
     at = _time(timestamp, now)
-    fields = _Fields(data)
-    identity = _identity(event_type, headers, f"{at.isoformat()}{_rest_of(str(timestamp))}", fields)
-    return _READERS[event_type](identity, at, fields, _written(data))
+    identity = _identity(event_type, headers, f"{at.isoformat()}{_rest_of(str(timestamp))}", data)
+    event = EVENT_TYPES[event_type]
+    said: dict[str, Any] = {name.removeprefix("executed_"): _field(data, name, needed=True) for name in event.needs}
+    said |= {name: _field(data, name) for name in event.may_have}
+    return event(id=identity, at=at, data=_written(data), **said)
 
 
 class _Number(str):
@@ -179,61 +197,58 @@ def _time(value: Any, now: datetime) -> datetime:
     return at.astimezone(UTC)
 
 
-class _Fields:
-    """The fields of `data`, each checked when it is read."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-    def text(self, name: str) -> str:
-        value = self.optional_text(name)
-        if value is None:
-            raise EnvelopeError(f"data.{name} is missing")
-        return value
-
-    def optional_text(self, name: str) -> str | None:
-        """The field as text. Numbers are accepted too, as some programs use numbers as ids."""
-        value = self.data.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str) or not is_id(value):
-            raise EnvelopeError(f"data.{name} is not a text of 1 to {LONGEST_ID} printable characters")
-        return str(value)
-
-    def number(self, name: str, *, negative: bool = False) -> str:
-        value = self.optional_number(name, negative=negative)
-        if value is None:
-            raise EnvelopeError(f"data.{name} is missing")
-        return value
-
-    def optional_number(self, name: str, *, negative: bool = False) -> str | None:
-        value = self.data.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str) or not _NUMBER(value) or (not negative and value.startswith("-")):
-            kind = "a number" if negative else "a number that is not negative"
-            raise EnvelopeError(f"data.{name} is not {kind} (found {str(value)[:40]!r})")
-        return str(value)
-
-    def side(self, *, required: bool) -> str | None:
-        value = self.text("side") if required else self.optional_text("side")
-        side = None if value is None else _SIDES.get(value.lower())
-        if value is not None and side is None:
-            raise EnvelopeError(f"data.side is neither buy nor sell (found {value[:40]!r})")
-        return side
+def _field(data: dict[str, Any], name: str, *, needed: bool = False) -> str | None:
+    """A field's text. Raises EnvelopeError if it is not valid, or needed and missing."""
+    value = data.get(name)
+    if value is None and needed:
+        raise EnvelopeError(f"data.{name} is missing")
+    return None if value is None else _CHECKS[name](name, value)
 
 
-_SIDES = {"buy": "buy", "sell": "sell", "long": "buy", "short": "sell"}
+def _text(name: str, value: Any) -> str:
+    """Numbers are accepted too, as some programs use numbers as ids."""
+    if not isinstance(value, str) or not is_id(value):
+        raise EnvelopeError(f"data.{name} is not a text of 1 to {LONGEST_ID} printable characters")
+    return str(value)
 
 
-def _identity(event_type: str, headers: Headers, at: str, fields: _Fields) -> uuid.UUID:
+def _side(name: str, value: Any) -> str:
+    side = _SIDES.get(_text(name, value).lower())
+    if side is None:
+        raise EnvelopeError(f"data.{name} is neither buy nor sell (found {value[:40]!r})")
+    return side
+
+
+def _number(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _NUMBER(value):
+        raise EnvelopeError(f"data.{name} is not a number (found {str(value)[:40]!r})")
+    return str(value)
+
+
+def _amount(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _NUMBER(value) or value.startswith("-"):
+        raise EnvelopeError(f"data.{name} is not a number that is not negative (found {str(value)[:40]!r})")
+    return str(value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], str]] = {
+    **dict.fromkeys(("exchange", "symbol", "strategy", "order_id", "trade_id", "order_type", "client_id"), _text),
+    "event_id": _text,
+    "side": _side,
+    **dict.fromkeys(("quantity", "executed_quantity"), _amount),
+    **dict.fromkeys(("price", "executed_price", "entry_price", "exit_price", "pnl", "fee"), _number),
+}
+# Fields that are compared by value; all others are compared as written.
+NUMBER_FIELDS = frozenset(name for name, check in _CHECKS.items() if check in (_amount, _number))
+
+
+def _identity(event_type: str, headers: Headers, at: str, data: dict[str, Any]) -> uuid.UUID:
     for name, value in headers:
         if name == EVENT_ID_HEADER:
             return uuid.uuid5(_NAMESPACE, f"{event_type} id {_header_text(value)}")
-    given = fields.optional_text("event_id")
-    if given is not None:
+    if (given := _field(data, "event_id")) is not None:
         return uuid.uuid5(_NAMESPACE, f"{event_type} id {given}")
-    said = {name: _meaning(name, value) for name, value in fields.data.items()}
+    said = {name: _meaning(name, value) for name, value in data.items()}
     return uuid.uuid5(_NAMESPACE, f"{event_type} {at} {json.dumps(said, sort_keys=True)}")
 
 
@@ -254,7 +269,7 @@ def _meaning(name: str, value: Any) -> str:
     if name in NUMBER_FIELDS and isinstance(value, str) and _NUMBER(value):
         number = Decimal(value)
         return format(number.normalize(_EXACT), "f") if number else "0"
-    if name in _TEXT_FIELDS and isinstance(value, str):
+    if name in _CHECKS and name not in NUMBER_FIELDS and isinstance(value, str):
         return str(value)
     return _written(value, sort=True)
 
@@ -262,63 +277,3 @@ def _meaning(name: str, value: Any) -> str:
 def _rest_of(timestamp: str) -> str:
     found = _beyond_us(timestamp)
     return found[1].rstrip("0") if found else ""
-
-
-def _submitted(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Submitted:
-    side = fields.side(required=True)
-    assert side is not None, "it is required"
-    return Submitted(
-        id=identity,
-        at=at,
-        exchange=fields.optional_text("exchange"),
-        symbol=fields.text("symbol"),
-        order_id=fields.text("order_id"),
-        side=side,
-        quantity=fields.number("quantity"),
-        price=fields.optional_number("price", negative=True),
-        order_type=fields.optional_text("order_type"),
-        strategy=fields.optional_text("strategy"),
-        client_id=fields.optional_text("client_id"),
-        data=data,
-    )
-
-
-def _executed(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Executed:
-    return Executed(
-        id=identity,
-        at=at,
-        exchange=fields.optional_text("exchange"),
-        symbol=fields.text("symbol"),
-        order_id=fields.text("order_id"),
-        side=fields.side(required=False),
-        quantity=fields.number("executed_quantity"),
-        price=fields.number("executed_price", negative=True),
-        fee=fields.optional_number("fee", negative=True),
-        order_type=fields.optional_text("order_type"),
-        strategy=fields.optional_text("strategy"),
-        data=data,
-    )
-
-
-def _completed(identity: uuid.UUID, at: datetime, fields: _Fields, data: str) -> Completed:
-    return Completed(
-        id=identity,
-        at=at,
-        exchange=fields.optional_text("exchange"),
-        symbol=fields.text("symbol"),
-        trade_id=fields.text("trade_id"),
-        side=fields.side(required=False),
-        quantity=fields.optional_number("quantity"),
-        entry_price=fields.number("entry_price", negative=True),
-        exit_price=fields.number("exit_price", negative=True),
-        pnl=fields.number("pnl", negative=True),
-        strategy=fields.optional_text("strategy"),
-        data=data,
-    )
-
-
-_READERS: dict[str, Callable[[uuid.UUID, datetime, _Fields, str], Event]] = {
-    "ORDER_SUBMITTED": _submitted,
-    "ORDER_EXECUTED": _executed,
-    "TRADE_COMPLETED": _completed,
-}

@@ -33,19 +33,12 @@ import msgspec
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import EnvelopeError
-from ingestd.events.messages import EVENT_ID_HEADER, NUMBER_FIELDS, Headers, read_event
+from ingestd.events.messages import EVENT_ID_HEADER, EVENT_TYPES, NUMBER_FIELDS, Headers, read_event
 from ingestd.kafka.producer import Producer, partition_for
 
 Number: TypeAlias = str | int | Decimal | float
 
 _LARGEST_EXPONENT = 100  # beyond that, writing out the digits would take too long
-
-# event type: topic without its prefix, and the required fields
-EVENTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ORDER_SUBMITTED": ("orders.submitted", ("order_id", "symbol", "side", "quantity")),
-    "ORDER_EXECUTED": ("orders.executed", ("order_id", "symbol", "executed_price", "executed_quantity")),
-    "TRADE_COMPLETED": ("trades.completed", ("trade_id", "symbol", "entry_price", "exit_price", "pnl")),
-}
 
 
 class EventPublisher:
@@ -108,16 +101,8 @@ class EventPublisher:
         **more: Any,
     ) -> None:
         """Publish that an order was executed, partly or fully. `more`: exchange, side, fee, strategy, and so on."""
-        data = {"executed_price": executed_price, "executed_quantity": executed_quantity}
-        await self.publish(
-            "ORDER_EXECUTED",
-            event_id=event_id,
-            timestamp=timestamp,
-            order_id=order_id,
-            symbol=symbol,
-            **data,
-            **more,
-        )
+        data = {"executed_price": executed_price, "executed_quantity": executed_quantity, "symbol": symbol}
+        await self.publish("ORDER_EXECUTED", event_id=event_id, timestamp=timestamp, order_id=order_id, **data, **more)
 
     async def trade_completed(
         self,
@@ -146,11 +131,11 @@ class EventPublisher:
         given = str(uuid.uuid4()) if event_id is None else event_id
         headers = [(EVENT_ID_HEADER, given.encode("utf-8", "surrogatepass"))]
         key, value = envelope(event_type, timestamp or now, data, headers)
-        topic = f"{self._config.topic_prefix}.{EVENTS[event_type][0]}"
+        topic = f"{self._config.topic_prefix}.{EVENT_TYPES[event_type].topic}"
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
         async with self._alone:
             if self._producer is None:
-                topics = [f"{self._config.topic_prefix}.{name}" for name, _ in EVENTS.values()]
+                topics = [f"{self._config.topic_prefix}.{event.topic}" for event in EVENT_TYPES.values()]
                 self._producer = await Producer.connect(self._config, "ingestd events", topics)
             try:
                 partition = partition_for(key, await self._producer.partitions(topic))
@@ -186,12 +171,12 @@ def envelope(event_type: str, timestamp: datetime, data: dict[str, Any], headers
 
     Raises EnvelopeError for an event that the consumer's parser would refuse.
     """
-    if event_type not in EVENTS:
-        raise EnvelopeError(f"{event_type!r} is no event type: use one of {', '.join(EVENTS)}")
+    if event_type not in EVENT_TYPES:
+        raise EnvelopeError(f"{event_type!r} is no event type: use one of {', '.join(EVENT_TYPES)}")
     if timestamp.tzinfo is None:
         raise EnvelopeError("timestamp has no time zone: use datetime.now(UTC)")
     given = {name: value for name, value in data.items() if value is not None}
-    for name in EVENTS[event_type][1]:
+    for name in EVENT_TYPES[event_type].needs:
         if name not in given or given[name] == "":
             raise EnvelopeError(f"{event_type} needs {name}")
     written = {name: _number(name, value) if name in NUMBER_FIELDS else value for name, value in given.items()}

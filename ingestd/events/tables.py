@@ -6,9 +6,10 @@ earliest of contradicting events counts, and sums are recomputed from the execut
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from uuid import UUID
 
 from ingestd.events.messages import Completed, Event, Executed, Submitted
@@ -18,6 +19,19 @@ from ingestd.storage.sql_files import read_sql
 # Defaults for columns of audit.trade_logs that must not be null, where the event lacks the field.
 UNKNOWN_EXCHANGE = "unknown"
 UNKNOWN_ACTION = "UNKNOWN"
+
+# The columns of the queries, in their order.
+_order_row = attrgetter(
+    *("order_id", "exchange", "symbol", "side", "order_type", "quantity", "price", "strategy", "client_id", "at", "id")
+)
+_execution_row = attrgetter("id", "order_id", "exchange", "symbol", "side", "price", "quantity", "fee", "at")
+_trade_row = attrgetter(
+    *("trade_id", "exchange", "symbol", "side", "quantity", "entry_price", "exit_price", "pnl", "strategy", "at", "id")
+)
+_SHOWN = {
+    **{name: name for name in ("symbol", "status", "quantity", "side", "price")},
+    **{"orderType": "order_type", "filledQuantity": "filled_quantity", "avgPrice": "avg_price"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,104 +52,40 @@ async def store_events(database: Database, events: Sequence[Event]) -> Change:
     if touched:
         await database.execute(_sql("orders_touch"), touched)
         if submitted:
-            await database.execute(_sql("orders_submit"), *_columns([_order_row(event) for event in submitted]))
+            await database.execute(_sql("orders_submit"), *_columns(map(_order_row, submitted)))
         if executed:
-            await database.execute(_sql("executions_insert"), *_columns([_execution_row(event) for event in executed]))
+            await database.execute(_sql("executions_insert"), *_columns(map(_execution_row, executed)))
         rows = await database.fetch(_sql("orders_settle"), touched)
         orders = {row["order_id"]: _shown(row) for row in rows}
     if completed:
-        await database.execute(_sql("completed_trades_upsert"), *_columns([_trade_row(event) for event in completed]))
-    logged = await database.fetch(_sql("trade_logs_insert"), *_columns([_log_row(event) for event in events]))
+        await database.execute(_sql("completed_trades_upsert"), *_columns(map(_trade_row, completed)))
+    logged = await database.fetch(_sql("trade_logs_insert"), *_columns(map(_log_row, events)))
     if touched:
         await database.execute(_sql("trade_logs_settle"), touched)
     return Change(frozenset(UUID(str(row["id"])) for row in logged), orders)
 
 
-def _order_row(event: Submitted) -> tuple[object, ...]:
-    return (
-        event.order_id,
-        event.exchange,
-        event.symbol,
-        event.side,
-        event.order_type,
-        event.quantity,
-        event.price,
-        event.strategy,
-        event.client_id,
-        event.at,
-        event.id,
-    )
-
-
-def _execution_row(event: Executed) -> tuple[object, ...]:
-    return (
-        event.id,
-        event.order_id,
-        event.exchange,
-        event.symbol,
-        event.side,
-        event.price,
-        event.quantity,
-        event.fee,
-        event.at,
-    )
-
-
-def _trade_row(event: Completed) -> tuple[object, ...]:
-    return (
-        event.trade_id,
-        event.exchange,
-        event.symbol,
-        event.side,
-        event.quantity,
-        event.entry_price,
-        event.exit_price,
-        event.pnl,
-        event.strategy,
-        event.at,
-        event.id,
-    )
-
-
 def _log_row(event: Event) -> tuple[object, ...]:
     """id, timestamp, exchange, symbol, action, order_type, quantity, price, status, order_id, strategy, metadata."""
-    start = (event.id, event.at, event.exchange or UNKNOWN_EXCHANGE, event.symbol)
-    end = (event.strategy, event.data)
-    if isinstance(event, Submitted):
-        return (
-            *start,
-            event.side.upper(),
-            event.order_type,
-            event.quantity,
-            event.price,
-            "pending",
-            event.order_id,
-            *end,
-        )
-    if isinstance(event, Executed):
+    said: tuple[object, ...]
+    if isinstance(event, Completed):
+        # A trade is closed by selling, unless it was entered by selling.
+        action = "BUY" if event.side == "sell" else "SELL"
+        said = action, None, event.quantity, event.exit_price, "filled", None
+    else:
         action = UNKNOWN_ACTION if event.side is None else event.side.upper()
-        return (*start, action, event.order_type, event.quantity, event.price, "filled", event.order_id, *end)
-    # A trade is closed by selling, unless it was entered by selling.
-    action = "BUY" if event.side == "sell" else "SELL"
-    return (*start, action, None, event.quantity, event.exit_price, "filled", None, *end)
+        status = "pending" if isinstance(event, Submitted) else "filled"
+        said = action, event.order_type, event.quantity, event.price, status, event.order_id
+    exchange = event.exchange or UNKNOWN_EXCHANGE
+    return event.id, event.at, exchange, event.symbol, *said, event.strategy, event.data
 
 
 def _shown(row: Mapping[str, str | None]) -> Mapping[str, str]:
     """An order's fields for the cache `order:{orderId}`; unknown fields are left out."""
-    names = {
-        "symbol": "symbol",
-        "status": "status",
-        "quantity": "quantity",
-        "side": "side",
-        "orderType": "order_type",
-        "price": "price",
-        "filledQuantity": "filled_quantity",
-        "avgPrice": "avg_price",
-    }
-    return {shown: value for shown, name in names.items() if (value := row[name]) is not None}
+    return {shown: value for shown, name in _SHOWN.items() if (value := row[name]) is not None}
 
 
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 

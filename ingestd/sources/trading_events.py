@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
 from ingestd.errors import DatabaseError, may_be_of_a_row
-from ingestd.events.messages import Event, read_event
+from ingestd.events.messages import EVENT_TYPES, read_event
 from ingestd.events.tables import Change, store_events
 from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics, count_by
@@ -19,13 +20,6 @@ from ingestd.sources.market_topics import poison, why
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move, advance
 from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_some_taken
-
-# topic without its prefix: (event type, channel in the metrics, table named in a rejection)
-KINDS = {
-    "orders.submitted": ("ORDER_SUBMITTED", "orders_submitted", "orders"),
-    "orders.executed": ("ORDER_EXECUTED", "orders_executed", "executions"),
-    "trades.completed": ("TRADE_COMPLETED", "trades_completed", "completed_trades"),
-}
 
 
 class OrderCache(Protocol):
@@ -45,7 +39,7 @@ class EventStore:
     uses_marks = False
 
     def __init__(self, prefix: str, metrics: Metrics, caches: Sequence[OrderCache] = ()) -> None:
-        self._kinds = {f"{prefix}.{name}": kind for name, kind in KINDS.items()}
+        self._types = {f"{prefix}.{event.topic}": name for name, event in EVENT_TYPES.items()}
         self._metrics = metrics
         self._caches = caches
 
@@ -56,7 +50,7 @@ class EventStore:
 
     def topics(self) -> list[str]:
         """The three event topics."""
-        return list(self._kinds)
+        return list(self._types)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
         """Read an event from each message. A message that is no valid event becomes a row of `rejected_records`."""
@@ -64,12 +58,13 @@ class EventStore:
         return [self._item(message, now) for message in messages]
 
     def _item(self, message: Message, now: int) -> Item:
-        event_type, channel, table = self._kinds[message.topic]
-        part = (message.topic, message.partition)
+        event_type = self._types[message.topic]
+        kind = EVENT_TYPES[event_type]
+        part, channel = (message.topic, message.partition), kind.topic.replace(".", "_")
         try:
             event = read_event(event_type, message.value or b"", message.headers, to_datetime(now))
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
-            content = poison(message, table, now, why(error, message))
+            content = poison(message, kind.table, now, why(error, message))
             return Item(part, message.offset, channel, "", content, content.reason)
         return Item(part, message.offset, channel, event.exchange or "", event)
 
@@ -83,27 +78,19 @@ class EventStore:
         return EventFlush(self.name, items, moves, self._metrics, self._caches)
 
 
+@dataclass
 class EventFlush:
     """One transaction: events and positions."""
 
-    def __init__(
-        self,
-        sink: str,
-        items: Sequence[Item],
-        moves: Sequence[Move],
-        metrics: Metrics,
-        caches: Sequence[OrderCache],
-    ) -> None:
-        self._sink = sink
-        self._items = items
-        self._moves = moves
-        self._metrics = metrics
-        self._caches = caches
-        self._in_parts = False  # the server refused one of the events: find out which one
-        self._doubts = 0  # consecutive unforeseen refusals
-        self._new: set[UUID] = set()
-        self._orders: dict[str, Mapping[str, str]] = {}
-        self._refused: list[tuple[Item, DatabaseError]] = []
+    sink: str
+    items: Sequence[Item]
+    moves: Sequence[Move]
+    metrics: Metrics
+    caches: Sequence[OrderCache]
+    _in_parts: bool = False  # the server refused one of the events: find out which one
+    _doubts: int = 0  # consecutive unforeseen refusals
+    _changes: list[Change] = field(default_factory=list)
+    _refused: list[tuple[Item, DatabaseError]] = field(default_factory=list)
 
     async def write(self, database: Database) -> None:
         while True:
@@ -120,52 +107,54 @@ class EventFlush:
                 return
 
     async def _attempt(self, database: Database) -> None:
-        good = [item for item in self._items if item.rejected is None]
+        good = [item for item in self.items if item.rejected is None]
         async with database.transaction():
             if self._in_parts:
                 await database.script("SET CONSTRAINTS ALL IMMEDIATE")  # otherwise some are checked only at the commit
-            await advance(database, self._moves)
+            await advance(database, self.moves)
             if self._in_parts:
                 changes, refused = await _store_in_parts(database, good, self._doubts)
             else:
-                changes, refused = [await store_events(database, _events(good))] if good else [], []
-            kept = [_kept(item.content) for item in self._items if item.rejected is not None]
+                changes, refused = [await _store(database, good)] if good else [], []
+            kept = [_kept(item.content) for item in self.items if item.rejected is not None]
             await put_aside(database, [*kept, *(_kept_event(item, error) for item, error in refused)])
-            self._new = {new for change in changes for new in change.new}
-            self._orders = {order_id: order for change in changes for order_id, order in change.orders.items()}
-            self._refused = refused
+            self._changes, self._refused = changes, refused
 
     def count(self, took_s: float) -> None:
-        metrics = self._metrics
         refused = {id(item): error for item, error in self._refused}
         rejected: Counter[tuple[str, ...]] = Counter()
         stored: Counter[tuple[str, ...]] = Counter()
         duplicate: Counter[tuple[str, ...]] = Counter()
-        left = set(self._new)
-        for item in self._items:
+        left = _new(self._changes)
+        for item in self.items:
             if item.rejected is not None:
                 rejected[item.channel, item.rejected] += 1
             elif id(item) in refused:
                 rejected[item.channel, f"server_{refused[id(item)].sqlstate}"] += 1
             elif item.content.id in left:
                 left.remove(item.content.id)
-                stored[self._sink, item.channel] += 1
+                stored[self.sink, item.channel] += 1
             else:
-                duplicate[self._sink, item.channel] += 1
-        count_by(metrics.rejected, rejected)
-        count_by(metrics.stored, stored)
-        count_by(metrics.duplicate, duplicate)
-        metrics.flushes.labels(self._sink).inc()
-        metrics.flush_s.labels(self._sink).observe(took_s)
+                duplicate[self.sink, item.channel] += 1
+        count_by(self.metrics.rejected, rejected)
+        count_by(self.metrics.stored, stored)
+        count_by(self.metrics.duplicate, duplicate)
+        self.metrics.flushes.labels(self.sink).inc()
+        self.metrics.flush_s.labels(self.sink).observe(took_s)
 
     def after_commit(self) -> None:
-        for order_id, fields in self._orders.items():
-            for cache in self._caches:
+        orders = {order_id: fields for change in self._changes for order_id, fields in change.orders.items()}
+        for order_id, fields in orders.items():
+            for cache in self.caches:
                 cache.order_update(order_id, fields)
 
 
-def _events(items: Sequence[Item]) -> list[Event]:
-    return [item.content for item in items]
+async def _store(database: Database, items: Sequence[Item]) -> Change:
+    return await store_events(database, [item.content for item in items])
+
+
+def _new(changes: Sequence[Change]) -> set[UUID]:
+    return {new for change in changes for new in change.new}
 
 
 async def _store_in_parts(
@@ -179,7 +168,7 @@ async def _store_in_parts(
         part = parts.pop()
         try:
             async with database.savepoint():
-                change = await store_events(database, _events(part))
+                change = await _store(database, part)
         except DatabaseError as error:
             if not is_blamed(error, doubts):
                 raise
@@ -190,20 +179,20 @@ async def _store_in_parts(
                 parts += [part[half:], part[:half]]
         else:
             changes.append(change)
-    new = {new for change in changes for new in change.new}
+    new = _new(changes)
     _require_some_taken(items, refused, Counter(item.channel for item in items if item.content.id in new))
     return changes, refused
 
 
 def _require_some_taken(
-    items: Sequence[Item], refused: Sequence[tuple[Item, DatabaseError]], stored: Mapping[str, int]
+    items: Sequence[Item], refused: Sequence[tuple[Item, DatabaseError]], stored: Counter[str]
 ) -> None:
     """Raise NoneTaken if the refused events of one kind may not be put aside."""
     tried = Counter(item.channel for item in items)
     for channel in {item.channel for item, _ in refused}:
         errors = [error for item, error in refused if item.channel == channel]
         sent, passed = tried[channel], tried[channel] - len(errors)
-        require_some_taken("the tables take", channel, errors, tried=sent, passed=passed, stored=stored.get(channel, 0))
+        require_some_taken("the tables take", channel, errors, tried=sent, passed=passed, stored=stored[channel])
 
 
 def _kept(content: Rejected) -> Kept:
@@ -211,5 +200,5 @@ def _kept(content: Rejected) -> Kept:
 
 
 def _kept_event(item: Item, error: DatabaseError) -> Kept:
-    table = KINDS[".".join(item.part[0].rsplit(".", 2)[1:])][2]
-    return Kept(now_us(), table, "server", error.sqlstate, item.content.data, f"{error} ({item})")
+    event = item.content
+    return Kept(now_us(), event.table, "server", error.sqlstate, event.data, f"{error} ({item})")

@@ -48,7 +48,7 @@ SEAMS = {
     "asyncpg": {"ingestd/storage/database.py", "ingestd/storage/dialling.py"},  # in use, and being connected
     "prometheus_client": {"ingestd/ops/metrics.py"},
     "picows": {"ingestd/feeds/native/socket.py"},
-    "redis": {"ingestd/sinks/redis/sink.py"},
+    "redis": {"ingestd/sinks/redis/connecting.py"},
     "matplotlib": {"ingestd/lab/bench/plot.py"},
     "cryptofeed": {"ingestd/lab/bench/peer_cryptofeed.py"},  # run by another interpreter, imported by nothing
     "aiokafka": {  # a batch, a fetch, reaching a broker, producing, a group's member, its errors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ingestd.config.models import Config, KafkaConfig
 from ingestd.errors import ConfigError, Problem
-from ingestd.events.publisher import EVENTS
+from ingestd.events.messages import EVENT_TYPES
 from ingestd.kafka import envelope
 from ingestd.kafka.check import try_kafka
 from ingestd.kafka.producer import Producer
@@ -50,7 +50,7 @@ async def ask(config: Config) -> Answer:
     options = config.section(KafkaConfig)
     topics = set(envelope.topics(options.topic_prefix))
     if config.instance.role == "sink":
-        topics |= {f"{options.topic_prefix}.{topic}" for topic, _ in EVENTS.values()}
+        topics |= {f"{options.topic_prefix}.{event.topic}" for event in EVENT_TYPES.values()}
     answer = await try_kafka(options, f"ingestd {config.instance.name}", topics)
     said, lacking = [f"{', '.join(answer.brokers)}: answered"], []
     if answer.idempotence is None:

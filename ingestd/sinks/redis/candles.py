@@ -133,9 +133,9 @@ class RecentCandles:
         self._on_server = []
 
     @property
-    def newest(self) -> int | None:
-        """The opening time of the newest candle."""
-        return self._times[0] if self._times else None
+    def is_empty(self) -> bool:
+        """Whether there is no candle yet."""
+        return not self._times
 
     def commands(self) -> list[bytes]:
         """The commands that update the server's list. At no moment is the head of the list wrong or missing."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ingestd.errors import LiveServerError
+from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.resp import CODES_TO_RECONNECT_ON, Replies, error_class
 
 _READ_BYTES = 1 << 16
@@ -44,18 +45,12 @@ class Link:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        *,
-        window_bytes: int,
-        window_commands: int,
-        reply_timeout_s: float,
+        config: RedisConfig,
         on_answer: Callable[[Answered], None],
     ) -> None:
         self._reader = reader
         self._transport = writer.transport
-        self._window_bytes = window_bytes
-        self._window_commands = window_commands
-        self._check_every_s = reply_timeout_s / _CHECKS_PER_TIMEOUT
-        self._reply_timeout_s = reply_timeout_s
+        self._config = config
         self._on_answer = on_answer
         self._replies = Replies()
         self._waiting: deque[Sent] = deque()
@@ -63,8 +58,7 @@ class Link:
         self._errors: deque[tuple[int, str]] = deque()
         self._owed_bytes = 0
         self._owed_commands = 0
-        self._progressed = False
-        self._idle_checks = 0
+        self._idle_checks = 0  # in a row; -1: something came since the last one
         self._timer: asyncio.TimerHandle | None = None
         self._failure: str | None = None
 
@@ -76,9 +70,9 @@ class Link:
     @property
     def room(self) -> int:
         """The number of commands that may be sent now."""
-        if self._failure is not None or self._owed_bytes >= self._window_bytes:
+        if self._failure is not None or self._owed_bytes >= self._config.window_bytes:
             return 0
-        return max(0, self._window_commands - self._owed_commands)
+        return max(0, self._config.window_commands - self._owed_commands)
 
     @property
     def is_cut(self) -> bool:
@@ -92,8 +86,8 @@ class Link:
         self._owed_commands += sent.commands
         self._transport.write(payload)
         if self._timer is None:
-            self._progressed, self._idle_checks = True, 0
-            self._timer = asyncio.get_running_loop().call_later(self._check_every_s, self._check)
+            self._idle_checks = -1
+            self._check_later()
 
     async def run(self) -> None:
         """Read replies until the connection ends, then raise LiveServerError."""
@@ -108,7 +102,7 @@ class Link:
                 self._errors.extend(self._replies.feed(data))
             except ValueError as error:
                 raise LiveServerError(str(error)) from error
-            self._progressed = True
+            self._idle_checks = -1
             self._settle()
 
     def fail(self, why: str) -> None:
@@ -145,16 +139,19 @@ class Link:
             if fatal := next((text for text in errors if error_class(text) in CODES_TO_RECONNECT_ON), None):
                 self.fail(f"the server answered {fatal}")
 
+    def _check_later(self) -> None:
+        every_s = self._config.reply_timeout_s / _CHECKS_PER_TIMEOUT
+        self._timer = asyncio.get_running_loop().call_later(every_s, self._check)
+
     def _check(self) -> None:
         self._timer = None
         if not self._waiting:
             return
-        self._idle_checks = 0 if self._progressed else self._idle_checks + 1
-        self._progressed = False
+        self._idle_checks += 1
         if self._idle_checks >= _CHECKS_PER_TIMEOUT:
-            self.fail(f"no reply for {self._reply_timeout_s:g} s")
-            return
-        self._timer = asyncio.get_running_loop().call_later(self._check_every_s, self._check)
+            self.fail(f"no reply for {self._config.reply_timeout_s:g} s")
+        else:
+            self._check_later()
 
 
 def _counts(published: list[str], refused: list[int]) -> dict[str, int]:

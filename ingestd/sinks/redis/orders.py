@@ -26,7 +26,7 @@ class Order:
 
 
 class Orders:
-    """`take` collects changes; `pop_new` and `pop_again` return orders to write, new changes before rewrites."""
+    """`take` collects changes; `pop` returns an order to write."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Order] = {}  # in order of their last change
@@ -48,13 +48,17 @@ class Orders:
         """Whether every change was sent to the server."""
         return not self._new and not self._again
 
-    def pop_new(self, now_s: float) -> tuple[str, Order] | None:
-        """The next changed order to write; None when there is none."""
-        return self._pop(self._new, now_s)
-
-    def pop_again(self, now_s: float) -> tuple[str, Order] | None:
-        """The next order to rewrite; None when there is none."""
-        return self._pop(self._again, now_s)
+    def pop(self, now_s: float, *, again: bool = False) -> tuple[str, Order] | None:
+        """The next changed order, or with `again` the next order to rewrite; None when there is none."""
+        waiting = self._again if again else self._new
+        while waiting:
+            order_id = next(iter(waiting))
+            del waiting[order_id]
+            order = self._kept[order_id]
+            if order.ttl_s(now_s) > 0:
+                return order_id, order
+            del self._kept[order_id]
+        return None
 
     def refill(self, now_s: float) -> None:
         """Mark every order that has not expired to be written again."""
@@ -71,16 +75,6 @@ class Orders:
         """Forget the orders written so far: another daemon updates them now, and the values here become outdated."""
         self._again.clear()
         self._kept = {order_id: self._kept[order_id] for order_id in self._kept if order_id in self._new}
-
-    def _pop(self, waiting: dict[str, None], now_s: float) -> tuple[str, Order] | None:
-        while waiting:
-            order_id = next(iter(waiting))
-            del waiting[order_id]
-            order = self._kept[order_id]
-            if order.ttl_s(now_s) > 0:
-                return order_id, order
-            del self._kept[order_id]
-        return None
 
     def _let_go(self) -> bool:
         oldest = next((order_id for order_id in self._kept if order_id not in self._new), None)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ingestd.channels import CHANNEL_OF, channel_of
+from ingestd.channels import CHANNEL_OF
 from ingestd.clock import monotonic_s
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
@@ -63,13 +63,12 @@ class Publisher:
         self._cache_every_s = config.cache_flush_ms / 1000
         self._metrics = metrics
         self._pending: list[MarketRecord] = []
-        self._overflow: Counter[str] = Counter()
+        self._overflow = 0  # records beyond MAX_PENDING_RECORDS, not counted yet
         self._links: Links | None = None
         self._handle: asyncio.Handle | None = None  # the next flush
         self._cache_timer: asyncio.TimerHandle | None = None
         self._flushed_s = 0.0
         self._caches_due_s = 0.0
-        self.errors: Counter[str] = Counter()  # error class -> replies since the start
         self.last_error: tuple[float, str] | None = None  # monotonic time, and the server's text
         self._answered = asyncio.Event()  # something changed for `drained`
         self.published = 0
@@ -80,7 +79,7 @@ class Publisher:
         pending = self._pending
         pending += records
         if len(pending) > MAX_PENDING_RECORDS:
-            self._overflow.update(map(channel_of, pending[MAX_PENDING_RECORDS:]))
+            self._overflow += len(pending) - MAX_PENDING_RECORDS
             del pending[MAX_PENDING_RECORDS:]
         if self._handle is None:
             if self._flushed_s + _FLUSH_EVERY_S <= monotonic_s():
@@ -91,7 +90,7 @@ class Publisher:
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
         """Write these fields of `order:{order_id}` with the next flush, or when the server is back."""
         if not self._view.take_order(order_id, fields, monotonic_s()):
-            self._drop({"orders": 1}, "orders_full")
+            self._drop(1, "orders_full")
         self.flush_soon()
 
     def attach(self, links: Links) -> None:
@@ -106,8 +105,7 @@ class Publisher:
             self._cache_timer = None
         links, self._links = self._links, None
         for link in links.links if links is not None else ():
-            lost = Counter(kind for sent in link.close() for kind in sent.published)
-            self._drop(lost, "unconfirmed")
+            self._drop(sum(len(sent.published) for sent in link.close()), "unconfirmed")
 
     def refill(self) -> None:
         """Write all caches again."""
@@ -120,14 +118,13 @@ class Publisher:
         if self._handle is None:
             self._schedule()
 
-    def send(self, commands: Sequence[Command]) -> bool:
-        """Send a command that belongs to no record. False: there was no server or no room."""
-        if self._links is None:
-            return False
-        boxes = self._boxes(self._links)
-        for command in commands:
-            boxes[self._links.of(command.key)].add(command)
-        return self._write(self._links, boxes)
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send commands that belong to no record, if there is a server and room."""
+        if self._links is not None:
+            boxes = [Outbox() for _ in self._links.links]
+            for command in commands:
+                boxes[self._links.of(command.key)].add(command)
+            self._write(self._links, boxes)
 
     @property
     def owed_commands(self) -> int:
@@ -149,80 +146,61 @@ class Publisher:
         records = self._pending
         self._pending = records[_CHUNK_RECORDS:]
         del records[_CHUNK_RECORDS:]
-        if self._overflow:
-            overflow, self._overflow = self._overflow, Counter()
-            self._drop(overflow, "burst")
+        self._drop(self._overflow, "burst")
+        self._overflow = 0
         links = self._links
-        if links is None:
-            self._only_remember(records, now_s)
-        else:
-            boxes = self._boxes(links)
-            self._publish(records, links, boxes, now_s)
+        boxes = [] if links is None else [Outbox() for _ in links.links]
+        self._take(records, links, boxes, now_s)
+        if links is not None:
             if now_s >= self._caches_due_s:
                 self._caches_due_s = now_s + self._cache_every_s
                 self._add_caches(links, boxes, now_s)
             self._write(links, boxes)
         self._schedule_the_rest()
 
-    def _publish(self, records: list[MarketRecord], links: Links, boxes: list[Outbox], now_s: float) -> None:
+    def _take(self, records: list[MarketRecord], links: Links | None, boxes: list[Outbox], now_s: float) -> None:
+        """Remember the records, and add their messages to the boxes while there is room."""
         # Runs for every record, so function calls are avoided.
-        take, index_of, channels = self._view.take, links.index_of, CHANNEL_OF
-        rooms = [link.room for link in links.links]
-        refused: Counter[tuple[str, str]] = Counter()
+        take, channels = self._view.take, CHANNEL_OF
+        index_of = None if links is None else links.index_of
+        rooms = [0] if links is None else [link.room for link in links.links]
+        refused: Counter[str] = Counter()
         for record in records:
             try:
                 command = take(record, now_s)
             except ValueError:
-                refused[channel_of(record), "invalid"] += 1
+                refused["invalid"] += 1
                 continue
             if command is None:
                 continue
             index = 0 if index_of is None else index_of(command.key)
-            channel = channels[type(record)]
             if rooms[index] <= 0:
-                refused[channel, "down" if links.links[index].is_cut else "window_full"] += 1
+                refused["down" if links is None or links.links[index].is_cut else "window_full"] += 1
                 continue
             rooms[index] -= 1
             box = boxes[index]
             box.parts.append(command.packed)
-            box.published.append(channel)
+            box.published.append(channels[type(record)])
         for box in boxes:
             box.commands += len(box.published)
-        for (kind, reason), count in refused.items():
-            self._drop({kind: count}, reason)
-
-    def _only_remember(self, records: list[MarketRecord], now_s: float) -> None:
-        dropped: Counter[tuple[str, str]] = Counter()
-        for record in records:
-            try:
-                if self._view.take(record, now_s) is not None:
-                    dropped[channel_of(record), "down"] += 1
-            except ValueError:
-                dropped[channel_of(record), "invalid"] += 1
-        for (kind, reason), count in dropped.items():
-            self._drop({kind: count}, reason)
+        for reason, count in refused.items():
+            self._drop(count, reason)
 
     def _add_caches(self, links: Links, boxes: list[Outbox], now_s: float) -> None:
         room = min(link.room - box.commands for link, box in zip(links.links, boxes, strict=True))
         for command in self._view.cache_commands(now_s, min(room, _CACHE_COMMANDS_A_FLUSH)):
             boxes[links.of(command.key)].add(command)
 
-    def _write(self, links: Links, boxes: list[Outbox]) -> bool:
-        written = True
+    def _write(self, links: Links, boxes: list[Outbox]) -> None:
         for link, box in zip(links.links, boxes, strict=True):
             if not box.commands:
                 continue
-            payload = b"".join(box.parts)
             if link.room:
+                payload = b"".join(box.parts)
                 passing("redis.write")
                 link.send(payload, Sent(box.commands, len(payload), box.published))
             else:
-                written = False
-                self._drop(Counter(box.published), "window_full")
-        return written
-
-    def _boxes(self, links: Links) -> list[Outbox]:
-        return [Outbox() for _ in links.links]
+                self._drop(len(box.published), "window_full")
 
     def _schedule(self) -> None:
         wait_s = self._flushed_s + _FLUSH_EVERY_S - monotonic_s()
@@ -248,16 +226,12 @@ class Publisher:
         self._answered.set()
         count_by(self._metrics.live_published, {(kind,): count for kind, count in answered.published.items()})
         self.published += sum(answered.published.values())
-        if answered.refused:
-            self._drop({"messages": answered.refused}, "refused")
+        self._drop(answered.refused, "refused")
         if answered.errors:
-            classes = Counter(map(error_class, answered.errors))
-            self.errors.update(classes)
-            count_by(self._metrics.sink_errors, {(NAME, kind): count for kind, count in classes.items()})
+            count_by(self._metrics.sink_errors, Counter((NAME, error_class(text)) for text in answered.errors))
             self.last_error = (monotonic_s(), answered.errors[0])
 
-    def _drop(self, counts: Mapping[str, int], reason: str) -> None:
-        total = sum(counts.values())
-        if total:
-            self.dropped += total
-            self._metrics.live_dropped.labels(NAME, reason).inc(total)
+    def _drop(self, count: int, reason: str) -> None:
+        if count:
+            self.dropped += count
+            self._metrics.live_dropped.labels(NAME, reason).inc(count)

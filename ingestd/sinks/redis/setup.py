@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from ingestd.config.models import Config
 from ingestd.errors import ConfigError, Problem
 from ingestd.sinks.base import Answer, LiveParts
+from ingestd.sinks.redis.connecting import address_of, reach
 from ingestd.sinks.redis.options import RedisConfig
-from ingestd.sinks.redis.sink import RedisLive, address_of, reach
+from ingestd.sinks.redis.sink import RedisLive
 
 
 def build(parts: LiveParts) -> RedisLive:
@@ -33,5 +34,5 @@ async def ask(config: Config) -> Answer:
     options = config.section(RedisConfig)
     address = address_of(options)
     server = await reach(address, options)
-    await server.close()
+    await server.aclose()
     return Answer(f"{address}: answered")

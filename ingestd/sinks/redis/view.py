@@ -39,21 +39,14 @@ class Command(msgspec.Struct, frozen=True, gc=False):
 class Stream:
     """The last known values of one (exchange, symbol)."""
 
-    def __init__(self, exchange: str, symbol: str, name: str, primary: bool, candles_kept: int) -> None:
+    def __init__(self, exchange: str, name: str, primary: bool, candles_kept: int) -> None:
         """`name` is the symbol in keys. A `primary` stream also feeds the keys that name no exchange."""
-        encoded = f"{exchange}:{name}".encode()
-        self.exchange, self.symbol, self.name = exchange, symbol, name
+        self.exchange, self.name = exchange, name
         self.head = payloads.head(name, exchange)
         self.ticks_channel = _PUBLISHED[Tick].format(symbol=name).encode() if primary else None
         self.ticks_head = publish_head(self.ticks_channel) if self.ticks_channel else b""
         self.trades_channel = _PUBLISHED[Trade].format(exchange=exchange, symbol=name).encode()
         self.trades_head = publish_head(self.trades_channel)
-        self.tick_key = b"market:tick:" + name.encode() if primary else None
-        self.market_key = b"market:" + encoded
-        self.price_key = b"price:" + encoded
-        self.book_key = b"orderbook:" + encoded
-        self._candle_prefix = b"candle:" + encoded + b":"
-        self._candles_kept = candles_kept
         self.tick: Tick | None = None
         self.trade: Trade | None = None
         self.book: BookSnapshot | None = None
@@ -61,28 +54,29 @@ class Stream:
         self.dirty = 0
         self.candles: dict[str, RecentCandles] = {}
         self.dirty_candles: set[str] = set()
-        self.built = self.candles_of(BUILT_INTERVAL)
+        self.built = self.candles_of(BUILT_INTERVAL, candles_kept)
 
-    def candles_of(self, interval: str) -> RecentCandles:
+    def candles_of(self, interval: str, kept: int) -> RecentCandles:
         """The candles of this interval, created empty if there are none."""
         found = self.candles.get(interval)
         if found is None:
-            key = self._candle_prefix + interval.encode()
-            found = self.candles[interval] = RecentCandles(key, self.head, self._candles_kept)
+            key = f"candle:{self.exchange}:{self.name}:{interval}".encode()
+            found = self.candles[interval] = RecentCandles(key, self.head, kept)
         return found
 
     def commands(self, now_s: float) -> Iterator[Command]:
         """Commands for everything changed since the last call. Each value keeps its remaining time to live."""
         dirty, self.dirty = self.dirty, 0
         tick, trade, book = self.tick, self.trade, self.book
-        if dirty & _TICK and tick is not None and self.tick_key is not None:
-            yield self._hash(self.tick_key, payloads.tick_fields(tick), now_s, _TICK)
+        full_name = f"{self.exchange}:{self.name}"
+        if dirty & _TICK and tick is not None and self.ticks_channel is not None:
+            yield self._hash(f"market:tick:{self.name}", payloads.tick_fields(tick), now_s, _TICK)
         if dirty & (_TICK | _TRADE):
-            yield self._hash(self.market_key, payloads.market_fields(tick, trade), now_s, _TICK, _TRADE)
+            yield self._hash(f"market:{full_name}", payloads.market_fields(tick, trade), now_s, _TICK, _TRADE)
         if dirty & _TRADE and trade is not None:
-            yield self._hash(self.price_key, payloads.price_fields(trade), now_s, _TRADE)
+            yield self._hash(f"price:{full_name}", payloads.price_fields(trade), now_s, _TRADE)
         if dirty & _BOOK and book is not None:
-            yield self._hash(self.book_key, payloads.book_fields(book), now_s, _BOOK)
+            yield self._hash(f"orderbook:{full_name}", payloads.book_fields(book), now_s, _BOOK)
         intervals, self.dirty_candles = self.dirty_candles, set()
         for interval in sorted(intervals):
             commands = self.candles[interval].commands()
@@ -94,24 +88,25 @@ class Stream:
             if now_s - at_s < MARKET_TTL_S - 1:
                 self.dirty |= part
         for interval, candles in self.candles.items():
-            if candles.newest is not None:
+            if not candles.is_empty:
                 candles.distrust()
                 self.dirty_candles.add(interval)
         return bool(self.dirty or self.dirty_candles)
 
-    def _hash(self, key: bytes, fields: tuple[bytes, ...], now_s: float, *parts: int) -> Command:
+    def _hash(self, key: str, fields: tuple[bytes, ...], now_s: float, *parts: int) -> Command:
         youngest_s = max(self.seen_s.get(part, 0.0) for part in parts)
         return hash_command(key, fields, max(1, round(MARKET_TTL_S - (now_s - youngest_s))))
 
 
-def hash_command(key: bytes, fields: tuple[bytes, ...], ttl_s: int) -> Command:
+def hash_command(key: str, fields: tuple[bytes, ...], ttl_s: int) -> Command:
     """Pack the commands that set these fields and the key's time to live."""
-    return Command(key, pack(b"HSET", key, *fields) + pack(b"EXPIRE", key, b"%d" % ttl_s), 2)
+    name = key.encode()
+    return Command(name, pack(b"HSET", name, *fields) + pack(b"EXPIRE", name, b"%d" % ttl_s), 2)
 
 
 def _order_command(order_id: str, order: Order, now_s: float) -> Command:
     flat = tuple(part.encode() for pair in order.fields.items() for part in pair)
-    return hash_command(b"order:" + order_id.encode(), flat, max(1, order.ttl_s(now_s)))
+    return hash_command(f"order:{order_id}", flat, max(1, order.ttl_s(now_s)))
 
 
 class View:
@@ -153,7 +148,7 @@ class View:
         elif isinstance(record, Candle):
             stream = self._stream(record.exchange, record.symbol)
             payloads.candle_message(stream.head, record)
-            stream.candles_of(record.timeframe).report(record)
+            stream.candles_of(record.timeframe, self._candles_kept).report(record)
             stream.dirty_candles.add(record.timeframe)
             self._dirty[stream] = None
         elif (channel := _PUBLISHED.get(kind)) is not None:
@@ -165,7 +160,7 @@ class View:
     def cache_commands(self, now_s: float, room: int) -> list[Command]:
         """Commands for the oldest change, and for more while at most `room` commands are returned."""
         commands: list[Command] = []
-        while room > 0 and (changed := self._orders.pop_new(now_s)) is not None:
+        while room > 0 and (changed := self._orders.pop(now_s)) is not None:
             commands.append(_order_command(*changed, now_s))
             room -= 2
         while self._dirty and room > 0:
@@ -174,7 +169,7 @@ class View:
             for command in stream.commands(now_s):
                 commands.append(command)
                 room -= command.count
-        while room > 0 and (known := self._orders.pop_again(now_s)) is not None:
+        while room > 0 and (known := self._orders.pop(now_s, again=True)) is not None:
             commands.append(_order_command(*known, now_s))
             room -= 2
         return commands
@@ -219,7 +214,6 @@ class View:
         key = (exchange, symbol)
         stream = self._streams.get(key)
         if stream is None:
-            name = self._compact_of(exchange, symbol)
-            primary = exchange == self._primary_exchange
-            stream = self._streams[key] = Stream(exchange, symbol, name, primary, self._candles_kept)
+            name, primary = self._compact_of(exchange, symbol), exchange == self._primary_exchange
+            stream = self._streams[key] = Stream(exchange, name, primary, self._candles_kept)
         return stream

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -185,10 +186,12 @@ async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: 
 
 def events() -> list[Submitted | Executed | Completed]:
     at, one, two, three = to_datetime(NOW_US), *(uuid.UUID(int=number) for number in (1, 2, 3))
+    said: dict[str, Any] = {"exchange": None, "symbol": "BTC/USDT", "strategy": None, "data": "{}", "at": at}
+    order: dict[str, Any] = {**said, "order_id": "o", "order_type": None}
     return [
-        Submitted(one, at, None, "BTC/USDT", "o", "buy", "2", None, None, None, None, "{}"),
-        Executed(two, at, None, "BTC/USDT", "o", None, "1", "5", None, None, None, "{}"),
-        Completed(three, at, None, "BTC/USDT", "t", None, None, "1", "2", "3", None, "{}"),
+        Submitted(id=one, **order, side="buy", quantity="2", price=None, client_id=None),
+        Executed(id=two, **order, side=None, quantity="1", price="5", fee=None),
+        Completed(id=three, **said, trade_id="t", side=None, quantity=None, entry_price="1", exit_price="2", pnl="3"),
     ]
 
 

@@ -12,7 +12,6 @@ import pytest
 from ingestd.errors import EnvelopeError
 from ingestd.events import messages
 from ingestd.events import publisher as events
-from ingestd.sources.trading_events import KINDS
 
 AT = datetime(2024, 10, 23, 18, tzinfo=UTC)
 ORDER: dict[str, Any] = {"order_id": "12345", "symbol": "BTC-USD", "side": "buy", "quantity": Decimal("0.10")}
@@ -90,9 +89,3 @@ async def test_an_event_id_that_says_nothing_is_refused_before_anything_is_sent(
     publisher = events.EventPublisher(["127.0.0.1:1"])  # nobody listens there: sending would raise ConnectionLost
     with pytest.raises(EnvelopeError, match="ingestd-event-id"):
         await publisher.publish("ORDER_SUBMITTED", event_id=event_id, timestamp=AT, **ORDER)
-
-
-def test_publisher_and_consumer_agree() -> None:
-    assert {topic: event_type for event_type, (topic, _) in events.EVENTS.items()} == {
-        topic: event_type for topic, (event_type, _, _) in KINDS.items()
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingestd.errors import ConfigError
-from ingestd.sinks.redis.address import Address, parse_address
+from ingestd.sinks.redis.connecting import Address, parse_address
 
 
 def test_an_ordinary_url_is_the_librarys() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ingestd.errors import LiveServerError
 from ingestd.sinks.redis.link import Answered, Link, Sent
+from ingestd.sinks.redis.options import RedisConfig
 
 
 class Transport:
@@ -39,7 +40,8 @@ class Rig:
         self.answers: list[Answered] = []
         defaults = {"window_bytes": 1000, "window_commands": 10, "reply_timeout_s": 60.0}
         writer: Any = Writer(self.transport)
-        self.link = Link(self.reader, writer, on_answer=self.answers.append, **{**defaults, **options})
+        config = RedisConfig.model_construct(**{**defaults, **options})
+        self.link = Link(self.reader, writer, config, self.answers.append)
 
     async def reply(self, text: bytes) -> None:
         task = asyncio.create_task(self.link.run())

@@ -1,0 +1,282 @@
+"""Connects to one server, to the master that Sentinels know, or to the nodes of a cluster; explains its errors.
+
+The only file that imports the Redis library, which opens connections (TLS, users, Sentinel, Cluster).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from redis import exceptions as driver
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+
+from ingestd.errors import ConfigError, LiveServerError, Problem
+from ingestd.sinks.redis.options import RedisConfig
+
+_SENTINEL_PORT = 26379
+_PORT = 6379
+
+# RedisClusterException is not a RedisError.
+_DRIVER_ERRORS = (driver.RedisError, driver.RedisClusterException)
+_NO_RETRY = Retry(NoBackoff(), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed Redis URL.
+
+    `plain_url` is an ordinary `redis://`, `rediss://` or `unix://` URL with the user, password, database and options;
+    for Sentinel and Cluster its host is the first of `hosts`.
+    """
+
+    kind: Literal["single", "sentinel", "cluster"]
+    plain_url: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    master: str | None = None
+
+    def __str__(self) -> str:
+        """The address for messages and logs, without user and password."""
+        hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
+        if self.kind == "sentinel":
+            return f"{self.master} of the sentinels {hosts}"
+        if self.kind == "cluster":
+            return f"the cluster {hosts}"
+        parts = urlsplit(self.plain_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@dataclass(slots=True)
+class Server:
+    """An open connection, or one for each master of a cluster."""
+
+    connections: list[AbstractConnection]
+    index_of: Callable[[bytes], int] | None = None
+
+    @property
+    def streams(self) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """The connections' streams, to send without waiting: the library waits for the reply to each command. Raises
+        LiveServerError if a connection was closed at once."""
+        streams = []
+        for connection in self.connections:
+            reader, writer = connection._reader, connection._writer
+            if reader is None or writer is None:
+                raise LiveServerError("the connection was closed at once")
+            streams.append((reader, writer))
+        return streams
+
+    async def aclose(self) -> None:
+        for connection in self.connections:
+            await _hang_up(connection)
+
+
+def address_of(config: RedisConfig) -> Address:
+    """The server's address. Raises ConfigError if the client cannot use the URL."""
+    address = parse_address(config.url)
+    try:
+        options: dict[str, Any] = {**parse_url(address.plain_url)}
+        kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+        theirs = {key: value for key, value in options.items() if not key.startswith("sentinel_")}
+        kind(**theirs)  # only checks the options; opens no connection
+    except ValueError as error:
+        raise _unusable(f"cannot be used: {error}") from error
+    except TypeError as error:  # "__init__() got an unexpected keyword argument 'foo'"
+        option = str(error).rpartition(" ")[2]
+        raise _unusable(f"has the option {option}, which no connection knows") from error
+    return address
+
+
+def parse_address(url: str) -> Address:
+    """Parse a URL; `rediss` instead of `redis` means TLS.
+
+        redis://[user:password@]host:port/db        unix:///path?db=0
+        redis+sentinel://[…@]host:port,host:port/master[/db]
+        redis+cluster://[…@]host:port,host:port
+
+    Raises ConfigError when the client cannot use the URL.
+    """
+    parts = urlsplit(url)
+    scheme, _, kind = parts.scheme.partition("+")
+    user, _, location = parts.netloc.rpartition("@")
+    if not kind:
+        return Address("single", url)
+    hosts = tuple(_host(text, _SENTINEL_PORT if kind == "sentinel" else _PORT) for text in location.split(","))
+    master, _, database = parts.path.strip("/").partition("/")
+    if kind == "sentinel" and not master:
+        raise _unusable("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
+    first = f"[{hosts[0][0]}]" if ":" in hosts[0][0] else hosts[0][0]
+    plain = SplitResult(
+        scheme,
+        f"{user}@{first}:{hosts[0][1]}" if user else f"{first}:{hosts[0][1]}",
+        f"/{database}" if kind == "sentinel" and database else "",
+        parts.query,
+        "",
+    )
+    if kind == "sentinel":
+        return Address("sentinel", urlunsplit(plain), hosts, master)
+    return Address("cluster", urlunsplit(plain), hosts)
+
+
+def _unusable(why: str) -> ConfigError:
+    return ConfigError([Problem("redis.url", why)])
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _unusable(f"{text!r} is no host and port: {error}") from error
+    if host is None:
+        raise _unusable(f"{text!r} names no host; write host:port,host:port")
+    return host, default_port if port is None else port
+
+
+async def reach(address: Address, config: RedisConfig) -> Server:
+    """Connect to a server and check that it answers. Raises LiveServerError within a few timeouts."""
+    try:
+        async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
+            return await _connect(address, config)
+    except _DRIVER_ERRORS as error:
+        raise LiveServerError(f"{address}: {explained(str(error))}") from error
+    except TimeoutError as error:
+        raise LiveServerError(f"{address}: no answer in time") from error
+    except (OSError, ValueError, TypeError) as error:
+        # The library passes options of the URL to its constructors, which raise TypeError for unknown ones.
+        raise LiveServerError(f"{address}: {error}") from error
+
+
+async def _connect(address: Address, config: RedisConfig) -> Server:
+    """Connect to the server, to the master that the Sentinels name, or to every master of the cluster, and ping
+    each."""
+    options: dict[str, Any] = {**parse_url(address.plain_url)}
+    kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+    options |= {
+        "socket_connect_timeout": config.connect_timeout_s,
+        "socket_timeout": config.reply_timeout_s,
+        "protocol": 2,  # with RESP2 every reply is one line
+    }
+    password = config.password()
+    if password is not None:
+        options["password"] = password
+    if address.kind == "sentinel":
+        options["host"], options["port"] = await _master(address, kind, options)
+    if address.kind == "cluster":
+        return await _cluster(address, kind, options)
+    return Server([await _opened(kind, options)])
+
+
+async def _opened(kind: type[AbstractConnection], options: dict[str, Any]) -> AbstractConnection:
+    connection = kind(retry=_NO_RETRY, **options)
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call] # the library does not annotate it
+        # Without a password or database number the library has sent nothing yet, and a frozen server accepts too.
+        await connection.send_command("PING")
+        await connection.read_response()
+    except BaseException:
+        await _hang_up(connection)
+        raise
+    return connection
+
+
+async def _hang_up(connection: AbstractConnection) -> None:
+    with contextlib.suppress(driver.RedisError, OSError):
+        await connection.disconnect(nowait=True)
+
+
+async def _master(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> tuple[str, int]:
+    """The master's address, from the first Sentinel that knows it."""
+    theirs = {key: value for key, value in options.items() if key.startswith(("socket_", "ssl_")) or key == "protocol"}
+    theirs["retry"] = _NO_RETRY
+    for key in ("username", "password"):
+        secret = options.pop(f"sentinel_{key}", None)
+        if secret is not None:
+            theirs[key] = secret
+    if issubclass(kind, SSLConnection):
+        theirs["ssl"] = True
+    sentinel = Sentinel(address.hosts, sentinel_kwargs=theirs)  # type: ignore[no-untyped-call] # as above
+    try:
+        host, port = await sentinel.discover_master(address.master or "")
+    finally:
+        for one in sentinel.sentinels:
+            await one.aclose()
+    return host, port
+
+
+async def _cluster(address: Address, kind: type[AbstractConnection], options: dict[str, Any]) -> Server:
+    """Connect to each master, and map each slot to its connection."""
+    options.pop("db", None)
+    failure: Exception = LiveServerError("no node is named")
+    for host, port in address.hosts:
+        asked = {**options, "host": host, "port": port, "ssl": issubclass(kind, SSLConnection)}
+        cluster = RedisCluster(**asked, retry=_NO_RETRY)
+        try:
+            await cluster.initialize()
+            places = {
+                slot: (nodes[0].host, int(nodes[0].port)) for slot, nodes in cluster.nodes_manager.slots_cache.items()
+            }
+            break
+        except (*_DRIVER_ERRORS, OSError) as error:
+            failure = error
+        finally:
+            await cluster.aclose()
+    else:
+        raise failure
+    masters = sorted(set(places.values()))
+    server = Server([])
+    try:
+        for place in masters:
+            server.connections.append(await _opened(kind, {**options, "host": place[0], "port": place[1]}))
+    except BaseException:
+        await server.aclose()
+        raise
+    index_by_slot = [masters.index(places[slot]) if slot in places else 0 for slot in range(16384)]
+    server.index_of = lambda key: index_by_slot[key_slot(key)]
+    return server
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server refused the user or the password."""
+    return isinstance(error.__cause__, (driver.AuthenticationError, driver.NoPermissionError))
+
+
+def explained(text: str) -> str:
+    """The server's error, or the reason why there is no connection, and what to do about it."""
+    if text.startswith("No master found for"):  # the library appends its objects with all their options
+        return "no sentinel answers, or none knows this master; correct redis.url, or start them"
+    if " connecting to " in text:  # "Error 111 connecting to db:6379. Connection refused."
+        reasons = [reason for marks, reason in _NO_CONNECTION if any(mark in text for mark in marks)]
+        return reasons[0] if reasons else f"no connection ({text.rstrip('.').rpartition('. ')[2]})"
+    for mark, advice in _ADVICE:
+        if mark in text:
+            return f"{text.rstrip('.')}; {advice}"
+    return text
+
+
+_NO_CONNECTION = (
+    (("Error 111 ", "Errno 111", "refused"), "nothing listens there; is the server running, and on this port?"),
+    (("Error -2 ", "Error -3 ", "Error -5 ", "not known", "name resolution"),
+     "the host name is not known; correct redis.url or the resolver"),
+    (("Error 2 ",), "there is no such socket; is the server running?"),
+    (("Error 13 ",), "this user may not connect to that socket"),
+)  # fmt: skip
+_ADVICE = (
+    ("OOM", "messages go on, caches do not: raise maxmemory or set maxmemory-policy to volatile-ttl"),
+    ("WRONGPASS", "check the user in redis.url and redis.password_file"),
+    ("invalid username-password", "check the user in redis.url and redis.password_file"),
+    ("Authentication required", "set redis.password_file, and the user in redis.url"),
+    ("NOAUTH", "set redis.password_file, and the user in redis.url"),
+    ("NOPERM", "the user needs the commands, keys and channels that docs/redis.md lists"),
+    ("no permissions", "the user needs the commands, keys and channels that docs/redis.md lists"),
+    ("READONLY", "this is a replica: name the master, or the sentinels that know it"),
+    ("WRONGTYPE", "another program uses the same key: give ingestd a database of its own"),
+)
