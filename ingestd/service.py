@@ -30,8 +30,7 @@ from ingestd.ops.account import account
 from ingestd.ops.health import JournalHealth, Snapshot
 from ingestd.sinks.base import DurableParts, DurableSink, LiveParts
 from ingestd.sinks.build import build_durable, build_live, durable_kinds
-from ingestd.sources.build import build_reader, show_source, source_health
-from ingestd.sources.reader import TopicReader
+from ingestd.sources.reader import TopicReader, build_reader
 from ingestd.sources.trading_events import EventStore
 from ingestd.standby.leadership import Leadership
 from ingestd.standby.takeover import TakeoverGaps
@@ -222,7 +221,7 @@ class Service:
         for channel in {*chain(*pending)}:
             self.metrics.in_journal.labels(channel).set(max(each.get(channel, 0) for each in pending))
         for reader in self._readers:
-            show_source(self.metrics, reader)
+            reader.show()
 
     def snapshot(self) -> Snapshot:
         """The facts from which health is judged."""
@@ -234,7 +233,7 @@ class Service:
             lease_problem=leadership.problem if leadership is not None else None,
             journal=JournalHealth(full=self.intake.is_blocked, problem=self.journal.error),
             sinks=[sink.status() for sink in (*self._sinks, *self._live)],
-            sources=[source_health(reader, needed=False) for reader in self._readers],
+            sources=[reader.health(needed=False) for reader in self._readers],
             open_gaps=self.intake.gaps.open.values(),
             rejected=self.intake.rejections.all(),
             upkeep_problems=self._upkeep_problems(),

@@ -20,8 +20,8 @@ from ingestd.ops.account import account
 from ingestd.ops.health import Snapshot
 from ingestd.sinks.base import LiveParts
 from ingestd.sinks.build import build_live
-from ingestd.sources.build import build_reader, show_source, source_health
 from ingestd.sources.market_topics import MarketStore
+from ingestd.sources.reader import build_reader
 from ingestd.sources.trading_events import EventStore
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.retention import accepted_window
@@ -96,7 +96,7 @@ class SinkService:
         return replace(
             self.life.snapshot(),
             sinks=[sink.status() for sink in (*self.readers, *self._live)],
-            sources=[source_health(reader, needed=True) for reader in self.readers],
+            sources=[reader.health(needed=True) for reader in self.readers],
             rejected=self.market.rejections.all(),
             upkeep_problems=self._upkeep.problems(),
         )
@@ -107,4 +107,4 @@ class SinkService:
 
     def _show_gauges(self) -> None:
         for reader in self.readers:
-            show_source(self.metrics, reader)
+            reader.show()

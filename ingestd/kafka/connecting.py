@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -65,21 +64,20 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
     retention_ms = config.retention_hours * 3_600_000 or -1
     largest = max(_BROKERS_DEFAULT_BYTES, config.max_message_bytes + FRAME_BYTES)
     settings = {"retention.ms": str(retention_ms), "max.message.bytes": str(largest)}
-    with translated(config):
-        async with asyncio.timeout(2 * reach_timeout_s(config)):
-            admin = AIOKafkaAdminClient(**connection(config, client_id))
-            try:
-                await reached(admin.start, config, client_id)
-                missing = set(names) - set(await admin.list_topics())
-                wanted = [
-                    NewTopic(name, config.partitions, config.replication, topic_configs=settings)
-                    for name in names
-                    if name in missing
-                ]
-                answer = await admin.create_topics(wanted) if wanted else None
-            finally:
-                await admin.close()
-    for name, code, reason in answer.topic_errors if answer is not None else ():
+    async with translated(config, within_s=2 * reach_timeout_s(config)):
+        admin = AIOKafkaAdminClient(**connection(config, client_id))
+        try:
+            await reached(admin.start, config, client_id)
+            missing = set(names) - set(await admin.list_topics())
+            wanted = [
+                NewTopic(name, config.partitions, config.replication, topic_configs=settings)
+                for name in names
+                if name in missing
+            ]
+            answers = (await admin.create_topics(wanted)).topic_errors if wanted else ()
+        finally:
+            await admin.close()
+    for name, code, reason in answers:
         if code not in (0, _TOPIC_EXISTS):
             error = library.for_code(code)(f"the topic {name} cannot be created: {reason}")
             raise our_error(error, config)

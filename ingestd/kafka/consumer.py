@@ -77,7 +77,7 @@ class GroupConsumer:
     async def start(self) -> None:
         if self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
-        with translated(self._config, "joining the group"):
+        async with translated(self._config, "joining the group"):
             await reached(self._consumer.start, self._config, self._client_id)
             # Subscribe after the start: earlier, the library would wait for topics that do not exist.
             self._consumer.subscribe(self._topics, listener=self._listener)
@@ -99,9 +99,10 @@ class GroupConsumer:
         self._bounds.begin_poll()
         try:
             # During a rebalance the library waits for its end. Storing held messages must not wait with it.
-            with translated(self._config), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s + _POLL_MARGIN_S):
-                    found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            async with translated(self._config):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s + _POLL_MARGIN_S):
+                        found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except KafkaError as error:
             # A partition without a committed offset, for which the library has no position yet.
             if isinstance(error.__cause__, library.NoOffsetForPartitionError):
@@ -111,10 +112,9 @@ class GroupConsumer:
 
     async def bounds(self, parts: Sequence[Part]) -> Mapping[Part, tuple[int, int]]:
         keys = [TopicPartition(*part) for part in parts]
-        with translated(self._config):
-            async with asyncio.timeout(_CALL_TIMEOUT_S):
-                first = await self._consumer.beginning_offsets(keys)
-                end = await self._consumer.end_offsets(keys)
+        async with translated(self._config, within_s=_CALL_TIMEOUT_S):
+            first = await self._consumer.beginning_offsets(keys)
+            end = await self._consumer.end_offsets(keys)
         return {(key.topic, key.partition): (first[key], end[key]) for key in keys}
 
     def begin(self, part: Part, offset: int) -> None:
@@ -130,18 +130,16 @@ class GroupConsumer:
         keys = [TopicPartition(*part) for part in parts]
         if not keys:
             return {}
-        with translated(self._config):
-            async with asyncio.timeout(_ASK_TIMEOUT_S):
-                found = await self._consumer.end_offsets(keys)
+        async with translated(self._config, within_s=_ASK_TIMEOUT_S):
+            found = await self._consumer.end_offsets(keys)
         return {(key.topic, key.partition): found[key] for key in keys}
 
     async def missing_topics(self) -> Collection[str]:
-        with translated(self._config):
-            async with asyncio.timeout(_ASK_TIMEOUT_S):
-                try:
-                    known = await self._consumer.topics()
-                except library.KafkaError as error:
-                    raise ConnectionLost(f"{place(self._config)}: no broker answers ({error})") from error
+        async with translated(self._config, within_s=_ASK_TIMEOUT_S):
+            try:
+                known = await self._consumer.topics()
+            except library.KafkaError as error:
+                raise ConnectionLost(f"{place(self._config)}: no broker answers ({error})") from error
         missing: set[str] = set(self._topics) - known
         if missing and self._config.create_topics:
             await ensure_topics(self._config, self._client_id, self._topics)
@@ -174,14 +172,14 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
         auto_offset_reset="earliest",
     )
     try:
-        with translated(config):
+        async with translated(config):
             await consumer.start()
             keys = consumer.assignment()
             ends = await consumer.end_offsets(keys)
         left = {key for key in keys if await consumer.position(key) < ends[key]}
         while left:
             bounds.begin_poll()
-            with translated(config):
+            async with translated(config):
                 batches = await consumer.getmany(*left, timeout_ms=1000)
             for messages in batches.values():
                 for message in messages:

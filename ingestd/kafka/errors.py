@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiokafka import errors as library
 
@@ -41,11 +42,13 @@ _TOO_LARGE = (library.MessageSizeTooLargeError, library.RecordListTooLargeError)
 _BROKERS_NAMED = 3
 
 
-@contextmanager
-def translated(config: KafkaConfig, what: str = "") -> Iterator[None]:
-    """Raise errors of the client library as ours. `what` names the operation or the topic."""
+@asynccontextmanager
+async def translated(config: KafkaConfig, what: str = "", *, within_s: float | None = None) -> AsyncIterator[None]:
+    """Raise errors of the client library as ours, and ConnectionLost after `within_s` seconds. `what` names the
+    operation or the topic."""
     try:
-        yield
+        async with asyncio.timeout(within_s):
+            yield
     except library.KafkaError as error:
         raise our_error(error, config, what) from error
     except (OSError, TimeoutError) as error:

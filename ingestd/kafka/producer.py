@@ -111,17 +111,15 @@ class Producer:
 
     async def reach(self) -> None:
         """Find a broker; the first of two steps of `connect`."""
-        with translated(self._config):
-            async with asyncio.timeout(reach_timeout_s(self._config)):
-                await reached(self._producer.client.bootstrap, self._config, self._client_id)
+        async with translated(self._config, within_s=reach_timeout_s(self._config)):
+            await reached(self._producer.client.bootstrap, self._config, self._client_id)
 
     async def begin(self) -> None:
         """Get a producer id, if idempotent; the second step of `connect`. Raises NotIdempotent if the broker
         refuses."""
         try:
-            with translated(self._config):
-                async with asyncio.timeout(self._config.request_timeout_s + 1):
-                    await self._producer._sender.start()
+            async with translated(self._config, within_s=self._config.request_timeout_s + 1):
+                await self._producer._sender.start()
         except (KafkaError, ConnectionLost) as error:
             if self._config.idempotent:
                 raise not_idempotent(error, self._config) from error
@@ -129,16 +127,15 @@ class Producer:
 
     async def known(self) -> tuple[list[str], set[str]]:
         """The cluster's brokers (`host:port`, as advertised) and its topics."""
-        with translated(self._config):
-            async with asyncio.timeout(self._config.request_timeout_s):
-                cluster = await self._producer.client.fetch_all_metadata()
+        async with translated(self._config, within_s=self._config.request_timeout_s):
+            cluster = await self._producer.client.fetch_all_metadata()
         return sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()), set(cluster.topics())
 
     async def partitions(self, topic: str) -> int:
         """The number of partitions of a topic. Raises KafkaError if it does not exist. A topic just created may take a
         moment to appear."""
         client, answered = self._producer.client, False
-        with translated(self._config, f"the topic {topic}"):
+        async with translated(self._config, f"the topic {topic}"):
             try:
                 async with asyncio.timeout(self._config.request_timeout_s):
                     while (known := client.cluster.partitions_for_topic(topic)) is None:
@@ -167,7 +164,7 @@ class Producer:
         refused = self.limits.refused(topic)
         count = 0
         try:
-            with translated(self._config, f"the topic {topic}"):
+            async with translated(self._config, f"the topic {topic}"):
                 batch = self._producer.create_batch()
                 count = fill(batch, messages if refused is None else below(messages, refused, batch.size))
                 batch.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import structlog
 
@@ -83,3 +83,11 @@ class Gatherer:
 
 def _records(batches: list[Batch]) -> int:
     return sum(len(batch.records) for batch in batches)
+
+
+def observe_latency(metrics: Metrics, sink: str, batches: Iterable[Batch]) -> None:
+    """Measure how long the first record of each batch took from its receipt until now, when the batch is stored."""
+    now = now_us()
+    for batch in batches:
+        if batch.records:
+            metrics.commit_latency_s.labels(sink).observe(max(0, now - batch.records[0].received_at) / 1e6)

@@ -86,7 +86,6 @@ class ReaderStatus:
     people, None if there is no problem.
     """
 
-    name: str
     joined: bool
     partitions: int
     lag: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,34 +19,24 @@ from ingestd.storage.database import Database
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
 class Claims:
     """The claims of one member. `with_marks`: repeated messages are recognised by their journals' marks."""
 
-    def __init__(
-        self,
-        assignment: Assignment,
-        holdings: Holdings,
-        writer: PersistentWriter[Database],
-        limits: ReaderLimits,
-        metrics: Metrics,
-        *,
-        source_prefix: str,
-        with_marks: bool,
-    ) -> None:
-        self._assignment = assignment
-        self._holdings = holdings
-        self._writer = writer
-        self._limits = limits
-        self._metrics = metrics
-        self._source_prefix = source_prefix
-        self._with_marks = with_marks
+    assignment: Assignment
+    holdings: Holdings
+    writer: PersistentWriter[Database]
+    limits: ReaderLimits
+    metrics: Metrics
+    source_prefix: str
+    with_marks: bool
 
     async def claim(self, parts: Sequence[Part], consumer: Consumer) -> Mapping[Part, int]:
         """Claim these partitions, and read each from its stored offset. Return the end offsets of those claimed.
 
         Waits until the database answers. Partitions revoked meanwhile are left out.
         """
-        assignment = self._assignment
+        assignment = self.assignment
         taken: list[Partition] = []
         number = assignment.number
 
@@ -53,10 +44,10 @@ class Claims:
             nonlocal number
             number = assignment.number
             wanted = [part for part in parts if part in assignment.parts]
-            limit_s = self._limits.stalled_after_s
-            taken[:] = await take_over(database, self._source_prefix, wanted, limit_s, with_marks=self._with_marks)
+            limit_s = self.limits.stalled_after_s
+            taken[:] = await take_over(database, self.source_prefix, wanted, limit_s, with_marks=self.with_marks)
 
-        if not await self._writer.until_done(attempt) or not taken:
+        if not await self.writer.until_done(attempt) or not taken:
             return {}
         bounds = await consumer.bounds([partition.part for partition in taken])
         if not await self._rewind(taken, bounds) or number != assignment.number:
@@ -73,16 +64,16 @@ class Claims:
         remade = [
             partition
             for partition in taken
-            if partition.part in self._holdings.remade or partition.place.position > bounds[partition.part][1]
+            if partition.part in self.holdings.remade or partition.place.position > bounds[partition.part][1]
         ]
         firsts = {partition.part: bounds[partition.part][0] for partition in remade}
-        self._holdings.remade -= set(firsts)
-        return not remade or await self._writer.until_done(lambda database: rewind(database, remade, firsts))
+        self.holdings.remade -= set(firsts)
+        return not remade or await self.writer.until_done(lambda database: rewind(database, remade, firsts))
 
     def _begin(self, partition: Partition, first: int) -> None:
         if lost := partition.begin(first):
             channel = partition.part[0].rpartition(".")[2]
-            self._metrics.received.labels("", channel).inc(lost)
-            self._metrics.dropped.labels(channel, "topic_retention").inc(lost)
+            self.metrics.received.labels("", channel).inc(lost)
+            self.metrics.dropped.labels(channel, "topic_retention").inc(lost)
             log.error("topic_deleted_unread_messages", partition=partition.part, messages=lost)
-        self._holdings.partitions[partition.part] = partition
+        self.holdings.partitions[partition.part] = partition

@@ -10,15 +10,16 @@ import structlog
 
 from ingestd.clock import monotonic_s
 from ingestd.kafka.messages import Message, Part
+from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.sources.assignment import Assignment
 from ingestd.sources.base import ReaderLimits, Store
-from ingestd.sources.doubts import Doubts
-from ingestd.sources.partitions import Partition, released
+from ingestd.sources.partitions import Partition
 
 log = structlog.get_logger()
 
 _POLL_S = 0.25
+_SHOWN_S = 300.0
 
 
 class Holdings:
@@ -56,7 +57,9 @@ class Holdings:
             if partition.is_wanted(item, message):
                 partition.held.append(item)
         count_by(self._metrics.received, received)
-        self.doubts.look(self.partitions.values())
+        for partition in self.partitions.values():
+            if partition.doubtful:
+                self.doubts.note(partition)
 
     def _is_next(self, message: Message) -> bool:
         part = (message.topic, message.partition)
@@ -125,7 +128,9 @@ class Holdings:
 
     def release(self, lost: Sequence[Partition]) -> None:
         """Drop the messages taken from these partitions; the next reader begins at the stored offset."""
-        count_by(self._metrics.released, released(lost))
+        for partition in lost:
+            count_by(self._metrics.released, {(channel,): count for channel, count in partition.taken().items()})
+            partition.held, partition.repeated = [], Counter()
 
     def count(self) -> int:
         """The number of messages held."""
@@ -135,10 +140,51 @@ class Holdings:
         """The number of messages taken and not yet stored or released, by channel. A channel stays, with 0."""
         counts = self._shown = Counter(dict.fromkeys(self._shown, 0))
         for partition in self._all():
-            counts.update(item.channel for item in partition.held)
-            counts.update(partition.repeated)
+            counts.update(partition.taken())
         return dict(counts)
 
     def _all(self) -> list[Partition]:
         lost = [partition for partition in self.storing if self.partitions.get(partition.part) is not partition]
         return [*self.partitions.values(), *lost]
+
+
+class Doubts:
+    """Counts records with impossible journal places, logs them once a minute, and shows them in the status for five
+    minutes: another program may write to the topic under a daemon's name."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._name = name
+        self._metrics = metrics
+        self._log_limit = LogLimit()
+        self._last_s = float("-inf")
+        self._unlogged = 0  # messages
+        self._where = ""
+
+    def note(self, partition: Partition) -> None:
+        """Count and log the doubtful places of this partition."""
+        messages, journal_id = partition.doubtful.total(), next(iter(partition.doubtful))
+        partition.doubtful.clear()
+        self._metrics.places_doubted.labels(self._name).inc(messages)
+        self._unlogged += messages
+        self._where = f"the journal {journal_id} on {partition.part[0]}, partition {partition.part[1]}"
+        self._last_s = monotonic_s()
+        if not self._log_limit.allows("journal_place_cannot_be"):
+            return
+        self._metrics.sink_alarms.labels(self._name).inc()
+        log.error(
+            "journal_place_cannot_be",
+            source=self._name,
+            partition=partition.part,
+            journal_id=journal_id,
+            messages=self._unlogged,
+            effect="stored without a mark: a record without an id is stored again if it is sent again",
+            remedy="see who else may write to the topic, and whether that daemon's clock was set back far",
+        )
+        self._unlogged = 0
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence for people; None if no place was doubtful lately."""
+        if monotonic_s() - self._last_s >= _SHOWN_S:
+            return None
+        return f"messages name impossible places in {self._where}; see who else may write to the topic"

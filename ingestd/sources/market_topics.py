@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from ingestd.channels import ROWS, TABLE_OF
+from ingestd.channels import ROWS
 from ingestd.clock import now_us
 from ingestd.errors import EnvelopeError
 from ingestd.kafka import envelope
@@ -17,7 +17,7 @@ from ingestd.kafka.envelope import TopicKind
 from ingestd.kafka.messages import Message, Unreadable
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.ops.rejections import Rejections
-from ingestd.records import FeedGap, Funding, MarketRecord, Record, Rejected, StreamId
+from ingestd.records import FeedGap, Funding, Record, Rejected, StreamId
 from ingestd.sources.base import Item
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
@@ -37,11 +37,6 @@ _TABLES: dict[TopicKind, str] = {
 _LONGEST_VALUE_KEPT = 10_000
 _NEWEST_TIME_US = 7_258_118_400_000_000  # 2200-01-01: for times that validation's window does not cover
 _MAX_TEXT = 2000
-
-
-def _counted_as(kind: TopicKind) -> str:
-    """The channel in metrics and items."""
-    return _REJECTIONS if kind == "rejected" else kind
 
 
 class MarketStore:
@@ -69,7 +64,8 @@ class MarketStore:
 
     def _item(self, message: Message, window: TimeWindow, now: int) -> Item:
         kind = self._kinds[message.topic]
-        part, channel, place = (message.topic, message.partition), _counted_as(kind), journal_place(message)
+        table, channel = _TABLES[kind], _REJECTIONS if kind == "rejected" else kind
+        part, place = (message.topic, message.partition), journal_place(message)
         try:
             record = envelope.decode(kind, message.value or b"")
             reason = unfit(record, window)
@@ -78,9 +74,9 @@ class MarketStore:
                     self._accepted(message, channel, record)
                 return Item(part, message.offset, channel, record.exchange, record, None, place)
             self.rejections.reject(_stream_of(record, message, channel), reason)
-            return Item(part, message.offset, channel, "", refused(record, message, reason, now), reason, place)
+            return Item(part, message.offset, channel, "", _refused(record, message, table, now, reason), reason, place)
         except Exception as error:  # noqa: BLE001 # whatever a message holds, it costs only itself
-            content = poison(message, _TABLES[kind], now, why(error, message))
+            content = poison(message, table, now, why(error, message))
             self.rejections.reject(_all_of(message, channel), content.reason)
             return Item(part, message.offset, channel, "", content, content.reason, place)
 
@@ -186,9 +182,8 @@ def why(error: Exception, message: Message) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def refused(record: Record, message: Message, reason: str, now: int) -> Rejected:
+def _refused(record: Record, message: Message, table: str, now: int, reason: str) -> Rejected:
     """The row of `rejected_records` for a record that may not be stored, with its place in Kafka."""
-    table = TABLE_OF[type(record)] if isinstance(record, MarketRecord) else _TABLES_OF_OTHERS[type(record)]
     document = {**json.loads(as_json(record)), **_place(message)}
     return Rejected("", "", now, now, table, reason, json.dumps(document))
 
@@ -219,6 +214,3 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return text.isprintable() and "\\u0000" not in text and "\\ud" not in text.lower()
-
-
-_TABLES_OF_OTHERS: dict[type, str] = {FeedGap: "feed_gaps", Rejected: "rejected_records"}

@@ -96,6 +96,10 @@ class Partition:
             self.doubtful[item.place[0]] += 1
         return True
 
+    def taken(self) -> Counter[str]:
+        """The number of messages taken and not yet stored, by channel."""
+        return self.repeated + Counter(item.channel for item in self.held)
+
     @property
     def has_more(self) -> bool:
         """Whether messages were taken that are not stored yet."""
@@ -131,17 +135,6 @@ def _fingerprint(message: Message) -> int:
     for part in (message.key, message.value, *(value for _, value in message.headers)):
         digest.update(b"%d:" % len(part or b"") + (part or b""))
     return 1 + int.from_bytes(digest.digest(), "big")
-
-
-def released(lost: Sequence[Partition]) -> Counter[tuple[str, ...]]:
-    """Drop the messages taken from these partitions. Return their number by channel."""
-    counts: Counter[tuple[str, ...]] = Counter()
-    for partition in lost:
-        counts.update((item.channel,) for item in partition.held)
-        for channel, count in partition.repeated.items():
-            counts[channel,] += count
-        partition.held, partition.repeated = [], Counter()
-    return counts
 
 
 def replay_source(part: Part) -> str:

@@ -13,8 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from ingestd.clock import monotonic_s, wait_at_most
+from ingestd.config.models import DatabaseConfig, KafkaConfig
 from ingestd.errors import ConnectionLost, KafkaError, Reaction, reaction_to
+from ingestd.kafka.consumer import GroupConsumer
 from ingestd.kafka.messages import Consumer, Membership, Part
+from ingestd.ops.health import SourceHealth
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff
 from ingestd.sinks.retry import PersistentWriter, kind_of
@@ -60,15 +63,7 @@ class TopicReader:
             self.name, connect, metrics, holdings.count, logs_outages=limits.logs_outages
         )
         self._storing = Storing(store, self._assignment, holdings, writer, limits, metrics)
-        self._claims = Claims(
-            self._assignment,
-            holdings,
-            writer,
-            limits,
-            metrics,
-            source_prefix=source_prefix,
-            with_marks=store.uses_marks,
-        )
+        self._claims = Claims(self._assignment, holdings, writer, limits, metrics, source_prefix, store.uses_marks)
         self._joined = False
         self._problem: str | None = "it has not reached the broker yet"
         self._committed_s = 0.0  # monotonic time of the last commit to the broker
@@ -81,7 +76,22 @@ class TopicReader:
         """The state of reading from the broker."""
         joined = self._joined and self._watch.answers
         problem = self._problem or self._watch.problem or self._holdings.doubts.problem
-        return ReaderStatus(self.name, joined, len(self._holdings.partitions), self._lag(), problem)
+        return ReaderStatus(joined, len(self._holdings.partitions), self._lag(), problem)
+
+    def health(self, *, needed: bool) -> SourceHealth:
+        """The reader's health. `needed`: the daemon is not ready without this reader."""
+        reading = self.reading()
+        return SourceHealth(self.name, reading.joined, reading.problem, needed)
+
+    def show(self) -> None:
+        """Update the gauges of this reader."""
+        reading, metrics = self.reading(), self._metrics
+        metrics.source_up.labels(self.name).set(reading.joined)
+        metrics.source_partitions.labels(self.name).set(reading.partitions)
+        metrics.source_lag.labels(self.name).set(reading.lag)
+        metrics.sink_lag_records.labels(self.name).set(reading.lag)
+        for channel, count in self.held().items():
+            metrics.in_journal.labels(channel).set(count)
 
     def held(self) -> dict[str, int]:
         """The number of messages taken and not yet stored or released, by channel. A channel stays, with 0."""
@@ -176,3 +186,32 @@ class TopicReader:
         offset."""
         offsets, ends = {**self._assignment.committed, **self._stored_offsets()}, self._watch.ends
         return sum(max(0, ends.get(part, 0) - offsets[part]) for part in self._assignment.parts if part in offsets)
+
+
+def build_reader(
+    store: Store,
+    instance: str,
+    kafka: KafkaConfig,
+    database: DatabaseConfig,
+    connect: Callable[[], Awaitable[Database]],
+    metrics: Metrics,
+    *,
+    logs_outages: bool = True,
+) -> TopicReader:
+    """Build a reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`.
+
+    `logs_outages`: whether it logs that a server is away. Only one of the readers that share a server does.
+    """
+
+    def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
+        group_id = f"{kafka.group_id}-{store.name}"
+        return GroupConsumer(topics, membership, config=kafka, client_id=f"ingestd {instance}", group_id=group_id)
+
+    limits = ReaderLimits(
+        flush_s=database.flush_ms / 1000,
+        max_records=database.max_flush_records,
+        session_timeout_s=kafka.session_timeout_s,
+        stalled_after_s=database.flush_timeout_s,
+        logs_outages=logs_outages,
+    )
+    return TopicReader(store, make_consumer, connect, kafka.topic_prefix, limits, metrics)

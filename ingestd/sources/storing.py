@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -22,35 +23,27 @@ from ingestd.storage.writer import positions
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
 class Storing:
     """Runs the transactions of one member."""
 
-    def __init__(
-        self,
-        store: Store,
-        assignment: Assignment,
-        holdings: Holdings,
-        writer: PersistentWriter[Database],
-        limits: ReaderLimits,
-        metrics: Metrics,
-    ) -> None:
-        self._store = store
-        self._assignment = assignment
-        self._holdings = holdings
-        self._writer = writer
-        self._limits = limits
-        self._metrics = metrics
-        self._prepared: Prepared | None = None
-        self._in_doubt = False  # a reply was lost, so the transaction may be committed
+    store: Store
+    assignment: Assignment
+    holdings: Holdings
+    writer: PersistentWriter[Database]
+    limits: ReaderLimits
+    metrics: Metrics
+    _prepared: Prepared | None = None
+    _in_doubt: bool = False  # a reply was lost, so the transaction may be committed
 
     async def flush(self) -> None:
         """Store all held messages. When this returns, each is stored or released."""
-        holdings = self._holdings
+        holdings = self.holdings
         if not holdings.begin_storing():
             return
         started_s = monotonic_s()
         try:
-            is_done = await self._writer.until_done(self._attempt, after_failure=self._doubt)
+            is_done = await self.writer.until_done(self._attempt, after_failure=self._doubt)
         finally:
             settled, prepared = holdings.end_storing(), self._prepared
             self._prepared, self._in_doubt = None, False
@@ -60,7 +53,7 @@ class Storing:
         prepared.count(monotonic_s() - started_s)
         for partition in settled:
             for channel, count in partition.repeated.items():
-                self._metrics.duplicate.labels(self._store.name, channel).inc(count)
+                self.metrics.duplicate.labels(self.store.name, channel).inc(count)
             partition.stored()
         prepared.after_commit()
 
@@ -70,10 +63,10 @@ class Storing:
     async def _attempt(self, database: Database) -> None:
         if self._in_doubt:
             if self._prepared is not None and await self._was_committed(database):
-                self._metrics.commits_resolved.labels(self._store.name, "committed").inc()
+                self.metrics.commits_resolved.labels(self.store.name, "committed").inc()
                 return
             self._in_doubt = False
-        while self._holdings.storing:
+        while self.holdings.storing:
             if self._prepared is None:
                 self._prepared = self._prepare()
             try:
@@ -89,18 +82,18 @@ class Storing:
                 return
 
     def _prepare(self) -> Prepared:
-        storing = self._holdings.storing
+        storing = self.holdings.storing
         items = [item for partition in storing for item in partition.held]
         marks = {row: mark for partition in storing for row, mark in partition.mark_rows().items()}
-        return self._store.prepare(items, [partition.move for partition in storing], marks)
+        return self.store.prepare(items, [partition.move for partition in storing], marks)
 
     async def _was_committed(self, database: Database) -> bool:
         """Whether the transaction whose reply was lost is committed: it has moved all of its rows, or none.
 
         End the lost session first: a server that has not noticed the loss would keep the rows locked.
         """
-        await disconnect_stalled(database, self._limits.stalled_after_s)
-        storing = self._holdings.storing
+        await disconnect_stalled(database, self.limits.stalled_after_s)
+        storing = self.holdings.storing
         places = await positions.read(database, [partition.source for partition in storing])
         for partition in storing:
             place = places.get(partition.source)
@@ -111,9 +104,9 @@ class Storing:
     async def _take_more(self) -> bool:
         """Read more messages into a transaction of which a table refuses every row. False: none came, or there is no
         room."""
-        holdings, consumer = self._holdings, self._assignment.consumer
+        holdings, consumer = self.holdings, self.assignment.consumer
         messages: Sequence[Message] = ()
-        if consumer is not None and holdings.count() < self._limits.max_records:
+        if consumer is not None and holdings.count() < self.limits.max_records:
             with contextlib.suppress(KafkaError, ConnectionLost):  # the next poll reports the error
                 messages = await consumer.poll(0.0, holdings.room())
         holdings.take(messages)
@@ -122,13 +115,13 @@ class Storing:
 
     def _let_go(self, sources: frozenset[str]) -> None:
         """Release partitions whose rows another member owns now."""
-        holdings, name = self._holdings, self._store.name
+        holdings, name = self.holdings, self.store.name
         lost = [partition for partition in holdings.storing if partition.source in sources]
         holdings.storing = [partition for partition in holdings.storing if partition.source not in sources]
         holdings.release(lost)
-        self._store.taken_over()
+        self.store.taken_over()
         for partition in lost:
-            self._metrics.sources_fenced.labels(name).inc()
+            self.metrics.sources_fenced.labels(name).inc()
             log.warning("partition_taken_over", source=name, partition=partition.part)
             # If the group then still assigns the partition to this member, the other one has lost it: claim it again.
-            holdings.claim_again(partition.part, after_s=self._limits.session_timeout_s)
+            holdings.claim_again(partition.part, after_s=self.limits.session_timeout_s)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from ingestd.errors import KafkaError
 from ingestd.kafka.messages import Consumer, Part
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
+from ingestd.sinks.retry import kind_of
 
 log = structlog.get_logger()
 
@@ -55,28 +55,26 @@ class BrokerWatch:
                 missing = await consumer.missing_topics()
                 self.ends = dict(await consumer.ends([part for part in parts() if part[0] not in missing]))
             except Exception as error:  # noqa: BLE001 # it is asked again and reported; reading continues
-                self._note(error)
+                self._metrics.sink_errors.labels(self._name, kind_of(error)).inc()
+                self.answers = False
+                self._report("source_broker_silent", str(error) or type(error).__name__)
             else:
-                self._note_answer(sorted(missing))
-
-    def _note(self, error: Exception) -> None:
-        self.answers, self.problem = False, str(error) or type(error).__name__
-        kind = error.name if isinstance(error, KafkaError) else type(error).__name__
-        self._metrics.sink_errors.labels(self._name, kind).inc()
-        self._report("source_broker_silent", self.problem)
-
-    def _note_answer(self, missing: list[str]) -> None:
-        if missing:
-            self.answers = True
-            self.problem = f"these topics do not exist: {', '.join(missing)}; create them, or set kafka.create_topics"
-            self._report("source_topics_missing", self.problem)
-            return
-        if self._failures:
-            log.info("source_broker_answers_again", source=self._name, after_attempts=self._failures)
-            self._log_limit.clear()
-        self.answers, self.problem, self._failures = True, None, 0
+                self.answers = True
+                if missing:
+                    names = ", ".join(sorted(missing))
+                    problem = f"these topics do not exist: {names}; create them, or set kafka.create_topics"
+                    self._report("source_topics_missing", problem)
+                else:
+                    self._recovered()
 
     def _report(self, event: str, problem: str) -> None:
+        self.problem = problem
         self._failures += 1
         if self._log_limit.allows(f"{event} {problem}"):
             log.warning(event, source=self._name, error=problem, attempts=self._failures, retry_in_s=_ASK_EVERY_S)
+
+    def _recovered(self) -> None:
+        if self._failures:
+            log.info("source_broker_answers_again", source=self._name, after_attempts=self._failures)
+            self._log_limit.clear()
+        self.problem, self._failures = None, 0

@@ -13,9 +13,8 @@ from ingestd.kafka.producer import Message, Producer, partition_for
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.sources.base import Store
-from ingestd.sources.build import build_reader
 from ingestd.sources.market_topics import MarketStore
-from ingestd.sources.reader import TopicReader
+from ingestd.sources.reader import TopicReader, build_reader
 from ingestd.storage.database import Database
 from ingestd.validation import TimeWindow
 from tests.support.topics import headers_of, topic_of

@@ -61,8 +61,7 @@ class CursorFile:
 
     def forget_all_but(self, journal_ids: Collection[str]) -> None:
         """Forget the positions of all other journals, which have no files any more."""
-        for journal_id in [known for known in self.positions if known not in journal_ids]:
-            del self.positions[journal_id]
+        self.positions = {known: position for known, position in self.positions.items() if known in journal_ids}
 
     async def keep(self) -> None:
         """Save changes, at most once a second, until cancelled."""

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import structlog
 
-from ingestd.clock import monotonic_s, now_us
+from ingestd.clock import monotonic_s
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.kafka.producer import Producer, SizeLimits, settled
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.gather import Gatherer
+from ingestd.sinks.gather import Gatherer, observe_latency
 from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import TOO_LARGE, Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
@@ -135,11 +135,16 @@ class KafkaSink:
     async def _delivered(self, flush: Flush, producer: Producer) -> list[Chain]:
         """Run `flush.send`. Report a slow delivery in the status; give up soon when the daemon stops."""
         sending = asyncio.create_task(flush.send(producer), name="kafka-flush")
+        stop = asyncio.create_task(self._finish_asked.wait())
         started_s, waited_s = monotonic_s(), 0.0
         try:
             while not sending.done():
-                # Check once delivery counts as slow, and every second after that.
-                await self._wait(sending, max(0.01, started_s + _SLOW_S - monotonic_s()) if waited_s < _SLOW_S else 1.0)
+                if self._finish_asked.is_set():
+                    await asyncio.wait({sending}, timeout=0.2)
+                else:
+                    # Check once delivery counts as slow, and every second after that.
+                    within_s = max(0.01, _SLOW_S - waited_s) if waited_s < _SLOW_S else 1.0
+                    await asyncio.wait({sending, stop}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
                 waited_s = monotonic_s() - started_s
                 if sending.done():
                     break
@@ -149,19 +154,10 @@ class KafkaSink:
                     self._show_slow(waited_s)
             return sending.result()
         finally:
+            stop.cancel()
             if not sending.done():
                 sending.cancel()
                 await asyncio.wait({sending})
-
-    async def _wait(self, sending: asyncio.Task[list[Chain]], within_s: float) -> None:
-        if self._finish_asked.is_set():
-            await asyncio.wait({sending}, timeout=0.2)
-            return
-        stop = asyncio.create_task(self._finish_asked.wait())
-        try:
-            await asyncio.wait({sending, stop}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
 
     def _show_slow(self, waited_s: float) -> None:
         status = self._writer.status
@@ -176,13 +172,10 @@ class KafkaSink:
 
     def _count(self, batches: list[Batch], rejected: Counter[str], took_s: float) -> None:
         metrics = self._metrics
+        observe_latency(metrics, self.name, batches)
         counts: Counter[str] = Counter()
-        now = now_us()
         for batch in batches:
             counts.update(batch.counts)
-            if batch.records:
-                latency_s = max(0, now - batch.records[0].received_at) / 1e6
-                metrics.commit_latency_s.labels(self.name).observe(latency_s)
         for channel, count in rejected.items():
             metrics.rejected.labels(channel, TOO_LARGE).inc(count)
         for channel, count in (counts - rejected).items():

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 import structlog
 
-from ingestd.clock import monotonic_s, now_us
+from ingestd.clock import monotonic_s
 from ingestd.config.models import DatabaseConfig
 from ingestd.errors import Fenced, NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.gather import Gatherer
+from ingestd.sinks.gather import Gatherer, observe_latency
 from ingestd.sinks.retry import PersistentWriter
-from ingestd.sinks.timescale.prefetcher import Prefetcher
 from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
@@ -29,12 +29,14 @@ from ingestd.storage.stalled import disconnect_stalled
 from ingestd.storage.writer import counting, positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.rows import RowMaker
-from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, Outcome, write
+from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, write
 
 log = structlog.get_logger()
 
 # A row takes a few bytes. Without it, a journal that comes back would be stored twice.
 _POSITIONS_KEPT_DAYS = 365
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -46,6 +48,44 @@ class _Portion:
     prepared: int = 0
     tried: Flush | None = None  # what the last attempt wrote or tried to write
     terms: Terms | None = None  # the lease terms by which `flush` was prepared
+
+
+class Prefetcher(Generic[T]):
+    """Prepares at most one item in the background. Used by one consumer, which closes it."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+        self._make = make
+        self._task: asyncio.Task[T] | None = None
+
+    async def take(self) -> T:
+        """Wait for the next item, and start to prepare the one after it. Raises what preparing the item raised."""
+        if self._task is None:
+            self._task = self._begin()
+        made = await self._task
+        self._task = self._begin()
+        return made
+
+    def ready(self) -> T | None:
+        """The next item if it is ready, so that `take` would not wait; else None."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+    async def close(self) -> None:
+        """Stop preparing, and drop an item that was not taken."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.exception()  # mark the exception as retrieved
+
+    def _begin(self) -> asyncio.Task[T]:
+        async def make() -> T:
+            return await self._make()
+
+        return asyncio.create_task(make())
 
 
 class TimescaleSink:
@@ -163,7 +203,8 @@ class TimescaleSink:
             self._copying.set()
         self._places[journal_id] = Place(batches[-1].position, self._places[journal_id].epoch)
         if portion.tried is not None:
-            self._count(portion.tried.outcome, batches, monotonic_s() - started_s)
+            counting.count_outcome(self._metrics, self.name, portion.tried.outcome, monotonic_s() - started_s)
+            observe_latency(self._metrics, self.name, batches)
         passing("sink.acknowledge")
         self._cursor.acknowledge(batches)
         return True
@@ -266,14 +307,6 @@ class TimescaleSink:
                 raise SchemaError(f"the row of {source} in ingest_positions was deleted; start ingestd again")
             self._places[journal_id] = place
         return place
-
-    def _count(self, outcome: Outcome, batches: list[Batch], took_s: float) -> None:
-        counting.count_outcome(self._metrics, self.name, outcome, took_s)
-        now = now_us()
-        for batch in batches:
-            if batch.records:
-                latency_s = max(0, now - batch.records[0].received_at) / 1e6
-                self._metrics.commit_latency_s.labels(self.name).observe(latency_s)
 
 
 def _row_maker(terms: Terms) -> RowMaker:

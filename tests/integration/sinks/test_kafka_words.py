@@ -13,9 +13,9 @@ from aiokafka import errors as library
 
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import AccessRefused, ConnectionLost, NotIdempotent, Reaction, is_known, reaction_to
-from ingestd.kafka.check import try_kafka
 from ingestd.kafka.connecting import ensure_topics
 from ingestd.kafka.errors import not_idempotent, our_error, translated
+from ingestd.sinks.kafka.setup import try_kafka
 from tests.support.brokers import Broker, config_for, running_broker
 from tests.support.group import Member, member
 from tests.support.kafka_rig import KafkaRig
@@ -105,9 +105,10 @@ SECRET = KafkaConfig.model_construct(bootstrap_servers=["user:hunter22@broker-1:
         AssertionError("x"),
     ],
 )
-def test_no_message_shows_a_password(error: Exception) -> None:
-    with pytest.raises((ConnectionLost, Exception)) as caught, translated(SECRET, "the topic t"):
-        raise error
+async def test_no_message_shows_a_password(error: Exception) -> None:
+    with pytest.raises((ConnectionLost, Exception)) as caught:
+        async with translated(SECRET, "the topic t"):
+            raise error
     assert "hunter22" not in str(caught.value)
     assert "broker-1:9092, broker-2:9092" in str(caught.value)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingestd.sinks.timescale.prefetcher import Prefetcher
+from ingestd.sinks.timescale.sink import Prefetcher
 
 
 class Maker:
