@@ -28,8 +28,7 @@ from ingestd.journal.journal import Cursor, Journal
 from ingestd.lifecycle import Deadline, Lifecycle, Shard
 from ingestd.ops.account import account
 from ingestd.ops.health import JournalHealth, Snapshot
-from ingestd.sinks.base import DurableParts, DurableSink, LiveParts
-from ingestd.sinks.build import build_durable, build_live, durable_kinds
+from ingestd.sinks.base import DurableParts, DurableSink, LiveParts, build_durable, build_live, durable_kinds
 from ingestd.sources.reader import TopicReader, build_reader
 from ingestd.sources.trading_events import EventStore
 from ingestd.standby.leadership import Leadership

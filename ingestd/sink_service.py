@@ -18,8 +18,7 @@ from ingestd.files import make_directory
 from ingestd.lifecycle import Lifecycle
 from ingestd.ops.account import account
 from ingestd.ops.health import Snapshot
-from ingestd.sinks.base import LiveParts
-from ingestd.sinks.build import build_live
+from ingestd.sinks.base import LiveParts, build_live
 from ingestd.sources.market_topics import MarketStore
 from ingestd.sources.reader import build_reader
 from ingestd.sources.trading_events import EventStore

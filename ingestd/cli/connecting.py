@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import FeedError, IngestdError
 from ingestd.feeds.ccxt.history import CcxtHistory
-from ingestd.sinks.base import Answer
-from ingestd.sinks.build import setup_of
+from ingestd.sinks.base import Answer, setup_of
 from ingestd.sinks.table import configured
 
 _VENUE_TIMEOUT_S = 60.0  # the exchange library may load several lists, each with its own limit

@@ -62,7 +62,7 @@ def _check_file(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Conf
 
 def _check_values(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
     """Find the mistakes in a configuration whose values are all of the right type."""
-    from ingestd.sinks.build import setup_of
+    from ingestd.sinks.base import setup_of
     from ingestd.storage.candles import require_room
 
     yield from _raised_by(lambda: require_room(config.retention))

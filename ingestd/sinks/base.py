@@ -1,17 +1,20 @@
-"""The contracts of sinks and of each sink's `setup` module. `tests/contract` runs the contract of sinks on every
-sink."""
+"""The contracts of sinks and of each sink's `setup` module, and how sinks are built from the configuration.
+
+`tests/contract` runs the contract of sinks on every sink.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from ingestd.config.models import Config
 from ingestd.errors import Problem
 from ingestd.journal.journal import Cursor
 from ingestd.ops.metrics import Metrics
 from ingestd.records import MarketRecord
+from ingestd.sinks.table import SINKS, SinkKind, configured
 from ingestd.status import SinkStatus
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.leases import Title
@@ -103,3 +106,28 @@ class DurableSetup(Setup, Protocol):
 
 class LiveSetup(Setup, Protocol):
     def build(self, parts: LiveParts) -> LiveSink: ...
+
+
+def durable_kinds(config: Config) -> list[str]:
+    """The names of the durable sinks that this daemon runs."""
+    return [name for name, kind in _running(config).items() if not kind.is_live]
+
+
+def build_durable(name: str, parts: DurableParts) -> DurableSink:
+    """Build the sink of this name."""
+    return cast(DurableSetup, setup_of(SINKS[name])).build(parts)
+
+
+def build_live(parts: LiveParts) -> list[LiveSink]:
+    """Build every live sink that this daemon runs."""
+    running = _running(parts.config).values()
+    return [cast(LiveSetup, setup_of(kind)).build(parts) for kind in running if kind.is_live]
+
+
+def setup_of(kind: SinkKind) -> Setup:
+    """The `setup` module of this sink."""
+    return cast(Setup, kind.setup())
+
+
+def _running(config: Config) -> dict[str, SinkKind]:
+    return {name: kind for name, kind in configured(config).items() if config.instance.role in kind.roles}

@@ -52,7 +52,7 @@ class Gatherer:
             return
         yield batches
         due_s = monotonic_s() + self._flush_ms / 1000 - max(0, now_us() - batches[0].sealed_at) / 1e6
-        count = _records(batches)
+        count = count_records(batches)
         while count < self._max_records and not self._finish_asked.is_set():
             left_s = due_s - monotonic_s()
             if left_s <= 0 and self.requested.is_set():
@@ -62,7 +62,7 @@ class Gatherer:
                     await self._cursor.wait()
             more = await self._read(self._max_records - count)
             if more:
-                count += _records(more)
+                count += count_records(more)
                 yield more
 
     async def _read(self, max_records: int) -> list[Batch]:
@@ -81,7 +81,8 @@ class Gatherer:
                 await asyncio.sleep(delay_s)
 
 
-def _records(batches: list[Batch]) -> int:
+def count_records(batches: Iterable[Batch]) -> int:
+    """The number of records in these batches."""
     return sum(len(batch.records) for batch in batches)
 
 

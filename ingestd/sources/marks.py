@@ -81,15 +81,10 @@ class Marks:
         self._forgotten: dict[str, None] = {}
         self._last = _NONE  # the journal whose mark was raised last since `stored`
 
-    def is_beyond(self, place: JournalPlace) -> bool:
-        """Whether the journal has a mark, and this place is above it."""
+    def reaches(self, place: JournalPlace) -> bool | None:
+        """Whether the journal's mark is at or above this place; None if the journal has no mark."""
         known = self._journals.get(place[0])
-        return known is not None and place[1] > known.mark
-
-    def is_reached(self, place: JournalPlace) -> bool:
-        """Whether this place is at or below the journal's mark."""
-        known = self._journals.get(place[0])
-        return known is not None and place[1] <= known.mark
+        return None if known is None else place[1] <= known.mark
 
     def judge(self, place: JournalPlace, received_at: int) -> Verdict:
         """Judge a storable record by its place. A new record raises the mark."""

@@ -76,7 +76,7 @@ class Partition:
     def never_had(self, message: Message) -> bool:
         """Whether this message cannot be the one that was stored at its offset."""
         place = journal_place(message)
-        return place is not None and self.marks.is_beyond(place) and _fingerprint(message) != self.unmarked
+        return place is not None and self.marks.reaches(place) is False and _fingerprint(message) != self.unmarked
 
     def is_wanted(self, item: Item, message: Message) -> bool:
         """Whether the item must be stored. If its place is plausible, it raises the journal's mark."""
@@ -87,7 +87,7 @@ class Partition:
             if verdict is Verdict.NEW:
                 return True
         else:
-            verdict = Verdict.REPEATED if self.marks.is_reached(item.place) else Verdict.NEW
+            verdict = Verdict.REPEATED if self.marks.reaches(item.place) else Verdict.NEW
         if verdict is Verdict.REPEATED and item.channel not in _HAVE_IDS:
             self.repeated[item.channel] += 1
             return False

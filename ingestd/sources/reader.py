@@ -198,10 +198,7 @@ def build_reader(
     *,
     logs_outages: bool = True,
 ) -> TopicReader:
-    """Build a reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`.
-
-    `logs_outages`: whether it logs that a server is away. Only one of the readers that share a server does.
-    """
+    """Build a reader of this store's topics, in a group of its own: `group_id-market` or `group_id-events`."""
 
     def make_consumer(topics: Sequence[str], membership: Membership) -> Consumer:
         group_id = f"{kafka.group_id}-{store.name}"

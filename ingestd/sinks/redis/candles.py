@@ -139,11 +139,13 @@ class RecentCandles:
 
     def commands(self) -> list[bytes]:
         """The commands that update the server's list. At no moment is the head of the list wrong or missing."""
-        new, kept = self._difference()
-        pushed = self._times if new is None else self._times[:new]
-        changed = () if new is None else sorted(self._changed & set(kept))
-        key = self.key
-        commands = [pack(b"LSET", key, b"%d" % self._on_server.index(at), self._message(at)) for at in changed]
+        on_server, key = self._on_server, self.key
+        new = sum(1 for at in self._times if on_server and at > on_server[0])
+        pushed, kept = self._times[:new], self._times[new:]
+        if not kept or kept != on_server[: len(kept)]:  # write the whole list
+            pushed, kept = self._times, []
+        changed = sorted(self._changed & set(kept))
+        commands = [pack(b"LSET", key, b"%d" % on_server.index(at), self._message(at)) for at in changed]
         if pushed:
             commands.append(pack(b"LPUSH", key, *[self._message(at) for at in reversed(pushed)]))
             commands.append(pack(b"LTRIM", key, b"0", b"%d" % (len(self._times) - 1)))
@@ -151,14 +153,6 @@ class RecentCandles:
         self._on_server = self._times.copy()
         self._changed.clear()
         return commands
-
-    def _difference(self) -> tuple[int | None, list[int]]:
-        """The number of new candles at the head, and the candles that stay. None: the whole list must be rewritten."""
-        if not self._on_server:
-            return None, []
-        new = sum(1 for at in self._times if at > self._on_server[0])
-        kept = self._times[new:]
-        return (new, kept) if kept == self._on_server[: len(kept)] and kept else (None, [])
 
     def _place(self, opens_us: int, candle: Candle | BuiltCandle) -> None:
         if opens_us not in self._candles:

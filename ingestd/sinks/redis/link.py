@@ -16,12 +16,17 @@ _CHECKS_PER_TIMEOUT = 3
 
 
 @dataclass(slots=True)
-class Sent:
-    """The contents of one write. `published` names the channel kind of each PUBLISH, in order; these come first."""
+class Outbox:
+    """The commands of one write. `published` names the channel kind of each PUBLISH, in order; these come first."""
 
-    commands: int
-    size: int
+    parts: list[bytes] = field(default_factory=list)
+    commands: int = 0
     published: list[str] = field(default_factory=list)
+    size: int = 0  # in bytes, once it is sent
+
+    def add(self, packed: bytes, count: int) -> None:
+        self.parts.append(packed)
+        self.commands += count
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class Link:
         self._config = config
         self._on_answer = on_answer
         self._replies = Replies()
-        self._waiting: deque[Sent] = deque()
+        self._waiting: deque[Outbox] = deque()
         self._answered = 0  # replies that belong to completed writes
         self._errors: deque[tuple[int, str]] = deque()
         self._owed_bytes = 0
@@ -79,11 +84,13 @@ class Link:
         """Whether the connection was given up."""
         return self._failure is not None
 
-    def send(self, payload: bytes, sent: Sent) -> None:
+    def send(self, box: Outbox) -> None:
         """Write now. The caller checks `room` first."""
-        self._waiting.append(sent)
-        self._owed_bytes += sent.size
-        self._owed_commands += sent.commands
+        payload = b"".join(box.parts)
+        box.parts, box.size = [], len(payload)
+        self._waiting.append(box)
+        self._owed_bytes += box.size
+        self._owed_commands += box.commands
         self._transport.write(payload)
         if self._timer is None:
             self._idle_checks = -1
@@ -111,7 +118,7 @@ class Link:
             self._failure = why
             self._transport.abort()
 
-    def close(self) -> list[Sent]:
+    def close(self) -> list[Outbox]:
         """Cut the connection. Returns the writes whose outcome is not known."""
         if self._timer is not None:
             self._timer.cancel()

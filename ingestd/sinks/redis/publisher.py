@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ingestd.channels import CHANNEL_OF
 from ingestd.clock import monotonic_s
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import MarketRecord
-from ingestd.sinks.redis.link import Answered, Link, Sent
+from ingestd.sinks.redis.link import Answered, Link, Outbox
 from ingestd.sinks.redis.options import RedisConfig
 from ingestd.sinks.redis.resp import error_class
 from ingestd.sinks.redis.view import Command, View
@@ -29,19 +29,6 @@ _CACHE_COMMANDS_A_FLUSH = 1000
 MAX_PENDING_RECORDS = 100_000
 
 NAME = "redis"
-
-
-@dataclass(slots=True)
-class Outbox:
-    """The commands that one flush sends over one link."""
-
-    parts: list[bytes] = field(default_factory=list)
-    commands: int = 0
-    published: list[str] = field(default_factory=list)
-
-    def add(self, command: Command) -> None:
-        self.parts.append(command.packed)
-        self.commands += command.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +42,9 @@ class Links:
         return 0 if self.index_of is None else self.index_of(key)
 
 
+_NO_LINKS = Links(())
+
+
 class Publisher:
     """The buffer between the feeds and the servers."""
 
@@ -64,7 +54,7 @@ class Publisher:
         self._metrics = metrics
         self._pending: list[MarketRecord] = []
         self._overflow = 0  # records beyond MAX_PENDING_RECORDS, not counted yet
-        self._links: Links | None = None
+        self._links = _NO_LINKS
         self._handle: asyncio.Handle | None = None  # the next flush
         self._cache_timer: asyncio.TimerHandle | None = None
         self._flushed_s = 0.0
@@ -81,17 +71,16 @@ class Publisher:
         if len(pending) > MAX_PENDING_RECORDS:
             self._overflow += len(pending) - MAX_PENDING_RECORDS
             del pending[MAX_PENDING_RECORDS:]
-        if self._handle is None:
-            if self._flushed_s + _FLUSH_EVERY_S <= monotonic_s():
-                self.flush()
-            else:
-                self._schedule()
+        if self._handle is None and self._flushed_s + _FLUSH_EVERY_S <= monotonic_s():
+            self.flush()
+        else:
+            self._flush_soon()
 
     def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
         """Write these fields of `order:{order_id}` with the next flush, or when the server is back."""
         if not self._view.take_order(order_id, fields, monotonic_s()):
             self._drop(1, "orders_full")
-        self.flush_soon()
+        self._flush_soon()
 
     def attach(self, links: Links) -> None:
         """Start to publish over these connections, beginning with the last known values."""
@@ -103,38 +92,33 @@ class Publisher:
         if self._cache_timer is not None:
             self._cache_timer.cancel()
             self._cache_timer = None
-        links, self._links = self._links, None
-        for link in links.links if links is not None else ():
+        links, self._links = self._links, _NO_LINKS
+        for link in links.links:
             self._drop(sum(len(sent.published) for sent in link.close()), "unconfirmed")
 
     def refill(self) -> None:
         """Write all caches again."""
         self._view.refill(monotonic_s())
         self._caches_due_s = 0.0
-        self.flush_soon()
-
-    def flush_soon(self) -> None:
-        """Schedule a flush, unless one is scheduled."""
-        if self._handle is None:
-            self._schedule()
+        self._flush_soon()
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands that belong to no record, if there is a server and room."""
-        if self._links is not None:
-            boxes = [Outbox() for _ in self._links.links]
+        boxes = [Outbox() for _ in self._links.links]
+        if boxes:
             for command in commands:
-                boxes[self._links.of(command.key)].add(command)
+                boxes[self._links.of(command.key)].add(command.packed, command.count)
             self._write(self._links, boxes)
 
     @property
     def owed_commands(self) -> int:
         """The number of commands that no server has answered yet."""
-        return sum(link.owed_commands for link in self._links.links) if self._links is not None else 0
+        return sum(link.owed_commands for link in self._links.links)
 
     async def drained(self) -> None:
         """Wait until everything taken so far is sent and answered."""
         self._caches_due_s = 0.0
-        self.flush_soon()
+        self._flush_soon()
         while self._pending or self.owed_commands or not self._view.is_clean:
             self._answered.clear()
             await self._answered.wait()
@@ -149,21 +133,20 @@ class Publisher:
         self._drop(self._overflow, "burst")
         self._overflow = 0
         links = self._links
-        boxes = [] if links is None else [Outbox() for _ in links.links]
+        boxes = [Outbox() for _ in links.links]
         self._take(records, links, boxes, now_s)
-        if links is not None:
+        if boxes:
             if now_s >= self._caches_due_s:
                 self._caches_due_s = now_s + self._cache_every_s
                 self._add_caches(links, boxes, now_s)
             self._write(links, boxes)
         self._schedule_the_rest()
 
-    def _take(self, records: list[MarketRecord], links: Links | None, boxes: list[Outbox], now_s: float) -> None:
+    def _take(self, records: list[MarketRecord], links: Links, boxes: list[Outbox], now_s: float) -> None:
         """Remember the records, and add their messages to the boxes while there is room."""
         # Runs for every record, so function calls are avoided.
-        take, channels = self._view.take, CHANNEL_OF
-        index_of = None if links is None else links.index_of
-        rooms = [0] if links is None else [link.room for link in links.links]
+        take, index_of, channels = self._view.take, links.index_of, CHANNEL_OF
+        rooms = [link.room for link in links.links] or [0]
         refused: Counter[str] = Counter()
         for record in records:
             try:
@@ -175,7 +158,7 @@ class Publisher:
                 continue
             index = 0 if index_of is None else index_of(command.key)
             if rooms[index] <= 0:
-                refused["down" if links is None or links.links[index].is_cut else "window_full"] += 1
+                refused["down" if not boxes or links.links[index].is_cut else "window_full"] += 1
                 continue
             rooms[index] -= 1
             box = boxes[index]
@@ -189,29 +172,30 @@ class Publisher:
     def _add_caches(self, links: Links, boxes: list[Outbox], now_s: float) -> None:
         room = min(link.room - box.commands for link, box in zip(links.links, boxes, strict=True))
         for command in self._view.cache_commands(now_s, min(room, _CACHE_COMMANDS_A_FLUSH)):
-            boxes[links.of(command.key)].add(command)
+            boxes[links.of(command.key)].add(command.packed, command.count)
 
     def _write(self, links: Links, boxes: list[Outbox]) -> None:
         for link, box in zip(links.links, boxes, strict=True):
             if not box.commands:
                 continue
             if link.room:
-                payload = b"".join(box.parts)
                 passing("redis.write")
-                link.send(payload, Sent(box.commands, len(payload), box.published))
+                link.send(box)
             else:
                 self._drop(len(box.published), "window_full")
 
-    def _schedule(self) -> None:
-        wait_s = self._flushed_s + _FLUSH_EVERY_S - monotonic_s()
-        loop = asyncio.get_running_loop()
-        self._handle = loop.call_soon(self.flush) if wait_s <= 0 else loop.call_later(wait_s, self.flush)
+    def _flush_soon(self) -> None:
+        """Schedule a flush, unless one is scheduled."""
+        if self._handle is None:
+            wait_s = self._flushed_s + _FLUSH_EVERY_S - monotonic_s()
+            loop = asyncio.get_running_loop()
+            self._handle = loop.call_soon(self.flush) if wait_s <= 0 else loop.call_later(wait_s, self.flush)
 
     def _schedule_the_rest(self) -> None:
         loop = asyncio.get_running_loop()
         if self._pending:
             self._handle = loop.call_soon(self.flush)
-        if self._cache_timer is None and self._links is not None and not self._view.is_clean:
+        if self._cache_timer is None and self._links.links and not self._view.is_clean:
             wait_s = max(_FLUSH_EVERY_S, self._caches_due_s - monotonic_s())
             self._cache_timer = loop.call_later(wait_s, self._flush_caches)
 

@@ -7,9 +7,9 @@ server need not wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -19,7 +19,7 @@ from ingestd.errors import Fenced, NoneTaken, SchemaError
 from ingestd.failpoints import passing
 from ingestd.journal.journal import Batch, Cursor
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.gather import Gatherer, observe_latency
+from ingestd.sinks.gather import Gatherer, count_records, observe_latency
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
@@ -53,16 +53,16 @@ class _Portion:
 class Prefetcher(Generic[T]):
     """Prepares at most one item in the background. Used by one consumer, which closes it."""
 
-    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._make = make
         self._task: asyncio.Task[T] | None = None
 
     async def take(self) -> T:
         """Wait for the next item, and start to prepare the one after it. Raises what preparing the item raised."""
         if self._task is None:
-            self._task = self._begin()
+            self._task = asyncio.create_task(self._make())
         made = await self._task
-        self._task = self._begin()
+        self._task = asyncio.create_task(self._make())
         return made
 
     def ready(self) -> T | None:
@@ -80,12 +80,6 @@ class Prefetcher(Generic[T]):
         await asyncio.wait({self._task})
         if not self._task.cancelled():
             self._task.exception()  # mark the exception as retrieved
-
-    def _begin(self) -> asyncio.Task[T]:
-        async def make() -> T:
-            return await self._make()
-
-        return asyncio.create_task(make())
 
 
 class TimescaleSink:
@@ -230,7 +224,7 @@ class TimescaleSink:
                 if not await self._add_next(batches, prefetcher):
                     raise
             except Fenced as fenced:
-                log.warning("flush_fenced", because=str(fenced), records=sum(map(_size, left)))
+                log.warning("flush_fenced", because=str(fenced), records=count_records(left))
                 self._metrics.lease_fenced.inc()
                 assert self._title is not None
                 self._title.forget()
@@ -243,7 +237,7 @@ class TimescaleSink:
         more = prefetcher.ready()
         if more is None or not more.batches or more.batches[0].journal_id != batches[0].journal_id:
             return False
-        if sum(map(_size, batches)) >= 2 * self._max_flush_records:
+        if count_records(batches) >= 2 * self._max_flush_records:
             return False
         batches += (await prefetcher.take()).batches
         return True
@@ -316,10 +310,6 @@ def _row_maker(terms: Terms) -> RowMaker:
 def _flush(maker: RowMaker) -> Flush:
     """The flush of these batches; its step is not set yet."""
     return Flush((), {}, maker.rows(), stored_by_another=maker.withheld())
-
-
-def _size(batch: Batch) -> int:
-    return len(batch.records)
 
 
 def _source(journal_id: str) -> str:

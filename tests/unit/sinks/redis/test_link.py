@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingestd.errors import LiveServerError
-from ingestd.sinks.redis.link import Answered, Link, Sent
+from ingestd.sinks.redis.link import Answered, Link, Outbox
 from ingestd.sinks.redis.options import RedisConfig
 
 
@@ -55,9 +55,9 @@ class Rig:
 async def test_the_window_is_bounded_in_commands_and_in_bytes() -> None:
     rig = Rig()
     assert rig.link.room == 10
-    rig.link.send(b"x", Sent(4, 100))
+    rig.link.send(Outbox([b"x" * 100], 4))
     assert (rig.link.room, rig.link.owed_commands) == (6, 4)
-    rig.link.send(b"x", Sent(1, 900))
+    rig.link.send(Outbox([b"x" * 900], 1))
     assert rig.link.room == 0
     await rig.reply(b"+OK\r\n" * 4)
     assert (rig.link.room, rig.link.owed_commands) == (9, 1)
@@ -66,8 +66,8 @@ async def test_the_window_is_bounded_in_commands_and_in_bytes() -> None:
 
 async def test_replies_settle_writes_in_order_and_name_the_refused() -> None:
     rig = Rig()
-    rig.link.send(b"a", Sent(3, 1, ["ticks", "trades"]))
-    rig.link.send(b"b", Sent(2, 1, ["trades"]))
+    rig.link.send(Outbox([b"a"], 3, ["ticks", "trades"]))
+    rig.link.send(Outbox([b"b"], 2, ["trades"]))
     await rig.reply(b":1\r\n-NOPERM no\r\n-OOM full\r\n:1\r\n")
     assert rig.answers == [Answered({"ticks": 1, "trades": 0}, 1, ["NOPERM no", "OOM full"])]
     await rig.reply(b":1\r\n")
@@ -78,7 +78,7 @@ async def test_replies_settle_writes_in_order_and_name_the_refused() -> None:
 @pytest.mark.parametrize("error", ["READONLY a replica", "MOVED 1 h:1", "NOAUTH", "LOADING", "CLUSTERDOWN"])
 async def test_a_server_that_changed_its_part_is_left(error: str) -> None:
     rig = Rig()
-    rig.link.send(b"a", Sent(1, 1))
+    rig.link.send(Outbox([b"a"], 1))
     rig.reader.feed_data(f"-{error}\r\n".encode())
     with pytest.raises(LiveServerError, match=error):
         await rig.link.run()
@@ -88,7 +88,7 @@ async def test_a_server_that_changed_its_part_is_left(error: str) -> None:
 
 async def test_silence_while_something_is_owed_cuts_the_connection() -> None:
     rig = Rig(reply_timeout_s=0.03)
-    rig.link.send(b"a", Sent(1, 1, ["ticks"]))
+    rig.link.send(Outbox([b"a"], 1, ["ticks"]))
     with pytest.raises(LiveServerError, match=r"no reply for 0\.03 s"):
         await rig.link.run()
     assert [sent.published for sent in rig.link.close()] == [["ticks"]]
