@@ -22,7 +22,7 @@ _ATTRIBUTES_AT = 21
 _LOG_OVERHEAD = 12  # offset and length, which precede a batch or message of any version
 _MAGIC_AT = 16
 _OLD_HEADERS = {0: struct.Struct(">qiIbb"), 1: struct.Struct(">qiIbbq")}
-_CODEC_MASK, _BROKERS_TIME_MASK, _CONTROL_MASK = 0x07, 0x08, 0x20
+_CODEC_MASK, _CONTROL_MASK = 0x07, 0x20
 _SMALLEST_RECORD_BYTES = 7
 _LARGEST_OFFSET = 2**63 - 2
 
@@ -106,8 +106,6 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class _OldMessage:
     offset: int
-    timestamp: int | None
-    timestamp_type: int | None
     key: bytes | None
     value: bytes | None
     checksum: int
@@ -151,9 +149,7 @@ class OldBatch:
             message, attributes = _old_message(data)
             if attributes & _CODEC_MASK:
                 raise ValueError("a packed message in a packed message")
-            timestamp = self._outer.timestamp if self._outer.timestamp_type else message.timestamp
-            offset, kind = message.offset + self._shift, self._outer.timestamp_type
-            yield replace(message, offset=offset, timestamp=timestamp, timestamp_type=kind)
+            yield replace(message, offset=message.offset + self._shift)
 
 
 def size_of(record: Any) -> int:
@@ -173,7 +169,7 @@ def _old_message(data: Bytes) -> tuple[_OldMessage, int]:
     magic = data[_MAGIC_AT]
     if magic not in _OLD_HEADERS or len(data) < (header := _OLD_HEADERS[magic]).size + 8:
         raise Damaged(f"a message of {len(data)} bytes and version {magic}")
-    offset, _, checksum, _, attributes, *timestamp = header.unpack_from(data)
+    offset, _, checksum, _, attributes, *_ = header.unpack_from(data)
     parts: list[bytes | None] = []
     at = header.size
     for _part in ("key", "value"):
@@ -185,8 +181,7 @@ def _old_message(data: Bytes) -> tuple[_OldMessage, int]:
             raise Damaged(f"a message with a part of {size} bytes")
         parts.append(None if size == -1 else bytes(data[at : at + size]))
         at += max(0, size)
-    made, by_broker = (timestamp[0], int(bool(attributes & _BROKERS_TIME_MASK))) if timestamp else (None, None)
-    return _OldMessage(offset, made, by_broker, parts[0], parts[1], checksum), attributes
+    return _OldMessage(offset, parts[0], parts[1], checksum), attributes
 
 
 def offsets_of(data: Bytes) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import structlog
 from aiokafka.consumer import fetcher
-from aiokafka.structs import ConsumerRecord
 
 from ingestd.kafka.batch_format import (
     LARGEST_BATCH_BYTES,
@@ -182,19 +181,7 @@ class PartitionRecords:
         offset, key, value, largest = record.offset, record.key, record.value, self._bounds.message_bytes
         if batch_bytes > largest and (size := len(key or b"") + len(value or b"")) > largest:
             return self._put_aside(offset, "too_large", f"a message of {size} bytes, more than {largest}", offset)
-        message: Message = ConsumerRecord(
-            *self._part,
-            offset,
-            record.timestamp,
-            record.timestamp_type,
-            key,
-            value,
-            record.checksum,
-            -1 if key is None else len(key),
-            -1 if value is None else len(value),
-            tuple(record.headers),
-        )
-        return message
+        return Message(*self._part, offset, key, value, tuple(record.headers))
 
     def _unpack(self, batch: Batch | OldBatch) -> int:
         """Unpack the batch, and return its size in bytes. A batch that is too large is charged with the largest
@@ -207,7 +194,8 @@ class PartitionRecords:
 
     def _put_aside(self, last: int, reason: str, error: str, first: int | None = None) -> Unreadable:
         first = self.next_fetch_offset if first is None else first
-        aside = Unreadable(*self._part, first, max(first, last), reason, error)
+        offset = max(first, last)
+        aside = Unreadable(*self._part, offset, None, None, first_offset=first, reason=reason, error=error)
         self._bounds.report(aside)
         return aside
 

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 Part: TypeAlias = tuple[str, int]  # topic, partition
 
 
-class Message(Protocol):
-    """A message of a topic. `timestamp` is in milliseconds since the epoch, set by the producer or the broker."""
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A message of a topic. A header may have no value."""
 
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...  # a header may have no value
-    @property
-    def timestamp(self) -> int: ...
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Message, frozen=True, kw_only=True, gc=False):
     """A placeholder for the messages from `first_offset` to `offset`, which cannot be read or are too large.
 
     `reason` is a short word for the metrics, `error` a sentence for people.
     """
 
-    topic: str
-    partition: int
     first_offset: int
-    offset: int
     reason: str
     error: str
-    key: None = None
-    value: None = None
-    headers: tuple[()] = ()
-    timestamp: int = 0
 
 
 class Membership(Protocol):

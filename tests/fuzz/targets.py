@@ -41,6 +41,7 @@ from ingestd.feeds.ccxt.tap_reader import TapReader
 from ingestd.feeds.markets.listing import Choice, ListingDoubts
 from ingestd.journal.journal import Journal
 from ingestd.kafka import envelope
+from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
 from ingestd.records import FeedGap, MarketRecord, Record, decode_batch, encode_batch
 from ingestd.sources.marks import journal_place
@@ -60,7 +61,6 @@ from tests.support.batches import old_message, pack, sound
 from tests.support.documented_frames import DOCUMENTED, documented
 from tests.support.list_venue import SPOT_ONLY
 from tests.support.records import NOW_US, book, tick, trade
-from tests.support.topic_log import LoggedMessage
 from tests.support.topics import position_header
 from tests.unit.feeds.doubles import market
 
@@ -195,7 +195,7 @@ def kafka_position(data: bytes) -> None:
         return
     assert envelope.parse_position(position_header(*position)) == position
     assert position_header(*position) == data
-    place = journal_place(LoggedMessage("topic", 0, 0, None, None, [(envelope.POSITION_HEADER, data)]))
+    place = journal_place(Message("topic", 0, 0, None, None, [(envelope.POSITION_HEADER, data)]))
     if place is not None:
         assert place[0].isprintable(), "a database and a terminal take it"
         assert len(place[0]) <= 64

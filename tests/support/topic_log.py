@@ -16,25 +16,12 @@ from ingestd.records import Record
 from tests.support.topics import headers_of, topic_of
 
 
-@dataclass(frozen=True)
-class LoggedMessage:
-    """A message as the broker keeps it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-    timestamp: int = 0
-
-
 @dataclass
 class TopicLog:
     """The broker. `first` is the oldest offset a partition still has."""
 
     partitions: int = 2
-    log: dict[Part, list[LoggedMessage]] = field(default_factory=dict)
+    log: dict[Part, list[Message]] = field(default_factory=dict)
     first: dict[Part, int] = field(default_factory=dict)
     members: list[MemoryConsumer] = field(default_factory=list)
     committed: dict[Part, int] = field(default_factory=dict)
@@ -46,10 +33,10 @@ class TopicLog:
 
     def append(
         self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
-    ) -> LoggedMessage:
+    ) -> Message:
         part = (topic, zlib.crc32(key) % self.partitions)
         messages = self.log.setdefault(part, [])
-        message = LoggedMessage(topic, part[1], self.first.get(part, 0) + len(messages), key, value, headers)
+        message = Message(topic, part[1], self.first.get(part, 0) + len(messages), key, value, headers)
         messages.append(message)
         return message
 

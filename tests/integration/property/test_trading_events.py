@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from ingestd.events.messages import Completed, Event, Executed, Submitted, read_event
 from ingestd.events.tables import store_events
+from ingestd.kafka.messages import Message
 from ingestd.storage.database import Database
 from tests.support.postgres import DatabaseForTest
 from tests.support.time_limits import examples
-from tests.support.topic_log import LoggedMessage
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 TABLES = "orders, executions, completed_trades, audit.trade_logs"
@@ -33,11 +33,11 @@ sides = st.sampled_from(["buy", "sell"])
 maybe_sides = st.none() | sides
 
 
-def message(event_type: str, second: int, data: dict[str, Any]) -> LoggedMessage:
+def message(event_type: str, second: int, data: dict[str, Any]) -> Message:
     at = (BEGIN + timedelta(seconds=second)).isoformat()
     given_data = {name: value for name, value in data.items() if value is not None}
     value = json.dumps({"event_type": event_type, "timestamp": at, "data": given_data})
-    return LoggedMessage("topic", 0, 0, None, value.encode())
+    return Message("topic", 0, 0, None, value.encode())
 
 
 def read(event_type: str, second: int, **data: Any) -> Event:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -421,21 +420,8 @@ def long_name(length: int) -> str:
     return "".join(chr(random.randrange(0x20000, 0x2A6D0)) for _ in range(length))
 
 
-@dataclass(frozen=True)
-class Came:
-    """A message as a broker hands it over."""
-
-    topic: str
-    offset: int
-    value: bytes
-    key: bytes | None = None
-    partition: int = 0
-    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
-    timestamp: int = NOW_US // 1000
-
-
 def message_of(record: Record, offset: int) -> Message:
-    return Came(topic_of("p", record), offset, envelope.encode(record))
+    return Message(topic_of("p", record), 0, offset, None, envelope.encode(record))
 
 
 def executed(order_id: str, fee: str | None) -> tuple[str, dict[str, Any]]:
@@ -460,7 +446,7 @@ def events(*said: tuple[str, dict[str, Any]]) -> tuple[EventStore, list[Item]]:
         wanted = {name: value for name, value in data.items() if value is not None}
         _, value = event_envelope(kind, at, wanted)
         identity = [(EVENT_ID_HEADER, f"{data.get('order_id')} {kind}".encode())]
-        messages.append(Came(TOPICS[kind], offset, value, headers=list(identity)))
+        messages.append(Message(TOPICS[kind], 0, offset, None, value, identity))
     return made, made.read(messages)
 
 

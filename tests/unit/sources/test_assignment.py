@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics
 from ingestd.sources.assignment import Assignment
 from ingestd.sources.base import ReaderLimits
@@ -16,7 +17,6 @@ from ingestd.sources.marks import Marks
 from ingestd.sources.partitions import Partition
 from ingestd.storage.writer.positions import Place
 from ingestd.validation import TimeWindow
-from tests.support.topic_log import LoggedMessage
 
 A, B = ("wolfinch.market.trades", 0), ("wolfinch.market.trades", 1)
 
@@ -74,7 +74,7 @@ def holding(max_records: int = 3) -> Holdings:
 
 
 def messages(*offsets: int) -> Sequence[Any]:
-    return [LoggedMessage(*A, offset, b"k", b"nonsense", []) for offset in offsets]
+    return [Message(*A, offset, b"k", b"nonsense", []) for offset in offsets]
 
 
 def test_a_transaction_is_due_when_messages_are_enough_or_have_waited_enough(now_s: list[float]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ingestd.clock import now_us
 from ingestd.config.loading import parse
 from ingestd.kafka import envelope
+from ingestd.kafka.messages import Message
 from ingestd.ops.health import readiness
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Rejected, Trade
@@ -22,7 +23,6 @@ from ingestd.sources.marks import journal_place
 from ingestd.sources.trading_events import EventStore
 from ingestd.validation import TimeWindow
 from tests.support.records import trade
-from tests.support.topic_log import LoggedMessage
 
 headers = st.lists(
     st.tuples(
@@ -46,7 +46,7 @@ event_bodies = st.integers(0, 2000).map(
 @given(bodies | st.just(good), headers)
 def test_any_market_message_is_read(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> None:
     store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
-    message = LoggedMessage("wolfinch.market.trades", 0, 5, b"k", value, given_headers)
+    message = Message("wolfinch.market.trades", 0, 5, b"k", value, given_headers)
     [item] = store.read([message])
     assert (item.offset, item.rejected is None) == (5, value == good)
     journal_place(message)
@@ -55,7 +55,7 @@ def test_any_market_message_is_read(value: bytes | None, given_headers: list[tup
 @given(bodies | event_bodies, headers)
 def test_any_event_message_is_read(value: bytes | None, given_headers: list[tuple[str, bytes | None]]) -> None:
     store = EventStore("wolfinch", Metrics())
-    [item] = store.read([LoggedMessage("wolfinch.orders.submitted", 0, 5, None, value, given_headers)])
+    [item] = store.read([Message("wolfinch.orders.submitted", 0, 5, None, value, given_headers)])
     assert item.rejected == "poison"
     assert isinstance(item.content, Rejected)
     assert json.loads(item.content.record)["offset"] == 5
@@ -67,7 +67,7 @@ def test_a_mistake_of_ours_costs_only_the_message(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(trading_events, "read_event", broken)
     value = json.dumps({"event_type": "ORDER_SUBMITTED", "timestamp": "2024-10-23T18:00:00Z", "data": {}}).encode()
-    [item] = EventStore("wolfinch", Metrics()).read([LoggedMessage("wolfinch.orders.submitted", 0, 5, None, value)])
+    [item] = EventStore("wolfinch", Metrics()).read([Message("wolfinch.orders.submitted", 0, 5, None, value)])
     assert item.rejected == "poison"
     assert "nobody thought of it" in item.content.record
 
@@ -76,7 +76,7 @@ def test_of_a_long_key_and_value_the_beginning_is_kept() -> None:
     """Bytes that are no text are five characters each once they are escaped."""
     store = MarketStore("wolfinch", lambda _now: TimeWindow({}, 10**16), Metrics())
     for data, beginning in ((b"\xff" * 100_000, "\\xff"), ("界".encode() * 100_000, "界"), (b"x" * 100_000, "x")):
-        [item] = store.read([LoggedMessage("wolfinch.market.trades", 0, 5, data, data)])
+        [item] = store.read([Message("wolfinch.market.trades", 0, 5, data, data)])
         kept = json.loads(item.content.record)
         assert (kept["key"], kept["value"]) == ((beginning * 10_000)[:10_000],) * 2
         assert kept["value_bytes"] == len(data)
@@ -84,7 +84,7 @@ def test_of_a_long_key_and_value_the_beginning_is_kept() -> None:
 
 def test_a_header_without_a_place_makes_the_message_new() -> None:
     for value in (None, b"", b"nonsense"):
-        assert journal_place(LoggedMessage("t", 0, 0, None, good, [("ingestd-position", value)])) is None
+        assert journal_place(Message("t", 0, 0, None, good, [("ingestd-position", value)])) is None
 
 
 def test_a_topic_whose_messages_are_all_put_aside_makes_the_role_sink_unready(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_topic_whose_messages_are_all_put_aside_makes_the_role_sink_unready(tm
 
     def read(*records: Trade | bytes) -> list[str]:
         values = [record if isinstance(record, bytes) else envelope.encode(record) for record in records]
-        store.read([LoggedMessage(f"{prefix}.market.trades", 0, 5, b"k", value, []) for value in values])
+        store.read([Message(f"{prefix}.market.trades", 0, 5, b"k", value, []) for value in values])
         return [reason for reason in readiness(service.snapshot()).reasons if "is rejected" in reason]
 
     now = now_us()
