@@ -116,8 +116,7 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 
 def read_event(event_type: str, value: bytes, headers: Headers, now: datetime) -> Event:
-    """Parse a message of the topic of this event type. Raises EnvelopeError, which says what is wrong with the
-    message."""
+    """Parse a message of the topic of this event type. Raises EnvelopeError, which says what is wrong with it."""
     document = _parsed(value)
     if document.get("event_type") != event_type:
         raise EnvelopeError(f"event_type is not {event_type} (found {str(document.get('event_type'))[:40]!r})")
@@ -264,8 +263,7 @@ def _header_text(value: bytes | None) -> str:
 
 
 def _meaning(name: str, value: Any) -> str:
-    """The canonical text of a field: as a price, 0.1, 0.10 and "0.1" are equal; as an id, 7 and "7" are equal, "07"
-    differs."""
+    """A field's canonical text: as a price, 0.1, 0.10 and "0.1" are equal; as an id, 7 and "7" are, "07" differs."""
     if name in NUMBER_FIELDS and isinstance(value, str) and _NUMBER(value):
         number = Decimal(value)
         return format(number.normalize(_EXACT), "f") if number else "0"

@@ -51,8 +51,7 @@ class EventPublisher:
         topic_prefix: str = "wolfinch",
         config: KafkaConfig | None = None,
     ) -> None:
-        """`config` replaces the first two arguments and has every option of `[kafka]`: TLS, SASL, timeouts, topic
-        settings."""
+        """`config` replaces the other arguments and has every option of `[kafka]`: TLS, SASL, timeouts, topics."""
         self._config = config or KafkaConfig(bootstrap_servers=list(bootstrap_servers), topic_prefix=topic_prefix)
         self._producer: Producer | None = None
         self._alone = asyncio.Lock()
@@ -82,8 +81,7 @@ class EventPublisher:
         timestamp: datetime | None = None,
         **more: Any,
     ) -> None:
-        """Publish that an order was sent to an exchange. `more`: exchange, strategy, client_id, other fields for the
-        log."""
+        """Publish that an order was sent to an exchange. `more`: exchange, strategy, client_id, and so on."""
         data = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "price": price}
         await self.publish(
             "ORDER_SUBMITTED", event_id=event_id, timestamp=timestamp, **data, order_type=order_type, **more

@@ -54,8 +54,7 @@ class FetchedBatches:
         return self._data[self._at :]
 
     def next_batch(self) -> Bytes | None:
-        """The next batch; None at the end, or if the response cuts the batch off. Raises Damaged if even the first is
-        cut off."""
+        """The next batch; None at the end, or if it is cut off. Raises Damaged if even the first is cut off."""
         data = self.unread
         if len(data) > _MAGIC_AT:
             (length,) = struct.unpack_from(">i", data, 8)

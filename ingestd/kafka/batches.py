@@ -93,8 +93,7 @@ class PartitionRecords:
         value_deserializer: object,
         *_settings: object,
     ) -> None:
-        """Takes the library's arguments. The consumer's Bounds arrive as `value_deserializer`, which the library passes
-        on."""
+        """Takes the library's arguments, of which `value_deserializer` brings the consumer's Bounds."""
         self.next_fetch_offset = fetch_offset
         self.ended = False
         self._part: Part = (tp.topic, tp.partition)
@@ -184,8 +183,7 @@ class PartitionRecords:
         return Message(*self._part, offset, key, value, tuple(record.headers))
 
     def _unpack(self, batch: Batch | OldBatch) -> int:
-        """Unpack the batch, and return its size in bytes. A batch that is too large is charged with the largest
-        size."""
+        """Unpack the batch, and return its size in bytes. One that is too large is charged with the largest size."""
         try:
             return batch.unpack(self._bounds.batch_bytes)
         except TooLarge:

@@ -44,8 +44,7 @@ _BROKERS_NAMED = 3
 
 @asynccontextmanager
 async def translated(config: KafkaConfig, what: str = "", *, within_s: float | None = None) -> AsyncIterator[None]:
-    """Raise errors of the client library as ours, and ConnectionLost after `within_s` seconds. `what` names the
-    operation or the topic."""
+    """Raise the library's errors as ours, and ConnectionLost after `within_s`. `what`: the operation or topic."""
     try:
         async with asyncio.timeout(within_s):
             yield

@@ -70,5 +70,4 @@ class Consumer(Protocol):
         """The end offset of each partition. Returns or raises within a few seconds."""
 
     async def missing_topics(self) -> Collection[str]:
-        """The subscribed topics that do not exist; with `kafka.create_topics` they are created first. Returns or raises
-        within a few seconds."""
+        """The subscribed topics that do not exist; `kafka.create_topics` creates them. Ends within a few seconds."""

@@ -85,8 +85,7 @@ class Producer:
 
     @classmethod
     async def connect(cls, config: KafkaConfig, client_id: str, topics: Sequence[str]) -> Self:
-        """Connect a producer to a broker, and create missing topics if configured. Raises KafkaError or
-        ConnectionLost."""
+        """Connect a producer, and create missing topics if configured. Raises KafkaError or ConnectionLost."""
         connecting = asyncio.create_task(cls._connected(config, client_id, topics), name="kafka-producer-connect")
         _in_background(connecting)
         try:
@@ -115,8 +114,7 @@ class Producer:
             await reached(self._producer.client.bootstrap, self._config, self._client_id)
 
     async def begin(self) -> None:
-        """Get a producer id, if idempotent; the second step of `connect`. Raises NotIdempotent if the broker
-        refuses."""
+        """Get a producer id, if idempotent; the second step of `connect`. Raises NotIdempotent if it is refused."""
         try:
             async with translated(self._config, within_s=self._config.request_timeout_s + 1):
                 await self._producer._sender.start()

@@ -45,8 +45,7 @@ class DurableSink(Sink, Protocol):
 
 
 class LiveSink(Sink, Protocol):
-    """Publishes records before they are durable. MUST NOT delay its callers: it drops and counts what it cannot
-    send."""
+    """Publishes records before they are durable. MUST NOT delay callers: it drops and counts what it cannot send."""
 
     def put_all(self, records: Sequence[MarketRecord]) -> None:
         """Take valid records, one loop turn after they arrived. Never blocks, never raises, costs next to nothing."""

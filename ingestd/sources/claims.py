@@ -59,8 +59,7 @@ class Claims:
         return {partition.part: bounds[partition.part][1] for partition in begun}
 
     async def _rewind(self, taken: Sequence[Partition], bounds: Mapping[Part, tuple[int, int]]) -> bool:
-        """Reset the stored positions of recreated topics. False: the daemon is stopping and the database did not
-        answer."""
+        """Reset the stored positions of recreated topics. False: stopping, and the database did not answer."""
         remade = [
             partition
             for partition in taken

@@ -56,8 +56,7 @@ class MarketStore:
         return list(self._kinds)
 
     def read(self, messages: Sequence[Message]) -> list[Item]:
-        """Read a record from each message. A message that cannot be read or may not be stored becomes a row of
-        `rejected_records`."""
+        """Read a record from each message. An unreadable or unfit one becomes a row of `rejected_records`."""
         now = now_us()
         window = self._time_window(now)
         return [self._item(message, window, now) for message in messages]

@@ -66,8 +66,7 @@ class Partition:
         return self.next - 1 if self.verify_previous_message else self.next
 
     def begin(self, first: int) -> int:
-        """Begin at the row's offset, or at `first` if the topic begins later. Return the number of messages lost in
-        between."""
+        """Begin at the row's offset, or at `first` if the topic begins later. Return how many messages are lost."""
         stored = self.place.position
         self.verify_previous_message = stored > first
         self.next = max(stored, first)

@@ -39,8 +39,7 @@ _MARKS_KEPT_DAYS = 90
 
 
 class TopicReader:
-    """Reads one store's topics until `finish`. `run` ends when the held messages are stored, or left to other
-    members."""
+    """Reads one store's topics until `finish`, when held messages are stored or left to other members."""
 
     def __init__(
         self,
@@ -126,8 +125,7 @@ class TopicReader:
             self._store.taken_over()
 
     async def revoked(self, parts: Sequence[Part]) -> None:
-        """Give up these partitions: wait a limited time for a transaction in progress, and release other held
-        messages."""
+        """Give up these partitions: wait a while for a transaction in progress, and release other held messages."""
         self._assignment.revoke(parts)
         self._holdings.lose(parts)
         # A transaction that takes longer does no harm: the new owner's claim fences it off.
@@ -182,8 +180,7 @@ class TopicReader:
         return {part: partition.place.position for part, partition in self._holdings.partitions.items()}
 
     def _lag(self) -> int:
-        """The number of messages behind the end offset. An unclaimed partition counts from its last committed
-        offset."""
+        """The number of messages behind the end. An unclaimed partition counts from its last committed offset."""
         offsets, ends = {**self._assignment.committed, **self._stored_offsets()}, self._watch.ends
         return sum(max(0, ends.get(part, 0) - offsets[part]) for part in self._assignment.parts if part in offsets)
 

@@ -102,8 +102,7 @@ class Storing:
         return False
 
     async def _take_more(self) -> bool:
-        """Read more messages into a transaction of which a table refuses every row. False: none came, or there is no
-        room."""
+        """Add messages to a transaction of which a table refuses every row. False: none came, or there is no room."""
         holdings, consumer = self.holdings, self.assignment.consumer
         messages: Sequence[Message] = ()
         if consumer is not None and holdings.count() < self.limits.max_records:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions as driver
 from redis.asyncio.cluster import RedisCluster
@@ -96,13 +96,11 @@ def address_of(config: RedisConfig) -> Address:
 
 
 def parse_address(url: str) -> Address:
-    """Parse a URL; `rediss` instead of `redis` means TLS.
+    """Parse a URL that `require_redis_url` has accepted; `rediss` instead of `redis` means TLS.
 
-        redis://[user:password@]host:port/db        unix:///path?db=0
-        redis+sentinel://[…@]host:port,host:port/master[/db]
-        redis+cluster://[…@]host:port,host:port
-
-    Raises ConfigError when the client cannot use the URL.
+    redis://[user:password@]host:port/db        unix:///path?db=0
+    redis+sentinel://[…@]host:port,host:port/master[/db]
+    redis+cluster://[…@]host:port,host:port
     """
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
@@ -111,19 +109,13 @@ def parse_address(url: str) -> Address:
         return Address("single", url)
     hosts = tuple(_host(text, _SENTINEL_PORT if kind == "sentinel" else _PORT) for text in location.split(","))
     master, _, database = parts.path.strip("/").partition("/")
-    if kind == "sentinel" and not master:
-        raise _unusable("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
-    first = f"[{hosts[0][0]}]" if ":" in hosts[0][0] else hosts[0][0]
-    plain = SplitResult(
-        scheme,
-        f"{user}@{first}:{hosts[0][1]}" if user else f"{first}:{hosts[0][1]}",
-        f"/{database}" if kind == "sentinel" and database else "",
-        parts.query,
-        "",
-    )
+    host, port = hosts[0]
+    first = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    path = f"/{database}" if kind == "sentinel" and database else ""
+    plain = urlunsplit((scheme, f"{user}@{first}" if user else first, path, parts.query, ""))
     if kind == "sentinel":
-        return Address("sentinel", urlunsplit(plain), hosts, master)
-    return Address("cluster", urlunsplit(plain), hosts)
+        return Address("sentinel", plain, hosts, master)
+    return Address("cluster", plain, hosts)
 
 
 def _unusable(why: str) -> ConfigError:
@@ -132,13 +124,7 @@ def _unusable(why: str) -> ConfigError:
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise _unusable(f"{text!r} is no host and port: {error}") from error
-    if host is None:
-        raise _unusable(f"{text!r} names no host; write host:port,host:port")
-    return host, default_port if port is None else port
+    return parts.hostname or "", default_port if parts.port is None else parts.port
 
 
 async def reach(address: Address, config: RedisConfig) -> Server:
@@ -156,8 +142,7 @@ async def reach(address: Address, config: RedisConfig) -> Server:
 
 
 async def _connect(address: Address, config: RedisConfig) -> Server:
-    """Connect to the server, to the master that the Sentinels name, or to every master of the cluster, and ping
-    each."""
+    """Connect to the server, the master that Sentinels name, or every master of a cluster, and ping each."""
     options: dict[str, Any] = {**parse_url(address.plain_url)}
     kind: type[AbstractConnection] = options.pop("connection_class", Connection)
     options |= {

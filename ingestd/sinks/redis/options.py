@@ -56,6 +56,8 @@ def require_redis_url(url: str) -> str:
         raise ValueError("must end with the database's number, such as redis://localhost:6379/0")
     if kind == "sentinel" and not parts.path.strip("/"):
         raise ValueError("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
+    if kind and not all(urlsplit(f"//{host}").hostname for host in hosts):
+        raise ValueError("has an empty host; write host:port,host:port")
     if not kind and len(hosts) > 1:
         raise ValueError("has several hosts: begin it with redis+sentinel:// or redis+cluster://")
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

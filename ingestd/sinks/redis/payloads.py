@@ -50,8 +50,7 @@ def numbers(*texts: str | None) -> tuple[str, ...]:
 
 
 def head(symbol: str, exchange: str) -> str:
-    """The beginning of every message: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError on unprintable
-    text."""
+    """The beginning of every message: `{"symbol":"BTCUSDT","exchange":"binance"`. Raises ValueError if unprintable."""
     return f'{{"symbol":{_string(symbol)},"exchange":{_string(exchange)}'
 
 
@@ -67,8 +66,7 @@ def tick_message(head: str, tick: Tick) -> bytes:
 
 
 def trade_message(head: str, trade: Trade) -> bytes:
-    """The message of `trades:{exchange}:{symbol}`, with `kind` if the venue marks the trade. Raises ValueError when the
-    trade cannot be written."""
+    """The message of `trades:{exchange}:{symbol}`, with `kind` if it has one. Raises ValueError if it is unwritable."""
     price, quantity, trade_id = trade.price, trade.quantity, trade.trade_id
     if not _two_numbers(f"{price},{quantity}"):
         price, quantity = numbers(price, quantity)
@@ -158,8 +156,7 @@ def book_fields(book: BookSnapshot) -> tuple[bytes, ...]:
 
 
 def candle_message(head: str, candle: Candle) -> bytes:
-    """An exchange's candle as an element of `candle:{exchange}:{symbol}:{interval}`; `timestamp` is its opening
-    time."""
+    """An exchange's candle in the list `candle:{exchange}:{symbol}:{interval}`; `timestamp` is its opening time."""
     o, h, low, c, volume, quote = numbers(
         candle.open, candle.high, candle.low, candle.close, candle.volume, candle.quote_volume
     )

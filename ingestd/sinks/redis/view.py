@@ -110,8 +110,7 @@ def _order_command(order_id: str, order: Order, now_s: float) -> Command:
 
 
 class View:
-    """The live view of all streams: `take` returns the message of a record, `cache_commands` the pending cache
-    writes."""
+    """The live view of all streams. `take` returns a record's message, `cache_commands` the pending cache writes."""
 
     def __init__(self, compact_of: Callable[[str, str], str], *, primary_exchange: str, candles_kept: int) -> None:
         """`compact_of(exchange, symbol)` returns the symbol's name in keys and channels."""

@@ -151,8 +151,7 @@ class TimescaleSink:
             self._copying.clear()
 
     async def _make_portion(self) -> _Portion:
-        """Read the next flush and prepare it as far as possible without the database. No batches: finished and
-        drained."""
+        """Read the next flush, and prepare what needs no database. No batches: finished and drained."""
         await self._copying.wait()
         portion = _Portion(terms=Terms() if self._title is None else self._title.known)
         maker = None if portion.terms is None else _row_maker(portion.terms)
@@ -167,8 +166,7 @@ class TimescaleSink:
         return portion
 
     async def _next_batches(self) -> AsyncIterator[list[Batch]]:
-        """Yield the batches of one flush, all of one journal; hold the others back. Yields nothing when finished and
-        drained."""
+        """Yield the batches of one flush, all of one journal, and hold others back. Nothing: finished and drained."""
         held, self._held = self._held, []
         if held:
             yield self._of_one_journal(held, held[0].journal_id)
