@@ -68,12 +68,8 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
         admin = AIOKafkaAdminClient(**connection(config, client_id))
         try:
             await reached(admin.start, config, client_id)
-            missing = set(names) - set(await admin.list_topics())
-            wanted = [
-                NewTopic(name, config.partitions, config.replication, topic_configs=settings)
-                for name in names
-                if name in missing
-            ]
+            missing = sorted(set(names) - set(await admin.list_topics()))
+            wanted = [NewTopic(name, config.partitions, config.replication, topic_configs=settings) for name in missing]
             answers = (await admin.create_topics(wanted)).topic_errors if wanted else ()
         finally:
             await admin.close()
@@ -82,7 +78,7 @@ async def ensure_topics(config: KafkaConfig, client_id: str, names: Sequence[str
             error = library.for_code(code)(f"the topic {name} cannot be created: {reason}")
             raise our_error(error, config)
     if missing:
-        log.info("topics_created", topics=sorted(missing), partitions=config.partitions, replication=config.replication)
+        log.info("topics_created", topics=missing, partitions=config.partitions, replication=config.replication)
 
 
 def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -83,13 +83,9 @@ class GroupConsumer:
             self._consumer.subscribe(self._topics, listener=self._listener)
 
     async def stop(self) -> None:
-        with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await self._consumer.stop()
+        await _ended(self._consumer.stop(), _STOP_TIMEOUT_S)
         # If the brokers do not answer, the library gives up without closing its connections.
-        with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S / 2):
-                await self._consumer._client.close()
+        await _ended(self._consumer._client.close(), _STOP_TIMEOUT_S / 2)
         if self._committing is not None:
             self._committing.cancel()
             await asyncio.wait({self._committing}, timeout=_STOP_TIMEOUT_S / 2)
@@ -186,9 +182,14 @@ async def read_to_end(config: KafkaConfig, client_id: str, topics: Sequence[str]
                     yield message
             left = {key for key in left if await consumer.position(key) < ends[key]}
     finally:
-        with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await consumer.stop()
+        await _ended(consumer.stop(), _STOP_TIMEOUT_S)
+
+
+async def _ended(ending: Awaitable[None], within_s: float) -> None:
+    """Wait for the end of something, whatever the brokers answer."""
+    with contextlib.suppress(library.KafkaError, TimeoutError, OSError):
+        async with asyncio.timeout(within_s):
+            await ending
 
 
 def bounds_of(config: KafkaConfig) -> Bounds:

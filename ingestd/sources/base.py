@@ -38,11 +38,8 @@ class Prepared(Protocol):
     async def write(self, database: Database) -> None:
         """Store the items and move the positions. May be repeated. Raises Superseded if a position has moved."""
 
-    def count(self, took_s: float) -> None:
-        """Update the metrics, once the transaction is known to be committed."""
-
-    def after_commit(self) -> None:
-        """Do what follows the transaction, best effort."""
+    def committed(self, took_s: float) -> None:
+        """Update metrics and caches, once the transaction is known to be committed."""
 
 
 class Store(Protocol):

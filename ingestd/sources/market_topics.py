@@ -110,7 +110,7 @@ class MarketFlush:
     async def write(self, database: Database) -> None:
         await write(database, self._flush)
 
-    def count(self, took_s: float) -> None:
+    def committed(self, took_s: float) -> None:
         rejected: Counter[tuple[str, ...]] = Counter(
             (item.channel, item.rejected) for item in self._items if item.rejected is not None
         )
@@ -127,9 +127,6 @@ class MarketFlush:
         if self._items:
             age_s = max(0, now_us() - self._items[0].content.received_at) / 1e6
             self._metrics.commit_latency_s.labels(self._sink).observe(age_s)
-
-    def after_commit(self) -> None:
-        """Do nothing."""
 
     def _origin(self, record: Record) -> str:
         return next((str(item) for item in self._items if item.content is record), "origin unknown")

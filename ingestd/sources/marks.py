@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ingestd.errors import EnvelopeError
 from ingestd.kafka.envelope import POSITION_HEADER, parse_position
@@ -59,16 +60,14 @@ def journal_place(message: Message) -> JournalPlace | None:
     return None
 
 
+@dataclass(slots=True)
 class _Journal:
     """A journal's mark, the time of receipt of the newest record up to it, and how far it is ahead of the rate."""
 
-    __slots__ = ("ahead_us", "batch_end", "mark", "received_at")
-
-    def __init__(self, mark: int, received_at: int) -> None:
-        self.mark = mark
-        self.received_at = received_at
-        self.ahead_us = 0
-        self.batch_end = 0  # the first mark of the batch after that of `mark`
+    mark: int
+    received_at: int
+    ahead_us: int = 0
+    batch_end: int = 0  # the first mark of the batch after that of `mark`
 
 
 class Marks:

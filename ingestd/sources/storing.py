@@ -50,12 +50,12 @@ class Storing:
         if not is_done or not settled or prepared is None:
             holdings.release(settled)
             return
-        prepared.count(monotonic_s() - started_s)
+        took_s = monotonic_s() - started_s
         for partition in settled:
             for channel, count in partition.repeated.items():
                 self.metrics.duplicate.labels(self.store.name, channel).inc(count)
             partition.stored()
-        prepared.after_commit()
+        prepared.committed(took_s)
 
     def _doubt(self) -> None:
         self._in_doubt = True

@@ -120,7 +120,7 @@ class EventFlush:
             await put_aside(database, [*kept, *(_kept_event(item, error) for item, error in refused)])
             self._changes, self._refused = changes, refused
 
-    def count(self, took_s: float) -> None:
+    def committed(self, took_s: float) -> None:
         refused = {id(item): error for item, error in self._refused}
         rejected: Counter[tuple[str, ...]] = Counter()
         stored: Counter[tuple[str, ...]] = Counter()
@@ -141,8 +141,6 @@ class EventFlush:
         count_by(self.metrics.duplicate, duplicate)
         self.metrics.flushes.labels(self.sink).inc()
         self.metrics.flush_s.labels(self.sink).observe(took_s)
-
-    def after_commit(self) -> None:
         orders = {order_id: fields for change in self._changes for order_id, fields in change.orders.items()}
         for order_id, fields in orders.items():
             for cache in self.caches:

@@ -225,12 +225,5 @@ class Preparer:
 
 def _summary(record: Record) -> Rejected:
     table = TABLE_OF[type(record)] if type(record) in CHANNEL_OF else channel_of(record)  # type: ignore[index]
-    return Rejected(
-        exchange=record.exchange[:_SHOWN_CHARACTERS],
-        symbol=record.symbol[:_SHOWN_CHARACTERS],
-        time=record.time,
-        received_at=record.received_at,
-        table=table,
-        reason=TOO_LARGE,
-        record="{}",
-    )
+    exchange, symbol = record.exchange[:_SHOWN_CHARACTERS], record.symbol[:_SHOWN_CHARACTERS]
+    return Rejected(exchange, symbol, record.time, record.received_at, table, TOO_LARGE, "{}")

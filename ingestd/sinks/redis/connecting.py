@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -239,12 +239,13 @@ def explained(text: str) -> str:
     if text.startswith("No master found for"):  # the library appends its objects with all their options
         return "no sentinel answers, or none knows this master; correct redis.url, or start them"
     if " connecting to " in text:  # "Error 111 connecting to db:6379. Connection refused."
-        reasons = [reason for marks, reason in _NO_CONNECTION if any(mark in text for mark in marks)]
-        return reasons[0] if reasons else f"no connection ({text.rstrip('.').rpartition('. ')[2]})"
-    for mark, advice in _ADVICE:
-        if mark in text:
-            return f"{text.rstrip('.')}; {advice}"
-    return text
+        return _found(_NO_CONNECTION, text) or f"no connection ({text.rstrip('.').rpartition('. ')[2]})"
+    advice = _found(_ADVICE, text)
+    return text if advice is None else f"{text.rstrip('.')}; {advice}"
+
+
+def _found(rows: Iterable[tuple[tuple[str, ...], str]], text: str) -> str | None:
+    return next((said for marks, said in rows if any(mark in text for mark in marks)), None)
 
 
 _NO_CONNECTION = (
@@ -255,13 +256,10 @@ _NO_CONNECTION = (
     (("Error 13 ",), "this user may not connect to that socket"),
 )  # fmt: skip
 _ADVICE = (
-    ("OOM", "messages go on, caches do not: raise maxmemory or set maxmemory-policy to volatile-ttl"),
-    ("WRONGPASS", "check the user in redis.url and redis.password_file"),
-    ("invalid username-password", "check the user in redis.url and redis.password_file"),
-    ("Authentication required", "set redis.password_file, and the user in redis.url"),
-    ("NOAUTH", "set redis.password_file, and the user in redis.url"),
-    ("NOPERM", "the user needs the commands, keys and channels that docs/redis.md lists"),
-    ("no permissions", "the user needs the commands, keys and channels that docs/redis.md lists"),
-    ("READONLY", "this is a replica: name the master, or the sentinels that know it"),
-    ("WRONGTYPE", "another program uses the same key: give ingestd a database of its own"),
+    (("OOM",), "messages go on, caches do not: raise maxmemory or set maxmemory-policy to volatile-ttl"),
+    (("WRONGPASS", "invalid username-password"), "check the user in redis.url and redis.password_file"),
+    (("Authentication required", "NOAUTH"), "set redis.password_file, and the user in redis.url"),
+    (("NOPERM", "no permissions"), "the user needs the commands, keys and channels that docs/redis.md lists"),
+    (("READONLY",), "this is a replica: name the master, or the sentinels that know it"),
+    (("WRONGTYPE",), "another program uses the same key: give ingestd a database of its own"),
 )
