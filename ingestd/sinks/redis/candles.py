@@ -97,8 +97,7 @@ class RecentCandles:
         self._head = head
         self._kept = kept
         self._candles: dict[int, Candle | BuiltCandle] = {}
-        self._times: list[int] = []  # opening times, newest first
-        self._on_server: list[int] = []  # the list as last written; empty: unknown
+        self._on_server: list[int] = []  # opening times in the list as last written; empty: unknown
         self._changed: set[int] = set()
         self.reported = False  # whether the exchange reports these candles
 
@@ -107,7 +106,6 @@ class RecentCandles:
         if not self.reported:
             self.reported = True
             self._candles.clear()
-            self._times.clear()
             self.distrust()
         self._place(candle.time, candle)
 
@@ -121,7 +119,7 @@ class RecentCandles:
             candle.add(trade)
             self._changed.add(opens_us)
             return True
-        if len(self._times) >= self._kept and opens_us < self._times[-1]:
+        if len(self._candles) >= self._kept and opens_us < min(self._candles):
             return False
         candle = BuiltCandle()
         candle.add(trade)
@@ -135,38 +133,33 @@ class RecentCandles:
     @property
     def is_empty(self) -> bool:
         """Whether there is no candle yet."""
-        return not self._times
+        return not self._candles
 
     def commands(self) -> list[bytes]:
         """The commands that update the server's list. At no moment is the head of the list wrong or missing."""
         on_server, key = self._on_server, self.key
-        new = sum(1 for at in self._times if on_server and at > on_server[0])
-        pushed, kept = self._times[:new], self._times[new:]
+        times = sorted(self._candles, reverse=True)
+        new = sum(1 for at in times if on_server and at > on_server[0])
+        pushed, kept = times[:new], times[new:]
         if not kept or kept != on_server[: len(kept)]:  # write the whole list
-            pushed, kept = self._times, []
+            pushed, kept = times, []
         changed = sorted(self._changed & set(kept))
         commands = [pack(b"LSET", key, b"%d" % on_server.index(at), self._message(at)) for at in changed]
         if pushed:
             commands.append(pack(b"LPUSH", key, *[self._message(at) for at in reversed(pushed)]))
-            commands.append(pack(b"LTRIM", key, b"0", b"%d" % (len(self._times) - 1)))
+            commands.append(pack(b"LTRIM", key, b"0", b"%d" % (len(times) - 1)))
         commands.append(pack(b"EXPIRE", key, b"%d" % CANDLE_TTL_S))
-        self._on_server = self._times.copy()
+        self._on_server = times
         self._changed.clear()
         return commands
 
     def _place(self, opens_us: int, candle: Candle | BuiltCandle) -> None:
-        if opens_us not in self._candles:
-            position = 0
-            while position < len(self._times) and self._times[position] > opens_us:
-                position += 1
-            self._times.insert(position, opens_us)
-            if len(self._times) > self._kept:
-                del self._candles[oldest := self._times.pop()]
-                self._changed.discard(oldest)
-                if oldest == opens_us:
-                    return
         self._candles[opens_us] = candle
         self._changed.add(opens_us)
+        if len(self._candles) > self._kept:
+            oldest = min(self._candles)
+            del self._candles[oldest]
+            self._changed.discard(oldest)
 
     def _message(self, opens_us: int) -> bytes:
         candle = self._candles[opens_us]
