@@ -164,8 +164,7 @@ def publish(
 
 
 def envelope(event_type: str, timestamp: datetime, data: dict[str, Any], headers: Headers = ()) -> tuple[bytes, bytes]:
-    """The key and value of the message. Fields that are None are left out; numbers become JSON numbers, digit for
-    digit.
+    """The message's key and value. Fields that are None are left out; numbers keep their digits as JSON numbers.
 
     Raises EnvelopeError for an event that the consumer's parser would refuse.
     """

@@ -152,8 +152,7 @@ class PartitionRecords:
         aside = None
         try:
             batch_bytes = self._unpack(batch)
-            # A batch larger than the poll's remaining budget is spread over several polls, and charged message by
-            # message.
+            # A batch larger than what is left of the poll is spread over several, and charged message by message.
             by_message = batch_bytes > self._bounds.left_bytes
             if not by_message:
                 self._bounds.left_bytes -= batch_bytes

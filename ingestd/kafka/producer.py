@@ -130,8 +130,7 @@ class Producer:
         return sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()), set(cluster.topics())
 
     async def partitions(self, topic: str) -> int:
-        """The number of partitions of a topic. Raises KafkaError if it does not exist. A topic just created may take a
-        moment to appear."""
+        """The number of a topic's partitions. Waits for a topic just created. Raises KafkaError if there is none."""
         client, answered = self._producer.client, False
         async with translated(self._config, f"the topic {topic}"):
             try:
@@ -152,8 +151,7 @@ class Producer:
         return len(known)
 
     async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
-        """Send as many of the messages as fit into one batch, at least one. Return their number, once all in-sync
-        replicas have them.
+        """Send what fits into one batch, at least one message. Return how many, once all in-sync replicas have them.
 
         Raises MessageTooLarge if the broker refuses the batch, or has refused one of this size before: then none of it
         is stored. Raises ConnectionLost if no answer came within `delivery_timeout_s`: then it may be stored. Raises

@@ -64,8 +64,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReaderLimits:
-    """How many messages are held, and for how long. A frozen writer's database session is ended after
-    `stalled_after_s`.
+    """How many messages are held, and how long. A frozen writer's session is ended after `stalled_after_s`.
 
     `logs_outages`: whether this reader logs that a server is away. Only one of the readers that share a server does.
     """

@@ -25,8 +25,7 @@ log = structlog.get_logger()
 # The channels whose rows can be stored again without effect. Candles are not: an older one would replace a newer.
 _HAVE_IDS = frozenset(t.channel for t in TABLES.values() if t.on_conflict in (OnConflict.KEEP, OnConflict.MERGE))
 REPLAY_PREFIX = "kafka-replay:"
-# The newest marks of each partition, the newest last; the others are deleted. The row without a journal id keeps the
-# fingerprint.
+# The newest marks of each partition, the newest last; others are deleted. The row without journal id: the fingerprint.
 _READ_MARKS = """
 WITH ranked AS (
     SELECT start, source, position, epoch, updated_at,
@@ -174,8 +173,7 @@ async def rewind(database: Database, remade: Sequence[Partition], firsts: Mappin
         stored, first = partition.place.position, firsts[partition.part]
         log.error("topic_was_made_anew", partition=partition.part, stored_up_to=stored, reading_from=first)
     moves = [Move(part.source, part.place.position, firsts[part.part], part.place.epoch) for part in remade]
-    # An attempt whose reply was lost may have moved the row. If another member moved it, the next transaction is
-    # refused.
+    # An attempt whose reply was lost may have moved the row. If another member did, the next transaction is refused.
     with contextlib.suppress(Superseded):
         await positions.advance(database, moves)
     for partition in remade:

@@ -1,5 +1,4 @@
-"""The file of the Kafka sink's acknowledged positions, beside the journal: Kafka cannot store them in one transaction
-with the messages.
+"""The file of the Kafka sink's acknowledged positions: Kafka cannot store them together with the messages.
 
 The file is at most a second behind the acknowledgements. After a crash the messages of that second are sent again;
 consumers drop them by their `ingestd-position` header (docs/kafka.md).
