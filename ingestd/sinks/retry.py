@@ -102,7 +102,8 @@ class PersistentWriter(Generic[ConnectionT]):
                     if records := self._waiting():
                         log.warning("sink_leaves_records", sink=self.name, records=records)
                     return False
-                await self._pause_for(delay_s)
+                if await wait_at_most(delay_s, self.finish_asked):
+                    await asyncio.sleep(min(delay_s, _LAST_RETRY_S))
             else:
                 self._recovered()
                 return True
@@ -134,19 +135,11 @@ class PersistentWriter(Generic[ConnectionT]):
                 raise ConnectionLost(f"the server of {self.name} does not answer") from error
         return self._connection
 
-    async def _pause_for(self, delay_s: float) -> None:
-        if await wait_at_most(delay_s, self.finish_asked):
-            await asyncio.sleep(min(delay_s, _LAST_RETRY_S))
-
     def _delay_s(self, error: Exception) -> float:
-        if isinstance(error, SchemaError):
-            return self._pause.next_s()
-        reaction = reaction_to(error)
-        if reaction is Reaction.PAUSE or (reaction is Reaction.RECONNECT and self.status.attempts_failed > 1):
-            return self._pause.next_s()
-        if self.status.is_stuck:
-            return self._pause.next_s()
-        return self._retry.next_s()
+        reaction, failed_again = reaction_to(error), self.status.attempts_failed > 1
+        needs_a_person = reaction is Reaction.PAUSE or (reaction is Reaction.RECONNECT and failed_again)
+        is_long = needs_a_person or isinstance(error, SchemaError) or self.status.is_stuck
+        return (self._pause if is_long else self._retry).next_s()
 
     def _note(self, error: Exception) -> float:
         """Count and log a failure. Return the seconds until the next attempt."""
