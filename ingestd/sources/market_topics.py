@@ -70,7 +70,8 @@ class MarketStore:
             reason = unfit(record, window)
             if reason is None:
                 if self.rejections:
-                    self._accepted(message, channel, record)
+                    self.rejections.end((record.exchange, channel, record.symbol))
+                    self.rejections.end(_all_of(message, channel))
                 return Item(part, message.offset, channel, record.exchange, record, None, place)
             self.rejections.reject(_stream_of(record, message, channel), reason)
             return Item(part, message.offset, channel, "", _refused(record, message, table, now, reason), reason, place)
@@ -78,10 +79,6 @@ class MarketStore:
             content = poison(message, table, now, why(error, message))
             self.rejections.reject(_all_of(message, channel), content.reason)
             return Item(part, message.offset, channel, "", content, content.reason, place)
-
-    def _accepted(self, message: Message, channel: str, record: Record) -> None:
-        self.rejections.end((record.exchange, channel, record.symbol))
-        self.rejections.end(_all_of(message, channel))
 
     def prepare(self, items: Sequence[Item], moves: Sequence[Move], marks: Mapping[str, Mark | None]) -> MarketFlush:
         """Prepare one transaction of `storage.writer`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -131,18 +131,18 @@ class Link:
 
     def _settle(self) -> None:
         while self._waiting and self._answered + self._waiting[0].commands <= self._replies.count:
-            sent = self._waiting.popleft()
-            first, self._answered = self._answered, self._answered + sent.commands
-            self._owed_bytes -= sent.size
-            self._owed_commands -= sent.commands
-            errors: list[str] = []
-            refused: list[int] = []
+            box = self._waiting.popleft()
+            first, self._answered = self._answered, self._answered + box.commands
+            self._owed_bytes -= box.size
+            self._owed_commands -= box.commands
+            published, refused, errors = Counter(box.published), 0, list[str]()
             while self._errors and self._errors[0][0] < self._answered:
                 number, text = self._errors.popleft()
                 errors.append(text)
-                if number - first < len(sent.published):
-                    refused.append(number - first)
-            self._on_answer(Answered(_counts(sent.published, refused), len(refused), errors))
+                if number - first < len(box.published):
+                    published[box.published[number - first]] -= 1
+                    refused += 1
+            self._on_answer(Answered(published, refused, errors))
             if fatal := next((text for text in errors if error_class(text) in CODES_TO_RECONNECT_ON), None):
                 self.fail(f"the server answered {fatal}")
 
@@ -159,10 +159,3 @@ class Link:
             self.fail(f"no reply for {self._config.reply_timeout_s:g} s")
         else:
             self._check_later()
-
-
-def _counts(published: list[str], refused: list[int]) -> dict[str, int]:
-    counts = {kind: published.count(kind) for kind in set(published)}
-    for number in refused:
-        counts[published[number]] -= 1
-    return counts
