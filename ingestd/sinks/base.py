@@ -44,17 +44,21 @@ class DurableSink(Sink, Protocol):
     """
 
 
-class LiveSink(Sink, Protocol):
+class OrderCache(Protocol):
+    """Shows orders that trading programs have changed."""
+
+    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
+        """Publish a changed order; `fields` are those of the key `order:{order_id}`."""
+
+    def forget_orders(self) -> None:
+        """Forget known orders, because other daemons may have changed them since."""
+
+
+class LiveSink(Sink, OrderCache, Protocol):
     """Publishes records before they are durable. MUST NOT delay callers: it drops and counts what it cannot send."""
 
     def put_all(self, records: Sequence[MarketRecord]) -> None:
         """Take valid records, one loop turn after they arrived. Never blocks, never raises, costs next to nothing."""
-
-    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """Publish an order that a trading program has changed."""
-
-    def forget_orders(self) -> None:
-        """Forget known orders, because other daemons may have changed them since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Answer:
 
 
 class Setup(Protocol):
-    """What each sink's `setup` module defines besides the function that builds the sink."""
+    """What each sink's `setup` module defines, besides `build(parts)`, which makes the sink of its parts."""
 
     def problems(self, config: Config) -> Iterator[Problem]:
         """Report what is wrong with the sink's section although each option is valid. Opens no connection."""
@@ -99,12 +103,9 @@ class Setup(Protocol):
         """Ask the server once, and change nothing there. Raises IngestdError if it does not answer."""
 
 
-class DurableSetup(Setup, Protocol):
-    def build(self, parts: DurableParts) -> DurableSink: ...
-
-
-class LiveSetup(Setup, Protocol):
-    def build(self, parts: LiveParts) -> LiveSink: ...
+def setup_of(kind: SinkKind) -> Setup:
+    """The `setup` module of this sink."""
+    return cast(Setup, kind.setup())
 
 
 def durable_kinds(config: Config) -> list[str]:
@@ -114,18 +115,12 @@ def durable_kinds(config: Config) -> list[str]:
 
 def build_durable(name: str, parts: DurableParts) -> DurableSink:
     """Build the sink of this name."""
-    return cast(DurableSetup, setup_of(SINKS[name])).build(parts)
+    return cast(DurableSink, SINKS[name].setup().build(parts))
 
 
 def build_live(parts: LiveParts) -> list[LiveSink]:
     """Build every live sink that this daemon runs."""
-    running = _running(parts.config).values()
-    return [cast(LiveSetup, setup_of(kind)).build(parts) for kind in running if kind.is_live]
-
-
-def setup_of(kind: SinkKind) -> Setup:
-    """The `setup` module of this sink."""
-    return cast(Setup, kind.setup())
+    return [kind.setup().build(parts) for kind in _running(parts.config).values() if kind.is_live]
 
 
 def _running(config: Config) -> dict[str, SinkKind]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from uuid import UUID
 
 from ingestd.clock import now_us, to_datetime
@@ -15,21 +14,12 @@ from ingestd.events.tables import Change, store_events
 from ingestd.kafka.messages import Message
 from ingestd.ops.metrics import Metrics, count_by
 from ingestd.records import Rejected
+from ingestd.sinks.base import OrderCache
 from ingestd.sources.base import Item
 from ingestd.sources.market_topics import poison, why
 from ingestd.storage.database import Database
 from ingestd.storage.writer.positions import Mark, Move, advance
 from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_some_taken
-
-
-class OrderCache(Protocol):
-    """A cache of orders that changed."""
-
-    def order_update(self, order_id: str, fields: Mapping[str, str]) -> None:
-        """Update an order that has changed; `fields` are those of the key `order:{order_id}`."""
-
-    def forget_orders(self) -> None:
-        """Forget known orders, because other daemons may have changed them since."""
 
 
 class EventStore:
