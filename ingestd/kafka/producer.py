@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as library
 from aiokafka.partitioner import murmur2
@@ -23,8 +22,6 @@ from ingestd.errors import ConnectionLost, KafkaError, MessageTooLarge
 from ingestd.failpoints import passing
 from ingestd.kafka.connecting import FRAME_BYTES, connection, ensure_topics, reach_timeout_s, reached
 from ingestd.kafka.errors import not_idempotent, translated
-
-log = structlog.get_logger()
 
 # timestamp in milliseconds since the epoch, key, value, headers
 Message: TypeAlias = tuple[int, bytes, bytes, list[tuple[str, bytes]]]

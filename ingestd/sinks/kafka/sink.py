@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import structlog
-
 from ingestd.clock import monotonic_s
 from ingestd.config.models import KafkaConfig
 from ingestd.errors import ConnectionLost
@@ -25,8 +23,6 @@ from ingestd.sinks.kafka.cursor import CursorFile
 from ingestd.sinks.kafka.flush import TOO_LARGE, Chain, Flush, Preparer
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
-
-log = structlog.get_logger()
 
 _SLOW_S = 5.0  # without an acknowledgement: then the status reports it, while the client still tries
 _LAST_DELIVERY_S = 3.0  # time to send at shutdown; unsent batches stay in the journal
