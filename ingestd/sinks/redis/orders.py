@@ -36,7 +36,7 @@ class Orders:
     def take(self, order_id: str, fields: Mapping[str, str], now_s: float) -> bool:
         """Remember the changed fields of an order. False: too many orders wait for the server."""
         known = self._kept.pop(order_id, None)
-        if known is None and len(self._kept) >= MAX_ORDERS_KEPT and not self._let_go():
+        if known is None and len(self._kept) >= MAX_ORDERS_KEPT and not self._forget_oldest_written():
             return False
         self._kept[order_id] = Order({**(known.fields if known is not None else {}), **fields}, now_s)
         self._again.pop(order_id, None)
@@ -76,7 +76,7 @@ class Orders:
         self._again.clear()
         self._kept = {order_id: self._kept[order_id] for order_id in self._kept if order_id in self._new}
 
-    def _let_go(self) -> bool:
+    def _forget_oldest_written(self) -> bool:
         oldest = next((order_id for order_id in self._kept if order_id not in self._new), None)
         if oldest is None:
             return False
