@@ -1,5 +1,5 @@
-"""Order books: whether ours equals the exchange's, and which ones to sample.
+"""Order books: whether ours equals the exchange's, and the steps to replace a wrong one.
 
-In: snapshots and changes.
-Out: books to record, and which books are broken.
+In: books, checksums and sequence numbers.
+Out: verdicts, and the next step.
 """

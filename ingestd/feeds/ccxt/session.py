@@ -145,7 +145,8 @@ class CcxtSession:
             self._start_channel(tasks, channel, new)
         renamed = [s for s in symbols if s in before and s not in new and before[s]["id"] != choice.markets[s]["id"]]
         self._reconnect(ledger.judge_listing(choice), "the venue lists its markets again")
-        self._reconnect(ledger.of_symbols(renamed), f"the venue has another id for {', '.join(renamed[:3])}")
+        moved = [stream for stream in ledger.all_streams() if stream.symbol in renamed]
+        self._reconnect(moved, f"the venue has another id for {', '.join(renamed[:3])}")
         if any(ledger.streams.values()):  # a native feed may leave no stream to ccxt
             log.info("following", feed=self._config.label, symbols=len(symbols), new=len(new), gone=len(gone))
 

@@ -28,8 +28,7 @@ from ingestd.status import StreamStatus
 Markets = Mapping[str, Mapping[str, Any]]
 
 SILENT_US = 3_600_000_000
-MOSTLY_THERE = 0.9
-"""A list with a smaller share of the markets known before is incomplete."""
+MOSTLY_THERE = 0.9  # a list with a smaller share of the markets known before is incomplete
 
 CLOSED = "the venue's list of markets calls it closed"
 LACKING = "the venue's list of markets lacks it, and nothing comes of it"

@@ -161,7 +161,10 @@ class Books:
             return "nothing"
         if not change.is_snapshot:
             if not book.is_synced:
-                self._wait(book, change)
+                if book.waiting is not None:
+                    book.waiting.append(change)
+                    if len(book.waiting) > MOST_WAITING:
+                        book.waiting = None
                 return "nothing"
             follows = self._rule.follows(change, book.sequence)
             if not follows:
@@ -218,9 +221,3 @@ class Books:
         book.received_at = received_at
         book.is_synced = True
         return True
-
-    def _wait(self, book: Book, change: BookChange) -> None:
-        if book.waiting is not None:
-            book.waiting.append(change)
-            if len(book.waiting) > MOST_WAITING:
-                book.waiting = None

@@ -76,8 +76,6 @@ class SilenceWatch:
         self._recorder = recorder
         self._connections = connections
         self._stale_after_s = recorder.config.stale_after_s
-        # A book is silent from one sample to the next.
-        self._book_silent_s = max(self._stale_after_s, 2 * recorder.config.order_book_interval_ms / 1000)
         self._watched: dict[tuple[str, str], _Watched] = {}  # by channel and symbol
         self._due: list[_Watched] = []
         self._is_due = asyncio.Event()
@@ -111,7 +109,9 @@ class SilenceWatch:
             seen += 1
             watched = known.get((stream.channel, stream.symbol))
             if watched is None or watched.stream is not stream:
-                least_s = self._book_silent_s if stream.channel == "order_book" else self._stale_after_s
+                least_s = self._stale_after_s
+                if stream.channel == "order_book":  # a book is silent from one sample to the next
+                    least_s = max(least_s, 2 * self._recorder.config.order_book_interval_ms / 1000)
                 watched = _Watched(stream, Expectation(least_s, stream.received, now_s))
                 known[stream.channel, stream.symbol] = watched
             excused = is_blocked or stream.quarantined is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,9 +131,6 @@ class StreamLedger:
                 stream.quarantined = None
                 back += [stream] if self.has_gap(stream) else []
         return back
-
-    def of_symbols(self, symbols: Collection[str]) -> list[Stream]:
-        return [stream for stream in self.all_streams() if stream.symbol in symbols]
 
     def wants(self, stream: Stream) -> bool:
         """Whether the stream has not been removed."""

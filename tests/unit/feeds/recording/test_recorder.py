@@ -114,7 +114,7 @@ def test_a_lost_connection_is_logged_counted_and_a_gap(
     was_connected: bool, retry_in_s: float | None, event: str, level: str
 ) -> None:
     made, intake, _ = recorder()
-    streams = made.ledger.of_symbols({SYMBOL})
+    streams = list(made.ledger.all_streams())
     with capture_logs() as logs:
         made.disconnected(URL, streams[:1], "reset", was_connected=was_connected, retry_in_s=retry_in_s)
 
@@ -127,7 +127,7 @@ def test_a_lost_connection_is_logged_counted_and_a_gap(
 def test_a_connection_that_ends_on_purpose_is_no_gap() -> None:
     made, intake, _ = recorder()
     made.closing = True
-    made.disconnected(URL, made.ledger.of_symbols({SYMBOL}), "closed", was_connected=True)
+    made.disconnected(URL, list(made.ledger.all_streams()), "closed", was_connected=True)
 
     assert intake.records == []
     assert made.ledger.counts.disconnects == 0
@@ -136,7 +136,7 @@ def test_a_connection_that_ends_on_purpose_is_no_gap() -> None:
 def test_connections_and_silent_connections_are_counted() -> None:
     made, intake, _ = recorder()
     made.connected(URL)
-    made.stale(URL, made.ledger.of_symbols({SYMBOL})[:1], "no data for 30 s")
+    made.stale(URL, list(made.ledger.all_streams())[:1], "no data for 30 s")
 
     assert (made.ledger.counts.connects, made.ledger.counts.stale_reconnects) == (1, 1)
     assert [(gap.cause, gap.detail) for gap in intake.of(FeedGap)] == [("stale", "no data for 30 s")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.feeds.books.numbering import BookSteps
+from ingestd.feeds.ccxt.tapped_books import BookSteps
 from ingestd.venues.all import FACTS
 from ingestd.venues.ccxt_books import Numbering, Verdict
 

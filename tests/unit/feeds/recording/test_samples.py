@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.feeds.books.samples import BookSamples
+from ingestd.feeds.recording.recorder import BookSamples
 
 
 class Book:
