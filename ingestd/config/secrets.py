@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlunsplit
+
+from ingestd.config.urls import split_url
 
 MASK: Final = "***"
 
@@ -77,8 +79,7 @@ def shown_url(url: str) -> str:
     the password may have ended the host too early.
     """
     try:
-        parts = urlsplit(url)
-        _ = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+        parts, _ = split_url(url)
     except ValueError:
         return MASK
     if not parts.scheme or "@" in f"{parts.path}{parts.query}{parts.fragment}":

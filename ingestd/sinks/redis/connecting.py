@@ -20,6 +20,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
+from ingestd.config.urls import split_url
 from ingestd.errors import ConfigError, LiveServerError, Problem
 from ingestd.sinks.redis.options import RedisConfig
 
@@ -102,12 +103,13 @@ def parse_address(url: str) -> Address:
     redis+sentinel://[…@]host:port,host:port/master[/db]
     redis+cluster://[…@]host:port,host:port
     """
-    parts = urlsplit(url)
+    parts, servers = split_url(url)
     scheme, _, kind = parts.scheme.partition("+")
-    user, _, location = parts.netloc.rpartition("@")
+    user = parts.netloc.rpartition("@")[0]
     if not kind:
         return Address("single", url)
-    hosts = tuple(_host(text, _SENTINEL_PORT if kind == "sentinel" else _PORT) for text in location.split(","))
+    default_port = _SENTINEL_PORT if kind == "sentinel" else _PORT
+    hosts = tuple((host or "", default_port if port is None else port) for host, port in servers)
     master, _, database = parts.path.strip("/").partition("/")
     host, port = hosts[0]
     first = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -120,11 +122,6 @@ def parse_address(url: str) -> Address:
 
 def _unusable(why: str) -> ConfigError:
     return ConfigError([Problem("redis.url", why)])
-
-
-def _host(text: str, default_port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    return parts.hostname or "", default_port if parts.port is None else parts.port
 
 
 async def reach(address: Address, config: RedisConfig) -> Server:

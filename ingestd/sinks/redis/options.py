@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, Field
 
 from ingestd.config.section import MayHoldSecret, Section
+from ingestd.config.urls import split_url
 from ingestd.config.values import FilePath, Seconds, SizeBytes, read_password
 
 _REDIS_SCHEME = re.compile(r"(rediss?(\+(sentinel|cluster))?|unix)://")
@@ -42,9 +43,7 @@ def require_redis_url(url: str) -> str:
     if _REDIS_SCHEME.match(url) is None:
         raise ValueError("must begin with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://")
     try:
-        parts = urlsplit(url)
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        _ = [urlsplit(f"//{host}").port for host in hosts]
+        parts, servers = split_url(url)
     except ValueError:
         raise ValueError("has a malformed host or port; in a password write @ as %40 and / as %2F") from None
     if "@" in f"{parts.path}{parts.query}{parts.fragment}" or re.search(r"\s", url):
@@ -56,9 +55,9 @@ def require_redis_url(url: str) -> str:
         raise ValueError("must end with the database's number, such as redis://localhost:6379/0")
     if kind == "sentinel" and not parts.path.strip("/"):
         raise ValueError("names no master: write redis+sentinel://host:26379,host:26379/mymaster")
-    if kind and not all(urlsplit(f"//{host}").hostname for host in hosts):
+    if kind and not all(host for host, _ in servers):
         raise ValueError("has an empty host; write host:port,host:port")
-    if not kind and len(hosts) > 1:
+    if not kind and len(servers) > 1:
         raise ValueError("has several hosts: begin it with redis+sentinel:// or redis+cluster://")
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         _require_redis_option(name, value, tls=parts.scheme.startswith("rediss"))
