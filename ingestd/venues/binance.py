@@ -177,9 +177,9 @@ class BinanceDecoder:
             time = epoch_us(event.E)
             return (BookChange(symbol, time, received_at, event.b, event.a, False, event.U, event.u, event.pu),)
         if kind is _Trade:
-            number = event.t
+            number, label = event.t, event.X
         elif kind is _Aggregate:
-            number = event.a
+            number, label = event.a, None
         else:
             return (self._of_contract(event, symbol, received_at),)
         trade = Trade(
@@ -193,7 +193,7 @@ class BinanceDecoder:
             event.p,
             event.q,
         )
-        if kind is _Trade and event.X is not None and (mark := _KINDS.get(event.X, "other")) is not None:
+        if label is not None and (mark := _KINDS.get(label, "other")) is not None:
             return (msgspec.structs.replace(trade, kind=mark, in_candles=mark not in _MARKS.not_in_candles),)
         return (trade,)
 
