@@ -10,8 +10,8 @@ Every call has one of three outcomes:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self, TypeAlias
 
 import asyncpg
@@ -25,6 +25,7 @@ Row: TypeAlias = Mapping[str, Any]
 
 _CLOSE_TIMEOUT_S = 2.0
 _IN_TRANSACTION = "25001"  # of a statement that the server runs outside of transactions only
+_CONNECTION_ENDS = ("08", "57P")  # SQLSTATE classes
 
 
 class Database:
@@ -41,14 +42,13 @@ class Database:
         target: Target,
         *,
         lock_timeout_s: float | None,
-        statement_timeout_s: float | None,
         call_timeout_s: float | None,
     ) -> None:
         self._connection = connection
         self._call_timeout_s = call_timeout_s
-        self._target = target
         self._lock_timeout_s = lock_timeout_s
-        self._statement_timeout_s = statement_timeout_s
+        self.target = target
+        """Where this connection goes, for messages (without the password)."""
         self.extension_schema = session_settings.SCHEMA  # where TimescaleDB's functions are, once `detect` has asked
 
     @classmethod
@@ -60,34 +60,21 @@ class Database:
         application_name: str = "ingestd",
         connect_timeout_s: float = 5.0,
         lock_timeout_s: float | None = 5.0,
-        statement_timeout_s: float | None = None,
         call_timeout_s: float | None = None,
     ) -> Self:
         """Open a connection to the first server of the DSN that serves.
 
         `dsn_from`: the option that its password came from, for messages.
         Each server has a limit of its own, and each address of its name: `connect_timeout_s`, or the DSN's.
-        `lock_timeout_s` and `statement_timeout_s` hold inside `transaction()`; None: no limit, whatever the server's
-        setting is.
-        `call_timeout_s` bounds, on this side, every call that is given no limit of its own.
+        `lock_timeout_s` holds inside `transaction()`; None: no limit, whatever the server's setting is.
+        `call_timeout_s` bounds every call, on this side.
         Raises ConfigError for a DSN that cannot be understood, ConnectionLost when nothing answers, DatabaseError
         when the server refuses (password, database, too many connections).
         """
         target = describe_target(dsn, dsn_from)
         name = target.application_name or application_name
         connection, place = await first_that_serves(target, name, target.timeout_s or connect_timeout_s)
-        return cls(
-            connection,
-            target.at(place),
-            lock_timeout_s=lock_timeout_s,
-            statement_timeout_s=statement_timeout_s,
-            call_timeout_s=call_timeout_s,
-        )
-
-    @property
-    def target(self) -> Target:
-        """Where this connection goes, for messages (without the password)."""
-        return self._target
+        return cls(connection, target.at(place), lock_timeout_s=lock_timeout_s, call_timeout_s=call_timeout_s)
 
     @property
     def is_closed(self) -> bool:
@@ -98,104 +85,80 @@ class Database:
     def in_transaction(self) -> bool:
         return not self.is_closed and bool(self._connection.is_in_transaction())
 
-    async def fetch(self, sql: str, *args: object, timeout_s: float | None = None) -> Sequence[Row]:
+    async def fetch(self, sql: str, *args: object) -> Sequence[Row]:
         """Every row. Parameters are `$1`, `$2`, …; NUMERIC comes as Decimal, JSONB as text."""
-        async with self._seam(timeout_s), self._in_transaction():
+        async with self._seam(), self._in_transaction():
             rows: Sequence[Row] = await self._connection.fetch(sql, *args)
         return rows
 
-    async def fetchrow(self, sql: str, *args: object, timeout_s: float | None = None) -> Row | None:
+    async def fetchrow(self, sql: str, *args: object) -> Row | None:
         """The first row, or None."""
-        async with self._seam(timeout_s), self._in_transaction():
+        async with self._seam(), self._in_transaction():
             row: Row | None = await self._connection.fetchrow(sql, *args)
         return row
 
-    async def fetchval(self, sql: str, *args: object, timeout_s: float | None = None) -> Any:
+    async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or None."""
-        async with self._seam(timeout_s), self._in_transaction():
+        async with self._seam(), self._in_transaction():
             return await self._connection.fetchval(sql, *args)
 
-    async def execute(self, sql: str, *args: object, timeout_s: float | None = None) -> int:
+    async def execute(self, sql: str, *args: object) -> int:
         """Run one statement; the number of rows it touched (0 where the command counts none).
 
         A statement that cannot run inside a transaction (`CALL refresh_continuous_aggregate`, `CREATE DATABASE`) runs
         outside of one. It must name every schema itself, since no setting can be made for it behind a pooler.
         """
         try:
-            async with self._seam(timeout_s), self._in_transaction():
+            async with self._seam(), self._in_transaction():
                 return await self._execute(sql, args)
         except DatabaseError as error:
             if error.sqlstate != _IN_TRANSACTION or self.in_transaction:
                 raise
-        async with self._seam(timeout_s):
+        async with self._seam():
             if not await self._is_pooled():
                 await self._connection.execute(
                     session_settings.for_session(self._server_version, self.extension_schema)
                 )
             return await self._execute(sql, args)
 
-    async def script(self, sql: str, *, timeout_s: float | None = None) -> None:
+    async def script(self, sql: str) -> None:
         """Run several statements, separated by semicolons, in one transaction."""
-        await self.execute(sql, timeout_s=timeout_s)
+        await self.execute(sql)
 
-    async def copy_text(
-        self,
-        table: str,
-        columns: Sequence[str],
-        payload: bytes | AsyncIterable[bytes],
-        *,
-        schema: str | None = None,
-        timeout_s: float | None = None,
-    ) -> int:
+    async def copy_text(self, table: str, columns: Sequence[str], payload: bytes, *, schema: str | None = None) -> int:
         """COPY rows that are already in PostgreSQL's text format into a table; the number of rows stored.
 
-        A DatabaseError's `context` names the row (`errors.copy_line`). `timeout_s` bounds the whole COPY.
+        A DatabaseError's `context` names the row (`errors.copy_line`).
         """
-        # asyncpg would take bytes for the path of a file: it calls os.fspath() first.
-        source = memoryview(payload) if isinstance(payload, bytes) else payload
-        async with self._seam(timeout_s, f"COPY {table} FROM STDIN"), self._in_transaction():
+        source = memoryview(payload)  # asyncpg would take bytes for the path of a file: it calls os.fspath() first
+        async with self._seam(f"COPY {table} FROM STDIN"), self._in_transaction():
             copied = await self._connection.copy_to_table(
                 table, schema_name=schema, columns=list(columns), source=source
             )
         return _row_count(copied)
 
     @asynccontextmanager
-    async def transaction(
-        self,
-        *,
-        lock_timeout_s: float | None = None,
-        statement_timeout_s: float | None = None,
-    ) -> AsyncIterator[None]:
+    async def transaction(self, *, lock_timeout_s: float | None = None) -> AsyncIterator[None]:
         """A transaction: committed when the block ends, rolled back when it raises.
 
-        The timeouts replace the connection's own. If the block is cancelled, the connection is terminated, since a
+        `lock_timeout_s` replaces the connection's own. If the block is cancelled, the connection is terminated, since a
         statement may still be running. ConnectionLost at the end of the block means: perhaps committed.
         """
         if self.in_transaction:
             raise RuntimeError("transactions do not nest")
-        await self._begin(
-            self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s,
-            self._statement_timeout_s if statement_timeout_s is None else statement_timeout_s,
-        )
-        async with self._committed():
+        async with self._own_transaction(self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s):
             yield
 
     @asynccontextmanager
-    async def savepoint(self, name: str = "ingestd") -> AsyncIterator[None]:
+    async def savepoint(self) -> AsyncIterator[None]:
         """A part of the running transaction that is rolled back alone if the block raises a DatabaseError."""
-        await self.script(f"SAVEPOINT {name}")
+        await self.script("SAVEPOINT ingestd")
         try:
             yield
         except DatabaseError:
-            await self.script(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+            await self.script("ROLLBACK TO SAVEPOINT ingestd; RELEASE SAVEPOINT ingestd")
             raise
-        await self.script(f"RELEASE SAVEPOINT {name}")
-
-    async def _abandon(self) -> None:
-        """Drop it; a statement that may take as long as it likes, such as a migration, is cancelled first."""
-        if self._call_timeout_s is None:
-            await self.close()
-        self.terminate()
+        await self.script("RELEASE SAVEPOINT ingestd")
 
     def terminate(self) -> None:
         """Close the socket at once, without telling the server."""
@@ -213,17 +176,16 @@ class Database:
 
     @asynccontextmanager
     async def _in_transaction(self) -> AsyncIterator[None]:
-        """The running transaction, or one of its own. Without limits: every call has its own on this side."""
+        """The running transaction, or one of its own. Without a limit for locks: every call has one on this side."""
         if self.in_transaction:
             yield
-            return
-        await self._begin(None, self._statement_timeout_s)
-        async with self._committed():
-            yield
+        else:
+            async with self._own_transaction(None):
+                yield
 
     @asynccontextmanager
-    async def _committed(self) -> AsyncIterator[None]:
-        """Commits at the end of the block, rolls back when it raises."""
+    async def _own_transaction(self, lock_timeout_s: float | None) -> AsyncIterator[None]:
+        await self._begin(lock_timeout_s)
         try:
             yield
         except asyncio.CancelledError:
@@ -238,15 +200,10 @@ class Database:
             await self._abandon()
             raise
 
-    async def _begin(self, lock_timeout_s: float | None, statement_timeout_s: float | None) -> None:
-        begin = session_settings.begin(
-            server_version=self._server_version,
-            extension_schema=self.extension_schema,
-            lock_timeout_s=lock_timeout_s,
-            statement_timeout_s=statement_timeout_s,
-        )
+    async def _begin(self, lock_timeout_s: float | None) -> None:
+        begin = session_settings.begin(self._server_version, self.extension_schema, lock_timeout_s)
         try:
-            async with self._seam(None):
+            async with self._seam():
                 await self._connection.execute(begin)
         except asyncio.CancelledError:
             self.terminate()
@@ -254,6 +211,12 @@ class Database:
         except DatabaseError:
             await self._rollback()
             raise
+
+    async def _abandon(self) -> None:
+        """Drop the connection; a statement without a time limit, such as a migration, is cancelled first."""
+        if self._call_timeout_s is None:
+            await self.close()
+        self.terminate()
 
     @property
     def _server_version(self) -> int:
@@ -273,7 +236,7 @@ class Database:
         return _row_count(statement.get_statusmsg())
 
     async def _commit(self) -> None:
-        async with self._seam(self._statement_timeout_s):
+        async with self._seam():
             tag = await self._connection.execute("COMMIT")
         if tag != "COMMIT":
             # If a statement failed and its error was swallowed, the server answers ROLLBACK and no error.
@@ -289,34 +252,25 @@ class Database:
             self.terminate()
 
     @asynccontextmanager
-    async def _seam(self, timeout_s: float | None, statement: str = "") -> AsyncIterator[None]:
-        # asyncpg's own timeout does not bound a COPY that the server stopped reading.
-        with self._translated(statement):
-            async with asyncio.timeout(self._call_timeout_s if timeout_s is None else timeout_s):
-                yield
-
-    @contextmanager
-    def _translated(self, statement: str) -> Iterator[None]:
+    async def _seam(self, statement: str = "") -> AsyncIterator[None]:
         try:
-            yield
+            # asyncpg's own timeout does not bound a COPY that the server stopped reading.
+            async with asyncio.timeout(self._call_timeout_s):
+                yield
         except asyncpg.PostgresError as exc:
-            if _ended_connection(exc):
+            if (exc.sqlstate or "").startswith(_CONNECTION_ENDS):
                 self.terminate()
-            raise _server_error(exc, self._target, statement) from exc
+            raise _server_error(exc, self.target, statement) from exc
         except NO_ANSWER as exc:
             self.terminate()
             what = "did not answer in time" if isinstance(exc, TimeoutError) else f"is gone ({exc})"
-            raise ConnectionLost(f"the connection to {self._target} {what}") from exc
+            raise ConnectionLost(f"the connection to {self.target} {what}") from exc
 
 
 def _row_count(tag: str) -> int:
     """The count at the end of a command tag: `COPY 5000`, `INSERT 0 3`."""
     last = tag.rpartition(" ")[2]
     return int(last) if last.isdigit() else 0
-
-
-def _ended_connection(exc: asyncpg.PostgresError) -> bool:
-    return (exc.sqlstate or "").startswith(("08", "57P"))
 
 
 def _server_error(exc: asyncpg.PostgresError, target: Target, statement: str) -> IngestdError:

@@ -43,35 +43,25 @@ _CONDITIONAL = (
 )
 
 
-def begin(
-    *,
-    server_version: int,
-    extension_schema: str,
-    lock_timeout_s: float | None,
-    statement_timeout_s: float | None,
-) -> str:
+def begin(server_version: int, extension_schema: str, lock_timeout_s: float | None) -> str:
     """The statements that begin a transaction."""
-    settings = _settings(server_version, extension_schema, lock_timeout_s, statement_timeout_s)
+    settings = _settings(server_version, extension_schema, lock_timeout_s)
     local = [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
     return "; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *local, _CONDITIONAL])
 
 
 def for_session(server_version: int, extension_schema: str) -> str:
     """The same settings for statements outside of transactions, on a connection without a pooler."""
-    settings = {
-        **_settings(server_version, extension_schema, None, None),
-        "default_transaction_isolation": "'read committed'",
-    }
+    settings = _settings(server_version, extension_schema, None)
+    settings["default_transaction_isolation"] = "'read committed'"
     return "; ".join(f"SET {name} = {value}" for name, value in settings.items())
 
 
-def _settings(
-    server_version: int, extension_schema: str, lock_timeout_s: float | None, statement_timeout_s: float | None
-) -> dict[str, str]:
+def _settings(server_version: int, extension_schema: str, lock_timeout_s: float | None) -> dict[str, str]:
     also = "" if extension_schema == SCHEMA else f"{quoted(extension_schema)}, "
     settings = {
         # First, since the server's own limit holds for every statement before it.
-        "statement_timeout": str(round((statement_timeout_s or 0) * 1000)),
+        "statement_timeout": "0",
         "lock_timeout": str(round((lock_timeout_s or 0) * 1000)),
         # pg_catalog is searched before them; pg_temp comes last, since others may have left tables there.
         "search_path": f"{SCHEMA}, {also}pg_temp",

@@ -85,7 +85,7 @@ async def store(db: Database, trades: Sequence[TradeRow]) -> None:
         + "\n"
         for trade in trades
     ]
-    assert await db.copy_text("trades", TRADE_COLUMNS, "".join(lines).encode(), timeout_s=30) == len(trades)
+    assert await db.copy_text("trades", TRADE_COLUMNS, "".join(lines).encode()) == len(trades)
 
 
 async def refresh_after(db: Database, trades: Sequence[TradeRow]) -> None:
@@ -174,7 +174,7 @@ async def test_ohlcv_1h_from_ticks(database: DatabaseForTest) -> None:
         "2026-06-01 00:00:01+00\tbinance\tBTC/USDT\t10.1\t1\t10.20\t2\t2026-06-01 00:00:02+00\n"
         "2026-06-01 00:30:01+00\tbinance\tBTC/USDT\t10.05\t1\t\\N\t\\N\t2026-06-01 00:00:02+00\n"
     )
-    await db.copy_text("market_ticks", columns, lines.encode(), timeout_s=5)
+    await db.copy_text("market_ticks", columns, lines.encode())
     await rollups.refresh(db, engine)
     await rollups.refresh_window(db, MIDNIGHT - timedelta(hours=1), MIDNIGHT + timedelta(hours=2))
     rows = await db.fetch(

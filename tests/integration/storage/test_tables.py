@@ -25,7 +25,7 @@ MARKET = MarketInfo("binance", "BTC/USDT", "BTCUSDT", "BTC", "USDT", "spot", Tru
 async def test_decimals_come_back_digit_for_digit(db: Database) -> None:
     prices = ["1.10", "0.000000010", "64000", "99999999999999999999.123456789012345678901234567890"]
     payload = "".join(GOOD.format(id=number, price=price) for number, price in enumerate(prices))
-    assert await db.copy_text("trades", COLUMNS, payload.encode(), timeout_s=5) == len(prices)
+    assert await db.copy_text("trades", COLUMNS, payload.encode()) == len(prices)
     rows = await db.fetch("SELECT price::text FROM trades ORDER BY trade_id")
     assert [row["price"] for row in rows] == prices
 
@@ -41,16 +41,16 @@ async def test_decimals_come_back_digit_for_digit(db: Database) -> None:
 async def test_a_bad_row_is_named(db: Database, bad: str, reaction: Reaction) -> None:
     payload = "".join(GOOD.format(id=number, price=bad if number == 7 else "1") for number in range(1, 11))
     with pytest.raises(DatabaseError) as caught:
-        await db.copy_text("trades", COLUMNS, payload.encode(), timeout_s=5)
+        await db.copy_text("trades", COLUMNS, payload.encode())
     assert reaction_to(caught.value) is reaction
     assert copy_line(caught.value.context) == 7
     assert await db.fetchval("SELECT count(*) FROM trades") == 0
 
 
 async def test_a_duplicate_is_a_unique_violation(db: Database) -> None:
-    await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
+    await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode())
     with pytest.raises(DatabaseError) as caught:
-        await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
+        await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode())
     assert reaction_to(caught.value) is Reaction.DEDUPLICATE
 
 
@@ -61,13 +61,13 @@ async def test_a_trade_says_its_kind_and_whether_candles_count_it(database: Data
     """The columns come to a table with rows, compressed ones too, and leave it again; the rows stay."""
     db = await database.connect()
     await migrate.down(db, 7)
-    await db.copy_text("trades", COLUMNS, GOOD.format(id="old", price="1").encode(), timeout_s=5)
+    await db.copy_text("trades", COLUMNS, GOOD.format(id="old", price="1").encode())
     if database.engine == "timescaledb":
         await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('trades') AS chunk")
     await migrate.migrate(db, default_config())
-    await db.copy_text("trades", COLUMNS, GOOD.format(id="plain", price="1").encode(), timeout_s=5)
+    await db.copy_text("trades", COLUMNS, GOOD.format(id="plain", price="1").encode())
     labelled = [GOOD.format(id=kind, price="1").rstrip() + f"\t{kind}\tf\n" for kind in KINDS]
-    await db.copy_text("trades", (*COLUMNS, "kind", "in_candles"), "".join(labelled).encode(), timeout_s=5)
+    await db.copy_text("trades", (*COLUMNS, "kind", "in_candles"), "".join(labelled).encode())
     rows = await db.fetch("SELECT trade_id, kind, in_candles FROM trades")
     assert {row["trade_id"]: (row["kind"], row["in_candles"]) for row in rows} == {
         "old": (None, True),
@@ -76,7 +76,7 @@ async def test_a_trade_says_its_kind_and_whether_candles_count_it(database: Data
     }
     unknown = GOOD.format(id="x", price="1").rstrip() + "\tBLOCK\n"
     with pytest.raises(DatabaseError) as caught:
-        await db.copy_text("trades", (*COLUMNS, "kind"), unknown.encode(), timeout_s=5)
+        await db.copy_text("trades", (*COLUMNS, "kind"), unknown.encode())
     assert reaction_to(caught.value) is Reaction.REJECT_AMONG_OTHERS
     await migrate.down(db, 7)
     assert await db.fetchval("SELECT count(*) FROM trades") == 2 + len(KINDS)
@@ -195,7 +195,7 @@ async def test_a_writer_needs_no_right_on_the_marks(postgres_database: DatabaseF
     db = await postgres_database.connect()
     async with db.transaction():
         await db.script("CREATE ROLE writer; GRANT INSERT ON trades TO writer; SET LOCAL ROLE writer")
-        await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode(), timeout_s=5)
+        await db.copy_text("trades", COLUMNS, GOOD.format(id=1, price="1").encode())
         await db.script("RESET ROLE")
         assert await db.fetchval("SELECT count(*) FROM candles_marks") == 1
         await db.script("DROP OWNED BY writer; DROP ROLE writer")
@@ -211,19 +211,19 @@ async def test_open_interest_may_be_a_value_only_and_says_its_unit(database: Dat
     """Also over chunks that were compressed before."""
     db = await database.connect()
     await migrate.down(db, 10)
-    await db.copy_text("oi_snapshots", OI_COLUMNS, OI_OF_BEFORE.encode(), timeout_s=5)
+    await db.copy_text("oi_snapshots", OI_COLUMNS, OI_OF_BEFORE.encode())
     if database.engine == "timescaledb":
         assert await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('oi_snapshots') AS chunk")
     await migrate.migrate(db, default_config())
 
     rows = f"{OI_VALUE}\tquote\n".encode()
-    await db.copy_text("oi_snapshots", (*OI_COLUMNS, "unit"), rows, timeout_s=5)
+    await db.copy_text("oi_snapshots", (*OI_COLUMNS, "unit"), rows)
     stored = await db.fetch("SELECT open_interest, open_interest_usd, unit FROM oi_snapshots ORDER BY time")
     assert [tuple(row.values()) for row in stored] == [(Decimal("12.5"), None, None), (None, Decimal(1500000), "quote")]
     neither = OI_VALUE.replace("1500000", "\\N")
     for wrong in (f"{OI_VALUE}\tlots\n", f"{neither}\tquote\n"):
         with pytest.raises(DatabaseError) as caught:
-            await db.copy_text("oi_snapshots", (*OI_COLUMNS, "unit"), wrong.encode(), timeout_s=5)
+            await db.copy_text("oi_snapshots", (*OI_COLUMNS, "unit"), wrong.encode())
         assert reaction_to(caught.value) is Reaction.REJECT_AMONG_OTHERS
     await migrate.down(db, 10)
     assert await db.fetchval("SELECT count(*) FROM oi_snapshots") == 1
@@ -241,15 +241,15 @@ async def test_liquidations_come_and_go_with_their_migration(database: DatabaseF
     assert await db.fetchval("SELECT to_regclass('liquidations')") is None
     await migrate.migrate(db, default_config())
     row = FORCED.format(side="sell", price="64000.10").encode()
-    await db.copy_text("liquidations", LIQUIDATION, row, timeout_s=5)
+    await db.copy_text("liquidations", LIQUIDATION, row)
     if database.engine == "timescaledb":
         assert await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('liquidations') AS chunk")
     with pytest.raises(DatabaseError) as caught:
-        await db.copy_text("liquidations", LIQUIDATION, row, timeout_s=5)
+        await db.copy_text("liquidations", LIQUIDATION, row)
     assert reaction_to(caught.value) is Reaction.DEDUPLICATE
     for side, price in (("long", "1"), ("\\N", "1"), ("sell", "NaN"), ("sell", "\\N")):
         with pytest.raises(DatabaseError) as caught:
-            await db.copy_text("liquidations", LIQUIDATION, FORCED.format(side=side, price=price).encode(), timeout_s=5)
+            await db.copy_text("liquidations", LIQUIDATION, FORCED.format(side=side, price=price).encode())
         assert reaction_to(caught.value) is Reaction.REJECT_AMONG_OTHERS
     assert await db.fetchval("SELECT price::text FROM liquidations") == "64000.10"
     await migrate.down(db, 12)
@@ -266,13 +266,13 @@ async def test_mark_prices_come_and_go_with_their_migration(database: DatabaseFo
     columns = ("time", "exchange", "symbol", "mark_price", "index_price", "received_at")
     row = "2026-11-01 00:00:00+00\tbybit\tBTC/USDT:USDT\t{mark}\t{index}\t2026-11-01 00:00:01+00\n"
     good = row.format(mark="17217.330", index="\\N").encode()
-    await db.copy_text("mark_prices", columns, good, timeout_s=5)
+    await db.copy_text("mark_prices", columns, good)
     if database.engine == "timescaledb":
         assert await db.fetch("SELECT compress_chunk(chunk) FROM show_chunks('mark_prices') AS chunk")
-    await db.copy_text("mark_prices", columns, good, timeout_s=5)
+    await db.copy_text("mark_prices", columns, good)
     for mark, index in (("NaN", "1"), ("\\N", "1"), ("1", "Infinity")):
         with pytest.raises(DatabaseError) as caught:
-            await db.copy_text("mark_prices", columns, row.format(mark=mark, index=index).encode(), timeout_s=5)
+            await db.copy_text("mark_prices", columns, row.format(mark=mark, index=index).encode())
         assert reaction_to(caught.value) is Reaction.REJECT_AMONG_OTHERS
     stored = await db.fetch("SELECT mark_price::text, index_price FROM mark_prices")
     assert [tuple(found.values()) for found in stored] == [("17217.330", None)] * 2
