@@ -21,7 +21,6 @@ from ingestd.records import FeedGap, Funding, Record, Rejected, StreamId
 from ingestd.sources.base import Item
 from ingestd.sources.marks import journal_place
 from ingestd.storage.database import Database
-from ingestd.storage.writer.counting import count_outcome
 from ingestd.storage.writer.positions import Mark, Move
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.validation import OLDEST_TIME_US, TimeWindow, as_json, is_name, rejection_reason, storable_text
@@ -119,7 +118,7 @@ class MarketFlush:
         outcome.bad = [bad for bad in outcome.bad if id(bad.record) not in of_others]
         if _REJECTIONS in outcome.stored:
             outcome.stored[_REJECTIONS] -= rejected.total() - len(shortened)
-        count_outcome(self._metrics, self._sink, outcome, took_s)
+        outcome.count(self._metrics, self._sink, took_s)
         count_by(self._metrics.rejected, rejected)
         if self._items:
             age_s = max(0, now_us() - self._items[0].content.received_at) / 1e6

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from ingestd.channels import ROWS
 from ingestd.clock import from_datetime
 from ingestd.errors import Superseded
 from ingestd.kafka.messages import Message, Part
@@ -18,12 +19,11 @@ from ingestd.sources.marks import JOURNALS_KEPT, Marks, Verdict, journal_place
 from ingestd.storage.database import Database
 from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Mark, Move, Place
-from ingestd.storage.writer.tables import TABLES, OnConflict
 
 log = structlog.get_logger()
 
 # The channels whose rows can be stored again without effect. Candles are not: an older one would replace a newer.
-_HAVE_IDS = frozenset(t.channel for t in TABLES.values() if t.on_conflict in (OnConflict.KEEP, OnConflict.MERGE))
+_HAVE_IDS = frozenset({"gaps", *(row.name for row in ROWS if row.key and not row.replaces)})
 REPLAY_PREFIX = "kafka-replay:"
 # The newest marks of each partition, the newest last; others are deleted. The row without journal id: the fingerprint.
 _READ_MARKS = """

@@ -26,7 +26,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.lease_terms import Terms
 from ingestd.storage.leases import Title
 from ingestd.storage.stalled import disconnect_stalled
-from ingestd.storage.writer import counting, positions
+from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.rows import RowMaker
 from ingestd.storage.writer.writer import DIRECT_COMPRESS, Flush, write
@@ -195,7 +195,7 @@ class TimescaleSink:
             self._copying.set()
         self._places[journal_id] = Place(batches[-1].position, self._places[journal_id].epoch)
         if portion.tried is not None:
-            counting.count_outcome(self._metrics, self.name, portion.tried.outcome, monotonic_s() - started_s)
+            portion.tried.outcome.count(self._metrics, self.name, monotonic_s() - started_s)
             observe_latency(self._metrics, self.name, batches)
         passing("sink.acknowledge")
         self._cursor.acknowledge(batches)

@@ -1,14 +1,14 @@
 """Records as PostgreSQL's COPY text, with the exchange's own digits: no Decimal and no datetime in between.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2 (tab between columns, newline after a
-row, `\\N` for NULL, backslash escapes). Valid texts have no control characters, so only the
-backslash needs escaping.
+row, `\\N` for NULL, backslash escapes). Valid texts have no control characters, so only the backslash needs escaping.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ingestd.channels import ROWS, ChannelRow
@@ -17,8 +17,6 @@ from ingestd.validation import storable_text
 
 _Lines: TypeAlias = Callable[[Sequence[Any]], list[str]]
 
-_seconds: dict[int, str] = {}
-_SECONDS_KEPT = 10_000
 _MICROSECONDS = tuple(f"{number:03d}+00" for number in range(1000))  # the end of a timestamp
 _NULL = "\\N"
 _BACKSLASH = "\\"
@@ -86,13 +84,9 @@ def escaped(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=10_000)
 def _second(second: int) -> str:
-    text = _seconds.get(second)
-    if text is None:
-        if len(_seconds) >= _SECONDS_KEPT:
-            _seconds.clear()
-        text = _seconds[second] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
-    return text
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
 
 
 class _Milliseconds(dict[int, str]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -42,7 +42,7 @@ class Kept:
         """A document that any table accepts: the beginning of this one, in ASCII."""
         document = json.dumps({"characters": len(self.document), "begins": self.document[:_BEGINNING]})
         error = None if self.error is None else self.error.encode("ascii", "backslashreplace").decode()[:_BEGINNING]
-        return Kept(self.at_us, self.table, self.reason, self.sqlstate, document, error)
+        return replace(self, document=document, error=error)
 
 
 def is_blamed(error: DatabaseError, doubts: int) -> bool:

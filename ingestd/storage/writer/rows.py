@@ -14,8 +14,8 @@ from operator import attrgetter
 from ingestd.channels import count_channels
 from ingestd.records import Record, Trade
 from ingestd.storage.writer import copy_text
-from ingestd.storage.writer.tables import TABLES, OnConflict, Table
-from ingestd.storage.writer.trade_times import TWO_TIMES
+from ingestd.storage.writer.tables import TABLES, Table
+from ingestd.storage.writer.two_times import TWO_TIMES
 
 _exchange_of = attrgetter("exchange")
 _symbol_of = attrgetter("symbol")
@@ -57,6 +57,8 @@ class Rows:
 
     def leave_out(self, indexes: Collection[int]) -> None:
         """Remove these rows, counted from 0: they are stored already."""
+        if not indexes:
+            return
         lines = copy_text.split(self.payload)
         self.payload = b"".join(line for index, line in enumerate(lines) if index not in indexes)
         self._records = [record for index, record in enumerate(self.records) if index not in indexes]
@@ -71,7 +73,6 @@ class _Lines:
     exchanges: list[str] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-
     are_full: bool = False  # whether lines have all columns; those of ordinary trades leave the last ones out
 
     def add(self, members: Sequence[Record]) -> None:
@@ -85,10 +86,9 @@ class _Lines:
         table = TABLES[copy_text.table_of(self.records[0])]
         order = copy_text.index_order(self.exchanges, self.symbols)
         payload = copy_text.payload(map(self.lines.__getitem__, order))
-        staged = table.on_conflict in (OnConflict.REPLACE, OnConflict.MERGE)
         columns = table.columns if self.are_full else table.ordinary_columns
         two_times = isinstance(self.records[0], Trade) and any(self._has(exchange, order) for exchange in TWO_TIMES)
-        return Rows(table, columns, payload, self.records, order, staged=staged, has_two_times=two_times)
+        return Rows(table, columns, payload, self.records, order, staged=bool(table.updates), has_two_times=two_times)
 
     def _has(self, exchange: str, order: Sequence[int]) -> bool:
         """Whether a row is of this exchange. `order` is by exchange, so few rows are looked at."""

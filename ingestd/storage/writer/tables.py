@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from ingestd.channels import ROWS, ChannelRow
 
 
-class OnConflict(enum.Enum):
-    """What to do with a row whose key is already stored."""
-
-    NO_KEY = "no key"  # the table has no unique key: every row is stored
-    KEEP = "keep"  # the stored row stays, the new one is counted as a duplicate
-    REPLACE = "replace"  # the new row replaces the stored one (a candle that grew)
-    MERGE = "merge"  # as `merge` of the table says (a gap, whose row others write too)
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
+    """A table as the writer fills it. Without a `key` every row is stored."""
+
     name: str
     channel: str
     columns: tuple[str, ...]
     key: tuple[str, ...] = ()
-    on_conflict: OnConflict = OnConflict.NO_KEY
-    merge: str = ""
+    updates: str = ""  # what a row does to the stored one with its key; empty: that stays, and this is a duplicate
     seldom: tuple[str, ...] = ()  # the last columns, if nearly every row has their defaults
 
     @property
@@ -48,20 +39,18 @@ class Table:
     def merge_staging(self) -> str:
         """SQL that moves rows from staging into the table, in key order, so that two writers cannot deadlock.
 
-        Of several rows with one key, REPLACE keeps the last one and KEEP the first. A table without a key of ours may
-        have one that an administrator added: then the first row is kept.
+        Of several rows with one key the last one is taken if it updates the stored one, else the first. A table without
+        a key of ours may have one that an administrator added: then the first row is kept.
         """
         columns, key = ", ".join(self.columns), ", ".join(self.key)
-        if not key:
-            return (
-                f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
-                f"SELECT {columns} FROM pg_temp.{self.staging} ORDER BY ctid ON CONFLICT DO NOTHING"
-            )
-        last = "ASC" if self.on_conflict is OnConflict.KEEP else "DESC"
+        chosen, order, conflict = columns, "ctid", "DO NOTHING"
+        if key:
+            chosen = f"DISTINCT ON ({key}) {columns}"
+            order = f"{key}, ctid {'DESC' if self.updates else 'ASC'}"
+            conflict = f"({key}) DO UPDATE SET {self.updates}" if self.updates else f"({key}) DO NOTHING"
         return (
             f"INSERT INTO {self.name} ({columns}) "  # noqa: S608 # every name is a constant of this file
-            f"SELECT DISTINCT ON ({key}) {columns} FROM pg_temp.{self.staging} ORDER BY {key}, ctid {last} "
-            f"ON CONFLICT {self._resolution()}"
+            f"SELECT {chosen} FROM pg_temp.{self.staging} ORDER BY {order} ON CONFLICT {conflict}"
         )
 
     def count_missing(self) -> str:
@@ -74,15 +63,6 @@ class Table:
             f"SELECT count(*) FROM pg_temp.{self.staging} s "  # noqa: S608 # every name is a constant of this file
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.name} t WHERE {same})"
         )
-
-    def _resolution(self) -> str:
-        if self.on_conflict is OnConflict.KEEP:
-            return f"({', '.join(self.key)}) DO NOTHING"
-        if self.on_conflict is OnConflict.MERGE:
-            return f"({', '.join(self.key)}) DO UPDATE SET {self.merge}"
-        changed = [name for name in self.columns if name not in self.key]
-        assignments = ", ".join(f"{name} = EXCLUDED.{name}" for name in changed)
-        return f"({', '.join(self.key)}) DO UPDATE SET {assignments}"
 
 
 # A gap's end only moves forward, so a record that comes late or twice reopens nothing. A backfill's verdict (filled,
@@ -100,8 +80,9 @@ _MERGE_GAP = (
 
 
 def _table(row: ChannelRow) -> Table:
-    on_conflict = OnConflict.REPLACE if row.replaces else OnConflict.KEEP if row.key else OnConflict.NO_KEY
-    return Table(row.table, row.name, row.table_columns, row.key, on_conflict, seldom=row.seldom)
+    columns = row.table_columns
+    updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in columns if row.replaces and name not in row.key)
+    return Table(row.table, row.name, columns, row.key, updates, row.seldom)
 
 
 TABLES: dict[str, Table] = {
@@ -113,13 +94,8 @@ TABLES: dict[str, Table] = {
             "gaps",
             ("exchange", "symbol", "channel", "started_at", "ended_at", "cause", "status", "detail"),
             ("exchange", "symbol", "channel", "started_at"),
-            OnConflict.MERGE,
             _MERGE_GAP,
         ),
-        Table(
-            "rejected_records",
-            "rejections",
-            ("at", "table_name", "reason", "sqlstate", "record", "error"),
-        ),
+        Table("rejected_records", "rejections", ("at", "table_name", "reason", "sqlstate", "record", "error")),
     )
 }

@@ -1,22 +1,24 @@
-"""Trades of venues that give one trade two times: a trade that is stored with its other time is not stored again.
+"""Trades of venues that give one trade two times: REST has another precision than the socket, or another clock.
 
-Before the COPY, the database is asked for trades with the same id and a near time, for rows of these venues only.
+The time is part of what makes two rows of `trades` different, so of these venues a trade is known by its id and a time
+near it, whichever way it came first: one that is stored with its other time is not stored again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from ingestd.clock import to_datetime
-from ingestd.records import Trade
+from ingestd.records import Record, Trade
 from ingestd.storage.database import Database
-from ingestd.storage.writer.rows import Rows
-from ingestd.storage.writer.trade_times import APART_US, TWO_TIMES
+from ingestd.venues.all import FACTS
 
+TWO_TIMES = frozenset(exchange for exchange, facts in FACTS.items() if facts.trades.two_times)
+
+_APART_US = 1_000_000  # the two times of one trade are at most this far apart
 # Held until the commit: else two programs that store one trade with its two times would not see each other's row.
 _LOCK = "SELECT pg_advisory_xact_lock(7236270195846171)"
-_APART = timedelta(microseconds=APART_US)
 _STORED = """
 SELECT given.row FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
     AS given (row, exchange, symbol, trade_id, time)
@@ -29,15 +31,16 @@ WHERE EXISTS (
 """
 
 
-async def leave_out_stored(database: Database, rows: Rows) -> None:
-    """Remove rows that are stored with their other time, or come twice. In the transaction that stores the rest."""
+async def already_stored(database: Database, records: Sequence[Record]) -> set[int]:
+    """The indexes of trades that are stored with their other time, or come twice. To be asked before the COPY, in its
+    transaction."""
     given = {
         index: record
-        for index, record in enumerate(rows.records)
+        for index, record in enumerate(records)
         if isinstance(record, Trade) and record.exchange in TWO_TIMES
     }
     if not given:
-        return
+        return set()
     await database.script(_LOCK)
     times = [record.time for record in given.values()]
     found = await database.fetch(
@@ -47,12 +50,12 @@ async def leave_out_stored(database: Database, rows: Rows) -> None:
         [record.symbol for record in given.values()],
         [record.trade_id for record in given.values()],
         [to_datetime(time) for time in times],
-        _APART,
-        to_datetime(min(times) - APART_US),
-        to_datetime(max(times) + APART_US),
+        timedelta(microseconds=_APART_US),
+        to_datetime(min(times) - _APART_US),
+        to_datetime(max(times) + _APART_US),
     )
     stored = {row["row"] for row in found}
-    rows.leave_out(stored | _repeated({index: record for index, record in given.items() if index not in stored}))
+    return stored | _repeated({index: record for index, record in given.items() if index not in stored})
 
 
 def _repeated(given: Mapping[int, Trade]) -> set[int]:
@@ -61,6 +64,6 @@ def _repeated(given: Mapping[int, Trade]) -> set[int]:
     repeated = set()
     for index, record in given.items():
         before = first.setdefault((record.exchange, record.symbol, record.trade_id), record.time)
-        if record.time != before and abs(record.time - before) <= APART_US:
+        if record.time != before and abs(record.time - before) <= _APART_US:
             repeated.add(index)
     return repeated

@@ -8,9 +8,10 @@ COMMIT                                                       reply lost: read th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import structlog
 
 from ingestd.errors import (
     DatabaseError,
@@ -22,6 +23,7 @@ from ingestd.errors import (
     reaction_to,
 )
 from ingestd.failpoints import passing
+from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
@@ -31,6 +33,8 @@ from ingestd.storage.writer.refused import Kept, is_blamed, no_table_takes_it, p
 from ingestd.storage.writer.rows import RowMaker, Rows
 from ingestd.storage.writer.tables import Table
 from ingestd.validation import as_json
+
+log = structlog.get_logger()
 
 # Up to this many bad rows are found with one COPY each; beyond that the table is written in small portions.
 _FEW_BAD_ROWS = 8
@@ -53,14 +57,6 @@ class BadRow:
     record: Record
     answer: DatabaseError
 
-    @property
-    def sqlstate(self) -> str:
-        return self.answer.sqlstate
-
-    @property
-    def error(self) -> str:
-        return str(self.answer)
-
 
 @dataclass(slots=True)
 class Outcome:
@@ -70,6 +66,26 @@ class Outcome:
     duplicate: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)  # not in the table, though no error was raised
     bad: list[BadRow] = field(default_factory=list)
+
+    def count(self, metrics: Metrics, sink: str, took_s: float) -> None:
+        """Add a flush that is known to be committed to the metrics, and log what the server refused or lost."""
+        for channel, count in self.stored.items():
+            metrics.stored.labels(sink, channel).inc(count)
+        for channel, count in self.duplicate.items():
+            if count:
+                metrics.duplicate.labels(sink, channel).inc(count)
+        for bad in self.bad:
+            metrics.rejected.labels(bad.table.channel, f"server_{bad.answer.sqlstate}").inc()
+            metrics.note_refused(bad.table.channel, 1)
+        if self.bad:
+            log.warning("rows_refused_by_server", rows=len(self.bad), first=str(self.bad[0].answer))
+        for channel, count in self.missing.items():
+            metrics.rejected.labels(channel, "server_missing").inc(count)
+            metrics.note_missing(channel, count)
+            look_at = "its triggers, rules, policies"
+            log.error("rows_not_in_table", sink=sink, channel=channel, rows=count, look_at=look_at)
+        metrics.flushes.labels(sink).inc()
+        metrics.flush_s.labels(sink).observe(took_s)
 
 
 @dataclass(slots=True)
@@ -205,68 +221,81 @@ async def _write_all(database: Database, flush: Flush, outcome: Outcome) -> None
 async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None:
     channel = rows.table.channel
     if rows.has_two_times:
-        await two_times.leave_out_stored(database, rows)
+        rows.leave_out(await two_times.already_stored(database, rows.records))
         outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + rows.left_out
     if not rows.count:
         return
     if rows.staged:
         await database.execute(rows.table.create_staging())
+    taken = _Taken()
     if rows.in_portions:
-        stored, missing, bad = await _store_in_portions(database, rows)
-        _require_some_taken(rows, bad, stored, missing)
-        outcome.bad.extend(bad)
+        await _store_in_portions(database, rows, taken)
     else:
-        bad = []
-        async with _blamed_on(rows):
-            stored, missing = await _store_rows(database, rows, rows.payload, rows.count)
-    outcome.stored[channel] = stored
-    if missing:
-        outcome.missing[channel] = missing
-    duplicate = rows.count - len(bad) - stored - missing
+        try:
+            await _store_rows(database, rows, rows.payload, rows.count, taken)
+        except DatabaseError as error:
+            if may_be_of_a_row(error) or error.sqlstate == _TOO_MUCH_UNPACKED:
+                raise _TableError(rows, error) from error
+            raise
+    outcome.bad += taken.bad
+    outcome.stored[channel] = taken.stored
+    if taken.missing:
+        outcome.missing[channel] = taken.missing
+    duplicate = rows.count - len(taken.bad) - taken.stored - taken.missing
     outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + duplicate
 
 
-async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int) -> tuple[int, int]:
-    """COPY rows into their table, through the staging table if needed. Returns how many were new, and how many are not
-    in the table although they are no duplicates."""
+@dataclass(slots=True)
+class _Taken:
+    """What became of the rows of one table: how many were new, how many are not in the table although they are no
+    duplicates, and those that the server refuses."""
+
+    stored: int = 0
+    missing: int = 0
+    bad: list[BadRow] = field(default_factory=list)
+
+
+async def _store_rows(database: Database, rows: Rows, payload: bytes, count: int, taken: _Taken) -> None:
+    """COPY rows into their table, through the staging table if needed."""
     table = rows.table
-    if not rows.staged:
+    if rows.staged:
+        await database.copy_text(table.staging, rows.columns, payload, schema="pg_temp")
+        passing("database.merge")
+        stored = await database.execute(table.merge_staging())
+        missing = int(await database.fetchval(table.count_missing())) if stored < count else 0
+        if rows.in_portions:
+            await database.execute(f"TRUNCATE pg_temp.{table.staging}")
+    else:
         stored = await database.copy_text(table.name, rows.columns, payload)
-        return stored, count - stored
-    await database.copy_text(table.staging, rows.columns, payload, schema="pg_temp")
-    passing("database.merge")
-    stored = await database.execute(table.merge_staging())
-    missing = int(await database.fetchval(table.count_missing())) if stored < count else 0
-    if rows.in_portions:
-        await database.execute(f"TRUNCATE pg_temp.{table.staging}")
-    return stored, missing
+        missing = count - stored
+    taken.stored += stored
+    taken.missing += missing
 
 
-async def _store_in_portions(database: Database, rows: Rows) -> tuple[int, int, list[BadRow]]:
-    stored, missing, bad = 0, 0, []
+async def _store_in_portions(database: Database, rows: Rows, taken: _Taken) -> None:
+    """Raises NoneTaken if none of the bad rows may be put aside. The next attempt then tries all rows at once."""
     lines = copy_text.split(rows.payload)
     for start in range(0, len(lines), _PORTION_ROWS):
         end = start + _PORTION_ROWS
-        new, lost, refused = await _store_portion(database, rows, lines[start:end], rows.records[start:end])
-        stored += new
-        missing += lost
-        bad += refused
-    return stored, missing, bad
+        await _store_portion(database, rows, lines[start:end], rows.records[start:end], taken)
+    answers, passed = [row.answer for row in taken.bad], rows.count - len(taken.bad) - taken.missing
+    try:
+        require_some_taken(
+            f"{rows.table.name} takes", "rows", answers, tried=rows.count, passed=passed, stored=taken.stored
+        )
+    except NoneTaken:
+        rows.in_portions = False
+        raise
 
 
 async def _store_portion(
-    database: Database, rows: Rows, lines: list[bytes], records: list[Record]
-) -> tuple[int, int, list[BadRow]]:
-    """Store these rows, each attempt in a savepoint. Returns the rows that the server refuses; the others are
-    stored."""
-    stored = missing = 0
-    bad: list[BadRow] = []
+    database: Database, rows: Rows, lines: list[bytes], records: list[Record], taken: _Taken
+) -> None:
+    """Store these rows, each attempt in a savepoint, without those that the server refuses."""
     while lines:
         try:
             async with database.savepoint():
-                new, lost = await _store_rows(database, rows, b"".join(lines), len(lines))
-                stored += new
-                missing += lost
+                await _store_rows(database, rows, b"".join(lines), len(lines), taken)
         except DatabaseError as error:
             unstaged = reaction_to(error) is Reaction.DEDUPLICATE and not rows.staged
             unforeseen = may_be_of_a_row(error) and not is_blamed(error, rows.doubts)
@@ -277,45 +306,17 @@ async def _store_portion(
             line = copy_line(error.context)
             if line is None and len(lines) > 1:
                 half = len(lines) // 2
-                new, lost, refused = await _store_portion(database, rows, lines[:half], records[:half])
-                stored += new
-                missing += lost
-                bad += refused
+                await _store_portion(database, rows, lines[:half], records[:half], taken)
                 lines, records = lines[half:], records[half:]
                 continue
             index = (line or 1) - 1
-            bad.append(BadRow(rows.table, records[index], error))
-            lines = lines[:index] + lines[index + 1 :]
-            records = records[:index] + records[index + 1 :]
+            taken.bad.append(BadRow(rows.table, records[index], error))
+            del lines[index], records[index]
         else:
-            break
-    return stored, missing, bad
-
-
-def _require_some_taken(rows: Rows, bad: Sequence[BadRow], stored: int, missing: int) -> None:
-    """Raise NoneTaken if none of the bad rows may be put aside. The next attempt then tries all rows at once."""
-    answers, passed = [row.answer for row in bad], rows.count - len(bad) - missing
-    try:
-        require_some_taken(f"{rows.table.name} takes", "rows", answers, tried=rows.count, passed=passed, stored=stored)
-    except NoneTaken:
-        rows.in_portions = False
-        raise
-
-
-@asynccontextmanager
-async def _blamed_on(rows: Rows) -> AsyncIterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        if may_be_of_a_row(error) or error.sqlstate == _TOO_MUCH_UNPACKED:
-            raise _TableError(rows, error) from error
-        raise
+            return
 
 
 def _kept(flush: Flush, row: BadRow) -> Kept:
-    record = row.record
-    return Kept(record.received_at, row.table.name, "server", row.sqlstate, as_json(record), _with_origin(flush, row))
-
-
-def _with_origin(flush: Flush, row: BadRow) -> str:
-    return row.error if flush.origin is None else f"{row.error} ({flush.origin(row.record)})"
+    record, answer = row.record, row.answer
+    error = str(answer) if flush.origin is None else f"{answer} ({flush.origin(record)})"
+    return Kept(record.received_at, row.table.name, "server", answer.sqlstate, as_json(record), error)
