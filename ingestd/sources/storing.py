@@ -17,7 +17,7 @@ from ingestd.sources.assignment import Assignment
 from ingestd.sources.base import Prepared, ReaderLimits, Store
 from ingestd.sources.holdings import Holdings
 from ingestd.storage.database import Database
-from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.leases import disconnect_stalled
 from ingestd.storage.writer import positions
 
 log = structlog.get_logger()

@@ -2,7 +2,7 @@
 
 A leader that cannot renew its lease because the database does not answer goes on capturing: then no other daemon can
 take the lease either, except one that still reaches the database, and records captured by both are resolved when they
-are stored (`lease_terms`). Only a newer term, read from the database, ends a leader.
+are stored (`leases.Terms`). Only a newer term, read from the database, ends a leader.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.storage import leases
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
-from ingestd.storage.lease_terms import Term
-from ingestd.storage.leases import Tenant, Title
-from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.leases import Tenant, Term, Title
 
 log = structlog.get_logger()
 
@@ -165,7 +163,7 @@ class Leadership:
         if before is None or before[0].mine:
             return None
         try:
-            await self._asked(lambda database: disconnect_stalled(database, self._ttl_s))
+            await self._asked(lambda database: leases.disconnect_stalled(database, self._ttl_s))
         except (IngestdError, OSError, TimeoutError) as error:
             log.warning("stalled_writer_not_looked_for", error=str(error) or type(error).__name__)
         return before[0]

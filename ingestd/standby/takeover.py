@@ -21,7 +21,7 @@ from ingestd.retry import Backoff
 from ingestd.status import FeedStatus, StreamStatus
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
-from ingestd.storage.lease_terms import Term
+from ingestd.storage.leases import Term
 
 log = structlog.get_logger()
 

@@ -44,12 +44,13 @@ def compare(
 
     `contract_size`: see `comparable_volume`.
     """
-    found = [
-        Disagreement(candle, ours.get(candle.time), _differing(ours.get(candle.time), candle, contract_size))
-        for candle in theirs
+    judged = [(candle, ours.get(candle.time)) for candle in theirs]
+    wrong = [
+        Disagreement(candle, minute, fields)
+        for candle, minute in judged
+        if (fields := _differing(minute, candle, contract_size))
     ]
-    wrong = [disagreement for disagreement in found if disagreement.fields]
-    return len(found) - len(wrong), wrong
+    return len(judged) - len(wrong), wrong
 
 
 async def comparable_volume(db: Database, exchange: str, symbol: str) -> Decimal | None:
@@ -109,8 +110,7 @@ async def known_gaps(
 
 async def record(db: Database, disagreement: Disagreement) -> bool:
     """Store a disagreement and open a gap over its minute, so that backfill fills it. False: it was known."""
-    theirs, ours = disagreement.theirs, disagreement.ours
-    start = to_datetime(theirs.time)
+    theirs, ours, start = disagreement.theirs, disagreement.ours, to_datetime(disagreement.theirs.time)
     await db.execute(
         "INSERT INTO candle_audit (exchange, symbol, bucket_start, fields, open, high, low, close, volume, "
         "venue_open, venue_high, venue_low, venue_close, venue_volume) "

@@ -43,23 +43,19 @@ _LONG = timedelta(days=1)  # the shortest time that trades are kept
 _NOBODY = ""  # the exchange of the row that moves a watermark; no venue has this name
 
 LEVELS: tuple[Level, ...] = tuple(level for level in AGGREGATES if level is not TICK_HOURS)
+_RELATIONS = [level.relation for level in LEVELS]
 
-# Which columns of the old candles are taken over, and how: what was not true there is not true here either.
+_SAME_CANDLE = "new.bucket_start = old.bucket_start AND new.exchange = old.exchange AND new.symbol = old.symbol"
+# The columns of the old candles as they are taken over: what was not true there is not true here either.
 _TAKEN_OVER: Mapping[str, str] = {
-    "bucket_start": "old.bucket_start",
-    "exchange": "old.exchange",
-    "symbol": "old.symbol",
-    "open": "old.open",
-    "high": "old.high",
-    "low": "old.low",
-    "close": "old.close",
-    "volume": "old.volume",
-    "quote_volume": "CASE WHEN ingestd_counted_base(old.exchange, old.symbol) THEN old.quote_volume END",
-    "trades_count": "old.trades_count",
-    "taker_buy_base_volume": "old.taker_buy_base_volume",
-    "taker_buy_quote_volume": (
-        "CASE WHEN ingestd_counted_base(old.exchange, old.symbol) THEN old.taker_buy_quote_volume END"
-    ),
+    name: f"old.{name}"
+    for name in (
+        *("bucket_start", "exchange", "symbol", "open", "high", "low", "close", "volume"),
+        *("trades_count", "taker_buy_base_volume"),
+    )
+} | {
+    name: f"CASE WHEN ingestd_counted_base(old.exchange, old.symbol) THEN old.{name} END"
+    for name in ("quote_volume", "taker_buy_quote_volume")
 }
 
 
@@ -161,16 +157,22 @@ async def _look_again(db: Database) -> None:
 
 async def _refresh(db: Database, level: Level, since: datetime | None = None) -> None:
     oldest = await _oldest_of_source(db, level)
-    if since is not None and oldest is None:
-        return
-    for start, end in windows(level, _later(oldest, since), await _settled_until(db, level)):
-        if since is not None and start is None:
-            continue
+    for start, end in await _settled_windows(db, level, oldest, since):
         await db.execute(refresh_call(db, f"{_NEXT}{level.relation}"), start, end)
 
 
-def _later(oldest: datetime | None, since: datetime | None) -> datetime | None:
-    return oldest if oldest is None or since is None else max(oldest, since)
+async def _settled_windows(
+    db: Database, level: Level, oldest: datetime | None, since: datetime | None
+) -> list[tuple[datetime | None, datetime]]:
+    """All windows up to the bucket that is still open, or was a moment ago: what follows is made as it is read.
+
+    With `since`: only what began then or later; nothing if there is no oldest row.
+    """
+    settled: datetime = await db.fetchval("SELECT now() - $1::text::interval", level.settled_after)
+    end = level.start_of_bucket(settled)
+    if since is None:
+        return list(windows(level, oldest, end))
+    return [] if oldest is None else [window for window in windows(level, max(oldest, since), end) if window[0]]
 
 
 async def _keep(db: Database, level: Level, since: datetime | None = None) -> None:
@@ -180,9 +182,7 @@ async def _keep(db: Database, level: Level, since: datetime | None = None) -> No
     if oldest is None:
         return
     await db.script(f"ANALYZE {old}; ANALYZE {new}")  # no statistics of what was just filled: joins took minutes
-    for start, end in windows(level, _later(oldest, since), await _settled_until(db, level)):
-        if since is not None and start is None:
-            continue
+    for start, end in await _settled_windows(db, level, oldest, since):
         async with db.transaction():
             await db.execute(_delete_poorer(level, old, new), start, end)
             await db.execute(_insert_missing(level, old, new), start, end)
@@ -190,7 +190,7 @@ async def _keep(db: Database, level: Level, since: datetime | None = None) -> No
 
 def _delete_poorer(level: Level, old: str, new: str) -> str:
     return (
-        f"DELETE FROM {new} AS new USING {old} AS old WHERE {_same_candle()}"  # noqa: S608 # the server's own names
+        f"DELETE FROM {new} AS new USING {old} AS old WHERE {_SAME_CANDLE}"  # noqa: S608 # the server's own names
         f" AND {_in_window('old')} AND {_in_window('new')}"
         f" AND old.trades_count > new.trades_count"
         f" AND old.trades_count > new.trades_count + {_left_out(level)}"
@@ -201,13 +201,9 @@ def _insert_missing(level: Level, old: str, new: str) -> str:
     return (
         f"INSERT INTO {new} ({', '.join(_TAKEN_OVER)}) SELECT {', '.join(_TAKEN_OVER.values())}"  # noqa: S608
         f" FROM {old} AS old WHERE {_in_window('old')}"
-        f" AND NOT EXISTS (SELECT FROM {new} AS new WHERE {_same_candle()} AND {_in_window('new')})"
+        f" AND NOT EXISTS (SELECT FROM {new} AS new WHERE {_SAME_CANDLE} AND {_in_window('new')})"
         f" AND old.trades_count > {_left_out(level)}"
     )
-
-
-def _same_candle() -> str:
-    return "new.bucket_start = old.bucket_start AND new.exchange = old.exchange AND new.symbol = old.symbol"
 
 
 def _in_window(alias: str) -> str:
@@ -217,11 +213,10 @@ def _in_window(alias: str) -> str:
 def _left_out(level: Level) -> str:
     """How many trades of the old candle are stored, but belong in no candle."""
     assert level.width is not None
-    seconds = int(level.width.total_seconds())
     return (
         f"(SELECT coalesce(sum(trades), 0) FROM {_LEFT_OUT} AS gone WHERE gone.exchange = old.exchange"  # noqa: S608
         " AND gone.symbol = old.symbol AND gone.minute >= old.bucket_start"
-        f" AND gone.minute < old.bucket_start + INTERVAL '{seconds} seconds')"
+        f" AND gone.minute < old.bucket_start + INTERVAL '{level.width.total_seconds():.0f} seconds')"
     )
 
 
@@ -263,20 +258,19 @@ async def _watermark(db: Database, relation: str) -> datetime:
 
 async def _take_over(db: Database, recorded: Step) -> None:
     await _require_movable(db)
-    readers = await relation_traits.reading_views(db, _old_relations(), except_for={_MONTHS})
+    readers = await relation_traits.rebound_views(db, _RELATIONS, except_for={_MONTHS})
     for level in LEVELS:
-        await relation_traits.copy_rights(db, level.relation, f"{_NEXT}{level.relation}")
-        await relation_traits.copy_comments(db, level.relation, f"{_NEXT}{level.relation}")
-        await relation_traits.copy_policies(db, level.relation, f"{_NEXT}{level.relation}")
+        for copy in (relation_traits.copy_rights, relation_traits.copy_comments, relation_traits.copy_policies):
+            await copy(db, level.relation, f"{_NEXT}{level.relation}")
     for level in LEVELS:
         await db.script(
             f"ALTER MATERIALIZED VIEW {level.relation} RENAME TO {_OLD}{level.relation};"
             f"ALTER MATERIALIZED VIEW {_NEXT}{level.relation} RENAME TO {level.relation}"
         )
-    months = await relation_traits.view_named(db, f'"{_NEXT}{_MONTHS}"')
-    await db.script(f'CREATE OR REPLACE VIEW "{_MONTHS}" AS {months.query} DROP VIEW "{_NEXT}{_MONTHS}"')
-    for view in readers:
-        await db.script(view.statement)
+    months = await db.fetchval("SELECT pg_get_viewdef($1::text::regclass)", f'"{_NEXT}{_MONTHS}"')
+    await db.script(f'CREATE OR REPLACE VIEW "{_MONTHS}" AS {months} DROP VIEW "{_NEXT}{_MONTHS}"')
+    for statement in readers:
+        await db.script(statement)
     await recorded.run(db)
 
 
@@ -286,7 +280,7 @@ async def _drop_old(db: Database, level: Level) -> None:
 
 async def _require_movable(db: Database) -> None:
     """Raises SchemaError, naming what reads the old hierarchy and cannot be bound to the new one."""
-    obstacles = await relation_traits.immovable_readers(db, _old_relations(), except_for={_MONTHS})
+    obstacles = await relation_traits.immovable_readers(db, _RELATIONS, except_for={_MONTHS})
     if obstacles:
         raise SchemaError(
             f"{db.target}: the candles are made again under the same names, and {', '.join(obstacles)} would go on "
@@ -295,18 +289,8 @@ async def _require_movable(db: Database) -> None:
         )
 
 
-def _old_relations() -> list[str]:
-    return [level.relation for level in LEVELS]
-
-
 async def _oldest_of_source(db: Database, level: Level) -> datetime | None:
     source = "trades" if level.source == "trades" else f"{_NEXT}{level.source}"
     column = "time" if level.source == "trades" else "bucket_start"
     oldest: datetime | None = await db.fetchval(f"SELECT min({column}) FROM {source}")  # noqa: S608 # our own names
     return oldest
-
-
-async def _settled_until(db: Database, level: Level) -> datetime:
-    """The start of the bucket that is still open, or was a moment ago: what follows is made as it is read."""
-    settled: datetime = await db.fetchval("SELECT now() - $1::text::interval", level.settled_after)
-    return level.start_of_bucket(settled)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from ingestd.channels import ROW_OF
 from ingestd.clock import from_datetime, to_datetime
-from ingestd.storage.database import Database, Row
+from ingestd.storage.database import Database
 
 _EDGE_TRADES = 10  # before a gap; after it: the trades of the first frame
 _CLOCKS_APART = timedelta(minutes=5)  # how far the venue's clock and ours may differ
@@ -70,17 +70,16 @@ async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
     """The last trades received before the gap, oldest first."""
     # If ids are missing inside one frame, the gap begins and ends at one moment: that frame comes after the gap.
     received = "<=" if gap.started_at < gap.ended_at else "<"
-    rows = await db.fetch(
-        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "  # noqa: S608 - the operator is ours
-        f"WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4 AND received_at {received} $5 "
-        f"ORDER BY time DESC, seq DESC LIMIT {_EDGE_TRADES}",
+    newest_first = await _trades(
+        db,
+        f"time > $3 AND time <= $4 AND received_at {received} $5 ORDER BY time DESC, seq DESC LIMIT {_EDGE_TRADES}",
         gap.exchange,
         gap.symbol,
         gap.started_at - _LOOK_BACK,
         gap.started_at + _CLOCKS_APART,
         gap.started_at,
     )
-    return [_trade(row) for row in reversed(rows)]
+    return newest_first[::-1]
 
 
 async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
@@ -88,58 +87,36 @@ async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
 
     Rows of an earlier, interrupted backfill are not among them: they were received later than that frame.
     """
-    rows = await db.fetch(
-        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
-        "WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4 AND received_at = ("
-        "SELECT min(received_at) FROM trades WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4 "
-        "AND received_at >= $5) ORDER BY time, seq",
+    return await _trades(
+        db,
+        "time > $3 AND time <= $4 AND received_at = (SELECT min(received_at) FROM trades WHERE exchange = $1 "
+        "AND symbol = $2 AND time > $3 AND time <= $4 AND received_at >= $5) ORDER BY time, seq",
         gap.exchange,
         gap.symbol,
         gap.started_at - _CLOCKS_APART,
         gap.ended_at + _CLOCKS_APART,
         gap.ended_at,
     )
-    return [_trade(row) for row in rows]
 
 
 async def stored_trades(
     db: Database, exchange: str, symbol: str, first_us: int, last_us: int
 ) -> dict[str, StoredTrade]:
     """The trades of `[first_us, last_us]` and the second around it (a venue's past may have whole ones), by id."""
-    rows = await db.fetch(
-        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
-        "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4",
-        exchange,
-        symbol,
-        to_datetime(first_us - _PRECISION_US),
-        to_datetime(last_us + _PRECISION_US),
-    )
-    return {row["trade_id"]: _trade(row) for row in rows}
+    span = to_datetime(first_us - _PRECISION_US), to_datetime(last_us + _PRECISION_US)
+    found = await _trades(db, "time >= $3 AND time <= $4", exchange, symbol, *span)
+    return {trade.trade_id: trade for trade in found}
 
 
 async def newest_trade_before(db: Database, exchange: str, symbol: str, before: datetime) -> StoredTrade | None:
     """The last stored trade with an earlier exchange time."""
-    row = await db.fetchrow(
-        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
-        "WHERE exchange = $1 AND symbol = $2 AND time < $3 AND time > $4 ORDER BY time DESC, seq DESC LIMIT 1",
-        exchange,
-        symbol,
-        before,
-        before - _LOOK_BACK,
-    )
-    return None if row is None else _trade(row)
+    where = "time < $3 AND time > $4 ORDER BY time DESC, seq DESC LIMIT 1"
+    return next(iter(await _trades(db, where, exchange, symbol, before, before - _LOOK_BACK)), None)
 
 
 async def oldest_trade_since(db: Database, exchange: str, symbol: str, since: datetime) -> StoredTrade | None:
     """The first stored trade with this exchange time or a later one."""
-    row = await db.fetchrow(
-        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "
-        "WHERE exchange = $1 AND symbol = $2 AND time >= $3 ORDER BY time, seq LIMIT 1",
-        exchange,
-        symbol,
-        since,
-    )
-    return None if row is None else _trade(row)
+    return next(iter(await _trades(db, "time >= $3 ORDER BY time, seq LIMIT 1", exchange, symbol, since)), None)
 
 
 async def stored_times(
@@ -199,18 +176,17 @@ async def report_gap(
     db: Database, exchange: str, symbol: str, started_at: datetime, ended_at: datetime, cause: str, detail: str
 ) -> bool:
     """Store a trade gap that has already ended. False: it is stored already."""
-    return bool(
-        await db.execute(
-            "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status, detail) "
-            "VALUES ($1, $2, 'trades', $3, $4, $5, 'closed', $6) ON CONFLICT DO NOTHING",
-            exchange,
-            symbol,
-            started_at,
-            ended_at,
-            cause,
-            detail,
-        )
+    added = await db.execute(
+        "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status, detail) "
+        "VALUES ($1, $2, 'trades', $3, $4, $5, 'closed', $6) ON CONFLICT DO NOTHING",
+        exchange,
+        symbol,
+        started_at,
+        ended_at,
+        cause,
+        detail,
     )
+    return added > 0
 
 
 async def pause_venue(db: Database, exchange: str, until_us: int, reason: str) -> None:
@@ -230,5 +206,11 @@ async def paused_until_us(db: Database, exchange: str) -> int:
     return 0 if until is None else from_datetime(until)
 
 
-def _trade(row: Row) -> StoredTrade:
-    return StoredTrade(row["trade_id"], from_datetime(row["time"]), row["seq"], row["price"], row["quantity"])
+async def _trades(db: Database, where: str, *args: object) -> list[StoredTrade]:
+    """The trades of exchange `$1` and symbol `$2` that `where` chooses."""
+    rows = await db.fetch(
+        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "  # noqa: S608 # our own text
+        f"WHERE exchange = $1 AND symbol = $2 AND {where}",
+        *args,
+    )
+    return [StoredTrade(**{**row, "time": from_datetime(row["time"])}) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 from ingestd.channels import TABLE_OF
@@ -30,7 +30,7 @@ class GapRow:
 
 @dataclass(frozen=True, slots=True)
 class GapChoice:
-    """Which gaps to list; None: all. `since`: those that had not ended by then."""
+    """Which gaps to list, in the order of the parameters; None: all. `since`: those that had not ended by then."""
 
     open_only: bool = False
     exchange: str | None = None
@@ -49,7 +49,7 @@ async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]
     """The newest gaps, newest first."""
     rows = await db.fetch(
         f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5",
-        *_arguments(choice),
+        *astuple(choice),
         limit,
     )
     return [GapRow(**row) for row in rows]
@@ -58,7 +58,7 @@ async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]
 async def count_gaps(db: Database, choice: GapChoice) -> dict[str, int]:
     """The number of gaps by status, without a limit."""
     sql = f"SELECT status, count(*) AS n {_CHOSEN} GROUP BY status ORDER BY status"
-    return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *_arguments(choice))}
+    return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *astuple(choice))}
 
 
 async def known_streams(db: Database) -> set[tuple[str, str]]:
@@ -72,7 +72,3 @@ async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bo
     chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)"
     some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in TABLE_OF.values())
     return bool(await db.fetchval(f"SELECT {some}", exchange, symbol))
-
-
-def _arguments(choice: GapChoice) -> tuple[object, ...]:
-    return choice.open_only, choice.exchange, choice.symbol, choice.since

@@ -2,18 +2,36 @@
 
 It uses no session lock and no transaction of several statements: it works through a pooler in transaction mode, and a
 holder that freezes blocks nobody. All times are of the database's clock.
+
+Which daemon held the lease when also says whose records are stored. Trades, open interest and funding rates have a key:
+stored by two daemons they are still one row. Ticks and books have none, and a candle replaces the stored one; of these
+only the holder of the lease stores what it received.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+
+import structlog
 
 from ingestd.clock import from_datetime, now_us
-from ingestd.errors import Fenced
+from ingestd.errors import DatabaseError, Fenced
+from ingestd.records import BookSnapshot, Candle, Record, Tick
 from ingestd.storage.database import Database, Row
-from ingestd.storage.lease_terms import Term, Terms
+
+log = structlog.get_logger()
 
 _TERMS_KEPT = 1000
+_UNIT_US = {
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+    "w": 604_800_000_000,
+    "M": 31 * 86_400_000_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +50,91 @@ class Tenant:
     holder: str
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """The time of one holder, in microseconds since the epoch; `mine`: this daemon held it."""
+
+    epoch: int
+    holder: str
+    mine: bool
+    taken_at: int
+    renewed_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Every term of a lease, oldest first, as of `now`. `ahead_us`: how far this host's clock is ahead of the
+    database's, within `uncertain_us`."""
+
+    terms: Sequence[Term] = ()
+    now: int = 0
+    ahead_us: int = 0
+    uncertain_us: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the newest term; 0: the lease was never held."""
+        return self.terms[-1].epoch if self.terms else 0
+
+    @property
+    def name_others(self) -> bool:
+        """Whether another daemon ever held the lease."""
+        return any(not term.mine for term in self.terms)
+
+    def belongs_to_another(self, record: Record) -> bool:
+        """Whether another daemon held the lease then and stores this record: ours would be a duplicate."""
+        if not isinstance(record, (Tick, BookSnapshot, Candle)):
+            return False
+        at, unsure = record.received_at - self.ahead_us, self.uncertain_us
+        for term, end in self._others():
+            if term.taken_at + unsure <= at < end - unsure:  # only if certain: stored twice is better than not at all
+                return True
+            # A candle that was open when the term began is stored by the new holder, who knows its final state.
+            if isinstance(record, Candle) and at + unsure < term.taken_at < _closes_at(record):
+                return True
+        return False
+
+    def _others(self) -> Iterator[tuple[Term, float]]:
+        """The terms of other daemons, each with its end: taken over, or run out.
+
+        What was received after a term ran out has no certain owner.
+        """
+        for term, following in zip_longest(self.terms, self.terms[1:]):
+            if term.mine:
+                continue
+            if following is not None:
+                yield term, min(following.taken_at, term.expires_at)
+            else:
+                yield term, float("inf") if term.expires_at > self.now else term.expires_at
+
+
+def _closes_at(candle: Candle) -> int:
+    """When the candle's period ends; with an unknown timeframe it counts as closed."""
+    count, unit = candle.timeframe[:-1], candle.timeframe[-1:]
+    return candle.time + (int(count) * _UNIT_US.get(unit, 0) if count.isdecimal() else 0)
+
+
+@dataclass(slots=True)
 class Title:
     """What a writer knows of its lease, which decides what it may store."""
 
-    def __init__(self, tenant: Tenant) -> None:
-        self._tenant = tenant
-        self._terms: Terms | None = None
-
-    @property
-    def known(self) -> Terms | None:
-        """The terms as last read; None: they must be read."""
-        return self._terms
+    tenant: Tenant
+    known: Terms | None = None  # as last read; None: they must be read
 
     async def terms(self, database: Database) -> Terms:
         """The terms, read now if they are not known."""
-        if self._terms is None:
-            self._terms = await terms(database, self._tenant)
-        return self._terms
+        if self.known is None:
+            self.known = await terms(database, self.tenant)
+        return self.known
 
     def fence(self) -> Fence:
         """The fence of the next flush."""
-        return Fence(self._tenant.lease, self._terms.epoch if self._terms is not None else 0)
+        return Fence(self.tenant.lease, self.known.epoch if self.known is not None else 0)
 
     def forget(self) -> None:
         """Forget the terms: the fence made a flush fail."""
-        self._terms = None
+        self.known = None
 
 
 async def terms(database: Database, tenant: Tenant) -> Terms:
@@ -115,17 +193,15 @@ async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: fl
 
 async def renew(database: Database, lease: str, epoch: int, ttl_s: float) -> bool:
     """Extend our term. False: it is no longer the newest."""
-    return (
-        await database.execute(
-            "UPDATE ingest_leases SET renewed_at = clock_timestamp(), "
-            "expires_at = clock_timestamp() + make_interval(secs => $3) WHERE lease = $1 AND epoch = $2 "
-            "AND NOT EXISTS (SELECT FROM ingest_leases WHERE lease = $1 AND epoch > $2)",
-            lease,
-            epoch,
-            ttl_s,
-        )
-        > 0
+    renewed = await database.execute(
+        "UPDATE ingest_leases SET renewed_at = clock_timestamp(), "
+        "expires_at = clock_timestamp() + make_interval(secs => $3) WHERE lease = $1 AND epoch = $2 "
+        "AND NOT EXISTS (SELECT FROM ingest_leases WHERE lease = $1 AND epoch > $2)",
+        lease,
+        epoch,
+        ttl_s,
     )
+    return renewed > 0
 
 
 async def release(database: Database, lease: str, epoch: int) -> None:
@@ -148,12 +224,29 @@ async def require(database: Database, fence: Fence) -> None:
         raise Fenced(f"the lease {fence.lease} is in term {row['epoch']}, held by {row['holder']}")
 
 
+async def disconnect_stalled(database: Database, stalled_after_s: float) -> None:
+    """End sessions of writers that froze in the middle of a transaction, since their locks block others: those that
+    hold position rows while the server waits, for so long, for their client's next word.
+
+    Needs the same database user as theirs; without that right it says so in the log and changes nothing.
+    """
+    try:
+        rows = await database.fetch(
+            "SELECT pid, application_name, pg_terminate_backend(pid) AS ended "
+            "FROM (SELECT DISTINCT pid, application_name FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
+            "WHERE relation = 'ingest_positions'::regclass AND mode = 'RowExclusiveLock' AND granted "
+            "AND pid <> pg_backend_pid() AND wait_event = 'ClientRead' "
+            "AND (application_name LIKE 'ingestd %' OR application_name = current_setting('application_name')) "
+            "AND xact_start < now() - make_interval(secs => $1)) AS stalled",
+            stalled_after_s,
+        )
+    except DatabaseError as error:
+        log.warning("stalled_writer_not_disconnected", error=str(error))
+        return
+    for row in rows:
+        log.warning("stalled_writer_disconnected", server_process=row["pid"], session=row["application_name"])
+
+
 def _term(row: Row) -> Term:
-    return Term(
-        epoch=int(row["epoch"]),
-        holder=str(row["holder"]),
-        mine=bool(row["mine"]),
-        taken_at=from_datetime(row["taken_at"]),
-        renewed_at=from_datetime(row["renewed_at"]),
-        expires_at=from_datetime(row["expires_at"]),
-    )
+    times = (from_datetime(row[name]) for name in ("taken_at", "renewed_at", "expires_at"))
+    return Term(row["epoch"], row["holder"], row["mine"], *times)

@@ -19,8 +19,7 @@ from ingestd.storage import candle_rebuild, migration_steps, migrations, policie
 from ingestd.storage import engine as engines
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine, EngineChoice
-from ingestd.storage.migration_lock import locked
-from ingestd.storage.migration_steps import Direction, Step
+from ingestd.storage.migration_steps import Direction, Step, locked
 from ingestd.storage.migrations import Applied, Migration
 from ingestd.storage.session_settings import SCHEMA, quoted
 

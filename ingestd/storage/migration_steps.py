@@ -1,12 +1,13 @@
-"""Migrations in steps, for those too long for one transaction: after an interruption they continue at the next step.
+"""The lock under which the schema changes, and migrations in steps, for those too long for one transaction.
 
-A step that was interrupted can be run again with the same result. Finished steps are rows of `ingestd_migration_steps`,
-a table that exists only while such a migration is unfinished.
+After an interruption a migration in steps continues at the next step; a step that was interrupted can be run again with
+the same result. Finished steps are rows of `ingestd_migration_steps`, a table that exists only meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -14,10 +15,11 @@ from typing import Literal, TypeAlias
 from ingestd.errors import DatabaseError, SchemaError
 from ingestd.failpoints import passing
 from ingestd.storage.database import Database
-from ingestd.storage.migration_lock import locked
 
 Direction: TypeAlias = Literal["up", "down"]
 
+LOCK_KEY = 0x696E67_65737464  # "ingestd"
+_LOCK_NOT_AVAILABLE = "55P03"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS ingestd_migration_steps (
     version   integer     NOT NULL,
@@ -50,6 +52,27 @@ class Unfinished:
     version: int
     direction: Direction
     done: frozenset[str]
+
+
+@asynccontextmanager
+async def locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
+    """A transaction that holds the lock. Raises SchemaError, which names the holder, if it waits too long.
+
+    A session lock would not work: behind PgBouncer strangers share the session.
+    """
+    is_locked = False
+    try:
+        async with db.transaction(lock_timeout_s=lock_timeout_s):
+            await db.script(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
+            is_locked = True
+            yield
+    except DatabaseError as exc:
+        if is_locked or exc.sqlstate != _LOCK_NOT_AVAILABLE:
+            raise
+        # Query only after the transaction has ended: a failed transaction runs no statement.
+        holder = await _lock_holder(db)
+        waited = f"waited {lock_timeout_s:g} s for its lock"
+        raise SchemaError(f"{db.target}: another migration is running{holder}; {waited}") from exc
 
 
 async def unfinished(db: Database) -> Unfinished | None:
@@ -98,6 +121,20 @@ async def done_at(db: Database, name: str) -> datetime | None:
     """When the step of this name was done; None: it was not."""
     at: datetime | None = await db.fetchval("SELECT done_at FROM ingestd_migration_steps WHERE step = $1", name)
     return at
+
+
+async def _lock_holder(db: Database) -> str:
+    row = await db.fetchrow(
+        "SELECT activity.pid, application_name, usename, client_addr::text AS address, xact_start"
+        " FROM pg_locks JOIN pg_stat_activity AS activity USING (pid)"
+        " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+        " AND ((classid::bigint << 32) | objid::bigint) = $1",
+        LOCK_KEY,
+    )
+    if row is None:
+        return ""
+    since = f" since {row['xact_start']:%H:%M:%S} UTC" if row["xact_start"] is not None else ""
+    return f" ({row['application_name'] or 'unnamed'}, user {row['usename']}, server process {row['pid']}{since})"
 
 
 async def _is_done(db: Database, step: Step) -> bool:

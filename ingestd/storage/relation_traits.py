@@ -6,26 +6,10 @@ Chunk interval, indexes, owner, rights, comments, the columnstore, policies; and
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from ingestd.storage.database import Database, Row
 
 _POLICIES = ("policy_refresh_continuous_aggregate", "policy_retention", "policy_compression")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A plain view; `query` ends with its semicolon, and `options` are as `WITH (…)` wants them."""
-
-    name: str
-    options: str
-    query: str
-
-    @property
-    def statement(self) -> str:
-        """Binds the view anew to whatever has the names it reads; its owner, rights and readers stay as they are."""
-        options = f" WITH ({self.options})" if self.options else ""
-        return f"CREATE OR REPLACE VIEW {self.name}{options} AS {self.query}"
 
 
 async def materialised(db: Database, aggregate: str) -> str:
@@ -39,22 +23,19 @@ async def materialised(db: Database, aggregate: str) -> str:
     return found
 
 
-async def view_named(db: Database, name: str) -> View:
-    """The definition of a view as the server prints it now."""
-    row = await db.fetchrow(_VIEW + " WHERE reader.oid = $1::text::regclass", name)
-    assert row is not None
-    return _view(row)
-
-
-async def reading_views(db: Database, aggregates: Sequence[str], *, except_for: Collection[str]) -> list[View]:
-    """The views that read one of these aggregates and can be bound to others; not the aggregates' own."""
+async def rebound_views(db: Database, aggregates: Sequence[str], *, except_for: Collection[str]) -> list[str]:
+    """For each view that reads one of these aggregates and can be bound to another, the statement that binds it anew to
+    whatever then has the names it reads. Its owner, rights and readers stay as they are; the aggregates' own views are
+    not among them."""
     rows = await db.fetch(
-        f"{_VIEW} WHERE reader.oid IN"  # noqa: S608 # constants of this file
+        "SELECT format('CREATE OR REPLACE VIEW %I.%I%s AS %s', relnamespace::regnamespace, relname,"  # noqa: S608
+        " ' WITH (' || array_to_string(reloptions, ', ') || ')', pg_get_viewdef(reader.oid)) AS statement"
+        " FROM pg_class AS reader WHERE reader.oid IN"
         f" (SELECT reader FROM ({_READERS}) AS readers WHERE movable) ORDER BY reader.oid",
         list(aggregates),
         list(except_for),
     )
-    return [_view(row) for row in rows]
+    return [row["statement"] for row in rows]
 
 
 async def immovable_readers(db: Database, aggregates: Sequence[str], *, except_for: Collection[str]) -> list[str]:
@@ -176,19 +157,9 @@ async def _indexes(db: Database, table: str) -> list[str]:
     return [row["definition"].partition(" USING ")[2] for row in rows]
 
 
-def _view(row: Row) -> View:
-    return View(row["name"], row["options"], row["query"])
-
-
 # Some jobs are of no relation, and the server chooses which condition it looks at first.
 _RELATION_OF_JOB = (
     "CASE WHEN hypertable_name IS NOT NULL THEN format('%I.%I', hypertable_schema, hypertable_name)::regclass END"
-)
-
-_VIEW = (
-    "SELECT format('%I.%I', relnamespace::regnamespace, relname) AS name,"
-    " coalesce(array_to_string(reloptions, ', '), '') AS options, pg_get_viewdef(reader.oid) AS query"
-    " FROM pg_class AS reader"
 )
 
 # $1: aggregates, $2: relations that are moved by name. An aggregate of somebody else's reads through views of its own.

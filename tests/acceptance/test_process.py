@@ -21,7 +21,7 @@ import pytest
 from ingestd.lab.sim.embedded import EmbeddedPostgres
 from ingestd.lab.sim.synthetic.venue import SyntheticVenue, synthetic_venue
 from ingestd.storage.database import Database
-from ingestd.storage.migration_lock import LOCK_KEY
+from ingestd.storage.migration_steps import LOCK_KEY
 from tests.support.daemon import Daemon, ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database
 

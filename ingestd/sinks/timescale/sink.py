@@ -23,9 +23,7 @@ from ingestd.sinks.gather import Gatherer, count_records, observe_latency
 from ingestd.sinks.retry import PersistentWriter
 from ingestd.status import SinkStatus
 from ingestd.storage.database import Database
-from ingestd.storage.lease_terms import Terms
-from ingestd.storage.leases import Title
-from ingestd.storage.stalled import disconnect_stalled
+from ingestd.storage.leases import Terms, Title, disconnect_stalled
 from ingestd.storage.writer import positions
 from ingestd.storage.writer.positions import Move, Place
 from ingestd.storage.writer.rows import RowMaker

@@ -16,7 +16,6 @@ from ingestd.errors import DatabaseError, MarkRefused, Superseded
 from ingestd.storage import leases
 from ingestd.storage.database import Database
 from ingestd.storage.leases import Fence
-from ingestd.storage.stalled import disconnect_stalled
 from ingestd.storage.writer.refused import is_blamed
 
 log = structlog.get_logger()
@@ -112,7 +111,7 @@ async def claim(database: Database, sources: Sequence[str], *, stalled_after_s: 
             )
     except DatabaseError as error:
         if error.sqlstate == _LOCK_NOT_AVAILABLE:
-            await disconnect_stalled(database, stalled_after_s)
+            await leases.disconnect_stalled(database, stalled_after_s)
         raise
     return {row["source"]: Place(row["position"], row["epoch"]) for row in rows}
 

@@ -15,8 +15,7 @@ from ingestd.ops.metrics import Metrics
 from ingestd.standby.leadership import Leadership
 from ingestd.storage import leases
 from ingestd.storage.database import Database
-from ingestd.storage.lease_terms import Term
-from ingestd.storage.leases import Fence, Tenant
+from ingestd.storage.leases import Fence, Tenant, Term
 from tests.support.database_doubles import MovableAccess
 from tests.support.postgres import DatabaseForTest, default_config
 

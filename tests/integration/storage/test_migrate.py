@@ -10,7 +10,7 @@ from ingestd.storage import engine as engines
 from ingestd.storage import migrate, repository
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
-from ingestd.storage.migration_lock import LOCK_KEY
+from ingestd.storage.migration_steps import LOCK_KEY
 from ingestd.storage.migrations import Migration
 from tests.support.postgres import DatabaseForTest, default_config
 from tests.support.time_limits import AT_LENGTH

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.records import Candle, Record
-from ingestd.storage.lease_terms import Term, Terms
+from ingestd.storage.leases import Term, Terms
 from tests.support.records import book, tick, trade
 
 S = 1_000_000
