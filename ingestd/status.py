@@ -51,6 +51,10 @@ class StreamStatus:
     quiet_until: int | None = None  # our time up to which the venue says there is no newer record
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.channel, self.symbol
+
+    @property
     def complete_until(self) -> int | None:
         """The time up to which nothing is missing, where a new gap would begin. None: unknown."""
         until = self.followed_at

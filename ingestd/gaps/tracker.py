@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -58,7 +58,16 @@ class _Merged:
         more = f"{self.interruptions} more {noun} in this stretch" if self.interruptions else ""
         among = f"ids {self.first_id} to {self.last_id}"
         ids = f"{self.missing} trades are missing, left out in {self.frames} frames: {among}"
-        return "; ".join(filter(None, (more, ids if self.frames else "")))
+        return _joined(more, ids if self.frames else "")
+
+
+@dataclass(slots=True)
+class _Newest:
+    """A stream's newest gaps."""
+
+    ended: FeedGap | None = None  # the newest that ended
+    times: deque[int] = field(default_factory=lambda: deque(maxlen=4 * ROWS_A_MINUTE))  # their starts
+    begun: deque[int] = field(default_factory=lambda: deque(maxlen=ROWS_A_MINUTE - 1))  # when they were opened
 
 
 class GapTracker:
@@ -72,9 +81,7 @@ class GapTracker:
 
     def __init__(self, exchange: str) -> None:
         self._exchange = exchange
-        self._ended: dict[StreamKey, FeedGap] = {}  # each stream's newest gap that ended
-        self._times: dict[StreamKey, deque[int]] = {}  # the starts of each stream's newest gaps: the keys of their rows
-        self._begun: dict[StreamKey, deque[int]] = {}  # when each stream's newest gaps began
+        self._newest: defaultdict[StreamKey, _Newest] = defaultdict(_Newest)
         self._merged: dict[StreamKey, _Merged] = {}  # gaps that stay open although the stream delivers
         self.open: dict[StreamKey, FeedGap] = {}
 
@@ -91,9 +98,9 @@ class GapTracker:
         opened = []
         for stream in streams:
             began = stream.complete_until if since is None else since
-            key = stream.channel, stream.symbol
+            key = stream.key
             if began is not None and key not in self.open:
-                opened.append(self._begin(stream, began, at, cause, detail))
+                opened.append(self._begin(key, began, at, cause, detail))
             elif key in self._merged:
                 self._merged[key].interruptions += 1
                 self._merged[key].until = None
@@ -102,9 +109,9 @@ class GapTracker:
     def resume(self, stream: StreamStatus, earlier: Earlier, *, at: int) -> FeedGap | None:
         """Continue from an earlier process. The gap that opens now; None if the earlier process had opened it."""
         if earlier.gap is not None:
-            self.open[stream.channel, stream.symbol] = earlier.gap
+            self.open[stream.key] = earlier.gap
             return None
-        return self._begin(stream, earlier.complete_until, at, earlier.cause, earlier.detail)
+        return self._begin(stream.key, earlier.complete_until, at, earlier.cause, earlier.detail)
 
     def delivered(self, stream: StreamStatus, *, at: int, time: int | None = None) -> FeedGap | None:
         """The stream delivered: its gap, now with its end; None if none was open.
@@ -112,22 +119,22 @@ class GapTracker:
         `at` is when it was received, `time` the venue's own.
         """
         ended_at = at if time is None else latest_us(time, at)
-        merged = self._merged.get((stream.channel, stream.symbol))
+        merged = self._merged.get(stream.key)
         if merged is not None and merged.lasts(at):
             if merged.until is None:
                 merged.until = at, ended_at
             return None
-        return self._end(stream.channel, stream.symbol, received_at=at, ended_at=ended_at)
+        return self._end(stream.key, at, ended_at)
 
     def release(self, at: int | None) -> list[FeedGap]:
         """End the gaps that were kept open for further interruptions, if their minute is over; `at` None: all."""
         over = [(key, merged.until) for key, merged in self._merged.items() if at is None or not merged.lasts(at)]
-        ended = [self._end(*key, received_at=until[0], ended_at=until[1]) for key, until in over if until is not None]
+        ended = [self._end(key, *until) for key, until in over if until is not None]
         return [gap for gap in ended if gap is not None]
 
     def stop_counting(self, stream: StreamStatus, report: IdReport, remark: str) -> FeedGap | None:
         """Trade ids prove nothing from now on (`remark`). The gap that says so; None: an open gap will say it."""
-        key = stream.channel, stream.symbol
+        key = stream.key
         jump = self.counted(stream, report)
         merged = self._merged.get(key)
         if merged is None:
@@ -135,14 +142,14 @@ class GapTracker:
         if merged.is_last or merged.until is None:
             self.open[key] = _remarked(self.open[key], remark)
             return None
-        return self._end(*key, received_at=merged.until[0], ended_at=merged.until[1], remark=remark)
+        return self._end(key, *merged.until, remark=remark)
 
     def is_over(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
         """The stream's market has closed: end its gap, if one is open.
 
         No other gap opens until the stream delivers after all; then the same row ends.
         """
-        key = stream.channel, stream.symbol
+        key = stream.key
         gap = self.open.get(key)
         if gap is None or gap.ended_at is not None or key in self._merged:
             return None
@@ -152,104 +159,89 @@ class GapTracker:
 
     def forget(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
         """The stream is no longer followed: end its gap."""
-        gap = self.open.get((stream.channel, stream.symbol))
+        gap = self.open.get(stream.key)
         if gap is not None and gap.ended_at is not None:
-            del self.open[stream.channel, stream.symbol]
-        ended = self._end(stream.channel, stream.symbol, received_at=at, ended_at=at, remark=UNFOLLOWED)
-        self._ended.pop((stream.channel, stream.symbol), None)
-        self._begun.pop((stream.channel, stream.symbol), None)
-        self._times.pop((stream.channel, stream.symbol), None)
+            del self.open[stream.key]
+        ended = self._end(stream.key, at, at, remark=UNFOLLOWED)
+        self._newest.pop(stream.key, None)
         return ended
 
     def counted(self, stream: StreamStatus, report: IdReport) -> FeedGap | None:
         """Missing ids in one frame: a new gap, or a comment on the gap that this frame ended."""
-        ended = self._ended.get((stream.channel, stream.symbol))
+        key = stream.key
+        newest = self._newest[key]
+        ended = newest.ended
         covers = ended is not None and (not report.missing or ended.time <= report.complete_until)
         if ended is not None and covers and ended.received_at == report.received_at:
-            remarked = _remarked(ended, report.text())
-            self._ended[stream.channel, stream.symbol] = remarked
-            return remarked
+            newest.ended = _remarked(ended, report.text())
+            return newest.ended
         if not report.missing:
             return None
-        key = stream.channel, stream.symbol
         if key in self._merged:
             self._merged[key].take(report)
-            return None if self.open[key].time <= report.complete_until else self._jump(stream, report)
+            return None if self.open[key].time <= report.complete_until else self._jump(key, report)
         many = report.belief != "believed" or self._are_many(key, report.received_at)
         if many and key not in self.open:
-            gap = self._begin(stream, report.complete_until, report.received_at, ID_JUMP, None)
+            gap = self._begin(key, report.complete_until, report.received_at, ID_JUMP, None)
             merged = self._merged.setdefault(key, _Merged(report.received_at + _MINUTE_US))
             merged.until = report.received_at, report.ended_at
             merged.take(report)
             return gap
-        self._count(key, report.received_at)
-        return self._jump(stream, report)
+        newest.begun.append(report.received_at)
+        return self._jump(key, report)
 
-    def _jump(self, stream: StreamStatus, report: IdReport) -> FeedGap:
+    def _jump(self, key: StreamKey, report: IdReport) -> FeedGap:
+        return self._gap(key, report.complete_until, report.received_at, report.ended_at, ID_JUMP, report.text())
+
+    def _gap(
+        self, key: StreamKey, time: int, received_at: int, ended_at: int | None, cause: str, detail: str | None
+    ) -> FeedGap:
+        times = self._newest[key].times
+        while time in times:  # the start is the row's key, and several gaps may begin at one moment
+            time -= 1
+        times.append(time)
+        channel, symbol = key
         return FeedGap(
             exchange=self._exchange,
-            symbol=stream.symbol,
-            time=self._unused((stream.channel, stream.symbol), report.complete_until),
-            received_at=report.received_at,
-            channel=stream.channel,
-            ended_at=report.ended_at,
-            cause=ID_JUMP,
-            detail=report.text(),
+            symbol=symbol,
+            time=time,
+            received_at=received_at,
+            channel=channel,
+            ended_at=ended_at,
+            cause=cause,
+            detail=detail,
         )
 
     def _are_many(self, key: StreamKey, at: int) -> bool:
         """Whether the next gap is the last one allowed for this minute."""
-        begun = self._begun.get(key)
-        return begun is not None and len(begun) == begun.maxlen and 0 <= at - begun[0] < _MINUTE_US
+        begun = self._newest[key].begun
+        return len(begun) == begun.maxlen and 0 <= at - begun[0] < _MINUTE_US
 
-    def _count(self, key: StreamKey, at: int) -> None:
-        self._begun.setdefault(key, deque(maxlen=ROWS_A_MINUTE - 1)).append(at)
-
-    def _unused(self, key: StreamKey, time: int) -> int:
-        """A free start time for a new gap: the start is the row's key, and several gaps may begin at one moment."""
-        times = self._times.setdefault(key, deque(maxlen=4 * ROWS_A_MINUTE))
-        while time in times:
-            time -= 1
-        times.append(time)
-        return time
-
-    def _begin(self, stream: StreamStatus, began: int, at: int, cause: str, detail: str | None) -> FeedGap:
-        key = stream.channel, stream.symbol
-        gap = FeedGap(
-            exchange=self._exchange,
-            symbol=stream.symbol,
-            time=self._unused(key, began),
-            received_at=at,
-            channel=stream.channel,
-            ended_at=None,
-            cause=cause,
-            detail=detail,
-        )
+    def _begin(self, key: StreamKey, began: int, at: int, cause: str, detail: str | None) -> FeedGap:
+        gap = self._gap(key, began, at, None, cause, detail)
+        begun = self._newest[key].begun
         if self._are_many(key, at):
-            self._merged[key] = _Merged(self._begun[key][0] + _MINUTE_US, is_last=True)
-        self._count(key, at)
+            self._merged[key] = _Merged(begun[0] + _MINUTE_US, is_last=True)
+        begun.append(at)
         self.open[key] = gap
         return gap
 
-    def _end(self, channel: str, symbol: str, *, received_at: int, ended_at: int, remark: str = "") -> FeedGap | None:
-        key = channel, symbol
+    def _end(self, key: StreamKey, received_at: int, ended_at: int, remark: str = "") -> FeedGap | None:
         gap = self.open.pop(key, None)
         merged = self._merged.pop(key, None)
         if gap is None:
             return None
         if merged is not None:
-            remark = "; ".join(filter(None, (merged.text(), remark)))
+            remark = _joined(merged.text(), remark)
         # A clock that was set back must not make it end before it began.
-        ended = msgspec.structs.replace(
-            gap, received_at=received_at, ended_at=max(ended_at, gap.time), detail=_joined(gap.detail, remark)
-        )
-        self._ended[key] = ended
+        gap = msgspec.structs.replace(gap, received_at=received_at, ended_at=max(ended_at, gap.time))
+        ended = self._newest[key].ended = _remarked(gap, remark)
         return ended
 
 
 def _remarked(gap: FeedGap, remark: str) -> FeedGap:
-    return msgspec.structs.replace(gap, detail=_joined(gap.detail, remark))
+    return msgspec.structs.replace(gap, detail=_joined(gap.detail, remark) or None)
 
 
-def _joined(detail: str | None, remark: str) -> str | None:
-    return "; ".join(filter(None, (detail, remark))) or None
+def _joined(*texts: str | None) -> str:
+    return "; ".join(filter(None, texts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,9 +19,9 @@ _MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
 class Level:
     """One candle relation.
 
-    `minimum_days` is the least retention (its own and its source's) that still leaves room for a refresh; `width` is
-    None for calendar months. `settled_after` and `every` are the policy's end offset and schedule, written as
-    PostgreSQL prints intervals.
+    `width` is None for calendar months. `settled_after` and `every` are the policy's end offset and schedule, written
+    as PostgreSQL prints intervals. `minimum_days` is the least retention (its own and its source's) that still leaves
+    room for a refresh.
     """
 
     relation: str
@@ -30,8 +30,12 @@ class Level:
     settled_after: str
     every: str
     minimum_days: int
-    retention_key: str
-    source_retention_key: str
+
+    @property
+    def retention_keys(self) -> tuple[str, str]:
+        """The options that say how long its source is kept, and how long itself."""
+        source, own = (f"{name.replace('_1M', '_1month')}_days" for name in (self.source, self.relation))
+        return source, own
 
     @property
     def identifier(self) -> str:
@@ -57,14 +61,14 @@ class Level:
         Only buckets with new rows are computed again, so a long window costs nothing and late trades reach their
         candles. A refresh over dropped rows would delete their candles.
         """
-        kept_days = [days for days in self._kept(retention) if days != FOR_EVER]
+        kept_days = [days for key in self.retention_keys if (days := getattr(retention, key)) != FOR_EVER]
         if kept_days and min(kept_days) <= 1:
             return "12:00:00"
         return interval_days(min([_EVERYTHING_DAYS, *(days - 1 for days in kept_days)]))
 
     def problems(self, retention: RetentionConfig) -> Iterator[Problem]:
         """The retention settings that would let a refresh of this level delete candles."""
-        for key in (self.source_retention_key, self.retention_key):
+        for key in self.retention_keys:
             days = getattr(retention, key)
             if days != FOR_EVER and days < self.minimum_days:
                 yield Problem(
@@ -73,9 +77,6 @@ class Level:
                     str(days),
                     f"use at least {self.minimum_days}, or 0 to keep for ever",
                 )
-
-    def _kept(self, retention: RetentionConfig) -> Sequence[int]:
-        return getattr(retention, self.source_retention_key), getattr(retention, self.retention_key)
 
 
 def interval_days(days: int) -> str:
@@ -90,26 +91,19 @@ def require_room(retention: RetentionConfig) -> None:
         raise ConfigError(list(found.values()))
 
 
-def _level(name: str, source: str, width: timedelta | None, settled_after: str, every: str, minimum: int) -> Level:
-    def key(relation: str) -> str:
-        return f"{relation.replace('_1M', '_1month')}_days"
-
-    return Level(name, source, width, settled_after, every, minimum, key(name), key(source))
-
-
 # Each is computed from one before it.
 LEVELS: tuple[Level, ...] = (
-    _level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 1),
-    _level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 1),
-    _level("candles_15m", "candles_1m", timedelta(minutes=15), "00:05:00", "00:05:00", 1),
-    _level("candles_30m", "candles_1m", timedelta(minutes=30), "00:05:00", "00:05:00", 1),
-    _level("candles_1h", "candles_1m", timedelta(hours=1), "01:00:00", "00:15:00", 1),
-    _level("candles_4h", "candles_1h", timedelta(hours=4), "01:00:00", "00:30:00", 2),
-    _level("candles_1d", "candles_1h", timedelta(days=1), "01:00:00", "01:00:00", 4),
-    _level("candles_1w", "candles_1d", timedelta(days=7), "01:00:00", "06:00:00", 22),
-    _level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 94),
+    Level("candles_1m", "trades", timedelta(minutes=1), "00:01:00", "00:01:00", 1),
+    Level("candles_5m", "candles_1m", timedelta(minutes=5), "00:05:00", "00:05:00", 1),
+    Level("candles_15m", "candles_1m", timedelta(minutes=15), "00:05:00", "00:05:00", 1),
+    Level("candles_30m", "candles_1m", timedelta(minutes=30), "00:05:00", "00:05:00", 1),
+    Level("candles_1h", "candles_1m", timedelta(hours=1), "01:00:00", "00:15:00", 1),
+    Level("candles_4h", "candles_1h", timedelta(hours=4), "01:00:00", "00:30:00", 2),
+    Level("candles_1d", "candles_1h", timedelta(days=1), "01:00:00", "01:00:00", 4),
+    Level("candles_1w", "candles_1d", timedelta(days=7), "01:00:00", "06:00:00", 22),
+    Level("candles_1M", "candles_1d", None, "01:00:00", "06:00:00", 94),
 )
-TICK_HOURS = _level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 1)
+TICK_HOURS = Level("ohlcv_1h", "market_ticks", timedelta(hours=1), "01:00:00", "00:15:00", 1)
 
 # What TimescaleDB materialises: its monthly aggregates go stale (see sql/timescaledb/0002_candles.sql), so months are
 # a view of days there.

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from ingestd.config.dsn import EXAMPLE
 from ingestd.errors import ConfigError, ConnectionLost, DatabaseError, IngestdError, Problem
 from ingestd.storage import refusals
 from ingestd.storage.dsn import Place, Target, addresses
@@ -62,7 +63,7 @@ async def _to_place(target: Target, place: Place, name: str, timeout_s: float) -
             failure = exc
         except (asyncpg.ClientConfigurationError, ValueError, TypeError) as exc:
             what = f"cannot be used ({type(exc).__name__})"
-            raise ConfigError([Problem("database.dsn", what, target.redacted, target.example)]) from exc
+            raise ConfigError([Problem("database.dsn", what, target.redacted, EXAMPLE)]) from exc
         except NO_ANSWER as exc:
             failure = exc
     if isinstance(failure, TimeoutError):

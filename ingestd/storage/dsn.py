@@ -19,7 +19,7 @@ from ingestd.config.dsn import shown_name
 from ingestd.config.secrets import hide
 from ingestd.config.values import read_text
 from ingestd.errors import ConfigError, Problem
-from ingestd.storage.tls import TlsMode, contexts, require_usable
+from ingestd.storage.tls import TlsMode, contexts, in_home, require_usable
 
 _DEFAULT_PORT: Final = "5432"
 _SOCKET_FOLDERS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp")
@@ -76,7 +76,6 @@ class Target:
     at_random: bool
     redacted: str
     password_from: str  # where it was read; empty: there is none
-    example: str = config_dsn.EXAMPLE
 
     def __str__(self) -> str:
         where = ",".join(map(str, self.places))
@@ -96,7 +95,7 @@ class Target:
 
     def unreachable(self, exc: BaseException) -> str:
         """Why there was no connection, and what to look at."""
-        return f"{self}: {why_unreachable(exc)}"
+        return f"{self}: {_why_unreachable(exc)}"
 
     def advice(self, sqlstate: str) -> str:
         """What to do about a refusal, to be appended to the server's own words."""
@@ -108,8 +107,7 @@ class Target:
         return f"; {advice}" if advice else ""
 
 
-def why_unreachable(exc: BaseException) -> str:
-    """Why one server could not be reached, and what to look at."""
+def _why_unreachable(exc: BaseException) -> str:
     if isinstance(exc, socket.gaierror):
         return "the host name is not known; correct database.dsn or the resolver"
     if isinstance(exc, ConnectionRefusedError):
@@ -171,16 +169,15 @@ def describe_target(dsn: str, dsn_from: str = "database.dsn") -> Target:
 
 
 def _places(parameters: Mapping[str, str], user: str, database: str) -> list[Place]:
-    hosts, hostaddrs = parameters.get("host", "").split(","), parameters.get("hostaddr", "").split(",")
-    count = max(len(hosts), len(hostaddrs))
-    ports = [port.strip() or _DEFAULT_PORT for port in parameters.get("port", "").split(",")]
-    ports = ports * count if len(ports) == 1 else ports
-    hosts, hostaddrs = (
-        hosts * count if len(hosts) == 1 else hosts,
-        hostaddrs * count if len(hostaddrs) == 1 else hostaddrs,
-    )
+    def each(name: str) -> list[str]:
+        """For each server; a single value is of all."""
+        values = parameters.get(name, "").split(",")
+        return values * count if len(values) == 1 else values
+
+    count = 1 + max(parameters.get(name, "").count(",") for name in ("host", "hostaddr"))
     places = []
-    for host, hostaddr, port in zip(hosts, hostaddrs, ports, strict=True):
+    for host, hostaddr, number in zip(each("host"), each("hostaddr"), each("port"), strict=True):
+        port = number.strip() or _DEFAULT_PORT
         name = host if host or hostaddr else _local(port)
         password = parameters.get("password") or _from_password_file(parameters, name or hostaddr, port, database, user)
         hide(password)
@@ -204,20 +201,13 @@ def _defaults() -> dict[str, str]:
     return {name: os.environ[variable] for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
 
 
-def _home(name: str) -> Path:
-    try:
-        return Path.home() / name
-    except RuntimeError:
-        return Path("/nonexistent")
-
-
 def _service(given: Mapping[str, str]) -> dict[str, str]:
     """The parameters of the named service (https://www.postgresql.org/docs/18/libpq-pgservice.html)."""
     service = given.get("service") or os.environ.get("PGSERVICE")
     if not service:
         return {}
     named = given.get("servicefile") or os.environ.get("PGSERVICEFILE")
-    files = [Path(named) if named else _home(".pg_service.conf")]
+    files = [Path(named) if named else in_home(".pg_service.conf")]
     files.append(Path(os.environ.get("PGSYSCONFDIR", "/etc/postgresql-common")) / "pg_service.conf")
     for file in files:
         try:
@@ -240,7 +230,7 @@ def _service_parameters(lines: list[str], file: Path) -> dict[str, str]:
 
 
 def _password_file(parameters: Mapping[str, str]) -> Path:
-    return Path(parameters.get("passfile") or _home(".pgpass"))
+    return Path(parameters.get("passfile") or in_home(".pgpass"))
 
 
 def _from_password_file(parameters: Mapping[str, str], host: str, port: str, database: str, user: str) -> str:

@@ -66,7 +66,10 @@ async def migrate(
             await db.script(_RECORD_TABLE)
             # Another program may have applied it while this one waited for the lock.
             if migration in migrations.pending(found, files, await _applied(db)):
-                await _apply(db, migration, found)
+                await _run(db, migration, migration.up)
+                passing("migrate.applied")
+                await _record(db, migration, found)
+                passing("migrate.recorded")
                 done.append(f"applied {migration}")
     async with locked(db, lock_timeout_s):
         done += await policies.converge(db, found, config)
@@ -95,16 +98,12 @@ async def status(db: Database) -> list[MigrationStatus]:
     applied = {row.version: row for row in await _applied(db)}
     interrupted = await migration_steps.unfinished(db)
     notes = {} if interrupted is None else {interrupted.version: _note(interrupted)}
-    lines = [
-        MigrationStatus(row.version, row.name, row.applied_at, notes.get(row.version, "")) for row in applied.values()
+    known: dict[int, Migration | Applied] = {row.version: row for row in migrations.load(await engines.detect(db))}
+    known.update(applied)
+    return [
+        MigrationStatus(version, row.name, row.applied_at if isinstance(row, Applied) else None, notes.get(version, ""))
+        for version, row in sorted(known.items())
     ]
-    files = migrations.load(await engines.detect(db))
-    lines += [
-        MigrationStatus(file.version, file.name, None, notes.get(file.version, ""))
-        for file in files
-        if file.version not in applied
-    ]
-    return sorted(lines, key=lambda line: line.version)
 
 
 async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[str]:
@@ -122,7 +121,7 @@ async def down(db: Database, to: int, *, lock_timeout_s: float = 10.0) -> list[s
             migration = files[applied[-1].version]
             if not _is_in_steps(migration, engine):
                 await _run(db, migration, migration.down)
-                await db.execute("DELETE FROM ingestd_migrations WHERE version = $1", migration.version)
+                await _unrecord(db, migration)
         if _is_in_steps(migration, engine):
             await _run_in_steps(db, _steps_down(migration), migration, "down", lock_timeout_s)
         undone.append(f"undid {migration}")
@@ -192,7 +191,7 @@ async def _applied(db: Database) -> Sequence[Applied]:
         await _require_no_other_home(db)
         return []
     rows = await db.fetch("SELECT version, name, checksum, engine, applied_at FROM ingestd_migrations ORDER BY version")
-    return [Applied(**dict(row)) for row in rows]
+    return [Applied(**row) for row in rows]
 
 
 async def _require_no_other_home(db: Database) -> None:
@@ -213,13 +212,6 @@ async def _require_no_other_home(db: Database) -> None:
                 f"database leads, and belong in {SCHEMA}: move each with ALTER TABLE {schema}.name SET SCHEMA {SCHEMA}"
                 " (functions, views and continuous aggregates too), or migrate a new database and move the rows there"
             )
-
-
-async def _apply(db: Database, migration: Migration, engine: Engine) -> None:
-    await _run(db, migration, migration.up)
-    passing("migrate.applied")
-    await _record(db, migration, engine)
-    passing("migrate.recorded")
 
 
 async def _record(db: Database, migration: Migration, engine: Engine) -> None:

@@ -75,39 +75,39 @@ def load(engine: Engine) -> list[Migration]:
 
 def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> list[Migration]:
     """The migrations that are not applied. Raises SchemaError if the database was not made by these files."""
-    problem = first_contradiction(engine, migrations, applied)
-    if problem is not None:
-        raise SchemaError(problem)
-    done = {row.version for row in applied}
-    return [migration for migration in migrations if migration.version not in done]
-
-
-def first_contradiction(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> str | None:
-    """Why the database was not made by these files; None: it was."""
     known = {migration.version: migration for migration in migrations}
-    newest_known = max(known, default=0)
-    newest_applied = max((row.version for row in applied), default=0)
-    for row in applied:
-        if row.engine != engine.value:
-            return (
-                f"the database was set up for {row.engine} but is now {engine.value}: put the server back as it was, "
-                "or move the data into a new database"
-            )
-        if row.version > newest_known:
-            return f"the database has migration {row}, newer than this program knows: upgrade ingestd"
-        migration = known.get(row.version)
-        if migration is None:
-            return f"migration {row} is recorded in the database but its file is missing: install ingestd again"
-        if migration.checksum != row.checksum:
-            return (
-                f"migration {row} has changed since it was applied on {row.applied_at:%Y-%m-%d}: restore the file, "
-                "and make the change in a new migration"
-            )
     done = {row.version for row in applied}
-    for migration in migrations:
-        if migration.version < newest_applied and migration.version not in done:
-            return f"migration {migration} was never applied although {newest_applied:04d} was: give it a higher number"
-    return None
+    newest_applied = max(done, default=0)
+    for row in applied:
+        _require_as_recorded(engine, known, row)
+    waiting = [migration for migration in migrations if migration.version not in done]
+    for migration in waiting:
+        if migration.version < newest_applied:
+            raise SchemaError(
+                f"migration {migration} was never applied although {newest_applied:04d} was: give it a higher number"
+            )
+    return waiting
+
+
+def _require_as_recorded(engine: Engine, known: Mapping[int, Migration], row: Applied) -> None:
+    migration = known.get(row.version)
+    if row.engine != engine.value:
+        problem = (
+            f"the database was set up for {row.engine} but is now {engine.value}: put the server back as it was, or "
+            "move the data into a new database"
+        )
+    elif row.version > max(known, default=0):
+        problem = f"the database has migration {row}, newer than this program knows: upgrade ingestd"
+    elif migration is None:
+        problem = f"migration {row} is recorded in the database but its file is missing: install ingestd again"
+    elif migration.checksum != row.checksum:
+        problem = (
+            f"migration {row} has changed since it was applied on {row.applied_at:%Y-%m-%d}: restore the file, and "
+            "make the change in a new migration"
+        )
+    else:
+        return
+    raise SchemaError(problem)
 
 
 def _read_folder(folder: Traversable) -> dict[tuple[int, str], tuple[str, str]]:

@@ -5,12 +5,12 @@ TimescaleDB only. The configuration decides: policies that were changed by hand 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ingestd.channels import ROWS
 from ingestd.config.models import Config, RetentionConfig
-from ingestd.storage.candles import AGGREGATES, FOR_EVER, Level, interval_days, require_room
+from ingestd.storage.candles import AGGREGATES, FOR_EVER, interval_days, require_room
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.session_settings import SCHEMA
@@ -61,8 +61,20 @@ def differences(present: Present, engine: Engine, config: Config) -> Iterator[Ch
     """The differences between the present policies and the configuration, for a server with hypertables."""
     yield from _chunk_changes(present, config)
     if engine.has_continuous_aggregates:
-        yield from _compression_changes(present, config)
-        yield from _retention_changes(present, config.retention)
+        yield from _age_changes(
+            present.compression,
+            ((table, getattr(config.compression, f"{table}_after_days")) for table in HYPERTABLES),
+            "compressed",
+            "CALL remove_columnstore_policy('{}', if_exists => true);",
+            "CALL add_columnstore_policy('{}', after => INTERVAL '{}');",
+        )
+        yield from _age_changes(
+            present.retention,
+            _kept_days(config.retention),
+            "dropped",
+            "SELECT remove_retention_policy('\"{}\"', if_exists => true);",
+            "SELECT add_retention_policy('\"{}\"', INTERVAL '{}');",
+        )
         yield from _refresh_changes(present, config.retention)
 
 
@@ -90,10 +102,14 @@ async def _read(db: Database) -> Present:
         " FROM timescaledb_information.jobs WHERE hypertable_schema = $1",
         SCHEMA,
     )
+
+    def of(policy: str, setting: str) -> dict[str, str]:
+        return {row["name"]: row[setting] for row in jobs if row["proc_name"] == policy}
+
     return Present(
         chunks={row["name"]: row["interval"] for row in dimensions},
-        compression={row["name"]: row["compress_after"] for row in jobs if row["proc_name"] == "policy_compression"},
-        retention={row["name"]: row["drop_after"] for row in jobs if row["proc_name"] == "policy_retention"},
+        compression=of("policy_compression", "compress_after"),
+        retention=of("policy_retention", "drop_after"),
         refresh={
             row["name"]: (row["start_offset"], row["end_offset"], row["every"])
             for row in jobs
@@ -112,51 +128,33 @@ def _chunk_changes(present: Present, config: Config) -> Iterator[Change]:
             )
 
 
-def _compression_changes(present: Present, config: Config) -> Iterator[Change]:
-    for table in HYPERTABLES:
-        days = getattr(config.compression, f"{table}_after_days")
-        wanted, now = _or_never(days), present.compression.get(table, _NEVER)
-        if now != wanted:
-            sql = f"CALL remove_columnstore_policy('{table}', if_exists => true);"
+def _age_changes(
+    present: Mapping[str, str], wanted: Iterable[tuple[str, int]], done: str, remove: str, add: str
+) -> Iterator[Change]:
+    """For a policy about chunks of so many days; `remove` and `add` are its SQL, for the relation and the interval."""
+    for relation, days in wanted:
+        after, now = _NEVER if days == FOR_EVER else interval_days(days), present.get(relation, _NEVER)
+        if now != after:
+            sql = remove.format(relation)
             if days != FOR_EVER:
-                sql += f"\nCALL add_columnstore_policy('{table}', after => INTERVAL '{wanted}');"
-            yield Change(f"{table}: compressed after {now} -> {wanted}", sql)
-
-
-def _retention_changes(present: Present, retention: RetentionConfig) -> Iterator[Change]:
-    for relation, days in _kept_days(retention):
-        wanted, now = _or_never(days), present.retention.get(relation, _NEVER)
-        if now != wanted:
-            sql = f"SELECT remove_retention_policy('\"{relation}\"', if_exists => true);"
-            if days != FOR_EVER:
-                sql += f"\nSELECT add_retention_policy('\"{relation}\"', INTERVAL '{wanted}');"
-            yield Change(f"{relation}: dropped after {now} -> {wanted}", sql)
+                sql += "\n" + add.format(relation, after)
+            yield Change(f"{relation}: {done} after {now} -> {after}", sql)
 
 
 def _kept_days(retention: RetentionConfig) -> Iterator[tuple[str, int]]:
     for table in HYPERTABLES:
         yield table, kept_days(table, retention)
     for level in AGGREGATES:
-        yield level.relation, getattr(retention, level.retention_key)
+        yield level.relation, getattr(retention, level.retention_keys[1])
 
 
 def _refresh_changes(present: Present, retention: RetentionConfig) -> Iterator[Change]:
     for level in AGGREGATES:
-        wanted = (level.lookback(retention), level.settled_after, level.every)
+        start, end, every = wanted = (level.lookback(retention), level.settled_after, level.every)
         if present.refresh.get(level.relation) != wanted:
             yield Change(
-                f"{level.relation}: refreshed every {level.every}, back to {wanted[0]}", _refresh_sql(level, wanted)
+                f"{level.relation}: refreshed every {every}, back to {start}",
+                f"SELECT remove_continuous_aggregate_policy('{level.identifier}', if_exists => true);\n"
+                f"SELECT add_continuous_aggregate_policy('{level.identifier}', start_offset => INTERVAL '{start}',"
+                f" end_offset => INTERVAL '{end}', schedule_interval => INTERVAL '{every}');",
             )
-
-
-def _refresh_sql(level: Level, wanted: tuple[str, str, str]) -> str:
-    start, end, every = wanted
-    return (
-        f"SELECT remove_continuous_aggregate_policy('{level.identifier}', if_exists => true);\n"
-        f"SELECT add_continuous_aggregate_policy('{level.identifier}', start_offset => INTERVAL '{start}',"
-        f" end_offset => INTERVAL '{end}', schedule_interval => INTERVAL '{every}');"
-    )
-
-
-def _or_never(days: int) -> str:
-    return _NEVER if days == FOR_EVER else interval_days(days)

@@ -9,7 +9,17 @@ from collections.abc import Collection, Sequence
 
 from ingestd.storage.database import Database, Row
 
-_POLICIES = ("policy_refresh_continuous_aggregate", "policy_retention", "policy_compression")
+# The SQL that makes a policy for $1, of the configuration $2 of another's.
+_ADD_POLICY = {
+    "policy_refresh_continuous_aggregate": (
+        "SELECT add_continuous_aggregate_policy($1::text::regclass, ($2::jsonb->>'start_offset')::interval,"
+        " ($2::jsonb->>'end_offset')::interval, INTERVAL '1 hour')"
+    ),
+    "policy_retention": "SELECT add_retention_policy($1::text::regclass, ($2::jsonb->>'drop_after')::interval)",
+    "policy_compression": (
+        "CALL add_columnstore_policy($1::text::regclass, after => ($2::jsonb->>'compress_after')::interval)"
+    ),
+}
 
 
 async def materialised(db: Database, aggregate: str) -> str:
@@ -75,23 +85,27 @@ async def copy_rights(db: Database, old: str, new: str) -> None:
     if owner is not None:
         await db.script(f"ALTER MATERIALIZED VIEW {new} OWNER TO {owner}")
     for source, target in ((old, new), (await materialised(db, old), await materialised(db, new))):
-        for statement in await db.fetch(_REVOKES, target):
-            await db.script(statement["sql"])
-        for statement in await db.fetch(_GRANTS, source, target):
-            await db.script(statement["sql"])
+        await _run_each(db, _REVOKES, target)
+        await _run_each(db, _GRANTS, source, target)
 
 
 async def copy_comments(db: Database, old: str, new: str) -> None:
     """The comments on the aggregate and on its columns."""
-    for statement in await db.fetch(
+    await _run_each(
+        db,
         "SELECT CASE objsubid WHEN 0 THEN format('COMMENT ON VIEW %s IS %L', $2::text, description)"
         " ELSE format('COMMENT ON COLUMN %s.%I IS %L', $2::text, attname, description) END AS sql"
         " FROM pg_description LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0"
         " WHERE classoid = 'pg_class'::regclass AND objoid = $1::text::regclass",
         old,
         new,
-    ):
-        await db.script(statement["sql"])
+    )
+
+
+async def _run_each(db: Database, query: str, *args: object) -> None:
+    """Run the statements that the query returns as `sql`."""
+    for row in await db.fetch(query, *args):
+        await db.script(row["sql"])
 
 
 async def copy_policies(db: Database, old: str, new: str) -> None:
@@ -102,37 +116,20 @@ async def copy_policies(db: Database, old: str, new: str) -> None:
         await materialised(db, old),
     )
     if settings is not None:
-        options = {"segmentby": settings["segmentby"], "orderby": settings["orderby"]}
-        given = "".join(f", timescaledb.{name} = '{text}'" for name, text in options.items() if text)
+        given = "".join(f", timescaledb.{name} = '{text}'" for name, text in settings.items() if text)
         await db.script(f"ALTER MATERIALIZED VIEW {new} SET (timescaledb.enable_columnstore{given})")
     for job in await db.fetch(
         "SELECT job_id, proc_name, config FROM timescaledb_information.jobs"  # noqa: S608 # our own text
         f" WHERE {_RELATION_OF_JOB} = $1::text::regclass"
         " AND proc_name = ANY ($2::text[]) ORDER BY job_id",
         old,
-        list(_POLICIES),
+        list(_ADD_POLICY),
     ):
         await _copy_policy(db, job, new)
 
 
 async def _copy_policy(db: Database, job: Row, new: str) -> None:
-    if job["proc_name"] == "policy_refresh_continuous_aggregate":
-        await db.fetch(
-            "SELECT add_continuous_aggregate_policy($1::text::regclass, ($2::jsonb->>'start_offset')::interval,"
-            " ($2::jsonb->>'end_offset')::interval, INTERVAL '1 hour')",
-            new,
-            job["config"],
-        )
-    elif job["proc_name"] == "policy_retention":
-        await db.fetch(
-            "SELECT add_retention_policy($1::text::regclass, ($2::jsonb->>'drop_after')::interval)", new, job["config"]
-        )
-    else:
-        await db.execute(
-            "CALL add_columnstore_policy($1::text::regclass, after => ($2::jsonb->>'compress_after')::interval)",
-            new,
-            job["config"],
-        )
+    await db.execute(_ADD_POLICY[job["proc_name"]], new, job["config"])
     # The new job is told everything that the old one was; only which table it is about is its own.
     await db.fetch(
         "SELECT alter_job(made.job_id, schedule_interval => old.schedule_interval,"  # noqa: S608 # our own text

@@ -62,7 +62,7 @@ def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
     if engine.has_continuous_aggregates:
         return
     for level in (*LEVELS, TICK_HOURS):
-        yield Expiry(level.relation, "bucket_start", getattr(retention, level.retention_key))
+        yield Expiry(level.relation, "bucket_start", getattr(retention, level.retention_keys[1]))
     yield Expiry("ohlcv_1h_minutes", "bucket_start", retention.market_ticks_days)
     if engine is Engine.POSTGRES:
         for table in HYPERTABLES:

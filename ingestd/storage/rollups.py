@@ -17,7 +17,6 @@ from ingestd.storage.session_settings import SCHEMA, quoted
 
 # This many marks take some 100 ms, so that the transaction stays short.
 _MARKS_PER_TRANSACTION = 2000
-_REFRESH_FUNCTIONS = ("ingestd_refresh_candles", "ingestd_refresh_ohlcv_1h")
 
 
 async def refresh(db: Database, engine: Engine) -> int:
@@ -28,11 +27,12 @@ async def refresh(db: Database, engine: Engine) -> int:
     if engine.has_continuous_aggregates:
         return 0
     total = 0
-    for function in _REFRESH_FUNCTIONS:
-        while taken := await _refresh_some(db, function):
+    for function in ("ingestd_refresh_candles", "ingestd_refresh_ohlcv_1h"):
+        taken = _MARKS_PER_TRANSACTION
+        while taken == _MARKS_PER_TRANSACTION:
+            async with db.transaction():
+                taken = int(await db.fetchval(f"SELECT {function}($1)", _MARKS_PER_TRANSACTION))
             total += taken
-            if taken < _MARKS_PER_TRANSACTION:
-                break
     return total
 
 
@@ -104,11 +104,6 @@ def refresh_call(db: Database, aggregate: str, *, force: bool = False) -> str:
         f"CALL {quoted(db.extension_schema)}.refresh_continuous_aggregate('{SCHEMA}.{aggregate}',"
         f" $1::pg_catalog.timestamptz, $2::pg_catalog.timestamptz{', force => true' if force else ''})"
     )
-
-
-async def _refresh_some(db: Database, function: str) -> int:
-    async with db.transaction():
-        return int(await db.fetchval(f"SELECT {function}($1)", _MARKS_PER_TRANSACTION))
 
 
 async def _mark_window(db: Database, start: datetime, end: datetime) -> None:

@@ -73,9 +73,7 @@ def contexts(tls: TlsMode, server_name: str) -> list[ssl.SSLContext | None]:
         return [None]
     context = _context(tls)
     context.server_name = server_name
-    if tls.mode == "allow":
-        return [None, context]
-    return [context, None] if tls.mode == "prefer" else [context]
+    return {"allow": [None, context], "prefer": [context, None]}.get(tls.mode, [context])
 
 
 def require_usable(tls: TlsMode) -> None:
@@ -124,10 +122,15 @@ def _blamed_on(parameter: str, file: str) -> Iterator[None]:
         raise ConfigError([Problem(dsn.PATH, f"{parameter} cannot be used: {reason}", file)]) from error
 
 
-def _own(name: str) -> str | None:
-    """libpq's file of this name in the user's home, where it exists."""
+def in_home(name: str) -> Path:
+    """A file in the user's home; one that does not exist for a user without a home."""
     try:
-        file = Path.home() / ".postgresql" / name
+        return Path.home() / name
     except RuntimeError:
-        return None
+        return Path("/nonexistent")
+
+
+def _own(name: str) -> str | None:
+    """libpq's file of this name, where it exists."""
+    file = in_home(f".postgresql/{name}")
     return str(file) if file.exists() else None

@@ -53,9 +53,7 @@ class Upkeep:
         self._engine: Engine | None = None
         self._metrics = metrics
         self._refresh_took_s = 0.0
-        self._purge_due_s = 0.0
-        self._markets_due_s = 0.0
-        self._jobs_due_s = 0.0
+        self._due_s: dict[str, float] = {}  # when a step that is not for every turn is due again
         self._turn = asyncio.Lock()
         self._failures: Counter[str] = Counter()  # in a row, by step
         self._log_limit = LogLimit()
@@ -120,18 +118,16 @@ class Upkeep:
 
     async def _look_at_jobs(self, database: Database, engine: Engine) -> bool:
         """What the server refreshes and drops by itself. False: it was not due."""
-        if monotonic_s() < self._jobs_due_s:
+        if not self._is_due("jobs", JOBS_EVERY_S):
             return False
-        self._jobs_due_s = monotonic_s() + JOBS_EVERY_S
         if (failing := await rollups.failing_job(database, engine)) is not None:
             raise IngestdError(failing)
         return True
 
     async def _purge(self, database: Database, engine: Engine) -> bool:
         """False: it was not due, so how it went the last time is what is known of it."""
-        if monotonic_s() < self._purge_due_s:
+        if not self._is_due("purge", _PURGE_EVERY_S):
             return False
-        self._purge_due_s = monotonic_s() + _PURGE_EVERY_S
         await retention.purge(database, engine, self._config)
         return True
 
@@ -140,13 +136,19 @@ class Upkeep:
         markets = self._markets()
         if markets == self._stored_markets:
             return True
-        if monotonic_s() < self._markets_due_s:
+        if not self._is_due("markets", _MARKETS_AGAIN_S):
             return False
-        self._markets_due_s = monotonic_s() + _MARKETS_AGAIN_S
         await repository.upsert_symbols(database, markets)
         self._stored_markets = markets
-        self._markets_due_s = 0.0
+        del self._due_s["markets"]
         return True
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        """If it is due, it is due again after `every_s`."""
+        is_due = monotonic_s() >= self._due_s.get(what, 0.0)
+        if is_due:
+            self._due_s[what] = monotonic_s() + every_s
+        return is_due
 
     async def close(self, *, within_s: float) -> None:
         """One last turn, so that candles include all stored trades, if the database answers in time."""
