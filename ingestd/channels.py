@@ -139,6 +139,7 @@ ROWS: tuple[ChannelRow, ...] = (
 ROW_OF: dict[str, ChannelRow] = {row.name: row for row in ROWS}
 CHANNEL_OF: dict[type[MarketRecord], Channel] = {row.record: row.name for row in ROWS}
 TABLE_OF: dict[type[MarketRecord], str] = {row.record: row.table for row in ROWS}
+SERVED: tuple[Channel, ...] = tuple(row.name for row in ROWS if row.has_past)
 NOT_SERVED: tuple[Channel, ...] = tuple(row.name for row in ROWS if not row.has_past)
 """The channels of which no exchange serves the past: what is missing there stays missing."""
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 
 from ingestd.backfill.past import (
     History,
-    Row,
+    as_known,
     coverage,
-    known,
     missing_rows,
     pages,
     put_aside,
@@ -102,16 +102,21 @@ class Filler:
             series.paging,
             series.ids,
             window,
-            before=[known(trade) for trade in before],
-            after=[known(trade) for trade in after],
+            before=[as_known(trade) for trade in before],
+            after=[as_known(trade) for trade in after],
         )
+
+        async def lacking(trades: Sequence[Trade]) -> list[Trade]:
+            stored = await stored_beside(self._db, gap.exchange, gap.symbol, trades)
+            return [trade for trade in trades if trade.trade_id not in stored]
+
         refused: list[Trade] = []
         failure = None
         try:
             while (request := search.next()) is not None:
                 page = await history.trades(gap.symbol, series, request)
                 missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
-                refused += await self._hand_over_trades(gap, missing)
+                refused += await self._hand_over(missing, lacking)
         except Unfillable as error:  # still count the rows stored so far, and refresh the candles
             failure = error
         recovered = await gap_filling.recovered_trades(self._db, gap, before, after)
@@ -128,19 +133,6 @@ class Filler:
         verdict = said_of_lost(search.proof(), [put_aside(len(refused))])
         return Filled(recovered.rows, verdict, merged([*search.missing(), *aside]))
 
-    async def _hand_over_trades(self, gap: Gap, missing: Sequence[Trade]) -> list[Trade]:
-        """Hand over the trades, wait until they are stored, and return those that validation refuses."""
-        if not missing:
-            return []
-        awaited = await self._hand_over(missing)
-        ids = {trade.trade_id for trade in awaited}
-
-        async def all_stored() -> bool:
-            return ids <= (await stored_beside(self._db, gap.exchange, gap.symbol, missing)).keys()
-
-        await _until(all_stored)
-        return [trade for trade in missing if trade.trade_id not in ids]
-
     async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
         """Fill candles, funding rates or open interest, which are identified by their times."""
         span_us = step_us(gap.channel, timeframe, history)
@@ -155,7 +147,7 @@ class Filler:
             times.update(row.time for row in rows if self._accepts(row))  # rows put aside do not fill the gap
             lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
             total += len(lacking)
-            await self._hand_over_rows(gap, lacking)
+            await self._hand_over(lacking, partial(missing_rows, self._db, gap.channel))
         seen.see(sorted(times | await self._own_times(gap, start_us, end_us, key)))
         missing = seen.missing()
         return Filled(total, row_proof(gap.channel, timeframe, missing), missing, may_come=True)
@@ -168,28 +160,22 @@ class Filler:
             self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
         )
 
-    async def _hand_over_rows(self, gap: Gap, missing: Sequence[Row]) -> None:
-        awaited = await self._hand_over(missing)
-        if not awaited:
-            return
-
-        async def all_stored() -> bool:
-            return not await missing_rows(self._db, gap.channel, awaited)
-
-        await _until(all_stored)
-
-    async def _hand_over(self, records: Sequence[RecordT]) -> list[RecordT]:
-        """Hand the records to the intake, and return those that validation accepts."""
+    async def _hand_over(
+        self, records: Sequence[RecordT], lacking: Callable[[Sequence[RecordT]], Awaitable[Sequence[RecordT]]]
+    ) -> list[RecordT]:
+        """Hand the records to the intake, wait until the sink has stored them, and return those that validation
+        refuses. `lacking` says which are not stored. Raises NotYet if that takes too long."""
+        if not records:
+            return []
         await self._intake.writable()
+        awaited: list[RecordT] = []
+        refused: list[RecordT] = []
         for record in records:
             self._intake.put_backfilled(record)
-        return [record for record in records if self._accepts(record)]
-
-
-async def _until(stored: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until the sink has stored the journaled rows. Raises NotYet if that takes too long."""
-    deadline_s = monotonic_s() + _STORED_WITHIN_S
-    while not await stored():
-        if monotonic_s() > deadline_s:
-            raise NotYet("what was recovered is journaled, but the database does not take it")
-        await asyncio.sleep(_LOOK_EVERY_S)
+            (awaited if self._accepts(record) else refused).append(record)
+        deadline_s = monotonic_s() + _STORED_WITHIN_S
+        while await lacking(awaited):
+            if monotonic_s() > deadline_s:
+                raise NotYet("what was recovered is journaled, but the database does not take it")
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return refused

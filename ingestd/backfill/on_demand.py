@@ -20,6 +20,7 @@ import structlog
 
 from ingestd.backfill.past import (
     NOT_PROVED,
+    as_known,
     coverage,
     missing_rows,
     pages,
@@ -28,7 +29,6 @@ from ingestd.backfill.past import (
     said_of_lost,
     stored_beside,
 )
-from ingestd.backfill.past import known as as_known
 from ingestd.backfill.venues import Venue
 from ingestd.channels import TABLE_OF
 from ingestd.clock import from_datetime, now_us, to_datetime
@@ -86,8 +86,12 @@ class Wanted:
         return f"backfill:{self.exchange}:{self.symbol}:{what}:{times}"
 
     @property
+    def window(self) -> Window:
+        return Window(from_datetime(self.start), from_datetime(self.end))
+
+    @property
     def span_us(self) -> int:
-        return from_datetime(self.end) - from_datetime(self.start)
+        return self.window.end_us - self.window.start_us
 
 
 @dataclass(slots=True)
@@ -143,6 +147,7 @@ class _Work:
         self._db = database
         self._venue = venue
         self._wanted = wanted
+        self._window = wanted.window
         self._progress = progress
         self._timeframe = venue.feed.candle_timeframe
         self._source = wanted.source(venue.feed)
@@ -166,11 +171,12 @@ class _Work:
             self._progress(1.0, report)
             return report
         if report.resumed:  # the candles may lack rows of the earlier run
-            self._touch(from_datetime(wanted.start), from_datetime(wanted.end) - 1)
+            self._touch([self._window.start_us, self._window.end_us - 1])
         history = await self._asked(self._venue.history)
         if (hint := history.unlisted(wanted.symbol)) is not None:
             raise ConfigError([Problem("--symbol", f"{wanted.exchange} does not list it", wanted.symbol, hint or None)])
-        await self._until_settled()
+        left_us = self._window.end_us + _SETTLED_AFTER_US - now_us()
+        await asyncio.sleep(max(0.0, left_us / 1e6))  # what the venue says about the end of the range must be final
         try:
             history.require(wanted.channel, wanted.symbol)
             await (self._trades(history) if wanted.channel == "trades" else self._rows(history))
@@ -184,18 +190,10 @@ class _Work:
             self._progress(1.0, report)
         return report
 
-    async def _until_settled(self) -> None:
-        """Wait until the venue's data about the end of the range is final."""
-        left_us = from_datetime(self._wanted.end) + _SETTLED_AFTER_US - now_us()
-        if left_us > 0:
-            await asyncio.sleep(left_us / 1e6)
-
     def _left(self) -> Window:
         """The part of the range that neither this run nor earlier ones have proved."""
-        start, end = from_datetime(self._wanted.start), from_datetime(self._wanted.end)
-        if self._goes_back:
-            return Window(start, end - self._place.position)
-        return Window(start + self._place.position, end)
+        start_us, end_us, proved_us = self._window.start_us, self._window.end_us, self._place.position
+        return Window(start_us, end_us - proved_us) if self._goes_back else Window(start_us + proved_us, end_us)
 
     async def _trades(self, history: CcxtHistory) -> None:
         wanted = self._wanted
@@ -210,7 +208,7 @@ class _Work:
             if oldest is not None and await self._is_first_of_all(history, oldest):
                 search.begin_with_first()
             self._report.fetched += len(page)
-            self._touch_page(page)
+            self._touch([trade.time for trade in page])
             await self._store(missing, self._covered_us(search))
         self._report.verdict = search.proof()
         self._report.missing = search.missing()
@@ -218,7 +216,7 @@ class _Work:
     async def _is_first_of_all(self, history: CcxtHistory, oldest: Trade) -> bool:
         """Whether the venue's own candles show no trade between the start of the range and this one."""
         minute_us = oldest.time // MINUTE_US * MINUTE_US
-        since_us = from_datetime(self._wanted.start) // MINUTE_US * MINUTE_US
+        since_us = self._window.start_us // MINUTE_US * MINUTE_US
         try:
             candles = await history.candles(self._wanted.symbol, "1m", since_us, with_running=True)
         except FeedError as error:
@@ -230,7 +228,7 @@ class _Work:
     async def _search(self, history: CcxtHistory, series: Series) -> TradeSearch:
         """Begin the search at the stored progress, or beside a stored trade nearby, which then proves the series."""
         wanted, position_us = self._wanted, self._place.position
-        start, end = from_datetime(wanted.start), from_datetime(wanted.end)
+        start, end = self._window.start_us, self._window.end_us
         newest = await gap_filling.newest_trade_before(self._db, wanted.exchange, wanted.symbol, wanted.end)
         begin = partial(
             TradeSearch,
@@ -263,10 +261,8 @@ class _Work:
         """The length of the proved part, in microseconds, from the end where the pages begin."""
         covered = search.covered()
         if search.goes_back:
-            reached_us = from_datetime(self._wanted.end) - covered.start_us
-        else:
-            reached_us = covered.end_us - from_datetime(self._wanted.start)
-        return self._advanced_to(reached_us)
+            return self._advanced_to(self._window.end_us - covered.start_us)
+        return self._advanced_to(covered.end_us - self._window.start_us)
 
     def _advanced_to(self, reached_us: int) -> int:
         """The position to store. It never says finished: that is stored last, after the candles are refreshed."""
@@ -274,7 +270,7 @@ class _Work:
 
     async def _rows(self, history: CcxtHistory) -> None:
         wanted = self._wanted
-        start, end = from_datetime(wanted.start), from_datetime(wanted.end)
+        start, end = self._window.start_us, self._window.end_us
         begin = start + self._place.position
         seen = coverage(wanted.channel, self._timeframe, history, begin, end)
         async for page in pages(history, wanted.channel, wanted.symbol, self._timeframe, begin, end, self._asked):
@@ -300,7 +296,9 @@ class _Work:
             await self._store_rows(checked)
         if self._lost:
             position = self._place.position  # do not advance, so that a later run asks again for rows not stored
-        await self._move_to(position)
+        if position != self._place.position:
+            await self._written(position, ())
+            self._place = Place(position, self._place.epoch)
         self._progress(position / max(1, self._wanted.span_us), self._report)
 
     async def _store_rows(self, records: Sequence[Record]) -> None:
@@ -320,11 +318,6 @@ class _Work:
         self._report.rejected += len(outcome.bad) + kept_out
         self._report.kept_out += kept_out
 
-    async def _move_to(self, position: int) -> None:
-        if position != self._place.position:
-            await self._written(position, ())
-            self._place = Place(position, self._place.epoch)
-
     async def _written(self, position: int, records: Sequence[Record]) -> Flush:
         flush = prepare([Move(self._source, self._place.position, position, self._place.epoch)], records)
         await write(self._db, flush)
@@ -342,17 +335,12 @@ class _Work:
             said.append(f"the table did not take {report.kept_out} rows, and has none that is theirs: see its triggers")
         report.verdict = said_of_lost(report.verdict, said)
 
-    def _touch(self, first_us: int, last_us: int) -> None:
-        first, last = self._touched or (first_us, last_us)
-        self._touched = min(first, first_us), max(last, last_us)
-
-    def _touch_page(self, page: Sequence[Trade]) -> None:
-        """Note the page's times for the candles, stored rows included: a killed run may not have refreshed the
-        candles."""
-        wanted = Window(from_datetime(self._wanted.start), from_datetime(self._wanted.end))
-        times = [trade.time for trade in page if wanted.holds(trade.time)]
-        if times:
-            self._touch(min(times), max(times))
+    def _touch(self, times: Sequence[int]) -> None:
+        """Note times for the candles, those of stored rows too: a killed run may not have refreshed the candles."""
+        inside = [time for time in times if self._window.holds(time)]
+        if inside:
+            first, last = self._touched or (inside[0], inside[0])
+            self._touched = min(first, *inside), max(last, *inside)
 
     async def _refresh(self) -> None:
         if self._wanted.channel == "trades" and self._touched is not None:

@@ -120,7 +120,7 @@ class History(Protocol):
     async def open_interest(self, symbol: str, since_us: int) -> list[OpenInterest]: ...
 
 
-def known(trade: StoredTrade) -> Known:
+def as_known(trade: StoredTrade) -> Known:
     """A stored trade in the form that the search uses."""
     return Known(trade.trade_id, trade.time, trade.price, trade.quantity)
 
@@ -131,7 +131,7 @@ async def stored_beside(db: Database, exchange: str, symbol: str, trades: Sequen
         return {}
     times = [trade.time for trade in trades]
     rows = await gap_filling.stored_trades(db, exchange, symbol, min(times), max(times))
-    return {trade_id: known(trade) for trade_id, trade in rows.items()}
+    return {trade_id: as_known(trade) for trade_id, trade in rows.items()}
 
 
 async def missing_rows(db: Database, channel: str, rows: Sequence[Row]) -> list[Row]:

@@ -10,10 +10,10 @@ import structlog
 from ingestd.backfill.audit import Auditor
 from ingestd.backfill.fill import Filler, Intake, together
 from ingestd.backfill.venues import Venue, Venues
+from ingestd.channels import SERVED
 from ingestd.clock import from_datetime, iso_text, monotonic_s, now_us
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import ChannelError, FeedError, IngestdError, NotYet, RateLimited, SymbolError, Unfillable, is_away
-from ingestd.feeds.ccxt.history import CHANNELS
 from ingestd.log_limit import LogLimit
 from ingestd.ops.metrics import Metrics
 from ingestd.retry import Backoff
@@ -116,7 +116,7 @@ class Backfill:
         now = monotonic_s()
         waiting = [gap_id for gap_id, (not_before_s, _) in self._postponed.items() if not_before_s > now]
         exchanges = {venue.exchange for venue in self._venues.all if not await venue.is_paused(database)}
-        gaps = await gap_filling.due_gaps(database, exchanges, CHANNELS, but=waiting, limit=1)
+        gaps = await gap_filling.due_gaps(database, exchanges, SERVED, but=waiting, limit=1)
         return gaps[0] if gaps else None
 
     async def _attempt(self, database: Database, gap: Gap) -> None:

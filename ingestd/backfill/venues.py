@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from ingestd.channels import SERVED
 from ingestd.clock import monotonic_s, now_us
 from ingestd.config.models import FeedConfig
 from ingestd.errors import RateLimited
-from ingestd.feeds.ccxt.history import CHANNELS, CcxtHistory
+from ingestd.feeds.ccxt.history import CcxtHistory
 from ingestd.feeds.markets import symbols as symbol_names
 from ingestd.retry import Backoff
 from ingestd.storage import gap_filling
@@ -87,7 +88,7 @@ class Venues:
 
     def __init__(self, feeds: Sequence[FeedConfig], rate_share: float, holds: Callable[[str, str], bool]) -> None:
         """`holds` says which (exchange, symbol) this process follows."""
-        self.all = [Venue(feed, rate_share) for feed in feeds if set(feed.channels) & set(CHANNELS)]
+        self.all = [Venue(feed, rate_share) for feed in feeds if set(feed.channels) & set(SERVED)]
         self._holds = holds
 
     def of(self, exchange: str, channel: str) -> list[Venue]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ingestd.backfill.on_demand import Report, Wanted
 from ingestd.backfill.on_demand import backfill as fill
+from ingestd.channels import SERVED
 from ingestd.cli.loading import load_checked
 from ingestd.cli.options import config_option, json_option
 from ingestd.cli.say import say, say_json
@@ -27,14 +28,13 @@ from ingestd.files import private
 from ingestd.ops import logs
 
 _SHOWN_AT_MOST = 20
-CHANNELS = ["trades", "candles", "funding", "open_interest"]
 
 
 @click.command()
 @config_option
 @click.option("--exchange", required=True, help="The exchange id of one of the configured feeds.")
 @click.option("--symbol", required=True, help="The unified symbol, such as BTC/USDT.")
-@click.option("--channel", required=True, type=click.Choice(CHANNELS))
+@click.option("--channel", required=True, type=click.Choice(SERVED))
 @click.option(
     "--from",
     "start",

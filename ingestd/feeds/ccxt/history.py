@@ -25,7 +25,7 @@ from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.feeds.past.id_runs import Window
 from ingestd.feeds.past.trade_search import Request
 from ingestd.feeds.stopping import Stop, failure_of
-from ingestd.records import Candle, Channel, Funding, OpenInterest, Trade
+from ingestd.records import Candle, Funding, OpenInterest, Trade
 from ingestd.venues.all import facts_of
 from ingestd.venues.symbol_names import nearest_markets
 from ingestd.venues.trade_identity import TradeIds
@@ -44,7 +44,6 @@ _FEATURES: Mapping[str, str] = {
     "funding": "fetchFundingRateHistory",
     "open_interest": "fetchOpenInterestHistory",
 }
-CHANNELS: tuple[Channel, ...] = ("trades", "candles", "funding", "open_interest")
 
 
 class CcxtHistory:
