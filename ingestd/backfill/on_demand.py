@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import structlog
 
+from ingestd.backfill.audit import MINUTE_US
 from ingestd.backfill.past import (
     NOT_PROVED,
     as_known,
@@ -41,7 +42,6 @@ from ingestd.records import MarketRecord, Record, Trade
 from ingestd.retry import Backoff
 from ingestd.storage import gap_filling, rollups
 from ingestd.storage.access import DatabaseAccess
-from ingestd.storage.candle_audit import MINUTE_US
 from ingestd.storage.database import Database
 from ingestd.storage.migrate import check_schema
 from ingestd.storage.retention import accepted_window

@@ -73,7 +73,9 @@ def contexts(tls: TlsMode, server_name: str) -> list[ssl.SSLContext | None]:
         return [None]
     context = _context(tls)
     context.server_name = server_name
-    return {"allow": [None, context], "prefer": [context, None]}.get(tls.mode, [context])
+    if tls.mode == "allow":
+        return [None, context]
+    return [context, None] if tls.mode == "prefer" else [context]
 
 
 def require_usable(tls: TlsMode) -> None:

@@ -10,15 +10,14 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from ingestd.backfill.audit import Auditor
+from ingestd.backfill.audit import Auditor, Minute, compare
 from ingestd.backfill.fill import Filler
 from ingestd.clock import now_us, to_datetime
 from ingestd.config.models import BackfillConfig, FeedConfig
 from ingestd.feeds.past.trade_search import Request
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Candle, Funding, MarketRecord, OpenInterest, Trade
-from ingestd.storage import candle_audit, engine, gap_filling, rollups
-from ingestd.storage.candle_audit import Minute
+from ingestd.storage import engine, gap_filling, rollups
 from ingestd.storage.database import Database
 from ingestd.storage.writer.writer import prepare, write
 from ingestd.venues.trades import Ids, Paging, Series
@@ -192,6 +191,6 @@ async def test_capture_that_began_in_the_middle_of_a_minute_is_not_blamed(db: Da
 def test_candles_are_compared_as_numbers(ours: tuple[str, ...] | None, volume: str, fields: str) -> None:
     theirs = Candle("binance", "BTC/USDT", 0, 0, "1m", "1.0", "3", "1", "2", volume)
     minutes = {} if ours is None else {0: Minute(*map(Decimal, ours))}
-    agreeing, wrong = candle_audit.compare(minutes, [theirs])
+    agreeing, wrong = compare(minutes, [theirs])
     assert [item.fields for item in wrong] == ([fields] if fields else [])
     assert agreeing == (not fields)

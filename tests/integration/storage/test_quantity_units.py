@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from ingestd.backfill.audit import Minute, comparable_volume, compare
 from ingestd.feeds.ccxt.records import market_info
 from ingestd.feeds.markets.quantity_units import unit_of
 from ingestd.records import Candle, Trade
 from ingestd.status import MarketInfo
 from ingestd.storage import engine as engines
 from ingestd.storage import repository, rollups
-from ingestd.storage.candle_audit import Minute, comparable_volume, compare
 from ingestd.storage.database import Database
 from ingestd.storage.writer import copy_text
 from ingestd.storage.writer.tables import TABLES

@@ -17,13 +17,14 @@ import structlog.testing
 from click.testing import CliRunner
 
 from ingestd import cli
+from ingestd.backfill import audit
 from ingestd.clock import from_datetime, to_datetime
 from ingestd.errors import DatabaseError
 from ingestd.events.messages import Completed, Executed, Submitted
 from ingestd.events.tables import store_events
 from ingestd.records import Candle, FeedGap, Funding, OpenInterest, Record, Rejected
 from ingestd.status import MarketInfo
-from ingestd.storage import candle_audit, gap_filling, leases, repository, retention, rights, rollups
+from ingestd.storage import gap_filling, leases, repository, retention, rights, rollups
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
@@ -172,7 +173,7 @@ async def the_daemon_works(database: DatabaseForTest, engine: Engine, tmp_path: 
         await gap_filling.pause_venue(db, "binance", NOW_US, "test")
         theirs = Candle("binance", "BTC/USDT", T0_US, T0_US, "1m", "1", "2", "1", "2", "10", None, 7)
         for _ in range(2):
-            await candle_audit.record(db, candle_audit.Disagreement(theirs, None, "missing"))
+            await audit.record(db, audit.Disagreement(theirs, None, "missing"))
         async with db.transaction():
             await store_events(db, events())
         async with db.transaction():
