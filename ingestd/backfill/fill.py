@@ -119,19 +119,19 @@ class Filler:
                 refused += await self._hand_over(missing, lacking)
         except Unfillable as error:  # still count the rows stored so far, and refresh the candles
             failure = error
-        recovered = await gap_filling.recovered_trades(self._db, gap, before, after)
+        recovered, first, last = await gap_filling.recovered_trades(self._db, gap, before, after)
         if gap.cause == CANDLE_AUDIT:  # all trades may be stored, and only the candle be stale
             await rollups.refresh_window(self._db, gap.started_at, gap.ended_at)
-        if recovered.first is not None and recovered.last is not None:
-            await rollups.refresh_window(self._db, recovered.first, recovered.last + _AFTER)
+        if first is not None and last is not None:
+            await rollups.refresh_window(self._db, first, last + _AFTER)
         if failure is not None:
             verdict = f"unfillable: {failure}"
-            return Filled(recovered.rows, verdict, [window], may_come=isinstance(failure, Behind))
+            return Filled(recovered, verdict, [window], may_come=isinstance(failure, Behind))
         if not refused:
-            return Filled(recovered.rows, search.proof(), search.missing())
+            return Filled(recovered, search.proof(), search.missing())
         aside = [Window(trade.time, trade.time + 1) for trade in refused]
         verdict = said_of_lost(search.proof(), [put_aside(len(refused))])
-        return Filled(recovered.rows, verdict, merged([*search.missing(), *aside]))
+        return Filled(recovered, verdict, merged([*search.missing(), *aside]))
 
     async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
         """Fill candles, funding rates or open interest, which are identified by their times."""

@@ -138,7 +138,10 @@ class IdSeries:
             missing,
             present=present,
         )
-        return replace(report, belief=self._judged(len(missing) + joined, report.count)) if missing else report
+        if not missing:
+            return report
+        self._skipped += report.count
+        return replace(report, belief=self._consecutive.judge(self._all_steps, len(missing) + joined))
 
     @property
     def steps(self) -> int:
@@ -148,10 +151,6 @@ class IdSeries:
     @property
     def _all_steps(self) -> int:
         return 0 if self._highest is None or self._first is None else self._highest - self._first - self._skipped
-
-    def _judged(self, holes_now: int, skipped_now: int) -> Belief:
-        self._skipped += skipped_now
-        return self._consecutive.judge(self._all_steps, holes_now)
 
     @property
     def is_settled(self) -> bool:

@@ -41,45 +41,25 @@ class StoredTrade:
     quantity: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """Rows that were recovered: how many, and the exchange times they cover (None: none)."""
-
-    rows: int
-    first: datetime | None
-    last: datetime | None
-
-
 async def due_gaps(
     db: Database, exchanges: Collection[str], channels: Collection[str], *, but: Collection[int], limit: int
 ) -> list[Gap]:
     """Gaps that have ended and are neither filled nor unfillable, newest first."""
-    rows = await db.fetch(
+    sql = (
         "SELECT id, exchange, symbol, channel, started_at, ended_at, cause, detail FROM feed_gaps "
         "WHERE status = 'closed' AND ended_at IS NOT NULL AND exchange = ANY($1::text[]) AND channel = ANY($2::text[]) "
-        "AND id <> ALL($3::bigint[]) ORDER BY started_at DESC, id DESC LIMIT $4",
-        list(exchanges),
-        list(channels),
-        list(but),
-        limit,
+        "AND id <> ALL($3::bigint[]) ORDER BY started_at DESC, id DESC LIMIT $4"
     )
-    return [Gap(**row) for row in rows]
+    return [Gap(**row) for row in await db.fetch(sql, list(exchanges), list(channels), list(but), limit)]
 
 
 async def trades_before(db: Database, gap: Gap) -> list[StoredTrade]:
     """The last trades received before the gap, oldest first."""
     # If ids are missing inside one frame, the gap begins and ends at one moment: that frame comes after the gap.
     received = "<=" if gap.started_at < gap.ended_at else "<"
-    newest_first = await _trades(
-        db,
-        f"time > $3 AND time <= $4 AND received_at {received} $5 ORDER BY time DESC, seq DESC LIMIT {_EDGE_TRADES}",
-        gap.exchange,
-        gap.symbol,
-        gap.started_at - _LOOK_BACK,
-        gap.started_at + _CLOCKS_APART,
-        gap.started_at,
-    )
-    return newest_first[::-1]
+    where = f"time > $3 AND time <= $4 AND received_at {received} $5 ORDER BY time DESC, seq DESC LIMIT {_EDGE_TRADES}"
+    since, until = gap.started_at - _LOOK_BACK, gap.started_at + _CLOCKS_APART
+    return (await _trades(db, where, gap.exchange, gap.symbol, since, until, gap.started_at))[::-1]
 
 
 async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
@@ -87,16 +67,12 @@ async def trades_after(db: Database, gap: Gap) -> list[StoredTrade]:
 
     Rows of an earlier, interrupted backfill are not among them: they were received later than that frame.
     """
-    return await _trades(
-        db,
+    where = (
         "time > $3 AND time <= $4 AND received_at = (SELECT min(received_at) FROM trades WHERE exchange = $1 "
-        "AND symbol = $2 AND time > $3 AND time <= $4 AND received_at >= $5) ORDER BY time, seq",
-        gap.exchange,
-        gap.symbol,
-        gap.started_at - _CLOCKS_APART,
-        gap.ended_at + _CLOCKS_APART,
-        gap.ended_at,
+        "AND symbol = $2 AND time > $3 AND time <= $4 AND received_at >= $5) ORDER BY time, seq"
     )
+    since, until = gap.started_at - _CLOCKS_APART, gap.ended_at + _CLOCKS_APART
+    return await _trades(db, where, gap.exchange, gap.symbol, since, until, gap.ended_at)
 
 
 async def stored_trades(
@@ -123,81 +99,63 @@ async def stored_times(
     db: Database, channel: str, exchange: str, symbol: str, first_us: int, last_us: int, timeframe: str | None = None
 ) -> set[int]:
     """The times (microseconds) of `[first_us, last_us]` at which a channel other than trades has a row."""
-    key = " AND timeframe = $5" if channel == "candles" else ""
-    rows = await db.fetch(
+    sql = (
         f"SELECT time FROM {ROW_OF[channel].table} "  # noqa: S608 - our own names
-        f"WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4{key}",
-        exchange,
-        symbol,
-        to_datetime(first_us),
-        to_datetime(last_us),
-        *([timeframe] if key else []),
+        "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time <= $4"
     )
-    return {from_datetime(row["time"]) for row in rows}
+    args = [exchange, symbol, to_datetime(first_us), to_datetime(last_us)]
+    if channel == "candles":
+        sql += " AND timeframe = $5"
+        args.append(timeframe)
+    return {from_datetime(row["time"]) for row in await db.fetch(sql, *args)}
 
 
 async def recovered_trades(
     db: Database, gap: Gap, before: Sequence[StoredTrade], after: Sequence[StoredTrade]
-) -> Recovered:
-    """The trades between the gap's edges that were received after the gap.
+) -> tuple[int, datetime | None, datetime | None]:
+    """How many trades between the gap's edges were received after the gap, and the exchange times of the first and the
+    last (None: none).
 
     Counted in the table, so that what an interrupted backfill stored is counted too.
     """
-    last = max(after, key=lambda trade: (trade.time, trade.seq))
-    row = await db.fetchrow(
+    sql = (
         "SELECT count(*) AS rows, min(time) AS first, max(time) AS last FROM trades "
         "WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND (time, seq) < ($4, $5) AND received_at > $6 "
-        "AND trade_id <> ALL($7::text[])",
-        gap.exchange,
-        gap.symbol,
-        to_datetime(min(trade.time for trade in before)),
-        to_datetime(last.time),
-        last.seq,
-        gap.ended_at,
-        [trade.trade_id for trade in after],
+        "AND trade_id <> ALL($7::text[])"
     )
+    first_us, last = min(trade.time for trade in before), max(after, key=lambda trade: (trade.time, trade.seq))
+    edges = to_datetime(first_us), to_datetime(last.time), last.seq
+    ids = [trade.trade_id for trade in after]
+    row = await db.fetchrow(sql, gap.exchange, gap.symbol, *edges, gap.ended_at, ids)
     assert row is not None
-    return Recovered(**row)
+    return row["rows"], row["first"], row["last"]
 
 
 async def settle(db: Database, gap: Gap, status: str, recovered_rows: int, verdict: str) -> None:
     """Store the gap's new status, `filled` or `unfillable`, and put the verdict in front of its detail."""
+    sql = "UPDATE feed_gaps SET status = $2, recovered_rows = $3, detail = $4 WHERE id = $1 AND status = 'closed'"
     detail = verdict if not gap.detail else f"{verdict}; {gap.detail}"
-    await db.execute(
-        "UPDATE feed_gaps SET status = $2, recovered_rows = $3, detail = $4 WHERE id = $1 AND status = 'closed'",
-        gap.id,
-        status,
-        recovered_rows,
-        detail[:1000],
-    )
+    await db.execute(sql, gap.id, status, recovered_rows, detail[:1000])
 
 
 async def report_gap(
     db: Database, exchange: str, symbol: str, started_at: datetime, ended_at: datetime, cause: str, detail: str
 ) -> bool:
     """Store a trade gap that has already ended. False: it is stored already."""
-    added = await db.execute(
+    sql = (
         "INSERT INTO feed_gaps (exchange, symbol, channel, started_at, ended_at, cause, status, detail) "
-        "VALUES ($1, $2, 'trades', $3, $4, $5, 'closed', $6) ON CONFLICT DO NOTHING",
-        exchange,
-        symbol,
-        started_at,
-        ended_at,
-        cause,
-        detail,
+        "VALUES ($1, $2, 'trades', $3, $4, $5, 'closed', $6) ON CONFLICT DO NOTHING"
     )
-    return added > 0
+    return await db.execute(sql, exchange, symbol, started_at, ended_at, cause, detail) > 0
 
 
 async def pause_venue(db: Database, exchange: str, until_us: int, reason: str) -> None:
     """Store until when a venue wants no requests, for every process and for restarts."""
-    await db.execute(
+    sql = (
         "INSERT INTO venue_pauses (exchange, until, reason) VALUES ($1, $2, $3) ON CONFLICT (exchange) "
-        "DO UPDATE SET until = greatest(venue_pauses.until, excluded.until), reason = excluded.reason",
-        exchange,
-        to_datetime(until_us),
-        reason[:300],
+        "DO UPDATE SET until = greatest(venue_pauses.until, excluded.until), reason = excluded.reason"
     )
+    await db.execute(sql, exchange, to_datetime(until_us), reason[:300])
 
 
 async def paused_until_us(db: Database, exchange: str) -> int:
@@ -208,9 +166,6 @@ async def paused_until_us(db: Database, exchange: str) -> int:
 
 async def _trades(db: Database, where: str, *args: object) -> list[StoredTrade]:
     """The trades of exchange `$1` and symbol `$2` that `where` chooses."""
-    rows = await db.fetch(
-        "SELECT trade_id, time, seq, price::text, quantity::text FROM trades "  # noqa: S608 # our own text
-        f"WHERE exchange = $1 AND symbol = $2 AND {where}",
-        *args,
-    )
+    sql = "SELECT trade_id, time, seq, price::text, quantity::text FROM trades WHERE exchange = $1 AND symbol = $2 AND "
+    rows = await db.fetch(sql + where, *args)
     return [StoredTrade(**{**row, "time": from_datetime(row["time"])}) for row in rows]

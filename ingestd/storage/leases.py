@@ -24,6 +24,10 @@ from ingestd.storage.database import Database, Row
 log = structlog.get_logger()
 
 _TERMS_KEPT = 1000
+_TERMS = (
+    "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, clock_timestamp() AS now "
+    "FROM ingest_leases WHERE lease = $1"
+)
 _UNIT_US = {
     "s": 1_000_000,
     "m": 60_000_000,
@@ -140,12 +144,7 @@ class Title:
 async def terms(database: Database, tenant: Tenant) -> Terms:
     """Every stored term of the lease, and how far this host's clock is off the server's."""
     asked_at = now_us()
-    rows = await database.fetch(
-        "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, clock_timestamp() AS now "
-        "FROM ingest_leases WHERE lease = $1 ORDER BY epoch",
-        tenant.lease,
-        tenant.holder,
-    )
+    rows = await database.fetch(f"{_TERMS} ORDER BY epoch", tenant.lease, tenant.holder)
     if not rows:
         return Terms()
     half_us = (now_us() - asked_at + 1) // 2
@@ -155,14 +154,8 @@ async def terms(database: Database, tenant: Tenant) -> Terms:
 
 async def newest(database: Database, tenant: Tenant) -> tuple[Term, bool] | None:
     """The newest term, and whether it has run out; None: the lease was never held."""
-    row = await database.fetchrow(
-        "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, "
-        "expires_at <= clock_timestamp() AS over "
-        "FROM ingest_leases WHERE lease = $1 ORDER BY epoch DESC LIMIT 1",
-        tenant.lease,
-        tenant.holder,
-    )
-    return None if row is None else (_term(row), bool(row["over"]))
+    row = await database.fetchrow(f"{_TERMS} ORDER BY epoch DESC LIMIT 1", tenant.lease, tenant.holder)
+    return None if row is None else (_term(row), row["expires_at"] <= row["now"])
 
 
 async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: float) -> Term | None:
@@ -170,56 +163,43 @@ async def take(database: Database, tenant: Tenant, after: Term | None, ttl_s: fl
 
     The row is read again under its lock, so a holder that renews at this moment keeps the lease.
     """
-    row = await database.fetchrow(
+    sql = (
         "WITH newest AS MATERIALIZED ("
         " SELECT epoch, holder, expires_at FROM ingest_leases WHERE lease = $1 ORDER BY epoch DESC LIMIT 1 FOR UPDATE) "
         "INSERT INTO ingest_leases (lease, epoch, holder, taken_at, renewed_at, expires_at) "
         "SELECT $1, $3 + 1, $2, clock_timestamp(), clock_timestamp(), clock_timestamp() + make_interval(secs => $4) "
         "WHERE coalesce((SELECT epoch FROM newest), 0) = $3 "
         "AND NOT EXISTS (SELECT FROM newest WHERE holder <> $2 AND expires_at > clock_timestamp()) "
-        "ON CONFLICT DO NOTHING RETURNING epoch, holder, true AS mine, taken_at, renewed_at, expires_at",
-        tenant.lease,
-        tenant.holder,
-        0 if after is None else after.epoch,
-        ttl_s,
+        "ON CONFLICT DO NOTHING RETURNING epoch, holder, true AS mine, taken_at, renewed_at, expires_at"
     )
+    row = await database.fetchrow(sql, tenant.lease, tenant.holder, 0 if after is None else after.epoch, ttl_s)
     if row is None:
         return None
-    await database.execute(
-        "DELETE FROM ingest_leases WHERE lease = $1 AND epoch <= $2", tenant.lease, int(row["epoch"]) - _TERMS_KEPT
-    )
+    oldest = int(row["epoch"]) - _TERMS_KEPT
+    await database.execute("DELETE FROM ingest_leases WHERE lease = $1 AND epoch <= $2", tenant.lease, oldest)
     return _term(row)
 
 
 async def renew(database: Database, lease: str, epoch: int, ttl_s: float) -> bool:
     """Extend our term. False: it is no longer the newest."""
-    renewed = await database.execute(
+    sql = (
         "UPDATE ingest_leases SET renewed_at = clock_timestamp(), "
         "expires_at = clock_timestamp() + make_interval(secs => $3) WHERE lease = $1 AND epoch = $2 "
-        "AND NOT EXISTS (SELECT FROM ingest_leases WHERE lease = $1 AND epoch > $2)",
-        lease,
-        epoch,
-        ttl_s,
+        "AND NOT EXISTS (SELECT FROM ingest_leases WHERE lease = $1 AND epoch > $2)"
     )
-    return renewed > 0
+    return await database.execute(sql, lease, epoch, ttl_s) > 0
 
 
 async def release(database: Database, lease: str, epoch: int) -> None:
     """End our term now, so that a standby need not wait until it runs out (it sees both times equal)."""
-    await database.execute(
-        "UPDATE ingest_leases SET renewed_at = now(), expires_at = now() WHERE lease = $1 AND epoch = $2",
-        lease,
-        epoch,
-    )
+    sql = "UPDATE ingest_leases SET renewed_at = now(), expires_at = now() WHERE lease = $1 AND epoch = $2"
+    await database.execute(sql, lease, epoch)
 
 
 async def require(database: Database, fence: Fence) -> None:
     """Raise Fenced if there is a newer term than the fence names."""
-    row = await database.fetchrow(
-        "SELECT epoch, holder FROM ingest_leases WHERE lease = $1 AND epoch > $2 ORDER BY epoch DESC LIMIT 1",
-        fence.lease,
-        fence.epoch,
-    )
+    sql = "SELECT epoch, holder FROM ingest_leases WHERE lease = $1 AND epoch > $2 ORDER BY epoch DESC LIMIT 1"
+    row = await database.fetchrow(sql, fence.lease, fence.epoch)
     if row is not None:
         raise Fenced(f"the lease {fence.lease} is in term {row['epoch']}, held by {row['holder']}")
 

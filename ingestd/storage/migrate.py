@@ -215,14 +215,11 @@ async def _require_no_other_home(db: Database) -> None:
 
 
 async def _record(db: Database, migration: Migration, engine: Engine) -> None:
-    await db.execute(
-        "INSERT INTO ingestd_migrations (version, name, checksum, engine, program_version) VALUES ($1, $2, $3, $4, $5)",
-        migration.version,
-        migration.name,
-        migration.checksum,
-        engine.value,
-        ingestd.__version__,
+    sql = (
+        "INSERT INTO ingestd_migrations (version, name, checksum, engine, program_version) VALUES ($1, $2, $3, $4, $5)"
     )
+    row = migration.version, migration.name, migration.checksum, engine.value, ingestd.__version__
+    await db.execute(sql, *row)
 
 
 def _is_in_steps(migration: Migration, engine: Engine) -> bool:

@@ -143,9 +143,5 @@ async def _is_done(db: Database, step: Step) -> bool:
 
 
 async def _record(db: Database, version: int, direction: Direction, step: Step) -> None:
-    await db.execute(
-        "INSERT INTO ingestd_migration_steps (version, direction, step) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        version,
-        direction,
-        step.name,
-    )
+    sql = "INSERT INTO ingestd_migration_steps (version, direction, step) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+    await db.execute(sql, version, direction, step.name)

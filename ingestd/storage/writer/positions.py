@@ -152,10 +152,8 @@ async def _raise(database: Database, marks: Sequence[tuple[str, Mark]]) -> None:
 
 async def forget(database: Database, prefix: str, *, older_than_days: int, but: Sequence[str] = ()) -> None:
     """Delete the rows whose source begins with `prefix` and that did not move for so long, except those named."""
-    await database.execute(
+    sql = (
         "DELETE FROM ingest_positions WHERE starts_with(source, $1) AND source <> ALL($2::text[]) "
-        "AND updated_at < now() - make_interval(days => $3)",
-        prefix,
-        list(but),
-        older_than_days,
+        "AND updated_at < now() - make_interval(days => $3)"
     )
+    await database.execute(sql, prefix, list(but), older_than_days)

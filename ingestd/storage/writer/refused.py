@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import structlog
 
@@ -24,8 +24,7 @@ _of_code = re.compile(r"^(?:PL/|SQL)", re.MULTILINE).search  # a line of CONTEXT
 _BLAMED = (Reaction.REJECT_ROW, Reaction.REJECT_AMONG_OTHERS, Reaction.DEDUPLICATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A row of `rejected_records`: `document` is the JSON of what was refused."""
 
     at_us: int
@@ -35,14 +34,11 @@ class Kept:
     document: str
     error: str | None
 
-    def line(self) -> str:
-        return copy_text.rejected(self.at_us, self.table, self.reason, self.sqlstate, self.document, self.error)
-
     def shortened(self) -> Kept:
         """A document that any table accepts: the beginning of this one, in ASCII."""
         document = json.dumps({"characters": len(self.document), "begins": self.document[:_BEGINNING]})
         error = None if self.error is None else self.error.encode("ascii", "backslashreplace").decode()[:_BEGINNING]
-        return replace(self, document=document, error=error)
+        return self._replace(document=document, error=error)
 
 
 def is_blamed(error: DatabaseError, doubts: int) -> bool:
@@ -99,5 +95,5 @@ async def put_aside(database: Database, rows: Sequence[Kept]) -> None:
 
 async def _copy(database: Database, rows: Sequence[Kept]) -> None:
     async with database.savepoint():
-        payload = copy_text.payload(row.line() for row in rows)
+        payload = copy_text.payload(copy_text.rejected(*row) for row in rows)
         await database.copy_text("rejected_records", TABLES["rejected_records"].columns, payload)
