@@ -142,23 +142,20 @@ class Filler:
         seen = coverage(gap.channel, timeframe, history, start_us, due_us)
         total = 0
         times: set[int] = set()
-        key = timeframe if gap.channel == "candles" else None
         async for rows in pages(history, gap.channel, gap.symbol, timeframe, start_us, end_us):
             times.update(row.time for row in rows if self._accepts(row))  # rows put aside do not fill the gap
             lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
             total += len(lacking)
             await self._hand_over(lacking, partial(missing_rows, self._db, gap.channel))
-        seen.see(sorted(times | await self._own_times(gap, start_us, end_us, key)))
+        if (
+            gap.channel == "candles"
+        ):  # the stream has stored some; of other channels it stores no samples or settlements
+            times |= await gap_filling.stored_times(
+                self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
+            )
+        seen.see(sorted(times))
         missing = seen.missing()
         return Filled(total, row_proof(gap.channel, timeframe, missing), missing, may_come=True)
-
-    async def _own_times(self, gap: Gap, start_us: int, end_us: int, timeframe: str | None) -> set[int]:
-        """The times of candles that the stream has stored in the gap, which the venue need not return again."""
-        if gap.channel != "candles":
-            return set()  # stored rows were polled or announced: no samples, no settlements
-        return await gap_filling.stored_times(
-            self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
-        )
 
     async def _hand_over(
         self, records: Sequence[RecordT], lacking: Callable[[Sequence[RecordT]], Awaitable[Sequence[RecordT]]]

@@ -184,7 +184,9 @@ class _Work:
             report.verdict = f"{NOT_PROVED}{error}"
             report.missing = [self._left()]
         self._say_what_was_lost()
-        await self._refresh()
+        if wanted.channel == "trades" and self._touched is not None:
+            first_us, last_us = self._touched
+            await rollups.refresh_window(self._db, to_datetime(first_us), to_datetime(last_us + 1))
         if report.is_proved:
             await self._store([], wanted.span_us)
             self._progress(1.0, report)
@@ -305,8 +307,8 @@ class _Work:
         """Write the rows before any progress is stored, and note those that the table did not store."""
         outcome = (await self._written(self._place.position, records)).outcome
         kept = [record for record in records if isinstance(record, MarketRecord)]
-        for bad in outcome.bad:
-            self._lost += [Window(record.time, record.time + 1) for record in kept if record is bad.record]
+        lost = [bad.record.time for bad in outcome.bad if isinstance(bad.record, MarketRecord)]
+        self._lost += [Window(time, time + 1) for time in lost]
         channel = self._wanted.channel
         if kept_out := outcome.missing.get(channel, 0):
             self._lost.append(Window(min(record.time for record in kept), max(record.time for record in kept) + 1))
@@ -341,11 +343,6 @@ class _Work:
         if inside:
             first, last = self._touched or (inside[0], inside[0])
             self._touched = min(first, *inside), max(last, *inside)
-
-    async def _refresh(self) -> None:
-        if self._wanted.channel == "trades" and self._touched is not None:
-            first, last = self._touched
-            await rollups.refresh_window(self._db, to_datetime(first), to_datetime(last + 1))
 
     async def _asked(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Call the venue. Waits out the pauses it asks for; gives up after a few consecutive failures."""

@@ -27,15 +27,12 @@ _SETTLEMENTS_BEFORE_US = 86_400_000_000  # how far before a window to look for t
 _MONTH_US = 28 * 86_400_000_000
 _STRETCHES_AT_MOST = 1000
 
-
 _NOUNS = {"candles": "closed candle of {timeframe}", "funding": "settlement", "open_interest": "sample"}
 _COMPLETE = {
     "candles": "every candle of {timeframe} that it should have is stored",
     "funding": "every settlement is stored; rates that were announced in between are not served afterwards",
     "open_interest": "every five-minute sample of the venue is stored; what lies between them is not served afterwards",
 }
-
-
 NOT_PROVED = "not proved complete: "
 
 

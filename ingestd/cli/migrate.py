@@ -17,7 +17,7 @@ from ingestd.storage import migrate as migrations
 from ingestd.storage.access import DatabaseAccess
 from ingestd.storage.database import Database
 from ingestd.storage.engine import EngineChoice
-from ingestd.storage.sql_files import read_sql
+from ingestd.storage.migrations import read_sql
 
 Result = TypeVar("Result")
 

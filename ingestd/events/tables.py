@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ingestd.events.messages import Completed, Event, Executed, Submitted
 from ingestd.storage.database import Database
-from ingestd.storage.sql_files import read_sql
+from ingestd.storage.migrations import read_sql
 
 # Defaults for columns of audit.trade_logs that must not be null, where the event lacks the field.
 UNKNOWN_EXCHANGE = "unknown"

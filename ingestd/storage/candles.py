@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -66,18 +65,6 @@ class Level:
             return "12:00:00"
         return interval_days(min([_EVERYTHING_DAYS, *(days - 1 for days in kept_days)]))
 
-    def problems(self, retention: RetentionConfig) -> Iterator[Problem]:
-        """The retention settings that would let a refresh of this level delete candles."""
-        for key in self.retention_keys:
-            days = getattr(retention, key)
-            if days != FOR_EVER and days < self.minimum_days:
-                yield Problem(
-                    f"retention.{key}",
-                    f"is too short to build {self.relation}",
-                    str(days),
-                    f"use at least {self.minimum_days}, or 0 to keep for ever",
-                )
-
 
 def interval_days(days: int) -> str:
     """A number of days as PostgreSQL writes it: `1 day`, `30 days`."""
@@ -86,7 +73,13 @@ def interval_days(days: int) -> str:
 
 def require_room(retention: RetentionConfig) -> None:
     """Raises ConfigError, naming every setting under which a rollup would be refreshed over dropped rows."""
-    found = {problem.path: problem for level in AGGREGATES for problem in level.problems(retention)}
+    found: dict[str, Problem] = {}
+    for level in AGGREGATES:
+        for key in level.retention_keys:
+            days = getattr(retention, key)
+            if days != FOR_EVER and days < level.minimum_days:
+                hint = f"use at least {level.minimum_days}, or 0 to keep for ever"
+                found[key] = Problem(f"retention.{key}", f"is too short to build {level.relation}", str(days), hint)
     if found:
         raise ConfigError(list(found.values()))
 

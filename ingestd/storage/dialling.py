@@ -108,7 +108,11 @@ def _refused(exc: asyncpg.PostgresError, target: Target) -> IngestdError:
         return ConnectionLost(target.unreachable(exc))
     message = first_line(exc)
     advice = refusals.advice(sqlstate, message, "", target.user, target.database)
-    told = target.advice(sqlstate) if advice is None else f"; {advice}"
+    if sqlstate == "28P01" and target.password_from:
+        advice = f"check the password ({target.password_from}) and the user"
+    elif sqlstate == "28P01":
+        advice = "no password was given: name its file in database.password_file"
+    told = "" if advice is None else f"; {advice}"
     return DatabaseError(f"{target} refused the connection: {message}{told}", sqlstate=sqlstate)
 
 

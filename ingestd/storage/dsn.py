@@ -23,12 +23,6 @@ from ingestd.storage.tls import TlsMode, contexts, in_home, require_usable
 
 _DEFAULT_PORT: Final = "5432"
 _SOCKET_FOLDERS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp")
-_ADVICE = {
-    "28000": "check the user name and the server's pg_hba.conf",
-    "3D000": "create it with CREATE DATABASE, or correct database.dsn",
-    "53300": "raise the server's max_connections; a daemon needs four",
-    "57P03": "the server is starting or stopping; it is tried again",
-}
 # Where a parameter comes from that the DSN leaves out, as in libpq. Not PGAPPNAME and PGCONNECT_TIMEOUT, which the
 # configuration has its own options for, nor PGOPTIONS and PGCLIENTENCODING, which are meant for psql.
 _ENVIRONMENT = {
@@ -96,15 +90,6 @@ class Target:
     def unreachable(self, exc: BaseException) -> str:
         """Why there was no connection, and what to look at."""
         return f"{self}: {_why_unreachable(exc)}"
-
-    def advice(self, sqlstate: str) -> str:
-        """What to do about a refusal, to be appended to the server's own words."""
-        advice = _ADVICE.get(sqlstate)
-        if sqlstate == "28P01" and self.password_from:
-            advice = f"check the password ({self.password_from}) and the user"
-        elif sqlstate == "28P01":
-            advice = "no password was given: name its file in database.password_file"
-        return f"; {advice}" if advice else ""
 
 
 def _why_unreachable(exc: BaseException) -> str:

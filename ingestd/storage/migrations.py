@@ -1,4 +1,7 @@
-"""The numbered migration files, compared with what a database has recorded."""
+"""The SQL files: single ones, and the numbered migrations, compared with what a database has recorded.
+
+They are inside the installed package, or at the root of a checkout.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from ingestd.errors import SchemaError
 from ingestd.storage.engine import Engine
-from ingestd.storage.sql_files import sql_root
 
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)(?P<down>\.down)?\.sql")
 _COMMON = "migrations"
@@ -55,6 +59,22 @@ class Applied:
 
     def __str__(self) -> str:
         return f"{self.version:04d}_{self.name}"
+
+
+def sql_root() -> Traversable:
+    """The folder that holds `migrations/`, `timescaledb/` and `postgres/`."""
+    packaged = files("ingestd") / "_data" / "sql"
+    if packaged.is_dir():
+        return packaged
+    checkout = Path(__file__).resolve().parents[2] / "sql"
+    if checkout.is_dir():
+        return checkout
+    raise SchemaError("the SQL files of ingestd are not installed: install the package again")
+
+
+def read_sql(name: str) -> str:
+    """The text of one file, `postgres/refresh_candles.sql`, with Unix line ends."""
+    return sql_root().joinpath(*name.split("/")).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def load(engine: Engine) -> list[Migration]:

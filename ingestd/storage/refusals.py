@@ -16,9 +16,12 @@ _OF_OBJECT = re.compile(
 )
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 
-
 _MIGRATE = "the schema is not the one that this version needs: run `ingestd migrate`"
 _ADVICE = {
+    "28000": "check the user name and the server's pg_hba.conf",
+    "3D000": "create it with CREATE DATABASE, or correct database.dsn",
+    "53300": "raise the server's max_connections; a daemon needs four",
+    "57P03": "the server is starting or stopping; it is tried again",
     "25006": "a standby, or default_transaction_read_only is on: let database.dsn name the primary, or set that off",
     "42P01": _MIGRATE,
     "42703": _MIGRATE,

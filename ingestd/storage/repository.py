@@ -10,7 +10,7 @@ import structlog
 from ingestd.errors import DatabaseError
 from ingestd.status import MarketInfo
 from ingestd.storage.database import Database
-from ingestd.storage.sql_files import read_sql
+from ingestd.storage.migrations import read_sql
 from ingestd.venues.symbol_names import compact_symbol, dash_symbol
 
 log = structlog.get_logger()

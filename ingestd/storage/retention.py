@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from ingestd.storage.rights import owns
 from ingestd.validation import TimeWindow, time_window
 
 _ROWS_PER_DELETE = 20_000
+_ALL = "true"
 _SLICE = timedelta(days=1)
 
 
@@ -26,7 +28,7 @@ class Expiry:
     table: str
     column: str
     days: int
-    condition: str = "true"
+    condition: str = _ALL
 
 
 async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
@@ -35,21 +37,12 @@ async def purge(db: Database, engine: Engine, config: Config) -> dict[str, int]:
     TimescaleDB's policies drop whole chunks. This deletes from tables without chunks and from `ohlcv_data`, whose
     retention depends on the timeframe.
     """
-    deleted: dict[str, int] = {}
+    deleted: Counter[str] = Counter()
     now = datetime.now(UTC)
     for expiry in _expiries(engine, config.retention):
-        if expiry.days == FOR_EVER:
-            continue
-        cutoff = now - timedelta(days=expiry.days)
-        if expiry.table not in HYPERTABLES or not engine.has_hypertables:
-            count = await _delete_rows(db, expiry, cutoff)
-        else:
-            count = await _delete_slices(db, expiry, cutoff)
-        if count:
-            deleted[expiry.table] = deleted.get(expiry.table, 0) + count
-    if engine is Engine.TIMESCALEDB_APACHE:
-        await _drop_chunks(db, config.retention, now)
-    return deleted
+        if expiry.days != FOR_EVER:
+            deleted[expiry.table] += await _delete(db, engine, expiry, now - timedelta(days=expiry.days))
+    return dict(+deleted)
 
 
 def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
@@ -64,10 +57,19 @@ def _expiries(engine: Engine, retention: RetentionConfig) -> Iterator[Expiry]:
     for level in (*LEVELS, TICK_HOURS):
         yield Expiry(level.relation, "bucket_start", getattr(retention, level.retention_keys[1]))
     yield Expiry("ohlcv_1h_minutes", "bucket_start", retention.market_ticks_days)
-    if engine is Engine.POSTGRES:
-        for table in HYPERTABLES:
-            if table != "ohlcv_data":
-                yield Expiry(table, "time", getattr(retention, f"{table}_days"))
+    for table in HYPERTABLES:
+        if table != "ohlcv_data":
+            yield Expiry(table, "time", getattr(retention, f"{table}_days"))
+
+
+async def _delete(db: Database, engine: Engine, expiry: Expiry, cutoff: datetime) -> int:
+    """Delete the rows before the cutoff; how many. Only a table's owner may drop whole chunks, which counts no rows."""
+    if expiry.table not in HYPERTABLES or not engine.has_hypertables:
+        return await _delete_rows(db, expiry, cutoff)
+    if expiry.condition == _ALL and await owns(db, expiry.table):
+        await db.fetch("SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", expiry.table, cutoff)
+        return 0
+    return await _delete_slices(db, expiry, cutoff)
 
 
 async def _delete_rows(db: Database, expiry: Expiry, cutoff: datetime) -> int:
@@ -97,19 +99,6 @@ async def _delete_slices(db: Database, expiry: Expiry, cutoff: datetime) -> int:
             f"DELETE FROM {expiry.table} WHERE {where}",  # noqa: S608 - our own names
             min(cutoff, oldest + _SLICE),
         )
-
-
-async def _drop_chunks(db: Database, retention: RetentionConfig, now: datetime) -> None:
-    """Drop whole chunks, which only the table's owner may do; any other role deletes the rows."""
-    for table in HYPERTABLES:
-        days = FOR_EVER if table == "ohlcv_data" else getattr(retention, f"{table}_days")
-        if days == FOR_EVER:
-            continue
-        cutoff = now - timedelta(days=days)
-        if await owns(db, table):
-            await db.fetch("SELECT drop_chunks($1::regclass, older_than => $2::timestamptz)", table, cutoff)
-        else:
-            await _delete_slices(db, Expiry(table, "time", days), cutoff)
 
 
 def accepted_window(config: Config) -> Callable[[int], TimeWindow]:

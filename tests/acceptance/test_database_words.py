@@ -16,7 +16,7 @@ import pytest
 
 from ingestd.lab.sim.child import free_port
 from ingestd.lab.sim.embedded import EmbeddedPostgres
-from ingestd.storage.sql_files import read_sql
+from ingestd.storage.migrations import read_sql
 from tests.acceptance.test_process import feed, market
 from tests.support.daemon import ingestd, running, write_config
 from tests.support.postgres import DatabaseForTest, Server, temporary_database

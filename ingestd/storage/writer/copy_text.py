@@ -106,8 +106,8 @@ class _Milliseconds(dict[int, str]):
         return text
 
 
-def _optional(value: str | int | None) -> str | int:
-    return _NULL if value is None else value
+def _optional(value: str | int | None) -> str:
+    return _NULL if value is None else str(value)
 
 
 def _optional_time(time_us: int | None) -> str:
@@ -218,7 +218,7 @@ def _written_as(rule: FieldRule | None) -> Callable[[Any], str]:
     if rule is not None and rule.allows == "time":
         return _optional_time
     is_number = rule is not None and (rule.is_decimal or rule.allows == "count")
-    return (lambda value: str(_optional(value))) if is_number else _optional_text
+    return _optional if is_number else _optional_text
 
 
 _LINES: dict[type, tuple[str, _Lines]] = {

@@ -30,7 +30,7 @@ from ingestd.storage.database import Database
 from ingestd.storage.engine import Engine
 from ingestd.storage.leases import Tenant
 from ingestd.storage.migrate import check_schema, migrate
-from ingestd.storage.sql_files import read_sql
+from ingestd.storage.migrations import read_sql
 from ingestd.storage.writer import positions
 from tests.integration.sinks.test_timescale import rig, store
 from tests.support.postgres import DatabaseForTest, Server, default_config, running_server, temporary_database

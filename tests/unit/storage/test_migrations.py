@@ -12,8 +12,7 @@ import pytest
 from ingestd.errors import SchemaError
 from ingestd.storage import migrations
 from ingestd.storage.engine import Engine
-from ingestd.storage.migrations import Applied, Migration
-from ingestd.storage.sql_files import read_sql
+from ingestd.storage.migrations import Applied, Migration, read_sql
 
 SQL = Path(__file__).parents[3] / "sql"
 FOLDERS = ("migrations", "timescaledb", "timescaledb-apache", "postgres")
