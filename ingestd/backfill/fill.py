@@ -105,18 +105,13 @@ class Filler:
             before=[as_known(trade) for trade in before],
             after=[as_known(trade) for trade in after],
         )
-
-        async def lacking(trades: Sequence[Trade]) -> list[Trade]:
-            stored = await stored_beside(self._db, gap.exchange, gap.symbol, trades)
-            return [trade for trade in trades if trade.trade_id not in stored]
-
         refused: list[Trade] = []
         failure = None
         try:
             while (request := search.next()) is not None:
                 page = await history.trades(gap.symbol, series, request)
                 missing = search.accept(page, await stored_beside(self._db, gap.exchange, gap.symbol, page))
-                refused += await self._hand_over(missing, lacking)
+                refused += await self._hand_over(missing, partial(self._lacking, gap))
         except Unfillable as error:  # still count the rows stored so far, and refresh the candles
             failure = error
         recovered, first, last = await gap_filling.recovered_trades(self._db, gap, before, after)
@@ -133,6 +128,11 @@ class Filler:
         verdict = said_of_lost(search.proof(), [put_aside(len(refused))])
         return Filled(recovered, verdict, merged([*search.missing(), *aside]))
 
+    async def _lacking(self, gap: Gap, trades: Sequence[Trade]) -> list[Trade]:
+        """Those of the trades that are not stored."""
+        stored = await stored_beside(self._db, gap.exchange, gap.symbol, trades)
+        return [trade for trade in trades if trade.trade_id not in stored]
+
     async def _fill_rows(self, gap: Gap, history: History, timeframe: str) -> Filled:
         """Fill candles, funding rates or open interest, which are identified by their times."""
         span_us = step_us(gap.channel, timeframe, history)
@@ -147,9 +147,7 @@ class Filler:
             lacking = await missing_rows(self._db, gap.channel, [row for row in rows if row.time >= start_us])
             total += len(lacking)
             await self._hand_over(lacking, partial(missing_rows, self._db, gap.channel))
-        if (
-            gap.channel == "candles"
-        ):  # the stream has stored some; of other channels it stores no samples or settlements
+        if gap.channel == "candles":  # the stream has stored some, which the venue need not return again
             times |= await gap_filling.stored_times(
                 self._db, gap.channel, gap.exchange, gap.symbol, start_us, end_us, timeframe
             )
