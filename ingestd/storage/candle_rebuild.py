@@ -19,7 +19,7 @@ views that read the old are bound to the new. The old hierarchy is dropped last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -37,6 +37,8 @@ _MAKE = "make the new candles"
 _NEXT = "ingestd_next_"
 _LEFT_OUT = "ingestd_left_out"
 _OLD = "ingestd_old_"
+_DROP_LEFT_OUT = f"DROP TABLE IF EXISTS {_LEFT_OUT}"
+_DROP_VIEW = "DROP MATERIALIZED VIEW IF EXISTS "
 _MONTHS = "candles_1M"
 _BUCKETS_AT_ONCE = 1440  # a day of minutes, two months of hours
 _LONG = timedelta(days=1)  # the shortest time that trades are kept
@@ -62,16 +64,16 @@ _TAKEN_OVER: Mapping[str, str] = {
 def steps(definitions: str, recorded: Step) -> list[Step]:
     """The whole work, in order. `definitions` makes the new hierarchy, empty; `recorded` says in `ingestd_migrations`
     that the schema has changed, in the transaction in which it does."""
+    filling: Mapping[str, Callable[..., Awaitable[None]]] = {"refresh": _refresh, "keep": _keep, "show": _show}
     filled = [
-        step
+        Step(f"{name} {level.relation}", partial(run, level=level), in_transaction=False)
         for level in LEVELS
-        for step in (
-            Step(f"refresh {level.relation}", partial(_refresh, level=level), in_transaction=False),
-            Step(f"keep {level.relation}", partial(_keep, level=level), in_transaction=False),
-            Step(f"show {level.relation}", partial(_show, level=level), in_transaction=False),
-        )
+        for name, run in filling.items()
     ]
-    dropped = [Step(f"drop old {level.relation}", partial(_drop_old, level=level)) for level in reversed(LEVELS)]
+    dropped = [
+        Step(f"drop old {level.relation}", partial(Database.script, sql=_DROP_VIEW + _OLD + level.relation))
+        for level in reversed(LEVELS)
+    ]
     return [
         Step(_MAKE, partial(_make, definitions=definitions)),
         Step("count the trades of no candle", _count_left_out),
@@ -79,16 +81,16 @@ def steps(definitions: str, recorded: Step) -> list[Step]:
         Step("look again", _look_again, in_transaction=False, before=TAKE_OVER),
         Step(TAKE_OVER, partial(_take_over, recorded=recorded)),
         *dropped,
-        Step("drop the count", _drop_left_out),
+        Step("drop the count", partial(Database.script, sql=_DROP_LEFT_OUT)),
     ]
 
 
 async def put_away(db: Database) -> None:
     """Drop a new hierarchy that is not to be finished; the old one is untouched."""
-    await _drop_left_out(db)
+    await db.script(_DROP_LEFT_OUT)
     await db.script(f'DROP VIEW IF EXISTS "{_NEXT}{_MONTHS}"')
     for level in reversed(LEVELS):
-        await db.script(f"DROP MATERIALIZED VIEW IF EXISTS {_NEXT}{level.relation}")
+        await db.script(_DROP_VIEW + _NEXT + level.relation)
 
 
 def windows(level: Level, start: datetime | None, end: datetime) -> Iterator[tuple[datetime | None, datetime]]:
@@ -113,10 +115,9 @@ async def _make(db: Database, definitions: str) -> None:
 
 async def _count_left_out(db: Database) -> None:
     """By minute and once: to ask the trades for each candle is to look into each of their chunks for each."""
-    await _drop_left_out(db)
     await db.script(
-        f"CREATE TABLE {_LEFT_OUT} AS SELECT date_trunc('minute', time, 'UTC') AS minute, exchange, symbol,"  # noqa: S608
-        " count(*) AS trades FROM trades WHERE NOT in_candles GROUP BY 1, 2, 3;"
+        f"{_DROP_LEFT_OUT}; CREATE TABLE {_LEFT_OUT} AS SELECT date_trunc('minute', time, 'UTC') AS minute,"  # noqa: S608
+        " exchange, symbol, count(*) AS trades FROM trades WHERE NOT in_candles GROUP BY 1, 2, 3;"
         f"CREATE INDEX ON {_LEFT_OUT} (exchange, symbol, minute)"
     )
 
@@ -134,10 +135,6 @@ async def _count_left_out_since(db: Database, since: datetime) -> None:
             " FROM trades WHERE NOT in_candles AND time >= $1 GROUP BY 1, 2, 3",
             first,
         )
-
-
-async def _drop_left_out(db: Database) -> None:
-    await db.script(f"DROP TABLE IF EXISTS {_LEFT_OUT}")
 
 
 async def _look_again(db: Database) -> None:
@@ -274,10 +271,6 @@ async def _take_over(db: Database, recorded: Step) -> None:
     await recorded.run(db)
 
 
-async def _drop_old(db: Database, level: Level) -> None:
-    await db.script(f"DROP MATERIALIZED VIEW IF EXISTS {_OLD}{level.relation}")
-
-
 async def _require_movable(db: Database) -> None:
     """Raises SchemaError, naming what reads the old hierarchy and cannot be bound to the new one."""
     obstacles = await relation_traits.immovable_readers(db, _RELATIONS, except_for={_MONTHS})
@@ -290,7 +283,6 @@ async def _require_movable(db: Database) -> None:
 
 
 async def _oldest_of_source(db: Database, level: Level) -> datetime | None:
-    source = "trades" if level.source == "trades" else f"{_NEXT}{level.source}"
-    column = "time" if level.source == "trades" else "bucket_start"
+    column, source = ("time", "trades") if level.source == "trades" else ("bucket_start", f"{_NEXT}{level.source}")
     oldest: datetime | None = await db.fetchval(f"SELECT min({column}) FROM {source}")  # noqa: S608 # our own names
     return oldest

@@ -124,7 +124,8 @@ def describe_target(dsn: str, dsn_from: str = "database.dsn") -> Target:
     Opens no connection. Raises ConfigError with every mistake; no message shows a value of the DSN.
     """
     given = config_dsn.read(dsn)
-    service, defaults = _service(given), _defaults()
+    service = _service(given)
+    defaults = {name: os.environ[variable] for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
     parameters = defaults | service | given
     problems = list(config_dsn.mistakes(parameters))
     if problems:
@@ -180,10 +181,6 @@ def _account() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         raise ConfigError([Problem(config_dsn.PATH, "names no user", hint=config_dsn.EXAMPLE)]) from None
-
-
-def _defaults() -> dict[str, str]:
-    return {name: os.environ[variable] for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
 
 
 def _service(given: Mapping[str, str]) -> dict[str, str]:

@@ -28,14 +28,7 @@ _TERMS = (
     "SELECT epoch, holder, holder = $2 AS mine, taken_at, renewed_at, expires_at, clock_timestamp() AS now "
     "FROM ingest_leases WHERE lease = $1"
 )
-_UNIT_US = {
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-    "w": 604_800_000_000,
-    "M": 31 * 86_400_000_000,
-}
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "M": 31 * 86_400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +109,7 @@ class Terms:
 def _closes_at(candle: Candle) -> int:
     """When the candle's period ends; with an unknown timeframe it counts as closed."""
     count, unit = candle.timeframe[:-1], candle.timeframe[-1:]
-    return candle.time + (int(count) * _UNIT_US.get(unit, 0) if count.isdecimal() else 0)
+    return candle.time + (int(count) * _UNIT_S.get(unit, 0) * 1_000_000 if count.isdecimal() else 0)
 
 
 @dataclass(slots=True)
