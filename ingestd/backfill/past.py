@@ -57,7 +57,10 @@ class Coverage:
             self._times.extend(times)
             return
         for at in times:
-            self._pass_to(at, self._step_us)
+            for hole in self._hole_before(at, self._step_us):
+                merged = len(self._missing) >= _STRETCHES_AT_MOST
+                self._missing.append(Window(self._missing.pop().start_us, hole.end_us) if merged else hole)
+            self._last_us = at if self._last_us is None else max(at, self._last_us)
 
     def proved_until_us(self) -> int:
         """The time up to which no row is missing so far; the window's start if not known yet."""
@@ -67,42 +70,27 @@ class Coverage:
 
     def missing(self) -> list[Window]:
         """The windows without a row, oldest first, once all rows were added."""
-        if self._window.start_us >= self._window.end_us:
-            return []
-        judged, step_us = self, self._step_us
-        if step_us is None:
-            times = sorted(set(self._times))
-            distances = (after - before for before, after in pairwise(times))
-            step_us = min(
-                (distance for distance in distances if distance > _SETTLEMENT_LATE_US), default=_SETTLEMENT_US
-            )
-            judged = Coverage(self._window.start_us, self._window.end_us, step_us + _SETTLEMENT_LATE_US)
-            judged.see(times)
-        return [*judged._missing, *judged._tail()]
-
-    def _pass_to(self, at: int, step_us: int) -> None:
-        start_us, last_us = self._window.start_us, self._last_us
-        if last_us is None:
-            if at - start_us >= step_us:
-                self._add(start_us, at)
-        elif at - last_us > step_us:
-            self._add(last_us + step_us, at)
-        self._last_us = at if last_us is None else max(at, last_us)
-
-    def _tail(self) -> list[Window]:
-        start_us, end_us, last_us = self._window.start_us, self._window.end_us, self._last_us
-        assert self._step_us is not None
-        if last_us is None:
-            return [self._window]
-        return [Window(max(start_us, last_us + self._step_us), end_us)] if end_us - last_us > self._step_us else []
-
-    def _add(self, start_us: int, end_us: int) -> None:
-        start_us, end_us = max(start_us, self._window.start_us), min(end_us, self._window.end_us)
+        start_us, end_us = self._window.start_us, self._window.end_us
         if start_us >= end_us:
-            return
-        if len(self._missing) >= _STRETCHES_AT_MOST:
-            start_us = self._missing.pop().start_us
-        self._missing.append(Window(start_us, end_us))
+            return []
+        if self._step_us is None:
+            times = sorted(set(self._times))
+            distances = [after - before for before, after in pairwise(times) if after - before > _SETTLEMENT_LATE_US]
+            judged = Coverage(start_us, end_us, min(distances, default=_SETTLEMENT_US) + _SETTLEMENT_LATE_US)
+            judged.see(times)
+            return judged.missing()
+        if self._last_us is None:
+            return [self._window]
+        return [*self._missing, *self._hole_before(end_us, self._step_us)]
+
+    def _hole_before(self, at: int, step_us: int) -> list[Window]:
+        """The stretch without a row between the last one and `at`, as far as it is in the window, if there is one."""
+        if self._last_us is None:
+            begins = self._window.start_us if at - self._window.start_us >= step_us else at
+        else:
+            begins = self._last_us + step_us if at - self._last_us > step_us else at
+        hole = Window(max(begins, self._window.start_us), min(at, self._window.end_us))
+        return [hole] if hole.start_us < hole.end_us else []
 
 
 class History(Protocol):

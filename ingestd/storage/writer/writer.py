@@ -8,6 +8,7 @@ COMMIT                                                       reply lost: read th
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,7 +64,7 @@ class Outcome:
     """What one transaction stored, by channel; valid once it is known to be committed."""
 
     stored: dict[str, int] = field(default_factory=dict)
-    duplicate: dict[str, int] = field(default_factory=dict)
+    duplicate: Counter[str] = field(default_factory=Counter)
     missing: dict[str, int] = field(default_factory=dict)  # not in the table, though no error was raised
     bad: list[BadRow] = field(default_factory=list)
 
@@ -181,7 +182,7 @@ def _learn(flush: Flush, failure: _TableError) -> None:
 
 
 async def _attempt(database: Database, flush: Flush) -> None:
-    outcome = Outcome(bad=list(flush.bad), duplicate=dict(flush.stored_by_another))
+    outcome = Outcome(bad=list(flush.bad), duplicate=Counter(flush.stored_by_another))
     is_committing = False
     try:
         async with database.transaction():
@@ -222,7 +223,7 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
     channel = rows.table.channel
     if rows.has_two_times:
         rows.leave_out(await two_times.already_stored(database, rows.records))
-        outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + rows.left_out
+        outcome.duplicate[channel] += rows.left_out
     if not rows.count:
         return
     if rows.staged:
@@ -241,8 +242,7 @@ async def _write_table(database: Database, rows: Rows, outcome: Outcome) -> None
     outcome.stored[channel] = taken.stored
     if taken.missing:
         outcome.missing[channel] = taken.missing
-    duplicate = rows.count - len(taken.bad) - taken.stored - taken.missing
-    outcome.duplicate[channel] = outcome.duplicate.get(channel, 0) + duplicate
+    outcome.duplicate[channel] += rows.count - len(taken.bad) - taken.stored - taken.missing
 
 
 @dataclass(slots=True)
