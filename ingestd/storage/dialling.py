@@ -25,19 +25,17 @@ _NEXT_SERVER = ("53", "57", "58")
 
 async def first_that_serves(target: Target, name: str, timeout_s: float) -> tuple[Any, Place]:
     """A connection, and to which server. Tried one by one: asyncpg's own limit would cover all of them together."""
-    errors: dict[Place, IngestdError] = {}
+    errors: list[IngestdError] = []
     for place in target.in_order():
         try:
             return await _to_place(target.at(place), place, name, timeout_s), place
-        except ConnectionLost as error:
-            errors[place] = error
-        except DatabaseError as error:
-            if not error.sqlstate.startswith(_NEXT_SERVER):
+        except (ConnectionLost, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not error.sqlstate.startswith(_NEXT_SERVER):
                 raise
-            errors[place] = error
+            errors.append(error)
     if len(errors) == 1:
-        raise next(iter(errors.values()))
-    raise ConnectionLost("no server of database.dsn can be used:\n" + "\n".join(map(str, errors.values())))
+        raise errors[0]
+    raise ConnectionLost("no server of database.dsn can be used:\n" + "\n".join(map(str, errors)))
 
 
 async def _to_place(target: Target, place: Place, name: str, timeout_s: float) -> Any:

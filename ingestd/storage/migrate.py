@@ -6,7 +6,7 @@ for one transaction runs in steps (`migration_steps`). Two programs that migrate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -84,8 +84,11 @@ async def plan(db: Database, config: Config, *, engine: EngineChoice = "auto") -
         parts.append(f"{engines.CREATE_EXTENSION};")
         present = Engine.TIMESCALEDB
     waiting = migrations.pending(present, migrations.load(present), await _applied(db))
-    parts += await _interrupted_plan(db)
-    parts += [f"-- {migration}\n{migration.up}{await _steps_plan(db, migration, present)}" for migration in waiting]
+    interrupted = await migration_steps.unfinished(db)
+    if interrupted is not None and (interrupted.direction == "down" or candle_rebuild.TAKE_OVER in interrupted.done):
+        parts.append(f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}")
+    done = interrupted.done if interrupted is not None and interrupted.direction == "up" else frozenset()
+    parts += [f"-- {migration}\n{migration.up}{_steps_plan(migration, present, done)}" for migration in waiting]
     if waiting:
         parts.append("-- then the policies: run this again after migrating to see what they would change")
     else:
@@ -280,19 +283,10 @@ def _note(interrupted: migration_steps.Unfinished) -> str:
     return f"{back}interrupted after {steps}; nothing is changed yet"
 
 
-async def _interrupted_plan(db: Database) -> list[str]:
-    interrupted = await migration_steps.unfinished(db)
-    if interrupted is None or (interrupted.direction == "up" and candle_rebuild.TAKE_OVER not in interrupted.done):
-        return []
-    return [f"-- first, of the interrupted migration {interrupted.version:04d}: {_note(interrupted)}"]
-
-
-async def _steps_plan(db: Database, migration: Migration, engine: Engine) -> str:
+def _steps_plan(migration: Migration, engine: Engine, done: Collection[str]) -> str:
     """What follows the SQL of a migration in steps, as comments."""
     if not _is_in_steps(migration, engine):
         return ""
-    interrupted = await migration_steps.unfinished(db)
-    done = interrupted.done if interrupted is not None and interrupted.direction == "up" else frozenset()
     lines = [f"--   {step.name}{' (done)' if step.name in done else ''}" for step in _steps_up(migration, engine)]
     return "\n".join(
         ["\n-- in steps, of which each may be interrupted and gone on with; the SQL above is the first:", *lines]
