@@ -175,9 +175,15 @@ async def pages(
 
     For funding there are rows from before `start_us` too, which show the settlement interval.
     """
+    fetch_by_channel: dict[str, Callable[[int], Awaitable[Sequence[Row]]]] = {
+        "candles": partial(history.candles, symbol, timeframe),
+        "funding": partial(history.funding, symbol),
+        "open_interest": partial(history.open_interest, symbol),
+    }
+    fetch = fetch_by_channel[channel]
     since_us = start_us - (_SETTLEMENTS_BEFORE_US if channel == "funding" else 0)
     while since_us < end_us:
-        ask = partial(_page, history, channel, symbol, timeframe, since_us)
+        ask = partial(fetch, since_us)
         rows = await (ask() if asked is None else asked(ask))
         wanted = [row for row in rows if since_us <= row.time < end_us]
         if wanted:
@@ -185,11 +191,3 @@ async def pages(
         if not rows or rows[-1].time < since_us:
             return
         since_us = rows[-1].time + _MILLISECOND_US
-
-
-async def _page(history: History, channel: str, symbol: str, timeframe: str, since_us: int) -> Sequence[Row]:
-    if channel == "candles":
-        return await history.candles(symbol, timeframe, since_us)
-    if channel == "funding":
-        return await history.funding(symbol, since_us)
-    return await history.open_interest(symbol, since_us)

@@ -47,9 +47,7 @@ class Place:
     password: str = field(repr=False)
 
     def __str__(self) -> str:
-        if self.is_socket:
-            return self.host
-        return f"{self.host or self.hostaddr}:{self.port}"
+        return self.host if self.is_socket else f"{self.host or self.hostaddr}:{self.port}"
 
     @property
     def is_socket(self) -> bool:

@@ -43,17 +43,12 @@ async def already_stored(database: Database, records: Sequence[Record]) -> set[i
         return set()
     await database.script(_LOCK)
     times = [record.time for record in given.values()]
-    found = await database.fetch(
-        _STORED,
-        list(given),
-        [record.exchange for record in given.values()],
-        [record.symbol for record in given.values()],
-        [record.trade_id for record in given.values()],
-        [to_datetime(time) for time in times],
-        timedelta(microseconds=_APART_US),
-        to_datetime(min(times) - _APART_US),
-        to_datetime(max(times) + _APART_US),
+    columns = zip(
+        *((index, one.exchange, one.symbol, one.trade_id, to_datetime(one.time)) for index, one in given.items()),
+        strict=True,
     )
+    span = to_datetime(min(times) - _APART_US), to_datetime(max(times) + _APART_US)
+    found = await database.fetch(_STORED, *map(list, columns), timedelta(microseconds=_APART_US), *span)
     stored = {row["row"] for row in found}
     return stored | _repeated({index: record for index, record in given.items() if index not in stored})
 
