@@ -94,7 +94,7 @@ class Coverage:
 
 
 class History(Protocol):
-    """A venue's past; see `feeds.history`."""
+    """A venue's past; see `CcxtHistory`."""
 
     def require(self, channel: str, symbol: str) -> None: ...
     def series(self, symbol: str) -> Series: ...
