@@ -14,15 +14,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ingestd.errors import (
-    DatabaseError,
-    MarkRefused,
-    NoneTaken,
-    Reaction,
-    copy_line,
-    may_be_of_a_row,
-    reaction_to,
-)
+from ingestd.errors import DatabaseError, MarkRefused, NoneTaken, Reaction, copy_line, may_be_of_a_row, reaction_to
 from ingestd.failpoints import passing
 from ingestd.ops.metrics import Metrics
 from ingestd.records import Record
