@@ -10,7 +10,7 @@ Every call has one of three outcomes:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeAlias
 
@@ -125,12 +125,15 @@ class Database:
         """Run several statements, separated by semicolons, in one transaction."""
         await self.execute(sql)
 
-    async def copy_text(self, table: str, columns: Sequence[str], payload: bytes, *, schema: str | None = None) -> int:
+    async def copy_text(
+        self, table: str, columns: Sequence[str], payload: bytes | AsyncIterable[bytes], *, schema: str | None = None
+    ) -> int:
         """COPY rows that are already in PostgreSQL's text format into a table; the number of rows stored.
 
         A DatabaseError's `context` names the row (`errors.copy_line`).
         """
-        source = memoryview(payload)  # asyncpg would take bytes for the path of a file: it calls os.fspath() first
+        # asyncpg would take bytes for the path of a file: it calls os.fspath() first.
+        source = memoryview(payload) if isinstance(payload, bytes) else payload
         async with self._seam(f"COPY {table} FROM STDIN"), self._in_transaction():
             copied = await self._connection.copy_to_table(
                 table, schema_name=schema, columns=list(columns), source=source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 from ingestd.ops.metrics import Metrics
@@ -22,10 +22,12 @@ def break_sink(way: str) -> None:
     overtaken = False  # a later row of the same symbol has been stored
     sound = Database.copy_text
 
-    async def copy_text(self: Database, table: str, columns: Sequence[str], payload: bytes, **options: Any) -> int:
+    async def copy_text(
+        self: Database, table: str, columns: Sequence[str], payload: bytes | AsyncIterable[bytes], **options: Any
+    ) -> int:
         nonlocal copies, overtaken
-        said = payload.count(b"\n")
-        if table == "market_ticks":
+        said = payload.count(b"\n") if isinstance(payload, bytes) else 0
+        if table == "market_ticks" and isinstance(payload, bytes):
             copies += 1
             *lines, last = payload.splitlines(keepends=True)
             if copies == _AT:

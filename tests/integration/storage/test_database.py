@@ -40,6 +40,16 @@ async def test_counts(one: Database) -> None:
     assert await one.fetchval("SELECT count(*) FROM ingest_positions") == 2
 
 
+async def test_copy_takes_an_iterator(one: Database) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"a\t1\nb"
+        yield b"\t2\n"
+
+    assert await one.copy_text("ingest_positions", COLUMNS, parts()) == 2
+    rows = await one.fetch("SELECT source, position FROM ingest_positions WHERE position > $1 ORDER BY 1", 0)
+    assert [(row["source"], row["position"]) for row in rows] == [("a", 1), ("b", 2)]
+
+
 async def test_a_swallowed_error_does_not_pass_for_a_commit(one: Database) -> None:
     async def swallow() -> None:
         async with one.transaction():
