@@ -242,8 +242,8 @@ class Lifecycle:
             stopping=self.is_stopping,
             loop_age_s=self._heartbeat.age_s,
             dead_tasks=tuple(self.tasks.dead),
-            missing=self.metrics.recently_missing(),
-            refused=self.metrics.recently_refused(),
+            missing=self.metrics.missing.by_channel(),
+            refused=self.metrics.refused.by_channel(),
         )
 
 

@@ -69,12 +69,12 @@ class Outcome:
                 metrics.duplicate.labels(sink, channel).inc(count)
         for bad in self.bad:
             metrics.rejected.labels(bad.table.channel, f"server_{bad.answer.sqlstate}").inc()
-            metrics.note_refused(bad.table.channel, 1)
+            metrics.refused.add(bad.table.channel, 1)
         if self.bad:
             log.warning("rows_refused_by_server", rows=len(self.bad), first=str(self.bad[0].answer))
         for channel, count in self.missing.items():
             metrics.rejected.labels(channel, "server_missing").inc(count)
-            metrics.note_missing(channel, count)
+            metrics.missing.add(channel, count)
             look_at = "its triggers, rules, policies"
             log.error("rows_not_in_table", sink=sink, channel=channel, rows=count, look_at=look_at)
         metrics.flushes.labels(sink).inc()

@@ -579,4 +579,4 @@ async def test_rows_that_the_table_does_not_take_are_no_duplicates(
     assert made.total("stored") == {"trades": 10, "ticks": 1}
     assert made.total("duplicate") == ({"trades": 3} if staged else {})
     assert made.total("rejected") == {"trades": 7, "ticks": 1}
-    assert made.metrics.recently_missing() == {"trades": 7, "ticks": 1}
+    assert made.metrics.missing.by_channel() == {"trades": 7, "ticks": 1}
