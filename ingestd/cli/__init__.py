@@ -98,17 +98,12 @@ def _run(arguments: Sequence[str] | None) -> None:
     try:
         cli.main(args=None if arguments is None else list(arguments), prog_name="ingestd")
     except ModuleNotFoundError as error:
-        foreign = error.name is not None and error.name.partition(".")[0] != "ingestd"
-        sys.exit(lacking(error.name) if foreign else report(error))
+        if error.name is None or error.name.partition(".")[0] == "ingestd":
+            sys.exit(report(error))
+        remedy = "install ingestd with its dependencies (pip install .)"
+        sys.exit(f"ingestd: the Python package {error.name} is not installed: {remedy}")
     except Exception as error:  # noqa: BLE001  # the last line of defence: every error gets its message and exit code
         sys.exit(report(error))
-
-
-def lacking(module: str | None) -> str:
-    """The message about a Python package that is not installed."""
-    return (
-        f"ingestd: the Python package {module} is not installed: install ingestd with its dependencies (pip install .)"
-    )
 
 
 def report(error: Exception) -> int:
@@ -116,8 +111,8 @@ def report(error: Exception) -> int:
 
     An IngestdError prints its message; any other error is a bug and prints its traceback.
     """
-    from ingestd.cli.say import say
-    from ingestd.ops.logs import redact
+    from ingestd.cli.say import counted, say
+    from ingestd.config.secrets import redact
 
     leaves = list(_leaves(error))
     if not all(isinstance(leaf, IngestdError) for leaf in leaves):
@@ -127,8 +122,7 @@ def report(error: Exception) -> int:
         for line in (redact(str(leaf)).rstrip("\n") or type(leaf).__name__).split("\n"):
             say(f"ingestd: {line}", err=True)
         if isinstance(leaf, ConfigError) and leaf.file is not None:
-            mistakes = "1 mistake" if len(leaf.problems) == 1 else f"{len(leaf.problems)} mistakes"
-            say(f"ingestd: {mistakes} in {leaf.file}", err=True)
+            say(f"ingestd: {counted(len(leaf.problems), 'mistake')} in {leaf.file}", err=True)
     return EXIT_USAGE if any(isinstance(leaf, ConfigError) for leaf in leaves) else EXIT_FAILED
 
 

@@ -15,9 +15,10 @@ import orjson
 import uvloop
 
 from ingestd.cli.options import Integer, Number
-from ingestd.cli.say import say
+from ingestd.cli.say import say, say_progress
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.models import LogConfig
+from ingestd.config.secrets import redact
 from ingestd.lab.bench import (
     bursts,
     decode_stages,
@@ -116,7 +117,9 @@ def bench(
     """
     logs.configure(LogConfig(level="error"))
     given: dict[str, Any] = {"rows": rows, "rounds": rounds, "seconds": seconds, "outage_s": outage_s, "kafka": kafka}
-    plan = replace(_SHORT if quick else Plan(), say=_say, **{name: value for name, value in given.items() if value})
+    plan = replace(
+        _SHORT if quick else Plan(), say=say_progress, **{name: value for name, value in given.items() if value}
+    )
     if captures is not None and captures.is_dir():
         plan = replace(plan, captures=captures)
     chosen = list(parts or (_QUICK if quick else _USUAL))
@@ -128,15 +131,11 @@ def bench(
     figures, server = run_to_its_end(measured, uvloop.run)
     machine = _machine(server, load_before)
     if json_file is not None:
-        _write_json(json_file, machine, figures)
+        document = table.as_document(machine, figures)
+        json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     say(table.as_markdown(machine, figures) if markdown else table.as_text(machine, figures), nl=False)
     if plot_file is not None:
         plot.draw(figures, plot_file)
-
-
-def _write_json(file: Path, machine: table.Machine, figures: Figures) -> None:
-    document = table.as_document(machine, figures)
-    file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 async def _measure(
@@ -161,7 +160,7 @@ def _machine(server: str, load_before: float) -> table.Machine:
         server=server,
         load_before=load_before,
         load_after=os.getloadavg()[0],
-        command=logs.redact(" ".join(["ingestd", *sys.argv[1:]])) if sys.argv[1:2] == ["bench"] else "ingestd bench",
+        command=redact(" ".join(["ingestd", *sys.argv[1:]])) if sys.argv[1:2] == ["bench"] else "ingestd bench",
     )
 
 
@@ -170,7 +169,3 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _say(text: str) -> None:
-    say(f"… {text}", err=True)

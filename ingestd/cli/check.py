@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,21 @@ import orjson
 
 from ingestd.cli.loading import in_their_files, load_runnable
 from ingestd.cli.options import config_option, json_option
-from ingestd.cli.say import say, say_json
+from ingestd.cli.say import counted, say, say_json
 from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import loading as configuration
 from ingestd.config.models import Config, FeedConfig
 from ingestd.config.overlap import is_pattern
+from ingestd.config.secrets import redact
+from ingestd.config.section import effective
 from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem
-from ingestd.ops.logs import redact, redact_value
+from ingestd.ops.logs import redact_value
 from ingestd.sinks.table import configured
 
 if TYPE_CHECKING:
-    from ingestd.cli.connecting import NamedAnswer
+    from ingestd.sinks.base import Answer
 
 
 @click.command()
@@ -49,57 +51,51 @@ def check(config_file: Path, connect: bool, as_json: bool) -> None:
             raise
         say_json(orjson.dumps({"ok": False, "problems": [_shown(problem) for problem in error.problems]}))
         raise SystemExit(2) from error
-    effective = redact_value(configuration.effective(config))
+    settings = redact_value(effective(config))
     notes = [*configuration.deprecated(config), *notes_of(config), *readable_by_all(config, config_file)]
-    answers = _answers(config) if connect else []
-    good = not any(answer.problems for answer in answers)
+    answers = _answers(config) if connect else {}
+    problems = sum(len(answer.problems) for answer in answers.values())
     if as_json:
-        told = {"ok": good, "config": effective, "notes": [_shown(note) for note in notes]}
-        say_json(orjson.dumps({**told, "answers": answers} if connect else told))
+        told = {"ok": not problems, "config": settings, "notes": [_shown(note) for note in notes]}
+        listed = [redact_value({"who": who, **asdict(answer)}) for who, answer in answers.items()]
+        say_json(orjson.dumps({**told, "answers": listed} if connect else told))
     else:
-        say(to_toml(effective), nl=False)
+        say(to_toml(settings), nl=False)
         for note in notes:
             say(f"ingestd: note: {note}", err=True)
-        for answer in answers:
+        for who, answer in answers.items():
             if answer.said:
-                say(f"ingestd: {answer.who}: {answer.said}", err=True)
+                say(f"ingestd: {who}: {redact(answer.said)}", err=True)
             for problem in answer.problems:
-                say(f"ingestd: {answer.who}: PROBLEM: {problem}", err=True)
-        say(f"ingestd: {_verdict(config, len(notes), sum(len(answer.problems) for answer in answers))}", err=True)
-    if not good:
+                say(f"ingestd: {who}: PROBLEM: {redact(problem)}", err=True)
+        say(f"ingestd: {_verdict(config, len(notes), problems)}", err=True)
+    if problems:
         raise SystemExit(1)
 
 
-def _answers(config: Config) -> list[NamedAnswer]:
+def _answers(config: Config) -> dict[str, Answer]:
     """Query all servers and venues. Imports every client library, so only --connect calls it."""
     from ingestd.cli.connecting import ask_all
     from ingestd.ops import logs
 
     logs.configure(config.log.model_copy(update={"level": "error"}))  # failures are in the answers
-    return [
-        replace(answer, said=redact(answer.said), problems=tuple(redact(problem) for problem in answer.problems))
-        for answer in run_to_its_end(ask_all(config))
-    ]
+    return run_to_its_end(ask_all(config))
 
 
 def _verdict(config: Config, notes: int, problems: int) -> str:
     """The last line of output: the result, and what would be captured and stored."""
     names = [name for feed in config.feeds for name in feed.symbols]
     patterns = sum(map(is_pattern, names))
-    counted = [_count(len(config.feeds), "feed")]
-    counted += [_count(len(names) - patterns, "symbol")] if len(names) > patterns else []
-    counted += [_count(patterns, "pattern")] if patterns else []
+    captured = [counted(len(config.feeds), "feed")]
+    captured += [counted(len(names) - patterns, "symbol")] if len(names) > patterns else []
+    captured += [counted(patterns, "pattern")] if patterns else []
     sinks = [kind.section for kind in configured(config).values()]
     role = config.instance.role
     parts = [f"role {role}"] if role != "all" else []
-    parts += [", ".join(counted)] if role != "sink" else []
+    parts += [", ".join(captured)] if role != "sink" else []
     parts += [f"sinks: {', '.join(sinks)}"] if role != "sink" else []
-    parts += [_count(notes, "note")] if notes else []
-    return f"{_count(problems, 'problem') if problems else 'ok'}: {'; '.join(parts)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    parts += [counted(notes, "note")] if notes else []
+    return f"{counted(problems, 'problem') if problems else 'ok'}: {'; '.join(parts)}"
 
 
 def notes_of(config: Config) -> list[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 
+from ingestd.cli.say import counted
 from ingestd.config.models import Config, FeedConfig
 from ingestd.errors import FeedError, IngestdError
 from ingestd.feeds.ccxt.history import CcxtHistory
@@ -15,35 +15,25 @@ from ingestd.sinks.table import configured
 _VENUE_TIMEOUT_S = 60.0  # the exchange library may load several lists, each with its own limit
 
 
-@dataclass(frozen=True, slots=True)
-class NamedAnswer:
-    """The answer of one server or venue (see `sinks.base.Answer`). `who` is its key path in the configuration."""
-
-    who: str
-    said: str
-    problems: tuple[str, ...]
-
-
-async def ask_all(config: Config) -> list[NamedAnswer]:
-    """Query all servers and venues concurrently. The answers are in a fixed order: the sinks' servers, then the feeds.
+async def ask_all(config: Config) -> dict[str, Answer]:
+    """Query all servers and venues concurrently: the answers by key path, the sinks' servers before the feeds.
 
     A server has the time limits of its section, a venue one minute.
     """
     role = config.instance.role
     # In the role sink, the daemon also uses the servers of sinks that do not run in this role.
     kinds = [kind for kind in configured(config).values() if role == "sink" or role in kind.roles]
-    asked: list[tuple[str, Awaitable[Answer]]] = [(kind.section, setup_of(kind).ask(config)) for kind in kinds]
+    asked: dict[str, Awaitable[Answer]] = {kind.section: setup_of(kind).ask(config) for kind in kinds}
     if role != "sink":
-        asked += [(f"feeds[{index}]", _ask_venue(feed)) for index, feed in enumerate(config.feeds)]
-    return list(await asyncio.gather(*(_answered(who, answer) for who, answer in asked)))
+        asked |= {f"feeds[{index}]": _ask_venue(feed) for index, feed in enumerate(config.feeds)}
+    return dict(zip(asked, await asyncio.gather(*map(_answered, asked.values())), strict=True))
 
 
-async def _answered(who: str, answer: Awaitable[Answer]) -> NamedAnswer:
+async def _answered(answer: Awaitable[Answer]) -> Answer:
     try:
-        found = await answer
+        return await answer
     except IngestdError as error:
-        return NamedAnswer(who, "", (str(error),))
-    return NamedAnswer(who, found.said, found.problems)
+        return Answer("", (str(error),))
 
 
 async def _ask_venue(feed: FeedConfig) -> Answer:
@@ -57,6 +47,5 @@ async def _ask_venue(feed: FeedConfig) -> Answer:
         raise FeedError(f"{feed.exchange}: its REST gave no complete answer within {_VENUE_TIMEOUT_S:g} s") from error
     finally:
         await history.close()
-    markets = "1 market" if len(followed) == 1 else f"{len(followed)} markets"
-    said = f"{feed.exchange}: its REST answered; {markets} would be followed"
+    said = f"{feed.exchange}: its REST answered; {counted(len(followed), 'market')} would be followed"
     return Answer(said, tuple(f"{symbol}: {reason}" for symbol, reason in wrong.items()))

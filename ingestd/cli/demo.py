@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingestd.cli.options import Integer, Number, json_option
-from ingestd.cli.say import say, say_json
+from ingestd.cli.say import say, say_json, say_progress
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config.dsn import shown
 from ingestd.files import private
@@ -71,7 +72,7 @@ def demo(
 
 
 async def _run(plan: Plan) -> tuple[Account, Verdict]:
-    async with run.run(plan, lambda text: say(f"… {text}", err=True)) as account:
+    async with run.run(plan, say_progress) as account:
         return account, await demo_verdict.judge(account)
 
 
@@ -99,9 +100,9 @@ def _flow_table(account: Account, verdict: Verdict) -> Table:
     )
     for name in ("channel", *_TERMS, "table", "rows", "Redis messages", "Kafka messages"):
         table.add_column(name, justify="left" if name in ("channel", "table") else "right", no_wrap=True)
+    flow = _flow(account)
     redis, kafka = demo_verdict.arrived(account)
     for channel, relation in demo_verdict.CHANNEL_TABLES.items():
-        flow = _flow(account)
         if any(flow[term].get(channel) for term in _TERMS):
             cells = [str(flow[term].get(channel, 0)) for term in _TERMS]
             messages = (str(counts[channel]) if channel in counts else "" for counts in (redis, kafka))
@@ -114,12 +115,8 @@ def _candle_table(verdict: Verdict) -> Table:
     for name in verdict.last_candles[0]:
         table.add_column(name, justify="left" if name in ("exchange", "symbol", "bucket_start") else "right")
     for candle in verdict.last_candles:
-        table.add_row(
-            *(
-                f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "hour") else printable(str(value))
-                for value in candle.values()
-            )
-        )
+        values = candle.values()
+        table.add_row(*(f"{v:%Y-%m-%d %H:%M}" if isinstance(v, datetime) else printable(str(v)) for v in values))
     return table
 
 

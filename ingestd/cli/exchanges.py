@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,14 +87,7 @@ def _describe(name: str, as_json: bool) -> None:
 
 
 def _document(offer: Offer) -> dict[str, Any]:
-    return {
-        "exchange": offer.exchange,
-        "decoder": offer.decoder,
-        "channels": dict(offer.channels),
-        "candles": list(offer.candles),
-        "with_key": list(offer.with_key),
-        "sampled": list(offer.sampled),
-    }
+    return {**asdict(offer), "decoder": offer.decoder}
 
 
 def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:
@@ -108,7 +102,10 @@ def _list_markets(name: str, patterns: tuple[str, ...], config_file: Path | None
             "serves its country; to ask a mirror or proxy, use -c with a file whose feed has a url_map"
         ) from error
     if as_json:
-        say_json(orjson.dumps(_listed(name, listing)))
+        markets = [{"symbol": symbol, "kind": kind} for symbol, kind in listing.markets]
+        document = {"exchange": name, **asdict(listing), "markets": markets}
+        document["listed"] = document.pop("of")
+        say_json(orjson.dumps(document))
     else:
         for symbol, _ in listing.markets:
             say(symbol)
@@ -147,14 +144,3 @@ def _notes(name: str, listing: Listing) -> list[str]:
         *(f"{symbol}: {why}" for symbol, why in listing.unknown.items()),
         *(f"the list of {family} markets cannot be had: {why}" for family, why in listing.missing.items()),
     ]
-
-
-def _listed(name: str, listing: Listing) -> dict[str, Any]:
-    return {
-        "exchange": name,
-        "markets": [{"symbol": symbol, "kind": kind} for symbol, kind in listing.markets],
-        "listed": listing.of,
-        "age_s": listing.age_s,
-        "unknown": dict(listing.unknown),
-        "missing": dict(listing.missing),
-    }

@@ -13,7 +13,7 @@ import click
 import orjson
 
 from ingestd.cli.options import Integer, config_option, json_option
-from ingestd.cli.say import say, say_json
+from ingestd.cli.say import counted, say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.cli.times import HOW, moment
 from ingestd.config import loading as configuration
@@ -158,8 +158,7 @@ def to_text(rows: Sequence[GapRow], counts: dict[str, int], now: datetime) -> st
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=False)), cells[-1]]) for cells in table]
     summary = ", ".join(f"{count} {printable(status)}" for status, count in counts.items())
     shown = "" if len(rows) == total else f"; the newest {len(rows)} are shown, --limit shows more"
-    noun = "gap" if total == 1 else "gaps"
-    lines += ["", f"{total} {noun}: {summary}{shown}.", ""]
+    lines += ["", f"{counted(total, 'gap')}: {summary}{shown}.", ""]
     lines += [line for lines_of in _meanings(rows, counts).values() for line in lines_of]
     for cause in sorted({row.cause for row in rows}):
         about = explanation(cause)
@@ -183,9 +182,7 @@ def to_csv(rows: Sequence[GapRow], now: datetime) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, "lasted_s"])
     for row in rows:
-        values = asdict(row).values()
-        cells = [_spreadsheet_cell(value) if isinstance(value, str) else value for value in map(_plain, values)]
-        writer.writerow([*cells, f"{row.lasted_s(now):.6f}"])
+        writer.writerow([*map(_csv_cell, asdict(row).values()), f"{row.lasted_s(now):.6f}"])
     return out.getvalue()
 
 
@@ -205,13 +202,13 @@ def _cells(row: GapRow, now: datetime) -> tuple[str, ...]:
     )
 
 
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _spreadsheet_cell(text: str) -> str:
-    """Prefix a text that a spreadsheet would compute as a formula with a quote, which marks it as text."""
-    text = printable(text)
+def _csv_cell(value: object) -> object:
+    """A text that a spreadsheet would compute as a formula begins with a quote, which marks it as text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 

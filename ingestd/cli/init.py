@@ -89,7 +89,7 @@ def init(exchanges: tuple[str, ...], symbols: tuple[str, ...], dsn: str, output:
         _require_sound(text)
         say(text, nl=False)
         return
-    _write(Path(output), text, is_secret=_holds_password(dsn), force=force)
+    _write(Path(output), text, is_secret=MASK in shown(dsn), force=force)
     given = "" if Path(output).absolute() == DEFAULT_CONFIG else f" -c {output}"
     say(f"wrote {output}. Next: ingestd check{given}, ingestd migrate{given}, ingestd run{given}", err=True)
 
@@ -129,10 +129,6 @@ def _state_dir() -> Path:
         return _SYSTEM_STATE
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "ingestd"
-
-
-def _holds_password(dsn: str) -> bool:
-    return MASK in shown(dsn)
 
 
 def _require_sound(text: str) -> None:

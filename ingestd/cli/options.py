@@ -13,17 +13,6 @@ DEFAULT_CONFIG = Path("/etc/ingestd/ingestd.toml")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def config_option(command: _Command) -> _Command:
-    """Add `-c FILE`, passed as `config_file`; the default is the system's configuration file, if it exists."""
-    return _config_option(lambda _context, _parameter, value: found(value))(command)
-
-
-def later_config_option(command: _Command) -> _Command:
-    """Add `-c FILE` to a group or its commands, so that it may stand before or after the command's name. None if
-    omitted; `found` returns the file to read."""
-    return _config_option(None)(command)
-
-
 def found(value: Path | None) -> Path:
     """Return the given file, or the system's configuration file. Raises UsageError if there is neither."""
     if value is not None:
@@ -47,6 +36,12 @@ def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command],
     )
 
 
+config_option = _config_option(lambda _context, _parameter, value: found(value))
+# For a group and its commands, so that it may stand before or after the command's name: None where it is left out.
+later_config_option = _config_option(None)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+
+
 class Number(click.FloatRange):
     """A number that error messages call "number"."""
 
@@ -57,8 +52,3 @@ class Integer(click.IntRange):
     """A whole number that error messages call "integer"."""
 
     name = "integer"
-
-
-def json_option(command: _Command) -> _Command:
-    """Add `--json`, passed as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")(command)

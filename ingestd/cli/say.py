@@ -15,3 +15,13 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
 def say_json(document: bytes) -> None:
     """Print a JSON document on one line."""
     click.echo(printable_json(document.decode()))
+
+
+def say_progress(text: str) -> None:
+    """Print on standard error what a long command does now."""
+    say(f"… {text}", err=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 market`, `2 markets`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.config import dsn
-from ingestd.config import loading as configuration
 from ingestd.config.models import Config
+from ingestd.config.section import effective
 from ingestd.errors import ConfigError, Problem
 
 _SECRET_FILE_KEYS = ("dsn_file", "password_file", "credentials_file", "key_file")
@@ -30,7 +30,7 @@ def readable_by_all(config: Config, config_file: Path) -> list[Problem]:
 
 def _secret_files(config: Config, config_file: Path) -> Iterator[tuple[str, Path]]:
     document = config.model_dump(mode="json", exclude_none=True)
-    if _holds_secret(config_file, document, configuration.effective(config)):
+    if _holds_secret(config_file, document, effective(config)):
         yield "the configuration", config_file
     for section, table in document.items():
         for index, member in enumerate(table if isinstance(table, list) else [table]):

@@ -8,13 +8,13 @@ shown, not even in part, since the password may be anywhere in it.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote, unquote
 
 from ingestd.config.secrets import MASK, hide
+from ingestd.config.values import is_address
 from ingestd.errors import ConfigError, Problem
 
 PATH: Final = "database.dsn"
@@ -25,61 +25,54 @@ _FREE: Final = (
     "application_name", "fallback_application_name", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
 )  # fmt: skip
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_LEAVE_OUT = "is not supported; leave it out"
+_UNSUPPORTED: Final = (
+    ("Kerberos is not supported; leave it out", ("gsslib", "krbsrvname")),
+    (
+        f"{_LEAVE_OUT}: every call has its own time limit (database.flush_timeout_s)",
+        ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+    ),
+    (
+        "is not supported, since PgBouncer refuses it; set it on the server: ALTER ROLE … IN DATABASE … SET …",
+        ("options",),
+    ),
+    ("is not supported: this client takes the method that the server asks for; leave it out", ("require_auth",)),
+    ("is not supported: name one file with sslcrl", ("sslcrldir",)),
+    ("is obsolete: write sslmode=require", ("requiressl",)),
+    ("is obsolete; leave it out", ("authtype", "tty")),
+    (_LEAVE_OUT, ("requirepeer", "sslkeylogfile", "scram_client_key", "scram_server_key")),
+    (_LEAVE_OUT, ("oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope")),
+)
+
+
+def _one_of(*values: str, because: str = "") -> tuple[tuple[str, ...], str]:
+    names = " or ".join(filter(None, (", ".join(values[:-1]), values[-1])))
+    return values, f"must be {names}{because and f': {because}'}"
+
+
 # The accepted values of a parameter, possibly none, and why all others are refused.
-_KERBEROS = ((), "Kerberos is not supported; leave it out")
-_KEEPALIVE = ((), "is not supported; leave it out: every call has its own time limit (database.flush_timeout_s)")
-_LOGIN = ((), "is not supported; leave it out")
 _CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "sslmode": (
-        ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-        "must be disable, allow, prefer, require, verify-ca or verify-full",
-    ),
-    "sslnegotiation": (("postgres", "direct"), "must be postgres or direct"),
-    "ssl_min_protocol_version": (_TLS_VERSIONS, f"must be one of {', '.join(_TLS_VERSIONS)}"),
-    "ssl_max_protocol_version": (_TLS_VERSIONS, f"must be one of {', '.join(_TLS_VERSIONS)}"),
-    "target_session_attrs": (
-        ("any", "read-write", "primary"),
-        "must be any, read-write or primary: ingestd writes, which a standby refuses",
-    ),
-    "load_balance_hosts": (("disable", "random"), "must be disable or random"),
-    "channel_binding": (
-        ("disable", "prefer"),
-        "must be disable or prefer: this client cannot bind a login to its TLS channel; sslmode=verify-full proves the "
-        "server too",
+    "sslmode": _one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": _one_of("postgres", "direct"),
+    "sslcertmode": _one_of("allow"),
+    "sslcompression": _one_of("0", because="TLS is not compressed"),
+    "sslsni": _one_of("1", because="the server's name is always sent"),
+    "ssl_min_protocol_version": _one_of(*_TLS_VERSIONS),
+    "ssl_max_protocol_version": _one_of(*_TLS_VERSIONS),
+    "target_session_attrs": _one_of("any", "read-write", "primary", because="ingestd writes, which a standby refuses"),
+    "load_balance_hosts": _one_of("disable", "random"),
+    "channel_binding": _one_of(
+        "disable",
+        "prefer",
+        because="this client cannot bind a login to its TLS channel; sslmode=verify-full proves the server too",
     ),
     "client_encoding": (("utf8", "utf-8", "UTF8", "UTF-8"), "must be utf8: all text is sent in it"),
-    "gssencmode": (("disable", "prefer"), "must be disable or prefer: Kerberos is not supported"),
-    "gssdelegation": (("0",), _KERBEROS[1]),
-    "gsslib": _KERBEROS,
-    "krbsrvname": _KERBEROS,
-    "keepalives": _KEEPALIVE,
-    "keepalives_idle": _KEEPALIVE,
-    "keepalives_interval": _KEEPALIVE,
-    "keepalives_count": _KEEPALIVE,
-    "tcp_user_timeout": _KEEPALIVE,
-    "max_protocol_version": (("3.0", "3.2", "latest"), "must be 3.0, 3.2 or latest"),
-    "min_protocol_version": (("3.0",), "must be 3.0: this client speaks no newer protocol"),
-    "options": (
-        (),
-        "is not supported, since PgBouncer refuses it; set it on the server: ALTER ROLE … IN DATABASE … SET …",
-    ),
+    "gssencmode": _one_of("disable", "prefer", because="Kerberos is not supported"),
+    "gssdelegation": (("0",), "Kerberos is not supported; leave it out"),
+    "max_protocol_version": _one_of("3.0", "3.2", "latest"),
+    "min_protocol_version": _one_of("3.0", because="this client speaks no newer protocol"),
     "replication": (("false", "off", "no", "0"), "must be off: ingestd stores rows and replicates none"),
-    "requirepeer": ((), "is not supported; leave it out"),
-    "requiressl": ((), "is obsolete: write sslmode=require"),
-    "require_auth": ((), "is not supported: this client takes the method that the server asks for; leave it out"),
-    "sslcertmode": (("allow",), "must be allow"),
-    "sslcompression": (("0",), "must be 0: TLS is not compressed"),
-    "sslcrldir": ((), "is not supported: name one file with sslcrl"),
-    "sslkeylogfile": ((), "is not supported; leave it out"),
-    "sslsni": (("1",), "must be 1: the server's name is always sent"),
-    "authtype": ((), "is obsolete; leave it out"),
-    "tty": ((), "is obsolete; leave it out"),
-    "oauth_issuer": _LOGIN,
-    "oauth_client_id": _LOGIN,
-    "oauth_client_secret": _LOGIN,
-    "oauth_scope": _LOGIN,
-    "scram_client_key": _LOGIN,
-    "scram_server_key": _LOGIN,
+    **{name: ((), reason) for reason, names in _UNSUPPORTED for name in names},
 }
 _SECRET: Final = ("password", "sslpassword")
 _KNOWN: Final = (*_FREE, *_CHOICES)
@@ -130,7 +123,7 @@ def shown(text: str) -> str:
 
 def shown_name(value: str) -> str:
     """The name of a user or a database, masked if it may contain a password: `user:password`."""
-    return MASK if ":" in value and not _is_address(value.split(",")[0]) else value
+    return MASK if ":" in value and not is_address(value.split(",")[0]) else value
 
 
 def changed(text: str, **values: str) -> str:
@@ -182,7 +175,7 @@ def _mistakes_of_hosts(parameters: Mapping[str, str]) -> Iterator[str]:
     ports = parameters.get("port", "").split(",")
     if not all(_is_host(host) for host in hosts):
         yield "host must be a name, an address, or the folder of a socket"
-    if not all(not address or _is_address(address) for address in addresses):
+    if not all(not address or is_address(address) for address in addresses):
         yield "hostaddr must be an IP address"
     if not all(not port.strip() or (_NUMBER.fullmatch(port) and 0 < int(port) <= _HIGHEST_PORT) for port in ports):
         yield f"port must be a number up to {_HIGHEST_PORT}"
@@ -302,7 +295,7 @@ def _decoded(text: str) -> str:
 
 
 def _authority(host: str) -> str:
-    return f"[{host}]" if _is_address(host) and ":" in host else quote(host, safe="")
+    return f"[{host}]" if is_address(host) and ":" in host else quote(host, safe="")
 
 
 def _is_text(value: str) -> bool:
@@ -317,18 +310,10 @@ def _is_host(host: str) -> bool:
     """Whether the text is a host name, an address, or a folder whose socket path is short enough."""
     if host.startswith("/"):
         return len(f"{host}/.s.PGSQL.{_HIGHEST_PORT}".encode(errors="replace")) <= _LONGEST_SOCKET_BYTES
-    if not host or _is_address(host):
+    if not host or is_address(host):
         return True
     try:
         host.encode("idna")
     except UnicodeError:
         return False
     return re.search(r"[\s/:?#@=\\'\"\[\]\x00-\x1f]", host) is None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

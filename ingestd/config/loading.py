@@ -18,7 +18,7 @@ from ingestd.config.messages import nearest, problem_of
 from ingestd.config.models import Config
 from ingestd.config.overlap import overlaps
 from ingestd.config.secrets import hide
-from ingestd.config.section import Section, marked_values, options_of, shown
+from ingestd.config.section import Section, marked_values, options_of
 from ingestd.config.values import read_text, why_unreadable
 from ingestd.errors import ConfigError, Problem
 
@@ -73,11 +73,6 @@ def examine(
     except ValidationError as error:
         return None, [*problems, *(problem_of(detail) for detail in error.errors())]
     return config, [*problems, *overlaps(config.feeds)]
-
-
-def effective(config: Config) -> dict[str, Any]:
-    """The configuration as plain values for printing, secrets replaced by `***`."""
-    return shown(config)
 
 
 def deprecated(config: Config) -> list[Problem]:

@@ -76,13 +76,9 @@ class HttpConfig(Section):
     allowed_hosts: list[str] | None = None
 
     @model_validator(mode="after")
-    def _a_port(self) -> HttpConfig:
+    def _sound_names(self) -> HttpConfig:
         if self.port > _HIGHEST_PORT:  # uvloop would listen on the port modulo 65536
             raise ValueError(f"there are {_HIGHEST_PORT} ports")
-        return self
-
-    @model_validator(mode="after")
-    def _names_alone(self) -> HttpConfig:
         if wrong := [name for name in self.allowed_hosts or () if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]:
             raise ValueError(f"allowed_hosts are names without scheme and port, unlike {wrong[0]!r}")
         return self

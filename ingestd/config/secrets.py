@@ -48,18 +48,12 @@ def hide(secret: str) -> None:
         del hidden[next(iter(hidden))]
 
 
-def without_hidden(text: str) -> str:
-    """Mask every hidden value in the text."""
-    for secret in sorted(hidden, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
-
-
 def redact(text: str) -> str:
     """Mask secrets in the text: passwords, keys, tokens and signatures, by name, by form, or hidden before (`hide`)."""
     if len(text) > _SEARCHED_CHARS:  # a venue may send a megabyte, and the search is not linear
         text = f"{text[:_SEARCHED_CHARS]}..."
-    text = without_hidden(text)
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = text.replace(secret, MASK)
     text = _USER_PART.sub(_without_password, text)
     text = _ENCODED_NAME.sub(_without_encoded, text)
     for pattern, replacement in _REDACTIONS:

@@ -46,8 +46,8 @@ def marked_values(section: Section) -> Iterator[tuple[MayHoldSecret, Any]]:
             yield from marked_values(inside)
 
 
-def shown(section: Section) -> dict[str, Any]:
-    """The section as plain values for printing, secrets replaced by `***`."""
+def effective(section: Section) -> dict[str, Any]:
+    """The section, or the whole configuration, as plain values for printing, secrets replaced by `***`."""
     document: dict[str, Any] = section.model_dump(mode="json", exclude_none=True)
     fields = type(section).model_fields
     for name, value in section:
@@ -57,9 +57,9 @@ def shown(section: Section) -> dict[str, Any]:
         if mark is not None:
             document[name] = mark.shown(document[name])
         elif isinstance(value, Section):
-            document[name] = shown(value)
+            document[name] = effective(value)
         elif sections := _sections_in(value):
-            document[name] = [shown(inside) for inside in sections]
+            document[name] = [effective(inside) for inside in sections]
     return document
 
 

@@ -59,6 +59,8 @@ class DatabaseConfig(Section):
 
 
 class KafkaConfig(Section):
+    """The section `[kafka]`. It has more than 15 fields since each is one option of the file."""
+
     bootstrap_servers: Annotated[list[Broker], Field(min_length=1), MayHoldSecret()] = ["localhost:9092"]
     topic_prefix: Annotated[str, Field(pattern=KAFKA_NAME)] = "wolfinch"
     create_topics: bool = True

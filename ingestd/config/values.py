@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +22,12 @@ _SIZE_UNITS = {
 
 def parse_size_bytes(value: object) -> int:
     """Parse `"10GiB"`, `"64MB"` or a plain number of bytes. Raises ValueError on anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError("write a size such as 10GiB or 64MiB")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = _SIZE.fullmatch(value)
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("write a size such as 10GiB or 64MiB")
-    return int(float(match.group(1)) * _SIZE_UNITS[(match.group(2) or "B").lower()])
+    return int(float(match[1]) * _SIZE_UNITS[(match[2] or "B").lower()])
 
 
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0)]
@@ -60,8 +59,7 @@ def why_unreadable(error: OSError | ValueError) -> str:
 
 def read_secret(path: Path | None, key: str) -> str:
     """Read a file's content without surrounding blanks; `key` names the option in error messages."""
-    if path is None:
-        raise ConfigError([Problem(key, "no secret file is named")])
+    assert path is not None, "the section's validator requires the option"
     try:
         secret = read_text(path).strip()
     except (OSError, ValueError) as error:  # an impossible file name is a ValueError
@@ -86,6 +84,16 @@ def require_path(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(require_path)]
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
 
 # Patterns of names, and the message about a name that does not match.
 INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from ingestd.ops.metrics import Metrics
@@ -29,27 +30,24 @@ def account(
     `held`: what each topic reader has read and not stored. The terms outside `sinks` are those of the database sink, or
     of the only sink where there is no database, plus those of every topic reader.
     """
-    sinks = {name: _terms(metrics, {name}, cursors, {}) for name in cursors}
     held = held or {}
-    first = next((name for name in SINKS if name in cursors), None)
+    first = [name for name in SINKS if name in cursors][:1]
     return {
         "received": metrics.totals(metrics.received),
         "journaled": metrics.totals(metrics.journaled),
         "dropped": metrics.totals(metrics.dropped),
         "released": metrics.totals(metrics.released),
-        **_terms(metrics, {*held, *([first] if first is not None else [])}, cursors, held),
-        "sinks": sinks,
+        **_terms(metrics, {*held, *first}, cursors, held),
+        "sinks": {name: _terms(metrics, {name}, cursors, {}) for name in cursors},
     }
 
 
 def without_zeros(counts: Mapping[str, Any]) -> dict[str, Any]:
     """The same, short enough for a log line: without zeros, and without `sinks` if there is only one."""
-    terms = {
-        term: {channel: count for channel, count in by_channel.items() if count}
-        for term, by_channel in counts.items()
-        if term != "sinks"
-    }
-    told: dict[str, Any] = {term: by_channel for term, by_channel in terms.items() if by_channel}
+    told: dict[str, Any] = {}
+    for term, by_channel in counts.items():
+        if term != "sinks" and any(by_channel.values()):
+            told[term] = {channel: count for channel, count in by_channel.items() if count}
     if len(sinks := counts.get("sinks", {})) > 1:
         told["sinks"] = {name: without_zeros(account) for name, account in sinks.items()}
     return told
@@ -78,7 +76,7 @@ def _terms(
         return labels["sink"] in names
 
     return {
-        "recovered": _sum([cursor.recovered for cursor in chosen]),
+        "recovered": _sum(cursor.recovered for cursor in chosen),
         "stored": metrics.totals(metrics.stored, keep=mine),
         "duplicate": metrics.totals(metrics.duplicate, keep=mine),
         "rejected": metrics.totals(metrics.rejected, keep=lambda labels: not labels["reason"].startswith(others)),
@@ -86,10 +84,6 @@ def _terms(
     }
 
 
-def _sum(counts: Collection[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for some in counts:
-        for channel, count in some.items():
-            if count:
-                total[channel] = total.get(channel, 0) + count
-    return total
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums by channel, without zeros."""
+    return dict(sum(map(Counter, counts), Counter[str]()))

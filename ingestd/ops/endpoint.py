@@ -38,8 +38,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
-
-
 _NOT_OURS = (
     "The request's Host is not a name of this endpoint. Use an address, localhost or the machine's own name, or add "
     "the name to http.allowed_hosts.\n"
@@ -308,9 +306,9 @@ def _page(verdict: Verdict, lines: list[str]) -> str:
     )
 
 
-def _cannot_listen(listen: str, error: Exception) -> Problem:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+def _cannot_listen(listen: str, error: OSError) -> Problem:
+    if error.errno == errno.EADDRINUSE:
         hint = "another program (or another ingestd) listens there; stop it or choose another port"
         return Problem("http.listen", "the address is already in use", listen, hint)
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Problem("http.listen", f"cannot listen: {reason}", listen, "write host:port, such as 127.0.0.1:9108")
+    hint = "write host:port, such as 127.0.0.1:9108"
+    return Problem("http.listen", f"cannot listen: {error.strerror or error}", listen, hint)

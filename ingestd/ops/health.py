@@ -65,9 +65,9 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The daemon's state at `now_us`. `journal` and `open_gaps` are None in the role `sink`.
+    """The daemon's state at `now_us`. `journal` and `open_gaps` are None in the role `sink`. A standby has no `feeds`.
 
-    A standby has no `feeds` to judge.
+    It has more than 15 fields since each is one fact from which health is judged.
     """
 
     now_us: int
@@ -168,12 +168,10 @@ def _lost(snapshot: Snapshot) -> list[str]:
     if snapshot.rejected:
         streams = [
             f"{channel} {symbol} of {exchange} ({reason})"
-            for (exchange, channel, symbol), reason in list(snapshot.rejected.items())[:_NAMED_AT_MOST]
+            for (exchange, channel, symbol), reason in snapshot.rejected.items()
         ]
-        left = len(snapshot.rejected) - len(streams)
-        more = f" and {left} more" if left else ""
         reasons.append(
-            f"Every record of {len(snapshot.rejected)} streams is rejected: {', '.join(streams)}{more}. They are in "
+            f"Every record of {len(streams)} streams is rejected: {_first_few(streams)}. They are in "
             "rejected_records; too_far_ahead of a whole venue is a wrong clock, the venue's or this machine's."
         )
     reasons.extend(
@@ -248,13 +246,12 @@ def _is_silent(stream: StreamStatus, limit_s: float, now_us: int) -> bool:
 
 
 def _named(streams: Sequence[StreamStatus]) -> str:
-    """The first few by name, with the reason if it is known; the rest as a number."""
-    texts = [
-        f"{stream.channel} {stream.symbol}" + (f" ({stream.quarantined})" if stream.quarantined else "")
-        for stream in streams[:_NAMED_AT_MOST]
-    ]
-    left = len(streams) - len(texts)
-    return ", ".join(texts) + (f" and {left} more" if left else "")
+    return _first_few([f"{stream.channel} {stream.symbol}{_because(stream.quarantined)}" for stream in streams])
+
+
+def _first_few(texts: Sequence[str]) -> str:
+    left = len(texts) - _NAMED_AT_MOST
+    return ", ".join(texts[:_NAMED_AT_MOST]) + (f" and {left} more" if left > 0 else "")
 
 
 def _because(problem: str | None) -> str:

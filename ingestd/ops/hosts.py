@@ -6,12 +6,13 @@ our answers. Its requests still carry that host name, and nobody else can own on
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from ingestd.config.values import is_address
 
 # Nobody can register a name under these: RFC 6761 and 6762, ICANN's `.internal`, and the short names of Kubernetes.
 _INTERNAL = ("localhost", "local", "internal", "svc")
@@ -44,7 +45,9 @@ class Hosts:
         if found is None:
             return False
         name = _plain(found["host"])
-        return "." not in name or name.rpartition(".")[2] in _INTERNAL or name in self._names or _is_address(name)
+        if "." not in name or name.rpartition(".")[2] in _INTERNAL or name in self._names:
+            return True
+        return is_address(name.replace("%25", "%"))
 
 
 def _named_in(target: str) -> list[str]:
@@ -66,11 +69,3 @@ def _searched_domains(resolver: Path) -> list[str]:
 
 def _plain(name: str) -> str:
     return name.lower().strip("[]").removesuffix(".")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.replace("%25", "%"))
-    except ValueError:
-        return False
-    return True

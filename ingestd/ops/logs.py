@@ -17,10 +17,8 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from ingestd.config.models import LogConfig
-from ingestd.config.secrets import MASK, hide, is_secret_name, redact
+from ingestd.config.secrets import MASK, is_secret_name, redact
 from ingestd.printable import printable, printable_json
-
-__all__ = ["configure", "hide", "redact", "redact_value"]
 
 _OURS = "ingestd"
 _FIRST = ("timestamp", "level", "event")  # these come first in a line
@@ -33,6 +31,12 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
     stream = sys.stderr if stream is None else stream
     as_console = config.format == "console" or (config.format == "auto" and stream.isatty())
     level = logging.getLevelNamesMapping()[config.level.upper()]
+    if as_console:
+        plain = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain, sort_keys=False)
+        form: list[Processor] = [_readable_event, console]
+    else:
+        form = [structlog.processors.JSONRenderer(serializer=_to_json)]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -48,7 +52,7 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,
                 _redact_event,
-                *([_readable_event, _console(stream)] if as_console else [_json()]),
+                *form,
             ],
         )
     )
@@ -98,22 +102,12 @@ def _readable(key: str, text: str) -> str:
     return printable(text)
 
 
-def _json() -> Processor:
-    return structlog.processors.JSONRenderer(serializer=_to_json)
-
-
 def _to_json(event: Any, **_options: Any) -> str:
     event = {name: event[name] for name in (*(key for key in _FIRST if key in event), *event)}
     try:
         return printable_json(orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode())
     except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: log it as text
         return orjson.dumps({"event": ascii(event), "level": "error"}).decode()
-
-
-def _console(stream: TextIO) -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-    )
 
 
 def _route_stdlib(handler: logging.Handler, level: int) -> None:

@@ -37,7 +37,7 @@ class Notifier:
         return self._send("STOPPING=1", *_status_lines(status))
 
     def _send(self, *lines: str) -> bool:
-        if self._address is None or not lines:
+        if self._address is None:
             return False
         try:
             with socket.socket(

@@ -13,6 +13,7 @@ import structlog
 
 from ingestd.cli import main
 from ingestd.config.models import LogConfig
+from ingestd.config.secrets import redact
 from ingestd.config.toml_text import to_toml
 from ingestd.ops import logs
 from ingestd.storage.dsn import describe_target
@@ -134,7 +135,7 @@ def test_what_is_printed_and_logged_of_a_sound_configuration_shows_none(
         code, printed = command(document, *arguments)
         assert (code, CANARY in printed) == (0, False), printed
     # A library quotes what it was given.
-    assert CANARY not in logs.redact(f"cannot connect: {document}")
+    assert CANARY not in redact(f"cannot connect: {document}")
 
 
 def test_a_secret_of_the_environment_or_a_file_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from ingestd.cli.check import check
 from ingestd.cli.loading import load_checked
 from ingestd.config import loading as configuration
 from ingestd.config.models import FeedConfig
+from ingestd.config.section import effective
 from ingestd.config.toml_text import to_toml
 from ingestd.errors import ConfigError, Problem
 
@@ -52,7 +53,7 @@ SOUND = '[database]\ndsn = "postgresql://u@h/d"\n[[feeds]]\nexchange = "kraken"\
 def test_what_is_printed_is_toml_with_the_same_meaning() -> None:
     result = CliRunner().invoke(check, ["-c", str(EXAMPLE)])
     assert result.exit_code == 0
-    assert tomllib.loads(result.stdout) == configuration.effective(configuration.load(EXAMPLE, {}))
+    assert tomllib.loads(result.stdout) == effective(configuration.load(EXAMPLE, {}))
 
 
 def test_sections_are_in_the_order_of_the_example() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ingestd.config.loading import deprecated, effective, parse
+from ingestd.config.loading import deprecated, parse
+from ingestd.config.section import effective
 
 
 def test_a_pool_size_is_accepted_with_one_note() -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ingestd.config import dsn
-from ingestd.config.loading import effective, load, parse
+from ingestd.config.loading import load, parse
 from ingestd.config.models import Config, FeedConfig
+from ingestd.config.section import effective
 from ingestd.config.values import parse_size_bytes
 from ingestd.errors import ConfigError, Problem
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config.models import LogConfig
+from ingestd.config.secrets import hide, redact
 from ingestd.ops import logs
 
 CANARY = "hunter2Zx9q"
@@ -151,8 +152,8 @@ SECRET_TEXTS = [
 class TestRedaction:
     @pytest.mark.parametrize("text", SECRET_TEXTS)
     def test_secrets_are_found_by_their_shape(self, text: str) -> None:
-        assert CANARY not in logs.redact(text)
-        assert "***" in logs.redact(text)
+        assert CANARY not in redact(text)
+        assert "***" in redact(text)
 
     @pytest.mark.parametrize(
         "text",
@@ -167,7 +168,7 @@ class TestRedaction:
         ],
     )
     def test_the_rest_is_left_alone(self, text: str) -> None:
-        assert logs.redact(text) == text
+        assert redact(text) == text
 
     @pytest.mark.parametrize("form", ["json", "console"])
     @pytest.mark.parametrize("text", SECRET_TEXTS)
@@ -210,21 +211,21 @@ class TestRedaction:
         assert logs.redact_value("value", name) == "value"
 
     def test_a_value_made_known_is_hidden_everywhere(self, stream: io.StringIO) -> None:
-        logs.hide("Correct/Horse")
+        hide("Correct/Horse")
         configured(stream).info("it was Correct/Horse", a="Correct/Horse!")
         assert "Horse" not in stream.getvalue()
 
     def test_a_short_value_is_not_hidden(self) -> None:
-        logs.hide("ab")
-        assert logs.redact("about") == "about"
+        hide("ab")
+        assert redact("about") == "about"
 
     @given(st.text(max_size=200))
     def test_any_text_survives(self, text: str) -> None:
-        assert isinstance(logs.redact(text), str)
+        assert isinstance(redact(text), str)
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=40))
     def test_any_dsn_password_is_hidden(self, password: str) -> None:
-        assert logs.redact(f"dial postgresql://u:{password}@db/market") == "dial postgresql://u:***@db/market"
+        assert redact(f"dial postgresql://u:{password}@db/market") == "dial postgresql://u:***@db/market"
 
 
 class TestATerminal:
