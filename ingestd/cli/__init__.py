@@ -6,7 +6,6 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import signal
@@ -24,17 +23,18 @@ from ingestd.errors import ConfigError, IngestdError
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
-# name: (module and attribute of the command, its line in `ingestd --help`). Help must not import the commands.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("ingestd.cli.init:init", "Write a first configuration."),
-    "exchanges": ("ingestd.cli.exchanges:exchanges", "List exchanges, their channels and markets."),
-    "run": ("ingestd.cli.run:run", "Capture until stopped."),
-    "check": ("ingestd.cli.check:check", "Check a configuration and print the effective settings."),
-    "migrate": ("ingestd.cli.migrate:migrate", "Bring the database to this version's schema."),
-    "gaps": ("ingestd.cli.gaps:gaps", "List the periods in which data may be missing, and why."),
-    "backfill": ("ingestd.cli.backfill:backfill", "Fetch historical data of a venue and store it."),
-    "demo": ("ingestd.cli.demo:demo", "Run the whole pipeline on this machine and verify the result."),
-    "bench": ("ingestd.cli.bench:bench", "Measure this machine against the target figures."),
+# Each command is the function of this name in the file of this name. Its line in `ingestd --help` is here because the
+# help must not import the commands.
+COMMANDS = {
+    "init": "Write a first configuration.",
+    "exchanges": "List exchanges, their channels and markets.",
+    "run": "Capture until stopped.",
+    "check": "Check a configuration and print the effective settings.",
+    "migrate": "Bring the database to this version's schema.",
+    "gaps": "List the periods in which data may be missing, and why.",
+    "backfill": "Fetch historical data of a venue and store it.",
+    "demo": "Run the whole pipeline on this machine and verify the result.",
+    "bench": "Measure this machine against the target figures.",
 }
 
 
@@ -47,8 +47,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(f"ingestd.cli.{cmd_name}"), cmd_name)
         return command
 
     def resolve_command(
@@ -56,14 +55,16 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name.casefold(), list(COMMANDS), n=1)
-            meant = f'did you mean "{near[0]}"? ' if near else ""
+            from ingestd.config.messages import nearest
+
+            near = nearest(name, COMMANDS)
+            meant = f"{near} " if near else ""
             raise click.UsageError(f"there is no command {name!r}; {meant}`ingestd --help` lists them", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -16,10 +16,9 @@ from ingestd.backfill.on_demand import Report, Wanted
 from ingestd.backfill.on_demand import backfill as fill
 from ingestd.channels import SERVED
 from ingestd.cli.loading import load_checked
-from ingestd.cli.options import config_option, json_option
+from ingestd.cli.options import HOW_TO_WRITE_A_TIME, UNITS_S, config_option, json_option, moment
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.cli.times import HOW, UNITS_S, moment
 from ingestd.clock import to_datetime
 from ingestd.config.messages import nearest
 from ingestd.config.models import Config, FeedConfig
@@ -134,7 +133,7 @@ def _instant(option: str, text: str) -> datetime:
     try:
         instant = moment(text)
     except ValueError as error:
-        raise ConfigError([Problem(option, "is no time", repr(text), HOW)]) from error
+        raise ConfigError([Problem(option, "is no time", repr(text), HOW_TO_WRITE_A_TIME)]) from error
     if instant > datetime.now(UTC):
         raise ConfigError([Problem(option, "is in the future", repr(text))])
     return instant

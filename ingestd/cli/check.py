@@ -17,10 +17,10 @@ from ingestd.cli.secret_files import readable_by_all
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import loading as configuration
 from ingestd.config.models import Config, FeedConfig
-from ingestd.config.overlap import is_pattern
 from ingestd.config.secrets import redact
 from ingestd.config.section import effective
 from ingestd.config.toml_text import to_toml
+from ingestd.config.values import is_pattern
 from ingestd.errors import ConfigError, Problem
 from ingestd.ops.logs import redact_value
 from ingestd.sinks.table import configured

@@ -100,7 +100,7 @@ def _flow_table(account: Account, verdict: Verdict) -> Table:
     )
     for name in ("channel", *_TERMS, "table", "rows", "Redis messages", "Kafka messages"):
         table.add_column(name, justify="left" if name in ("channel", "table") else "right", no_wrap=True)
-    flow = _flow(account)
+    flow = {"sent": account.sent, **account.counts}
     redis, kafka = demo_verdict.arrived(account)
     for channel, relation in demo_verdict.CHANNEL_TABLES.items():
         if any(flow[term].get(channel) for term in _TERMS):
@@ -120,12 +120,8 @@ def _candle_table(verdict: Verdict) -> Table:
     return table
 
 
-def _flow(account: Account) -> dict[str, dict[str, int]]:
-    return {"sent": account.sent, **account.counts}
-
-
 def _document(account: Account, verdict: Verdict) -> dict[str, object]:
-    flow = _flow(account)
+    flow = {"sent": account.sent, **account.counts}
     redis, kafka = demo_verdict.arrived(account)
     return {
         "verdict": "ok" if verdict.ok else "failed",

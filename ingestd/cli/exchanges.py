@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from ingestd.cli.options import json_option
+from ingestd.cli.options import config_file_option, json_option
 from ingestd.cli.say import say, say_json
 from ingestd.cli.signals import run_to_its_end
 from ingestd.config import loading as configuration
@@ -32,14 +32,9 @@ _ASKED_FOR_S = 60.0
     metavar="SYMBOL",
     help='List the markets of this name or pattern, such as "*/USDT". May be repeated.',
 )
-@click.option(
-    "-c",
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Ask with the url_map, options and credentials of this exchange's feed in this file, and use the list of "
-    "markets that its daemon keeps.",
+@config_file_option(
+    "Ask with the url_map, options and credentials of this exchange's feed in this file, and use the list of markets "
+    "that its daemon keeps."
 )
 @json_option
 def exchanges(name: str | None, patterns: tuple[str, ...], config_file: Path | None, as_json: bool) -> None:

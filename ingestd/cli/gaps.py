@@ -12,14 +12,13 @@ from pathlib import Path
 import click
 import orjson
 
-from ingestd.cli.options import Integer, config_option, json_option
+from ingestd.cli.options import HOW_TO_WRITE_A_TIME, Integer, config_option, json_option, moment
 from ingestd.cli.say import counted, say, say_json
 from ingestd.cli.signals import run_to_its_end
-from ingestd.cli.times import HOW, moment
 from ingestd.config import loading as configuration
 from ingestd.config.messages import nearest
 from ingestd.config.models import Config
-from ingestd.config.overlap import is_pattern
+from ingestd.config.values import is_pattern
 from ingestd.errors import ConfigError, Problem, SchemaError
 from ingestd.gaps.causes import explanation, status_meanings
 from ingestd.printable import printable
@@ -45,7 +44,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg] # not generic at run t
         try:
             since = moment(value)
         except ValueError:
-            self.fail(f"{value!r} is no time; {HOW}", param, ctx)
+            self.fail(f"{value!r} is no time; {HOW_TO_WRITE_A_TIME}", param, ctx)
         if since > datetime.now(UTC):
             self.fail(f"{value!r} is in the future, of which no gap is known", param, ctx)
         return since

@@ -1,14 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the times they accept: `2h` (ago), or an ISO 8601 time."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 DEFAULT_CONFIG = Path("/etc/ingestd/ingestd.toml")
+HOW_TO_WRITE_A_TIME = "write 30m, 2h or 7d (ago), or a time (UTC) such as 2026-01-31T12:00"
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -24,7 +28,8 @@ def found(value: Path | None) -> Path:
     raise click.UsageError(f"no configuration: give {file}, or put one at {DEFAULT_CONFIG}")
 
 
-def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command], _Command]:
+def config_file_option(help_text: str, callback: Callable[..., Path] | None = None) -> Callable[[_Command], _Command]:
+    """`-c FILE`, passed as `config_file`: None where it is left out, unless `callback` finds another file."""
     return click.option(
         "-c",
         "--config",
@@ -32,14 +37,27 @@ def _config_option(callback: Callable[..., Path] | None) -> Callable[[_Command],
         type=click.Path(path_type=Path),
         metavar="FILE",
         callback=callback,
-        help=f"The configuration file.  [default: {DEFAULT_CONFIG}, if present]",
+        help=help_text,
     )
 
 
-config_option = _config_option(lambda _context, _parameter, value: found(value))
-# For a group and its commands, so that it may stand before or after the command's name: None where it is left out.
-later_config_option = _config_option(None)
+_HELP = f"The configuration file.  [default: {DEFAULT_CONFIG}, if present]"
+config_option = config_file_option(_HELP, lambda _context, _parameter, value: found(value))
+# For a group and its commands, so that the option may stand before or after the command's name.
+later_config_option = config_file_option(_HELP)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+
+
+def moment(text: str) -> datetime:
+    """Parse a time. Without a zone it is UTC; relative times are rounded down to seconds. Raises ValueError."""
+    ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    try:
+        if ago is not None:
+            return datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=int(ago[1]) * UNITS_S[ago[2]])
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("beyond the calendar") from error
 
 
 class Number(click.FloatRange):

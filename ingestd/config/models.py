@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from ingestd.channels import ROWS, Channel
-from ingestd.config.overlap import is_pattern
 from ingestd.config.secrets import hide
 from ingestd.config.section import MayHoldSecret, Section
 from ingestd.config.servers import DatabaseConfig as DatabaseConfig  # re-exported for the rooms
 from ingestd.config.servers import KafkaConfig as KafkaConfig
-from ingestd.config.values import EXCHANGE_ID, HOST_AND_PORT, INSTANCE, Days, FilePath, Seconds, SizeBytes, read_secret
+from ingestd.config.values import (
+    EXCHANGE_ID,
+    HOST_AND_PORT,
+    INSTANCE,
+    Days,
+    FilePath,
+    Seconds,
+    SizeBytes,
+    is_pattern,
+    read_secret,
+)
 from ingestd.errors import ConfigError, Problem
 from ingestd.sinks.table import SINKS
 

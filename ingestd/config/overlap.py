@@ -7,28 +7,16 @@ import re
 import string
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Protocol
 
+from ingestd.config.models import FeedConfig
+from ingestd.config.values import is_pattern
 from ingestd.errors import Problem
 
 _SHOWN = 3
 _TOKENS = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # the tokens of an `fnmatch` pattern
 
 
-class Followed(Protocol):
-    """The part of a feed's configuration that says which streams it follows."""
-
-    @property
-    def exchange(self) -> str: ...
-    @property
-    def channels(self) -> Sequence[str]: ...
-    @property
-    def symbols(self) -> Sequence[str]: ...
-    @property
-    def candle_timeframe(self) -> str: ...
-
-
-def overlaps(feeds: Sequence[Followed]) -> list[Problem]:
+def overlaps(feeds: Sequence[FeedConfig]) -> list[Problem]:
     """List a problem for each two feeds of one exchange that share a channel and can name the same market."""
     problems = []
     for (earlier, one), (later, other) in combinations(enumerate(feeds), 2):
@@ -47,7 +35,7 @@ def overlaps(feeds: Sequence[Followed]) -> list[Problem]:
     return problems
 
 
-def _shared_channels(one: Followed, other: Followed) -> list[str]:
+def _shared_channels(one: FeedConfig, other: FeedConfig) -> list[str]:
     return [
         channel
         for channel in one.channels
@@ -62,11 +50,6 @@ def _shared_names(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
     pairs = [(pattern, name) for pattern in filter(is_pattern, mine) for name in other]
     pairs += [(name, pattern) for pattern in filter(is_pattern, other) for name in mine if not is_pattern(name)]
     yield from (f"{first} and {second}" for first, second in pairs if first != second and may_be_one(first, second))
-
-
-def is_pattern(name: str) -> bool:
-    """Whether the name is a pattern such as `*/USDT`."""
-    return any(character in name for character in "*?[")
 
 
 def may_be_one(one: str, other: str) -> bool:

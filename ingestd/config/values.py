@@ -95,6 +95,11 @@ def is_address(text: str) -> bool:
     return True
 
 
+def is_pattern(name: str) -> bool:
+    """Whether the name of a symbol is a pattern such as `*/USDT`."""
+    return any(character in name for character in "*?[")
+
+
 # Patterns of names, and the message about a name that does not match.
 INSTANCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 KAFKA_NAME = r"^[A-Za-z0-9._-]{1,100}$"

@@ -15,7 +15,7 @@ from typing import Any
 from ingestd.channels import ROW_OF
 from ingestd.clock import now_us
 from ingestd.config.models import FeedConfig
-from ingestd.config.overlap import is_pattern
+from ingestd.config.values import is_pattern
 from ingestd.errors import ConfigError, Problem
 from ingestd.feeds.ccxt.channels import is_offered_by_any, is_unserved, needs_key, offered_channels, streamed
 from ingestd.feeds.ccxt.history import CcxtHistory

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 
 MOST_OBJECTS = 50_000
-"""When a full search has left more than that, they are frozen."""
+"""If more objects than this survive a full collection, they are frozen."""
 
 # The messages of a batch live and die together: with the default of 700 they would be visited many times.
 _YOUNG_OBJECTS = 10_000

@@ -12,12 +12,11 @@ import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ingestd.channels import ROW_OF, ROWS
+from ingestd.channels import ROW_OF
 from ingestd.records import FeedGap, StreamId
 from ingestd.status import FeedStatus, SinkStatus, StreamStatus
 
 LOOP_STALLED_S = 10.0
-_POLLED_CHANNELS = frozenset(row.name for row in ROWS if row.is_polled)
 _POLLS_MISSED_WHEN_STALE = 3
 _NAMED_AT_MOST = 3
 GAPS_SHOWN_AT_MOST = 20
@@ -34,7 +33,7 @@ class FeedHealth:
 
     def limit_s(self, stream: StreamStatus) -> float:
         """How long this stream may be silent, in seconds: several polls for a polled one, two samples for a book."""
-        if stream.channel in _POLLED_CHANNELS:
+        if ROW_OF[stream.channel].is_polled:
             return max(self.stale_after_s, _POLLS_MISSED_WHEN_STALE * self.poll_interval_s)
         if stream.channel == "order_book":
             return max(self.stale_after_s, 2 * self.book_interval_s)

@@ -21,8 +21,8 @@ from ingestd.config.secrets import MASK, is_secret_name, redact
 from ingestd.printable import printable, printable_json
 
 _OURS = "ingestd"
-_FIRST = ("timestamp", "level", "event")  # these come first in a line
-# Forty lines a second while a broker is away, each of something that comes back to us as an error and is told once.
+_FIRST = ("timestamp", "level", "event")  # in this order at the beginning of a line
+# While a broker is away it logs forty lines a second, each about an error that we also get, and log once.
 _TALKATIVE = "aiokafka"
 
 
@@ -116,7 +116,7 @@ def _route_stdlib(handler: logging.Handler, level: int) -> None:
         root.removeHandler(old)
     handler._ingestd = True  # type: ignore[attr-defined] # how the next configure finds its own
     root.addHandler(handler)
-    # What goes well is ours to tell: a library's sockets come and go. At DEBUG ccxt logs requests with their headers.
+    # Libraries log from WARNING on, with level = "debug" from INFO on: at DEBUG ccxt logs requests with their headers.
     root.setLevel(max(level, logging.INFO if level <= logging.DEBUG else logging.WARNING))
     logging.getLogger(_OURS).setLevel(level)
     if level > logging.DEBUG:

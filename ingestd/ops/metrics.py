@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -88,8 +88,8 @@ class _Histogram(_Bounded, Histogram):
 class _Declared(Generic[BoundedT]):
     """A line of the table in `Metrics`: each daemon's `Metrics` makes its own metric of it."""
 
-    def __init__(self, kind: type[BoundedT], name: str, text: str, labels: Sequence[str], **options: Any) -> None:
-        self._make = partial(kind, f"ingestd_{name}", text, labels, **options)
+    def __init__(self, kind: Callable[..., BoundedT], name: str, text: str, *labels: str) -> None:
+        self._make = partial(kind, f"ingestd_{name}", text, labels)
 
     def __set_name__(self, _owner: type, attribute: str) -> None:
         self._attribute = attribute
@@ -101,16 +101,9 @@ class _Declared(Generic[BoundedT]):
         return metric
 
 
-def _counter(name: str, text: str, *labels: str) -> _Declared[_Counter]:
-    return _Declared(_Counter, name, text, labels)
-
-
-def _gauge(name: str, text: str, *labels: str) -> _Declared[_Gauge]:
-    return _Declared(_Gauge, name, text, labels)
-
-
-def _seconds(name: str, text: str, *labels: str) -> _Declared[_Histogram]:
-    return _Declared(_Histogram, f"{name}_seconds", text, labels, buckets=_LATENCY_BUCKETS_S)
+_counter = partial(_Declared[_Counter], _Counter)
+_gauge = partial(_Declared[_Gauge], _Gauge)
+_seconds = partial(_Declared[_Histogram], partial(_Histogram, buckets=_LATENCY_BUCKETS_S))
 
 
 class Metrics:
@@ -125,7 +118,7 @@ class Metrics:
     streams_rejected = _gauge("streams_rejected", "Streams of which the last records were all put aside")
     dropped = _counter("records_dropped", "Records lost on purpose", "channel", "reason")
     released = _counter("records_released", "Records taken from Kafka and left to another", "channel")
-    gaps = _counter("gaps", "Stretches a stream may have missed", "exchange", "channel", "cause")
+    gaps = _counter("gaps", "Periods in which a stream may lack records", "exchange", "channel", "cause")
     gaps_open = _gauge("gaps_open", "Gaps that have not ended", "exchange", "channel")
 
     in_journal = _gauge("records_in_journal", "Journaled records not yet stored", "channel")
@@ -133,7 +126,7 @@ class Metrics:
     journal_full = _gauge("journal_full", "1 while the journal takes no more")
     journal_age_s = _gauge("journal_oldest_age_seconds", "Age of the oldest batch kept")
     journal_errors = _counter("journal_errors", "Failed attempts to append")
-    journal_latency_s = _seconds("received_to_journaled", "From the socket to the journal")
+    journal_latency_s = _seconds("received_to_journaled_seconds", "From the socket to the journal")
 
     flushes = _counter("sink_flushes", "Committed flushes", "sink")
     sink_errors = _counter("sink_errors", "Failed attempts to write", "sink", "class")
@@ -142,8 +135,8 @@ class Metrics:
     sink_up = _gauge("sink_up", "1 while the sink's last attempt succeeded", "sink")
     sink_lag_records = _gauge("sink_lag_records", "Journaled records the sink has not stored", "sink")
     sink_lag_s = _gauge("sink_lag_seconds", "Age of the oldest record the sink has not stored", "sink")
-    commit_latency_s = _seconds("received_to_committed", "From the socket to the commit", "sink")
-    flush_s = _seconds("sink_flush", "How long one flush takes", "sink")
+    commit_latency_s = _seconds("received_to_committed_seconds", "From the socket to the commit", "sink")
+    flush_s = _seconds("sink_flush_seconds", "How long one flush takes", "sink")
     # Live sinks keep nothing, so they are not part of the conservation law.
     live_published = _counter("live_published", "Messages a live server has taken", "channel")
     live_dropped = _counter("live_dropped", "Messages a live sink gave up", "sink", "reason")
@@ -159,14 +152,16 @@ class Metrics:
     lease_epoch = _gauge("lease_epoch", "The lease's term this daemon holds; 0: none")
     lease_fenced = _counter("lease_fenced", "Flushes refused: somebody else had taken the lease")
 
-    upkeep_failures = _counter("upkeep_failures", "Failed turns of candles, symbols, retention", "step")
+    upkeep_failures = _counter("upkeep_failures", "Failed steps of the upkeep: candles, symbols, retention", "step")
     backfill_gaps = _counter("backfill_gaps", "Gaps that backfill settled", "channel", "outcome")
     backfill_rows = _counter("backfill_rows", "Rows recovered over REST", "exchange", "channel")
-    backfill_failures = _counter("backfill_failures", "Attempts to be repeated", "exchange", "reason")
-    candle_audits = _counter("candle_audit_minutes", "Minutes compared", "exchange", "outcome")
+    backfill_failures = _counter("backfill_failures", "Failed attempts, which are repeated", "exchange", "reason")
+    candle_audits = _counter(
+        "candle_audit_minutes", "Minutes whose candles were compared with the exchange's", "exchange", "outcome"
+    )
 
     exchange_latency_s = _seconds(
-        "exchange_to_received", "From the exchange's clock to the socket", "exchange", "channel"
+        "exchange_to_received_seconds", "From the exchange's clock to the socket", "exchange", "channel"
     )
     exchange_ahead_s = _gauge(
         "exchange_clock_ahead_seconds", "The exchange's time minus ours, at the newest record", "exchange", "channel"
@@ -343,9 +338,9 @@ _FEED_SUMS: tuple[tuple[type[Family], dict[str, str]], ...] = (
 )
 # The metric, its text, its label, and the field of FeedStatus that counts by the label's values.
 _FEED_TALLIES = (
-    ("book_resyncs", "Order books begun anew", "reason", "book_resyncs"),
+    ("book_resyncs", "Broken order books, which are started again", "reason", "book_resyncs"),
     ("book_audits", "Order books compared with the venue's own", "result", "book_audits"),
-    ("trade_kinds", "Trades the venue marks; other: a label not known", "kind", "trade_kinds"),
+    ("trade_kinds", "Trades the venue marks; other: with an unknown label", "kind", "trade_kinds"),
     ("silence_checks", "Silent streams that the venue was asked about", "result", "silences"),
 )
 

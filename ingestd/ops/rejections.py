@@ -14,13 +14,13 @@ from ingestd.records import MarketRecord, StreamId
 
 log = structlog.get_logger()
 
-_IN_A_ROW = 3  # records of one stream: then it is said that all of them are
-_TOLD_S = 3600.0  # after its last record, so that a stream that ended is not told of for ever
-_STREAMS_KEPT = 10_000  # any program may publish under any name; beyond them the one that was heard of longest ago goes
+_IN_A_ROW = 3  # so many records put aside in a row: the stream is reported
+_TOLD_S = 3600.0  # so long after its last record, since it may have ended
+_STREAMS_KEPT = 10_000  # beyond them the least recent is forgotten, since any program may publish under any name
 
 
 class Rejections:
-    """Counts in a row, of the streams whose last record was put aside. False while there is none."""
+    """The streams whose last record was put aside, and how many in a row. False while there is none."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -39,7 +39,7 @@ class Rejections:
         return {stream: self._runs[stream][1] for stream in self._told}
 
     def reject(self, stream: StreamId, reason: str) -> None:
-        """One record more of it was put aside."""
+        """A record of this stream was put aside."""
         count = self._runs.pop(stream, (0, "", 0.0))[0] + 1
         self._runs[stream] = count, reason, monotonic_s()
         if len(self._runs) > _STREAMS_KEPT:
@@ -51,12 +51,12 @@ class Rejections:
                 log.error("stream_rejected", exchange=stream[0], channel=stream[1], symbol=stream[2], reason=reason)
 
     def accept(self, records: Iterable[MarketRecord]) -> None:
-        """These were not."""
+        """These records were not put aside."""
         for record in records:
             self.end(stream_of(record))
 
     def end(self, stream: StreamId) -> None:
-        """A record of it was not put aside."""
+        """A record of this stream was not put aside."""
         if stream not in self._runs:
             return
         was_told = stream in self._told
@@ -65,7 +65,7 @@ class Rejections:
             log.info("stream_accepted_again", exchange=stream[0], channel=stream[1], symbol=stream[2])
 
     def keep(self, is_wanted: Callable[[StreamId], bool]) -> None:
-        """Forget the streams that nobody follows any more."""
+        """Forget the streams that are not wanted any more."""
         for stream in [stream for stream in self._runs if not is_wanted(stream)]:
             self._forget(stream)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ingestd.config.overlap import is_pattern
+from ingestd.config.values import is_pattern
 from ingestd.feeds.markets.symbols import kind_by_name, type_by_name
 from ingestd.venues import families
 from ingestd.venues.all import facts_of

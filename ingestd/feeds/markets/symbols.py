@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingestd.channels import ROW_OF
-from ingestd.config.overlap import is_pattern
+from ingestd.config.values import is_pattern
 from ingestd.records import Channel
 from ingestd.venues.symbol_names import nearest_markets
 
