@@ -127,8 +127,7 @@ def bench(
         plot.require()
         chosen = list(dict.fromkeys([*chosen, "store", "batches", "growth"]))
     load_before = os.getloadavg()[0]
-    measured = _measure(plan, dsn, chosen, peer_name is not None, peer_python)
-    figures, server = run_to_its_end(measured, uvloop.run)
+    figures, server = run_to_its_end(_measure(plan, dsn, chosen, peer_name is not None, peer_python), uvloop.run)
     machine = _machine(server, load_before)
     if json_file is not None:
         document = table.as_document(machine, figures)

@@ -31,12 +31,6 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
     stream = sys.stderr if stream is None else stream
     as_console = config.format == "console" or (config.format == "auto" and stream.isatty())
     level = logging.getLevelNamesMapping()[config.level.upper()]
-    if as_console:
-        plain = structlog.dev.plain_traceback
-        console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain, sort_keys=False)
-        form: list[Processor] = [_readable_event, console]
-    else:
-        form = [structlog.processors.JSONRenderer(serializer=_to_json)]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -52,7 +46,7 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> None:
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,
                 _redact_event,
-                *form,
+                *(_console(stream) if as_console else [structlog.processors.JSONRenderer(serializer=_to_json)]),
             ],
         )
     )
@@ -108,6 +102,12 @@ def _to_json(event: Any, **_options: Any) -> str:
         return printable_json(orjson.dumps(event, option=orjson.OPT_NON_STR_KEYS).decode())
     except orjson.JSONEncodeError:  # an integer beyond 64 bits or a lone surrogate: log it as text
         return orjson.dumps({"event": ascii(event), "level": "error"}).decode()
+
+
+def _console(stream: TextIO) -> list[Processor]:
+    plain = structlog.dev.plain_traceback
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain, sort_keys=False)
+    return [_readable_event, renderer]
 
 
 def _route_stdlib(handler: logging.Handler, level: int) -> None:
