@@ -40,7 +40,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def _options(fields: Mapping[str, Any]) -> Any:
-    """Build a section with one option for each channel or each channel's table."""
+    """Build a section with these options, one for each channel or for each channel's table."""
     return create_model("_Options", __base__=Section, **fields)
 
 
@@ -61,7 +61,7 @@ class LogConfig(Section):
 _when_full = _options({row.name: (WhenFull, "block") for row in ROWS})
 
 
-class WhenFullConfig(_when_full):  # type: ignore[misc, valid-type]  # made of the rows
+class WhenFullConfig(_when_full):  # type: ignore[misc, valid-type]  # made from ROWS
     """What the intake does with a channel's records while it is more than half full."""
 
 
@@ -175,7 +175,7 @@ class FeedConfig(Section):
         return self
 
     def credentials(self) -> dict[str, str]:
-        """Read the API key, for venues that require one for market data: a TOML file with the library's names."""
+        """Read the API key, which some venues require for market data, from a TOML file with ccxt's names."""
         if self.credentials_file is None:
             return {}
         try:

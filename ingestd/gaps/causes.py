@@ -23,7 +23,7 @@ TAKEOVER = "takeover"
 UNLISTED = "unlisted"
 
 OVER_US = 86_400_000_000
-"""So long no market is called closed, or left out of the list, that goes on: halts and maintenance are shorter."""
+"""A closed or unlisted market that has been silent for this long counts as over: halts and maintenance are shorter."""
 LACKED = "the venue's list of markets lacked it, or called it closed"
 OVER = "nothing came of it for a day, or it has expired, so it is taken for closed and nothing is missing since"
 
@@ -115,12 +115,12 @@ UNKNOWN = Explanation("A cause this version does not know.", "Use the version th
 
 
 def explanation(cause: str) -> Explanation:
-    """What a cause means."""
+    """What a cause means, and what to do about it."""
     return CAUSES.get(cause, UNKNOWN)
 
 
 def status_meanings(status: str, channels: Collection[str]) -> list[str]:
-    """What a gap's status means in these channels, as sentences; without channels: in all of them."""
+    """Sentences that say what a gap's status means in these channels, or in all channels if none are given."""
     if status != "closed":
         return [_STATUSES[status]] if status in _STATUSES else []
     meanings = {_CLOSED_FOR_GOOD if channel in NOT_SERVED else _CLOSED for channel in channels}

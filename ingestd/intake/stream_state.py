@@ -1,8 +1,9 @@
 """The state of streams that a process leaves to the next one: how far each is complete, and its open gaps.
 
 It is a small file in the state directory, replaced about once a second, before gap records are journaled, and at the
-stop. A stream is complete until its last record received, but not beyond what is in the journal. Because the file may
-be a second old, the gap of a restart after a kill can begin a second early, but never late.
+stop. A stream is complete until its last received record, or until just before its first record that is not in the
+journal yet. Because the file may be a second old, the gap of a restart after a kill can begin a second early, but never
+late.
 
     streams.json    {"version", "written_at", "stopped", "streams": [[exchange, channel, symbol, until, lost] …],
                      "open_gaps": [gap …], "pending_gaps": [gap …]}          times in microseconds since the epoch
@@ -43,7 +44,7 @@ _LAST_WRITE_S = 2.0
 
 
 class Left(msgspec.Struct, frozen=True, array_like=True):
-    """A stream when the file was written. `lost` counts its records that could not be journaled."""
+    """The state of one stream when the file was written. `lost`: how many of its records could not be journaled."""
 
     exchange: str
     channel: str
@@ -53,7 +54,7 @@ class Left(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """The file's content. `pending_gaps` were not in the journal yet. `stopped`: it was written at the stop."""
+    """The file's content. `pending_gaps`: gaps that were not in the journal yet. `stopped`: written at the stop."""
 
     version: int
     written_at: int
@@ -76,7 +77,7 @@ def document(
     for exchange, status in feeds:
         for known in status.streams:
             if known.complete_until is not None:
-                # Two feeds may follow one market's candles, in two timeframes.
+                # Two feeds may follow one market's candles, in two timeframes: the less complete one counts.
                 stream = exchange, known.channel, known.symbol
                 until[stream] = min(known.complete_until, until.get(stream, known.complete_until))
     for stream, at in intake.unjournaled().items():
@@ -118,15 +119,14 @@ def longest_open(left: Document) -> list[FeedGap]:
 
 
 def covered_by_another(left: Document) -> list[FeedGap]:
-    """The other open gaps, ended at the time of writing."""
+    """The open gaps that a stream's earliest one covers, ended when the file was written."""
     longest = longest_open(left)
     remark = "what follows is in the row of this stream that began before"
     return [_ended(gap, left.written_at, remark) for gap in left.open_gaps if gap not in longest]
 
 
 def lost_before_gaps(left: Document) -> list[FeedGap]:
-    """Gaps for records received just before an open gap and perhaps not journaled. Each ends where the open one
-    begins."""
+    """Gaps for the records before an open gap that may not have been journaled; each ends where that gap begins."""
     streams = earlier_streams(replace(left, open_gaps=[]))
     before = []
     for gap in left.open_gaps:
@@ -145,12 +145,12 @@ def end_unfollowed(
     until: int,
     over_before: int,
 ) -> list[FeedGap]:
-    """Decide about the streams that no feed has taken over although all feeds of the exchange have chosen their
-    symbols (`following`). Returns the gaps that begin or end with that.
+    """Open or end the gaps of streams that no feed follows any more, and return these gaps.
 
-    A stream that the configuration does not name (`is_wanted`) is removed, and its gap ends at `until`, when it was
-    last followed. The venue's list lacks any other: it has a gap until it is listed again, or until the gap began
-    before `over_before`, when the market is taken for closed.
+    Such a stream is one that no feed has taken over although all feeds of its exchange have chosen their symbols
+    (`following`). If the configuration does not name it (`is_wanted`), it is removed, and its gap ends at `until`, when
+    it was last followed. If the configuration names it, the venue's list lacks it: it has a gap until it is listed
+    again. A gap that began before `over_before` ends now, because the market is taken for closed.
     """
     changed = []
     for stream in [stream for stream in earlier if following.get(stream[0], True)]:
@@ -219,7 +219,7 @@ class StreamState:
             self.earlier[stream] = dataclasses.replace(earlier, followers=max(1, followers(stream)))
 
     def end_unfollowed(self, following: Mapping[str, bool], is_wanted: Callable[[StreamId], bool]) -> list[FeedGap]:
-        """See the function `end_unfollowed`. No market is taken for closed before this process has run for as long."""
+        """See the function `end_unfollowed`. No market is taken for closed until this process has run for `OVER_US`."""
         over_before = now_us() - OVER_US if monotonic_s() - self._began_s > OVER_US / 1e6 else 0
         return end_unfollowed(self.earlier, following, is_wanted, until=self._read_written_at, over_before=over_before)
 
@@ -239,7 +239,7 @@ class StreamState:
             await asyncio.sleep(_INTERVAL_S)
 
     async def save_gaps(self) -> None:
-        """Wait until every gap record taken so far is in the file, at most a second."""
+        """Wait, for a second at most, until every gap record taken so far is in the file."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GAPS_WAIT_S):
                 while self._saved_version < self._version() and self._compose is not None:

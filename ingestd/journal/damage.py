@@ -16,10 +16,11 @@ from ingestd.records import FeedGap, StreamId
 
 log = structlog.get_logger()
 
-# The records of a batch may have been received while the one before it was sealed, and sent a while before that.
+# Gaps begin this long before the missing span: a lost batch may hold records that were received while the batch before
+# it was sealed, and that the exchange sent a while earlier.
 _BEFORE_SEAL_US = 2_000_000
 
-Sealed = Sequence[tuple[int, int]]  # position and sealed_at of the batches that are left, in order
+Sealed = Sequence[tuple[int, int]]  # the position and sealed_at of each batch that is left, in order
 
 
 def report_damage(
@@ -44,8 +45,9 @@ def report_damage(
 def missing_span(sealed: Sealed, first: int | None, last: int | None, begins_at: int, ends_at: int) -> tuple[int, int]:
     """The time span of missing batches, on our clock.
 
-    `first` and `last` are the file's original positions; if None (unknown), its end counts as missing. `begins_at` and
-    `ends_at` limit the times of its batches.
+    `first` and `last`: the first and last position that the file had. If they are None (unknown), the end of the file
+    counts as missing. `begins_at` and `ends_at`: the earliest and the latest time at which its
+    batches can have been sealed.
     """
     if first is None:
         first = sealed[0][0] if sealed else 1

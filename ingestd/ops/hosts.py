@@ -1,7 +1,7 @@
 """Which host names a request to the endpoint may use.
 
 A web page can point its own host name at this machine's address (DNS rebinding); the browser then lets the page read
-our answers. Its requests still carry that host name, and nobody else can own one of the names that are accepted here.
+our answers. But its requests carry the page's host name, and nobody else can own a name that is accepted here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+|[0-9A-Fa-f:]{2,
 
 
 class Hosts:
-    """The host names and addresses of this machine."""
+    """The host names of this machine, to which requests may be addressed."""
 
     def __init__(self, configured: Sequence[str], resolver: Path = Path("/etc/resolv.conf")) -> None:
         """`configured`: names from the configuration, besides the machine's own name in its search domains."""
@@ -32,7 +32,7 @@ class Hosts:
     def takes(self, hosts: Sequence[str], target: str, *, named_by_rule: bool) -> bool:
         """Whether a request is meant for this machine. `hosts`: its Host headers; `target`: its request target as sent.
 
-        `named_by_rule`: HTTP/1.1, whose requests have exactly one Host header (RFC 9112, section 3.2).
+        `named_by_rule`: the request must have exactly one Host header, as with HTTP/1.1 (RFC 9112, section 3.2).
         """
         if len(hosts) > 1 or (named_by_rule and not hosts):
             return False
@@ -40,7 +40,7 @@ class Hosts:
 
     def _is_ours(self, authority: str) -> bool:
         if not authority:
-            return True  # a browser always sends a Host header
+            return True  # no web page sent it: a browser always names the host
         found = _AUTHORITY.fullmatch(authority)
         if found is None:
             return False

@@ -15,21 +15,21 @@ from ingestd.venues.symbol_names import compact_symbol, dash_symbol
 
 log = structlog.get_logger()
 
-_OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes: the server refuses these values each time
+_OF_THE_ROW = ("22", "23", "54")  # SQLSTATE classes of errors about a row's values, which stay the same at each attempt
 
 
 async def upsert_symbols(db: Database, rows: Iterable[MarketInfo]) -> int:
-    """Insert or update markets; how many differed from what was stored. One that the server refuses is left out and
-    logged.
+    """Insert or update markets. Return how many differed from what was stored.
 
-    Ordered by key, so that two daemons at it at once cannot deadlock; the last of two rows of one key counts.
+    A market that the server refuses is logged and left out. If a market occurs twice, the last row counts. The rows are
+    sent in the order of their keys, so that two daemons that write at once cannot deadlock.
     """
     markets = {(row.exchange, row.symbol): row for row in rows}
     return await _upsert(db, [markets[key] for key in sorted(markets)])
 
 
 async def _upsert(db: Database, markets: Sequence[MarketInfo]) -> int:
-    """Store all in one statement; if the server refuses that, each half by itself."""
+    """Store all markets in one statement. If the server refuses it, store each half by itself."""
     if not markets:
         return 0
     try:
@@ -46,9 +46,10 @@ async def _upsert(db: Database, markets: Sequence[MarketInfo]) -> int:
 
 
 def decimals_of(step: str | None) -> int | None:
-    """How many decimals a price step allows: `0.01` two, `0.5` one, `1` and `10` none.
+    """How many decimals a step of prices or amounts allows: `0.01` 2, `0.5` 1, `1` and `10` 0.
 
-    None when there is no step, or it is a number of significant digits instead, which says nothing about decimals.
+    None if there is no step. Some exchanges give a number of significant digits instead (an integer above 1, such as
+    5): it says nothing about decimals, so the result is None too.
     """
     try:
         value = Decimal(step or "")

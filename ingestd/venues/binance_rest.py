@@ -26,18 +26,21 @@ def past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) 
     elif has_key or (kind == "spot" and not spot_needs_key):
         method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
     else:
-        # historicalTrades needs a key. An aggregate cannot be split into its trades.
+        # Without a key only recent trades remain: historicalTrades needs one, and aggregates cannot be split into
+        # trades.
         params = {"fetchTradesMethod": f"{prefix}GetTrades"}
         return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_PAST_DOCS)
     return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
 
 
-_BY_NAME = 20  # spot serves this many markets for the weight of one
+_BY_NAME = 20  # spot answers for up to this many named markets at the weight of one
 
 
 def newest(kind: str, stream: str | None) -> Bulk | None:
-    """`lastId` of `ticker/24hr` is the id of the last trade. For contracts it may be an insurance trade, which is not
-    streamed."""
+    """The request for the newest trade of each market: `lastId` of `ticker/24hr` is its id.
+
+    For contracts the newest trade may be one of the insurance fund, which the stream does not deliver.
+    """
     prefix = _PREFIX.get(kind)
     if prefix is None:
         return None

@@ -22,12 +22,15 @@ ANY_KIND: frozenset[Kind] = frozenset({"linear", "inverse", "option", "other"})
 class Quantities:
     """The unit of a trade's quantity in contract markets; unknown by default.
 
-    `in_contracts`: contracts of ccxt's `contractSize`, in base currency if the contract is linear, in quote currency if
-    it is inverse. `currency`: quantities are in this currency instead, by kind of contract. `of_options`: the same unit
-    applies to options; at other venues options have a multiplier that ccxt may lack. `quanto_multiplier`: the market
-    has a field of this name with its contract size, and ccxt reads 0 as 1. `contract_value`: the market states the
-    currency of a contract (`ctValCcy`) and a multiplier (`ctMult`). `base_by_default`: linear contracts are counted in
-    base, which the database assumes where no unit is stored (ingestd_counted_base() in sql/migrations/0009).
+    `in_contracts`: a quantity counts contracts. The size of one is ccxt's `contractSize`, in base currency if the
+    contract is linear, in quote currency if it is inverse.
+    `currency`: quantities are in this currency instead, by kind of contract.
+    `of_options`: the same unit applies to options; at other venues options have a multiplier that ccxt may lack.
+    `quanto_multiplier`: the market has a field of this name with its contract size, and ccxt reads a size of 0 as 1.
+    `contract_value`: the market names the currency of its contract size (`ctValCcy`) and a multiplier (`ctMult`). Where
+    they contradict `contractSize`, the unit is unknown.
+    `base_by_default`: linear contracts counted in base are stored without a unit, because the database assumes base
+    (ingestd_counted_base() in sql/migrations/0009).
     """
 
     in_contracts: bool = False
@@ -45,8 +48,8 @@ class Counting:
     `count_read_as_value`: kinds for which ccxt returns the count as the value.
     `value_read_as_count`: kinds for which ccxt returns the value as the count, and computes another value from it.
     `value_not_in_quote`: kinds for which ccxt's value is not in quote currency.
-    `unread_field`: the field of a count that ccxt does not read.
-    `unit_of_sample`: reads the unit from the message itself.
+    `unread_field`: the message's field with the count, if ccxt does not read it.
+    `unit_of_sample`: reads the unit from the message itself; it goes before the unit of the kind.
     """
 
     linear: OpenInterestUnit | None = None
@@ -68,14 +71,15 @@ class Counting:
 IN_CONTRACTS = Counting("contracts", "contracts", "contracts", "contracts")
 
 QUANTITIES_AS_IN_CCXT = Quantities(in_contracts=True)
-"""By ccxt's convention; no page of the exchange that contradicts it was found."""
+"""ccxt's convention, for exchanges of which no document was found that contradicts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ccxt:
-    """How ccxt's code for this exchange differs from the exchange's documents, or from ccxt's code for others. A table,
-    so it has an attribute for each difference.
+    """How ccxt's code for this exchange differs from the exchange's documents, or from ccxt's code for others. Each
+    difference is one attribute.
 
+    `symbols_per_call`: how many symbols one call for several symbols may have.
     `bids_asks_in_tickers`: ccxt writes the stream of best prices to `tickers`, not to `bidsasks`.
     `ticks_from_books`: the ticker stream has no best bid and ask, so ticks are the top of the order book.
     `ticks_from_books_of`: the same, for these market types only.
@@ -91,8 +95,8 @@ class Ccxt:
     `servers`: servers that ccxt has in its code but not in its `urls`.
     `needs_currencies`: market names depend on the currencies, so load these first.
     `ids_by_place`: ccxt derives market ids from places in the list, so no entry of the list may be left out.
-    `open_interest_in_ticker`: whether ccxt requests the wrong ticker for a market's open interest. Its
-    `fetch_ticker` requests the right one.
+    `open_interest_in_ticker`: whether a market's open interest must be read from ccxt's `fetch_ticker`, because
+    `fetch_open_interest` requests the wrong ticker.
     """
 
     symbols_per_call: int = 50
@@ -120,13 +124,13 @@ class Facts:
 
     `native`: makes the native decoder's venue, from a feed's options.
     `contracts_only`: it trades no spot, so names of perpetuals carry no `.P`. Never change it: Redis keys depend on it.
-    `quotes_in_coins`: it quotes, or has quoted, in coins such as BUSD and TUSD: there `ARBUSD` is AR in BUSD, elsewhere
-    it is ARB in dollars.
+    `quotes_in_coins`: it quotes, or has quoted, in coins such as BUSD and TUSD. At such an exchange `ARBUSD` means AR
+    in BUSD; elsewhere it means ARB in dollars.
     `former_names`: its names in other programs (https://github.com/bmoscon/cryptofeed, defines.py), or earlier in ccxt.
-    `first_market`: an example market, if it has no bitcoin in USDT.
-    `market_lists`: pairs of a text in a request for markets (interface, path and parameters) and the family it asks
-    for. The first text found counts; a request that contains none of them is required.
-    `microseconds`: how the URLs of its spot sockets begin, if their times can be requested in microseconds.
+    `first_market`: the market for examples, if it has no bitcoin in USDT.
+    `market_lists`: which family of markets a request asks for, as pairs of a text and a family. The request (interface,
+    path and parameters) belongs to the first pair whose text it contains; if it contains none, every feed needs it.
+    `microseconds`: the beginning of the URLs of its spot sockets, if these can send times in microseconds.
     `sampled`: channels of which the exchange sends only some records, so that they can never be proved complete.
     """
 

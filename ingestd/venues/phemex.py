@@ -11,7 +11,9 @@ from ingestd.venues.facts import Ccxt, Counting, Facts
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
-    """Amounts of contracts with scaled prices are whole contracts; only spot amounts are scaled (`valueScale`).
+    """Take the amount of a contract trade with a scaled price as Phemex sends it: a number of contracts.
+
+    ccxt applies `valueScale` to it, which is meant for spot amounts. An amount that is a text is not scaled.
 
     https://phemex-docs.github.io/#subscribe-trade
     """
@@ -27,8 +29,9 @@ def _has_scaled_prices(market: Mapping[str, Any]) -> bool:
 FACTS = (
     Facts(
         exchange="phemex",
-        # For contracts with scaled prices an integer, like positions, which count contracts; for the others
-        # `openInterestRv`, which is not documented. https://phemex-docs.github.io/#query-24-hours-ticker
+        # Contracts with scaled prices have `openInterest`, an integer. We take it for a number of contracts, because
+        # positions are counted so. The others have `openInterestRv`, whose unit no document states.
+        # https://phemex-docs.github.io/#query-24-hours-ticker
         open_interest=Counting(inverse="contracts", unread_field="openInterest"),
         ccxt=Ccxt(ticks_from_books=True, open_interest_in_ticker=_has_scaled_prices),
         corrections=Corrections(

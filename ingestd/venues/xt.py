@@ -14,7 +14,9 @@ from ingestd.venues.facts import QUANTITIES_AS_IN_CCXT, Ccxt, Counting, Facts
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """For contracts `a` is a number of contracts, as in books; ccxt multiplies it by the contract size.
+    """Take the amount of a contract trade as XT sends it (`a`): a number of contracts, as in books.
+
+    ccxt multiplies it by the contract size. A spot trade has its amount in `q`, which ccxt reads correctly.
 
     https://doc.xt.com/docs/futures/WebSocket/Public/Trade%20Record
     """
@@ -23,7 +25,7 @@ def _corrected(_trade: Trade, info: Any) -> Changes:
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The snapshot comes over REST.
+    """Read the book changes in a frame. The snapshot comes over REST.
 
     https://doc.xt.com/docs/spot/WebSocket%20Public/IncrementalDepth and
     https://doc.xt.com/docs/futures/WebsocKetV2/IncrementalDepth
@@ -37,7 +39,7 @@ FACTS = (
     Facts(
         exchange="xt",
         quantities=QUANTITIES_AS_IN_CCXT,
-        # it states count and value, and value = count × price:
+        # XT states a count and a value, and value = count × price; so the count is in base currency:
         # https://doc.xt.com/docs/futures/MarketData/get-the-open-position-of-a-trading-pair
         open_interest=Counting("base", other="base"),
         market_lists=(("spot", families.SPOT), ("linear", families.LINEAR), ("inverse", families.INVERSE)),
