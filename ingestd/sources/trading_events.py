@@ -1,4 +1,4 @@
-"""Stores the events that trading programs publish: orders, executions, completed trades, the audit log."""
+"""Stores the events that trading programs publish, as orders, executions, completed trades and an audit log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ingestd.storage.writer.refused import Kept, is_blamed, put_aside, require_s
 
 
 class EventStore:
-    """The store of the event topics."""
+    """Reads the messages of the event topics and prepares the transactions that store them."""
 
     name = "events"
     uses_marks = False
@@ -70,7 +70,10 @@ class EventStore:
 
 @dataclass
 class EventFlush:
-    """One transaction: events and positions."""
+    """One transaction that stores events and moves positions.
+
+    An attempt stores all events at once. If the server refuses it because of an event, the next one finds out which.
+    """
 
     sink: str
     items: Sequence[Item]
@@ -78,7 +81,7 @@ class EventFlush:
     metrics: Metrics
     caches: Sequence[OrderCache]
     _in_parts: bool = False  # the server refused one of the events: find out which one
-    _doubts: int = 0  # consecutive unforeseen refusals
+    _doubts: int = 0  # failures so far with an unknown error that one of the events may have caused
     _changes: list[Change] = field(default_factory=list)
     _refused: list[tuple[Item, DatabaseError]] = field(default_factory=list)
 
@@ -175,7 +178,7 @@ async def _store_in_parts(
 def _require_some_taken(
     items: Sequence[Item], refused: Sequence[tuple[Item, DatabaseError]], stored: Counter[str]
 ) -> None:
-    """Raise NoneTaken if the refused events of one kind may not be put aside."""
+    """Raise NoneTaken if the refusals of one kind of event are the tables' fault: see `require_some_taken`."""
     tried = Counter(item.channel for item in items)
     for channel in {item.channel for item, _ in refused}:
         errors = [error for item, error in refused if item.channel == channel]

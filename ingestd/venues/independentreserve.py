@@ -18,7 +18,7 @@ _CHECKED_LEVELS, _DECIMALS = 10, 8
 
 
 def independentreserve_checksum(bids: Levels, asks: Levels) -> int:
-    """CRC32 of the ten best bids, then asks, with eight decimals, without points and leading zeros.
+    """CRC32 of the ten best bids and then the ten best asks, with eight decimals, no points and no leading zeros.
 
     https://github.com/independentreserve/websockets/blob/master/orderbook-snapshot.md#crc32-checksum
     """
@@ -43,7 +43,7 @@ FACTS = (
         exchange="independentreserve",
         first_market="BTC/AUD",
         books=CcxtBooks(agrees=_agrees),
-        # "a primary currency code":
+        # A subscription takes the exchange's own currency codes ("a primary currency code"):
         # https://github.com/independentreserve/websockets/blob/master/orderbook-ticker.md
         corrections=Corrections(names=partial(CodeNames, ("{0}-{1}",))),
     ),

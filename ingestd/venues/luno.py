@@ -12,7 +12,9 @@ from ingestd.venues.facts import Ccxt, Facts
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
-    """The socket sends the amounts of both currencies; the price is their quotient.
+    """Take the price as the quotient of the amounts of both currencies: the socket sends no price.
+
+    The time is the one that `_with_time` has put into the trade.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """

@@ -33,7 +33,8 @@ class Connection:
     """Connects, subscribes, and reconnects when the socket is lost. `run` it once.
 
     `run` returns at the stop, or when no stream is left. `must_pause` is called after each read; if true, the
-    connection stops reading until `resume`. `on_asked` is called with streams whose subscription has been answered.
+    connection stops reading until `resume`. `on_asked` is called with streams whose subscription has been answered, or
+    whose answer is overdue.
     """
 
     def __init__(
@@ -223,7 +224,7 @@ class Connection:
         self.give_up(reason)
 
     def _tell_asked(self) -> None:
-        """Report requested streams as begun: the exchange has answered, or will not answer."""
+        """Hand the requested streams to `on_asked`, because the exchange has answered or will not answer."""
         if streams := self._subscriptions.take_unanswered():
             self._on_asked(streams)
 
@@ -246,7 +247,7 @@ class Connection:
 class Frames:
     """Decodes the frames of one socket: market data goes to the reader, messages about the connection to its owner.
 
-    `with_data`: how many frames contained data. `number`: the last frame's, if the exchange numbers frames.
+    `with_data`: how many frames contained data. `number`: the number of the last frame, if the exchange numbers them.
     """
 
     url: str
@@ -297,7 +298,10 @@ class Sender:
 
 
 class Watchdog:
-    """Decides when a socket of the connection needs a keep-alive and when it is stale. Call both every `interval_s`."""
+    """Decides when the connection's socket needs a keep-alive and when it is stale.
+
+    Call `is_keep_alive_due` and `stale_s` every `interval_s`.
+    """
 
     def __init__(self, stale_after_s: float, keep_alive: KeepAlive | None) -> None:
         self.interval_s = min(1.0, stale_after_s / 4)
@@ -313,17 +317,18 @@ class Watchdog:
         self._data_frames = 0
 
     def is_keep_alive_due(self, now_s: float) -> bool:
-        """Whether to send a keep-alive now. Returning True counts as sent."""
+        """Whether to send a keep-alive now. If so, this one counts as sent."""
         if now_s - self._sent_s < self._keep_alive_s:
             return False
         self._sent_s = now_s
         return True
 
     def stale_s(self, data_frames: int, now_s: float, *, excused: bool, late_s: float) -> float | None:
-        """How many seconds the socket has been silent, if that is too long and it must be closed; else None.
+        """How many seconds the socket has been silent, if it must be closed for that; otherwise None.
 
         `data_frames`: number of frames with data so far. `excused`: no data is expected, or reading is paused.
-        `late_s`: how late this check is; after a pause of the process or its loop, received data is still unread.
+        `late_s`: how late this check is. If the process or its loop paused, received data may still be unread, so the
+        silence before it does not count.
         """
         if data_frames != self._data_frames or excused or late_s > self.interval_s:
             self._data_frames, self._heard_s = data_frames, now_s

@@ -1,4 +1,4 @@
-"""Audits order books: compares one at a time with the exchange's own, asked for over REST."""
+"""Audits order books: compares one at a time with the exchange's own book, which it requests over REST."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ingestd.feeds.stopping import Stop
 
 log = structlog.get_logger()
 
-AGAIN_S = 5.0  # after a difference: whether it is still there
+AGAIN_S = 5.0  # a book that differs is compared again after this time
 LATE_S = 5.0  # how long the stream may be behind the REST interface
-REPLY_WITHIN_S = 30.0  # the library's pace included
-REBUILD_AGAIN_S = 3600.0  # rebuilding did not help a book that differs again: it will not help so soon
+REPLY_WITHIN_S = 30.0  # including the time that the library waits for its rate limit
+REBUILD_AGAIN_S = 3600.0  # a book that differs again sooner than this is not rebuilt again: it would not help
 RATE_LIMIT_PAUSE_S = 60.0
 _LOOK_S = 0.05
 
@@ -40,19 +40,19 @@ class AuditedBooks(Protocol):
         """Whether a book can be dropped. If not, a difference is only counted and logged."""
 
     def book(self, symbol: str) -> Book | None:
-        """Our book in the exchange library's form; None while it is not the exchange's."""
+        """Our book as a ccxt dict; None while it is incomplete or known to be wrong."""
 
     async def order_book(self, symbol: str, levels: int | None) -> Book:
-        """The exchange's book over REST. Raises FeedError."""
+        """Request the exchange's book over REST. Raises FeedError."""
 
     async def forget_book(self, symbol: str) -> None:
         """Drop our book, so that it can be rebuilt."""
 
 
 class BookAuditor:
-    """Compares one book every `book_audit_interval_s`, in turn; one that differs twice at the same level is rebuilt.
+    """Compares one book every `book_audit_interval_s`, in turn. A book that differs twice at the same level is rebuilt.
 
-    Once is not enough: a level that changes and changes back within one frame is not seen in the stream.
+    One difference is not enough: the stream does not show a level that changes and changes back within one frame.
     """
 
     def __init__(self, recorder: Recorder, books: AuditedBooks) -> None:
@@ -77,7 +77,7 @@ class BookAuditor:
         if self._suspected is not None:
             if self._suspected[0] in synced:
                 return self._suspected[0]
-            self._suspected = None  # it is being rebuilt already
+            self._suspected = None  # the suspected book is being rebuilt already, or no longer followed
         for known in set(self._turn).difference(synced):
             self._turn.pop(known)
         self._turn = {symbol: None for symbol in synced if symbol not in self._turn} | self._turn
@@ -120,13 +120,13 @@ class BookAuditor:
                 raised = unreadable
         log.info("book_not_audited", feed=self._label, symbol=symbol, error=redact(str(raised))[:300])
         if isinstance(raised, Refused):
-            self._levels = None  # a venue that serves other depths only: its usual one
+            self._levels = None  # the venue does not serve this depth: from now on request its usual depth
         elif isinstance(raised, RateLimited):
             await stop.sleep(raised.retry_after_s or RATE_LIMIT_PAUSE_S)
         return None
 
     async def _until_passed(self, states: Sequence[BookState], venue: BookState, stop: Stop) -> None:
-        """Until our book is at least as new as the venue's, as far as that can be known."""
+        """Wait until our book is at least as new as the venue's. If that cannot be known, wait for `LATE_S`."""
         until_s = monotonic_s() + LATE_S
         while monotonic_s() < until_s and not (self._books.one_series and has_passed(states, venue)):
             if not await stop.sleep(_LOOK_S):

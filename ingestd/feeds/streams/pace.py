@@ -9,7 +9,7 @@ class Pace:
     def __init__(self, per_s: float, burst: int = 1) -> None:
         self._interval_s = 1.0 / per_s
         self._ahead_s = self._interval_s * (burst - 1)
-        self._next_s = float("-inf")  # zero is the boot of the machine, which may be a minute ago
+        self._next_s = float("-inf")  # not zero, which is when the machine booted: that may be a minute ago
 
     @classmethod
     def hourly(cls, most: int) -> Pace:

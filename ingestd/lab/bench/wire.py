@@ -1,5 +1,8 @@
-"""Measures the whole daemon, from the venue's socket to committed rows: at full speed, beside psql with the same rows,
-and how soon after its start."""
+"""Measures the whole daemon, from the venue's socket to committed rows.
+
+One figure is its highest speed, beside that of psql with the same rows; the other is the time from its start to the
+first row.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Run:
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Measure the variants in turn, so that other load on the machine affects all alike."""
+    """Measure native, all sinks, ccxt and psql in turn, so that other load on the machine affects all alike."""
     native, everything, psql, ccxt = [], [], [], []
     async with server.database() as dsn:
         for number in range(plan.rounds):
@@ -58,7 +61,7 @@ def _add(figures: Figures, key: str, what: str, runs: Sequence[Run], limit: str)
 async def volley(
     plan: Plan, server: Server, dsn: str, rows: int, decoder: str, sections: Sections | None = None
 ) -> Run:
-    """Send that many trades into the emptied table and wait until all are stored; the rows stay there."""
+    """Send `rows` trades into the emptied table and wait until all are stored. The rows stay in the table."""
     sections = {"database": {"dsn": dsn, "flush_ms": FLUSH_MS}, **(sections or {})}
     sinks = ["timescale", *(["kafka"] if "kafka" in sections else [])]
     async with connected(dsn) as database:
@@ -88,8 +91,10 @@ async def _psql_of_the_same_rows(dsn: str, rows: int) -> float:
 
 
 async def measure_start(plan: Plan, server: Server, figures: Figures) -> None:
-    """Measure the time from process start to the first committed row, twice with the same state directory; the second
-    time, the venue's markets are known."""
+    """Measure the time from process start to the first committed row, twice with the same state directory.
+
+    The second time, the venue's markets are already known.
+    """
     plan.say("start to first committed row, twice")
     async with server.database() as dsn, rig.volley(plan.symbols, 1000) as venue:
         with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as folder:

@@ -1,6 +1,6 @@
-"""Connects to one server, to the master that Sentinels know, or to the nodes of a cluster; explains its errors.
+"""Connects to one Redis server, to the master that Sentinels know, or to the masters of a cluster, and explains errors.
 
-The only file that imports the Redis library, which opens connections (TLS, users, Sentinel, Cluster).
+This is the only file that imports the Redis library. The library opens the connections (TLS, users, Sentinel, Cluster).
 """
 
 from __future__ import annotations
@@ -58,15 +58,20 @@ class Address:
 
 @dataclass(slots=True)
 class Server:
-    """An open connection, or one for each master of a cluster."""
+    """An open connection to a server, or one to each master of a cluster.
+
+    `index_of`: the index of the connection that a key needs; None if there is no cluster, so only one connection.
+    """
 
     connections: list[AbstractConnection]
     index_of: Callable[[bytes], int] | None = None
 
     @property
     def streams(self) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """The connections' streams, to send without waiting: the library waits for the reply to each command. Raises
-        LiveServerError if a connection was closed at once."""
+        """The streams of the connections: we write to them, because the library waits for the reply to each command.
+
+        Raises LiveServerError if a connection was closed at once.
+        """
         streams = []
         for connection in self.connections:
             reader, writer = connection._reader, connection._writer
@@ -125,7 +130,7 @@ def _unusable(why: str) -> ConfigError:
 
 
 async def reach(address: Address, config: RedisConfig) -> Server:
-    """Connect to a server and check that it answers. Raises LiveServerError within a few timeouts."""
+    """Connect to a server and check that it answers. Raises LiveServerError, after a few timeouts at the latest."""
     try:
         async with asyncio.timeout(3 * (config.connect_timeout_s + config.reply_timeout_s)):
             return await _connect(address, config)
@@ -161,7 +166,8 @@ async def _opened(kind: type[AbstractConnection], options: dict[str, Any]) -> Ab
     connection = kind(retry=_NO_RETRY, **options)
     try:
         await connection.connect()  # type: ignore[no-untyped-call] # the library does not annotate it
-        # Without a password or database number the library has sent nothing yet, and a frozen server accepts too.
+        # Ping, because a frozen server accepts connections too, and the library sends nothing on its own if there is no
+        # password and no database number.
         await connection.send_command("PING")
         await connection.read_response()
     except BaseException:
