@@ -16,9 +16,9 @@ from ingestd.config.runnable import what_is_lacking
 from ingestd.errors import ConfigError, Problem
 from ingestd.sinks.table import configured
 
-# Stands in for a feed too broken to check, so that the other feeds keep their index.
+# Takes the place of a feed too broken to check, so that the other feeds keep their index.
 _ANY_FEED = {"exchange": "binance", "symbols": ["*"]}
-_ROUNDS = 5  # of removing wrong keys; a removed key may reveal another mistake
+_ROUNDS = 5  # of removing wrong keys: without them, another check may find another mistake
 _PLACE = re.compile(r"^feeds\[(\d+)\](?:\.(\w+))?(?:\[(\d+)\])?")
 
 
@@ -31,9 +31,9 @@ def load_checked(config_file: Path) -> Config:
 
 
 def load_runnable(config_file: Path, role: str | None = None, *, by_kept_lists: bool = False) -> Config:
-    """Like `load_checked`, and require all sections that a daemon of its role needs; `role` overrides the file's.
+    """Like `load_checked`, and require all sections that a daemon in this role needs; `role` overrides the file's.
 
-    `by_kept_lists`: check symbols against the saved market lists. A daemon does not need this; it asks the venue.
+    `by_kept_lists`: check symbols against the market lists that a daemon cached. A daemon itself asks the venue.
     """
     config, problems = _check_file(config_file, by_kept_lists=by_kept_lists)
     if config is not None:
@@ -61,7 +61,7 @@ def _check_file(config_file: Path, *, by_kept_lists: bool = False) -> tuple[Conf
 
 
 def _check_values(config: Config, by_kept_lists: bool) -> Iterator[Problem]:
-    """Find the mistakes in a configuration whose values are all of the right type."""
+    """Find the mistakes that remain in a configuration whose values are each valid."""
     from ingestd.sinks.base import setup_of
     from ingestd.storage.candles import require_room
 
@@ -87,7 +87,7 @@ def _raised_by(read: Callable[[], object]) -> Sequence[Problem]:
 
 
 def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Replace the path of problems with symbols from a symbols file by file and line."""
+    """For a problem with a symbol from a symbols file, replace the key path by the file and the line."""
     for problem in problems:
         place = _PLACE.match(problem.path)
         feed = config.feeds[int(place[1])] if place is not None and place[2] == "symbols" and place[3] else None
@@ -96,7 +96,7 @@ def in_their_files(config: Config, problems: Iterable[Problem]) -> Iterator[Prob
 
 
 def _line_of(symbol: str, file: Path) -> int:
-    """The number of the first line that names the symbol; 0: none."""
+    """The number of the first line that names the symbol; 0 if none does."""
     with contextlib.suppress(OSError, ValueError):
         lines = configuration.symbols_in(file)
         return lines.index(symbol) + 1 if symbol in lines else 0
@@ -104,8 +104,11 @@ def _line_of(symbol: str, file: Path) -> int:
 
 
 def _without_mistakes(document: dict[str, Any], problems: list[Problem]) -> tuple[Config | None, tuple[str, ...]]:
-    """Return the configuration without its wrong keys, so that a misspelt key and a misspelt exchange are both reported
-    in the first run; also the paths of the feeds too broken to check."""
+    """Return the configuration without its wrong keys, and the paths of the feeds too broken to check.
+
+    What is left is checked too, so that one run reports both a misspelt key and a misspelt exchange. The configuration
+    is None if no valid one is left.
+    """
     left = {key: list(value) if isinstance(value, list) else value for key, value in document.items()}
     left = {key: dict(value) if isinstance(value, dict) else value for key, value in left.items()}
     beyond_repair: set[str] = set()
@@ -142,7 +145,7 @@ def _without_mistake(feed: Any, key: str | None, item: str | None) -> dict[str, 
 
 
 def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
-    """Correct a problem's index to the file's, because removing a wrong item has shortened the list."""
+    """Give a problem the index that its item has in the file: removing a wrong item has shortened the list."""
     place = re.match(r"^feeds\[(\d+)\]\.(channels|symbols)\[\d+\]$", problem.path)
     if place is None:
         return problem
@@ -152,7 +155,7 @@ def _as_written(problem: Problem, document: dict[str, Any]) -> Problem:
 
 
 def _with_nearest_exchange(problems: list[Problem]) -> Iterator[Problem]:
-    """Add the nearest exchange id as a hint to problems with a malformed exchange id."""
+    """Add the nearest exchange id as a hint to each problem with a malformed exchange id."""
     from ingestd.feeds import catalog
 
     for problem in problems:

@@ -20,6 +20,7 @@ from ingestd.errors import ConfigError, Problem
 PATH: Final = "database.dsn"
 EXAMPLE: Final = "write postgresql://user@host:5432/database"
 
+# Parameters that may have any value.
 _FREE: Final = (
     "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "servicefile", "connect_timeout",
     "application_name", "fallback_application_name", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
@@ -50,7 +51,7 @@ def _one_of(*values: str, because: str = "") -> tuple[tuple[str, ...], str]:
     return values, f"must be {names}{because and f': {because}'}"
 
 
-# The accepted values of a parameter, possibly none, and why all others are refused.
+# For each other parameter, the accepted values (possibly none) and what is said of any other value.
 _CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sslmode": _one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "sslnegotiation": _one_of("postgres", "direct"),
@@ -122,7 +123,7 @@ def shown(text: str) -> str:
 
 
 def shown_name(value: str) -> str:
-    """The name of a user or a database, masked if it may contain a password: `user:password`."""
+    """A user's name or another value, masked if it may contain a password (`user:password`) and is no IPv6 address."""
     return MASK if ":" in value and not is_address(value.split(",")[0]) else value
 
 

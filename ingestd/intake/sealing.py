@@ -1,4 +1,4 @@
-"""Steps of sealing open records into a batch: choosing their number, validating and counting them."""
+"""The steps of sealing open records into a batch: choose how many, validate them, count them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ingestd.ops.metrics import Metrics, count_by
 from ingestd.ops.rejections import Rejections
 from ingestd.records import BookSnapshot, FeedGap, MarketRecord, Record, Rejected, encode_batch
 
-# A batch of order books is sealed before encoding it holds the event loop for long.
+# The order books of a batch have at most this size together: encoding more would block the event loop too long.
 _MAX_BATCH_BOOK_BYTES = 2 * 2**20
-_LEVEL_BYTES = 24
+_LEVEL_BYTES = 24  # about, for one price level
 
 RejectedCounts: TypeAlias = Counter[tuple[str, ...]]  # by channel and reason
-_Kind: TypeAlias = tuple[str, type]  # an exchange's records of one type
+_Kind: TypeAlias = tuple[str, type]  # exchange and record type
 _kind_of: Callable[[MarketRecord | FeedGap], _Kind] = attrgetter("exchange", "__class__")
 
 
@@ -39,7 +39,10 @@ def batch_size(records: Sequence[MarketRecord | FeedGap], most: int) -> int:
 def validated(
     taken: Sequence[MarketRecord | FeedGap], window: validation.TimeWindow, rejections: Rejections, *, all_valid: bool
 ) -> tuple[list[Record], RejectedCounts]:
-    """The records to journal: an invalid one becomes a rejection. `all_valid`: none needs a check."""
+    """Return the records to journal, with a rejection in place of each invalid one, and the number of rejections.
+
+    `all_valid`: the records are known to be valid.
+    """
     if all_valid or validation.all_valid(taken, window):
         if rejections:
             rejections.accept(record for record in taken if not isinstance(record, FeedGap))
@@ -63,7 +66,7 @@ def validated(
 
 
 def put_unencodable_aside(records: list[Record]) -> RejectedCounts:
-    """Replace each record that cannot be encoded by its rejection, and count these."""
+    """Replace each record that cannot be encoded by a rejection. Returns how many there are."""
     rejected: RejectedCounts = Counter()
     for index, record in enumerate(records):
         try:
@@ -77,14 +80,14 @@ def put_unencodable_aside(records: list[Record]) -> RejectedCounts:
 
 
 def count_received(metrics: Metrics, records: Sequence[MarketRecord | FeedGap]) -> set[_Kind]:
-    """Count the records by exchange and channel; returns the exchange and type of what was among them."""
+    """Count the records by exchange and channel. Returns the pairs of exchange and record type that occur."""
     kinds = {kind: count for kind, count in Counter(map(_kind_of, records)).items() if kind[1] is not FeedGap}
     count_by(metrics.received, {(exchange, CHANNEL_OF[kind]): count for (exchange, kind), count in kinds.items()})
     return set(kinds)
 
 
 def observe_latency(metrics: Metrics, kinds: Iterable[_Kind], records: Sequence[MarketRecord | FeedGap]) -> None:
-    """Observe the latency of the newest record of each exchange and type."""
+    """Observe the latency of the last record of each exchange and type."""
     wanted = set(kinds)
     for record in reversed(records):
         if (kind := _kind_of(record)) in wanted:

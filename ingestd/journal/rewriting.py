@@ -1,4 +1,4 @@
-"""Rewrites files while the journal is open: to drop a channel if it is full, or to take out damaged batches."""
+"""Rewrites files of the open journal: drops a channel when the journal is full, and removes damaged batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ingestd.records import FeedGap, StreamId
 
 log = structlog.get_logger()
 
-# What `drop_oldest` gives up first. Gap and rejection rows are never dropped.
+# The channels in the order in which `drop_oldest` gives them up. Gaps and rejections are never dropped.
 DROP_ORDER = tuple(row.name for row in sorted(ROWS, key=lambda row: row.drop_rank))
 
 
@@ -47,7 +47,7 @@ class Rewriter:
         self._count_dropped(found.lost, "journal_damaged")
 
     def take_dropped(self) -> list[tuple[StreamId, Dropped]]:
-        """The records dropped since the last call because the journal was full."""
+        """What was dropped from each stream since the last call because the journal was full."""
         dropped, self._dropped = self._dropped, []
         return dropped
 
@@ -57,7 +57,10 @@ class Rewriter:
         return gaps
 
     async def drop_oldest(self) -> bool:
-        """Drop the least valuable channel of the oldest file that no sink has begun. False: nothing can be dropped."""
+        """Drop one channel from one file that no sink has begun. Returns False if nothing can be dropped.
+
+        Takes the least valuable channel that such files have, and the oldest of them that has it.
+        """
         candidates = [file for file in self._files.kept if self._may_shrink(file)]
         for channel in DROP_ORDER:
             for file in candidates:
@@ -79,7 +82,7 @@ class Rewriter:
 
     async def _drop(self, file: JournalFile, channel: str) -> None:
         sequence = file.name.sequence
-        # The batches in memory are still whole, but a sink must get only the records that are counted as kept.
+        # In memory, the batches still have the channel. A sink must not get it from there, since it counts as dropped.
         self._recent.forget_through((sequence, END))
         waiting = [backlog for backlog in self._backlogs if backlog.has_none_of(file)]
         rewritten = await self._files.in_reader(partial(without_channel, file, channel))
@@ -102,9 +105,9 @@ class Rewriter:
         self._files.replace(file, rewritten.file)
 
     def _lose(self, file: JournalFile, rewritten: Rewritten) -> dict[str, int]:
-        """The lost records that some sink has not stored yet."""
+        """Remove the lost records from the backlogs. Returns how many, by channel, some sink had not stored yet."""
         most: Counter[str] = Counter()
-        for backlog in self._backlogs:  # the largest count of each channel
+        for backlog in self._backlogs:  # of each channel, the largest count
             most |= backlog.lose(file.name.sequence, rewritten.counts_beyond(backlog.floor_in(file)))
         return dict(most)
 

@@ -12,7 +12,7 @@ from ingestd.venues.trades import Bulk, Trades, Word, rows_by
 
 
 def _trade_timestamp(row: Mapping[str, Any]) -> Word | None:
-    """`trade_timestamp` of `ticker` is the time of the last trade."""
+    """Read the last trade's time, which is `trade_timestamp` in `ticker`."""
     at_ms = as_int(row.get("trade_timestamp"))
     return None if at_ms is None else Word(("last time", at_ms), time=at_ms * 1000)
 
@@ -35,7 +35,8 @@ FACTS = (
                 {"1m", "3m", "5m", "10m", "15m", "30m", "1h", "4h", "1d", "1w", "1M", "1y"}
             ),
         ),
-        # On the socket `trade_timestamp` is the trade's time, `timestamp` the message's; over REST it is the trade's.
+        # On the socket, `trade_timestamp` is the time of the trade and `timestamp` that of the message. Over REST,
+        # `timestamp` is the time of the trade.
         # https://docs.upbit.com/kr/reference/websocket-trade
         corrections=Corrections(trade=time_of("trade_timestamp")),
     ),

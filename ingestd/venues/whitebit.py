@@ -13,14 +13,17 @@ from ingestd.venues.trades import Marks, Trades
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """A snapshot may lack the number. https://docs.whitebit.com/websocket/market-streams/depth"""
+    """Find the numbers of a book in a frame. https://docs.whitebit.com/websocket/market-streams/depth
+
+    A snapshot may lack its `update_id`.
+    """
     params = at(frame, "params")
     if at(frame, "method") == "depth_update" and isinstance(at(params, 1), dict) and len(params) > 2:
         yield NumberedFrame(frame, str(params[2]), params[1], params[0] is True)
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://docs.whitebit.com/websocket/market-streams/depth"""
+    """The request that ends a book's subscription. https://docs.whitebit.com/websocket/market-streams/depth"""
     if name != f"orderbook:{market['symbol']}":
         return None
     return {"id": exchange.nonce(), "method": "depth_unsubscribe", "params": [market["id"]]}
@@ -32,7 +35,7 @@ FACTS = (
         trades=Trades(
             # https://docs.whitebit.com/websocket/market-streams/trades
             marks=Marks(flags={"rpi": "rpi"}),
-            # socket, `time`: seconds and microseconds; REST, `trade_timestamp`: seconds
+            # `time` on the socket has microseconds; `trade_timestamp` over REST has whole seconds
             two_times=True,
         ),
         ccxt=Ccxt(ticks_from_books=True),

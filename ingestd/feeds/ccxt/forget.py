@@ -14,13 +14,14 @@ from ingestd.feeds.ccxt.market_names import book_named_in
 from ingestd.venues.all import facts_of
 
 UNSUBSCRIBED_WITHIN_S = 10.0
-_GATHERED_CHANGES = 100  # ccxt buffers at most 25 before it fetches the snapshot
+_GATHERED_CHANGES = 100  # ccxt fetches the snapshot after at most 25 changes: with 100, it is overdue
 
 
 async def forget_book(exchange: Any, symbol: str) -> None:
-    """Unsubscribe from one book and drop it, so that the next `watch_*` for it subscribes again.
+    """Unsubscribe from one book and invalidate it, so that the next `watch_*` for it subscribes again.
 
-    Raises whatever ccxt raises, and TimeoutError; the book is dropped even then.
+    Raises whatever ccxt raises, and TimeoutError; the book is invalid even then. It is dropped, except where the
+    exchange's file makes the request to unsubscribe (`_end_book`).
     """
     books = facts_of(exchange.id).books
     if books.ended_by_channel_id:
@@ -34,7 +35,7 @@ async def forget_book(exchange: Any, symbol: str) -> None:
         for client in (exchange.clients or {}).values()
     ]
     try:
-        if not books.over_rest:  # others send no snapshot for a second subscription
+        if not books.over_rest:  # over the socket, only a new subscription brings a snapshot
             async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
                 await exchange.un_watch_order_book(symbol)
     finally:
@@ -45,8 +46,11 @@ async def forget_book(exchange: Any, symbol: str) -> None:
 
 
 async def _end_book(exchange: Any, symbol: str, unsubscription: Callable[[Any, Any, str], Any]) -> None:
-    """Unsubscribe from a book with the request of the exchange's file. The book stays in ccxt's store, not whole, until
-    the snapshot arrives: ccxt's code for some exchanges fails on a change without a book."""
+    """Unsubscribe from a book with the request that the exchange's file makes.
+
+    The book stays in ccxt's store, marked as not whole, until the next snapshot arrives: for some exchanges, ccxt fails
+    on a change of a book that it does not have.
+    """
     book, market = exchange.orderbooks.get(symbol), exchange.market(symbol)
     if book is not None:
         book.is_whole = False
@@ -59,22 +63,25 @@ async def _end_book(exchange: Any, symbol: str, unsubscription: Callable[[Any, A
 
 
 async def _end_channel(exchange: Any, symbol: str) -> None:
-    """Unsubscribe from a book by the id of its channel, and wait until the exchange confirms it."""
+    """Unsubscribe from a book by the id of its channel, and wait until the exchange confirms the end."""
     exchange.orderbooks.pop(symbol, None)
     for client in list((exchange.clients or {}).values()):
         channel = client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
         if channel is None:
             continue
-        client.subscriptions.pop(channel, None)  # late changes of the channel must reach no book
+        client.subscriptions.pop(channel, None)  # late changes from the channel must not reach a book
         client.subscriptions.pop(f"book:{exchange.market_id(symbol)}", None)
-        client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # where ccxt looks for it
+        client.subscriptions[f"unsubscribe:orderbook:{symbol}"] = channel  # ccxt looks for the id here
         async with asyncio.timeout(UNSUBSCRIBED_WITHIN_S):
             await exchange.un_subscribe("book", "orderbook", symbol, {"chanId": int(channel)})
         client.subscriptions.pop(f"unsubscribe:orderbook:{symbol}", None)
 
 
 def gathers_changes(exchange: Any, symbol: str) -> bool:
-    """Whether the symbol's book is buffering changes before ccxt fetches the REST snapshot, or retries it."""
+    """Whether the symbol's book waits for its REST snapshot.
+
+    ccxt still collects the changes that it wants to have before it fetches the snapshot, or it retries a failed fetch.
+    """
     book = exchange.orderbooks.get(symbol)
     if symbol in exchange.loading:
         return True

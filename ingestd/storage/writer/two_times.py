@@ -1,7 +1,8 @@
-"""Trades of venues that give one trade two times: REST has another precision than the socket, or another clock.
+"""Finds trades that are stored already with another time.
 
-The time is part of what makes two rows of `trades` different, so of these venues a trade is known by its id and a time
-near it, whichever way it came first: one that is stored with its other time is not stored again.
+Some venues report one time of a trade on the socket and another over REST, rounded or from another clock. Two rows of
+`trades` with different times are different rows, so the trade would be stored twice. A trade of these venues is
+therefore known by its id and a time within a second, whether it came over the socket or REST first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ingestd.venues.all import FACTS
 TWO_TIMES = frozenset(exchange for exchange, facts in FACTS.items() if facts.trades.two_times)
 
 _APART_US = 1_000_000  # the two times of one trade are at most this far apart
-# Held until the commit: else two programs that store one trade with its two times would not see each other's row.
+# Held until the commit: else of two programs that store one trade at once, each with another time, neither would see
+# the other's row.
 _LOCK = "SELECT pg_advisory_xact_lock(7236270195846171)"
 _STORED = """
 SELECT given.row FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
@@ -32,8 +34,10 @@ WHERE EXISTS (
 
 
 async def already_stored(database: Database, records: Sequence[Record]) -> set[int]:
-    """The indexes of trades that are stored with their other time, or come twice. To be asked before the COPY, in its
-    transaction."""
+    """The indexes of trades that are stored with their other time, or are among the records with both times.
+
+    Call it before the COPY and in the same transaction.
+    """
     given = {
         index: record
         for index, record in enumerate(records)
@@ -54,7 +58,7 @@ async def already_stored(database: Database, records: Sequence[Record]) -> set[i
 
 
 def _repeated(given: Mapping[int, Trade]) -> set[int]:
-    """Rows after another row with the same id and a near, but different, time."""
+    """The indexes of trades of which `given` has an earlier record, with another time within a second."""
     first: dict[tuple[str, str, str], int] = {}
     repeated = set()
     for index, record in given.items():
