@@ -1,5 +1,5 @@
 """Publishes to Redis channels and caches, best effort; nothing waits for it.
 
-In: records as they are sealed.
+In: valid records before they are journaled, and changed orders.
 Out: PUBLISH and SET commands, as bytes.
 """
