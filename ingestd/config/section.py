@@ -13,17 +13,17 @@ from ingestd.config.secrets import secrets_in, shown_value
 
 
 class Section(BaseModel):
-    """A table of the configuration file. An unknown key is a mistake."""
+    """A table of the configuration file. An unknown key is refused."""
 
-    # A number from the environment is accepted as text: INGESTD_INSTANCE__NAME=7.
+    # Text options accept a number, because the value of INGESTD_INSTANCE__NAME=7 is read as one.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
 
 
 @dataclass(frozen=True, slots=True)
 class MayHoldSecret:
-    """Marks an option whose value no message may show.
+    """Marks an option whose value may hold a secret, which no message may show.
 
-    `shown` converts the value for the effective configuration; `secrets` lists the texts in it to mask.
+    `shown` converts the value for the effective configuration; `secrets` lists the texts in the value to mask.
     """
 
     shown: Callable[[Any], Any] = shown_value
@@ -36,7 +36,7 @@ def secret_mark(field: FieldInfo) -> MayHoldSecret | None:
 
 
 def marked_values(section: Section) -> Iterator[tuple[MayHoldSecret, Any]]:
-    """Yield the marked values, here and in nested sections."""
+    """Yield each marked value that is set, with its mark, in this section and in those inside it."""
     fields = type(section).model_fields
     for name, value in section:
         mark = secret_mark(fields[name])
@@ -47,7 +47,7 @@ def marked_values(section: Section) -> Iterator[tuple[MayHoldSecret, Any]]:
 
 
 def effective(section: Section) -> dict[str, Any]:
-    """The section, or the whole configuration, as plain values for printing, secrets replaced by `***`."""
+    """The section, or the whole configuration, as plain values for printing, with `***` for each secret."""
     document: dict[str, Any] = section.model_dump(mode="json", exclude_none=True)
     fields = type(section).model_fields
     for name, value in section:

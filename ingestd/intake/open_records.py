@@ -1,4 +1,4 @@
-"""Open records: taken, and not durable yet. Pure."""
+"""The open records of the intake: those it has taken and not made durable yet. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ingestd.records import MEMORY_BYTES, BookSnapshot, FeedGap, MarketRecord, a
 
 
 class OpenRecords:
-    """The open records, in the order they came, and which of them are backfilled.
+    """The open records, in the order in which they came, and which of them are backfilled.
 
-    `shown_live`: each record is validated when it is shown to the live sinks, so that it need not be validated again.
+    `shown_live`: there are live sinks. A record is validated when it is shown to them, and need not be validated again.
     """
 
     def __init__(self, *, shown_live: bool) -> None:
         self.records: list[MarketRecord | FeedGap] = []
         self.book_bytes = 0  # memory of order books beyond the `MEMORY_BYTES` of any record
-        self.all_valid = shown_live  # whether each of them is known to be valid
+        self.all_valid = shown_live  # whether every open record is known to be valid
         self._shown_live = shown_live
-        self._removed = 0  # how many records have left; an open record's number is this and its index
+        self._removed = 0  # how many records have left; an open record's number is this plus its index
         self._backfilled: set[int] = set()  # the numbers of backfilled records
 
     def __len__(self) -> int:
@@ -26,7 +26,7 @@ class OpenRecords:
 
     @property
     def size_bytes(self) -> int:
-        """Their approximate memory, in bytes."""
+        """The approximate memory of the open records, in bytes."""
         return MEMORY_BYTES * len(self.records) + self.book_bytes
 
     def add(self, record: MarketRecord | FeedGap) -> None:
@@ -36,19 +36,20 @@ class OpenRecords:
             self.book_bytes += memory_bytes(record) - MEMORY_BYTES
 
     def add_backfilled(self, record: MarketRecord) -> None:
-        """Hold one more record, which is not shown live."""
+        """Hold one more record, which is backfilled. It is not shown to the live sinks, so it is not validated yet."""
         self._backfilled.add(self._removed + len(self.records))
         self.all_valid = False
         self.add(record)
 
     def add_again(self, records: Sequence[MarketRecord]) -> None:
-        """Hold records that had been set aside. They are validated again: others were sealed in between."""
+        """Hold records that had been set aside. What was wrong with them was noted for an earlier batch, so they are
+        validated again."""
         for record in records:
             self.all_valid = False
             self.add(record)
 
     def remove(self, count: int) -> None:
-        """The first `count` records are durable, or given up."""
+        """Remove the first `count` records, which are durable or given up."""
         if self._backfilled:
             self._backfilled.difference_update(range(self._removed, self._removed + count))
         if self.book_bytes:
@@ -59,11 +60,11 @@ class OpenRecords:
             self.all_valid = self._shown_live
 
     def gaps(self) -> list[FeedGap]:
-        """The gap records among them."""
+        """The gap records among the open records."""
         return [record for record in self.records if type(record) is FeedGap]
 
     def fresh(self, first: Sequence[MarketRecord | FeedGap]) -> Sequence[MarketRecord | FeedGap]:
-        """Those of the first open records that are not backfilled."""
+        """Return the records of `first` that are not backfilled. `first` are the first open records."""
         if not self._backfilled:
             return first
         return [record for number, record in enumerate(first, self._removed) if number not in self._backfilled]

@@ -15,7 +15,8 @@ from ingestd.journal.rewriting import Rewriter
 from ingestd.records import decode_batch
 
 READ_BYTES = 8 * 2**20
-"""The most that one read returns, besides its first batch. Decoded records take several times as much memory."""
+"""The most that one read returns; a first batch that is larger is returned alone. Decoded records take several times
+as much memory."""
 
 
 class BatchReader:
@@ -46,7 +47,7 @@ class BatchReader:
         return self._recent.at(position) if journal_id == self.journal_id else None
 
     async def _read_file(self, file: JournalFile, after: int, max_records: int) -> list[Batch]:
-        """The next batches of a file; none if the file was replaced meanwhile."""
+        """The next batches of a file; none if it was replaced or deleted meanwhile, or was damaged and is repaired."""
         with self.files.using(file):
             try:
                 return await self.files.in_reader(partial(_read, file, after, max_records))
@@ -60,13 +61,13 @@ class BatchReader:
 
 
 def _read(file: JournalFile, after: int, max_records: int) -> list[Batch]:
-    """Read and decode. Runs in the reader's thread, so that the event loop does not wait for the decoding either."""
+    """Read and decode batches. Runs in the reader's thread, so that the event loop waits for neither."""
     batches: list[Batch] = []
     for stored in file.read(after, max_records, READ_BYTES):
         try:
             batches.append(stored.with_records(decode_batch(stored.payload), file.name.journal_id, file.name.sequence))
         except msgspec.DecodeError as error:
             if batches:
-                break  # the next read finds it first
+                break  # return the good batches; the next read begins with this one, and raises
             raise JournalDamaged(f"{file.path}: batch {stored.position} cannot be decoded: {error}") from error
     return batches

@@ -1,7 +1,7 @@
 """Unpacks a Kafka batch into a buffer of limited size, whatever the sizes in its headers say.
 
 The client library unpacks a batch whole, and 21 KB of zstd can hold 700 MB. Here no codec can write more than the
-limit, even with several frames.
+limit, even if the batch consists of several compressed frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _INTO: dict[int, Callable[[memoryview, bytearray], int]] = {
     4: cramjam.zstd.decompress_into,
 }
 NAMES = {1: "gzip", _SNAPPY: "snappy", 3: "lz4", 4: "zstd"}
-_NO_ROOM = "failed to write whole buffer"
+_NO_ROOM = "failed to write whole buffer"  # in cramjam's error if the buffer is too small
 _FIRST_ROOM_BYTES = 64 * 2**10
 _USUAL_RATIO = 16
 # Java's library frames snappy: this text, two version numbers, then blocks, each preceded by its packed length.
@@ -46,7 +46,7 @@ def unpacked(codec: int, packed: memoryview, limit_bytes: int) -> bytes | bytear
 
 
 def _into(decompress_into: Callable[[memoryview, bytearray], int], packed: memoryview, limit_bytes: int) -> bytearray:
-    """Try a small buffer first: few batches are near the limit."""
+    """Unpack into a buffer that is small at first, because few batches are near the limit, and grows up to it."""
     size = max(_FIRST_ROOM_BYTES, _USUAL_RATIO * len(packed))
     while True:
         size = min(size, limit_bytes)
@@ -83,7 +83,7 @@ def _snappy(packed: memoryview, limit_bytes: int) -> bytes:
 
 
 def _snappy_block(packed: memoryview, limit_bytes: int) -> bytes:
-    # The codec allocates the size stated in the block, and raises unless the block unpacks to exactly that size.
+    # The codec allocates the size that the block states, and raises unless the block unpacks to exactly that size.
     if cramjam.snappy.decompress_raw_len(packed) > limit_bytes:
         raise TooLarge(f"it states a size of more than {limit_bytes} bytes")
     return bytes(cramjam.snappy.decompress_raw(packed))

@@ -1,4 +1,7 @@
-"""Stores a member's held messages and offsets in one transaction, retrying until stored or taken over by others."""
+"""Stores the messages that a member of the group holds, and their offsets, in one transaction.
+
+Repeats the transaction until it succeeds, other members have taken the partitions over, or the daemon stops.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Storing:
-    """Runs the transactions of one member."""
+    """Runs the transactions of one member of the consumer group."""
 
     store: Store
     assignment: Assignment
@@ -88,9 +91,10 @@ class Storing:
         return self.store.prepare(items, [partition.move for partition in storing], marks)
 
     async def _was_committed(self, database: Database) -> bool:
-        """Whether the transaction whose reply was lost is committed: it has moved all of its rows, or none.
+        """Whether the transaction whose reply was lost is committed.
 
-        End the lost session first: a server that has not noticed the loss would keep the rows locked.
+        It moves the offsets of all its partitions or of none, so one partition that nobody else has claimed decides.
+        The lost session is ended first: a server that has not noticed the loss would keep the offsets' rows locked.
         """
         await disconnect_stalled(database, self.limits.stalled_after_s)
         storing = self.holdings.storing
@@ -102,7 +106,10 @@ class Storing:
         return False
 
     async def _take_more(self) -> bool:
-        """Add messages to a transaction of which a table refuses every row. False: none came, or there is no room."""
+        """Add new messages to the transaction, because a table refuses all rows of it: they may show what is at fault.
+
+        False: no message came, or there is no room.
+        """
         holdings, consumer = self.holdings, self.assignment.consumer
         messages: Sequence[Message] = ()
         if consumer is not None and holdings.count() < self.limits.max_records:
@@ -113,7 +120,7 @@ class Storing:
         return bool(messages)
 
     def _let_go(self, sources: frozenset[str]) -> None:
-        """Release partitions whose rows another member owns now."""
+        """Release the partitions of these sources: another member has claimed their rows of `ingest_positions`."""
         holdings, name = self.holdings, self.store.name
         lost = [partition for partition in holdings.storing if partition.source in sources]
         holdings.storing = [partition for partition in holdings.storing if partition.source not in sources]
@@ -122,5 +129,6 @@ class Storing:
         for partition in lost:
             self.metrics.sources_fenced.labels(name).inc()
             log.warning("partition_taken_over", source=name, partition=partition.part)
-            # If the group then still assigns the partition to this member, the other one has lost it: claim it again.
+            # If the group still assigns the partition to this member after the session timeout, the other member has
+            # lost it: claim it again.
             holdings.claim_again(partition.part, after_s=self.limits.session_timeout_s)

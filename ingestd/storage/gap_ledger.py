@@ -1,4 +1,4 @@
-"""Queries of `feed_gaps` for the command `gaps`."""
+"""The queries of the command `gaps`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ class GapRow:
     detail: str | None
 
     def lasted_s(self, now: datetime) -> float:
-        """The gap's length in seconds; until now if it is open."""
+        """The gap's length in seconds; up to `now` if it is open."""
         return ((self.ended_at or now) - self.started_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class GapChoice:
-    """Which gaps to list, in the order of the parameters; None: all. `since`: those that had not ended by then."""
+    """Which gaps to list; None: all. `since`: only gaps that had not ended by then.
+
+    The fields are the parameters $1 to $4 of the queries, in this order.
+    """
 
     open_only: bool = False
     exchange: str | None = None
@@ -46,7 +49,7 @@ _COLUMNS = "exchange, symbol, channel, started_at, ended_at, cause, status, reco
 
 
 async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]:
-    """The newest gaps, newest first."""
+    """The newest of the chosen gaps, at most `limit`, newest first."""
     rows = await db.fetch(
         f"SELECT {_COLUMNS} {_CHOSEN} ORDER BY started_at DESC, id DESC LIMIT $5",
         *astuple(choice),
@@ -56,7 +59,7 @@ async def list_gaps(db: Database, choice: GapChoice, limit: int) -> list[GapRow]
 
 
 async def count_gaps(db: Database, choice: GapChoice) -> dict[str, int]:
-    """The number of gaps by status, without a limit."""
+    """The number of all chosen gaps, by status."""
     sql = f"SELECT status, count(*) AS n {_CHOSEN} GROUP BY status ORDER BY status"
     return {str(row["status"]): int(row["n"]) for row in await db.fetch(sql, *astuple(choice))}
 
@@ -68,7 +71,10 @@ async def known_streams(db: Database) -> set[tuple[str, str]]:
 
 
 async def has_data(db: Database, exchange: str | None, symbol: str | None) -> bool:
-    """Whether a table has data of this exchange and symbol (None: any). Without feeds `symbols` is empty."""
+    """Whether a table has data of this exchange and symbol (None: any).
+
+    The table `symbols` does not tell: it is empty if data came without feeds.
+    """
     chosen = "($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)"
     some = " OR ".join(f"EXISTS (SELECT FROM {table} WHERE {chosen})" for table in TABLE_OF.values())
     return bool(await db.fetchval(f"SELECT {some}", exchange, symbol))

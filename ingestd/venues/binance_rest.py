@@ -1,4 +1,4 @@
-"""Binance's REST interface for trades: past trades under the stream's ids, and the newest one of each market."""
+"""Binance's REST interface for trades: past trades with the ids of the stream, and the newest trade of each market."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _PAST_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/rest-api
 
 
 def past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) -> Series:
-    """The series of past trades. Trades and aggregate trades have separate ids, on the socket and over REST."""
+    """The series of past trades with the ids of `stream`. Trades and aggregate trades are numbered separately.
+
+    Raises Unfillable if there is none.
+    """
     prefix = _PREFIX.get(kind)
     if prefix is None:
         raise Unfillable(f"Binance serves no past trades with the stream's ids for {kind} markets")
@@ -26,8 +29,8 @@ def past(kind: str, stream: str | None, has_key: bool, *, spot_needs_key: bool) 
     elif has_key or (kind == "spot" and not spot_needs_key):
         method, limit = f"{prefix}GetHistoricalTrades", 1000 if kind == "spot" else 500
     else:
-        # Without a key only recent trades remain: historicalTrades needs one, and aggregates cannot be split into
-        # trades.
+        # Without a key only the recent trades can be had: historicalTrades needs a key, and aggregate trades cannot be
+        # split into trades.
         params = {"fetchTradesMethod": f"{prefix}GetTrades"}
         return Series(Paging.RECENT, Ids.CONSECUTIVE, 1000, params, source=_PAST_DOCS)
     return Series(Paging.FROM_ID, Ids.CONSECUTIVE, limit, {"fetchTradesMethod": method}, "fromId", source=_PAST_DOCS)
@@ -37,7 +40,7 @@ _BY_NAME = 20  # spot answers for up to this many named markets at the weight of
 
 
 def newest(kind: str, stream: str | None) -> Bulk | None:
-    """The request for the newest trade of each market: `lastId` of `ticker/24hr` is its id.
+    """The request for the newest trade of each market: `lastId` of `ticker/24hr` is that trade's id.
 
     For contracts the newest trade may be one of the insurance fund, which the stream does not deliver.
     """

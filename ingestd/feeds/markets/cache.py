@@ -21,13 +21,14 @@ log = structlog.get_logger()
 
 FRESH_FOR_S = 86_400.0
 _VERSION = 1
-_writing = threading.Lock()  # two feeds of one exchange share a file
+_writing = threading.Lock()  # two feeds of one exchange may share a file
 
 
 class MarketCache:
-    """The cache file of one venue under one configuration. A failure only means that a start asks the venue.
+    """The cache file of one venue under one configuration. If the disk fails, the next start asks the venue.
 
-    `loaded_at`: when the venue listed the markets that were last read or written, in microseconds; 0 if none were.
+    `loaded_at`: when the venue listed the markets that were last read or passed to `write`, in microseconds; 0 before
+    the first.
     """
 
     def __init__(self, state_dir: Path, config: FeedConfig) -> None:
@@ -36,10 +37,10 @@ class MarketCache:
         name = f"{config.exchange}-{hashlib.blake2b(asked, digest_size=6).hexdigest()}.json"
         self.path = state_dir / "markets" / name
         self.loaded_at = 0
-        self.missing: dict[Family, str] = {}  # the families that the venue did not list then, and why
+        self.missing: dict[Family, str] = {}  # by `read`: the families that the file lacks, and why
 
     def read(self) -> list[dict[str, Any]] | None:
-        """The markets in the exchange library's form; None if the file is missing, empty, old or damaged."""
+        """Return the markets in the exchange library's form; None if the file has none, is old, or cannot be read."""
         try:
             document = decode_json(files.read(self.path))
             if document["version"] != _VERSION or not all(isinstance(m["symbol"], str) for m in document["markets"]):
@@ -58,7 +59,10 @@ class MarketCache:
         return markets
 
     def write(self, markets: Sequence[Mapping[str, Any]], missing: Iterable[tuple[Family, str]] = ()) -> None:
-        """Replace the file. A later start asks again for the `missing` families. May run in a thread."""
+        """Replace the file, and log it if the disk fails. A later start asks again for the `missing` families.
+
+        May run in a thread.
+        """
         loaded_at = now_us()
         lacks = [{"name": family.name, "kinds": sorted(family.kinds), "why": why} for family, why in missing]
         try:

@@ -31,13 +31,13 @@ _PORTS = range(10_000, 32_768)  # https://docs.kernel.org/networking/ip-sysctl.h
 
 
 class EmbeddedServerError(IngestdError):
-    """The embedded server cannot be used here."""
+    """An embedded server is not installed, cannot run on this machine, or did not start."""
 
 
 class EmbeddedServer(ABC):
-    """A server process on 127.0.0.1. Use with `with` or `async with`, or call `start()` and `stop()`; both block.
+    """A server process on 127.0.0.1. Use it with `with` or `async with`, or call `start()` and `stop()`, which block.
 
-    It ends with the process that started it. After a restart it has the same port, except PostgreSQL.
+    The server ends with the process that started it. After a restart it has the same port, except PostgreSQL.
     """
 
     _name: ClassVar[str]
@@ -46,7 +46,7 @@ class EmbeddedServer(ABC):
     def __init__(self, directory: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         """`directory` holds the log and what the server keeps; by default a temporary folder, removed by `stop()`.
 
-        `settings` are server settings.
+        `settings` are passed to the server.
         """
         self._directory = directory
         self._settings = dict(settings or {})
@@ -72,7 +72,7 @@ class EmbeddedServer(ABC):
         await asyncio.to_thread(self.stop)
 
     def start(self) -> None:
-        """Start the server and wait until it is ready. Raises EmbeddedServerError with the end of its log."""
+        """Start the server and wait until it is ready. A failure raises EmbeddedServerError with the end of the log."""
         if self._process is not None:
             raise RuntimeError("already started")
         try:
@@ -91,7 +91,7 @@ class EmbeddedServer(ABC):
             raise
 
     def stop(self) -> None:
-        """Stop the server, by force if necessary, and remove a temporary folder. Harmless if it is not running."""
+        """Stop the server if it runs, by force if necessary, and remove the temporary folder if there is one."""
         self._end()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -135,7 +135,7 @@ class EmbeddedServer(ABC):
             )
 
     def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait until the server is ready. False if it ended (if the port was taken, say) or took too long."""
+        """Wait until the server is ready. False if it ended (if the port was taken, say), or was killed after a minute."""
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s and process.poll() is None:
             if self._is_ready(process.pid):
@@ -180,7 +180,7 @@ def how_to_install(extra: str) -> str:
 
 
 def _source_folder() -> Path | None:
-    """The folder of this checkout, or of the one that ingestd was installed from (PEP 610)."""
+    """The folder of this checkout, or of the one that ingestd was installed from (PEP 610); None if there is none."""
     beside = Path(__file__).resolve().parents[3]
     if (beside / "pyproject.toml").is_file():
         return beside
@@ -207,8 +207,10 @@ class Guard:
         )
 
     def dismiss(self) -> None:
-        """End the guard, because the server was stopped in order. Kill it before its pipe closes: by then the server's
-        process id may belong to another process."""
+        """End the guard without a signal to the server, which has ended or is to go on.
+
+        The guard is killed before its pipe is closed: it would signal a process id that another process may have now.
+        """
         self._process.kill()
         self._process.communicate()
 
@@ -216,8 +218,8 @@ class Guard:
 def free_port() -> int:
     """Find a port that nothing listens on.
 
-    It lies below those that the kernel gives to connections and to listeners without a port of their own: one of these
-    would soon be taken by another process, before the caller listens on it.
+    It lies below the range from which the kernel chooses ports itself, for connections and for listeners that name no
+    port: another process could get a port of that range before the caller listens on it.
     """
     while True:
         port = _PORTS[secrets.randbelow(len(_PORTS))]  # not `random`, which a test may seed
