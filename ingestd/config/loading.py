@@ -26,7 +26,7 @@ ENV_PREFIX = "INGESTD_"
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
-    """Read, override and check the file. Raises ConfigError with every mistake.
+    """Read the file, apply the environment's overrides, and check the result. Raises ConfigError with every mistake.
 
     Relative `symbols_file` and `*_file` paths are relative to the file's folder; symbols files are read here and merged
     into `symbols`.
@@ -49,7 +49,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()) -> Config:
-    """Check a document read before. Raises ConfigError with every mistake."""
+    """Check a document that `read` returned. Raises ConfigError with every mistake."""
     config, problems = examine(document, environ, base)
     if problems or config is None:
         raise ConfigError(problems)
@@ -59,7 +59,7 @@ def parse(document: dict[str, Any], environ: Mapping[str, str], base: Path = Pat
 def examine(
     document: dict[str, Any], environ: Mapping[str, str], base: Path = Path()
 ) -> tuple[Config | None, list[Problem]]:
-    """Return the configuration, None if it is invalid, and all mistakes in the document.
+    """Return the configuration (None if a section or option is invalid) and all mistakes in the document.
 
     Modifies the document: fills in overrides, paths and symbols files.
     """
@@ -87,7 +87,10 @@ def deprecated(config: Config) -> list[Problem]:
 
 
 def _hide_secrets(config: Config) -> None:
-    """Mask the document's secrets in all messages from now on; those of a DSN or a file are masked when it is read."""
+    """Mask the document's secrets in all messages from now on.
+
+    Secrets in a DSN or in a file are masked when the DSN or the file is read.
+    """
     for mark, value in marked_values(config):
         for secret in mark.secrets(value):
             hide(secret)
@@ -115,7 +118,7 @@ def _apply_environment(document: dict[str, Any], environ: Mapping[str, str], pro
 
 
 def _with_one_underscore(name: str) -> Iterator[Problem]:
-    """List environment variables that look like overrides but have only one underscore."""
+    """Report an environment variable that looks like an override but has only one underscore."""
     section, _, key = name.removeprefix(ENV_PREFIX).partition("_")
     if key and section.lower() in Config.model_fields and section.lower() != "feeds":
         meant = f"{ENV_PREFIX}{section}__{key}"
@@ -155,5 +158,5 @@ def _merge_symbol_files(document: dict[str, Any], problems: list[Problem]) -> No
 
 
 def symbols_in(file: Path) -> list[str]:
-    """The symbol on each line of a symbols file, or "". Raises OSError, or ValueError if the file is not text."""
+    """The symbol on each line of a symbols file, "" if a line has none. Raises OSError, or ValueError if not text."""
     return [line.partition("#")[0].strip() for line in read_text(file).splitlines()]

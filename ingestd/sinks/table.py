@@ -1,6 +1,6 @@
 """The table of sinks, one row each. A new sink is a folder beside this file and a line in SINKS.
 
-This file and each sink's `options.py` belong to the room `config`, which reads one section for each row. A row names
+This file and each sink's `options.py` belong to the room `config`, which has one section for each row. A row names
 the folder of its sink, whose `setup` is imported only when the sink is used: a daemon without Redis needs no Redis
 library.
 """
@@ -23,7 +23,7 @@ class SinkKind:
     `section`: its section in the configuration file; without the section the daemon has no such sink. `options`: the
     section's model, with a mark on each option that may hold a secret. `package`: the package of its `setup` module
     (`sinks.base.Setup`). `roles`: the daemon roles in which it runs. `is_live`: it gets records as they arrive; every
-    other sink is durable and reads the journal. `rejections`: the prefixes of the reasons for which a durable sink puts
+    other sink is durable and reads the journal. `rejections`: the prefix of the reasons for which a durable sink puts
     records aside.
     """
 

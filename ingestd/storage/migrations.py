@@ -1,6 +1,6 @@
-"""The SQL files: single ones, and the numbered migrations, compared with what a database has recorded.
+"""Reads the SQL files, and compares the migrations among them with those that a database has recorded.
 
-They are inside the installed package, or at the root of a checkout.
+The files are in the installed package, or in the folder `sql` of a checkout.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ingestd.storage.engine import Engine
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)(?P<down>\.down)?\.sql")
 _COMMON = "migrations"
 
-# The first folder that has a version gives what differs: TimescaleDB's Apache edition makes hypertables as the
-# Community edition does, and candles as plain PostgreSQL does.
+# Where each engine's own part of a migration is: in the first of these folders that has the migration. The Apache
+# edition of TimescaleDB makes hypertables as the Community edition does, and candles as plain PostgreSQL does.
 _FOLDERS: Mapping[Engine, Sequence[str]] = {
     Engine.TIMESCALEDB: ("timescaledb",),
     Engine.TIMESCALEDB_APACHE: ("timescaledb-apache", "postgres", "timescaledb"),
@@ -62,7 +62,7 @@ class Applied:
 
 
 def sql_root() -> Traversable:
-    """The folder that holds `migrations/`, `timescaledb/` and `postgres/`."""
+    """The folder that holds all SQL files: `migrations/`, `queries/`, `roles/` and one folder for each engine."""
     packaged = files("ingestd") / "_data" / "sql"
     if packaged.is_dir():
         return packaged
@@ -73,12 +73,15 @@ def sql_root() -> Traversable:
 
 
 def read_sql(name: str) -> str:
-    """The text of one file, `postgres/refresh_candles.sql`, with Unix line ends."""
+    """The text of one file, such as `queries/upsert_symbols.sql`, with Unix line ends."""
     return sql_root().joinpath(*name.split("/")).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def load(engine: Engine) -> list[Migration]:
-    """The migrations of this engine, in order. Raises SchemaError when the files themselves are wrong."""
+    """The migrations of this engine, in order.
+
+    Raises SchemaError if a file is misnamed, one of a pair is missing, or two migrations have the same number.
+    """
     root = sql_root()
     common = _read_folder(root / _COMMON)
     specific: dict[tuple[int, str], tuple[str, str]] = {}
@@ -87,14 +90,14 @@ def load(engine: Engine) -> list[Migration]:
     merged = []
     for key in sorted(common.keys() | specific.keys()):
         ups, downs = zip(*(part[key] for part in (common, specific) if key in part), strict=True)
-        # `down` runs in the opposite order.
+        # `up` runs the common part first, `down` the engine's own.
         merged.append(Migration(*key, up="\n".join(ups), down="\n".join(reversed(downs))))
     _require_unique_versions(merged)
     return merged
 
 
 def pending(engine: Engine, migrations: Sequence[Migration], applied: Sequence[Applied]) -> list[Migration]:
-    """The migrations that are not applied. Raises SchemaError if the database was not made by these files."""
+    """The migrations that are still to be applied. Raises SchemaError if the applied ones do not fit these files."""
     known = {migration.version: migration for migration in migrations}
     done = {row.version for row in applied}
     newest_applied = max(done, default=0)

@@ -1,8 +1,10 @@
 """Kraken spot, WebSocket v2. https://docs.kraken.com/api/docs/websocket-v2/
 
 Messages name a market by Kraken's own name (`BTC/USD`), which is not REST's id (`XXBTZUSD`), and not always ccxt's
-symbol. The channel `instrument` lists these names; we compare them on each connection. Books have the requested depth:
-Kraken does not remove a level that falls below it, so the client must drop it.
+symbol. The channel `instrument` lists the names of all markets; on each connection we look for ours in this list.
+
+A book has the requested depth. Kraken sends no removal of a level that falls below this depth, so the client must drop
+the level.
 """
 
 from __future__ import annotations
@@ -205,7 +207,7 @@ class _Decoder:
         return (Notice(CONFIRMED[answer.method], result.channel, result.symbol or None),)
 
     def _instruments(self, message: _Instruments) -> Sequence[Message]:
-        """Compare the list of markets with ours: a market that it does not name counts as refused."""
+        """Compare Kraken's list of markets with ours: a market of ours that is not in the list counts as refused."""
         if message.type != "snapshot":
             return ()
         self._listed = frozenset(pair.symbol for pair in message.data.pairs)
@@ -271,8 +273,8 @@ def kraken_name(market: Mapping[str, Any]) -> str:
     """The market's name in Kraken's WebSocket v2. `market`: ccxt's dict.
 
     REST's `wsname` is the name in v1; v2 differs only in BTC and DOGE instead of XBT and XDG:
-    https://docs.kraken.com/exchange/guides/websockets/introduction. A market without one is called by the venue's ids
-    of its assets: a name that v2 does not know is refused there.
+    https://docs.kraken.com/exchange/guides/websockets/introduction. A market without `wsname` is named by
+    the venue's ids of its assets; if v2 does not know that name, it refuses the subscription.
     """
     info = market.get("info") or {}
     name = info.get("wsname")
@@ -282,10 +284,10 @@ def kraken_name(market: Mapping[str, Any]) -> str:
 
 
 def _by_its_own_assets(market: Mapping[str, Any], code_of: Callable[[str], str]) -> Mapping[str, Any]:
-    """Kraken's market, named by its own assets. `code_of`: ccxt's code of an asset.
+    """Name a market by the two assets in its `wsname`. `code_of`: ccxt's code of an asset.
 
-    ccxt takes the codes from REST's list of assets. While that list cannot be loaded, ccxt calls `XREP` REP, which is
-    the name of another market.
+    ccxt itself takes the codes from REST's list of assets. While that list cannot be loaded, ccxt calls `XREP` REP,
+    which is its code of another asset.
     """
     base, _, quote = str(at(market, "info", "wsname") or "").partition("/")
     if not quote or market["symbol"] == market["id"]:
@@ -354,14 +356,14 @@ _FEW = 20  # up to this many markets are requested by name
 
 
 def _count(row: Mapping[str, Any]) -> Word | None:
-    """`t` of `Ticker` is the number of trades today."""
+    """Read the number of a market's trades today: `t` in the answer of `Ticker`."""
     today = as_int(at(row, "t", 0))
-    # It restarts at midnight, so each day is a separate series.
+    # The number restarts at midnight, so each day is a separate series.
     return None if today is None else Word((f"trades of day {now_us() // 86_400_000_000}", today))
 
 
 def _unsubscription(exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://docs.kraken.com/api/docs/websocket-v2/book"""
+    """Make the request that ends the subscription to a book. https://docs.kraken.com/api/docs/websocket-v2/book"""
     if "book" not in name or not name.endswith((f":{market['symbol']}", f"@{market['symbol']}")):
         return None
     params = {"channel": "book", "symbol": [market["symbol"]]}
@@ -392,7 +394,7 @@ FACTS = (
             market=_by_its_own_assets,
             # a text with microseconds: https://docs.kraken.com/api/docs/websocket-v2/ticker
             ticker_time="timestamp",
-            # a text with microseconds; ccxt keeps no time of a snapshot
+            # a text with microseconds; ccxt does not keep the time of a snapshot
             book_times=(("data", 0, "timestamp"),),
         ),
     ),

@@ -12,7 +12,10 @@ from ingestd.venues.facts import Counting, Facts
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """The snapshot comes over REST. https://docs.nado.xyz/developer-resources/api/subscriptions/events"""
+    """Read an update of a book; no frame is a snapshot, since that comes over REST.
+
+    https://docs.nado.xyz/developer-resources/api/subscriptions/events
+    """
     if at(frame, "type") == "book_depth":
         yield NumberedFrame(frame, str(frame.get("product_id")), frame, is_whole=False)
 
@@ -20,7 +23,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 FACTS = (
     Facts(
         exchange="nado",
-        # it states count and value, and value = count × price:
+        # Nado states the open interest as count and as value, and value = count × price:
         # https://docs.nado.xyz/developer-resources/api/v2/contracts
         open_interest=Counting("base", other="base"),
         books=CcxtBooks(

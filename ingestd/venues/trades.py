@@ -24,15 +24,16 @@ class Ids(enum.Enum):
 
     CONSECUTIVE = "consecutive"  # each id is the one before plus one: a missing trade shows
     INCREASING = "increasing"  # later trades have larger ids
-    OPAQUE = "opaque"
+    OPAQUE = "opaque"  # they prove nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """How to request the past trades of one stream. `params` are passed to ccxt's `fetch_trades` unchanged.
 
-    `id_param`: the venue's name for the id parameter of a page. `is_known`: the venue's file states that the ids are
-    the stream's, so no stored trade has to prove it. `source`: the document that says so.
+    `id_param`: the venue's name for the id parameter of a page. `is_known`: these ids are known to be the
+    stream's; otherwise the first page is trusted only if it shares trades with the stored ones. `source`: the document
+    that says what the ids are.
     """
 
     paging: Paging
@@ -62,10 +63,10 @@ Row = Mapping[str, Any]
 class Word:
     """The venue's REST answer about the newest event of one stream.
 
-    `mark`: the name of a series and a value in it that changes with each event and with nothing else. `trade_id`,
+    `mark`: the name of a series and a value in it that changes with each event and never without one. `trade_id`,
     `number`: the id of the newest trade, if REST uses the stream's ids. `time`: its time in microseconds. `best`: the
-    best bid and ask. `is_certain`: False if an event may change the mark that the stream does not deliver. `record`:
-    the newest trade, as the stream would have delivered it.
+    best bid and ask. `is_certain`: False if the mark also changes with events that the stream does not deliver.
+    `record`: the newest trade, as the stream would have delivered it.
     """
 
     mark: tuple[str, object]
@@ -78,7 +79,7 @@ class Word:
 
 
 def no_params(_kind: str, _ids: Sequence[str]) -> dict[str, Any]:
-    """No parameters: the request always returns all markets."""
+    """Return no parameters: the request always returns all markets."""
     return {}
 
 
@@ -86,11 +87,12 @@ def no_params(_kind: str, _ids: Sequence[str]) -> dict[str, Any]:
 class Bulk:
     """One request for the newest events of all markets.
 
-    It is used only where its answer proves something. Those of OKX, Bybit, Gate, KuCoin and Bitget do not: they return
-    the last price, and sums over 24 hours, which also change when old trades leave the window.
+    It is used only where its answer proves something. The answers of OKX, Bybit, Gate, KuCoin and Bitget do not: they
+    give the last price, and sums over 24 hours, which also change when old trades leave the window.
 
     `method`: ccxt's method for the endpoint. `rows`: the rows of the answer, by market id. `word`: reads one row.
-    `params`: narrows the request to these market ids of one kind, where that costs less.
+    `params`: the request's parameters, from the kind and the ids of the wanted markets. Where a request for a few
+    markets costs less, they name these markets.
     """
 
     method: str
@@ -118,10 +120,10 @@ _NOT_SET = frozenset({"none", "", "false", "0", "no"})
 class Marks:
     """How one venue marks its trades. Native decoders read the labels; with ccxt the raw message is looked up.
 
-    `labels`: fields of the message, each with the kind for each of its values (None: an ordinary trade). A value that
-    is not listed becomes `other`: it is counted, and part of the candles. `flags`: fields that are true only for trades
-    of that kind. `not_in_candles`: the kinds that the venue's own candles do not count. A kind belongs here only if the
-    venue's documents or a recording say so.
+    `labels`: fields of the message, each with the kind for each of its values (None: an ordinary trade). A trade
+    with a value that is not listed has the kind `other`: a metric counts it, and the candles include it. `flags`:
+    fields that are true only for trades of one kind, each with this kind. `not_in_candles`: the kinds that the venue's
+    own candles do not count. A kind belongs here only if the venue's documents or a recording say so.
     """
 
     labels: Mapping[str | int, Labels] = field(default_factory=dict)
@@ -158,11 +160,11 @@ def _value(raw: Any, name: str | int) -> Any:
 class Trades:
     """Facts about an exchange's trades.
 
-    `consecutive_ids`: the markets in which each id is the one before plus one, so that a missing trade shows.
-    `aggregates`: spot, and contracts if the stream is `aggTrade`. `past`: how to request past trades under the stream's
-    ids. `newest`: the bulk request for the newest trades of all markets. `stream_option`: if the feed's options choose
-    the stream: ccxt's method, its option and the default. `two_times`: REST and the socket give a trade different
-    times, up to a second apart.
+    `consecutive_ids`: the markets in which each id is the one before plus one, so that a missing trade shows: "all", or
+    "aggregates", which means spot, and contracts if the stream is `aggTrade`. `past`: how to request past trades under
+    the stream's ids. `newest`: the bulk request for the newest trades of all markets. `stream_option`: ccxt's method,
+    its option and the default stream, where the feed's options choose the stream. `two_times`: REST and the socket give
+    a trade different times, up to a second apart.
     """
 
     consecutive_ids: Literal["all", "aggregates"] | None = None

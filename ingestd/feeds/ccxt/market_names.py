@@ -12,8 +12,10 @@ _SHORT = 4  # names up to this length may be English words: they count only as a
 
 
 class MarketNames:
-    """The names of markets (ccxt's dicts by symbol): symbols, the exchange's ids, and the usual spellings of pairs.
-    Case is ignored."""
+    """Finds markets by their names: the symbol, the exchange's id, and the usual spellings of a pair. Ignores case.
+
+    `markets`: ccxt's dicts by symbol.
+    """
 
     def __init__(self, markets: Mapping[str, Mapping[str, Any]]) -> None:
         self._markets = markets
@@ -23,7 +25,7 @@ class MarketNames:
                 self._symbols.setdefault(name.lower(), set()).add(symbol)
 
     def are_of(self, markets: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether these are the names of this mapping object."""
+        """Whether this object was made from this very mapping."""
         return self._markets is markets
 
     def named_in(self, text: str) -> frozenset[str]:

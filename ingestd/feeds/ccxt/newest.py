@@ -1,5 +1,7 @@
-"""Fetches the newest trade, or the best bid and ask, of silent streams over REST: in one request for all markets if the
-exchange supports it (`Trades.newest` in its file), else one market at a time.
+"""Fetches the newest trade, or the best bid and ask, of silent streams over REST.
+
+One request serves all markets if the exchange has such a request (for trades, `Trades.newest` in `venues` states it).
+Else each market needs its own request.
 """
 
 from __future__ import annotations
@@ -26,15 +28,18 @@ _TRADES = 10  # trades to request per market
 
 def bulk_for(exchange: str, kind: str, stream: str | None) -> Bulk | None:
     """The request for the newest trades of all markets of a kind (`spot`, `linear`, `inverse`); None if the exchange
-    has no conclusive one. `stream`: the trade stream that ccxt subscribes to, on exchanges with a choice."""
+    has none whose answer proves anything.
+
+    `stream`: the trade stream that ccxt subscribes to, on exchanges with several.
+    """
     newest = facts_of(exchange).trades.newest
     return newest if newest is None or isinstance(newest, Bulk) else newest(kind, stream)
 
 
 class Newest:
-    """Sends requests through the feed's ccxt exchange object, which queues them. All requests raise FeedError.
+    """Sends requests through the feed's ccxt exchange object, which queues them. Each may raise FeedError.
 
-    `exchange()` returns that object, or None if there is none now.
+    `exchange()` returns that object, or None while the feed has none.
     """
 
     def __init__(self, config: FeedConfig, exchange: Callable[[], Any]) -> None:
@@ -88,7 +93,7 @@ class Newest:
             pass  # trades over REST have other ids than the stream, but their times can be compared
         else:
             params, limit = dict(series.params), min(series.page_limit, _TRADES)
-            # This endpoint has the same ids, needs no key and costs less of the request budget.
+            # Without `Historical` the endpoint has the same ids, needs no key and costs less of the request budget.
             params = {name: value.replace("HistoricalTrades", "Trades") for name, value in params.items()}
             own, numbered = series.is_known, series.ids is not Ids.OPAQUE
         rows = await self._call(exchange.fetch_trades, symbol, None, limit, params)
@@ -104,7 +109,10 @@ class Newest:
         return Word(mark, trade_id, number if numbered and number >= 0 else None, time_us or None, record=record)
 
     async def best(self, symbols: Collection[str]) -> dict[str, Word]:
-        """Fetch the best bid and ask of these markets of one kind, in one request if the exchange supports it."""
+        """Fetch the best bid and ask of these markets of one kind, in one request.
+
+        Without `has_best_of_many`, fetch only those of the first market.
+        """
         exchange = self._exchange()
         wanted = [symbol for symbol in symbols if symbol in exchange.markets]
         method = self._best_method()
@@ -129,7 +137,7 @@ class Newest:
         return words
 
     def has_best_of_many(self) -> bool:
-        """Whether `best` can fetch several markets at once."""
+        """Whether `best` can fetch several markets in one request."""
         return self._best_method() not in (_BEST_OF_ONE, None)
 
     def _best_method(self) -> str | None:

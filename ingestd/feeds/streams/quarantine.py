@@ -1,7 +1,7 @@
 """Quarantine of streams that the venue refuses. Pure: the caller passes the time.
 
-One rule for every subscription: three refusals in a row quarantine a stream for an hour. Any data from the stream lifts
-the quarantine at once, because it shows that the refusals were about another stream.
+One rule for every subscription: three refusals in a row quarantine a stream for at most an hour. Any data from the
+stream lifts the quarantine at once, because it shows that the refusals were about another stream.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Quarantine:
     def socket_lost(self) -> None:
         """Shorten the quarantine to a minute from its start: the venue may accept the stream on the next socket.
 
-        The venue may also have closed the socket because of the refused request, so each further time in a row doubles
-        the minute.
+        The venue may also have closed the socket because of the refused request, so the minute doubles with each
+        further quarantine before the stream delivers.
         """
         doublings = min(max(0, self._times - 1), 10)
         self._lasts_s = min(self._lasts_s, SHORT_QUARANTINE_S * 2**doublings)
@@ -62,7 +62,7 @@ class Quarantine:
         return received != self._received
 
     def clear(self) -> None:
-        """It is not refused after all: the next refusal is the first."""
+        """Forget the refusals and quarantines so far: the next refusal counts as the first."""
         self.refusals = self._times = 0
         self._lasts_s = 0.0
 
