@@ -135,7 +135,7 @@ class EmbeddedServer(ABC):
             )
 
     def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait until the server is ready. False if it ended (if the port was taken, say), or was killed after a minute."""
+        """Wait until the server is ready. False if it ended (if the port was taken, say), or is killed at a timeout."""
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s and process.poll() is None:
             if self._is_ready(process.pid):
