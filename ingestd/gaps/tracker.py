@@ -18,7 +18,7 @@ StreamKey = tuple[str, str]  # channel, symbol
 UNFOLLOWED = "no longer followed"
 
 ROWS_A_MINUTE = 6
-"""So many gaps a stream begins in a minute. The last of them stays open for the rest of it and covers what follows."""
+"""The most gaps that one stream begins in a minute. The last of them stays open until the minute is over."""
 
 _MINUTE_US = 60_000_000
 
@@ -27,8 +27,9 @@ _MINUTE_US = 60_000_000
 class _Merged:
     """Further interruptions merged into a gap that is kept open.
 
-    `until`: (received_at, ended_at) if the gap ended now. `is_last`: the stream may begin no other gap before
-    `release_at`."""
+    `until`: the end that the gap has if nothing more happens, as (received_at, ended_at); None while the stream is
+    interrupted. `is_last`: the stream may begin no other gap before `release_at`.
+    """
 
     release_at: int
     is_last: bool = False
@@ -44,16 +45,16 @@ class _Merged:
         return self.release_at - 2 * _MINUTE_US <= at < self.release_at
 
     def take(self, report: IdReport) -> None:
-        """Add ids that are missing."""
+        """Add the missing ids of one frame."""
         self.frames += 1
         self.missing += report.count
         self.first_id = report.missing[0][0] if self.first_id is None else self.first_id
         self.last_id = report.missing[-1][1]
-        if self.until is not None:  # else it is interrupted, and these ids came over the socket before
+        if self.until is not None:  # else the stream is interrupted, and this frame came before the interruption
             self.until = max(self.until[0], report.received_at), max(self.until[1], report.ended_at)
 
     def text(self) -> str:
-        """What this one row stands for, as a sentence."""
+        """Describe the interruptions and the missing ids that this one row stands for."""
         noun = "interruption" if self.interruptions == 1 else "interruptions"
         more = f"{self.interruptions} more {noun} in this stretch" if self.interruptions else ""
         among = f"ids {self.first_id} to {self.last_id}"
@@ -74,7 +75,7 @@ class GapTracker:
     """Opens a gap for each stream that is interrupted and ends it when the stream delivers again. No clock, no I/O.
 
     The gap of a stream that has never delivered begins when it was first followed. A second interruption while a gap is
-    open changes nothing. At most `ROWS_A_MINUTE` gaps of one stream begin within a minute. The last of them stays open
+    open opens no other. At most `ROWS_A_MINUTE` gaps of one stream begin within a minute. The last of them stays open
     until the minute is over (`release`), whatever the stream delivers: so it covers all further interruptions of that
     minute, even if the process is killed.
     """
@@ -107,16 +108,16 @@ class GapTracker:
         return opened
 
     def resume(self, stream: StreamStatus, earlier: Earlier, *, at: int) -> FeedGap | None:
-        """Continue from an earlier process. The gap that opens now; None if the earlier process had opened it."""
+        """Open the gap between an earlier process and this one; None if a gap of the earlier process is still open."""
         if earlier.gap is not None:
             self.open[stream.key] = earlier.gap
             return None
         return self._begin(stream.key, earlier.complete_until, at, earlier.cause, earlier.detail)
 
     def delivered(self, stream: StreamStatus, *, at: int, time: int | None = None) -> FeedGap | None:
-        """The stream delivered: its gap, now with its end; None if none was open.
+        """End the stream's gap, because the stream delivered. None if no gap is open, or if the gap is kept open.
 
-        `at` is when it was received, `time` the venue's own.
+        `at` is when the record was received, `time` the venue's own time of it.
         """
         ended_at = at if time is None else latest_us(time, at)
         merged = self._merged.get(stream.key)
@@ -127,13 +128,19 @@ class GapTracker:
         return self._end(stream.key, at, ended_at)
 
     def release(self, at: int | None) -> list[FeedGap]:
-        """End the gaps that were kept open for further interruptions, if their minute is over; `at` None: all."""
+        """End the gaps that were kept open for further interruptions, if their minute is over.
+
+        `at` None: end them before that too. The gap of a stream that is interrupted now stays open.
+        """
         over = [(key, merged.until) for key, merged in self._merged.items() if at is None or not merged.lasts(at)]
         ended = [self._end(key, *until) for key, until in over if until is not None]
         return [gap for gap in ended if gap is not None]
 
     def stop_counting(self, stream: StreamStatus, report: IdReport, remark: str) -> FeedGap | None:
-        """Trade ids prove nothing from now on (`remark`). The gap that says so; None: an open gap will say it."""
+        """Note the missing ids of a frame for the last time: from now on ids prove nothing, as `remark` says.
+
+        Return the gap with this remark; None if a gap that is still open will carry it.
+        """
         key = stream.key
         jump = self.counted(stream, report)
         merged = self._merged.get(key)
@@ -145,9 +152,9 @@ class GapTracker:
         return self._end(key, *merged.until, remark=remark)
 
     def is_over(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
-        """The stream's market has closed: end its gap, if one is open.
+        """End the gap of a stream whose market has closed, if a gap is open.
 
-        No other gap opens until the stream delivers after all; then the same row ends.
+        The stream gets no other gap until it delivers after all; that delivery replaces the end of this gap.
         """
         key = stream.key
         gap = self.open.get(key)
@@ -158,7 +165,7 @@ class GapTracker:
         return ended
 
     def forget(self, stream: StreamStatus, *, at: int) -> FeedGap | None:
-        """The stream is no longer followed: end its gap."""
+        """End the gap of a stream that is no longer followed."""
         gap = self.open.get(stream.key)
         if gap is not None and gap.ended_at is not None:
             del self.open[stream.key]
@@ -167,7 +174,10 @@ class GapTracker:
         return ended
 
     def counted(self, stream: StreamStatus, report: IdReport) -> FeedGap | None:
-        """Missing ids in one frame: a new gap, or a comment on the gap that this frame ended."""
+        """Note the ids that are missing in one frame.
+
+        Return a new gap, or, with a remark, the gap that this frame ended; None if an open gap covers the ids.
+        """
         key = stream.key
         newest = self._newest[key]
         ended = newest.ended
@@ -233,7 +243,7 @@ class GapTracker:
             return None
         if merged is not None:
             remark = _joined(merged.text(), remark)
-        # A clock that was set back must not make it end before it began.
+        # A clock that was set back must not make the gap end before it began.
         gap = msgspec.structs.replace(gap, received_at=received_at, ended_at=max(ended_at, gap.time))
         ended = self._newest[key].ended = _remarked(gap, remark)
         return ended

@@ -95,14 +95,14 @@ class JournalFiles:
             self.delete(file)
 
     def replace(self, file: JournalFile, smaller: JournalFile) -> None:
-        """Put a rewritten file in the place of the old one, or delete it if no records are left."""
+        """Put a rewritten file in the place of the old one. Delete the rewritten file if no records are left in it."""
         self.kept[self.kept.index(file)] = smaller
         if not any(smaller.totals.counts.values()):
             self.delete(smaller)
 
     @contextlib.contextmanager
     def using(self, file: JournalFile) -> Iterator[None]:
-        """Keep the file from being rewritten inside the block."""
+        """Keep the file from being rewritten while the block runs."""
         self.in_use.append(file)
         try:
             yield
@@ -110,24 +110,24 @@ class JournalFiles:
             self.in_use.remove(file)
 
     async def in_writer(self, work: Callable[[], T]) -> T:
-        """Run in the writer's thread. Raises JournalError after `close`."""
+        """Run `work` in the writer's thread. Raises JournalError after `close`."""
         return await asyncio.wrap_future(_submitted(self._writer, work))
 
     async def in_reader(self, work: Callable[[], T]) -> T:
-        """Run in the reader's thread. Raises JournalError after `close`."""
+        """Run `work` in the reader's thread. Raises JournalError after `close`."""
         return await asyncio.wrap_future(self.look_up(work))
 
     def look_up(self, work: Callable[[], T]) -> Future[T]:
-        """Run in the reader's thread, without waiting. Raises JournalError after `close`."""
+        """Start `work` in the reader's thread without waiting for it. Raises JournalError after `close`."""
         return _submitted(self._reader, work)
 
     def delete(self, file: JournalFile) -> None:
-        """Delete a file that every sink has stored. If the disk refuses, it is tried again with the next one."""
+        """Delete a file that every sink has stored. If the disk refuses, the next call of `delete` tries it again."""
         self.kept.remove(file)
         file.ended = True
         again, self._undeleted = self._undeleted, []
         for gone in (*again, file):
-            with contextlib.suppress(WorkerClosed):  # the next start finds the file, and skips it
+            with contextlib.suppress(WorkerClosed):  # the next start finds the file, and the sinks skip its batches
                 self._reader.submit(gone.unlink).add_done_callback(partial(self._deleted, gone))
 
     def _deleted(self, file: JournalFile, done: Future[None]) -> None:

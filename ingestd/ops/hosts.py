@@ -23,7 +23,7 @@ class Hosts:
     """The host names of this machine, to which requests may be addressed."""
 
     def __init__(self, configured: Sequence[str], resolver: Path = Path("/etc/resolv.conf")) -> None:
-        """`configured`: names from the configuration, besides the machine's own name in its search domains."""
+        """`configured`: names to accept besides the machine's own name, alone and in `resolver`'s search domains."""
         own = socket.gethostname()
         short = own.partition(".")[0]
         searched = [f"{short}.{domain}" for domain in _searched_domains(resolver)]

@@ -37,7 +37,8 @@ class Engine(enum.Enum):
         return self is Engine.TIMESCALEDB
 
 
-# The loader has this setting from the server's start on; one of the same name that somebody made up is not listed.
+# TimescaleDB's loader defines this setting when the server starts. pg_settings does not list settings that somebody
+# only made up.
 _IS_PRELOADED = "EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.disable_load')"
 
 

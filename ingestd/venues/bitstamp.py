@@ -12,7 +12,7 @@ from ingestd.venues.trades import Trades
 
 
 def _corrected(_trade: Trade, info: Any) -> Changes:
-    """The socket sends each number twice; the text is exact: `price` 3800.8 is `price_str` "3800.80".
+    """Take price and amount from the message's texts, which are exact: `price` 3800.8 is `price_str` "3800.80".
 
     https://www.bitstamp.net/websocket/v2/
     """
@@ -24,8 +24,8 @@ FACTS = (
     Facts(
         exchange="bitstamp",
         first_market="BTC/USD",
-        # socket, `microtimestamp`: microseconds, https://www.bitstamp.net/websocket/v2/; REST, `date`:
-        # seconds, https://www.bitstamp.net/api/#tag/Transactions-public
+        # the socket gives a trade's time in microseconds (`microtimestamp`, https://www.bitstamp.net/websocket/v2/),
+        # REST in seconds (`date`, https://www.bitstamp.net/api/#tag/Transactions-public)
         trades=Trades(two_times=True),
         corrections=Corrections(
             trade=_corrected,

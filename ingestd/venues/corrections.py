@@ -24,8 +24,9 @@ class Corrections:
     `trade`: the changes to ccxt's dict of a trade, from that dict and the raw message.
     `frame`: the frames that ccxt reads in place of a received one.
     `ticker_time`: the field with a ticker's time.
-    `book_times`: paths to the time of a book's change (the first one present counts), if ccxt keeps the snapshot's
-    time, or fewer digits. `ahead_of_utc_ms`: how far the socket's local times are ahead of UTC; ccxt reads them as UTC.
+    `book_times`: paths to the time of a book's change (the first one present counts), if ccxt leaves the time of the
+    snapshot in the book, or drops digits.
+    `ahead_of_utc_ms`: how far the socket's local times are ahead of UTC; ccxt reads them as UTC.
     `names`: makes the translator of market names for a new socket, if ccxt uses other names than the exchange.
     """
 

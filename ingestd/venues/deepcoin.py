@@ -33,9 +33,9 @@ FACTS = (
     Facts(
         exchange="deepcoin",
         market_lists=(("=SPOT", families.SPOT), ("=SWAP", families.SWAPS)),
-        # socket, `T`: seconds; REST, `ts`: milliseconds
+        # the socket gives a trade's time in seconds (`T`), REST in milliseconds (`ts`)
         trades=Trades(two_times=True),
-        # the names are of the form DeepCoin_BTC/USDT_0.01
+        # the socket names markets in the form DeepCoin_BTC/USDT_0.01
         corrections=Corrections(names=partial(CodeNames, ("{0}/{1}",), between="_"), frame=_one_by_one),
         books=CcxtBooks(whole_book=_whole_book),
     ),

@@ -30,7 +30,7 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 async def ask(config: Config) -> Answer:
-    """Ask whether the server answers."""
+    """Connect to the server, and report that it answered."""
     options = config.section(RedisConfig)
     address = address_of(options)
     server = await reach(address, options)

@@ -21,7 +21,7 @@ from ingestd.lab.sim.venues.binance import LINEAR_WS, Binance, stream_named
 _TRADES = {"trade", "aggTrade"}
 _TURN_S = 0.004  # interval at which the loop sends what is due
 _EVENTS_PER_FLUSH = 1000
-_LONGEST_DEBT_S = 0.25  # a longer delay by slow clients is not caught up
+_LONGEST_DEBT_S = 0.25  # after a longer delay by slow clients, the rest of the delay is not caught up
 _DEPTH_PERIOD_S = 0.1
 _SECOND_PERIOD_S = 1.0
 _HISTORY_IN_ALL = 400_000  # trades kept for REST, over all markets
@@ -29,7 +29,7 @@ _HISTORY_EACH = (1_000, 40_000)
 
 
 class Lane:
-    """One market and its streams ever subscribed, which continue without subscribers, as a real market does."""
+    """One market and its streams. A stream once subscribed to goes on without subscribers, as on a real exchange."""
 
     def __init__(self, market: Market, prefix: str) -> None:
         self.market = market
@@ -43,7 +43,7 @@ class Lane:
         return Stream(prefix + name, stream_named(name).channel, self.market.listing.key)
 
     def frames(self, trade: Trade) -> Iterator[tuple[Stream, bytes, int]]:
-        """The trade on each live stream of trades, with its id there."""
+        """The frame of this trade on each live stream of trades, with the trade's id on that stream."""
         if "trade" in self.live:
             yield self.streams["trade"], self.wire.trade(trade), trade.trade_id
         if "aggTrade" in self.live:
@@ -51,7 +51,7 @@ class Lane:
 
 
 class Beat:
-    """Visits every item of a list once per period, in slices, so that not all fall on the same millisecond."""
+    """Yields every market of a list once per period, some at each call, so that not all fall on one millisecond."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
@@ -69,8 +69,10 @@ class Beat:
 
 
 class SyntheticSource(Source):
-    """`rate` is trades and book tickers per second over all live markets, not counting depth, mark price and
-    candles."""
+    """Generates markets in Binance's wire format.
+
+    `rate`: trades and book tickers per second over all live markets; depth, mark prices and candles come on top.
+    """
 
     def __init__(self, listings: Sequence[Listing], *, rate: float, seed: int, quiet_s: float | None) -> None:
         super().__init__(Binance(linear=all(listing.linear for listing in listings)), quiet_s, deduplicate=False)
@@ -131,8 +133,8 @@ class SyntheticSource(Source):
         return {"rate": self.rate, "events": self.events}
 
     async def misbehave(self, fault: Fault, market_id: str | None, hub: Hub) -> int:
-        """`burst` and `id_jump` make n new trades per market; `duplicate` sends the last n again; `depth_jump` makes n
-        book changes without a frame.
+        """Apply a fault to one market or to all: `burst` sends n new trades of each; `id_jump` makes n without sending
+        them; `duplicate` sends the last n again; `depth_jump` makes n book changes without a frame.
         """
         concerned = [lane for key, lane in self.lane_of_key.items() if market_id in (None, key)]
         if fault.kind == "depth_jump":
@@ -184,7 +186,7 @@ class SyntheticSource(Source):
                 debt -= count
                 self._emit(hub, count)
                 await hub.flush()
-            # do remaining work of a full turn without waiting, but yield to other tasks
+            # if more is due than one turn sends, only let other tasks run, and go on
             await asyncio.sleep(0 if debt >= _EVENTS_PER_FLUSH else _TURN_S)
 
     def _arrange(self) -> None:
@@ -249,7 +251,7 @@ def synthetic_venue(
     port: int = 0,
     schedule: Sequence[Scheduled] = (),
 ) -> SyntheticVenue:
-    """`async with synthetic_venue(symbols=5, rate=2000) as venue: venue.url_map`."""
+    """Make a simulated exchange: `async with synthetic_venue(symbols=5, rate=2000) as venue: venue.url_map`."""
     markets = [*listings(symbols), *listings(futures_symbols, linear=True)]
     source = SyntheticSource(markets, rate=rate, seed=seed, quiet_s=quiet_s)
     return LocalVenue(source, port=port, schedule=schedule)
