@@ -11,14 +11,14 @@ from ingestd.venues.facts import Facts, Quantities
 
 
 def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
-    """https://docs.blofin.com/index.html#ws-order-book-channel"""
+    """Read a snapshot or an update of a book. https://docs.blofin.com/index.html#ws-order-book-channel"""
     asked = part(frame, "arg")
     if asked.get("channel") == "books" and "action" in frame:
         yield NumberedFrame(frame, str(asked.get("instId")), part(frame, "data"), frame["action"] == "snapshot")
 
 
 def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """https://docs.blofin.com/index.html#ws-order-book-channel"""
+    """Make the request that ends the subscription to a book. https://docs.blofin.com/index.html#ws-order-book-channel"""
     if name != f"books:{market['symbol']}":
         return None
     return {"op": "unsubscribe", "args": [{"channel": "books", "instId": market["id"]}]}
@@ -27,7 +27,8 @@ def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | 
 FACTS = (
     Facts(
         exchange="blofin",
-        # "number of contracts", of contractValue: https://docs.blofin.com/index.html#ws-order-book-channel
+        # a book's sizes are a "number of contracts", each of contractValue:
+        # https://docs.blofin.com/index.html#ws-order-book-channel
         quantities=Quantities(in_contracts=True),
         contracts_only=True,
         books=CcxtBooks(

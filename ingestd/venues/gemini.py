@@ -30,7 +30,8 @@ def _is_block_trade(event: Any) -> bool:
 
 
 def _whole_book(frame: Any, _: Mapping[str, Any]) -> BookFrame | None:
-    """A market's snapshot: the message with its last trades (version 2), or with events whose reason is `initial`.
+    """Find the market of a snapshot: a message with the last trades or auctions (version 2), or with events that have
+    the reason `initial`.
 
     https://docs.gemini.com/websocket/market-data/v2/level-2-data and
     https://docs.gemini.com/websocket-api/#multi-market-data
@@ -53,13 +54,13 @@ FACTS = (
     Facts(
         exchange="gemini",
         first_market="BTC/USD",
-        # it states count and value, and value = count × price:
+        # Gemini states the open interest as count and as value, and value = count × price:
         # https://docs.gemini.com/rest/derivatives#get-risk-stats
         open_interest=Counting("base", other="base"),
         market_lists=(("symbols/details", families.SINGLE),),
         trades=Trades(
-            # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary); the flag
-            # our own field, for the socket's type `block_trade`: see `_with_block_trades`
+            # https://docs.gemini.com/rest/market-data#list-trades (there `buy` and `sell` are ordinary).
+            # The flag is our own field, for the socket's type `block_trade`: see `_with_block_trades`.
             marks=Marks(
                 {"type": {"trade": None, "buy": None, "sell": None, "block": "block"}}, {"block_trade": "block"}
             )

@@ -54,7 +54,10 @@ class Subscriptions:
         self._unanswered.clear()
 
     def end_unwanted(self) -> list[bytes]:
-        """The unsubscribe messages for removed streams and for those to request again. They count as sent."""
+        """Make the unsubscribe messages for removed streams and for those to request again.
+
+        From now on these streams count as not requested.
+        """
         again, self._ask_again = self._ask_again, set()
         ended = [asked for asked in self._asked if asked not in self.streams or asked in again]
         for asked in ended:
@@ -62,7 +65,7 @@ class Subscriptions:
         return self._venue.unsubscribe(ended, next(self._request_ids)) if ended else []
 
     def missing(self, is_held: Callable[[Asked], bool]) -> list[Asked]:
-        """Streams to request now, as many as one message may name, without those held back."""
+        """The streams to request next: those that are not held back, at most as many as one message may name."""
         missing = (asked for asked in self.streams if asked not in self._asked and not is_held(asked))
         return list(islice(missing, self._venue.limits.streams_per_message))
 
@@ -92,10 +95,10 @@ class Subscriptions:
         return [a for a, received in self._asked.items() if a in streams and streams[a].received == received]
 
     def is_answer_overdue(self, now_s: float) -> bool:
-        """Whether requests have been unanswered for `ANSWER_WITHIN_S`, so that no answer is expected."""
+        """Whether requests have been unanswered for `ANSWER_WITHIN_S`. Then no answer is expected any more."""
         return bool(self._unanswered) and now_s - self._asked_at_s >= ANSWER_WITHIN_S
 
     def take_unanswered(self) -> list[Stream]:
-        """Return the streams requested since the last call, because the exchange has answered or will not."""
+        """Return the streams requested since the last call, and stop waiting for an answer about them."""
         taken, self._unanswered = self._unanswered, []
         return taken

@@ -32,7 +32,7 @@ class Machine:
 
 
 def as_text(machine: Machine, figures: Figures) -> str:
-    """Format the tables as aligned text."""
+    """Format the two tables as aligned text."""
     return "\n".join([machine.line(), "", _columns(_targets(figures)), "", _columns(_figures(figures))]) + "\n"
 
 
@@ -66,7 +66,7 @@ def _figure_row(figures: Figures, figure: Figure) -> Sequence[str]:
 
 
 def shown(figure: Figure) -> str:
-    """Format a value with its unit and its significant digits."""
+    """Format a figure's value with its unit. The larger the value, the fewer its decimals."""
     value = figure.value
     digits = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}{'' if figure.unit.startswith('/') else ' '}{figure.unit}".strip()

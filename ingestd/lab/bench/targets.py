@@ -14,9 +14,9 @@ FLUSH_MS = 250
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One line of the table. `text` begins with the sign, the bound and the unit.
+    """One target figure. `text` begins with a sign, the bound and the unit, if the benchmark measures it.
 
-    `over` and `under` are keys of figures: the first is judged, or its quotient by the second.
+    `over` and `under` are keys of figures: the value of `over` is judged, divided by that of `under` if one is named.
     """
 
     what: str
@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A line of the table with its measured value."""
+    """A target figure, its value in a run, and the verdict."""
 
     what: str
     target: str
@@ -63,7 +63,7 @@ TARGETS: tuple[Target, ...] = (
 
 
 def judge(figures: Figures) -> list[Judged]:
-    """Judge every line of the table. A value exactly on the bound meets it."""
+    """Judge every target figure. A value exactly on the bound meets it."""
     judged = []
     for target in TARGETS:
         value = target.measure(figures)

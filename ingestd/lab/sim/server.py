@@ -16,7 +16,7 @@ from ingestd.lab.sim.venues.base import RestCall, compact
 
 _STOP_TIMEOUT_S = 10.0
 _DROP_GRACE_S = 0.25
-_LINES_PER_WRITE = 200  # parsed at once: takes a few milliseconds, so that the emission keeps its pace
+_LINES_PER_WRITE = 200  # making so many takes a few milliseconds; longer would disturb the pace of the emission
 _MALFORMED = (b'{"e":"trade","E":1790000000', b"\x7f\x01garbage{{", b'{"stream":', b"[1,2", b"}{")
 
 
@@ -51,7 +51,7 @@ class LocalVenue(Generic[S]):
 
     @property
     def url_map(self) -> dict[str, str]:
-        """Real URL prefix → local URL prefix."""
+        """The local URL prefix for each real URL prefix."""
         return {
             prefix: f"{'ws' if prefix.startswith('ws') else 'http'}://127.0.0.1:{self.port}{host.path}"
             for host in self.source.venue.hosts
@@ -274,7 +274,7 @@ class LocalVenue(Generic[S]):
             connection.transport.resume_reading()
 
     def _release_frozen(self, host: str) -> None:
-        """Close frozen sockets, because a client has reconnected to this host."""
+        """Close the sockets of this host that were frozen until a client reconnects."""
         for connection in list(self.hub.connections):
             if connection.frozen_until_reconnect and connection.host == host:
                 self.hub.remove(connection)
@@ -333,7 +333,10 @@ class LocalVenue(Generic[S]):
         return await _stream_lines(request, self.ledger.tick_lines())
 
     async def _get_markets(self, _: web.Request) -> web.Response:
-        """Unified symbol → market id. Not in the ready line, which has to fit a pipe reader's 64 KiB."""
+        """Answer with the market id of each unified symbol.
+
+        The ready line does not have these ids, since it has to fit the 64 KiB of a pipe.
+        """
         # internally, `.P` marks a perpetual, which has the same id as its spot pair at Binance
         return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in self.symbols.items()})
 

@@ -1,4 +1,4 @@
-"""One connection, written without waiting for replies: a bounded window of unanswered commands."""
+"""One connection to Redis. Commands are sent without waiting for replies, as long as few enough are unanswered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHECKS_PER_TIMEOUT = 3
 
 @dataclass(slots=True)
 class Outbox:
-    """The commands of one write. `published` names the channel kind of each PUBLISH, in order; these come first."""
+    """The commands of one write, the PUBLISHes first. `published` names the channel kind of each PUBLISH, in order."""
 
     parts: list[bytes] = field(default_factory=list)
     commands: int = 0
@@ -85,7 +85,7 @@ class Link:
         return self._failure is not None
 
     def send(self, box: Outbox) -> None:
-        """Write now. The caller checks `room` first."""
+        """Send these commands now. The caller checks `room` first."""
         payload = b"".join(box.parts)
         box.parts, box.size = [], len(payload)
         self._waiting.append(box)

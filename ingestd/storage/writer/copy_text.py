@@ -1,4 +1,4 @@
-"""Records as PostgreSQL's COPY text, with the exchange's own digits: no Decimal and no datetime in between.
+"""Writes records as PostgreSQL's COPY text, with the exchange's own digits: no Decimal and no datetime in between.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2 (tab between columns, newline after a
 row, `\\N` for NULL, backslash escapes). Valid texts have no control characters, so only the backslash needs escaping.
@@ -21,12 +21,12 @@ _MICROSECONDS = tuple(f"{number:03d}+00" for number in range(1000))  # the end o
 _NULL = "\\N"
 _BACKSLASH = "\\"
 ORDINARY_END = f"\t{_NULL}\tt\t{_NULL}\t{_NULL}\n"
-"""How the line of an ordinary trade ends: no kind, in the candles, counted in the base currency. These columns have
-just these defaults."""
+"""How the line of an ordinary trade ends: no kind, in the candles, counted in the base currency. These values
+are also the defaults of their columns."""
 
 
 def timestamp(time_us: int) -> str:
-    """`2026-01-06 22:00:00.000123+00`. The text of each second is computed once."""
+    """Write a time as `2026-01-06 22:00:00.000123+00`. The text of a second is kept for the next times within it."""
     second, fraction = divmod(time_us, 1_000_000)
     return f"{_second(second)}.{fraction:06d}+00"
 
@@ -37,8 +37,10 @@ def table_of(record: Record) -> str:
 
 
 def index_order(exchanges: Sequence[str], symbols: Sequence[str]) -> list[int]:
-    """The order of rows by exchange and symbol, like the tables' indexes, so that the server inserts neighbouring index
-    entries one after the other. Rows with the same exchange and symbol keep their order."""
+    """Sort row numbers by exchange and symbol, as the tables' indexes do. Rows with the same of both keep their order.
+
+    So the server inserts neighbouring index entries one after the other.
+    """
     return sorted(sorted(range(len(symbols)), key=symbols.__getitem__), key=exchanges.__getitem__)
 
 
@@ -92,8 +94,8 @@ def _second(second: int) -> str:
 class _Milliseconds(dict[int, str]):
     """A cache of the text of milliseconds, counted from `start_us`: `2026-01-06 22:00:00.000`.
 
-    Most records of a flush lie within a second or two. Offsets from its start are small integers, on which arithmetic
-    is twice as fast.
+    Most records of a flush lie within a second or two. So offsets from `start_us` are small integers, and arithmetic on
+    small integers is twice as fast.
     """
 
     def __init__(self, near_us: int) -> None:
@@ -143,7 +145,7 @@ def _trades(records: Sequence[Trade]) -> list[str]:
 
 
 def _trade_lines(records: Sequence[Trade], ordinary_end: str, marked: list[Trade]) -> list[str]:
-    """Trades that are not ordinary are added to `marked`."""
+    """Write trades as COPY lines, and add those that are not ordinary to `marked`."""
     text = _Milliseconds(records[0].time)
     start, end, null, special = text.start_us, _MICROSECONDS, _NULL, _BACKSLASH
     return [
@@ -159,7 +161,7 @@ def _trade_lines(records: Sequence[Trade], ordinary_end: str, marked: list[Trade
 
 
 def _end(trade: Trade, marked: list[Trade]) -> str:
-    """The last columns of a trade that is not ordinary: of contracts, or marked by the venue."""
+    """The last columns of a trade that is not ordinary: counted in contracts, or marked by the venue."""
     marked.append(trade)
     size, _, currency = ("", "", _NULL) if trade.unit is None else trade.unit.rpartition(" ")
     return f"\t{_optional(trade.kind)}\t{'t' if trade.in_candles else 'f'}\t{size or _NULL}\t{currency}\n"
@@ -203,12 +205,12 @@ def _rejected(record: Rejected) -> str:
 
 
 def _each(line: Callable[[Any], str]) -> _Lines:
-    """COPY lines of the rare kinds."""
+    """Make a writer of many records from a writer of one. It is for rare kinds: it calls a function per record."""
     return lambda records: [line(record) for record in records]
 
 
 def _by_columns(row: ChannelRow) -> _Lines:
-    """For the channels that are few: each field as its rule says."""
+    """Make a writer of a rare channel's records, which writes each field as the field's rule says."""
     rules = field_rules(row.record)
     columns = [(name, _written_as(rules.get(name))) for name in row.table_columns]
     return _each(lambda record: "\t".join([write(getattr(record, name)) for name, write in columns]) + "\n")
