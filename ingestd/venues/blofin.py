@@ -18,7 +18,7 @@ def _numbered_frames(frame: Any, _url: str) -> Iterable[NumberedFrame]:
 
 
 def _unsubscription(_exchange: Any, market: Any, name: str) -> dict[str, Any] | None:
-    """Make the request that ends the subscription to a book. https://docs.blofin.com/index.html#ws-order-book-channel"""
+    """Make the request that ends a subscription to a book. https://docs.blofin.com/index.html#ws-order-book-channel"""
     if name != f"books:{market['symbol']}":
         return None
     return {"op": "unsubscribe", "args": [{"channel": "books", "instId": market["id"]}]}
