@@ -17,7 +17,7 @@ _TOKENS = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # the tokens of an `fnmat
 
 
 def overlaps(feeds: Sequence[FeedConfig]) -> list[Problem]:
-    """List a problem for each two feeds of one exchange that share a channel and can name the same market."""
+    """List a problem for each pair of feeds of one exchange that share a channel and may follow the same market."""
     problems = []
     for (earlier, one), (later, other) in combinations(enumerate(feeds), 2):
         channels = _shared_channels(one, other) if one.exchange == other.exchange else []
@@ -44,7 +44,7 @@ def _shared_channels(one: FeedConfig, other: FeedConfig) -> list[str]:
 
 
 def _shared_names(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
-    """Yield the names in both, and each pair of a pattern and a name or pattern that can match the same market."""
+    """Yield the names in both, and the pairs of a pattern and a name, or of two patterns, that can match one market."""
     mine = dict.fromkeys(one)
     yield from dict.fromkeys(name for name in other if name in mine)
     pairs = [(pattern, name) for pattern in filter(is_pattern, mine) for name in other]
@@ -55,7 +55,7 @@ def _shared_names(one: Sequence[str], other: Sequence[str]) -> Iterator[str]:
 def may_be_one(one: str, other: str) -> bool:
     """Whether some text matches both patterns, by the rules of `fnmatch`."""
     first, second = _TOKENS.findall(one), _TOKENS.findall(other)
-    # Dynamic programming from the end: whether the rests of both patterns can match the same text.
+    # Dynamic programming from the end: `below[place]` says whether what is left of both patterns may match one text.
     below = [False] * len(second) + [True]
     for place in range(len(second) - 1, -1, -1):
         below[place] = second[place] == "*" and below[place + 1]
@@ -73,7 +73,7 @@ def may_be_one(one: str, other: str) -> bool:
 
 
 def _tokens_overlap(one: str, other: str) -> bool:
-    """Whether some character matches both tokens, neither of which is a star."""
+    """Whether some character matches both tokens, neither of which is a star. Of two sets only ASCII is looked at."""
     if "?" in (one, other):
         return True
     if len(one) == 1:

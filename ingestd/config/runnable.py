@@ -8,13 +8,13 @@ from ingestd.sinks.table import SINKS
 
 
 def require_runnable(config: Config) -> None:
-    """Raises ConfigError if the daemon would capture nothing or store it nowhere."""
+    """Raise ConfigError if the configuration lacks a section that the daemon needs in its role."""
     if problems := what_is_lacking(config):
         raise ConfigError(problems)
 
 
 def what_is_lacking(config: Config) -> list[Problem]:
-    """List a problem for each missing section without which `ingestd run` has nothing to do in this role."""
+    """List a problem for each missing section that the daemon needs in its role."""
     if config.instance.role == "sink":
         missing = [section for section in ("kafka", "database") if getattr(config, section) is None]
         return [Problem(name, "is missing: the role sink reads Kafka and writes the database") for name in missing]

@@ -1,7 +1,7 @@
 """The local journal: a sealed batch is durable here before any durable sink sees it.
 
-A position is a journal id, new for every process, and an integer that counts up from 1. So no batch that was lost in a
-crash of the host can be mistaken for one that a sink has already stored.
+A position is a journal id, new for every process, and an integer that counts up from 1. If a crash of the host loses a
+batch that a sink has stored already, no later batch gets the same position, at which the sink would skip it.
 
 Each durable sink reads with its own cursor: from memory while it keeps up, otherwise from the files. A file is deleted
 when every cursor has acknowledged it.
@@ -51,10 +51,10 @@ class Journal:
         self._metrics = metrics
         self._lock: IO[str] | None = None
         self._lost_at_open: dict[str, int] = {}
-        # So small that there is room for the next file when one ends.
+        # At most a quarter of the journal, so that there is room for the next file when one ends.
         file_bytes = max(1, min(config.file_bytes, config.max_bytes // 4))
         self._files = JournalFiles(self.directory, self.journal_id, file_bytes, metrics)
-        # A part only, because records are dropped from files, and their batches are removed from memory first.
+        # At most a quarter too: to drop records from files, the journal first takes their batches out of memory.
         self._recent = RecentBatches(min(config.memory_bytes, config.max_bytes // 4))
         self._backlogs: list[Backlog] = []
         self._rewriter = Rewriter(self._files, self._recent, self._backlogs, metrics)
@@ -64,7 +64,7 @@ class Journal:
         self._released = asyncio.Event()
 
     def open(self) -> None:
-        """Lock the directory, and load the files of an earlier process.
+        """Lock the directory, and load the files that earlier processes have left.
 
         Raises JournalLocked if another process has locked it, JournalVersion if a newer ingestd wrote the files.
         """
@@ -82,10 +82,10 @@ class Journal:
         self._metrics.journal_bytes.set(self.size_bytes)
 
     def close(self) -> None:
-        """Unlock the directory. Batches not stored yet stay for the next start.
+        """Close the files and unlock the directory. Batches not stored yet stay for the next start.
 
-        Takes at most twenty seconds. A thread that hangs in the disk is abandoned; it ends with the process, and so
-        does the lock.
+        Takes at most twenty seconds. A thread that hangs in the disk is abandoned; the process then keeps the lock
+        until it ends, and the thread ends with it.
         """
         if hung := self._files.close():
             log.error("journal_hangs", threads=hung, directory=str(self.directory))
@@ -116,10 +116,11 @@ class Journal:
         return self._files.size_bytes
 
     async def append(self, records: list[Record]) -> Batch:
-        """Make a batch durable.
+        """Make a batch of these records. It is durable on return.
 
         Raises JournalFull if there is no room and nothing may be dropped, JournalError if the disk fails twice. The
-        caller then still owns the batch, although a crash may bring it back unless it is appended again.
+        records are then still the caller's to append. If it never does, the next start may find them nevertheless, in
+        the file that failed.
         """
         payload = encode_batch(records)
         stored = StoredBatch(self._next_position, now_us(), count_channels(records), payload)
@@ -138,7 +139,7 @@ class Journal:
         return batch
 
     def take_dropped(self) -> list[tuple[StreamId, Dropped]]:
-        """The records dropped since the last call because the journal was full."""
+        """What was dropped from each stream since the last call because the journal was full."""
         return self._rewriter.take_dropped()
 
     def take_damage_gaps(self) -> list[FeedGap]:
@@ -181,8 +182,8 @@ class Journal:
         return active
 
     async def _append_to(self, file: JournalFile, stored: StoredBatch) -> None:
-        """Append to this file. An error ends it: after a failed sync its state is unknown; on a full disk it must be
-        deleted once it is stored, or nothing ever frees room."""
+        """Append to this file, and end it after an error. After a failed sync its state is unknown; on a full disk only
+        the deletion of stored files frees room, and the file that takes appends is never deleted."""
         try:
             await self._files.in_writer(partial(file.append, stored))
         except JournalError:

@@ -1,4 +1,4 @@
-"""Which ccxt method delivers a channel of an exchange, and how many symbols one call may contain. Pure."""
+"""Which ccxt method delivers a channel of an exchange, and which symbols may share one call. Pure."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def names_stream(subscription: str, channel: str, symbol: str, market_id: str) -
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A ccxt method."""
+    """A method of ccxt that delivers records."""
 
     name: str
-    many: bool = False  # one call takes several symbols; else one
-    polled: bool = False  # called every poll_interval_s; else the method streams
-    returned: bool = False  # the call's result is recorded; else the writes to ccxt's stores are
+    many: bool = False  # one call takes several symbols; if False, one symbol
+    polled: bool = False  # called every poll_interval_s; if False, the method streams
+    returned: bool = False  # the records come from the call's result; if False, from what ccxt writes to its stores
 
     @property
     def of_books(self) -> bool:
@@ -87,18 +87,18 @@ def method_for(channel: Channel, exchange: str, has: Mapping[str, Any], market_t
 
 
 def single_method_for(channel: Channel, has: Mapping[str, Any], polled: bool) -> Method | None:
-    """The method that takes one symbol, for use when a call with several is refused."""
+    """The method that takes one symbol, for use when a call with several is refused; None if there is none."""
     candidates = (method for feature, method in _METHODS.get(channel, ()) if has.get(feature) is True)
     return next((method for method in candidates if not method.many and method.polled == polled), None)
 
 
 def ticks_from_tickers(exchange: str, method: Method) -> bool:
-    """Whether ccxt writes the ticks of `method` to the store `tickers` and not to `bidsasks`."""
+    """Whether ccxt writes the ticks of this method, which is not one of books, to `tickers` and not to `bidsasks`."""
     return method.name != "watch_bids_asks" or facts_of(exchange).ccxt.bids_asks_in_tickers
 
 
 def is_unserved(exchange: str, channel: Channel, market_type: str) -> bool:
-    """Whether ccxt refuses the channel for this exchange's markets of a type: `spot`, `swap`, `future`, `option`."""
+    """Whether ccxt or the exchange refuses the channel for markets of type `spot`, `swap`, `future` or `option`."""
     return channel in facts_of(exchange).ccxt.unserved.get(market_type, ())
 
 
@@ -108,7 +108,7 @@ def needs_key(exchange: str, channel: Channel) -> bool:
 
 
 def streamed(exchange: str, timeframes: Iterable[str]) -> list[str]:
-    """The timeframes, out of ccxt's for the exchange, whose candles can be streamed."""
+    """Those of the timeframes whose candles the exchange streams. `timeframes`: all that ccxt knows of the exchange."""
     not_streamed = facts_of(exchange).ccxt.timeframes_not_streamed
     return [timeframe for timeframe in timeframes if timeframe not in not_streamed]
 
@@ -119,7 +119,7 @@ def is_offered_by_any(channel: Channel) -> bool:
 
 
 def offered_channels(exchange: str, has: Mapping[str, Any]) -> list[Channel]:
-    """The channels that the exchange offers, in their usual order."""
+    """The channels that the exchange offers through ccxt, in the order of `CHANNELS`. `has` is ccxt's feature table."""
     return [channel for channel in CHANNELS if method_for(channel, exchange, has) is not None]
 
 

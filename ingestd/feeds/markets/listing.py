@@ -1,15 +1,15 @@
 """Compares the venue's newest list of markets with the followed symbols. Pure.
 
-A list may lack a market that is still traded, so no list ends a stream. Followed symbols stay subscribed, and the
-library keeps their last known markets. In three cases a followed symbol becomes doubtful:
+A list may lack a market that is still traded, so a list alone ends no stream. A followed symbol stays subscribed, and
+its last known market is kept. What a list says of a followed market opens a gap or ends its capture:
 
-| the newest list | a gap opens (`unlisted`) | it ends |
+| the newest list | a gap opens (`unlisted`) | the gap ends |
 |---|---|---|
 | calls the market closed (`active` is false) | at once | with the next delivery |
-| lacks it | once none of its streams has delivered for `SILENT_US` | with the next delivery |
+| lacks the market | once none of its streams has delivered for `SILENT_US` | with the next delivery |
 | lacks it, and its contract has expired | never: the market is over and no longer followed | - |
 
-A market that returns to the list and has not delivered since is subscribed to again.
+If a market returns to the list, its streams that have not delivered since the gap opened are subscribed to again.
 
 A closed or missing market that is silent for `OVER_US`, or has expired, counts as over: its gap ends, because nothing
 is traded there. If it delivers after all, the same gap ends at that delivery instead.
@@ -39,8 +39,8 @@ class Choice:
     """The symbols to follow, with the markets as last known.
 
     `closed`, `lacking`: symbols that the newest list calls closed, and symbols that it lacks. `incomplete`: the list
-    lacks markets, so load it again soon. `missing_since`: symbols that no list before this one had, and since when they
-    were configured.
+    lacks markets, so load it again soon. `missing_since`: wanted symbols that this list is the first to have, each with
+    the time in microseconds of the first list that lacked it.
     """
 
     symbols: Sequence[str]
@@ -56,7 +56,7 @@ class Judgement:
     """What a new list changes for the followed symbols.
 
     `doubtful`: symbols that may miss records from now on, each with the reason. `back`: doubtful symbols that are
-    listed again. `over`: symbols so long in doubt that nothing is traded there any more.
+    listed again. `over`: closed or missing symbols that count as over, each time they are judged.
     """
 
     doubtful: Mapping[str, str]
@@ -65,14 +65,14 @@ class Judgement:
 
 
 class ListingDoubts:
-    """The followed symbols that are in doubt. Each recorder has one of these, which outlives its connections."""
+    """Remembers which followed symbols are in doubt. A feed's `StreamLedger` has one, which outlives connections."""
 
     def __init__(self) -> None:
         self._followed: set[str] = set()
         self._in_doubt: set[str] = set()
 
     def judge(self, choice: Choice, streams: Iterable[StreamStatus], now: int) -> Judgement:
-        """Compare the newest list with the followed symbols. Each doubt is reported once.
+        """Compare the newest list with the followed symbols, and return what changes. Each doubt is reported once.
 
         A market that was already closed when it was first followed is not doubtful: nothing has ended.
         """
@@ -98,7 +98,7 @@ class ListingDoubts:
 
 
 def has_expired(symbol: str, market: Mapping[str, Any] | None, now: int) -> bool:
-    """Whether the contract has expired. Without a market the date in the unified symbol decides, once that day is over
+    """Whether the contract has expired. If its market states no expiry, the day in the symbol must be over
     (`BTC/USD:BTC-261225`, `…-261225-60000-C`). https://docs.ccxt.com/#/?id=contract-naming-conventions
     """
     expiry = market.get("expiry") if market is not None else None

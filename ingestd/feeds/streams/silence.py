@@ -19,20 +19,20 @@ from ingestd.records import BookSnapshot, MarketRecord, Tick, Trade
 from ingestd.venues.trades import Best, Word
 
 SETTLE_S = 2.0  # an event that REST shows may take this long to arrive on the socket
-REST_BEHIND_US = 5_000_000  # REST answers may be this old: a proof covers the time until this long before the question
-ASK_AFTER_S = 300.0  # longest silence before the first question
+REST_BEHIND_US = 5_000_000  # a REST answer may be this old: it proves nothing about the time just before the question
+ASK_AFTER_S = 300.0  # longest silence before the first question, unless stale_after_s is longer or the stream has died
 ASK_AGAIN_AT_MOST_S = 900.0  # longest time between two questions about a stream that stays silent
 _INTERVALS_TO_ASK = 4.0  # usual intervals of silence before the venue is asked
 _INTERVALS_TO_DEAD = 30.0  # usual intervals of silence that make a stream dead if the venue cannot be asked
-_MIN_DELIVERIES = 20  # before the usual interval is known
+_MIN_DELIVERIES = 20  # after so many the usual interval says enough to call a stream dead
 _WEIGHT = 0.1  # weight of the newest interval in the moving average `usual_s`
 _FADES = 0.98  # factor for `longest_s` with each delivery
-_UNWATCHED_S = 5.0  # longer between two looks: the process was stopped, its loop blocked, or the socket closed
-_WELL_AFTER = 10.0  # times stale_after_s after a resubscription: a delivery then resets the count of deaths
+_UNWATCHED_S = 5.0  # a longer time between two looks does not count as silence: the process or the socket was stopped
+_WELL_AFTER = 10.0  # so many times stale_after_s after a resubscription, a delivery resets the count of deaths
 
 Verdict = Literal["proved", "same", "newer", "unknown"]
 """`proved`: nothing happened since the stream's newest record. `same`: nothing since an earlier answer of the venue.
-`newer`: something happened since. `unknown`: the answer does not tell."""
+`newer`: something happened since that record or that answer. `unknown`: the answer does not tell."""
 Act = Literal["nothing", "ask_venue", "dead"]
 
 
@@ -56,18 +56,18 @@ class Newest(Protocol):
         """The newest trade of one market; None if the venue names none."""
 
     async def best(self, symbols: Collection[str]) -> Mapping[str, Word]:
-        """The best bid and ask of these markets of one kind, in one request where the venue allows it."""
+        """The best bid and ask of these markets of one kind, in one request; see `has_best_of_many`."""
 
     def has_best_of_many(self) -> bool:
-        """Whether `best` takes several markets in one request."""
+        """Whether `best` takes several markets. If not, it answers for the first one only."""
 
 
 @dataclass(slots=True)
 class Expectation:
     """How often one stream delivers, and the state of its current silence. Seconds are of a monotonic clock.
 
-    `received`: the stream's record counter at the last look; it last changed at `heard_s`, which begins as the time of
-    the first look.
+    `received`: the stream's record counter at the last look. `heard_s`: when the counter last changed, or the time of
+    the first look, moved on by the time in which the stream could not deliver.
     """
 
     stale_after_s: float
@@ -76,11 +76,11 @@ class Expectation:
     usual_s: float | None = None  # average time between two records
     longest_s: float = 0.0  # longest recent silence; fades with each delivery
     deliveries: int = 0
-    deaths: int = 0  # times the stream died, since it was last healthy for long
+    deaths: int = 0  # times the stream died since it was last healthy (`_WELL_AFTER`)
     questions: int = 0  # to the venue, since the last record
     resubscriptions: int = 0  # since the last record
     resubscribed_s: float = 0.0
-    suspected_s: float | None = None  # when the venue had newer events
+    suspected_s: float | None = None  # when the venue answered that it has newer events
     word: Word | None = None  # the venue's last answer; None if a record has arrived since
     is_proved: bool = False  # whether `word` proved that nothing was missing
     looked_s: float = field(init=False)
@@ -91,12 +91,12 @@ class Expectation:
 
     @property
     def limit_s(self) -> float:
-        """Seconds of silence after which to ask the venue."""
+        """Seconds of silence after which to ask the venue for the first time."""
         limit_s = max(self.stale_after_s, min(_INTERVALS_TO_ASK * (self.usual_s or 0.0), ASK_AFTER_S))
         return min(limit_s * 2.0 ** min(self.deaths, 10), max(limit_s, ASK_AGAIN_AT_MOST_S))
 
     def silent_s(self, now_s: float) -> float:
-        """Seconds since the stream's last record."""
+        """Seconds of silence since the last record, without the time in which the stream could not deliver."""
         return now_s - self.heard_s
 
     def urgency(self, now_s: float) -> float:
@@ -126,7 +126,7 @@ class Expectation:
         return "ask_venue" if now_s >= self.due_s else "nothing"
 
     def remember(self, word: Word) -> None:
-        """Keep this answer of the venue, to compare the next one with it."""
+        """Keep this answer of the venue, to compare the next answer with it."""
         self.word, self.is_proved = word, False
 
     def note_answer(self, verdict: Verdict, word: Word, now_s: float) -> None:
@@ -140,9 +140,9 @@ class Expectation:
         self._ask_less_often(now_s)
 
     def judge_without_answer(self, now_s: float, *, others_deliver: bool) -> bool:
-        """Whether the stream is dead, judged by its past alone.
+        """Whether the stream is dead, judged by its past alone. If it is not, the next question is put off.
 
-        `others_deliver`: other streams of the market deliver, so the market is traded.
+        `others_deliver`: the market's trade stream has delivered meanwhile, so the market is traded.
         """
         if self.usual_s is not None and self.deliveries >= _MIN_DELIVERIES:
             intervals, least = (_INTERVALS_TO_ASK, 1) if others_deliver else (_INTERVALS_TO_DEAD, 2)
@@ -163,7 +163,7 @@ class Expectation:
         return self.resubscriptions
 
     def postpone(self, now_s: float, seconds: float) -> None:
-        """Ask `seconds` later, because the question was not answered."""
+        """Ask `seconds` from now at the earliest, because the last question was not answered."""
         self.due_s = max(self.due_s, now_s + seconds)
 
     def _ask_less_often(self, now_s: float) -> None:

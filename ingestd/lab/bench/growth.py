@@ -1,4 +1,4 @@
-"""Measures the cost of an event by the number of symbols and of processes that share them."""
+"""Measures what an event costs with few and with many symbols, and with several processes that share the symbols."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SUBSCRIBED_WITHIN_S = 180.0
 
 
 async def measure(plan: Plan, server: Server, figures: Figures) -> None:
-    """Measure trades and best prices at a constant total rate, varying only the numbers of symbols and processes."""
+    """Measure trades and ticks at a constant total rate, with each number of symbols and of processes."""
     for processes in (1,) if plan.quick else PROCESSES:
         for symbols in QUICK_SYMBOLS if plan.quick else SYMBOLS:
             await _one(plan, server, figures, symbols, processes)
@@ -31,7 +31,7 @@ async def _one(plan: Plan, server: Server, figures: Figures, symbols: int, proce
     async with contextlib.AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(server.database())
         venue = await stack.enter_async_context(rig.volley(symbols, RATE, "--hold"))
-        # Each configuration holds all symbols of the ready line; a shard takes its share.
+        # Each daemon is configured with all symbols of the simulated exchange; `--shard` gives it its share of them.
         feed = venue.feed("native", ("trades", "ticks"))
         started_s = monotonic_s()
         daemons = []

@@ -1,4 +1,4 @@
-"""Computes the demo's checks: the venue's ledger against the database, value by value."""
+"""Checks what the demo stored and published, against the ledger of the simulated exchange and the daemon's counts."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """The result of a demo: its checks, and what the database holds."""
+
     checks: Sequence[Check]
     rows: dict[str, int]
     candles: dict[str, int]
@@ -46,7 +48,7 @@ class Verdict:
 
 
 async def judge(account: Account) -> Verdict:
-    """Read the database and compare it with the account."""
+    """Compare the account of a run with the database, and its counts with each other."""
     async with connected(account.dsn) as database:
         rows = {table: await _count(database, table) for table in (*CHANNEL_TABLES.values(), "rejected_records")}
         candles = {name: await _count(database, f'"{name}"') for name in ("candles_1m", "candles_1h", "candles_1d")}
@@ -64,7 +66,7 @@ def _exit_check(account: Account) -> Check:
 
 
 def _law_checks(account: Account) -> list[Check]:
-    """received + recovered = stored + duplicate + rejected + dropped + in journal, for each channel."""
+    """Check each channel: received + recovered = stored + duplicate + rejected + dropped + in journal."""
     counts = account.counts
     checks = []
     for channel in sorted({*counts["received"], *counts["recovered"]}):
@@ -88,7 +90,7 @@ def _row_checks(account: Account, rows: dict[str, int]) -> list[Check]:
 
 
 def arrived(account: Account) -> tuple[dict[str, int], dict[str, int]]:
-    """Count messages by channel: at the subscriber of Redis, and in the topics of Kafka."""
+    """The number of messages by channel: at the subscriber of Redis, and in the topics of Kafka."""
     return dict(account.fanout.redis.counts), dict(account.fanout.topics.counts)
 
 
@@ -133,7 +135,7 @@ async def _ticks_check(database: Database, ledger: list[dict[str, Any]]) -> Chec
 
 
 def _sent(ledger: list[dict[str, Any]], *names: str) -> Counter[Any]:
-    """Count what the venue sent by these fields, without what a closing socket may have lost."""
+    """Count the records of the ledger by these fields, except those that a closing socket may have lost."""
     return Counter(tuple(line[name] for name in names) for line in ledger if not line.get("uncertain"))
 
 

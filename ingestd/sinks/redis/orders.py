@@ -1,7 +1,7 @@
 """The cache of recent orders, and which of them must still be written to the server.
 
-Keeps at most `MAX_ORDERS_KEPT` orders: beyond that it forgets written orders that changed longest ago, which are then
-not rewritten after an outage. An order that waits for the server is never forgotten.
+Keeps at most `MAX_ORDERS_KEPT` orders: beyond that it forgets the written order that changed longest ago, which is then
+not rewritten after an outage. An order whose change waits for the server is forgotten only when its time to live ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ORDER_TTL_S = 3600
 
 @dataclass(slots=True)
 class Order:
-    """`changed_s` is on the monotonic clock."""
+    """The known fields of an order, and when they changed last, by the monotonic clock."""
 
     fields: dict[str, str]
     changed_s: float
@@ -26,12 +26,12 @@ class Order:
 
 
 class Orders:
-    """`take` collects changes; `pop` returns an order to write."""
+    """The recent orders. `take` collects changes; `pop` returns an order to write."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Order] = {}  # in order of their last change
-        self._new: dict[str, None] = {}
-        self._again: dict[str, None] = {}
+        self._new: dict[str, None] = {}  # ids of orders with an unwritten change
+        self._again: dict[str, None] = {}  # ids of written orders to write once more
 
     def take(self, order_id: str, fields: Mapping[str, str], now_s: float) -> bool:
         """Remember the changed fields of an order. False: too many orders wait for the server."""
@@ -45,11 +45,11 @@ class Orders:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every change was sent to the server."""
+        """Whether no order waits to be written or rewritten."""
         return not self._new and not self._again
 
     def pop(self, now_s: float, *, again: bool = False) -> tuple[str, Order] | None:
-        """The next changed order, or with `again` the next order to rewrite; None when there is none."""
+        """Take the next changed order, or with `again` the next order to rewrite; None when none waits."""
         waiting = self._again if again else self._new
         while waiting:
             order_id = next(iter(waiting))
@@ -61,7 +61,7 @@ class Orders:
         return None
 
     def refill(self, now_s: float) -> None:
-        """Mark every order that has not expired to be written again."""
+        """Mark every order to be written again, but forget those that expire within a second."""
         for order_id, order in list(self._kept.items()):
             if order_id in self._new:
                 continue
