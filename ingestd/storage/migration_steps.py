@@ -1,7 +1,8 @@
 """The lock under which the schema changes, and migrations in steps, for those too long for one transaction.
 
-After an interruption a migration in steps continues at the next step; a step that was interrupted can be run again with
-the same result. Finished steps are rows of `ingestd_migration_steps`, a table that exists only meanwhile.
+After an interruption a migration in steps continues at the first step that is not recorded; a step that was interrupted
+can be run again with the same result. Finished steps are rows of `ingestd_migration_steps`, a table that exists only
+while a migration in steps is unfinished.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ CREATE TABLE IF NOT EXISTS ingestd_migration_steps (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`in_transaction`: `run` shares a transaction with the row that records it; else it makes its own.
+    """One step of a migration.
 
-    `before`: run this step right before that one, every time, and never record it: the data it looks at goes on
-    changing while the migration is interrupted. It makes transactions of its own.
+    `in_transaction`: `run` shares a transaction with the row that records the step; if False, it makes its own.
+    `before`: the name of a later step. This one is run before it at every attempt and never recorded, because the data
+    it looks at goes on changing while the migration is interrupted. Its `in_transaction` must be False.
     """
 
     name: str
@@ -56,9 +58,10 @@ class Unfinished:
 
 @asynccontextmanager
 async def locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
-    """A transaction that holds the lock. Raises SchemaError, which names the holder, if it waits too long.
+    """Hold the lock inside the block, which is one transaction.
 
-    A session lock would not work: behind PgBouncer strangers share the session.
+    Raises SchemaError, which names the holder, if the lock is not free in time. The lock of a session would not do:
+    behind PgBouncer other clients share the session.
     """
     is_locked = False
     try:
@@ -76,7 +79,7 @@ async def locked(db: Database, lock_timeout_s: float) -> AsyncIterator[None]:
 
 
 async def unfinished(db: Database) -> Unfinished | None:
-    """The migration that was interrupted, if there is one."""
+    """The migration of which some steps are recorded and which is not finished; None if there is none."""
     if await db.fetchval("SELECT to_regclass('public.ingestd_migration_steps')::text") is None:
         return None
     rows = await db.fetch("SELECT version, direction, step FROM ingestd_migration_steps")
@@ -99,7 +102,7 @@ async def run(
                 continue
             async with locked(db, lock_timeout_s):
                 await db.script(_TABLE)
-                # Another program may have done it while this one waited for the lock.
+                # Another program may have done the step while this one waited for the lock.
                 if not await _is_done(db, step):
                     if step.in_transaction:
                         await step.run(db)
@@ -113,7 +116,7 @@ async def run(
 
 
 async def forget(db: Database) -> None:
-    """Delete the records of its steps: the migration is finished, or was undone."""
+    """Delete the records of all steps, because the migration is finished or was undone."""
     await db.script("DROP TABLE IF EXISTS ingestd_migration_steps")
 
 

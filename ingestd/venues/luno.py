@@ -12,9 +12,9 @@ from ingestd.venues.facts import Ccxt, Facts
 
 
 def _corrected(trade: Trade, info: Any) -> Changes:
-    """Take the price as the quotient of the amounts of both currencies: the socket sends no price.
+    """Compute the price from the amounts of both currencies, because the socket sends no price, and take the time.
 
-    The time is the one that `_with_time` has put into the trade.
+    `_with_time` has put the time into the trade.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """
@@ -25,7 +25,7 @@ def _corrected(trade: Trade, info: Any) -> Changes:
 
 
 def _with_time(frame: Any) -> Sequence[Any]:
-    """Put the time into each trade: the message has it beside the trades, where ccxt ignores it.
+    """Put the time of a message into each of its trades: ccxt ignores the time beside them.
 
     https://www.luno.com/en/developers/api#tag/Streaming-API-(beta)
     """

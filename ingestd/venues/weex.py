@@ -12,7 +12,10 @@ from ingestd.venues.facts import Ccxt, Facts
 
 
 def _numbered_frames(frame: Any, url: str) -> Iterable[NumberedFrame]:
-    """https://www.weex.com/api-doc/spot/Websocket/public/Depth-Channel"""
+    """Read a snapshot or an update of a book.
+
+    https://www.weex.com/api-doc/spot/Websocket/public/Depth-Channel
+    """
     kind = at(frame, "e")
     if kind in ("depth", "depthSnapshot"):
         market_type = "swap" if "contract" in url else "spot"
@@ -23,10 +26,10 @@ FACTS = (
     Facts(
         exchange="weex",
         market_lists=(("contract", families.CONTRACTS), ("public", families.SPOT)),
-        # ccxt has a stream of best prices for spot only; the tickers of contracts have neither bid nor ask
+        # In ccxt only spot markets have a stream of best prices, and the tickers of contracts have neither bid nor ask.
         ccxt=Ccxt(ticks_from_books_of=frozenset({"swap"})),
         books=CcxtBooks(
-            # `U` is the previous number, or the one after it: both are accepted
+            # `U` may be the number of the update before, or the number after that: `Numbering` accepts both.
             numbering=Numbering(("U",), ("u",)),
             numbered_frames=_numbered_frames,
             kept_when_broken=True,

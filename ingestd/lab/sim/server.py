@@ -27,7 +27,7 @@ class LocalVenue(Generic[S]):
     """Serves a source on one port of this machine: `async with replay_venue(path) as venue: venue.url_map`."""
 
     def __init__(self, source: S, *, port: int = 0, schedule: Sequence[Scheduled] = ()) -> None:
-        """`port` 0: any free one."""
+        """`port` 0: any free port. `schedule`: faults to apply, by the seconds since the emission began."""
         self.source = source
         self.ledger = source.ledger
         self.exchange = source.venue.exchange
@@ -59,7 +59,7 @@ class LocalVenue(Generic[S]):
         }
 
     async def __aenter__(self) -> Self:
-        """Listen, and start the emission, which waits for the source's switch."""
+        """Listen, and start the source's task, which sends nothing until the source's switch is on."""
         app = web.Application()
         app.add_routes(
             [
@@ -89,7 +89,7 @@ class LocalVenue(Generic[S]):
         return compact({"url_map": self.url_map, **names})
 
     async def failed(self) -> None:
-        """Wait for a task of the server to fail and raise its error; otherwise never return."""
+        """Wait until a task of the server fails, and raise its error. Never returns without one."""
         while True:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -113,7 +113,7 @@ class LocalVenue(Generic[S]):
                 raise result
 
     async def stop(self) -> bool:
-        """Stop the emission. False if the sockets did not send everything in time."""
+        """Stop the emission. False if it did not stop, or the sockets did not send everything, in time."""
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self.source.switch.stop()
@@ -214,7 +214,10 @@ class LocalVenue(Generic[S]):
             await self.apply(item.fault)
 
     async def apply(self, fault: Fault) -> dict[str, object]:
-        """Apply a fault now and return what it affected. Raises `FaultError`."""
+        """Apply a fault now. Returns its kind and the number of things it touched: connections, streams or requests.
+
+        Raises FaultError if it cannot be applied.
+        """
         market_id = self._market_id(fault.symbol)
         concerned = [c for c in self.hub.connections if market_id is None or c.carries(market_id)]
         match fault.kind:
@@ -335,9 +338,9 @@ class LocalVenue(Generic[S]):
     async def _get_markets(self, _: web.Request) -> web.Response:
         """Answer with the market id of each unified symbol.
 
-        The ready line does not have these ids, since it has to fit the 64 KiB of a pipe.
+        The ready line does not have these ids: `readline` of asyncio, which reads it, takes at most 64 KiB by default.
         """
-        # internally, `.P` marks a perpetual, which has the same id as its spot pair at Binance
+        # In the simulator `.P` marks the id of a perpetual, because at Binance it is also the id of the spot pair.
         return web.json_response({symbol: market_id.removesuffix(".P") for symbol, market_id in self.symbols.items()})
 
     async def _get_adaptations(self, _: web.Request) -> web.Response:

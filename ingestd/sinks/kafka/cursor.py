@@ -1,4 +1,4 @@
-"""The file of the Kafka sink's acknowledged positions: Kafka cannot store them together with the messages.
+"""Keeps the Kafka sink's acknowledged positions in a file: Kafka cannot store them together with the messages.
 
 The file is at most a second behind the acknowledgements. After a crash the messages of that second are sent again;
 consumers drop them by their `ingestd-position` header (docs/kafka.md).
@@ -37,8 +37,10 @@ class CursorFile:
         self._changed = asyncio.Event()
 
     def load(self, journal_ids: Collection[str]) -> None:
-        """Read the positions of journals that still have files. If the file is damaged, start without positions: all of
-        the journal is sent again, nothing is lost. Raises SinkStateError if the file cannot be read."""
+        """Read the positions of these journals, which still have files. Raises SinkStateError if the disk refuses.
+
+        If the file is missing or damaged, there are no positions: the whole journal is sent again, nothing is lost.
+        """
         try:
             document = msgspec.json.decode(files.read(self.path), type=_Document)
         except FileNotFoundError:
@@ -59,7 +61,7 @@ class CursorFile:
         self._changed.set()
 
     def forget_all_but(self, journal_ids: Collection[str]) -> None:
-        """Forget the positions of all other journals, which have no files any more."""
+        """Forget the positions of all journals but these: the others have no files any more."""
         self.positions = {known: position for known, position in self.positions.items() if known in journal_ids}
 
     async def keep(self) -> None:
@@ -71,7 +73,10 @@ class CursorFile:
             await asyncio.sleep(_SAVE_EVERY_S)
 
     async def save(self) -> None:
-        """Save now. If the disk fails, log it and try again later; until then a crash would repeat more messages."""
+        """Save the positions now. If the disk fails, log it and have `keep` try again.
+
+        The longer that fails, the more messages are sent again after a crash.
+        """
         positions = dict(self.positions)
         if positions == self._saved:
             return

@@ -20,11 +20,11 @@ BUILT_INTERVAL = "1m"
 CANDLE_TTL_S = 3600
 
 _EXACT = Context(prec=120)
-_WAIT_AT_MOST = 32  # trades, half a kilobyte each; while the server is away, `message` is not called
+_WAIT_AT_MOST = 32  # trades not computed yet, half a kilobyte each: without a server nothing calls `message`
 
 
 class BuiltCandle:
-    """A candle of one minute of trades, computed lazily: trades with different prices take half the time in bulk."""
+    """A candle of one minute of trades. Waiting trades are computed together, which takes half the time."""
 
     __slots__ = ("_newest", "_oldest", "_waiting", "close", "count", "high", "low", "open", "value", "volume")
 
@@ -43,7 +43,7 @@ class BuiltCandle:
             self._work_out()
 
     def message(self, head: str, opens_us: int) -> bytes:
-        """The candle as an element of the Redis list."""
+        """The candle, with all trades so far, as an element of the Redis list."""
         self._work_out()
         values = (self.open, self.high, self.low, self.close, self.volume)
         o, h, low, c, volume = [f"{value:f}" for value in values]
@@ -76,7 +76,7 @@ class BuiltCandle:
 def _value(
     before: Decimal, trades: Sequence[Trade], prices: Sequence[Decimal], quantities: Sequence[Decimal]
 ) -> Decimal | None:
-    """`value` plus the value of these trades in the quote currency; None if unknown for one of them."""
+    """`before` plus the value of these trades in the quote currency; None if the value of one is unknown."""
     if not any(trade.unit for trade in trades):
         return sum(map(mul, prices, quantities), before)
     total = before
@@ -90,7 +90,7 @@ def _value(
 
 
 class RecentCandles:
-    """The last `kept` candles of one list."""
+    """The newest `kept` candles of one Redis list, and the commands that update the list."""
 
     def __init__(self, key: bytes, head: str, kept: int) -> None:
         self.key = key
@@ -102,7 +102,7 @@ class RecentCandles:
         self.reported = False  # whether the exchange reports these candles
 
     def report(self, candle: Candle) -> None:
-        """Take the exchange's own candle. From then on none is built from trades."""
+        """Take a candle that the exchange reports. From the first one on, no candle is built from trades."""
         if not self.reported:
             self.reported = True
             self._candles.clear()
@@ -127,7 +127,7 @@ class RecentCandles:
         return True
 
     def distrust(self) -> None:
-        """Forget what the server's list holds: the next `commands` write all of it."""
+        """Forget what the server's list holds, so that the next call of `commands` writes the whole list."""
         self._on_server = []
 
     @property
@@ -136,7 +136,10 @@ class RecentCandles:
         return not self._candles
 
     def commands(self) -> list[bytes]:
-        """The commands that update the server's list. At no moment is the head of the list wrong or missing."""
+        """Return the commands that update the server's list, and assume from now on that they have been run.
+
+        While they run, the head of the list is never wrong or missing.
+        """
         on_server, key = self._on_server, self.key
         times = sorted(self._candles, reverse=True)
         new = sum(1 for at in times if on_server and at > on_server[0])
